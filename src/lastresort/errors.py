@@ -1,0 +1,71 @@
+"""Every error that reaches a user, one class a kind of fault.
+
+    LastresortError            base; `exit_code` is what the command returns
+    ├── InputError        2    the user's input: mend it and run again
+    │   ├── TaskError          the task file
+    │   └── DataError          a file of examples, or what stands in it
+    ├── PrerequisiteError 3    something is missing here: the message says what to install or set
+    ├── StoppedError      4    the run stopped and can be resumed
+    │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
+    │   └── BudgetError           the limit of money or time is reached
+    └── ContractError     1    a part of this program was called wrongly: our fault, please report
+
+Each message is one sentence of the form "where: found what, expected what. What to do."
+"""
+
+from __future__ import annotations
+
+
+class LastresortError(Exception):
+    """Base of all errors shown to a user without a traceback.
+
+    where: file, row and key, as far as known. found, expected: in words. remedy: what to do, an imperative sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, *, where: str = "", expected: str = "", remedy: str = "") -> None:
+        self.found, self.where, self.expected, self.remedy = found, where, expected, remedy
+        sentence = f"{where}: {found}" if where else found
+        if expected:
+            sentence += f", expected {expected}"
+        sentence = sentence.rstrip(".") + "."
+        super().__init__(f"{sentence} {remedy}".strip())
+
+
+class InputError(LastresortError):
+    """The user's input cannot be used."""
+
+    exit_code = 2
+
+
+class TaskError(InputError):
+    """The task file is missing, malformed or contradicts itself."""
+
+
+class DataError(InputError):
+    """A data file is missing, malformed or cannot serve its purpose."""
+
+
+class PrerequisiteError(LastresortError):
+    """Something must be installed or set before this can run."""
+
+    exit_code = 3
+
+
+class StoppedError(LastresortError):
+    """The run stopped before its end; nothing finished is lost and `--resume` goes on."""
+
+    exit_code = 4
+
+
+class InfrastructureError(StoppedError):
+    """An endpoint, the network or the disk failed, after retries where these make sense."""
+
+
+class BudgetError(StoppedError):
+    """A limit of the task file is reached."""
+
+
+class ContractError(LastresortError):
+    """A function was called outside its contract: a fault of this program, not of its user."""

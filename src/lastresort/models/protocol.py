@@ -1,0 +1,59 @@
+"""What the rest of the program asks of a model. Three kinds answer: local, api, scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from lastresort.types import Answer, Decoding, Message
+
+Prompt = tuple[Message, ...]
+OnAnswer = Callable[[int, Answer], None]
+
+
+class Model(Protocol):
+    """Answers prompts.
+
+    fingerprint: hash of all that decides an answer apart from prompt and decoding: weights, adapter, precision, engine path,
+    template arguments (for an endpoint: address and name). A response cache keys on it.
+    batch_matters: True where an answer can depend on its batch (reduced precision), so that a cache may only replay whole
+    batches. batch_size: how many prompts `generate` is best given at once.
+    """
+
+    name: str
+    fingerprint: str
+    batch_matters: bool
+    batch_size: int
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Longest prompt plus answer in tokens, None if unknown."""
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of the rendered prompt, exact for local models, estimated (UTF-8 bytes / 4) for endpoints."""
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None) -> list[Answer]:
+        """Answers in the order of the prompts; on_answer(index, answer) is called as soon as each one is final.
+
+        Raises InfrastructureError where the model cannot be reached after retries; finished answers were passed to
+        on_answer before that.
+        """
+
+
+@runtime_checkable
+class ScoresContinuations(Protocol):
+    """A model that can also tell how likely given continuations are."""
+
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Summed log-probability in nats of every continuation of every prompt."""
+
+
+class Tokenizer(Protocol):
+    """The part of a transformers tokenizer that this program uses; tests give a small one of their own."""
+
+    chat_template: Any
+    eos_token_id: int | None
+
+    def __call__(self, text: str, **kwargs: Any) -> Any: ...
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any: ...
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any: ...

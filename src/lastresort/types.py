@@ -1,0 +1,97 @@
+"""The few values that three or more folders exchange. All frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. extra: further keys of the row (tool_calls, name, …), passed to the chat template."""
+
+    role: Role
+    content: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"role": self.role, "content": self.content, **self.extra}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled item of a task.
+
+    input: the conversation up to the answer; a row with `input` is a single user turn. output: the right answer as text
+    (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors.
+    """
+
+    id: str
+    input: tuple[Message, ...]
+    output: str
+    group: str | None = None
+    passages: tuple[str, ...] = ()
+    row: int = 0
+    source: str = ""
+
+    @property
+    def input_text(self) -> str:
+        """The turns of the input joined by newlines: for comparing items, not for showing to a model."""
+        return "\n".join(m.content for m in self.input)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer may look like. Exactly one of the fields is set."""
+
+    json_schema: dict[str, Any] | None = None
+    choices: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How an answer is sampled. temperature 0 is greedy. stop: strings that end the answer and are cut from it."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+    grammar: Grammar | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to one prompt. finish: "stop" (it ended by itself) or "length" (it was cut).
+
+    seconds: this answer's share of the time of its batch. usd: 0 for local models.
+    """
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    finish: Literal["stop", "length"]
+    seconds: float = 0.0
+    usd: float = 0.0
+
+
+Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a test of the bar found (DESIGN part 8).
+
+    score: mean over the items used. interval: limits of the score at confidence 1-2a. n_needed: items that would decide
+    an UNDECIDED, None where that cannot be told or is not needed.
+    """
+
+    outcome: Outcome
+    score: float
+    n_used: int
+    n_available: int
+    interval: tuple[float, float]
+    n_needed: int | None = None
