@@ -1,0 +1,94 @@
+"""Files and folders that are either the old one or the new one, whenever the power goes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from lastresort.errors import InfrastructureError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def disk_error(error: OSError, path: Path) -> InfrastructureError:
+    """The sentence for a disk that will not take what we write; a full disk says how to go on."""
+    if error.errno in _FULL:
+        return InfrastructureError(
+            "the disk is full", where=str(path), remedy="Free some space and run again with --resume; nothing is lost."
+        )
+    return InfrastructureError(
+        f"could not be written ({error.strerror or error})",
+        where=str(path),
+        remedy="Check the disk and the permissions of the folder, then run again with --resume.",
+    )
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file by `content` (text as UTF-8): a reader finds the old or the new content, never a part.
+
+    Raises InfrastructureError when the disk is full or refuses; the old file is then untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_through(new, data)
+        new.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Put the finished folder `new` in the place of `final`; both lie on one disk.
+
+    A folder cannot be swapped in one step: in between, the old one waits as `.NAME.old`, from where `settle_folder`
+    brings it back. Raises InfrastructureError when the disk refuses.
+    """
+    old = _old(final)
+    try:
+        settle_folder(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+        _sync_folder(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise disk_error(error, final) from error
+
+
+def settle_folder(final: Path) -> None:
+    """End a `replace_folder` that was killed half way: the old folder comes back, or goes if the new one is there."""
+    old = _old(final)
+    if not old.exists():
+        return
+    if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.rename(final)
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is durable only once its folder is; systems without folder handles do this by themselves."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

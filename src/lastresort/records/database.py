@@ -1,0 +1,208 @@
+"""SQLite as this program uses it: one place for connecting, migrating, transactions and the sentences of its errors."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lastresort.errors import ContractError, DataError, InfrastructureError, LastresortError
+
+KEYS_A_QUERY = 500
+BUSY_TIMEOUT_S = 60.0
+_DISK_CODES = {"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}
+
+
+class Database:
+    """A connection that several threads may share and several processes may write beside.
+
+    migrations[i] brings the schema from version i to i+1 (PRAGMA user_version); application marks the file as ours.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; takes the write lock at the start, so that it never fails half way for another writer."""
+        with self._lock, self.errors_in_words():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        with self._lock, self.errors_in_words():
+            return self._connection.execute(query, values).fetchall()
+
+    def rows_of(self, query: str, keys: Sequence[str], values: Sequence[object] = ()) -> Iterator[sqlite3.Row]:
+        """Rows of a query with `({keys})` after its `values`, in pieces: SQLite limits the values of one query."""
+        for start in range(0, len(keys), KEYS_A_QUERY):
+            some = keys[start : start + KEYS_A_QUERY]
+            yield from self.rows(query.format(keys=", ".join("?" * len(some))), (*values, *some))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def errors_in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise in_words(error, self._path) from error
+
+
+def connect(path: Path, *, application: int, migrations: Sequence[str]) -> Database:
+    """Open or start the file for writing and bring its schema up to date.
+
+    Raises DataError for a file that is damaged, not ours, or newer than this program; InfrastructureError for the disk.
+    """
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _open(f"{path.resolve().as_uri()}?mode=rwc")
+        check_ours(connection, path, application=application, newest=len(migrations))
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection, application=application, migrations=migrations)
+        return Database(connection, path)
+    except sqlite3.DatabaseError as error:
+        _close(connection)
+        raise in_words(error, path) from error
+    except LastresortError:
+        _close(connection)
+        raise
+
+
+def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]) -> Database:
+    """Open an existing file without changing it, also on a read-only disk; an older schema is migrated in memory."""
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _open_quietly(path)
+        check_ours(connection, path, application=application, newest=len(migrations))
+        if version(connection) < len(migrations):
+            older, connection = connection, sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            older.backup(connection)
+            older.close()
+            connection.row_factory = sqlite3.Row
+            migrate(connection, application=application, migrations=migrations)
+        connection.execute("PRAGMA query_only = ON")
+        return Database(connection, path)
+    except sqlite3.DatabaseError as error:
+        _close(connection)
+        raise in_words(error, path) from error
+    except LastresortError:
+        _close(connection)
+        raise
+
+
+def version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_ours(connection: sqlite3.Connection, path: Path, *, application: int, newest: int) -> None:
+    """Raises DataError unless the file is empty, or ours, whole, and of a version that this program knows."""
+    found = version(connection)
+    mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if not (empty and mark in (0, application)) and mark != application:
+        raise DataError(
+            "found a database of another program", where=str(path), remedy="Name another file, or move this one away."
+        )
+    if found > newest:
+        raise DataError(
+            f"found schema version {found}",
+            where=str(path),
+            expected=f"at most {newest}",
+            remedy="It was written by a newer lastresort: upgrade this one.",
+        )
+    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise sqlite3.DatabaseError(str(problem).replace("*** in database main ***", "").strip())
+
+
+def migrate(connection: sqlite3.Connection, *, application: int, migrations: Sequence[str]) -> None:
+    """Apply the missing migrations, each with its number in one transaction; two processes may try at once."""
+    while version(connection) < len(migrations):
+        connection.execute("BEGIN IMMEDIATE")
+        now = version(connection)  # another process may have migrated while we waited for the lock
+        if now < len(migrations):
+            for statement in statements(migrations[now]):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {now + 1}")
+            connection.execute(f"PRAGMA application_id = {application}")
+        connection.execute("COMMIT")
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one: `executescript` would commit before each, outside our transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def in_words(error: sqlite3.DatabaseError, path: Path) -> LastresortError:
+    """Our sentence for SQLite's error: a wrong call, the disk, another writer, or damage."""
+    if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+        return ContractError(f"a statement was refused ({error})", where=str(path))
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return InfrastructureError(
+            f"another process has been writing for more than {BUSY_TIMEOUT_S:.0f} s",
+            where=str(path),
+            remedy="Wait for it or end it, then run again with --resume.",
+        )
+    if any(name.startswith(code) for code in _DISK_CODES):
+        full = name.startswith("SQLITE_FULL")
+        return InfrastructureError(
+            "the disk is full" if full else f"the disk refused ({error})",
+            where=str(path),
+            remedy="Free some space and run again with --resume; nothing finished is lost."
+            if full
+            else "Check the disk and the permissions of the folder, then run again with --resume.",
+        )
+    return DataError(
+        f"found a damaged or foreign file ({error})",
+        where=str(path),
+        expected="an SQLite database written by lastresort",
+        remedy="Restore it from a copy, or start a new run.",
+    )
+
+
+def _open(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _open_quietly(path: Path) -> sqlite3.Connection:
+    """A connection for reading, the usual one where the folder may be written: closing it leaves no WAL file behind."""
+    uri = path.resolve().as_uri()
+    for mode in ("mode=rw", "mode=ro", "immutable=1"):
+        connection = _open(f"{uri}?{mode}")
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            refused = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN"))
+            if mode == "immutable=1" or not refused:
+                raise
+        else:
+            return connection
+    raise AssertionError("the last mode returns or raises")
+
+
+def _close(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        connection.close()

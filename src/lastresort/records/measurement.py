@@ -1,0 +1,67 @@
+"""What measuring one candidate on one split gave, item by item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScore:
+    """One answered item. score in [0, 1]. input, expected, answer: text, as shown in the report.
+
+    finish: "stop" or "length". format_ok: whether the answer parses and validates, None where the task asks for no
+    form. seconds: this item's share of its batch. usd: 0 for local models.
+    """
+
+    id: str
+    score: float
+    answer: str
+    expected: str
+    input: str
+    finish: str
+    format_ok: bool | None
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The items of `split` that `candidate` of `rung` was scored on; fewer than n_available after an early stop."""
+
+    rung: str
+    candidate: str
+    split: str
+    n_available: int
+    items: tuple[ItemScore, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.items)
+
+    @property
+    def score(self) -> float:
+        """Mean score, 0 without items."""
+        return sum(item.score for item in self.items) / self.n if self.items else 0.0
+
+    @property
+    def tokens_in(self) -> int:
+        return sum(item.prompt_tokens for item in self.items)
+
+    @property
+    def tokens_out(self) -> int:
+        return sum(item.completion_tokens for item in self.items)
+
+    @property
+    def seconds(self) -> float:
+        return sum(item.seconds for item in self.items)
+
+    @property
+    def usd(self) -> float:
+        return sum(item.usd for item in self.items)
+
+    @property
+    def cut(self) -> float:
+        """Share of answers that were cut at the token limit."""
+        return sum(item.finish == "length" for item in self.items) / self.n if self.items else 0.0
