@@ -1,0 +1,27 @@
+"""Evidence: every statistical decision of the program, as pure functions (DESIGN part 8).
+
+Loads neither torch nor scipy; scipy is imported by the function that needs it.
+"""
+
+from lastresort.evals.evidence.bar import check_test_size, judge_bar, smallest_deciding_test, wilson_interval
+from lastresort.evals.evidence.noninferiority import NonInferiority, holm, non_inferior
+from lastresort.evals.evidence.paired import Comparison, better, mcnemar_p
+from lastresort.evals.evidence.selection import Choice, choose, selection_bias_corrected
+from lastresort.evals.evidence.tango import tango_interval
+
+__all__ = [
+    "Choice",
+    "Comparison",
+    "NonInferiority",
+    "better",
+    "check_test_size",
+    "choose",
+    "holm",
+    "judge_bar",
+    "mcnemar_p",
+    "non_inferior",
+    "selection_bias_corrected",
+    "smallest_deciding_test",
+    "tango_interval",
+    "wilson_interval",
+]

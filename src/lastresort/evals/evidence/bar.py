@@ -1,0 +1,213 @@
+"""Does a system meet the bar? Verdicts that may be looked at after every item."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lastresort.errors import ContractError, TaskError
+from lastresort.evals.evidence.sequences import (
+    best_bet,
+    binary_interval,
+    first_crossing,
+    graded_interval,
+    log_evidence_above,
+    log_wealth_above,
+)
+from lastresort.evals.evidence.units import Array, as_scores, check_contiguous, group_means
+from lastresort.types import Judgement, Outcome
+
+# Part of each error that the item-by-item test spends; the exact test at the last item has the rest.
+SEQUENTIAL_SHARE = 0.2
+FINAL_SHARE = 0.8
+POWER_QUANTILE = 0.8416
+FARTHEST = 10
+ROUNDING = 1e-12
+
+
+def judge_bar(
+    scores: Sequence[float],
+    *,
+    bar: float,
+    alpha: float,
+    beta: float = 0.05,
+    binary: bool,
+    n_available: int | None = None,
+    groups: Sequence[str] | None = None,
+) -> Judgement | None:
+    """The verdict on the bar at the first item that decides, None while more items are needed.
+
+    P(MET) <= alpha where the true score is at most the bar, P(NOT_MET) <= beta where it is at least the bar, however
+    often this is called with a longer list.
+
+    0/1 scores: the mixture E of `log_evidence_above` at 0.2 of each error; at the last item Clopper-Pearson at 0.8.
+    Graded scores and groups: the betting martingale of `log_wealth_above` at the whole error, no step at the end.
+
+    scores: so far, in the fixed random order of the test set; scores beyond the deciding item are ignored. n_available:
+    size of the test set (in groups where `groups` is given); None means that `scores` is all of it. groups: label of
+    each score; a group's items stand together and are complete, and `n_used`, `n_available`, `n_needed` count groups.
+    Raises ContractError on numbers outside their range, no scores, or more scores than are available.
+    Source: DESIGN part 8. Tests: tests/simulation/test_evidence_bar_rates.py.
+    """
+    _check_levels(bar, alpha, beta)
+    units = as_scores(scores, binary=binary and groups is None)
+    if groups is not None:
+        check_contiguous(groups)
+        units, binary = group_means(units, groups), False
+    available = len(units) if n_available is None else n_available
+    if len(units) > available:
+        raise ContractError(f"{len(units)} scores of a test set of {available}", expected="at most as many")
+    if available < 1:
+        raise ContractError("a test set without items", expected="at least one")
+    if not len(units):
+        return None
+    decided = _sequential(units, bar, alpha, beta, binary)
+    if decided is not None:
+        outcome, n = decided
+        return _judgement(outcome, units[:n], available, alpha, binary)
+    if len(units) < available:
+        return None
+    final = _final(units, bar, alpha, beta) if binary else "UNDECIDED"
+    judgement = _judgement(final, units, available, alpha, binary)
+    if final != "UNDECIDED":
+        return judgement
+    needed = (_needed_binary if binary else _needed_graded)(units, bar, alpha, beta)
+    return replace(judgement, n_needed=needed)
+
+
+def smallest_deciding_test(bar: float, alpha: float, beta: float = 0.05, *, binary: bool = True) -> int:
+    """Smallest test set on which a perfect score gives MET; smaller ones cannot decide for any system.
+
+    0/1 scores: smallest n with t^n <= 0.8 alpha (t .85, alpha .01: 30; t .99: 481). The item-by-item test never lowers
+    this: on a perfect run E < 1/t^n, so that it needs t^n < 0.2 alpha. Graded scores and groups: the item at which the
+    wealth of a run of ones reaches 1/alpha. beta plays no part, since a perfect score can only give MET.
+    """
+    _check_levels(bar, alpha, beta)
+    if binary:
+        return _run_length(bar, FINAL_SHARE * alpha)
+    length = 64
+    while True:
+        crossing = first_crossing(log_wealth_above(np.ones(length), bar), alpha)
+        if crossing is not None:
+            return crossing + 1
+        length *= 2
+
+
+def check_test_size(
+    n: int, *, bar: float, alpha: float, beta: float = 0.05, binary: bool = True, where: str = ""
+) -> None:
+    """Raises TaskError if even a perfect score on n test items (or groups) could not show that the bar is met."""
+    smallest = smallest_deciding_test(bar, alpha, beta, binary=binary)
+    if n < smallest:
+        raise TaskError(
+            f"a test set of {n}, on which even a perfect score cannot show that the bar of {bar:g} is met "
+            f"at error {alpha:.3g}",
+            where=where,
+            expected=f"at least {smallest}",
+            remedy="Add test examples, take a larger share in `split.test`, lower `bar` or `confidence`, "
+            "or name fewer rungs in `ladder`.",
+        )
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a rate. Source: Wilson 1927. Oracle: statsmodels `proportion_confint`, "wilson"."""
+    from scipy.special import ndtri
+
+    if not 0 <= successes <= n or n < 1:
+        raise ContractError(f"{successes} right of {n}", expected="0 <= right <= n, n >= 1")
+    z = float(ndtri((1 + confidence) / 2))
+    rate, shrink = successes / n, 1 + z * z / n
+    centre = (rate + z * z / (2 * n)) / shrink
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / shrink
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _check_levels(bar: float, alpha: float, beta: float) -> None:
+    for name, value in (("bar", bar), ("alpha", alpha), ("beta", beta)):
+        if not 0 < value < 1:
+            raise ContractError(f"{name} {value!r}", expected="a number strictly between 0 and 1")
+
+
+def _sequential(units: Array, bar: float, alpha: float, beta: float, binary: bool) -> tuple[Outcome, int] | None:
+    """Outcome and number of items at the first item whose evidence decides, None if none does."""
+    if binary:
+        n, right = np.arange(1, len(units) + 1, dtype=np.float64), np.cumsum(units)
+        met = first_crossing(log_evidence_above(right, n, bar), SEQUENTIAL_SHARE * alpha)
+        not_met = first_crossing(log_evidence_above(n - right, n, 1 - bar), SEQUENTIAL_SHARE * beta)
+    else:
+        met = first_crossing(log_wealth_above(units, bar), alpha)
+        not_met = first_crossing(log_wealth_above(1 - units, 1 - bar), beta)
+    if met is not None and (not_met is None or met <= not_met):
+        return "MET", met + 1
+    return None if not_met is None else ("NOT_MET", not_met + 1)
+
+
+def _final(units: Array, bar: float, alpha: float, beta: float) -> Outcome:
+    """Clopper-Pearson by its tails: the lower limit is >= t where P(S or more | t) <= 0.8 alpha, and likewise above."""
+    n, right = len(units), int(units.sum())
+    if binomial_tail(right, n, bar) <= FINAL_SHARE * alpha * (1 + ROUNDING):
+        return "MET"
+    return "NOT_MET" if binomial_tail(n - right, n, 1 - bar) < FINAL_SHARE * beta else "UNDECIDED"
+
+
+def binomial_tail(successes: int, n: int, rate: float) -> float:
+    """P(X >= successes) for X binomial(n, rate)."""
+    from scipy.special import betainc
+
+    return 1.0 if successes <= 0 else float(betainc(successes, n - successes + 1, rate))
+
+
+def _judgement(outcome: Outcome, units: Array, available: int, alpha: float, binary: bool) -> Judgement:
+    interval = binary_interval(int(units.sum()), len(units), alpha) if binary else graded_interval(units, alpha)
+    return Judgement(outcome, float(units.mean()), len(units), available, interval)
+
+
+def _run_length(rate: float, level: float) -> int:
+    """Smallest n >= 1 with rate^n <= level."""
+    n = max(1, math.floor(math.log(level) / math.log(rate)) - 1)
+    while rate**n > level * (1 + ROUNDING):
+        n += 1
+    return n
+
+
+def _needed_binary(units: Array, bar: float, alpha: float, beta: float) -> int | None:
+    """Items that would decide with power 0.8 if the rate seen is the true one; None beyond ten test sets or at the bar.
+
+    n = ((z sqrt(t(1-t)) + 0.84 sqrt(p(1-p)))/(p-t))^2, z at 0.8 of the error on the side where the rate lies; never
+    less than a run of only right (or only wrong) answers takes on that side, nor than one item more.
+    """
+    from scipy.special import ndtri
+
+    n, rate = len(units), float(units.mean())
+    if math.isclose(rate, bar, rel_tol=0, abs_tol=1e-12):
+        return None
+    level = FINAL_SHARE * (alpha if rate > bar else beta)
+    z = -float(ndtri(level))
+    root = (z * math.sqrt(bar * (1 - bar)) + POWER_QUANTILE * math.sqrt(rate * (1 - rate))) / (rate - bar)
+    needed = max(math.ceil(root**2), n + 1, _run_length(bar if rate > bar else 1 - bar, level))
+    return needed if needed <= FARTHEST * n else None
+
+
+def _needed_graded(units: Array, bar: float, alpha: float, beta: float) -> int | None:
+    """Units that would decide with power about 0.8 if the scores to come are like those seen; None as above.
+
+    With the stake of the final mean and variance, log wealth gains g an item with deviation s. From the wealth in hand
+    the distance L to ln(1/error) is covered with probability 0.8 after k items where k g - 0.84 s sqrt(k) = L.
+    """
+    above = float(units.mean()) > bar
+    x, t, error = (units, bar, alpha) if above else (1 - units, 1 - bar, beta)
+    n = len(x)
+    mean = float((0.5 + x.sum()) / (n + 1))
+    variance = float((0.25 + ((x - x.mean()) ** 2).sum()) / (n + 1))
+    gains = np.log1p(float(best_bet(mean, variance, t)) * (x - t))
+    gain, deviation = float(gains.mean()), float(gains.std())
+    if gain <= 0:
+        return None
+    distance = -math.log(error) - float(log_wealth_above(x, t)[-1])
+    slack = POWER_QUANTILE * deviation
+    root = (slack + math.sqrt(slack**2 + 4 * gain * distance)) / (2 * gain)
+    needed = n + max(1, math.ceil(root**2))
+    return needed if needed <= FARTHEST * n else None

@@ -1,0 +1,135 @@
+"""Did a system get worse by more than a margin?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lastresort.errors import ContractError
+from lastresort.evals.evidence.paired import paired_differences
+from lastresort.evals.evidence.resample import bootstrap_mean, mean_interval
+from lastresort.evals.evidence.tango import p_less_than, p_more_than, tango_interval
+from lastresort.evals.evidence.units import Array
+
+Standing = Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"]
+POWER_QUANTILE = 0.8416
+
+
+@dataclass(frozen=True, slots=True)
+class NonInferiority:
+    """The tuned system against its base on the same items, given the largest loss that is accepted.
+
+    p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger than the margin", which `holm`
+    corrects over suites. difference: mean of tuned - base. interval: its two-sided limits at confidence 1 - 2 alpha, so
+    that each is a one-sided limit at alpha. loss_seen: the upper limit is below 0, a loss is shown, of whatever size.
+    n: items, or groups. n_needed: items for power 0.8 where nothing was lost, only beside UNDERPOWERED.
+    """
+
+    verdict: Standing
+    p: float
+    p_regressed: float
+    loss_seen: bool
+    difference: float
+    interval: tuple[float, float]
+    n: int
+    n_needed: int | None = None
+
+
+def non_inferior(
+    base_scores: Sequence[float],
+    tuned_scores: Sequence[float],
+    *,
+    margin: float,
+    binary: bool,
+    groups: Sequence[str] | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> NonInferiority:
+    """Whether the tuned system lost less than `margin`, more than it, or cannot be told.
+
+    NON_INFERIOR if p <= alpha; else REGRESSED if p_regressed <= alpha; else UNDERPOWERED.
+    0/1 scores: exact unconditional test on Tango's z up to 500 items, the score test above. Graded scores: paired BCa
+    one-sided limit, p being the level at which the limit meets the margin. groups: each group's mean is one unit.
+    margin: strictly between 0 and 1. Raises ContractError as `better` does, and on a margin outside its range.
+    Source: DESIGN part 8; Tango 1998; Efron 1987. Tests: tests/simulation/test_evidence_noninferiority_size.py.
+    """
+    if not 0 < margin < 1 or not 0 < alpha < 0.5:
+        raise ContractError(f"margin {margin!r} at alpha {alpha!r}", expected="0 < margin < 1 and 0 < alpha < 0.5")
+    binary = binary and groups is None
+    differences = paired_differences(base_scores, tuned_scores, binary=binary, groups=groups)
+    measure = _measure_binary if binary else _measure_graded
+    p, p_regressed, interval = measure(differences, margin, alpha, seed)
+    verdict: Standing = "UNDERPOWERED"
+    if p <= alpha:
+        verdict = "NON_INFERIOR"
+    elif p_regressed <= alpha:
+        verdict = "REGRESSED"
+    return NonInferiority(
+        verdict=verdict,
+        p=p,
+        p_regressed=p_regressed,
+        loss_seen=interval[1] < 0,
+        difference=float(differences.mean()),
+        interval=interval,
+        n=len(differences),
+        n_needed=_items_needed(differences, margin, alpha) if verdict == "UNDERPOWERED" else None,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values in the order given: rejecting those <= alpha keeps the chance of any false one <= alpha.
+
+    Source: Holm 1979. Oracle: statsmodels `multipletests(method="holm")`.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+Measured = tuple[float, float, tuple[float, float]]
+
+
+def _measure_binary(differences: Array, margin: float, alpha: float, seed: int) -> Measured:
+    n, wins, losses = len(differences), int((differences > 0).sum()), int((differences < 0).sum())
+    interval = tango_interval(wins, losses, n, 1 - 2 * alpha)
+    return p_more_than(wins, losses, n, -margin), p_less_than(wins, losses, n, -margin), interval
+
+
+def _measure_graded(differences: Array, margin: float, alpha: float, seed: int) -> Measured:
+    """p of both sides and the interval.
+
+    No p is below the chance that n items all miss a share of items large enough to turn the verdict: a bootstrap
+    cannot know of losses that it has not seen, and ten items without a difference show nothing.
+    """
+    interval = mean_interval(differences, 1 - 2 * alpha, seed)
+    bootstrap = bootstrap_mean(differences, seed)
+    if bootstrap is not None:
+        p, p_regressed = bootstrap.p_below(-margin), 1 - bootstrap.p_below(-margin)
+    else:
+        p, p_regressed = (0.0, 1.0) if float(differences[0]) > -margin else (1.0, 0.0)
+    n, seen = len(differences), float(differences.mean())
+    return max(p, _missed(seen + margin, 1 + seen, n)), max(p_regressed, _missed(-margin - seen, 1 - seen, n)), interval
+
+
+def _missed(distance: float, reach: float, n: int) -> float:
+    """Chance that n draws miss the share of items that, at the far end of the range, moves the mean by `distance`."""
+    return 0.0 if distance <= 0 or reach <= 0 else max(0.0, 1 - distance / reach) ** n
+
+
+def _items_needed(differences: Array, margin: float, alpha: float) -> int:
+    """(z_alpha + 0.84)^2 psi / margin^2 (6.18 psi/d^2 at .05), psi the variance of a difference without loss.
+
+    For 0/1 scores that is the share of differing items. At least what a comparison without any difference takes, and
+    one more than there are.
+    """
+    from scipy.special import ndtri
+
+    spread = float((differences**2).mean())
+    planned = math.ceil((POWER_QUANTILE - float(ndtri(alpha))) ** 2 * spread / margin**2)
+    without_difference = math.ceil(math.log(alpha) / math.log1p(-margin))
+    return max(planned, without_difference, len(differences) + 1)

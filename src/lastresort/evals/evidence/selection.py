@@ -1,0 +1,104 @@
+"""Which variant goes to the test, and what its dev score is worth after having been picked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lastresort.errors import ContractError
+from lastresort.evals.evidence.noninferiority import non_inferior
+from lastresort.evals.evidence.units import Array, as_scores
+
+CHEAPER_MARGIN = 0.02
+RESAMPLES = 2_000
+_TIE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The variant that goes to the test, and why, in one sentence for the report."""
+
+    name: str
+    reason: str
+
+
+def choose(
+    dev_scores: Mapping[str, Sequence[float]], cost: Mapping[str, float], *, groups: Sequence[str] | None = None
+) -> Choice:
+    """The variant with the highest dev score; a cheaper one where it is as good.
+
+    Scores that differ by at most one item count as equal, and the cheapest of them is taken. Otherwise a cheaper
+    variant replaces the best only if it is shown non-inferior to it at 0.02. (Taking the cheapest that is "not
+    significantly worse" would mostly pick a variant that fails.) Variants that were dropped early, with fewer
+    scores than the longest, do not compete. Equal scores at equal cost: the one named first.
+
+    dev_scores: per variant, on the same items in the same order. cost: per variant, in any one unit. groups: label of
+    each dev item where items belong together. Raises ContractError on no variants, no scores, or a missing cost.
+    Source: DESIGN part 8, "Best of k variants".
+    """
+    full = _full_variants(dev_scores)
+    missing = [name for name in full if name not in cost]
+    if missing:
+        raise ContractError(f"no cost of variant {missing[0]!r}", expected="a cost for every variant")
+    totals = {name: float(np.sum(scores)) for name, scores in full.items()}
+    best = max(full, key=lambda name: (totals[name], -cost[name]))
+    n = len(full[best])
+    level = [name for name in full if totals[name] >= totals[best] - 1 - _TIE]
+    leader = min(level, key=lambda name: (cost[name], -totals[name]))
+    binary = all(np.isin(scores, (0.0, 1.0)).all() for scores in full.values())
+    cheaper = sorted((name for name in full if cost[name] < cost[leader]), key=cost.__getitem__)
+    for name in cheaper:
+        shown = non_inferior(dev_scores[best], dev_scores[name], margin=CHEAPER_MARGIN, binary=binary, groups=groups)
+        if shown.verdict == "NON_INFERIOR":
+            return Choice(
+                name,
+                f"{name} ({_score(totals[name], n)}) is cheaper than {best} ({_score(totals[best], n)}) and shown to "
+                f"lose less than {CHEAPER_MARGIN:g} against it (p = {shown.p:.3f}).",
+            )
+    if leader != best and totals[leader] < totals[best] - _TIE:
+        return Choice(
+            leader,
+            f"{leader} ({_score(totals[leader], n)}) is within an item of {best} ({_score(totals[best], n)}) and cheaper.",
+        )
+    if len(full) == 1:
+        return Choice(
+            leader, f"{leader} ({_score(totals[leader], n)}) is the only variant measured on all {n} dev items."
+        )
+    return Choice(leader, f"{leader} has the highest score on dev ({_score(totals[leader], n)}).")
+
+
+def selection_bias_corrected(dev_scores: Mapping[str, Sequence[float]], seed: int) -> float:
+    """What the best dev score would be on items that did not help to pick it.
+
+    2,000 seeded resamples of the items; in each the variant that is best in-bag is scored on the items left out (the
+    mean over those tied for best), and the mean over resamples is returned. With one variant: its plain mean.
+    dev_scores: as in `choose`; only variants with the full dev set take part.
+    Source: Tsamardinos, Greasidou and Borboudakis 2018 (bootstrap bias correction).
+    """
+    full = _full_variants(dev_scores)
+    scores = np.stack(list(full.values()))
+    n = scores.shape[1]
+    if len(full) == 1 or n < 2:
+        return float(scores.mean(axis=1).max())
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    left_out = (counts == 0).astype(np.float64)
+    usable = left_out.sum(axis=1) > 0
+    in_bag = (counts @ scores.T)[usable]
+    out_of_bag = (left_out @ scores.T)[usable] / left_out.sum(axis=1)[usable, None]
+    winners = in_bag >= in_bag.max(axis=1, keepdims=True) - _TIE
+    return float(((out_of_bag * winners).sum(axis=1) / winners.sum(axis=1)).mean())
+
+
+def _full_variants(dev_scores: Mapping[str, Sequence[float]]) -> dict[str, Array]:
+    """The variants measured on the whole dev set, that is on as many items as the longest."""
+    longest = max((len(scores) for scores in dev_scores.values()), default=0)
+    if longest == 0:
+        raise ContractError("no variant with a dev score", expected="at least one")
+    full = {name: scores for name, scores in dev_scores.items() if len(scores) == longest}
+    return {name: as_scores(scores, binary=False) for name, scores in full.items()}
+
+
+def _score(total: float, n: int) -> str:
+    return f"{total / n:.3f}"

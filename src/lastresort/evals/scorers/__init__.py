@@ -1,0 +1,45 @@
+"""Scorers: how right an answer is, from 0 to 1. A new one is a new file and a line in the table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lastresort.evals.scorers.choice import choice
+from lastresort.evals.scorers.formats import format_ok
+from lastresort.evals.scorers.json_scorers import json_exact, json_fields, json_valid
+from lastresort.evals.scorers.number import number
+from lastresort.evals.scorers.overlap import rouge_l, token_f1
+from lastresort.evals.scorers.python_file import python
+from lastresort.evals.scorers.regex import regex
+from lastresort.evals.scorers.scorer import Entry, Output, Scorer, build_from
+from lastresort.evals.scorers.text import contains, exact, normalized
+
+SCORERS: dict[str, Entry] = {
+    "exact": Entry(exact),
+    "normalized": Entry(normalized),
+    "contains": Entry(contains),
+    "choice": Entry(choice),
+    "regex": Entry(regex, ("pattern",), main="pattern"),
+    "number": Entry(number, ("tolerance", "relative"), main="tolerance"),
+    "json_valid": Entry(json_valid),
+    "json_exact": Entry(json_exact),
+    "json_fields": Entry(json_fields),
+    "token_f1": Entry(token_f1),
+    "rouge_l": Entry(rouge_l),
+    "python": Entry(python, ("function", "binary"), main="function"),
+}
+
+
+def build_scorer(
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    json_schema: dict[str, Any] | None = None,
+    choices: tuple[str, ...] | None = None,
+    folder: Path = Path(),
+) -> Scorer:
+    """The scorer of a task file; see `build_from`. folder: where the relative path of a `python` scorer starts."""
+    return build_from(SCORERS, name, parameters, Output(json_schema, choices, folder))
+
+
+__all__ = ["SCORERS", "Scorer", "build_scorer", "format_ok"]

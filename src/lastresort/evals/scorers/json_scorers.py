@@ -1,0 +1,86 @@
+"""Scorers for JSON answers: json_valid, json_exact, json_fields. An answer must be JSON only (see `parse_json`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lastresort.evals.scorers.json_answers import is_valid, leaves, parse_json, same_json, schema_validator
+from lastresort.evals.scorers.scorer import Output, unusable_expected
+from lastresort.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class JsonValid:
+    """1 if the answer is JSON, and valid against output.schema where there is one; what it says does not count."""
+
+    validator: Any | None
+    name: str = "json_valid"
+    binary: bool = True
+
+    def __call__(self, answer: str, example: Example) -> float:
+        try:
+            value = parse_json(answer)
+        except ValueError:
+            return 0.0
+        return float(self.validator is None or is_valid(self.validator, value))
+
+
+@dataclass(frozen=True, slots=True)
+class JsonExact:
+    """1 if the answer is JSON equal to the expected one: 1 is 1.0, the order of keys does not matter."""
+
+    name: str = "json_exact"
+    binary: bool = True
+
+    def __call__(self, answer: str, example: Example) -> float:
+        expected = _expected(example)
+        try:
+            return float(same_json(parse_json(answer), expected))
+        except ValueError:
+            return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFields:
+    """Share of right fields among those expected or answered; nested objects are opened, a list is one field.
+
+    A field that was not asked for counts as wrong, so that naming everything does not pay.
+    """
+
+    name: str = "json_fields"
+    binary: bool = False
+
+    def __call__(self, answer: str, example: Example) -> float:
+        expected = dict(leaves(_expected(example)))
+        try:
+            said = dict(leaves(parse_json(answer)))
+        except ValueError:
+            return 0.0
+        right = sum(path in said and same_json(said[path], value) for path, value in expected.items())
+        return right / len(expected.keys() | said.keys())
+
+
+def json_valid(parameters: Mapping[str, Any], output: Output) -> JsonValid:
+    return JsonValid(None if output.json_schema is None else schema_validator(output.json_schema))
+
+
+def json_exact(parameters: Mapping[str, Any], output: Output) -> JsonExact:
+    return JsonExact()
+
+
+def json_fields(parameters: Mapping[str, Any], output: Output) -> JsonFields:
+    return JsonFields()
+
+
+def _expected(example: Example) -> Any:
+    try:
+        return parse_json(example.output)
+    except ValueError as error:
+        raise unusable_expected(
+            example,
+            f"text that is not JSON ({error})",
+            "a JSON value",
+            "Write the expected answer as a JSON object, or choose a scorer for text.",
+        ) from error

@@ -1,0 +1,94 @@
+"""What a scorer is, and how one is built from its entry in the table."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lastresort.errors import DataError, TaskError
+from lastresort.types import Example
+
+
+class Scorer(Protocol):
+    """Says how right an answer is.
+
+    binary: every score is 0 or 1, so that the sharper statistics apply. Calling it twice gives the same score. Raises
+    DataError where the example cannot be scored (its expected answer is malformed), never because the answer is bad.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def binary(self) -> bool: ...
+    def __call__(self, answer: str, example: Example) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the task says about answers. folder: where relative paths of the task file start."""
+
+    json_schema: dict[str, Any] | None = None
+    choices: tuple[str, ...] | None = None
+    folder: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the table. parameters: the names it takes. main: the one that a bare value stands for."""
+
+    build: Callable[[Mapping[str, Any], Output], Scorer]
+    parameters: tuple[str, ...] = ()
+    main: str | None = None
+
+
+def build_from(table: Mapping[str, Entry], name: str, parameters: Mapping[str, Any], output: Output) -> Scorer:
+    """The scorer `name`; the key "value" of `parameters` stands for its main parameter.
+
+    Raises TaskError on an unknown scorer or parameter, naming the nearest known one.
+    """
+    if name == "judge":
+        raise TaskError(
+            "the scorer judge, which this version does not have",
+            where='task file, key "score"',
+            expected=f"one of {', '.join(table)}",
+            remedy="Score with one of these, or with a function of yours: `score: {python: FILE:FUNCTION}`.",
+        )
+    if name not in table:
+        raise TaskError(
+            f"an unknown scorer {name!r}",
+            where='task file, key "score"',
+            expected=f"one of {', '.join(table)}",
+            remedy=_nearest(name, table),
+        )
+    entry = table[name]
+    given = dict(parameters)
+    if "value" in given and entry.main is not None:
+        given[entry.main] = given.pop("value")
+    for key in given:
+        if key not in entry.parameters:
+            raise TaskError(
+                f"an unknown parameter {key!r}",
+                where=f'task file, key "score.{name}"',
+                expected=f"one of {', '.join(entry.parameters)}" if entry.parameters else "no parameters",
+                remedy=_nearest(key, entry.parameters),
+            )
+    return entry.build(given, output)
+
+
+def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {nearest[0]}?" if nearest else ""
+
+
+def expected_place(example: Example) -> str:
+    """Where the expected answer of an example stands, for errors."""
+    place = f'{example.source}, row {example.row}, key "output"' if example.source else f"example {example.id}"
+    return place if not example.source else f"{place} (example {example.id})"
+
+
+def unusable_expected(example: Example, found: str, expected: str, remedy: str) -> DataError:
+    """The error for an expected answer that this scorer cannot compare with."""
+    return DataError(found, where=expected_place(example), expected=expected, remedy=remedy)
