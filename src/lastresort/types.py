@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -95,3 +95,19 @@ class Judgement:
     n_available: int
     interval: tuple[float, float]
     n_needed: int | None = None
+
+
+class Progress(Protocol):
+    """Where long work says how far it is. `stage` starts a named piece of `total` units; None where the total is unknown."""
+
+    def stage(self, label: str, total: int | None = None) -> None: ...
+    def advance(self, amount: int = 1, note: str = "") -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def stage(self, label: str, total: int | None = None) -> None: ...
+    def advance(self, amount: int = 1, note: str = "") -> None: ...
+    def say(self, text: str) -> None: ...

@@ -1,1 +1,1 @@
-"""evals."""
+"""Measuring: scorers, the statistics of evidence, and the measurement of a system."""

@@ -1,1 +1,1 @@
-"""ladder."""
+"""The ladder: the climb and its decisions."""

@@ -1,1 +1,1 @@
-"""synthesis."""
+"""What a model makes for training."""

@@ -1,1 +1,1 @@
-"""train."""
+"""Training: one loop for every objective, adapters, checkpoints."""

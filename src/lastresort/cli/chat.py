@@ -1,0 +1,43 @@
+"""`lastresort chat RUN`: talk to the system that won."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+
+def chat_command(
+    run: Path = typer.Argument(help="The folder of a finished run, or of a saved system."),
+    once: str | None = typer.Option(None, "--once", help="Answer this one input, print the answer and leave."),
+) -> None:
+    """Give inputs to the winner of a run, exactly as it was measured. Each input is answered on its own."""
+    from lastresort.systems.files import FILE, load_system
+    from lastresort.systems.open import open_answerer
+
+    folder = run if (run / FILE).is_file() else run / "winner"
+    answerer = open_answerer(load_system(folder), folder)
+    if once is not None:
+        print(_answer(answerer, once))
+        return
+    interactive = sys.stdin.isatty()
+    if interactive:
+        print(f"{answerer.system.name} on {answerer.system.model}. An empty line or Ctrl-D leaves.", file=sys.stderr)
+    while (text := _read(interactive)) is not None:
+        print(_answer(answerer, text), flush=True)
+
+
+def _read(interactive: bool) -> str | None:
+    if interactive:
+        print("> ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    return line.strip() or None
+
+
+def _answer(answerer: object, text: str) -> str:
+    from lastresort.systems.answerer import Answerer
+    from lastresort.types import Message
+
+    assert isinstance(answerer, Answerer)
+    return answerer.answer([(Message("user", text),)])[0].text

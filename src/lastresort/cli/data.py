@@ -1,0 +1,34 @@
+"""`lastresort data`: look at data before anything is spent on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(help="Look at data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def root() -> None:
+    """Look at data before anything is spent on it."""
+
+
+@app.command("check")
+def check_command(
+    task: Path = typer.Argument(help="The task file (task.yaml)."),
+    rows: int = typer.Option(0, "--show", help="Show tokens and training mask of this many rows."),
+    as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
+) -> None:
+    """Check a task's examples: duplicates, leaks, conflicting labels, lengths. Exit 1 where something must be mended."""
+    from lastresort.ladder.check import check_task
+    from lastresort.spec.task import load_task
+
+    found = check_task(load_task(task), show=rows)
+    if as_json:
+        print(json.dumps(found.report.as_dict(), ensure_ascii=False, indent=2))
+    else:
+        print("\n".join([*found.report.lines(), *found.shown]))
+    if found.must_mend:
+        raise typer.Exit(1)

@@ -1,0 +1,84 @@
+"""Progress on stderr: a bar with time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+
+PLAIN_EVERY_S = 15.0
+
+
+class TerminalProgress:
+    """A live bar for the present stage; finished findings are printed above it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> TerminalProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(label, total=total, note="")
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        if self._task is not None:
+            self._bar.update(self._task, advance=amount, **({"note": note} if note else {}))
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+
+class PlainProgress:
+    """Lines for logs and pipes: each stage once, then how far it is every few seconds."""
+
+    def __init__(self) -> None:
+        self._label, self._total, self._done, self._began, self._told = "", None, 0, 0.0, 0.0  # type: str, int | None, int, float, float
+
+    def __enter__(self) -> PlainProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self._label, self._total, self._done = label, total, 0
+        self._began = self._told = time.monotonic()
+        self.say(f"{label} ...")
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._done += amount
+        now = time.monotonic()
+        if self._total and now - self._told >= PLAIN_EVERY_S and self._done < self._total:
+            left = (now - self._began) / self._done * (self._total - self._done)
+            self.say(f"{self._label}: {self._done}/{self._total}, about {left:.0f} s left{', ' + note if note else ''}")
+            self._told = now
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress() -> TerminalProgress | PlainProgress:
+    return TerminalProgress() if sys.stderr.isatty() else PlainProgress()

@@ -1,0 +1,62 @@
+"""A system, examples and a scorer -> per-item scores.
+
+Batches are cut from the order of the examples before the first call and never regrouped: in reduced precision an answer can
+depend on its batch, and a resumed run must see the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from lastresort.evals.scorers import Scorer, format_ok
+from lastresort.records.record import ItemScore
+from lastresort.systems.answerer import Answerer
+from lastresort.types import Example
+
+
+class Format(Protocol):
+    """What an answer must look like to be well-formed, from the task's `output`."""
+
+    @property
+    def json_schema(self) -> dict[str, Any] | None: ...
+    @property
+    def choices(self) -> tuple[str, ...] | None: ...
+
+
+def measured(
+    answerer: Answerer, examples: Sequence[Example], scorer: Scorer, output: Format, *, batch_size: int
+) -> Iterator[list[ItemScore]]:
+    """Yield the scores batch by batch, in order; the caller may stop early.
+
+    An infrastructure failure is raised, never scored.
+    """
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        answers = answerer.answer([example.input for example in batch])
+        yield [
+            ItemScore(
+                id=example.id,
+                score=float(scorer(answer.text, example)),
+                answer=answer.text,
+                expected=example.output,
+                input=example.input_text,
+                finish=answer.finish,
+                format_ok=format_ok(answer.text, json_schema=output.json_schema, choices=output.choices),
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+                seconds=answer.seconds,
+                usd=answer.usd,
+            )
+            for example, answer in zip(batch, answers, strict=True)
+        ]
+
+
+def failures(items: Sequence[ItemScore]) -> dict[str, int | None]:
+    """Failures sorted by kind: `format` does not parse or validate; `other` is well-formed and wrong.
+
+    `knowledge` (wrong closed book, right with the right passage) is None until a retrieval rung has measured it.
+    """
+    wrong = [item for item in items if item.score < 1.0]
+    ill_formed = sum(item.format_ok is False for item in wrong)
+    return {"format": ill_formed, "knowledge": None, "other": len(wrong) - ill_formed}

@@ -1,0 +1,24 @@
+"""The size of a model from its config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def parameters_of(config: Mapping[str, Any]) -> int:
+    """Number of parameters of a dense decoder with gated MLP and grouped-query attention (Llama, Qwen, Mistral, Gemma, Phi-3).
+
+    Biases and norms are counted as norms only (below 0.1 % of the whole). GPT-2's names are understood too.
+    """
+    hidden = int(config.get("hidden_size") or config["n_embd"])
+    layers = int(config.get("num_hidden_layers") or config["n_layer"])
+    heads = int(config.get("num_attention_heads") or config["n_head"])
+    key_heads = int(config.get("num_key_value_heads") or heads)
+    size = int(config.get("head_dim") or hidden // heads)
+    gated = "intermediate_size" in config
+    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden)
+    attention = hidden * size * (2 * heads + 2 * key_heads)
+    feed_forward = hidden * inner * (3 if gated else 2)
+    embeddings = int(config["vocab_size"]) * hidden * (1 if config.get("tie_word_embeddings", not gated) else 2)
+    return layers * (attention + feed_forward + 2 * hidden) + embeddings + hidden

@@ -1,0 +1,348 @@
+"""The climb: prepare, then rung by rung search on dev, freeze, test once, decide; then write what was found.
+
+Every finished piece is in the record before the next begins, so that a climb killed at any moment goes on with `--resume` and
+reaches the same decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import TaskError
+from lastresort.evals.evidence import better
+from lastresort.ladder.decide import Conclusion, RungOutcome, Rules, conclude, next_step, percent
+from lastresort.ladder.decision import WINNER_KINDS, Winner, decision_of
+from lastresort.ladder.prepare import Prepared, data_report, prepare
+from lastresort.ladder.provenance import provenance
+from lastresort.ladder.testing import test_once
+from lastresort.ladder.workspace import held, shared_folder
+from lastresort.models.protocol import Model
+from lastresort.records.atomic import replace_folder
+from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.record import Measurement, Record
+from lastresort.records.responses import ResponseCache
+from lastresort.report.decision import write_decision
+from lastresort.report.html import write_report
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.prompting import instruction
+from lastresort.rungs.rung import Search, Workbench, find_rung
+from lastresort.rungs.sft import ADVISED_ROWS
+from lastresort.spec.task import Task
+from lastresort.systems.files import load_system, save_system
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Judgement, Message, Progress, Silent
+
+LEAST_NEW_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Climbed:
+    """A finished climb: its folder, decision and report."""
+
+    run: Path
+    decision: dict[str, Any]
+    report: Path
+
+
+def climb(
+    task: Task,
+    run: Path,
+    *,
+    until: str | None = None,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Climbed:
+    """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
+
+    until: the last rung to try. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    """
+    progress = progress or Silent()
+    progress.stage("reading the task", None)
+    prepared = prepare(task)
+    run.mkdir(parents=True, exist_ok=True)
+    with held(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
+        _same_task(record, prepared, run)
+        shared = shared_folder(run)
+        ledger = Ledger(shared / "ledger.sqlite")
+        models = OpenModels(
+            ResponseCache(shared / "responses.sqlite"),
+            base_folder=task.folder,
+            base_name=task.model,
+            tuned_name=task.model if task.tune.model == "same" else task.tune.model,
+            prompt_price=task.use.prompt_price or 0.0,
+            output_price=task.use.output_price or 0.0,
+        )
+        bench = _workbench(prepared, record, run, models, progress, clock)
+        outcomes, why = _climb_rungs(bench, prepared, until, ledger)
+        models.close()
+        return _write(bench, prepared, outcomes, why, until, ledger)
+
+
+def rules_of(task: Task, until: str | None) -> Rules:
+    if until is not None and until not in task.ladder:
+        raise TaskError(
+            f"--until {until}", where=task.path.name, expected=f"one of the ladder: {', '.join(task.ladder)}", remedy="Name one of these."
+        )
+    return Rules(task.ladder, task.bar, task.on_undecided, until)
+
+
+def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
+    """Note the task at the first start; refuse to go on with another one."""
+    resolved = {"task": prepared.task.resolved(), "files": prepared.files}
+    known = record.last("task")
+    if known is None:
+        record.note("task", resolved)
+        return
+    if json.dumps(known, sort_keys=True) != json.dumps(resolved, sort_keys=True):
+        changed = sorted(
+            {key for part in ("task", "files") for key in {**known[part], **resolved[part]} if known[part].get(key) != resolved[part].get(key)}
+        )
+        raise TaskError(
+            f"the task differs from the one this run began with, in {', '.join(changed)}",
+            where=f"{prepared.task.path.name} and {run}",
+            expected="an unchanged task and unchanged data",
+            remedy="Undo the change, or start a new run without --resume.",
+        )
+
+
+def _workbench(
+    prepared: Prepared, record: Record, run: Path, models: OpenModels, progress: Progress, clock: Callable[[], float]
+) -> Workbench:
+    task = prepared.task
+    bare = System("bare", task.model, PromptDesign(instruction(task)), Decoding(1), template_kwargs=task.chat_template_kwargs)
+    progress.stage(f"opening the model {task.model}", None)
+    model = models.open(bare)
+    known = record.last("sizes")
+    if known is None:
+        known = {"max_new_tokens": _max_new_tokens(prepared, model), "model": model.fingerprint}
+        report = data_report(prepared, lambda example: model.count_tokens((*example.input, Message("assistant", example.output))), model.context_tokens)
+        record.note("data", report.as_dict())
+        record.note("sizes", known)
+    elif known["model"] != model.fingerprint:
+        raise TaskError(
+            f"the model {task.model} is not the one this run began with (its weights, template or precision differ)",
+            where=str(run),
+            expected="the same model",
+            remedy="Start a new run without --resume.",
+        )
+    hours = task.limits.hours
+    spent = sum(note["seconds"] for note in record.notes("session"))
+    began = clock()
+    return Workbench(
+        task=task,
+        train=tuple(prepared.split.train),
+        dev=tuple(prepared.split.dev),
+        scorer=prepared.scorer,
+        record=record,
+        folder=run,
+        models=models,
+        progress=progress,
+        max_new_tokens=known["max_new_tokens"],
+        deadline=lambda: hours is not None and spent + clock() - began > 3600 * hours,
+    )
+
+
+def _max_new_tokens(prepared: Prepared, model: Model) -> int:
+    """The task's own limit, or twice the longest training answer."""
+    if prepared.task.decode.max_new_tokens != "auto":
+        return int(prepared.task.decode.max_new_tokens)
+    answers = sorted({example.output for example in prepared.split.train}, key=len, reverse=True)[:50]
+    empty = model.count_tokens((Message("user", ""),))
+    longest = max((model.count_tokens((Message("user", text),)) - empty for text in answers), default=0)
+    return max(LEAST_NEW_TOKENS, 2 * longest)
+
+
+def _climb_rungs(bench: Workbench, prepared: Prepared, until: str | None, ledger: Ledger) -> tuple[list[RungOutcome], str]:
+    """Go up until the decision says stop. Returns the outcomes in order and why it stopped."""
+    rules = rules_of(prepared.task, until)
+    outcomes: list[RungOutcome] = []
+    while True:
+        step = next_step(rules, outcomes)
+        if step.rung is None:
+            return outcomes, step.because
+        outcome = _one_rung(bench, prepared, step.rung, ledger)
+        outcomes.append(outcome)
+        bench.progress.say(_outcome_line(outcome))
+
+
+def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -> RungOutcome:
+    rung = find_rung(name)
+    skipped = (
+        rung.skip_reason(bench.task, bench.train)
+        if rung is not None
+        else why_absent(name, bench.task)
+    )
+    if rung is None or skipped is not None:
+        if bench.record.last("skip", name) is None:
+            bench.record.note("skip", {"rung": name, "reason": skipped}, key=name)
+        return RungOutcome(name, skipped=skipped)
+    frozen = bench.record.last("frozen", name)
+    if frozen is None:
+        _note_search(bench, name, rung.search(bench))
+        frozen = bench.record.last("frozen", name)
+        assert frozen is not None
+    system = load_system(bench.candidate_folder(name, frozen["name"]))
+    known = bench.record.last("verdict", name)
+    if known is not None:
+        return RungOutcome(name, _judgement(known["judgement"]), system.name)
+    answerer = bench.answerer(system)
+    judgement, measurement = test_once(
+        name,
+        answerer,
+        prepared.split.test,
+        task=bench.task,
+        scorer=bench.scorer,
+        record=bench.record,
+        progress=bench.progress,
+    )
+    used = {item.id for item in measurement.items}
+    ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.folder.name)
+    bench.record.note("verdict", {"rung": name, "judgement": asdict(judgement)}, key=name)
+    return RungOutcome(name, judgement, system.name)
+
+
+def why_absent(name: str, task: Task) -> str:
+    if name == "retrieval" and task.knowledge is None:
+        return "the task names no knowledge to retrieve from"
+    if name == "preference" and task.preferences is None and not task.reward:
+        return "the task names neither preferences nor a reward, and this version makes no pairs itself"
+    return "this version of lastresort cannot try it yet"
+
+
+def _note_search(bench: Workbench, rung: str, search: Search) -> None:
+    """Record what the search found, and freeze its choice."""
+    seconds = {m.candidate: 0.0 for m in bench.record.measurements()}
+    for m in bench.record.measurements():
+        seconds[m.candidate] += m.seconds
+    bench.record.note(
+        "search",
+        {
+            "rung": rung,
+            "candidates": [
+                {
+                    "name": candidate.system.name,
+                    "dev": {"score": candidate.score, "n": candidate.n},
+                    "prompt_tokens": round(candidate.prompt_tokens, 1),
+                    "seconds": round(seconds.get(candidate.system.name, 0.0), 3),
+                }
+                for candidate in search.candidates
+            ],
+            "chosen": search.chosen.name,
+            "why": search.why,
+            "note": search.note,
+            "bias_corrected": search.bias_corrected,
+        },
+        key=rung,
+    )
+    bench.record.note("frozen", {"rung": rung, "name": search.chosen.name}, key=rung)
+
+
+def _write(
+    bench: Workbench,
+    prepared: Prepared,
+    outcomes: Sequence[RungOutcome],
+    why: str,
+    until: str | None,
+    ledger: Ledger,
+) -> Climbed:
+    """Winner, decision and report: each whole or not at all; the decision last but for the report that is drawn from it."""
+    task, run = bench.task, bench.folder
+    conclusion = conclude(rules_of(task, until), outcomes, why)
+    winner = _write_winner(bench, conclusion, outcomes)
+    decision = decision_of(
+        task,
+        bench.record,
+        outcomes,
+        conclusion,
+        winner=winner,
+        extra_reasons=_extra_reasons(bench, prepared, conclusion, outcomes),
+        test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], run.name),
+        provenance=provenance(task, prepared.files, bench.record),
+    )
+    bench.record.note("decision", decision)
+    write_decision(run, decision)
+    return Climbed(run, decision, write_report(run))
+
+
+def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> Winner:
+    """Copy the winning system to winner/, so that it can be loaded from there alone."""
+    if conclusion.winner is None:
+        return Winner("none", None, None)
+    outcome = next(outcome for outcome in outcomes if outcome.rung == conclusion.winner)
+    assert outcome.system is not None
+    system = load_system(bench.candidate_folder(outcome.rung, outcome.system))
+    fresh, final = bench.folder / "winner.new", bench.folder / "winner"
+    save_system(system, fresh)
+    replace_folder(fresh, final)
+    return Winner(WINNER_KINDS[outcome.rung], "winner", folder_sha256(final))
+
+
+def folder_sha256(folder: Path) -> str:
+    """Hash over the names and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\x00")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _extra_reasons(
+    bench: Workbench, prepared: Prepared, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
+) -> list[str]:
+    """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
+    reasons = []
+    tested = [outcome for outcome in outcomes if outcome.judgement is not None]
+    for lower, upper in zip(tested[:-1], tested[1:], strict=True):
+        reasons.append(_paired(bench, lower, upper))
+    for outcome in tested:
+        search = bench.record.last("search", outcome.rung)
+        if search is not None and outcome.judgement is not None and outcome.judgement.outcome != "MET":
+            reasons.append(f"{outcome.rung}: {search['note']}")
+    if any(outcome.rung == "sft" and outcome.judgement is not None for outcome in outcomes):
+        if len(bench.train) < ADVISED_ROWS:
+            reasons.append(f"SFT had {len(bench.train)} rows; a narrow task wants {ADVISED_ROWS} to 5,000.")
+        if conclusion.winner == "sft":
+            reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
+    if prepared.leaks:
+        reasons.append(f"{prepared.leaks} training rows also stood in dev or test and were left out of training.")
+    return reasons
+
+
+def _paired(bench: Workbench, lower: RungOutcome, upper: RungOutcome) -> str:
+    """Is the upper rung better than the lower one, on the items that both answered?"""
+    first, second = (_test_of(bench.record, outcome) for outcome in (lower, upper))
+    scores = {item.id: item.score for item in first.items}
+    both = [(scores[item.id], item.score) for item in second.items if item.id in scores]
+    found = better([a for a, _ in both], [b for _, b in both], binary=bench.scorer.binary, seed=bench.task.split.seed)
+    low, high = found.interval
+    return (
+        f"{upper.rung} against {lower.rung} on the {len(both)} test items that both answered: "
+        f"{100 * found.difference:+.1f} points (interval {100 * low:+.1f} to {100 * high:+.1f}, p = {found.p:.2g})."
+    )
+
+
+def _test_of(record: Record, outcome: RungOutcome) -> Measurement:
+    assert outcome.system is not None
+    measurement = record.measurement(outcome.rung, outcome.system, "test")
+    assert measurement is not None
+    return measurement
+
+
+def _judgement(body: dict[str, Any]) -> Judgement:
+    return Judgement(**{**body, "interval": tuple(body["interval"])})
+
+
+def _outcome_line(outcome: RungOutcome) -> str:
+    if outcome.judgement is None:
+        return f"{outcome.rung}: skipped, {outcome.skipped}"
+    return (
+        f"{outcome.rung}: {outcome.judgement.outcome}, {outcome.system} scored {percent(outcome.judgement.score)} "
+        f"on {outcome.judgement.n_used} test items"
+    )

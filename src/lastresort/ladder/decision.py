@@ -1,0 +1,101 @@
+"""The record of a finished climb -> decision.json (DESIGN part 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lastresort.evals.measure import failures
+from lastresort.ladder.decide import Conclusion, RungOutcome
+from lastresort.records.record import Measurement, Record
+from lastresort.spec.task import Task
+
+SCHEMA = 1
+WINNER_KINDS = {"prompting": "prompt", "retrieval": "retrieval", "sft": "adapter", "preference": "adapter", "full": "merged"}
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
+
+    kind: str
+    path: str | None
+    sha256: str | None
+
+
+def decision_of(
+    task: Task,
+    record: Record,
+    outcomes: Sequence[RungOutcome],
+    conclusion: Conclusion,
+    *,
+    winner: Winner,
+    extra_reasons: Sequence[str],
+    test_reuse: Any,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """The whole decision, JSON-able."""
+    return {
+        "schema": SCHEMA,
+        "task": task.task,
+        "goal": task.goal,
+        "model": task.model,
+        "bar": task.bar,
+        "confidence": task.confidence,
+        "r": task.r,
+        "alpha_per_rung": task.alpha_per_rung,
+        "verdict": conclusion.verdict,
+        "meets_bar": conclusion.meets_bar,
+        "provisional": conclusion.provisional,
+        "stopped_at": conclusion.stopped_at,
+        "answer": conclusion.answer,
+        "reasons": [*conclusion.reasons, *extra_reasons],
+        "test_reuse": test_reuse,
+        "rungs": [rung_entry(record, outcome) for outcome in outcomes],
+        "gate": None,
+        "repairs": [],
+        "compare": [],
+        "break_even": None,
+        "winner": {"kind": winner.kind, "path": winner.path, "held": False, "sha256": winner.sha256},
+        "provenance": provenance,
+    }
+
+
+def rung_entry(record: Record, outcome: RungOutcome) -> dict[str, Any]:
+    """One entry of `rungs`."""
+    search = record.last("search", outcome.rung) or {}
+    chosen = outcome.system
+    dev = [m for m in record.measurements() if m.rung == outcome.rung and m.candidate == chosen and m.split.startswith("dev[")]
+    found = outcome.judgement
+    return {
+        "name": outcome.rung,
+        "applies": outcome.skipped is None,
+        "skipped_because": outcome.skipped,
+        "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])],
+        "chosen": chosen,
+        "test": None
+        if found is None
+        else {
+            "verdict": found.outcome,
+            "score": found.score,
+            "n_used": found.n_used,
+            "n_available": found.n_available,
+            "interval": list(found.interval),
+            "n_needed": found.n_needed,
+        },
+        "failures": failures([item for measurement in dev for item in measurement.items]),
+        "cost": rung_cost(record, outcome.rung),
+    }
+
+
+def rung_cost(record: Record, rung: str) -> dict[str, Any]:
+    """Tokens, seconds and money of everything the rung did: dev, test, and training where it trained."""
+    done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
+    training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note.get("rung", "sft") == rung}
+    return {
+        "tokens_in": sum(m.tokens_in for m in done),
+        "tokens_out": sum(m.tokens_out for m in done),
+        "seconds": round(sum(m.seconds for m in done) + sum(training.values()), 3),
+        "usd": sum(m.usd for m in done),
+    }

@@ -1,0 +1,98 @@
+"""What a climb would do and cost, said before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lastresort.ladder.climb import LEAST_NEW_TOKENS, rules_of, why_absent
+from lastresort.ladder.prepare import Prepared, prepare
+from lastresort.models.estimate import estimate_tokens
+from lastresort.models.open import local_folder
+from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.forecast import Forecast, Machine, Workload
+from lastresort.rungs.prompting import instruction
+from lastresort.rungs.rung import find_rung
+from lastresort.rungs.sft import tuned_model
+from lastresort.spec.task import Task
+from lastresort.types import Example
+
+TEMPLATE_TOKENS = 16  # turn markers of a usual chat template
+
+
+def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
+    """Forecast of every rung that would be tried, dearest case first to last: as if each rung failed. No model is loaded."""
+    prepared = prepare(task)
+    rules = rules_of(task, until)
+    rungs: list[dict[str, Any]] = []
+    total = Forecast(0, 0, 0, 0.0, 0.0)
+    for name in task.ladder:
+        rung = find_rung(name)
+        skipped = why_absent(name, task) if rung is None else rung.skip_reason(task, prepared.split.train)
+        if rung is None or skipped is not None:
+            rungs.append({"name": name, "applies": False, "skipped_because": skipped, "forecast": None})
+        else:
+            forecast = rung.forecast(task, workload(prepared, name))
+            total += forecast
+            rungs.append({"name": name, "applies": True, "skipped_because": None, "forecast": asdict(forecast)})
+        if name == rules.until:
+            break
+    split = prepared.split
+    return {
+        "task": task.task,
+        "examples": {"train": len(split.train), "dev": len(split.dev), "test": len(split.test), "leaks_removed": prepared.leaks},
+        "r": task.r,
+        "alpha_per_rung": task.alpha_per_rung,
+        "rungs": rungs,
+        "total": asdict(total),
+    }
+
+
+def workload(prepared: Prepared, rung: str) -> Workload:
+    """The task's size in estimated tokens (UTF-8 bytes / 4), and the machine or endpoint that would do the rung."""
+    task, split = prepared.task, prepared.split
+    output_tokens = _mean_tokens(split.train, lambda example: example.output)
+    longest = max((estimate_tokens(example.output) for example in split.train), default=0)
+    auto = max(LEAST_NEW_TOKENS, 2 * longest)
+    return Workload(
+        machine=_machine(task, task.model if rung in ("prompting", "retrieval") else tuned_model(task)),
+        n_train=len(split.train),
+        n_dev=len(split.dev),
+        n_test=len(split.test),
+        instruction_tokens=estimate_tokens(instruction(task)) + TEMPLATE_TOKENS,
+        input_tokens=_mean_tokens(split.train, lambda example: example.input_text),
+        output_tokens=output_tokens,
+        max_new_tokens=auto if task.decode.max_new_tokens == "auto" else int(task.decode.max_new_tokens),
+    )
+
+
+def _machine(task: Task, model: str) -> Machine:
+    if is_endpoint(model):
+        return Machine(None, 1.0, task.use.prompt_price or 0.0, task.use.output_price or 0.0)
+    if model.startswith("scripted:"):
+        return Machine(None, 1.0)
+    from lastresort.hardware.probe import matrix_flops_per_s
+    from lastresort.models.precision import reduced_precision_is_fast
+
+    config = _config(local_folder(model, task.folder))
+    if config is None:
+        return Machine(None, 1.0)
+    from lastresort.hardware.shapes import parameters_of
+
+    return Machine(parameters_of(config), matrix_flops_per_s(reduced_precision_is_fast()))
+
+
+def _config(folder: Path | str) -> dict[str, Any] | None:
+    """config.json of a local model; None for a hub id that is not here, or a bare GGUF."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        return None
+    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return body
+
+
+def _mean_tokens(examples: Sequence[Example], text: Any) -> float:
+    return sum(estimate_tokens(text(example)) for example in examples) / len(examples) if examples else 0.0

@@ -1,0 +1,49 @@
+"""What produced a decision: versions, seeds, hashes, machine. No path and no name of a person or host."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lastresort import __version__
+from lastresort.records.record import Record
+from lastresort.spec.task import Task
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "llguidance", "openai", "scipy", "numpy")
+
+
+def provenance(task: Task, files: dict[str, str], record: Record) -> dict[str, Any]:
+    """For `decision.json`."""
+    sizes = record.last("sizes") or {}
+    return {
+        "versions": {"lastresort": __version__, "python": platform.python_version(), **_versions()},
+        "seeds": {"split": task.split.seed, "training": task.split.seed, "decoding": task.split.seed},
+        "hashes": {**files, "model": sizes.get("model", "")},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": os.cpu_count() or 0,
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    except OSError:
+        return platform.processor()

@@ -1,0 +1,74 @@
+"""The folders of a climb: which run, whose turn, what is shared between runs."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lastresort.errors import InputError, TaskError
+
+SHARED = ".lastresort"
+
+
+def new_run(runs: Path, task: str) -> Path:
+    """Make the next free `<task>-<n>` below `runs`."""
+    runs.mkdir(parents=True, exist_ok=True)
+    taken = [run_number(path, task) for path in runs.glob(f"{task}-*")]
+    number = max([n for n in taken if n is not None], default=0) + 1
+    while True:
+        folder = runs / f"{task}-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return folder
+
+
+def newest_unfinished(runs: Path, task: str) -> Path:
+    """The newest run of the task without a decision. Raises TaskError where there is none."""
+    found = [
+        (number, path)
+        for path in runs.glob(f"{task}-*")
+        if (number := run_number(path, task)) is not None
+        and (path / "record.sqlite").is_file()
+        and not (path / "decision.json").is_file()
+    ]
+    if not found:
+        raise TaskError(
+            f"no unfinished run of task {task}",
+            where=f"{runs}/",
+            expected="a run to resume",
+            remedy="Start one with `lastresort climb TASK`, or name the run: --resume RUN.",
+        )
+    return max(found)[1]
+
+
+def run_number(path: Path, task: str) -> int | None:
+    rest = path.name.removeprefix(f"{task}-")
+    return int(rest) if path.is_dir() and rest.isdigit() else None
+
+
+def shared_folder(run: Path) -> Path:
+    """What runs beside each other share: the response cache and the ledger of test items."""
+    folder = run.parent / SHARED
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold the run, so that no second process climbs it; the hold ends with the process, however it ends."""
+    with (run / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "another process is climbing this run",
+                where=str(run),
+                expected="one process a run",
+                remedy="Wait for it, or start a new run without --resume.",
+            ) from None
+        yield

@@ -1,0 +1,82 @@
+"""What a rung would cost, from token counts alone: pure arithmetic, no model, no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Utilisation measured by benchmarks/ on 2 CPU cores with the embedded model, as a share of this machine's matrix product
+# rate: long passes reach about half of it, decoding steps of a batch about a fifth.
+TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION = 0.5, 0.5, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The model that would work and the rate at which it can. parameters: of the model, None for an endpoint.
+
+    flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens.
+    """
+
+    parameters: int | None
+    flops_per_s: float
+    prompt_price: float = 0.0
+    output_price: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The size of a task, in tokens and examples. instruction_tokens: of the zero-shot prompt without the input."""
+
+    machine: Machine
+    n_train: int
+    n_dev: int
+    n_test: int
+    instruction_tokens: int
+    input_tokens: float
+    output_tokens: float
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """An estimate. seconds: None where nothing is known of an endpoint's speed. lines: how it comes about, in words."""
+
+    tokens_in: int
+    tokens_out: int
+    training_tokens: int
+    seconds: float | None
+    usd: float
+    lines: tuple[str, ...] = ()
+
+    def __add__(self, other: Forecast) -> Forecast:
+        seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
+        return Forecast(
+            self.tokens_in + other.tokens_in,
+            self.tokens_out + other.tokens_out,
+            self.training_tokens + other.training_tokens,
+            seconds,
+            self.usd + other.usd,
+            self.lines + other.lines,
+        )
+
+
+def answering(label: str, machine: Machine, n: int, prompt_tokens: float, shared_tokens: float, new_tokens: float) -> Forecast:
+    """Answering n prompts of which `shared_tokens` are common to all, and are computed once by a local model."""
+    tokens_in, tokens_out = round(n * prompt_tokens), round(n * new_tokens)
+    usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
+    seconds = None
+    if machine.parameters is not None:
+        computed = shared_tokens + n * (prompt_tokens - shared_tokens)
+        seconds = 2 * machine.parameters / machine.flops_per_s * (computed / PREFILL_UTILISATION + tokens_out / DECODE_UTILISATION)
+    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens)"
+    return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
+
+
+def training(label: str, machine: Machine, rows: int, epochs: float, row_tokens: float, shared_tokens: float, batch: int) -> Forecast:
+    """LoRA training: 4N a computed token with a frozen base (DESIGN part 10); the shared prefix is computed once a batch."""
+    passes = rows * epochs
+    computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
+    seconds = None
+    if machine.parameters is not None:
+        seconds = 4 * machine.parameters * computed / (machine.flops_per_s * TRAIN_UTILISATION)
+    line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed"
+    return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))

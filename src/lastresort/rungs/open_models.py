@@ -1,0 +1,53 @@
+"""The models of a climb: opened when first needed, with the response cache in front, one at a time in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lastresort.models.cached import CachedModel
+from lastresort.models.open import open_model
+from lastresort.models.protocol import Model
+from lastresort.records.responses import ResponseCache
+from lastresort.systems.system import System
+
+
+class OpenModels:
+    """Opens the model of a system. At most one stays open: a base and its adapters would otherwise fill the memory."""
+
+    def __init__(
+        self,
+        cache: ResponseCache | None,
+        *,
+        base_folder: Path,
+        base_name: str,
+        tuned_name: str,
+        prompt_price: float = 0.0,
+        output_price: float = 0.0,
+    ) -> None:
+        self._cache, self._base_folder = cache, base_folder
+        self.base_name, self.tuned_name = base_name, tuned_name
+        self._prices = (prompt_price, output_price)
+        self._key: tuple[object, ...] | None = None
+        self._model: Model | None = None
+
+    def open(self, system: System) -> Model:
+        """The system's model with its adapter, behind the cache."""
+        key = (system.model, system.adapter, system.precision, repr(sorted(system.template_kwargs.items())))
+        if self._model is None or key != self._key:
+            self.close()
+            model = open_model(
+                system.model,
+                base_folder=self._base_folder,
+                precision=system.precision,
+                adapter=system.adapter,
+                prompt_price=self._prices[0],
+                output_price=self._prices[1],
+                template_kwargs=system.template_kwargs,
+            )
+            self._model = CachedModel(model, self._cache) if self._cache is not None else model
+            self._key = key
+        return self._model
+
+    def close(self) -> None:
+        """Let go of the open model, so that its memory is free."""
+        self._model, self._key = None, None

@@ -1,0 +1,117 @@
+"""What a rung is, and what it may see: the task, train and dev. The test set stays with the climb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from lastresort.evals.measure import measured
+from lastresort.evals.scorers import Scorer
+from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.rungs import RUNGS
+from lastresort.rungs.forecast import Forecast, Workload
+from lastresort.rungs.open_models import OpenModels
+from lastresort.spec.task import Task
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.files import save_system
+from lastresort.systems.system import System
+from lastresort.types import Example, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A concrete system and how it did on dev. n < the size of dev where it was dropped early."""
+
+    system: System
+    score: float
+    n: int
+    prompt_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a rung's search on dev found. note: what was searched, in words."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: System
+    why: str
+    note: str
+    bias_corrected: float | None = None
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What the climb hands to a rung.
+
+    folder: of the run; candidates and adapters live below it. previous: the frozen system of each rung tested so far.
+    deadline: True once the task's time limit has passed.
+    """
+
+    task: Task
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    scorer: Scorer
+    record: Record
+    folder: Path
+    models: OpenModels
+    progress: Progress
+    max_new_tokens: int
+    previous: dict[str, System] = field(default_factory=dict)
+    deadline: Callable[[], bool] = lambda: False
+
+    def answerer(self, system: System) -> Answerer:
+        return Answerer(system, self.models.open(system))
+
+    def keep(self, rung: str, system: System) -> Path:
+        """Save a candidate below the run, so that a resumed climb finds it."""
+        folder = self.candidate_folder(rung, system.name)
+        save_system(system, folder)
+        return folder
+
+    def candidate_folder(self, rung: str, name: str) -> Path:
+        return self.folder / "candidates" / rung / name
+
+    def dev_scores(self, rung: str, system: System, start: int = 0, stop: int | None = None) -> list[ItemScore]:
+        """Scores of dev items [start, stop), from the record where this stretch was measured before."""
+        stop = len(self.dev) if stop is None else stop
+        split = f"dev[{start}:{stop}]"
+        known = self.record.measurement(rung, system.name, split)
+        if known is not None:
+            self.progress.advance(stop - start)
+            return list(known.items)
+        answerer = self.answerer(system)
+        items: list[ItemScore] = []
+        for batch in measured(
+            answerer, self.dev[start:stop], self.scorer, self.task.output, batch_size=answerer.model.batch_size
+        ):
+            items += batch
+            self.progress.advance(len(batch))
+        self.record.add_measurement(Measurement(rung, system.name, split, stop - start, tuple(items)))
+        return items
+
+
+class Rung(Protocol):
+    """One approach on the ladder."""
+
+    name: str
+
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+        """Why this rung does not apply to the task, in a sentence; None where it applies. Looks at facts only."""
+
+    def forecast(self, task: Task, work: Workload) -> Forecast:
+        """What the rung would cost. Touches neither a GPU nor the network."""
+
+    def search(self, bench: Workbench) -> Search:
+        """Build candidates, measure them on dev, choose one."""
+
+
+def find_rung(name: str) -> Rung | None:
+    """The rung of that name, None where this version has none."""
+    if name not in RUNGS:
+        return None
+    module, attribute = RUNGS[name].split(":")
+    rung: Rung = getattr(import_module(module), attribute)()
+    return rung

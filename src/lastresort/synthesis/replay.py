@@ -1,0 +1,44 @@
+"""Replay: general rows that the base model itself answers, so that tuning keeps what it does not mean to change.
+
+Training on the model's own answers adds no new knowledge and pulls its general behaviour back to where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lastresort.models.protocol import Model
+from lastresort.synthesis.general_prompts import general_prompts
+from lastresort.types import Decoding, Example, Message
+
+REPLAY_TOKENS = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Rows for replay. ends[i] is False where the answer was cut, so that its end must not be trained."""
+
+    examples: tuple[Example, ...]
+    ends: tuple[bool, ...]
+
+
+def generate_replay(model: Model, n: int, seed: int, on_batch: Callable[[int], None] = lambda _: None) -> Replay:
+    """n general prompts answered greedily by `model`. Empty answers are left out."""
+    prompts = general_prompts(n, seed)
+    decoding = Decoding(REPLAY_TOKENS, seed=seed)
+    examples: list[Example] = []
+    ends: list[bool] = []
+    for start in range(0, len(prompts), model.batch_size):
+        batch = [(Message("user", text),) for text in prompts[start : start + model.batch_size]]
+        for offset, answer in enumerate(model.generate(batch, decoding)):
+            if answer.text.strip():
+                examples.append(Example(f"replay-{start + offset}", batch[offset], answer.text.strip()))
+                ends.append(answer.finish == "stop")
+        on_batch(len(batch))
+    return Replay(tuple(examples), tuple(ends))
+
+
+def replay_rows(n_train: int, share: float) -> int:
+    """How many replay rows make `share` of the whole training set."""
+    return round(n_train * share / (1.0 - share))

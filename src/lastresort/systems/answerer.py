@@ -1,0 +1,62 @@
+"""A system at work: its model opened, its shots indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from lastresort.errors import ContractError, DataError
+from lastresort.models.protocol import Model, Prompt
+from lastresort.systems.compose import compose, extract
+from lastresort.systems.nearest import NearestShots
+from lastresort.systems.system import Shot, System
+from lastresort.types import Answer, Message
+
+
+class Answerer:
+    """Answers inputs by the system's rules. The model is opened by the caller, who may share it among systems.
+
+    Raises DataError where the model renders conversations otherwise than the system was measured with: what is served
+    would not be what was measured.
+    """
+
+    def __init__(self, system: System, model: Model) -> None:
+        rendering = getattr(model, "rendering", "")
+        if system.rendering and rendering and rendering != system.rendering:
+            raise DataError(
+                f"the chat template of {model.name} differs from the one that system {system.name} was measured with",
+                where="system.yaml",
+                expected=f"rendering {system.rendering}, not {rendering}",
+                remedy="Load the model and chat_template_kwargs it was measured with, or climb again.",
+            )
+        self.system, self.model = system, model
+
+    def prompt(self, turns: Sequence[Message]) -> Prompt:
+        """The conversation that the model sees for this input."""
+        return compose(self.system.prompt, turns, self._shots(turns))
+
+    def answer(self, inputs: Sequence[Sequence[Message]]) -> list[Answer]:
+        """One answer an input, in order; the text is what counts as the answer (after reasoning, if there is any)."""
+        prompts = [self.prompt(turns) for turns in inputs]
+        answers = self.model.generate(prompts, self.system.decoding)
+        if len(answers) != len(prompts):
+            raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.model.name)
+        return [replace(answer, text=extract(self.system.prompt, answer.text)) for answer in answers]
+
+    def prompt_tokens(self, inputs: Sequence[Sequence[Message]]) -> float:
+        """Mean number of prompt tokens over the inputs."""
+        counts = [self.model.count_tokens(self.prompt(turns)) for turns in inputs]
+        return sum(counts) / len(counts) if counts else 0.0
+
+    def _shots(self, turns: Sequence[Message]) -> tuple[Shot, ...]:
+        design = self.system.prompt
+        if not design.k or not design.shots:
+            return ()
+        if design.selection == "nearest":
+            return self._nearest.choose(turns, design.k)
+        return design.shots[: design.k]
+
+    @cached_property
+    def _nearest(self) -> NearestShots:
+        return NearestShots(self.system.prompt.shots)

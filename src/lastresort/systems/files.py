@@ -1,0 +1,127 @@
+"""system.yaml: a system on disk, with its shots and its adapter beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lastresort.errors import DataError
+from lastresort.records.atomic import write_atomically
+from lastresort.systems.system import PromptDesign, Shot, System
+from lastresort.types import Decoding, Grammar, Message
+
+SCHEMA = 1
+FILE = "system.yaml"
+
+
+def save_system(system: System, folder: Path) -> Path:
+    """Write the system into a folder so that it can be loaded from there alone (the base model excepted).
+
+    The adapter is copied in. Returns the path of system.yaml, which is written last, so that its presence means completeness.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if system.adapter is not None and system.adapter.resolve() != (folder / "adapter").resolve():
+        shutil.copytree(system.adapter, folder / "adapter", dirs_exist_ok=True)
+    if system.prompt.shots:
+        lines = [json.dumps(_shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
+        write_atomically(folder / "shots.jsonl", "\n".join(lines) + "\n")
+    path = folder / FILE
+    write_atomically(path, yaml.safe_dump(as_dict(system), sort_keys=False, allow_unicode=True, width=120))
+    return path
+
+
+def load_system(folder: Path) -> System:
+    """Read a system back. Raises DataError where the folder holds none, or one of an unknown schema."""
+    path = folder / FILE
+    if not path.is_file():
+        raise DataError(
+            f"no {FILE} in this folder", where=str(folder), expected="the winner of a finished run", remedy="Name a run that has one."
+        )
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if body["schema"] != SCHEMA:
+            raise DataError(
+                f"schema {body['schema']}", where=str(path), expected=f"schema {SCHEMA}", remedy="Use the version that wrote it."
+            )
+        return _from_dict(body, folder)
+    except (yaml.YAMLError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"not a readable system ({type(error).__name__}: {error})",
+            where=str(path),
+            expected="a file written by this program",
+            remedy="Write it again by finishing the run: `lastresort climb TASK --resume`.",
+        ) from error
+
+
+def as_dict(system: System) -> dict[str, Any]:
+    """The content of system.yaml: JSON-able, shots left to shots.jsonl."""
+    prompt, decoding = system.prompt, system.decoding
+    body: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": system.name,
+        "model": system.model,
+        "adapter": "adapter" if system.adapter is not None else None,
+        "precision": system.precision,
+        "rendering": system.rendering,
+        "chat_template_kwargs": dict(system.template_kwargs),
+        "prompt": {
+            "instruction": prompt.instruction,
+            "layout": prompt.layout,
+            "shots": {"file": "shots.jsonl", "k": prompt.k, "selection": prompt.selection} if prompt.shots else None,
+            "reasoning": prompt.reasoning,
+        },
+        "decoding": {
+            "max_new_tokens": decoding.max_new_tokens,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "top_k": decoding.top_k,
+            "stop": list(decoding.stop),
+            "seed": decoding.seed,
+            "grammar": None,
+        },
+    }
+    if decoding.grammar is not None:
+        if decoding.grammar.choices is not None:
+            body["decoding"]["grammar"] = {"choices": list(decoding.grammar.choices)}
+        else:
+            body["decoding"]["grammar"] = {"json_schema": decoding.grammar.json_schema}
+    return body
+
+
+def _from_dict(body: dict[str, Any], folder: Path) -> System:
+    prompt, decoding = dict(body["prompt"]), dict(body["decoding"])
+    shots, grammar = prompt.pop("shots"), decoding.pop("grammar")
+    design = PromptDesign(**prompt)
+    if shots:
+        lines = (folder / shots["file"]).read_text(encoding="utf-8").splitlines()
+        pool = tuple(_shot(json.loads(line)) for line in lines if line)
+        design = replace(design, shots=pool, k=shots["k"], selection=shots["selection"])
+    stop = tuple(decoding.pop("stop"))
+    choices = tuple(grammar["choices"]) if grammar and "choices" in grammar else None
+    schema = grammar.get("json_schema") if grammar else None
+    return System(
+        name=body["name"],
+        model=body["model"],
+        prompt=design,
+        decoding=Decoding(**decoding, stop=stop, grammar=Grammar(schema, choices) if grammar else None),
+        adapter=folder / body["adapter"] if body["adapter"] else None,
+        precision=body["precision"],
+        template_kwargs=body["chat_template_kwargs"],
+        rendering=body["rendering"],
+    )
+
+
+def _shot_row(shot: Shot) -> dict[str, Any]:
+    return {"input": [turn.as_dict() for turn in shot.input], "output": shot.output}
+
+
+def _shot(row: dict[str, Any]) -> Shot:
+    turns = tuple(
+        Message(turn["role"], turn["content"], {k: v for k, v in turn.items() if k not in ("role", "content")}) for turn in row["input"]
+    )
+    return Shot(turns, row["output"])

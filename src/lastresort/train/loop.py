@@ -1,0 +1,168 @@
+"""The training loop: batch -> forests -> log-probabilities -> objective -> step. One loop for every objective.
+
+The loss is the objective's mean over the target tokens of the whole optimizer batch, whatever number of passes and
+processes the batch is cut into, so that accumulating gradients changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lastresort.engine.forest import Row, split_passes
+from lastresort.engine.logp import target_logps
+from lastresort.errors import BudgetError, ContractError, DataError
+from lastresort.objectives.sft import sft
+from lastresort.train.adapters import trainable
+from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
+from lastresort.train.rows import batch_of, steps_per_epoch
+from lastresort.train.settings import TrainSettings, learning_rate_at
+
+CHECKPOINT_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepSeen:
+    """What one optimizer step showed. loss: nats a target token. grad_norm: before clipping."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    computed_tokens: int
+    nominal_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How far a call of `train` got. seconds: of training over all calls. path: "packed" or "plain", with its reason."""
+
+    step: int
+    steps: int
+    computed_tokens: int
+    nominal_tokens: int
+    seconds: float
+    path: str
+    reason: str | None
+
+
+def total_steps(n_rows: int, settings: TrainSettings) -> int:
+    return steps_per_epoch(n_rows, settings.batch_size) * settings.epochs
+
+
+def train(
+    model: Any,
+    rows: Sequence[Row],
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    until: int | None = None,
+    plain: bool = False,
+    on_step: Callable[[StepSeen], None] | None = None,
+    deadline: Callable[[], bool] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trained:
+    """Train the trainable parameters of `model` on `rows`, from the checkpoint in `folder` if there is one of this run.
+
+    until: stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the
+    plain path. deadline: asked before each step; True stops with BudgetError after a checkpoint.
+    Raises DataError if a loss is not finite.
+    """
+    from accelerate import Accelerator
+
+    if not rows:
+        raise ContractError("no rows to train on", where="train")
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if settings.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    parameters = [parameter for _, parameter in trainable(model)]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimizer = accelerator.prepare(optimizer)
+    steps = total_steps(len(rows), settings)
+    last = steps if until is None else min(until, steps)
+    run = _run_fingerprint(rows, settings)
+    state = load_checkpoint(folder, model, _bare(optimizer), run) or CheckpointState(0, run, 0, 0, 0.0)
+    began, path, reason = clock() - state.seconds, "packed", None
+    saved_at = clock()
+    model.train()
+    for step in range(state.step, last):
+        if deadline is not None and deadline():
+            save_checkpoint(folder, model, _bare(optimizer), state)
+            raise BudgetError(
+                f"the time limit was reached in step {step + 1} of {steps}",
+                where="training",
+                remedy="Raise limits.hours and go on with --resume.",
+            )
+        started = clock()
+        batch = [rows[i] for i in batch_of(step, len(rows), settings.batch_size, settings.seed)]
+        loss, computed, nominal, path, reason = _accumulate(accelerator, model, batch, settings, plain)
+        if not math.isfinite(loss):
+            raise DataError(
+                f"the loss became {loss} in step {step + 1} of {steps}",
+                where=f"training with learning rate {settings.learning_rate:g}",
+                expected="a finite number",
+                remedy="Lower the learning rate, or look at the rows of that batch with `lastresort data check`.",
+            )
+        rate = learning_rate_at(step, steps, settings)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
+        optimizer.step()
+        optimizer.zero_grad()
+        state = CheckpointState(
+            step + 1, run, state.computed_tokens + computed, state.nominal_tokens + nominal, clock() - began
+        )
+        if on_step is not None:
+            on_step(StepSeen(step + 1, loss, norm, rate, computed, nominal, clock() - started))
+        if clock() - saved_at > CHECKPOINT_EVERY_S or step + 1 == last:
+            save_checkpoint(folder, model, _bare(optimizer), state)
+            saved_at = clock()
+    model.eval()
+    return Trained(state.step, steps, state.computed_tokens, state.nominal_tokens, state.seconds, path, reason)
+
+
+def _accumulate(
+    accelerator: Any, model: Any, batch: Sequence[Row], settings: TrainSettings, plain: bool
+) -> tuple[float, int, int, str, str | None]:
+    """Gradients of the batch's mean loss, pass by pass and summed over processes."""
+    targets = sum(sum(row.targets) for row in batch)
+    if not targets:
+        raise DataError(
+            "no token of the batch is trained", where="training", expected="targets in every row", remedy="Run `lastresort data check`."
+        )
+    own = batch[accelerator.process_index :: accelerator.num_processes]
+    total, computed, nominal, path, reason = 0.0, 0, 0, "packed", None
+    for rows in split_passes(own, settings.max_pass_tokens):
+        result = target_logps(model, rows, plain=plain)
+        loss = sft(result.per_token).sum() / targets
+        accelerator.backward(loss)
+        total += float(loss.detach())
+        computed += result.computed_tokens
+        nominal += result.nominal_tokens
+        path, reason = result.path, result.reason
+    if accelerator.num_processes > 1:
+        for _, parameter in trainable(model):
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = accelerator.reduce(gradient, "sum")
+        total = float(accelerator.reduce(torch.tensor(total), "sum"))
+    return total, computed, nominal, path, reason
+
+
+def _run_fingerprint(rows: Sequence[Row], settings: TrainSettings) -> str:
+    digest = hashlib.sha256(settings.fingerprint().encode())
+    for row in rows:
+        digest.update(repr((row.ids, row.targets)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _bare(optimizer: Any) -> Any:
+    """The torch optimizer inside accelerate's wrapper."""
+    return getattr(optimizer, "optimizer", optimizer)

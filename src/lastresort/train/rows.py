@@ -1,0 +1,72 @@
+"""Examples -> rows of token ids with their targets, in the rendering that measuring and serving use."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lastresort.data.rendering import render_training
+from lastresort.engine.forest import Row
+from lastresort.errors import DataError
+from lastresort.types import Example, Message
+
+
+def training_rows(
+    tokenizer: Any,
+    examples: Sequence[Example],
+    compose: Callable[[Sequence[Message]], Sequence[Message]],
+    *,
+    context_tokens: int | None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    ends: Sequence[bool] | None = None,
+) -> list[Row]:
+    """Render each example as the composed conversation plus its answer.
+
+    compose: turns of the input -> the conversation the system will show at inference. ends: False for an answer that was
+    cut, whose end token must then not be trained. Raises DataError for a row longer than the context.
+    """
+    rows = []
+    for index, example in enumerate(examples):
+        where = f"{example.source}, row {example.row}" if example.source else example.id
+        conversation = [*compose(example.input), Message("assistant", example.output)]
+        try:
+            rendered = render_training(tokenizer, conversation, template_kwargs=template_kwargs)
+        except DataError as error:
+            if error.where:
+                raise
+            raise DataError(error.found, where=where, expected=error.expected, remedy=error.remedy) from error
+        if context_tokens is not None and len(rendered.ids) > context_tokens:
+            raise DataError(
+                f"{len(rendered.ids)} tokens",
+                where=where,
+                expected=f"at most the model's context of {context_tokens}",
+                remedy="Shorten or remove the row, or take a model with a longer context.",
+            )
+        targets = list(rendered.targets)
+        if ends is not None and not ends[index]:
+            targets[_last(targets)] = False
+        rows.append(Row(tuple(rendered.ids), tuple(targets)))
+    return rows
+
+
+def epoch_order(n: int, epoch: int, seed: int) -> list[int]:
+    """The order of rows in an epoch: a function of seed and epoch alone, so that a resumed run goes on as if uncut."""
+    order = list(range(n))
+    random.Random(f"{seed}:{epoch}").shuffle(order)
+    return order
+
+
+def batch_of(step: int, n: int, batch_size: int, seed: int) -> list[int]:
+    """Row numbers of optimizer step `step` (0-based): each epoch is cut into ceil(n / batch_size) batches."""
+    per_epoch = steps_per_epoch(n, batch_size)
+    epoch, place = divmod(step, per_epoch)
+    return epoch_order(n, epoch, seed)[place * batch_size : (place + 1) * batch_size]
+
+
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    return -(-n // batch_size)
+
+
+def _last(targets: Sequence[bool]) -> int:
+    return max(i for i, trained in enumerate(targets) if trained)
