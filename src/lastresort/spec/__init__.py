@@ -1,1 +1,1 @@
-"""spec."""
+"""The task file: parse, validate, resolve defaults."""

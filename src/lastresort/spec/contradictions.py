@@ -1,0 +1,76 @@
+"""Keys that are right one by one and wrong together."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from lastresort.spec.suites import KEEP
+from lastresort.spec.values import refuse, unknown_name
+
+if TYPE_CHECKING:
+    from lastresort.spec.task import Task
+
+
+def check_together(task: Task) -> None:
+    """Refuse a task that contradicts itself."""
+    for check in (_score_and_output, _tuning_and_ladder, _split_and_sources, _cost_and_volume, _margins_and_suites):
+        check(task)
+
+
+def _score_and_output(task: Task) -> None:
+    name, choices = task.score.name, task.output.choices
+    if name == "choice" and choices is None:
+        remedy = "Add output: {choices: […]}, or take another scorer."
+        refuse('found "choice" without output.choices', expected="the labels", remedy=remedy, key=("score",))
+    if name.startswith("json_") and choices is not None and not all(map(_is_json, choices)):
+        found = f'found "{name}" with labels that are not JSON'
+        refuse(found, expected="a scorer of labels", remedy="Write score: choice.", key=("score",))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _tuning_and_ladder(task: Task) -> None:
+    if task.tune.method == "full" and "full" not in task.ladder:
+        refuse(
+            'found "full" with a ladder that leaves out the rung full',
+            expected="auto, lora or qlora",
+            remedy="Add full to ladder, or change the method.",
+            key=("tune", "method"),
+        )
+
+
+def _split_and_sources(task: Task) -> None:
+    parts = {"dev": task.examples.dev, "test": task.examples.test}
+    for name, path in parts.items():
+        if path is not None and name in task.split.model_fields_set:
+            found = f"found a share beside a file of its own (examples.{name})"
+            refuse(found, expected="one of them", remedy="Remove one.", key=("split", name))
+    dev, test = (0 if parts[name] is not None else getattr(task.split, name) for name in ("dev", "test"))
+    if isinstance(dev, float) and isinstance(test, float) and dev + test >= 1:
+        found = f"found shares of {dev:g} for dev and {test:g} for test"
+        refuse(found, expected="a sum below 1, so that some are left to train", remedy="Lower one.", key=("split",))
+
+
+def _cost_and_volume(task: Task) -> None:
+    if task.goal == "cost" and not task.use.calls_per_month:
+        found = 'found "cost" without use.calls_per_month'
+        remedy = "Add use: {calls_per_month: N}, or write goal: quality."
+        refuse(found, expected="the volume that decides what is cheapest", remedy=remedy, key=("goal",))
+
+
+def _margins_and_suites(task: Task) -> None:
+    known = (*KEEP, *task.general)
+    for name in task.keep:
+        if name == "target":
+            remedy = "Remove it; the target has no margin and is always judged."
+            refuse('found "target"', expected="a suite that may lose a little", remedy=remedy, key=("keep", name))
+        if name not in known:
+            detail = unknown_name("suite", name, known)
+            refuse(**detail, key=("keep", name))

@@ -1,0 +1,203 @@
+"""The task file as YAML: plain values, and the line on which each key stands.
+
+Narrower than PyYAML's YAML 1.1, so that a label stays what its author wrote: `yes`, `no`, `on`, `off`, dates, 12:30 and
+010 are text. Repeated keys, aliases, tags and keys that are not text are refused. Whatever yaml.safe_dump writes of
+text, numbers, true, false, lists and mappings is read back as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from lastresort.errors import TaskError
+from lastresort.spec.text_file import read_text
+from lastresort.spec.wording import Key, describe, dotted, shortened
+
+
+@dataclass(frozen=True)
+class Document:
+    """name: the file as its user named it. lines: 1-based line of each key. overridden: keys that came from outside."""
+
+    name: str
+    values: dict[str, Any]
+    lines: dict[Key, int] = field(default_factory=dict)
+    overridden: frozenset[Key] = frozenset()
+
+    def where(self, key: Key) -> str:
+        """`task.yaml, line 3, key "split.seed"`; without a line where the key is not in the file."""
+        if any(key[: len(override)] == override for override in self.overridden):
+            return f'{self.name}, key "{dotted(key)}" (set from outside the file)'
+        known = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), None)
+        line = f", line {known}" if known is not None else ""
+        return f'{self.name}{line}, key "{dotted(key)}"' if key else f"{self.name}{line}"
+
+
+def read_document(path: Path) -> Document:
+    """Read one task file. Raises TaskError for all that is not a mapping in UTF-8 YAML."""
+    name = str(path)
+    text = read_text(path)
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(name, error) from None
+    except yaml.reader.ReaderError as error:
+        raise TaskError(
+            f"found the control character #x{error.character:04x}",
+            where=f"{name}, line {text.count(chr(10), 0, error.position) + 1}",
+            expected="text",
+            remedy="Remove it.",
+        ) from None
+    except RecursionError:
+        raise TaskError("found brackets nested too deeply", where=name, remedy="Write it flat.") from None
+    if node is None or node.value in ("", []):
+        raise TaskError(
+            "found no keys",
+            where=name,
+            expected="a task",
+            remedy="Write at least task, about, examples, score and bar.",
+        )
+    if not isinstance(node, yaml.MappingNode):
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else f"text ({shortened(node.value)})"
+        raise TaskError(
+            f"found {kind}",
+            where=name,
+            expected="keys with values, such as `bar: 0.85`",
+            remedy="Name the task file, not the data, and write one key a line.",
+        )
+    lines: dict[Key, int] = {}
+    return Document(name, _Walk(name, lines).value(node, ()), lines)
+
+
+def with_overrides(document: Document, overrides: Mapping[str, Any]) -> Document:
+    """The document with dotted keys set from outside, such as {"split.seed": 3}; the values are not checked here."""
+    values, changed = _plain(document.values), set(document.overridden)
+    for name, value in overrides.items():
+        key = tuple(name.split("."))
+        if not all(key):
+            raise TaskError(
+                f"found the key {name!r} among the keys set from outside the file",
+                where=document.name,
+                expected="names joined by dots",
+                remedy='Write for instance "split.seed".',
+            )
+        changed.add(key)
+        inner = values
+        for depth, part in enumerate(key[:-1], 1):
+            if inner.get(part) is None:
+                inner[part] = {}
+            inner = inner[part]
+            if not isinstance(inner, dict):
+                raise TaskError(
+                    f"found {describe(inner)} at {dotted(key[:depth])!r}",
+                    where=f'{document.name}, key "{name}" (set from outside the file)',
+                    expected="a key with keys below it",
+                    remedy=f'Set "{dotted(key[:depth])}" as a whole.',
+                )
+        inner[key[-1]] = _plain(value)
+    return replace(document, values=values, overridden=frozenset(changed))
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes only; `_Walk` makes values of them."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML reads this attribute of the class
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"the alias *{event.anchor}", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\Z")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?\Z")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:[Tt]rue|TRUE|[Ff]alse|FALSE)\Z"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+_SCALARS: dict[str, tuple[re.Pattern[str], Any]] = {
+    "null": (re.compile(r".*\Z"), lambda text: None),
+    "bool": (re.compile(r"(?i:true|false)\Z"), lambda text: text.lower() == "true"),
+    "int": (_INTEGER, int),
+    "float": (_FLOAT, float),
+    "str": (re.compile(r"(?s:.*)\Z"), str),
+}
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Nodes to values. lines is filled on the way."""
+
+    name: str
+    lines: dict[Key, int]
+
+    def value(self, node: yaml.Node, key: Key) -> Any:
+        self.lines.setdefault(key, node.start_mark.line + 1)
+        tag = node.tag.removeprefix("tag:yaml.org,2002:")
+        if isinstance(node, yaml.MappingNode) and tag == "map":
+            return self.mapping(node, key)
+        if isinstance(node, yaml.SequenceNode) and tag == "seq":
+            return [self.value(child, (*key, index)) for index, child in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and tag in _SCALARS:
+            pattern, convert = _SCALARS[tag]
+            if pattern.match(node.value):
+                return convert(node.value)
+        return self._refuse(node, key, f"the tag {node.tag!r}", "a plain value", "Remove the tag.")
+
+    def mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name_node, value_node in node.value:
+            if not isinstance(name_node, yaml.ScalarNode) or name_node.tag != "tag:yaml.org,2002:str":
+                what = getattr(name_node, "value", "")
+                shown = what if isinstance(what, str) else "a list or mapping"
+                self._refuse(name_node, key, f"the key {shown or 'nothing'}", "text as a key", "Put it in quotes.")
+            name = name_node.value
+            inner = (*key, name)
+            line = name_node.start_mark.line + 1
+            if name in values:
+                before = self.lines[inner]
+                self.lines[inner] = line
+                self._refuse(
+                    name_node, inner, f"the key a second time (first on line {before})", "it once", "Remove one."
+                )
+            self.lines[inner] = line
+            values[name] = self.value(value_node, inner)
+        return values
+
+    def _refuse(self, node: yaml.Node, key: Key, found: str, expected: str, remedy: str) -> NoReturn:
+        place = f', key "{dotted(key)}"' if key else ""
+        where = f"{self.name}, line {node.start_mark.line + 1}{place}"
+        raise TaskError(f"found {found}", where=where, expected=expected, remedy=remedy)
+
+
+def _syntax_error(name: str, error: yaml.MarkedYAMLError) -> TaskError:
+    mark = error.problem_mark or error.context_mark
+    where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
+    problem = error.problem or "text"
+    if problem.startswith("the alias"):
+        return TaskError(f"found {problem}", where=where, expected="plain values", remedy="Write the value out.")
+    if isinstance(error, yaml.composer.ComposerError):
+        return TaskError(
+            "found a second document", where=where, expected="one task a file", remedy="Remove the line ---."
+        )
+    remedy = 'Indent with spaces, and quote text that holds ": ", " #", brackets or quotes.'
+    return TaskError(
+        f"found text that is not YAML ({problem})", where=where, expected="`key: value` lines", remedy=remedy
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy in which tuples are lists and paths are text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,0 +1,150 @@
+"""`output`: what an answer must look like. In the file: `{schema: FILE}` (or the schema itself), or `{choices: […]}`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationInfo, model_validator
+
+from lastresort.spec.values import Reading, Section, below, found_path, refuse, refuse_unknown_keys, relative_name
+from lastresort.spec.wording import describe, shortened
+
+FILE_KEYS = ("schema", "choices")
+
+
+class Output(Section):
+    """At most one of json_schema (draft 2020-12) and choices is set; none: free text.
+
+    schema_path: the file that json_schema was read from, None where the task file itself holds it.
+    """
+
+    json_schema: dict[str, Any] | None = None
+    schema_path: Path | None = None
+    choices: tuple[str, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(info.context, Reading) or not isinstance(value, dict):
+            return value
+        refuse_unknown_keys(value, FILE_KEYS)
+        return {**_schema(value.get("schema"), info.context), "choices": _choices(value.get("choices"))}
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if self.json_schema is not None and self.choices is not None:
+            refuse("found both schema and choices", expected="one of them", remedy="Remove one.")
+        return self
+
+    def written(self, reading: Reading) -> dict[str, Any]:
+        """As the task file writes it."""
+        if self.choices is not None:
+            return {"choices": list(self.choices)}
+        if self.schema_path is not None:
+            return {"schema": relative_name(self.schema_path, reading.folder)}
+        return {"schema": self.json_schema} if self.json_schema is not None else {}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        choices = {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 2, "uniqueItems": True}
+        properties = {
+            "schema": {"type": ["string", "object", "null"]},
+            "choices": {"anyOf": [choices, {"type": "null"}]},
+        }
+        return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _choices(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    with below("choices"):
+        if not isinstance(value, list):
+            refuse(f"found {describe(value)}", expected="a list of labels", remedy="Write [label, label].")
+        labels = []
+        for index, label in enumerate(value):
+            if isinstance(label, int) and not isinstance(label, bool):
+                label = str(label)
+            if not isinstance(label, str) or not label.strip():
+                refuse(f"found {describe(label)}", expected="text", remedy="Put the label in quotes.", key=(index,))
+            if label.strip() in labels:
+                refuse(f"found {describe(label)} twice", expected="each label once", remedy="Remove one.", key=(index,))
+            labels.append(label.strip())
+        if len(labels) < 2:
+            refuse(f"found {describe(value)}", expected="at least two labels", remedy="Write [label, label].")
+        return tuple(labels)
+
+
+def _schema(value: Any, reading: Reading) -> dict[str, Any]:
+    """{"json_schema", "schema_path"} from a file's name or the schema itself."""
+    if value is None:
+        return {}
+    with below("schema"):
+        path = None if isinstance(value, dict) else found_path(value, reading)
+        place = f" in {relative_name(path, reading.folder)}" if path else ""
+        schema = _json(path, place) if path else value
+        if not isinstance(schema, dict):
+            refuse(f"found {describe(schema)}{place}", expected="a JSON schema", remedy='Write {"type": "object", …}.')
+        _check_schema(schema, place)
+        return {"json_schema": schema, "schema_path": path}
+
+
+def _json(path: Path, place: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        found = f"found text that is not JSON{place}, line {error.lineno}, column {error.colno} ({error.msg})"
+    except UnicodeDecodeError:
+        found = f"found bytes that are not UTF-8{place}"
+    except RecursionError:
+        found = f"found JSON nested too deeply{place}"
+    except OSError as error:
+        found = f"found a file that cannot be read{place} ({error.strerror})"
+    return refuse(found, expected="a JSON schema", remedy="Correct the file.")
+
+
+def _check_schema(schema: dict[str, Any], place: str) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    expected = "a JSON schema (draft 2020-12)"
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        found = f"found {shortened(error.message, 120)} at {error.json_path}{place}"
+        refuse(found, expected=expected, remedy="Correct the schema there.")
+    except RecursionError:
+        refuse(f"found a schema nested too deeply{place}", expected=expected, remedy="Write it flat.")
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            remedy = "Copy what it points to below $defs, and point there."
+            refuse(
+                f"found the reference {shortened(reference)}{place}", expected="one within the schema", remedy=remedy
+            )
+        if reference.startswith("#/") and not _resolves(reference, schema):
+            found = f"found the reference {shortened(reference)}{place}, which leads nowhere"
+            refuse(found, expected="one within the schema", remedy="Correct it.")
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [reference for inner in node for reference in _references(inner)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+    return own + [reference for inner in node.values() for reference in _references(inner)]
+
+
+def _resolves(reference: str, schema: dict[str, Any]) -> bool:
+    """Whether a JSON pointer such as `#/$defs/team` leads somewhere."""
+    node: Any = schema
+    for part in reference[2:].split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, dict) and name in node:
+            node = node[name]
+        else:
+            return False
+    return True

@@ -1,0 +1,164 @@
+"""The groups of keys below `tune`, `examples`, `split`, `use`, `limits`, `sft` and `decode`, with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from lastresort.spec.values import (
+    FilePath,
+    ModelName,
+    Number,
+    Reading,
+    Section,
+    ShareOrCount,
+    Text,
+    refuse,
+    refuse_unknown_keys,
+    relative_name,
+    to_number,
+)
+from lastresort.spec.wording import describe
+
+Money = Annotated[float, Number(at_least=0)]
+Limit = Annotated[float, Number(above=0)]
+Count = Annotated[int, Number(at_least=1, whole=True)]
+
+
+def _auto_or_count(value: Any) -> Any:
+    if value == "auto":
+        return value
+    number = to_number(value, "auto or a whole number of at least 1")
+    if number < 1 or not float(number).is_integer():
+        refuse(f"found {describe(value)}", expected="auto or a whole number of at least 1", remedy="Write auto.")
+    return int(number)
+
+
+def _trainable(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().startswith(("openai:", "http:", "https:")):
+        remedy = 'Write "same", embedded, a hub id or a folder.'
+        refuse(f"found {describe(value)}", expected="a model that can be trained here", remedy=remedy)
+    return value
+
+
+class Tune(Section):
+    """model: which model may be trained, `same` as the task's by default. method: auto takes what fits the card."""
+
+    model: Annotated[ModelName, BeforeValidator(_trainable)] = "same"
+    method: Literal["auto", "lora", "qlora", "full"] = "auto"
+
+
+class Sources(Section):
+    """Where the labelled examples are, absolute: `all` in one file that is split, or train with or without dev and test.
+
+    In the file: one path, or {train: …, dev: …, test: …}.
+    """
+
+    all: FilePath | None = None
+    train: FilePath | None = None
+    dev: FilePath | None = None
+    test: FilePath | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(info.context, Reading):
+            return value
+        if isinstance(value, str):
+            return {"all": value}
+        if not isinstance(value, dict):
+            remedy = "Write examples: FILE, or examples: {train: FILE, test: FILE}."
+            refuse(f"found {describe(value)}", expected="a file, or a mapping with train", remedy=remedy)
+        refuse_unknown_keys(value, ("train", "dev", "test"))
+        if value.get("train") is None:
+            remedy = "Add train: FILE, or name one file to be split."
+            refuse("found nothing", expected="the file of training examples", remedy=remedy, key=("train",))
+        return value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if (self.all is None) == (self.train is None):
+            refuse("found neither or both of all and train", expected="one of them", remedy="Give one of them.")
+        seen: dict[Path, str] = {}
+        for name, path in (("train", self.train), ("dev", self.dev), ("test", self.test)):
+            if path is not None and path in seen:
+                found = f'found the file of {seen[path]} again ("{path.name}")'
+                refuse(found, expected="a file of its own", remedy="Name another, or leave it out.", key=(name,))
+            if path is not None:
+                seen[path] = name
+        return self
+
+    def written(self, reading: Reading) -> str | dict[str, str]:
+        """As the task file writes it."""
+        paths = {"train": self.train, "dev": self.dev, "test": self.test}
+        if self.all is not None:
+            return relative_name(self.all, reading.folder)
+        return {name: relative_name(path, reading.folder) for name, path in paths.items() if path is not None}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        mapping = {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in ("train", "dev", "test")},
+            "required": ["train"],
+            "additionalProperties": False,
+        }
+        return {"anyOf": [{"type": "string"}, mapping]}
+
+
+class Split(Section):
+    """How examples are divided. dev, test: a share (below 1) or a count (from 1). group_by: a key of the rows; rows that
+    share its value stay together.
+    """
+
+    dev: ShareOrCount = 0.2
+    test: ShareOrCount = 0.3
+    group_by: Text | None = None
+    seed: Annotated[int, Number(at_least=0, at_most=2**32 - 1, whole=True)] = 0
+
+
+class Use(Section):
+    """What production looks like. Prices in USD per million tokens, 0 where they are not given.
+
+    context: forbidden means that the knowledge may not travel in the prompt.
+    """
+
+    calls_per_month: Annotated[int, Number(at_least=0, whole=True)] | None = None
+    prompt_price: Money = 0.0
+    output_price: Money = 0.0
+    context: Literal["allowed", "forbidden"] = "allowed"
+
+
+class Limits(Section):
+    """What may be spent: None is no limit. gpu: a card of the catalogue, or auto for the cheapest that fits."""
+
+    usd: Limit | None = None
+    hours: Limit | None = None
+    gpu: Text = "auto"
+
+
+class Sft(Section):
+    """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
+    r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step.
+    """
+
+    learning_rates: Annotated[tuple[Annotated[float, Number(above=0, at_most=1)], ...], Field(min_length=1)] = (
+        1e-4,
+        3e-4,
+        1e-3,
+    )
+    epochs: Count = 3
+    r: Count = 16
+    alpha: Count | None = None
+    target: Literal["attention", "all-linear"] = "attention"
+    replay: Annotated[float, Number(at_least=0, at_most=0.5)] = 0.1
+    batch_size: Count = 16
+
+
+class Decode(Section):
+    """max_new_tokens: auto is twice the longest training answer. temperature 0 is greedy."""
+
+    max_new_tokens: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_count)] = "auto"
+    temperature: Annotated[float, Number(at_least=0, at_most=2)] = 0.0

@@ -1,0 +1,189 @@
+"""The task: what is asked, how an answer is judged, what may be spent. One `task.yaml`, parsed, checked, resolved."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
+
+from lastresort.spec.contradictions import check_together
+from lastresort.spec.document import Document, read_document, with_overrides
+from lastresort.spec.explain import INTERNAL, explained
+from lastresort.spec.output import Output
+from lastresort.spec.score import Reward, Score
+from lastresort.spec.sections import Decode, Limits, Sft, Sources, Split, Tune, Use
+from lastresort.spec.suites import KEEP, Margins, read_margins, read_suites
+from lastresort.spec.values import (
+    FileOrFolder,
+    FilePath,
+    ModelName,
+    Number,
+    Reading,
+    Section,
+    Text,
+    refuse,
+    relative_name,
+)
+from lastresort.spec.wording import describe, listed
+
+RUNGS = ("prompting", "retrieval", "sft", "preference", "full")
+_RUNG_LIST = {"type": "array", "items": {"enum": list(RUNGS)}, "minItems": 1, "uniqueItems": True}
+Pace = Literal["never", "yearly", "monthly", "weekly", "daily"]
+
+
+def _named(value: str) -> str:
+    allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+    if len(value) > 80 or value[0] not in allowed[:62] or not set(value) <= set(allowed):
+        better = "".join(letter if letter in allowed else "-" for letter in value).strip("._-")[:80]
+        expected = "a name of letters, digits, . _ and -, at most 80, that begins with a letter or digit"
+        remedy = f'Write "{better}".' if better else "Write a name such as ticket-routing."
+        refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
+    return value
+
+
+def _climbable(value: tuple[str, ...]) -> tuple[str, ...]:
+    for index, rung in enumerate(value):
+        if rung not in RUNGS:
+            refuse(f'found the unknown rung "{rung}"', expected=listed(RUNGS, "or"), remedy="Correct it.", key=(index,))
+        if rung in value[:index]:
+            refuse(f'found the rung "{rung}" twice', expected="it once", remedy="Remove one.", key=(index,))
+    in_order = [rung for rung in RUNGS if rung in value]
+    if not value:
+        refuse("found an empty list", expected="at least one rung", remedy=f"Write [{', '.join(RUNGS)}].")
+    if list(value) != in_order:
+        found = f"found the rungs in the order {', '.join(value)}"
+        refuse(found, expected="the order of the ladder", remedy=f"Write [{', '.join(in_order)}].")
+    return value
+
+
+def _json_able(value: Any) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        refuse("found a value that JSON cannot hold", expected="text, numbers, lists and mappings", remedy="Change it.")
+    return value
+
+
+class Task(Section):
+    """A task with every default filled in.
+
+    path: the task file. folder: base of its relative paths, absolute. All other fields are the keys of the task file;
+    paths are absolute.
+    """
+
+    path: Path
+    folder: Path
+    task: Annotated[Text, AfterValidator(_named)] = Field(
+        description="the task's name; runs are named after it", examples=["ticket-routing"]
+    )
+    about: Text = Field(
+        description="what is asked, in a sentence: the instruction of the prompt",
+        examples=["Route a support ticket to a team."],
+    )
+    goal: Literal["quality", "cost"] = Field(
+        "quality", description="quality: the cheapest rung that meets the bar; cost: the cheapest system that does"
+    )
+    model: ModelName = Field(
+        "embedded", description="embedded, a hub id, a folder, a .gguf file, openai:NAME or http://host/v1#NAME"
+    )
+    tune: Tune = Field(default_factory=Tune, description="which model may be trained, and how")
+    ladder: Annotated[tuple[str, ...], AfterValidator(_climbable), WithJsonSchema(_RUNG_LIST)] = Field(
+        RUNGS, description="the rungs that may be climbed; leave some out to exclude them"
+    )
+    examples: Sources = Field(description="the labelled examples", examples=["examples.jsonl"])
+    split: Split = Field(default_factory=Split, description="how the examples are divided")
+    output: Output = Field(default_factory=Output, description="what an answer must look like")
+    score: Score = Field(description="how an answer is judged", examples=["exact"])
+    bar: Annotated[float, Number(above=0, below=1)] = Field(
+        description="the mean score to reach, strictly between 0 and 1", examples=[0.85]
+    )
+    confidence: Annotated[float, Number(above=0.5, below=1)] = Field(0.95, description="shared by the rungs of ladder")
+    on_undecided: Literal["lead", "collect"] = Field(
+        "lead", description="where a verdict is UNDECIDED: the estimate leads, or the climb stops to collect examples"
+    )
+    knowledge: FileOrFolder | None = Field(None, description="folder or file of documents: makes retrieval applicable")
+    knowledge_changes: Pace = Field("never", description="how often the knowledge changes")
+    retrain_every: Pace | None = Field(None, description="how often a tuned model would be trained again")
+    preferences: FilePath | None = Field(None, description="file of preference pairs or of answers with labels")
+    reward: tuple[Reward, ...] = Field((), description="terms of the reward: makes GRPO applicable")
+    use: Use = Field(default_factory=Use, description="volume, prices and rules of production")
+    limits: Limits = Field(default_factory=Limits, description="what may be spent")
+    sft: Sft = Field(default_factory=Sft, description="supervised fine-tuning")
+    decode: Decode = Field(default_factory=Decode, description="how answers are sampled")
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_json_able)] = Field(
+        default_factory=dict, description="given to the chat template in training, measuring and serving alike"
+    )
+    general: Annotated[tuple[Text, ...], AfterValidator(read_suites)] = Field(
+        (), description="further suites of the gate, such as lm_eval:mmlu"
+    )
+    keep: Annotated[Margins, BeforeValidator(read_margins)] = Field(
+        default_factory=lambda: dict(KEEP),
+        description="the largest loss that the gate accepts for each suite, or skip",
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        check_together(self)
+        return self
+
+    @property
+    def r(self) -> int:
+        """Number of rungs that share the confidence: those the file does not exclude (DESIGN part 8)."""
+        return len(self.ladder)
+
+    @property
+    def alpha_per_rung(self) -> float:
+        """Each rung's share of 1 - confidence: the chance of a false MET that it is given."""
+        return round((1 - self.confidence) / self.r, 12)
+
+    def resolved(self) -> dict[str, Any]:
+        """The task as a file would say it with every default written out; paths relative to the folder where possible.
+
+        Saved as YAML or JSON in the same folder it loads as an equal task.
+        """
+        reading = Reading(self.folder)
+        return {name: _written(getattr(self, name), reading) for name in FILE_KEYS} | {"split": self._split()}
+
+    def _split(self) -> dict[str, Any]:
+        """The shares that are used: a part with a file of its own has none."""
+        files = {"dev": self.examples.dev, "test": self.examples.test}
+        return {name: value for name, value in self.split if files.get(name) is None}
+
+
+FILE_KEYS = tuple(name for name in Task.model_fields if name not in INTERNAL)
+
+
+def _written(value: Any, reading: Reading) -> Any:
+    if isinstance(value, Output | Score | Reward | Sources):
+        return value.written(reading)
+    if isinstance(value, Section):
+        return {name: _written(inner, reading) for name, inner in value}
+    if isinstance(value, tuple):
+        return [_written(inner, reading) for inner in value]
+    return relative_name(value, reading.folder) if isinstance(value, Path) else deepcopy(value)
+
+
+def load_task(path: Path, overrides: dict[str, Any] | None = None) -> Task:
+    """Read a task file.
+
+    overrides: dotted keys set from outside, such as {"split.seed": 3}, checked like the file's own.
+    Raises TaskError for whatever is wrong with the file, and names the other keys that are wrong too.
+    """
+    document = read_document(Path(path))
+    return task_of(with_overrides(document, overrides) if overrides else document, Path(path))
+
+
+def task_of(document: Document, path: Path) -> Task:
+    """The task that a document describes. path: where it stands, base of its relative paths."""
+    here = Path(path).absolute()
+    folder = here.parent.resolve()
+    if stray := [{"type": "extra_forbidden", "loc": (name,)} for name in document.values if name not in FILE_KEYS]:
+        raise explained(stray, document, Task)
+    values = {**document.values, "path": folder / here.name, "folder": folder}
+    try:
+        return Task.model_validate(values, context=Reading(folder))
+    except ValidationError as error:
+        raise explained(error.errors(include_url=False), document, Task) from None

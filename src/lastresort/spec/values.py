@@ -1,0 +1,270 @@
+"""The kinds of value that a task file holds: numbers, shares, names of models, paths. Each says what it wants instead.
+
+A value is refused by a PydanticCustomError that carries found, expected and remedy; `lastresort.spec.explain` makes the
+TaskError of it. Paths are looked up only while a file is read: then the validation context is a `Reading`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationInfo, WithJsonSchema
+from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
+
+from lastresort.spec.wording import Key, describe, listed, nearest
+
+REFUSED = "refused"
+
+
+class Section(BaseModel):
+    """A frozen group of keys; unknown ones are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The validation context while a file is read. folder: base of its relative paths, absolute."""
+
+    folder: Path
+
+
+def refuse(found: str, *, expected: str = "", remedy: str = "", key: Key = ()) -> NoReturn:
+    """Refuse the value under validation. key: the part of it that is wrong, below the key being validated."""
+    detail = {"found": found, "expected": expected, "remedy": remedy, "key": key}
+    raise PydanticCustomError(REFUSED, "refused", detail)
+
+
+@contextmanager
+def below(*parts: str | int) -> Iterator[None]:
+    """What is refused inside is refused at `parts` below the key being validated."""
+    try:
+        yield
+    except PydanticCustomError as error:
+        detail = dict(error.context or {})
+        refuse(**{**detail, "key": (*parts, *detail["key"])})
+
+
+def refuse_unknown_keys(value: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse the first key of `value` that is not known."""
+    for name in value:
+        if name not in known:
+            refuse(**unknown_name("key", name, known), key=(name,))
+
+
+def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> dict[str, str]:
+    """How an unknown name is refused: found, expected, remedy. kind: what it names, such as "key"."""
+    close = nearest(name, known)
+    expected = close if close else listed(known, "or", most=len(known))
+    remedy = f'Write "{close}".' if close else "Remove it or correct its name."
+    return {"found": f'found the unknown {kind} "{name}"', "expected": expected, "remedy": remedy}
+
+
+def to_number(value: Any, expected: str = "a number") -> float | int:
+    """A finite number, also from text such as "5e-5", which YAML does not read as a number."""
+    if isinstance(value, str):
+        try:
+            value = int(value) if re.fullmatch(r"[-+]?[0-9]{1,18}", value.strip()) else float(value)
+        except ValueError:
+            refuse(f"found {describe(value)}", expected=expected, remedy=_number_hint(value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        refuse(f"found {describe(value)}", expected=expected, remedy=f"Write {expected}.")
+    return value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number too large for a float
+        return False
+
+
+def _number_hint(text: str) -> str:
+    percent = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", text)
+    if percent:
+        return f"Write {float(percent[1]) / 100:g}."
+    comma = re.fullmatch(r"\s*([-+]?[0-9]+),([0-9]+)\s*", text)
+    if comma:
+        return f"Write {comma[1]}.{comma[2]}."
+    return "Write a number without a unit."
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Metadata of a numeric field: its bounds, and whether it is whole. Bounds are excluded unless named `at_`."""
+
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    whole: bool = False
+
+    def expected(self) -> str:
+        noun = "a whole number" if self.whole else "a number"
+        if self.above is not None and self.below is not None:
+            return f"{noun} strictly between {self.above:g} and {self.below:g}"
+        if self.at_least is not None and self.at_most is not None:
+            return f"{noun} from {self.at_least:g} to {self.at_most:g}"
+        lower = f"above {self.above:g}" if self.above is not None else ""
+        lower = f"of at least {self.at_least:g}" if self.at_least is not None else lower
+        upper = f"at most {self.at_most:g}" if self.at_most is not None else ""
+        bounds = " and ".join(part for part in (lower, upper) if part)
+        return f"{noun} {bounds}".strip()
+
+    def holds(self, value: float) -> bool:
+        return (
+            (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def check(self, value: Any) -> float | int:
+        number = to_number(value, self.expected())
+        if self.whole and not float(number).is_integer():
+            refuse(f"found {describe(value)}", expected=self.expected(), remedy="Write a whole number.")
+        if not self.holds(number):
+            percent = self._is_share() and 1 < number <= 100 and self.holds(number / 100)
+            remedy = f"Write {number / 100:g}." if percent else f"Write {self.expected()}."
+            refuse(f"found {describe(value)}", expected=self.expected(), remedy=remedy)
+        return int(number) if self.whole else float(number)
+
+    def _is_share(self) -> bool:
+        upper = self.below if self.below is not None else self.at_most
+        return upper is not None and upper <= 1
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        bounds = {
+            "exclusiveMinimum": self.above,
+            "minimum": self.at_least,
+            "exclusiveMaximum": self.below,
+            "maximum": self.at_most,
+        }
+        return {**handler(schema), **{name: bound for name, bound in bounds.items() if bound is not None}}
+
+
+def _share_or_count(value: Any) -> float | int:
+    expected = "a share strictly between 0 and 1 or a count of at least 1"
+    number = to_number(value, expected)
+    if isinstance(number, int) and number >= 1:
+        return number
+    if 0 < number < 1:
+        return float(number)
+    remedy = f"Write {int(number)} for a count." if number > 1 and float(number).is_integer() else f"Write {expected}."
+    refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
+
+
+def _model_name(value: Any, info: ValidationInfo) -> Any:
+    return check_model_name(value, info.context)
+
+
+def check_model_name(value: Any, reading: Reading | None) -> Any:
+    """The name without spaces around it; refuses a name of no known form, and a local path that is not there."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    name = value.strip()
+    expected = "embedded, a hub id, a folder, a .gguf file, openai:NAME or http://host/v1#NAME"
+    if re.match(r"https?:", name):
+        _check_endpoint(name)
+    elif name in ("openai:", "scripted:"):
+        refuse(f"found {describe(value)}", expected=expected, remedy="Write the model's name after the colon.")
+    elif re.search(r"\s", name) and not re.match(r"[./]|[A-Za-z]:|scripted:", name):
+        refuse(f"found {describe(value)}", expected=expected, remedy="Write the name without spaces.")
+    elif isinstance(reading, Reading) and (re.match(r"\.{0,2}/", name) or name.endswith(".gguf")):
+        found_path(name, reading, folders=True)
+    return name
+
+
+def _check_endpoint(name: str) -> None:
+    expected = "http://host/v1#NAME"
+    match = re.fullmatch(r"https?://([^/#\s]+)([^#\s]*)(?:#(\S+))?", name)
+    if match is None:
+        refuse(f"found {describe(name)}", expected=expected, remedy="Correct the address.")
+    if "@" in match[1]:
+        refuse(
+            "found an address with a user name or password in it",
+            expected=expected,
+            remedy="Remove it, and give the key in the environment.",
+        )
+    if not match[3]:
+        remedy = "Write the model's name after #, as the endpoint lists it under /models."
+        refuse(f"found {describe(name)} without a model's name", expected=expected, remedy=remedy)
+
+
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+ModelName = Annotated[Text, BeforeValidator(_model_name)]
+ShareOrCount = Annotated[
+    float | int,
+    BeforeValidator(_share_or_count),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, {"type": "integer", "minimum": 1}]}
+    ),
+]
+
+
+def _existing(value: Any, info: ValidationInfo, *, folders: bool) -> Any:
+    reading = info.context
+    return found_path(value, reading, folders=folders) if value is not None and isinstance(reading, Reading) else value
+
+
+def found_path(value: Any, reading: Reading, *, folders: bool = False) -> Path:
+    """The absolute path that `value` names, seen from the task file's folder. Refuses what does not exist.
+
+    folders: whether a folder will do as well as a file.
+    """
+    expected = "a file or folder" if folders else "a file"
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
+        refuse(f"found {describe(value)}", expected=f"the name of {expected}", remedy="Write one name.")
+    given = os.fspath(value)
+    path = Path(os.path.abspath(reading.folder / given))  # noqa: PTH100 - resolve() would follow links out of the folder
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError):
+        is_file = is_folder = False
+    if is_file or (is_folder and folders):
+        return path
+    name = relative_name(path, reading.folder)
+    if is_folder:
+        refuse(f'found the folder "{name}"', expected=expected, remedy="Name a file in it.")
+    close = nearest(path.name, _beside(path))
+    remedy = (
+        f'Did you mean "{relative_name(path.with_name(close), reading.folder)}"?' if close else "Create it or correct"
+    )
+    remedy += "" if close else " the name; names are relative to the folder of the task file."
+    refuse(f'found no file "{name}"', expected=f"{expected} that exists", remedy=remedy)
+
+
+def _beside(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.parent.iterdir())
+    except (OSError, ValueError):
+        return []
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """`path` as a file in `folder` would name it, with / between parts; absolute where they share only the root."""
+    try:
+        shared = os.path.commonpath([path, folder])
+    except ValueError:  # on different drives
+        return path.as_posix()
+    if path.is_absolute() and shared == path.anchor and folder != Path(path.anchor):
+        return path.as_posix()
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+FilePath = Annotated[Path, BeforeValidator(partial(_existing, folders=False)), WithJsonSchema({"type": "string"})]
+FileOrFolder = Annotated[Path, BeforeValidator(partial(_existing, folders=True)), WithJsonSchema({"type": "string"})]
