@@ -1,0 +1,208 @@
+"""Attention over a packed forest, registered as a transformers attention implementation.
+
+Per node two kernel calls on views: the node on itself (causal) and its descendants on it (unmasked). Partial results merge
+by their log-sum-exp; backward calls each kernel's backward with the merged output and log-sum-exp, as ring attention does
+(Liu et al. 2023). No mask, no cache, no padding; it works under activation checkpointing, because a model keeps the
+implementation once it has it: without a `lastresort` argument it is torch's own scaled dot product attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lastresort.errors import ContractError
+
+NAME = "lastresort"
+
+_flash_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+Nodes = Sequence[tuple[int, int, int]]
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Attends(Protocol):
+    """What a forward passes down to the attention layers as `lastresort=`."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """query [rows, heads, tokens, size]; key, value [rows, key heads, tokens, size] -> like query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One forest in one packed row.
+
+    prefix: for each layer keys and values [1, key heads, tokens, size] to which every token attends; without gradient.
+    captured: filled, if given, with each layer's keys and values of the packed tokens.
+    """
+
+    nodes: Nodes
+    prefix: Sequence[KeysValues] | None = None
+    captured: dict[int, KeysValues] | None = field(default=None)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        heads, key_heads = query.shape[1], key.shape[1]
+        if self.captured is not None:
+            self.captured[layer] = (key.detach(), value.detach())
+        grouped = query.view(key_heads, heads // key_heads, *query.shape[2:])
+        prefix = None if self.prefix is None else self.prefix[layer]
+        out: Tensor = ForestAttention.apply(grouped, key[0, :, None], value[0, :, None], self.nodes, prefix, scale)  # type: ignore[no-untyped-call]
+        return out.flatten(0, 1)[None]
+
+
+class ForestAttention(torch.autograd.Function):
+    """query, out [key heads, group, tokens, size]; key, value [key heads, 1, tokens, size], never expanded in memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, nodes: Nodes, prefix: KeysValues | None, scale: float
+    ) -> Tensor:
+        key_heads, group, tokens, size = query.shape
+        wide_key, wide_value = key.expand(-1, group, -1, -1), value.expand(-1, group, -1, -1)
+        if len(nodes) == 1:
+            out, lse = _flash_forward(query, wide_key, wide_value, 0.0, True, scale=scale)
+        else:
+            # The layout [tokens, heads, size], which the model's next layer reads without a copy.
+            out = query.new_empty(tokens, key_heads, group, size).permute(1, 2, 0, 3)
+            lse = query.new_empty(key_heads, group, tokens, dtype=torch.promote_types(query.dtype, torch.float32))
+            for start, end, _ in nodes:
+                own, own_lse = _flash_forward(
+                    query[:, :, start:end],
+                    wide_key[:, :, start:end],
+                    wide_value[:, :, start:end],
+                    0.0,
+                    True,
+                    scale=scale,
+                )
+                out[:, :, start:end], lse[:, :, start:end] = own, own_lse
+            for start, end, last in nodes:
+                if last > end:
+                    part, part_lse = _flash_forward(
+                        query[:, :, end:last],
+                        wide_key[:, :, start:end],
+                        wide_value[:, :, start:end],
+                        0.0,
+                        False,
+                        scale=scale,
+                    )
+                    merge(out[:, :, end:last], lse[:, :, end:last], part, part_lse)
+        if prefix is not None:
+            far_key, far_value = (x[0, :, None].expand(-1, group, -1, -1) for x in prefix)
+            merge(out, lse, *_flash_forward(query, far_key, far_value, 0.0, False, scale=scale))
+        elif any(ctx.needs_input_grad):
+            ctx.save_for_backward(query, key, value, out, lse)
+            ctx.nodes, ctx.scale = nodes, scale
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if not ctx.saved_tensors:
+            raise ContractError("gradients through an external prefix", where="ForestAttention")
+        query, key, value, out, lse = ctx.saved_tensors
+        (grad,) = grads
+        group = query.shape[1]
+        wide_key, wide_value = key.expand(-1, group, -1, -1), value.expand(-1, group, -1, -1)
+
+        def slopes(first: int, last: int, start: int, end: int, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+            """Of queries first:last on keys start:end."""
+            to_query, to_key, to_value = _flash_backward(
+                grad[:, :, first:last],
+                query[:, :, first:last],
+                wide_key[:, :, start:end],
+                wide_value[:, :, start:end],
+                out[:, :, first:last],
+                lse[:, :, first:last],
+                0.0,
+                causal,
+                scale=ctx.scale,
+            )
+            if group > 1:
+                to_key, to_value = to_key.sum(1, keepdim=True), to_value.sum(1, keepdim=True)
+            return to_query, to_key, to_value
+
+        if len(ctx.nodes) == 1:
+            return (*slopes(0, query.shape[2], 0, query.shape[2], True), None, None, None)
+        sums = [torch.empty_like(x) for x in (query, key, value)]
+        for start, end, _ in ctx.nodes:  # each token is in one node, so this fills every place once
+            for total, slope in zip(sums, slopes(start, end, start, end, True), strict=True):
+                total[:, :, start:end] = slope
+        for start, end, last in ctx.nodes:
+            if last > end:
+                to_query, to_key, to_value = slopes(end, last, start, end, False)
+                sums[0][:, :, end:last] += to_query
+                sums[1][:, :, start:end] += to_key
+                sums[2][:, :, start:end] += to_value
+        return (*sums, None, None, None)
+
+
+def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
+    """Fold attention over further keys into out [..., tokens, size] and lse [..., tokens], in place."""
+    weight = torch.sigmoid(part_lse - lse).unsqueeze(-1)
+    torch.logaddexp(lse, part_lse, out=lse)
+    if out.dtype == weight.dtype:
+        out.lerp_(part, weight)
+    else:
+        out.copy_(torch.lerp(out.to(weight.dtype), part.to(weight.dtype), weight))
+
+
+def attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    lastresort: Attends | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The registered implementation. Raises ContractError for what the packed form cannot do."""
+    if lastresort is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    for name in ("softcap", "s_aux", "position_bias", "sinks"):
+        if kwargs.get(name) is not None:
+            raise ContractError(f"attention with {name}", where="packed form", expected="plain attention")
+    if dropout:
+        raise ContractError("attention with dropout", where="packed form", expected="plain attention")
+    if key.shape != value.shape or query.shape[-1] != key.shape[-1] or not getattr(module, "is_causal", True):
+        raise ContractError("attention of another shape", where="packed form", expected="plain attention")
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return lastresort.attend(module.layer_idx, query, key, value, scale).transpose(1, 2), None
+
+
+def enable(causal: Any) -> None:
+    """Give a transformers model this implementation; the model keeps it. Does nothing the second time."""
+    if causal.config._attn_implementation == NAME:
+        return
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    causal.set_attn_implementation(NAME)
+
+
+def packed_hidden(
+    trunk: Any, ids: Sequence[int], positions: Sequence[int], attends: Attends, device: torch.device
+) -> Tensor:
+    """Hidden states [tokens, width] of one packed row."""
+    return trunk_hidden(trunk, torch.tensor([ids], device=device), torch.tensor([positions], device=device), attends)[0]
+
+
+def trunk_hidden(trunk: Any, ids: Tensor, positions: Tensor, attends: Attends) -> Tensor:
+    """Hidden states [rows, tokens, width]; ids and positions [rows, tokens]."""
+    # transformers takes a mask of four dimensions as it is; with none it would build one of tokens x tokens.
+    no_mask = torch.zeros(1, 1, 1, 1, device=ids.device)
+    return trunk(  # type: ignore[no-any-return]
+        input_ids=ids, position_ids=positions, attention_mask=no_mask, use_cache=False, lastresort=attends
+    ).last_hidden_state

@@ -1,0 +1,202 @@
+"""Rows -> a forest: every piece of text that rows have in common stands in it once. Pure; knows no model.
+
+A causal model computes the same state for the same beginning, whatever follows it. So rows are merged into tries, each
+laid out depth-first in one packed sequence: a node is a range of tokens, its descendants are the range that follows it.
+Cost falls from rows x (shared + own) to shared + rows x own, and nothing is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lastresort.errors import ContractError
+
+MIN_SHARED = 16
+PASS_COST_TOKENS = 32  # what a pass costs on top of its tokens; only has to be right in size
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A text as token ids. targets[i]: token i is trained or scored, predicted from the tokens before it."""
+
+    ids: tuple[int, ...]
+    targets: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.targets):
+            raise ContractError(f"{len(self.ids)} ids and {len(self.targets)} targets", where="Row")
+        if self.targets and self.targets[0]:
+            raise ContractError("the first token is a target", where="Row", expected="something to predict it from")
+
+    @property
+    def needed(self) -> int:
+        """How many tokens from the start must be computed: all before the last target."""
+        for i in range(len(self.targets) - 1, 0, -1):
+            if self.targets[i]:
+                return i
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """Rows packed into one sequence of n tokens.
+
+    ids, positions: of each packed token; a position counts from the start of its row. nodes: (start, end, end of the last
+    descendant), depth-first. paths: for each row the packed ranges (start, end) whose tokens make up its beginning.
+    pick, target, row: for each target, in the order of the rows, the packed index that predicts it, its token and its row.
+    computed_tokens: n. nominal_tokens: what the rows hold in all, padding not counted.
+    """
+
+    ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    nodes: tuple[tuple[int, int, int], ...]
+    paths: tuple[tuple[tuple[int, int], ...], ...]
+    pick: tuple[int, ...]
+    target: tuple[int, ...]
+    row: tuple[int, ...]
+    computed_tokens: int
+    nominal_tokens: int
+
+
+def common_length(a: Sequence[int], b: Sequence[int], start: int = 0) -> int:
+    """Length of the longest common beginning of two sequences of one type, known to agree before `start`."""
+    low, high = start, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def plan_forest(rows: Sequence[Row], *, min_shared: int = MIN_SHARED, offset: int = 0) -> Forest:
+    """Pack rows so that every shared piece is computed once.
+
+    min_shared: fewest computed tokens that a node must save to be made. offset: leading tokens of every row that are
+    computed elsewhere and left out (an external prefix); positions still count from the start of the row.
+    The tokens after a row's last target predict nothing and are left out too.
+    """
+    texts = [row.ids[: row.needed] for row in rows]
+    order = sorted((i for i in range(len(rows)) if len(texts[i]) > offset), key=lambda i: (texts[i], i))
+    ids: list[int] = []
+    positions: list[int] = []
+    nodes: list[tuple[int, int, int]] = []
+    paths: list[tuple[tuple[int, int], ...]] = [() for _ in rows]
+    # Entries: rows order[low:high] agree up to `depth`, which their ancestors hold; or the number of a node to close.
+    stack: list[tuple[int, int, int] | int] = [
+        (low, high, offset) for low, high in reversed(_groups(texts, order, 0, len(order), offset))
+    ]
+    while stack:
+        entry = stack.pop()
+        if isinstance(entry, int):
+            start, end, _ = nodes[entry]
+            nodes[entry] = (start, end, len(ids))
+            continue
+        low, high, depth = entry
+        first = texts[order[low]]
+        shared = common_length(first, texts[order[high - 1]], depth)
+        children = _groups(texts, order, low, high, shared)
+        ends_here = not children or children[0][0] > low  # a row ends at this point, so that something must hold it
+        if not ends_here and (shared - depth) * (high - low - 1) < min_shared:
+            stack.extend((a, b, depth) for a, b in reversed(children))
+            continue
+        start = len(ids)
+        ids.extend(first[depth:shared])
+        positions.extend(range(depth, shared))
+        for i in order[low:high]:
+            paths[i] = (*paths[i], (start, len(ids)))
+        nodes.append((start, len(ids), len(ids)))
+        if children:
+            stack.append(len(nodes) - 1)
+            stack.extend((a, b, shared) for a, b in reversed(children))
+    pick, target, row = _targets(rows, paths, offset)
+    return Forest(
+        tuple(ids),
+        tuple(positions),
+        tuple(nodes),
+        tuple(paths),
+        tuple(pick),
+        tuple(target),
+        tuple(row),
+        len(ids),
+        sum(len(r.ids) for r in rows),
+    )
+
+
+def split_passes(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
+    """Cut a batch into passes of at most `max_tokens` computed tokens (a longer row stands alone), fewest tokens in all."""
+    return [[rows[i] for i in part] for part in split_indices(rows, max_tokens)]
+
+
+def split_indices(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
+    """As split_passes, but the numbers of the rows.
+
+    Rows are sorted, so that those with a common beginning stand together, and the cuts are chosen by dynamic programming:
+    a cut costs the tokens that the first row after it shared with the last row before it.
+    """
+    if max_tokens < 1:
+        raise ContractError(f"max_tokens is {max_tokens}", where="split_passes", expected="at least 1")
+    texts = [row.ids[: row.needed] for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: (texts[i], i))
+    size = [len(texts[i]) for i in order]
+    saved = [0] + [common_length(texts[a], texts[b]) for a, b in pairwise(order)]
+    best = [0] + [0] * len(order)
+    cut = [0] * (len(order) + 1)
+    for end in range(1, len(order) + 1):
+        tokens, best[end] = 0, -1
+        for start in range(end - 1, -1, -1):
+            whole = tokens + size[start]
+            if whole > max_tokens and start < end - 1:
+                if tokens > max_tokens:
+                    break
+            else:
+                cost = best[start] + whole + PASS_COST_TOKENS
+                if best[end] < 0 or cost < best[end]:
+                    best[end], cut[end] = cost, start
+            tokens += size[start] - saved[start]
+    parts: list[list[int]] = []
+    end = len(order)
+    while end:
+        parts.append(order[cut[end] : end])
+        end = cut[end]
+    return parts[::-1]
+
+
+def _groups(
+    texts: Sequence[tuple[int, ...]], order: Sequence[int], low: int, high: int, depth: int
+) -> list[tuple[int, int]]:
+    """Ranges of sorted rows low:high that go on beyond `depth` with the same token; rows that end at `depth` are in none."""
+    while low < high and len(texts[order[low]]) <= depth:
+        low += 1
+    groups = []
+    while low < high:
+        token, end = texts[order[low]][depth], low + 1
+        while end < high and texts[order[end]][depth] == token:
+            end += 1
+        groups.append((low, end))
+        low = end
+    return groups
+
+
+def _targets(
+    rows: Sequence[Row], paths: Sequence[tuple[tuple[int, int], ...]], offset: int
+) -> tuple[list[int], list[int], list[int]]:
+    pick: list[int] = []
+    target: list[int] = []
+    owner: list[int] = []
+    for number, (row, path) in enumerate(zip(rows, paths, strict=True)):
+        places = [i for start, end in path for i in range(start, end)]
+        for i, wanted in enumerate(row.targets):
+            if wanted:
+                if i <= offset:
+                    raise ContractError(
+                        f"target {i} of row {number} is predicted by the left-out prefix of {offset}",
+                        where="plan_forest",
+                    )
+                pick.append(places[i - 1 - offset])
+                target.append(row.ids[i])
+                owner.append(number)
+    return pick, target, owner

@@ -1,0 +1,93 @@
+"""Log-probabilities of the target tokens of rows: what training and scoring ask of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.attention import Packed, packed_hidden
+from lastresort.engine.forest import Row, plan_forest, split_indices
+from lastresort.engine.head import target_logps_of
+from lastresort.engine.plain import plain_logps
+from lastresort.engine.support import support, why_plain_batch
+from lastresort.errors import ContractError
+
+Path = Literal["packed", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLogps:
+    """per_token: log p in nats of each target in the order of the rows, float32 or wider, differentiable. row: which row
+    each belongs to. reason: why the path is plain, None if it is packed or was asked to be plain."""
+
+    per_token: Tensor
+    row: Tensor
+    computed_tokens: int
+    nominal_tokens: int
+    path: Path
+    reason: str | None
+
+
+def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False) -> TargetLogps:
+    """One pass over all rows, each shared piece computed once. model: a transformers causal model, or peft around one.
+
+    The model keeps the engine's attention implementation afterwards, under which its own forward is what it was.
+    """
+    if not rows:
+        raise ContractError("no rows", where="target_logps")
+    found = support(model)
+    device = found.parts.causal.device
+    reason = None if plain else why_plain_batch(found, max(len(row.ids) for row in rows))
+    owners = torch.tensor(
+        [i for i, row in enumerate(rows) for wanted in row.targets if wanted], dtype=torch.long, device=device
+    )
+    if plain or reason is not None:
+        logps = plain_logps(found.parts, rows, head=found.head, equal_lengths=found.equal_lengths)
+        nominal = sum(len(row.ids) for row in rows)
+        padded = nominal if found.equal_lengths else len(rows) * max(len(row.ids) for row in rows)
+        return TargetLogps(logps, owners, padded, nominal, "plain", reason)
+    forest = plan_forest(rows)
+    if not forest.pick:
+        empty = torch.zeros(0, dtype=torch.promote_types(found.parts.causal.dtype, torch.float32), device=device)
+        return TargetLogps(empty, owners, 0, forest.nominal_tokens, "packed", None)
+    hidden = packed_hidden(found.parts.trunk, forest.ids, forest.positions, Packed(forest.nodes), device)
+    logps = target_logps_of(
+        hidden, torch.tensor(forest.pick, device=device), torch.tensor(forest.target, device=device), found.parts.head
+    )
+    return TargetLogps(logps, owners, forest.computed_tokens, forest.nominal_tokens, "packed", None)
+
+
+@torch.no_grad()
+def score_continuations(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[Sequence[int]]],
+    *,
+    max_tokens: int = 4096,
+) -> list[list[float]]:
+    """Summed log-probability in nats of every continuation of every prompt; an empty continuation has 0.
+
+    max_tokens: computed tokens a pass.
+    """
+    if len(prompts) != len(continuations):
+        raise ContractError(f"{len(prompts)} prompts, {len(continuations)} lists of continuations", where="score")
+    rows, places = [], []
+    for number, (prompt, choices) in enumerate(zip(prompts, continuations, strict=True)):
+        if not prompt:
+            raise ContractError(f"prompt {number} is empty", where="score")
+        for choice, tokens in enumerate(choices):
+            if tokens:
+                rows.append(Row((*prompt, *tokens), (*[False] * len(prompt), *[True] * len(tokens))))
+                places.append((number, choice))
+    scores = [[0.0] * len(choices) for choices in continuations]
+    for part in split_indices(rows, max_tokens):
+        seen = target_logps(model, [rows[i] for i in part])
+        sums = torch.zeros(len(part), dtype=torch.float64).index_add(0, seen.row.cpu(), seen.per_token.double().cpu())
+        for i, total in zip(part, sums.tolist(), strict=True):
+            number, choice = places[i]
+            scores[number][choice] = total
+    return scores

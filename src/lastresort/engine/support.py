@@ -1,0 +1,224 @@
+"""Which models the packed form serves, found by their configuration and by trying it; and the check at the start of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lastresort.engine.attention import Packed, enable, packed_hidden
+from lastresort.engine.forest import Row, plan_forest
+from lastresort.engine.parts import Head, Parts, take_apart
+from lastresort.errors import ContractError
+
+# Relative to the largest value compared: of the probe, of a first batch's loss and of its gradient.
+TOLERANCES = {
+    torch.float64: (1e-7, 1e-9, 1e-6),
+    torch.float32: (1e-4, 1e-4, 1e-3),
+    torch.bfloat16: (5e-2, 3e-2, 1.5e-1),
+    torch.float16: (1e-2, 1e-2, 1e-1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What is known of a model. refused: why it cannot take the packed form, None if it can. head: how its hidden states
+    become logits, None if that is not known. equal_lengths: whether a row's answer depends on the length of its batch."""
+
+    parts: Parts
+    refused: str | None
+    head: Head | None
+    equal_lengths: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FirstBatchCheck:
+    """Packed against plain on a few rows. loss_difference: largest of a row's mean loss, in nats. gradient_difference: norm
+    of the difference over the norm of the plain gradient, None where nothing is trained. reason: why not, if not ok."""
+
+    loss_difference: float
+    gradient_difference: float | None
+    ok: bool
+    reason: str | None
+
+
+def support(model: Any) -> Support:
+    """Look at a model, once: the finding stays on the transformers model it is about."""
+    parts = take_apart(model)
+    known = parts.causal.__dict__.get("_lastresort_support")
+    if known is not None and known[0] == (parts.causal.device, parts.causal.dtype):
+        refused, head_known, equal_lengths = known[1:]
+    else:
+        equal_lengths = _length_changes_angles(parts.config)
+        head_known = not _probe_head(parts)
+        refused = _refused_by_configuration(parts)
+        if refused is None and not head_known:
+            refused = "its logits are not a known function of its hidden states"
+        refused = refused or _probe_packed(parts)
+        found = ((parts.causal.device, parts.causal.dtype), refused, head_known, equal_lengths)
+        parts.causal.__dict__["_lastresort_support"] = found
+    return Support(parts, refused, parts.head if head_known else None, equal_lengths)
+
+
+def why_plain(model: Any) -> str | None:
+    """Why the model as it is cannot take the packed form, None if it can. Sequence lengths are looked at batch by batch."""
+    found = support(model)
+    return found.refused or _dropout(found.parts)
+
+
+def why_plain_batch(found: Support, longest: int) -> str | None:
+    """As why_plain, for texts of up to `longest` tokens."""
+    if found.refused is None:
+        window = sliding_window(found.parts.config)
+        if window is not None and longest > window:
+            return f"a text of {longest} tokens is longer than the sliding window of {window}"
+    return found.refused or _dropout(found.parts)
+
+
+def sliding_window(config: Any) -> int | None:
+    """The shortest window of any layer, None if all layers see everything."""
+    window = getattr(config, "sliding_window", None)
+    layer_types = getattr(config, "layer_types", None)
+    if not window or getattr(config, "use_sliding_window", True) is False:
+        return None
+    if layer_types is not None and "sliding_attention" not in layer_types:
+        return None
+    return int(window)
+
+
+def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
+    """Compare loss and gradients of the packed form with the plain forward; the parameters' gradients stay as they are."""
+    from lastresort.engine.logp import target_logps
+
+    reason = why_plain_batch(support(model), max(len(row.ids) for row in rows))
+    if reason is not None:
+        return FirstBatchCheck(0.0, None, False, reason)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    losses: list[Tensor] = []
+    slopes: list[list[Tensor]] = []
+    for plain in (False, True):
+        found = target_logps(model, rows, plain=plain)
+        counts = torch.bincount(found.row, minlength=len(rows)).clamp(min=1)
+        loss = torch.zeros(len(rows), dtype=found.per_token.dtype).index_add(0, found.row, -found.per_token) / counts
+        losses.append(loss.detach())
+        if trained and found.per_token.requires_grad:
+            seen = torch.autograd.grad(loss.mean(), trained, allow_unused=True)
+            slopes.append([torch.zeros_like(p) if g is None else g for p, g in zip(trained, seen, strict=True)])
+    _, loss_limit, slope_limit = TOLERANCES[next(model.parameters()).dtype]
+    difference = float((losses[0] - losses[1]).abs().max())
+    wrong = difference > loss_limit * max(1.0, float(losses[1].abs().max()))
+    relative = None
+    if slopes:
+        norm = sum(float(b.double().square().sum()) for b in slopes[1])
+        apart = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(*slopes, strict=True))
+        relative = (apart / norm) ** 0.5 if norm else float(apart > 0)
+        wrong = wrong or relative > slope_limit
+    reason = f"packed and plain forward differ on the first batch (loss {difference:.2g}, gradient {relative})"
+    return FirstBatchCheck(difference, relative, not wrong, reason if wrong else None)
+
+
+def _refused_by_configuration(parts: Parts) -> str | None:
+    config, causal = parts.config, parts.causal
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    reasons = (
+        (
+            causal.device.type != "cpu",
+            f"the packed form runs on CPU in this version, the model is on {causal.device.type}",
+        ),
+        (getattr(causal.config, "is_encoder_decoder", False), "it has an encoder"),
+        (getattr(causal, "_is_stateful", False) or kinds, "its layers keep a recurrent or chunked state"),
+        (_length_changes_angles(config), "its rotary angles depend on the length of the text (dynamic or longrope)"),
+        (getattr(config, "attn_logit_softcapping", None), "its attention scores are soft-capped"),
+        (
+            not getattr(causal, "_supports_attention_backend", False) or not causal._can_set_attn_implementation(),
+            f"{type(causal).__name__} does not take its attention from transformers' AttentionInterface",
+        ),
+        (causal.dtype not in TOLERANCES, f"its weights are {causal.dtype}"),
+    )
+    return next((reason for wrong, reason in reasons if wrong), None)
+
+
+def _length_changes_angles(config: Any) -> bool:
+    found = [getattr(config, "rope_parameters", None), getattr(config, "rope_scaling", None)]
+    found += [inner for outer in found if isinstance(outer, dict) for inner in outer.values()]
+    return any(isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope") for rope in found)
+
+
+def _dropout(parts: Parts) -> str | None:
+    causal = parts.causal
+    if not causal.training:
+        return None
+    for name, module in causal.named_modules():
+        if isinstance(module, nn.Dropout) and module.training and module.p > 0:
+            return f"dropout is on while training ({name or type(causal).__name__}, p = {module.p})"
+    rate = getattr(parts.config, "attention_dropout", 0.0)
+    return f"attention dropout is on while training (p = {rate})" if rate else None
+
+
+PROBE = (5, 3, 8, 6, 4, 7, 9, 2, 6, 3)
+
+
+def _probe_head(parts: Parts) -> str | None:
+    """Whether trunk and head give the model's own logits."""
+    ids = _probe_ids(parts)
+    with _still(parts.causal):
+        own = parts.causal(input_ids=ids, use_cache=False).logits[0]
+        output = parts.trunk(input_ids=ids, use_cache=False)
+        hidden = getattr(output, "last_hidden_state", None)
+        if hidden is None or hidden.shape[:-1] != ids.shape:
+            return "no hidden states"
+        return _far(parts.head.logits(hidden)[0], own)
+
+
+def _probe_packed(parts: Parts) -> str | None:
+    """Try a small forest: two branches on a common beginning. The model keeps the implementation if it serves."""
+    own_implementation = parts.causal.config._attn_implementation
+    ids = tuple(_probe_ids(parts)[0].tolist())
+    texts = (ids, ids[:5] + ids[7:])
+    forest = plan_forest([Row((*t, 0), (*[False] * len(t), True)) for t in texts], min_shared=1)
+    with _still(parts.causal):
+        own = [
+            parts.causal(input_ids=torch.tensor([t], device=parts.causal.device), use_cache=False).logits[0, -1]
+            for t in texts
+        ]
+        enable(parts.causal)
+        try:
+            hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, Packed(forest.nodes), parts.causal.device)
+            reason = _far(parts.head.logits(hidden[list(forest.pick)]), torch.stack(own))
+        except (ContractError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            reason = f"the packed form fails on it: {error}"
+    if reason is not None:
+        parts.causal.set_attn_implementation(own_implementation)
+    return reason
+
+
+def _probe_ids(parts: Parts) -> Tensor:
+    vocabulary = parts.config.vocab_size
+    return torch.tensor([[i % vocabulary for i in PROBE]], device=parts.causal.device)
+
+
+def _far(a: Tensor, b: Tensor) -> str | None:
+    limit = TOLERANCES.get(b.dtype, TOLERANCES[torch.float16])[0] * max(1e-3, float(b.abs().max()))
+    difference = float((a - b).abs().max())
+    return (
+        None
+        if difference <= limit
+        else f"the packed form gives other logits than its own forward (by {difference:.2g})"
+    )
+
+
+@contextmanager
+def _still(causal: Any) -> Iterator[None]:
+    """Without gradients and dropout, and every module's mode as before afterwards."""
+    training = [module for module in causal.modules() if module.training]
+    causal.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
