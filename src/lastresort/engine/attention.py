@@ -140,6 +140,11 @@ class ForestAttention(torch.autograd.Function):
         return (*sums, None, None, None)
 
 
+def flash(query: Tensor, key: Tensor, value: Tensor, scale: float, *, bias: Tensor | None = None) -> KeysValues:
+    """Unmasked attention [a, b, queries, size] with its log-sum-exp [a, b, queries]; bias is added to the scores."""
+    return _flash_forward(query, key, value, 0.0, False, attn_mask=bias, scale=scale)  # type: ignore[no-any-return]
+
+
 def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
     """Fold attention over further keys into out [..., tokens, size] and lse [..., tokens], in place."""
     weight = torch.sigmoid(part_lse - lse).unsqueeze(-1)

@@ -74,5 +74,5 @@ def _padded(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor, 
                 picks.append(i - 1)
                 targets.append(row.ids[i])
                 owner.append(number)
-    pick, target, row = (torch.tensor(x, dtype=torch.long, device=device) for x in (picks, targets, owner))
-    return ids.to(device), mask.to(device), pick, target, row
+    pick, target, owners = (torch.tensor(x, dtype=torch.long, device=device) for x in (picks, targets, owner))
+    return ids.to(device), mask.to(device), pick, target, owners

@@ -53,7 +53,7 @@ def support(model: Any) -> Support:
     if known is not None and known[0] == (parts.causal.device, parts.causal.dtype):
         refused, head_known, equal_lengths = known[1:]
     else:
-        equal_lengths = _length_changes_angles(parts.config)
+        equal_lengths = _length_changes_angles(parts.config) or _keeps_state(parts)
         head_known = not _probe_head(parts)
         refused = _refused_by_configuration(parts)
         if refused is None and not head_known:
@@ -123,14 +123,13 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
 
 def _refused_by_configuration(parts: Parts) -> str | None:
     config, causal = parts.config, parts.causal
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     reasons = (
         (
             causal.device.type != "cpu",
             f"the packed form runs on CPU in this version, the model is on {causal.device.type}",
         ),
         (getattr(causal.config, "is_encoder_decoder", False), "it has an encoder"),
-        (getattr(causal, "_is_stateful", False) or kinds, "its layers keep a recurrent or chunked state"),
+        (_keeps_state(parts), "its layers keep a recurrent or chunked state"),
         (_length_changes_angles(config), "its rotary angles depend on the length of the text (dynamic or longrope)"),
         (getattr(config, "attn_logit_softcapping", None), "its attention scores are soft-capped"),
         (
@@ -140,6 +139,11 @@ def _refused_by_configuration(parts: Parts) -> str | None:
         (causal.dtype not in TOLERANCES, f"its weights are {causal.dtype}"),
     )
     return next((reason for wrong, reason in reasons if wrong), None)
+
+
+def _keeps_state(parts: Parts) -> bool:
+    kinds = set(getattr(parts.config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    return bool(kinds) or bool(getattr(parts.causal, "_is_stateful", False))
 
 
 def _length_changes_angles(config: Any) -> bool:

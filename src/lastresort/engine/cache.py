@@ -1,0 +1,182 @@
+"""Keys and values between forwards: of prefixes that come back, and of the rows being generated."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.attention import KeysValues, Packed, flash, merge, packed_hidden
+from lastresort.engine.forest import common_length
+from lastresort.engine.parts import Parts
+
+PREFIX_STEP = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Tokens with each layer's keys and values [1, key heads, tokens, size]."""
+
+    tokens: tuple[int, ...]
+    layers: tuple[KeysValues, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(x.numel() * x.element_size() for pair in self.layers for x in pair)
+
+
+class PrefixCache:
+    """Prefixes that were computed, the least recently used ones dropped beyond `limit_bytes`.
+
+    A prefix is found again by its exact tokens, and was computed from its first token on, so that answers do not depend on
+    what was asked before. reuse_parts gives that up for speed (chat, serving): any common beginning is used, and what is
+    missing is computed on top; answers may then differ by rounding. Entries of other weights are never used.
+    """
+
+    def __init__(self, limit_bytes: int = 1 << 30, *, reuse_parts: bool = False) -> None:
+        self._limit_bytes, self._reuse_parts = limit_bytes, reuse_parts
+        self._weights: Any = None
+        self._entries: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[Prefix, int]:
+        """The prefix, and how many tokens had to be computed for it."""
+        weights = _weights_version(parts.causal)
+        if weights != self._weights:
+            self._entries.clear()
+            self._weights = weights
+        if tokens in self._entries:
+            self._entries.move_to_end(tokens)
+            return self._entries[tokens], 0
+        start = self._longest_beginning(tokens) if self._reuse_parts else None
+        prefix = compute_prefix(parts, tokens, start)
+        self._keep(prefix)
+        return prefix, len(tokens) - (0 if start is None else len(start.tokens))
+
+    def _longest_beginning(self, tokens: tuple[int, ...]) -> Prefix | None:
+        length, best = max(((common_length(t, tokens), t) for t in self._entries), default=(0, ()))
+        if length == 0:
+            return None
+        layers = tuple((k[:, :, :length], v[:, :, :length]) for k, v in self._entries[best].layers)
+        return Prefix(tokens[:length], layers)
+
+    def _keep(self, prefix: Prefix) -> None:
+        self._entries[prefix.tokens] = prefix
+        held = sum(entry.size_bytes for entry in self._entries.values())
+        while held > self._limit_bytes:
+            held -= self._entries.popitem(last=False)[1].size_bytes
+
+
+def compute_prefix(parts: Parts, tokens: tuple[int, ...], start: Prefix | None = None) -> Prefix:
+    """Keys and values of `tokens`, on top of `start` where given."""
+    known = 0 if start is None else len(start.tokens)
+    if start is not None and known == len(tokens):
+        return start
+    captured: dict[int, KeysValues] = {}
+    count = len(tokens) - known
+    attends = Packed(((0, count, count),), None if start is None else start.layers, captured)
+    packed_hidden(parts.trunk, tokens[known:], range(known, len(tokens)), attends, parts.causal.device)
+    layers = []
+    for layer in range(len(captured)):
+        pair = captured.pop(layer)
+        if start is None:
+            keys, values = (x.contiguous() for x in pair)
+        else:
+            keys, values = (torch.cat(both, 2) for both in zip(start.layers[layer], pair, strict=True))
+        layers.append((keys, values))
+    return Prefix(tokens, tuple(layers))
+
+
+def shared_prefix_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How much of the prompts' beginning is held once: every prompt keeps a token of its own to start from, and rounding
+    down makes batches that agree by chance in a few tokens more ask for the same prefix."""
+    first, last = min(prompts), max(prompts)
+    length = min(common_length(first, last), min(len(p) for p in prompts) - 1)
+    return length // PREFIX_STEP * PREFIX_STEP
+
+
+class Slots:
+    """Keys and values of each row's own tokens, one slot a row, allocated once; slots 0 to rows-1 are in use.
+
+    It is also what the attention layers call in a decoding step: one token a row, which is written into its slot and
+    attends to the shared prefix and to its own slot. The prefix is one problem for all rows, never expanded.
+    """
+
+    def __init__(self, slots: int, capacity_tokens: int, prefix: Prefix | None) -> None:
+        self._slots, self._capacity_tokens = slots, capacity_tokens
+        self._prefix = None if prefix is None else prefix.layers
+        self._layers: list[KeysValues] = []
+        self.lengths: list[int] = []
+        self._rows = self._places = self._bias = torch.empty(0)
+
+    def append(self, captured: Mapping[int, KeysValues], paths: Sequence[Sequence[tuple[int, int]]]) -> None:
+        """Take in prefilled rows. captured: of the packed tokens; paths: the packed ranges that make up each row."""
+        first = len(self.lengths)
+        places = [torch.cat([torch.arange(start, end) for start, end in path]) for path in paths]
+        index = torch.nn.utils.rnn.pad_sequence(places, batch_first=True)
+        if not self._layers:
+            for layer in range(len(captured)):
+                _, key_heads, _, size = captured[layer][0].shape
+                shape = (self._slots, key_heads, self._capacity_tokens, size)
+                # Zeros, not garbage: what is masked must still be finite.
+                self._layers.append((captured[layer][0].new_zeros(shape), captured[layer][0].new_zeros(shape)))
+        for layer, stores in enumerate(self._layers):
+            for store, packed in zip(stores, captured[layer], strict=True):
+                rows = packed[0][:, index].transpose(0, 1)
+                store[first : first + len(index), :, : index.shape[1]] = rows
+        self.lengths.extend(len(place) for place in places)
+
+    def remove(self, slot: int) -> None:
+        """Free a slot; the last row moves into it."""
+        last = len(self.lengths) - 1
+        if slot != last:
+            length = self.lengths[last]
+            for stores in self._layers:
+                for store in stores:
+                    store[slot, :, :length] = store[last, :, :length]
+            self.lengths[slot] = self.lengths[last]
+        self.lengths.pop()
+
+    def begin_step(self) -> None:
+        """Make room for one token a row; to be called before each decoding forward."""
+        self._rows = torch.arange(len(self.lengths))
+        self._places = torch.tensor(self.lengths)
+        self.lengths = [length + 1 for length in self.lengths]
+        longest = max(self.lengths)
+        dtype = self._layers[0][0].dtype
+        visible = torch.arange(longest)[None] <= self._places[:, None]
+        self._bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)[:, None, None]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        rows, heads, _, size = query.shape
+        key_heads, longest = key.shape[1], self._bias.shape[-1]
+        group = heads // key_heads
+        keys, values = self._layers[layer]
+        keys[self._rows, :, self._places] = key[:, :, 0]
+        values[self._rows, :, self._places] = value[:, :, 0]
+        own_query = query.reshape(rows, key_heads, group, size)
+        bias = self._bias.expand(rows, key_heads, group, longest)
+        out, lse = flash(own_query, keys[:rows, :, :longest], values[:rows, :, :longest], scale, bias=bias)
+        if self._prefix is not None:
+            far_query = own_query.transpose(0, 1).reshape(1, key_heads, rows * group, size)
+            far, far_lse = flash(far_query, *self._prefix[layer], scale)
+            far = far.reshape(key_heads, rows, group, size).transpose(0, 1)
+            merge(out, lse, far, far_lse.reshape(key_heads, rows, group).transpose(0, 1))
+        return out.reshape(rows, heads, 1, size)
+
+
+def _weights_version(causal: Any) -> tuple[Any, ...]:
+    """Changes whenever weights are written in place or an adapter is switched."""
+    versions = sum(p._version for p in causal.parameters())
+    adapters = tuple(
+        (m.disable_adapters, tuple(m.active_adapters), bool(m.merged), tuple(sorted(m.scaling.items())))
+        for m in causal.modules()
+        if hasattr(m, "active_adapters") and hasattr(m, "disable_adapters") and hasattr(m, "scaling")
+    )
+    return id(causal), versions, adapters

@@ -1,0 +1,175 @@
+"""Generation: the common prefix once, the suffixes as one packed forest, then one token a row a step, without padding.
+
+The order of all work is a function of the arguments alone, so that a repeated call gives the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.attention import KeysValues, Packed, packed_hidden, trunk_hidden
+from lastresort.engine.cache import Prefix, PrefixCache, Slots, shared_prefix_length
+from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict
+from lastresort.engine.forest import Row, plan_forest, split_indices
+from lastresort.engine.logp import Path
+from lastresort.engine.plain_sampling import generate_plain
+from lastresort.engine.support import Support, support, why_plain_batch
+from lastresort.errors import ContractError
+
+PREFILL_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """tokens: without the stop token. finish: "stop" (a stop token, or `stopped` said so) or "length". reason: why the path
+    is plain, None if it is packed."""
+
+    tokens: tuple[int, ...]
+    finish: Literal["stop", "length"]
+    path: Path = "packed"
+    reason: str | None = None
+
+
+class Rows:
+    """What is known of each row while it grows: its tokens, its random numbers, whether it has ended."""
+
+    def __init__(
+        self,
+        count: int,
+        settings: Sampling,
+        allowed: Allowed | None,
+        stopped: Callable[[int, Sequence[int]], bool] | None,
+        on_finished: Callable[[int, Generated], None] | None,
+        reason: str | None,
+    ) -> None:
+        self._settings, self._allowed, self._stopped, self._on_finished = settings, allowed, stopped, on_finished
+        self._reason = reason
+        self._streams = [random_stream(settings.seed, row) for row in range(count)]
+        self.tokens: list[list[int]] = [[] for _ in range(count)]
+        self.results: list[Generated | None] = [None] * count
+
+    def advance(self, rows: Sequence[int], logits: Tensor) -> list[int]:
+        """Give each of `rows` its next token by its line of logits [len(rows), vocabulary], which is written over.
+        Returns the tokens chosen; rows that ended have a result from here on."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()
+        if self._allowed is not None:
+            restrict(logits, [self._allowed(row, self.tokens[row]) for row in rows])
+        greedy = self._settings.temperature == 0
+        chosen = choose(logits, self._settings, [0.0 if greedy else self._streams[row].random() for row in rows])
+        for row, token in zip(rows, chosen, strict=True):
+            self._take(row, token)
+        return chosen
+
+    def _take(self, row: int, token: int) -> None:
+        tokens, settings = self.tokens[row], self._settings
+        if token in settings.stop_ids:
+            self._finish(row, "stop")
+            return
+        tokens.append(token)
+        if self._stopped is not None and self._stopped(row, tokens):
+            self._finish(row, "stop")
+        elif len(tokens) >= settings.max_new_tokens:
+            self._finish(row, "length")
+
+    def _finish(self, row: int, finish: Literal["stop", "length"]) -> None:
+        path: Path = "packed" if self._reason is None else "plain"
+        result = Generated(tuple(self.tokens[row]), finish, path, self._reason)
+        self.results[row] = result
+        if self._on_finished is not None:
+            self._on_finished(row, result)
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    settings: Sampling,
+    allowed: Allowed | None = None,
+    stopped: Callable[[int, Sequence[int]], bool] | None = None,
+    prefixes: PrefixCache | None = None,
+    on_finished: Callable[[int, Generated], None] | None = None,
+) -> list[Generated]:
+    """Continue each prompt; results in the order of the prompts.
+
+    allowed(row, tokens so far): a mask as `restrict` takes it, or None for no limit. stopped(row, tokens so far, the newest
+    last): True ends the row, all its tokens kept. prefixes: keeps the common prefix for later calls. on_finished(row,
+    result) is called as soon as a row has ended. The model should be in eval mode; the context limit is the caller's matter.
+    Raises ContractError for an empty prompt, or where no token is allowed.
+    """
+    texts = [tuple(int(token) for token in prompt) for prompt in prompts]
+    if any(not text for text in texts):
+        raise ContractError(f"prompt {texts.index(())} is empty", where="generate", expected="at least one token")
+    if not texts:
+        return []
+    found = support(model)
+    reason = why_plain_batch(found, max(map(len, texts)) + settings.max_new_tokens)
+    rows = Rows(len(texts), settings, allowed, stopped, on_finished, reason)
+    if reason is not None:
+        generate_plain(found, texts, settings, rows.advance, lambda row: rows.results[row] is not None)
+    else:
+        _generate_packed(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes)
+    return [result for result in rows.results if result is not None]
+
+
+def _generate_packed(
+    found: Support, texts: Sequence[tuple[int, ...]], settings: Sampling, rows: Rows, prefixes: PrefixCache
+) -> None:
+    parts = found.parts
+    shared = shared_prefix_length(texts)
+    prefix = prefixes.get(parts, texts[0][:shared])[0] if shared else None
+    at_once = min(settings.rows_at_once, len(texts))
+    slots = Slots(at_once, max(map(len, texts)) - shared + settings.max_new_tokens, prefix)
+    waiting, active = deque(range(len(texts))), list[int]()
+    while waiting or active:
+        # Refill by the quarter: a prefill of one row costs nearly as much as one of many.
+        if waiting and at_once - len(active) >= min(len(waiting), max(1, at_once // 4)):
+            new = [waiting.popleft() for _ in range(min(at_once - len(active), len(waiting)))]
+            active += _prefill(found, texts, new, prefix, slots, rows)
+        else:
+            _step(found, active, shared, slots, rows)
+        for slot in range(len(active) - 1, -1, -1):
+            if rows.results[active[slot]] is not None:
+                slots.remove(slot)
+                active[slot] = active[-1]
+                active.pop()
+
+
+def _prefill(
+    found: Support,
+    texts: Sequence[tuple[int, ...]],
+    new: Sequence[int],
+    prefix: Prefix | None,
+    slots: Slots,
+    rows: Rows,
+) -> list[int]:
+    """Compute the suffixes of new rows into slots and choose their first tokens. Returns the rows in the order of slots."""
+    parts, shared = found.parts, 0 if prefix is None else len(prefix.tokens)
+    # A row whose last token is a target has all tokens before it computed.
+    asked = [Row((*texts[i], 0), (*[False] * len(texts[i]), True)) for i in new]
+    order: list[int] = []
+    for part in split_indices(asked, PREFILL_TOKENS + shared):
+        forest = plan_forest([asked[i] for i in part], offset=shared)
+        captured: dict[int, KeysValues] = {}
+        attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured)
+        hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, attends, parts.causal.device)
+        slots.append(captured, forest.paths)
+        members = [new[i] for i in part]
+        rows.advance(members, parts.head.logits(hidden[list(forest.pick)]))
+        order += members
+    return order
+
+
+def _step(found: Support, active: Sequence[int], shared: int, slots: Slots, rows: Rows) -> None:
+    """One token more for each active row."""
+    positions = torch.tensor([[shared + length] for length in slots.lengths])
+    slots.begin_step()
+    ids = torch.tensor([[rows.tokens[row][-1]] for row in active])
+    hidden = trunk_hidden(found.parts.trunk, ids, positions, slots)
+    rows.advance(active, found.parts.head.logits(hidden[:, 0]))
