@@ -14,11 +14,17 @@ RUNS = Path("runs")
 
 def climb_command(
     task: Path = typer.Argument(help="The task file (task.yaml)."),
-    run: Path | None = typer.Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>, the next free n."),
-    resume: bool = typer.Option(False, "--resume", help="Go on with --run, or with the newest unfinished run of this task."),
+    run: Path | None = typer.Option(
+        None, "--run", help="Folder of the run. Default: runs/<task>-<n>, the next free n."
+    ),
+    resume: bool = typer.Option(
+        False, "--resume", help="Go on with --run, or with the newest unfinished run of this task."
+    ),
     until: str | None = typer.Option(None, "--until", help="The last rung to try."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and what it would cost; do nothing."),
-    settings: list[str] = typer.Option([], "--set", help="Override a key of the task file: --set split.seed=3.", metavar="KEY=VALUE"),
+    settings: list[str] = typer.Option(
+        [], "--set", help="Override a key of the task file: --set split.seed=3.", metavar="KEY=VALUE"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar."""
@@ -56,9 +62,19 @@ def _folder(name: str, run: Path | None, resume: bool) -> Path:
     if run is None:
         return newest_unfinished(RUNS, name) if resume else new_run(RUNS, name)
     if resume and not (run / "record.sqlite").is_file():
-        raise InputError("no record.sqlite there", where=str(run), expected="a run to resume", remedy="Leave --resume out to start one.")
+        raise InputError(
+            "no record.sqlite there",
+            where=str(run),
+            expected="a run to resume",
+            remedy="Leave --resume out to start one.",
+        )
     if not resume and run.exists() and any(run.iterdir()):
-        raise InputError("the folder is not empty", where=str(run), expected="a new folder", remedy="Add --resume to go on, or name another.")
+        raise InputError(
+            "the folder is not empty",
+            where=str(run),
+            expected="a new folder",
+            remedy="Add --resume to go on, or name another.",
+        )
     return run
 
 

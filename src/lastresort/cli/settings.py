@@ -16,11 +16,16 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise InputError(f'"{setting}"', where="--set", expected="KEY=VALUE", remedy="For example: --set split.seed=3")
+            raise InputError(
+                f'"{setting}"', where="--set", expected="KEY=VALUE", remedy="For example: --set split.seed=3"
+            )
         try:
             found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise InputError(
-                f'the value "{value}"', where=f"--set {key}", expected="a YAML value", remedy="Quote it as the task file would."
+                f'the value "{value}"',
+                where=f"--set {key}",
+                expected="a YAML value",
+                remedy="Quote it as the task file would.",
             ) from error
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from lastresort.data.check import DataReport
 from lastresort.ladder.prepare import data_report, prepare
 from lastresort.models.open import open_model
-from lastresort.rungs.sft import tuned_model
+from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
@@ -43,5 +43,9 @@ def check_task(task: Task, *, show: int = 0) -> Checked:
             turns = (*compose(design, example.input, ()), Message("assistant", example.output))
             rendered = render_training(tokenizer, turns, template_kwargs=task.chat_template_kwargs)
             lines = mask_lines(tokenizer, rendered)
-            shown += ["", f"{example.id} ({example.source}, row {example.row})", *([lines] if isinstance(lines, str) else lines)]
+            shown += [
+                "",
+                f"{example.id} ({example.source}, row {example.row})",
+                *([lines] if isinstance(lines, str) else lines),
+            ]
     return Checked(report, tuple(shown), report.must_mend)

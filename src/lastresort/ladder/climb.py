@@ -6,7 +6,6 @@ reaches the same decision.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -15,26 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import TaskError
-from lastresort.evals.evidence import better
-from lastresort.ladder.decide import Conclusion, RungOutcome, Rules, conclude, next_step, percent
-from lastresort.ladder.decision import WINNER_KINDS, Winner, decision_of
+from lastresort.ladder.decide import Rules, RungOutcome, conclude, next_step, percent
+from lastresort.ladder.decision import decision_of
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
-from lastresort.ladder.testing import test_once
+from lastresort.ladder.reasons import extra_reasons
+from lastresort.ladder.testing import run_test
+from lastresort.ladder.winner import write_winner
 from lastresort.ladder.workspace import held, shared_folder
 from lastresort.models.protocol import Model
-from lastresort.records.atomic import replace_folder
 from lastresort.records.ledger import Ledger, item_hash
-from lastresort.records.record import Measurement, Record
+from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Search, Workbench, find_rung
-from lastresort.rungs.sft import ADVISED_ROWS
+from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.task import Task
-from lastresort.systems.files import load_system, save_system
+from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Judgement, Message, Progress, Silent
 
@@ -74,7 +73,7 @@ def climb(
             ResponseCache(shared / "responses.sqlite"),
             base_folder=task.folder,
             base_name=task.model,
-            tuned_name=task.model if task.tune.model == "same" else task.tune.model,
+            tuned_name=tuned_model(task),
             prompt_price=task.use.prompt_price or 0.0,
             output_price=task.use.output_price or 0.0,
         )
@@ -87,7 +86,10 @@ def climb(
 def rules_of(task: Task, until: str | None) -> Rules:
     if until is not None and until not in task.ladder:
         raise TaskError(
-            f"--until {until}", where=task.path.name, expected=f"one of the ladder: {', '.join(task.ladder)}", remedy="Name one of these."
+            f"--until {until}",
+            where=task.path.name,
+            expected=f"one of the ladder: {', '.join(task.ladder)}",
+            remedy="Name one of these.",
         )
     return Rules(task.ladder, task.bar, task.on_undecided, until)
 
@@ -101,7 +103,12 @@ def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
         return
     if json.dumps(known, sort_keys=True) != json.dumps(resolved, sort_keys=True):
         changed = sorted(
-            {key for part in ("task", "files") for key in {**known[part], **resolved[part]} if known[part].get(key) != resolved[part].get(key)}
+            {
+                key
+                for part in ("task", "files")
+                for key in {**known[part], **resolved[part]}
+                if known[part].get(key) != resolved[part].get(key)
+            }
         )
         raise TaskError(
             f"the task differs from the one this run began with, in {', '.join(changed)}",
@@ -115,13 +122,19 @@ def _workbench(
     prepared: Prepared, record: Record, run: Path, models: OpenModels, progress: Progress, clock: Callable[[], float]
 ) -> Workbench:
     task = prepared.task
-    bare = System("bare", task.model, PromptDesign(instruction(task)), Decoding(1), template_kwargs=task.chat_template_kwargs)
+    bare = System(
+        "bare", task.model, PromptDesign(instruction(task)), Decoding(1), template_kwargs=task.chat_template_kwargs
+    )
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
     known = record.last("sizes")
     if known is None:
         known = {"max_new_tokens": _max_new_tokens(prepared, model), "model": model.fingerprint}
-        report = data_report(prepared, lambda example: model.count_tokens((*example.input, Message("assistant", example.output))), model.context_tokens)
+        report = data_report(
+            prepared,
+            lambda example: model.count_tokens((*example.input, Message("assistant", example.output))),
+            model.context_tokens,
+        )
         record.note("data", report.as_dict())
         record.note("sizes", known)
     elif known["model"] != model.fingerprint:
@@ -158,7 +171,9 @@ def _max_new_tokens(prepared: Prepared, model: Model) -> int:
     return max(LEAST_NEW_TOKENS, 2 * longest)
 
 
-def _climb_rungs(bench: Workbench, prepared: Prepared, until: str | None, ledger: Ledger) -> tuple[list[RungOutcome], str]:
+def _climb_rungs(
+    bench: Workbench, prepared: Prepared, until: str | None, ledger: Ledger
+) -> tuple[list[RungOutcome], str]:
     """Go up until the decision says stop. Returns the outcomes in order and why it stopped."""
     rules = rules_of(prepared.task, until)
     outcomes: list[RungOutcome] = []
@@ -173,11 +188,7 @@ def _climb_rungs(bench: Workbench, prepared: Prepared, until: str | None, ledger
 
 def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
-    skipped = (
-        rung.skip_reason(bench.task, bench.train)
-        if rung is not None
-        else why_absent(name, bench.task)
-    )
+    skipped = rung.skip_reason(bench.task, bench.train) if rung is not None else why_absent(name, bench.task)
     if rung is None or skipped is not None:
         if bench.record.last("skip", name) is None:
             bench.record.note("skip", {"rung": name, "reason": skipped}, key=name)
@@ -192,7 +203,7 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
     if known is not None:
         return RungOutcome(name, _judgement(known["judgement"]), system.name)
     answerer = bench.answerer(system)
-    judgement, measurement = test_once(
+    judgement, measurement = run_test(
         name,
         answerer,
         prepared.split.test,
@@ -254,85 +265,20 @@ def _write(
     """Winner, decision and report: each whole or not at all; the decision last but for the report that is drawn from it."""
     task, run = bench.task, bench.folder
     conclusion = conclude(rules_of(task, until), outcomes, why)
-    winner = _write_winner(bench, conclusion, outcomes)
+    winner = write_winner(bench, conclusion, outcomes)
     decision = decision_of(
         task,
         bench.record,
         outcomes,
         conclusion,
         winner=winner,
-        extra_reasons=_extra_reasons(bench, prepared, conclusion, outcomes),
+        extra_reasons=extra_reasons(bench, prepared, conclusion, outcomes),
         test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], run.name),
         provenance=provenance(task, prepared.files, bench.record),
     )
     bench.record.note("decision", decision)
     write_decision(run, decision)
     return Climbed(run, decision, write_report(run))
-
-
-def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> Winner:
-    """Copy the winning system to winner/, so that it can be loaded from there alone."""
-    if conclusion.winner is None:
-        return Winner("none", None, None)
-    outcome = next(outcome for outcome in outcomes if outcome.rung == conclusion.winner)
-    assert outcome.system is not None
-    system = load_system(bench.candidate_folder(outcome.rung, outcome.system))
-    fresh, final = bench.folder / "winner.new", bench.folder / "winner"
-    save_system(system, fresh)
-    replace_folder(fresh, final)
-    return Winner(WINNER_KINDS[outcome.rung], "winner", folder_sha256(final))
-
-
-def folder_sha256(folder: Path) -> str:
-    """Hash over the names and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\x00")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _extra_reasons(
-    bench: Workbench, prepared: Prepared, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
-) -> list[str]:
-    """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
-    reasons = []
-    tested = [outcome for outcome in outcomes if outcome.judgement is not None]
-    for lower, upper in zip(tested[:-1], tested[1:], strict=True):
-        reasons.append(_paired(bench, lower, upper))
-    for outcome in tested:
-        search = bench.record.last("search", outcome.rung)
-        if search is not None and outcome.judgement is not None and outcome.judgement.outcome != "MET":
-            reasons.append(f"{outcome.rung}: {search['note']}")
-    if any(outcome.rung == "sft" and outcome.judgement is not None for outcome in outcomes):
-        if len(bench.train) < ADVISED_ROWS:
-            reasons.append(f"SFT had {len(bench.train)} rows; a narrow task wants {ADVISED_ROWS} to 5,000.")
-        if conclusion.winner == "sft":
-            reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
-    if prepared.leaks:
-        reasons.append(f"{prepared.leaks} training rows also stood in dev or test and were left out of training.")
-    return reasons
-
-
-def _paired(bench: Workbench, lower: RungOutcome, upper: RungOutcome) -> str:
-    """Is the upper rung better than the lower one, on the items that both answered?"""
-    first, second = (_test_of(bench.record, outcome) for outcome in (lower, upper))
-    scores = {item.id: item.score for item in first.items}
-    both = [(scores[item.id], item.score) for item in second.items if item.id in scores]
-    found = better([a for a, _ in both], [b for _, b in both], binary=bench.scorer.binary, seed=bench.task.split.seed)
-    low, high = found.interval
-    return (
-        f"{upper.rung} against {lower.rung} on the {len(both)} test items that both answered: "
-        f"{100 * found.difference:+.1f} points (interval {100 * low:+.1f} to {100 * high:+.1f}, p = {found.p:.2g})."
-    )
-
-
-def _test_of(record: Record, outcome: RungOutcome) -> Measurement:
-    assert outcome.system is not None
-    measurement = record.measurement(outcome.rung, outcome.system, "test")
-    assert measurement is not None
-    return measurement
 
 
 def _judgement(body: dict[str, Any]) -> Judgement:

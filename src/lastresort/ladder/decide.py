@@ -149,7 +149,9 @@ def _answer(
     if met is not None:
         score = percent(_score(met))
         if met.rung in ("prompting", "retrieval"):
-            margin = "tuning would add only a margin" if _score(met) >= MARGIN_ONLY else "tuning is not needed to reach it"
+            margin = (
+                "tuning would add only a margin" if _score(met) >= MARGIN_ONLY else "tuning is not needed to reach it"
+            )
             return f"No: {met.rung} meets the bar of {bar} ({met.system} scored {score}), and {margin}."
         below = [outcome for outcome in tested if outcome is not met]
         failed = _cheaper_rungs(below)
@@ -178,7 +180,11 @@ def _cheaper_rungs(outcomes: Sequence[RungOutcome]) -> str:
 
 def _settle(outcome: RungOutcome) -> str:
     needed = outcome.judgement.n_needed if outcome.judgement else None
-    return f"; about {needed} test items would settle it" if needed else "; it lies too close to the bar to say how many items would settle it"
+    return (
+        f"; about {needed} test items would settle it"
+        if needed
+        else "; it lies too close to the bar to say how many items would settle it"
+    )
 
 
 def _score(outcome: RungOutcome) -> float:

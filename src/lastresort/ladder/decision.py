@@ -12,7 +12,13 @@ from lastresort.records.record import Measurement, Record
 from lastresort.spec.task import Task
 
 SCHEMA = 1
-WINNER_KINDS = {"prompting": "prompt", "retrieval": "retrieval", "sft": "adapter", "preference": "adapter", "full": "merged"}
+WINNER_KINDS = {
+    "prompting": "prompt",
+    "retrieval": "retrieval",
+    "sft": "adapter",
+    "preference": "adapter",
+    "full": "merged",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,11 @@ def rung_entry(record: Record, outcome: RungOutcome) -> dict[str, Any]:
     """One entry of `rungs`."""
     search = record.last("search", outcome.rung) or {}
     chosen = outcome.system
-    dev = [m for m in record.measurements() if m.rung == outcome.rung and m.candidate == chosen and m.split.startswith("dev[")]
+    dev = [
+        m
+        for m in record.measurements()
+        if m.rung == outcome.rung and m.candidate == chosen and m.split.startswith("dev[")
+    ]
     found = outcome.judgement
     return {
         "name": outcome.rung,
@@ -92,7 +102,9 @@ def rung_entry(record: Record, outcome: RungOutcome) -> dict[str, Any]:
 def rung_cost(record: Record, rung: str) -> dict[str, Any]:
     """Tokens, seconds and money of everything the rung did: dev, test, and training where it trained."""
     done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
-    training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note.get("rung", "sft") == rung}
+    training = {
+        note["candidate"]: note["seconds"] for note in record.notes("training") if note.get("rung", "sft") == rung
+    }
     return {
         "tokens_in": sum(m.tokens_in for m in done),
         "tokens_out": sum(m.tokens_out for m in done),

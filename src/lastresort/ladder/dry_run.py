@@ -16,7 +16,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Machine, Workload
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import find_rung
-from lastresort.rungs.sft import tuned_model
+from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
@@ -43,7 +43,12 @@ def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
     split = prepared.split
     return {
         "task": task.task,
-        "examples": {"train": len(split.train), "dev": len(split.dev), "test": len(split.test), "leaks_removed": prepared.leaks},
+        "examples": {
+            "train": len(split.train),
+            "dev": len(split.dev),
+            "test": len(split.test),
+            "leaks_removed": prepared.leaks,
+        },
         "r": task.r,
         "alpha_per_rung": task.alpha_per_rung,
         "rungs": rungs,

@@ -14,7 +14,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.types import Example, Judgement, Progress
 
 
-def test_order(test: Sequence[Example], grouped: bool) -> list[Example]:
+def order_of_test(test: Sequence[Example], grouped: bool) -> list[Example]:
     """The fixed order of the test set; with groups, each group's items together, groups in the order they first appear."""
     if not grouped:
         return list(test)
@@ -24,7 +24,7 @@ def test_order(test: Sequence[Example], grouped: bool) -> list[Example]:
     return [example for items in groups.values() for example in items]
 
 
-def test_once(
+def run_test(
     rung: str,
     answerer: Answerer,
     test: Sequence[Example],
@@ -38,7 +38,7 @@ def test_once(
     name = answerer.system.name
     known = record.measurement(rung, name, "test")
     grouped = task.split.group_by is not None
-    order = test_order(test, grouped)
+    order = order_of_test(test, grouped)
     if known is None:
         progress.stage(f"{rung}: testing {name}", len(order))
         items: list[ItemScore] = []

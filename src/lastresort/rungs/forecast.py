@@ -59,19 +59,28 @@ class Forecast:
         )
 
 
-def answering(label: str, machine: Machine, n: int, prompt_tokens: float, shared_tokens: float, new_tokens: float) -> Forecast:
+def answering(
+    label: str, machine: Machine, n: int, prompt_tokens: float, shared_tokens: float, new_tokens: float
+) -> Forecast:
     """Answering n prompts of which `shared_tokens` are common to all, and are computed once by a local model."""
     tokens_in, tokens_out = round(n * prompt_tokens), round(n * new_tokens)
     usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
     seconds = None
     if machine.parameters is not None:
         computed = shared_tokens + n * (prompt_tokens - shared_tokens)
-        seconds = 2 * machine.parameters / machine.flops_per_s * (computed / PREFILL_UTILISATION + tokens_out / DECODE_UTILISATION)
+        seconds = (
+            2
+            * machine.parameters
+            / machine.flops_per_s
+            * (computed / PREFILL_UTILISATION + tokens_out / DECODE_UTILISATION)
+        )
     line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens)"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
 
 
-def training(label: str, machine: Machine, rows: int, epochs: float, row_tokens: float, shared_tokens: float, batch: int) -> Forecast:
+def training(
+    label: str, machine: Machine, rows: int, epochs: float, row_tokens: float, shared_tokens: float, batch: int
+) -> Forecast:
     """LoRA training: 4N a computed token with a frozen base (DESIGN part 10); the shared prefix is computed once a batch."""
     passes = rows * epochs
     computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens

@@ -31,7 +31,13 @@ class Prompting:
     def forecast(self, task: Task, work: Workload) -> Forecast:
         shot = work.input_tokens + work.output_tokens
         total = None
-        variants = (("zero-shot", 0, 0), ("few-shot 3", 3, 3), ("few-shot 5", 5, 5), ("nearest 3", 3, 0), ("nearest 5", 5, 0))
+        variants = (
+            ("zero-shot", 0, 0),
+            ("few-shot 3", 3, 3),
+            ("few-shot 5", 5, 5),
+            ("nearest 3", 3, 0),
+            ("nearest 5", 5, 0),
+        )
         screened = stretches(work.n_dev, len(variants) * 2)[0][1]
         for label, shots, fixed in variants:
             prompt = work.instruction_tokens + work.input_tokens + shots * shot
@@ -40,10 +46,15 @@ class Prompting:
             total = part if total is None else total + part
         assert total is not None
         prompt = work.instruction_tokens + work.input_tokens + 5 * shot
-        return total + answering("test of the chosen", work.machine, work.n_test, prompt, prompt - work.input_tokens, work.output_tokens)
+        return total + answering(
+            "test of the chosen", work.machine, work.n_test, prompt, prompt - work.input_tokens, work.output_tokens
+        )
 
     def search(self, bench: Workbench) -> Search:
-        systems = {system.name: system for system in variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)}
+        systems = {
+            system.name: system
+            for system in variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
+        }
         cost = {name: _call_cost(bench, system) for name, system in systems.items()}
         order = sorted(systems, key=lambda name: cost[name])
         items: dict[str, list[ItemScore]] = {name: [] for name in systems}
@@ -61,10 +72,13 @@ class Prompting:
         for system in systems.values():
             bench.keep(self.name, system)
         candidates = tuple(
-            Candidate(systems[name], _mean(items[name]), len(items[name]), _mean_prompt_tokens(items[name])) for name in order
+            Candidate(systems[name], _mean(items[name]), len(items[name]), _mean_prompt_tokens(items[name]))
+            for name in order
         )
         dropped = len(systems) - len(alive)
-        note = f"{len(systems)} ways of prompting were tried on dev; {dropped} were dropped early by successive halving."
+        note = (
+            f"{len(systems)} ways of prompting were tried on dev; {dropped} were dropped early by successive halving."
+        )
         corrected = selection_bias_corrected(scores, seed=bench.task.split.seed) if len(scores) > 1 else None
         return Search(candidates, systems[choice.name], choice.reason, note, corrected)
 
@@ -82,7 +96,10 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
             designs[f"few-shot-{k}"] = replace(plain, shots=pool[:k], k=k)
         if len(pool) > k:
             designs[f"nearest-{k}"] = replace(plain, shots=pool[:NEAREST_POOL], k=k, selection="nearest")
-    found = [System(name, model, design, decoding, template_kwargs=task.chat_template_kwargs) for name, design in designs.items()]
+    found = [
+        System(name, model, design, decoding, template_kwargs=task.chat_template_kwargs)
+        for name, design in designs.items()
+    ]
     reasoned = replace(decoding, max_new_tokens=max_new_tokens + REASONING_TOKENS)
     thinking = replace(plain, reasoning=True)
     found.append(System("chain-of-thought", model, thinking, reasoned, template_kwargs=task.chat_template_kwargs))
@@ -138,7 +155,9 @@ def _sections(task: Task) -> str:
 def _call_cost(bench: Workbench, system: System) -> float:
     """Relative cost of a call: prompt tokens plus answer tokens at four times their price, or at the task's prices."""
     use = bench.task.use
-    prompt_price, output_price = (use.prompt_price, use.output_price) if use.prompt_price or use.output_price else (1.0, 4.0)
+    prompt_price, output_price = (
+        (use.prompt_price, use.output_price) if use.prompt_price or use.output_price else (1.0, 4.0)
+    )
     answerer = bench.answerer(system)
     sample = [example.input for example in bench.dev[:8]]
     thinking = REASONING_TOKENS if system.prompt.reasoning else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, in
         size *= 2
     if len(cuts) > 2 and cuts[-1] - cuts[-2] < least:
         del cuts[-2]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(itertools.pairwise(cuts))
 
 
 def survivors(scores: dict[str, float], order: Sequence[str], *, at_least: int = 2) -> list[str]:

@@ -13,6 +13,8 @@ from lastresort.train.settings import ATTENTION, TrainSettings
 def attach_lora(model: torch.nn.Module, settings: TrainSettings, *, base_name: str) -> Any:
     """A PEFT model around `model` with fresh adapters; the base is frozen. Seeded by settings.seed.
 
+    base_name: what adapter_config.json will call the base.
+
     Models that name their attention layers otherwise (GPT-2, Phi) get PEFT's own default targets for their family.
     """
     from peft import LoraConfig, get_peft_model
@@ -23,11 +25,12 @@ def attach_lora(model: torch.nn.Module, settings: TrainSettings, *, base_name: s
         lora_dropout=0.0,
         target_modules=_targets(model, settings),
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base_name,
     )
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        return get_peft_model(model, config)  # type: ignore[arg-type]
+        tuned = get_peft_model(model, config)
+    tuned.active_peft_config.base_model_name_or_path = base_name  # PEFT writes the folder it was loaded from
+    return tuned
 
 
 def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:

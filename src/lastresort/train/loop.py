@@ -22,7 +22,7 @@ from lastresort.errors import BudgetError, ContractError, DataError
 from lastresort.objectives.sft import sft
 from lastresort.train.adapters import trainable
 from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
-from lastresort.train.rows import batch_of, steps_per_epoch
+from lastresort.train.order import batch_of, steps_per_epoch
 from lastresort.train.settings import TrainSettings, learning_rate_at
 
 CHECKPOINT_EVERY_S = 30.0
@@ -136,7 +136,10 @@ def _accumulate(
     targets = sum(sum(row.targets) for row in batch)
     if not targets:
         raise DataError(
-            "no token of the batch is trained", where="training", expected="targets in every row", remedy="Run `lastresort data check`."
+            "no token of the batch is trained",
+            where="training",
+            expected="targets in every row",
+            remedy="Run `lastresort data check`.",
         )
     own = batch[accelerator.process_index :: accelerator.num_processes]
     total, computed, nominal, path, reason = 0.0, 0, 0, "packed", None

@@ -39,7 +39,7 @@ class TrainSettings:
 
 def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
     """Learning rate of step `step` (0-based) of `steps`: linear warm-up, then linear decay that would reach 0 at `steps`."""
-    warm = max(1, round(settings.warmup * steps))
+    warm = round(settings.warmup * steps)
     if step < warm:
         return settings.learning_rate * (step + 1) / warm
     return settings.learning_rate * max(0.0, (steps - step) / max(1, steps - warm))

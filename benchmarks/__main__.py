@@ -1,0 +1,102 @@
+"""`make bench`: every row of the table, peers beside each other, each in a process of its own.
+
+Speed is quoted against the peer's faster setting, memory against its leaner one; the bound is what the token counts alone
+allow (nominal / computed tokens).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.material import SFT_CASES
+
+STEPS = 4
+
+
+def measure(module: str, *arguments: str) -> dict[str, Any]:
+    """Run one measurement in a process of its own; its last line is the result."""
+    print(f"  {module} {' '.join(arguments)} ...", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{module} {arguments} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def sft_rows(precision: str, steps: int) -> list[str]:
+    lines = []
+    for case in SFT_CASES:
+        ours = measure("benchmarks.sft", "ours", case.name, precision, str(steps), "off")
+        peers = [measure("benchmarks.sft", "trl", case.name, precision, str(steps), on) for on in ("off", "on")]
+        fastest = max(peer["rows_per_s"] for peer in peers)
+        leanest = min(peer["peak_bytes"] for peer in peers)
+        bound = ours["nominal_tokens"] / ours["computed_tokens"]
+        for label, found in (("lastresort", ours), ("TRL", peers[0]), ("TRL, activation checkpointing", peers[1])):
+            lines.append(
+                f"| SFT, {case.name}, {precision} | {label} | {found['rows_per_s']:.2f} rows/s | {found['peak_bytes'] / 1e9:.2f} GB | | | |"
+            )
+        lines.append(
+            f"| SFT, {case.name}, {precision} | **ratio** | **{ours['rows_per_s'] / fastest:.2f} x** | "
+            f"**{ours['peak_bytes'] / leanest:.2f} of TRL's** | bound {bound:.2f} x | "
+            f"losses {' '.join(f'{x:.4f}' for x in ours['losses'])} | TRL {' '.join(f'{x:.4f}' for x in peers[0]['losses'])} |"
+        )
+    return lines
+
+
+def few_shot_rows(precision: str) -> list[str]:
+    ours = measure("benchmarks.fewshot", "ours", precision, "48")
+    peers = {batch: measure("benchmarks.fewshot", "transformers", precision, batch) for batch in ("16", "48")}
+    fastest = max(peer["questions_per_s"] for peer in peers.values())
+    leanest = min(peer["peak_bytes"] for peer in peers.values())
+    same = sum(a == b for a, b in zip(ours["answers"], peers["16"]["answers"], strict=True))
+    lines = [
+        f"| few-shot, 5 shots, 48 questions, {precision} | lastresort | {ours['questions_per_s']:.2f} questions/s | "
+        f"{ours['peak_bytes'] / 1e9:.2f} GB | | | |"
+    ]
+    for batch, peer in peers.items():
+        lines.append(
+            f"| few-shot, 5 shots, 48 questions, {precision} | transformers generate, batch {batch} | "
+            f"{peer['questions_per_s']:.2f} questions/s | {peer['peak_bytes'] / 1e9:.2f} GB | | | |"
+        )
+    bound = (ours["prompt_tokens"] + ours["new_tokens"]) / (ours["prompt_tokens"] / 48 + ours["new_tokens"])
+    lines.append(
+        f"| few-shot, 5 shots, 48 questions, {precision} | **ratio** | **{ours['questions_per_s'] / fastest:.2f} x** | "
+        f"**{ours['peak_bytes'] / leanest:.2f}** | bound below {bound:.2f} x | {same} of 48 answers the same text | |"
+    )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--precision", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--only", choices=["sft", "fewshot"])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks") / "latest.md")
+    chosen = parser.parse_args()
+    lines = [
+        f"Machine: {platform.machine()}, {platform.system()}; "
+        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "peft", "trl")),
+        "Command: `make bench`",
+        "",
+        "| what | who | speed | peak memory | bound | ours | peer |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for precision in chosen.precision:
+        if chosen.only != "fewshot":
+            lines += sft_rows(precision, chosen.steps)
+        if chosen.only != "sft":
+            lines += few_shot_rows(precision)
+    text = "\n".join(lines) + "\n"
+    print(text)
+    chosen.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

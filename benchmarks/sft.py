@@ -1,0 +1,112 @@
+"""One SFT training, ours or TRL's: `python -m benchmarks.sft PEER CASE PRECISION STEPS CHECKPOINTING` prints one JSON line."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.material import LEARNING_RATE, SFT_CASES, Case, embedded, rows_of
+from lastresort.engine.forest import Row
+from lastresort.train.adapters import attach_lora
+from lastresort.train.order import batch_of
+from lastresort.train.settings import TrainSettings
+
+
+def ours(loaded: Any, rows: list[Row], settings: TrainSettings) -> tuple[list[float], list[float], int, int]:
+    """Losses and seconds of each step, computed and nominal tokens."""
+    from lastresort.train.loop import StepSeen, train
+
+    model = attach_lora(loaded.model, settings, base_name="embedded")
+    losses: list[float] = []
+    ends: list[float] = []
+
+    def on_step(seen: StepSeen) -> None:
+        losses.append(seen.loss)
+        ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        done = train(model, rows, settings, folder=Path(folder) / "checkpoint", on_step=on_step)
+    return losses, ends, done.computed_tokens, done.nominal_tokens
+
+
+def trl(loaded: Any, rows: list[Row], settings: TrainSettings, reduced: bool) -> tuple[list[float], list[float], int, int]:
+    """The same rows in the same order, adapters from the same seed, schedule and clipping alike, through TRL's SFTTrainer."""
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    steps = len(rows) // settings.batch_size
+    ordered = [rows[i] for step in range(steps) for i in batch_of(step, len(rows), settings.batch_size, settings.seed)]
+    data = Dataset.from_dict(
+        {
+            "input_ids": [list(row.ids) for row in ordered],
+            "completion_mask": [[int(trained) for trained in row.targets] for row in ordered],
+        }
+    )
+    losses: list[float] = []
+    ends: list[float] = []
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                losses.append(float(logs["loss"]))
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SFTConfig(
+            output_dir=folder,
+            per_device_train_batch_size=settings.batch_size,
+            num_train_epochs=1,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=0,
+            weight_decay=0.0,
+            max_grad_norm=settings.max_grad_norm,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            bf16=reduced,
+            gradient_checkpointing=settings.checkpointing,
+            completion_only_loss=True,
+            train_sampling_strategy="sequential",
+            max_length=None,
+            disable_tqdm=True,
+        )
+        model = attach_lora(loaded.model, settings, base_name="embedded")
+        trainer = SFTTrainer(
+            model=model, args=arguments, train_dataset=data, processing_class=loaded.tokenizer, callbacks=[Watch()]
+        )
+        trainer.train()
+    tokens = sum(len(row.ids) for row in ordered)
+    return losses, ends, tokens, tokens
+
+
+def main(peer: str, case_name: str, precision: str, steps: int, checkpointing: bool) -> dict[str, Any]:
+    case: Case = next(case for case in SFT_CASES if case.name == case_name)
+    loaded = embedded(precision)
+    rows = rows_of(case, loaded.tokenizer, case.batch * steps)
+    settings = TrainSettings(
+        LEARNING_RATE, epochs=1, batch_size=case.batch, warmup=0.0, checkpointing=checkpointing, max_pass_tokens=8192
+    )
+    found = ours(loaded, rows, settings) if peer == "ours" else trl(loaded, rows, settings, precision == "bfloat16")
+    losses, ends, computed, nominal = found
+    return {
+        "rows_per_s": case.batch * (len(ends) - 1) / (ends[-1] - ends[0]),  # the first step warms up
+        "losses": losses,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "computed_tokens": computed,
+        "nominal_tokens": nominal,
+    }
+
+
+if __name__ == "__main__":
+    peer, case_name, precision, steps, checkpointing = sys.argv[1:]
+    print(json.dumps(main(peer, case_name, precision, int(steps), checkpointing == "on")))

@@ -1,0 +1,272 @@
+"""The training part of the sft rung: replay, a race of learning rates, then checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import PrerequisiteError
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.task import Task
+from lastresort.systems.compose import compose
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, Message
+
+RACE_ENDS = (1 / 6, 1 / 3)  # shares of the whole training after which the worse half of the learning rates stops
+
+
+def tuned_model(task: Task) -> str:
+    """Name of the model that may be trained."""
+    return task.model if task.tune.model == "same" else task.tune.model
+
+
+@dataclass(frozen=True, slots=True)
+class _Lap:
+    """How far one learning rate is trained, and its loss on dev there (nats a target token)."""
+
+    rate: float
+    step: int
+    dev_loss: float
+
+
+class SftTraining:
+    """The training part of the rung: one base in memory, one adapter a learning rate, resumable at every point.
+
+    What is finished is read from the record; what was cut goes on from its checkpoint.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._loaded: Any = None
+        self._rows: Any = None
+        self._replay_rows = 0
+        self._check: dict[str, Any] | None = None
+        self._plain = False
+
+    def race(self) -> float:
+        """The learning rate that goes the whole way: successive halving by loss on dev."""
+        rates = list(self._bench.task.sft.learning_rates)
+        steps = self._steps()
+        for share in RACE_ENDS:
+            if len(rates) == 1:
+                break
+            laps = [self._lap(rate, max(1, round(share * steps))) for rate in rates]
+            laps.sort(key=lambda lap: lap.dev_loss if math.isfinite(lap.dev_loss) else math.inf)
+            keep = 1 if share == RACE_ENDS[-1] else max(1, math.ceil(len(rates) / 2))
+            rates = [lap.rate for lap in laps[:keep]]
+        return rates[0]
+
+    def finish(self, rate: float) -> list[tuple[str, Path]]:
+        """Train to the end, an adapter kept after each epoch. Returns those of the second half of training."""
+        epochs = self._bench.task.sft.epochs
+        per_epoch = self._steps() // epochs
+        kept = []
+        for epoch in range(1, epochs + 1):
+            name = f"lora-lr{rate:g}-epoch{epoch}"
+            self._lap(rate, epoch * per_epoch, adapter=self._bench.folder / "adapters" / name)
+            if 2 * epoch > epochs or epochs == 1:
+                kept.append((name, self._bench.folder / "adapters" / name))
+        return kept
+
+    def note(self, rate: float) -> str:
+        sft = self._bench.task.sft
+        laps = self._bench.record.notes("race")
+        raced = ", ".join(f"{lap['rate']:g}: {lap['dev_loss']:.3f} at step {lap['step']}" for lap in laps)
+        return (
+            f"LoRA r {sft.r} on {sft.target} layers, {len(self._bench.train)} rows and {self._replay_size()} of replay, "
+            f"{sft.epochs} epochs, batch {sft.batch_size}; learning rates {', '.join(f'{r:g}' for r in sft.learning_rates)} "
+            f"raced by loss on dev ({raced}); {rate:g} went the whole way."
+        )
+
+    def close(self) -> None:
+        self._loaded = self._rows = None
+
+    def _lap(self, rate: float, until: int, adapter: Path | None = None) -> _Lap:
+        record = self._bench.record
+        key = f"{rate:g}@{until}"
+        known = record.last("race", key)
+        if known is not None and (adapter is None or (adapter / "adapter_config.json").is_file()):
+            return _Lap(**known)
+        lap = _Lap(rate, until, self._train(rate, until, adapter))
+        if known is None:
+            record.note("race", asdict(lap), key=key)
+        return lap
+
+    def _train(self, rate: float, until: int, adapter: Path | None) -> float:
+        """Train one learning rate up to a step; save the adapter where asked; return the loss on dev."""
+        from lastresort.train.adapters import attach_lora, detach, save_adapter
+        from lastresort.train.loop import StepSeen, train
+        from lastresort.train.settings import TrainSettings
+
+        self._prepare()
+        bench, sft = self._bench, self._bench.task.sft
+        settings = TrainSettings(
+            learning_rate=rate,
+            epochs=sft.epochs,
+            batch_size=sft.batch_size,
+            r=sft.r,
+            alpha=sft.alpha or 2 * sft.r,
+            target=sft.target,
+            seed=bench.task.split.seed,
+        )
+        model = attach_lora(self._loaded.model, settings, base_name=bench.models.tuned_name)
+        self._check_first_batch(model, sft.batch_size)
+        name = f"lr{rate:g}"
+        done = int(bench.record.last("training", name)["step"]) if bench.record.last("training", name) else 0
+        bench.progress.stage(
+            f"sft: training, learning rate {rate:g}, to step {until} of {self._steps()}", max(0, until - done)
+        )
+
+        def on_step(seen: StepSeen) -> None:
+            values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate}
+            bench.record.add_curve_point(name, seen.step, values)
+            bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
+
+        folder = bench.folder / "checkpoints" / name
+        try:
+            trained = train(
+                model,
+                self._rows,
+                settings,
+                folder=folder,
+                until=until,
+                plain=self._plain,
+                on_step=on_step,
+                deadline=bench.deadline,
+            )
+            loss = self._dev_loss(model)
+            if adapter is not None:
+                save_adapter(model, adapter)
+        finally:
+            self._loaded = replace(self._loaded, model=detach(model))
+        bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
+        bench.record.note(
+            "training",
+            {
+                "candidate": name,
+                "rows": len(self._rows),
+                "replay_rows": self._replay_rows,
+                "first_batch_check": self._check,
+                **asdict(trained),
+                **asdict(settings),
+            },
+            key=name,
+        )
+        return loss
+
+    def _prepare(self) -> None:
+        """Load the base and render the rows, once."""
+        if self._loaded is not None:
+            return
+        from lastresort.models.local import load_local
+        from lastresort.models.open import local_folder
+
+        bench = self._bench
+        replay = self._replay()
+        bench.models.close()
+        bench.progress.stage("sft: loading the model", None)
+        self._loaded = load_local(
+            local_folder(bench.models.tuned_name, bench.task.folder), precision="auto", adapter=None
+        )
+        if self._loaded.model is None:
+            raise PrerequisiteError(f"{bench.models.tuned_name} has no weights here", where="tune.model")
+        rows = self._render(bench.train)
+        general = self._render(replay.examples, compose_with=lambda turns: turns, ends=replay.ends)
+        self._replay_rows = len(general)
+        self._rows = rows + general
+        self._dev_rows = self._render(bench.dev)
+
+    def _render(
+        self, examples: Sequence[Example], compose_with: Any = None, ends: Sequence[bool] | None = None
+    ) -> list[Any]:
+        from lastresort.train.rows import training_rows
+
+        task = self._bench.task
+        design = PromptDesign(task.about.strip())
+
+        def composed(turns: Sequence[Message]) -> Sequence[Message]:
+            return compose(design, turns, ())
+
+        return training_rows(
+            self._loaded.tokenizer,
+            examples,
+            compose_with or composed,
+            context_tokens=self._loaded.context_tokens,
+            template_kwargs=task.chat_template_kwargs,
+            ends=ends,
+        )
+
+    def _replay(self) -> Any:
+        from lastresort.synthesis.replay import Replay, generate_replay
+
+        bench, n = self._bench, self._replay_size()
+        if not n:
+            return Replay((), ())
+        known = bench.record.last("replay")
+        if known is not None:
+            rows = known["rows"]
+            examples = tuple(Example(row["id"], (Message("user", row["prompt"]),), row["answer"]) for row in rows)
+            return Replay(examples, tuple(row["end"] for row in rows))
+        bench.progress.stage("sft: replay rows from the base model", n)
+        base = System(
+            "base",
+            bench.models.tuned_name,
+            PromptDesign(""),
+            Decoding(1),
+            template_kwargs=bench.task.chat_template_kwargs,
+        )
+        replay = generate_replay(bench.models.open(base), n, bench.task.split.seed, bench.progress.advance)
+        rows = [
+            {"id": example.id, "prompt": example.input_text, "answer": example.output, "end": end}
+            for example, end in zip(replay.examples, replay.ends, strict=True)
+        ]
+        bench.record.note("replay", {"rows": rows})
+        return replay
+
+    def _replay_size(self) -> int:
+        from lastresort.synthesis.general_prompts import REQUESTS, SUBJECTS
+        from lastresort.synthesis.replay import replay_rows
+
+        return min(replay_rows(len(self._bench.train), self._bench.task.sft.replay), len(REQUESTS) * len(SUBJECTS))
+
+    def _steps(self) -> int:
+        from lastresort.train.order import steps_per_epoch
+
+        known = self._bench.record.last("replay")
+        replay = len(known["rows"]) if known is not None else len(self._replay().examples)
+        sft = self._bench.task.sft
+        return steps_per_epoch(len(self._bench.train) + replay, sft.batch_size) * sft.epochs
+
+    def _check_first_batch(self, model: Any, batch_size: int) -> None:
+        """Compare the packed form with the plain forward on the first rows; where they differ, train by the plain path."""
+        if self._check is not None:
+            return
+        from lastresort.engine.support import check_first_batch
+        from lastresort.train.order import batch_of
+
+        rows = [self._rows[i] for i in batch_of(0, len(self._rows), min(batch_size, 4), self._bench.task.split.seed)]
+        check = check_first_batch(model, rows)
+        self._check = asdict(check)
+        self._plain = not check.ok
+        if not check.ok:
+            self._bench.progress.say(
+                "The packed form differs from the plain forward on the first batch; training by the plain path."
+            )
+
+    def _dev_loss(self, model: Any) -> float:
+        """Mean loss of the right answers on dev, nats a target token."""
+        import torch
+
+        from lastresort.engine.forest import split_passes
+        from lastresort.engine.logp import target_logps
+
+        total, count = 0.0, 0
+        with torch.no_grad():
+            for rows in split_passes(self._dev_rows, 4096):
+                found = target_logps(model, rows, plain=self._plain).per_token
+                total -= float(found.sum())
+                count += len(found)
+        return total / count

@@ -1,0 +1,154 @@
+"""Training: resumed = uninterrupted, one pass = many passes, what is saved = what was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lastresort.engine.forest import Row
+from lastresort.errors import BudgetError, DataError
+from lastresort.train.adapters import attach_lora, detach, save_adapter, trainable
+from lastresort.train.loop import StepSeen, total_steps, train
+from lastresort.train.order import batch_of, epoch_order
+from lastresort.train.settings import TrainSettings, learning_rate_at
+
+
+def tiny(seed: int = 0) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=89,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config).double().eval()
+
+
+def some_rows(n: int = 11) -> list[Row]:
+    generator = torch.Generator().manual_seed(5)
+    shared = torch.randint(3, 89, (20,), generator=generator).tolist()
+    rows = []
+    for i in range(n):
+        own = torch.randint(3, 89, (4 + i % 5,), generator=generator).tolist()
+        ids = (*shared, *own)
+        rows.append(Row(ids, tuple(j >= len(ids) - 3 for j in range(len(ids)))))
+    return rows
+
+
+SETTINGS = TrainSettings(learning_rate=1e-2, epochs=3, batch_size=4, r=4, alpha=8, seed=3)
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in trainable(model)}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance)
+
+
+def run(folder: Path, settings: TrainSettings = SETTINGS, **arguments: Any) -> tuple[Any, list[StepSeen]]:
+    model = attach_lora(tiny(), settings, base_name="tiny")
+    seen: list[StepSeen] = []
+    train(model, some_rows(), settings, folder=folder, on_step=seen.append, **arguments)
+    return model, seen
+
+
+def test_a_run_in_pieces_ends_equal_to_an_uncut_one(tmp_path: Path) -> None:
+    whole, seen = run(tmp_path / "whole")
+    steps = total_steps(11, SETTINGS)
+    assert [one.step for one in seen] == list(range(1, steps + 1))
+    pieces: list[StepSeen] = []
+    for until in (2, 5, steps):
+        model, part = run(tmp_path / "cut", until=until)
+        pieces += part
+    assert [one.step for one in pieces] == list(range(1, steps + 1))
+    assert [one.loss for one in pieces] == [one.loss for one in seen]
+    same(weights(model), weights(whole))
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    _, seen = run(tmp_path / "run", TrainSettings(learning_rate=3e-2, epochs=12, batch_size=4, r=4, alpha=8))
+    first, last = seen[:3], seen[-3:]
+    assert sum(one.loss for one in last) < sum(one.loss for one in first) - 0.3
+
+
+def test_many_passes_change_nothing(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "one")
+    from dataclasses import replace
+
+    cut, seen = run(tmp_path / "many", replace(SETTINGS, max_pass_tokens=30))
+    same(weights(cut), weights(whole), tolerance=1e-7)  # AdamW divides by tiny second moments
+    assert seen[0].computed_tokens > 60  # the batch was really cut
+
+
+def test_plain_path_trains_the_same(tmp_path: Path) -> None:
+    packed, _ = run(tmp_path / "packed")
+    plain, _ = run(tmp_path / "plain", plain=True)
+    same(weights(plain), weights(packed), tolerance=1e-5)
+
+
+def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
+    run(tmp_path / "run", until=4)
+    other = TrainSettings(learning_rate=2e-2, epochs=3, batch_size=4, r=4, alpha=8, seed=3)
+    _, seen = run(tmp_path / "run", other)
+    assert seen[0].step == 1
+
+
+def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(BudgetError, match=r"step 3 of 9.*--resume"):
+        run(tmp_path / "run", deadline=lambda: next(asked))
+    model, seen = run(tmp_path / "run")
+    assert seen[0].step == 3
+    same(weights(model), weights(run(tmp_path / "whole")[0]))
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
+    model = attach_lora(tiny(), SETTINGS, base_name="tiny")
+    with torch.no_grad():
+        next(iter(trainable(model)))[1].fill_(float("nan"))
+    with pytest.raises(DataError, match=r"the loss became nan in step 1 of 9"):
+        train(model, some_rows(), SETTINGS, folder=tmp_path / "run")
+
+
+def test_a_saved_adapter_answers_as_the_trained_one_and_detaching_gives_the_base_back(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    model, _ = run(tmp_path / "run")
+    ids = torch.tensor([list(some_rows()[0].ids)])
+    with torch.no_grad():
+        trained = model(input_ids=ids).logits
+        save_adapter(model, tmp_path / "adapter")
+        loaded = PeftModel.from_pretrained(tiny(), str(tmp_path / "adapter")).eval()
+        torch.testing.assert_close(loaded(input_ids=ids).logits, trained, rtol=1e-6, atol=1e-6)
+        base = tiny()(input_ids=ids).logits
+        assert (trained - base).abs().max() > 1e-3
+        torch.testing.assert_close(detach(model)(input_ids=ids).logits, base, rtol=0, atol=0)
+
+
+def test_each_epoch_holds_every_row_once_in_another_order() -> None:
+    for epoch in range(2):
+        rows = [i for step in range(epoch * 3, epoch * 3 + 3) for i in batch_of(step, 11, 4, seed=1)]
+        assert sorted(rows) == list(range(11))
+    assert epoch_order(11, 0, 1) != epoch_order(11, 1, 1) != epoch_order(11, 1, 2)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    settings = TrainSettings(learning_rate=1.0, warmup=0.1)
+    rates = [learning_rate_at(step, 100, settings) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.02
