@@ -112,10 +112,6 @@ def _mapping(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
     )
 
 
-def _short(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
-    return f"found {describe(error['input'])}", "at least one value", "Write [one, another], or remove the key."
-
-
 def _other(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
     return f"found {describe(error['input'])}", _meaning(_field(model, error["loc"])), "Change it, or remove the key."
 
@@ -129,7 +125,6 @@ _WORDS: dict[str, Callable[[Mapping[str, Any], type[BaseModel]], Words]] = {
     "tuple_type": _list,
     "dict_type": _mapping,
     "model_type": _mapping,
-    "too_short": _short,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from lastresort.spec.values import (
     FilePath,
@@ -15,6 +15,7 @@ from lastresort.spec.values import (
     Section,
     ShareOrCount,
     Text,
+    found_path,
     refuse,
     refuse_unknown_keys,
     relative_name,
@@ -24,7 +25,14 @@ from lastresort.spec.wording import describe
 
 Money = Annotated[float, Number(at_least=0)]
 Limit = Annotated[float, Number(above=0)]
+Rate = Annotated[float, Number(above=0, at_most=1)]
 Count = Annotated[int, Number(at_least=1, whole=True)]
+
+
+def _not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
+    if not value:
+        refuse("found an empty list", expected="at least one value", remedy="Write [1e-4, 3e-4, 1e-3].")
+    return value
 
 
 def _auto_or_count(value: Any) -> Any:
@@ -67,7 +75,7 @@ class Sources(Section):
         if not isinstance(info.context, Reading):
             return value
         if isinstance(value, str):
-            return {"all": value}
+            return {"all": found_path(value, info.context)}
         if not isinstance(value, dict):
             remedy = "Write examples: FILE, or examples: {train: FILE, test: FILE}."
             refuse(f"found {describe(value)}", expected="a file, or a mapping with train", remedy=remedy)
@@ -144,11 +152,9 @@ class Sft(Section):
     r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step.
     """
 
-    learning_rates: Annotated[tuple[Annotated[float, Number(above=0, at_most=1)], ...], Field(min_length=1)] = (
-        1e-4,
-        3e-4,
-        1e-3,
-    )
+    learning_rates: Annotated[
+        tuple[Rate, ...], AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})
+    ] = (1e-4, 3e-4, 1e-3)
     epochs: Count = 3
     r: Count = 16
     alpha: Count | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lastresort.errors import TaskError
-from lastresort.spec.wording import nearest
+from lastresort.spec.wording import nearest_file
 
 LEAST = "Write at least task, about, examples, score and bar."
 LARGEST_BYTES = 4 * 2**20
@@ -54,7 +54,7 @@ def _refuse_other_than_file(path: Path, name: str) -> None:
         raise TaskError("found a folder", where=name, expected="a task file", remedy=hint)
     if not path.exists():
         beside = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        close = nearest(path.name, beside) or (beside[0] if len(beside) == 1 else None)
+        close = nearest_file(path.name, beside) or (beside[0] if len(beside) == 1 else None)
         hint = f'Did you mean "{path.parent / close}"?' if close else "Check the name."
         raise TaskError("found no such file", where=name, expected="a task file", remedy=hint)
     if not path.is_file():

@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, 
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
-from lastresort.spec.wording import Key, describe, listed, nearest
+from lastresort.spec.wording import Key, describe, listed, nearest, nearest_file
 
 REFUSED = "refused"
 
@@ -63,7 +63,7 @@ def refuse_unknown_keys(value: dict[str, Any], known: tuple[str, ...]) -> None:
 
 def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> dict[str, str]:
     """How an unknown name is refused: found, expected, remedy. kind: what it names, such as "key"."""
-    close = nearest(name, known)
+    close = known[0] if len(known) == 1 else nearest(name, known)
     expected = close if close else listed(known, "or", most=len(known))
     remedy = f'Write "{close}".' if close else "Remove it or correct its name."
     return {"found": f'found the unknown {kind} "{name}"', "expected": expected, "remedy": remedy}
@@ -240,7 +240,7 @@ def found_path(value: Any, reading: Reading, *, folders: bool = False) -> Path:
     name = relative_name(path, reading.folder)
     if is_folder:
         refuse(f'found the folder "{name}"', expected=expected, remedy="Name a file in it.")
-    close = nearest(path.name, _beside(path))
+    close = nearest_file(path.name, _beside(path))
     remedy = (
         f'Did you mean "{relative_name(path.with_name(close), reading.folder)}"?' if close else "Create it or correct"
     )

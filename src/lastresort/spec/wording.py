@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import Any
 
 Key = tuple[str | int, ...]
@@ -48,8 +49,17 @@ def listed(names: Iterable[Any], joint: str = "and", most: int = 12) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {joint} {words[-1]}" if words else "nothing"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be, None where nothing is near."""
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The known name that `name` was probably meant to be, None where none is as near as `likeness` (0 to 1)."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    close = get_close_matches(name.lower().replace("-", "_"), by_lower, n=1, cutoff=0.6)
+    close = get_close_matches(name.lower().replace("-", "_"), by_lower, n=1, cutoff=likeness)
     return by_lower[close[0]] if close else None
+
+
+def nearest_file(name: str, beside: Iterable[str]) -> str | None:
+    """The file that `name` was probably meant to be: by its stem, so that a common ending does not count."""
+    by_stem: dict[str, str] = {}
+    for candidate in sorted(beside, key=lambda other: PurePath(other).suffix == PurePath(name).suffix):
+        by_stem[PurePath(candidate).stem] = candidate
+    close = nearest(PurePath(name).stem, by_stem, likeness=0.75)
+    return by_stem[close] if close else None
