@@ -1,0 +1,117 @@
+"""`decision.json`: checked against its schema when it is written and when it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import ContractError, DataError
+from lastresort.records.atomic import write_atomically
+
+FILE_NAME = "decision.json"
+VERSION = 1
+
+
+def validate_decision(decision: Mapping[str, Any]) -> None:
+    """Raises ContractError, naming the first fault, unless the decision has the shape of DESIGN part 12 and is coherent."""
+    fault = next(_faults(decision), None)
+    if fault is not None:
+        raise ContractError(fault, where=FILE_NAME, expected="a decision as in decision_schema.json")
+
+
+def write_decision(folder: Path, decision: Mapping[str, Any]) -> Path:
+    """Write `decision.json` of a run, whole or not at all. Raises ContractError if it is not a valid decision."""
+    validate_decision(decision)
+    path = folder / FILE_NAME
+    write_atomically(path, json.dumps(decision, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def read_decision(folder: Path) -> dict[str, Any]:
+    """The decision of a finished run. Raises DataError if it is missing, damaged or newer than this program."""
+    path = folder / FILE_NAME
+    try:
+        decision = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"found no {FILE_NAME}",
+            where=str(folder),
+            expected="a finished run",
+            remedy="Finish it with `lastresort climb TASK --resume`.",
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _unreadable(path, f"found no JSON ({error})") from error
+    version = decision.get("schema") if isinstance(decision, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise DataError(
+            f"found schema version {version}",
+            where=f'{path}, key "schema"',
+            expected=f"at most {VERSION}",
+            remedy="It was written by a newer lastresort: upgrade this one.",
+        )
+    fault = next(_faults(decision), None)
+    if fault is not None:
+        raise _unreadable(path, fault)
+    return dict(decision)
+
+
+def decision_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of `decision.json`, as shipped in the package."""
+    schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("decision_schema.json").read_text("utf-8"))
+    return schema
+
+
+def _faults(decision: Any) -> Iterator[str]:
+    """What is wrong, in words: the shape first, then what a schema cannot say."""
+    from jsonschema.exceptions import best_match
+
+    try:
+        plain = json.loads(json.dumps(decision, allow_nan=False))  # tuples are arrays; NaN is no JSON
+    except (TypeError, ValueError) as error:
+        yield f"found a value that is no JSON ({error})"
+        return
+    error = best_match(_validator().iter_errors(plain))
+    if error is not None:
+        yield f'found at key "{error.json_path}" {error.message}'
+        return
+    yield from _incoherent(plain)
+
+
+def _incoherent(decision: dict[str, Any]) -> Iterator[str]:
+    names = [rung["name"] for rung in decision["rungs"]]
+    if len(set(names)) < len(names):
+        yield f"found a rung twice in {names}"
+    if decision["stopped_at"] not in {None, *names}:
+        yield f'found at key "stopped_at" {decision["stopped_at"]!r}, which is none of the rungs {names}'
+    if decision["meets_bar"] and not any(
+        rung["test"] and rung["test"]["verdict"] == "MET" for rung in decision["rungs"]
+    ):
+        yield 'found at key "meets_bar" true, though no rung is MET'
+    for rung in decision["rungs"]:
+        test = rung["test"]
+        if test and not test["interval"][0] <= test["interval"][1]:
+            yield f"found an interval of {rung['name']} that ends before it begins"
+        if test and test["n_used"] > test["n_available"]:
+            yield f"found more items used than available in the test of {rung['name']}"
+        if rung["chosen"] and rung["chosen"] not in {candidate["name"] for candidate in rung["candidates"]}:
+            yield f"found a chosen system of {rung['name']} that is none of its candidates"
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(decision_schema())
+
+
+def _unreadable(path: Path, found: str) -> DataError:
+    return DataError(
+        found,
+        where=str(path),
+        expected="a decision written by lastresort",
+        remedy="Delete it and run `lastresort climb TASK --resume`, which writes it anew from the record.",
+    )

@@ -1,0 +1,104 @@
+"""Expected and got side by side, as safe HTML with the differing parts marked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from markupsafe import Markup, escape
+
+LONGEST = 1_500
+MOST_TOKENS = 800
+DEEPEST = 20
+_TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Escaped HTML of both sides. note: what is wrong with the form of the answer, "" where nothing is."""
+
+    expected: Markup
+    got: Markup
+    note: str = ""
+
+
+def side_by_side(expected: str, got: str) -> Sides:
+    """Compare key by key where the expected answer is a JSON object or list, else word by word."""
+    right = _json(expected)
+    if not isinstance(right, dict | list):
+        return Sides(*_words(clipped(expected), clipped(got)))
+    try:
+        answer = json.loads(got)
+    except (json.JSONDecodeError, RecursionError) as error:
+        fault = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        at = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        note = f"Not JSON: {fault} at character {at + 1}." if got.strip() else "Empty answer."
+        return Sides(_tree(right, right), _from(clipped(got), at), note)
+    return Sides(_tree(right, answer), _tree(answer, right))
+
+
+def clipped(text: str, longest: int = LONGEST) -> str:
+    """Text with its middle left out where it is too long to read."""
+    if len(text) <= longest:
+        return text
+    head, tail = 2 * longest // 3, longest // 3
+    return f"{text[:head]} […{len(text) - head - tail:,} more characters…] {text[-tail:]}"
+
+
+def _mark(text: str) -> Markup:
+    return Markup("<mark>{}</mark>").format(text) if text else Markup("")
+
+
+def _tree(value: Any, other: Any, depth: int = 0) -> Markup:
+    """A JSON value, one key a line, with the parts marked that `other` has not or has otherwise."""
+    inner, outer = "  " * (depth + 1), "  " * depth
+    open_up = depth < DEEPEST and bool(value)
+    if open_up and isinstance(value, dict) and isinstance(other, dict):
+        lines = [
+            Markup("{}{}: {}").format(inner, _dump(key), _tree(part, other[key], depth + 1))
+            if key in other
+            else Markup("{}{}").format(inner, _mark(f"{_dump(key)}: {_dump(part)}"))
+            for key, part in value.items()
+        ]
+        return Markup("{{\n{}\n{}}}").format(Markup(",\n").join(lines), outer)
+    if open_up and isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        lines = [
+            Markup("{}{}").format(inner, _tree(part, twin, depth + 1)) for part, twin in zip(value, other, strict=True)
+        ]
+        return Markup("[\n{}\n{}]").format(Markup(",\n").join(lines), outer)
+    text = clipped(_dump(value))
+    return escape(text) if _dump(value) == _dump(other) else _mark(text)
+
+
+def _words(expected: str, got: str) -> tuple[Markup, Markup]:
+    left, right = _TOKEN.findall(expected), _TOKEN.findall(got)
+    if len(left) + len(right) > MOST_TOKENS:
+        return escape(expected), escape(got)
+    matcher = SequenceMatcher(None, left, right, autojunk=False)
+    if matcher.ratio() < 0.35:  # two different texts: marking chance agreements would only confuse
+        return _mark(expected), _mark(got)
+    sides: tuple[list[Markup], list[Markup]] = ([], [])
+    for kind, a, b, c, d in matcher.get_opcodes():
+        wrap = escape if kind == "equal" else _mark
+        sides[0].append(wrap("".join(left[a:b])))
+        sides[1].append(wrap("".join(right[c:d])))
+    return Markup("").join(sides[0]), Markup("").join(sides[1])
+
+
+def _from(text: str, at: int) -> Markup:
+    """Text marked from the character on where parsing failed."""
+    return escape(text[:at]) + _mark(text[at:])
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

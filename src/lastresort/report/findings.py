@@ -1,0 +1,97 @@
+"""The titles of the report: each states what was found, from the numbers it stands over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lastresort.report.wording import count, duration, listed, money, percent, times
+
+
+def of_rung(name: str, entry: Mapping[str, Any] | None, bar: float) -> str:
+    if entry is None:
+        return f"{name} was not tried"
+    if not entry["applies"]:
+        return f"{name} was skipped"
+    test = entry["test"]
+    if test is None:
+        return f"{name} was not tested"
+    score = percent(test["score"])
+    if test["verdict"] == "MET":
+        return f"{name} meets the bar with {score}"
+    if test["verdict"] == "NOT_MET":
+        return f"{name} fails the bar with {score}"
+    side = "at or above" if test["score"] >= bar else "below"
+    return f"{name} scores {score}, {side} the bar, but not surely"
+
+
+def of_ladder(decision: Mapping[str, Any]) -> str:
+    bar = percent(decision["bar"])
+    tested = [rung for rung in decision["rungs"] if rung["test"]]
+    met = [rung["name"] for rung in tested if rung["test"]["verdict"] == "MET"]
+    open_ones = [rung["name"] for rung in tested if rung["test"]["verdict"] == "UNDECIDED"]
+    if met and tested[0]["name"] == met[0]:
+        return f"{met[0]}, the first rung tested, is shown to be above the bar of {bar}"
+    if met:
+        failed = [rung["name"] for rung in tested if rung["test"]["verdict"] == "NOT_MET"]
+        below = f"; {listed(failed)} {'is' if len(failed) == 1 else 'are'} shown to be below" if failed else ""
+        return f"{met[0]} is shown to be above the bar of {bar}{below}"
+    if open_ones:
+        return f"The test cannot tell on which side of the bar of {bar} {listed(open_ones)} {_lies(open_ones)}"
+    if not tested:
+        return "No rung could be tested"
+    return f"No rung reaches the bar of {bar}"
+
+
+def of_failures(failures: Mapping[str, int | None], wrong: int, n: int) -> str:
+    """What kind of mistake the chosen candidate makes on dev."""
+    if not wrong:
+        return f"Every one of {count(n)} dev answers is right"
+    names = {
+        "format": "do not have the form asked for",
+        "knowledge": "fail for want of knowledge",
+        "other": "have the right form and are wrong",
+    }
+    kind = max(names, key=lambda name: failures.get(name) or 0)
+    most = failures.get(kind) or 0
+    share = "all" if most == wrong else f"{count(most)}"
+    return f"Of {count(wrong)} wrong dev answers (of {count(n)}), {share} {names[kind]}"
+
+
+def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate: str | None) -> str:
+    """What the loss did, of the run that went furthest."""
+    longest = max(curves, key=lambda name: len(curves[name]), default=None)
+    losses = [point["loss"] for point in curves[longest] if "loss" in point] if longest else []
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if len(finite) < 2:
+        return "Training"
+    first, last = finite[0], sum(finite[-5:]) / len(finite[-5:])
+    verb = "falls" if last < first else "does not fall:"
+    raced = f", the best of {len(curves)} learning rates raced" if len(curves) > 1 and chosen_rate else ""
+    return f"Training loss {verb} from {first:.2f} to {last:.2f}{raced}"
+
+
+def of_sharing(trainings: Sequence[Mapping[str, Any]]) -> str:
+    """How much computing the shared prefixes saved; nothing where it was not recorded."""
+    computed = sum(body.get("computed_tokens") or 0 for body in trainings)
+    nominal = sum(body.get("nominal_tokens") or 0 for body in trainings)
+    if not computed or nominal < computed:
+        return ""
+    return (
+        f"{count(computed)} tokens were computed for {count(nominal)} tokens of rows: "
+        f"shared beginnings, computed once, save {times(nominal / computed)}."
+    )
+
+
+def of_cost(total: Mapping[str, float], rungs: Mapping[str, Mapping[str, float]]) -> str:
+    cost = "cost nothing" if not total["usd"] else f"cost {money(total['usd'])}"
+    title = f"Measuring and training took {duration(total['seconds'])} and {cost}"
+    if len(rungs) > 1 and total["seconds"]:
+        dearest = max(rungs, key=lambda name: rungs[name]["seconds"])
+        title += f", {percent(rungs[dearest]['seconds'] / total['seconds'], 0)} of the time for {dearest}"
+    return title
+
+
+def _lies(names: Sequence[str]) -> str:
+    return "lies" if len(names) == 1 else "lie"

@@ -1,0 +1,126 @@
+"""`report.html` of a run: one file that opens offline, drawn from the folder alone."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastresort.records.atomic import write_atomically
+from lastresort.records.record import Record
+from lastresort.report import findings, ladder_chart, wording
+from lastresort.report.decision import read_decision
+from lastresort.report.differences import clipped, side_by_side
+from lastresort.report.labelled import labelled
+from lastresort.report.loss_chart import loss_chart
+from lastresort.report.story import RungStory, Story, gather
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+FILE_NAME = "report.html"
+LONGEST_INPUT = 700
+
+# No character that HTML forbids or that could reorder the text around it reaches the page: control characters and
+# bidirectional overrides become visible signs, halves of surrogate pairs the replacement character.
+_VISIBLE = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    0x7F: 0x2421,
+    **dict.fromkeys(
+        [*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)], 0xFFFD
+    ),
+}
+
+
+def write_report(folder: Path) -> Path:
+    """Draw `report.html` from record.sqlite and decision.json of a run.
+
+    Raises DataError if one of them is missing or damaged, InfrastructureError if the disk refuses.
+    """
+    decision = read_decision(folder)
+    with Record.open(folder, read_only=True) as record:
+        story = gather(record, decision)
+    path = folder / FILE_NAME
+    write_atomically(path, page(story, folder.name))
+    return path
+
+
+def page(story: Story, run: str) -> str:
+    """The whole page. run: name of the run's folder, for the line that says how to draw it again."""
+    scale = ladder_chart.axis_of(story.decision)
+    text = _template().render(
+        story=story,
+        decision=story.decision,
+        run=run,
+        scale=scale,
+        style=_style(),
+        ladder_finding=findings.of_ladder(story.decision),
+        cost_finding=findings.of_cost(story.total, _costs(story)),
+        data_rows=labelled(story.data),
+        task_text=_yaml(story.task),
+    )
+    return text.translate(_VISIBLE)
+
+
+def _costs(story: Story) -> dict[str, dict[str, float]]:
+    return {rung.name: rung.entry["cost"] for rung in story.rungs if rung.entry is not None and rung.entry["applies"]}
+
+
+def _training(rung: RungStory) -> dict[str, Any] | None:
+    """What the training part of a rung shows: title, chart, and the remark on shared beginnings."""
+    if not rung.trained:
+        return None
+    curves = {run.candidate: run.curve for run in rung.trained}
+    title = findings.of_training(curves, rung.entry["chosen"] if rung.entry else None)
+    return {
+        "title": title,
+        "chart": loss_chart(curves, title),
+        "sharing": findings.of_sharing([run.body for run in rung.trained]),
+    }
+
+
+def _examples_title(rung: RungStory) -> str:
+    assert rung.entry is not None
+    return findings.of_failures(rung.entry["failures"], rung.wrong, rung.dev_n)
+
+
+def _input(text: str) -> str:
+    return clipped(text, LONGEST_INPUT)
+
+
+def _yaml(task: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(task, sort_keys=False, allow_unicode=True, width=110) if task else ""
+
+
+def _style() -> Markup:
+    from markupsafe import Markup
+
+    return Markup(files("lastresort.report").joinpath("templates/report.css").read_text("utf-8"))
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("lastresort.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    words = "percent count short_count duration money interval verdict of_items what_would_decide sentence listed points times"
+    environment.filters.update({name: getattr(wording, name) for name in words.split()})
+    environment.filters["labelled"] = labelled
+    environment.globals.update(
+        chart=ladder_chart,
+        training_of=_training,
+        examples_title=_examples_title,
+        side_by_side=side_by_side,
+        shown_input=_input,
+    )
+    return environment.get_template("report.html.j2")

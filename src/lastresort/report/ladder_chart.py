@@ -1,0 +1,85 @@
+"""The ladder as a picture: one strip a rung, with estimate, interval and the bar, all on one axis.
+
+The strips are separate SVGs with positions in per cent, so that the table around them holds real text and the picture
+follows the width of the page. Colours come from the page's style, so that both colour schemes are legible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from lastresort.report.scale import Scale, scores
+from lastresort.report.wording import interval, percent, verdict
+
+# One shape a verdict, centred on 0,0: colour alone must not carry the meaning.
+SHAPES = {
+    "MET": Markup('<circle r="6.5"/>'),
+    "NOT_MET": Markup(
+        '<path d="M-4.6-4.6 4.6 4.6M-4.6 4.6 4.6-4.6" fill="none" stroke-width="3.4" stroke-linecap="round"/>'
+    ),
+    "UNDECIDED": Markup('<path d="M0-7.6 7.6 0 0 7.6-7.6 0Z" class="hollow" stroke-width="2.6"/>'),
+}
+
+
+def axis_of(decision: Mapping[str, Any]) -> Scale:
+    """The axis on which every tested rung and the bar have room."""
+    limits = [limit for rung in decision["rungs"] if rung["test"] for limit in rung["test"]["interval"]]
+    return scores([*limits, decision["bar"]])
+
+
+def strip(test: Mapping[str, Any] | None, bar: float, scale: Scale) -> Markup:
+    """One rung's strip; without a test only the grid and the bar, for the eye to follow."""
+    parts = [*(_line("grid", scale.share(tick)) for tick in scale.ticks), _line("bar", scale.share(bar))]
+    if test is None:
+        return Markup('<svg class="strip" aria-hidden="true">{}</svg>').format(Markup("").join(parts))
+    low, high = (scale.share(limit) for limit in test["interval"])
+    parts.append(
+        Markup(
+            '<rect class="span" x="{:.2f}%" width="{:.2f}%" y="50%" height="8" rx="4" transform="translate(0 -4)"/>'
+        ).format(100 * low, 100 * (high - low))
+    )
+    parts.append(
+        Markup('<svg class="point" x="{:.2f}%" y="50%" overflow="visible">{}</svg>').format(
+            100 * scale.share(test["score"]), SHAPES[test["verdict"]]
+        )
+    )
+    label = (
+        f"Score {percent(test['score'])}, interval {interval(test['interval'])}, bar {percent(bar)}: "
+        f"{verdict(test['verdict'])}"
+    )
+    return Markup('<svg class="strip {}" role="img" aria-label="{}">{}</svg>').format(
+        test["verdict"], label, Markup("").join(parts)
+    )
+
+
+def axis(scale: Scale) -> Markup:
+    """The labelled ticks below the strips."""
+    labels = [
+        Markup('<text x="{:.2f}%" y="14" text-anchor="middle">{}</text>').format(
+            100 * scale.share(tick), percent(tick, 0)
+        )
+        for tick in scale.ticks
+    ]
+    return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(Markup("").join(labels))
+
+
+def bar_label(bar: float, scale: Scale) -> Markup:
+    """The bar's name above the strips, kept inside the picture."""
+    at = scale.share(bar)
+    anchor = "end" if at > 0.85 else "start" if at < 0.15 else "middle"
+    shift = {"end": 6, "start": -6, "middle": 0}[anchor]
+    return Markup(
+        '<svg class="axis" aria-hidden="true"><text class="bar-name" x="{:.2f}%" dx="{}" y="13" text-anchor="{}">bar {}</text></svg>'
+    ).format(100 * at, shift, anchor, percent(bar))
+
+
+def glyph(name: str) -> Markup:
+    """The verdict's shape, small, for running text."""
+    return Markup('<svg class="glyph" viewBox="-9 -9 18 18" aria-hidden="true">{}</svg>').format(SHAPES[name])
+
+
+def _line(name: str, at: float) -> Markup:
+    return Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>').format(name, 100 * at, 100 * at)

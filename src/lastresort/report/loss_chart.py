@@ -1,0 +1,137 @@
+"""Training curves as SVG: every learning rate one line, the one that went furthest in front, its name at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from lastresort.report.scale import Scale, amounts
+from lastresort.report.wording import count
+
+WIDTH, HEIGHT = 760, 270
+LEFT, RIGHT, TOP, BOTTOM = 46, 128, 14, 38
+MOST_POINTS = 240
+SMOOTH_ABOVE = 40
+LABEL_HEIGHT = 15
+DASHES = ("", "7 4", "2 4", "10 4 2 4", "4 3", "1 3")
+
+Curve = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    name: str
+    points: tuple[tuple[float, float], ...]
+    dev: tuple[tuple[float, float], ...]
+    front: bool
+
+
+def loss_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
+    """Loss in nats a token by step: lines for training, dots for dev. None where nothing finite was recorded.
+
+    label: what the picture shows, for those who do not see it.
+    """
+    drawn = {name: curve for name, curve in curves.items() if len(_pairs(curve, "loss")) > 1}
+    if not drawn:
+        return None
+    furthest = max(drawn, key=lambda name: max(step for step, _ in _pairs(drawn[name], "loss")))
+    lines = [
+        _Line(name, tuple(thinned(smoothed(_pairs(curve, "loss")))), tuple(_pairs(curve, "dev_loss")), name == furthest)
+        for name, curve in drawn.items()
+    ]
+    lines.sort(key=lambda line: line.front)
+    across = amounts((step for line in lines for step, _ in (*line.points, *line.dev)), about=6)
+    up = amounts(_visible(lines))
+    body = [_grid(across, up), *(_drawn(line, number, across, up) for number, line in enumerate(lines))]
+    body.append(_names(lines, across, up))
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, label, Markup("").join(body)
+    )
+
+
+def smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A mean that follows, over about a twentieth of the run; short runs as they are."""
+    if len(points) < SMOOTH_ABOVE:
+        return list(points)
+    weight = 20 / len(points)
+    mean, found = points[0][1], []
+    for number, (step, value) in enumerate(points):
+        mean += max(weight, 1 / (number + 1)) * (value - mean)
+        found.append((step, mean))
+    return found
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most about MOST_POINTS, the last always among them."""
+    every = max(1, math.ceil(len(points) / MOST_POINTS))
+    return [*points[:-1:every], points[-1]]
+
+
+def _pairs(curve: Curve, name: str) -> list[tuple[float, float]]:
+    return [(point["step"], point[name]) for point in curve if name in point and math.isfinite(point[name])]
+
+
+def _visible(lines: Sequence[_Line]) -> list[float]:
+    """The values that set the height: a diverging run may leave the picture, the others must not be flattened by it."""
+    start = max(line.points[0][1] for line in lines)
+    values = [value for line in lines for _, value in (*line.points, *line.dev)]
+    return [min(value, 1.5 * start) for value in values]
+
+
+def _x(step: float, across: Scale) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(step)
+
+
+def _y(value: float, up: Scale) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(value)
+
+
+def _grid(across: Scale, up: Scale) -> Markup:
+    parts = []
+    for tick in up.ticks:
+        y = _y(tick, up)
+        parts.append(
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
+        )
+        parts.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(LEFT - 8, y + 4, tick))
+    for tick in across.ticks:
+        x = _x(tick, across)
+        parts.append(
+            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+                x, HEIGHT - BOTTOM + 18, count(tick)
+            )
+        )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(Markup('<text class="unit" x="{}" y="{}" text-anchor="middle">step</text>').format(middle, HEIGHT - 4))
+    return Markup("").join(parts)
+
+
+def _drawn(line: _Line, number: int, across: Scale, up: Scale) -> Markup:
+    path = " ".join(f"{_x(step, across):.1f},{_y(value, up):.1f}" for step, value in line.points)
+    dots = [
+        Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4.2"/>').format(_x(step, across), _y(value, up))
+        for step, value in line.dev
+    ]
+    return Markup('<g class="{}"><polyline points="{}"{}/>{}</g>').format(
+        "line front" if line.front else "line",
+        path,
+        Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[1 + number % (len(DASHES) - 1)]),
+        Markup("").join(dots),
+    )
+
+
+def _names(lines: Sequence[_Line], across: Scale, up: Scale) -> Markup:
+    """Names at the ends of their lines; those that end at the same place are moved apart."""
+    parts: list[Markup] = []
+    taken: list[tuple[float, float]] = []
+    for line in sorted(lines, key=lambda line: -line.points[-1][1]):
+        x, y = _x(line.points[-1][0], across), _y(line.points[-1][1], up)
+        while any(abs(y - other) < LABEL_HEIGHT and abs(x - beside) < RIGHT for beside, other in taken):
+            y += 2
+        taken.append((x, y))
+        style = "name front" if line.front else "name"
+        parts.append(Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x + 9, y + 4, line.name))
+    return Markup("").join(parts)

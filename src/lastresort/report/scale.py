@@ -1,0 +1,45 @@
+"""Axes: which part of a range is drawn, and where a value lies on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A linear axis from low to high. ticks: the values that are labelled."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def share(self, value: float) -> float:
+        """Where the value lies, 0 at low and 1 at high; values outside go to the nearer end."""
+        return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+
+
+def scores(values: Iterable[float]) -> Scale:
+    """An axis of scores in tenths that holds all values with a little air, as long as it needs and at least 0.4."""
+    found = list(values)
+    low = math.floor(10 * (min(found, default=0.0) - 0.02)) / 10
+    high = math.ceil(10 * (max(found, default=1.0) + 0.02)) / 10
+    low, high = max(0.0, low), min(1.0, high)
+    if high - low < 0.4:
+        low = max(0.0, round(high - 0.4, 1))
+        high = min(1.0, round(low + 0.4, 1))
+    every = 0.2 if high - low > 0.6 else 0.1
+    first = math.ceil(round(low / every, 6)) * every
+    ticks = [round(first + n * every, 1) for n in range(round((high - first) / every) + 1)]
+    return Scale(round(low, 1), round(high, 1), tuple(tick for tick in ticks if tick <= high + 1e-9))
+
+
+def amounts(values: Iterable[float], about: int = 4) -> Scale:
+    """An axis from 0 to a round number at or above the largest value, in about so many steps of 1, 2 or 5 times ten to n."""
+    largest = max(values, default=0.0) or 1.0
+    rough = largest / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    steps = math.ceil(largest / step - 1e-9)
+    return Scale(0.0, steps * step, tuple(round(n * step, 10) for n in range(steps + 1)))

@@ -1,0 +1,174 @@
+"""What a report says, gathered from the record and the decision and put in order: no markup, no numbers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lastresort.records.record import ItemScore, Record
+from lastresort.report import findings
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One training run, of which the newest note counts. settings, work: as the rung recorded them."""
+
+    candidate: str
+    body: dict[str, Any]
+    curve: tuple[dict[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A wrong answer of the chosen candidate on dev. kind: format | knowledge | other."""
+
+    kind: str
+    item: ItemScore
+
+
+@dataclass(frozen=True, slots=True)
+class RungStory:
+    """One rung: its entry in the decision, what the search said, and what stands behind it.
+
+    entry is None for a rung of the ladder that the climb did not come to.
+    """
+
+    name: str
+    finding: str
+    entry: dict[str, Any] | None
+    search: dict[str, Any]
+    candidates: tuple[dict[str, Any], ...] = ()
+    failing: tuple[Failing, ...] = ()
+    wrong: int = 0
+    dev_n: int = 0
+    cut: int = 0
+    trained: tuple[Trained, ...] = ()
+    raced: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def tested(self) -> bool:
+        return self.entry is not None and self.entry["test"] is not None
+
+    @property
+    def why_not(self) -> str:
+        """Why a rung has no test, in words."""
+        if self.entry is None:
+            return "not tried: the climb ended below"
+        return self.entry["skipped_because"] or "the climb stopped before its test"
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The whole report."""
+
+    decision: dict[str, Any]
+    rungs: tuple[RungStory, ...]
+    task: dict[str, Any]
+    data: dict[str, Any]
+    began: datetime | None
+    ended: datetime | None
+
+    @property
+    def total(self) -> dict[str, float]:
+        """Tokens, seconds and money over all rungs."""
+        costs = [rung.entry["cost"] for rung in self.rungs if rung.entry is not None]
+        return {key: sum(cost[key] for cost in costs) for key in ("tokens_in", "tokens_out", "seconds", "usd")}
+
+    @property
+    def n_test(self) -> int:
+        return max((rung.entry["test"]["n_available"] for rung in self.rungs if rung.entry and rung.tested), default=0)
+
+
+def gather(record: Record, decision: dict[str, Any]) -> Story:
+    """Read from the record whatever the decision does not hold."""
+    noted = record.last("task") or {}
+    task = noted["task"] if isinstance(noted.get("task"), dict) else noted
+    reached = {entry["name"]: entry for entry in decision["rungs"]}
+    ladder = [*reached, *(name for name in task.get("ladder", ()) if name not in reached)]
+    times = [datetime.fromisoformat(event["at"]) for event in record.events()]
+    return Story(
+        decision=decision,
+        rungs=tuple(_rung(record, name, reached.get(name), decision["bar"]) for name in ladder),
+        task=task,
+        data=record.last("data") or {},
+        began=times[0] if times else None,
+        ended=times[-1] if times else None,
+    )
+
+
+def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -> RungStory:
+    finding = findings.of_rung(name, entry, bar)
+    if entry is None or not entry["candidates"]:
+        return RungStory(name, finding, entry, {})
+    search = record.last("search", name) or {}
+    items = _dev_items(record, name, entry["chosen"])
+    wrong = [item for item in items if item.score < 1]
+    verdict = record.last("verdict", name) or {}
+    trained = _trained(record, name)
+    return RungStory(
+        name=name,
+        finding=finding,
+        entry=entry,
+        search=search,
+        candidates=_candidates(entry, search),
+        failing=examples(wrong, _knowledge(verdict)),
+        wrong=len(wrong),
+        dev_n=len(items),
+        cut=sum(item.finish == "length" for item in items),
+        trained=trained,
+        raced=tuple(record.notes("race")) if trained else (),
+    )
+
+
+def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()) -> tuple[Failing, ...]:
+    """Up to EXAMPLES wrong answers, every kind by turns and the lowest score first.
+
+    knowledge: ids of the items that retrieval has shown to fail for want of knowledge.
+    """
+    kinds: dict[str, list[ItemScore]] = {"format": [], "knowledge": [], "other": []}
+    for item in sorted(wrong, key=lambda item: item.score):
+        kind = "format" if item.format_ok is False else "knowledge" if item.id in knowledge else "other"
+        kinds[kind].append(item)
+    chosen: list[Failing] = []
+    while len(chosen) < EXAMPLES and any(kinds.values()):
+        for kind, items in kinds.items():
+            if items and len(chosen) < EXAMPLES:
+                chosen.append(Failing(kind, items.pop(0)))
+    return tuple(sorted(chosen, key=lambda failing: list(kinds).index(failing.kind)))
+
+
+def _knowledge(verdict: Mapping[str, Any]) -> frozenset[str]:
+    """Ids of knowledge failures, where the rung noted them one by one."""
+    noted = verdict.get("failures")
+    ids = noted.get("knowledge") if isinstance(noted, dict) else None
+    return frozenset(ids) if isinstance(ids, list) else frozenset()
+
+
+def _dev_items(record: Record, rung: str, candidate: str | None) -> list[ItemScore]:
+    """The chosen candidate's dev items; a search measures them in stretches, so that there may be several measurements."""
+    found = [
+        m for m in record.measurements() if (m.rung, m.candidate) == (rung, candidate) and m.split.startswith("dev")
+    ]
+    items = {item.id: item for measurement in found for item in measurement.items}
+    return list(items.values())
+
+
+def _candidates(entry: Mapping[str, Any], search: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The entry's candidates with their time, those measured longest and best first."""
+    seconds = {candidate["name"]: candidate.get("seconds") for candidate in search.get("candidates", ())}
+    rows = [
+        {**candidate, "seconds": seconds.get(candidate["name"]), "chosen": candidate["name"] == entry["chosen"]}
+        for candidate in entry["candidates"]
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row["dev"]["n"], -row["dev"]["score"], row["prompt_tokens"])))
+
+
+def _trained(record: Record, rung: str) -> tuple[Trained, ...]:
+    """Training runs of a rung, by learning rate; a note without a rung belongs to sft, the first that trains."""
+    newest = {body["candidate"]: body for body in record.notes("training") if body.get("rung", "sft") == rung}
+    ordered = sorted(newest.items(), key=lambda pair: (pair[1].get("learning_rate") or 0, pair[0]))
+    return tuple(Trained(name, body, tuple(record.curve(name))) for name, body in ordered)

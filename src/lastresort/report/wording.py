@@ -1,0 +1,103 @@
+"""Numbers and verdicts as the report, the Markdown and the terminal write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NO_BREAK = "\u00a0"
+
+VERDICTS = {"MET": "MET", "NOT_MET": "NOT MET", "UNDECIDED": "UNDECIDED"}
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.8125 -> "81.3 %". A share just short of 1 or above 0 is never rounded to it."""
+    text = f"{100 * share:.{digits}f}"
+    smallest = 10.0**-digits
+    if float(text) >= 100 and share < 1:
+        text = f"{100 - smallest:.{digits}f}"
+    if float(text) == 0 and share > 0:
+        text = f"{smallest:.{digits}f}"
+    return f"{text}{NO_BREAK}%"
+
+
+def points(difference: float) -> str:
+    """-0.021 -> "−2.1 points"."""
+    return f"{100 * difference:+.1f} points".replace("-", "−")
+
+
+def count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def short_count(number: float) -> str:
+    """1234567 -> "1.2 M"."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= limit:
+            return f"{number / (1e3 if unit == 'k' else limit):.{0 if unit == 'k' else 1}f}{NO_BREAK}{unit}"
+    return count(number)
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: "0.4 s", "42 s", "24 min 10 s", "3 h 12 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f}{NO_BREAK}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}{NO_BREAK}s"
+    if whole < 3600:
+        return f"{whole // 60}{NO_BREAK}min" + (f" {whole % 60}{NO_BREAK}s" if whole % 60 else "")
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}{NO_BREAK}h" + (f" {minutes}{NO_BREAK}min" if minutes else "")
+
+
+def money(usd: float) -> str:
+    if usd == 0:
+        return "$0"
+    if usd < 0.01:
+        return f"<{NO_BREAK}$0.01"
+    return f"${usd:,.2f}"
+
+
+def interval(limits: Iterable[float]) -> str:
+    low, high = limits
+    return f"{100 * low:.1f}–{percent(high)}"
+
+
+def verdict(name: str) -> str:
+    return VERDICTS.get(name, name.replace("_", " "))
+
+
+def listed(names: Iterable[str], joint: str = "and") -> str:
+    """`a, b and c`."""
+    words = list(names)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {joint} {words[-1]}" if words else ""
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}{NO_BREAK}×"
+
+
+def of_items(test: Mapping[str, Any]) -> str:
+    """ "141 of 300 items", or "all 300 items"."""
+    used, available = test["n_used"], test["n_available"]
+    return f"all {count(used)} items" if used == available else f"{count(used)} of {count(available)} items"
+
+
+def what_would_decide(test: Mapping[str, Any]) -> str:
+    """What an UNDECIDED asks for, as a sentence."""
+    needed = test["n_needed"]
+    if needed is None:
+        return "How many items would decide it cannot be told: the score lies too close to the bar."
+    more = needed - test["n_available"]
+    if more <= 0:
+        return f"About {count(needed)} test items would decide it."
+    return f"About {count(needed)} test items would decide it, {count(more)} more than there are."
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    text = text.strip()
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")

@@ -1,0 +1,403 @@
+"""Sample runs for the tests of the report: records and decisions as a climb writes them, with invented numbers.
+
+Every sample is drawn from a seed, so that the same name gives the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.report.decision import write_decision
+
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> \x00\u202e {{ 7 * 7 }} "team": "billing"'
+LADDER = ["prompting", "retrieval", "sft", "preference", "full"]
+TEAMS = ("billing", "shipping", "returns", "accounts", "technical")
+OPENINGS = (
+    "I was charged twice for order {n} and nobody answers my mail.",
+    "My parcel {n} has been “in transit” for nine days now. Where is it?",
+    "The app closes as soon as I open invoice {n}.",
+    "Bitte schicken Sie mir ein Rücksendeetikett für Bestellung {n} 📦.",
+    "パスワードを忘れました。注文番号は {n} です。",
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate: its share right on dev, and how many dev items it saw."""
+
+    name: str
+    right: float
+    n: int = 100
+    prompt_tokens: int = 200
+    ill_formed: float = 0.0
+
+
+@dataclass(frozen=True)
+class RungMade:
+    """A rung of a sample: what was tried, the chosen one, and its test; or why it was skipped."""
+
+    name: str
+    tried: tuple[Tried, ...] = ()
+    chosen: str | None = None
+    verdict: str = "NOT_MET"
+    score: float = 0.0
+    n_used: int = 0
+    n_needed: int | None = None
+    skipped: str | None = None
+    rates: tuple[float, ...] = ()
+    usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A whole run. answer_of: what a wrong answer looks like, from the right one and whether it lacks the form."""
+
+    task: str
+    about: str
+    bar: float
+    verdict: str
+    answer: str
+    rungs: tuple[RungMade, ...]
+    reasons: tuple[str, ...]
+    n_test: int = 300
+    provisional: bool = False
+    stopped_at: str | None = None
+    winner: str = "none"
+    model: str = "embedded"
+    wrong: Callable[[str, bool, random.Random], str] = field(default=lambda right, ill, rng: _wrong(right, ill, rng))
+
+
+def make(folder: Path, name: str, seed: int = 0) -> Path:
+    """Write record.sqlite and decision.json of the sample into `folder`."""
+    sample, rng = SAMPLES[name], random.Random(f"{name}:{seed}")
+    with Record.create(folder) as record:
+        task = {"path": f"{sample.task}.yaml", "task": sample.task, "about": sample.about, "model": sample.model}
+        record.note(
+            "task", {"task": {**task, "ladder": LADDER, "bar": sample.bar}, "files": {"tickets.jsonl": "9f" * 32}}
+        )
+        record.note("data", DATA)
+        entries = [_rung(record, sample, rung, rng) for rung in sample.rungs]
+        decision = _decision(sample, entries)
+        record.note("decision", decision)
+    write_decision(folder, decision)
+    return folder
+
+
+DATA = {
+    "rows": 900,
+    "splits": {"train": 500, "dev": 100, "test": 300},
+    "labels": {"billing": 214, "shipping": 190, "returns": 178, "accounts": 163, "technical": 155},
+    "near_duplicates": 3,
+    "findings": [
+        "tickets.jsonl, rows 112 and 640 differ only in their order number: both are kept in train.",
+        "2 training rows also stood in test and were left out of training.",
+    ],
+}
+
+
+def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) -> dict[str, Any]:
+    if rung.skipped:
+        record.note("skip", {"rung": rung.name, "reason": rung.skipped}, key=rung.name)
+    candidates = []
+    for rate in rung.rates:
+        _train(record, rate, rung.rates, rng)
+    for tried in rung.tried:
+        dev = _measured(sample, rung, tried, tried.n, "dev", rng)
+        for start, stop in ((0, 35), (35, tried.n)):
+            if start < tried.n:
+                part = dev[start : min(stop, tried.n)]
+                record.add_measurement(Measurement(rung.name, tried.name, f"dev[{start}:{stop}]", len(part), part))
+        score = sum(item.score for item in dev) / tried.n
+        entry = {"name": tried.name, "dev": {"score": score, "n": tried.n}, "prompt_tokens": tried.prompt_tokens}
+        candidates.append({**entry, "seconds": sum(item.seconds for item in dev)})
+    test = None
+    if rung.chosen:
+        tested = Tried(rung.chosen, rung.score)
+        items = _measured(sample, rung, tested, rung.n_used, "test", rng, exact=True)
+        record.add_measurement(Measurement(rung.name, rung.chosen, "test", sample.n_test, items))
+        score = sum(item.score for item in items) / len(items)
+        low, high = _limits(score, len(items))
+        test = {
+            "verdict": rung.verdict,
+            "score": score,
+            "n_used": rung.n_used,
+            "n_available": sample.n_test,
+            "interval": [low, high],
+            "n_needed": rung.n_needed,
+        }
+        search = {
+            "rung": rung.name,
+            "candidates": candidates,
+            "chosen": rung.chosen,
+            "why": "it has the highest dev score, and no cheaper candidate is shown to be as good",
+            "note": f"{len(candidates)} candidates were compared by successive halving on dev.",
+            "bias_corrected": max(0.0, max(c["dev"]["score"] for c in candidates) - 0.012)
+            if len(candidates) > 1
+            else None,
+        }
+        record.note("search", search, key=rung.name)
+        record.note("frozen", {"rung": rung.name, "name": rung.chosen}, key=rung.name)
+        record.note("verdict", {"rung": rung.name, "judgement": test}, key=rung.name)
+    return {
+        "name": rung.name,
+        "applies": rung.skipped is None,
+        "skipped_because": rung.skipped,
+        "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in candidates],
+        "chosen": rung.chosen,
+        "test": test,
+        "failures": _failures(record, rung),
+        "cost": _cost(record, rung),
+    }
+
+
+def _measured(
+    sample: Sample, rung: RungMade, tried: Tried, n: int, split: str, rng: random.Random, exact: bool = False
+) -> tuple[ItemScore, ...]:
+    rights = [number < round(tried.right * n) for number in range(n)]
+    rng.shuffle(rights)
+    items = []
+    for number, right in enumerate(rights):
+        team, order = rng.choice(TEAMS), rng.randint(10_000, 99_999)
+        expected = json.dumps(
+            {"team": team, "urgent": rng.random() < 0.3, "order": str(order), "tags": [team, "web"]}, ensure_ascii=False
+        )
+        ill = not right and rng.random() < tried.ill_formed
+        items.append(
+            ItemScore(
+                id=f"{split}-{number + 1}",
+                score=float(right),
+                answer=expected if right else sample.wrong(expected, ill, rng),
+                expected=expected,
+                input=rng.choice(OPENINGS).format(n=order),
+                finish="length" if ill and rng.random() < 0.3 else "stop",
+                format_ok=not ill,
+                prompt_tokens=tried.prompt_tokens + rng.randint(-9, 9),
+                completion_tokens=rng.randint(18, 34),
+                seconds=rng.uniform(0.15, 0.4),
+                usd=rung.usd,
+            )
+        )
+    return tuple(items)
+
+
+def _wrong(right: str, ill: bool, rng: random.Random) -> str:
+    body = json.loads(right)
+    if ill:
+        return rng.choice((f"Sure! The team is {body['team']}.", right[: len(right) // 2], f"team: {body['team']}", ""))
+    change = rng.choice(("team", "urgent", "order"))
+    body[change] = {"team": rng.choice(TEAMS) + "-team", "urgent": not body["urgent"], "order": body["order"][::-1]}[
+        change
+    ]
+    return json.dumps(body, ensure_ascii=False)
+
+
+def _train(record: Record, rate: float, rates: Sequence[float], rng: random.Random) -> None:
+    name, best = f"lr{rate:g}", sorted(rates)[len(rates) // 2]
+    steps = 102 if rate == best else 34 if rate > best else 17
+    floor, speed = (0.16, 14) if rate == best else (0.42, 9) if rate > best else (0.7, 40)
+    for step in range(1, steps + 1):
+        loss = floor + 2.1 * math.exp(-step / speed) + abs(rng.gauss(0, 0.06))
+        record.add_curve_point(name, step, {"loss": loss, "grad_norm": 1.0, "learning_rate": rate})
+        if step in (17, 34, 68, 102):
+            dev = floor + 2.1 * math.exp(-step / speed) + 0.08
+            record.add_curve_point(name, step, {"dev_loss": dev})
+            record.note("race", {"rate": rate, "step": step, "dev_loss": dev}, key=f"{rate:g}@{step}")
+    body = {"candidate": name, "rows": 545, "replay_rows": 50, "step": steps, "learning_rate": rate, "epochs": 3}
+    tokens = {"computed_tokens": steps * 1_140, "nominal_tokens": steps * 4_960, "seconds": steps * 1.9}
+    record.note("training", {**body, **tokens, "path": "packed"}, key=name)
+
+
+def _limits(score: float, n: int) -> tuple[float, float]:
+    """Some interval of a believable width (Wilson, z = 3)."""
+    z = 3.0
+    middle = (score + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(score * (1 - score) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _failures(record: Record, rung: RungMade) -> dict[str, int | None]:
+    items = [
+        item
+        for m in record.measurements()
+        if (m.rung, m.candidate) == (rung.name, rung.chosen) and m.split.startswith("dev")
+        for item in m.items
+        if item.score < 1
+    ]
+    ill = sum(item.format_ok is False for item in items)
+    return {"format": ill, "knowledge": None, "other": len(items) - ill}
+
+
+def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
+    done = [m for m in record.measurements() if m.rung == rung.name]
+    training = sum(body["seconds"] for body in record.notes("training")) if rung.rates else 0.0
+    return {
+        "tokens_in": sum(m.tokens_in for m in done),
+        "tokens_out": sum(m.tokens_out for m in done),
+        "seconds": round(sum(m.seconds for m in done) + training, 3),
+        "usd": sum(m.usd for m in done),
+    }
+
+
+def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    won = sample.winner != "none"
+    return {
+        "schema": 1,
+        "task": sample.task,
+        "goal": "quality",
+        "model": sample.model,
+        "bar": sample.bar,
+        "confidence": 0.95,
+        "r": 6,
+        "alpha_per_rung": 0.05 / 6,
+        "verdict": sample.verdict,
+        "meets_bar": sample.verdict == "MET",
+        "provisional": sample.provisional,
+        "stopped_at": sample.stopped_at,
+        "answer": sample.answer,
+        "reasons": list(sample.reasons),
+        "test_reuse": f"None of the {sample.n_test} test items was used by an earlier run in this workspace.",
+        "rungs": entries,
+        "gate": None,
+        "repairs": [],
+        "compare": [],
+        "break_even": None,
+        "winner": {
+            "kind": sample.winner,
+            "path": "winner" if won else None,
+            "held": False,
+            "sha256": "c0ffee" + "0" * 58 if won else None,
+        },
+        "provenance": {
+            "versions": {"lastresort": "0.1.0", "python": "3.11.9", "torch": "2.9.0", "transformers": "5.1.0"},
+            "seeds": {"split": 0, "training": 0, "decoding": 0},
+            "hashes": {"tickets.jsonl": "9f" * 32, "model": "1a" * 32},
+            "machine": {"system": "Linux x86_64", "cores": 2, "memory_bytes": 16_000_000_000},
+        },
+    }
+
+
+PROMPTS = (
+    Tried("zero-shot", 0.02, 35, 96, ill_formed=0.9),
+    Tried("structured", 0.06, 35, 118, ill_formed=0.8),
+    Tried("zero-shot+constrained", 0.09, 35, 96),
+    Tried("few-shot-3", 0.46, 100, 262, ill_formed=0.3),
+    Tried("few-shot-5", 0.52, 100, 371, ill_formed=0.2),
+    Tried("nearest-5", 0.61, 100, 377, ill_formed=0.12),
+    Tried("nearest-5+constrained", 0.63, 100, 377),
+    Tried("chain-of-thought", 0.03, 35, 110, ill_formed=0.7),
+)
+NO_KNOWLEDGE = "the task names no knowledge to retrieve from"
+TICKETS = "Turn a support ticket into JSON with team, urgent, order and tags."
+
+SAMPLES = {
+    "sft-met": Sample(
+        "ticket-routing",
+        TICKETS,
+        0.85,
+        "MET",
+        "Yes: sft meets the bar of 85 % with 93.3 %, where prompting stayed at 61.9 %.",
+        (
+            RungMade("prompting", PROMPTS, "nearest-5+constrained", "NOT_MET", 0.619, 42),
+            RungMade("retrieval", skipped=NO_KNOWLEDGE),
+            RungMade(
+                "sft",
+                (
+                    Tried("lora-lr0.0003-epoch2", 0.88, 100, 71, ill_formed=0.2),
+                    Tried("lora-lr0.0003-epoch3", 0.92, 100, 71, ill_formed=0.25),
+                    Tried("lora-lr0.0003-epoch3+constrained", 0.92, 100, 71),
+                ),
+                "lora-lr0.0003-epoch3",
+                "MET",
+                0.9333,
+                180,
+                rates=(1e-4, 3e-4, 1e-3),
+            ),
+        ),
+        (
+            "prompting: nearest-5+constrained scored 61.9 % on 42 of 300 test items (interval 39.2 % to 80.3 %): the bar of 85 % is not met",
+            "retrieval: skipped, the task names no knowledge to retrieve from.",
+            "sft: lora-lr0.0003-epoch3 scored 93.3 % on 180 of 300 test items (interval 85.4 % to 97.1 %): the bar of 85 % is met.",
+            "sft meets the bar, and every dearer rung would only cost more.",
+            "sft against prompting on the 42 test items that both answered: +31.0 points (interval +15.1 to +46.4, p = 0.00012).",
+            "No gate has been run: whether tuning broke anything else has not been measured.",
+        ),
+        stopped_at="sft",
+        winner="adapter",
+    ),
+    "prompting-met": Sample(
+        "json-only",
+        "Write the order as JSON.",
+        0.9,
+        "MET",
+        "No: prompting meets the bar of 90 % (zero-shot+constrained scored 98.3 %), and tuning would add only a margin.",
+        (
+            RungMade(
+                "prompting",
+                (Tried("zero-shot", 0.0, 35, 60, ill_formed=1.0), Tried("zero-shot+constrained", 0.98, 100, 60)),
+                "zero-shot+constrained",
+                "MET",
+                0.983,
+                118,
+                usd=0.0021,
+            ),
+        ),
+        ("prompting: zero-shot+constrained scored 98.3 % on 118 of 300 test items: the bar of 90 % is met.",),
+        stopped_at="prompting",
+        winner="prompt",
+        model="openai:some-model",
+    ),
+    "undecided": Sample(
+        "claims-triage",
+        "Decide who handles an insurance claim.",
+        0.8,
+        "UNDECIDED",
+        "Provisionally no: prompting scored 83.3 % against the bar of 80 %, but the test set is too small to be sure; "
+        "about 1,240 test items would settle it.",
+        (RungMade("prompting", PROMPTS[3:7], "nearest-5+constrained", "UNDECIDED", 0.8333, 150, 1240),),
+        ("prompting is undecided with its estimate at or above the bar, so the climb stops here for now.",),
+        n_test=150,
+        provisional=True,
+        stopped_at="prompting",
+        winner="prompt",
+    ),
+    "none-met": Sample(
+        "contract-clauses",
+        "Name the clause. Ein Vertrag, 条項, مادة.",
+        0.95,
+        "NOT_MET",
+        "No rung reached the bar of 95 %: the best was sft (lora-lr0.0003-epoch3) with 78 %.",
+        (
+            RungMade("prompting", PROMPTS, "nearest-5", "NOT_MET", 0.55, 40),
+            RungMade("retrieval", skipped=NO_KNOWLEDGE),
+            RungMade(
+                "sft",
+                (Tried("lora-lr0.0003-epoch3", 0.79, 100, 71, ill_formed=0.1),),
+                "lora-lr0.0003-epoch3",
+                "NOT_MET",
+                0.78,
+                50,
+                rates=(3e-4,),
+            ),
+            RungMade("preference", skipped="the task names neither preferences nor a reward"),
+            RungMade("full", skipped="the plan wants 31 GiB of memory, and this machine has 16"),
+        ),
+        ("No rung is left.",),
+    ),
+    "hostile": Sample(
+        "hostile",
+        HOSTILE,
+        0.9,
+        "NOT_MET",
+        f"Not decided: {HOSTILE}",
+        (RungMade("prompting", (Tried(HOSTILE, 0.3, 100, 50, ill_formed=0.5),), HOSTILE, "NOT_MET", 0.3, 40),),
+        (HOSTILE,),
+        wrong=lambda right, ill, rng: HOSTILE if ill else json.dumps({**json.loads(right), "team": HOSTILE}),
+    ),
+}
