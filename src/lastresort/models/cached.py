@@ -1,0 +1,155 @@
+"""A model with its earlier answers in front of it: no call is made, or paid, twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+from lastresort.errors import ContractError
+from lastresort.models.protocol import Model, OnAnswer, Prompt, ScoresContinuations
+from lastresort.types import Answer, Decoding
+
+
+class Cache(Protocol):
+    """Bodies by key; records/responses.py keeps them in SQLite."""
+
+    def get_many(self, keys: Sequence[str], /) -> dict[str, dict[str, Any]]: ...
+    def put_many(self, bodies: Mapping[str, Mapping[str, Any]], /) -> None: ...
+
+
+class CachedModel:
+    """Answers from the cache, else from the model, whose answers are stored as they arrive.
+
+    Key: hash of the model's fingerprint, the prompt, the decoding with its seed, and the sample index (how often the same
+    prompt came before, where sampling draws at random). Where an answer can depend on its batch, the key also covers all
+    prompts of the batch in order; batches are cut at batch_size from the order given, are stored and replayed only whole,
+    and a half-finished one is computed again.
+
+    hits, misses: answers from the cache and from the model. A hit keeps the tokens, seconds and USD of the first time.
+    """
+
+    def __init__(self, model: Model, cache: Cache) -> None:
+        self._model, self._cache = model, cache
+        self.name, self.fingerprint = model.name, model.fingerprint
+        self.batch_matters, self.batch_size = model.batch_matters, model.batch_size
+        self.rendering: str = getattr(model, "rendering", "")
+        self._draws_by_row: bool = getattr(model, "sampling_depends_on_batch", False)
+        self.hits = self.misses = 0
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self._model.context_tokens
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return self._model.count_tokens(prompt)
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
+    ) -> list[Answer]:
+        if self.batch_matters or (decoding.temperature > 0 and self._draws_by_row):
+            return self._by_batch(prompts, decoding, on_answer)
+        return self._by_prompt(prompts, decoding, on_answer)
+
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Log-probabilities as from the model (not stored: they are cheap beside answers).
+
+        Raises ContractError for a model that cannot score.
+        """
+        if not isinstance(self._model, ScoresContinuations):
+            raise ContractError(f"{self.name} cannot score continuations", expected="a local model")
+        return self._model.score(prompts, continuations)
+
+    def _by_batch(self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None) -> list[Answer]:
+        answers: list[Answer] = []
+        for start in range(0, len(prompts), self.batch_size):
+            batch = prompts[start : start + self.batch_size]
+            whole = [_turns(prompt) for prompt in batch]
+            keys = [self._key([*whole, row], decoding) for row in range(len(batch))]
+            found = self._cache.get_many(keys)
+            if len(found) == len(keys):
+                self.hits += len(keys)
+                batch_answers = [Answer(**found[key]) for key in keys]
+            else:
+                batch_answers = self._model.generate(batch, decoding)
+                self.misses += len(keys)
+                self._cache.put_many({key: asdict(answer) for key, answer in zip(keys, batch_answers, strict=True)})
+            for offset, answer in enumerate(batch_answers):
+                if on_answer is not None:
+                    on_answer(start + offset, answer)
+            answers += batch_answers
+        return answers
+
+    def _by_prompt(self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None) -> list[Answer]:
+        samples = _sample_indices(prompts) if decoding.temperature > 0 else [0] * len(prompts)
+        keys = [self._key([_turns(prompt), sample], decoding) for prompt, sample in zip(prompts, samples, strict=True)]
+        found = self._cache.get_many(keys)
+        answers: dict[int, Answer] = {}
+
+        def take(index: int, answer: Answer) -> None:
+            answers[index] = answer
+            if on_answer is not None:
+                on_answer(index, answer)
+
+        for index, key in enumerate(keys):
+            if key in found:
+                self.hits += 1
+                take(index, Answer(**found[key]))
+        for sample, missing in _missing(keys, samples, found):
+            self._ask(prompts, missing, replace(decoding, seed=decoding.seed + sample), take)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _ask(
+        self, prompts: Sequence[Prompt], missing: Mapping[str, list[int]], decoding: Decoding, take: OnAnswer
+    ) -> None:
+        """Forward the missing prompts together, each once; store and hand over every answer as it arrives."""
+        keys = list(missing)
+
+        def arrived(position: int, answer: Answer) -> None:
+            key = keys[position]
+            self._cache.put_many({key: asdict(answer)})
+            self.misses += 1
+            self.hits += len(missing[key]) - 1
+            for index in missing[key]:
+                take(index, answer)
+
+        self._model.generate([prompts[missing[key][0]] for key in keys], decoding, arrived)
+
+    def _key(self, what: list[Any], decoding: Decoding) -> str:
+        # keys stay in their order: that of a schema's properties decides the answer
+        body = [self.fingerprint, what, asdict(decoding)]
+        return hashlib.sha256(json.dumps(body).encode()).hexdigest()
+
+
+def _turns(prompt: Prompt) -> list[dict[str, Any]]:
+    return [message.as_dict() for message in prompt]
+
+
+def _sample_indices(prompts: Sequence[Prompt]) -> list[int]:
+    seen: Counter[str] = Counter()
+    indices = []
+    for prompt in prompts:
+        text = json.dumps(_turns(prompt), sort_keys=True)
+        indices.append(seen[text])
+        seen[text] += 1
+    return indices
+
+
+def _missing(
+    keys: Sequence[str], samples: Sequence[int], found: Mapping[str, Any]
+) -> Iterator[tuple[int, dict[str, list[int]]]]:
+    """By sample index: the keys not found, each with all the indices that wait for it, in order.
+
+    A sample index is asked for as a seed of its own, since a model that is given only some of the repeats of a prompt
+    could not tell which sample is meant.
+    """
+    for sample in sorted(set(samples)):
+        waiting: dict[str, list[int]] = {}
+        for index, key in enumerate(keys):
+            if samples[index] == sample and key not in found:
+                waiting.setdefault(key, []).append(index)
+        if waiting:
+            yield sample, waiting

@@ -1,0 +1,94 @@
+"""Constrained decoding: at every step only the tokens that can still lead to a valid answer are allowed.
+
+JSON is written on one line, with an optional space after each comma and colon and no other whitespace. Free whitespace would
+be valid JSON too, but a small model whose next key is forced can go on indenting until its tokens run out; a fixed style
+without spaces would force rare tokens on a model that has learnt the other. Keys come in the order of the schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lastresort.errors import ContractError, TaskError
+from lastresort.types import Grammar
+
+_WRITTEN = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+
+
+class TokenTable:
+    """A tokenizer as llguidance sees it: built once a model, as that takes a third of a second.
+
+    vocab_tokens: width of the logits, which may exceed the tokenizer. stop_ids: any of them may end a complete answer.
+    Raises TaskError for a tokenizer that is not of the tokenizers library.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_tokens: int, stop_ids: frozenset[int]) -> None:
+        from llguidance.hf import from_tokenizer
+
+        self.vocab_tokens = vocab_tokens
+        if not getattr(tokenizer, "is_fast", False):
+            raise TaskError(
+                "this model's tokenizer cannot be constrained (it is not of the tokenizers library)",
+                where="output",
+                remedy="Use another model, or measure without constrained decoding.",
+            )
+        self.table: Any = from_tokenizer(
+            tokenizer, n_vocab=max(vocab_tokens, len(tokenizer)), eos_token=sorted(stop_ids)
+        )
+
+
+class Constraint:
+    """One grammar over a batch of rows, each with its own state, fed only with the tokens that are new since the last call.
+
+    Raises TaskError with llguidance's reason for a schema that it cannot compile.
+    """
+
+    def __init__(self, table: TokenTable, grammar: Grammar) -> None:
+        from llguidance import LLMatcher
+
+        self._table = table
+        source = _source(grammar)
+        failed, reasons = LLMatcher.validate_grammar_with_warnings(source, table.table)
+        if failed:
+            raise TaskError(
+                f"the answer's form cannot be enforced ({'; '.join(' '.join(reason.split()) for reason in reasons)})",
+                where="output",
+                expected="a JSON schema of keywords that llguidance knows" if grammar.choices is None else "choices",
+                remedy="Simplify it, or measure without constrained decoding.",
+            )
+        self._start: Any = LLMatcher(table.table, source, log_level=0)
+        self._rows: dict[int, tuple[Any, int]] = {}
+
+    def allowed(self, row: int, tokens: Sequence[int]) -> torch.Tensor:
+        """Mask of shape (vocabulary,), True where the token may come next. A complete answer may also stop."""
+        matcher = self._after(row, tokens)
+        bias = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
+        return bias[: self._table.vocab_tokens].bool()
+
+    def complete(self, row: int, tokens: Sequence[int]) -> bool:
+        """Whether nothing can follow but the end."""
+        return bool(self._after(row, tokens).is_stopped())
+
+    def _after(self, row: int, tokens: Sequence[int]) -> Any:
+        matcher, consumed = self._rows.get(row) or (self._start.deep_copy(), 0)
+        new = list(tokens[consumed:])
+        if len(tokens) < consumed or not matcher.consume_tokens(new):
+            raise ContractError(
+                f"row {row} holds tokens that the grammar does not allow ({matcher.get_error() or 'it became shorter'})",
+                where="constrained decoding",
+            )
+        self._rows[row] = (matcher, len(tokens))
+        return matcher
+
+
+def _source(grammar: Grammar) -> str:
+    from llguidance import LLMatcher
+
+    if grammar.choices is not None:
+        alternatives = " | ".join(json.dumps(choice) for choice in grammar.choices)
+        return str(LLMatcher.grammar_from_lark(f"start: {alternatives}"))
+    return str(LLMatcher.grammar_from_json_schema(grammar.json_schema, overrides=_WRITTEN))

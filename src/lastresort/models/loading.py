@@ -1,0 +1,197 @@
+"""Weights into memory: a folder, a GGUF or a hub id, with or without an adapter, in a chosen precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lastresort.data.rendering import template_hash
+from lastresort.embedded import converted, quiet_transformers
+from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
+from lastresort.models.precision import chosen_device, chosen_dtype
+from lastresort.models.weights import folder_hash
+
+ENGINE_PATH = "cache-1"  # how answers are computed; raised whenever the same weights would answer otherwise
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory. model: a transformers (or PEFT) causal language model in evaluation mode, gradients off.
+
+    context_tokens: longest text it can take, None if it does not say. fingerprint: hash of all that decides an answer
+    apart from prompt and decoding. rendering: hash of the chat template and its arguments. folder: where the weights are.
+    """
+
+    model: Any
+    tokenizer: Any
+    context_tokens: int | None
+    fingerprint: str
+    rendering: str
+    dtype: torch.dtype
+    folder: Path
+
+
+def load_local(
+    folder_or_id: str | Path,
+    *,
+    precision: str = "auto",
+    adapter: Path | None = None,
+    template_kwargs: dict[str, Any] | None = None,
+) -> Loaded:
+    """Load weights (safetensors only, no code of the model's own) and tokenizer; an adapter stays unmerged.
+
+    A pathlib.Path, or text that names something on disk, is local and never touches the network; other text is a hub id.
+    Raises TaskError for what is no model, PrerequisiteError and InfrastructureError where a hub id cannot be had.
+    """
+    folder = weights_folder(folder_or_id)
+    device = chosen_device()
+    dtype = chosen_dtype(precision, device)
+    model, tokenizer = _read(folder, dtype)
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
+    model = model.to(device).eval().requires_grad_(False)
+    rendering = template_hash(tokenizer, dict(template_kwargs or {}))
+    identity = {
+        "weights": folder_hash(folder),
+        "adapter": folder_hash(adapter) if adapter is not None else None,
+        "precision": str(dtype),
+        "engine": f"{ENGINE_PATH} on {device.type}",
+        "rendering": rendering,
+    }
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return Loaded(model, tokenizer, context_tokens(model.config, tokenizer), fingerprint, rendering, dtype, folder)
+
+
+def weights_folder(folder_or_id: str | Path) -> Path:
+    """The folder on disk that holds the weights: itself, a converted GGUF, or the hub's snapshot (fetched if need be)."""
+    path = Path(folder_or_id)
+    if path.suffix == ".gguf" and path.is_file():
+        return converted(path)
+    if isinstance(folder_or_id, Path) or path.exists():
+        return checked_folder(path)
+    return _snapshot(folder_or_id)
+
+
+def checked_folder(folder: Path) -> Path:
+    """The folder, if it holds a model. Raises TaskError that says what it holds instead."""
+    where = str(folder)
+    if not folder.is_dir():
+        found = "this is a file" if folder.exists() else "there is no such folder"
+        raise TaskError(found, where=where, expected="a model's folder or a .gguf", remedy="Correct the model's name.")
+    if (folder / "config.json").is_file():
+        if not any(folder.glob("*.safetensors")):
+            raise TaskError(
+                "the folder holds no weights as safetensors",
+                where=where,
+                expected="*.safetensors beside config.json",
+                remedy="Save the model again with save_pretrained; pickled weights are not read.",
+            )
+        return folder
+    if (folder / "adapter_config.json").is_file():
+        raise TaskError(
+            "this is an adapter, not a model",
+            where=where,
+            expected="a folder with config.json",
+            remedy="Name its base model.",
+        )
+    held = "the folder is empty" if not any(folder.iterdir()) else "the folder holds no config.json"
+    raise TaskError(
+        held,
+        where=where,
+        expected="a model as save_pretrained writes it",
+        remedy="Name the folder that config.json is in.",
+    )
+
+
+def context_tokens(config: Any, tokenizer: Any) -> int | None:
+    """The smaller of what the positions and the tokenizer allow; transformers writes "unlimited" as 1e30."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    limits = (getattr(text, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None))
+    known = [int(limit) for limit in limits if limit and limit < 1e9]
+    return min(known) if known else None
+
+
+def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise _unreadable(error, folder, "a causal language model with its tokenizer") from error
+    return model, tokenizer
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise TaskError(
+            "no adapter_config.json in this folder",
+            where=str(adapter),
+            expected="a PEFT adapter",
+            remedy="Name its folder.",
+        )
+    try:
+        with quiet_transformers():
+            return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unreadable(error, adapter, "an adapter that was trained on this model") from error
+
+
+def _unreadable(error: Exception, folder: Path, expected: str) -> TaskError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return TaskError(f"cannot be loaded ({reason})", where=str(folder), expected=expected, remedy="Name another.")
+
+
+def _snapshot(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return checked_folder(Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES)))
+    except HFValidationError as error:
+        raise TaskError("neither a folder nor a hub id", where=hub_id, remedy="Correct the model's name.") from error
+    except GatedRepoError as error:
+        raise PrerequisiteError(
+            "this model asks for consent", where=hub_id, remedy="Give it on its hub page and set HF_TOKEN."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise TaskError(
+            "the hub knows no such model", where=hub_id, remedy="Correct its name, or set HF_TOKEN if it is private."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+            raise PrerequisiteError(
+                "this model is not in the local cache and HF_HUB_OFFLINE is set",
+                where=hub_id,
+                remedy="Unset it to download the model, or name a local folder.",
+            ) from error
+        raise InfrastructureError(
+            "the hub cannot be reached and the model is not in the local cache",
+            where=hub_id,
+            remedy="Try again when online, or name a local folder.",
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise InfrastructureError(
+            f"the download failed ({type(error).__name__})",
+            where=hub_id,
+            remedy="Try again; it goes on where it stopped.",
+        ) from error

@@ -1,0 +1,196 @@
+"""A model whose weights are here, answering through the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lastresort.data.rendering import render_prompt, stop_token_ids
+from lastresort.engine.cache import PrefixCache
+from lastresort.engine.choose import Sampling
+from lastresort.engine.logp import score_continuations
+from lastresort.engine.sampling import Generated, generate
+from lastresort.errors import DataError
+from lastresort.models.constrained import Constraint, TokenTable
+from lastresort.models.loading import Loaded, load_local
+from lastresort.models.precision import is_reduced
+from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.types import Answer, Decoding
+
+__all__ = ["Loaded", "LocalModel", "load_local"]
+
+_SPARE_TAIL_TOKENS = (
+    8  # tokens may decode to nothing (half a character), so the tail is taken a little longer than the text
+)
+
+_MOST_PROMPTS = 1_000_003  # keeps the seeds of batches apart from those of other decodings
+
+
+class LocalModel:
+    """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it.
+
+    sampling_depends_on_batch: random draws belong to a row's place in its batch, so a cache may replay sampled answers only
+    by whole batches, also where `batch_matters` is False.
+    """
+
+    sampling_depends_on_batch = True
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        name: str,
+        template_kwargs: dict[str, Any] | None = None,
+        batch_size: int = 16,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.loaded, self.name = loaded, name
+        self.fingerprint, self.rendering = loaded.fingerprint, loaded.rendering
+        self.batch_matters = is_reduced(loaded.dtype)
+        self.batch_size = batch_size
+        self._template_kwargs = dict(template_kwargs or {})
+        self._clock = clock
+        self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer))
+        self._table: TokenTable | None = None
+        self._prefixes = PrefixCache()
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self.loaded.context_tokens
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self._rendered(prompt))
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
+    ) -> list[Answer]:
+        """Answers in order, computed batch_size prompts at a time with what they share computed once.
+
+        Raises DataError for a prompt that leaves no room for its answer, TaskError for a form that cannot be enforced.
+        """
+        rendered = [self._rendered(prompt) for prompt in prompts]
+        self._check_room(prompts, rendered, decoding.max_new_tokens)
+        answers: list[Answer] = []
+        for start in range(0, len(rendered), self.batch_size):
+            batch = rendered[start : start + self.batch_size]
+            answers += self._batch(batch, decoding, start, on_answer)
+        return answers
+
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Summed log-probability in nats of every continuation as the answer's beginning (no end token is added)."""
+        tokenizer = self.loaded.tokenizer
+        rendered = [self._rendered(prompt) for prompt in prompts]
+        pieces = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts] for texts in continuations]
+        longest = max((len(piece) for texts in pieces for piece in texts), default=0)
+        self._check_room(prompts, rendered, longest)
+        scored: list[list[float]] = []
+        for start in range(0, len(rendered), self.batch_size):
+            end = start + self.batch_size
+            scored += score_continuations(self.loaded.model, rendered[start:end], pieces[start:end])
+        return scored
+
+    def _batch(
+        self, rendered: Sequence[list[int]], decoding: Decoding, start: int, on_answer: OnAnswer | None
+    ) -> list[Answer]:
+        shares = _Shares(len(rendered), self._clock)
+        answers: dict[int, Answer] = {}
+
+        def finished(row: int, generated: Generated) -> None:
+            answers[row] = self._answer(len(rendered[row]), generated, decoding, shares.of_next())
+            if on_answer is not None:
+                on_answer(start + row, answers[row])
+
+        constraint = self._constraint(decoding)
+        generate(
+            self.loaded.model,
+            rendered,
+            settings=self._sampling(decoding, start),
+            allowed=constraint.allowed if constraint is not None else None,
+            stopped=self._stopped(decoding, constraint),
+            prefixes=self._prefixes,
+            on_finished=finished,
+        )
+        return [answers[row] for row in range(len(rendered))]
+
+    def _sampling(self, decoding: Decoding, start: int) -> Sampling:
+        return Sampling(
+            max_new_tokens=decoding.max_new_tokens,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            top_k=decoding.top_k,
+            seed=decoding.seed * _MOST_PROMPTS + start,  # else the rows of every batch would draw alike
+            stop_ids=self._stop_ids,
+            rows_at_once=self.batch_size,
+        )
+
+    def _answer(self, prompt_tokens: int, generated: Generated, decoding: Decoding, seconds: float) -> Answer:
+        text = cut_at_stop(self._decoded(generated.tokens), decoding.stop)
+        return Answer(text, prompt_tokens, len(generated.tokens), generated.finish, seconds)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        text = self.loaded.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def _constraint(self, decoding: Decoding) -> Constraint | None:
+        if decoding.grammar is None:
+            return None
+        if self._table is None:
+            width = self.loaded.model.get_output_embeddings().weight.shape[0]
+            self._table = TokenTable(self.loaded.tokenizer, width, self._stop_ids)
+        return Constraint(self._table, decoding.grammar)
+
+    def _stopped(
+        self, decoding: Decoding, constraint: Constraint | None
+    ) -> Callable[[int, Sequence[int]], bool] | None:
+        """Ends a row whose text holds a stop string, or whose form is complete."""
+        if not decoding.stop:
+            return constraint.complete if constraint is not None else None
+        tail_tokens = max(len(stop.encode()) for stop in decoding.stop) + _SPARE_TAIL_TOKENS
+
+        def stopped(row: int, tokens: Sequence[int]) -> bool:
+            if constraint is not None and constraint.complete(row, tokens):
+                return True
+            tail = self._decoded(tokens[-tail_tokens:])
+            return any(stop in tail for stop in decoding.stop)
+
+        return stopped
+
+    def _rendered(self, prompt: Prompt) -> list[int]:
+        return render_prompt(self.loaded.tokenizer, prompt, template_kwargs=self._template_kwargs)
+
+    def _check_room(self, prompts: Sequence[Prompt], rendered: Sequence[list[int]], new_tokens: int) -> None:
+        limit = self.loaded.context_tokens
+        for prompt, tokens in zip(prompts, rendered, strict=True):
+            if limit is not None and len(tokens) + new_tokens > limit:
+                begins = prompt[-1].content[:60] if prompt else ""
+                raise DataError(
+                    f"{len(tokens)} prompt tokens and {new_tokens} for the answer exceed the model's context",
+                    where=f"the prompt that ends in the turn {begins!r}",
+                    expected=f"at most {limit} together",
+                    remedy="Shorten the input, show fewer examples, or lower decode.max_new_tokens.",
+                )
+
+
+class _Shares:
+    """Divides the time of a batch among its rows: every moment counts equally for the rows that are not yet finished.
+
+    So a row's share is known when it finishes, and the shares add up to the time of the batch.
+    """
+
+    def __init__(self, rows: int, clock: Callable[[], float]) -> None:
+        self._left, self._clock = rows, clock
+        self._last, self._per_row = clock(), 0.0
+
+    def of_next(self) -> float:
+        now = self._clock()
+        self._per_row += (now - self._last) / self._left
+        self._last = now
+        self._left -= 1
+        return self._per_row
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
+    """The text before the first stop string in it."""
+    ends = [position for stop in stops if (position := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text

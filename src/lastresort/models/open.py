@@ -1,0 +1,86 @@
+"""A model's name, as it stands in a task file, to the model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lastresort.embedded import embedded_folder
+from lastresort.errors import TaskError
+from lastresort.models.protocol import Model, is_endpoint
+
+EMBEDDED = "embedded"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_KINDS = "embedded, a folder, a .gguf file, a hub id (org/name), openai:NAME, http://host/v1#NAME or scripted:FILE.json"
+
+
+def open_model(
+    name: str,
+    *,
+    base_folder: Path,
+    precision: str = "auto",
+    adapter: Path | None = None,
+    prompt_price: float = 0.0,
+    output_price: float = 0.0,
+    template_kwargs: dict[str, Any] | None = None,
+) -> Model:
+    """Open the model of this name. base_folder: what relative paths start from. Prices: USD per million tokens.
+
+    Raises TaskError for a name that leads nowhere, PrerequisiteError where a package or key is missing.
+    """
+    if name.startswith("scripted:"):
+        from lastresort.models.scripted import ScriptedModel, read_script
+
+        script = read_script(base_folder / name.removeprefix("scripted:"))
+        return ScriptedModel(script, name=name, adapter=adapter, prompt_price=prompt_price, output_price=output_price)
+    if is_endpoint(name):
+        from lastresort.models.api import ApiModel, parse_endpoint
+
+        endpoint = parse_endpoint(name)
+        if adapter is not None:
+            raise TaskError(
+                f"an adapter ({adapter}) cannot be put on an endpoint",
+                where=name,
+                remedy="Serve it there, under its own name.",
+            )
+        return ApiModel(endpoint, prompt_price=prompt_price, output_price=output_price, template_kwargs=template_kwargs)
+    weights = local_folder(name, base_folder)
+
+    from lastresort.models.local import LocalModel, load_local
+
+    loaded = load_local(weights, precision=precision, adapter=adapter, template_kwargs=template_kwargs)
+    return LocalModel(loaded, name=name, template_kwargs=template_kwargs)
+
+
+def local_folder(name: str, base_folder: Path) -> Path | str:
+    """Where the weights of a name are: a path on disk, or a hub id as text. The embedded model is converted on first use.
+
+    A folder that exists goes before a hub id of the same spelling. Raises TaskError for a name that is neither.
+    """
+    if is_endpoint(name):
+        raise TaskError(
+            "there are no weights here to load", where=name, expected="a local model or a hub id", remedy="Name one."
+        )
+    if name == EMBEDDED:
+        return embedded_folder()
+    path = base_folder / Path(name).expanduser()
+    if path.exists():
+        return path
+    if looks_like_a_path(name) or not _HUB_ID.fullmatch(name):
+        raise TaskError(
+            f'found "{name}", which is nothing on disk', where="model", expected=_KINDS, remedy=_hint(name, path)
+        )
+    return name
+
+
+def looks_like_a_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.endswith((".gguf", "/")) or "\\" in name or name.count("/") > 1
+
+
+def _hint(name: str, path: Path) -> str:
+    from difflib import get_close_matches
+
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(name, [EMBEDDED], 1, 0.7) or get_close_matches(path.name, siblings, 1, 0.7)
+    return f'Did you mean "{near[0]}"?' if near else "Correct the name or the path."

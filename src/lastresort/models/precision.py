@@ -1,0 +1,42 @@
+"""Which number format a model runs in on this machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from lastresort.errors import TaskError
+
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def chosen_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """auto is bfloat16 on a GPU that computes it and on a processor that does so fast, else float32.
+
+    Raises TaskError for a precision that is not known.
+    """
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else processor_computes_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
+    if precision not in DTYPES:
+        raise TaskError(
+            f'found "{precision}"', where="precision", expected=f"auto, {', '.join(DTYPES)}", remedy="Name one of them."
+        )
+    return DTYPES[precision]
+
+
+def is_reduced(dtype: torch.dtype) -> bool:
+    """Whether rounding is so coarse that an answer can depend on which rows it is computed with."""
+    return torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
+
+
+def processor_computes_bfloat16() -> bool:
+    """Whether products of bfloat16 are instructions here (AVX512-BF16, AMX): elsewhere they are emulated, slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,127 @@
+"""What an OpenAI-compatible server sends back: a reply read, or its refusal put into one of our errors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.models.retry import Passing, retry_after_s
+
+if TYPE_CHECKING:
+    import openai
+
+_PASSING_STATUS = {408, 409, 425, 429}
+_NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
+_FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
+_LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
+
+
+class FormatRefused(Exception):
+    """The server does not take the answer's format along with the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer as sent. Tokens are None where the server did not count them."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+def read_reply(body: str) -> Reply:
+    """Raises Passing where the body is not a finished chat completion: garbage is a fault of the line, not an answer."""
+    try:
+        reply = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise Passing(f"the reply is not JSON (it begins {body[:60]!r})") from error
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+        raise Passing(f"the reply holds no choices{_told(reply)}")
+    message, finish = choices[0].get("message"), choices[0].get("finish_reason")
+    if not isinstance(message, dict):
+        raise Passing("the reply's first choice holds no message")
+    text = message.get("content") or message.get("refusal") or ""
+    if not isinstance(text, str):
+        raise Passing(f"the reply's content is not text but {type(text).__name__}")
+    if not text and finish in (None, "error"):
+        raise Passing(f"the reply is empty and not finished (finish_reason {finish!r}){_told(reply)}")
+    usage = reply.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return Reply(
+        text,
+        "length" if finish == "length" else "stop",
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+    )
+
+
+def refusal(
+    error: openai.APIStatusError, *, where: str, key_name: str, format_sent: bool, redact: str, now_s: float
+) -> Exception:
+    """The exception that a status of 4xx or 5xx means here: Passing, FormatRefused, or one that ends the run.
+
+    key_name: the environment variable of the key. redact: the key itself, which must appear in no message.
+    """
+    status, said = error.status_code, _said(error, redact)
+    if status == 402 or error.code in _NO_CREDIT:
+        return InfrastructureError(
+            "the account has no credit left", where=where, remedy="Add credit, then run again with --resume."
+        )
+    if status in _PASSING_STATUS or status >= 500:
+        after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
+        return Passing(f"the server answers {status}", after_s)
+    if status in (401, 403):
+        return PrerequisiteError(
+            f"the server refuses the key ({status})",
+            where=where,
+            remedy=f"Set {key_name} to a key that may use this model.",
+        )
+    if status == 404:
+        return TaskError(
+            f"the server does not know this model or address (404{said})",
+            where=where,
+            remedy="Correct the model's name or the address under `model`.",
+        )
+    return _bad_request(status, said, where=where, format_sent=format_sent)
+
+
+def _bad_request(status: int, said: str, *, where: str, format_sent: bool) -> Exception:
+    lower = said.lower()
+    if status == 413 or any(words in lower for words in _LENGTH_WORDS):
+        return DataError(
+            f"the prompt and its answer are too long for this model ({status}{said})",
+            where=where,
+            remedy="Shorten the inputs, show fewer examples, or lower decode.max_new_tokens.",
+        )
+    if format_sent and any(word in lower for word in _FORMAT_WORDS):
+        return FormatRefused(said)
+    return TaskError(
+        f"the server refuses the request ({status}{said})", where=where, remedy="Correct `model` or `decode`."
+    )
+
+
+def _said(error: openai.APIStatusError, redact: str) -> str:
+    """The server's own words, one line, shortened, without the key; "" if it said nothing."""
+    body = error.body
+    words = body.get("message") if isinstance(body, dict) else None
+    if not isinstance(words, str):
+        words = body if isinstance(body, str) else json.dumps(body) if body else ""
+    line = " ".join(words.split())
+    if redact:
+        line = line.replace(redact, "***")
+    return f": {line[:200]}" if line else ""
+
+
+def _told(reply: Any) -> str:
+    error = reply.get("error") if isinstance(reply, dict) else None
+    words = error.get("message") if isinstance(error, dict) else error
+    return f" ({' '.join(words.split())[:120]})" if isinstance(words, str) else ""
+
+
+def _count(usage: dict[str, Any], name: str) -> int | None:
+    value = usage.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

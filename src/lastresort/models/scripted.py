@@ -1,0 +1,281 @@
+"""A model that follows a script: for tests and dry runs, without weights, network or torch.
+
+The script is a JSON object; every key may be left out:
+
+    answers       {text of the last user turn: right answer}
+    answers_from  JSONL files (relative to the script) whose rows give `input` and `output`
+    rules         [{match: regex on the last user turn, answer: text with \\1 …, probability: 1, otherwise: text}], first match wins
+    default       the right answer to everything else ("")
+    wrong         [texts] given in place of the right answer where the quality says so
+    quality       [{right: 0..1, min_shots: n, grammar: true, adapter: true, contains: regex on the whole prompt}]
+    context_tokens, delay_s (a call), seconds (reported for an answer)
+    faults        {fail_first: k, fail_at: [n, …], message: text}: those calls raise InfrastructureError, counted from 1
+    calls         a JSONL file to which every call is appended; calls of earlier processes then count on
+
+A call is one prompt asked. Of the quality levels whose conditions hold the last one counts; without any the answer is right.
+Whether an item is answered rightly is a draw from the hash of its last user turn: the same at every level, so that a
+better prompt only ever adds right answers, and the same in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lastresort.errors import InfrastructureError, TaskError
+from lastresort.models.estimate import BYTES_PER_TOKEN, estimated_prompt_tokens, estimated_tokens
+from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.types import Answer, Decoding
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    match: str
+    answer: str
+    probability: float = 1.0
+    otherwise: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """A level: `right` is the share of right answers for prompts on which every condition that is set holds."""
+
+    right: float
+    min_shots: int = 0
+    grammar: bool = False
+    adapter: bool = False
+    contains: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    fail_first: int = 0
+    fail_at: tuple[int, ...] = ()
+    message: str = "the scripted endpoint is down"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    answers: dict[str, str] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    default: str = ""
+    wrong: tuple[str, ...] = ("I do not know.",)
+    quality: tuple[Quality, ...] = ()
+    context_tokens: int | None = None
+    delay_s: float = 0.0
+    seconds: float = 0.0
+    faults: Faults = field(default_factory=Faults)
+    calls: Path | None = None
+
+
+def read_script(path: Path) -> Script:
+    """Raises TaskError where the file is missing, is not a script, or names a key that scripts do not have."""
+    body = _json_object(path)
+    answers = {str(key): _as_text(value) for key, value in body.pop("answers", {}).items()}
+    for name in body.pop("answers_from", []):
+        answers |= _answers_of(path.parent / name)
+    rules = tuple(_built(Rule, rule, path) for rule in body.pop("rules", []))
+    for rule in rules:
+        _checked_regex(rule.match, path)
+    quality = tuple(_built(Quality, level, path) for level in body.pop("quality", []))
+    faults = body.pop("faults", {})
+    if "fail_at" in faults:
+        faults["fail_at"] = tuple(faults["fail_at"])
+    calls = body.pop("calls", None)
+    if "wrong" in body:
+        body["wrong"] = tuple(_as_text(text) for text in body["wrong"])
+    known = {"answers": answers, "rules": rules, "quality": quality, "faults": _built(Faults, faults, path)}
+    return _built(Script, {**body, **known, "calls": path.parent / calls if calls else None}, path)
+
+
+class ScriptedModel:
+    """Answers by a script. adapter: whatever is given here switches on the quality levels that ask for an adapter."""
+
+    batch_matters = False
+    rendering = ""
+    batch_size = 16
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        name: str = "scripted",
+        adapter: Path | None = None,
+        prompt_price: float = 0.0,
+        output_price: float = 0.0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.name, self._script, self._adapter = name, script, adapter
+        self._prices, self._sleep = (prompt_price, output_price), sleep
+        self._lock = threading.Lock()
+        self.calls = _lines(script.calls)
+        what = [script.answers, script.rules, script.default, script.wrong, script.quality, str(adapter or "")]
+        self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self._script.context_tokens
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return estimated_prompt_tokens(prompt)
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
+    ) -> list[Answer]:
+        """One call a prompt, in order. Raises InfrastructureError at the calls that the script lets fail."""
+        answers: list[Answer] = []
+        seen: Counter[str] = Counter()
+        for index, prompt in enumerate(prompts):
+            asked = _last_user_text(prompt)
+            self._call(asked)
+            answers.append(self._answer(prompt, asked, decoding, sample=seen[asked]))
+            seen[asked] += 1
+            if on_answer is not None:
+                on_answer(index, answers[-1])
+        return answers
+
+    def _call(self, asked: str) -> None:
+        """Count and log one call; raise if it is one that fails."""
+        with self._lock:
+            self.calls += 1
+            number, faults = self.calls, self._script.faults
+            fails = number <= faults.fail_first or number in faults.fail_at
+            if self._script.calls is not None:
+                row = {"call": number, "prompt": _hash("", asked), "failed": fails}
+                with self._script.calls.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(row) + "\n")
+        if self._script.delay_s:
+            self._sleep(self._script.delay_s)
+        if fails:
+            raise InfrastructureError(
+                f"{faults.message} (call {number})", where=self.name, remedy="Run again with --resume."
+            )
+
+    def _answer(self, prompt: Prompt, asked: str, decoding: Decoding, *, sample: int) -> Answer:
+        salt = f"{decoding.seed}:{sample}" if decoding.temperature > 0 else ""
+        text = _right_answer(self._script, asked, salt)
+        if _draw("quality" + salt, asked) >= self._share_right(prompt, decoding):
+            text = self._wrong_answer(text, asked, decoding)
+        limit = decoding.max_new_tokens
+        tokens, finish = estimated_tokens(text), "stop"
+        if tokens > limit:
+            text, tokens, finish = (
+                text.encode(errors="surrogatepass")[: BYTES_PER_TOKEN * limit].decode(errors="ignore"),
+                limit,
+                "length",
+            )
+        tokens_in = estimated_prompt_tokens(prompt)
+        usd = (tokens_in * self._prices[0] + tokens * self._prices[1]) / 1e6
+        return Answer(text, tokens_in, tokens, "stop" if finish == "stop" else "length", self._script.seconds, usd)
+
+    def _share_right(self, prompt: Prompt, decoding: Decoding) -> float:
+        shots = sum(message.role == "assistant" for message in prompt)
+        whole = "\n".join(message.content for message in prompt)
+        share = 1.0
+        for level in self._script.quality:
+            if (
+                shots >= level.min_shots
+                and (decoding.grammar is not None or not level.grammar)
+                and (self._adapter is not None or not level.adapter)
+                and re.search(level.contains, whole)
+            ):
+                share = level.right
+        return share
+
+    def _wrong_answer(self, right: str, asked: str, decoding: Decoding) -> str:
+        """One of `wrong`; under choices one of the others, as constrained decoding could not say anything else."""
+        choices = decoding.grammar.choices if decoding.grammar is not None else None
+        others = [text for text in choices or self._script.wrong if text != right]
+        return others[int(_hash("wrong", asked), 16) % len(others)] if others else ""
+
+
+def _right_answer(script: Script, asked: str, salt: str) -> str:
+    if asked in script.answers:
+        return script.answers[asked]
+    for rule in script.rules:
+        found = re.search(rule.match, asked)
+        if found:
+            return found.expand(rule.answer) if _draw(rule.match + salt, asked) < rule.probability else rule.otherwise
+    return script.default
+
+
+def _last_user_text(prompt: Prompt) -> str:
+    return next((message.content for message in reversed(prompt) if message.role == "user"), "")
+
+
+def _draw(salt: str, text: str) -> float:
+    """Uniform in [0, 1), decided by the arguments alone."""
+    return int(_hash(salt, text)[:13], 16) / 16**13
+
+
+def _hash(salt: str, text: str) -> str:
+    return hashlib.sha256(f"{salt}\n{text}".encode(errors="surrogatepass")).hexdigest()
+
+
+def _lines(path: Path | None) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines()) if path is not None and path.exists() else 0
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _answers_of(path: Path) -> dict[str, str]:
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return {_as_text(row["input"]): _as_text(row["output"]) for row in rows}
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise TaskError(
+            f"cannot serve as answers ({type(error).__name__}: {error})",
+            where=str(path),
+            expected="JSON lines with input and output",
+            remedy="Correct answers_from in the script.",
+        ) from error
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TaskError(
+            f"not a readable script ({error})",
+            where=str(path),
+            expected="a JSON object",
+            remedy="Correct the file or its name.",
+        ) from error
+    if not isinstance(body, dict):
+        raise TaskError(
+            f"found {type(body).__name__}", where=str(path), expected="a JSON object", remedy="See models/scripted.py."
+        )
+    return body
+
+
+def _built(kind: Callable[..., T], fields: Any, path: Path) -> T:
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise TaskError(
+            f"not a script ({error})",
+            where=str(path),
+            expected="the keys of models/scripted.py",
+            remedy="Correct the key.",
+        ) from error
+
+
+def _checked_regex(pattern: str, path: Path) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise TaskError(
+            f'rule "{pattern}" is not a regular expression ({error})', where=str(path), remedy="Correct the rule."
+        ) from error

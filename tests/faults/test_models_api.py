@@ -1,0 +1,476 @@
+"""The endpoint client against a real server on loopback that follows a script of good and bad replies."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from email.message import Message as Headers
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from lastresort.errors import DataError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
+from lastresort.models.api import ApiModel, parse_endpoint
+from lastresort.models.cached import CachedModel
+from lastresort.models.parallel import each_at_once
+from lastresort.models.replies import read_reply
+from lastresort.models.retry import Passing, Patience, retry_after_s, wait_s
+from lastresort.records.responses import ResponseCache
+from lastresort.types import Answer, Decoding, Grammar, Message
+
+DECODING = Decoding(max_new_tokens=16, stop=("END",), seed=3)
+KEY = "sk-a-key-that-must-not-be-seen"
+
+Step = Callable[["Handler", dict[str, Any]], None]
+
+
+def completion(text: str | None, finish: str | None = "stop", usage: dict[str, int] | None = None) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    body: dict[str, Any] = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+    body["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
+    return body if usage is None else {**body, "usage": usage}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append(request)
+            self.server.headers.append(self.headers)
+            step = self.server.script.pop(0) if self.server.script else self.server.otherwise
+        step(self, request)
+
+    def send(self, status: int, body: Any, **headers: str) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", headers.pop("length", str(len(data))))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Endpoint(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[Step] = []
+        self.otherwise: Step = echo
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[Headers] = []
+        self.lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1#m"
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hung up is what several of these tests are about."""
+
+
+def echo(handler: Handler, request: dict[str, Any]) -> None:
+    text = request["messages"][-1]["content"]
+    handler.send(200, completion(f"<{text}>", usage={"prompt_tokens": 7, "completion_tokens": 2}))
+
+
+def status(code: int, message: str = "no", error_code: str | None = None, **headers: str) -> Step:
+    body = {"error": {"message": message, "code": error_code, "type": "t", "param": None}}
+    return lambda handler, _: handler.send(code, body, **headers)
+
+
+def raw(body: bytes) -> Step:
+    return lambda handler, _: handler.send(200, body)
+
+
+def reply(body: Any) -> Step:
+    return lambda handler, _: handler.send(200, body)
+
+
+def cut_mid_body(handler: Handler, _: dict[str, Any]) -> None:
+    handler.send(200, b'{"choices": [', length="5000")
+    handler.connection.close()
+
+
+def hang_up(handler: Handler, _: dict[str, Any]) -> None:
+    handler.connection.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    thread = threading.Thread(target=endpoint.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield endpoint
+    endpoint.shutdown()
+    endpoint.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASTRESORT_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+class Waits(list[float]):
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def model(server: Endpoint, sleep: Callable[[float], object] | None = None, **how: Any) -> ApiModel:
+    settings: dict[str, Any] = {"concurrency": 1, "timeout_s": 10.0, "patience": Patience(attempts=4), **how}
+    return ApiModel(parse_endpoint(server.name), sleep=sleep if sleep is not None else Waits(), **settings)
+
+
+def ask(*texts: str) -> list[tuple[Message, ...]]:
+    return [(Message("system", "be brief"), Message("user", text)) for text in texts]
+
+
+def test_answers_in_order_with_tokens_and_price(server: Endpoint) -> None:
+    ticks = iter(range(100))
+    asked = model(server, prompt_price=10.0, output_price=100.0, clock=lambda: float(next(ticks)))
+    assert asked.generate(ask("a", "b"), DECODING) == [
+        Answer("<a>", 7, 2, "stop", seconds=1.0, usd=270e-6),
+        Answer("<b>", 7, 2, "stop", seconds=1.0, usd=270e-6),
+    ]
+    assert server.requests[0] == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "a"}],
+        "temperature": 0.0,
+        "seed": 3,
+        "max_tokens": 16,
+        "stop": ["END"],
+    }
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert not server.headers[0].get("OpenAI-Organization")
+
+
+def test_without_usage_tokens_are_estimated_and_a_cut_answer_says_so(server: Endpoint) -> None:
+    server.script = [reply(completion("12345678", "length"))]
+    answer = model(server).generate(ask("abcd"), DECODING)[0]
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.finish) == (2 + 1, 2, "length")
+
+
+def test_concurrent_answers_keep_their_places_and_arrive_once_each(server: Endpoint) -> None:
+    arrived: list[int] = []
+    texts = [f"{n}" for n in range(40)]
+    answers = model(server, concurrency=8).generate(ask(*texts), DECODING, lambda i, _: arrived.append(i))
+    assert [answer.text for answer in answers] == [f"<{n}>" for n in range(40)]
+    assert sorted(arrived) == list(range(40))
+
+
+def test_repeats_of_a_prompt_are_sampled_with_seeds_of_their_own(server: Endpoint) -> None:
+    model(server).generate(
+        ask("a", "b", "a", "a"), Decoding(max_new_tokens=4, temperature=1.0, top_p=0.9, top_k=5, seed=10)
+    )
+    assert [request["seed"] for request in server.requests] == [10, 10, 11, 12]
+    assert server.requests[0]["top_k"] == 5
+    assert server.requests[0]["top_p"] == 0.9
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        status(429),
+        status(500),
+        status(503),
+        status(408),
+        cut_mid_body,
+        hang_up,
+        raw(b"<html>gateway</html>"),
+        raw(b""),
+        reply({"object": "chat.completion"}),
+        reply({"choices": []}),
+        reply({"choices": [{"message": "text"}]}),
+        reply([1, 2]),
+        reply({"choices": [{"message": {"content": [1]}}]}),
+        reply(completion("", "error")),
+        reply(completion(None, None)),
+        reply({"error": {"message": "upstream failed"}}),
+    ],
+)
+def test_what_may_pass_is_tried_again(server: Endpoint, trouble: Step) -> None:
+    waits = Waits()
+    server.script = [trouble, trouble]
+    assert model(server, waits).generate(ask("a"), DECODING)[0].text == "<a>"
+    assert len(server.requests) == 3
+    assert len(waits) == 2
+    assert 0.5 <= waits[0] <= 1.5
+    assert 1.0 <= waits[1] <= 3.0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (status(500), "answers 500"),
+        (hang_up, "connection failed"),
+        (cut_mid_body, "connection failed"),
+        (raw(b"<html>"), "not JSON"),
+        (reply({"error": {"message": "upstream failed"}}), "no choices .*upstream failed"),
+        (reply(completion("", "error")), "not finished"),
+    ],
+)
+def test_what_does_not_pass_ends_as_infrastructure_never_as_an_answer(
+    server: Endpoint, trouble: Step, says: str
+) -> None:
+    server.otherwise = trouble
+    with pytest.raises(InfrastructureError, match=says) as caught:
+        model(server).generate(ask("a"), DECODING)
+    assert "--resume" in str(caught.value)
+    assert len(server.requests) == 4
+
+
+def test_a_server_that_does_not_answer_times_out(server: Endpoint) -> None:
+    gate = threading.Event()
+    server.script = [lambda handler, _: (gate.wait(20), hang_up(handler, _))[1]]
+    assert model(server, timeout_s=0.2).generate(ask("a"), DECODING)[0].text == "<a>"
+    gate.set()
+    server.otherwise = lambda handler, _: (threading.Event().wait(0.5), hang_up(handler, _))[1]
+    with pytest.raises(InfrastructureError, match="no answer within"):
+        model(server, timeout_s=0.1, patience=Patience(attempts=2)).generate(ask("a"), DECODING)
+
+
+def test_a_closed_port_is_infrastructure() -> None:
+    endpoint = Endpoint()
+    name = endpoint.name
+    endpoint.server_close()
+    asked = ApiModel(parse_endpoint(name), sleep=Waits(), patience=Patience(attempts=2))
+    with pytest.raises(InfrastructureError, match="connection failed"):
+        asked.generate(ask("a"), DECODING)
+
+
+def test_retry_after_is_waited_for(server: Endpoint) -> None:
+    waits = Waits()
+    server.script = [status(429, Retry_After="17"), status(429, Retry_After=formatdate(1_000_042, usegmt=True))]
+    model(server, waits, now=lambda: 1_000_000.0).generate(ask("a"), DECODING)
+    assert waits == [17.0, 42.0]
+
+
+def test_who_asks_for_too_long_a_wait_is_not_waited_for(server: Endpoint) -> None:
+    waits = Waits()
+    server.script = [status(429, Retry_After="86400")]
+    with pytest.raises(InfrastructureError, match="86400 seconds"):
+        model(server, waits).generate(ask("a"), DECODING)
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error_code", "kind", "says"),
+    [
+        (401, f"Incorrect API key provided: {KEY}", "invalid_api_key", PrerequisiteError, "LASTRESORT_API_KEY"),
+        (403, "forbidden", None, PrerequisiteError, "refuses the key"),
+        (404, "The model `m` does not exist", "model_not_found", TaskError, "does not exist"),
+        (400, f"bad value {KEY}", None, TaskError, r"bad value \*\*\*"),
+        (400, "maximum context length is 10 tokens", "context_length_exceeded", DataError, "too long"),
+        (402, "pay", None, InfrastructureError, "credit"),
+        (429, "You exceeded your current quota", "insufficient_quota", InfrastructureError, "credit"),
+    ],
+)
+def test_what_will_not_pass_is_said_at_once_in_one_sentence_without_the_key(
+    server: Endpoint, code: int, message: str, error_code: str | None, kind: type[LastresortError], says: str
+) -> None:
+    server.otherwise = status(code, message, error_code)
+    with pytest.raises(kind, match=says) as caught:
+        model(server).generate(ask("a"), DECODING)
+    assert KEY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_answers_that_arrived_before_a_failure_are_kept(server: Endpoint, tmp_path: Path) -> None:
+    server.script = [echo, echo, status(401)]
+    with ResponseCache(tmp_path / "r.sqlite") as store:
+        with pytest.raises(PrerequisiteError):
+            CachedModel(model(server), store).generate(ask("a", "b", "c", "d"), DECODING)
+        assert len(server.requests) == 3
+        resumed = CachedModel(model(server), store)
+        assert [answer.text for answer in resumed.generate(ask("a", "b", "c", "d"), DECODING)] == [
+            "<a>",
+            "<b>",
+            "<c>",
+            "<d>",
+        ]
+    assert resumed.hits == 2
+    assert [request["messages"][-1]["content"] for request in server.requests] == ["a", "b", "c", "c", "d"]
+
+
+def test_calls_under_way_when_another_fails_are_paid_and_kept() -> None:
+    taken: dict[int, str] = {}
+
+    def work(index: int, stop: threading.Event) -> str:
+        if index == 1:
+            raise TaskError("no")
+        assert stop.wait(10), "the failure of the other call must be known to this one"
+        return f"answer {index}"
+
+    with pytest.raises(TaskError):
+        each_at_once(work, 5, workers=2, on_result=lambda index, text: taken.update({index: text}))
+    assert taken == {0: "answer 0"}
+
+
+def test_a_failure_ends_the_retries_of_other_calls(server: Endpoint) -> None:
+    refused = threading.Event()
+
+    def other(handler: Handler, request: dict[str, Any]) -> None:
+        if request["messages"][-1]["content"] == "bad":
+            status(401)(handler, request)
+            refused.set()
+        else:
+            status(500)(handler, request)
+
+    server.otherwise = other
+    with pytest.raises(PrerequisiteError):
+        model(server, concurrency=2, patience=Patience(attempts=10**6), sleep=lambda _: refused.wait(10)).generate(
+            ask("retried", "bad"), DECODING
+        )
+
+
+def test_ctrl_c_hands_over_what_has_arrived_and_does_not_wait(server: Endpoint) -> None:
+    gate = threading.Event()
+    server.script = [echo]
+    server.otherwise = lambda handler, _: (gate.wait(30), hang_up(handler, _))[1]
+    arrived: list[int] = []
+
+    def interrupt(index: int, _: Answer) -> None:
+        arrived.append(index)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model(server, concurrency=2, timeout_s=60.0).generate(ask("a", "b", "c", "d"), DECODING, interrupt)
+    assert len(arrived) == 1
+    gate.set()
+
+
+def test_results_that_wait_when_ctrl_c_comes_are_handed_over() -> None:
+    both = threading.Barrier(2)
+    taken: list[int] = []
+
+    def work(index: int, _: threading.Event) -> int:
+        both.wait(10)
+        return index
+
+    def take(index: int, _: int) -> None:
+        taken.append(index)
+        if len(taken) == 1:
+            while not waiting():
+                pass
+            raise KeyboardInterrupt
+
+    def waiting() -> bool:
+        return not any(thread.name.startswith("lastresort-call") for thread in threading.enumerate())
+
+    with pytest.raises(KeyboardInterrupt):
+        each_at_once(work, 2, workers=2, on_result=take)
+    assert sorted(taken) == [0, 1]
+
+
+def test_a_schema_travels_as_response_format(server: Endpoint) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    model(server).generate(ask("a"), Decoding(max_new_tokens=8, grammar=Grammar(json_schema=schema)))
+    sent = server.requests[0]["response_format"]
+    assert sent["type"] == "json_schema"
+    assert sent["json_schema"]["schema"] == schema
+
+
+def test_choices_travel_as_an_enum_and_come_back_bare(server: Endpoint) -> None:
+    server.script = [reply(completion('{"answer": "tech"}')), reply(completion("billing"))]
+    decoding = Decoding(max_new_tokens=8, grammar=Grammar(choices=("billing", "tech")))
+    answers = model(server).generate(ask("a", "b"), decoding)
+    assert [answer.text for answer in answers] == ["tech", "billing"]
+    sent = server.requests[0]["response_format"]["json_schema"]["schema"]
+    assert sent["properties"]["answer"]["enum"] == ["billing", "tech"]
+
+
+def test_a_server_that_refuses_formats_is_asked_plain_and_that_is_said_once(
+    server: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    def strict(handler: Handler, request: dict[str, Any]) -> None:
+        (status(400, "response_format is not supported") if "response_format" in request else echo)(handler, request)
+
+    server.otherwise = strict
+    decoding = Decoding(max_new_tokens=8, grammar=Grammar(choices=("x", "y")))
+    answers = model(server).generate(ask("a", "b", "c"), decoding)
+    assert [answer.text for answer in answers] == ["<a>", "<b>", "<c>"]
+    assert len(server.requests) == 4
+    assert sum("takes no format" in record.message for record in caplog.records) == 1
+
+
+def test_template_arguments_travel_and_change_the_fingerprint(server: Endpoint) -> None:
+    quiet = model(server, template_kwargs={"enable_thinking": False})
+    quiet.generate(ask("a"), DECODING)
+    assert server.requests[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert quiet.fingerprint != model(server).fingerprint
+
+
+def test_the_fingerprint_knows_the_address_but_not_the_key(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = model(server)
+    monkeypatch.setenv("LASTRESORT_API_KEY", "another")
+    assert model(server).fingerprint == before.fingerprint
+    assert ApiModel(parse_endpoint("http://h/v1#m")).fingerprint != before.fingerprint
+    assert KEY not in before.name + before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("http://host/v1", "NAME"),
+        ("openai:", "openai:NAME"),
+        ("http://#m", "http://host"),
+        ("http://me:secret@host/v1#m", "LASTRESORT_API_KEY"),
+    ],
+)
+def test_a_name_that_is_no_endpoint_is_refused(name: str, says: str) -> None:
+    with pytest.raises(TaskError, match=says) as caught:
+        parse_endpoint(name)
+    assert "secret" not in str(caught.value)
+
+
+def test_openai_needs_a_key_and_gets_the_new_name_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PrerequisiteError, match="OPENAI_API_KEY"):
+        ApiModel(parse_endpoint("openai:gpt"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    request = ApiModel(parse_endpoint("openai:gpt"))._request(ask("a")[0], DECODING, 0, with_format=False)
+    assert request["max_completion_tokens"] == 16
+    assert "max_tokens" not in request
+
+
+def test_a_refusal_or_an_answer_cut_before_its_first_word_is_an_answer() -> None:
+    refused = completion(None)
+    refused["choices"][0]["message"]["refusal"] = "I will not."
+    assert read_reply(json.dumps(refused)).text == "I will not."
+    assert read_reply(json.dumps(completion(None, "length"))).finish == "length"
+    assert read_reply(json.dumps(completion("", "content_filter"))).text == ""
+
+
+def test_waits_double_are_scaled_by_chance_and_capped() -> None:
+    patience = Patience(first_wait_s=1.0, longest_wait_s=10.0)
+    waits = [wait_s(attempt, None, patience, Random(0)) for attempt in range(1, 8)]
+    assert waits == [wait_s(attempt, None, patience, Random(0)) for attempt in range(1, 8)]
+    scale = waits[0]
+    assert [wait / scale for wait in waits] == pytest.approx([1, 2, 4, 8, 10, 10, 10])
+    assert wait_s(1, 33.0, patience, Random(0)) == 33.0
+
+
+def test_retry_after_reads_seconds_dates_and_nonsense() -> None:
+    assert retry_after_s("2.5", 0) == 2.5
+    assert retry_after_s(formatdate(100, usegmt=True), 40.0) == 60.0
+    assert retry_after_s(formatdate(100, usegmt=True), 140.0) == 0.0
+    assert retry_after_s("soon", 0) is None
+    assert retry_after_s(None, 0) is None
+
+
+def test_garbage_names_its_beginning() -> None:
+    with pytest.raises(Passing, match="<html>"):
+        read_reply("<html>")

@@ -1,0 +1,197 @@
+"""The cache in front of a model: nothing twice, nothing mixed up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastresort.errors import InfrastructureError
+from lastresort.models.cached import CachedModel
+from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel
+from lastresort.records.responses import ResponseCache
+from lastresort.types import Decoding, Grammar, Message
+
+GREEDY = Decoding(max_new_tokens=20)
+SAMPLED = Decoding(max_new_tokens=20, temperature=1.0, seed=7)
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.bodies: dict[str, dict[str, Any]] = {}
+        self.puts: list[int] = []
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return {key: self.bodies[key] for key in keys if key in self.bodies}
+
+    def put_many(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        self.puts.append(len(bodies))
+        self.bodies |= {key: dict(body) for key, body in bodies.items()}
+
+
+class InBatches(ScriptedModel):
+    batch_matters = True
+    batch_size = 3
+
+
+def ask(*texts: str) -> list[tuple[Message, ...]]:
+    return [(Message("user", text),) for text in texts]
+
+
+ECHO = Script(rules=(Rule("(.+)", r"<\1>"),), seconds=1.5)
+
+
+def texts(answers: Sequence[Any]) -> list[str]:
+    return [answer.text for answer in answers]
+
+
+def test_a_repeated_prompt_is_answered_from_the_cache_with_its_original_cost() -> None:
+    memory, inner = Memory(), ScriptedModel(ECHO, prompt_price=3.0)
+    first = CachedModel(inner, memory).generate(ask("a", "b"), GREEDY)
+    cached = CachedModel(inner, memory)
+    assert cached.generate(ask("b", "a"), GREEDY) == first[::-1]
+    assert (cached.hits, cached.misses, inner.calls) == (2, 0, 2)
+    assert first[0].seconds == 1.5
+    assert first[0].usd > 0
+
+
+def test_misses_are_forwarded_together_and_answers_come_back_in_order() -> None:
+    memory, inner = Memory(), ScriptedModel(ECHO)
+    CachedModel(inner, memory).generate(ask("b"), GREEDY)
+    arrived: dict[int, str] = {}
+    cached = CachedModel(inner, memory)
+    answers = cached.generate(ask("a", "b", "c"), GREEDY, lambda i, answer: arrived.update({i: answer.text}))
+    assert texts(answers) == ["<a>", "<b>", "<c>"]
+    assert arrived == {0: "<a>", 1: "<b>", 2: "<c>"}
+    assert (cached.hits, cached.misses, inner.calls) == (1, 2, 3)
+
+
+def test_the_same_prompt_twice_in_a_greedy_call_is_asked_once() -> None:
+    inner = ScriptedModel(ECHO)
+    cached = CachedModel(inner, Memory())
+    assert texts(cached.generate(ask("a", "a"), GREEDY)) == ["<a>", "<a>"]
+    assert (inner.calls, cached.hits, cached.misses) == (1, 1, 1)
+
+
+def test_samples_of_one_prompt_stay_apart_and_are_replayed_each() -> None:
+    script = Script(default="right", wrong=("w1", "w2"), quality=(Quality(0.5),))
+    memory = Memory()
+    first = texts(CachedModel(ScriptedModel(script), memory).generate(ask(*["x"] * 12), SAMPLED))
+    assert len(set(first)) > 1
+    inner = ScriptedModel(script)
+    assert texts(CachedModel(inner, memory).generate(ask(*["x"] * 12), SAMPLED)) == first
+    assert inner.calls == 0
+    fewer_first = Memory()
+    CachedModel(ScriptedModel(script), fewer_first).generate(ask(*["x"] * 5), SAMPLED)
+    assert texts(CachedModel(ScriptedModel(script), fewer_first).generate(ask(*["x"] * 12), SAMPLED)) == first
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Decoding(max_new_tokens=21),
+        Decoding(max_new_tokens=20, temperature=0.5),
+        Decoding(max_new_tokens=20, seed=1),
+        Decoding(max_new_tokens=20, stop=("\n",)),
+        Decoding(max_new_tokens=20, grammar=Grammar(choices=("a", "b"))),
+    ],
+)
+def test_another_decoding_is_another_question(other: Decoding) -> None:
+    inner = ScriptedModel(ECHO)
+    cached = CachedModel(inner, Memory())
+    cached.generate(ask("a"), GREEDY)
+    cached.generate(ask("a"), other)
+    assert inner.calls == 2
+
+
+def test_the_order_of_a_schemas_properties_is_part_of_the_question() -> None:
+    inner = ScriptedModel(ECHO)
+    cached = CachedModel(inner, Memory())
+    for names in (("a", "b"), ("b", "a")):
+        schema = {"type": "object", "properties": {name: {} for name in names}}
+        cached.generate(ask("x"), Decoding(max_new_tokens=20, grammar=Grammar(json_schema=schema)))
+    assert inner.calls == 2
+
+
+def test_role_extra_and_fingerprint_are_part_of_the_question() -> None:
+    memory, inner = Memory(), ScriptedModel(ECHO)
+    cached = CachedModel(inner, memory)
+    prompts = [
+        (Message("user", "a"),),
+        (Message("system", "a"), Message("user", "a")),
+        (Message("user", "a", {"name": "n"}),),
+    ]
+    cached.generate(prompts, GREEDY)
+    assert inner.calls == 3
+    CachedModel(ScriptedModel(ECHO, adapter=Path("tuned")), memory).generate(prompts[:1], GREEDY)
+    assert len(memory.bodies) == 4
+
+
+def test_paid_answers_survive_a_failure_and_are_not_asked_again() -> None:
+    memory = Memory()
+    script = Script(rules=ECHO.rules, faults=Faults(fail_at=(3,)))
+    inner = ScriptedModel(script)
+    with pytest.raises(InfrastructureError):
+        CachedModel(inner, memory).generate(ask("a", "b", "c", "d"), GREEDY)
+    assert len(memory.bodies) == 2
+    assert texts(CachedModel(inner, memory).generate(ask("a", "b", "c", "d"), GREEDY)) == ["<a>", "<b>", "<c>", "<d>"]
+    assert inner.calls == 5  # four answers and one failure
+
+
+def test_where_the_batch_matters_it_is_stored_and_replayed_whole() -> None:
+    memory, inner = Memory(), InBatches(ECHO)
+    CachedModel(inner, memory).generate(ask("a", "b", "c", "d"), GREEDY)
+    assert memory.puts == [3, 1]
+    same = CachedModel(inner, memory)
+    assert texts(same.generate(ask("a", "b", "c", "d"), GREEDY)) == ["<a>", "<b>", "<c>", "<d>"]
+    assert (same.hits, same.misses, inner.calls) == (4, 0, 4)
+    reordered = CachedModel(inner, memory)
+    reordered.generate(ask("b", "a", "c", "d"), GREEDY)
+    assert (reordered.hits, reordered.misses) == (1, 3)  # the second batch, d alone, is as before
+
+
+def test_a_batch_of_which_a_part_is_lost_is_computed_again_as_a_whole() -> None:
+    memory, inner = Memory(), InBatches(ECHO)
+    CachedModel(inner, memory).generate(ask("a", "b", "c"), GREEDY)
+    memory.bodies.pop(next(iter(memory.bodies)))
+    again = CachedModel(inner, memory)
+    again.generate(ask("a", "b", "c"), GREEDY)
+    assert (again.hits, again.misses) == (0, 3)
+
+
+def test_a_batch_that_was_cut_leaves_nothing_and_finished_batches_stay() -> None:
+    memory = Memory()
+    inner = InBatches(Script(rules=ECHO.rules, faults=Faults(fail_at=(5,))))
+    with pytest.raises(InfrastructureError):
+        CachedModel(inner, memory).generate(ask("a", "b", "c", "d", "e"), GREEDY)
+    assert memory.puts == [3]
+    resumed = CachedModel(inner, memory)
+    resumed.generate(ask("a", "b", "c", "d", "e"), GREEDY)
+    assert (resumed.hits, resumed.misses) == (3, 2)
+
+
+def test_a_model_that_draws_by_row_is_sampled_and_replayed_by_batch() -> None:
+    class Drawing(ScriptedModel):
+        sampling_depends_on_batch = True
+        batch_size = 3
+
+    memory, inner = Memory(), Drawing(ECHO)
+    cached = CachedModel(inner, memory)
+    cached.generate(ask("a", "b", "c", "d"), SAMPLED)
+    assert memory.puts == [3, 1]
+    cached.generate(ask("b", "a"), SAMPLED)
+    assert cached.misses == 6
+    cached.generate(ask("b", "a"), GREEDY)
+    cached.generate(ask("a", "b"), GREEDY)
+    assert cached.hits == 2
+
+
+def test_with_the_real_store_answers_outlive_the_process(tmp_path: Path) -> None:
+    with ResponseCache(tmp_path / "responses.sqlite") as store:
+        first = CachedModel(ScriptedModel(ECHO), store).generate(ask("a", "é\ud800"), GREEDY)
+    with ResponseCache(tmp_path / "responses.sqlite") as store:
+        inner = ScriptedModel(ECHO)
+        assert CachedModel(inner, store).generate(ask("a"), GREEDY) == first[:1]
+        assert inner.calls == 0
