@@ -1,1 +1,18 @@
-"""formats."""
+"""The shapes in which rows come. The first whose keys fit takes the row; a new shape is one file and one line here."""
+
+from __future__ import annotations
+
+from lastresort.data.formats.alpaca import ALPACA
+from lastresort.data.formats.input_output import INPUT_OUTPUT
+from lastresort.data.formats.messages import MESSAGES
+from lastresort.data.formats.prompt_completion import PROMPT_COMPLETION
+from lastresort.data.formats.shape import Shape
+from lastresort.data.formats.sharegpt import SHAREGPT
+
+SHAPES: dict[str, Shape] = {
+    shape.name: shape for shape in (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, INPUT_OUTPUT)
+}
+COMMON_COLUMNS = frozenset({"id", "group", "passages"})
+KNOWN_COLUMNS = COMMON_COLUMNS.union(*(shape.keys for shape in SHAPES.values()))
+
+__all__ = ["COMMON_COLUMNS", "KNOWN_COLUMNS", "SHAPES", "Shape"]

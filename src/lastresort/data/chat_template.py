@@ -1,0 +1,177 @@
+"""A tokenizer's chat template made fit for use: named, dated, and given the turns that it accepts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from lastresort.data.plain_template import PLAIN_NAME, PLAIN_TEMPLATE
+from lastresort.errors import DataError
+from lastresort.types import Message
+
+# Some templates print today's date. A prompt that changes overnight is neither what was trained nor what was measured,
+# so the date is the one that the Llama 3 templates fall back to. `chat_template_kwargs: {date_string: …}` sets another.
+_FIXED_DATE = {"%Y": "2024", "%m": "07", "%d": "26", "%b": "Jul", "%B": "July", "%A": "Friday", "%a": "Fri"} | {
+    "%y": "24",
+    "%H": "00",
+    "%M": "00",
+    "%S": "00",
+    "%-d": "26",
+}
+_RESERVED = frozenset(
+    {"conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize", "messages"}
+    | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+    | {"tokenizer_kwargs"}
+)
+_PROBE = "xyzzy"
+
+
+class ChatTokenizer(Protocol):
+    """The part of a transformers tokenizer that rendering needs."""
+
+    chat_template: Any
+    eos_token_id: int | None
+
+    def __call__(self, text: str, **kwargs: Any) -> Any: ...
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any: ...
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """name: "model" for the tokenizer's own, else the plain one's. text: Jinja. arguments: passed at every rendering."""
+
+    name: str
+    text: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def template_of(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | None) -> Template:
+    """The template with which this tokenizer is always rendered.
+
+    Raises DataError if template_kwargs would replace what rendering itself decides, or if a model without a template
+    has no end-of-text token either.
+    """
+    arguments = dict(template_kwargs or {})
+    reserved = sorted(_RESERVED & set(arguments))
+    if reserved:
+        raise DataError(
+            f'found "{reserved[0]}"',
+            where="chat_template_kwargs",
+            expected="variables of the chat template, such as enable_thinking",
+            remedy="Leave it out.",
+        )
+    own = tokenizer.chat_template
+    if isinstance(own, Mapping):
+        own = own.get("tool_use" if arguments.get("tools") and "tool_use" in own else "default")
+    if own:
+        return Template("model", _dated(str(own)), arguments)
+    if tokenizer.eos_token_id is None:
+        raise DataError(
+            "the model has neither a chat template nor an end-of-text token",
+            expected="one of them, so that an answer can end",
+            remedy="Set eos_token in the model's tokenizer_config.json.",
+        )
+    return Template(PLAIN_NAME, PLAIN_TEMPLATE, {"start": _start_of_text(tokenizer), **arguments})
+
+
+def template_hash(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | None = None) -> str:
+    """Hash of all that turns messages into text: template, arguments, and the special tokens that it may print."""
+    template = template_of(tokenizer, template_kwargs)
+    special = getattr(tokenizer, "special_tokens_map", {})
+    parts = [
+        template.name,
+        template.text,
+        dict(template.arguments),
+        {name: str(token) for name, token in special.items()},
+    ]
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def token_ids(
+    tokenizer: ChatTokenizer, template: Template, messages: Sequence[Message], *, prompt: bool, where: str = ""
+) -> list[int]:
+    """The tokens of a conversation; prompt: with the opening of the answer that is to come."""
+    found = _apply(tokenizer, template, messages, prompt=prompt, tokenize=True, where=where)
+    if isinstance(found, Mapping):
+        found = found["input_ids"]
+    return [int(token) for token in found]
+
+
+def rendered_text(tokenizer: ChatTokenizer, template: Template, messages: Sequence[Message], *, prompt: bool) -> str:
+    """The text of which `token_ids` are the tokens."""
+    return str(_apply(tokenizer, template, messages, prompt=prompt, tokenize=False))
+
+
+def accepted_turns(tokenizer: ChatTokenizer, template: Template, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns as they are, or, where the template refuses or drops a system turn, its text before the next user turn."""
+    if not any(message.role == "system" for message in messages) or _takes_system(tokenizer, template):
+        return tuple(messages)
+    turns: list[Message] = []
+    waiting: list[str] = []
+    for message in messages:
+        if message.role == "system":
+            waiting.append(message.content)
+        elif waiting and message.role == "user":
+            turns.append(replace(message, content="\n\n".join([*waiting, message.content])))
+            waiting = []
+        else:
+            turns += [Message("user", "\n\n".join(waiting))] if waiting else []
+            turns.append(message)
+            waiting = []
+    return (*turns, Message("user", "\n\n".join(waiting))) if waiting else tuple(turns)
+
+
+def _takes_system(tokenizer: ChatTokenizer, template: Template) -> bool:
+    probe = (Message("system", _PROBE), Message("user", "a"))
+    try:
+        return _PROBE in rendered_text(tokenizer, template, probe, prompt=True)
+    except DataError:
+        return False
+
+
+def _apply(
+    tokenizer: ChatTokenizer,
+    template: Template,
+    messages: Sequence[Message],
+    *,
+    prompt: bool,
+    tokenize: bool,
+    where: str = "",
+) -> Any:
+    import jinja2
+
+    try:
+        return tokenizer.apply_chat_template(
+            [message.as_dict() for message in messages],
+            chat_template=template.text,
+            add_generation_prompt=prompt,
+            tokenize=tokenize,
+            return_dict=False,
+            **template.arguments,
+        )
+    except jinja2.TemplateError as error:
+        roles = ", ".join(message.role for message in messages)
+        raise DataError(
+            f"the model's chat template refuses the turns {roles} ({error})",
+            where=where,
+            remedy="Bring the turns into the order that the model was made for.",
+        ) from error
+
+
+def _dated(text: str) -> str:
+    """Shadows the clock that transformers offers to templates with a macro; values passed as arguments cannot be called."""
+    if "strftime_now" not in text:
+        return text
+    chain = "".join(f" | replace('{code}', '{value}')" for code, value in _FIXED_DATE.items())
+    return f"{{% macro strftime_now(format) %}}{{{{ format{chain} }}}}{{% endmacro %}}\n{text}"
+
+
+def _start_of_text(tokenizer: ChatTokenizer) -> str:
+    first = tokenizer("a")["input_ids"][:1]
+    bos = getattr(tokenizer, "bos_token_id", None)
+    return str(getattr(tokenizer, "bos_token", "")) if bos is not None and list(first) == [bos] else ""

@@ -1,0 +1,152 @@
+"""Exact and near duplicates among inputs.
+
+Exact: equal after normalisation (case, spaces, a closing mark). Near: the same text with slips of the pen. What counts
+is not how much of two texts is equal, because templated inputs ("weather in Boston", "weather in Austin") are equal but
+for the one word that matters; it is what *differs*. Two texts are near duplicates if they differ only in
+
+- spelling: a word of 5 letters or more off by one letter, of 9 or more by two;
+- words that carry nothing (a, the, please …) and commas, full stops and quotes;
+- and, in longer texts, few other words: at most 5 % of the distinctive ones (0 below 20), where a replaced word counts
+  once. A number, a negation or a capitalised word that differs is never forgiven: it is the slot of a template.
+
+Words that stand in more than 2 % of the inputs (and in more than 10) are not distinctive: they are the template, the
+system prompt, the instruction. They neither propose a pair nor raise what may differ. A text copied more than that often
+with differing slips is missed; that is the price for not deleting a templated training set.
+The thresholds were set by hand on the pairs of tests/unit/test_data_duplicates.py; on SNIPS (3,000 train, 700 test, all
+short templated utterances) they flag the handful of rows listed in tests/real/test_data_shared.py.
+MinHash over the distinctive words proposes pairs, RapidFuzz aligns the words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+FREE_SHARE = 0.05
+COMMON_SHARE = 0.02
+COMMON_AT_LEAST = 10
+PROPOSE_JACCARD = 0.5
+
+_EMPTY_WORDS = frozenset({"a", "an", "the", "please", "kindly", "just", "hi", "hello", "hey", "thanks"})
+_EMPTY_MARKS = frozenset(".,;:!?'\"…’‘“”")
+_NEGATIONS = frozenset(
+    {"not", "no", "never", "none", "nor", "without", "cannot", "cant", "dont", "doesnt", "didnt", "isnt", "arent"}
+    | {"wasnt", "wont", "nicht", "kein", "keine", "keinen", "nie", "ohne", "ne", "pas", "jamais", "sin", "nunca"}
+    | {"não", "不", "没", "無", "无", "未", "非"}
+)
+# Scripts written without spaces are compared by character.
+_TOKEN = re.compile(
+    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]"
+)
+
+
+def normalised(text: str) -> str:
+    """Composed letters, no case, single spaces, no closing . ! or ?; other marks stay, since 3 - 2 is not 3 + 2."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(".!? ")
+
+
+def exact_groups(texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """Positions of texts that are equal when normalised, for each text that stands more than once."""
+    found: dict[str, list[int]] = {}
+    for position, text in enumerate(texts):
+        found.setdefault(normalised(text), []).append(position)
+    return [tuple(positions) for positions in found.values() if len(positions) > 1]
+
+
+def near_pairs(
+    texts: Sequence[str], *, wanted: Callable[[int, int], bool] = lambda first, second: True
+) -> list[tuple[int, int]]:
+    """Pairs (first < second) of near duplicates that are not exact ones, sorted.
+
+    wanted(first, second): which pairs are worth confirming. Of texts that are equal when normalised only the first is
+    compared, and stands for all of them.
+    """
+    first_of: dict[str, int] = {}
+    for position, text in enumerate(texts):
+        first_of.setdefault(normalised(text), position)
+    positions = list(first_of.values())
+    words = [_words(texts[position]) for position in positions]
+    common = _common_words(words)
+    pairs = []
+    for a, b in _proposed([frozenset(w.plain) - common for w in words]):
+        first, second = sorted((positions[a], positions[b]))
+        if wanted(first, second) and _is_near(words[a], words[b], common):
+            pairs.append((first, second))
+    return sorted(pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """plain: compared. written: the same words with their case."""
+
+    plain: tuple[str, ...]
+    written: tuple[str, ...]
+
+
+def _words(text: str) -> _Words:
+    composed = unicodedata.normalize("NFC", text)
+    for apostrophe in ("'", "’"):
+        composed = composed.replace(apostrophe, "")
+    kept = [token for token in _TOKEN.findall(composed) if token not in _EMPTY_MARKS]
+    kept = [token for token in kept if token.casefold() not in _EMPTY_WORDS]
+    return _Words(tuple(token.casefold() for token in kept), tuple(kept))
+
+
+def _common_words(texts: Sequence[_Words]) -> frozenset[str]:
+    limit = max(COMMON_AT_LEAST, COMMON_SHARE * len(texts))
+    counts = Counter(word for text in texts for word in set(text.plain))
+    return frozenset(word for word, count in counts.items() if count > limit)
+
+
+def _proposed(features: Sequence[frozenset[str]]) -> Iterator[tuple[int, int]]:
+    """Pairs whose distinctive words overlap; texts without any are left to the exact comparison."""
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=PROPOSE_JACCARD, num_perm=64)
+    used = [position for position, words in enumerate(features) if words]
+    batches = ([word.encode("utf-8", "surrogatepass") for word in sorted(features[position])] for position in used)
+    for position, sketch in zip(used, MinHash.generator(batches, num_perm=64), strict=True):
+        for other in index.query(sketch):
+            shared = len(features[position] & features[other])
+            if shared >= PROPOSE_JACCARD * 0.8 * len(features[position] | features[other]):
+                yield other, position
+        index.insert(position, sketch, check_duplication=False)
+
+
+def _is_near(a: _Words, b: _Words, common: frozenset[str]) -> bool:
+    from rapidfuzz.distance import Levenshtein
+
+    distinctive = max(sum(word not in common for word in text.plain) for text in (a, b))
+    budget = int(FREE_SHARE * distinctive)
+    # Each slip of the pen is one edit of the alignment too, so far more edits than that cannot end well.
+    limit = budget + max(1, distinctive // 4)
+    if Levenshtein.distance(a.plain, b.plain, score_cutoff=limit) > limit:
+        return False
+    spent = slips = 0
+    for step in Levenshtein.editops(a.plain, b.plain):
+        left = a.written[step.src_pos] if step.tag != "insert" else ""
+        right = b.written[step.dest_pos] if step.tag != "delete" else ""
+        if left and right and _is_slip(left.casefold(), right.casefold()):
+            slips += 1
+        elif _is_telling(left) or _is_telling(right):
+            return False
+        else:
+            spent += 1
+    return spent <= budget and slips <= max(1, distinctive // 8)
+
+
+def _is_telling(word: str) -> bool:
+    """A word that changes what is said wherever it differs: a number, a negation, a name."""
+    return any(letter.isdigit() for letter in word) or word.casefold() in _NEGATIONS or word[:1].isupper()
+
+
+def _is_slip(a: str, b: str) -> bool:
+    from rapidfuzz.distance import OSA
+
+    if not (a.isalpha() and b.isalpha()) or {a, b} & _NEGATIONS:
+        return False
+    allowed = 2 if min(len(a), len(b)) >= 9 else 1 if min(len(a), len(b)) >= 5 else 0
+    return OSA.distance(a, b) <= allowed

@@ -1,0 +1,172 @@
+"""From a file to examples: the file's type by its suffix, the rows' shape by their keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from lastresort.data.files import read_rows
+from lastresort.data.formats import SHAPES, Shape
+from lastresort.data.rows import RawRow, compact_json, kind_of, parse_json
+from lastresort.errors import DataError
+from lastresort.types import Example, Message
+
+
+def read_examples(path: Path, *, group_by: str | None = None) -> list[Example]:
+    """The labelled examples of a file, in its order.
+
+    group_by: the column whose value names a row's group; without it a column `group` is taken where there is one.
+    A row without an id gets a hash of its content with the number of its occurrence, so ids survive reordering.
+    Raises DataError naming file, row and key.
+    """
+    rows = read_rows(path)
+    shape = _shape_of_file(rows)
+    examples = []
+    occurrences: Counter[str] = Counter()
+    for row in rows:
+        _refuse_unheard(row)
+        turns, output = shape.parse(row)
+        given = _scalar(row, "id")
+        if given is None:
+            content = content_hash(turns, output)
+            occurrences[content] += 1
+            given = f"{content}-{occurrences[content]}"
+        group = _group(row, group_by)
+        examples.append(Example(given, turns, output, group, _passages(row), row.number, str(path)))
+    _check_ids(examples)
+    return examples
+
+
+def content_hash(turns: Iterable[Message], output: str) -> str:
+    """Twelve hex digits that depend on what the example says, not on where it stands."""
+    text = compact_json([[turn.as_dict() for turn in turns], output], "content")
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _shape(keys: frozenset[str]) -> Shape | None:
+    return next((shape for shape in SHAPES.values() if shape.fits(keys)), None)
+
+
+def _shape_of_file(rows: list[RawRow]) -> Shape:
+    """The shape of the first row, which every other row must have. Raises DataError naming the first that differs."""
+    first = rows[0]
+    shape = _shape(frozenset(first.values))
+    if shape is None:
+        _raise_unknown(first)
+    for row in rows[1:]:
+        keys = frozenset(row.values)
+        other = _shape(keys)
+        if other is shape:
+            continue
+        if other is None:
+            missing = sorted(key for key in shape.keys & frozenset(first.values) if key not in keys)
+            raise DataError(
+                f"found the keys {_listed(keys)}",
+                where=f'{row.place}, key "{missing[0]}"' if missing else row.place,
+                expected=f"the keys of row {first.number}: {_listed(frozenset(first.values))}",
+                remedy="Fill in what is missing or remove the row.",
+            )
+        raise DataError(
+            f"found the shape {other.name}",
+            where=row.place,
+            expected=f"{shape.name} as in row {first.number}",
+            remedy="Write all rows of a file in one shape.",
+        )
+    return shape
+
+
+def _raise_unknown(row: RawRow) -> NoReturn:
+    keys = frozenset(row.values)
+    if {"chosen", "rejected"} <= keys or {"chosen_messages", "rejected_messages"} <= keys:
+        raise DataError(
+            "found preference pairs",
+            where=row.place,
+            expected="labelled examples",
+            remedy="Name this file under `preferences:` in the task file.",
+        )
+    header = "The first line of a table must name its columns. " if "(line" in row.place else ""
+    raise DataError(
+        f"found the keys {_listed(keys)}",
+        where=row.place,
+        expected="one of " + ", ".join(shape.looks for shape in SHAPES.values()),
+        remedy=f"{header}Rename two columns to input and output.",
+    )
+
+
+def _refuse_unheard(row: RawRow) -> None:
+    """Columns that change the meaning of a row but that we would not heed."""
+    if isinstance(row.values.get("label"), bool) and not {"text", "question", "input"} & frozenset(row.values):
+        raise DataError(
+            "found answers marked good or bad",
+            where=row.at("label"),
+            expected="labelled examples",
+            remedy="Name this file under `preferences:` in the task file.",
+        )
+    if row.values.get("tools") not in (None, "", [], "[]"):
+        raise DataError(
+            "found a list of tools in the row",
+            where=row.at("tools"),
+            expected="tools that are the same for all rows",
+            remedy="Put them under `chat_template_kwargs: {tools: […]}` in the task file and remove the column.",
+        )
+
+
+def _listed(keys: frozenset[str]) -> str:
+    return ", ".join(sorted(keys)) or "none"
+
+
+def _scalar(row: RawRow, key: str) -> str | None:
+    value = row.values.get(key)
+    if value is None or value == "":
+        return None
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(
+        f"found {kind_of(value)}", where=row.at(key), expected="text or a whole number", remedy="Write it as text."
+    )
+
+
+def _group(row: RawRow, group_by: str | None) -> str | None:
+    group = _scalar(row, group_by or "group")
+    if group is None and group_by is not None:
+        raise DataError(
+            "found nothing" if group_by not in row.values else f"found {kind_of(row.values[group_by])}",
+            where=row.at(group_by),
+            expected="the row's group, as split.group_by asks for",
+            remedy=f"Fill in the column, or change group_by (this row has: {_listed(frozenset(row.values))}).",
+        )
+    return group
+
+
+def _passages(row: RawRow) -> tuple[str, ...]:
+    """A list of texts; in a table a JSON list, or one passage."""
+    value = row.values.get("passages")
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parse_json(value, row.at("passages"))
+    if value is None or value == "":
+        return ()
+    found = [value] if isinstance(value, str) else value
+    if isinstance(found, list) and all(isinstance(item, str) for item in found):
+        return tuple(found)
+    raise DataError(
+        f"found {kind_of(value)}",
+        where=row.at("passages"),
+        expected="a list of passage names such as document#chunk",
+        remedy="Write each name as text.",
+    )
+
+
+def _check_ids(examples: list[Example]) -> None:
+    seen: dict[str, int] = {}
+    for example in examples:
+        if example.id in seen:
+            raise DataError(
+                f'found "{example.id}", which row {seen[example.id]} has too',
+                where=f'{example.source}, row {example.row}, key "id"',
+                expected="an id of its own",
+                remedy="Make the ids unique, or leave the column out.",
+            )
+        seen[example.id] = example.row

@@ -1,0 +1,187 @@
+"""Examples into train, dev and test, by seed and by group."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lastresort.data.duplicates import normalised
+from lastresort.errors import DataError
+from lastresort.types import Example
+
+DEFAULT_DEV_SHARE = 0.2
+DEFAULT_TEST_SHARE = 0.3
+DEV_AT_LEAST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Three disjoint sides, each in its fixed random order; groups stand together."""
+
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+def split_examples(
+    examples: Sequence[Example],
+    *,
+    dev: float | int,
+    test: float | int,
+    group_by: str | None,
+    seed: int,
+    fixed_dev: list[Example] | None = None,
+    fixed_test: list[Example] | None = None,
+) -> Split:
+    """Train, dev and test. The same examples and seed give the same split, in whatever order the rows came.
+
+    dev, test: a share of the examples below 1, or a count; not used for a side that is fixed. At the default share dev
+    is raised to 100 where train keeps as many. group_by: the column that made the groups, for errors; where it is named
+    every example needs a group.
+    Examples of one group, and examples whose normalised inputs are equal, stay on one side. A side is filled unit by
+    unit in an order drawn by hash, and misses its size by at most half a unit.
+    Raises DataError where there are too few examples, or a group stands on two given sides.
+    """
+    everything = [*examples, *(fixed_dev or ()), *(fixed_test or ())]
+    if group_by is not None:
+        _need_groups(everything, group_by)
+    test_size = 0 if fixed_test is not None else _size(test, len(examples), "test")
+    dev_size = 0 if fixed_dev is not None else _size(dev, len(examples), "dev")
+    if fixed_dev is None and dev == DEFAULT_DEV_SHARE and isinstance(dev, float):
+        spare = len(examples) - test_size - DEV_AT_LEAST
+        dev_size = max(dev_size, DEV_AT_LEAST) if spare >= DEV_AT_LEAST else dev_size
+    units = _units(examples, seed)
+    _need_units(len(units), 1 + (fixed_dev is None) + (fixed_test is None), examples)
+    if len(examples) - test_size - dev_size < 1:
+        _raise_too_few(examples, f"{test_size} for test and {dev_size} for dev leave none for train")
+    test_units, rest = _fill(units, test_size)
+    dev_units, train_units = _fill(rest, dev_size)
+    split = Split(
+        _ordered(_flat(train_units), seed),
+        _ordered(_flat(dev_units) if fixed_dev is None else fixed_dev, seed),
+        _ordered(_flat(test_units) if fixed_test is None else fixed_test, seed),
+    )
+    _check_sides(split, examples)
+    _check_groups(split, group_by)
+    return split
+
+
+def _size(asked: float | int, total: int, side: str) -> int:
+    if isinstance(asked, bool) or asked <= 0 or (isinstance(asked, float) and asked >= 1 and not asked.is_integer()):
+        raise DataError(
+            f"found {asked}",
+            where=f"split.{side}",
+            expected="a share between 0 and 1, or a count of examples",
+            remedy="Change it in the task file.",
+        )
+    return int(asked) if asked >= 1 else max(1, round(asked * total))
+
+
+def _rank(seed: int, kind: str, text: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{kind}\0{text}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _units(examples: Sequence[Example], seed: int) -> list[list[Example]]:
+    """What may not be torn apart, in random order: connected by a group or by equal inputs."""
+    parent = list(range(len(examples)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    holder: dict[tuple[str, str], int] = {}
+    for index, example in enumerate(examples):
+        atoms = [("input", normalised(example.input_text))]
+        if example.group is not None:
+            atoms.append(("group", example.group))
+        for atom in atoms:
+            parent[root(index)] = root(holder.setdefault(atom, index))
+    members: dict[int, list[Example]] = {}
+    for index, example in enumerate(examples):
+        members.setdefault(root(index), []).append(example)
+    # One hash a group, not the smallest of its rows' hashes: that would draw large groups first.
+    return sorted(members.values(), key=lambda unit: _unit_rank(unit, seed))
+
+
+def _unit_rank(unit: list[Example], seed: int) -> bytes:
+    groups = {example.group for example in unit if example.group is not None}
+    if groups:
+        return _rank(seed, "group", min(groups))
+    return _rank(seed, "input", normalised(unit[0].input_text))
+
+
+def _fill(units: list[list[Example]], size: int) -> tuple[list[list[Example]], list[list[Example]]]:
+    """Units until `size` examples are reached; one that would miss by more than leaving it out is passed over."""
+    taken, left, count = [], [], 0
+    for unit in units:
+        if size - count > 0 and abs(count + len(unit) - size) <= size - count:
+            taken.append(unit)
+            count += len(unit)
+        else:
+            left.append(unit)
+    return taken, left
+
+
+def _flat(units: Iterable[list[Example]]) -> list[Example]:
+    return [example for unit in units for example in unit]
+
+
+def _ordered(side: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    """Groups together, in the order of their hash; examples without a group by their own."""
+
+    def key(example: Example) -> tuple[bytes, bytes, str]:
+        own = _rank(seed, "example", example.id)
+        return (own if example.group is None else _rank(seed, "group", example.group), own, example.id)
+
+    return tuple(sorted(side, key=key))
+
+
+def _place(example: Example) -> str:
+    return f"{example.source}, row {example.row}" if example.source else f'example "{example.id}"'
+
+
+def _need_groups(examples: Sequence[Example], group_by: str) -> None:
+    for example in examples:
+        if example.group is None:
+            raise DataError(
+                "found no group",
+                where=f'{_place(example)}, key "{group_by}"',
+                expected="the row's group, as split.group_by asks for",
+                remedy="Fill in the column, or leave group_by out.",
+            )
+
+
+def _raise_too_few(examples: Sequence[Example], why: str) -> None:
+    raise DataError(
+        f"found {len(examples)} examples: {why}",
+        where=examples[0].source if examples else "",
+        expected="enough for train, dev and test",
+        remedy="Add examples, or make split.dev and split.test smaller.",
+    )
+
+
+def _need_units(found: int, needed: int, examples: Sequence[Example]) -> None:
+    if found < needed:
+        _raise_too_few(examples, f"{found} that differ in input and group cannot be split in {needed}")
+
+
+def _check_sides(split: Split, examples: Sequence[Example]) -> None:
+    for name, side in (("train", split.train), ("dev", split.dev), ("test", split.test)):
+        if not side:
+            _raise_too_few(examples, f"none is left for {name}, since groups and equal inputs stay together")
+
+
+def _check_groups(split: Split, group_by: str | None) -> None:
+    side_of: dict[str, str] = {}
+    for name, side in (("train", split.train), ("dev", split.dev), ("test", split.test)):
+        for example in side:
+            if example.group is not None and side_of.setdefault(example.group, name) != name:
+                raise DataError(
+                    f'found the group "{example.group}", which stands in {side_of[example.group]} too',
+                    where=f'{_place(example)}, key "{group_by or "group"}"',
+                    expected="a group to stand on one side",
+                    remedy="Move the group's rows into one file, or leave group_by and the column out.",
+                )
