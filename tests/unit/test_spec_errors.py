@@ -353,7 +353,7 @@ def test_wrong_override(overrides: dict[str, Any], where: str, found: str, expec
 def test_several_mistakes_are_named_in_one_sentence() -> None:
     error = refused({"bar": 85, "goal": "speed", "sft": {"epochs": 0}})
     assert 'key "bar"' in error.where
-    assert 'Also wrong: "goal" and "sft.epochs".' in error.remedy
+    assert 'Also wrong or missing: "goal" and "sft.epochs".' in error.remedy
 
 
 @pytest.mark.usefixtures("folder")

@@ -160,6 +160,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bare number": {"score": "number"},
     "regex": {"score": {"regex": r"^\d+: \"yes\"$ "}},
     "python": {"score": {"python": "rewards.py:score"}},
+    "number with both": {"score": {"number": {"tolerance": 1, "relative": 0.01}}},
+    "binary python": {"score": {"python": {"function": "rewards.py:score", "binary": True}}},
     "judge": {"score": {"judge": "openai:gpt-x"}},
     "rewards": {"reward": ["json_valid", {"python": "rewards.py:score"}, {"number": {"tolerance": 1}, "weight": -0.5}]},
     "template": {"chat_template_kwargs": {"enable_thinking": False, "deep": {"a": [1, 2.5, None, "on"]}}},
@@ -214,6 +216,7 @@ def test_json_schema_is_one_and_knows_the_keys_of_the_file() -> None:
 )
 def test_json_schema_refuses_what_is_refused(wrong: dict[str, Any]) -> None:
     values = {**yaml.safe_load(MINIMAL), **wrong}
+    jsonschema.validate(yaml.safe_load(MINIMAL), json_schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values, json_schema())
 
@@ -355,3 +358,17 @@ def test_reading_a_task_loads_nothing_heavy(folder: Path) -> None:
         [sys.executable, "-c", code, str(folder / "task.yaml")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_scorer_that_is_built_is_known_with_its_parameters(folder: Path) -> None:
+    from lastresort.evals.scorers import SCORERS, build_scorer
+    from lastresort.spec.score import SCORERS as KNOWN
+
+    assert {*SCORERS, "judge"} == set(KNOWN)
+    needed = {"choice": {"output": {"choices": ["a", "b"]}}, "regex": {"score": {"regex": "a"}}}
+    needed["python"] = {"score": {"python": {"function": "rewards.py:score", "binary": True}}}
+    for name in SCORERS:
+        task = load(folder, overrides={"score": name, **needed.get(name, {})})
+        choices = task.output.choices
+        assert callable(build_scorer(task.score.name, task.score.parameters, choices=choices)), name
+        assert set(task.score.parameters) <= set(SCORERS[name].parameters), name

@@ -40,7 +40,7 @@ def explained(errors: Sequence[Mapping[str, Any]], document: Document, model: ty
 
     first, *others = [_problem(error, model) for error in sorted(errors, key=place)]
     names = dict.fromkeys(f'"{dotted(other.key)}"' for other in others if other.key != first.key)
-    also = f" Also wrong: {listed(names, most=5)}." if names else ""
+    also = f" Also wrong or missing: {listed(names, most=5)}." if names else ""
     where = document.where(first.key)
     return TaskError(f"{first.found}", where=where, expected=first.expected, remedy=first.remedy + also)
 

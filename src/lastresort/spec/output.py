@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from pydantic import ValidationInfo, model_validator
 
-from lastresort.spec.values import Reading, Section, below, found_path, refuse, refuse_unknown_keys, relative_name
+from lastresort.spec.paths import found_path, relative_name
+from lastresort.spec.values import Reading, Section, below, refuse, refuse_unknown_keys
 from lastresort.spec.wording import describe, shortened
 
 FILE_KEYS = ("schema", "choices")

@@ -7,32 +7,24 @@ In the file: a bare name (`json_exact`), or a mapping with the name as its one k
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from lastresort.spec.model_name import check_model_name
+from lastresort.spec.paths import relative_name
 from lastresort.spec.user_function import found_function
-from lastresort.spec.values import (
-    Number,
-    Reading,
-    Section,
-    below,
-    check_model_name,
-    refuse,
-    refuse_unknown_keys,
-    relative_name,
-    unknown_name,
-)
+from lastresort.spec.values import Number, Reading, Section, below, refuse, refuse_unknown_keys, unknown_name
 from lastresort.spec.wording import describe
 
 Parameters = dict[str, Any]
 
 
 class Score(Section):
-    """How an answer is judged. parameters: {} for most; regex: pattern; number: tolerance (the largest absolute
-    difference that counts as right); python: file (absolute), function; judge: model.
+    """How an answer is judged. parameters: {} for most; regex: pattern; number: tolerance, perhaps relative; python: file
+    (absolute), function, perhaps binary (whether it answers only 0 or 1); judge: model.
     """
 
     name: str
@@ -112,14 +104,25 @@ def _number(value: Any, reading: Reading) -> Parameters:
     value = {} if value is None else value
     if not isinstance(value, dict):
         remedy = "Write {number: {tolerance: 0.01}}."
-        refuse(f"found {describe(value)}", expected="a mapping with tolerance", remedy=remedy)
-    refuse_unknown_keys(value, ("tolerance",))
-    with below("tolerance"):
-        return {"tolerance": Number(at_least=0).check(value.get("tolerance", 0.0))}
+        refuse(f"found {describe(value)}", expected="a mapping with tolerance or relative", remedy=remedy)
+    refuse_unknown_keys(value, ("tolerance", "relative"))
+    amounts: Parameters = {"tolerance": 0.0}
+    for name, amount in value.items():
+        with below(name):
+            amounts[name] = Number(at_least=0).check(amount)
+    return amounts
 
 
 def _python(value: Any, reading: Reading) -> Parameters:
-    return dict(found_function(value, reading))
+    if not isinstance(value, dict):
+        return dict(found_function(value, reading))
+    refuse_unknown_keys(value, ("function", "binary"))
+    with below("function"):
+        parameters: Parameters = dict(found_function(value.get("function"), reading))
+    binary = value.get("binary")
+    if binary is not None and not isinstance(binary, bool):
+        refuse(f"found {describe(binary)}", expected="true or false", remedy="Write true.", key=("binary",))
+    return parameters if binary is None else {**parameters, "binary": binary}
 
 
 def _judge(value: Any, reading: Reading) -> Parameters:
@@ -179,8 +182,9 @@ def _refuse_unknown(name: str) -> None:
 
 def _written(name: str, parameters: Parameters, reading: Reading) -> str | dict[str, Any]:
     if name == "python":
-        file_name = relative_name(Path(parameters["file"]), reading.folder)
-        return {name: f"{file_name}:{parameters['function']}"}
+        reference = f"{relative_name(Path(parameters['file']), reading.folder)}:{parameters['function']}"
+        binary = {"binary": parameters["binary"]} if "binary" in parameters else {}
+        return {name: {"function": reference, **binary} if binary else reference}
     if name in ("regex", "judge"):
         [only] = parameters.values()
         return {name: only}
@@ -189,15 +193,18 @@ def _written(name: str, parameters: Parameters, reading: Reading) -> str | dict[
 
 def scorer_json_schema(beside: dict[str, Any]) -> dict[str, Any]:
     """JSON schema of a scorer as the file writes it. beside: further keys that may stand next to the scorer's."""
+    amount = {"type": "number", "minimum": 0}
+    reference = {"type": "string", "pattern": "^.+:[^:]+$"}
     forms: dict[str, dict[str, Any]] = {
         **{name: {"type": ["object", "null"], "maxProperties": 0} for name in _BARE},
-        "number": {"type": "object", "properties": {"tolerance": {"type": "number", "minimum": 0}}},
+        "number": _closed({"tolerance": amount, "relative": amount}),
         "regex": {"type": "string", "format": "regex"},
-        "python": {"type": "string", "pattern": "^.+:[^:]+$"},
+        "python": {"anyOf": [reference, _closed({"function": reference, "binary": {"type": "boolean"}}, ["function"])]},
         "judge": {"type": "string"},
     }
-    mappings = [
-        {"type": "object", "properties": {name: form, **beside}, "required": [name], "additionalProperties": False}
-        for name, form in forms.items()
-    ]
+    mappings = [_closed({name: form, **beside}, [name]) for name, form in forms.items()]
     return {"anyOf": [{"enum": [*_BARE, "number"]}, *mappings]}
+
+
+def _closed(properties: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}

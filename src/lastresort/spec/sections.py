@@ -7,20 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from lastresort.spec.values import (
-    FilePath,
-    ModelName,
-    Number,
-    Reading,
-    Section,
-    ShareOrCount,
-    Text,
-    found_path,
-    refuse,
-    refuse_unknown_keys,
-    relative_name,
-    to_number,
-)
+from lastresort.spec.model_name import ModelName
+from lastresort.spec.paths import FilePath, found_path, relative_name
+from lastresort.spec.values import Number, Reading, Section, ShareOrCount, Text, refuse, refuse_unknown_keys, to_number
 from lastresort.spec.wording import describe
 
 Money = Annotated[float, Number(at_least=0)]

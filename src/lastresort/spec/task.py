@@ -12,21 +12,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Wi
 from lastresort.spec.contradictions import check_together
 from lastresort.spec.document import Document, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, explained
+from lastresort.spec.model_name import ModelName
 from lastresort.spec.output import Output
+from lastresort.spec.paths import FileOrFolder, FilePath, relative_name
 from lastresort.spec.score import Reward, Score
 from lastresort.spec.sections import Decode, Limits, Sft, Sources, Split, Tune, Use
 from lastresort.spec.suites import KEEP, Margins, read_margins, read_suites
-from lastresort.spec.values import (
-    FileOrFolder,
-    FilePath,
-    ModelName,
-    Number,
-    Reading,
-    Section,
-    Text,
-    refuse,
-    relative_name,
-)
+from lastresort.spec.values import Number, Reading, Section, Text, refuse
 from lastresort.spec.wording import describe, listed
 
 RUNGS = ("prompting", "retrieval", "sft", "preference", "full")

@@ -6,7 +6,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from lastresort.spec.values import Reading, found_path, refuse, relative_name
+from lastresort.spec.paths import found_path, relative_name
+from lastresort.spec.values import Reading, refuse
 from lastresort.spec.wording import describe, nearest
 
 EXPECTED = "FILE:FUNCTION, such as metrics.py:score"

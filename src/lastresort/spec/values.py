@@ -1,26 +1,25 @@
-"""The kinds of value that a task file holds: numbers, shares, names of models, paths. Each says what it wants instead.
+"""What every key of a task file is made of: sections, text, numbers, and how a value is refused.
 
 A value is refused by a PydanticCustomError that carries found, expected and remedy; `lastresort.spec.explain` makes the
-TaskError of it. Paths are looked up only while a file is read: then the validation context is a `Reading`.
+TaskError of it. While a file is read the validation context is a `Reading`: then its short forms and its paths are
+resolved; without one a section takes its plain fields.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationInfo, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
-from lastresort.spec.wording import Key, describe, listed, nearest, nearest_file
+from lastresort.spec.wording import Key, describe, listed, nearest
 
 REFUSED = "refused"
 
@@ -168,45 +167,7 @@ def _share_or_count(value: Any) -> float | int:
     refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
 
 
-def _model_name(value: Any, info: ValidationInfo) -> Any:
-    return check_model_name(value, info.context)
-
-
-def check_model_name(value: Any, reading: Reading | None) -> Any:
-    """The name without spaces around it; refuses a name of no known form, and a local path that is not there."""
-    if not isinstance(value, str) or not value.strip():
-        return value
-    name = value.strip()
-    expected = "embedded, a hub id, a folder, a .gguf file, openai:NAME or http://host/v1#NAME"
-    if re.match(r"https?:", name):
-        _check_endpoint(name)
-    elif name in ("openai:", "scripted:"):
-        refuse(f"found {describe(value)}", expected=expected, remedy="Write the model's name after the colon.")
-    elif re.search(r"\s", name) and not re.match(r"[./]|[A-Za-z]:|scripted:", name):
-        refuse(f"found {describe(value)}", expected=expected, remedy="Write the name without spaces.")
-    elif isinstance(reading, Reading) and (re.match(r"\.{0,2}/", name) or name.endswith(".gguf")):
-        found_path(name, reading, folders=True)
-    return name
-
-
-def _check_endpoint(name: str) -> None:
-    expected = "http://host/v1#NAME"
-    match = re.fullmatch(r"https?://([^/#\s]+)([^#\s]*)(?:#(\S+))?", name)
-    if match is None:
-        refuse(f"found {describe(name)}", expected=expected, remedy="Correct the address.")
-    if "@" in match[1]:
-        refuse(
-            "found an address with a user name or password in it",
-            expected=expected,
-            remedy="Remove it, and give the key in the environment.",
-        )
-    if not match[3]:
-        remedy = "Write the model's name after #, as the endpoint lists it under /models."
-        refuse(f"found {describe(name)} without a model's name", expected=expected, remedy=remedy)
-
-
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-ModelName = Annotated[Text, BeforeValidator(_model_name)]
 ShareOrCount = Annotated[
     float | int,
     BeforeValidator(_share_or_count),
@@ -214,57 +175,3 @@ ShareOrCount = Annotated[
         {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, {"type": "integer", "minimum": 1}]}
     ),
 ]
-
-
-def _existing(value: Any, info: ValidationInfo, *, folders: bool) -> Any:
-    reading = info.context
-    return found_path(value, reading, folders=folders) if value is not None and isinstance(reading, Reading) else value
-
-
-def found_path(value: Any, reading: Reading, *, folders: bool = False) -> Path:
-    """The absolute path that `value` names, seen from the task file's folder. Refuses what does not exist.
-
-    folders: whether a folder will do as well as a file.
-    """
-    expected = "a file or folder" if folders else "a file"
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
-        refuse(f"found {describe(value)}", expected=f"the name of {expected}", remedy="Write one name.")
-    given = os.fspath(value)
-    path = Path(os.path.abspath(reading.folder / given))  # noqa: PTH100 - resolve() would follow links out of the folder
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except (OSError, ValueError):
-        is_file = is_folder = False
-    if is_file or (is_folder and folders):
-        return path
-    name = relative_name(path, reading.folder)
-    if is_folder:
-        refuse(f'found the folder "{name}"', expected=expected, remedy="Name a file in it.")
-    close = nearest_file(path.name, _beside(path))
-    remedy = (
-        f'Did you mean "{relative_name(path.with_name(close), reading.folder)}"?' if close else "Create it or correct"
-    )
-    remedy += "" if close else " the name; names are relative to the folder of the task file."
-    refuse(f'found no file "{name}"', expected=f"{expected} that exists", remedy=remedy)
-
-
-def _beside(path: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in path.parent.iterdir())
-    except (OSError, ValueError):
-        return []
-
-
-def relative_name(path: Path, folder: Path) -> str:
-    """`path` as a file in `folder` would name it, with / between parts; absolute where they share only the root."""
-    try:
-        shared = os.path.commonpath([path, folder])
-    except ValueError:  # on different drives
-        return path.as_posix()
-    if path.is_absolute() and shared == path.anchor and folder != Path(path.anchor):
-        return path.as_posix()
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
-FilePath = Annotated[Path, BeforeValidator(partial(_existing, folders=False)), WithJsonSchema({"type": "string"})]
-FileOrFolder = Annotated[Path, BeforeValidator(partial(_existing, folders=True)), WithJsonSchema({"type": "string"})]

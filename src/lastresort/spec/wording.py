@@ -52,6 +52,9 @@ def listed(names: Iterable[Any], joint: str = "and", most: int = 12) -> str:
 def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
     """The known name that `name` was probably meant to be, None where none is as near as `likeness` (0 to 1)."""
     by_lower = {candidate.lower(): candidate for candidate in known}
+    begun = [known_name for lower, known_name in by_lower.items() if len(name) > 2 and lower.startswith(name.lower())]
+    if len(begun) == 1:
+        return begun[0]
     close = get_close_matches(name.lower().replace("-", "_"), by_lower, n=1, cutoff=likeness)
     return by_lower[close[0]] if close else None
 

@@ -1,0 +1,66 @@
+"""Paths in a task file: relative to its folder, and there."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
+
+from lastresort.spec.values import Reading, refuse
+from lastresort.spec.wording import describe, nearest_file
+
+
+def _existing(value: Any, info: ValidationInfo, *, folders: bool) -> Any:
+    reading = info.context
+    return found_path(value, reading, folders=folders) if value is not None and isinstance(reading, Reading) else value
+
+
+def found_path(value: Any, reading: Reading, *, folders: bool = False) -> Path:
+    """The absolute path that `value` names, seen from the task file's folder. Refuses what does not exist.
+
+    folders: whether a folder will do as well as a file.
+    """
+    expected = "a file or folder" if folders else "a file"
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
+        refuse(f"found {describe(value)}", expected=f"the name of {expected}", remedy="Write one name.")
+    given = os.fspath(value)
+    path = Path(os.path.abspath(reading.folder / given))  # noqa: PTH100 - resolve() would follow links out of the folder
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError):
+        is_file = is_folder = False
+    if is_file or (is_folder and folders):
+        return path
+    name = relative_name(path, reading.folder)
+    if is_folder:
+        refuse(f'found the folder "{name}"', expected=expected, remedy="Name a file in it.")
+    close = nearest_file(path.name, _beside(path))
+    remedy = "Create it or correct the name; names are relative to the folder of the task file."
+    if close:
+        remedy = f'Did you mean "{relative_name(path.with_name(close), reading.folder)}"?'
+    return refuse(f'found no file "{name}"', expected=f"{expected} that exists", remedy=remedy)
+
+
+def _beside(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in path.parent.iterdir())
+    except (OSError, ValueError):
+        return []
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """`path` as a file in `folder` would name it, with / between parts; absolute where they share only the root."""
+    try:
+        shared = os.path.commonpath([path, folder])
+    except ValueError:  # on different drives
+        return path.as_posix()
+    if path.is_absolute() and shared == path.anchor and folder != Path(path.anchor):
+        return path.as_posix()
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+FilePath = Annotated[Path, BeforeValidator(partial(_existing, folders=False)), WithJsonSchema({"type": "string"})]
+FileOrFolder = Annotated[Path, BeforeValidator(partial(_existing, folders=True)), WithJsonSchema({"type": "string"})]
