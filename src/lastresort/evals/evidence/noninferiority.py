@@ -106,8 +106,8 @@ def _measure_graded(differences: Array, margin: float, alpha: float, seed: int) 
     No p is below the chance that n items all miss a share of items large enough to turn the verdict: a bootstrap
     cannot know of losses that it has not seen, and ten items without a difference show nothing.
     """
-    interval = mean_interval(differences, 1 - 2 * alpha, seed)
     bootstrap = bootstrap_mean(differences, seed)
+    interval = mean_interval(differences, bootstrap, 1 - 2 * alpha)
     if bootstrap is not None:
         p, p_regressed = bootstrap.p_below(-margin), 1 - bootstrap.p_below(-margin)
     else:
@@ -124,8 +124,8 @@ def _missed(distance: float, reach: float, n: int) -> float:
 def _items_needed(differences: Array, margin: float, alpha: float) -> int:
     """(z_alpha + 0.84)^2 psi / margin^2 (6.18 psi/d^2 at .05), psi the variance of a difference without loss.
 
-    For 0/1 scores that is the share of differing items. At least what a comparison without any difference takes, and
-    one more than there are.
+    For 0/1 scores that is the share of differing items. "About": where psi is near the margin the power is 0.75. At
+    least what a comparison without any difference takes, and one more than there are.
     """
     from scipy.special import ndtri
 

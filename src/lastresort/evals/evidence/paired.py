@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.bar import binomial_tail
-from lastresort.evals.evidence.resample import mean_interval, sign_flip_p
+from lastresort.evals.evidence.resample import bootstrap_mean, mean_interval, sign_flip_p
 from lastresort.evals.evidence.tango import tango_interval
 from lastresort.evals.evidence.units import Array, as_scores, group_means
 
@@ -52,7 +52,7 @@ def better(
         interval = tango_interval(b_only, a_only, n, confidence)
     else:
         p = sign_flip_p(differences, seed)
-        interval = mean_interval(differences, confidence, seed)
+        interval = mean_interval(differences, bootstrap_mean(differences, seed), confidence)
     return Comparison(p, float(differences.mean()), interval, n, b_only, a_only)
 
 

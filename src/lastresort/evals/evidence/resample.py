@@ -104,13 +104,12 @@ def unseen_share(n: int, error: float) -> float:
     return float(-math.expm1(math.log(error) / n))
 
 
-def mean_interval(values: Array, confidence: float, seed: int) -> tuple[float, float]:
-    """BCa interval of the mean of differences in [-1, 1].
+def mean_interval(values: Array, bootstrap: BootstrapMean | None, confidence: float) -> tuple[float, float]:
+    """BCa interval of the mean of differences in [-1, 1], from their bootstrap.
 
     Where all n differences are equal the bootstrap has no width; then the limits are what the mean would be if the
     largest share of items that n draws can miss were 1 or -1.
     """
-    bootstrap = bootstrap_mean(values, seed)
     if bootstrap is not None:
         return bootstrap.interval(confidence)
     constant, unseen = float(values[0]), unseen_share(len(values), (1 - confidence) / 2)

@@ -43,30 +43,23 @@ def choose(
     if missing:
         raise ContractError(f"no cost of variant {missing[0]!r}", expected="a cost for every variant")
     totals = {name: float(np.sum(scores)) for name, scores in full.items()}
+    shown = {name: f"{name} ({totals[name] / len(full[name]):.3f} on dev)" for name in full}
     best = max(full, key=lambda name: (totals[name], -cost[name]))
-    n = len(full[best])
     level = [name for name in full if totals[name] >= totals[best] - 1 - _TIE]
     leader = min(level, key=lambda name: (cost[name], -totals[name]))
-    binary = all(np.isin(scores, (0.0, 1.0)).all() for scores in full.values())
-    cheaper = sorted((name for name in full if cost[name] < cost[leader]), key=cost.__getitem__)
-    for name in cheaper:
-        shown = non_inferior(dev_scores[best], dev_scores[name], margin=CHEAPER_MARGIN, binary=binary, groups=groups)
-        if shown.verdict == "NON_INFERIOR":
-            return Choice(
-                name,
-                f"{name} ({_score(totals[name], n)}) is cheaper than {best} ({_score(totals[best], n)}) and shown to "
-                f"lose less than {CHEAPER_MARGIN:g} against it (p = {shown.p:.3f}).",
+    cheaper = [name for name in full if cost[name] < cost[leader]]
+    for name in sorted(cheaper, key=cost.__getitem__):
+        p = _p_non_inferior(full, best, name, groups)
+        if p is not None:
+            reason = (
+                f"is shown to lose less than {CHEAPER_MARGIN:g} against {shown[best]}, p = {p:.3f}, and is cheaper."
             )
-    if leader != best and totals[leader] < totals[best] - _TIE:
-        return Choice(
-            leader,
-            f"{leader} ({_score(totals[leader], n)}) is within an item of {best} ({_score(totals[best], n)}) and cheaper.",
-        )
+            return Choice(name, f"{shown[name]} {reason}")
+    if totals[leader] < totals[best] - _TIE:
+        return Choice(leader, f"{shown[leader]} is within one item of {shown[best]} and cheaper.")
     if len(full) == 1:
-        return Choice(
-            leader, f"{leader} ({_score(totals[leader], n)}) is the only variant measured on all {n} dev items."
-        )
-    return Choice(leader, f"{leader} has the highest score on dev ({_score(totals[leader], n)}).")
+        return Choice(leader, f"{shown[leader]} is the only variant measured on the whole dev set.")
+    return Choice(leader, f"{shown[leader]} has the highest score.")
 
 
 def selection_bias_corrected(dev_scores: Mapping[str, Sequence[float]], seed: int) -> float:
@@ -100,5 +93,8 @@ def _full_variants(dev_scores: Mapping[str, Sequence[float]]) -> dict[str, Array
     return {name: as_scores(scores, binary=False) for name, scores in full.items()}
 
 
-def _score(total: float, n: int) -> str:
-    return f"{total / n:.3f}"
+def _p_non_inferior(full: dict[str, Array], best: str, name: str, groups: Sequence[str] | None) -> float | None:
+    """p of "name loses less than 0.02 against best" where that is shown, else None."""
+    binary = bool(np.isin([full[best], full[name]], (0.0, 1.0)).all())
+    tested = non_inferior(full[best].tolist(), full[name].tolist(), margin=CHEAPER_MARGIN, binary=binary, groups=groups)
+    return tested.p if tested.verdict == "NON_INFERIOR" else None

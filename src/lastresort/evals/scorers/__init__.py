@@ -1,7 +1,6 @@
 """Scorers: how right an answer is, from 0 to 1. A new one is a new file and a line in the table."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lastresort.evals.scorers.choice import choice
@@ -26,7 +25,7 @@ SCORERS: dict[str, Entry] = {
     "json_fields": Entry(json_fields),
     "token_f1": Entry(token_f1),
     "rouge_l": Entry(rouge_l),
-    "python": Entry(python, ("function", "binary"), main="function"),
+    "python": Entry(python, ("file", "function", "binary"), main="function"),
 }
 
 
@@ -36,10 +35,9 @@ def build_scorer(
     *,
     json_schema: dict[str, Any] | None = None,
     choices: tuple[str, ...] | None = None,
-    folder: Path = Path(),
 ) -> Scorer:
-    """The scorer of a task file; see `build_from`. folder: where the relative path of a `python` scorer starts."""
-    return build_from(SCORERS, name, parameters, Output(json_schema, choices, folder))
+    """The scorer of a task file; see `build_from`."""
+    return build_from(SCORERS, name, parameters, Output(json_schema, choices))
 
 
 __all__ = ["SCORERS", "Scorer", "build_scorer", "format_ok"]

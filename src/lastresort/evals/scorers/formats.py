@@ -16,8 +16,8 @@ def format_ok(
     json_schema: dict[str, Any] | None = None,
     choices: Sequence[str] | None = None,
     scorer: str | None = None,
-) -> bool:
-    """Whether the answer parses and validates; of free text nothing is asked, so that it is always well-formed.
+) -> bool | None:
+    """Whether the answer parses and validates; None for free text, of which no form is asked.
 
     A schema wants JSON that is valid against it, choices want one of them. Without either the scorer's name tells: a
     json scorer wants JSON, `number` a number. Raises TaskError if the schema itself cannot be used.
@@ -28,4 +28,4 @@ def format_ok(
         return chosen(answer, choices) is not None
     if scorer is not None and scorer.startswith("json_"):
         return is_json(answer)
-    return scorer != "number" or final_number(answer) is not None
+    return final_number(answer) is not None if scorer == "number" else None

@@ -58,12 +58,18 @@ class PythonFunction:
 
 
 def python(parameters: Mapping[str, Any], output: Output) -> PythonFunction:
-    """Loads the file by its path, relative to the task file's folder. Raises TaskError on whatever is wrong with it."""
-    address = parameters.get("function")
-    file, _, name = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-    if not file or not name:
-        raise TaskError(f"{address!r}", where=_KEY, expected="FILE:FUNCTION, such as metrics.py:score")
-    path = output.folder / file
+    """Loads the file by its path. Raises TaskError on whatever is wrong with it.
+
+    parameters: file and function, or function alone as FILE:FUNCTION; and, if wanted, binary.
+    """
+    name = parameters.get("function")
+    file = parameters.get("file")
+    if file is None and isinstance(name, str):
+        file, _, name = name.rpartition(":")
+    if not file or not isinstance(name, str) or not name:
+        found = repr(parameters.get("function"))
+        raise TaskError(found, where=_KEY, expected="FILE:FUNCTION, such as metrics.py:score")
+    path = Path(file)
     function = _function(_load(path), name, path)
     declared = parameters.get("binary", getattr(function, "binary", None))
     if declared is None:
@@ -79,7 +85,7 @@ def _load(path: Path) -> ModuleType:
             f"{path} is not there",
             where=_KEY,
             expected="a Python file",
-            remedy="Paths start at the task file's folder.",
+            remedy="Correct the path.",
         )
     name = "lastresort_scorer_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     specification = importlib.util.spec_from_file_location(name, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from lastresort.errors import DataError, TaskError
@@ -28,11 +27,10 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the task says about answers. folder: where relative paths of the task file start."""
+    """What the task says about answers."""
 
     json_schema: dict[str, Any] | None = None
     choices: tuple[str, ...] | None = None
-    folder: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
