@@ -53,6 +53,7 @@ def _shape(keys: frozenset[str]) -> Shape | None:
 def _shape_of_file(rows: list[RawRow]) -> Shape:
     """The shape of the first row, which every other row must have. Raises DataError naming the first that differs."""
     first = rows[0]
+    _refuse_pairs(first)
     shape = _shape(frozenset(first.values))
     if shape is None:
         _raise_unknown(first)
@@ -78,7 +79,7 @@ def _shape_of_file(rows: list[RawRow]) -> Shape:
     return shape
 
 
-def _raise_unknown(row: RawRow) -> NoReturn:
+def _refuse_pairs(row: RawRow) -> None:
     keys = frozenset(row.values)
     if {"chosen", "rejected"} <= keys or {"chosen_messages", "rejected_messages"} <= keys:
         raise DataError(
@@ -87,6 +88,10 @@ def _raise_unknown(row: RawRow) -> NoReturn:
             expected="labelled examples",
             remedy="Name this file under `preferences:` in the task file.",
         )
+
+
+def _raise_unknown(row: RawRow) -> NoReturn:
+    keys = frozenset(row.values)
     header = "The first line of a table must name its columns. " if "(line" in row.place else ""
     raise DataError(
         f"found the keys {_listed(keys)}",

@@ -68,7 +68,7 @@ def split_examples(
 
 
 def _size(asked: float | int, total: int, side: str) -> int:
-    if isinstance(asked, bool) or asked <= 0 or (isinstance(asked, float) and asked >= 1 and not asked.is_integer()):
+    if isinstance(asked, bool) or asked <= 0 or (isinstance(asked, float) and asked >= 1):
         raise DataError(
             f"found {asked}",
             where=f"split.{side}",

@@ -32,6 +32,8 @@ def table_rows(text: str, path: str, kind: str) -> list[RawRow]:
         line = text[: text.index("\0")].count("\n") + 1
         raise DataError("found a NUL character", where=f"{path}, line {line}", remedy="Save the file as UTF-8 text.")
     records = _tsv_records(text, path) if kind == ".tsv" else _records(text, path, _csv_delimiter(text))
+    if not records:
+        return []
     first = [_column_name(cell) for cell in records[0].cells]
     if _is_headerless(first, records, kind):
         header, body = ["input", "output"], records

@@ -1,0 +1,79 @@
+"""Public data sets in their own form: they are read, and near duplicates stay few where texts are templated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lastresort.data.duplicates import near_pairs
+from lastresort.data.leaks import find_leaks
+from lastresort.data.read import read_examples
+from lastresort.errors import DataError
+from lastresort.types import Example, Message
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder shared/data is not beside the repository")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "turns"),
+    [
+        ("ticket_classification_anthropic/train.tsv", 68, {1}),
+        ("ticket_classification_anthropic/test.tsv", 68, {1}),
+        ("llamafactory_demo/alpaca_en_demo.json", 999, {1}),
+        ("llamafactory_demo/identity.json", 91, {1}),
+        ("llamafactory_demo/v1_sft_demo.jsonl", 500, None),
+        ("dolly_hhrlhf_small/dolly_hhrlhf_train_small.jsonl", 1000, {1}),
+        ("gsm8k/test.jsonl", 1319, {1}),
+    ],
+)
+def test_files_are_read_as_they_are(name: str, rows: int, turns: set[int] | None) -> None:
+    examples = read_examples(SHARED / name)
+    assert len(examples) == rows
+    assert turns is None or {len(example.input) for example in examples} == turns
+    assert all(example.output.strip() and example.input_text.strip() for example in examples)
+
+
+def test_tickets_have_ten_labels_with_and_without_their_header(tmp_path: Path) -> None:
+    path = SHARED / "ticket_classification_anthropic" / "train.tsv"
+    named = read_examples(path)
+    assert len({example.output for example in named}) == 10
+    bare = tmp_path / "bare.tsv"
+    bare.write_bytes(path.read_bytes().split(b"\n", 1)[1])
+    assert [(e.input_text, e.output) for e in read_examples(bare)] == [(e.input_text, e.output) for e in named]
+
+
+@pytest.mark.parametrize("name", ["dpo_en_demo.json", "kto_en_demo.json", "v1_dpo_demo.jsonl"])
+def test_preference_files_are_sent_where_they_belong(name: str) -> None:
+    with pytest.raises(DataError, match="`preferences:`"):
+        read_examples(SHARED / "llamafactory_demo" / name)
+
+
+def snips(side: str) -> list[Example]:
+    rows = [json.loads(line) for line in (SHARED / "snips" / f"{side}.jsonl").read_text("utf-8").splitlines()]
+    return [
+        Example(f"{side}-{number}", (Message("user", row["text"]),), row["intent"], row=number)
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def test_snips_leaks_a_handful_and_no_template_is_taken_for_a_copy() -> None:
+    """Of 3,000 templated training rows 5 are flagged, all of them exact copies of one of the 700 test rows."""
+    leaks = find_leaks(snips("train"), (), snips("test"))
+    assert [leak.kind for leak in leaks] == ["exact"] * 5
+
+
+def test_snips_near_pairs_within_train_differ_in_nothing_that_matters() -> None:
+    train = snips("train")
+    pairs = near_pairs([item.input_text for item in train])
+    assert len(pairs) == 6
+    assert all(train[a].output == train[b].output for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("test.jsonl", "gsm8k"), ("dolly_hhrlhf_train_small.jsonl", "dolly_hhrlhf_small")]
+)
+def test_word_problems_and_prompts_with_boilerplate_are_not_copies_of_each_other(name: str, folder: str) -> None:
+    assert near_pairs([item.input_text for item in read_examples(SHARED / folder / name)]) == []

@@ -1,0 +1,151 @@
+"""One report for all that can be wrong with the data."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lastresort.data.check import check_data, remove_leaks
+from lastresort.data.report import DataReport
+from lastresort.data.split import Split
+from lastresort.errors import DataError
+from lastresort.types import Example, Message
+
+Rows = list[tuple[str, str]]
+
+
+def side(name: str, rows: Rows) -> list[Example]:
+    return [
+        Example(f"{name}-{row}", (Message("user", text),), output, None, (), row, f"{name}.jsonl")
+        for row, (text, output) in enumerate(rows, start=1)
+    ]
+
+
+def report_on(
+    train: Rows, dev: Rows = (), test: Rows = (), *, choices: tuple[str, ...] | None = None, schema: dict | None = None
+) -> DataReport:
+    return check_data(
+        side("train", train),
+        side("dev", list(dev)),
+        side("test", list(test)),
+        count_tokens=None,
+        context_tokens=None,
+        choices=choices,
+        json_schema=schema,
+    )
+
+
+def found_places(report: DataReport, kind: str) -> list[list[str]]:
+    finding = report.finding(kind)
+    return [] if finding is None else [[str(place) for place in places] for places in finding.places]
+
+
+def test_clean_data_has_no_findings() -> None:
+    report = report_on([("refund please", "a"), ("lamp broken", "b")], [("late parcel", "a")], [("wrong size", "b")])
+    assert (report.findings, report.ok) == ((), True)
+    assert report.counts == {"train": 2, "dev": 1, "test": 1}
+    assert report.lines()[-1] == "nothing to complain about"
+
+
+def test_duplicates_on_one_side() -> None:
+    report = report_on([("cancel the order", "a"), ("Cancel the order!", "a"), ("please cancel the order", "a")])
+    assert found_places(report, "exact_duplicates") == [["train row 1", "train row 2"]]
+    assert found_places(report, "near_duplicates") == [["train row 1", "train row 3"]]
+    assert report.ok
+
+
+def test_leaks_name_both_places_and_are_errors() -> None:
+    report = report_on(
+        [("cancel the order", "a"), ("please track my parcel", "a"), ("other thing", "b")],
+        [("Cancel the order", "a")],
+        [("track my parcel", "a"), ("cancel the order.", "a")],
+    )
+    assert found_places(report, "exact_leaks") == [["train row 1", "test row 2"]]
+    assert found_places(report, "near_leaks") == [["train row 2", "test row 1"]]
+    assert found_places(report, "dev_in_test") == [["dev row 1", "test row 2"]]
+    assert not report.ok
+
+
+def test_a_near_leak_is_seen_beside_an_exact_one_of_the_same_item() -> None:
+    """Both training rows give the same test item away; finding the first must not hide the second."""
+    split = Split(
+        tuple(side("train", [("cancel the order", "a"), ("please cancel the order", "a"), ("lamp", "b")])),
+        tuple(side("dev", [("chair", "b")])),
+        tuple(side("test", [("cancel the order", "a")])),
+    )
+    cleaned, leaks = remove_leaks(split)
+    assert [(leak.kind, leak.train.row, leak.side, leak.held.row) for leak in leaks] == [
+        ("exact", 1, "test", 1),
+        ("near", 2, "test", 1),
+    ]
+    assert [item.row for item in cleaned.train] == [3]
+    assert (cleaned.dev, cleaned.test) == (split.dev, split.test)
+    assert remove_leaks(cleaned) == (cleaned, ())
+
+
+def test_conflicts_compare_json_by_value() -> None:
+    report = report_on(
+        [("one", '{"a":1,"b":2}'), ("two", "x"), ("three", "x ")],
+        [("One", '{"b": 2, "a": 1}')],
+        [("two", "y"), ("three", "x")],
+    )
+    assert found_places(report, "conflicting_labels") == [["train row 2", "test row 1"]]
+    finding = report.finding("conflicting_labels")
+    assert finding is not None
+    assert finding.details == ("x / y",)
+
+
+def test_outputs_outside_the_choices_say_which_one_was_meant() -> None:
+    report = report_on([("one", "Billing"), ("two", "billing."), ("three", "sales")], choices=("Billing", "Support"))
+    finding = report.finding("invalid_outputs")
+    assert finding is not None
+    assert finding.details == ('"billing.", perhaps "Billing"', '"sales"')
+    assert finding.severity == "error"
+    unseen = report.finding("labels_unseen")
+    assert unseen is not None
+    assert unseen.details == ('"Support"',)
+    assert report.labels["Billing"] == {"train": 1, "dev": 0, "test": 0}
+
+
+def test_outputs_against_a_schema() -> None:
+    schema = {"type": "object", "required": ["team"], "properties": {"team": {"type": "string"}}}
+    report = report_on([("one", '{"team":"x"}'), ("two", '{"team":3}'), ("three", "x")], schema=schema)
+    finding = report.finding("invalid_outputs")
+    assert finding is not None
+    assert found_places(report, "invalid_outputs") == [["train row 2"], ["train row 3"]]
+    assert finding.details == ("$.team: 3 is not of type 'string'", '"x" is not JSON')
+    with pytest.raises(DataError, match=r"output.schema: found a schema that is none"):
+        report_on([("one", "x")], schema={"type": "nothing"})
+
+
+def test_lengths_and_what_exceeds_the_context() -> None:
+    rows: Rows = [("w " * n, "x") for n in range(1, 101)]
+    report = check_data(
+        side("train", rows),
+        [],
+        [],
+        count_tokens=lambda item: len(item.input_text.split()),
+        context_tokens=98,
+        choices=None,
+        json_schema=None,
+    )
+    assert report.tokens == {"train": {"shortest": 1, "half": 50, "90 %": 90, "99 %": 99, "longest": 100}}
+    assert found_places(report, "too_long") == [["train row 99"], ["train row 100"]]
+    assert not report.ok
+
+
+def test_free_text_has_no_labels() -> None:
+    assert report_on([(f"question {n}", f"answer {n}") for n in range(20)]).labels == {}
+    assert set(report_on([(f"question {n}", "ab"[n % 2]) for n in range(20)]).labels) == {"a", "b"}
+
+
+def test_the_report_is_json_and_its_lines_are_short() -> None:
+    rows: Rows = [(f"cancel order {n}", "a") for n in range(10)]
+    report = report_on(rows, [], rows)
+    assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
+    (leaks,) = [line for line in report.lines() if "stand in dev or test" in line]
+    assert leaks == (
+        "error: 10 training items also stand in dev or test (train row 1 = test row 1; train row 2 = test row 2; "
+        "train row 3 = test row 3 and 7 more)"
+    )

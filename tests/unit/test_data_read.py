@@ -1,0 +1,293 @@
+"""Files become examples, whatever their type and shape; what is wrong is named by file, row and key."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastresort.data.formats import SHAPES
+from lastresort.data.read import read_examples
+from lastresort.errors import DataError
+from lastresort.types import Example, Message
+
+
+def written(folder: Path, name: str, text: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def lines(folder: Path, *rows: dict[str, Any]) -> Path:
+    return written(folder, "rows.jsonl", "\n".join(json.dumps(row) for row in rows) + "\n")
+
+
+def one(folder: Path, row: dict[str, Any]) -> Example:
+    (example,) = read_examples(lines(folder, row))
+    return example
+
+
+USER = Message("user", "Where is it?")
+SHAPE_ROWS: list[tuple[dict[str, Any], tuple[Message, ...], str]] = [
+    ({"input": "Where is it?", "output": "here"}, (USER,), "here"),
+    ({"text": "Where is it?", "label": "here"}, (USER,), "here"),
+    ({"question": "Where is it?", "answer": "here"}, (USER,), "here"),
+    ({"prompt": "Where is it?", "completion": "here"}, (USER,), "here"),
+    ({"prompt": "Where is it?", "response": "here"}, (USER,), "here"),
+    (
+        {
+            "prompt": [{"role": "user", "content": "Where is it?"}],
+            "completion": [{"role": "assistant", "content": "here"}],
+        },
+        (USER,),
+        "here",
+    ),
+    ({"instruction": "Find.", "input": "it", "output": "here"}, (Message("user", "Find.\n\nit"),), "here"),
+    ({"instruction": "Where is it?", "input": "", "output": "here"}, (USER,), "here"),
+    (
+        {"instruction": "And now?", "output": "gone", "system": "Be brief.", "history": [["Where is it?", "here"]]},
+        (Message("system", "Be brief."), USER, Message("assistant", "here"), Message("user", "And now?")),
+        "gone",
+    ),
+    (
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Where is it?"},
+                {"role": "assistant", "content": "here"},
+                {"role": "user", "content": [{"type": "text", "text": "And now?"}]},
+                {"role": "assistant", "content": "gone"},
+            ]
+        },
+        (Message("system", "Be brief."), USER, Message("assistant", "here"), Message("user", "And now?")),
+        "gone",
+    ),
+    (
+        {
+            "system": "Be brief.",
+            "conversations": [{"from": "human", "value": "Where is it?"}, {"from": "gpt", "value": "here"}],
+        },
+        (Message("system", "Be brief."), USER),
+        "here",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "turns", "output"), SHAPE_ROWS)
+def test_every_shape_is_recognised(
+    tmp_path: Path, row: dict[str, Any], turns: tuple[Message, ...], output: str
+) -> None:
+    example = one(tmp_path, row)
+    assert (example.input, example.output) == (turns, output)
+
+
+def test_the_rows_above_cover_the_table() -> None:
+    fitting = {next(name for name, shape in SHAPES.items() if shape.fits(frozenset(row))) for row, _, _ in SHAPE_ROWS}
+    assert fitting == set(SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "a": "ü"}, '{"b":1,"a":"ü"}'),
+        ([1, 2], "[1,2]"),
+        (3, "3"),
+        (False, "false"),
+        (0, "0"),
+        (" yes", " yes"),
+    ],
+)
+def test_an_output_that_is_not_text_becomes_compact_json(tmp_path: Path, value: Any, text: str) -> None:
+    assert one(tmp_path, {"input": "a", "output": value}).output == text
+
+
+def test_an_object_as_input_is_json_and_a_list_of_turns_is_turns(tmp_path: Path) -> None:
+    assert one(tmp_path, {"input": {"b": 1, "a": 2}, "output": "x"}).input_text == '{"b":1,"a":2}'
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    assert one(tmp_path, {"input": turns, "output": "x"}).input == (Message("system", "s"), Message("user", "u"))
+
+
+def test_tool_turns_keep_what_the_template_needs(tmp_path: Path) -> None:
+    call = [{"type": "function", "function": {"name": "now", "arguments": {}}}]
+    turns = [
+        {"role": "user", "content": "time?"},
+        {"role": "assistant", "content": None, "tool_calls": call},
+        {"role": "tool", "name": "now", "content": "12:00"},
+        {"role": "assistant", "content": "noon"},
+    ]
+    example = one(tmp_path, {"messages": turns})
+    assert example.input[1] == Message("assistant", "", {"tool_calls": call})
+    assert example.input[2].extra == {"name": "now"}
+    assert example.output == "noon"
+
+
+def test_ids_groups_passages_row_and_source(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path,
+        {"id": 7, "input": "a", "output": "x", "group": "g", "passages": ["d#1"], "who": 1},
+        {"input": "b", "output": "x", "who": 2},
+    )
+    first, second = read_examples(path)
+    assert (first.id, first.group, first.passages, first.row, first.source) == ("7", "g", ("d#1",), 1, str(path))
+    assert (second.group, second.passages, second.row) == (None, (), 2)
+    assert [example.group for example in read_examples(path, group_by="who")] == ["1", "2"]
+
+
+def test_default_ids_follow_the_content_not_the_place(tmp_path: Path) -> None:
+    rows = [{"input": "a", "output": "x"}, {"input": "b", "output": "x"}, {"input": "a", "output": "x"}]
+    forward = [example.id for example in read_examples(lines(tmp_path, *rows))]
+    backward = [example.id for example in read_examples(lines(tmp_path, *rows[::-1]))]
+    assert set(forward) == set(backward)
+    assert len(set(forward)) == 3
+    assert forward[0].endswith("-1")
+    assert forward[2] == forward[0][:-1] + "2"
+    assert one(tmp_path, {"input": "a", "output": "y"}).id != forward[0]
+
+
+def test_blank_lines_count_as_rows_of_the_file_but_hold_none(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.jsonl", '{"input":"a","output":"x"}\r\n\r\n{"input":"b\u2028c","output":"x"}\n')
+    assert [(example.row, example.input_text) for example in read_examples(path)] == [(1, "a"), (3, "b\u2028c")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '[{"input": "ä,\\n1", "output": "x"}]'),
+        ("a.json", '{"input": "ä,\\n1", "output": "x"}\n{"input": "b", "output": "y"}\n'),
+        ("a.ndjson", '\ufeff{"input": "ä,\\n1", "output": "x"}'),
+        ("a.csv", 'input,output\n"ä,\n1",x\n'),
+        ("a.csv", '\ufeffInput;OUTPUT\r\n"ä,\n1";x\r\n\r\n'),
+        ("a.tsv", 'text\tlabel\n"ä,\n1"\tx\n'),
+    ],
+)
+def test_file_types(tmp_path: Path, name: str, text: str) -> None:
+    plain = read_examples(written(tmp_path, name, text))
+    assert (plain[0].input_text, plain[0].output, plain[0].row) == ("ä,\n1", "x", 1)
+    packed = read_examples(written(tmp_path, name + ".gz", gzip.compress(text.encode())))
+    assert [(e.id, e.output) for e in packed] == [(e.id, e.output) for e in plain]
+
+
+def test_parquet_with_nested_turns(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    turns = [{"role": "user", "content": "a", "name": None}, {"role": "assistant", "content": "x", "name": "bot"}]
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"messages": turns}]), path)
+    (example,) = read_examples(path)
+    assert (example.input, example.output) == ((Message("user", "a"),), "x")
+
+
+def test_tsv_without_header_is_read_where_a_label_recurs(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.tsv", "play jazz\tPlayMusic\nbook a table\tBook\nplay rock\tPlayMusic\n")
+    assert [(e.row, e.input_text, e.output) for e in read_examples(path)] == [
+        (1, "play jazz", "PlayMusic"),
+        (2, "book a table", "Book"),
+        (3, "play rock", "PlayMusic"),
+    ]
+    with pytest.raises(DataError, match="first line of a table must name its columns"):
+        read_examples(written(tmp_path, "b.tsv", "play jazz\tPlayMusic\nbook a table\tBook\n"))
+    with pytest.raises(DataError, match="first line of a table must name its columns"):
+        read_examples(written(tmp_path, "b.csv", "play jazz,PlayMusic\nplay rock,PlayMusic\n"))
+
+
+def test_tsv_with_loose_quotes_is_read_as_it_stands(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.tsv", 'text\tlabel\n"Hello" he said\tx\n5" pipe\ty\n')
+    assert [example.input_text for example in read_examples(path)] == ['"Hello" he said', '5" pipe']
+
+
+BAD: list[tuple[str, str | bytes, list[str]]] = [
+    ("a.jsonl", "", ["a.jsonl", "empty file"]),
+    ("a.jsonl", " \n\n", ["empty file"]),
+    ("a.json", "[]", ["no row"]),
+    ("a.csv", "input,output\n", ["no row"]),
+    ("a.csv", ",,\n,,\n", ["no row"]),
+    ("a.txt", "hello", ['".txt"', ".jsonl", ".parquet"]),
+    ("a.parquet", "hello", ["not Parquet"]),
+    ("a.jsonl.gz", b"hello", ["broken gzip"]),
+    ("a.jsonl", '{"input":"a","output":"x"}\n{"input":"b" "output":"x"}\n', ["row 2 column 14", "invalid JSON"]),
+    ("a.json", '[{"input":"a","output":"x"},\n {"input":"b" "output":"x"}]', ["row 2 column 15", "invalid JSON"]),
+    ("a.json", '{"input":"a","output":"x"}', ["an object instead of a list"]),
+    ("a.json", "3", ["a number (3) instead of a list"]),
+    ("a.json", '[{"input":"a","output":"x"}, "b"]', ["row 2", "found text", "object"]),
+    ("a.jsonl", '[{"input":"a","output":"x"}]', ["JSON list", ".json"]),
+    ("a.jsonl", '{"input":"a","input":"b","output":"x"}', ["row 1", '"input" twice']),
+    ("a.jsonl", '{"input":"a","output":NaN}', ["row 1", "NaN"]),
+    (
+        "a.jsonl",
+        b'{"input":"a","output":"x"}\n{"input":"caf\xe9","output":"x"}\n',
+        ["row 2", "0xe9", "offset 40", "UTF-8"],
+    ),
+    ("a.csv", b'input,output\n"a\nb",x\ncaf\xe9,y\n', ["row 2 (line 4)", "0xe9", "offset 24"]),
+    ("a.csv", "input,output\na,x\n".encode("utf-16"), ["UTF-16", "0xff"]),
+    ("a.csv", 'input,output\na,x\n"b,y\nc,z\n', ["row 2 (line 3)", "quoting error"]),
+    ("a.csv", 'input,output\n"a"b,x\n', ["row 1 (line 2)", "quoting error"]),
+    ("a.csv", "input,output\na,x\nb\n", ["row 2 (line 3)", "found 1 cells", "expected 2"]),
+    ("a.csv", "input,output\na,x,y\n", ["row 1 (line 2)", "found 3 cells", "expected 2"]),
+    ("a.csv", "input,input\na,x\n", ['"input" twice', "header"]),
+    ("a.csv", "input,output\na,\n", ["row 1 (line 2)", '"output"', "empty text"]),
+    ("a.csv", "ticket,team\na,b\n", ["keys team, ticket", "name its columns", "Rename two columns"]),
+    ("a.csv", "input,output\na\0,b\n", ["NUL", "line 2"]),
+    ("a.jsonl", '{"input":"a","output":"x"}\n{"input":"b"}', ["row 2", 'key "output"', "keys of row 1"]),
+    ("a.jsonl", '{"input":"a","output":"x"}\n{"prompt":"b","completion":"x"}', ["row 2", "prompt/completion", "row 1"]),
+    ("a.jsonl", '{"input":"a","output":null}', ["row 1", '"output"', "null"]),
+    ("a.jsonl", '{"input":"a","output":"  "}', ["row 1", '"output"', "empty text"]),
+    ("a.jsonl", '{"input":"","output":"x"}', ["row 1", '"input"', "empty text"]),
+    ("a.jsonl", '{"input":{},"output":"x"}', ["row 1", '"input"', "an object"]),
+    ("a.jsonl", '{"text":"a","question":"b","label":"x"}', ["row 1", "keys label, question, text"]),
+    (
+        "a.jsonl",
+        '{"id":"1","input":"a","output":"x"}\n{"id":1,"input":"b","output":"x"}',
+        ["row 2", '"id"', "row 1 has too"],
+    ),
+    ("a.jsonl", '{"id":[1],"input":"a","output":"x"}', ["row 1", '"id"', "a list of 1"]),
+    ("a.jsonl", '{"input":"a","output":"x","passages":[1]}', ["row 1", '"passages"']),
+    ("a.jsonl", '{"prompt":"a","chosen":"x","rejected":"y"}', ["row 1", "preference pairs", "`preferences:`"]),
+    ("a.jsonl", '{"prompt":"a","completion":"x","label":true}', ["row 1", '"label"', "`preferences:`"]),
+    ("a.jsonl", '{"messages":"hi"}', ["row 1", '"messages"', "list of turns"]),
+    ("a.jsonl", '{"messages":[{"role":"user","content":"a"}]}', ["row 1", "last turn of the user"]),
+    ("a.jsonl", '{"messages":[{"role":"assistant","content":"a"}]}', ["row 1", "no user turn"]),
+    ("a.jsonl", '{"messages":[{"role":"bot","content":"a"}]}', ["messages[0].role", '"bot"']),
+    (
+        "a.jsonl",
+        '{"messages":[{"role":"user","content":[{"type":"image"}]},{"role":"assistant","content":"a"}]}',
+        ["messages[0].content", "list of text parts"],
+    ),
+    (
+        "a.jsonl",
+        '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"x","tool_calls":[1]}]}',
+        ["row 1", "calls a tool"],
+    ),
+    ("a.jsonl", '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":" "}]}', ["empty answer"]),
+    ("a.jsonl", '{"conversations":[{"from":"alien","value":"a"}]}', ["conversations[0].from", '"alien"']),
+    ("a.jsonl", '{"tools":[{}],"input":"a","output":"x"}', ['"tools"', "chat_template_kwargs"]),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), BAD)
+def test_errors_say_where_what_and_what_to_do(tmp_path: Path, name: str, text: str | bytes, said: list[str]) -> None:
+    path = written(tmp_path, name, text)
+    with pytest.raises(DataError) as caught:
+        read_examples(path)
+    message = str(caught.value)
+    for words in [str(path), *said]:
+        assert words in message
+    assert caught.value.remedy or caught.value.expected
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_examples(tmp_path / "none.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        read_examples(tmp_path / "folder.jsonl")
+
+
+@pytest.mark.parametrize("second", [{}, {"customer": None}, {"customer": ""}])
+def test_a_missing_group_is_an_error_for_that_row(tmp_path: Path, second: dict[str, Any]) -> None:
+    path = lines(tmp_path, {"input": "a", "output": "x", "customer": "c"}, {"input": "b", "output": "x", **second})
+    with pytest.raises(DataError, match=r'row 2, key "customer"'):
+        read_examples(path, group_by="customer")
