@@ -124,23 +124,17 @@ def _content_hash(path: Path) -> str:
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     """The dequantised model in float32 and its tokenizer, made ordinary so that it can be trained and saved."""
+    import struct
+
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    damaged = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, EOFError, struct.error)
     try:
         with quiet_transformers(), redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar of its own
             model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
+    except damaged as error:
         reason = str(error).strip().splitlines()
         raise DataError(
             f"transformers cannot read this file ({type(error).__name__}: {reason[0] if reason else ''})",

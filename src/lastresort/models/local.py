@@ -51,7 +51,7 @@ class LocalModel:
         self.batch_size = batch_size
         self._template_kwargs = dict(template_kwargs or {})
         self._clock = clock
-        self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer))
+        self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, template_kwargs=self._template_kwargs))
         self._table: TokenTable | None = None
         self._prefixes = PrefixCache()
 

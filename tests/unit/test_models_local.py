@@ -1,0 +1,259 @@
+"""Local models: loading, fingerprints, answers equal to the plain forward, limits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lastresort.data.rendering import render_prompt
+from lastresort.errors import DataError, TaskError
+from lastresort.models.local import LocalModel, cut_at_stop, load_local
+from lastresort.models.open import open_model
+from lastresort.models.precision import chosen_dtype, is_reduced
+from lastresort.models.protocol import ScoresContinuations
+from lastresort.types import Answer, Decoding, Grammar, Message
+from models_support import CONTEXT_TOKENS, save_adapter, save_tiny
+
+DECODING = Decoding(max_new_tokens=12)
+SCHEMA = {
+    "type": "object",
+    "properties": {"team": {"enum": ["billing", "tech"]}, "ok": {"type": "boolean"}},
+    "required": ["team", "ok"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def adapter(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_adapter(folder, tmp_path_factory.mktemp("adapter"))
+
+
+def local(folder: Path, **how: Any) -> LocalModel:
+    batch_size, clock = how.pop("batch_size", 4), how.pop("clock", count().__next__)
+    template = how.get("template_kwargs")
+    return LocalModel(
+        load_local(folder, **how), name="tiny", template_kwargs=template, batch_size=batch_size, clock=clock
+    )
+
+
+def ask(*texts: str) -> list[tuple[Message, ...]]:
+    return [(Message("system", "route this ticket"), Message("user", text)) for text in texts]
+
+
+def plain_greedy(model: LocalModel, prompt: tuple[Message, ...], new_tokens: int) -> list[int]:
+    ids = render_prompt(model.loaded.tokenizer, prompt, template_kwargs={})
+    grown = list(ids)
+    for _ in range(new_tokens):
+        logits = model.loaded.model(torch.tensor([grown])).logits[0, -1]
+        token = int(logits.argmax())
+        if token == model.loaded.tokenizer.eos_token_id:
+            break
+        grown.append(token)
+    return grown[len(ids) :]
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_greedy_answers_are_those_of_the_plain_forward(folder: Path, adapter: Path, tuned: bool) -> None:
+    model = local(folder, precision="float64", adapter=adapter if tuned else None)
+    prompts = ask("the parcel is late", "a", "billing billing", "late late late late", "x y z")
+    answers = model.generate(prompts, DECODING)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        tokens = plain_greedy(model, prompt, DECODING.max_new_tokens)
+        assert answer.text == model.loaded.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert answer.completion_tokens == len(tokens)
+        assert answer.prompt_tokens == model.count_tokens(prompt)
+        assert answer.finish == ("length" if len(tokens) == DECODING.max_new_tokens else "stop")
+
+
+def test_an_adapter_changes_the_answers_and_leaves_the_base_as_it_is(folder: Path, adapter: Path) -> None:
+    prompts = ask("the parcel is late", "a", "b")
+    base = local(folder, precision="float32").generate(prompts, DECODING)
+    tuned = local(folder, precision="float32", adapter=adapter).generate(prompts, DECODING)
+    assert [a.text for a in base] != [a.text for a in tuned]
+    assert [a.text for a in local(folder, precision="float32").generate(prompts, DECODING)] == [a.text for a in base]
+
+
+def test_answers_arrive_once_each_and_their_seconds_add_up_to_the_time_of_the_batch(folder: Path) -> None:
+    arrived: dict[int, Answer] = {}
+    ticks = count()
+    prompts = ask("a", "b", "c")
+    answers = local(folder, precision="float32", clock=ticks.__next__).generate(
+        prompts, DECODING, lambda i, answer: arrived.update({i: answer})
+    )
+    assert [arrived[i] for i in range(3)] == answers
+    assert sum(answer.seconds for answer in answers) == pytest.approx(
+        next(ticks) - 1
+    )  # one tick at the start, one an answer
+
+
+def test_the_answer_does_not_depend_on_what_shares_its_batch_in_float64(folder: Path) -> None:
+    prompts = ask("the parcel is late", "a", "billing", "late", "x", "route")
+    whole = [answer.text for answer in local(folder, precision="float64", batch_size=6).generate(prompts, DECODING)]
+    alone = [answer.text for answer in local(folder, precision="float64", batch_size=1).generate(prompts, DECODING)]
+    assert whole == alone
+
+
+def test_sampling_follows_its_seed_and_differs_between_batches(folder: Path) -> None:
+    model = local(folder, precision="float32", batch_size=2)
+    hot = Decoding(max_new_tokens=8, temperature=1.5, seed=5)
+    first = [answer.text for answer in model.generate(ask(*["a"] * 6), hot)]
+    assert first == [answer.text for answer in model.generate(ask(*["a"] * 6), hot)]
+    assert len(set(first)) == 6
+    assert first != [answer.text for answer in model.generate(ask(*["a"] * 6), replace(hot, seed=6))]
+
+
+@pytest.mark.parametrize("spare_tokens", [0, 45])
+def test_a_random_model_writes_valid_json_when_it_is_constrained(tmp_path: Path, spare_tokens: int) -> None:
+    model = local(save_tiny(tmp_path / "model", spare_tokens=spare_tokens), precision="float32")
+    prompts = ask("the parcel is late", "a", "billing", "x", "y")
+    answers = model.generate(prompts, Decoding(max_new_tokens=40, grammar=Grammar(json_schema=SCHEMA)))
+    assert {tuple(json.loads(answer.text)) for answer in answers} == {("team", "ok")}
+    assert {answer.finish for answer in answers} == {"stop"}
+    free = model.generate(prompts, Decoding(max_new_tokens=40))
+    assert not any(answer.text.startswith('{"team') for answer in free)
+
+
+def test_a_random_model_names_one_of_the_choices(folder: Path) -> None:
+    decoding = Decoding(max_new_tokens=20, temperature=2.0, grammar=Grammar(choices=("billing", "tech", "sales")))
+    answers = local(folder, precision="float32").generate(ask(*"abcdefghij"), decoding)
+    assert {answer.text for answer in answers} <= {"billing", "tech", "sales"}
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_a_stop_string_ends_the_answer_and_is_cut_from_it(folder: Path) -> None:
+    model = local(folder, precision="float32")
+    prompts = ask("the parcel is late", "a")
+    for prompt in prompts:
+        whole = model.generate([prompt], DECODING)[0]
+        stop = whole.text[3:5]
+        cut = model.generate([prompt], replace(DECODING, stop=(stop, "never to be seen")))[0]
+        assert cut.text == whole.text.split(stop)[0]
+        assert cut.finish == "stop"
+        assert cut.completion_tokens < whole.completion_tokens
+
+
+def test_the_first_of_several_stop_strings_counts() -> None:
+    assert cut_at_stop("one two three", ("three", "two")) == "one "
+    assert cut_at_stop("one", ("x",)) == "one"
+
+
+def test_scores_are_the_summed_log_probabilities_of_the_plain_forward(folder: Path) -> None:
+    model = local(folder, precision="float64")
+    prompts, texts = ask("the parcel is late", "a"), ["billing", "tech", "tech and more"]
+    assert isinstance(model, ScoresContinuations)
+    scores = model.score(prompts, [texts, texts])
+    tokenizer = model.loaded.tokenizer
+    for prompt, row in zip(prompts, scores, strict=True):
+        ids = render_prompt(tokenizer, prompt, template_kwargs={})
+        for text, score in zip(texts, row, strict=True):
+            more = tokenizer(text, add_special_tokens=False)["input_ids"]
+            logp = model.loaded.model(torch.tensor([ids + more])).logits[0].log_softmax(-1)
+            expected = sum(float(logp[len(ids) - 1 + place, token]) for place, token in enumerate(more))
+            assert score == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_prompt_without_room_for_its_answer_is_named_before_anything_is_computed(folder: Path) -> None:
+    arrived: list[int] = []
+    with pytest.raises(DataError, match=f"at most {CONTEXT_TOKENS} together") as caught:
+        local(folder, precision="float32").generate(
+            ask("a", "so long " * 100), DECODING, lambda i, _: arrived.append(i)
+        )
+    assert "so long so long" in str(caught.value)
+    assert arrived == []
+
+
+def test_a_prompt_that_fits_exactly_is_answered(folder: Path) -> None:
+    model = local(folder, precision="float32")
+    room = CONTEXT_TOKENS - model.count_tokens(ask("a")[0])
+    assert model.generate(ask("a"), Decoding(max_new_tokens=room))[0].completion_tokens <= room
+    with pytest.raises(DataError):
+        model.generate(ask("a"), Decoding(max_new_tokens=room + 1))
+
+
+def test_the_fingerprint_follows_weights_adapter_precision_and_template(
+    folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    base = load_local(folder, precision="float32")
+    assert load_local(folder, precision="float32").fingerprint == base.fingerprint
+    others = [
+        load_local(folder, precision="float64"),
+        load_local(folder, precision="float32", adapter=adapter),
+        load_local(folder, precision="float32", adapter=save_adapter(folder, tmp_path / "other", seed=2)),
+        load_local(folder, precision="float32", template_kwargs={"enable_thinking": False}),
+        load_local(save_tiny(tmp_path / "weights", seed=1), precision="float32"),
+    ]
+    assert len({base.fingerprint, *(other.fingerprint for other in others)}) == 6
+    assert others[0].rendering == base.rendering != others[3].rendering
+    copied = save_tiny(tmp_path / "copy")
+    assert load_local(copied, precision="float32").fingerprint == base.fingerprint  # wherever it lies
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lastresort.models import weights
+
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"one")
+    first = weights.file_hash(file)
+    reads: list[object] = []
+    real = weights.hashlib.file_digest
+    monkeypatch.setattr(weights.hashlib, "file_digest", lambda *args: reads.append(args) or real(*args))
+    assert weights.file_hash(file) == first
+    assert reads == []
+    file.write_bytes(b"other")
+    assert weights.file_hash(file) != first
+    assert len(reads) == 1
+
+
+def test_precision_auto_is_one_of_two_and_reduced_precision_binds_answers_to_their_batch(folder: Path) -> None:
+    assert chosen_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
+    assert [is_reduced(dtype) for dtype in (torch.bfloat16, torch.float32, torch.float64)] == [True, False, False]
+    assert local(folder, precision="bfloat16").batch_matters
+    assert not local(folder, precision="float32").batch_matters
+    with pytest.raises(TaskError, match="float16"):
+        load_local(folder, precision="float16")
+
+
+def test_bfloat16_answers_repeat_for_the_same_batches(folder: Path) -> None:
+    prompts = ask("the parcel is late", "a", "billing", "late", "x", "route")
+    first = [a.text for a in local(folder, precision="bfloat16").generate(prompts, DECODING)]
+    warm = local(folder, precision="bfloat16")
+    warm.generate(ask("route this", "something else"), DECODING)
+    assert [a.text for a in warm.generate(prompts[4:], DECODING)] == first[4:]
+    assert [a.text for a in warm.generate(prompts, DECODING)] == first
+
+
+def test_an_adapter_that_is_none_or_of_another_model_is_refused(folder: Path, adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="adapter_config"):
+        load_local(folder, adapter=tmp_path)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in adapter.iterdir():
+        if file.is_file():
+            (broken / file.name).write_bytes(file.read_bytes())
+    config = json.loads((broken / "adapter_config.json").read_text())
+    (broken / "adapter_config.json").write_text(json.dumps({**config, "r": 2}))
+    with pytest.raises(TaskError, match="cannot be loaded"):
+        load_local(folder, adapter=broken)
+
+
+def test_open_model_finds_a_folder_from_the_base_folder(folder: Path, adapter: Path) -> None:
+    model = open_model(folder.name, base_folder=folder.parent, precision="float32", adapter=adapter)
+    assert model.name == folder.name
+    assert model.context_tokens == CONTEXT_TOKENS
+    assert model.fingerprint == load_local(folder, precision="float32", adapter=adapter).fingerprint
