@@ -19,13 +19,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROWS, SEED = 1300, 20
 NAMES = {
-    "A1": ("Heron", "coffee machine", "espresso maker", "brewer"),
-    "A2": ("Newt", "kettle", "water boiler"),
-    "B1": ("Hedgehog", "robot vacuum", "hoover robot", "little sweeper"),
-    "B2": ("Gull", "fan", "desk fan", "ventilator"),
-    "C1": ("Moth", "bedside lamp", "lamp", "reading light"),
-    "C2": ("Plover", "clock radio", "alarm clock", "radio"),
+    "coffee": ("Heron", "coffee machine", "espresso maker", "brewer"),
+    "kettle": ("Newt", "kettle", "water boiler"),
+    "robot": ("Hedgehog", "robot vacuum", "hoover robot", "little sweeper"),
+    "fan": ("Gull", "fan", "desk fan", "ventilator"),
+    "lamp": ("Moth", "bedside lamp", "lamp", "reading light"),
+    "clock": ("Plover", "clock radio", "alarm clock", "radio"),
 }
+EXCHANGED = ("lamp",)
 KINDS = {
     "fault": 26,
     "danger": 9,
@@ -37,7 +38,14 @@ KINDS = {
     "supplies": 12,
     "question": 9,
 }
-TEAM = {"parcel": "dock", "arrival": "dock", "money": "till", "app": "wire", "supplies": "shelf", "question": "desk"}
+TEAM = {
+    "parcel": "delivery",
+    "arrival": "delivery",
+    "money": "billing",
+    "app": "app",
+    "supplies": "parts",
+    "question": "advice",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +82,20 @@ def team_of(facts: Facts) -> tuple[str, str]:
     """The team and the rule of RULES.md that says so."""
     if facts.kind in TEAM:
         return TEAM[facts.kind], f"T-{facts.kind}"
-    if (facts.machine or "").startswith("C"):
-        return "dock", f"T-{facts.kind}-C"
-    return "bench", f"T-{facts.kind}-AB"
+    if facts.machine in EXCHANGED:
+        return "delivery", f"T-{facts.kind}-exchanged"
+    return "repair", f"T-{facts.kind}"
 
 
 def priority_of(facts: Facts) -> tuple[str, str]:
     """The priority and the rule of RULES.md that says so. The first that fits decides."""
     team, _ = team_of(facts)
-    if team == "desk":
-        return "P3", "P-desk"
+    if team == "advice":
+        return "P3", "P-advice"
     if facts.kind == "danger":
         return "P1", "P-danger"
     if facts.workplace:
-        return ("P2", "P-workplace-till") if team == "till" else ("P1", "P-workplace")
+        return ("P2", "P-workplace-billing") if team == "billing" else ("P1", "P-workplace")
     if facts.again or facts.deadline:
         return "P2", "P-again" if facts.again else "P-deadline"
     return "P3", "P-rest"
@@ -96,7 +104,7 @@ def priority_of(facts: Facts) -> tuple[str, str]:
 def product_of(facts: Facts) -> tuple[str | None, str]:
     """The product code and the rule of RULES.md that says so."""
     if facts.kind == "supplies":
-        return "S0", "C-supplies"
+        return "part", "C-supplies"
     return facts.machine, "C-machine" if facts.machine else "C-none"
 
 
@@ -134,7 +142,7 @@ def draw_facts(phrases: Phrases) -> tuple[Facts, str]:
     matter = phrases.deal(pack)
     named = "{p}" in matter or pack.startswith("fault")
     order = f"R{rng.randrange(1000, 10000)}" if phrases.chance(0.6) else None
-    workplace, again, deadline = phrases.chance(0.2), phrases.chance(0.19), phrases.chance(0.16)
+    workplace, again, deadline = phrases.chance(0.22), phrases.chance(0.17), phrases.chance(0.17)
     return Facts(kind, machine if named else None, workplace, again, deadline, order), matter
 
 
@@ -147,22 +155,22 @@ def draw_sentences(facts: Facts, matter: str, phrases: Phrases) -> list[str]:
             ("workplace", facts.workplace),
             ("again", facts.again),
             ("deadline", facts.deadline),
-            ("calm", facts.kind == "fault" and phrases.chance(0.1)),
-            ("settled", phrases.chance(0.08)),
+            ("calm", facts.kind == "fault" and phrases.chance(0.08)),
+            ("settled", phrases.chance(0.06)),
         )
         if wanted
     ]
-    if len(around) < 2 and phrases.chance(0.55 if not around else 0.25):
+    if phrases.chance(0.5 if not around else 0.15) and not facts.again and not facts.deadline:
         around.append(phrases.deal("neutral"))
     rng.shuffle(around)
     around.insert(rng.randint(0, len(around)), matter)
     if facts.order:
         around.insert(rng.choice([0, len(around), len(around)]), phrases.deal("order"))
-    elif phrases.chance(0.35):
+    elif phrases.chance(0.25):
         around.append(phrases.deal("order_none"))
-    if phrases.chance(0.4):
+    if phrases.chance(0.25):
         around.insert(0, phrases.deal("opening"))
-    if phrases.chance(0.3):
+    if phrases.chance(0.2):
         around.append(phrases.deal("closing"))
     return around
 

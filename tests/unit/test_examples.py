@@ -72,7 +72,7 @@ def test_every_answer_validates_and_every_label_occurs(rows: list[dict[str, Any]
 def test_the_schema_refuses_what_is_not_an_answer(rows: list[dict[str, Any]]) -> None:
     validator = Draft202012Validator(json.loads((TICKETS / "ticket.schema.json").read_text(encoding="utf-8")))
     right = rows[0]["output"]
-    for wrong in ({"team": "sales"}, {"order": "r4821"}, {"order": "R48215"}, {"product": "S1"}, {"note": "x"}):
+    for wrong in ({"team": "sales"}, {"order": "r4821"}, {"order": "R48215"}, {"product": "toaster"}, {"note": "x"}):
         assert not validator.is_valid(right | wrong), wrong
     assert not validator.is_valid({k: v for k, v in right.items() if k != "order"})
 
@@ -105,7 +105,7 @@ def test_every_rule_of_the_house_has_cases_and_every_case_its_rule(made: Any) ->
     stated = set(re.findall(r"^\| ([TPCO]-\S+) \|", (TICKETS / "RULES.md").read_text(encoding="utf-8"), flags=re.M))
     cases = Counter(rule for ticket in made for rule in ticket.rules)
     assert set(cases) == stated
-    assert min(cases.values()) >= 20
+    assert min(cases.values()) >= 15
 
 
 def test_the_rules_of_the_house_say_what_the_program_does(maker: ModuleType) -> None:
@@ -121,14 +121,15 @@ def test_the_rules_of_the_house_say_what_the_program_does(maker: ModuleType) -> 
 @pytest.mark.parametrize(
     ("facts", "answer"),
     [
-        (("fault", "A1"), ("bench", "P3", "A1")),
-        (("fault", "C1"), ("dock", "P3", "C1")),
-        (("money_broken", "B2", True), ("bench", "P1", "B2")),
-        (("money", None, True, True), ("till", "P2", None)),
-        (("supplies", "C2", False, False, True), ("shelf", "P2", "S0")),
-        (("question", "B1", True, True, True), ("desk", "P3", "B1")),
-        (("danger", "C2", False), ("dock", "P1", "C2")),
-        (("app", "A2", False, True), ("wire", "P2", "A2")),
+        (("fault", "coffee"), ("repair", "P3", "coffee")),
+        (("fault", "lamp"), ("delivery", "P3", "lamp")),
+        (("money_broken", "fan", True), ("repair", "P1", "fan")),
+        (("money", None, True, True), ("billing", "P2", None)),
+        (("supplies", "clock", False, False, True), ("parts", "P2", "part")),
+        (("question", "robot", True, True, True), ("advice", "P3", "robot")),
+        (("danger", "lamp", False), ("delivery", "P1", "lamp")),
+        (("danger", "clock"), ("repair", "P1", "clock")),
+        (("app", "kettle", False, True), ("app", "P2", "kettle")),
     ],
 )
 def test_cases_worked_by_hand(maker: ModuleType, facts: tuple[Any, ...], answer: tuple[str, ...]) -> None:
