@@ -21,6 +21,7 @@ from lastresort.evals.evidence import (
     smallest_deciding_test,
     tango_interval,
 )
+from lastresort.evals.evidence.resample import BootstrapMean
 from lastresort.evals.evidence.sequences import log_evidence_above, log_wealth_above, moments_before
 
 
@@ -98,8 +99,8 @@ def test_scores_after_the_deciding_item_are_ignored() -> None:
 def test_not_met_mirrors_met() -> None:
     rng = np.random.default_rng(1)
     scores = (rng.random(200) < 0.6).astype(float)
-    below = judge_bar(scores.tolist(), bar=0.8, alpha=0.03, beta=0.05, binary=True)
-    above = judge_bar((1 - scores).tolist(), bar=1 - 0.8, alpha=0.05, beta=0.03, binary=True)
+    below = judge_bar(scores.tolist(), bar=0.8, alpha=0.001, beta=0.05, binary=True)
+    above = judge_bar((1 - scores).tolist(), bar=1 - 0.8, alpha=0.05, beta=0.001, binary=True)
     assert below is not None
     assert above is not None
     assert (below.outcome, above.outcome) == ("NOT_MET", "MET")
@@ -182,6 +183,14 @@ def test_sign_flip_by_hand() -> None:
     assert compared.p == pytest.approx(1 / 8)
     assert better([0.4, 0.3, 0.2], [0.1, 0.1, 0.1], binary=False).p == 1.0
     assert better([0.4, 0.3], [0.4, 0.3], binary=False).p == 1.0
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.3, 0.7])
+def test_bca_p_inverts_the_limit_with_a_large_bias(level: float) -> None:
+    """z0 = .3 and a = .1, on a grid of 100,000 means: the p at the one-sided limit of level L is L."""
+    bootstrap = BootstrapMean(np.linspace(-1.0, 1.0, 100_001), bias=0.3, acceleration=0.1)
+    limit = bootstrap.interval(1 - 2 * level)[0]
+    assert bootstrap.p_below(limit) == pytest.approx(level, abs=1e-3)
 
 
 def test_groups_are_flipped_whole() -> None:
