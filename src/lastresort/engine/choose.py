@@ -69,7 +69,9 @@ def choose(logits: Tensor, settings: Sampling, draws: Sequence[float]) -> list[i
     Filters in the order temperature, top_k, top_p, as transformers does; then the inverse of the cumulative distribution.
     """
     if settings.temperature == 0:
-        return logits.argmax(1).tolist()
+        best = logits.argmax(1)
+        _finite(logits.gather(1, best[:, None]))
+        return best.tolist()
     scaled = logits / settings.temperature
     order = None
     if settings.top_k and settings.top_k < scaled.shape[1]:
@@ -81,8 +83,14 @@ def choose(logits: Tensor, settings: Sampling, draws: Sequence[float]) -> list[i
     if settings.top_p < 1:
         p = p * (below - p < settings.top_p)
         below = p.cumsum(1)
+    _finite(below[:, -1])
     wanted = torch.tensor(draws, dtype=torch.float64)[:, None] * below[:, -1:]
     place = torch.searchsorted(below, wanted, right=True)
     last = p.shape[1] - 1 - (p > 0).flip(1).byte().argmax(1, keepdim=True)
     place = torch.minimum(place, last)
     return (place if order is None else order.gather(1, place))[:, 0].tolist()
+
+
+def _finite(values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise ContractError("the model's logits are not finite", where="generate")

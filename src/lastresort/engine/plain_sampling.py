@@ -27,7 +27,9 @@ def generate_plain(
 
     causal = found.parts.causal
     config = GenerationConfig(max_new_tokens=settings.max_new_tokens, do_sample=False, pad_token_id=0, use_cache=True)
-    for batch in _batches(texts, settings.rows_at_once, found.equal_lengths):
+    # In float64 the eager attention of transformers makes nan of a row of padding, by its softmax in float32.
+    equal_lengths = found.equal_lengths or causal.dtype == torch.float64
+    for batch in _batches(texts, settings.rows_at_once, equal_lengths):
         longest = max(len(texts[row]) for row in batch)
         ids = torch.zeros(len(batch), longest, dtype=torch.long)
         mask = torch.zeros_like(ids)

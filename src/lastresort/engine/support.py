@@ -15,12 +15,12 @@ from lastresort.engine.forest import Row, plan_forest
 from lastresort.engine.parts import Head, Parts, take_apart
 from lastresort.errors import ContractError
 
-# Relative to the largest value compared: of the probe, of a first batch's loss and of its gradient.
+# Of the probe's logits (relative, by norm), of a first batch's loss (nats), of its gradient (relative, by norm).
 TOLERANCES = {
     torch.float64: (1e-7, 1e-9, 1e-6),
     torch.float32: (1e-4, 1e-4, 1e-3),
-    torch.bfloat16: (5e-2, 3e-2, 1.5e-1),
-    torch.float16: (1e-2, 1e-2, 1e-1),
+    torch.bfloat16: (1.5e-1, 3e-2, 1.5e-1),
+    torch.float16: (5e-2, 1e-2, 1e-1),
 }
 
 
@@ -163,7 +163,7 @@ def _dropout(parts: Parts) -> str | None:
     return f"attention dropout is on while training (p = {rate})" if rate else None
 
 
-PROBE = (5, 3, 8, 6, 4, 7, 9, 2, 6, 3)
+PROBE_TOKENS = 10
 
 
 def _probe_head(parts: Parts) -> str | None:
@@ -201,18 +201,18 @@ def _probe_packed(parts: Parts) -> str | None:
 
 
 def _probe_ids(parts: Parts) -> Tensor:
+    """Spread over the vocabulary: special tokens stand at its ends, and a text of them makes reduced precision erratic."""
     vocabulary = parts.config.vocab_size
-    return torch.tensor([[i % vocabulary for i in PROBE]], device=parts.causal.device)
+    ids = [vocabulary * (3 * i + 5) // 41 for i in range(PROBE_TOKENS)]
+    return torch.tensor([ids], device=parts.causal.device)
 
 
 def _far(a: Tensor, b: Tensor) -> str | None:
-    limit = TOLERANCES.get(b.dtype, TOLERANCES[torch.float16])[0] * max(1e-3, float(b.abs().max()))
-    difference = float((a - b).abs().max())
-    return (
-        None
-        if difference <= limit
-        else f"the packed form gives other logits than its own forward (by {difference:.2g})"
-    )
+    """Whether logits a [tokens, vocabulary] are not b up to rounding."""
+    limit = TOLERANCES.get(b.dtype, TOLERANCES[torch.float16])[0]
+    a, b = (x.double() - x.double().mean(-1, keepdim=True) for x in (a, b))
+    apart = float(((a - b).norm(dim=-1) / b.norm(dim=-1).clamp(min=1e-12)).max())
+    return None if apart <= limit else f"its logits come out otherwise than by its own forward (by {100 * apart:.2g} %)"
 
 
 @contextmanager
