@@ -171,7 +171,7 @@ def test_file_types(tmp_path: Path, name: str, text: str) -> None:
 
 
 def test_parquet_with_nested_turns(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow
     import pyarrow.parquet
 
     turns = [{"role": "user", "content": "a", "name": None}, {"role": "assistant", "content": "x", "name": "bot"}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from lastresort.data.split import DEFAULT_DEV_SHARE, DEFAULT_TEST_SHARE, split_examples
@@ -57,7 +59,7 @@ def test_groups_stand_together_in_the_test_order() -> None:
     split = split_examples(grouped, dev=40, test=60, group_by="customer", seed=3)
     order = [e.group for e in split.test]
     assert len(order) == 60
-    assert sum(a != b for a, b in zip(order, order[1:], strict=False)) == len(set(order)) - 1
+    assert sum(a != b for a, b in itertools.pairwise(order)) == len(set(order)) - 1
 
 
 def test_a_giant_group_goes_to_train() -> None:
@@ -94,5 +96,5 @@ def test_group_by_needs_a_group_in_every_row() -> None:
 
 def test_a_group_may_not_stand_on_two_fixed_sides() -> None:
     train = [item(index, group=f"g{index}") for index in range(10)]
-    with pytest.raises(DataError, match='found the group "g4", which stands in (train|dev) too'):
+    with pytest.raises(DataError, match=r'found the group "g4", which stands in (train|dev) too'):
         split_examples(train, dev=2, test=1, group_by="customer", seed=0, fixed_test=[item(11, group="g4")])

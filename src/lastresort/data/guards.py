@@ -62,5 +62,8 @@ def check_prefix(
 
 def _remedy(asked: str, trained: str) -> str:
     if asked.strip() == "" or trained[:1].isspace() or asked[:1].isspace():
-        return "Remove the spaces and line breaks at the end of the input and at the start of the output."
+        return (
+            "Remove the spaces and line breaks at the start of the output; if it has none, the prompt of the chat template "
+            "ends in one: write it before the answer in the template instead."
+        )
     return "The template writes earlier turns differently: train with trained_turns: last, or another chat template."
