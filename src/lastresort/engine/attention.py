@@ -101,9 +101,10 @@ class ForestAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if not ctx.saved_tensors:
+        saved = ctx.saved_tensors  # read once: under checkpointing a second reading is refused
+        if not saved:
             raise ContractError("gradients through an external prefix", where="ForestAttention")
-        query, key, value, out, lse = ctx.saved_tensors
+        query, key, value, out, lse = saved
         (grad,) = grads
         group = query.shape[1]
         wide_key, wide_value = key.expand(-1, group, -1, -1), value.expand(-1, group, -1, -1)

@@ -1,0 +1,119 @@
+"""What the packed form cannot do is refused with its reason, and still answered by the plain path."""
+
+import pytest
+import torch
+
+from engine_support import REFUSED, every_row, reference, row, tiny, twin
+from lastresort.engine.logp import target_logps
+from lastresort.engine.support import check_first_batch, sliding_window, support, why_plain
+from lastresort.errors import ContractError
+
+ROWS = every_row()[:5]
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_refused(family):
+    changes, reason = REFUSED[family]
+    model = tiny(family, torch.float32, **changes)
+    other = twin(model)
+    assert reason in (why_plain(model) or "")
+    found = target_logps(model, ROWS)
+    assert (found.path, found.reason) == ("plain", why_plain(model))
+    torch.testing.assert_close(found.per_token, reference(other, ROWS), atol=2e-5, rtol=2e-5)
+    check = check_first_batch(model, ROWS)
+    assert not check.ok
+    assert check.reason == why_plain(model)
+
+
+def test_dynamic_angles_are_never_padded():
+    changes, _ = REFUSED["llama"]
+    model = tiny(max_position_embeddings=24, **changes)
+    other = twin(model)
+    rows = [row((5, 6, 7) * n, (8, 9)) for n in (3, 12, 3)]  # the second one is long enough to change the angles
+    torch.testing.assert_close(target_logps(model, rows).per_token, reference(other, rows))
+
+
+def test_a_window_is_looked_at_batch_by_batch():
+    model = tiny("mistral", sliding_window=30)
+    other = twin(model)
+    assert why_plain(model) is None
+    short, long = [row((5,) * 28, (6, 7))], [row((5,) * 29, (6, 7))]
+    assert target_logps(model, short).path == "packed"
+    found = target_logps(model, long)
+    assert found.reason == "a text of 31 tokens is longer than the sliding window of 30"
+    torch.testing.assert_close(found.per_token, reference(other, long))
+
+
+def test_windows_of_configurations():
+    from transformers import AutoConfig
+
+    assert sliding_window(AutoConfig.for_model("mistral", sliding_window=8)) == 8
+    assert sliding_window(AutoConfig.for_model("mistral", sliding_window=None)) is None
+    assert sliding_window(AutoConfig.for_model("qwen2", sliding_window=8, use_sliding_window=False)) is None
+    assert sliding_window(AutoConfig.for_model("llama")) is None
+
+
+@pytest.mark.parametrize(("family", "changes"), [("gpt2", {"resid_pdrop": 0.1}), ("llama", {"attention_dropout": 0.1})])
+def test_dropout_is_refused_only_while_training(family, changes):
+    model = tiny(family, torch.float32, **changes)
+    assert why_plain(model) is None
+    model.train()
+    assert "dropout is on while training" in (why_plain(model) or "")
+    assert target_logps(model, ROWS).path == "plain"
+    model.eval()
+    assert target_logps(model, ROWS).path == "packed"
+
+
+def test_a_model_that_is_not_what_it_seems_is_found_by_trying(monkeypatch):
+    """Attention that ignores what the engine passes down."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def deaf(module, query, key, value, attention_mask, lastresort=None, **kwargs):
+        return sdpa_attention_forward(module, query, key, value, None, **kwargs)
+
+    monkeypatch.setattr("lastresort.engine.attention.attention", deaf)
+    model = tiny()
+    assert "otherwise than by its own forward" in (why_plain(model) or "")
+    assert model.config._attn_implementation != "lastresort"
+    monkeypatch.undo()
+    assert why_plain(tiny()) is None
+
+
+def test_unknown_logits_are_taken_from_the_model(monkeypatch):
+    model = tiny(dtype=torch.float32)
+    other = twin(model)
+    own = type(model).forward
+
+    def doubled(self, *args, **kwargs):
+        output = own(self, *args, **kwargs)
+        output.logits = output.logits * 2
+        return output
+
+    monkeypatch.setattr(type(model), "forward", doubled)
+    found = target_logps(model, ROWS)
+    assert "known function" in (found.reason or "")
+    assert support(model).head is None
+    torch.testing.assert_close(found.per_token, reference(other, ROWS), atol=1e-5, rtol=1e-5)
+
+
+def test_the_finding_leaves_mode_and_own_forward_as_they_were():
+    model = tiny()
+    other = twin(model)
+    model.train()
+    model.model.layers[1].eval()
+    modes = [m.training for m in model.modules()]
+    assert why_plain(model) is None
+    assert [m.training for m in model.modules()] == modes
+    ids = torch.tensor([[5, 6, 7, 8], [9, 5, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    torch.testing.assert_close(
+        model(ids, attention_mask=mask).logits, other(ids, attention_mask=mask).logits, atol=0, rtol=0
+    )
+
+
+def test_virtual_tokens_are_refused():
+    from peft import PromptTuningConfig, get_peft_model
+
+    model = get_peft_model(tiny(dtype=torch.float32), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    with pytest.raises(ContractError, match="virtual tokens"):
+        target_logps(model, ROWS)

@@ -1,0 +1,106 @@
+import itertools
+
+import pytest
+
+from engine_support import draw, row, shapes
+from lastresort.engine.forest import PASS_COST_TOKENS, Row, common_length, plan_forest, split_indices, split_passes
+from lastresort.errors import ContractError
+
+
+@pytest.mark.parametrize("min_shared", [1, 8, 16, 10_000])
+@pytest.mark.parametrize("name", shapes())
+def test_forest_holds_every_row(name, min_shared):
+    rows = shapes()[name]
+    forest = plan_forest(rows, min_shared=min_shared)
+    for r, path in zip(rows, forest.paths, strict=True):
+        places = [i for start, end in path for i in range(start, end)]
+        assert tuple(forest.ids[i] for i in places)[: r.needed] == r.ids[: r.needed]
+        assert [forest.positions[i] for i in places] == list(range(len(places)))
+        # What a token of the row's end sees is exactly the nodes of its path.
+        seen = [(start, end) for start, end, last in forest.nodes if start <= places[-1] < last]
+        assert seen == list(path)
+    wanted = [(i, r.ids[t], t) for i, r in enumerate(rows) for t in range(len(r.ids)) if r.targets[t]]
+    assert [(i, token) for i, token, _ in wanted] == list(zip(forest.row, forest.target, strict=True))
+    assert [forest.positions[pick] for pick in forest.pick] == [t - 1 for _, _, t in wanted]
+    assert forest.computed_tokens == len(forest.ids) == sum(end - start for start, end, _ in forest.nodes)
+    assert forest.nominal_tokens == sum(len(r.ids) for r in rows)
+
+
+def test_each_shared_piece_is_computed_once():
+    root, prompts = draw(30, 1), [draw(20, 2), draw(25, 3)]
+    rows = [row(root + p, draw(5, i)) for i, p in enumerate(prompts * 2)]
+    forest = plan_forest(rows)
+    assert forest.computed_tokens == 30 + 20 + 25 + 4 * 4  # a row's last token predicts nothing
+    assert plan_forest(rows, min_shared=10_000).computed_tokens == sum(len(r.ids) - 1 for r in rows)
+    #                     root          prompt       its two branches          prompt       its two branches
+    assert sorted(forest.nodes)[0] == (0, 30, 91)
+    assert [end - start for start, end, _ in forest.nodes] in ([30, 20, 4, 4, 25, 4, 4], [30, 25, 4, 4, 20, 4, 4])
+
+
+def test_identical_rows_are_one():
+    rows = [row(draw(9, 1), draw(4, 2))] * 5
+    forest = plan_forest(rows)
+    assert forest.nodes == ((0, 12, 12),)
+    assert forest.pick == (8, 9, 10, 11) * 5
+
+
+def test_a_node_that_saves_too_little_is_not_made():
+    rows = [row(draw(4, 1) + draw(6, 10 + i), draw(2, i)) for i in range(3)]
+    assert len(plan_forest(rows, min_shared=9).nodes) == 3
+    assert len(plan_forest(rows, min_shared=8).nodes) == 4
+
+
+def test_an_external_prefix_is_left_out():
+    root = draw(16, 1)
+    rows = [row(root + draw(3 + i, i), draw(2, 5)) for i in range(3)]
+    forest = plan_forest(rows, offset=16)
+    assert min(forest.positions) == 16
+    assert forest.computed_tokens == sum(len(r.ids) - 1 - 16 for r in rows)
+    with pytest.raises(ContractError, match="left-out prefix"):
+        plan_forest([row(draw(16, 1), draw(3, 2))], offset=16)
+
+
+def test_rows_are_checked():
+    with pytest.raises(ContractError, match="first token"):
+        Row((1, 2), (True, False))
+    with pytest.raises(ContractError, match="2 ids and 1 targets"):
+        Row((1, 2), (False,))
+    with pytest.raises(ContractError, match="max_tokens"):
+        split_passes([row(draw(3, 1), draw(1, 2))], 0)
+
+
+def test_rows_without_targets_cost_nothing():
+    assert plan_forest([Row((1, 2, 3), (False,) * 3)]).computed_tokens == 0
+
+
+def test_common_length():
+    assert common_length((1, 2, 3), (1, 2, 4)) == 2
+    assert common_length((), (1,)) == 0
+    assert common_length((1, 2), (1, 2, 3)) == 2
+
+
+def _tokens(rows, part):
+    return plan_forest([rows[i] for i in part], min_shared=1).computed_tokens
+
+
+@pytest.mark.parametrize("budget", [30, 60, 100, 1000])
+def test_split_is_the_best_cut_of_the_sorted_rows(budget):
+    rows = [row(draw(20, i % 3) + draw(4 + i, i), draw(3, i)) for i in range(8)]
+    parts = split_indices(rows, budget)
+    assert sorted(itertools.chain(*parts)) == list(range(8))
+    assert all(_tokens(rows, part) <= budget or len(part) == 1 for part in parts)
+    order = sorted(range(8), key=lambda i: rows[i].ids)
+    costs = []
+    for cuts in itertools.product([False, True], repeat=7):
+        bounds = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), 8]
+        cut_parts = [order[a:b] for a, b in itertools.pairwise(bounds)]
+        if all(_tokens(rows, part) <= budget or len(part) == 1 for part in cut_parts):
+            costs.append(sum(_tokens(rows, part) + PASS_COST_TOKENS for part in cut_parts))
+    assert sum(_tokens(rows, part) + PASS_COST_TOKENS for part in parts) == min(costs)
+
+
+def test_split_keeps_relatives_together():
+    rows = [row(draw(50, i % 2), draw(5, i)) for i in range(6)]
+    parts = split_indices(rows, 70)
+    assert sorted(map(sorted, parts)) == [[0, 2, 4], [1, 3, 5]]
+    assert split_passes(rows, 70) == [[rows[i] for i in part] for part in parts]
