@@ -222,6 +222,8 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
         ["row 2", "0xe9", "offset 40", "UTF-8"],
     ),
     ("a.csv", b'input,output\n"a\nb",x\ncaf\xe9,y\n', ["row 2 (line 4)", "0xe9", "offset 24"]),
+    ("a.csv", b"\xef\xbb\xbfinput,output\ncaf\xe9,y\n", ["row 1 (line 2)", "0xe9", "offset 19"]),
+    ("a.tsv", 'input\toutput\n"a\tx\nb\n', ["row 1 (line 2)", "quoting error"]),
     ("a.csv", "input,output\na,x\n".encode("utf-16"), ["UTF-16", "0xff"]),
     ("a.csv", 'input,output\na,x\n"b,y\nc,z\n', ["row 2 (line 3)", "quoting error"]),
     ("a.csv", 'input,output\n"a"b,x\n', ["row 1 (line 2)", "quoting error"]),
