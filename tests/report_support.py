@@ -80,7 +80,11 @@ def make(folder: Path, name: str, seed: int = 0) -> Path:
     with Record.create(folder) as record:
         task = {"path": f"{sample.task}.yaml", "task": sample.task, "about": sample.about, "model": sample.model}
         record.note(
-            "task", {"task": {**task, "ladder": LADDER, "bar": sample.bar}, "files": {"tickets.jsonl": "9f" * 32}}
+            "task",
+            {
+                "task": {**task, "ladder": LADDER, "bar": sample.bar, "on_undecided": "lead"},
+                "files": {"tickets.jsonl": "9f" * 32},
+            },
         )
         record.note("data", DATA)
         entries = [_rung(record, sample, rung, rng) for rung in sample.rungs]
@@ -321,7 +325,8 @@ SAMPLES = {
             ),
         ),
         (
-            "prompting: nearest-5+constrained scored 61.9 % on 42 of 300 test items (interval 39.2 % to 80.3 %): the bar of 85 % is not met",
+            "prompting: nearest-5+constrained scored 61.9 % on 42 of 300 test items "
+            "(interval 39.3 % to 80.3 %): the bar of 85 % is not met",
             "retrieval: skipped, the task names no knowledge to retrieve from.",
             "sft: lora-lr0.0003-epoch3 scored 93.3 % on 180 of 300 test items (interval 85.4 % to 97.1 %): the bar of 85 % is met.",
             "sft meets the bar, and every dearer rung would only cost more.",

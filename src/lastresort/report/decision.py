@@ -74,9 +74,9 @@ def _faults(decision: Any) -> Iterator[str]:
     except (TypeError, ValueError) as error:
         yield f"found a value that is no JSON ({error})"
         return
-    error = best_match(_validator().iter_errors(plain))
-    if error is not None:
-        yield f'found at key "{error.json_path}" {error.message}'
+    misfit = best_match(_validator().iter_errors(plain))
+    if misfit is not None:
+        yield f'found at key "{misfit.json_path}" {misfit.message}'
         return
     yield from _incoherent(plain)
 

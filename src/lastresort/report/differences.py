@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 LONGEST = 1_500
 MOST_TOKENS = 800
 DEEPEST = 20
+SHORT = 60
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -55,6 +56,9 @@ def _mark(text: str) -> Markup:
 def _tree(value: Any, other: Any, depth: int = 0) -> Markup:
     """A JSON value, one key a line, with the parts marked that `other` has not or has otherwise."""
     inner, outer = "  " * (depth + 1), "  " * depth
+    text = _dump(value)
+    if text == _dump(other) and ((depth and len(text) <= SHORT) or not isinstance(value, dict | list)):
+        return escape(clipped(text))
     open_up = depth < DEEPEST and bool(value)
     if open_up and isinstance(value, dict) and isinstance(other, dict):
         lines = [
@@ -69,8 +73,7 @@ def _tree(value: Any, other: Any, depth: int = 0) -> Markup:
             Markup("{}{}").format(inner, _tree(part, twin, depth + 1)) for part, twin in zip(value, other, strict=True)
         ]
         return Markup("[\n{}\n{}]").format(Markup(",\n").join(lines), outer)
-    text = clipped(_dump(value))
-    return escape(text) if _dump(value) == _dump(other) else _mark(text)
+    return escape(clipped(text)) if text == _dump(other) else _mark(clipped(text))
 
 
 def _words(expected: str, got: str) -> tuple[Markup, Markup]:

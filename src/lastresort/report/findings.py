@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lastresort.report.wording import count, duration, listed, money, percent, times
+from lastresort.report.wording import count, duration, listed, money, percent, round_percent, times
 
 
 def of_rung(name: str, entry: Mapping[str, Any] | None, bar: float) -> str:
@@ -21,27 +21,28 @@ def of_rung(name: str, entry: Mapping[str, Any] | None, bar: float) -> str:
     if test["verdict"] == "MET":
         return f"{name} meets the bar with {score}"
     if test["verdict"] == "NOT_MET":
-        return f"{name} fails the bar with {score}"
+        return f"{name} stays below the bar with {score}"
     side = "at or above" if test["score"] >= bar else "below"
     return f"{name} scores {score}, {side} the bar, but not surely"
 
 
 def of_ladder(decision: Mapping[str, Any]) -> str:
-    bar = percent(decision["bar"])
+    bar = round_percent(decision["bar"])
     tested = [rung for rung in decision["rungs"] if rung["test"]]
     met = [rung["name"] for rung in tested if rung["test"]["verdict"] == "MET"]
     open_ones = [rung["name"] for rung in tested if rung["test"]["verdict"] == "UNDECIDED"]
     if met and tested[0]["name"] == met[0]:
-        return f"{met[0]}, the first rung tested, is shown to be above the bar of {bar}"
+        return f"{met[0]}, the first rung tested, is shown to reach the bar of {bar}"
+    failed = [rung["name"] for rung in tested if rung["test"]["verdict"] == "NOT_MET"]
+    shown = f"{listed(failed)} {'is' if len(failed) == 1 else 'are'} shown to stay below"
     if met:
-        failed = [rung["name"] for rung in tested if rung["test"]["verdict"] == "NOT_MET"]
-        below = f"; {listed(failed)} {'is' if len(failed) == 1 else 'are'} shown to be below" if failed else ""
-        return f"{met[0]} is shown to be above the bar of {bar}{below}"
+        below = f"; {shown} it" if failed else ""
+        return f"{met[0]} is shown to reach the bar of {bar}{below}"
     if open_ones:
         return f"The test cannot tell on which side of the bar of {bar} {listed(open_ones)} {_lies(open_ones)}"
     if not tested:
         return "No rung could be tested"
-    return f"No rung reaches the bar of {bar}"
+    return f"{shown} the bar of {bar}"
 
 
 def of_failures(failures: Mapping[str, int | None], wrong: int, n: int) -> str:
@@ -85,12 +86,11 @@ def of_sharing(trainings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def of_cost(total: Mapping[str, float], rungs: Mapping[str, Mapping[str, float]]) -> str:
-    cost = "cost nothing" if not total["usd"] else f"cost {money(total['usd'])}"
-    title = f"Measuring and training took {duration(total['seconds'])} and {cost}"
+    title = f"The climb computed for {duration(total['seconds'])}"
     if len(rungs) > 1 and total["seconds"]:
         dearest = max(rungs, key=lambda name: rungs[name]["seconds"])
-        title += f", {percent(rungs[dearest]['seconds'] / total['seconds'], 0)} of the time for {dearest}"
-    return title
+        title += f", {percent(rungs[dearest]['seconds'] / total['seconds'], 0)} of it for {dearest},"
+    return f"{title} and spent {money(total['usd'])}" if total["usd"] else f"{title} and made no paid call"
 
 
 def _lies(names: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from lastresort.report import findings, ladder_chart, wording
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.labelled import labelled
-from lastresort.report.loss_chart import loss_chart
+from lastresort.report.loss_chart import loss_chart, went_furthest
 from lastresort.report.story import RungStory, Story, gather
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def page(story: Story, run: str) -> str:
         style=_style(),
         ladder_finding=findings.of_ladder(story.decision),
         cost_finding=findings.of_cost(story.total, _costs(story)),
+        reason_of=partial(_reason, rungs=[rung.name for rung in story.rungs]),
         data_rows=labelled(story.data),
         task_text=_yaml(story.task),
     )
@@ -77,6 +79,7 @@ def _training(rung: RungStory) -> dict[str, Any] | None:
     return {
         "title": title,
         "chart": loss_chart(curves, title),
+        "furthest": went_furthest(curves),
         "sharing": findings.of_sharing([run.body for run in rung.trained]),
     }
 
@@ -88,6 +91,16 @@ def _examples_title(rung: RungStory) -> str:
 
 def _input(text: str) -> str:
     return clipped(text, LONGEST_INPUT)
+
+
+def _reason(text: str, rungs: Sequence[str]) -> Markup:
+    """A reason, with the rung that it begins with in bold."""
+    from markupsafe import Markup, escape
+
+    name, colon, rest = text.partition(":")
+    if colon and name in rungs:
+        return Markup("<b>{}</b>: {}").format(name, wording.stopped(rest))
+    return escape(wording.stopped(text))
 
 
 def _yaml(task: dict[str, Any]) -> str:
@@ -113,7 +126,9 @@ def _template() -> Template:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    words = "percent count short_count duration money interval verdict of_items what_would_decide sentence listed points times"
+    words = (
+        "percent round_percent count duration money interval verdict of_items what_would_decide sentence stopped points"
+    )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters["labelled"] = labelled
     environment.globals.update(

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lastresort.report.scale import Scale, scores
-from lastresort.report.wording import interval, percent, verdict
+from lastresort.report.wording import interval, percent, round_percent, verdict
 
 # One shape a verdict, centred on 0,0: colour alone must not carry the meaning.
 SHAPES = {
@@ -47,7 +47,7 @@ def strip(test: Mapping[str, Any] | None, bar: float, scale: Scale) -> Markup:
         )
     )
     label = (
-        f"Score {percent(test['score'])}, interval {interval(test['interval'])}, bar {percent(bar)}: "
+        f"Score {percent(test['score'])}, interval {interval(test['interval'])}, bar {round_percent(bar)}: "
         f"{verdict(test['verdict'])}"
     )
     return Markup('<svg class="strip {}" role="img" aria-label="{}">{}</svg>').format(
@@ -58,8 +58,8 @@ def strip(test: Mapping[str, Any] | None, bar: float, scale: Scale) -> Markup:
 def axis(scale: Scale) -> Markup:
     """The labelled ticks below the strips."""
     labels = [
-        Markup('<text x="{:.2f}%" y="14" text-anchor="middle">{}</text>').format(
-            100 * scale.share(tick), percent(tick, 0)
+        Markup('<text x="{:.2f}%" y="14" text-anchor="{}">{}</text>').format(
+            100 * scale.share(tick), "end" if scale.share(tick) > 0.97 else "middle", percent(tick, 0)
         )
         for tick in scale.ticks
     ]
@@ -71,9 +71,10 @@ def bar_label(bar: float, scale: Scale) -> Markup:
     at = scale.share(bar)
     anchor = "end" if at > 0.85 else "start" if at < 0.15 else "middle"
     shift = {"end": 6, "start": -6, "middle": 0}[anchor]
-    return Markup(
-        '<svg class="axis" aria-hidden="true"><text class="bar-name" x="{:.2f}%" dx="{}" y="13" text-anchor="{}">bar {}</text></svg>'
-    ).format(100 * at, shift, anchor, percent(bar))
+    name = Markup('<text class="bar-name" x="{:.2f}%" dx="{}" y="13" text-anchor="{}">bar {}</text>')
+    return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(
+        name.format(100 * at, shift, anchor, round_percent(bar))
+    )
 
 
 def glyph(name: str) -> Markup:

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 760, 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 128, 14, 38
 MOST_POINTS = 240
 SMOOTH_ABOVE = 40
-LABEL_HEIGHT = 15
+LABEL_HEIGHT, NAME_WIDTH = 15, 80
 DASHES = ("", "7 4", "2 4", "10 4 2 4", "4 3", "1 3")
 
 Curve = Sequence[Mapping[str, float]]
@@ -37,7 +37,7 @@ def loss_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
     drawn = {name: curve for name, curve in curves.items() if len(_pairs(curve, "loss")) > 1}
     if not drawn:
         return None
-    furthest = max(drawn, key=lambda name: max(step for step, _ in _pairs(drawn[name], "loss")))
+    furthest = went_furthest(drawn)
     lines = [
         _Line(name, tuple(thinned(smoothed(_pairs(curve, "loss")))), tuple(_pairs(curve, "dev_loss")), name == furthest)
         for name, curve in drawn.items()
@@ -50,6 +50,11 @@ def loss_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(body)
     )
+
+
+def went_furthest(curves: Mapping[str, Curve]) -> str | None:
+    """The curve with the last step: of a race, the winner."""
+    return max(curves, key=lambda name: max((point["step"] for point in curves[name]), default=0), default=None)
 
 
 def smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -123,12 +128,25 @@ def _drawn(line: _Line, number: int, across: Scale, up: Scale) -> Markup:
     )
 
 
+def _clear_of_front(line: _Line, lines: Sequence[_Line], across: Scale, up: Scale) -> float:
+    """Height of a line's name: at its end, or above the line in front where the name would lie on it."""
+    x, y = _x(line.points[-1][0], across), _y(line.points[-1][1], up)
+    crossed = [
+        _y(value, up)
+        for other in lines
+        if other.front and other is not line
+        for step, value in other.points
+        if x < _x(step, across) < x + NAME_WIDTH
+    ]
+    return min(crossed) - LABEL_HEIGHT if any(abs(at - y) < LABEL_HEIGHT for at in crossed) else y
+
+
 def _names(lines: Sequence[_Line], across: Scale, up: Scale) -> Markup:
     """Names at the ends of their lines; those that end at the same place are moved apart."""
     parts: list[Markup] = []
     taken: list[tuple[float, float]] = []
     for line in sorted(lines, key=lambda line: -line.points[-1][1]):
-        x, y = _x(line.points[-1][0], across), _y(line.points[-1][1], up)
+        x, y = _x(line.points[-1][0], across), _clear_of_front(line, lines, across, up)
         while any(abs(y - other) < LABEL_HEIGHT and abs(x - beside) < RIGHT for beside, other in taken):
             y += 2
         taken.append((x, y))

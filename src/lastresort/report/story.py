@@ -57,7 +57,7 @@ class RungStory:
     def why_not(self) -> str:
         """Why a rung has no test, in words."""
         if self.entry is None:
-            return "not tried: the climb ended below"
+            return "the climb ended below it"
         return self.entry["skipped_because"] or "the climb stopped before its test"
 
 

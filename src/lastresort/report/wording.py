@@ -21,6 +21,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{text}{NO_BREAK}%"
 
 
+def round_percent(share: float) -> str:
+    """As `percent`, without a decimal that is 0: for numbers that somebody chose, such as the bar."""
+    return percent(share).replace(f".0{NO_BREAK}%", f"{NO_BREAK}%")
+
+
 def points(difference: float) -> str:
     """-0.021 -> "−2.1 points"."""
     return f"{100 * difference:+.1f} points".replace("-", "−")
@@ -95,9 +100,13 @@ def what_would_decide(test: Mapping[str, Any]) -> str:
     return f"About {count(needed)} test items would decide it, {count(more)} more than there are."
 
 
+def stopped(text: str) -> str:
+    """With a full stop, or the sign it ends in."""
+    text = text.strip()
+    return text if not text or text[-1] in ".!?…" else f"{text}."
+
+
 def sentence(text: str) -> str:
     """With a capital and a full stop."""
-    text = text.strip()
-    if not text:
-        return ""
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?…" else ".")
+    text = stopped(text)
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,93 @@
+"""The decision as Markdown, for a pull request or a chat: the answer, the ladder, the reasons, what it took."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lastresort.report.decision import read_decision
+from lastresort.report.wording import (
+    NO_BREAK,
+    count,
+    duration,
+    interval,
+    money,
+    percent,
+    round_percent,
+    stopped,
+    verdict,
+    what_would_decide,
+)
+
+_ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
+
+
+def markdown_of(folder: Path) -> str:
+    """The Markdown of a finished run. Raises DataError if its decision is missing or damaged."""
+    return markdown(read_decision(folder))
+
+
+def markdown(decision: Mapping[str, Any]) -> str:
+    """decision: as in decision.json. Text that came from outside is escaped, so that it cannot become markup."""
+    parts = [f"## {plain(decision['answer'])}", _facts(decision), _ladder(decision), _undecided(decision)]
+    parts += [_reasons(decision), _gate(decision), plain(decision["test_reuse"] or "")]
+    return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
+
+
+def plain(text: str) -> str:
+    """Text on one line without any meaning in Markdown or HTML."""
+    one_line = " ".join(text.split())
+    return _ACTIVE.sub(r"\\\1", "".join(letter for letter in one_line if letter.isprintable()))
+
+
+def _facts(decision: Mapping[str, Any]) -> str:
+    provisional = ", provisional" if decision["provisional"] else ""
+    gate = f" · gate **{decision['gate']['verdict']}**" if decision["gate"] else ""
+    held = " (held)" if decision["winner"]["held"] else ""
+    return (
+        f"**{verdict(decision['verdict'])}**{provisional}{gate} · task {plain(decision['task'])} · "
+        f"model {plain(decision['model'])} · bar {round_percent(decision['bar'])} · "
+        f"confidence {round_percent(decision['confidence'])} · winner {decision['winner']['kind']}{held}"
+    )
+
+
+def _ladder(decision: Mapping[str, Any]) -> str:
+    lines = [
+        "| rung | system | score | interval | test items | verdict | time | money |",
+        "|---|---|--:|--:|--:|---|--:|--:|",
+    ]
+    for rung in decision["rungs"]:
+        test, cost = rung["test"], rung["cost"]
+        spent = f"{duration(cost['seconds'])} | {money(cost['usd'])}" if rung["candidates"] else "– | –"
+        if test:
+            shown = f"{percent(test['score'])} | {interval(test['interval'])} | {count(test['n_used'])}"
+            row = (
+                f"{plain(rung['chosen'] or '')} | {shown} of {count(test['n_available'])} | {verdict(test['verdict'])}"
+            )
+        else:
+            row = f"| | | | {plain(rung['skipped_because'] or 'not tested')}"
+        lines.append(f"| {plain(rung['name'])} | {row} | {spent} |")
+    return "\n".join(lines)
+
+
+def _undecided(decision: Mapping[str, Any]) -> str:
+    open_ones = [rung for rung in decision["rungs"] if rung["test"] and rung["test"]["verdict"] == "UNDECIDED"]
+    return "\n".join(f"- {plain(rung['name'])} is undecided. {what_would_decide(rung['test'])}" for rung in open_ones)
+
+
+def _reasons(decision: Mapping[str, Any]) -> str:
+    return "\n".join(f"{number}. {plain(stopped(reason))}" for number, reason in enumerate(decision["reasons"], 1))
+
+
+def _gate(decision: Mapping[str, Any]) -> str:
+    if not decision["gate"]:
+        return ""
+    lines = ["| suite | base | tuned | items | verdict |", "|---|--:|--:|--:|---|"]
+    for suite in decision["gate"]["suites"]:
+        base, tuned = ("–" if suite[side] is None else percent(suite[side]) for side in ("base", "tuned"))
+        lines.append(
+            f"| {plain(suite['name'])} | {base} | {tuned} | {count(suite['n'])} | {verdict(suite['verdict'])} |"
+        )
+    return "\n".join(lines)
