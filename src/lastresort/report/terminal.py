@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-STRIP = 24
+STRIP = 22
 MARKS = {"MET": "●", "NOT_MET": "×", "UNDECIDED": "◇"}
 STYLES = {"MET": "green", "NOT_MET": "red", "UNDECIDED": "yellow"}
 

@@ -1,0 +1,143 @@
+"""decision.json: valid decisions pass, every kind of fault is named, and reading gives back what was written."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from lastresort.errors import ContractError, DataError
+from lastresort.report.decision import decision_schema, read_decision, validate_decision, write_decision
+from report_support import SAMPLES, make
+
+KEYS = """
+schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons
+test_reuse rungs gate repairs compare break_even winner provenance
+""".split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module")
+def decision(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return read_decision(make(tmp_path_factory.mktemp("run") / "run", "sft-met"))
+
+
+def test_the_schema_is_one_and_closed_at_every_known_level() -> None:
+    schema = decision_schema()
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert list(schema["properties"]) == schema["required"] == KEYS
+    for name, part in schema["$defs"].items():
+        assert part["additionalProperties"] is False, name
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_are_valid_and_read_as_written(tmp_path: Path, name: str) -> None:
+    folder = make(tmp_path / "run", name)
+    found = read_decision(folder)
+    validate_decision(found)
+    write_decision(folder, found)
+    assert read_decision(folder) == found
+
+
+def test_tuples_are_arrays(decision: dict[str, Any]) -> None:
+    found = copy.deepcopy(decision)
+    found["rungs"][0]["test"]["interval"] = (0.4, 0.8)
+    validate_decision(found)
+
+
+def change(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
+    def changed(decision: dict[str, Any]) -> None:
+        place: Any = decision
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = to
+
+    return changed
+
+
+FAULTS = {
+    "unknown key": change("surprise", to=1),
+    "unknown key in a rung": change("rungs", 0, "surprise", to=1),
+    "unknown key in a test": change("rungs", 0, "test", "surprise", to=1),
+    "unknown key in the winner": change("winner", "surprise", to=1),
+    "another version": change("schema", to=2),
+    "verdict in small letters": change("verdict", to="met"),
+    "unknown gate verdict": change("gate", to={"verdict": "MET", "suites": []}),
+    "unknown goal": change("goal", to="speed"),
+    "bar of 1": change("bar", to=1),
+    "confidence of 0": change("confidence", to=0),
+    "empty answer": change("answer", to=""),
+    "score above 1": change("rungs", 0, "test", "score", to=1.2),
+    "not a number": change("rungs", 0, "test", "score", to=float("nan")),
+    "three limits": change("rungs", 0, "test", "interval", to=[0.1, 0.2, 0.3]),
+    "one limit": change("rungs", 0, "test", "interval", to=[0.1]),
+    "interval upside down": change("rungs", 0, "test", "interval", to=[0.8, 0.2]),
+    "more used than there are": change("rungs", 0, "test", "n_used", to=301),
+    "half an item": change("rungs", 0, "test", "n_used", to=1.5),
+    "negative cost": change("rungs", 0, "cost", "usd", to=-1),
+    "a skipped rung without a reason": change("rungs", 1, "skipped_because", to=None),
+    "a skipped rung with a test": lambda d: change("rungs", 1, "test", to=d["rungs"][0]["test"])(d),
+    "a chosen system that was no candidate": change("rungs", 0, "chosen", to="other"),
+    "a rung twice": lambda d: d["rungs"].append(d["rungs"][0]),
+    "stopped at no rung": change("stopped_at", to="full"),
+    "meets the bar without a MET": lambda d: change("rungs", 2, "test", "verdict", to="UNDECIDED")(d),
+    "a winner without a path": change("winner", "path", to=None),
+    "no winner with a path": change("winner", "kind", to="none"),
+    "a hash that is none": change("winner", "sha256", to="abc"),
+    "an object that is no JSON": change("provenance", "seeds", to={"seed": object()}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_refused(decision: dict[str, Any], tmp_path: Path, fault: str) -> None:
+    found = copy.deepcopy(decision)
+    FAULTS[fault](found)
+    with pytest.raises(ContractError, match=r"decision\.json: found"):
+        validate_decision(found)
+    with pytest.raises(ContractError):
+        write_decision(tmp_path, found)
+    assert not (tmp_path / "decision.json").exists()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_no_key_may_be_missing(decision: dict[str, Any], key: str) -> None:
+    found = {name: value for name, value in decision.items() if name != key}
+    with pytest.raises(ContractError, match=f"'{key}' is a required property"):
+        validate_decision(found)
+
+
+def test_nothing_that_won(decision: dict[str, Any]) -> None:
+    found = copy.deepcopy(decision)
+    found["winner"] = {"kind": "none", "path": None, "held": False, "sha256": None}
+    validate_decision(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'{"schema": 1', "found no JSON"),
+        (b"\xff\xfe", "found no JSON"),
+        (b"[]", "is not of type 'object'"),
+        (b'{"schema": 7}', "found schema version 7, expected at most 1. It was written by a newer lastresort"),
+        (b'{"schema": 1}', "is a required property"),
+    ],
+)
+def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "decision.json").write_bytes(content)
+    with pytest.raises(DataError) as raised:
+        read_decision(tmp_path)
+    assert sentence in str(raised.value)
+
+
+def test_the_file_is_utf8_and_ends_with_a_line(decision: dict[str, Any], tmp_path: Path) -> None:
+    path = write_decision(tmp_path, decision | {"answer": "Ja: sft erfüllt es."})
+    text = path.read_text("utf-8")
+    assert "erfüllt" in text
+    assert text.endswith("}\n")
+    assert json.loads(text)["answer"] == "Ja: sft erfüllt es."

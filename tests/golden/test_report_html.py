@@ -1,0 +1,253 @@
+"""The page: whole, escaped, readable without colour or script, with the numbers of the run in it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lastresort.errors import DataError
+from lastresort.report.decision import read_decision
+from lastresort.report.html import write_report
+from lastresort.report.wording import percent
+from report_support import HOSTILE, SAMPLES, make
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser sees: tags, attributes, text; notes a tag that is closed out of order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.misplaced: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.misplaced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split()).replace("\u00a0", " ")
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def drawn(folder: Path, name: str) -> tuple[str, Page, dict]:
+    text = write_report(make(folder, name)).read_text("utf-8")
+    return text, Page(text), read_decision(folder)
+
+
+@pytest.fixture(scope="module", params=SAMPLES)
+def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page, dict]:
+    return drawn(tmp_path_factory.mktemp("run") / request.param, request.param)
+
+
+def test_the_page_is_well_formed(sample: tuple[str, Page, dict]) -> None:
+    _, page, _ = sample
+    assert page.misplaced == []
+    assert page.open == []
+    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert [name for name, times in ids.items() if times > 1] == []
+    assert {attributes["aria-labelledby"] for attributes in page.all("section")} <= set(ids)
+
+
+def test_the_page_stands_alone(sample: tuple[str, Page, dict]) -> None:
+    text, page, _ = sample
+    names = {tag for tag, _ in page.tags}
+    assert names.isdisjoint({"script", "iframe", "object", "embed", "link", "img", "form", "base", "a"})
+    attributes = [pair for _, found in page.tags for pair in found.items()]
+    assert [name for name, _ in attributes if name.startswith("on")] == []
+    assert [name for name, _ in attributes if name in ("src", "href", "action", "srcset")] == []
+    assert "url(" not in text
+    assert "@import" not in text
+    assert page.all("meta")[2]["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_the_answer_comes_first_and_is_the_only_h1(sample: tuple[str, Page, dict]) -> None:
+    text, page, decision = sample
+    headings = [tag for tag, _ in page.tags if tag in ("h1", "h2", "h3", "h4")]
+    assert headings[0] == "h1"
+    assert headings.count("h1") == 1
+    steps = [int(heading[1]) for heading in headings]
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(steps))
+    if "script" not in decision["answer"]:
+        assert f"<h1>{decision['answer']}</h1>" in text
+
+
+def test_every_rung_has_a_row_and_every_test_its_numbers(sample: tuple[str, Page, dict]) -> None:
+    _, page, decision = sample
+    rows = [a for a in page.all("div") if a.get("role") == "row"]
+    assert len(rows) == 1 + 5  # the head, and the ladder of the task with or without a test
+    labels = [a["aria-label"] or "" for a in page.all("svg") if "strip" in (a.get("class") or "")]
+    for rung in decision["rungs"]:
+        if rung["test"] is None:
+            assert rung["skipped_because"][1:] in page.text
+            continue
+        test = rung["test"]
+        words = {"MET": "MET", "NOT_MET": "NOT MET", "UNDECIDED": "UNDECIDED"}[test["verdict"]]
+        score = percent(test["score"]).replace("\u00a0", " ")
+        assert f"was frozen and tested once: {score} on" in page.text
+        assert any(score in label.replace("\u00a0", " ") and label.endswith(words) for label in labels)
+        for candidate in rung["candidates"]:
+            assert percent(candidate["dev"]["score"]).replace("\u00a0", " ") in page.text
+    assert len(labels) == sum(rung["test"] is not None for rung in decision["rungs"])
+
+
+def test_tables_name_their_columns(sample: tuple[str, Page, dict]) -> None:
+    _, page, _ = sample
+    assert page.all("table")
+    assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
+
+
+def test_reasons_reuse_and_origin_are_there(sample: tuple[str, Page, dict]) -> None:
+    _, page, decision = sample
+    for reason in decision["reasons"]:
+        if reason != HOSTILE:
+            assert reason.partition(": ")[2].rstrip(".") in page.text
+    assert decision["test_reuse"] in page.text
+    assert decision["provenance"]["hashes"]["model"] in page.text
+    assert "3.11.9" in page.text
+
+
+def test_numbers_of_the_climb(tmp_path: Path) -> None:
+    _, page, decision = drawn(tmp_path / "run", "sft-met")
+    total = sum(rung["cost"]["tokens_in"] for rung in decision["rungs"])
+    assert f"{total:,}" in page.text
+    assert "sft is shown to reach the bar of 85 %; prompting is shown to stay below it" in page.text
+    assert "174,420 tokens were computed for 758,880 tokens of rows" in page.text
+    assert "Training loss falls from" in page.text
+    chart = next(a for a in page.all("svg") if a.get("class") == "chart")
+    assert "the best of 3 learning rates raced" in (chart["aria-label"] or "")
+    assert len(list(page.all("polyline"))) == 3
+    assert page.text.count("The climb ended below it.") == 2
+    assert "lastresort report run" in page.text
+
+
+def test_failures_are_counted_and_shown_from_dev_only(tmp_path: Path) -> None:
+    text, page, decision = drawn(tmp_path / "run", "sft-met")
+    failures = decision["rungs"][2]["failures"]
+    assert failures["format"] > 0
+    assert f"format {failures['format']} does not parse" in page.text
+    assert "not measured: no retrieval" in page.text
+    shown = re.findall(r"<code>([^<]*)</code>", text)
+    assert len(shown) == 5 + 5  # five a tested rung
+    assert all(name.startswith("dev-") for name in shown)
+    assert "test-1" not in text
+    assert '<pre dir="auto" class="got">' in text
+    assert "<mark>" in text
+
+
+def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
+    _, page, _ = drawn(tmp_path / "run", "undecided")
+    assert "PROVISIONAL" in page.text
+    assert "About 1,240 test items would decide it, 1,090 more than there are." in page.text
+    assert "neither reached nor missed for certain" in page.text
+
+
+def test_money_is_shown_where_it_was_spent(tmp_path: Path) -> None:
+    _, page, decision = drawn(tmp_path / "run", "prompting-met")
+    spent = decision["rungs"][0]["cost"]["usd"]
+    assert f"and spent ${spent:.2f}" in page.text
+
+
+def test_what_a_model_said_stays_text(tmp_path: Path) -> None:
+    text, page, _ = drawn(tmp_path / "run", "hostile")
+    assert "&lt;script&gt;alert" in text
+    assert '<script>alert("x")</script><img src=x onerror=alert(1)>' in page.text
+    assert "49" not in page.words[page.words.index("Why") + 1 :][2]  # no template runs in it
+    assert "{{ 7 * 7 }}" in page.text
+    assert not set(text) & {"\x00", "\u202e"}
+
+
+def test_unicode_and_half_surrogates_survive(tmp_path: Path) -> None:
+    from lastresort.records.record import Record
+
+    folder = make(tmp_path / "run", "none-met")
+    with Record.open(folder) as record:
+        record.note("data", {"rows": 1, "findings": ["half \ud83d of a pair", "条項 مادة 📦"]})
+    page = Page(write_report(folder).read_text("utf-8"))
+    assert "half \ufffd of a pair" in page.text
+    assert "条項 مادة 📦" in page.text
+
+
+def test_the_page_is_drawn_again_from_the_folder_alone(tmp_path: Path) -> None:
+    folder = make(tmp_path / "run", "sft-met")
+    first = write_report(folder).read_bytes()
+    (folder / "report.html").unlink()
+    (tmp_path / "copy").mkdir()
+    moved = folder.rename(tmp_path / "copy" / "run")
+    assert write_report(moved).read_bytes() == first
+    assert sorted(path.name for path in moved.iterdir()) == ["decision.json", "record.sqlite", "report.html"]
+
+
+def test_a_record_that_holds_little_still_makes_a_page(tmp_path: Path) -> None:
+    """A record without events, such as one of which only the decision was kept, loses detail and nothing else."""
+    from lastresort.records.record import Record
+    from lastresort.report.decision import write_decision
+
+    decision = read_decision(make(tmp_path / "full", "sft-met"))
+    Record.create(tmp_path / "bare").close()
+    write_decision(tmp_path / "bare", decision)
+    page = Page(write_report(tmp_path / "bare").read_text("utf-8"))
+    assert page.misplaced == []
+    assert decision["answer"] in page.text
+
+
+def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
+    from lastresort.report.decision import write_decision
+
+    folder = make(tmp_path / "run", "sft-met")
+    suite = {"name": "general", "base": 0.61, "tuned": 0.57, "difference": -0.04, "interval": [-0.07, -0.01]}
+    suite |= {"margin": 0.03, "verdict": "UNDERPOWERED", "n": 400, "n_needed": 1100}
+    empty = {**dict.fromkeys(suite), "name": "leak", "verdict": "UNINFORMATIVE", "n": 0}
+    decision = read_decision(folder) | {
+        "gate": {"verdict": "HOLD", "suites": [suite, empty]},
+        "break_even": {
+            "calls_per_month": 12_500,
+            "one_off_usd": 3.2,
+            "per_call_usd": {"prompt": 0.0004, "adapter": 0.0001},
+        },
+    }
+    decision["winner"]["held"] = True
+    write_decision(folder, decision)
+    page = Page(write_report(folder).read_text("utf-8"))
+    assert "The gate says HOLD" in page.text
+    assert "−4.0 points" in page.text
+    assert "needs 1,100" in page.text
+    assert "UNDERPOWERED" in page.text
+    assert "pays for itself above 12,500 calls a month" in page.text
+    assert "HELD" in page.text
+
+
+def test_a_missing_part_is_one_sentence(tmp_path: Path) -> None:
+    folder = make(tmp_path / "run", "undecided")
+    (folder / "decision.json").rename(folder / "kept")
+    with pytest.raises(DataError, match=r"found no decision\.json, expected a finished run\. Finish it with"):
+        write_report(folder)
+    (folder / "kept").rename(folder / "decision.json")
+    (folder / "record.sqlite").unlink()
+    with pytest.raises(DataError, match=r"found no record\.sqlite"):
+        write_report(folder)

@@ -1,0 +1,252 @@
+"""The parts a page is made of: differences, axes, curves, wording, titles."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lastresort.records.record import ItemScore
+from lastresort.report import findings, scale, wording
+from lastresort.report.differences import clipped, side_by_side
+from lastresort.report.labelled import labelled
+from lastresort.report.loss_chart import loss_chart, smoothed, thinned, went_furthest
+from lastresort.report.story import examples
+
+KEYED = '{"team": "billing", "urgent": true, "tags": ["a", "b"], "n": 1}'
+
+
+@pytest.mark.parametrize(
+    ("got", "expected_marks", "got_marks", "note"),
+    [
+        (KEYED, [], [], ""),
+        (KEYED.replace("billing", "sales"), ['"billing"'], ['"sales"'], ""),
+        (KEYED.replace('"b"', '"c"'), ['"b"'], ['"c"'], ""),
+        (KEYED.replace("true", "1"), ["true"], ["1"], ""),
+        ('{"team": "billing", "urgent": true, "tags": ["a", "b"]}', ['"n": 1'], [], ""),
+        (KEYED.replace("}", ', "more": null}'), [], ['"more": null'], ""),
+        ('{"team": "billing",', [], [""], "Not JSON: "),
+        ("Sure! It is billing.", [], ["Sure! It is billing."], "Not JSON: Expecting value at character 1."),
+        ("  ", [], [], "Empty answer."),
+        ("3", None, ["3"], ""),
+    ],
+)
+def test_json_is_compared_key_by_key(
+    got: str, expected_marks: list[str] | None, got_marks: list[str], note: str
+) -> None:
+    sides = side_by_side(KEYED, got)
+    if expected_marks is not None:
+        assert marks(sides.expected) == expected_marks
+    assert sides.note.startswith(note)
+    assert bool(sides.note) == bool(note)
+    if got_marks != [""]:
+        assert marks(sides.got) == [mark for mark in got_marks if mark]
+
+
+def marks(html: str) -> list[str]:
+    import re
+    from html import unescape
+
+    return [unescape(found) for found in re.findall(r"<mark>(.*?)</mark>", html, re.S) if found.strip()]
+
+
+def test_text_is_compared_word_by_word() -> None:
+    sides = side_by_side("the parcel is late", "the letter is late")
+    assert (marks(sides.expected), marks(sides.got)) == (["parcel"], ["letter"])
+    sides = side_by_side("billing", "shipping")
+    assert (marks(sides.expected), marks(sides.got)) == (["billing"], ["shipping"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_any_text_is_escaped_and_complete(expected: str, got: str) -> None:
+    from html import unescape
+
+    sides = side_by_side(expected, got)
+    for side in (sides.expected, sides.got):
+        assert "<" not in side.replace("<mark>", "").replace("</mark>", "")
+    if not sides.note and not expected.strip().startswith(("{", "[")):
+        assert unescape(sides.got.replace("<mark>", "").replace("</mark>", "")) == unescape(unescape(html_of(got)))
+
+
+def html_of(text: str) -> str:
+    from markupsafe import escape
+
+    return str(escape(text))
+
+
+def test_deep_and_long_answers_end() -> None:
+    deep = "[" * 400 + "]" * 400
+    assert "[" in side_by_side(deep, deep).got
+    assert side_by_side('{"a": 1}', "[" * 100_000).note.startswith("Not JSON")
+    long = side_by_side("x", "word " * 20_000)
+    assert len(long.got) < 5_000
+    assert "more characters" in long.got
+    assert clipped("short") == "short"
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high", "ticks"),
+    [
+        ([0.55, 0.85], 0.5, 0.9, (0.5, 0.6, 0.7, 0.8, 0.9)),
+        ([0.0, 1.0], 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+        ([0.97, 0.99], 0.6, 1.0, (0.6, 0.7, 0.8, 0.9, 1.0)),
+        ([0.01, 0.03], 0.0, 0.4, (0.0, 0.1, 0.2, 0.3, 0.4)),
+        ([], 0.0, 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+    ],
+)
+def test_an_axis_of_scores(values: list[float], low: float, high: float, ticks: tuple[float, ...]) -> None:
+    found = scale.scores(values)
+    assert (found.low, found.high, found.ticks) == (low, high, ticks)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_every_score_lies_on_its_axis(values: list[float]) -> None:
+    found = scale.scores(values)
+    assert 0 <= found.low <= min(values)
+    assert max(values) <= found.high <= 1
+    assert all(found.low <= tick <= found.high for tick in found.ticks)
+    assert len(found.ticks) >= 3
+
+
+@pytest.mark.parametrize(
+    ("largest", "ticks"),
+    [(2.19, (0, 1, 2, 3)), (102, (0, 50, 100, 150)), (0.16, (0, 0.05, 0.1, 0.15, 0.2)), (0, (0, 0.5, 1))],
+)
+def test_an_axis_of_amounts(largest: float, ticks: tuple[float, ...]) -> None:
+    assert scale.amounts([largest]).ticks == ticks
+
+
+def curve(*losses: float) -> list[dict[str, float]]:
+    return [{"step": number + 1, "loss": loss} for number, loss in enumerate(losses)]
+
+
+def test_loss_chart_draws_every_run_and_names_it() -> None:
+    curves = {"lr<1>": curve(2, 1.5), "lr2": [*curve(2, 1, 0.5), {"step": 3, "dev_loss": 0.7}]}
+    drawn = loss_chart(curves, 'falls "fast"')
+    assert drawn is not None
+    assert drawn.count("<polyline") == 2
+    assert drawn.count('class="dev"') == 1
+    assert "lr&lt;1&gt;" in drawn
+    assert 'aria-label="falls &#34;fast&#34;"' in drawn
+    assert drawn.index("line front") > drawn.index('"line"')  # drawn last, so that it lies in front
+    assert went_furthest(curves) == "lr2"
+
+
+def test_loss_chart_leaves_out_what_cannot_be_drawn() -> None:
+    assert loss_chart({}, "") is None
+    assert loss_chart({"a": curve(1.0)}, "") is None
+    assert loss_chart({"a": [{"step": 1, "dev_loss": 0.5}]}, "") is None
+    drawn = loss_chart({"a": curve(2.0, math.nan, math.inf, 1.0)}, "")
+    assert drawn is not None
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+
+
+def test_a_diverging_run_does_not_flatten_the_others() -> None:
+    drawn = loss_chart({"good": curve(*[2.0 - n / 50 for n in range(90)]), "bad": curve(2.0, 1e6)}, "")
+    assert drawn is not None
+    assert ">1000000<" not in drawn
+    assert ">2<" in drawn
+
+
+def test_smoothing_and_thinning_keep_ends() -> None:
+    points = [(float(step), 1.0 / (1 + step)) for step in range(1000)]
+    assert smoothed(points[:10]) == points[:10]
+    even = smoothed(points)
+    assert len(even) == 1000
+    assert even[0] == points[0]
+    thin = thinned(points)
+    assert len(thin) <= 241
+    assert (thin[0], thin[-1]) == (points[0], points[-1])
+    assert thinned(points[:1]) == points[:1]
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (wording.percent(0.8125), "81.2 %"),
+        (wording.percent(1.0), "100.0 %"),
+        (wording.percent(0.99999), "99.9 %"),
+        (wording.percent(0.0), "0.0 %"),
+        (wording.percent(0.00001), "0.1 %"),
+        (wording.round_percent(0.85), "85 %"),
+        (wording.round_percent(0.855), "85.5 %"),
+        (wording.points(-0.021), "−2.1 points"),
+        (wording.points(0.3), "+30.0 points"),
+        (wording.duration(0.44), "0.4 s"),
+        (wording.duration(59.6), "1 min"),
+        (wording.duration(583), "9 min 43 s"),
+        (wording.duration(3600), "1 h"),
+        (wording.duration(11_520), "3 h 12 min"),
+        (wording.money(0), "$0"),
+        (wording.money(0.004), "< $0.01"),
+        (wording.money(1234.5), "$1,234.50"),
+        (wording.interval((0.393, 0.803)), "39.3–80.3 %"),
+        (wording.listed(["a", "b", "c"]), "a, b and c"),
+        (wording.sentence("no knowledge"), "No knowledge."),
+        (wording.sentence("why?"), "Why?"),
+        (wording.what_would_decide({"n_needed": None, "n_available": 9})[:16], "How many items w"),
+        (wording.what_would_decide({"n_needed": 8, "n_available": 9}), "About 8 test items would decide it."),
+        (wording.of_items({"n_used": 9, "n_available": 9}), "all 9 items"),
+    ],
+)
+def test_wording(found: str, text: str) -> None:
+    assert found.replace("\u00a0", " ") == text
+
+
+def test_unknown_bodies_are_shown_whole() -> None:
+    body = {"rows": 1200, "splits": {"train": 5, "dev": None}, "empty": [], "deep": {"a": {"b": 1.23456}}, "ok": True}
+    assert labelled(body) == [
+        ("rows", ["1,200"]),
+        ("splits", ["train 5"]),
+        ("deep", ["a: b 1.235"]),
+        ("ok", ["yes"]),
+    ]
+    assert labelled({"many_rows": [str(n) for n in range(40)]})[0][1][-1] == "and 28 more"
+
+
+def item(name: str, score: float, format_ok: bool | None) -> ItemScore:
+    return ItemScore(name, score, "a", "b", "c", "stop", format_ok, 1, 1, 0.0, 0.0)
+
+
+def test_examples_show_every_kind_and_the_worst_first() -> None:
+    wrong = [item(f"o{n}", n / 10, True) for n in range(9, 0, -1)] + [item("f1", 0, False), item("k1", 0, True)]
+    found = examples(wrong, knowledge=frozenset({"k1"}))
+    assert [(failing.kind, failing.item.id) for failing in found] == [
+        ("format", "f1"),
+        ("knowledge", "k1"),
+        ("other", "o1"),
+        ("other", "o2"),
+        ("other", "o3"),
+    ]
+    assert examples([]) == ()
+
+
+def rung(name: str, verdict: str | None, score: float = 0.5) -> dict[str, object]:
+    return {"name": name, "test": verdict and {"verdict": verdict, "score": score}}
+
+
+@pytest.mark.parametrize(
+    ("rungs", "title"),
+    [
+        ([rung("prompting", "MET")], "prompting, the first rung tested, is shown to reach the bar of 80 %"),
+        (
+            [rung("prompting", "NOT_MET"), rung("retrieval", None), rung("sft", "MET")],
+            "sft is shown to reach the bar of 80 %; prompting is shown to stay below it",
+        ),
+        (
+            [rung("prompting", "NOT_MET"), rung("sft", "NOT_MET")],
+            "prompting and sft are shown to stay below the bar of 80 %",
+        ),
+        (
+            [rung("prompting", "NOT_MET"), rung("sft", "UNDECIDED")],
+            "The test cannot tell on which side of the bar of 80 % sft lies",
+        ),
+        ([rung("retrieval", None)], "No rung could be tested"),
+    ],
+)
+def test_titles_state_the_finding(rungs: list[dict[str, object]], title: str) -> None:
+    assert findings.of_ladder({"bar": 0.8, "rungs": rungs}).replace("\u00a0", " ") == title

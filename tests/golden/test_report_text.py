@@ -1,0 +1,150 @@
+"""The ladder in the terminal and as Markdown: golden where the shape matters, safe where text comes from outside."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lastresort.report.decision import read_decision
+from lastresort.report.markdown import markdown, markdown_of
+from lastresort.report.scale import Scale
+from lastresort.report.terminal import ladder_table, strip
+from report_support import HOSTILE, SAMPLES, make
+
+
+def printed(decision: dict[str, Any], width: int = 80, colour: bool = False) -> str:
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, no_color=not colour, force_terminal=colour, color_system="standard" if colour else None
+    )
+    console.print(ladder_table(decision))
+    return out.getvalue().replace("\u00a0", " ")
+
+
+def lines_of(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().splitlines()]
+
+
+SFT_MET = """\
+Yes: sft meets the bar of 85 % with 93.3 %, where prompting stayed at 61.9 %.
+
+rung        score               bar 85 %    items  verdict          cost
+────────────────────────────────────────────────────────────────────────
+prompting  61.9 %  ··━━━━━━━━×━━━━━·┃····      42  × NOT MET  2 min 39 s
+                   39.3–80.3 %             of 300
+retrieval       –                                  skipped
+sft        93.3 %  ·················┃━●━━     180  ● MET       7 min 5 s
+                   85.4–97.1 %             of 300
+
+retrieval skipped: the task names no knowledge to retrieve from."""
+
+
+def test_the_ladder_at_80_columns(tmp_path: Path) -> None:
+    assert lines_of(printed(read_decision(make(tmp_path / "run", "sft-met")))) == SFT_MET.splitlines()
+
+
+def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
+    text = " ".join(printed(read_decision(make(tmp_path / "run", "undecided"))).split())
+    assert "◇ UNDECIDED" in text
+    assert "prompting is undecided. About 1,240 test items would decide it, 1,090 more than there are." in text
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_nothing_is_cut_at_80_columns(tmp_path: Path, name: str) -> None:
+    text = printed(read_decision(make(tmp_path / "run", name)))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_widest_row_fits_80_columns(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "none-met"))
+    rung = next(rung for rung in decision["rungs"] if rung["test"])
+    rung["name"] = "preference"
+    rung["test"] |= {
+        "verdict": "UNDECIDED",
+        "n_used": 10_000,
+        "n_available": 10_000,
+        "score": 1.0,
+        "interval": [0.999, 1.0],
+    }
+    rung["cost"] |= {"seconds": 3_599, "usd": 1234.5}
+    text = printed(decision)
+    assert "…" not in text
+    for words in ("10,000", "◇ UNDECIDED", "59 min 59 s", "$1,234.50", "100.0 %"):
+        assert words in text
+
+
+def test_control_characters_cannot_repaint_the_terminal(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "hostile")) | {"answer": "No.\x1b[2K\x1b]0;x\x07 [red]Yes[/red]"}
+    text = printed(decision)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[red]Yes[/red]" in text
+
+
+def test_colour_adds_nothing_but_colour(tmp_path: Path) -> None:
+    import re
+
+    decision = read_decision(make(tmp_path / "run", "sft-met"))
+    coloured = printed(decision, colour=True)
+    assert "\x1b[32m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == printed(decision)
+
+
+@pytest.mark.parametrize(
+    ("score", "low", "high", "verdict", "expected"),
+    [
+        (0.25, 0.1, 0.4, "NOT_MET", "·━×━━···┃·"),
+        (0.95, 0.85, 1.0, "MET", "········┃●"),
+        (0.80, 0.6, 0.9, "UNDECIDED", "······━━◇━"),
+        (0.00, 0.0, 0.1, "NOT_MET", "×━······┃·"),
+    ],
+)
+def test_strip(score: float, low: float, high: float, verdict: str, expected: str) -> None:
+    test = {"score": score, "interval": [low, high], "verdict": verdict}
+    assert strip(test, 0.8, Scale(0.0, 1.0, ()), width=10) == expected
+
+
+MARKDOWN = """\
+## Yes: sft meets the bar of 85 % with 93.3 %, where prompting stayed at 61.9 %.
+
+**MET** · task ticket-routing · model embedded · bar 85 % · confidence 95 % · winner adapter
+
+| rung | system | score | interval | test items | verdict | time | money |
+|---|---|--:|--:|--:|---|--:|--:|
+| prompting | nearest-5+constrained | 61.9 % | 39.3–80.3 % | 42 of 300 | NOT MET | 2 min 39 s | $0 |
+| retrieval | | | | | the task names no knowledge to retrieve from | – | – |
+| sft | lora-lr0.0003-epoch3 | 93.3 % | 85.4–97.1 % | 180 of 300 | MET | 7 min 5 s | $0 |
+"""
+
+
+def test_markdown(tmp_path: Path) -> None:
+    folder = make(tmp_path / "run", "sft-met")
+    text = markdown_of(folder)
+    assert text.startswith(MARKDOWN)
+    assert "\n4. sft meets the bar, and every dearer rung would only cost more.\n" in text
+    assert text.endswith("None of the 300 test items was used by an earlier run in this workspace.\n")
+
+
+def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
+    text = markdown_of(make(tmp_path / "run", "undecided"))
+    assert "**UNDECIDED**, provisional · task claims-triage" in text
+    assert "- prompting is undecided. About 1,240 test items would decide it" in text
+
+
+def test_markdown_cannot_be_injected(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "hostile"))
+    decision["reasons"] = [HOSTILE, "a | b\n# heading\n![x](http://example.org/x.png) @someone"]
+    text = markdown(decision)
+    assert "<script>" not in text
+    assert "\\<script\\>" in text
+    assert "\n# heading" not in text
+    assert "![x](" not in text
+    assert "a \\| b \\# heading" in text
+    rows = [line for line in text.splitlines() if line.startswith("| prompting")]
+    assert len(rows) == 1
+    assert rows[0].replace("\\|", "").count("|") == 9
