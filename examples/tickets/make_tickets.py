@@ -26,7 +26,6 @@ NAMES = {
     "lamp": ("Moth", "bedside lamp", "lamp", "reading light"),
     "clock": ("Plover", "clock radio", "alarm clock", "radio"),
 }
-EXCHANGED = ("lamp",)
 KINDS = {
     "fault": 26,
     "danger": 9,
@@ -82,23 +81,20 @@ def team_of(facts: Facts) -> tuple[str, str]:
     """The team and the rule of RULES.md that says so."""
     if facts.kind in TEAM:
         return TEAM[facts.kind], f"T-{facts.kind}"
-    if facts.machine in EXCHANGED:
-        return "delivery", f"T-{facts.kind}-exchanged"
-    return "repair", f"T-{facts.kind}"
+    return ("delivery", "T-lamp") if facts.machine == "lamp" else ("repair", f"T-{facts.kind}")
 
 
 def priority_of(facts: Facts) -> tuple[str, str]:
     """The priority and the rule of RULES.md that says so. The first that fits decides."""
-    team, _ = team_of(facts)
-    if team == "advice":
-        return "P3", "P-advice"
+    if team_of(facts)[0] == "advice":
+        return "normal", "P-advice"
     if facts.kind == "danger":
-        return "P1", "P-danger"
+        return "danger", "P-danger"
     if facts.workplace:
-        return ("P2", "P-workplace-billing") if team == "billing" else ("P1", "P-workplace")
-    if facts.again or facts.deadline:
-        return "P2", "P-again" if facts.again else "P-deadline"
-    return "P3", "P-rest"
+        return "business", "P-business"
+    if facts.again:
+        return "reminder", "P-reminder"
+    return ("deadline", "P-deadline") if facts.deadline else ("normal", "P-normal")
 
 
 def product_of(facts: Facts) -> tuple[str | None, str]:
@@ -142,7 +138,7 @@ def draw_facts(phrases: Phrases) -> tuple[Facts, str]:
     matter = phrases.deal(pack)
     named = "{p}" in matter or pack.startswith("fault")
     order = f"R{rng.randrange(1000, 10000)}" if phrases.chance(0.6) else None
-    workplace, again, deadline = phrases.chance(0.22), phrases.chance(0.17), phrases.chance(0.17)
+    workplace, again, deadline = phrases.chance(0.19), phrases.chance(0.19), phrases.chance(0.19)
     return Facts(kind, machine if named else None, workplace, again, deadline, order), matter
 
 

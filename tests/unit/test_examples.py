@@ -105,7 +105,7 @@ def test_every_rule_of_the_house_has_cases_and_every_case_its_rule(made: Any) ->
     stated = set(re.findall(r"^\| ([TPCO]-\S+) \|", (TICKETS / "RULES.md").read_text(encoding="utf-8"), flags=re.M))
     cases = Counter(rule for ticket in made for rule in ticket.rules)
     assert set(cases) == stated
-    assert min(cases.values()) >= 15
+    assert min(cases.values()) >= 40
 
 
 def test_the_rules_of_the_house_say_what_the_program_does(maker: ModuleType) -> None:
@@ -121,15 +121,15 @@ def test_the_rules_of_the_house_say_what_the_program_does(maker: ModuleType) -> 
 @pytest.mark.parametrize(
     ("facts", "answer"),
     [
-        (("fault", "coffee"), ("repair", "P3", "coffee")),
-        (("fault", "lamp"), ("delivery", "P3", "lamp")),
-        (("money_broken", "fan", True), ("repair", "P1", "fan")),
-        (("money", None, True, True), ("billing", "P2", None)),
-        (("supplies", "clock", False, False, True), ("parts", "P2", "part")),
-        (("question", "robot", True, True, True), ("advice", "P3", "robot")),
-        (("danger", "lamp", False), ("delivery", "P1", "lamp")),
-        (("danger", "clock"), ("repair", "P1", "clock")),
-        (("app", "kettle", False, True), ("app", "P2", "kettle")),
+        (("fault", "coffee"), ("repair", "normal", "coffee")),
+        (("fault", "lamp"), ("delivery", "normal", "lamp")),
+        (("money_broken", "fan", True), ("repair", "business", "fan")),
+        (("money", None, True, True), ("billing", "business", None)),
+        (("supplies", "clock", False, False, True), ("parts", "deadline", "part")),
+        (("question", "robot", True, True, True), ("advice", "normal", "robot")),
+        (("danger", "lamp", True), ("delivery", "danger", "lamp")),
+        (("danger", "clock"), ("repair", "danger", "clock")),
+        (("app", "kettle", False, True), ("app", "reminder", "kettle")),
     ],
 )
 def test_cases_worked_by_hand(maker: ModuleType, facts: tuple[Any, ...], answer: tuple[str, ...]) -> None:
