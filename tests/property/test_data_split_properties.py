@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from lastresort.data.duplicates import normalised
 from lastresort.data.leaks import find_leaks
-from lastresort.data.mixing import mix
 from lastresort.data.split import Split, split_examples
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
@@ -50,15 +49,3 @@ def test_a_split_is_a_partition_that_tears_nothing_apart(
     shuffle.shuffle(shuffled)
     assert split_or_skip(shuffled, seed) == split
     assert not [leak for leak in find_leaks(split.train, split.dev, split.test) if leak.kind == "exact"]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 300), st.sampled_from([0.0, 0.05, 0.1, 0.25, 0.5]), st.integers(0, 3))
-def test_mixing_keeps_order_and_share(count: int, share: float, seed: int) -> None:
-    rows, replay = [("own", i) for i in range(count)], [("replay", i) for i in range(400)]
-    mixed = mix(rows, replay, share, seed)
-    extra = [row for row in mixed if row[0] == "replay"]
-    assert [row for row in mixed if row[0] == "own"] == rows
-    assert len(set(extra)) == len(extra)
-    assert abs(len(extra) - share * len(mixed)) <= 0.5
-    assert mixed == mix(rows, replay, share, seed)

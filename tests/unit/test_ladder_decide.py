@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from lastresort.ladder.decide import RungOutcome, Rules, conclude, next_step
+from lastresort.ladder.decide import Rules, RungOutcome, conclude, next_step
 from lastresort.types import Judgement, Outcome
 
 LADDER = ("prompting", "retrieval", "sft")
@@ -37,7 +37,13 @@ def test_a_skipped_rung_is_passed_over() -> None:
 
 @pytest.mark.parametrize(
     ("on_undecided", "score", "goes_to"),
-    [("lead", 0.75, "retrieval"), ("lead", 0.80, None), ("lead", 0.85, None), ("collect", 0.75, None), ("collect", 0.85, None)],
+    [
+        ("lead", 0.75, "retrieval"),
+        ("lead", 0.80, None),
+        ("lead", 0.85, None),
+        ("collect", 0.75, None),
+        ("collect", 0.85, None),
+    ],
 )
 def test_undecided_follows_its_estimate_or_stops(on_undecided: str, score: float, goes_to: str | None) -> None:
     rules = Rules(LADDER, 0.8, on_undecided)  # type: ignore[arg-type]
@@ -65,7 +71,9 @@ def test_met_at_prompting_says_no_and_why() -> None:
 
 
 def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
-    found = conclude(RULES, [tested("prompting", "NOT_MET", 0.16), skipped("retrieval"), tested("sft", "MET", 0.91)], "")
+    found = conclude(
+        RULES, [tested("prompting", "NOT_MET", 0.16), skipped("retrieval"), tested("sft", "MET", 0.91)], ""
+    )
     assert (found.verdict, found.stopped_at, found.winner) == ("MET", "sft", "sft")
     assert found.answer.startswith("Yes: sft meets the bar of 80 % with 91 %")
     assert "prompting stayed at 16 %" in found.answer
@@ -73,7 +81,9 @@ def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
 
 
 def test_all_not_met_names_the_best_and_no_winner() -> None:
-    found = conclude(RULES, [tested("prompting", "NOT_MET", 0.3), skipped("retrieval"), tested("sft", "NOT_MET", 0.5)], "")
+    found = conclude(
+        RULES, [tested("prompting", "NOT_MET", 0.3), skipped("retrieval"), tested("sft", "NOT_MET", 0.5)], ""
+    )
     assert (found.verdict, found.stopped_at, found.winner, found.best) == ("NOT_MET", None, None, "sft")
     assert "the best was sft (sft-system) with 50 %" in found.answer
 
@@ -97,7 +107,9 @@ def test_collect_names_no_winner() -> None:
 
 
 def test_a_met_after_an_undecided_stays_provisional() -> None:
-    found = conclude(RULES, [tested("prompting", "UNDECIDED", 0.7), skipped("retrieval"), tested("sft", "MET", 0.95)], "")
+    found = conclude(
+        RULES, [tested("prompting", "UNDECIDED", 0.7), skipped("retrieval"), tested("sft", "MET", 0.95)], ""
+    )
     assert (found.verdict, found.provisional, found.winner) == ("MET", True, "sft")
 
 

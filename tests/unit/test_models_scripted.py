@@ -88,7 +88,7 @@ def test_faults_hit_the_calls_named_and_go_on_counting_in_the_next_process(tmp_p
     assert len(ScriptedModel(script).generate([ask("2"), ask("3")], DECODING)) == 2
     rows = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
     assert [(row["call"], row["failed"]) for row in rows] == [(1, False), (2, False), (3, True), (4, False), (5, False)]
-    assert rows[2]["prompt"] == rows[3]["prompt"]
+    assert rows[2]["key"] == rows[3]["key"]
 
 
 def test_delay_is_slept_through_at_every_call() -> None:

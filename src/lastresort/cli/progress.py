@@ -37,6 +37,7 @@ class TerminalProgress:
             transient=True,
         )
         self._task: Any = None
+        self._note = ""
 
     def __enter__(self) -> TerminalProgress:
         self._bar.start()
@@ -50,11 +51,13 @@ class TerminalProgress:
     def stage(self, label: str, total: int | None = None) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
+        self._note = ""
         self._task = self._bar.add_task(label, total=total, note="")
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         if self._task is not None:
-            self._bar.update(self._task, advance=amount, **({"note": note} if note else {}))
+            self._note = note or self._note
+            self._bar.update(self._task, advance=amount, note=self._note)
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)

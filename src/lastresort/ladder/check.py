@@ -46,6 +46,6 @@ def check_task(task: Task, *, show: int = 0) -> Checked:
             shown += [
                 "",
                 f"{example.id} ({example.source}, row {example.row})",
-                *([lines] if isinstance(lines, str) else lines),
+                *lines,
             ]
     return Checked(report, tuple(shown), report.must_mend)

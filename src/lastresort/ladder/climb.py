@@ -95,27 +95,25 @@ def rules_of(task: Task, until: str | None) -> Rules:
 
 
 def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
-    """Note the task at the first start; refuse to go on with another one."""
-    resolved = {"task": prepared.task.resolved(), "files": prepared.files}
-    known = record.last("task")
-    if known is None:
-        record.note("task", resolved)
-        return
-    if json.dumps(known, sort_keys=True) != json.dumps(resolved, sort_keys=True):
-        changed = sorted(
-            {
-                key
-                for part in ("task", "files")
-                for key in {**known[part], **resolved[part]}
-                if known[part].get(key) != resolved[part].get(key)
-            }
-        )
-        raise TaskError(
-            f"the task differs from the one this run began with, in {', '.join(changed)}",
-            where=f"{prepared.task.path.name} and {run}",
-            expected="an unchanged task and unchanged data",
-            remedy="Undo the change, or start a new run without --resume.",
-        )
+    """Note the task and its files at the first start; refuse to go on with others."""
+    found = {"task": {**prepared.task.resolved(), "path": prepared.task.path.name}, "files": prepared.files}
+    for kind, now in found.items():
+        known = record.last(kind)
+        if known is None:
+            record.note(kind, now)
+            continue
+        changed = sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
+        if changed:
+            raise TaskError(
+                f"the {kind} of this run differs from the one this run began with, in {', '.join(changed)}",
+                where=f"{prepared.task.path.name} and {run}",
+                expected="an unchanged task and unchanged data",
+                remedy="Undo the change, or start a new run without --resume.",
+            )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _workbench(

@@ -10,7 +10,7 @@ from typing import Any
 
 from lastresort.ladder.climb import LEAST_NEW_TOKENS, rules_of, why_absent
 from lastresort.ladder.prepare import Prepared, prepare
-from lastresort.models.estimate import estimate_tokens
+from lastresort.models.estimate import estimated_tokens
 from lastresort.models.open import local_folder
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Machine, Workload
@@ -60,14 +60,14 @@ def workload(prepared: Prepared, rung: str) -> Workload:
     """The task's size in estimated tokens (UTF-8 bytes / 4), and the machine or endpoint that would do the rung."""
     task, split = prepared.task, prepared.split
     output_tokens = _mean_tokens(split.train, lambda example: example.output)
-    longest = max((estimate_tokens(example.output) for example in split.train), default=0)
+    longest = max((estimated_tokens(example.output) for example in split.train), default=0)
     auto = max(LEAST_NEW_TOKENS, 2 * longest)
     return Workload(
         machine=_machine(task, task.model if rung in ("prompting", "retrieval") else tuned_model(task)),
         n_train=len(split.train),
         n_dev=len(split.dev),
         n_test=len(split.test),
-        instruction_tokens=estimate_tokens(instruction(task)) + TEMPLATE_TOKENS,
+        instruction_tokens=estimated_tokens(instruction(task)) + TEMPLATE_TOKENS,
         input_tokens=_mean_tokens(split.train, lambda example: example.input_text),
         output_tokens=output_tokens,
         max_new_tokens=auto if task.decode.max_new_tokens == "auto" else int(task.decode.max_new_tokens),
@@ -80,14 +80,14 @@ def _machine(task: Task, model: str) -> Machine:
     if model.startswith("scripted:"):
         return Machine(None, 1.0)
     from lastresort.hardware.probe import matrix_flops_per_s
-    from lastresort.models.precision import reduced_precision_is_fast
+    from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 
     config = _config(local_folder(model, task.folder))
     if config is None:
         return Machine(None, 1.0)
     from lastresort.hardware.shapes import parameters_of
 
-    return Machine(parameters_of(config), matrix_flops_per_s(reduced_precision_is_fast()))
+    return Machine(parameters_of(config), matrix_flops_per_s(is_reduced(chosen_dtype("auto", chosen_device()))))
 
 
 def _config(folder: Path | str) -> dict[str, Any] | None:
@@ -100,4 +100,4 @@ def _config(folder: Path | str) -> dict[str, Any] | None:
 
 
 def _mean_tokens(examples: Sequence[Example], text: Any) -> float:
-    return sum(estimate_tokens(text(example)) for example in examples) / len(examples) if examples else 0.0
+    return sum(estimated_tokens(text(example)) for example in examples) / len(examples) if examples else 0.0

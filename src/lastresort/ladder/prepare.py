@@ -11,8 +11,7 @@ from typing import Any
 from lastresort.data.check import check_data, remove_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import Split, split_examples
-from lastresort.errors import TaskError
-from lastresort.evals.evidence import smallest_deciding_test
+from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import Scorer, build_scorer
 from lastresort.spec.task import Task
 from lastresort.types import Example
@@ -41,21 +40,20 @@ class Prepared:
 def prepare(task: Task) -> Prepared:
     """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where."""
     split, files = _split(task)
+    files |= {path.name: _sha256(path) for path in _rule_files(task)}
     split, leaks = remove_leaks(split)
     scorer = build_scorer(
         task.score.name, task.score.parameters, json_schema=task.output.json_schema, choices=task.output.choices
     )
     prepared = Prepared(task, split, scorer, len(leaks), files)
-    if scorer.binary:
-        needed = smallest_deciding_test(task.bar, task.alpha_per_rung, BETA)
-        if prepared.n_units < needed:
-            unit = "items" if task.split.group_by is None else "groups"
-            raise TaskError(
-                f"{prepared.n_units} test {unit}, on which even a perfect score could not show that the bar of {task.bar:g} is met",
-                where=f'{task.path.name}, key "split.test"',
-                expected=f"at least {needed}",
-                remedy="Give more examples, raise split.test, or lower the bar or the confidence.",
-            )
+    check_test_size(
+        prepared.n_units,
+        bar=task.bar,
+        alpha=task.alpha_per_rung,
+        beta=BETA,
+        binary=scorer.binary and task.split.group_by is None,
+        where=f'{task.path.name}, key "split.test"',
+    )
     return prepared
 
 
@@ -80,7 +78,7 @@ def _split(task: Task) -> tuple[Split, dict[str, str]]:
     def read(path: Path | None) -> list[Example] | None:
         if path is None:
             return None
-        files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        files[path.name] = _sha256(path)
         return read_examples(path, group_by=group_by)
 
     pool = read(sources.all if sources.all is not None else sources.train)
@@ -95,3 +93,13 @@ def _split(task: Task) -> tuple[Split, dict[str, str]]:
         fixed_test=read(sources.test),
     )
     return split, files
+
+
+def _rule_files(task: Task) -> list[Path]:
+    """Files that decide how an answer is judged."""
+    scorer = task.score.parameters.get("file")
+    return [path for path in (task.output.schema_path, Path(scorer) if scorer else None) if path is not None]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

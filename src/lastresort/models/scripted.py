@@ -137,21 +137,21 @@ class ScriptedModel:
         seen: Counter[str] = Counter()
         for index, prompt in enumerate(prompts):
             asked = _last_user_text(prompt)
-            self._call(asked)
+            self._call(prompt, decoding)
             answers.append(self._answer(prompt, asked, decoding, sample=seen[asked]))
             seen[asked] += 1
             if on_answer is not None:
                 on_answer(index, answers[-1])
         return answers
 
-    def _call(self, asked: str) -> None:
-        """Count and log one call; raise if it is one that fails."""
+    def _call(self, prompt: Prompt, decoding: Decoding) -> None:
+        """Count and log one call, with a hash of all that was asked; raise if it is one that fails."""
         with self._lock:
             self.calls += 1
             number, faults = self.calls, self._script.faults
             fails = number <= faults.fail_first or number in faults.fail_at
             if self._script.calls is not None:
-                row = {"call": number, "prompt": _hash("", asked), "failed": fails}
+                row = {"call": number, "key": _hash(repr(decoding), repr(prompt)), "failed": fails}
                 with self._script.calls.open("a", encoding="utf-8") as log:
                     log.write(json.dumps(row) + "\n")
         if self._script.delay_s:

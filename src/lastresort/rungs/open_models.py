@@ -48,6 +48,11 @@ class OpenModels:
             self._key = key
         return self._model
 
+    def rendering(self, system: System) -> str:
+        """Hash of how the system's model renders conversations; "" for models that render elsewhere."""
+        rendering: str = getattr(self.open(system), "rendering", "")
+        return rendering
+
     def close(self) -> None:
         """Let go of the open model, so that its memory is free."""
         self._model, self._key = None, None

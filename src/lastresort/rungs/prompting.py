@@ -137,7 +137,8 @@ def shots_of(train: Sequence[Example], seed: int) -> tuple[Shot, ...]:
     order = list(train)
     random.Random(f"shots:{seed}").shuffle(order)
     seen: set[str] = set()
-    first, rest = [], []
+    first: list[Example] = []
+    rest: list[Example] = []
     for example in order:
         (rest if example.output in seen else first).append(example)
         seen.add(example.output)

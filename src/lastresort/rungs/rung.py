@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.files import save_system
+from lastresort.systems.files import FILE, save_system
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress
 
@@ -65,11 +65,11 @@ class Workbench:
     def answerer(self, system: System) -> Answerer:
         return Answerer(system, self.models.open(system))
 
-    def keep(self, rung: str, system: System) -> Path:
-        """Save a candidate below the run, so that a resumed climb finds it."""
+    def keep(self, rung: str, system: System) -> None:
+        """Save a candidate below the run, with the rendering it is measured in, so that a resumed climb finds it."""
         folder = self.candidate_folder(rung, system.name)
-        save_system(system, folder)
-        return folder
+        if not (folder / FILE).is_file():
+            save_system(replace(system, rendering=self.models.rendering(system)), folder)
 
     def candidate_folder(self, rung: str, name: str) -> Path:
         return self.folder / "candidates" / rung / name

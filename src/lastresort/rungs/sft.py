@@ -30,7 +30,7 @@ class Sft:
     def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
         model = tuned_model(task)
         if is_endpoint(model):
-            return f"{model} is an endpoint, whose weights are not here; name a model to train under `tune.model`"
+            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
         if len(train) < LEAST_ROWS:
             return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
         return None
@@ -61,6 +61,7 @@ class Sft:
         systems = [self._system(bench, name, folder) for name, folder in checkpoints]
         items: dict[str, list[ItemScore]] = {}
         for system in systems:
+            bench.keep(self.name, system)
             bench.progress.stage(f"sft: {system.name} on dev", len(bench.dev))
             items[system.name] = bench.dev_scores(self.name, system)
         best = _best(items)
@@ -69,13 +70,12 @@ class Sft:
             plain = next(system for system in systems if system.name == best)
             guided = replace(plain, name=f"{best}+constrained", decoding=replace(plain.decoding, grammar=grammar))
             systems.append(guided)
+            bench.keep(self.name, guided)
             bench.progress.stage(f"sft: {guided.name} on dev", len(bench.dev))
             items[guided.name] = bench.dev_scores(self.name, guided)
         scores = {name: [item.score for item in found] for name, found in items.items()}
         cost = {system.name: float(system.decoding.grammar is not None) for system in systems}
         choice = choose(scores, cost)
-        for system in systems:
-            bench.keep(self.name, system)
         chosen = next(system for system in systems if system.name == choice.name)
         candidates = tuple(
             Candidate(system, _mean(items[system.name]), len(bench.dev), _mean_prompt_tokens(items[system.name]))

@@ -115,7 +115,8 @@ class SftTraining:
         model = attach_lora(self._loaded.model, settings, base_name=bench.models.tuned_name)
         self._check_first_batch(model, sft.batch_size)
         name = f"lr{rate:g}"
-        done = int(bench.record.last("training", name)["step"]) if bench.record.last("training", name) else 0
+        before = bench.record.last("training", name)
+        done = int(before["step"]) if before is not None else 0
         bench.progress.stage(
             f"sft: training, learning rate {rate:g}, to step {until} of {self._steps()}", max(0, until - done)
         )

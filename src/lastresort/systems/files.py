@@ -40,13 +40,19 @@ def load_system(folder: Path) -> System:
     path = folder / FILE
     if not path.is_file():
         raise DataError(
-            f"no {FILE} in this folder", where=str(folder), expected="the winner of a finished run", remedy="Name a run that has one."
+            f"no {FILE} in this folder",
+            where=str(folder),
+            expected="the winner of a finished run",
+            remedy="Name a run that has one.",
         )
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
         if body["schema"] != SCHEMA:
             raise DataError(
-                f"schema {body['schema']}", where=str(path), expected=f"schema {SCHEMA}", remedy="Use the version that wrote it."
+                f"schema {body['schema']}",
+                where=str(path),
+                expected=f"schema {SCHEMA}",
+                remedy="Use the version that wrote it.",
             )
         return _from_dict(body, folder)
     except (yaml.YAMLError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -122,6 +128,7 @@ def _shot_row(shot: Shot) -> dict[str, Any]:
 
 def _shot(row: dict[str, Any]) -> Shot:
     turns = tuple(
-        Message(turn["role"], turn["content"], {k: v for k, v in turn.items() if k not in ("role", "content")}) for turn in row["input"]
+        Message(turn["role"], turn["content"], {k: v for k, v in turn.items() if k not in ("role", "content")})
+        for turn in row["input"]
     )
     return Shot(turns, row["output"])

@@ -29,12 +29,7 @@ def training_rows(
     for index, example in enumerate(examples):
         where = f"{example.source}, row {example.row}" if example.source else example.id
         conversation = [*compose(example.input), Message("assistant", example.output)]
-        try:
-            rendered = render_training(tokenizer, conversation, template_kwargs=template_kwargs)
-        except DataError as error:
-            if error.where:
-                raise
-            raise DataError(error.found, where=where, expected=error.expected, remedy=error.remedy) from error
+        rendered = render_training(tokenizer, conversation, template_kwargs=template_kwargs, where=where)
         if context_tokens is not None and len(rendered.ids) > context_tokens:
             raise DataError(
                 f"{len(rendered.ids)} tokens",

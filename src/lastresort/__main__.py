@@ -1,0 +1,5 @@
+"""`python -m lastresort`."""
+
+from lastresort.cli.main import run
+
+run()

@@ -1,0 +1,102 @@
+"""Small tasks on the scripted model, for tests of the climb."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TEAMS = ("billing", "delivery", "repairs")
+
+
+def rows(n: int = 260) -> list[dict[str, str]]:
+    """n different inputs with a team each."""
+    things = (
+        "invoice",
+        "parcel",
+        "kettle",
+        "refund",
+        "courier",
+        "lamp",
+        "receipt",
+        "crate",
+        "toaster",
+        "discount",
+        "van",
+        "drill",
+        "bill",
+    )
+    places = (
+        "Oslo",
+        "Lyon",
+        "Turin",
+        "Graz",
+        "Porto",
+        "Ghent",
+        "Cork",
+        "Bergen",
+        "Malmo",
+        "Basel",
+        "Siena",
+        "Leeds",
+        "Aarhus",
+    )
+    verbs = ("lost", "late", "broken", "wrong", "missing", "double", "torn", "gone", "wet", "dull")
+    found = []
+    for i in range(n):
+        text = f"{things[i % 13]} {verbs[(i // 13) % 10]} in {places[(i * 7 + i // 13) % 13]}, case {i * 37 % 1009} of week {i % 53}"
+        found.append({"input": text, "output": TEAMS[i % 3]})
+    return found
+
+
+def scripted_task(
+    folder: Path,
+    *,
+    quality: list[dict[str, Any]],
+    task: dict[str, Any] | None = None,
+    script: dict[str, Any] | None = None,
+) -> Path:
+    """Write rows, script and task file; returns the path of the task file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = rows()
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data), encoding="utf-8")
+    body = {
+        "answers_from": ["rows.jsonl"],
+        "wrong": ["unknown"],
+        "quality": quality,
+        "calls": "calls.jsonl",
+        **(script or {}),
+    }
+    (folder / "script.json").write_text(json.dumps(body), encoding="utf-8")
+    settings: dict[str, Any] = {
+        "task": "routing",
+        "about": "Route the case to a team.",
+        "model": "scripted:script.json",
+        "ladder": ["prompting", "sft"],
+        "examples": "rows.jsonl",
+        "split": {"dev": 60, "test": 120},
+        "output": {"choices": list(TEAMS)},
+        "score": "choice",
+        "bar": 0.8,
+        **(task or {}),
+    }
+    path = folder / "task.yaml"
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def calls(folder: Path) -> list[dict[str, Any]]:
+    """Every call that the scripted model got, over all processes."""
+    path = folder / "calls.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def comparable(decision: dict[str, Any]) -> dict[str, Any]:
+    """A decision without what may differ between two runs of the same climb: measured seconds and how often items were used."""
+    kept = json.loads(json.dumps(decision))
+    kept.pop("test_reuse")
+    for rung in kept["rungs"]:
+        rung["cost"].pop("seconds")
+    return kept

@@ -1,0 +1,63 @@
+"""A climb killed with SIGKILL at random moments goes on with --resume to the same decision, repeating no finished measurement."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from climb_support import calls, comparable, scripted_task
+
+QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]
+SLOW = {"delay_s": 0.004}  # so that the climb's own work, not its start, is what is cut
+
+
+def command(task: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "lastresort", "climb", str(task), "--json", *arguments]
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], float, int]:
+    """The decision of a climb that nobody kills, how long it took, and how many calls it made."""
+    folder = tmp_path_factory.mktemp("uncut")
+    task = scripted_task(folder / "task", quality=QUALITY, script=SLOW)
+    began = time.monotonic()
+    done = subprocess.run(command(task), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return comparable(json.loads(done.stdout)), time.monotonic() - began, len(calls(folder / "task"))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_and_resumed(seed: int, tmp_path: Path, uncut: tuple[dict[str, object], float, int]) -> None:
+    decision, seconds, n_calls = uncut
+    task = scripted_task(tmp_path / "task", quality=QUALITY, script=SLOW)
+    climbing = subprocess.Popen(
+        command(task, "--run", "runs/r"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "runs" / "r" / "record.sqlite").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 0.8 * seconds))
+    os.kill(climbing.pid, signal.SIGKILL)
+    climbing.wait()
+    finished = (tmp_path / "runs" / "r" / "decision.json").exists()
+    before = len(calls(tmp_path / "task"))
+    resumed = subprocess.run(
+        command(task, "--run", "runs/r", "--resume"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert comparable(json.loads(resumed.stdout)) == decision
+    asked = calls(tmp_path / "task")
+    repeated = sum(count - 1 for count in Counter(json.dumps(call["key"]) for call in asked).values())
+    assert repeated <= 1, "at most the call that was under way when it was killed"
+    assert len(asked) - repeated == n_calls
+    if finished:
+        assert len(asked) == before

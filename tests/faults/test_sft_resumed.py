@@ -1,0 +1,99 @@
+"""A climb that trains, cut at many moments and resumed, ends with the same adapter and the same decision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from climb_support import comparable, rows
+from lastresort.ladder.climb import Climbed, climb
+from lastresort.records.record import Record
+from lastresort.spec.task import load_task
+from tiny_model import save_tiny_model
+
+
+class Cut(BaseException):
+    """Stands for the end of the process: nothing in the program catches it."""
+
+
+class Scissors:
+    """Progress that ends the process at the n-th sign of life."""
+
+    def __init__(self, at: int | None) -> None:
+        self.left, self.seen = at, 0
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self._sign()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._sign()
+
+    def say(self, text: str) -> None:
+        self._sign()
+
+    def _sign(self) -> None:
+        self.seen += 1
+        if self.left is not None and self.seen >= self.left:
+            raise Cut
+
+
+@pytest.fixture(scope="module")
+def task_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    save_tiny_model(folder / "model")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(150)), encoding="utf-8")
+    task: dict[str, Any] = {
+        "task": "tiny",
+        "about": "Route it.",
+        "model": "model",
+        "ladder": ["prompting", "sft"],
+        "examples": "rows.jsonl",
+        "split": {"dev": 24, "test": 40},
+        "score": "exact",
+        "bar": 0.5,
+        "sft": {"learning_rates": [0.003, 0.01], "epochs": 2, "r": 4, "replay": 0.1},
+        "decode": {"max_new_tokens": 10},
+    }
+    (folder / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    return folder / "task.yaml"
+
+
+@pytest.fixture(scope="module")
+def uncut(task_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbed, int]:
+    scissors = Scissors(None)
+    found = climb(load_task(task_file), tmp_path_factory.mktemp("uncut") / "run", progress=scissors)
+    return found, scissors.seen
+
+
+def adapters(run: Path) -> dict[str, bytes]:
+    return {
+        path.parent.name: path.read_bytes() for path in sorted((run / "adapters").glob("*/adapter_model.safetensors"))
+    }
+
+
+def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, int]) -> None:
+    found, _ = uncut
+    sft = found.decision["rungs"][1]
+    assert sft["test"] is not None
+    assert sft["chosen"].startswith("lora-lr")
+    assert adapters(found.run)
+    with Record.open(found.run, read_only=True) as record:
+        curves, training = record.curves(), record.notes("training")
+    assert {"lr0.003", "lr0.01"} == set(curves)
+    assert all(note["path"] == "packed" and note["first_batch_check"]["ok"] for note in training)
+    assert training[-1]["replay_rows"] > 0
+    assert training[-1]["computed_tokens"] < training[-1]["nominal_tokens"]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9, 0.97])
+def test_cut_and_resumed(share: float, uncut: tuple[Climbed, int], task_file: Path, tmp_path: Path) -> None:
+    whole, signs = uncut
+    with pytest.raises(Cut):
+        climb(load_task(task_file), tmp_path / "run", progress=Scissors(round(share * signs)))
+    resumed = climb(load_task(task_file), tmp_path / "run")
+    assert comparable(resumed.decision) == comparable(whole.decision)
+    assert adapters(resumed.run) == adapters(whole.run)

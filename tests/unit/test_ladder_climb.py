@@ -1,0 +1,147 @@
+"""Whole climbs on the scripted model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import calls, comparable, scripted_task
+from lastresort.errors import InfrastructureError, TaskError
+from lastresort.ladder.climb import Climbed, climb
+from lastresort.records.record import Record
+from lastresort.report.decision import validate_decision
+from lastresort.spec.task import load_task
+from lastresort.systems.files import load_system
+from lastresort.systems.open import open_answerer
+from lastresort.types import Message
+
+GOOD_SHOTS = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]
+BAD = [{"right": 0.3}, {"right": 0.45, "min_shots": 3}]
+
+
+def run(tmp_path: Path, quality: list[dict[str, Any]], name: str = "run", **arguments: Any) -> Climbed:
+    path = scripted_task(tmp_path / "task", quality=quality, **arguments)
+    return climb(load_task(path), tmp_path / "runs" / name)
+
+
+def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> None:
+    found = run(tmp_path, GOOD_SHOTS)
+    decision = found.decision
+    validate_decision(decision)
+    assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
+    assert decision["rungs"][0]["chosen"] in ("few-shot-5", "nearest-5")
+    assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
+    assert decision["answer"].startswith("No: prompting meets the bar")
+    assert decision["rungs"][0]["test"]["n_used"] < 120  # a clear case stops early
+    assert json.loads((found.run / "decision.json").read_text()) == decision
+    assert found.report.is_file()
+
+
+def test_when_prompting_fails_the_next_rung_is_tried_and_its_skip_is_explained(tmp_path: Path) -> None:
+    decision = run(tmp_path, BAD).decision
+    validate_decision(decision)
+    assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("NOT_MET", None, "none")
+    prompting, sft = decision["rungs"]
+    assert prompting["test"]["verdict"] == "NOT_MET"
+    assert sft["applies"] is False
+    assert "not here to train" in sft["skipped_because"]
+    chosen = next(c for c in prompting["candidates"] if c["name"] == prompting["chosen"])
+    wrong = round(
+        chosen["dev"]["n"] * (1 - chosen["dev"]["score"])
+    )  # "unknown" is no team, so every failure is one of format
+    assert prompting["failures"] == {"format": wrong, "knowledge": None, "other": 0}
+    assert wrong > 10
+
+
+def test_alpha_is_shared_by_the_rungs_of_the_file_whatever_until_says(tmp_path: Path) -> None:
+    path = scripted_task(
+        tmp_path / "task", quality=BAD, task={"ladder": ["prompting", "retrieval", "sft", "preference"]}
+    )
+    decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
+    assert (decision["r"], decision["alpha_per_rung"]) == (4, pytest.approx(0.0125))
+    assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
+    assert "was not tried" in decision["answer"]
+
+
+def test_the_search_never_sees_a_test_item(tmp_path: Path) -> None:
+    """All that is asked before the test begins are dev items; train items only ever stand in prompts as shots."""
+    found = run(tmp_path, GOOD_SHOTS)
+    with Record.open(found.run, read_only=True) as record:
+        tests = [m for m in record.measurements() if m.split == "test"]
+        devs = [m for m in record.measurements() if m.split.startswith("dev")]
+    assert len(tests) == 1
+    test_ids = {item.id for item in tests[0].items}
+    assert not test_ids & {item.id for m in devs for item in m.items}
+
+
+def test_the_winner_answers_as_it_was_measured(tmp_path: Path) -> None:
+    found = run(tmp_path, GOOD_SHOTS)
+    winner = found.run / "winner"
+    system = load_system(winner)
+    with Record.open(found.run, read_only=True) as record:
+        measured = record.measurement("prompting", system.name, "test")
+    assert measured is not None
+    answerer = open_answerer(system, tmp_path / "task")
+    for item in measured.items[:5]:
+        assert answerer.answer([(Message("user", item.input),)])[0].text == item.answer
+
+
+def test_a_second_climb_calls_nothing_again_and_says_that_the_test_set_was_used(tmp_path: Path) -> None:
+    first = run(tmp_path, GOOD_SHOTS, "routing-1")
+    before = len(calls(tmp_path / "task"))
+    second = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "routing-2")
+    assert len(calls(tmp_path / "task")) == before
+    assert comparable(second.decision) == comparable(first.decision)
+    assert "None of the" in first.decision["test_reuse"]
+    assert "used by earlier runs" in second.decision["test_reuse"]
+
+
+def test_an_endpoint_that_fails_stops_the_climb_and_resuming_gives_the_same_decision(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", GOOD_SHOTS).decision
+    path = scripted_task(tmp_path / "cut" / "task", quality=GOOD_SHOTS, script={"faults": {"fail_at": [30, 100, 260]}})
+    folder = tmp_path / "cut" / "runs" / "run"
+    stops = 0
+    for _ in range(5):
+        try:
+            decision = climb(load_task(path), folder).decision
+            break
+        except InfrastructureError:
+            stops += 1
+    assert stops == 3
+    assert comparable(decision)["rungs"] == comparable(whole)["rungs"]
+    assert "I do not know" not in json.dumps(decision)
+
+
+def test_a_changed_task_is_not_resumed(tmp_path: Path) -> None:
+    run(tmp_path, GOOD_SHOTS)
+    path = tmp_path / "task" / "task.yaml"
+    path.write_text(path.read_text().replace("bar: 0.8", "bar: 0.7"), encoding="utf-8")
+    with pytest.raises(TaskError, match=r"differs from the one this run began with, in bar.*without --resume"):
+        climb(load_task(path), tmp_path / "runs" / "run")
+
+
+def test_a_test_set_that_cannot_decide_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"split\.test.*a test set of 20.*at least 38"):
+        run(tmp_path, GOOD_SHOTS, task={"split": {"dev": 60, "test": 20}, "bar": 0.9})
+    assert not calls(tmp_path / "task")
+
+
+def test_undecided_is_provisional_and_says_how_many_items_would_settle_it(tmp_path: Path) -> None:
+    decision = run(tmp_path, [{"right": 0.84}], task={"split": {"dev": 60, "test": 60}}).decision
+    assert decision["verdict"] == "UNDECIDED"
+    assert decision["provisional"] is True
+    assert decision["rungs"][0]["test"]["n_needed"] is None or decision["rungs"][0]["test"]["n_needed"] > 60
+
+
+def test_groups_count_as_units(tmp_path: Path) -> None:
+    path = scripted_task(
+        tmp_path / "task", quality=GOOD_SHOTS, task={"split": {"dev": 60, "test": 120, "group_by": "client"}}
+    )
+    rows = [json.loads(line) for line in (tmp_path / "task" / "rows.jsonl").read_text().splitlines()]
+    lines = [json.dumps({**row, "client": f"client {i // 2}"}) for i, row in enumerate(rows)]
+    (tmp_path / "task" / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    decision = climb(load_task(path), tmp_path / "runs" / "run").decision
+    assert decision["rungs"][0]["test"]["n_available"] <= 70

@@ -1,0 +1,148 @@
+"""Systems: composing prompts, choosing shots, extracting answers, saving and loading."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lastresort.errors import DataError
+from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import REASONING_REQUEST, compose, extract
+from lastresort.systems.files import load_system, save_system
+from lastresort.systems.nearest import NearestShots
+from lastresort.systems.system import PromptDesign, Shot, System
+from lastresort.types import Decoding, Grammar, Message
+
+SHOTS = tuple(
+    Shot((Message("user", text),), label)
+    for text, label in [("my parcel is late", "delivery"), ("refund my bill", "billing")]
+)
+PLAIN = PromptDesign("Route it.", shots=SHOTS, k=2)
+
+
+def user(text: str) -> tuple[Message, ...]:
+    return (Message("user", text),)
+
+
+def test_shots_stand_as_solved_turns_between_instruction_and_input() -> None:
+    found = [(turn.role, turn.content) for turn in compose(PLAIN, user("where is it?"), SHOTS)]
+    assert found == [
+        ("system", "Route it."),
+        ("user", "my parcel is late"),
+        ("assistant", "delivery"),
+        ("user", "refund my bill"),
+        ("assistant", "billing"),
+        ("user", "where is it?"),
+    ]
+
+
+def test_no_instruction_gives_no_system_turn() -> None:
+    assert [turn.role for turn in compose(PromptDesign(""), user("x"), ())] == ["user"]
+
+
+def test_a_system_turn_of_the_input_joins_the_instruction() -> None:
+    found = compose(PLAIN, (Message("system", "Be brief."), *user("x")), ())
+    assert [(turn.role, turn.content) for turn in found] == [("system", "Route it.\n\nBe brief."), ("user", "x")]
+
+
+def test_sections_wrap_every_input_alike() -> None:
+    found = compose(replace(PLAIN, layout="sections"), user("x"), SHOTS[:1])
+    assert [turn.content for turn in found if turn.role == "user"] == [
+        "<input>\nmy parcel is late\n</input>",
+        "<input>\nx\n</input>",
+    ]
+
+
+def test_reasoning_is_asked_for_and_cut_off() -> None:
+    design = replace(PLAIN, reasoning=True)
+    assert compose(design, user("x"), ())[0].content.endswith(REASONING_REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("I think so.\nAnswer: billing", "billing"),
+        ("Answer: a\nno, wait.\n**Answer:** billing\n", "billing"),
+        ("Final answer: 42", "42"),
+        ("just billing", "just billing"),
+        ("the answer: is inside a sentence", "the answer: is inside a sentence"),
+        ('Answer:\n{"a": 1}', '{"a": 1}'),
+    ],
+)
+def test_the_answer_is_what_follows_the_last_mark(text: str, answer: str) -> None:
+    assert extract(replace(PLAIN, reasoning=True), text) == answer
+    assert extract(PLAIN, text) == text.strip()
+
+
+def test_nearest_shots_are_the_most_similar_with_the_nearest_last() -> None:
+    pool = [
+        Shot(user(text), str(i))
+        for i, text in enumerate(["red kettle broken", "parcel to Oslo late", "parcel late", "lamp"])
+    ]
+    chosen = NearestShots(pool).choose(user("my parcel is late again"), 2)
+    assert [shot.output for shot in chosen] == ["1", "2"]
+
+
+def test_nearest_shots_keep_the_pool_order_where_nothing_is_similar() -> None:
+    pool = [Shot(user(text), str(i)) for i, text in enumerate(["aa", "bb", "cc"])]
+    assert [shot.output for shot in NearestShots(pool).choose(user("zz"), 2)] == ["1", "0"]
+
+
+SYSTEMS = [
+    System("zero-shot", "embedded", PromptDesign("Route it."), Decoding(16)),
+    System("few", "embedded", PLAIN, Decoding(16, temperature=0.7, top_p=0.9, stop=("\n\n",), seed=3)),
+    System(
+        "near", "org/name", replace(PLAIN, selection="nearest", k=1), Decoding(8, grammar=Grammar(choices=("a", "b")))
+    ),
+    System(
+        "json",
+        "embedded",
+        PromptDesign("Ünïcode — «quotes»\nsecond line", layout="sections", reasoning=True),
+        Decoding(
+            8, grammar=Grammar(json_schema={"type": "object", "properties": {"ä": {"enum": ["no", "yes", None, 1]}}})
+        ),
+        template_kwargs={"enable_thinking": False},
+        rendering="abc",
+    ),
+]
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_saved_and_loaded_is_equal(system: System, tmp_path: Path) -> None:
+    save_system(system, tmp_path / "s")
+    assert load_system(tmp_path / "s") == system
+
+
+def test_an_adapter_is_copied_along(tmp_path: Path) -> None:
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "adapter_config.json").write_text("{}")
+    save_system(replace(SYSTEMS[0], adapter=tmp_path / "trained"), tmp_path / "s")
+    loaded = load_system(tmp_path / "s")
+    assert loaded.adapter == tmp_path / "s" / "adapter"
+    assert (loaded.adapter / "adapter_config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no system.yaml"),
+        ("schema: 99", "schema 99"),
+        ("schema: 1", "not a readable system"),
+        ("{", "not a readable system"),
+    ],
+)
+def test_a_folder_without_a_readable_system_is_refused(content: str | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "system.yaml").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load_system(tmp_path)
+
+
+def test_a_model_that_renders_otherwise_is_refused() -> None:
+    model = ScriptedModel(Script(default="x"))
+    model.rendering = "other"  # type: ignore[misc]
+    with pytest.raises(DataError, match="chat template of scripted differs"):
+        Answerer(replace(SYSTEMS[0], rendering="abc"), model)
