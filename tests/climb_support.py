@@ -11,42 +11,17 @@ import yaml
 TEAMS = ("billing", "delivery", "repairs")
 
 
+THINGS = "invoice parcel kettle refund courier lamp receipt crate toaster discount van drill bill".split()
+PLACES = "Oslo Lyon Turin Graz Porto Ghent Cork Bergen Malmo Basel Siena Leeds Aarhus".split()
+STATES = "lost late broken wrong missing double torn gone wet dull".split()
+
+
 def rows(n: int = 260) -> list[dict[str, str]]:
     """n different inputs with a team each."""
-    things = (
-        "invoice",
-        "parcel",
-        "kettle",
-        "refund",
-        "courier",
-        "lamp",
-        "receipt",
-        "crate",
-        "toaster",
-        "discount",
-        "van",
-        "drill",
-        "bill",
-    )
-    places = (
-        "Oslo",
-        "Lyon",
-        "Turin",
-        "Graz",
-        "Porto",
-        "Ghent",
-        "Cork",
-        "Bergen",
-        "Malmo",
-        "Basel",
-        "Siena",
-        "Leeds",
-        "Aarhus",
-    )
-    verbs = ("lost", "late", "broken", "wrong", "missing", "double", "torn", "gone", "wet", "dull")
     found = []
     for i in range(n):
-        text = f"{things[i % 13]} {verbs[(i // 13) % 10]} in {places[(i * 7 + i // 13) % 13]}, case {i * 37 % 1009} of week {i % 53}"
+        place = PLACES[(i * 7 + i // 13) % 13]
+        text = f"{THINGS[i % 13]} {STATES[i // 13 % 10]} in {place}, case {i * 37 % 1009} of week {i % 53}"
         found.append({"input": text, "output": TEAMS[i % 3]})
     return found
 

@@ -13,9 +13,9 @@ LADDER = ("prompting", "retrieval", "sft")
 RULES = Rules(LADDER, bar=0.8)
 
 
-def tested(rung: str, verdict: Outcome, score: float, n_needed: int | None = None) -> RungOutcome:
-    judged = Judgement(verdict, score, 40, 300, (score - 0.1, min(1.0, score + 0.1)), n_needed)
-    return RungOutcome(rung, judged, f"{rung}-system")
+def judged(rung: str, verdict: Outcome, score: float, n_needed: int | None = None) -> RungOutcome:
+    found = Judgement(verdict, score, 40, 300, (score - 0.1, min(1.0, score + 0.1)), n_needed)
+    return RungOutcome(rung, found, f"{rung}-system")
 
 
 def skipped(rung: str, why: str = "no knowledge") -> RungOutcome:
@@ -27,12 +27,12 @@ def test_starts_at_the_cheapest_rung() -> None:
 
 
 def test_goes_up_only_after_a_failure() -> None:
-    assert next_step(RULES, [tested("prompting", "NOT_MET", 0.2)]).rung == "retrieval"
-    assert next_step(RULES, [tested("prompting", "MET", 0.9)]).rung is None
+    assert next_step(RULES, [judged("prompting", "NOT_MET", 0.2)]).rung == "retrieval"
+    assert next_step(RULES, [judged("prompting", "MET", 0.9)]).rung is None
 
 
 def test_a_skipped_rung_is_passed_over() -> None:
-    assert next_step(RULES, [tested("prompting", "NOT_MET", 0.2), skipped("retrieval")]).rung == "sft"
+    assert next_step(RULES, [judged("prompting", "NOT_MET", 0.2), skipped("retrieval")]).rung == "sft"
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,17 @@ def test_a_skipped_rung_is_passed_over() -> None:
 )
 def test_undecided_follows_its_estimate_or_stops(on_undecided: str, score: float, goes_to: str | None) -> None:
     rules = Rules(LADDER, 0.8, on_undecided)  # type: ignore[arg-type]
-    assert next_step(rules, [tested("prompting", "UNDECIDED", score)]).rung == goes_to
+    assert next_step(rules, [judged("prompting", "UNDECIDED", score)]).rung == goes_to
 
 
 def test_until_stops_after_that_rung_even_when_it_was_skipped() -> None:
     rules = Rules(LADDER, 0.8, until="retrieval")
-    assert next_step(rules, [tested("prompting", "NOT_MET", 0.1)]).rung == "retrieval"
-    assert next_step(rules, [tested("prompting", "NOT_MET", 0.1), skipped("retrieval")]).rung is None
+    assert next_step(rules, [judged("prompting", "NOT_MET", 0.1)]).rung == "retrieval"
+    assert next_step(rules, [judged("prompting", "NOT_MET", 0.1), skipped("retrieval")]).rung is None
 
 
 def test_met_at_prompting_says_no_and_why() -> None:
-    found = conclude(RULES, [tested("prompting", "MET", 0.97)], "")
+    found = conclude(RULES, [judged("prompting", "MET", 0.97)], "")
     assert (found.verdict, found.stopped_at, found.winner, found.meets_bar, found.provisional) == (
         "MET",
         "prompting",
@@ -67,12 +67,12 @@ def test_met_at_prompting_says_no_and_why() -> None:
     )
     assert found.answer.startswith("No: prompting meets the bar of 80 %")
     assert "only a margin" in found.answer
-    assert "only a margin" not in conclude(RULES, [tested("prompting", "MET", 0.85)], "").answer
+    assert "only a margin" not in conclude(RULES, [judged("prompting", "MET", 0.85)], "").answer
 
 
 def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
     found = conclude(
-        RULES, [tested("prompting", "NOT_MET", 0.16), skipped("retrieval"), tested("sft", "MET", 0.91)], ""
+        RULES, [judged("prompting", "NOT_MET", 0.16), skipped("retrieval"), judged("sft", "MET", 0.91)], ""
     )
     assert (found.verdict, found.stopped_at, found.winner) == ("MET", "sft", "sft")
     assert found.answer.startswith("Yes: sft meets the bar of 80 % with 91 %")
@@ -82,14 +82,14 @@ def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
 
 def test_all_not_met_names_the_best_and_no_winner() -> None:
     found = conclude(
-        RULES, [tested("prompting", "NOT_MET", 0.3), skipped("retrieval"), tested("sft", "NOT_MET", 0.5)], ""
+        RULES, [judged("prompting", "NOT_MET", 0.3), skipped("retrieval"), judged("sft", "NOT_MET", 0.5)], ""
     )
     assert (found.verdict, found.stopped_at, found.winner, found.best) == ("NOT_MET", None, None, "sft")
     assert "the best was sft (sft-system) with 50 %" in found.answer
 
 
 def test_undecided_above_the_bar_leads_provisionally_and_says_what_would_settle_it() -> None:
-    found = conclude(RULES, [tested("prompting", "UNDECIDED", 0.84, n_needed=900)], "")
+    found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.84, n_needed=900)], "")
     assert (found.verdict, found.stopped_at, found.winner, found.meets_bar, found.provisional) == (
         "UNDECIDED",
         "prompting",
@@ -102,13 +102,13 @@ def test_undecided_above_the_bar_leads_provisionally_and_says_what_would_settle_
 
 def test_collect_names_no_winner() -> None:
     rules = Rules(LADDER, 0.8, "collect")
-    found = conclude(rules, [tested("prompting", "UNDECIDED", 0.84, n_needed=900)], "")
+    found = conclude(rules, [judged("prompting", "UNDECIDED", 0.84, n_needed=900)], "")
     assert (found.verdict, found.winner, found.stopped_at) == ("UNDECIDED", None, "prompting")
 
 
 def test_a_met_after_an_undecided_stays_provisional() -> None:
     found = conclude(
-        RULES, [tested("prompting", "UNDECIDED", 0.7), skipped("retrieval"), tested("sft", "MET", 0.95)], ""
+        RULES, [judged("prompting", "UNDECIDED", 0.7), skipped("retrieval"), judged("sft", "MET", 0.95)], ""
     )
     assert (found.verdict, found.provisional, found.winner) == ("MET", True, "sft")
 
@@ -134,7 +134,7 @@ def test_every_path_ends_and_is_consistent() -> None:
             outcomes: list[RungOutcome] = []
             while (step := next_step(rules, outcomes)).rung is not None:
                 verdict, score = path[LADDER.index(step.rung)]
-                outcomes.append(skipped(step.rung) if verdict is None else tested(step.rung, verdict, score))
+                outcomes.append(skipped(step.rung) if verdict is None else judged(step.rung, verdict, score))
                 assert len(outcomes) <= 3
             found = conclude(rules, outcomes, step.because)
             assert found.meets_bar == (found.verdict == "MET")

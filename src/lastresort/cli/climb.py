@@ -80,7 +80,7 @@ def _folder(name: str, run: Path | None, resume: bool) -> Path:
 
 def _print_forecast(task: Any, until: str | None, as_json: bool) -> None:
     from lastresort.ladder.dry_run import dry_run
-    from lastresort.report.terminal import forecast_table
+    from lastresort.report.forecast import forecast_table
 
     found = dry_run(task, until)
     if as_json:

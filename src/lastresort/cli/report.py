@@ -10,7 +10,7 @@ import typer
 
 def report_command(
     run: Path = typer.Argument(help="The folder of a finished run."),
-    markdown: bool = typer.Option(False, "--markdown", help="Print the report as Markdown on stdout."),
+    as_markdown: bool = typer.Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
     """Print the ladder of a run and write its report.html anew."""
@@ -20,10 +20,10 @@ def report_command(
     if as_json:
         print(json.dumps(decision, ensure_ascii=False, indent=2))
         return
-    if markdown:
-        from lastresort.report.markdown import markdown_report
+    if as_markdown:
+        from lastresort.report.markdown import markdown
 
-        print(markdown_report(decision))
+        print(markdown(decision))
         return
     from rich.console import Console
 

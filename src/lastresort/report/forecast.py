@@ -1,0 +1,54 @@
+"""A dry run's forecast in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def forecast_table(found: dict[str, Any]) -> RenderableType:
+    """What each rung would do and cost, from `dry_run`; legible at 80 columns and without colour."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    sizes, total = found["examples"], found["total"]
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for name in ("rung", "tokens in", "tokens out", "trained on", "about", "USD"):
+        table.add_column(name, justify="left" if name == "rung" else "right")
+    notes = []
+    for rung in found["rungs"]:
+        if rung["forecast"] is None:
+            table.add_row(rung["name"], "", "", "", "skipped", "")
+            notes.append(f"{rung['name']}: skipped, {rung['skipped_because']}.")
+            continue
+        table.add_row(rung["name"], *_cells(rung["forecast"]))
+        notes += [f"{rung['name']}: {line}" for line in rung["forecast"]["lines"]]
+    table.add_row("all of them", *_cells(total))
+    head = (
+        f"{found['task']}: {sizes['train']} examples to train on, {sizes['dev']} dev, {sizes['test']} test"
+        + (f"; {sizes['leaks_removed']} leaks would leave train" if sizes["leaks_removed"] else "")
+        + f". {found['r']} rungs share the error: {found['alpha_per_rung']:.3g} each."
+    )
+    foot = "An upper estimate: the climb stops at the first rung that meets the bar, and a clear case stops its test early."
+    return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot))
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _cells(forecast: dict[str, Any]) -> list[str]:
+    return [
+        f"{forecast['tokens_in']:,}",
+        f"{forecast['tokens_out']:,}",
+        f"{forecast['training_tokens']:,}" if forecast["training_tokens"] else "",
+        duration(forecast["seconds"]),
+        f"{forecast['usd']:.2f}",
+    ]

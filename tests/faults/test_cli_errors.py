@@ -1,0 +1,162 @@
+"""What a user's mistake looks like at the command line: one sentence, the exit code, nothing half-written, no traceback."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import scripted_task
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+
+QUALITY = [{"right": 0.97}]
+
+
+def lastresort(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["lastresort", *arguments])
+    return guarded(app)
+
+
+def task_with(folder: Path, **changes: Any) -> Path:
+    return scripted_task(folder, quality=QUALITY, task=changes)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def broken_rows(folder: Path, content: str | bytes) -> Path:
+    path = task_with(folder)
+    write(folder / "rows.jsonl", content)
+    return path
+
+
+CASES: dict[str, tuple[Any, str]] = {
+    "no such file": (lambda f: f / "nothing.yaml", "nothing.yaml"),
+    "a folder": (lambda f: f, "folder"),
+    "empty": (lambda f: write(f / "t.yaml", ""), "empty"),
+    "not yaml": (lambda f: write(f / "t.yaml", "task: [unclosed"), "t.yaml"),
+    "not utf-8": (lambda f: write(f / "t.yaml", b"task: \xff\xfe"), "UTF-8"),
+    "misspelt key": (lambda f: task_with(f, confidense=0.9), "confidence"),
+    "bar in percent": (lambda f: task_with(f, bar=85), "0.85"),
+    "unknown rung": (lambda f: task_with(f, ladder=["prompting", "magic"]), "magic"),
+    "examples missing": (lambda f: task_with(f, examples="none.jsonl"), "none.jsonl"),
+    "rows empty": (lambda f: broken_rows(f, ""), "empty"),
+    "row without output": (lambda f: broken_rows(f, '{"input": "a"}\n' * 3), "output"),
+    "row not json": (lambda f: broken_rows(f, '{"input": "a", "output": "billing"}\n{"input": '), "row 2"),
+    "rows not utf-8": (lambda f: broken_rows(f, b'{"input": "\xff", "output": "b"}\n'), "UTF-8"),
+    "too few rows": (lambda f: broken_rows(f, '{"input": "a", "output": "billing"}\n'), "rows.jsonl"),
+    "test set too small": (lambda f: task_with(f, split={"dev": 60, "test": 5}), "at least"),
+    "model missing": (lambda f: task_with(f, model="./no-model"), "no-model"),
+    "model misspelt": (lambda f: task_with(f, model="embeded"), 'Did you mean "embedded"'),
+    "script missing": (lambda f: task_with(f, model="scripted:none.json"), "none.json"),
+    "group column missing": (lambda f: task_with(f, split={"dev": 60, "test": 120, "group_by": "client"}), "client"),
+    "scorer with wrong labels": (lambda f: task_with(f, output={"choices": ["x", "y"]}), "choices"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_clear_sentence(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, named = CASES[case]
+    (tmp_path / "task").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code = lastresort(monkeypatch, "climb", str(make(tmp_path / "task")))
+    out, error = capsys.readouterr()
+    assert code == 2, error
+    told = [line for line in error.splitlines() if line.startswith("Error:")]
+    assert len(told) == 1
+    assert named in told[0]
+    assert "Traceback" not in error
+    assert not out
+    assert not list(tmp_path.glob("runs/*/decision.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["climb", "TASK", "--until", "retrieval"], "prompting, sft"),
+        (["climb", "TASK", "--set", "split.seed"], "KEY=VALUE"),
+        (["climb", "TASK", "--set", "bar=2"], "bar"),
+        (["climb", "TASK", "--resume"], "no unfinished run"),
+        (["climb", "TASK", "--resume", "--run", "nowhere"], "record.sqlite"),
+        (["report", "nowhere"], "nowhere"),
+        (["chat", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task")
+    monkeypatch.chdir(tmp_path)
+    code = lastresort(monkeypatch, *[str(task) if word == "TASK" else word for word in arguments])
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert named in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.glob("runs/*/decision.json"))
+
+
+def test_a_failing_endpoint_exits_4_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = scripted_task(tmp_path / "task", quality=QUALITY, script={"faults": {"fail_first": 1}})
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task), "--run", "r") == 4
+    assert "--resume" in capsys.readouterr().err
+    assert lastresort(monkeypatch, "climb", str(task), "--run", "r", "--resume", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "MET"
+
+
+def test_json_puts_one_document_on_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lastresort.report.decision import validate_decision
+
+    task = task_with(tmp_path / "task")
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task), "--json") == 0
+    decision = json.loads(capsys.readouterr().out)
+    validate_decision(decision)
+    assert lastresort(monkeypatch, "report", "runs/routing-1", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == decision
+
+
+def test_the_ladder_ends_with_the_path_of_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task")
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task)) == 0
+    out = capsys.readouterr().out
+    assert "MET" in out
+    assert out.splitlines()[-1] == "report: runs/routing-1/report.html"
+
+
+def test_a_dry_run_asks_nothing_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task", use={"prompt_price": 1.0, "output_price": 2.0})
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task), "--dry-run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [rung["name"] for rung in found["rungs"]] == ["prompting", "sft"]
+    assert found["total"]["tokens_in"] > 1000
+    assert lastresort(monkeypatch, "climb", str(task), "--dry-run") == 0
+    assert "prompting" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "task" / "calls.jsonl").exists()
+
+
+def test_help_loads_no_torch() -> None:
+    import subprocess
+
+    code = "import sys; from lastresort.cli import main; print([m for m in ('torch', 'transformers', 'scipy', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
