@@ -37,6 +37,16 @@ KINDS = {
     "supplies": 12,
     "question": 9,
 }
+CUES = (
+    44,
+    17,
+    17,
+    2,
+    17,
+    1,
+    2,
+    0,
+)  # none; 1: a place of work writes, 2: not for the first time, 4: there is a deadline
 TEAM = {
     "parcel": "delivery",
     "arrival": "delivery",
@@ -138,7 +148,8 @@ def draw_facts(phrases: Phrases) -> tuple[Facts, str]:
     matter = phrases.deal(pack)
     named = "{p}" in matter or pack.startswith("fault")
     order = f"R{rng.randrange(1000, 10000)}" if phrases.chance(0.6) else None
-    workplace, again, deadline = phrases.chance(0.19), phrases.chance(0.19), phrases.chance(0.19)
+    cues = rng.choices(range(8), weights=CUES)[0]
+    workplace, again, deadline = bool(cues & 1), bool(cues & 2), bool(cues & 4)
     return Facts(kind, machine if named else None, workplace, again, deadline, order), matter
 
 
@@ -152,19 +163,19 @@ def draw_sentences(facts: Facts, matter: str, phrases: Phrases) -> list[str]:
             ("again", facts.again),
             ("deadline", facts.deadline),
             ("calm", facts.kind == "fault" and phrases.chance(0.08)),
-            ("settled", phrases.chance(0.06)),
+            ("settled", phrases.chance(0.05)),
         )
         if wanted
     ]
-    if phrases.chance(0.5 if not around else 0.15) and not facts.again and not facts.deadline:
+    if phrases.chance(0.4 if not around else 0.1) and not facts.again and not facts.deadline:
         around.append(phrases.deal("neutral"))
     rng.shuffle(around)
     around.insert(rng.randint(0, len(around)), matter)
     if facts.order:
         around.insert(rng.choice([0, len(around), len(around)]), phrases.deal("order"))
-    elif phrases.chance(0.25):
+    elif phrases.chance(0.2):
         around.append(phrases.deal("order_none"))
-    if phrases.chance(0.25):
+    if phrases.chance(0.2):
         around.insert(0, phrases.deal("opening"))
     if phrases.chance(0.2):
         around.append(phrases.deal("closing"))

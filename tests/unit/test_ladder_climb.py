@@ -84,7 +84,7 @@ def test_the_winner_answers_as_it_was_measured(tmp_path: Path) -> None:
     with Record.open(found.run, read_only=True) as record:
         measured = record.measurement("prompting", system.name, "test")
     assert measured is not None
-    answerer = open_answerer(system, tmp_path / "task")
+    answerer = open_answerer(system, winner)
     for item in measured.items[:5]:
         assert answerer.answer([(Message("user", item.input),)])[0].text == item.answer
 

@@ -22,6 +22,7 @@ from lastresort.ladder.reasons import extra_reasons
 from lastresort.ladder.testing import run_test
 from lastresort.ladder.winner import write_winner
 from lastresort.ladder.workspace import held, shared_folder
+from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
@@ -72,8 +73,8 @@ def climb(
         models = OpenModels(
             ResponseCache(shared / "responses.sqlite"),
             base_folder=task.folder,
-            base_name=task.model,
-            tuned_name=tuned_model(task),
+            base_name=settled_name(task.model, task.folder),
+            tuned_name=settled_name(tuned_model(task), task.folder),
             prompt_price=task.use.prompt_price or 0.0,
             output_price=task.use.output_price or 0.0,
         )
@@ -121,7 +122,7 @@ def _workbench(
 ) -> Workbench:
     task = prepared.task
     bare = System(
-        "bare", task.model, PromptDesign(instruction(task)), Decoding(1), template_kwargs=task.chat_template_kwargs
+        "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=task.chat_template_kwargs
     )
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)

@@ -63,7 +63,7 @@ def next_step(rules: Rules, outcomes: Sequence[RungOutcome]) -> Step:
     for rung in rules.ladder:
         if rung not in done:
             return Step(rung, "the first rung" if not outcomes else "the rung below did not meet the bar")
-    return Step(None, "no rung is left")
+    return Step(None, "No rung is left.")
 
 
 def conclude(rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str) -> Conclusion:

@@ -74,6 +74,16 @@ def local_folder(name: str, base_folder: Path) -> Path | str:
     return name
 
 
+def settled_name(name: str, base_folder: Path) -> str:
+    """The name as it leads to the same model from any folder: paths become absolute, other names stay as they are."""
+    if name.startswith("scripted:"):
+        return f"scripted:{(base_folder / name.removeprefix('scripted:')).resolve()}"
+    if is_endpoint(name) or name == EMBEDDED:
+        return name
+    path = base_folder / Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
 def looks_like_a_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.endswith((".gguf", "/")) or "\\" in name or name.count("/") > 1
 

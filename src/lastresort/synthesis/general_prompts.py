@@ -1,6 +1,6 @@
 """General prompts for replay: everyday requests over many subjects, written for this project.
 
-Disjoint from every probe of the gate by construction: no item there asks any of these in these words.
+Probes that ask whether tuning broke something must not ask any of these: replay would train for the test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REQUESTS = (
     "Suggest a weekend plan that involves {subject}.",
     "Write a polite e-mail asking for a book about {subject}.",
     "What tools or materials does one need for {subject}?",
-    "Correct this sentence and explain why: \"{subject} are a thing what everybody like\".",
+    'Correct this sentence and explain why: "{subject} are a thing what everybody like".',
 )
 
 SUBJECTS = (

@@ -1,0 +1,70 @@
+"""The embedded model for real: exactness of the engine on it, and both example climbs to their decisions. Minutes each."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+def climb(example: str, folder: Path) -> dict[str, Any]:
+    """Run the command as a user would; at most 4 GB of memory."""
+    command = [sys.executable, "-m", "lastresort", "climb", str(EXAMPLES / example / "task.yaml"), "--json"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert max(before, peak) * 1024 < 4e9
+    decision: dict[str, Any] = json.loads(done.stdout)
+    return decision
+
+
+def test_json_only_stops_at_prompting(tmp_path: Path) -> None:
+    decision = climb("json-only", tmp_path)
+    assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
+    assert "only a margin" in decision["answer"]
+
+
+def test_tickets_need_sft(tmp_path: Path) -> None:
+    decision = climb("tickets", tmp_path)
+    prompting, sft = decision["rungs"]
+    assert prompting["test"]["verdict"] == "NOT_MET"
+    assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "sft", "adapter")
+    assert sft["test"]["score"] > prompting["test"]["score"] + 0.2
+    winner = tmp_path / "runs" / "tickets-1" / "winner"
+    assert (winner / "adapter" / "adapter_model.safetensors").is_file()
+    asked = subprocess.run(
+        [sys.executable, "-m", "lastresort", "chat", str(winner.parent), "--once", "My order OB-12345 arrived broken."],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr[-3000:]
+    assert set(json.loads(asked.stdout)) == {"team", "priority", "product", "order"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_packed_form_is_exact_on_the_embedded_model(precision: str) -> None:
+    from lastresort.data.read import read_examples
+    from lastresort.embedded import embedded_folder
+    from lastresort.engine.support import check_first_batch, why_plain
+    from lastresort.models.local import load_local
+    from lastresort.train.adapters import attach_lora
+    from lastresort.train.rows import training_rows
+    from lastresort.train.settings import TrainSettings
+
+    loaded = load_local(embedded_folder(), precision=precision, adapter=None)  # type: ignore[arg-type]
+    assert why_plain(loaded.model) is None
+    examples = read_examples(EXAMPLES / "tickets" / "tickets.jsonl")[:4]
+    rows = training_rows(loaded.tokenizer, examples, lambda turns: turns, context_tokens=loaded.context_tokens)
+    model = attach_lora(loaded.model, TrainSettings(1e-3), base_name="embedded")
+    check = check_first_batch(model, rows)
+    assert check.ok, check.reason
