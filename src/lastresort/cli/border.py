@@ -19,9 +19,9 @@ INTERRUPTED = 130
 def guarded(command: Callable[..., Any]) -> int:
     """Run a typer app; return the exit code. A user's mistake shows no traceback; our own fault does (it is worth reporting)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that spin while they wait make every small product a hundred times slower as soon as another process wants the
-    # cores (docs/log.md, 2026-11-24); OpenMP reads this when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long while they wait make every small product a hundred times slower as soon as another process
+    # wants the cores; threads that never spin cost a third of the speed (docs/log.md). Read when torch is first imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         result = command(standalone_mode=False)

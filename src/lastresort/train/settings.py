@@ -29,7 +29,7 @@ class TrainSettings:
     warmup: float = 0.05
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    max_pass_tokens: int = 2048
+    max_pass_tokens: int = 1024
     checkpointing: bool = False
     seed: int = 0
 
