@@ -109,7 +109,7 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
 def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
     asked = iter([False, False, True])
     with pytest.raises(BudgetError, match=r"step 3 of 9.*--resume"):
-        run(tmp_path / "run", deadline=lambda: next(asked))
+        run(tmp_path / "run", out_of_time=lambda: next(asked))
     model, seen = run(tmp_path / "run")
     assert seen[0].step == 3
     same(weights(model), weights(run(tmp_path / "whole")[0]))

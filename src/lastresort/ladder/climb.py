@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
-from lastresort.ladder.decide import Rules, RungOutcome, conclude, next_step, percent
+from lastresort.ladder.budget import Budget
+from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, next_step, percent
 from lastresort.ladder.decision import decision_of
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
@@ -51,7 +53,7 @@ class Climbed:
 
 
 def climb(
-    task: Task,
+    task: Task | Prepared,
     run: Path,
     *,
     until: str | None = None,
@@ -64,24 +66,32 @@ def climb(
     """
     progress = progress or Silent()
     progress.stage("reading the task", None)
-    prepared = prepare(task)
+    prepared = prepare(task) if isinstance(task, Task) else task
+    rules = rules_of(prepared.task, until)
     run.mkdir(parents=True, exist_ok=True)
     with held(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
         _same_task(record, prepared, run)
         shared = shared_folder(run)
-        ledger = Ledger(shared / "ledger.sqlite")
-        models = OpenModels(
-            ResponseCache(shared / "responses.sqlite"),
-            base_folder=task.folder,
-            base_name=settled_name(task.model, task.folder),
-            tuned_name=settled_name(tuned_model(task), task.folder),
-            prompt_price=task.use.prompt_price or 0.0,
-            output_price=task.use.output_price or 0.0,
-        )
-        bench = _workbench(prepared, record, run, models, progress, clock)
-        outcomes, why = _climb_rungs(bench, prepared, until, ledger)
-        models.close()
-        return _write(bench, prepared, outcomes, why, until, ledger)
+        with Ledger(shared / "ledger.sqlite") as ledger:
+            budget = Budget.of(prepared.task, record, clock)
+            bench = _workbench(prepared, record, run, _models(prepared.task, shared), progress, budget)
+            try:
+                outcomes, why = _climb_rungs(bench, prepared, rules, ledger)
+            finally:
+                budget.note_session(record)
+                bench.models.close()
+            return _write(bench, prepared, outcomes, conclude(rules, outcomes, why), ledger)
+
+
+def _models(task: Task, shared: Path) -> OpenModels:
+    return OpenModels(
+        ResponseCache(shared / "responses.sqlite"),
+        base_folder=task.folder,
+        base_name=settled_name(task.model, task.folder),
+        tuned_name=settled_name(tuned_model(task), task.folder),
+        prompt_price=task.use.prompt_price,
+        output_price=task.use.output_price,
+    )
 
 
 def rules_of(task: Task, until: str | None) -> Rules:
@@ -96,8 +106,9 @@ def rules_of(task: Task, until: str | None) -> Rules:
 
 
 def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
-    """Note the task and its files at the first start; refuse to go on with others."""
-    found = {"task": {**prepared.task.resolved(), "path": prepared.task.path.name}, "files": prepared.files}
+    """Note the task and its files at the first start; refuse to go on with others. Limits may change: more may be spent."""
+    resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
+    found = {"task": {**resolved, "path": prepared.task.path.name}, "files": prepared.files}
     for kind, now in found.items():
         known = record.last(kind)
         if known is None:
@@ -118,21 +129,18 @@ def _json(value: Any) -> str:
 
 
 def _workbench(
-    prepared: Prepared, record: Record, run: Path, models: OpenModels, progress: Progress, clock: Callable[[], float]
+    prepared: Prepared, record: Record, run: Path, models: OpenModels, progress: Progress, budget: Budget
 ) -> Workbench:
     task = prepared.task
-    bare = System(
-        "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=task.chat_template_kwargs
-    )
+    kwargs = task.chat_template_kwargs
+    bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
     known = record.last("sizes")
     if known is None:
         known = {"max_new_tokens": _max_new_tokens(prepared, model), "model": model.fingerprint}
         report = data_report(
-            prepared,
-            lambda example: model.count_tokens((*example.input, Message("assistant", example.output))),
-            model.context_tokens,
+            prepared, lambda example: model.count_tokens(training_messages(example)), model.context_tokens
         )
         record.note("data", report.as_dict())
         record.note("sizes", known)
@@ -143,9 +151,6 @@ def _workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
-    hours = task.limits.hours
-    spent = sum(note["seconds"] for note in record.notes("session"))
-    began = clock()
     return Workbench(
         task=task,
         train=tuple(prepared.split.train),
@@ -156,7 +161,9 @@ def _workbench(
         models=models,
         progress=progress,
         max_new_tokens=known["max_new_tokens"],
-        deadline=lambda: hours is not None and spent + clock() - began > 3600 * hours,
+        check_budget=budget.check,
+        pay=budget.pay,
+        out_of_time=budget.out_of_time,
     )
 
 
@@ -170,11 +177,8 @@ def _max_new_tokens(prepared: Prepared, model: Model) -> int:
     return max(LEAST_NEW_TOKENS, 2 * longest)
 
 
-def _climb_rungs(
-    bench: Workbench, prepared: Prepared, until: str | None, ledger: Ledger
-) -> tuple[list[RungOutcome], str]:
+def _climb_rungs(bench: Workbench, prepared: Prepared, rules: Rules, ledger: Ledger) -> tuple[list[RungOutcome], str]:
     """Go up until the decision says stop. Returns the outcomes in order and why it stopped."""
-    rules = rules_of(prepared.task, until)
     outcomes: list[RungOutcome] = []
     while True:
         step = next_step(rules, outcomes)
@@ -201,16 +205,7 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
     known = bench.record.last("verdict", name)
     if known is not None:
         return RungOutcome(name, _judgement(known["judgement"]), system.name)
-    answerer = bench.answerer(system)
-    judgement, measurement = run_test(
-        name,
-        answerer,
-        prepared.split.test,
-        task=bench.task,
-        scorer=bench.scorer,
-        record=bench.record,
-        progress=bench.progress,
-    )
+    judgement, measurement = run_test(bench, name, system, prepared.split.test)
     used = {item.id for item in measurement.items}
     ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.folder.name)
     bench.record.note("verdict", {"rung": name, "judgement": asdict(judgement)}, key=name)
@@ -254,23 +249,16 @@ def _note_search(bench: Workbench, rung: str, search: Search) -> None:
 
 
 def _write(
-    bench: Workbench,
-    prepared: Prepared,
-    outcomes: Sequence[RungOutcome],
-    why: str,
-    until: str | None,
-    ledger: Ledger,
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], conclusion: Conclusion, ledger: Ledger
 ) -> Climbed:
-    """Winner, decision and report: each whole or not at all; the decision last but for the report that is drawn from it."""
+    """Winner, decision and report: each whole or not at all; the report last, so that it marks a finished run."""
     task, run = bench.task, bench.folder
-    conclusion = conclude(rules_of(task, until), outcomes, why)
-    winner = write_winner(bench, conclusion, outcomes)
     decision = decision_of(
         task,
         bench.record,
         outcomes,
         conclusion,
-        winner=winner,
+        winner=write_winner(bench, conclusion, outcomes),
         extra_reasons=extra_reasons(bench, prepared, conclusion, outcomes),
         test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], run.name),
         provenance=provenance(task, prepared.files, bench.record),

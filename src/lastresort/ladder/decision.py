@@ -102,12 +102,12 @@ def rung_entry(record: Record, outcome: RungOutcome) -> dict[str, Any]:
 def rung_cost(record: Record, rung: str) -> dict[str, Any]:
     """Tokens, seconds and money of everything the rung did: dev, test, and training where it trained."""
     done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
-    training = {
-        note["candidate"]: note["seconds"] for note in record.notes("training") if note.get("rung", "sft") == rung
-    }
+    training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note["rung"] == rung}
+    replay = [note for note in record.notes("replay") if note["rung"] == rung]
+    seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(note["seconds"] for note in replay)
     return {
-        "tokens_in": sum(m.tokens_in for m in done),
-        "tokens_out": sum(m.tokens_out for m in done),
-        "seconds": round(sum(m.seconds for m in done) + sum(training.values()), 3),
+        "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in replay),
+        "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in replay),
+        "seconds": round(seconds, 3),
         "usd": sum(m.usd for m in done),
     }

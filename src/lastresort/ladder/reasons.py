@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from lastresort.evals.evidence import better
-from lastresort.ladder.decide import Conclusion, RungOutcome
+from lastresort.ladder.decide import Conclusion, RungOutcome, percent
 from lastresort.ladder.prepare import Prepared
 from lastresort.records.record import Measurement, Record
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.sft import ADVISED_ROWS
+from lastresort.spec.task import Task
 
 
 def extra_reasons(
@@ -30,21 +30,20 @@ def extra_reasons(
             reasons.append(f"SFT had {len(bench.train)} rows; a narrow task wants {ADVISED_ROWS} to 5,000.")
         if conclusion.winner == "sft":
             reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
-    if prepared.leaks:
-        reasons.append(f"{prepared.leaks} training rows also stood in dev or test and were left out of training.")
+    reasons += prepared.notes
+    reasons += _not_honoured(bench.task)
     return reasons
 
 
 def _paired(bench: Workbench, lower: RungOutcome, upper: RungOutcome) -> str:
-    """Is the upper rung better than the lower one, on the items that both answered?"""
+    """How the two rungs did on the items that both answered. No test: where each stopped depended on its results."""
     first, second = (_test_of(bench.record, outcome) for outcome in (lower, upper))
     scores = {item.id: item.score for item in first.items}
     both = [(scores[item.id], item.score) for item in second.items if item.id in scores]
-    found = better([a for a, _ in both], [b for _, b in both], binary=bench.scorer.binary, seed=bench.task.split.seed)
-    low, high = found.interval
+    below, above = (sum(pair[side] for pair in both) / len(both) for side in (0, 1))
     return (
-        f"{upper.rung} against {lower.rung} on the {len(both)} test items that both answered: "
-        f"{100 * found.difference:+.1f} points (interval {100 * low:+.1f} to {100 * high:+.1f}, p = {found.p:.2g})."
+        f"{upper.rung} against {lower.rung} on the {len(both)} test items that both answered: {percent(above)} against "
+        f"{percent(below)} (a description, not a test: each stopped when its own evidence sufficed)."
     )
 
 
@@ -53,3 +52,17 @@ def _test_of(record: Record, outcome: RungOutcome) -> Measurement:
     measurement = record.measurement(outcome.rung, outcome.system, "test")
     assert measurement is not None
     return measurement
+
+
+def _not_honoured(task: Task) -> list[str]:
+    """Keys of the task file that this version reads and checks but does not act on."""
+    found = []
+    if task.goal == "cost":
+        found.append(
+            "goal: cost is not acted on by this version: the climb stopped at the cheapest rung that meets the bar."
+        )
+    if task.limits.gpu != "auto":
+        found.append(f"limits.gpu: {task.limits.gpu} is not acted on by this version.")
+    if task.general:
+        found.append("general: no suite is run by this version, which has no gate.")
+    return found

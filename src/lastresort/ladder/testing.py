@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lastresort.evals.evidence import judge_bar
-from lastresort.evals.measure import measured
 from lastresort.evals.scorers import Scorer
 from lastresort.ladder.prepare import BETA
-from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.record import ItemScore, Measurement
+from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
-from lastresort.systems.answerer import Answerer
-from lastresort.types import Example, Judgement, Progress
+from lastresort.systems.system import System
+from lastresort.types import Example, Judgement
 
 
 def order_of_test(test: Sequence[Example], grouped: bool) -> list[Example]:
@@ -24,31 +24,20 @@ def order_of_test(test: Sequence[Example], grouped: bool) -> list[Example]:
     return [example for items in groups.values() for example in items]
 
 
-def run_test(
-    rung: str,
-    answerer: Answerer,
-    test: Sequence[Example],
-    *,
-    task: Task,
-    scorer: Scorer,
-    record: Record,
-    progress: Progress,
-) -> tuple[Judgement, Measurement]:
-    """Judge a system against the bar. A finished test is read from the record and never repeated."""
-    name = answerer.system.name
-    known = record.measurement(rung, name, "test")
-    grouped = task.split.group_by is not None
-    order = order_of_test(test, grouped)
+def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example]) -> tuple[Judgement, Measurement]:
+    """Judge a frozen system against the bar. A finished test is read from the record and never repeated."""
+    task, scorer = bench.task, bench.scorer
+    known = bench.record.measurement(rung, system.name, "test")
+    order = order_of_test(test, task.split.group_by is not None)
     if known is None:
-        progress.stage(f"{rung}: testing {name}", len(order))
+        bench.progress.stage(f"{rung}: testing {system.name}", len(order))
         items: list[ItemScore] = []
-        for batch in measured(answerer, order, scorer, task.output, batch_size=answerer.model.batch_size):
+        for batch in bench.measured(system, order):
             items += batch
-            progress.advance(len(batch), note=f"{sum(item.score for item in items) / len(items):.0%} right")
             if len(items) < len(order) and _judge(task, scorer, items, order) is not None:
                 break
-        known = Measurement(rung, name, "test", len(order), tuple(items))
-        record.add_measurement(known)
+        known = Measurement(rung, system.name, "test", len(order), tuple(items))
+        bench.record.add_measurement(known)
     judgement = _judge(task, scorer, known.items, order)
     assert judgement is not None, "a finished test is judged"
     return judgement, known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lastresort.models.cached import CachedModel
@@ -48,10 +49,21 @@ class OpenModels:
             self._key = key
         return self._model
 
-    def rendering(self, system: System) -> str:
-        """Hash of how the system's model renders conversations; "" for models that render elsewhere."""
-        rendering: str = getattr(self.open(system), "rendering", "")
-        return rendering
+    def pinned(self, system: System) -> System:
+        """The system with the rendering, precision and fingerprint of the model it is measured with."""
+        model = self.open(system)
+        return replace(
+            system,
+            rendering=getattr(model, "rendering", ""),
+            precision=getattr(model, "precision", system.precision),
+            fingerprint=model.fingerprint,
+        )
+
+    def check(self, system: System) -> None:
+        """Raises CandidateError where the system's model cannot decode as the system asks."""
+        check = getattr(self.open(system), "check_decoding", None)
+        if check is not None:
+            check(system.decoding)
 
     def close(self) -> None:
         """Let go of the open model, so that its memory is free."""

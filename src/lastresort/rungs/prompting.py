@@ -1,17 +1,23 @@
-"""Prompting: every way of asking that needs no training, raced on dev."""
+"""Prompting: every way of asking that needs no training, raced on dev.
+
+Constrained decoding runs in the race with the plain prompt, and is then tried on the winner where its answers failed by form.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lastresort.evals.evidence import choose, selection_bias_corrected
+from lastresort.errors import CandidateError, DataError
+from lastresort.evals.evidence import Choice, choose, selection_bias_corrected
+from lastresort.evals.measure import failures
 from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.racing import stretches, survivors
-from lastresort.rungs.rung import Candidate, Search, Workbench
+from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, mean_score
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Example, Grammar
@@ -29,58 +35,124 @@ class Prompting:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
+        """Every variant runs the first stretch of dev, the better half the next, and so on."""
+        sizes = {
+            "zero-shot": (0, 0),
+            "few-shot-3": (3, 3),
+            "few-shot-5": (5, 5),
+            "nearest-3": (3, 0),
+            "nearest-5": (5, 0),
+        }
+        systems = variants(task, (), work.max_new_tokens, task.model)
+        names = [*(system.name for system in systems), *(name for name in sizes if name != "zero-shot")]
+        alive = sorted(names, key=lambda name: -sizes.get(name, (0, 0))[0])  # the dearest half stays: an upper estimate
         shot = work.input_tokens + work.output_tokens
-        total = None
-        variants = (
-            ("zero-shot", 0, 0),
-            ("few-shot 3", 3, 3),
-            ("few-shot 5", 5, 5),
-            ("nearest 3", 3, 0),
-            ("nearest 5", 5, 0),
-        )
-        screened = stretches(work.n_dev, len(variants) * 2)[0][1]
-        for label, shots, fixed in variants:
-            prompt = work.instruction_tokens + work.input_tokens + shots * shot
-            shared = work.instruction_tokens + fixed * shot
-            part = answering(label, work.machine, 2 * screened, prompt, shared, work.output_tokens)
-            total = part if total is None else total + part
-        assert total is not None
+        total = Forecast(0, 0, 0, 0.0, 0.0)
+        for start, stop in stretches(work.n_dev, len(names)):
+            for name in alive:
+                shots, shared_shots = sizes.get(name, (0, 0))
+                prompt = work.instruction_tokens + work.input_tokens + shots * shot
+                shared = work.instruction_tokens + shared_shots * shot
+                new = work.output_tokens + (REASONING_TOKENS if name == "chain-of-thought" else 0)
+                label = f"{name} on dev items {start + 1}-{stop}"
+                total += answering(label, work.machine, stop - start, prompt, shared, new)
+            alive = alive[: max(2, math.ceil(len(alive) / 2))]
         prompt = work.instruction_tokens + work.input_tokens + 5 * shot
-        return total + answering(
-            "test of the chosen", work.machine, work.n_test, prompt, prompt - work.input_tokens, work.output_tokens
-        )
+        shared = prompt - work.input_tokens
+        return total + answering("test of the chosen", work.machine, work.n_test, prompt, shared, work.output_tokens)
 
     def search(self, bench: Workbench) -> Search:
-        systems = {
-            system.name: system
-            for system in variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
-        }
-        cost = {name: _call_cost(bench, system) for name, system in systems.items()}
-        order = sorted(systems, key=lambda name: cost[name])
-        items: dict[str, list[ItemScore]] = {name: [] for name in systems}
-        alive = list(order)
-        rounds = stretches(len(bench.dev), len(systems))
-        bench.progress.stage("prompting: variants on dev", None)
+        made = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
+        race = _Race(bench, made)
+        race.run()
+        choice = race.choose()
+        race.constrain(choice.name)
+        choice = race.choose()
+        corrected = race.bias_corrected()
+        return Search(race.candidates(), race.systems[choice.name], choice.reason, race.note(), corrected)
+
+
+class _Race:
+    """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason."""
+
+    def __init__(self, bench: Workbench, systems: Sequence[System]) -> None:
+        self._bench = bench
+        self.systems: dict[str, System] = {}
+        self._items: dict[str, list[ItemScore]] = {}
+        self._cost: dict[str, float] = {}
+        self._dropped: dict[str, str] = {}
+        self._alive: list[str] = []
+        for system in systems:
+            self._enter(system)
+        self._alive.sort(key=lambda name: self._cost[name])
+
+    def run(self) -> None:
+        rounds = stretches(len(self._bench.dev), len(self._alive))
         for number, (start, stop) in enumerate(rounds):
-            for name in alive:
-                bench.progress.stage(f"prompting: {name}, dev items {start + 1}-{stop}", stop - start)
-                items[name] += bench.dev_scores(self.name, systems[name], start, stop)
+            for name in list(self._alive):
+                self._measure(name, start, stop)
             if number + 1 < len(rounds):
-                alive = survivors({name: _mean(items[name]) for name in alive}, order)
-        scores = {name: [item.score for item in items[name]] for name in alive}
-        choice = choose(scores, {name: cost[name] for name in alive})
-        for system in systems.values():
-            bench.keep(self.name, system)
-        candidates = tuple(
-            Candidate(systems[name], _mean(items[name]), len(items[name]), _mean_prompt_tokens(items[name]))
-            for name in order
+                order = sorted(self.systems, key=lambda name: self._cost[name])
+                self._alive = survivors({name: mean_score(self._items[name]) for name in self._alive}, order)
+
+    def constrain(self, name: str) -> None:
+        """Hold the leader to the output's form, where some of its answers failed by form."""
+        grammar, system = grammar_of(self._bench.task), self.systems[name]
+        if grammar is None or system.decoding.grammar is not None or not failures(self._items[name])["format"]:
+            return
+        guided = replace(system, name=f"{name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+        if guided.name not in self.systems:
+            self._enter(guided)
+            self._measure(guided.name, 0, len(self._bench.dev))
+
+    def choose(self) -> Choice:
+        scores = self._scores()
+        if not scores:
+            raise DataError(
+                f"no way of prompting can be measured: {'; '.join(self._dropped.values())}",
+                where=self._bench.task.path.name,
+                remedy="Shorten the inputs, or take a model with a longer context.",
+            )
+        return choose(scores, {name: self._cost[name] for name in scores}, groups=self._bench.dev_groups())
+
+    def bias_corrected(self) -> float | None:
+        scores = self._scores()
+        return selection_bias_corrected(scores, seed=self._bench.task.split.seed) if len(scores) > 1 else None
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        order = sorted(self._items, key=lambda name: self._cost[name])
+        return tuple(candidate_of(self.systems[name], self._items[name]) for name in order if self._items[name])
+
+    def note(self) -> str:
+        early = sum(len(items) < len(self._bench.dev) for items in self._items.values())
+        told = (
+            f"{len(self._items)} ways of prompting were tried on dev; {early} were dropped early by successive halving."
         )
-        dropped = len(systems) - len(alive)
-        note = (
-            f"{len(systems)} ways of prompting were tried on dev; {dropped} were dropped early by successive halving."
-        )
-        corrected = selection_bias_corrected(scores, seed=bench.task.split.seed) if len(scores) > 1 else None
-        return Search(candidates, systems[choice.name], choice.reason, note, corrected)
+        return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
+
+    def _scores(self) -> dict[str, list[float]]:
+        full = len(self._bench.dev)
+        return {name: [item.score for item in items] for name, items in self._items.items() if len(items) == full}
+
+    def _enter(self, system: System) -> None:
+        try:
+            self._bench.models.check(system)
+            self._cost[system.name] = _call_cost(self._bench, system)
+        except CandidateError as error:
+            self._dropped[system.name] = str(error)
+            return
+        self.systems[system.name], self._items[system.name] = system, []
+        self._alive.append(system.name)
+        self._bench.keep(Prompting.name, system)
+
+    def _measure(self, name: str, start: int, stop: int) -> None:
+        self._bench.progress.stage(f"prompting: {name}, dev items {start + 1}-{stop}", stop - start)
+        try:
+            self._items[name] += self._bench.dev_scores(Prompting.name, self.systems[name], start, stop)
+        except CandidateError as error:
+            self._dropped[name] = str(error)
+            self._alive.remove(name)
+            del self._items[name]
 
 
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:
@@ -108,7 +180,7 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
         found += [
             replace(system, name=f"{system.name}+constrained", decoding=constrained)
             for system in found
-            if system.name in ("zero-shot", "few-shot-5", "nearest-5")
+            if system.name == "zero-shot"
         ]
     return found
 
@@ -164,11 +236,3 @@ def _call_cost(bench: Workbench, system: System) -> float:
     thinking = REASONING_TOKENS if system.prompt.reasoning else 0
     constrained = 0.001 if system.decoding.grammar is not None else 0.0  # of two equal prompts the plain one is simpler
     return prompt_price * answerer.prompt_tokens(sample) + output_price * thinking + constrained
-
-
-def _mean(items: Sequence[ItemScore]) -> float:
-    return sum(item.score for item in items) / len(items) if items else 0.0
-
-
-def _mean_prompt_tokens(items: Sequence[ItemScore]) -> float:
-    return sum(item.prompt_tokens for item in items) / len(items) if items else 0.0

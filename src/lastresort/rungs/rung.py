@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -46,8 +46,8 @@ class Search:
 class Workbench:
     """What the climb hands to a rung.
 
-    folder: of the run; candidates and adapters live below it. previous: the frozen system of each rung tested so far.
-    deadline: True once the task's time limit has passed.
+    folder: of the run; candidates and adapters live below it. check_budget: raises BudgetError once a limit of the task is
+    reached. pay: told of every USD that is really paid. out_of_time: True once the time limit has passed.
     """
 
     task: Task
@@ -59,17 +59,18 @@ class Workbench:
     models: OpenModels
     progress: Progress
     max_new_tokens: int
-    previous: dict[str, System] = field(default_factory=dict)
-    deadline: Callable[[], bool] = lambda: False
+    check_budget: Callable[[], None] = lambda: None
+    pay: Callable[[float], None] = lambda usd: None
+    out_of_time: Callable[[], bool] = lambda: False
 
     def answerer(self, system: System) -> Answerer:
         return Answerer(system, self.models.open(system))
 
     def keep(self, rung: str, system: System) -> None:
-        """Save a candidate below the run, with the rendering it is measured in, so that a resumed climb finds it."""
+        """Save a candidate below the run, pinned to the model it is measured with, so that a resumed climb finds it."""
         folder = self.candidate_folder(rung, system.name)
         if not (folder / FILE).is_file():
-            save_system(replace(system, rendering=self.models.rendering(system)), folder)
+            save_system(self.models.pinned(system), folder)
 
     def candidate_folder(self, rung: str, name: str) -> Path:
         return self.folder / "candidates" / rung / name
@@ -82,15 +83,41 @@ class Workbench:
         if known is not None:
             self.progress.advance(stop - start)
             return list(known.items)
-        answerer = self.answerer(system)
-        items: list[ItemScore] = []
-        for batch in measured(
-            answerer, self.dev[start:stop], self.scorer, self.task.output, batch_size=answerer.model.batch_size
-        ):
+        items = []
+        for batch in self.measured(system, self.dev[start:stop]):
             items += batch
-            self.progress.advance(len(batch))
         self.record.add_measurement(Measurement(rung, system.name, split, stop - start, tuple(items)))
         return items
+
+    def measured(self, system: System, examples: Sequence[Example]) -> Iterator[list[ItemScore]]:
+        """Scores batch by batch, within the budget."""
+        answerer = self.answerer(system)
+        self.check_budget()
+        misses = getattr(answerer.model, "misses", 0)
+        size = answerer.model.batch_size
+        for batch in measured(answerer, examples, self.scorer, self.task.output, batch_size=size):
+            asked = getattr(answerer.model, "misses", len(batch)) - misses
+            misses += asked
+            self.pay(sum(item.usd for item in batch) * asked / len(batch))
+            self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
+            yield batch
+            self.check_budget()
+
+    def dev_groups(self) -> list[str] | None:
+        """The group of each dev item where the task groups its rows."""
+        if self.task.split.group_by is None:
+            return None
+        return [str(example.group) for example in self.dev]
+
+
+def mean_score(items: Sequence[ItemScore]) -> float:
+    return sum(item.score for item in items) / len(items) if items else 0.0
+
+
+def candidate_of(system: System, items: Sequence[ItemScore]) -> Candidate:
+    """A candidate with what its dev items showed."""
+    tokens = sum(item.prompt_tokens for item in items) / len(items) if items else 0.0
+    return Candidate(system, mean_score(items), len(items), tokens)
 
 
 class Rung(Protocol):

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lastresort.errors import CandidateError
 from lastresort.evals.evidence import choose, selection_bias_corrected
 from lastresort.evals.measure import failures
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
-from lastresort.rungs.rung import Candidate, Search, Workbench
+from lastresort.rungs.rung import Search, Workbench, candidate_of, mean_score
 from lastresort.rungs.sft_training import RACE_ENDS, SftTraining, tuned_model
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, System
@@ -31,6 +32,8 @@ class Sft:
         model = tuned_model(task)
         if is_endpoint(model):
             return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if task.tune.method in ("qlora", "full"):
+            return f"this version trains LoRA adapters only, not {task.tune.method}; set `tune.method` to auto or lora"
         if len(train) < LEAST_ROWS:
             return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
         return None
@@ -54,35 +57,40 @@ class Sft:
         )
 
     def search(self, bench: Workbench) -> Search:
-        training_run = SftTraining(bench)
-        rate = training_run.race()
-        checkpoints = training_run.finish(rate)
-        training_run.close()
-        systems = [self._system(bench, name, folder) for name, folder in checkpoints]
-        items: dict[str, list[ItemScore]] = {}
-        for system in systems:
-            bench.keep(self.name, system)
-            bench.progress.stage(f"sft: {system.name} on dev", len(bench.dev))
-            items[system.name] = bench.dev_scores(self.name, system)
-        best = _best(items)
-        grammar = grammar_of(bench.task)
-        if grammar is not None and failures(items[best])["format"]:
-            plain = next(system for system in systems if system.name == best)
-            guided = replace(plain, name=f"{best}+constrained", decoding=replace(plain.decoding, grammar=grammar))
-            systems.append(guided)
-            bench.keep(self.name, guided)
-            bench.progress.stage(f"sft: {guided.name} on dev", len(bench.dev))
-            items[guided.name] = bench.dev_scores(self.name, guided)
+        trained = SftTraining(bench)
+        rate = trained.race()
+        systems = [self._system(bench, name, folder) for name, folder in trained.finish(rate)]
+        trained.close()
+        items = {system.name: self._on_dev(bench, system) for system in systems}
+        best = max(systems, key=lambda system: mean_score(items[system.name]))
+        guided = self._guided(bench, best, items[best.name])
+        note = trained.note(rate)
+        if guided is not None:
+            try:
+                bench.models.check(guided)
+                items[guided.name] = self._on_dev(bench, guided)
+                systems.append(guided)
+            except CandidateError as error:
+                note += f" {guided.name} could not be tried: {error}"
         scores = {name: [item.score for item in found] for name, found in items.items()}
         cost = {system.name: float(system.decoding.grammar is not None) for system in systems}
-        choice = choose(scores, cost)
+        choice = choose(scores, cost, groups=bench.dev_groups())
         chosen = next(system for system in systems if system.name == choice.name)
-        candidates = tuple(
-            Candidate(system, _mean(items[system.name]), len(bench.dev), _mean_prompt_tokens(items[system.name]))
-            for system in systems
-        )
+        candidates = tuple(candidate_of(system, items[system.name]) for system in systems)
         corrected = selection_bias_corrected(scores, seed=bench.task.split.seed) if len(scores) > 1 else None
-        return Search(candidates, chosen, choice.reason, training_run.note(rate), corrected)
+        return Search(candidates, chosen, choice.reason, note, corrected)
+
+    def _on_dev(self, bench: Workbench, system: System) -> list[ItemScore]:
+        bench.keep(self.name, system)
+        bench.progress.stage(f"sft: {system.name} on dev", len(bench.dev))
+        return bench.dev_scores(self.name, system)
+
+    def _guided(self, bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:
+        """The system held to the output's form, where some of its answers failed by form."""
+        grammar = grammar_of(bench.task)
+        if grammar is None or not failures(items)["format"]:
+            return None
+        return replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
 
     def _system(self, bench: Workbench, name: str, adapter: Path) -> System:
         task = bench.task
@@ -102,15 +110,3 @@ def _racing_share(rates: int) -> tuple[float, ...]:
         return (0.0,)
     left = math.ceil(rates / 2)
     return (RACE_ENDS[0] * (rates - 1), (RACE_ENDS[1] - RACE_ENDS[0]) * (left - 1))
-
-
-def _best(items: dict[str, list[ItemScore]]) -> str:
-    return max(items, key=lambda name: _mean(items[name]))
-
-
-def _mean(items: Sequence[ItemScore]) -> float:
-    return sum(item.score for item in items) / len(items) if items else 0.0
-
-
-def _mean_prompt_tokens(items: Sequence[ItemScore]) -> float:
-    return sum(item.prompt_tokens for item in items) / len(items) if items else 0.0

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import PrerequisiteError
+from lastresort.errors import DataError, PrerequisiteError
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.compose import compose
@@ -55,6 +55,13 @@ class SftTraining:
                 break
             laps = [self._lap(rate, max(1, round(share * steps))) for rate in rates]
             laps.sort(key=lambda lap: lap.dev_loss if math.isfinite(lap.dev_loss) else math.inf)
+            if not math.isfinite(laps[0].dev_loss):
+                raise DataError(
+                    f"training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in rates)})",
+                    where="sft.learning_rates",
+                    expected="a finite loss",
+                    remedy="Add a lower one and start a new run.",
+                )
             keep = 1 if share == RACE_ENDS[-1] else max(1, math.ceil(len(rates) / 2))
             rates = [lap.rate for lap in laps[:keep]]
         return rates[0]
@@ -64,17 +71,24 @@ class SftTraining:
         epochs = self._bench.task.sft.epochs
         per_epoch = self._steps() // epochs
         kept = []
-        for epoch in range(1, epochs + 1):
+        for epoch in range(math.ceil(epochs / 2), epochs + 1):
             name = f"lora-lr{rate:g}-epoch{epoch}"
-            self._lap(rate, epoch * per_epoch, adapter=self._bench.folder / "adapters" / name)
-            if 2 * epoch > epochs or epochs == 1:
+            lap = self._lap(rate, epoch * per_epoch, adapter=self._bench.folder / "adapters" / name)
+            if math.isfinite(lap.dev_loss):
                 kept.append((name, self._bench.folder / "adapters" / name))
+        if not kept:
+            raise DataError(
+                f"training diverged at learning rate {rate:g} after the race",
+                where="sft.learning_rates",
+                remedy="Leave it out and start a new run.",
+            )
         return kept
 
     def note(self, rate: float) -> str:
         sft = self._bench.task.sft
-        laps = self._bench.record.notes("race")
-        raced = ", ".join(f"{lap['rate']:g}: {lap['dev_loss']:.3f} at step {lap['step']}" for lap in laps)
+        ends = {max(1, round(share * self._steps())) for share in RACE_ENDS}
+        laps = [lap for lap in self._bench.record.notes("race") if lap["step"] in ends]
+        raced = ", ".join(f"{lap['rate']:g}: {_loss(lap['dev_loss'])} at step {lap['step']}" for lap in laps)
         return (
             f"LoRA r {sft.r} on {sft.target} layers, {len(self._bench.train)} rows and {self._replay_size()} of replay, "
             f"{sft.epochs} epochs, batch {sft.batch_size}; learning rates {', '.join(f'{r:g}' for r in sft.learning_rates)} "
@@ -85,14 +99,22 @@ class SftTraining:
         self._loaded = self._rows = None
 
     def _lap(self, rate: float, until: int, adapter: Path | None = None) -> _Lap:
+        from lastresort.train.loop import Diverged
+
         record = self._bench.record
         key = f"{rate:g}@{until}"
         known = record.last("race", key)
         if known is not None and (adapter is None or (adapter / "adapter_config.json").is_file()):
-            return _Lap(**known)
-        lap = _Lap(rate, until, self._train(rate, until, adapter))
+            return _Lap(known["rate"], known["step"], math.inf if known["dev_loss"] is None else known["dev_loss"])
+        try:
+            lap = _Lap(rate, until, self._train(rate, until, adapter))
+        except Diverged as error:
+            self._bench.progress.say(f"sft: learning rate {rate:g} drops out: {error}")
+            lap = _Lap(rate, until, math.inf)
         if known is None:
-            record.note("race", asdict(lap), key=key)
+            record.note(
+                "race", {**asdict(lap), "dev_loss": lap.dev_loss if math.isfinite(lap.dev_loss) else None}, key=key
+            )
         return lap
 
     def _train(self, rate: float, until: int, adapter: Path | None) -> float:
@@ -133,10 +155,11 @@ class SftTraining:
                 self._rows,
                 settings,
                 folder=folder,
+                base=self._loaded.fingerprint,
                 until=until,
                 plain=self._plain,
                 on_step=on_step,
-                deadline=bench.deadline,
+                out_of_time=bench.out_of_time,
             )
             loss = self._dev_loss(model)
             if adapter is not None:
@@ -147,6 +170,7 @@ class SftTraining:
         bench.record.note(
             "training",
             {
+                "rung": "sft",
                 "candidate": name,
                 "rows": len(self._rows),
                 "replay_rows": self._replay_rows,
@@ -205,7 +229,7 @@ class SftTraining:
 
         bench, n = self._bench, self._replay_size()
         if not n:
-            return Replay((), ())
+            return Replay()
         known = bench.record.last("replay")
         if known is not None:
             rows = known["rows"]
@@ -224,7 +248,8 @@ class SftTraining:
             {"id": example.id, "prompt": example.input_text, "answer": example.output, "end": end}
             for example, end in zip(replay.examples, replay.ends, strict=True)
         ]
-        bench.record.note("replay", {"rows": rows})
+        spent = {"tokens_in": replay.tokens_in, "tokens_out": replay.tokens_out, "seconds": replay.seconds}
+        bench.record.note("replay", {"rung": "sft", "rows": rows, **spent})
         return replay
 
     def _replay_size(self) -> int:
@@ -251,11 +276,11 @@ class SftTraining:
         rows = [self._rows[i] for i in batch_of(0, len(self._rows), min(batch_size, 4), self._bench.task.split.seed)]
         check = check_first_batch(model, rows)
         self._check = asdict(check)
-        self._plain = not check.ok
-        if not check.ok:
-            self._bench.progress.say(
-                "The packed form differs from the plain forward on the first batch; training by the plain path."
-            )
+        if check.ok:
+            return
+        # Without a gradient to compare, the engine refused the packed form and takes the plain path by itself where it must.
+        self._plain = check.gradient_difference is not None
+        self._bench.progress.say(f"sft: training by the plain path: {check.reason}")
 
     def _dev_loss(self, model: Any) -> float:
         """Mean loss of the right answers on dev, nats a target token."""
@@ -271,3 +296,7 @@ class SftTraining:
                 total -= float(found.sum())
                 count += len(found)
         return total / count
+
+
+def _loss(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.3f}"

@@ -10,17 +10,23 @@ from dataclasses import dataclass
 
 from lastresort.models.protocol import Model
 from lastresort.synthesis.general_prompts import general_prompts
-from lastresort.types import Decoding, Example, Message
+from lastresort.types import Answer, Decoding, Example, Message
 
 REPLAY_TOKENS = 96
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Rows for replay. ends[i] is False where the answer was cut, so that its end must not be trained."""
+    """Rows for replay. ends[i] is False where the answer was cut, so that its end must not be trained.
 
-    examples: tuple[Example, ...]
-    ends: tuple[bool, ...]
+    tokens_in, tokens_out, seconds: what making them took.
+    """
+
+    examples: tuple[Example, ...] = ()
+    ends: tuple[bool, ...] = ()
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
 
 
 def generate_replay(model: Model, n: int, seed: int, on_batch: Callable[[int], None] = lambda _: None) -> Replay:
@@ -29,14 +35,22 @@ def generate_replay(model: Model, n: int, seed: int, on_batch: Callable[[int], N
     decoding = Decoding(REPLAY_TOKENS, seed=seed)
     examples: list[Example] = []
     ends: list[bool] = []
+    answers: list[Answer] = []
     for start in range(0, len(prompts), model.batch_size):
         batch = [(Message("user", text),) for text in prompts[start : start + model.batch_size]]
-        for offset, answer in enumerate(model.generate(batch, decoding)):
+        answers += model.generate(batch, decoding)
+        for offset, answer in enumerate(answers[start:]):
             if answer.text.strip():
                 examples.append(Example(f"replay-{start + offset}", batch[offset], answer.text.strip()))
                 ends.append(answer.finish == "stop")
         on_batch(len(batch))
-    return Replay(tuple(examples), tuple(ends))
+    return Replay(
+        tuple(examples),
+        tuple(ends),
+        sum(answer.prompt_tokens for answer in answers),
+        sum(answer.completion_tokens for answer in answers),
+        sum(answer.seconds for answer in answers),
+    )
 
 
 def replay_rows(n_train: int, share: float) -> int:

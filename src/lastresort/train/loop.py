@@ -54,6 +54,10 @@ class Trained:
     reason: str | None
 
 
+class Diverged(DataError):
+    """The loss of a run is no longer a finite number."""
+
+
 def total_steps(n_rows: int, settings: TrainSettings) -> int:
     return steps_per_epoch(n_rows, settings.batch_size) * settings.epochs
 
@@ -64,17 +68,18 @@ def train(
     settings: TrainSettings,
     *,
     folder: Path,
+    base: str = "",
     until: int | None = None,
     plain: bool = False,
     on_step: Callable[[StepSeen], None] | None = None,
-    deadline: Callable[[], bool] | None = None,
+    out_of_time: Callable[[], bool] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
     """Train the trainable parameters of `model` on `rows`, from the checkpoint in `folder` if there is one of this run.
 
-    until: stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the
-    plain path. deadline: asked before each step; True stops with BudgetError after a checkpoint.
-    Raises DataError if a loss is not finite.
+    base: fingerprint of the base model, part of what a checkpoint belongs to. until: stop after this many optimizer steps
+    and leave a checkpoint, so that a later call goes on (races). plain: use the plain path. out_of_time: asked before
+    each step; True stops with BudgetError after a checkpoint. Raises Diverged if a loss is not finite.
     """
     from accelerate import Accelerator
 
@@ -88,13 +93,13 @@ def train(
     optimizer = accelerator.prepare(optimizer)
     steps = total_steps(len(rows), settings)
     last = steps if until is None else min(until, steps)
-    run = _run_fingerprint(rows, settings)
+    run = _run_fingerprint(rows, settings, base)
     state = load_checkpoint(folder, model, _bare(optimizer), run) or CheckpointState(0, run, 0, 0, 0.0)
-    began, path, reason = clock() - state.seconds, "packed", None
-    saved_at = clock()
+    began = clock() - state.seconds
+    saved_at, path, reason = clock(), "packed", None
     model.train()
     for step in range(state.step, last):
-        if deadline is not None and deadline():
+        if out_of_time is not None and out_of_time():
             save_checkpoint(folder, model, _bare(optimizer), state)
             raise BudgetError(
                 f"the time limit was reached in step {step + 1} of {steps}",
@@ -103,20 +108,12 @@ def train(
             )
         started = clock()
         batch = [rows[i] for i in batch_of(step, len(rows), settings.batch_size, settings.seed)]
-        loss, computed, nominal, path, reason = _accumulate(accelerator, model, batch, settings, plain)
-        if not math.isfinite(loss):
-            raise DataError(
-                f"the loss became {loss} in step {step + 1} of {steps}",
-                where=f"training with learning rate {settings.learning_rate:g}",
-                expected="a finite number",
-                remedy="Lower the learning rate, or look at the rows of that batch with `lastresort data check`.",
-            )
-        rate = learning_rate_at(step, steps, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
-        optimizer.step()
-        optimizer.zero_grad()
+        with (
+            torch.random.fork_rng()
+        ):  # a base with dropout draws from (seed, step), so that a resumed run draws the same
+            torch.manual_seed(settings.seed * 1_000_003 + step)
+            loss, computed, nominal, path, reason = _accumulate(accelerator, model, batch, settings, plain)
+        rate, norm = _update(optimizer, parameters, loss, step, steps, settings)
         state = CheckpointState(
             step + 1, run, state.computed_tokens + computed, state.nominal_tokens + nominal, clock() - began
         )
@@ -127,6 +124,26 @@ def train(
             saved_at = clock()
     model.eval()
     return Trained(state.step, steps, state.computed_tokens, state.nominal_tokens, state.seconds, path, reason)
+
+
+def _update(
+    optimizer: Any, parameters: Sequence[Any], loss: float, step: int, steps: int, settings: TrainSettings
+) -> tuple[float, float]:
+    """One optimizer step at the schedule's learning rate; returns the rate and the norm before clipping."""
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"the loss became {loss} in step {step + 1} of {steps}",
+            where=f"training with learning rate {settings.learning_rate:g}",
+            expected="a finite number",
+            remedy="Lower the learning rate, or look at the rows with `lastresort data check`.",
+        )
+    rate = learning_rate_at(step, steps, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
+    optimizer.step()
+    optimizer.zero_grad()
+    return rate, norm
 
 
 def _accumulate(
@@ -159,8 +176,8 @@ def _accumulate(
     return total, computed, nominal, path, reason
 
 
-def _run_fingerprint(rows: Sequence[Row], settings: TrainSettings) -> str:
-    digest = hashlib.sha256(settings.fingerprint().encode())
+def _run_fingerprint(rows: Sequence[Row], settings: TrainSettings, base: str) -> str:
+    digest = hashlib.sha256(f"{settings.fingerprint()} {base}".encode())
     for row in rows:
         digest.update(repr((row.ids, row.targets)).encode())
     return digest.hexdigest()[:16]
