@@ -4,6 +4,7 @@
     ├── InputError        2    the user's input: mend it and run again
     │   ├── TaskError          the task file
     │   └── DataError          a file of examples, or what stands in it
+    ├── CandidateError    2    this model cannot be measured so: the search goes on without this candidate
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
@@ -45,6 +46,12 @@ class TaskError(InputError):
 
 class DataError(InputError):
     """A data file is missing, malformed or cannot serve its purpose."""
+
+
+class CandidateError(LastresortError):
+    """A candidate cannot be measured with this model, and the search goes on without it."""
+
+    exit_code = 2
 
 
 class PrerequisiteError(LastresortError):

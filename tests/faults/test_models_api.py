@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.message import Message as Headers
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.errors import DataError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
+from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
 from lastresort.models.api import ApiModel, parse_endpoint
 from lastresort.models.cached import CachedModel
 from lastresort.models.parallel import each_at_once
@@ -273,7 +274,7 @@ def test_who_asks_for_too_long_a_wait_is_not_waited_for(server: Endpoint) -> Non
         (403, "forbidden", None, PrerequisiteError, "refuses the key"),
         (404, "The model `m` does not exist", "model_not_found", TaskError, "does not exist"),
         (400, f"bad value {KEY}", None, TaskError, r"bad value \*\*\*"),
-        (400, "maximum context length is 10 tokens", "context_length_exceeded", DataError, "too long"),
+        (400, "maximum context length is 10 tokens", "context_length_exceeded", CandidateError, "too long"),
         (402, "pay", None, InfrastructureError, "credit"),
         (429, "You exceeded your current quota", "insufficient_quota", InfrastructureError, "credit"),
     ],
@@ -393,18 +394,22 @@ def test_choices_travel_as_an_enum_and_come_back_bare(server: Endpoint) -> None:
     assert sent["properties"]["answer"]["enum"] == ["billing", "tech"]
 
 
-def test_a_server_that_refuses_formats_is_asked_plain_and_that_is_said_once(
-    server: Endpoint, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_that_refuses_formats_is_not_asked_plain_and_nothing_is_kept(server: Endpoint, tmp_path: Path) -> None:
     def strict(handler: Handler, request: dict[str, Any]) -> None:
         (status(400, "response_format is not supported") if "response_format" in request else echo)(handler, request)
 
     server.otherwise = strict
     decoding = Decoding(max_new_tokens=8, grammar=Grammar(choices=("x", "y")))
-    answers = model(server).generate(ask("a", "b", "c"), decoding)
-    assert [answer.text for answer in answers] == ["<a>", "<b>", "<c>"]
-    assert len(server.requests) == 4
-    assert sum("takes no format" in record.message for record in caplog.records) == 1
+    with ResponseCache(tmp_path / "r.sqlite") as store:
+        for attempt in (1, 2):  # the second would be answered by whatever the first had kept
+            cached = CachedModel(model(server), store)
+            cached.check_decoding(decoding)
+            with pytest.raises(CandidateError, match="response_format is not supported"):
+                cached.generate(ask("a", "b", "c"), decoding)
+            assert len(server.requests) == attempt
+    assert all("response_format" in request for request in server.requests)
+    plain = model(server).generate(ask("a"), replace(decoding, grammar=None))
+    assert plain[0].text == "<a>"
 
 
 def test_template_arguments_travel_and_change_the_fingerprint(server: Endpoint) -> None:
@@ -441,7 +446,7 @@ def test_openai_needs_a_key_and_gets_the_new_name_of_the_limit(monkeypatch: pyte
     with pytest.raises(PrerequisiteError, match="OPENAI_API_KEY"):
         ApiModel(parse_endpoint("openai:gpt"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    request = ApiModel(parse_endpoint("openai:gpt"))._request(ask("a")[0], DECODING, 0, with_format=False)
+    request = ApiModel(parse_endpoint("openai:gpt"))._request(ask("a")[0], DECODING, 0)
     assert request["max_completion_tokens"] == 16
     assert "max_tokens" not in request
 

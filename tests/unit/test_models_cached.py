@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.errors import InfrastructureError
+from lastresort.errors import CandidateError, InfrastructureError
 from lastresort.models.cached import CachedModel
 from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel
 from lastresort.records.responses import ResponseCache
@@ -172,20 +172,37 @@ def test_a_batch_that_was_cut_leaves_nothing_and_finished_batches_stay() -> None
     assert (resumed.hits, resumed.misses) == (3, 2)
 
 
-def test_a_model_that_draws_by_row_is_sampled_and_replayed_by_batch() -> None:
-    class Drawing(ScriptedModel):
-        sampling_depends_on_batch = True
-        batch_size = 3
+def test_where_the_batch_matters_samples_of_one_prompt_stay_apart_across_batches() -> None:
+    script = Script(default="right", wrong=("w1", "w2"), quality=(Quality(0.5),))
+    memory, inner = Memory(), InBatches(script)
+    first = CachedModel(inner, memory).generate(ask(*["x"] * 12, "y"), SAMPLED)
+    assert len(set(texts(first[:12]))) > 1
+    assert memory.puts == [2] + [1] * 11  # the first samples of x and y, then each further sample of x by itself
+    again = CachedModel(inner, memory)
+    assert again.generate(ask(*["x"] * 12, "y"), SAMPLED) == first
+    assert (again.hits, again.misses) == (13, 0)
 
-    memory, inner = Memory(), Drawing(ECHO)
-    cached = CachedModel(inner, memory)
-    cached.generate(ask("a", "b", "c", "d"), SAMPLED)
-    assert memory.puts == [3, 1]
-    cached.generate(ask("b", "a"), SAMPLED)
-    assert cached.misses == 6
-    cached.generate(ask("b", "a"), GREEDY)
-    cached.generate(ask("a", "b"), GREEDY)
-    assert cached.hits == 2
+
+def test_another_engine_path_is_another_question_and_the_rest_is_passed_on() -> None:
+    class Elsewhere(ScriptedModel):
+        computed_by = "another engine"
+        precision = "bfloat16"
+
+    memory = Memory()
+    CachedModel(ScriptedModel(ECHO), memory).generate(ask("a"), GREEDY)
+    cached = CachedModel(Elsewhere(ECHO), memory)
+    cached.generate(ask("a"), GREEDY)
+    assert (cached.hits, cached.misses, cached.precision) == (0, 1, "bfloat16")
+
+
+def test_a_decoding_is_checked_by_the_model_itself() -> None:
+    class Strict(ScriptedModel):
+        def check_decoding(self, decoding: Decoding) -> None:
+            raise CandidateError(f"at most 9 tokens, not {decoding.max_new_tokens}")
+
+    CachedModel(ScriptedModel(ECHO), Memory()).check_decoding(GREEDY)
+    with pytest.raises(CandidateError, match="not 20"):
+        CachedModel(Strict(ECHO), Memory()).check_decoding(GREEDY)
 
 
 def test_with_the_real_store_answers_outlive_the_process(tmp_path: Path) -> None:

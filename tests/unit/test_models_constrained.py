@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from lastresort.errors import ContractError, TaskError
+from lastresort.errors import CandidateError, ContractError
 from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.types import Grammar
 from models_support import tiny_tokenizer
@@ -127,11 +127,11 @@ def test_any_of_several_stop_tokens_may_end_it_and_padding_of_the_logits_never_c
     ],
 )
 def test_a_schema_that_cannot_be_enforced_is_refused_with_the_reason(schema: dict[str, Any], says: str) -> None:
-    with pytest.raises(TaskError, match=says) as caught:
+    with pytest.raises(CandidateError, match=says) as caught:
         Constraint(TABLE, Grammar(json_schema=schema))
     assert "\n" not in str(caught.value)
 
 
 def test_a_tokenizer_of_another_kind_is_refused() -> None:
-    with pytest.raises(TaskError, match="cannot be constrained"):
+    with pytest.raises(CandidateError, match="cannot be constrained"):
         TokenTable(object(), 10, frozenset({0}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -12,11 +13,15 @@ import pytest
 import torch
 
 from lastresort.data.rendering import render_prompt
-from lastresort.errors import DataError, TaskError
-from lastresort.models.local import LocalModel, cut_at_stop, load_local
+from lastresort.engine.choose import Sampling
+from lastresort.engine.sampling import generate
+from lastresort.errors import CandidateError, ContractError, TaskError
+from lastresort.models.cached import CachedModel
+from lastresort.models.local import LocalModel, cut_at_stop, load_local, row_seeds
 from lastresort.models.open import open_model
 from lastresort.models.precision import chosen_dtype, is_reduced
 from lastresort.models.protocol import ScoresContinuations
+from lastresort.records.responses import ResponseCache
 from lastresort.types import Answer, Decoding, Grammar, Message
 from models_support import CONTEXT_TOKENS, save_adapter, save_tiny
 
@@ -118,6 +123,53 @@ def test_sampling_follows_its_seed_and_differs_between_batches(folder: Path) -> 
     assert first != [answer.text for answer in model.generate(ask(*["a"] * 6), replace(hot, seed=6))]
 
 
+def test_a_sampled_answer_does_not_depend_on_its_place_or_its_batch(folder: Path) -> None:
+    hot = Decoding(max_new_tokens=8, temperature=1.5, seed=5)
+    prompts = ask("a", "billing", "late", "a", "x", "a")
+    whole = [answer.text for answer in local(folder, precision="float64", batch_size=6).generate(prompts, hot)]
+    assert len({whole[0], whole[3], whole[5]}) == 3
+    for batch_size in (1, 2):
+        model = local(folder, precision="float64", batch_size=batch_size)
+        assert [answer.text for answer in model.generate(prompts, hot)] == whole
+        order = (4, 0, 2, 3, 1, 5)
+        moved = [answer.text for answer in model.generate([prompts[i] for i in order], hot)]
+        assert moved == [whole[i] for i in order]
+    assert model.generate(ask("a"), replace(hot, seed=6))[0].text == whole[3]  # as a cache asks for the second sample
+
+
+def test_rows_of_different_batches_draw_different_numbers(folder: Path) -> None:
+    seeds = row_seeds([[1, 2], [1, 3], [12], [1, 2]], 5)
+    assert len(set(seeds)) == 4
+    assert row_seeds([[1, 2]], 6) == seeds[3:]
+    assert not set(row_seeds([[1, 3], [12]], 6)) & set(seeds)
+
+
+def test_both_paths_of_the_engine_draw_by_the_seeds_of_the_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = local(folder, precision="float64").loaded.model
+    prompts, settings = [(5, 6, 7), (5, 6), (5, 6, 7)], Sampling(8, 1.5, seed=1)
+    packed = [row.tokens for row in generate(model, prompts, settings=settings, seeds=[7, 8, 7])]
+    assert packed[0] == packed[2]
+    assert packed[0] != generate(model, prompts[:1], settings=settings, seeds=[9])[0].tokens
+    monkeypatch.setattr("lastresort.engine.sampling.why_plain_batch", lambda found, longest: "asked to")
+    assert [row.tokens for row in generate(model, prompts, settings=settings, seeds=[7, 8, 7])] == packed
+    with pytest.raises(ContractError, match="2 seeds for 3 prompts"):
+        generate(model, prompts, settings=settings, seeds=[7, 8])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_samples_behind_a_cache_differ_and_are_those_of_the_model(folder: Path, tmp_path: Path, precision: str) -> None:
+    hot = Decoding(max_new_tokens=8, temperature=1.5, seed=5)
+    prompts = ask(*"ababab")
+    model = local(folder, precision=precision, batch_size=2)
+    with ResponseCache(tmp_path / "responses.sqlite") as store:
+        cached = CachedModel(model, store)
+        first = [answer.text for answer in cached.generate(prompts, hot)]
+        assert [answer.text for answer in cached.generate(prompts, hot)] == first
+    assert (cached.hits, cached.misses, cached.precision) == (6, 6, precision)
+    assert len({*first[::2]}) == len({*first[1::2]}) == 3
+    assert [answer.text for answer in model.generate(prompts, hot)] == first
+
+
 @pytest.mark.parametrize("spare_tokens", [0, 45])
 def test_a_random_model_writes_valid_json_when_it_is_constrained(tmp_path: Path, spare_tokens: int) -> None:
     model = local(save_tiny(tmp_path / "model", spare_tokens=spare_tokens), precision="float32")
@@ -127,6 +179,14 @@ def test_a_random_model_writes_valid_json_when_it_is_constrained(tmp_path: Path,
     assert {answer.finish for answer in answers} == {"stop"}
     free = model.generate(prompts, Decoding(max_new_tokens=40))
     assert not any(answer.text.startswith('{"team') for answer in free)
+
+
+def test_a_form_that_cannot_be_enforced_is_known_before_anything_is_asked(folder: Path) -> None:
+    model = local(folder, precision="float32")
+    model.check_decoding(DECODING)
+    model.check_decoding(replace(DECODING, grammar=Grammar(json_schema=SCHEMA)))
+    with pytest.raises(CandidateError, match="Invalid type"):
+        model.check_decoding(replace(DECODING, grammar=Grammar(json_schema={"type": "text"})))
 
 
 def test_a_random_model_names_one_of_the_choices(folder: Path) -> None:
@@ -170,7 +230,7 @@ def test_scores_are_the_summed_log_probabilities_of_the_plain_forward(folder: Pa
 
 def test_a_prompt_without_room_for_its_answer_is_named_before_anything_is_computed(folder: Path) -> None:
     arrived: list[int] = []
-    with pytest.raises(DataError, match=f"at most {CONTEXT_TOKENS} together") as caught:
+    with pytest.raises(CandidateError, match=f"at most {CONTEXT_TOKENS} together") as caught:
         local(folder, precision="float32").generate(
             ask("a", "so long " * 100), DECODING, lambda i, _: arrived.append(i)
         )
@@ -182,7 +242,7 @@ def test_a_prompt_that_fits_exactly_is_answered(folder: Path) -> None:
     model = local(folder, precision="float32")
     room = CONTEXT_TOKENS - model.count_tokens(ask("a")[0])
     assert model.generate(ask("a"), Decoding(max_new_tokens=room))[0].completion_tokens <= room
-    with pytest.raises(DataError):
+    with pytest.raises(CandidateError):
         model.generate(ask("a"), Decoding(max_new_tokens=room + 1))
 
 
@@ -202,6 +262,8 @@ def test_the_fingerprint_follows_weights_adapter_precision_and_template(
     assert others[0].rendering == base.rendering != others[3].rendering
     copied = save_tiny(tmp_path / "copy")
     assert load_local(copied, precision="float32").fingerprint == base.fingerprint  # wherever it lies
+    moved = Path(shutil.copytree(adapter, tmp_path / "moved"))
+    assert load_local(folder, precision="float32", adapter=moved).fingerprint == others[1].fingerprint
 
 
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +286,7 @@ def test_precision_auto_is_one_of_two_and_reduced_precision_binds_answers_to_the
     assert chosen_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
     assert [is_reduced(dtype) for dtype in (torch.bfloat16, torch.float32, torch.float64)] == [True, False, False]
     assert local(folder, precision="bfloat16").batch_matters
+    assert local(folder, precision="auto").precision in ("bfloat16", "float32")
     assert not local(folder, precision="float32").batch_matters
     with pytest.raises(TaskError, match="float16"):
         load_local(folder, precision="float16")

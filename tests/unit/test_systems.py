@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError
+from lastresort.models.open import open_model
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import REASONING_REQUEST, compose, extract
 from lastresort.systems.files import load_system, save_system
 from lastresort.systems.nearest import NearestShots
+from lastresort.systems.open import open_answerer
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Grammar, Message
 
@@ -106,6 +108,8 @@ SYSTEMS = [
         ),
         template_kwargs={"enable_thinking": False},
         rendering="abc",
+        fingerprint="def",
+        precision="bfloat16",
     ),
 ]
 
@@ -146,3 +150,31 @@ def test_a_model_that_renders_otherwise_is_refused() -> None:
     model.rendering = "other"  # type: ignore[misc]
     with pytest.raises(DataError, match="chat template of scripted differs"):
         Answerer(replace(SYSTEMS[0], rendering="abc"), model)
+
+
+def test_a_model_that_is_not_the_one_measured_is_refused() -> None:
+    model = ScriptedModel(Script(default="x"))
+    with pytest.raises(DataError, match="weights, precision or template of scripted differ") as caught:
+        Answerer(replace(SYSTEMS[0], fingerprint="0" * 64), model)
+    assert "climb again" in str(caught.value)
+    for fingerprint in (model.fingerprint, ""):
+        assert Answerer(replace(SYSTEMS[0], fingerprint=fingerprint), model).answer([user("a")])[0].text == "x"
+
+
+def test_a_saved_system_opens_with_the_copy_of_its_adapter_and_not_with_another(tmp_path: Path) -> None:
+    (tmp_path / "answers.json").write_text('{"default": "x"}')
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "adapter_config.json").write_text('{"r": 8}')
+    model = open_model(f"scripted:{tmp_path}/answers.json", base_folder=tmp_path, adapter=tmp_path / "trained")
+    measured = replace(SYSTEMS[0], model=model.name, adapter=tmp_path / "trained", fingerprint=model.fingerprint)
+    save_system(measured, tmp_path / "winner")
+    assert open_answerer(load_system(tmp_path / "winner"), tmp_path / "winner").answer([user("a")])[0].text == "x"
+    (tmp_path / "winner" / "adapter" / "adapter_config.json").write_text('{"r": 16}')
+    with pytest.raises(DataError, match="differ"):
+        open_answerer(load_system(tmp_path / "winner"), tmp_path / "winner")
+
+
+def test_a_system_saved_before_fingerprints_were_is_still_read(tmp_path: Path) -> None:
+    path = save_system(SYSTEMS[0], tmp_path)
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("fingerprint")))
+    assert load_system(tmp_path) == SYSTEMS[0]

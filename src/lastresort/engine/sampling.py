@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Literal
 
 import torch
@@ -41,7 +42,7 @@ class Rows:
 
     def __init__(
         self,
-        count: int,
+        streams: Sequence[Random],
         settings: Sampling,
         allowed: Allowed | None,
         stopped: Callable[[int, Sequence[int]], bool] | None,
@@ -50,9 +51,9 @@ class Rows:
     ) -> None:
         self._settings, self._allowed, self._stopped, self._on_finished = settings, allowed, stopped, on_finished
         self._reason = reason
-        self._streams = [random_stream(settings.seed, row) for row in range(count)]
-        self.tokens: list[list[int]] = [[] for _ in range(count)]
-        self.results: list[Generated | None] = [None] * count
+        self._streams = streams
+        self.tokens: list[list[int]] = [[] for _ in streams]
+        self.results: list[Generated | None] = [None] * len(streams)
 
     def advance(self, rows: Sequence[int], logits: Tensor) -> list[int]:
         """Give each of `rows` its next token by its line of logits [len(rows), vocabulary], which is written over.
@@ -91,6 +92,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     settings: Sampling,
+    seeds: Sequence[int] | None = None,
     allowed: Allowed | None = None,
     stopped: Callable[[int, Sequence[int]], bool] | None = None,
     prefixes: PrefixCache | None = None,
@@ -98,10 +100,11 @@ def generate(
 ) -> list[Generated]:
     """Continue each prompt; results in the order of the prompts.
 
-    allowed(row, tokens so far): a mask as `restrict` takes it, or None for no limit. stopped(row, tokens so far, the newest
-    last): True ends the row, all its tokens kept. prefixes: keeps the common prefix for later calls. on_finished(row,
-    result) is called as soon as a row has ended. The model should be in eval mode; the context limit is the caller's matter.
-    Raises ContractError for an empty prompt, or where no token is allowed.
+    seeds: one a row, in place of settings.seed and the row's place. allowed(row, tokens so far): a mask as `restrict` takes
+    it, or None for no limit. stopped(row, tokens so far, the newest last): True ends the row, all its tokens kept. prefixes:
+    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended. The model should
+    be in eval mode; the context limit is the caller's matter.
+    Raises ContractError for an empty prompt, for seeds of another number, or where no token is allowed.
     """
     texts = [tuple(int(token) for token in prompt) for prompt in prompts]
     if any(not text for text in texts):
@@ -110,12 +113,20 @@ def generate(
         return []
     found = support(model)
     reason = why_plain_batch(found, max(map(len, texts)) + settings.max_new_tokens)
-    rows = Rows(len(texts), settings, allowed, stopped, on_finished, reason)
+    rows = Rows(_streams(len(texts), settings.seed, seeds), settings, allowed, stopped, on_finished, reason)
     if reason is not None:
         generate_plain(found, texts, settings, rows.advance, lambda row: rows.results[row] is not None)
     else:
         _generate_packed(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes)
     return [result for result in rows.results if result is not None]
+
+
+def _streams(count: int, seed: int, seeds: Sequence[int] | None) -> list[Random]:
+    if seeds is None:
+        return [random_stream(seed, row) for row in range(count)]
+    if len(seeds) != count:
+        raise ContractError(f"{len(seeds)} seeds for {count} prompts", where="generate", expected="one a prompt")
+    return [random_stream(own, 0) for own in seeds]
 
 
 def _generate_packed(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import threading
 import time
@@ -23,7 +22,7 @@ from lastresort.errors import ContractError, PrerequisiteError, TaskError
 from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
 from lastresort.models.parallel import each_at_once
 from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.models.replies import FormatRefused, Reply, read_reply, refusal
+from lastresort.models.replies import Reply, read_reply, refusal
 from lastresort.models.retry import Passing, Patience, persist
 from lastresort.types import Answer, Decoding, Grammar
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     import openai
 
 OPENAI_URL = "https://api.openai.com/v1"
-
-_log = logging.getLogger("lastresort")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +73,7 @@ class ApiModel:
     """Asks the endpoint, `concurrency` prompts at a time.
 
     prompt_price, output_price: USD per million tokens. sleep, clock (seconds, any origin) and now (seconds since 1970) are
-    arguments so that tests need not wait. Where the server refuses a format for the answer, that is said once and the
-    prompts go out plain.
+    arguments so that tests need not wait.
 
     Raises PrerequisiteError where the endpoint needs a key and the environment holds none.
     """
@@ -106,8 +102,6 @@ class ApiModel:
         self._template_kwargs = dict(template_kwargs or {})
         self._patience, self._seed = patience or Patience(), seed
         self._sleep, self._clock, self._now = sleep, clock, now
-        self._formats = True
-        self._said_plain = threading.Lock()
         self._key = os.environ.get(endpoint.key_name, "")
         if endpoint.is_openai and not self._key:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
@@ -120,12 +114,16 @@ class ApiModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return estimated_prompt_tokens(prompt)
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        """Nothing can be told before the server is asked."""
+
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
         """Answers in the order of the prompts, each passed to on_answer in this thread as it arrives.
 
         A prompt that occurs n times is asked with seeds seed, seed + 1, …, so that samples differ on servers that honour seeds.
+        Raises CandidateError where the server refuses the answer's form, or a prompt is too long for the model.
         """
         answers: dict[int, Answer] = {}
         seeds = _seeds(prompts, decoding.seed)
@@ -163,18 +161,10 @@ class ApiModel:
         return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd)
 
     def _ask(self, prompt: Prompt, decoding: Decoding, seed: int) -> Reply:
-        """One request, plus one without the format where the server refuses that."""
-        with_format = decoding.grammar is not None and self._formats
-        try:
-            reply = self._send(self._request(prompt, decoding, seed, with_format=with_format), with_format)
-        except FormatRefused as refused:
-            self._go_plain(refused)
-            return self._send(self._request(prompt, decoding, seed, with_format=False), False)
-        if with_format and decoding.grammar is not None:
-            return replace(reply, text=_unwrapped(reply.text, decoding.grammar))
-        return reply
+        reply = self._send(self._request(prompt, decoding, seed), format_sent=decoding.grammar is not None)
+        return replace(reply, text=_unwrapped(reply.text, decoding.grammar)) if decoding.grammar is not None else reply
 
-    def _send(self, request: dict[str, Any], format_sent: bool) -> Reply:
+    def _send(self, request: dict[str, Any], *, format_sent: bool) -> Reply:
         import openai
 
         try:
@@ -194,7 +184,7 @@ class ApiModel:
                 now_s=self._now(),
             ) from None  # the original holds the request with its key
 
-    def _request(self, prompt: Prompt, decoding: Decoding, seed: int, *, with_format: bool) -> dict[str, Any]:
+    def _request(self, prompt: Prompt, decoding: Decoding, seed: int) -> dict[str, Any]:
         openai_itself = self._endpoint.is_openai
         request: dict[str, Any] = {
             "model": self._endpoint.model,
@@ -208,7 +198,7 @@ class ApiModel:
             request["top_p"] = decoding.top_p
         if decoding.stop:
             request["stop"] = list(decoding.stop)
-        if with_format and decoding.grammar is not None:
+        if decoding.grammar is not None:
             request["response_format"] = response_format(decoding.grammar)
         extra: dict[str, Any] = {}
         if decoding.top_k > 0:
@@ -218,12 +208,6 @@ class ApiModel:
         if extra and openai_itself:
             raise TaskError(f"{self.name} takes no {' or '.join(extra)}", remedy="Leave it out for this model.")
         return {**request, "extra_body": extra} if extra else request
-
-    def _go_plain(self, refused: FormatRefused) -> None:
-        with self._said_plain:
-            if self._formats:
-                self._formats = False
-                _log.warning("%s takes no format for its answers%s; it is asked without.", self.name, refused)
 
     def _connected(self) -> openai.OpenAI:
         import openai

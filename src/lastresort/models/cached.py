@@ -24,10 +24,10 @@ class Cache(Protocol):
 class CachedModel:
     """Answers from the cache, else from the model, whose answers are stored as they arrive.
 
-    Key: hash of the model's fingerprint, the prompt, the decoding with its seed, and the sample index (how often the same
-    prompt came before, where sampling draws at random). Where an answer can depend on its batch, the key also covers all
-    prompts of the batch in order; batches are cut at batch_size from the order given, are stored and replayed only whole,
-    and a half-finished one is computed again.
+    Key: hash of the model's fingerprint and engine path, the prompt, the decoding with its seed, and the sample index (how
+    often the same prompt came before, where sampling draws at random). Where an answer can depend on its batch, the key also
+    covers all prompts of the batch in order; batches are cut at batch_size from the order given (of each sample index by
+    itself), are stored and replayed only whole, and a half-finished one is computed again.
 
     hits, misses: answers from the cache and from the model. A hit keeps the tokens, seconds and USD of the first time.
     """
@@ -37,7 +37,8 @@ class CachedModel:
         self.name, self.fingerprint = model.name, model.fingerprint
         self.batch_matters, self.batch_size = model.batch_matters, model.batch_size
         self.rendering: str = getattr(model, "rendering", "")
-        self._draws_by_row: bool = getattr(model, "sampling_depends_on_batch", False)
+        self.precision: str = getattr(model, "precision", "auto")
+        self._computed_by: str = getattr(model, "computed_by", "")
         self.hits = self.misses = 0
 
     @property
@@ -47,12 +48,15 @@ class CachedModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        self._model.check_decoding(decoding)
+
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
-        if self.batch_matters or (decoding.temperature > 0 and self._draws_by_row):
-            return self._by_batch(prompts, decoding, on_answer)
-        return self._by_prompt(prompts, decoding, on_answer)
+        samples = _sample_indices(prompts) if decoding.temperature > 0 else [0] * len(prompts)
+        answer = self._by_batch if self.batch_matters else self._by_prompt
+        return answer(prompts, decoding, samples, on_answer)
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         """Log-probabilities as from the model (not stored: they are cheap beside answers).
@@ -63,28 +67,36 @@ class CachedModel:
             raise ContractError(f"{self.name} cannot score continuations", expected="a local model")
         return self._model.score(prompts, continuations)
 
-    def _by_batch(self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None) -> list[Answer]:
-        answers: list[Answer] = []
-        for start in range(0, len(prompts), self.batch_size):
-            batch = prompts[start : start + self.batch_size]
-            whole = [_turns(prompt) for prompt in batch]
-            keys = [self._key([*whole, row], decoding) for row in range(len(batch))]
-            found = self._cache.get_many(keys)
-            if len(found) == len(keys):
-                self.hits += len(keys)
-                batch_answers = [Answer(**found[key]) for key in keys]
-            else:
-                batch_answers = self._model.generate(batch, decoding)
-                self.misses += len(keys)
-                self._cache.put_many({key: asdict(answer) for key, answer in zip(keys, batch_answers, strict=True)})
-            for offset, answer in enumerate(batch_answers):
-                if on_answer is not None:
-                    on_answer(start + offset, answer)
-            answers += batch_answers
+    def _by_batch(
+        self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int], on_answer: OnAnswer | None
+    ) -> list[Answer]:
+        answers: dict[int, Answer] = {}
+        for sample in sorted(set(samples)):
+            places = [index for index, of in enumerate(samples) if of == sample]
+            own = replace(decoding, seed=decoding.seed + sample)
+            for start in range(0, len(places), self.batch_size):
+                batch = places[start : start + self.batch_size]
+                for index, answer in zip(batch, self._batch([prompts[i] for i in batch], own), strict=True):
+                    answers[index] = answer
+                    if on_answer is not None:
+                        on_answer(index, answer)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _batch(self, batch: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+        whole = [_turns(prompt) for prompt in batch]
+        keys = [self._key([*whole, row], decoding) for row in range(len(batch))]
+        found = self._cache.get_many(keys)
+        if len(found) == len(keys):
+            self.hits += len(keys)
+            return [Answer(**found[key]) for key in keys]
+        answers = self._model.generate(batch, decoding)
+        self.misses += len(keys)
+        self._cache.put_many({key: asdict(answer) for key, answer in zip(keys, answers, strict=True)})
         return answers
 
-    def _by_prompt(self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None) -> list[Answer]:
-        samples = _sample_indices(prompts) if decoding.temperature > 0 else [0] * len(prompts)
+    def _by_prompt(
+        self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int], on_answer: OnAnswer | None
+    ) -> list[Answer]:
         keys = [self._key([_turns(prompt), sample], decoding) for prompt, sample in zip(prompts, samples, strict=True)]
         found = self._cache.get_many(keys)
         answers: dict[int, Answer] = {}
@@ -120,7 +132,7 @@ class CachedModel:
 
     def _key(self, what: list[Any], decoding: Decoding) -> str:
         # keys stay in their order: that of a schema's properties decides the answer
-        body = [self.fingerprint, what, asdict(decoding)]
+        body = [self.fingerprint, self._computed_by, what, asdict(decoding)]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 

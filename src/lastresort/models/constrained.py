@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lastresort.errors import ContractError, TaskError
+from lastresort.errors import CandidateError, ContractError
 from lastresort.types import Grammar
 
 _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
@@ -23,7 +23,7 @@ class TokenTable:
     """A tokenizer as llguidance sees it: built once a model, as that takes a third of a second.
 
     vocab_tokens: width of the logits, which may exceed the tokenizer. stop_ids: any of them may end a complete answer.
-    Raises TaskError for a tokenizer that is not of the tokenizers library.
+    Raises CandidateError for a tokenizer that is not of the tokenizers library.
     """
 
     def __init__(self, tokenizer: Any, vocab_tokens: int, stop_ids: frozenset[int]) -> None:
@@ -31,7 +31,7 @@ class TokenTable:
 
         self.vocab_tokens = vocab_tokens
         if not getattr(tokenizer, "is_fast", False):
-            raise TaskError(
+            raise CandidateError(
                 "this model's tokenizer cannot be constrained (it is not of the tokenizers library)",
                 where="output",
                 remedy="Use another model, or measure without constrained decoding.",
@@ -44,7 +44,7 @@ class TokenTable:
 class Constraint:
     """One grammar over a batch of rows, each with its own state, fed only with the tokens that are new since the last call.
 
-    Raises TaskError with llguidance's reason for a schema that it cannot compile.
+    Raises CandidateError with llguidance's reason for a schema that it cannot compile.
     """
 
     def __init__(self, table: TokenTable, grammar: Grammar) -> None:
@@ -54,7 +54,7 @@ class Constraint:
         source = _source(grammar)
         failed, reasons = LLMatcher.validate_grammar_with_warnings(source, table.table)
         if failed:
-            raise TaskError(
+            raise CandidateError(
                 f"the answer's form cannot be enforced ({'; '.join(' '.join(reason.split()) for reason in reasons)})",
                 where="output",
                 expected="a JSON schema of keywords that llguidance knows" if grammar.choices is None else "choices",

@@ -17,7 +17,7 @@ from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
 from lastresort.models.weights import folder_hash
 
-ENGINE_PATH = "cache-1"  # how answers are computed; raised whenever the same weights would answer otherwise
+ENGINE_PATH = "cache-2"  # how answers are computed; raised whenever the same weights would answer otherwise
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
@@ -25,8 +25,9 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 class Loaded:
     """A model in memory. model: a transformers (or PEFT) causal language model in evaluation mode, gradients off.
 
-    context_tokens: longest text it can take, None if it does not say. fingerprint: hash of all that decides an answer
-    apart from prompt and decoding. rendering: hash of the chat template and its arguments. folder: where the weights are.
+    context_tokens: longest text it can take, None if it does not say. fingerprint: hash of weights, adapter,
+    precision and rendering. rendering: hash of the chat template and its arguments. computed_by: engine path and device,
+    which change an answer by rounding only. folder: where the weights are.
     """
 
     model: Any
@@ -36,6 +37,7 @@ class Loaded:
     rendering: str
     dtype: torch.dtype
     folder: Path
+    computed_by: str
 
 
 def load_local(
@@ -62,11 +64,11 @@ def load_local(
         "weights": folder_hash(folder),
         "adapter": folder_hash(adapter) if adapter is not None else None,
         "precision": str(dtype),
-        "engine": f"{ENGINE_PATH} on {device.type}",
         "rendering": rendering,
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return Loaded(model, tokenizer, context_tokens(model.config, tokenizer), fingerprint, rendering, dtype, folder)
+    limit, computed_by = context_tokens(model.config, tokenizer), f"{ENGINE_PATH} on {device.type}"
+    return Loaded(model, tokenizer, limit, fingerprint, rendering, dtype, folder, computed_by)
 
 
 def weights_folder(folder_or_id: str | Path) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +14,7 @@ from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
 from lastresort.engine.logp import score_continuations
 from lastresort.engine.sampling import Generated, generate
-from lastresort.errors import DataError
+from lastresort.errors import CandidateError
 from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.loading import Loaded, load_local
 from lastresort.models.precision import is_reduced
@@ -24,17 +27,13 @@ _SPARE_TAIL_TOKENS = (
     8  # tokens may decode to nothing (half a character), so the tail is taken a little longer than the text
 )
 
-_MOST_PROMPTS = 1_000_003  # keeps the seeds of batches apart from those of other decodings
-
 
 class LocalModel:
     """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it.
 
-    sampling_depends_on_batch: random draws belong to a row's place in its batch, so a cache may replay sampled answers only
-    by whole batches, also where `batch_matters` is False.
+    precision: the number format by name, as it was chosen. computed_by: see Loaded. What a row draws at random depends on the
+    prompt, the seed and how often the prompt came before in the call, not on the row's place.
     """
-
-    sampling_depends_on_batch = True
 
     def __init__(
         self,
@@ -47,6 +46,7 @@ class LocalModel:
     ) -> None:
         self.loaded, self.name = loaded, name
         self.fingerprint, self.rendering = loaded.fingerprint, loaded.rendering
+        self.precision, self.computed_by = str(loaded.dtype).removeprefix("torch."), loaded.computed_by
         self.batch_matters = is_reduced(loaded.dtype)
         self.batch_size = batch_size
         self._template_kwargs = dict(template_kwargs or {})
@@ -62,19 +62,24 @@ class LocalModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._rendered(prompt))
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        """Raises CandidateError for a form of answers that cannot be enforced with this model."""
+        self._constraint(decoding)
+
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
         """Answers in order, computed batch_size prompts at a time with what they share computed once.
 
-        Raises DataError for a prompt that leaves no room for its answer, TaskError for a form that cannot be enforced.
+        Raises CandidateError for a prompt that leaves no room for its answer, or a form that cannot be enforced.
         """
         rendered = [self._rendered(prompt) for prompt in prompts]
         self._check_room(prompts, rendered, decoding.max_new_tokens)
+        seeds = row_seeds(rendered, decoding.seed)
         answers: list[Answer] = []
         for start in range(0, len(rendered), self.batch_size):
-            batch = rendered[start : start + self.batch_size]
-            answers += self._batch(batch, decoding, start, on_answer)
+            end = start + self.batch_size
+            answers += self._batch(rendered[start:end], seeds[start:end], decoding, start, on_answer)
         return answers
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
@@ -91,7 +96,12 @@ class LocalModel:
         return scored
 
     def _batch(
-        self, rendered: Sequence[list[int]], decoding: Decoding, start: int, on_answer: OnAnswer | None
+        self,
+        rendered: Sequence[list[int]],
+        seeds: Sequence[int],
+        decoding: Decoding,
+        start: int,
+        on_answer: OnAnswer | None,
     ) -> list[Answer]:
         shares = _Shares(len(rendered), self._clock)
         answers: dict[int, Answer] = {}
@@ -105,7 +115,8 @@ class LocalModel:
         generate(
             self.loaded.model,
             rendered,
-            settings=self._sampling(decoding, start),
+            settings=self._sampling(decoding),
+            seeds=seeds,
             allowed=constraint.allowed if constraint is not None else None,
             stopped=self._stopped(decoding, constraint),
             prefixes=self._prefixes,
@@ -113,13 +124,12 @@ class LocalModel:
         )
         return [answers[row] for row in range(len(rendered))]
 
-    def _sampling(self, decoding: Decoding, start: int) -> Sampling:
+    def _sampling(self, decoding: Decoding) -> Sampling:
         return Sampling(
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             top_p=decoding.top_p,
             top_k=decoding.top_k,
-            seed=decoding.seed * _MOST_PROMPTS + start,  # else the rows of every batch would draw alike
             stop_ids=self._stop_ids,
             rows_at_once=self.batch_size,
         )
@@ -164,12 +174,27 @@ class LocalModel:
         for prompt, tokens in zip(prompts, rendered, strict=True):
             if limit is not None and len(tokens) + new_tokens > limit:
                 begins = prompt[-1].content[:60] if prompt else ""
-                raise DataError(
+                raise CandidateError(
                     f"{len(tokens)} prompt tokens and {new_tokens} for the answer exceed the model's context",
                     where=f"the prompt that ends in the turn {begins!r}",
                     expected=f"at most {limit} together",
                     remedy="Shorten the input, show fewer examples, or lower decode.max_new_tokens.",
                 )
+
+
+def row_seeds(rendered: Sequence[Sequence[int]], seed: int) -> list[int]:
+    """The seed of every row, from its prompt's tokens and `seed` plus how often the prompt came before.
+
+    So a cache that asks for the second sample alone, by seed + 1, gets the one that this call would have given.
+    """
+    seen: Counter[tuple[int, ...]] = Counter()
+    seeds = []
+    for tokens in rendered:
+        prompt = tuple(tokens)
+        digest = hashlib.sha256(json.dumps([seed + seen[prompt], *prompt]).encode()).digest()
+        seeds.append(int.from_bytes(digest[:8], "big"))
+        seen[prompt] += 1
+    return seeds
 
 
 class _Shares:

@@ -21,8 +21,8 @@ def is_endpoint(name: str) -> bool:
 class Model(Protocol):
     """Answers prompts.
 
-    fingerprint: hash of all that decides an answer apart from prompt and decoding: weights, adapter, precision, engine path,
-    template arguments (for an endpoint: address and name). A response cache keys on it.
+    fingerprint: hash of what the model is: weights, adapter, precision, chat template and its arguments (for an endpoint:
+    address and name), wherever these lie. A response cache keys on it, a saved system is opened only with the same.
     batch_matters: True where an answer can depend on its batch (reduced precision), so that a cache may only replay whole
     batches. batch_size: how many prompts `generate` is best given at once.
     """
@@ -39,13 +39,17 @@ class Model(Protocol):
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of the rendered prompt, exact for local models, estimated (UTF-8 bytes / 4) for endpoints."""
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        """Raises CandidateError where it is known without asking that the model cannot decode so."""
+
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
         """Answers in the order of the prompts; on_answer(index, answer) is called as soon as each one is final.
 
         Raises InfrastructureError where the model cannot be reached after retries; finished answers were passed to
-        on_answer before that.
+        on_answer before that. Raises CandidateError where the model cannot answer these prompts so: no room for the answer,
+        or a form that cannot be enforced.
         """
 
 

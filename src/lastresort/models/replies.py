@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.retry import Passing, retry_after_s
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ _PASSING_STATUS = {408, 409, 425, 429}
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
 _LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
-
-
-class FormatRefused(Exception):
-    """The server does not take the answer's format along with the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ def read_reply(body: str) -> Reply:
 def refusal(
     error: openai.APIStatusError, *, where: str, key_name: str, format_sent: bool, redact: str, now_s: float
 ) -> Exception:
-    """The exception that a status of 4xx or 5xx means here: Passing, FormatRefused, or one that ends the run.
+    """The exception that a status of 4xx or 5xx means here: Passing, CandidateError, or one that ends the run.
 
     key_name: the environment variable of the key. redact: the key itself, which must appear in no message.
     """
@@ -92,13 +88,17 @@ def refusal(
 def _bad_request(status: int, said: str, *, where: str, format_sent: bool) -> Exception:
     lower = said.lower()
     if status == 413 or any(words in lower for words in _LENGTH_WORDS):
-        return DataError(
+        return CandidateError(
             f"the prompt and its answer are too long for this model ({status}{said})",
             where=where,
             remedy="Shorten the inputs, show fewer examples, or lower decode.max_new_tokens.",
         )
     if format_sent and any(word in lower for word in _FORMAT_WORDS):
-        return FormatRefused(said)
+        return CandidateError(
+            f"the server takes no such form for its answers ({status}{said})",
+            where=where,
+            remedy="Measure without constrained decoding, or simplify the schema.",
+        )
     return TaskError(
         f"the server refuses the request ({status}{said})", where=where, remedy="Correct `model` or `decode`."
     )

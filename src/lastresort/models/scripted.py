@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.models.estimate import BYTES_PER_TOKEN, estimated_prompt_tokens, estimated_tokens
 from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.models.weights import folder_hash
 from lastresort.types import Answer, Decoding
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class ScriptedModel:
         self._prices, self._sleep = (prompt_price, output_price), sleep
         self._lock = threading.Lock()
         self.calls = _lines(script.calls)
-        what = [script.answers, script.rules, script.default, script.wrong, script.quality, str(adapter or "")]
+        what = [script.answers, script.rules, script.default, script.wrong, script.quality, _adapter_identity(adapter)]
         self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
 
     @property
@@ -128,6 +129,9 @@ class ScriptedModel:
 
     def count_tokens(self, prompt: Prompt) -> int:
         return estimated_prompt_tokens(prompt)
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """A script answers under every decoding."""
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
@@ -197,6 +201,11 @@ class ScriptedModel:
         choices = decoding.grammar.choices if decoding.grammar is not None else None
         others = [text for text in choices or self._script.wrong if text != right]
         return others[int(_hash("wrong", asked), 16) % len(others)] if others else ""
+
+
+def _adapter_identity(adapter: Path | None) -> str:
+    """What the adapter holds, so that a copy of it elsewhere is the same; its name where there is no such folder."""
+    return folder_hash(adapter) if adapter is not None and adapter.is_dir() else str(adapter or "")
 
 
 def _right_answer(script: Script, asked: str, salt: str) -> str:

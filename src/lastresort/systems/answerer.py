@@ -17,8 +17,8 @@ from lastresort.types import Answer, Message
 class Answerer:
     """Answers inputs by the system's rules. The model is opened by the caller, who may share it among systems.
 
-    Raises DataError where the model renders conversations otherwise than the system was measured with: what is served
-    would not be what was measured.
+    Raises DataError where the model is not the one that the system was measured with, or renders conversations otherwise:
+    what is served would not be what was measured.
     """
 
     def __init__(self, system: System, model: Model) -> None:
@@ -29,6 +29,13 @@ class Answerer:
                 where="system.yaml",
                 expected=f"rendering {system.rendering}, not {rendering}",
                 remedy="Load the model and chat_template_kwargs it was measured with, or climb again.",
+            )
+        if system.fingerprint and model.fingerprint and model.fingerprint != system.fingerprint:
+            raise DataError(
+                f"the weights, precision or template of {model.name} differ from what system {system.name} was measured with",
+                where="system.yaml",
+                expected=f"fingerprint {system.fingerprint[:16]}, not {model.fingerprint[:16]}",
+                remedy="Put back the model, adapter and precision it was measured with, or climb again.",
             )
         self.system, self.model = system, model
 

@@ -74,6 +74,7 @@ def as_dict(system: System) -> dict[str, Any]:
         "adapter": "adapter" if system.adapter is not None else None,
         "precision": system.precision,
         "rendering": system.rendering,
+        "fingerprint": system.fingerprint,
         "chat_template_kwargs": dict(system.template_kwargs),
         "prompt": {
             "instruction": prompt.instruction,
@@ -119,6 +120,7 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
         precision=body["precision"],
         template_kwargs=body["chat_template_kwargs"],
         rendering=body["rendering"],
+        fingerprint=body.get("fingerprint", ""),  # systems saved by the first version have none
     )
 
 

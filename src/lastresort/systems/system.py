@@ -6,7 +6,7 @@ The joint on which the program hangs: rungs build systems, `evals` measures them
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +44,8 @@ class System:
 
     model: a name as in the task file; relative paths are meant from the folder of system.yaml. adapter: a PEFT folder.
     rendering: hash of the chat template and its arguments that this system was measured with ("" for endpoints); a model
-    that renders otherwise is refused when the system is opened.
+    that renders otherwise is refused when the system is opened. fingerprint: that of the model it was measured with ("" where
+    it was not measured), likewise.
     """
 
     name: str
@@ -55,6 +56,4 @@ class System:
     precision: str = "auto"
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     rendering: str = ""
-
-    def named(self, name: str) -> System:
-        return replace(self, name=name)
+    fingerprint: str = ""
