@@ -94,7 +94,7 @@ def main(peer: str, case_name: str, precision: str, steps: int, checkpointing: b
     loaded = embedded(precision)
     rows = rows_of(case, loaded.tokenizer, case.batch * steps)
     settings = TrainSettings(
-        LEARNING_RATE, epochs=1, batch_size=case.batch, warmup=0.0, checkpointing=checkpointing, max_pass_tokens=8192
+        LEARNING_RATE, epochs=1, batch_size=case.batch, warmup=0.0, checkpointing=checkpointing
     )
     found = ours(loaded, rows, settings) if peer == "ours" else trl(loaded, rows, settings, precision == "bfloat16")
     losses, ends, computed, nominal = found

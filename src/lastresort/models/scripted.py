@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lastresort.errors import InfrastructureError, TaskError
+from lastresort.errors import CandidateError, InfrastructureError, TaskError
 from lastresort.models.estimate import BYTES_PER_TOKEN, estimated_prompt_tokens, estimated_tokens
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.models.weights import folder_hash
@@ -141,12 +141,23 @@ class ScriptedModel:
         seen: Counter[str] = Counter()
         for index, prompt in enumerate(prompts):
             asked = _last_user_text(prompt)
+            self._check_room(prompt, decoding)
             self._call(prompt, decoding)
             answers.append(self._answer(prompt, asked, decoding, sample=seen[asked]))
             seen[asked] += 1
             if on_answer is not None:
                 on_answer(index, answers[-1])
         return answers
+
+    def _check_room(self, prompt: Prompt, decoding: Decoding) -> None:
+        room, needed = self._script.context_tokens, self.count_tokens(prompt) + decoding.max_new_tokens
+        if room is not None and needed > room:
+            raise CandidateError(
+                f"a prompt and its answer take {needed} tokens",
+                where=self.name,
+                expected=f"at most the context of {room}",
+                remedy="Shorten it.",
+            )
 
     def _call(self, prompt: Prompt, decoding: Decoding) -> None:
         """Count and log one call, with a hash of all that was asked; raise if it is one that fails."""

@@ -1,0 +1,123 @@
+"""The prompting rung: its variants, its race, what it does with form failures and with what a model cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import TEAMS, scripted_task
+from lastresort.errors import DataError
+from lastresort.ladder.climb import climb
+from lastresort.ladder.prepare import prepare
+from lastresort.records.record import Record
+from lastresort.rungs.prompting import instruction, shots_of, variants
+from lastresort.spec.task import load_task
+from lastresort.types import Example, Message
+
+
+def examples(*pairs: tuple[str, str]) -> list[Example]:
+    return [Example(str(i), (Message("user", text),), output) for i, (text, output) in enumerate(pairs)]
+
+
+def test_every_way_of_design_part_7_is_there(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path, quality=[]))
+    train = prepare(task).split.train
+    names = [system.name for system in variants(task, train, 16, "m")]
+    assert names == [
+        "zero-shot",
+        "structured",
+        "few-shot-3",
+        "nearest-3",
+        "few-shot-5",
+        "nearest-5",
+        "chain-of-thought",
+        "zero-shot+constrained",
+    ]
+
+
+def test_shots_come_from_train_alone(tmp_path: Path) -> None:
+    """What dev and test hold never stands in a prompt."""
+    task = load_task(scripted_task(tmp_path, quality=[]))
+    split = prepare(task).split
+    held_out = {example.input_text for example in (*split.dev, *split.test)}
+    for system in variants(task, split.train, 16, "m"):
+        assert not {shot.input[0].content for shot in system.prompt.shots} & held_out
+
+
+def test_the_first_shots_show_every_label(tmp_path: Path) -> None:
+    train = examples(("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "x"), ("f", "z"))
+    assert {shot.output for shot in shots_of(train, 0)[:3]} == {"x", "y", "z"}
+    assert shots_of(train, 0) != shots_of(train, 1)
+
+
+def test_the_instruction_says_what_an_answer_looks_like(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path, quality=[]))
+    assert instruction(task) == "Route the case to a team.\nAnswer with exactly one of: billing, delivery, repairs."
+
+
+def found(tmp_path: Path, quality: list[dict[str, Any]], **arguments: Any) -> dict[str, Any]:
+    path = scripted_task(tmp_path / "task", quality=quality, **arguments)
+    decision: dict[str, Any] = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
+    return decision
+
+
+def test_the_winner_is_constrained_where_its_answers_failed_by_form(tmp_path: Path) -> None:
+    levels = [{"right": 0.2}, {"right": 0.7, "min_shots": 3}, {"right": 0.95, "min_shots": 3, "grammar": True}]
+    decision = found(tmp_path, levels)
+    assert decision["rungs"][0]["chosen"].endswith("+constrained")
+    assert decision["verdict"] == "MET"
+
+
+def test_no_second_constrained_race_where_every_answer_is_well_formed(tmp_path: Path) -> None:
+    decision = found(tmp_path, [{"right": 0.7}], script={"wrong": [TEAMS[0]]})
+    names = {candidate["name"] for candidate in decision["rungs"][0]["candidates"]}
+    assert {name for name in names if name.endswith("+constrained")} == {"zero-shot+constrained"}
+
+
+def test_losers_leave_the_race_early(tmp_path: Path) -> None:
+    decision = found(tmp_path, [{"right": 0.2}, {"right": 0.9, "min_shots": 5}])
+    dev = {candidate["name"]: candidate["dev"]["n"] for candidate in decision["rungs"][0]["candidates"]}
+    assert dev["few-shot-5"] == 60
+    assert sum(n == 24 for n in dev.values()) == 4
+
+
+def test_the_search_sees_no_test_item(tmp_path: Path) -> None:
+    found(tmp_path, [{"right": 0.9}])
+    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
+        task = load_task(tmp_path / "task" / "task.yaml")
+        test = {example.id for example in prepare(task).split.test}
+        searched = {item.id for m in record.measurements() if m.split != "test" for item in m.items}
+    assert searched
+    assert not searched & test
+
+
+def test_a_limit_of_money_stops_the_run_and_raising_it_goes_on(tmp_path: Path) -> None:
+    from lastresort.errors import BudgetError
+
+    priced = {"use": {"prompt_price": 1000.0, "output_price": 1000.0}, "limits": {"usd": 2}}
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.9}], task=priced)
+    with pytest.raises(BudgetError, match=r"USD are spent.*--resume"):
+        climb(load_task(path), tmp_path / "runs" / "run")
+    path.write_text(path.read_text().replace("usd: 2", "usd: 500"), encoding="utf-8")
+    decision = climb(load_task(path), tmp_path / "runs" / "run").decision
+    assert decision["verdict"] == "MET"
+    assert decision["rungs"][0]["cost"]["usd"] > 2
+
+
+def test_a_prompt_that_does_not_fit_drops_its_candidate_and_not_the_climb(tmp_path: Path) -> None:
+    decision = found(tmp_path, [{"right": 0.9}], script={"context_tokens": 110})
+    names = {candidate["name"] for candidate in decision["rungs"][0]["candidates"]}
+    assert "zero-shot" in names
+    assert "few-shot-5" not in names
+    assert decision["verdict"] == "MET"
+    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
+        search = record.last("search", "prompting")
+    assert search is not None
+    assert "few-shot-5 could not be tried" in search["note"]
+
+
+def test_nothing_fits_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no way of prompting can be measured"):
+        found(tmp_path, [{"right": 0.9}], script={"context_tokens": 10})
