@@ -10,8 +10,8 @@ from typing import Any
 
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
 from lastresort.data.leaks import Leak, find_leaks, remove_leaks
+from lastresort.data.outputs import output_checks, short
 from lastresort.data.report import DataReport, Finding, Place, Severity, Side
-from lastresort.errors import DataError
 from lastresort.types import Example
 
 __all__ = ["DataReport", "Finding", "Leak", "Place", "check_data", "remove_leaks"]
@@ -103,7 +103,7 @@ def _conflicts(placed: Sequence[_Placed]) -> Iterator[Finding]:
         by_input.setdefault(normalised(item.input_text), []).append((side, item))
     groups = [group for group in by_input.values() if len({_same_output(item.output) for _, item in group}) > 1]
     places = [tuple(_place(side, item) for side, item in group) for group in groups]
-    details = [" / ".join(sorted({_short(item.output) for _, item in group})) for group in groups]
+    details = [" / ".join(sorted({short(item.output) for _, item in group})) for group in groups]
     yield from _finding("conflicting_labels", "warning", "{n} inputs have different outputs", places, details)
 
 
@@ -118,46 +118,10 @@ def _same_output(output: str) -> str:
 def _invalid_outputs(
     placed: Sequence[_Placed], choices: tuple[str, ...] | None, json_schema: dict[str, Any] | None
 ) -> Iterator[Finding]:
-    checks: list[tuple[str, Callable[[str], str | None]]] = []
-    if choices is not None:
-        checks.append(("are not among the choices", lambda output: _not_chosen(output, choices)))
-    if json_schema is not None:
-        checks.append(("are not valid against the schema", _schema_check(json_schema)))
-    for words, check in checks:
+    for _, words, check in output_checks(choices, json_schema):
         faults = [(side, item, fault) for side, item in placed if (fault := check(item.output)) is not None]
         places: list[tuple[Place, ...]] = [(_place(side, item),) for side, item, _ in faults]
         yield from _finding("invalid_outputs", "error", f"{{n}} outputs {words}", places, [f for _, _, f in faults])
-
-
-def _not_chosen(output: str, choices: tuple[str, ...]) -> str | None:
-    if output in choices:
-        return None
-    close = next((choice for choice in choices if normalised(choice) == normalised(output)), None)
-    return f'"{_short(output)}"' + (f', perhaps "{close}"' if close else "")
-
-
-def _schema_check(schema: dict[str, Any]) -> Callable[[str], str | None]:
-    import jsonschema
-    import jsonschema.validators
-
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise DataError(
-            f"found a schema that is none ({error.message})", where="output.schema", remedy="Mend the schema."
-        ) from error
-    validator = kind(schema)
-
-    def check(output: str) -> str | None:
-        try:
-            value = json.loads(output)
-        except json.JSONDecodeError:
-            return f'"{_short(output)}" is not JSON'
-        fault = jsonschema.exceptions.best_match(validator.iter_errors(value))
-        return None if fault is None else _short(f"{fault.json_path}: {fault.message}", 120)
-
-    return check
 
 
 def _too_long(counted: Sequence[tuple[Side, Example, int]], context_tokens: int | None) -> Iterator[Finding]:
@@ -183,7 +147,7 @@ def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[
 def _unseen_labels(labels: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
     unseen = [label for label, sides in labels.items() if not sides["train"]]
     if unseen and any(sides["train"] for sides in labels.values()):
-        details = tuple(f'"{_short(label)}"' for label in unseen)
+        details = tuple(f'"{short(label)}"' for label in unseen)
         yield Finding("labels_unseen", "warning", f"{len(unseen)} labels have no training example", (), details)
 
 
@@ -192,8 +156,3 @@ def _quantiles(tokens: Sequence[int]) -> dict[str, int]:
     ordered = sorted(tokens)
     shares = {"shortest": 0.0, "half": 0.5, "90 %": 0.9, "99 %": 0.99, "longest": 1.0}
     return {name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] for name, share in shares.items()}
-
-
-def _short(text: str, limit: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

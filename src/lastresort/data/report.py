@@ -30,8 +30,8 @@ class Finding:
 
     kind: exact_duplicates, near_duplicates, exact_leaks, near_leaks, dev_in_test, conflicting_labels, invalid_outputs,
     too_long, labels_unseen. places: one tuple an occurrence, the examples that make it up (two for a pair, one for an
-    output). Occurrences and details run in parallel. severity: an error has to be mended before anything is measured;
-    a warning distorts what is measured; a note costs only effort.
+    output). Occurrences and details run in parallel. severity: an error makes what is measured worthless unless it is
+    mended (a climb leaves leaking rows out of train by itself); a warning distorts it; a note costs only effort.
     """
 
     kind: str

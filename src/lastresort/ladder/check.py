@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lastresort.data.check import DataReport
+from lastresort.data.report import DataReport
 from lastresort.ladder.prepare import data_report, prepare
 from lastresort.models.open import open_model
+from lastresort.models.protocol import Model
 from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.systems.compose import compose
@@ -25,27 +26,37 @@ class Checked:
 
 
 def check_task(task: Task, *, show: int = 0) -> Checked:
-    """Check the examples against each other and against the model that would be trained."""
+    """Check the examples against each other and against the model that would be trained.
+
+    show: how many training rows to show token by token. Raises InputError where the task or its data cannot be used.
+    """
     prepared = prepare(task)
-    model: Any = open_model(tuned_model(task), base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
-    design = PromptDesign(task.about.strip())
+    model = open_model(tuned_model(task), base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
+    report = data_report(prepared, lambda example: model.count_tokens(_turns(task, example)), model.context_tokens)
+    shown = _masks(model, task, prepared.split.train[:show])
+    return Checked(report, tuple(shown), not report.ok)
 
-    def count(example: Example) -> int:
-        return int(model.count_tokens((*compose(design, example.input, ()), Message("assistant", example.output))))
 
-    report = data_report(prepared, count, model.context_tokens)
-    shown: list[str] = []
-    tokenizer = getattr(model, "tokenizer", None)
-    if tokenizer is not None:
-        from lastresort.data.rendering import mask_lines, render_training
+def _turns(task: Task, example: Example) -> tuple[Message, ...]:
+    """The conversation that a tuned model would be trained on."""
+    prompt = compose(PromptDesign(task.about.strip()), example.input, ())
+    return (*prompt, Message("assistant", example.output))
 
-        for example in prepared.split.train[:show]:
-            turns = (*compose(design, example.input, ()), Message("assistant", example.output))
-            rendered = render_training(tokenizer, turns, template_kwargs=task.chat_template_kwargs)
-            lines = mask_lines(tokenizer, rendered)
-            shown += [
-                "",
-                f"{example.id} ({example.source}, row {example.row})",
-                *lines,
-            ]
-    return Checked(report, tuple(shown), report.must_mend)
+
+def _masks(model: Model, task: Task, examples: Sequence[Example]) -> list[str]:
+    """The tokens of each example and which of them are trained; a sentence where the model keeps its tokens to itself."""
+    if not examples:
+        return []
+    from lastresort.data.rendering import mask_lines, render_training
+    from lastresort.models.local import LocalModel
+
+    if not isinstance(model, LocalModel):
+        return [f"no tokens can be shown: {model.name} has no tokenizer here"]
+    tokenizer, lines = model.loaded.tokenizer, []
+    for example in examples:
+        where = f"{example.source}, row {example.row}"
+        rendered = render_training(
+            tokenizer, _turns(task, example), template_kwargs=task.chat_template_kwargs, where=where
+        )
+        lines += ["", f"{example.id} ({where})", *mask_lines(tokenizer, rendered)]
+    return lines

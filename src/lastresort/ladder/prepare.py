@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lastresort.data.check import check_data, remove_leaks
+from lastresort.data.check import check_data
+from lastresort.data.cleaning import clean
+from lastresort.data.outputs import refuse_invalid_outputs, short
 from lastresort.data.read import read_examples
+from lastresort.data.report import DataReport
 from lastresort.data.split import Split, split_examples
+from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import Scorer, build_scorer
+from lastresort.evals.scorers.regex import Regex
+from lastresort.evals.scorers.scorer import expected_place
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
@@ -21,13 +26,20 @@ BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A task ready to climb. leaks: how many rows left train because dev or test hold them too. files: name -> sha256."""
+    """A task ready to climb.
+
+    split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
+    train because dev or test hold them too. files: name -> sha256. notes: sentences that a decision has to carry, on
+    what was left out.
+    """
 
     task: Task
     split: Split
     scorer: Scorer
     leaks: int
     files: dict[str, str]
+    as_read: Split
+    notes: tuple[str, ...]
 
     @property
     def n_units(self) -> int:
@@ -39,13 +51,17 @@ class Prepared:
 
 def prepare(task: Task) -> Prepared:
     """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where."""
-    split, files = _split(task)
-    files |= {path.name: _sha256(path) for path in _rule_files(task)}
-    split, leaks = remove_leaks(split)
+    as_read, files = _split(task)
+    files |= {_file_name(path, task): _sha256(path) for path in _rule_files(task)}
+    output = task.output
     scorer = build_scorer(
-        task.score.name, task.score.parameters, json_schema=task.output.json_schema, choices=task.output.choices
+        task.score.name, task.score.parameters, json_schema=output.json_schema, choices=output.choices
     )
-    prepared = Prepared(task, split, scorer, len(leaks), files)
+    everything = (*as_read.train, *as_read.dev, *as_read.test)
+    refuse_invalid_outputs(everything, choices=output.choices, json_schema=output.json_schema)
+    _check_right_answers(scorer, (*as_read.dev, *as_read.test))
+    cleaned = clean(as_read)
+    prepared = Prepared(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes)
     check_test_size(
         prepared.n_units,
         bar=task.bar,
@@ -57,13 +73,15 @@ def prepare(task: Task) -> Prepared:
     return prepared
 
 
-def data_report(prepared: Prepared, count_tokens: Callable[[Example], int] | None, context_tokens: int | None) -> Any:
-    """The findings about the data, for the record and the report."""
-    output = prepared.task.output
+def data_report(
+    prepared: Prepared, count_tokens: Callable[[Example], int] | None, context_tokens: int | None
+) -> DataReport:
+    """The findings about the data as it was read, leaks and repeats included, for the record and the report."""
+    output, found = prepared.task.output, prepared.as_read
     return check_data(
-        prepared.split.train,
-        prepared.split.dev,
-        prepared.split.test,
+        found.train,
+        found.dev,
+        found.test,
         count_tokens=count_tokens,
         context_tokens=context_tokens,
         choices=output.choices,
@@ -78,7 +96,7 @@ def _split(task: Task) -> tuple[Split, dict[str, str]]:
     def read(path: Path | None) -> list[Example] | None:
         if path is None:
             return None
-        files[path.name] = _sha256(path)
+        files[_file_name(path, task)] = _sha256(path)
         return read_examples(path, group_by=group_by)
 
     pool = read(sources.all if sources.all is not None else sources.train)
@@ -95,10 +113,47 @@ def _split(task: Task) -> tuple[Split, dict[str, str]]:
     return split, files
 
 
+def _check_right_answers(scorer: Scorer, examples: Sequence[Example]) -> None:
+    """Raises DataError where an expected answer cannot be scored, or would itself be scored as wrong."""
+    for example in examples:
+        try:
+            score = scorer(example.output, example)
+        except DataError as error:
+            if scorer.name != "python":
+                raise
+            raise DataError(
+                f'found "{short(example.output)}", on which the scorer failed ({error.where}: {error.found})',
+                where=expected_place(example),
+                expected=error.expected or "a right answer that the scorer can score",
+                remedy="Correct the row or the function.",
+            ) from error
+        if score < 1 and _must_accept_its_own(scorer):
+            raise DataError(
+                f'found "{short(example.output)}", a right answer that the scorer {scorer.name} takes for wrong',
+                where=expected_place(example),
+                expected="an output that scores 1",
+                remedy="No answer equal to it can ever be right: correct the row, or change `score`.",
+            )
+
+
+def _must_accept_its_own(scorer: Scorer) -> bool:
+    """Not a graded scorer, not the user's own, not a pattern with a group, which may want words around the output."""
+    if isinstance(scorer, Regex) and scorer.pattern.groups:
+        return False
+    return scorer.binary and scorer.name != "python"
+
+
 def _rule_files(task: Task) -> list[Path]:
     """Files that decide how an answer is judged."""
     scorer = task.score.parameters.get("file")
     return [path for path in (task.output.schema_path, Path(scorer) if scorer else None) if path is not None]
+
+
+def _file_name(path: Path, task: Task) -> str:
+    """The path from the task's folder; of a file elsewhere its folder and name, which say nothing about this machine."""
+    if path.is_relative_to(task.folder):
+        return path.relative_to(task.folder).as_posix()
+    return "/".join(path.parts[-2:])
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,130 @@
+"""`lastresort data check`: what it prints, and the exit code that a script can rely on."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import rows, scripted_task
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from tiny_model import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Path) -> Path:
+    """A task on the tiny model with a file for each side."""
+    found = rows()
+    sides = {"train": found[:100], "dev": found[100:140], "test": found[140:]}
+    task: dict[str, Any] = {
+        "model": str(model),
+        "examples": {name: f"{name}.jsonl" for name in sides},
+        "split": {},
+    }
+    scripted_task(tmp_path, quality=[{"right": 1.0}], task=task)
+    for name, side in sides.items():
+        write(tmp_path / f"{name}.jsonl", side)
+    return tmp_path
+
+
+def write(path: Path, found: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+
+
+def leak(folder: Path) -> None:
+    found = rows()
+    write(folder / "train.jsonl", [*found[:100], found[140]])
+
+
+def check(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["lastresort", "data", "check", str(folder / "task.yaml"), *options])
+    return guarded(app)
+
+
+def test_clean_data_exits_0(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(folder, monkeypatch) == 0
+    out, error = capsys.readouterr()
+    assert "examples: 100 train, 40 dev, 120 test" in out
+    assert "tokens in train: shortest" in out
+    assert "nothing to complain about" in out
+    assert "Error" not in error
+
+
+def test_a_leak_is_named_and_exits_1(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leak(folder)
+    assert check(folder, monkeypatch) == 1
+    out, error = capsys.readouterr()
+    assert "error: 1 training items also stand in dev or test (train row 101 = test row 1)" in out
+    assert "Traceback" not in error
+
+
+def test_json_is_one_document_whatever_the_exit_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(folder, monkeypatch, "--json") == 0
+    clean = json.loads(capsys.readouterr().out)
+    assert (clean["ok"], clean["findings"], clean["counts"]) == (True, [], {"train": 100, "dev": 40, "test": 120})
+    leak(folder)
+    assert check(folder, monkeypatch, "--json") == 1
+    leaking = json.loads(capsys.readouterr().out)
+    assert not leaking["ok"]
+    assert [(finding["kind"], finding["count"]) for finding in leaking["findings"]] == [("exact_leaks", 1)]
+
+
+def test_show_prints_the_tokens_and_what_is_trained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the model of bytes: the tokens marked for training are the answer's letters and the mark that ends it."""
+    assert check(folder, monkeypatch, "--show", "1") == 0
+    heading, *tokens = capsys.readouterr().out.split("nothing to complain about\n\n")[1].splitlines()
+    found = re.search(r"train\.jsonl, row (\d+)\)$", heading)
+    assert found is not None
+    row = rows()[int(found[1]) - 1]
+    columns = [line.split(maxsplit=3) for line in tokens]
+    assert [ast.literal_eval(text) for _, _, mark, text in columns if mark == "#"] == [*row["output"], "<|im_end|>"]
+    assert row["input"] in "".join(ast.literal_eval(text) for *_, text in columns)
+
+
+def test_show_says_why_a_model_without_tokenizer_shows_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted_task(folder, quality=[{"right": 1.0}])
+    assert check(folder, monkeypatch, "--show", "1") == 0
+    assert "no tokens can be shown: scripted:script.json has no tokenizer here" in capsys.readouterr().out
+
+
+def test_an_answer_longer_than_the_context_exits_1(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = rows()
+    write(folder / "train.jsonl", [*found[:99], {"input": "word " * 500, "output": "billing"}])
+    assert check(folder, monkeypatch) == 1
+    assert (
+        "error: 1 examples are longer than the model's context of 2048 tokens (train row 100" in capsys.readouterr().out
+    )
+
+
+def test_a_label_outside_the_choices_is_the_users_mistake(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = rows()
+    found[140]["output"] = "repair"
+    write(folder / "test.jsonl", found[140:])
+    assert check(folder, monkeypatch) == 2
+    out, error = capsys.readouterr()
+    assert not out
+    assert 'test.jsonl, row 1, key "output": found an output that is not among the choices: "repair"' in error
+    assert "Traceback" not in error

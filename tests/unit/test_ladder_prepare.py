@@ -1,0 +1,191 @@
+"""What `prepare` refuses without a model, what it leaves out, and what it remembers of both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import TEAMS, rows, scripted_task
+from lastresort.errors import DataError, TaskError
+from lastresort.ladder.prepare import Prepared, data_report, prepare
+from lastresort.spec.task import load_task
+
+Rows = list[dict[str, str]]
+FREE: dict[str, Any] = {"output": {}}
+
+
+def written(path: Path, found: Rows) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    return path.as_posix()
+
+
+def prepared(folder: Path, found: Rows, **task: Any) -> Prepared:
+    """All rows in one file."""
+    path = scripted_task(folder, quality=[{"right": 1.0}], task=task)
+    written(folder / "rows.jsonl", found)
+    return prepare(load_task(path))
+
+
+def prepared_apart(folder: Path, train: Rows, dev: Rows, test: Rows, **task: Any) -> Prepared:
+    """A file for each side, all of one name."""
+    sides = {"train": train, "dev": dev, "test": test}
+    for name, found in sides.items():
+        written(folder / name / "rows.jsonl", found)
+    examples = {name: f"{name}/rows.jsonl" for name in sides}
+    path = scripted_task(folder, quality=[{"right": 1.0}], task={"examples": examples, "split": {}, **task})
+    return prepare(load_task(path))
+
+
+def sides(n: int = 260) -> tuple[Rows, Rows, Rows]:
+    found = rows(n)
+    return found[:100], found[100:140], found[140:]
+
+
+def refusal(folder: Path, found: Rows, **task: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        prepared(folder, found, **task)
+    return str(caught.value)
+
+
+def outputs(output: str, *, at: int = 17) -> Rows:
+    """Rows of which one, counted from 1, has this output."""
+    found = rows()
+    found[at - 1]["output"] = output
+    return found
+
+
+def held_row(folder: Path) -> int:
+    """A row that stands in test: with ids of their own, rows are split alike whatever their outputs."""
+    return prepared(folder, with_ids(rows())).split.test[0].row
+
+
+def with_ids(found: Rows) -> Rows:
+    return [{**row, "id": str(i)} for i, row in enumerate(found)]
+
+
+@pytest.mark.parametrize(
+    ("output", "task", "said"),
+    [
+        ("repair", {}, '"repair"'),
+        ("x", {"output": {"schema": {"type": "object"}}, "score": "json_valid"}, '"x" is not JSON'),
+        ('{"a": NaN}', {**FREE, "score": "json_exact"}, "not JSON"),
+        ("none at all", {**FREE, "score": "number"}, "a number in it"),
+        ("unlike", {**FREE, "score": {"regex": "^(?:1|b|d|r)"}}, "scorer regex takes for wrong"),
+        ("not JSON", {**FREE, "score": "json_valid"}, "scorer json_valid takes for wrong"),
+    ],
+)
+def test_a_held_out_label_that_cannot_be_right_is_refused(
+    output: str, task: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    at = held_row(tmp_path / "asked")
+    found = rows()
+    if task.get("score") in ("json_valid", "json_exact", "number"):
+        found = [{**row, "output": '{"a": 1}'} for row in found]
+    found[at - 1]["output"] = output
+    message = refusal(tmp_path / "task", with_ids(found), **task)
+    assert said in message
+    assert f'rows.jsonl, row {at}, key "output"' in message
+
+
+def test_a_training_label_outside_the_choices_is_refused_too(tmp_path: Path) -> None:
+    train, dev, test = sides()
+    train[2]["output"] = "Billing"
+    with pytest.raises(DataError, match=r'train.rows\.jsonl, row 3, key "output".*"Billing", perhaps "billing"'):
+        prepared_apart(tmp_path, train, dev, test)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        "exact",
+        "normalized",
+        "contains",
+        "choice",
+        "token_f1",
+        "rouge_l",
+        {"regex": "the team is: (.+)"},
+        {"regex": r"\w+"},
+    ],
+)
+def test_right_answers_are_accepted_by_the_other_scorers(score: Any, tmp_path: Path) -> None:
+    """A pattern with a group may want words around the output, so its own output need not score."""
+    task = {} if score == "choice" else FREE
+    assert prepared(tmp_path, rows(), **task, score=score, bar=0.6).notes == ()
+
+
+def test_a_users_scorer_that_fails_on_a_label_names_the_row(tmp_path: Path) -> None:
+    tmp_path.joinpath("metrics.py").write_text(
+        "def score(answer, expected) -> bool:\n"
+        "    if expected == 'odd':\n"
+        "        raise ValueError('no such team')\n"
+        "    return False\n"
+    )
+    task = {**FREE, "score": {"python": "metrics.py:score"}}
+    assert (
+        prepared(tmp_path, rows(), **task).scorer.name == "python"
+    )  # which takes its own labels for wrong: its affair
+    at = held_row(tmp_path / "asked")
+    message = refusal(tmp_path, with_ids(outputs("odd", at=at)), **task)
+    assert f'rows.jsonl, row {at}, key "output"' in message
+    assert "raised ValueError: no such team" in message
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    first = prepared_apart(tmp_path, *sides())
+    names = {"train/rows.jsonl", "dev/rows.jsonl", "test/rows.jsonl"}
+    assert set(first.files) == names
+    assert len(set(first.files.values())) == 3
+    train, dev, test = sides()
+    second = prepared_apart(tmp_path, train, dev[1:], test)
+    assert {name for name in names if first.files[name] != second.files[name]} == {"dev/rows.jsonl"}
+
+
+def test_a_file_elsewhere_is_named_by_its_folder_and_name(tmp_path: Path) -> None:
+    elsewhere = written(tmp_path / "far" / "away" / "cases.jsonl", rows())
+    path = scripted_task(tmp_path / "task", quality=[{"right": 1.0}], task={"examples": elsewhere})
+    assert set(prepare(load_task(path)).files) == {"away/cases.jsonl"}
+
+
+def test_leaks_are_reported_though_they_have_left_train(tmp_path: Path) -> None:
+    train, dev, test = sides()
+    found = prepared_apart(tmp_path, [*train, test[0]], dev, test)
+    assert found.leaks == 1
+    assert len(found.split.train) == len(train)
+    assert found.notes == ("1 training row also stood in dev or test and was left out of training.",)
+    report = data_report(found, None, None)
+    finding = report.finding("exact_leaks")
+    assert finding is not None
+    assert [[str(place) for place in places] for places in finding.places] == [["train row 101", "test row 1"]]
+    assert not report.ok
+    assert report.counts == {"train": 101, "dev": 40, "test": 120}
+
+
+def test_dev_items_in_test_and_repeats_leave_and_stay_reported(tmp_path: Path) -> None:
+    train, dev, test = sides()
+    again = {**test[3], "output": next(team for team in TEAMS if team != test[3]["output"])}
+    found = prepared_apart(tmp_path, train, [*dev, test[5]], [*test, again])
+    assert (len(found.split.train), len(found.split.dev), len(found.split.test)) == (100, 40, 120)
+    assert found.n_units == 120
+    assert [item.output for item in found.split.test if item.row in (4, 121)] == [test[3]["output"]]
+    assert found.notes == (
+        "1 dev item also stood in test and was left out of dev.",
+        "1 test item repeated an input of test and was left out: each input counts once.",
+    )
+    report = data_report(found, None, None)
+    assert {finding.kind for finding in report.findings} == {"exact_duplicates", "dev_in_test", "conflicting_labels"}
+
+
+def test_repeats_do_not_make_a_test_set_large_enough(tmp_path: Path) -> None:
+    train, dev, test = sides()
+    with pytest.raises(TaskError, match="a test set of 5, on which"):
+        prepared_apart(tmp_path, train, dev, test[:5] * 30)
+
+
+def test_too_few_dev_items_beside_test_are_refused(tmp_path: Path) -> None:
+    train, dev, test = sides()
+    with pytest.raises(DataError, match=r"found 24 dev items, of which 19 are left"):
+        prepared_apart(tmp_path, train, [*dev[:19], *test[:5]], test)
