@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +78,31 @@ def test_one_clear_sentence(
     assert named in told[0]
     assert "Traceback" not in error
     assert not out
-    assert not list(tmp_path.glob("runs/*/decision.json"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_cannot_be_opened_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task", model="model")
+    (tmp_path / "task" / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task)) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert lastresort(monkeypatch, "climb", str(task), "--resume") == 2
+    assert "no unfinished run" in capsys.readouterr().err
+
+
+def test_a_missing_key_exits_3_and_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task", model="openai:some-model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert lastresort(monkeypatch, "climb", str(task)) == 3
+    assert "OPENAI_API_KEY" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -86,12 +113,23 @@ def test_one_clear_sentence(
         (["climb", "TASK", "--set", "bar=2"], "bar"),
         (["climb", "TASK", "--resume"], "no unfinished run"),
         (["climb", "TASK", "--resume", "--run", "nowhere"], "record.sqlite"),
+        (["climb", "TASK", "--resume", "nowhere"], "record.sqlite"),
+        (["climb", "TASK", "--resume=nowhere"], "record.sqlite"),
+        (["climb", "--resume", "nowhere", "TASK"], "record.sqlite"),
+        (["climb", "--resume", "TASK"], "no unfinished run"),
+        (["climb", "TASK", "--resume", "a", "--run", "b"], "name the run once"),
+        (["climb", "TASK", "--run", "TASK"], "found a file"),
+        (["climb", "TASK", "--resume", "--run", "TASK"], "found a file"),
         (["report", "nowhere"], "nowhere"),
         (["chat", "nowhere"], "nowhere"),
     ],
 )
 def test_wrong_arguments(
-    arguments: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     task = task_with(tmp_path / "task")
     monkeypatch.chdir(tmp_path)
@@ -100,7 +138,88 @@ def test_wrong_arguments(
     assert code == 2, error
     assert named in error
     assert "Traceback" not in error
-    assert not list(tmp_path.glob("runs/*/decision.json"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_the_system_refuses_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task")
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "runs", "a file where a folder should be")
+    assert lastresort(monkeypatch, "climb", str(task)) == 4
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert error.startswith("Error: runs")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "runs/a-1"), "runs/a-1: could not be written (Permission"),
+        (OSError(errno.EROFS, "Read-only file system", b"runs"), "runs: could not be written (Read-only"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (sqlite3.OperationalError("database or disk is full"), "the disk is full"),
+    ],
+)
+def test_the_border_puts_the_system_in_words(error: Exception, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(raising(error)) == 4
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert len(shown.splitlines()) == 1
+
+
+def test_our_own_fault_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also an OSError that a library raises without the system having refused anything."""
+    for error in (OSError("not a model"), sqlite3.OperationalError("no such table"), ValueError("x")):
+        assert guarded(raising(error)) == 1
+        shown = capsys.readouterr().err
+        assert "Traceback" in shown
+        assert "please report" in shown
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def command(**_: Any) -> None:
+        raise error
+
+    return command
+
+
+def test_resume_names_a_run_or_takes_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = str(scripted_task(tmp_path / "task", quality=QUALITY, script={"faults": {"fail_first": 2}}))
+    monkeypatch.chdir(tmp_path)
+    assert [lastresort(monkeypatch, "climb", task) for _ in range(2)] == [4, 4]
+    assert lastresort(monkeypatch, "climb", task, "--resume", "runs/routing-1", "--json") == 0
+    assert (tmp_path / "runs" / "routing-1" / "report.html").is_file()
+    assert not (tmp_path / "runs" / "routing-2" / "report.html").exists()
+    assert lastresort(monkeypatch, "climb", task, "--json", "--resume") == 0
+    (tmp_path / "runs" / "routing-2" / "report.html").unlink()
+    assert lastresort(monkeypatch, "climb", "--resume", task) == 0
+    assert (tmp_path / "runs" / "routing-2" / "report.html").is_file()
+    assert not (tmp_path / "runs" / "routing-3").exists()
+
+
+def test_chat_brings_a_winner_back_that_was_being_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task")
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task), "--run", "r") == 0
+    (tmp_path / "r" / "winner").rename(tmp_path / "r" / ".winner.old")
+    assert lastresort(monkeypatch, "chat", "r", "--once", "invoice lost in Oslo") == 0
+    assert (tmp_path / "r" / "winner" / "system.yaml").is_file()
+
+
+def test_a_leftover_of_a_killed_climb_is_no_part_of_the_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_with(tmp_path / "task")
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "climb", str(task), "--run", "r") == 0
+    (tmp_path / "r" / "winner.new" / "adapter").mkdir(parents=True)
+    assert lastresort(monkeypatch, "climb", str(task), "--run", "r", "--resume") == 0
+    assert not (tmp_path / "r" / "winner" / "adapter").exists()
+    assert not (tmp_path / "r" / "winner.new").exists()
 
 
 def test_a_failing_endpoint_exits_4_and_says_how_to_go_on(
@@ -157,6 +276,7 @@ def test_a_dry_run_asks_nothing_and_writes_nothing(
 def test_help_loads_no_torch() -> None:
     import subprocess
 
-    code = "import sys; from lastresort.cli import main; print([m for m in ('torch', 'transformers', 'scipy', 'pandas') if m in sys.modules])"
+    heavy = ("torch", "transformers", "scipy", "pandas")
+    code = f"import sys; from lastresort.cli import main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

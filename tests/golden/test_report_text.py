@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from lastresort.report.decision import read_decision
-from lastresort.report.markdown import markdown, markdown_of
+from lastresort.report.markdown import markdown
 from lastresort.report.scale import Scale
 from lastresort.report.terminal import ladder_table, strip
 from report_support import HOSTILE, SAMPLES, make
@@ -124,14 +124,14 @@ MARKDOWN = """\
 
 def test_markdown(tmp_path: Path) -> None:
     folder = make(tmp_path / "run", "sft-met")
-    text = markdown_of(folder)
+    text = markdown(read_decision(folder))
     assert text.startswith(MARKDOWN)
     assert "\n4. sft meets the bar, and every dearer rung would only cost more.\n" in text
     assert text.endswith("None of the 300 test items was used by an earlier run in this workspace.\n")
 
 
 def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
-    text = markdown_of(make(tmp_path / "run", "undecided"))
+    text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
     assert "- prompting is undecided. About 1,240 test items would decide it" in text
 

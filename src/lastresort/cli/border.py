@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lastresort.errors import InfrastructureError, LastresortError
+from lastresort.records.atomic import disk_error
 
 INTERRUPTED = 130
 
@@ -31,11 +32,8 @@ def guarded(command: Callable[..., Any]) -> int:
         print("Interrupted. Nothing finished is lost; go on with --resume.", file=sys.stderr)
         return INTERRUPTED
     except (sqlite3.OperationalError, OSError) as error:
-        full = _full_disk(error)
-        if full is None:
-            traceback.print_exc()
-            return 1
-        return _say(full)
+        refused = _refused_by_the_system(error)
+        return _unexpected(error) if refused is None else _say(refused)
     except Exception as error:  # noqa: BLE001  typer's own usage errors carry their exit code; the rest is our fault
         return _unexpected(error)
     return int(result) if isinstance(result, int) else 0
@@ -46,10 +44,15 @@ def _say(error: LastresortError) -> int:
     return error.exit_code
 
 
-def _full_disk(error: Exception) -> InfrastructureError | None:
-    if (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or "disk is full" in str(error):
-        return InfrastructureError("no space is left on the disk", remedy="Free some and go on with --resume.")
-    return None
+def _refused_by_the_system(error: OSError | sqlite3.OperationalError) -> InfrastructureError | None:
+    """The sentence for what the operating system refused; None for errors that libraries raise in its name."""
+    if "disk is full" in str(error):
+        return InfrastructureError("the disk is full", remedy="Free some space and go on with --resume.")
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    return disk_error(
+        error, Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else Path.cwd()
+    )
 
 
 def _unexpected(error: Exception) -> int:

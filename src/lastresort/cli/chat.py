@@ -13,10 +13,13 @@ def chat_command(
     once: str | None = typer.Option(None, "--once", help="Answer this one input, print the answer and leave."),
 ) -> None:
     """Give inputs to the winner of a run, exactly as it was measured. Each input is answered on its own."""
+    from lastresort.records.atomic import disk_errors, settle_folder
     from lastresort.systems.files import FILE, load_system
     from lastresort.systems.open import open_answerer
 
     folder = run if (run / FILE).is_file() else run / "winner"
+    with disk_errors(folder):
+        settle_folder(folder)
     answerer = open_answerer(load_system(folder), folder)
     if once is not None:
         print(_answer(answerer, once))

@@ -5,11 +5,43 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from lastresort.spec.task import Task
 
 RUNS = Path("runs")
+
+
+class ClimbCommand(TyperCommand):
+    """Knows that `--resume` may be followed by a run: `--resume RUN` is `--resume --run RUN`.
+
+    The word after it is a run unless it is another option or a file, which can only be the task.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _with_run(args))
+
+
+def _with_run(arguments: list[str]) -> list[str]:
+    words: list[str] = []
+    for word in arguments:
+        if word.startswith("--resume="):
+            words += ["--resume", "--run", word.removeprefix("--resume=")]
+        elif words and words[-1] == "--resume" and not (word.startswith("-") or _names_a_task(word)):
+            words += ["--run", word]
+        else:
+            words.append(word)
+    if sum(word == "--run" or word.startswith("--run=") for word in words) > 1:
+        raise typer.BadParameter("name the run once, after --resume or after --run")
+    return words
+
+
+def _names_a_task(word: str) -> bool:
+    return Path(word).is_file() or Path(word).suffix in (".yaml", ".yml")
 
 
 def climb_command(
@@ -18,7 +50,9 @@ def climb_command(
         None, "--run", help="Folder of the run. Default: runs/<task>-<n>, the next free n."
     ),
     resume: bool = typer.Option(
-        False, "--resume", help="Go on with --run, or with the newest unfinished run of this task."
+        False,
+        "--resume",
+        help="Go on with a run: --resume RUN, or without RUN the newest unfinished run of this task.",
     ),
     until: str | None = typer.Option(None, "--until", help="The last rung to try."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and what it would cost; do nothing."),
@@ -36,14 +70,18 @@ def climb_command(
         _print_forecast(loaded, until, as_json)
         return
     from lastresort.cli.progress import progress
-    from lastresort.ladder.climb import climb
+    from lastresort.ladder.climb import climb, rules_of
     from lastresort.ladder.prepare import prepare
+    from lastresort.ladder.workspace import withdrawn_if_refused
 
-    prepare(loaded)  # refuse bad input before a folder is made
+    prepared = prepare(loaded)  # with the next two: refuse bad input before a folder is made
+    rules_of(loaded, until)
+    _check_models(loaded)
+    made_here = not resume and (run is None or not run.exists())
     folder = _folder(loaded.task, run, resume)
-    with progress() as shown:
+    with withdrawn_if_refused(folder, made_here=made_here), progress() as shown:
         shown.say(f"run: {folder}")
-        climbed = climb(loaded, folder, until=until, progress=shown)
+        climbed = climb(prepared, folder, until=until, progress=shown)
     if as_json:
         print(json.dumps(climbed.decision, ensure_ascii=False, indent=2))
         return
@@ -55,12 +93,30 @@ def climb_command(
     print(f"report: {climbed.report}")
 
 
+def _check_models(task: Task) -> None:
+    """Refuse a model that leads nowhere, at the cost of reading a script at most; no weights are read."""
+    from lastresort.embedded import embedded_gguf
+    from lastresort.models.open import EMBEDDED, local_folder, open_model
+    from lastresort.models.protocol import is_endpoint
+    from lastresort.rungs.sft_training import tuned_model
+
+    for name in {task.model: None, tuned_model(task): None}:
+        if is_endpoint(name):
+            open_model(name, base_folder=task.folder)
+        elif name == EMBEDDED:
+            embedded_gguf()
+        else:
+            local_folder(name, task.folder)
+
+
 def _folder(name: str, run: Path | None, resume: bool) -> Path:
     from lastresort.errors import InputError
     from lastresort.ladder.workspace import new_run, newest_unfinished
 
     if run is None:
         return newest_unfinished(RUNS, name) if resume else new_run(RUNS, name)
+    if run.exists() and not run.is_dir():
+        raise InputError("found a file", where=str(run), expected="the folder of a run", remedy="Name a folder.")
     if resume and not (run / "record.sqlite").is_file():
         raise InputError(
             "no record.sqlite there",
@@ -78,7 +134,7 @@ def _folder(name: str, run: Path | None, resume: bool) -> Path:
     return run
 
 
-def _print_forecast(task: Any, until: str | None, as_json: bool) -> None:
+def _print_forecast(task: Task, until: str | None, as_json: bool) -> None:
     from lastresort.ladder.dry_run import dry_run
     from lastresort.report.forecast import forecast_table
 

@@ -37,7 +37,7 @@ def root(
     """Should I fine-tune, how, and did it work? Climbs from prompting to fine-tuning on your own task, with evidence."""
 
 
-app.command("climb")(climb.climb_command)
+app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("report")(report.report_command)
 app.command("chat")(chat.chat_command)
 app.add_typer(data.app, name="data")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from lastresort.ladder.decide import Conclusion, RungOutcome
 from lastresort.ladder.decision import WINNER_KINDS, Winner
-from lastresort.records.atomic import replace_folder
+from lastresort.records.atomic import disk_errors, replace_folder
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system, save_system
 
@@ -21,7 +22,9 @@ def write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[Ru
     assert outcome.system is not None
     system = load_system(bench.candidate_folder(outcome.rung, outcome.system))
     fresh, final = bench.folder / "winner.new", bench.folder / "winner"
-    save_system(system, fresh)
+    shutil.rmtree(fresh, ignore_errors=True)  # an adapter that a killed climb left there would go along
+    with disk_errors(final):
+        save_system(system, fresh)
     replace_folder(fresh, final)
     return Winner(WINNER_KINDS[outcome.rung], "winner", folder_sha256(final))
 

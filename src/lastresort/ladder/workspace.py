@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lastresort.errors import InputError, TaskError
+from lastresort.errors import InputError, PrerequisiteError, TaskError
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.report.html import FILE_NAME as REPORT
 
 SHARED = ".lastresort"
 
 
 def new_run(runs: Path, task: str) -> Path:
     """Make the next free `<task>-<n>` below `runs`."""
-    runs.mkdir(parents=True, exist_ok=True)
     taken = [run_number(path, task) for path in runs.glob(f"{task}-*")]
     number = max([n for n in taken if n is not None], default=0) + 1
     while True:
         folder = runs / f"{task}-{number}"
         try:
-            folder.mkdir()
+            folder.mkdir(parents=True)
         except FileExistsError:
             number += 1
             continue
@@ -28,13 +30,13 @@ def new_run(runs: Path, task: str) -> Path:
 
 
 def newest_unfinished(runs: Path, task: str) -> Path:
-    """The newest run of the task without a decision. Raises TaskError where there is none."""
+    """The newest run of the task without a report, which is written last. Raises TaskError where there is none."""
     found = [
         (number, path)
         for path in runs.glob(f"{task}-*")
         if (number := run_number(path, task)) is not None
-        and (path / "record.sqlite").is_file()
-        and not (path / "decision.json").is_file()
+        and (path / FILE_NAME).is_file()
+        and not (path / REPORT).is_file()
     ]
     if not found:
         raise TaskError(
@@ -56,6 +58,40 @@ def shared_folder(run: Path) -> Path:
     folder = run.parent / SHARED
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
+    """Take a run back whose input is refused before it began, so that nothing half-written is left to resume.
+
+    made_here: whether this command made the folder; another one is left as it is.
+    """
+    shared = run.parent / SHARED
+    first = not shared.exists()
+    try:
+        yield
+    except (InputError, PrerequisiteError):
+        if made_here:
+            _withdraw(run)
+            if first and not any(run.parent.glob(f"*/{FILE_NAME}")):
+                shutil.rmtree(shared, ignore_errors=True)
+        raise
+
+
+def _withdraw(run: Path) -> None:
+    if not run.is_dir():
+        return
+    with suppress(InputError), held(run):  # a process that came in between keeps what it holds
+        if not _began(run):
+            shutil.rmtree(run, ignore_errors=True)
+
+
+def _began(run: Path) -> bool:
+    """Whether the run got as far as to have opened its model and measured its data."""
+    if not (run / FILE_NAME).is_file():
+        return False
+    with Record.open(run, read_only=True) as record:
+        return record.last("sizes") is not None
 
 
 @contextmanager

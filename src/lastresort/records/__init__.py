@@ -1,6 +1,6 @@
 """What a run leaves behind: its record, the response cache, the ledger of test items, and files written whole."""
 
-from lastresort.records.atomic import replace_folder, settle_folder, write_atomically
+from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, write_atomically
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.measurement import ItemScore, Measurement
 from lastresort.records.record import Record
@@ -12,6 +12,7 @@ __all__ = [
     "Measurement",
     "Record",
     "ResponseCache",
+    "disk_errors",
     "item_hash",
     "replace_folder",
     "settle_folder",

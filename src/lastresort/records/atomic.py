@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lastresort.errors import InfrastructureError
@@ -25,6 +28,24 @@ def disk_error(error: OSError, path: Path) -> InfrastructureError:
     )
 
 
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Whatever the disk refuses inside, while `path` is written, becomes an InfrastructureError.
+
+    The writer of safetensors, which is not Python, reports the disk by a type of its own that is no OSError.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path) from error
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise disk_error(OSError(code, os.strerror(code)), path) from error
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file by `content` (text as UTF-8): a reader finds the old or the new content, never a part.
 
@@ -43,7 +64,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Put the finished folder `new` in the place of `final`; both lie on one disk.
+    """Put the finished folder `new` in the place of `final`; both lie on one disk. Its files are on the disk before it moves.
 
     A folder cannot be swapped in one step: in between, the old one waits as `.NAME.old`, from where `settle_folder`
     brings it back. Raises InfrastructureError when the disk refuses.
@@ -52,6 +73,7 @@ def replace_folder(new: Path, final: Path) -> None:
     try:
         settle_folder(final)
         final.parent.mkdir(parents=True, exist_ok=True)
+        _sync_below(new)
         if final.exists():
             final.rename(old)
         new.rename(final)
@@ -81,6 +103,16 @@ def _write_through(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync_below(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            _sync_folder(path)
+        else:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from lastresort.report.decision import read_decision
 from lastresort.report.wording import (
     NO_BREAK,
     count,
@@ -22,11 +20,6 @@ from lastresort.report.wording import (
 )
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
-
-
-def markdown_of(folder: Path) -> str:
-    """The Markdown of a finished run. Raises DataError if its decision is missing or damaged."""
-    return markdown(read_decision(folder))
 
 
 def markdown(decision: Mapping[str, Any]) -> str:

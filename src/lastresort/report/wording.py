@@ -35,14 +35,6 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def short_count(number: float) -> str:
-    """1234567 -> "1.2 M"."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if number >= limit:
-            return f"{number / (1e3 if unit == 'k' else limit):.{0 if unit == 'k' else 1}f}{NO_BREAK}{unit}"
-    return count(number)
-
-
 def duration(seconds: float) -> str:
     """Two units at most: "0.4 s", "42 s", "24 min 10 s", "3 h 12 min"."""
     if seconds < 10:

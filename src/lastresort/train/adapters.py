@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lastresort.records.atomic import disk_errors
 from lastresort.train.settings import ATTENTION, TrainSettings
 
 
@@ -38,8 +39,12 @@ def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write adapter_model.safetensors and adapter_config.json, as PEFT and every server that reads PEFT expects them."""
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    """Write adapter_model.safetensors and adapter_config.json, as PEFT and every server that reads PEFT expects them.
+
+    Raises InfrastructureError when the disk refuses.
+    """
+    with disk_errors(folder):
+        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
 def detach(model: Any) -> Any:

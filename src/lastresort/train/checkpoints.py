@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lastresort.records.atomic import replace_folder
+from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters import trainable
 
 STATE, OPTIMIZER, WEIGHTS = "state.json", "optimizer.safetensors", "weights.safetensors"
@@ -32,36 +33,57 @@ class CheckpointState:
 
 
 def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state: CheckpointState) -> None:
-    """Replace the checkpoint in `folder` by the present state."""
+    """Replace the checkpoint in `folder` by the present state. Raises InfrastructureError when the disk refuses."""
     from safetensors.torch import save_file
 
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
     named = trainable(model)
-    save_file({name: parameter.detach().contiguous() for name, parameter in named}, str(fresh / WEIGHTS))
-    kept = {}
-    for name, parameter in named:
-        for key, value in optimizer.state.get(parameter, {}).items():
-            kept[f"{name}|{key}"] = torch.as_tensor(value).contiguous()
-    save_file(kept, str(fresh / OPTIMIZER))
-    (fresh / STATE).write_text(json.dumps({k: getattr(state, k) for k in CheckpointState.__slots__}), encoding="utf-8")
+    weights = {name: parameter.detach().contiguous() for name, parameter in named}
+    kept = {
+        f"{name}|{key}": torch.as_tensor(value).contiguous()
+        for name, parameter in named
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+    with disk_errors(folder):
+        fresh.mkdir(parents=True)
+        save_file(weights, str(fresh / WEIGHTS))
+        save_file(kept, str(fresh / OPTIMIZER))
+        (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
     replace_folder(fresh, folder)
 
 
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: str) -> CheckpointState | None:
-    """Put the checkpoint's weights and optimizer state back. None if there is none, or if it belongs to another run."""
+    """Put the checkpoint's weights and optimizer state back. None if there is none, or if it belongs to another run.
+
+    A `save_checkpoint` that was killed half way is undone first.
+    """
     from safetensors.torch import load_file
 
+    with disk_errors(folder):
+        settle_folder(folder)
     if not (folder / STATE).is_file():
         return None
     state = CheckpointState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
     if state.run != run:
         return None
     weights, kept = load_file(str(folder / WEIGHTS)), load_file(str(folder / OPTIMIZER))
+    named = trainable(model)
     with torch.no_grad():
-        for name, parameter in trainable(model):
+        for name, parameter in named:
             parameter.copy_(weights[name])
-            prefix = f"{name}|"
-            optimizer.state[parameter] = {k[len(prefix) :]: v for k, v in kept.items() if k.startswith(prefix)}
+    _restore(optimizer, named, kept)
     return state
+
+
+def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], kept: Mapping[str, torch.Tensor]) -> None:
+    """Hand the state to the optimizer, which puts each value where it needs it: a fused one its step on the device too."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, parameter in named:
+        prefix = f"{name}|"
+        own = {key.removeprefix(prefix): value for key, value in kept.items() if key.startswith(prefix)}
+        if own:
+            state[numbers[id(parameter)]] = own
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,146 @@
+"""Checkpoints and adapters when the disk refuses, when the process is killed half way, and on a device that is not the CPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lastresort.records.atomic import replace_folder
+from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import torch
+from lastresort.errors import InfrastructureError
+{setup}
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    {save}
+except InfrastructureError as error:
+    print(error)
+"""
+CHECKPOINT = (
+    "from lastresort.train.checkpoints import *\nmodel = torch.nn.Linear(100, 100)",
+    'save_checkpoint(Path(sys.argv[1]) / "c", model, torch.optim.AdamW(model.parameters()), CheckpointState(1, "r", 0, 0, 0.0))',
+)
+ADAPTER = (
+    """
+from transformers import AutoConfig, AutoModelForCausalLM
+from lastresort.train.adapters import attach_lora, save_adapter
+from lastresort.train.settings import TrainSettings
+config = AutoConfig.for_model("llama", vocab_size=89, hidden_size=128, intermediate_size=64, num_hidden_layers=1,
+    num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+model = attach_lora(AutoModelForCausalLM.from_config(config), TrainSettings(1e-3, r=16), base_name="tiny")
+""",
+    'save_adapter(model, Path(sys.argv[1]) / "c")',
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes stands for the full disk")
+@pytest.mark.parametrize(("setup", "save"), [CHECKPOINT, ADAPTER], ids=["checkpoint", "adapter"])
+def test_a_disk_that_refuses_is_one_sentence(setup: str, save: str, tmp_path: Path) -> None:
+    code = FULL.format(setup=setup, save=save)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "c") in done.stdout
+    assert "File too large" in done.stdout
+    assert "--resume" in done.stdout
+
+
+def trained(steps: int, device: str = "cpu") -> tuple[torch.nn.Module, Any]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=device == "cpu")
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(4, 3)).square().sum().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def saved(folder: Path, steps: int) -> Path:
+    save_checkpoint(folder, *trained(steps), CheckpointState(steps, "r", 10, 20, 1.5))
+    return folder
+
+
+def test_weights_and_optimizer_come_back_exactly(tmp_path: Path) -> None:
+    model, optimizer = trained(0)
+    assert load_checkpoint(saved(tmp_path / "c", 3), model, optimizer, "r") == CheckpointState(3, "r", 10, 20, 1.5)
+    expected, whole = trained(3)
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+        assert optimizer.state[ours].keys() == whole.state[theirs].keys() == {"step", "exp_avg", "exp_avg_sq"}
+        for key, value in whole.state[theirs].items():
+            assert torch.equal(optimizer.state[ours][key], value)
+
+
+def test_a_checkpoint_before_the_first_step_holds_no_state(tmp_path: Path) -> None:
+    model, optimizer = trained(0)
+    assert load_checkpoint(saved(tmp_path / "c", 0), model, optimizer, "r") is not None
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_state_goes_to_the_device_of_its_parameter(fused: bool, tmp_path: Path) -> None:
+    """The meta device stands for CUDA. A fused optimizer keeps its step there too; another keeps it on the CPU."""
+    model, optimizer = trained(0, "meta")
+    optimizer.param_groups[0]["fused"] = fused
+    assert load_checkpoint(saved(tmp_path / "c", 2), model, optimizer, "r") is not None
+    for parameter in model.parameters():
+        state = optimizer.state[parameter]
+        assert {state["exp_avg"].device.type, state["exp_avg_sq"].device.type} == {"meta"}
+        assert state["step"].device.type == ("meta" if fused else "cpu")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_killed_while_a_checkpoint_is_replaced(renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before the old one moved away, before the new one came, and before the old one was removed."""
+    folder, left, rename = saved(tmp_path / "c", 3), [renames], Path.rename
+
+    def dying_rename(path: Path, target: Path) -> Path:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return rename(path, target)
+
+    def dying_rmtree(path: Path, **_: Any) -> None:
+        if path.name == ".c.old":
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", dying_rename)
+        patch.setattr(shutil, "rmtree", dying_rmtree)
+        with pytest.raises(Killed):
+            saved(folder, 5)
+    state = load_checkpoint(folder, *trained(0), "r")
+    assert state is not None
+    assert state.step == (5 if renames == 2 else 3)
+    assert load_checkpoint(saved(folder, 7), *trained(0), "r") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_files_are_on_the_disk_before_the_folder_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new" / "inner").mkdir(parents=True)
+    for name in ("a", "inner/b"):
+        (tmp_path / "new" / name).write_text("x")
+    inodes = {path.stat().st_ino for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    synced: set[int] = set()
+    moved: list[set[int]] = []
+    rename = Path.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    monkeypatch.setattr(Path, "rename", lambda path, to: moved.append(set(synced)) or rename(path, to))
+    replace_folder(tmp_path / "new", tmp_path / "final")
+    assert len(moved) == 1
+    assert inodes <= moved[0]

@@ -1,0 +1,84 @@
+"""Which run a command works on, and what it leaves when it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.ladder.workspace import held, new_run, newest_unfinished, shared_folder, withdrawn_if_refused
+from lastresort.records.record import Record
+
+
+def begun(run: Path) -> Path:
+    with Record.create(run) as record:
+        record.note("sizes", {"max_new_tokens": 8, "model": "m"})
+    return run
+
+
+def refused(run: Path, error: type[Exception]) -> None:
+    """A climb that makes its folders and is refused then."""
+    with withdrawn_if_refused(run, made_here=True):
+        with held(run):
+            Record.create(run).close()
+            shared_folder(run)
+        raise error("no")
+
+
+def test_runs_are_numbered_by_task(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert [new_run(runs, "a").name for _ in range(3)] == ["a-1", "a-2", "a-3"]
+    (runs / "a-9").mkdir()
+    (runs / "a-x").mkdir()
+    assert new_run(runs, "a").name == "a-10"
+    assert new_run(runs, "b").name == "b-1"
+
+
+def test_a_run_is_unfinished_until_its_report_is_there(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="no unfinished run"):
+        newest_unfinished(tmp_path, "a")
+    first, second = begun(tmp_path / "a-2"), begun(tmp_path / "a-10")
+    (tmp_path / "a-11").mkdir()
+    assert newest_unfinished(tmp_path, "a") == second
+    (second / "decision.json").write_text("{}")
+    assert newest_unfinished(tmp_path, "a") == second, "killed between the decision and the report"
+    (second / "report.html").write_text("")
+    assert newest_unfinished(tmp_path, "a") == first
+
+
+@pytest.mark.parametrize("error", [DataError, PrerequisiteError])
+def test_a_refused_run_is_withdrawn(error: type[Exception], tmp_path: Path) -> None:
+    run = new_run(tmp_path / "runs", "a")
+    with pytest.raises(error):
+        refused(run, error)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_what_is_shared_stays_where_others_share_it(tmp_path: Path) -> None:
+    begun(tmp_path / "a-1")
+    run = new_run(tmp_path, "a")
+    with pytest.raises(DataError):
+        refused(run, DataError)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lastresort", "a-1"]
+
+
+@pytest.mark.parametrize("case", ["begun", "not made here", "stopped", "held"])
+def test_other_runs_stay(case: str, tmp_path: Path) -> None:
+    run = tmp_path / "a-1"
+    if case == "begun":
+        begun(run)
+    else:
+        Record.create(run).close()
+    error = InfrastructureError if case == "stopped" else DataError
+
+    def refuse() -> None:
+        with pytest.raises(error), withdrawn_if_refused(run, made_here=case != "not made here"):
+            raise error("no")
+
+    if case == "held":
+        with held(run):
+            refuse()
+    else:
+        refuse()
+    assert (run / "record.sqlite").is_file()
