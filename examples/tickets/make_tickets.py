@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROWS, SEED = 1300, 20
+ROWS, SEED = 1000, 20
 NAMES = {
     "coffee": ("Heron", "coffee machine", "espresso maker", "brewer"),
     "kettle": ("Newt", "kettle", "water boiler"),
@@ -27,7 +27,7 @@ NAMES = {
     "clock": ("Plover", "clock radio", "alarm clock", "radio"),
 }
 KINDS = {
-    "fault": 26,
+    "fault": 23,
     "danger": 9,
     "arrival": 9,
     "parcel": 10,
@@ -35,7 +35,7 @@ KINDS = {
     "money_broken": 8,
     "app": 11,
     "supplies": 12,
-    "question": 9,
+    "question": 11,
 }
 CUES = (
     44,
@@ -148,7 +148,8 @@ def draw_facts(phrases: Phrases) -> tuple[Facts, str]:
     matter = phrases.deal(pack)
     named = "{p}" in matter or pack.startswith("fault")
     order = f"R{rng.randrange(1000, 10000)}" if phrases.chance(0.6) else None
-    cues = rng.choices(range(8), weights=CUES)[0]
+    lone = kind in ("danger", "question") and phrases.chance(0.5)
+    cues = 0 if lone else rng.choices(range(8), weights=CUES)[0]
     workplace, again, deadline = bool(cues & 1), bool(cues & 2), bool(cues & 4)
     return Facts(kind, machine if named else None, workplace, again, deadline, order), matter
 
