@@ -52,7 +52,12 @@ def transformers(loaded: Any, prompts: list[list[int]], batch: int) -> list[list
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in part])
         with torch.no_grad():
             out = loaded.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=stop, pad_token_id=pad
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                eos_token_id=stop,
+                pad_token_id=pad,
             )
         for row in out[:, longest:].tolist():
             ends = [i for i, token in enumerate(row) if token in stop]

@@ -27,7 +27,9 @@ class Case:
 
 
 SFT_CASES = (Case("315 tokens, 280 shared", 280, 35, 25), Case("100 tokens, 60 shared", 60, 40, 25))
-WORDS = "the and of to in is it for on with as was at by an be this from or had not are but have one you were all".split()
+WORDS = (
+    "the and of to in is it for on with as was at by an be this from or had not are but have one you were all".split()
+)
 
 
 def rows_of(case: Case, tokenizer: Any, n: int, seed: int = 0) -> list[Row]:

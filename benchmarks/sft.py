@@ -34,7 +34,9 @@ def ours(loaded: Any, rows: list[Row], settings: TrainSettings) -> tuple[list[fl
     return losses, ends, done.computed_tokens, done.nominal_tokens
 
 
-def trl(loaded: Any, rows: list[Row], settings: TrainSettings, reduced: bool) -> tuple[list[float], list[float], int, int]:
+def trl(
+    loaded: Any, rows: list[Row], settings: TrainSettings, reduced: bool
+) -> tuple[list[float], list[float], int, int]:
     """The same rows in the same order, adapters from the same seed, schedule and clipping alike, through TRL's SFTTrainer."""
     from datasets import Dataset
     from transformers import TrainerCallback
@@ -93,9 +95,7 @@ def main(peer: str, case_name: str, precision: str, steps: int, checkpointing: b
     case: Case = next(case for case in SFT_CASES if case.name == case_name)
     loaded = embedded(precision)
     rows = rows_of(case, loaded.tokenizer, case.batch * steps)
-    settings = TrainSettings(
-        LEARNING_RATE, epochs=1, batch_size=case.batch, warmup=0.0, checkpointing=checkpointing
-    )
+    settings = TrainSettings(LEARNING_RATE, epochs=1, batch_size=case.batch, warmup=0.0, checkpointing=checkpointing)
     found = ours(loaded, rows, settings) if peer == "ours" else trl(loaded, rows, settings, precision == "bfloat16")
     losses, ends, computed, nominal = found
     return {

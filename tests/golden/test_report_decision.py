@@ -18,7 +18,7 @@ from report_support import SAMPLES, make
 KEYS = """
 schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons
 test_reuse rungs gate repairs compare break_even winner provenance
-""".split()  # noqa: SIM905
+""".split()
 
 
 @pytest.fixture(scope="module")

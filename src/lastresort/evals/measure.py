@@ -42,7 +42,9 @@ def measured(
                 expected=example.output,
                 input=example.input_text,
                 finish=answer.finish,
-                format_ok=format_ok(answer.text, json_schema=output.json_schema, choices=output.choices, scorer=scorer.name),
+                format_ok=format_ok(
+                    answer.text, json_schema=output.json_schema, choices=output.choices, scorer=scorer.name
+                ),
                 prompt_tokens=answer.prompt_tokens,
                 completion_tokens=answer.completion_tokens,
                 seconds=answer.seconds,

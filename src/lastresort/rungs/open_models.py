@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
@@ -67,4 +68,6 @@ class OpenModels:
 
     def close(self) -> None:
         """Let go of the open model, so that its memory is free."""
-        self._model, self._key = None, None
+        if self._model is not None:
+            self._model, self._key = None, None
+            give_back_freed_memory()

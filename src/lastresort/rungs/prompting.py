@@ -93,7 +93,7 @@ class _Race:
                 self._measure(name, start, stop)
             if number + 1 < len(rounds):
                 order = sorted(self.systems, key=lambda name: self._cost[name])
-                self._alive = survivors({name: mean_score(self._items[name]) for name in self._alive}, order)
+                self._alive = survivors({name: _promise(self._items[name]) for name in self._alive}, order)
 
     def constrain(self, name: str) -> None:
         """Hold the leader to the output's form, where some of its answers failed by form."""
@@ -236,3 +236,9 @@ def _call_cost(bench: Workbench, system: System) -> float:
     thinking = REASONING_TOKENS if system.prompt.reasoning else 0
     constrained = 0.001 if system.decoding.grammar is not None else 0.0  # of two equal prompts the plain one is simpler
     return prompt_price * answerer.prompt_tokens(sample) + output_price * thinking + constrained
+
+
+def _promise(items: Sequence[ItemScore]) -> float:
+    """Score for staying in the race. Where scores tie, as they do at zero on a hard task, well-formed answers promise more."""
+    formed = [item.format_ok is not False for item in items]
+    return mean_score(items) + 1e-6 * sum(formed) / max(1, len(formed))

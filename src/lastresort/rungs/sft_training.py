@@ -86,14 +86,15 @@ class SftTraining:
 
     def note(self, rate: float) -> str:
         sft = self._bench.task.sft
+        rows = f"{len(self._bench.train)} rows and {self._replay_size()} of replay"
+        told = f"LoRA r {sft.r} on {sft.target} layers, {rows}, {sft.epochs} epochs, batch {sft.batch_size}"
+        if len(sft.learning_rates) == 1:
+            return f"{told}, learning rate {rate:g}, the only one tried."
         ends = {max(1, round(share * self._steps())) for share in RACE_ENDS}
         laps = [lap for lap in self._bench.record.notes("race") if lap["step"] in ends]
         raced = ", ".join(f"{lap['rate']:g}: {_loss(lap['dev_loss'])} at step {lap['step']}" for lap in laps)
-        return (
-            f"LoRA r {sft.r} on {sft.target} layers, {len(self._bench.train)} rows and {self._replay_size()} of replay, "
-            f"{sft.epochs} epochs, batch {sft.batch_size}; learning rates {', '.join(f'{r:g}' for r in sft.learning_rates)} "
-            f"raced by loss on dev ({raced}); {rate:g} went the whole way."
-        )
+        rates = ", ".join(f"{r:g}" for r in sft.learning_rates)
+        return f"{told}; learning rates {rates} raced by loss on dev ({raced}); {rate:g} went the whole way."
 
     def close(self) -> None:
         self._loaded = self._rows = None

@@ -19,6 +19,7 @@ import torch
 from lastresort.engine.forest import Row, split_passes
 from lastresort.engine.logp import target_logps
 from lastresort.errors import BudgetError, ContractError, DataError
+from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.objectives.sft import sft
 from lastresort.train.adapters import trainable
 from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
@@ -121,6 +122,7 @@ def train(
             on_step(StepSeen(step + 1, loss, norm, rate, computed, nominal, clock() - started))
         if clock() - saved_at > CHECKPOINT_EVERY_S or step + 1 == last:
             save_checkpoint(folder, model, _bare(optimizer), state)
+            give_back_freed_memory()
             saved_at = clock()
     model.eval()
     return Trained(state.step, steps, state.computed_tokens, state.nominal_tokens, state.seconds, path, reason)
