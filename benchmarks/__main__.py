@@ -39,9 +39,8 @@ def sft_rows(precision: str, steps: int) -> list[str]:
         leanest = min(peer["peak_bytes"] for peer in peers)
         bound = ours["nominal_tokens"] / ours["computed_tokens"]
         for label, found in (("lastresort", ours), ("TRL", peers[0]), ("TRL, activation checkpointing", peers[1])):
-            lines.append(
-                f"| SFT, {case.name}, {precision} | {label} | {found['rows_per_s']:.2f} rows/s | {found['peak_bytes'] / 1e9:.2f} GB | | | |"
-            )
+            speed, peak = f"{found['rows_per_s']:.2f} rows/s", f"{found['peak_bytes'] / 1e9:.2f} GB"
+            lines.append(f"| SFT, {case.name}, {precision} | {label} | {speed} | {peak} | | | |")
         lines.append(
             f"| SFT, {case.name}, {precision} | **ratio** | **{ours['rows_per_s'] / fastest:.2f} x** | "
             f"**{ours['peak_bytes'] / leanest:.2f} of TRL's** | bound {bound:.2f} x | "
