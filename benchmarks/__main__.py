@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -80,9 +81,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks") / "latest.md")
     chosen = parser.parse_args()
     lines = [
-        f"Machine: {platform.machine()}, {platform.system()}; "
+        f"Machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}; "
         + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "peft", "trl")),
-        "Command: `make bench`",
+        "Command: `" + " ".join(["python -m benchmarks", *sys.argv[1:]]) + "`",
         "",
         "| what | who | speed | peak memory | bound | ours | peer |",
         "|---|---|---|---|---|---|---|",
