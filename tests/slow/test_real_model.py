@@ -16,13 +16,13 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
 def climb(example: str, folder: Path) -> dict[str, Any]:
-    """Run the command as a user would; at most 4 GB of memory."""
+    """Run the command as a user would; at most 4 GiB of memory."""
     command = [sys.executable, "-m", "lastresort", "climb", str(EXAMPLES / example / "task.yaml"), "--json"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert max(before, peak) * 1024 < 4e9
+    assert max(before, peak) * 1024 < 4 * 2**30
     decision: dict[str, Any] = json.loads(done.stdout)
     return decision
 
