@@ -1,4 +1,4 @@
-"""What all tests share: helper modules beside them are importable, few threads, no network, a cache of one's own."""
+"""What all tests share: support modules beside them are importable, few threads, no hub."""
 
 from __future__ import annotations
 
