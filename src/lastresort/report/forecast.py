@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lastresort.report.wording import duration
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -36,19 +38,11 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
     return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot))
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _cells(forecast: dict[str, Any]) -> list[str]:
     return [
         f"{forecast['tokens_in']:,}",
         f"{forecast['tokens_out']:,}",
         f"{forecast['training_tokens']:,}" if forecast["training_tokens"] else "",
-        duration(forecast["seconds"]),
+        "?" if forecast["seconds"] is None else duration(forecast["seconds"]),
         f"{forecast['usd']:.2f}",
     ]

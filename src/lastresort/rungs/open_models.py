@@ -62,9 +62,7 @@ class OpenModels:
 
     def check(self, system: System) -> None:
         """Raises CandidateError where the system's model cannot decode as the system asks."""
-        check = getattr(self.open(system), "check_decoding", None)
-        if check is not None:
-            check(system.decoding)
+        self.open(system).check_decoding(system.decoding)
 
     def close(self) -> None:
         """Let go of the open model, so that its memory is free."""
