@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.material import LEARNING_RATE, SFT_CASES, Case, embedded, rows_of
 from lastresort.engine.forest import Row
-from lastresort.train.adapters import attach_lora
+from lastresort.train.adapters import attach_adapter
 from lastresort.train.order import batch_of
 from lastresort.train.settings import TrainSettings
 
@@ -21,7 +21,7 @@ def ours(loaded: Any, rows: list[Row], settings: TrainSettings) -> tuple[list[fl
     """Losses and seconds of each step, computed and nominal tokens."""
     from lastresort.train.loop import StepSeen, train
 
-    model = attach_lora(loaded.model, settings, base_name="embedded")
+    model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
     losses: list[float] = []
     ends: list[float] = []
 
@@ -82,7 +82,7 @@ def trl(
             max_length=None,
             disable_tqdm=True,
         )
-        model = attach_lora(loaded.model, settings, base_name="embedded")
+        model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
         trainer = SFTTrainer(
             model=model, args=arguments, train_dataset=data, processing_class=loaded.tokenizer, callbacks=[Watch()]
         )

@@ -10,10 +10,10 @@ import torch
 
 from lastresort.engine.forest import Row
 from lastresort.errors import BudgetError, DataError
-from lastresort.train.adapters import attach_lora, detach, save_adapter, trainable
+from lastresort.train.adapters import attach_adapter, detach, save_adapter, trainable
 from lastresort.train.loop import StepSeen, total_steps, train
 from lastresort.train.order import batch_of, epoch_order
-from lastresort.train.settings import TrainSettings, learning_rate_at
+from lastresort.train.settings import AdapterSettings, TrainSettings, learning_rate_at
 
 
 def tiny(seed: int = 0) -> Any:
@@ -45,7 +45,8 @@ def some_rows(n: int = 11) -> list[Row]:
     return rows
 
 
-SETTINGS = TrainSettings(learning_rate=1e-2, epochs=3, batch_size=4, r=4, alpha=8, seed=3)
+SMALL = AdapterSettings(r=4, alpha=8)
+SETTINGS = TrainSettings(learning_rate=1e-2, epochs=3, batch_size=4, adapter=SMALL, seed=3)
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
@@ -59,7 +60,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: floa
 
 
 def run(folder: Path, settings: TrainSettings = SETTINGS, **arguments: Any) -> tuple[Any, list[StepSeen]]:
-    model = attach_lora(tiny(), settings, base_name="tiny")
+    model = attach_adapter(tiny(), settings.adapter, base_name="tiny", seed=settings.seed)
     seen: list[StepSeen] = []
     train(model, some_rows(), settings, folder=folder, on_step=seen.append, **arguments)
     return model, seen
@@ -79,7 +80,7 @@ def test_a_run_in_pieces_ends_equal_to_an_uncut_one(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
-    _, seen = run(tmp_path / "run", TrainSettings(learning_rate=3e-2, epochs=12, batch_size=4, r=4, alpha=8))
+    _, seen = run(tmp_path / "run", TrainSettings(learning_rate=3e-2, epochs=12, batch_size=4, adapter=SMALL))
     first, last = seen[:3], seen[-3:]
     assert sum(one.loss for one in last) < sum(one.loss for one in first) - 0.3
 
@@ -101,7 +102,7 @@ def test_plain_path_trains_the_same(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
     run(tmp_path / "run", until=4)
-    other = TrainSettings(learning_rate=2e-2, epochs=3, batch_size=4, r=4, alpha=8, seed=3)
+    other = TrainSettings(learning_rate=2e-2, epochs=3, batch_size=4, adapter=SMALL, seed=3)
     _, seen = run(tmp_path / "run", other)
     assert seen[0].step == 1
 
@@ -116,7 +117,7 @@ def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
-    model = attach_lora(tiny(), SETTINGS, base_name="tiny")
+    model = attach_adapter(tiny(), SETTINGS.adapter, base_name="tiny", seed=SETTINGS.seed)
     with torch.no_grad():
         next(iter(trainable(model)))[1].fill_(float("nan"))
     with pytest.raises(DataError, match=r"the loss became nan in step 1 of 9"):

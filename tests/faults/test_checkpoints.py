@@ -34,11 +34,11 @@ CHECKPOINT = (
 ADAPTER = (
     """
 from transformers import AutoConfig, AutoModelForCausalLM
-from lastresort.train.adapters import attach_lora, save_adapter
-from lastresort.train.settings import TrainSettings
+from lastresort.train.adapters import attach_adapter, save_adapter
+from lastresort.train.settings import AdapterSettings
 config = AutoConfig.for_model("llama", vocab_size=89, hidden_size=128, intermediate_size=64, num_hidden_layers=1,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8)
-model = attach_lora(AutoModelForCausalLM.from_config(config), TrainSettings(1e-3, r=16), base_name="tiny")
+model = attach_adapter(AutoModelForCausalLM.from_config(config), AdapterSettings(r=16), base_name="tiny")
 """,
     'save_adapter(model, Path(sys.argv[1]) / "c")',
 )

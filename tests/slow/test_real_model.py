@@ -60,14 +60,14 @@ def test_the_packed_form_is_exact_on_the_embedded_model(precision: str) -> None:
     from lastresort.embedded import embedded_folder
     from lastresort.engine.support import check_first_batch, why_plain
     from lastresort.models.local import load_local
-    from lastresort.train.adapters import attach_lora
+    from lastresort.train.adapters import attach_adapter
     from lastresort.train.rows import training_rows
-    from lastresort.train.settings import TrainSettings
+    from lastresort.train.settings import AdapterSettings
 
     loaded = load_local(embedded_folder(), precision=precision, adapter=None)  # type: ignore[arg-type]
     assert why_plain(loaded.model) is None
     examples = read_examples(EXAMPLES / "tickets" / "tickets.jsonl")[:4]
     rows = training_rows(loaded.tokenizer, examples, lambda turns: turns, context_tokens=loaded.context_tokens)
-    model = attach_lora(loaded.model, TrainSettings(1e-3), base_name="embedded")
+    model = attach_adapter(loaded.model, AdapterSettings(), base_name="embedded")
     check = check_first_batch(model, rows)
     assert check.ok, check.reason

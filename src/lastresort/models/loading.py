@@ -15,6 +15,7 @@ from lastresort.data.rendering import template_hash
 from lastresort.embedded import converted, quiet_transformers
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
+from lastresort.models.quantized import Quantize, keep_exact, nf4_arguments, settled
 from lastresort.models.weights import folder_hash
 
 ENGINE_PATH = "cache-2"  # how answers are computed; raised whenever the same weights would answer otherwise
@@ -46,16 +47,22 @@ def load_local(
     precision: str = "auto",
     adapter: Path | None = None,
     template_kwargs: dict[str, Any] | None = None,
+    quantize: Quantize = "auto",
 ) -> Loaded:
     """Load weights (safetensors only, no code of the model's own) and tokenizer; an adapter stays unmerged.
 
-    A pathlib.Path, or text that names something on disk, is local and never touches the network; other text is a hub id.
+    quantize: "nf4" loads the base in 4 bits, and then in bfloat16 unless another precision is named; "auto" does so for an
+    adapter that was trained so. A pathlib.Path, or text that names something on disk, is local and never touches the
+    network; other text is a hub id.
     Raises TaskError for what is no model, PrerequisiteError and InfrastructureError where a hub id cannot be had.
     """
     folder = weights_folder(folder_or_id)
     device = chosen_device()
+    in_4_bits, precision = settled(quantize, precision, adapter)
     dtype = chosen_dtype(precision, device)
-    model, tokenizer = _read(folder, dtype)
+    model, tokenizer = _read(folder, dtype, nf4_arguments(dtype, device) if in_4_bits else {})
+    if in_4_bits:
+        keep_exact(model)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model = model.to(device).eval().requires_grad_(False)
@@ -65,7 +72,7 @@ def load_local(
         "adapter": folder_hash(adapter) if adapter is not None else None,
         "precision": str(dtype),
         "rendering": rendering,
-    }
+    } | ({"quantize": "nf4"} if in_4_bits else {})
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     limit, computed_by = context_tokens(model.config, tokenizer), f"{ENGINE_PATH} on {device.type}"
     return Loaded(model, tokenizer, limit, fingerprint, rendering, dtype, folder, computed_by)
@@ -120,22 +127,24 @@ def context_tokens(config: Any, tokenizer: Any) -> int | None:
     return min(known) if known else None
 
 
-def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _read(folder: Path, dtype: torch.dtype, arguments: dict[str, Any]) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **arguments
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise _unreadable(error, folder, "a causal language model with its tokenizer") from error
     return model, tokenizer
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     if not (adapter / "adapter_config.json").is_file():
         raise TaskError(
@@ -147,7 +156,7 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
     try:
         with quiet_transformers():
             return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(error, adapter, "an adapter that was trained on this model") from error
 
 

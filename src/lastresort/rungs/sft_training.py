@@ -120,9 +120,9 @@ class SftTraining:
 
     def _train(self, rate: float, until: int, adapter: Path | None) -> float:
         """Train one learning rate up to a step; save the adapter where asked; return the loss on dev."""
-        from lastresort.train.adapters import attach_lora, detach, save_adapter
+        from lastresort.train.adapters import attach_adapter, detach, save_adapter
         from lastresort.train.loop import StepSeen, train
-        from lastresort.train.settings import TrainSettings
+        from lastresort.train.settings import AdapterSettings, TrainSettings
 
         self._prepare()
         bench, sft = self._bench, self._bench.task.sft
@@ -130,12 +130,12 @@ class SftTraining:
             learning_rate=rate,
             epochs=sft.epochs,
             batch_size=sft.batch_size,
-            r=sft.r,
-            alpha=sft.alpha or 2 * sft.r,
-            target=sft.target,
+            adapter=AdapterSettings(r=sft.r, alpha=sft.alpha or 2 * sft.r, target=sft.target),
             seed=bench.task.split.seed,
         )
-        model = attach_lora(self._loaded.model, settings, base_name=bench.models.tuned_name)
+        model = attach_adapter(
+            self._loaded.model, settings.adapter, base_name=bench.models.tuned_name, seed=settings.seed
+        )
         self._check_first_batch(model, sft.batch_size)
         name = f"lr{rate:g}"
         before = bench.record.last("training", name)

@@ -1,34 +1,46 @@
-"""Attaching, saving and removing LoRA adapters, in PEFT's own format."""
+"""Attaching, saving and removing adapters, in PEFT's own format; or training the base's own weights."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lastresort.records.atomic import disk_errors
-from lastresort.train.settings import ATTENTION, TrainSettings
+from lastresort.errors import ContractError
+from lastresort.models.quantized import note_of, write_note
+from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
+from lastresort.train.settings import AdapterSettings
+from lastresort.train.targets import target_names
 
 
-def attach_lora(model: torch.nn.Module, settings: TrainSettings, *, base_name: str) -> Any:
-    """A PEFT model around `model` with fresh adapters; the base is frozen. Seeded by settings.seed.
+def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, seed: int = 0) -> Any:
+    """A PEFT model around `model` with fresh adapters, the base frozen; for kind "none" the model, all its weights trainable.
 
-    base_name: what adapter_config.json will call the base.
-
-    Models that name their attention layers otherwise (GPT-2, Phi) get PEFT's own default targets for their family.
+    base_name: what adapter_config.json will call the base. A fresh adapter changes no answer. Norms and embeddings stay in
+    the base's precision. Raises DataError for targets that do not exist, ContractError for a base quantised otherwise than
+    the settings say.
     """
+    loaded = "nf4" if note_of(model) is not None else None
+    if loaded != settings.quantize:
+        raise ContractError(f"a base loaded as {loaded}", where="attach_adapter", expected=f"{settings.quantize}")
+    if settings.kind == "none":
+        return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
-        lora_dropout=0.0,
-        target_modules=_targets(model, settings),
+        lora_dropout=settings.dropout,
+        use_rslora=settings.kind == "rslora",
+        use_dora=settings.kind == "dora",
+        target_modules=target_names(model, settings.target),
+        fan_in_fan_out=_stores_inputs_first(model),
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(seed)
         tuned = get_peft_model(model, config)
     tuned.active_peft_config.base_model_name_or_path = base_name  # PEFT writes the folder it was loaded from
     return tuned
@@ -44,19 +56,43 @@ def save_adapter(model: Any, folder: Path) -> None:
     Raises InfrastructureError when the disk refuses.
     """
     with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_note(model.get_base_model(), folder)  # before adapter_config.json, by which a finished adapter is known
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
+def save_trained(model: Any, tokenizer: Any, folder: Path) -> None:
+    """What was trained: the adapter, or, where all weights were, a whole model with its tokenizer, in place of `folder`.
+
+    Raises InfrastructureError when the disk refuses.
+    """
+    if is_adapter(model):
+        save_adapter(model, folder)
+        return
+    fresh = folder.with_name(f".{folder.name}.new")
+    with disk_errors(folder):
+        settle_folder(folder)
+        shutil.rmtree(fresh, ignore_errors=True)
+        model.save_pretrained(str(fresh))
+        tokenizer.save_pretrained(str(fresh))
+    replace_folder(fresh, folder)
+
+
+def is_adapter(model: Any) -> bool:
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
 def detach(model: Any) -> Any:
-    """The base model as it was before `attach_lora`."""
+    """The base model as it was before `attach_adapter`. Raises ContractError where its own weights were trained."""
+    if not is_adapter(model):
+        raise ContractError("a model without an adapter", where="detach", expected="the base to be loaded again")
     return model.unload()
 
 
-def _targets(model: torch.nn.Module, settings: TrainSettings) -> list[str] | str | None:
-    if settings.target == "all-linear":
-        return "all-linear"
-    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    found = [name for name in ATTENTION if name in names]
-    if "q_proj" in found:
-        return found + [name for name in ("out_proj", "dense") if name in names and "o_proj" not in found]
-    return None
+def _stores_inputs_first(model: torch.nn.Module) -> bool:
+    """Whether the layers are GPT-2's Conv1D, whose weight is [inputs, outputs]."""
+    from transformers.pytorch_utils import Conv1D
+
+    return any(isinstance(module, Conv1D) for module in model.modules())

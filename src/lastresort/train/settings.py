@@ -7,25 +7,58 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+from lastresort.errors import InputError
+
+AdapterKind = Literal["lora", "rslora", "dora", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """What is trained beside, or instead of, the base's weights.
+
+    kind: LoRA (Hu et al. 2021), scaled by alpha/r; rsLoRA (Kalajdzievski 2023), scaled by alpha/sqrt(r); DoRA (Liu et al.
+    2024), which also trains each output's magnitude; none: all weights of the base. target: the linear layers that get
+    adapters, by short name ("q_proj") where they are named; never the output layer or the embeddings. quantize: nf4 is
+    QLoRA, on a base that was loaded so. Raises InputError for settings that contradict each other.
+    """
+
+    kind: AdapterKind = "lora"
+    r: int = 16
+    alpha: float = 32
+    target: Literal["attention", "all-linear"] | tuple[str, ...] = "attention"
+    dropout: float = 0.0
+    quantize: Literal["nf4"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "none" and self.quantize is not None:
+            raise InputError(
+                "full fine-tuning of a 4-bit base",
+                where="adapter",
+                expected="weights that can be trained",
+                remedy="Choose an adapter, or leave the quantisation out.",
+            )
+        if self.r < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise InputError(
+                f"found r {self.r}, alpha {self.alpha:g}, dropout {self.dropout:g}",
+                where="adapter",
+                expected="r at least 1, alpha above 0, dropout in [0, 1)",
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Settings of one run of SFT with LoRA.
+    """Settings of one training run.
 
     learning_rate: peak, after `warmup` (a share of all steps), then linear to zero. batch_size: rows an optimizer step,
-    whatever number of passes they take. epochs: passes over the rows. r, alpha: LoRA rank and its scale alpha/r.
-    target: which linear layers get adapters. max_pass_tokens: computed tokens in one forward and backward, the knob for
-    memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
+    whatever number of passes they take. epochs: passes over the rows. max_pass_tokens: computed tokens in one forward and
+    backward, the knob for memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA
+    examples.
     """
 
     learning_rate: float
     epochs: int = 3
     batch_size: int = 16
-    r: int = 16
-    alpha: int = 32
-    target: Literal["attention", "all-linear"] = "attention"
+    adapter: AdapterSettings = AdapterSettings()
     warmup: float = 0.05
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
