@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 import torch
 
 from lastresort.engine.forest import Row
+from lastresort.engine.logp import target_logps
 from lastresort.errors import BudgetError, DataError
-from lastresort.train.adapters import attach_adapter, detach, save_adapter, trainable
+from lastresort.train.adapters import adapters_in_base_precision, attach_adapter, detach, save_adapter, trainable
 from lastresort.train.loop import StepSeen, total_steps, train
 from lastresort.train.order import batch_of, epoch_order
 from lastresort.train.settings import AdapterSettings, TrainSettings, learning_rate_at
@@ -153,3 +156,21 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert 0 < rates[-1] < 0.02
+
+
+def test_adapters_in_base_precision_are_as_near_to_the_truth_as_peft():
+    """bf16 base: gradients of both ways against float64 on the same (bf16-rounded) weights."""
+    rows, found = some_rows(), {}
+    rounded = tiny().bfloat16()
+    for name, dtype in (("truth", torch.float64), ("peft", torch.bfloat16), ("ours", torch.bfloat16)):
+        model = attach_adapter(copy.deepcopy(rounded).to(dtype), SMALL, base_name="tiny")
+        with torch.no_grad():
+            for i, (_, parameter) in enumerate(trainable(model)):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.1)
+        with adapters_in_base_precision(model) if name == "ours" else nullcontext():
+            logps = target_logps(model, rows).per_token
+        (-logps.mean()).backward()
+        found[name] = torch.cat([p.grad.double().flatten() for _, p in trainable(model)])
+        assert {p.dtype for _, p in trainable(model)} == {dtype if dtype == torch.float64 else torch.float32}
+    apart = {name: float((g - found["truth"]).norm() / found["truth"].norm()) for name, g in found.items()}
+    assert 0 < apart["ours"] < max(0.05, 2 * apart["peft"])

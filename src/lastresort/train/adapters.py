@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,22 @@ def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, see
 
 def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def adapters_in_base_precision(model: Any) -> Iterator[None]:
+    """Multiply with adapters in the precision of a 16-bit base, as mixed precision does; their weights stay float32.
+
+    PEFT would turn the input of every adapted layer into float32, which costs a fifth of a training step on CPU.
+    """
+    from peft.helpers import disable_input_dtype_casting
+
+    dtype = next(model.parameters()).dtype
+    if not is_adapter(model) or dtype not in (torch.bfloat16, torch.float16):
+        yield
+        return
+    with torch.autocast(model.device.type, dtype=dtype), disable_input_dtype_casting(model):
+        yield
 
 
 def save_adapter(model: Any, folder: Path) -> None:

@@ -21,7 +21,7 @@ from lastresort.engine.logp import target_logps
 from lastresort.errors import BudgetError, ContractError, DataError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.objectives.sft import sft
-from lastresort.train.adapters import trainable
+from lastresort.train.adapters import adapters_in_base_precision, trainable
 from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
 from lastresort.train.order import batch_of, steps_per_epoch
 from lastresort.train.settings import TrainSettings, learning_rate_at
@@ -163,7 +163,8 @@ def _accumulate(
     own = batch[accelerator.process_index :: accelerator.num_processes]
     total, computed, nominal, path, reason = 0.0, 0, 0, "packed", None
     for rows in split_passes(own, settings.max_pass_tokens):
-        result = target_logps(model, rows, plain=plain)
+        with adapters_in_base_precision(model):
+            result = target_logps(model, rows, plain=plain)
         loss = sft(result.per_token).sum() / targets
         accelerator.backward(loss)
         total += float(loss.detach())
