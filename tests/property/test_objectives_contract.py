@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lastresort.errors import ContractError
 from lastresort.objectives import NEEDS, OBJECTIVES, REFERENCE, REFERENCE_FOR_KL
 from lastresort.objectives.advantages import ADVANTAGE_SCALE, group_advantages
 from lastresort.objectives.kto import kto_baseline
@@ -79,7 +80,22 @@ def test_tables_agree() -> None:
     assert REFERENCE_FOR_KL == {name for name, need in NEEDS.items() if need == "groups"} == set(ADVANTAGE_SCALE)
     assert not REFERENCE & REFERENCE_FOR_KL
     assert set(OBJECTIVES) >= REFERENCE
-    assert OBJECTIVES["text"] == OBJECTIVES["sft"]
+    shared = {"text": "sft", "dr_grpo": "grpo"}
+    assert all(function(name).__name__ == shared.get(name, name) for name in OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_reference_is_asked_for_where_the_table_says(name: str) -> None:
+    """A pair without reference is refused by exactly these; the others say in their signature that they cannot do without."""
+    objective, one, counts = function(name), torch.tensor([-1.0]), torch.tensor([1])
+    if NEEDS[name] != "pairs":
+        asked = "ref_logps" in inspect.signature(objective).parameters
+    else:
+        try:
+            asked = not objective(PairLogps(one, one, chosen_tokens=counts, rejected_tokens=counts)).isfinite().all()
+        except ContractError as error:
+            asked = "reference" in str(error)
+    assert asked == (name in REFERENCE)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
