@@ -67,6 +67,17 @@ def split_examples(
     return split
 
 
+def groups_of(examples: Sequence[Example]) -> list[str] | None:
+    """The unit that each example belongs to, for the statistics; None where no example has a group, so that each is its own.
+
+    It does not matter whether split.group_by named the column. An example without a group, among others that have one,
+    is a unit of its own.
+    """
+    if all(example.group is None for example in examples):
+        return None
+    return [f"item {example.id}" if example.group is None else f"group {example.group}" for example in examples]
+
+
 def _size(asked: float | int, total: int, side: str) -> int:
     if isinstance(asked, bool) or asked <= 0 or (isinstance(asked, float) and asked >= 1):
         raise DataError(

@@ -12,7 +12,7 @@ from lastresort.data.cleaning import clean
 from lastresort.data.outputs import refuse_invalid_outputs, short
 from lastresort.data.read import read_examples
 from lastresort.data.report import DataReport
-from lastresort.data.split import Split, split_examples
+from lastresort.data.split import Split, groups_of, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import Scorer, build_scorer
@@ -44,9 +44,8 @@ class Prepared:
     @property
     def n_units(self) -> int:
         """What the statistics count: test items, or groups of them."""
-        if self.task.split.group_by is None:
-            return len(self.split.test)
-        return len({example.group for example in self.split.test})
+        labels = groups_of(self.split.test)
+        return len(self.split.test) if labels is None else len(set(labels))
 
 
 def prepare(task: Task) -> Prepared:
@@ -67,7 +66,7 @@ def prepare(task: Task) -> Prepared:
         bar=task.bar,
         alpha=task.alpha_per_rung,
         beta=BETA,
-        binary=scorer.binary and task.split.group_by is None,
+        binary=scorer.binary and groups_of(cleaned.split.test) is None,
         where=f'{task.path.name}, key "split.test"',
     )
     return prepared

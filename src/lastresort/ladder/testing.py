@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lastresort.data.split import groups_of
 from lastresort.evals.evidence import judge_bar
-from lastresort.evals.scorers import Scorer
 from lastresort.ladder.prepare import BETA
 from lastresort.records.record import ItemScore, Measurement
 from lastresort.rungs.rung import Workbench
@@ -14,54 +14,51 @@ from lastresort.systems.system import System
 from lastresort.types import Example, Judgement
 
 
-def order_of_test(test: Sequence[Example], grouped: bool) -> list[Example]:
+def order_of_test(test: Sequence[Example]) -> list[Example]:
     """The fixed order of the test set; with groups, each group's items together, groups in the order they first appear."""
-    if not grouped:
-        return list(test)
-    groups: dict[str | None, list[Example]] = {}
-    for example in test:
-        groups.setdefault(example.group, []).append(example)
+    groups: dict[str, list[Example]] = {}
+    for example, label in zip(test, groups_of(test) or map(str, range(len(test))), strict=True):
+        groups.setdefault(label, []).append(example)
     return [example for items in groups.values() for example in items]
 
 
 def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example]) -> tuple[Judgement, Measurement]:
     """Judge a frozen system against the bar. A finished test is read from the record and never repeated."""
-    task, scorer = bench.task, bench.scorer
+    task, binary = bench.task, bench.scorer.binary
     known = bench.record.measurement(rung, system.name, "test")
-    order = order_of_test(test, task.split.group_by is not None)
+    order = order_of_test(test)
     if known is None:
         bench.progress.stage(f"{rung}: testing {system.name}", len(order))
         items: list[ItemScore] = []
         for batch in bench.measured(system, order):
             items += batch
-            if len(items) < len(order) and _judge(task, scorer, items, order) is not None:
+            if len(items) < len(order) and judge_so_far(task, binary, items, order) is not None:
                 break
         known = Measurement(rung, system.name, "test", len(order), tuple(items))
         bench.record.add_measurement(known)
-    judgement = _judge(task, scorer, known.items, order)
+    judgement = judge_so_far(task, binary, known.items, order)
     assert judgement is not None, "a finished test is judged"
     return judgement, known
 
 
-def _judge(task: Task, scorer: Scorer, items: Sequence[ItemScore], order: Sequence[Example]) -> Judgement | None:
+def judge_so_far(task: Task, binary: bool, items: Sequence[ItemScore], order: Sequence[Example]) -> Judgement | None:
+    """The verdict after these items, the first of `order`; None while more are needed. A group counts once it is whole."""
     scores = [item.score for item in items]
-    groups: list[str] | None = None
-    available = len(order)
-    if task.split.group_by is not None:
-        groups = [str(example.group) for example in order[: len(items)]]
-        available = len({example.group for example in order})
-        if len(items) < len(order):  # a group counts once all its items are in
-            while groups and groups[-1] == str(order[len(items)].group):
-                groups.pop()
-                scores.pop()
-            if not groups:
-                return None
+    labels = groups_of(order)
+    groups = None
+    if labels is not None:
+        whole = len(items)
+        while 0 < whole < len(order) and labels[whole - 1] == labels[whole]:
+            whole -= 1
+        if not whole:
+            return None
+        scores, groups = scores[:whole], labels[:whole]
     return judge_bar(
         scores,
         bar=task.bar,
         alpha=task.alpha_per_rung,
         beta=BETA,
-        binary=scorer.binary,
-        n_available=available,
+        binary=binary,
+        n_available=len(order if labels is None else set(labels)),
         groups=groups,
     )

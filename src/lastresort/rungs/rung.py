@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from lastresort.data.split import groups_of
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import Scorer
 from lastresort.records.record import ItemScore, Measurement, Record
@@ -104,10 +105,8 @@ class Workbench:
             self.check_budget()
 
     def dev_groups(self) -> list[str] | None:
-        """The group of each dev item where the task groups its rows."""
-        if self.task.split.group_by is None:
-            return None
-        return [str(example.group) for example in self.dev]
+        """The unit of each dev item where rows belong together."""
+        return groups_of(self.dev)
 
 
 def mean_score(items: Sequence[ItemScore]) -> float:
