@@ -19,6 +19,7 @@ from lastresort.train.settings import TrainSettings
 
 def ours(loaded: Any, rows: list[Row], settings: TrainSettings) -> tuple[list[float], list[float], int, int]:
     """Losses and seconds of each step, computed and nominal tokens."""
+    from lastresort.train.items import completions
     from lastresort.train.loop import StepSeen, train
 
     model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
@@ -30,7 +31,7 @@ def ours(loaded: Any, rows: list[Row], settings: TrainSettings) -> tuple[list[fl
         ends.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        done = train(model, rows, settings, folder=Path(folder) / "checkpoint", on_step=on_step)
+        done = train(model, completions(rows), settings, folder=Path(folder) / "checkpoint", on_step=on_step)
     return losses, ends, done.computed_tokens, done.nominal_tokens
 
 

@@ -14,9 +14,11 @@ from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
 from lastresort.errors import BudgetError, DataError
 from lastresort.train.adapters import adapters_in_base_precision, attach_adapter, detach, save_adapter, trainable
+from lastresort.train.items import completions
 from lastresort.train.loop import StepSeen, total_steps, train
+from lastresort.train.optimizers import learning_rate_at
 from lastresort.train.order import batch_of, epoch_order
-from lastresort.train.settings import AdapterSettings, TrainSettings, learning_rate_at
+from lastresort.train.settings import AdapterSettings, TrainSettings
 
 
 def tiny(seed: int = 0) -> Any:
@@ -65,7 +67,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: floa
 def run(folder: Path, settings: TrainSettings = SETTINGS, **arguments: Any) -> tuple[Any, list[StepSeen]]:
     model = attach_adapter(tiny(), settings.adapter, base_name="tiny", seed=settings.seed)
     seen: list[StepSeen] = []
-    train(model, some_rows(), settings, folder=folder, on_step=seen.append, **arguments)
+    train(model, completions(some_rows()), settings, folder=folder, on_step=seen.append, **arguments)
     return model, seen
 
 
@@ -124,7 +126,7 @@ def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
     with torch.no_grad():
         next(iter(trainable(model)))[1].fill_(float("nan"))
     with pytest.raises(DataError, match=r"the loss became nan in step 1 of 9"):
-        train(model, some_rows(), SETTINGS, folder=tmp_path / "run")
+        train(model, completions(some_rows()), SETTINGS, folder=tmp_path / "run")
 
 
 def test_a_saved_adapter_answers_as_the_trained_one_and_detaching_gives_the_base_back(tmp_path: Path) -> None:

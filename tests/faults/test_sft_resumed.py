@@ -84,7 +84,7 @@ def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, int
     with Record.open(found.run, read_only=True) as record:
         curves, training = record.curves(), record.notes("training")
     assert {"lr0.003", "lr0.01"} == set(curves)
-    assert all(note["path"] == "packed" and note["first_batch_check"]["ok"] for note in training)
+    assert all(note["path"] == "packed" and note["check"]["ok"] for note in training)
     assert training[-1]["replay_rows"] > 0
     assert training[-1]["computed_tokens"] < training[-1]["nominal_tokens"]
 

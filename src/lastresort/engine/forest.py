@@ -132,17 +132,22 @@ def split_passes(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
 
 
 def split_indices(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
-    """As split_passes, but the numbers of the rows.
+    """As split_passes, but the numbers of the rows."""
+    return split_units([(row,) for row in rows], max_tokens)
 
-    Rows are sorted, so that those with a common beginning stand together, and the cuts are chosen by dynamic programming:
-    a cut costs the tokens that the first row after it shared with the last row before it.
+
+def split_units(units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[int]]:
+    """As split_indices, but for units of rows that must share a pass, such as both answers of a pair; numbers of the units.
+
+    Units are sorted, so that those with a common beginning stand together, and the cuts are chosen by dynamic programming:
+    a cut costs the tokens that the first unit after it shared with the last one before it. A unit without rows costs nothing.
     """
     if max_tokens < 1:
         raise ContractError(f"max_tokens is {max_tokens}", where="split_passes", expected="at least 1")
-    texts = [row.ids[: row.needed] for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: (texts[i], i))
-    size = [len(texts[i]) for i in order]
-    saved = [0] + [common_length(texts[a], texts[b]) for a, b in pairwise(order)]
+    texts = [sorted(row.ids[: row.needed] for row in unit) or [()] for unit in units]
+    order = sorted(range(len(units)), key=lambda i: (texts[i], i))
+    size = [_computed(texts[i]) for i in order]
+    saved = [0] + [common_length(texts[a][-1], texts[b][0]) for a, b in pairwise(order)]
     best = [0] + [0] * len(order)
     cut = [0] * (len(order) + 1)
     for end in range(1, len(order) + 1):
@@ -163,6 +168,11 @@ def split_indices(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
         parts.append(order[cut[end] : end])
         end = cut[end]
     return parts[::-1]
+
+
+def _computed(texts: Sequence[tuple[int, ...]]) -> int:
+    """Tokens of sorted texts when each shared beginning is computed once."""
+    return sum(map(len, texts)) - sum(common_length(a, b) for a, b in pairwise(texts))
 
 
 def _groups(

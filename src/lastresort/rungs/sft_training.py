@@ -40,11 +40,11 @@ class SftTraining:
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
+        too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
+        self._train_rows = tuple(example for example in bench.train if example.id not in too_long)
         self._loaded: Any = None
         self._rows: Any = None
         self._replay_rows = 0
-        self._check: dict[str, Any] | None = None
-        self._plain = False
 
     def race(self) -> float:
         """The learning rate that goes the whole way: successive halving by loss on dev."""
@@ -86,7 +86,7 @@ class SftTraining:
 
     def note(self, rate: float) -> str:
         sft = self._bench.task.sft
-        rows = f"{len(self._bench.train)} rows and {self._replay_size()} of replay"
+        rows = f"{len(self._train_rows)} rows and {self._replay_size()} of replay"
         told = f"LoRA r {sft.r} on {sft.target} layers, {rows}, {sft.epochs} epochs, batch {sft.batch_size}"
         if len(sft.learning_rates) == 1:
             return f"{told}, learning rate {rate:g}, the only one tried."
@@ -121,6 +121,7 @@ class SftTraining:
     def _train(self, rate: float, until: int, adapter: Path | None) -> float:
         """Train one learning rate up to a step; save the adapter where asked; return the loss on dev."""
         from lastresort.train.adapters import attach_adapter, detach, save_adapter
+        from lastresort.train.items import completions
         from lastresort.train.loop import StepSeen, train
         from lastresort.train.settings import AdapterSettings, TrainSettings
 
@@ -136,7 +137,6 @@ class SftTraining:
         model = attach_adapter(
             self._loaded.model, settings.adapter, base_name=bench.models.tuned_name, seed=settings.seed
         )
-        self._check_first_batch(model, sft.batch_size)
         name = f"lr{rate:g}"
         before = bench.record.last("training", name)
         done = int(before["step"]) if before is not None else 0
@@ -153,16 +153,17 @@ class SftTraining:
         try:
             trained = train(
                 model,
-                self._rows,
+                completions(self._rows),
                 settings,
                 folder=folder,
                 base=self._loaded.fingerprint,
                 until=until,
-                plain=self._plain,
                 on_step=on_step,
                 out_of_time=bench.out_of_time,
             )
-            loss = self._dev_loss(model)
+            if trained.check is not None and not trained.check.ok and not bench.record.last("training", name):
+                bench.progress.say(f"sft: training by the plain path: {trained.check.reason}")
+            loss = self._dev_loss(model, plain=trained.path == "plain")
             if adapter is not None:
                 save_adapter(model, adapter)
         finally:
@@ -175,7 +176,6 @@ class SftTraining:
                 "candidate": name,
                 "rows": len(self._rows),
                 "replay_rows": self._replay_rows,
-                "first_batch_check": self._check,
                 **asdict(trained),
                 **asdict(settings),
             },
@@ -199,7 +199,7 @@ class SftTraining:
         )
         if self._loaded.model is None:
             raise PrerequisiteError(f"{bench.models.tuned_name} has no weights here", where="tune.model")
-        rows = self._render(bench.train)
+        rows = self._render(self._train_rows)
         general = self._render(replay.examples, compose_with=lambda turns: turns, ends=replay.ends)
         self._replay_rows = len(general)
         self._rows = rows + general
@@ -257,7 +257,7 @@ class SftTraining:
         from lastresort.synthesis.general_prompts import REQUESTS, SUBJECTS
         from lastresort.synthesis.replay import replay_rows
 
-        return min(replay_rows(len(self._bench.train), self._bench.task.sft.replay), len(REQUESTS) * len(SUBJECTS))
+        return min(replay_rows(len(self._train_rows), self._bench.task.sft.replay), len(REQUESTS) * len(SUBJECTS))
 
     def _steps(self) -> int:
         from lastresort.train.order import steps_per_epoch
@@ -265,25 +265,9 @@ class SftTraining:
         known = self._bench.record.last("replay")
         replay = len(known["rows"]) if known is not None else len(self._replay().examples)
         sft = self._bench.task.sft
-        return steps_per_epoch(len(self._bench.train) + replay, sft.batch_size) * sft.epochs
+        return steps_per_epoch(len(self._train_rows) + replay, sft.batch_size) * sft.epochs
 
-    def _check_first_batch(self, model: Any, batch_size: int) -> None:
-        """Compare the packed form with the plain forward on the first rows; where they differ, train by the plain path."""
-        if self._check is not None:
-            return
-        from lastresort.engine.support import check_first_batch
-        from lastresort.train.order import batch_of
-
-        rows = [self._rows[i] for i in batch_of(0, len(self._rows), min(batch_size, 4), self._bench.task.split.seed)]
-        check = check_first_batch(model, rows)
-        self._check = asdict(check)
-        if check.ok:
-            return
-        # Without a gradient to compare, the engine refused the packed form and takes the plain path by itself where it must.
-        self._plain = check.gradient_difference is not None
-        self._bench.progress.say(f"sft: training by the plain path: {check.reason}")
-
-    def _dev_loss(self, model: Any) -> float:
+    def _dev_loss(self, model: Any, *, plain: bool) -> float:
         """Mean loss of the right answers on dev, nats a target token."""
         import torch
 
@@ -293,7 +277,7 @@ class SftTraining:
         total, count = 0.0, 0
         with torch.no_grad():
             for rows in split_passes(self._dev_rows, 4096):
-                found = target_logps(model, rows, plain=self._plain).per_token
+                found = target_logps(model, rows, plain=plain).per_token
                 total -= float(found.sum())
                 count += len(found)
         return total / count

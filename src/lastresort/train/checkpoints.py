@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lastresort.engine.support import FirstBatchCheck
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters import trainable
 
@@ -23,13 +24,15 @@ STATE, OPTIMIZER, WEIGHTS = "state.json", "optimizer.safetensors", "weights.safe
 
 @dataclass(frozen=True, slots=True)
 class CheckpointState:
-    """Where a run stands. step: optimizer steps done. run: fingerprint of settings and rows, so that no other run continues it."""
+    """Where a run stands. step: optimizer steps done. run: fingerprint of settings and items, so that no other run continues
+    it. check: what the first batch showed, so that a run goes on by the path it began with."""
 
     step: int
     run: str
     computed_tokens: int
     nominal_tokens: int
     seconds: float
+    check: FirstBatchCheck | None = None
 
 
 def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state: CheckpointState) -> None:
@@ -64,7 +67,9 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: s
         settle_folder(folder)
     if not (folder / STATE).is_file():
         return None
-    state = CheckpointState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+    fields = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    check = fields.pop("check", None)
+    state = CheckpointState(**fields, check=None if check is None else FirstBatchCheck(**check))
     if state.run != run:
         return None
     weights, kept = load_file(str(folder / WEIGHTS)), load_file(str(folder / OPTIMIZER))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from lastresort.errors import InputError
+from lastresort.train.objective import Objective
 
 AdapterKind = Literal["lora", "rslora", "dora", "none"]
+Optimizer = Literal["adamw", "paged_adamw_8bit"]
+Schedule = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +52,26 @@ class AdapterSettings:
 class TrainSettings:
     """Settings of one training run.
 
-    learning_rate: peak, after `warmup` (a share of all steps), then linear to zero. batch_size: rows an optimizer step,
-    whatever number of passes they take. epochs: passes over the rows. max_pass_tokens: computed tokens in one forward and
-    backward, the knob for memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA
-    examples.
+    learning_rate: peak, after `warmup` (a share of all steps); then by `schedule`. batch_size: items (rows, pairs, prompts of
+    a group) an optimizer step, whatever number of passes they take. epochs: passes over the items. max_steps: stop the
+    schedule there, None for all epochs. max_pass_tokens: computed tokens in one forward and backward, the knob for
+    memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
     """
 
     learning_rate: float
     epochs: int = 3
     batch_size: int = 16
     adapter: AdapterSettings = AdapterSettings()
+    objective: Objective = field(default_factory=Objective)
+    optimizer: Optimizer = "adamw"
+    schedule: Schedule = "linear"
     warmup: float = 0.05
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    max_steps: int | None = None
     max_pass_tokens: int = 1024
     checkpointing: bool = False
     seed: int = 0
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
-    """Learning rate of step `step` (0-based) of `steps`: linear warm-up, then linear decay that would reach 0 at `steps`."""
-    warm = round(settings.warmup * steps)
-    if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    return settings.learning_rate * max(0.0, (steps - step) / max(1, steps - warm))

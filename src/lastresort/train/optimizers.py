@@ -1,0 +1,45 @@
+"""Optimizers and schedules by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lastresort.errors import PrerequisiteError
+from lastresort.train.settings import TrainSettings
+
+
+def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainSettings) -> Any:
+    """adamw: torch's fused AdamW. paged_adamw_8bit: bitsandbytes', whose state is 8 bits wide and moves out of the GPU's way.
+
+    Raises PrerequisiteError where the second has no bitsandbytes or no CUDA.
+    """
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    where = "optimizer paged_adamw_8bit"
+    if not torch.cuda.is_available():
+        raise PrerequisiteError("no CUDA device here", where=where, remedy="Take adamw.")
+    try:
+        from bitsandbytes.optim import PagedAdamW8bit
+    except ImportError as error:
+        raise PrerequisiteError(
+            "bitsandbytes is not installed", where=where, remedy="Run: pip install 'lastresort[qlora]'"
+        ) from error
+    return PagedAdamW8bit(parameters, lr=rate, weight_decay=decay)
+
+
+def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
+    """Learning rate of step `step` (0-based) of `steps`: a linear warm-up, then linear or cosine to 0 at `steps`, or constant."""
+    warm = round(settings.warmup * steps)
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    left = max(0.0, (steps - step) / max(1, steps - warm))
+    if settings.schedule == "linear":
+        return settings.learning_rate * left
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (1 - left)))
+    return settings.learning_rate

@@ -1,0 +1,97 @@
+"""The reference: the policy as it stood before the first step, whose log-probabilities are computed once and kept.
+
+With a fresh adapter that is the base itself; with an adapter to start from (DPO after SFT) it is that adapter's model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.forest import Row
+from lastresort.errors import DataError
+from lastresort.records.atomic import disk_errors
+from lastresort.train.adapters import trainable
+from lastresort.train.items import Item
+
+LOGPS, WEIGHTS = "reference.safetensors", "reference_weights.safetensors"
+
+
+def reference_logps(
+    items: Sequence[Item], score: Callable[[Sequence[Row]], Tensor], folder: Path, run: str, *, begun: bool
+) -> list[list[float]]:
+    """Summed log-probability in nats of every row of every item under the reference.
+
+    score: of rows, under the model as it stands. folder: where they are kept, for a run that goes on. begun: steps were
+    done, so that the model is no longer the reference. Raises DataError if it is begun and they are not there.
+    """
+    kept = _read(folder / LOGPS, run, begun)
+    if kept is None:
+        rows = [row for item in items for row in item.rows]
+        kept = {"logps": score(rows).double().cpu()}
+        _write(folder / LOGPS, kept, run)
+    flat, at, found = kept["logps"].tolist(), 0, []
+    for item in items:
+        found.append(flat[at : at + len(item.rows)])
+        at += len(item.rows)
+    return found
+
+
+class ReferenceWeights:
+    """The reference's trainable weights, to put in for a moment: for answers that are sampled while training goes on."""
+
+    def __init__(self, model: Any, folder: Path, run: str, *, begun: bool) -> None:
+        kept = _read(folder / WEIGHTS, run, begun)
+        if kept is None:
+            kept = {name: parameter.detach().clone().contiguous() for name, parameter in trainable(model)}
+            _write(folder / WEIGHTS, kept, run)
+        self._model, self._kept = model, kept
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """The model is the reference inside. Gradients and the optimizer's state stay as they are."""
+        own = {name: parameter.detach().clone() for name, parameter in trainable(self._model)}
+        self._put(self._kept)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in trainable(self._model):
+            parameter.copy_(weights[name])
+
+
+def _write(path: Path, tensors: dict[str, Tensor], run: str) -> None:
+    from safetensors.torch import save_file
+
+    fresh = path.with_suffix(".new")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, str(fresh), metadata={"run": run})
+        fresh.replace(path)
+
+
+def _read(path: Path, run: str, begun: bool) -> dict[str, Tensor] | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            if (file.metadata() or {}).get("run") == run:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        pass  # not there, or cut short: computed again while the model still is the reference
+    if begun:
+        raise DataError(
+            "the reference of this run is gone",
+            where=str(path),
+            expected="the file that its first step wrote",
+            remedy="Remove the checkpoint to start again.",
+        )
+    return None
