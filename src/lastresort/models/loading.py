@@ -15,7 +15,7 @@ from lastresort.data.rendering import template_hash
 from lastresort.embedded import converted, quiet_transformers
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
-from lastresort.models.quantized import Quantize, keep_exact, nf4_arguments, settled
+from lastresort.models.quantized import Quantize, import_bitsandbytes, keep_exact, nf4_arguments, settled
 from lastresort.models.weights import folder_hash
 
 ENGINE_PATH = "cache-2"  # how answers are computed; raised whenever the same weights would answer otherwise
@@ -143,6 +143,7 @@ def _read(folder: Path, dtype: torch.dtype, arguments: dict[str, Any]) -> tuple[
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
+    import_bitsandbytes()
     from peft import PeftModel
     from safetensors import SafetensorError
 

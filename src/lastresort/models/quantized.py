@@ -89,9 +89,14 @@ def nf4_arguments(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
 
 
 def require_bitsandbytes() -> None:
-    """Import it quietly. Raises PrerequisiteError where it is missing."""
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if not import_bitsandbytes():
         raise PrerequisiteError("bitsandbytes is not installed, and a 4-bit base needs it", remedy=f"Run: {INSTALL}")
+
+
+def import_bitsandbytes() -> bool:
+    """Import it quietly, where it is installed: PEFT imports it too. Returns whether it is."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return False
     logger = logging.getLogger("bitsandbytes")
     level = logger.level
     logger.setLevel(logging.ERROR)  # its import warns of a kernel for the form that `keep_exact` refuses
@@ -99,6 +104,7 @@ def require_bitsandbytes() -> None:
         importlib.import_module("bitsandbytes")
     finally:
         logger.setLevel(level)
+    return True
 
 
 def keep_exact(model: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lastresort.errors import ContractError
-from lastresort.models.quantized import note_of, write_note
+from lastresort.models.quantized import import_bitsandbytes, note_of, write_note
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.settings import AdapterSettings
 from lastresort.train.targets import target_names
@@ -29,6 +29,7 @@ def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, see
         raise ContractError(f"a base loaded as {loaded}", where="attach_adapter", expected=f"{settings.quantize}")
     if settings.kind == "none":
         return model.requires_grad_(True)
+    import_bitsandbytes()
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
