@@ -119,5 +119,5 @@ def test_a_prompt_that_does_not_fit_drops_its_candidate_and_not_the_climb(tmp_pa
 
 
 def test_nothing_fits_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no way of prompting can be measured"):
+    with pytest.raises(DataError, match="at most the context of 10 tokens"):
         found(tmp_path, [{"right": 0.9}], script={"context_tokens": 10})

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer, format_ok
 from lastresort.records.record import ItemScore
 from lastresort.systems.answerer import Answerer
-from lastresort.types import Example
+from lastresort.types import Answer, Example
 
 
 class Format(Protocol):
@@ -25,33 +26,60 @@ class Format(Protocol):
 
 
 def measured(
-    answerer: Answerer, examples: Sequence[Example], scorer: Scorer, output: Format, *, batch_size: int
+    answerer: Answerer,
+    examples: Sequence[Example],
+    scorer: Scorer,
+    output: Format,
+    *,
+    batch_size: int,
+    refused_is_wrong: bool = False,
 ) -> Iterator[list[ItemScore]]:
     """Yield the scores batch by batch, in order; the caller may stop early.
 
-    An infrastructure failure is raised, never scored.
+    An infrastructure failure is raised, never scored. refused_is_wrong: an item that the model refuses (CandidateError:
+    its prompt is too long) scores 0 with finish "refused", as the system would fail on it in use; otherwise it raises.
     """
+    if refused_is_wrong:
+        answerer.model.check_decoding(answerer.system.decoding)  # a system that can answer nothing is not merely wrong
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        answers = answerer.answer([example.input for example in batch])
+        try:
+            answers: list[Answer | None] = [*answerer.answer([example.input for example in batch])]
+        except CandidateError:
+            if not refused_is_wrong:
+                raise
+            answers = [_one_answer(answerer, example) for example in batch]
         yield [
-            ItemScore(
-                id=example.id,
-                score=float(scorer(answer.text, example)),
-                answer=answer.text,
-                expected=example.output,
-                input=example.input_text,
-                finish=answer.finish,
-                format_ok=format_ok(
-                    answer.text, json_schema=output.json_schema, choices=output.choices, scorer=scorer.name
-                ),
-                prompt_tokens=answer.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
-                seconds=answer.seconds,
-                usd=answer.usd,
-            )
+            _refused(example) if answer is None else _scored(answer, example, scorer, output)
             for example, answer in zip(batch, answers, strict=True)
         ]
+
+
+def _one_answer(answerer: Answerer, example: Example) -> Answer | None:
+    try:
+        return answerer.answer([example.input])[0]
+    except CandidateError:
+        return None
+
+
+def _scored(answer: Answer, example: Example, scorer: Scorer, output: Format) -> ItemScore:
+    return ItemScore(
+        id=example.id,
+        score=float(scorer(answer.text, example)),
+        answer=answer.text,
+        expected=example.output,
+        input=example.input_text,
+        finish=answer.finish,
+        format_ok=format_ok(answer.text, json_schema=output.json_schema, choices=output.choices, scorer=scorer.name),
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        seconds=answer.seconds,
+        usd=answer.usd,
+    )
+
+
+def _refused(example: Example) -> ItemScore:
+    return ItemScore(example.id, 0.0, "", example.output, example.input_text, "refused", None, 0, 0, 0.0, 0.0)
 
 
 def failures(items: Sequence[ItemScore]) -> dict[str, int | None]:

@@ -21,6 +21,7 @@ from lastresort.ladder.decision import decision_of
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
 from lastresort.ladder.reasons import extra_reasons
+from lastresort.ladder.room import check_room, refuse_what_fits_no_prompt
 from lastresort.ladder.testing import run_test
 from lastresort.ladder.winner import write_winner
 from lastresort.ladder.workspace import held, shared_folder
@@ -36,6 +37,7 @@ from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Search, Workbench, find_rung
 from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.task import Task
+from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Judgement, Message, Progress, Silent
@@ -139,6 +141,9 @@ def _workbench(
     known = record.last("sizes")
     if known is None:
         known = {"max_new_tokens": _max_new_tokens(prepared, model), "model": model.fingerprint}
+        too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known["max_new_tokens"])
+        record.note("too_long", {"train": too_long})
+        model = models.open(bare)
         report = data_report(
             prepared, lambda example: model.count_tokens(training_messages(example)), model.context_tokens
         )
@@ -164,6 +169,9 @@ def _workbench(
         check_budget=budget.check,
         pay=budget.pay,
         out_of_time=budget.out_of_time,
+        check_room=lambda system: check_room(
+            Answerer(system, models.open(system)), (*prepared.split.dev, *prepared.split.test)
+        ),
     )
 
 

@@ -25,14 +25,39 @@ def extra_reasons(
         search = bench.record.last("search", outcome.rung)
         if search is not None and outcome.judgement is not None and outcome.judgement.outcome != "MET":
             reasons.append(f"{outcome.rung}: {search['note']}")
-    if any(outcome.rung == "sft" and outcome.judgement is not None for outcome in outcomes):
-        if len(bench.train) < ADVISED_ROWS:
-            reasons.append(f"SFT had {len(bench.train)} rows; a narrow task wants {ADVISED_ROWS} to 5,000.")
+        reasons += _refused(bench.record, outcome)
+    if any(outcome.rung == "sft" for outcome in tested):
+        reasons += _training_rows(bench)
         if conclusion.winner == "sft":
             reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
     reasons += prepared.notes
     reasons += _not_honoured(bench.task)
     return reasons
+
+
+def _training_rows(bench: Workbench) -> list[str]:
+    """What was too long to train on, and whether the rest is enough."""
+    found = []
+    too_long = len((bench.record.last("too_long") or {"train": ()})["train"])
+    if too_long:
+        were = (
+            "row is longer than the context and was" if too_long == 1 else "rows are longer than the context and were"
+        )
+        found.append(f"{too_long} training {were} left out of SFT.")
+    if len(bench.train) - too_long < ADVISED_ROWS:
+        found.append(f"SFT had {len(bench.train) - too_long} rows; a narrow task wants {ADVISED_ROWS} to 5,000.")
+    return found
+
+
+def _refused(record: Record, outcome: RungOutcome) -> list[str]:
+    """Test items that the model did not take."""
+    refused = sum(item.finish == "refused" for item in _test_of(record, outcome).items)
+    if not refused:
+        return []
+    return [
+        f"{outcome.rung}: the model refused {refused} test item{'' if refused == 1 else 's'} as too long; "
+        f"{'it counts' if refused == 1 else 'they count'} as wrong."
+    ]
 
 
 def _paired(bench: Workbench, lower: RungOutcome, upper: RungOutcome) -> str:

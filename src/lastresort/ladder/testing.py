@@ -30,7 +30,7 @@ def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example
     if known is None:
         bench.progress.stage(f"{rung}: testing {system.name}", len(order))
         items: list[ItemScore] = []
-        for batch in bench.measured(system, order):
+        for batch in bench.measured(system, order, refused_is_wrong=True):
             items += batch
             if len(items) < len(order) and judge_so_far(task, binary, items, order) is not None:
                 break

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class ItemScore:
     """One answered item. score in [0, 1]. input, expected, answer: text, as shown in the report.
 
-    finish: "stop" or "length". format_ok: whether the answer parses and validates, None where the task asks for no
-    form. seconds: this item's share of its batch. usd: 0 for local models.
+    finish: "stop", "length", or "refused" where the model took no such prompt. format_ok: whether the answer parses and
+    validates, None where the task asks for no form. seconds: this item's share of its batch. usd: 0 for local models.
     """
 
     id: str

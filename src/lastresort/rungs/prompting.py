@@ -137,6 +137,7 @@ class _Race:
     def _enter(self, system: System) -> None:
         try:
             self._bench.models.check(system)
+            self._bench.check_room(system)
             self._cost[system.name] = _call_cost(self._bench, system)
         except CandidateError as error:
             self._dropped[system.name] = str(error)

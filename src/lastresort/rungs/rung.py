@@ -48,7 +48,9 @@ class Workbench:
     """What the climb hands to a rung.
 
     folder: of the run; candidates and adapters live below it. check_budget: raises BudgetError once a limit of the task is
-    reached. pay: told of every USD that is really paid. out_of_time: True once the time limit has passed.
+    reached. pay: told of every USD that is really paid. out_of_time: True once the time limit has passed. check_room:
+    raises CandidateError where a dev or test item leaves no room for its answer in a system's prompt; of the test set
+    nothing but that is told.
     """
 
     task: Task
@@ -63,6 +65,7 @@ class Workbench:
     check_budget: Callable[[], None] = lambda: None
     pay: Callable[[float], None] = lambda usd: None
     out_of_time: Callable[[], bool] = lambda: False
+    check_room: Callable[[System], None] = lambda system: None
 
     def answerer(self, system: System) -> Answerer:
         return Answerer(system, self.models.open(system))
@@ -90,13 +93,17 @@ class Workbench:
         self.record.add_measurement(Measurement(rung, system.name, split, stop - start, tuple(items)))
         return items
 
-    def measured(self, system: System, examples: Sequence[Example]) -> Iterator[list[ItemScore]]:
-        """Scores batch by batch, within the budget."""
+    def measured(
+        self, system: System, examples: Sequence[Example], *, refused_is_wrong: bool = False
+    ) -> Iterator[list[ItemScore]]:
+        """Scores batch by batch, within the budget. refused_is_wrong: as in `evals.measure.measured`."""
         answerer = self.answerer(system)
         self.check_budget()
         misses = getattr(answerer.model, "misses", 0)
         size = answerer.model.batch_size
-        for batch in measured(answerer, examples, self.scorer, self.task.output, batch_size=size):
+        for batch in measured(
+            answerer, examples, self.scorer, self.task.output, batch_size=size, refused_is_wrong=refused_is_wrong
+        ):
             asked = getattr(answerer.model, "misses", len(batch)) - misses
             misses += asked
             self.pay(sum(item.usd for item in batch) * asked / len(batch))
