@@ -9,7 +9,7 @@ import pytest
 from lastresort.data.check import check_data, remove_leaks
 from lastresort.data.report import DataReport
 from lastresort.data.split import Split
-from lastresort.errors import DataError
+from lastresort.errors import TaskError
 from lastresort.types import Example, Message
 
 Rows = list[tuple[str, str]]
@@ -115,7 +115,7 @@ def test_outputs_against_a_schema() -> None:
     assert finding is not None
     assert found_places(report, "invalid_outputs") == [["train row 2"], ["train row 3"]]
     assert finding.details == ("$.team: 3 is not of type 'string'", '"x" is not JSON')
-    with pytest.raises(DataError, match=r"output.schema: found a schema that is none"):
+    with pytest.raises(TaskError, match=r"output\.schema.*'nothing' is not valid"):
         report_on([("one", "x")], schema={"type": "nothing"})
 
 

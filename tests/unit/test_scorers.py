@@ -224,10 +224,10 @@ def test_json_valid(answer: str, parses: bool, valid: bool) -> None:
 
 
 def test_schemas_that_cannot_be_used() -> None:
-    with pytest.raises(TaskError, match=r'at "properties/a/type": a malformed schema'):
+    with pytest.raises(TaskError, match=r"output\.schema.*'strin' is not valid.* at \$\.properties\.a\.type"):
         build_scorer("json_valid", {}, json_schema={"properties": {"a": {"type": "strin"}}})
     remote = {"$ref": "https://example.com/schema.json"}
-    with pytest.raises(TaskError, match=r"cannot be used"):
+    with pytest.raises(TaskError, match="one within the schema"):
         score("json_valid", "{}", "{}", json_schema=remote)
 
 

@@ -12,6 +12,7 @@ from lastresort.data.duplicates import exact_groups, near_pairs, normalised
 from lastresort.data.leaks import Leak, find_leaks, remove_leaks
 from lastresort.data.outputs import output_checks, short
 from lastresort.data.report import DataReport, Finding, Place, Severity, Side
+from lastresort.data.strict_json import NotJson, parse_json
 from lastresort.types import Example
 
 __all__ = ["DataReport", "Finding", "Leak", "Place", "check_data", "remove_leaks"]
@@ -33,7 +34,7 @@ def check_data(
     """Duplicates, leaks, conflicting labels, outputs that are not allowed, lengths and the share of each label.
 
     count_tokens: tokens of an example, prompt and answer. context_tokens: the longest the model can hold; neither is
-    checked where it is None. Raises DataError if json_schema is not a schema.
+    checked where it is None. Raises TaskError if json_schema is not a schema that can be used.
     """
     sides: tuple[tuple[Side, Sequence[Example]], ...] = (("train", train), ("dev", dev), ("test", test))
     placed = [(side, item) for side, items in sides for item in items]
@@ -110,8 +111,8 @@ def _conflicts(placed: Sequence[_Placed]) -> Iterator[Finding]:
 def _same_output(output: str) -> str:
     """Key order and spacing of JSON do not make a conflict, nor do spaces around text."""
     try:
-        return json.dumps(json.loads(output), sort_keys=True)
-    except json.JSONDecodeError:
+        return json.dumps(parse_json(output), sort_keys=True)
+    except NotJson:
         return " ".join(output.split())
 
 

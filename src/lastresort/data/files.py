@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lastresort.data.rows import RawRow, kind_of, parse_json
+from lastresort.data.rows import RawRow, kind_of, row_json
 from lastresort.data.tables import rows_before, table_rows
 from lastresort.errors import DataError
 
@@ -96,7 +96,7 @@ def _json_lines(text: str, path: str) -> list[RawRow]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             place = f"{path}, row {number}"
-            rows.append(_object_row(parse_json(line, place, first_line=number), number, place))
+            rows.append(_object_row(row_json(line, place, first_line=number), number, place))
     return rows
 
 
@@ -104,7 +104,7 @@ def _json_list(text: str, path: str) -> list[RawRow]:
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and all(line.strip().startswith("{") and line.strip().endswith("}") for line in lines):
         return _json_lines(text, path)
-    value = parse_json(text, path)
+    value = row_json(text, path)
     if not isinstance(value, list):
         raise DataError(
             f"found {kind_of(value)} instead of a list",

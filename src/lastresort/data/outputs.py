@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.duplicates import normalised
+from lastresort.data.strict_json import NotJson, parse_json
 from lastresort.errors import DataError
 from lastresort.types import Example
 
@@ -19,7 +20,7 @@ def output_checks(
 ) -> tuple[tuple[str, str, Check], ...]:
     """What an output has to pass: (what one that fails is, what several are, output -> its fault, or None).
 
-    Raises DataError if json_schema is not a schema.
+    Raises TaskError if json_schema is not a schema that can be used.
     """
     checks: list[tuple[str, str, Check]] = []
     if choices is not None:
@@ -72,24 +73,14 @@ def _not_chosen(output: str, choices: tuple[str, ...]) -> str | None:
 
 
 def _schema_check(schema: dict[str, Any]) -> Check:
-    import jsonschema
-    import jsonschema.validators
-
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise DataError(
-            f"found a schema that is none ({error.message})", where="output.schema", remedy="Mend the schema."
-        ) from error
-    validator = kind(schema)
+    validator = schema_validator(schema)
 
     def check(output: str) -> str | None:
         try:
-            value = json.loads(output)
-        except json.JSONDecodeError:
-            return f'"{short(output)}" is not JSON'
-        fault = jsonschema.exceptions.best_match(validator.iter_errors(value))
-        return None if fault is None else short(f"{fault.json_path}: {fault.message}", 120)
+            value = parse_json(output)
+        except NotJson as error:
+            return f'"{short(output)}" is not JSON' + ("" if error.line is not None else f" ({short(error.reason)})")
+        fault = misfit(validator, value)
+        return None if fault is None else short(fault, 120)
 
     return check

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES, Shape
-from lastresort.data.rows import RawRow, compact_json, kind_of, parse_json
+from lastresort.data.rows import RawRow, compact_json, kind_of, row_json
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 
@@ -150,7 +150,7 @@ def _passages(row: RawRow) -> tuple[str, ...]:
     """A list of texts; in a table a JSON list, or one passage."""
     value = row.values.get("passages")
     if isinstance(value, str) and value.lstrip().startswith("["):
-        value = parse_json(value, row.at("passages"))
+        value = row_json(value, row.at("passages"))
     if value is None or value == "":
         return ()
     found = [value] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""A row of a file before its shape is known, and JSON read strictly."""
+"""A row of a file before its shape is known, and JSON in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lastresort.data.strict_json import NotJson, parse_json
 from lastresort.errors import DataError
 
 
@@ -53,33 +54,15 @@ def compact_json(value: object, where: str) -> str:
         ) from error
 
 
-def parse_json(text: str, where: str, *, first_line: int = 1) -> Any:
-    """The value of a JSON text; a repeated key or NaN is an error, since either would lose data in silence.
+def row_json(text: str, where: str, *, first_line: int = 1) -> Any:
+    """The value of a JSON text in a file. Raises DataError for what `parse_json` refuses.
 
     first_line: the line of the file on which `text` starts, so that the error names the file's line.
     """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise DataError(f'found the key "{twice}" twice in one object', where=where, remedy="Keep one of the two.")
-        return found
-
-    def constant(name: str) -> Any:
-        raise DataError(
-            f"found {name}", where=where, expected="JSON numbers", remedy="Write null or leave the key out."
-        )
-
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"found invalid JSON at row {first_line + error.lineno - 1} column {error.colno} ({error.msg})",
-            where=where,
-            expected="valid JSON",
-            remedy="Mend this row.",
-        ) from error
-    except RecursionError as error:
-        raise DataError("found JSON nested too deeply", where=where, remedy="Flatten this row.") from error
+        return parse_json(text)
+    except NotJson as error:
+        found = error.reason
+        if error.line is not None:
+            found = f"invalid JSON at row {first_line + error.line - 1} column {error.column} ({error.reason})"
+        raise DataError(f"found {found}", where=where, expected="valid JSON", remedy=error.remedy) from error

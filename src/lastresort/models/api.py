@@ -18,6 +18,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from lastresort.data.strict_json import NotJson, parse_json
 from lastresort.errors import ContractError, PrerequisiteError, TaskError
 from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
 from lastresort.models.parallel import each_at_once
@@ -241,8 +242,8 @@ def _unwrapped(text: str, grammar: Grammar) -> str:
     if grammar.choices is None:
         return text
     try:
-        answer = json.loads(text)["answer"]
-    except (json.JSONDecodeError, TypeError, KeyError):
+        answer = parse_json(text)["answer"]
+    except (NotJson, TypeError, KeyError):
         return text
     return answer if isinstance(answer, str) else text
 

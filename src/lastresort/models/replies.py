@@ -32,7 +32,7 @@ def read_reply(body: str) -> Reply:
     """Raises Passing where the body is not a finished chat completion: garbage is a fault of the line, not an answer."""
     try:
         reply = json.loads(body)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number longer than Python reads
         raise Passing(f"the reply is not JSON (it begins {body[:60]!r})") from error
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):

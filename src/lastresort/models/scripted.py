@@ -254,7 +254,7 @@ def _answers_of(path: Path) -> dict[str, str]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return {_as_text(row["input"]): _as_text(row["output"]) for row in rows}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise TaskError(
             f"cannot serve as answers ({type(error).__name__}: {error})",
             where=str(path),
@@ -266,7 +266,7 @@ def _answers_of(path: Path) -> dict[str, str]:
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TaskError(
             f"not a readable script ({error})",
             where=str(path),

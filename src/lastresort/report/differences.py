@@ -10,6 +10,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lastresort.data.strict_json import NotJson, parse_json
+
 LONGEST = 1_500
 MOST_TOKENS = 800
 DEEPEST = 20
@@ -32,12 +34,10 @@ def side_by_side(expected: str, got: str) -> Sides:
     if not isinstance(right, dict | list):
         return Sides(*_words(clipped(expected), clipped(got)))
     try:
-        answer = json.loads(got)
-    except (json.JSONDecodeError, RecursionError) as error:
-        fault = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        at = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        note = f"Not JSON: {fault} at character {at + 1}." if got.strip() else "Empty answer."
-        return Sides(_tree(right, right), _from(clipped(got), at), note)
+        answer = parse_json(got)
+    except NotJson as error:
+        note = f"Not JSON: {error.reason} at character {error.position + 1}." if got.strip() else "Empty answer."
+        return Sides(_tree(right, right), _from(clipped(got), error.position), note)
     return Sides(_tree(right, answer), _tree(answer, right))
 
 
@@ -98,8 +98,8 @@ def _from(text: str, at: int) -> Markup:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        return parse_json(text)
+    except NotJson:
         return None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from lastresort.data.strict_json import is_json
 from lastresort.spec.suites import KEEP
 from lastresort.spec.values import refuse, unknown_name
 
@@ -23,17 +23,9 @@ def _score_and_output(task: Task) -> None:
     if name == "choice" and choices is None:
         remedy = "Add output: {choices: […]}, or take another scorer."
         refuse('found "choice" without output.choices', expected="the labels", remedy=remedy, key=("score",))
-    if name.startswith("json_") and choices is not None and not all(map(_is_json, choices)):
+    if name.startswith("json_") and choices is not None and not all(map(is_json, choices)):
         found = f'found "{name}" with labels that are not JSON'
         refuse(found, expected="a scorer of labels", remedy="Write score: choice.", key=("score",))
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _tuning_and_ladder(task: Task) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationInfo, model_validator
 
+from lastresort.data.answer_schema import schema_fault
+from lastresort.data.strict_json import NotJson, parse_json
 from lastresort.spec.paths import found_path, relative_name
 from lastresort.spec.values import Reading, Section, below, refuse, refuse_unknown_keys
-from lastresort.spec.wording import describe, shortened
+from lastresort.spec.wording import describe
 
 FILE_KEYS = ("schema", "choices")
 
@@ -93,59 +94,19 @@ def _schema(value: Any, reading: Reading) -> dict[str, Any]:
 
 def _json(path: Path, place: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        found = f"found text that is not JSON{place}, line {error.lineno}, column {error.colno} ({error.msg})"
+        return parse_json(path.read_text(encoding="utf-8-sig"))
+    except NotJson as error:
+        found = f"found {error.reason}{place}"
+        if error.line is not None:
+            found = f"found text that is not JSON{place}, line {error.line}, column {error.column} ({error.reason})"
     except UnicodeDecodeError:
         found = f"found bytes that are not UTF-8{place}"
-    except RecursionError:
-        found = f"found JSON nested too deeply{place}"
     except OSError as error:
         found = f"found a file that cannot be read{place} ({error.strerror})"
     return refuse(found, expected="a JSON schema", remedy="Correct the file.")
 
 
 def _check_schema(schema: dict[str, Any], place: str) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
-    expected = "a JSON schema (draft 2020-12)"
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        found = f"found {shortened(error.message, 120)} at {error.json_path}{place}"
-        refuse(found, expected=expected, remedy="Correct the schema there.")
-    except RecursionError:
-        refuse(f"found a schema nested too deeply{place}", expected=expected, remedy="Write it flat.")
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            remedy = "Copy what it points to below $defs, and point there."
-            refuse(
-                f"found the reference {shortened(reference)}{place}", expected="one within the schema", remedy=remedy
-            )
-        if reference.startswith("#/") and not _resolves(reference, schema):
-            found = f"found the reference {shortened(reference)}{place}, which leads nowhere"
-            refuse(found, expected="one within the schema", remedy="Correct it.")
-
-
-def _references(node: Any) -> list[str]:
-    if isinstance(node, list):
-        return [reference for inner in node for reference in _references(inner)]
-    if not isinstance(node, dict):
-        return []
-    own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-    return own + [reference for inner in node.values() for reference in _references(inner)]
-
-
-def _resolves(reference: str, schema: dict[str, Any]) -> bool:
-    """Whether a JSON pointer such as `#/$defs/team` leads somewhere."""
-    node: Any = schema
-    for part in reference[2:].split("/"):
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
-            node = node[int(name)]
-        elif isinstance(node, dict) and name in node:
-            node = node[name]
-        else:
-            return False
-    return True
+    fault = schema_fault(schema)
+    if fault is not None:
+        refuse(f"found {fault.found}{place}", expected=fault.expected, remedy=fault.remedy)

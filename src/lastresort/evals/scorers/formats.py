@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.strict_json import is_json, parse_json
 from lastresort.evals.scorers.choice import chosen
-from lastresort.evals.scorers.json_answers import is_json, is_valid, parse_json, schema_validator
 from lastresort.evals.scorers.number import final_number
 
 
@@ -23,7 +24,7 @@ def format_ok(
     json scorer wants JSON, `number` a number. Raises TaskError if the schema itself cannot be used.
     """
     if json_schema is not None:
-        return is_json(answer) and is_valid(schema_validator(json_schema), parse_json(answer))
+        return is_json(answer) and misfit(schema_validator(json_schema), parse_json(answer)) is None
     if choices is not None:
         return chosen(answer, choices) is not None
     if scorer is not None and scorer.startswith("json_"):

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.evals.scorers.json_answers import is_valid, leaves, parse_json, same_json, schema_validator
+from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.strict_json import NotJson, parse_json
+from lastresort.evals.scorers.json_answers import leaves, same_json
 from lastresort.evals.scorers.scorer import Output, unusable_expected
 from lastresort.types import Example
 
@@ -22,9 +24,9 @@ class JsonValid:
     def __call__(self, answer: str, example: Example) -> float:
         try:
             value = parse_json(answer)
-        except ValueError:
+        except NotJson:
             return 0.0
-        return float(self.validator is None or is_valid(self.validator, value))
+        return float(self.validator is None or misfit(self.validator, value) is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class JsonExact:
         expected = _expected(example)
         try:
             return float(same_json(parse_json(answer), expected))
-        except ValueError:
+        except NotJson:
             return 0.0
 
 
@@ -56,7 +58,7 @@ class JsonFields:
         expected = dict(leaves(_expected(example)))
         try:
             said = dict(leaves(parse_json(answer)))
-        except ValueError:
+        except NotJson:
             return 0.0
         right = sum(path in said and same_json(said[path], value) for path, value in expected.items())
         return right / len(expected.keys() | said.keys())
@@ -77,7 +79,7 @@ def json_fields(parameters: Mapping[str, Any], output: Output) -> JsonFields:
 def _expected(example: Example) -> Any:
     try:
         return parse_json(example.output)
-    except ValueError as error:
+    except NotJson as error:
         raise unusable_expected(
             example,
             f"text that is not JSON ({error})",

@@ -1,0 +1,177 @@
+"""The JSON schema of answers: checked once and wholly before anything is spent, and never fetched from anywhere.
+
+A schema can be right by its meta-schema and still fail on the first answer: a reference that leads out of it or nowhere, a
+definition that is itself without end, a pattern that does not compile. All of this is found by walking it once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from lastresort.errors import TaskError
+
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_ON_THE_SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaFault:
+    """Why a schema cannot be used, in the words of an error."""
+
+    found: str
+    expected: str = "a JSON schema (draft 2020-12)"
+    remedy: str = "Correct the schema there."
+
+
+def schema_fault(schema: Mapping[str, Any]) -> SchemaFault | None:
+    """The first fault of a schema, None for one that can be used."""
+    try:
+        return next(_faults(dict(schema)), None)
+    except RecursionError:
+        return SchemaFault("a schema nested too deeply", remedy="Write it flat.")
+
+
+def schema_validator(schema: dict[str, Any]) -> Any:
+    """A jsonschema validator in the schema's own draft (2020-12 if it names none). Raises TaskError for an unusable one."""
+    return _validator(json.dumps(schema))
+
+
+def misfit(validator: Any, value: Any) -> str | None:
+    """Where and why a value is not valid, None if it is. A value too deep for the schema to be followed is not."""
+    from jsonschema.exceptions import best_match
+
+    try:
+        fault = best_match(validator.iter_errors(value))
+    except RecursionError:
+        return "$: it is nested too deeply for this schema"
+    return None if fault is None else f"{fault.json_path}: {fault.message}"
+
+
+@lru_cache(maxsize=16)
+def _validator(text: str) -> Any:
+    from referencing import Registry
+
+    schema = json.loads(text)
+    fault = schema_fault(schema)
+    if fault is not None:
+        raise TaskError(
+            f"found {fault.found}", where='task file, key "output.schema"', expected=fault.expected, remedy=fault.remedy
+        )
+    # An empty registry: the default one would open a reference to another document over the network.
+    return _kind(schema)(schema, registry=Registry())
+
+
+def _kind(schema: Mapping[str, Any]) -> Any:
+    from jsonschema.validators import Draft202012Validator, validator_for
+
+    return validator_for(schema, default=Draft202012Validator)
+
+
+def _faults(schema: dict[str, Any]) -> Iterator[SchemaFault]:
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012, specification_with
+
+    if not isinstance(schema.get("$schema", ""), str):
+        yield SchemaFault('a "$schema" that is not text', "the address of a draft", "Correct or remove it.")
+        return
+    malformed = _malformed(schema, schema)
+    if malformed is not None:
+        yield malformed
+        return
+    draft = specification_with(schema.get("$schema", ""), default=DRAFT202012)
+    root = draft.create_resource(schema)
+    same_value: dict[int, list[int]] = {}
+    yield from _walk(root, Registry().resolver_with_root(root), draft, same_value)
+    if any(_leads_back(part, same_value, set(), set()) for part in same_value):
+        yield SchemaFault(
+            "a definition that refers to itself for one and the same value, without end",
+            "references that lead into a part of the value, such as a property",
+            "Correct the reference.",
+        )
+
+
+def _malformed(part: Any, whole: Mapping[str, Any]) -> SchemaFault | None:
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        _kind(whole).check_schema(part)
+    except SchemaError as error:
+        message = error.message if len(error.message) <= 120 else f"{error.message[:119]}…"
+        return SchemaFault(f"{json.dumps(message, ensure_ascii=False)} at {error.json_path}")
+    return None
+
+
+def _walk(root: Any, resolver: Any, draft: Any, same_value: dict[int, list[int]]) -> Iterator[SchemaFault]:
+    """The faults of every part that a validator can come to, each visited once.
+
+    same_value: filled on the way: of each part, by id(), the parts that are applied to the same value as it is.
+    """
+    waiting = [(root, resolver)]
+    while waiting:
+        part, resolver = waiting.pop()
+        contents = part.contents
+        if not isinstance(contents, dict) or id(contents) in same_value:
+            continue
+        same_value[id(contents)] = [id(inner) for inner in _on_the_same_value(contents)]
+        yield from _patterns(contents)
+        for reference in (contents[word] for word in _REFERENCES if isinstance(contents.get(word), str)):
+            target = _target(reference, resolver, root.contents)
+            if isinstance(target, SchemaFault):
+                yield target
+                continue
+            same_value[id(contents)].append(id(target.contents))
+            waiting.append((draft.create_resource(target.contents), target.resolver))
+        waiting += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
+
+
+def _on_the_same_value(contents: Mapping[str, Any]) -> Iterator[Any]:
+    for word in _ON_THE_SAME_VALUE:
+        inner = contents.get(word)
+        if isinstance(inner, list):
+            yield from inner
+        elif isinstance(inner, dict):
+            yield from inner.values() if word == "dependentSchemas" else (inner,)
+
+
+def _target(reference: str, resolver: Any, whole: Mapping[str, Any]) -> Any:
+    """What a reference leads to, with `contents` and `resolver`, or the SchemaFault of one that leads to no schema."""
+    from referencing.exceptions import Unresolvable
+
+    named, within = json.dumps(reference, ensure_ascii=False), "one within the schema"
+    try:
+        found = resolver.lookup(reference)
+    except (Unresolvable, ValueError, TypeError):  # the latter where a pointer leads through text or a number
+        if reference.startswith("#"):
+            return SchemaFault(f"the reference {named}, which leads nowhere", within, "Correct it.")
+        remedy = "Copy what it points to below $defs, and point there."
+        return SchemaFault(f"the reference {named}", within, remedy)
+    if not isinstance(found.contents, dict | bool):
+        return SchemaFault(f"the reference {named}, which leads to no schema", within, "Correct it.")
+    return _malformed(found.contents, whole) or found
+
+
+def _patterns(contents: Mapping[str, Any]) -> Iterator[SchemaFault]:
+    keys = contents.get("patternProperties")
+    for pattern in (contents.get("pattern"), *(keys if isinstance(keys, dict) else ())):
+        if isinstance(pattern, str):
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError) as error:
+                found = f"the pattern {json.dumps(pattern, ensure_ascii=False)}, which does not compile ({error})"
+                yield SchemaFault(found, "a regular expression", "Correct it.")
+
+
+def _leads_back(part: int, same_value: Mapping[int, list[int]], open_ones: set[int], done: set[int]) -> bool:
+    """Whether following what is applied to one value comes round to a part that is still open."""
+    if part in open_ones or part in done:
+        return part in open_ones
+    open_ones.add(part)
+    found = any(_leads_back(inner, same_value, open_ones, done) for inner in same_value.get(part, ()))
+    open_ones.discard(part)
+    done.add(part)
+    return found
