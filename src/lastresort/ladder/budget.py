@@ -1,4 +1,7 @@
-"""The task's limits of time and money, kept over all sessions of a run."""
+"""The task's limits of time and money, kept over all sessions of a run, also those that were killed.
+
+What is spent goes into the record as it is spent: money with every batch, time every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +12,48 @@ from lastresort.errors import BudgetError
 from lastresort.records.record import Record
 from lastresort.spec.task import Task
 
+NOTED_EVERY_S = 10.0  # what a kill can make the run forget
+
 
 @dataclass
 class Budget:
-    """What may be spent, and what has been. hours, usd: limits, None for none. seconds, paid_usd: of earlier sessions."""
+    """What may be spent, and what has been, which is added to the record.
+
+    hours, usd: limits, None for none. seconds: spent and noted, by earlier sessions and this one. paid_usd: likewise.
+    noted_at: the clock when time was last noted.
+    """
 
     hours: float | None
     usd: float | None
     seconds: float
     paid_usd: float
     clock: Callable[[], float]
-    began: float
+    noted_at: float
+    record: Record
 
     @classmethod
     def of(cls, task: Task, record: Record, clock: Callable[[], float]) -> Budget:
-        """Start a session of a run: earlier sessions are read from its record."""
-        sessions = record.notes("session")
+        """Start a session of a run: what earlier ones spent is read from its record."""
+        spent = [*record.notes("session"), *record.notes("spent")]  # "session": by version 0.1, at a session's end
         return cls(
             task.limits.hours,
             task.limits.usd,
-            sum(session["seconds"] for session in sessions),
-            sum(session["usd"] for session in sessions),
+            sum(part["seconds"] for part in spent),
+            sum(part["usd"] for part in spent),
             clock,
             clock(),
+            record,
         )
 
     def pay(self, usd: float) -> None:
         """Count money that was really paid: answers from the cache cost nothing again."""
-        self.paid_usd += usd
+        if usd:
+            self.note(usd)
 
     def out_of_time(self) -> bool:
-        return self.hours is not None and self.seconds + self.clock() - self.began > 3600 * self.hours
+        if self.clock() - self.noted_at > NOTED_EVERY_S:
+            self.note()
+        return self.hours is not None and self.seconds + self.clock() - self.noted_at > 3600 * self.hours
 
     def check(self) -> None:
         """Raises BudgetError once a limit is reached; what is finished is in the record by then."""
@@ -57,7 +71,10 @@ class Budget:
                 remedy="Raise it and go on with --resume.",
             )
 
-    def note_session(self, record: Record) -> None:
-        """Put this session's time and money into the record."""
-        before = sum(session["usd"] for session in record.notes("session"))
-        record.note("session", {"seconds": self.clock() - self.began, "usd": self.paid_usd - before})
+    def note(self, usd: float = 0.0) -> None:
+        """Put this much money, and the time since the last note, into the record."""
+        now = self.clock()
+        seconds, self.noted_at = now - self.noted_at, now
+        self.record.note("spent", {"seconds": seconds, "usd": usd})
+        self.seconds += seconds
+        self.paid_usd += usd

@@ -80,7 +80,7 @@ def climb(
             try:
                 outcomes, why = _climb_rungs(bench, prepared, rules, ledger)
             finally:
-                budget.note_session(record)
+                budget.note()
                 bench.models.close()
             return _write(bench, prepared, outcomes, conclude(rules, outcomes, why), ledger)
 

@@ -1,7 +1,7 @@
 """The record of a run: everything that was measured, append-only, in one SQLite file.
 
 Events are JSON bodies under a kind and a key. The climb writes: task, files, data, sizes, replay, race, training,
-search, frozen, skip, verdict, session, too_long, decision. Measurements are kept item by item, curves step by step.
+search, frozen, skip, verdict, spent, too_long, decision. Measurements are kept item by item, curves step by step.
 """
 
 from __future__ import annotations

@@ -1,0 +1,115 @@
+"""Limits of money and time count what killed sessions spent: a kill cannot be used to spend more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from climb_support import calls, scripted_task
+from lastresort.errors import BudgetError
+from lastresort.ladder.budget import NOTED_EVERY_S, Budget
+from lastresort.records.record import Record
+from lastresort.spec.task import load_task
+
+BATCH = 16
+PRICE = 1e6  # USD per million tokens: a token costs a dollar
+
+
+def priced_task(folder: Path, usd: float, **limits: float) -> Path:
+    return scripted_task(
+        folder,
+        quality=[{"right": 0.3}],
+        task={"use": {"prompt_price": PRICE, "output_price": 0.0}, "limits": {"usd": usd, **limits}},
+        script={"delay_s": 0.003},
+    )
+
+
+def paid(cache: Path) -> list[float]:
+    """The price of every answer that was ever bought: each is in the response cache from the moment it arrives."""
+    with sqlite3.connect(f"file:{cache}?mode=ro", uri=True) as database:
+        return [json.loads(body)["usd"] for (body,) in database.execute("SELECT body FROM response")]
+
+
+def test_money_of_killed_sessions_is_counted(tmp_path: Path) -> None:
+    task = priced_task(tmp_path / "task", usd=1e9)
+    command = [sys.executable, "-m", "lastresort", "climb", str(task), "--run", "runs/r"]
+    for kill in range(3):
+        resume, before = ["--resume"] if kill else [], len(calls(tmp_path / "task"))
+        climbing = subprocess.Popen(
+            command + resume, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 60
+        while climbing.poll() is None and len(calls(tmp_path / "task")) < before + 90 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert climbing.poll() is None, "the climb was to be killed in the middle"
+        os.kill(climbing.pid, signal.SIGKILL)
+        climbing.wait()
+    prices, asked = paid(tmp_path / "runs" / ".lastresort" / "responses.sqlite"), len(calls(tmp_path / "task"))
+    with Record.open(tmp_path / "runs" / "r") as record:
+        noted = Budget.of(load_task(task), record, time.monotonic).paid_usd
+    assert sum(prices) - noted <= 3 * BATCH * max(prices), "what a kill can hide is the batch that it cut"
+    priced_task(tmp_path / "task", usd=noted)
+    stopped = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 4, stopped.stderr
+    assert "limits.usd" in stopped.stderr
+    assert len(calls(tmp_path / "task")) == asked
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_of_a_killed_session_is_counted(tmp_path: Path) -> None:
+    task, clock = load_task(priced_task(tmp_path / "task", usd=1e9, hours=1)), Clock()
+    with Record.create(tmp_path / "run") as record:
+        first = Budget.of(task, record, clock)
+        for _ in range(50):
+            clock.now += NOTED_EVERY_S + 1
+            first.check()
+        clock.now += 10_000  # the machine was off: only what was noted counts
+        second = Budget.of(task, record, clock)
+        assert second.seconds == pytest.approx(50 * (NOTED_EVERY_S + 1))
+        clock.now += 3600 - second.seconds + 1
+        with pytest.raises(BudgetError, match=r"limits\.hours"):
+            second.check()
+        assert second.out_of_time()
+
+
+def test_money_is_noted_batch_by_batch(tmp_path: Path) -> None:
+    task, clock = load_task(priced_task(tmp_path / "task", usd=2)), Clock()
+    with Record.create(tmp_path / "run") as record:
+        Budget.of(task, record, clock).pay(1.5)
+        assert Budget.of(task, record, clock).paid_usd == 1.5
+        Budget.of(task, record, clock).pay(0.5)
+        with pytest.raises(BudgetError, match=r"limits\.usd: 2\.00 USD are spent"):
+            Budget.of(task, record, clock).check()
+
+
+def test_sessions_of_an_older_version_still_count(tmp_path: Path) -> None:
+    task = load_task(priced_task(tmp_path / "task", usd=2))
+    with Record.create(tmp_path / "run") as record:
+        record.note("session", {"seconds": 60.0, "usd": 1.0})
+        found = Budget.of(task, record, Clock())
+    assert (found.seconds, found.paid_usd) == (60.0, 1.0)
+
+
+def test_local_answers_write_no_event_each(tmp_path: Path) -> None:
+    task = load_task(priced_task(tmp_path / "task", usd=2))
+    with Record.create(tmp_path / "run") as record:
+        budget = Budget.of(task, record, Clock())
+        for _ in range(100):
+            budget.pay(0.0)
+            budget.check()
+        assert record.notes("spent") == []
