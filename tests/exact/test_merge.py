@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapters_support import FAMILIES, KINDS, family_folder, logits, tuned
+from adapters_support import FAMILIES, family_folder, logits, tuned
 from lastresort.models.loading import load_local
 from lastresort.train.adapters import save_adapter
 from lastresort.train.merge import merge_adapter
@@ -29,8 +29,9 @@ def answers(folder: Path, precision: str, adapter: Path | None = None, **more: A
     return logits(load_local(folder, precision=precision, adapter=adapter, **more).model)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "kind"), [(family, kind) for family in FAMILIES for kind in ("lora", "dora")] + [("llama", "rslora")]
+)
 def test_merged_is_unmerged(family: str, kind: str, tmp_path: Path) -> None:
     base, adapter = pair(tmp_path, family, kind, torch.float64)
     merged = merge_adapter(base, adapter, tmp_path / "out")
@@ -56,7 +57,7 @@ def test_float32_with_and_without_tied_embeddings(tied: bool, tmp_path: Path) ->
     assert (model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()) == tied
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
 def test_a_scale_between_moves_weights_and_answers_alike(kind: str, tmp_path: Path) -> None:
     base, adapter = pair(tmp_path, "llama", kind, torch.float64)
     merge_adapter(base, adapter, tmp_path / "none", scale=0.0)
@@ -71,7 +72,7 @@ def test_a_scale_between_moves_weights_and_answers_alike(kind: str, tmp_path: Pa
         torch.testing.assert_close(value, (weights[0][name] + full[name]) / 2, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_bfloat16_up_to_the_rounding_of_its_weights(family: str, tmp_path: Path) -> None:
     base, adapter = pair(tmp_path, family, "lora", torch.bfloat16)
     merged = merge_adapter(base, adapter, tmp_path / "out")
@@ -92,10 +93,7 @@ def test_a_float32_base_can_be_merged_into_bfloat16_with_one_rounding(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"),
-    [(family, "lora") for family in ("qwen3", "gemma", "phi3", "gpt2")]
-    + [("llama", kind) for kind in KINDS]
-    + [("gpt2", "dora")],
+    ("family", "kind"), [("llama", "dora"), ("qwen3", "rslora"), ("phi3", "lora"), ("gpt2", "lora"), ("gpt2", "dora")]
 )
 def test_nf4_merged_is_nf4_unmerged(family: str, kind: str, tmp_path: Path) -> None:
     base = family_folder(tmp_path / "base", family)
