@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import errno
 import os
 from pathlib import Path
@@ -86,3 +87,9 @@ def test_a_failed_replacement_puts_nothing_half_way(tmp_path: Path) -> None:
         replace_folder(tmp_path / "missing", final)
     settle_folder(final)
     assert (final / "file").read_text() == "old"
+
+
+def test_half_a_surrogate_pair_is_written_as_json_and_yaml_escape_it(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a.json", json.dumps({"file": "\\\udcff é"}, ensure_ascii=False))
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"file": "\\\\\\udcff é"}'
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"file": "\\\udcff é"}

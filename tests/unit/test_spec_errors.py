@@ -268,6 +268,14 @@ FILES: list[tuple[str, bytes, str, str, str, str]] = [
     ("false number", b"task: !!int x\n", 'line 1, key "task"', "the tag", "plain", "Remove the tag."),
     ("number as key", b"task: x\n1: y\n", "task.yaml, line 2", "the key 1", "text as a key", "in quotes"),
     ("list as key", b"task: x\n? [a]\n: y\n", "task.yaml, line 2", "a list or mapping", "text as a key", "in quotes"),
+    (
+        "half a character",
+        b'task: t\nabout: "a\\uD83D"\n',
+        'line 2, key "about"',
+        "half of a surrogate pair",
+        "text",
+        "Remove",
+    ),
     ("deep nesting", b"task: " + b"[" * 5000, "task.yaml", "nested too deeply", "", "Write it flat."),
     ("huge", b"#" * (4 * 2**20 + 1), "task.yaml", "4 MiB", "a few kilobytes", "not the data"),
 ]

@@ -28,6 +28,9 @@ HARD = {
     "twice": '{"a": 1, "a": 2}',
     "deep": "[" * 101 + "]" * 101,
     "deeper than the stack": "[" * 100_000,
+    "half a character": '{"a": "\\ud83d"}',
+    "half a key": '{"a\\uDD00": 1}',
+    "half, unescaped": '{"a": "\udcff"}',
     "words": "team: billing",
     "nothing": "",
 }
@@ -42,7 +45,9 @@ def test_refused_texts_say_what_is_wrong_and_where(text: str) -> None:
     assert not is_json(text)
 
 
-@pytest.mark.parametrize("text", ['"\\ud800"', "[" * 100 + "]" * 100, "1e308", "-" + "9" * 308, " 1 ", "null"])
+@pytest.mark.parametrize(
+    "text", ['"\\ud83d\\ude00"', '"\\\\ud83d"', "[" * 100 + "]" * 100, "1e308", "-" + "9" * 308, " 1 ", "null"]
+)
 def test_what_is_json_is_read(text: str) -> None:
     parse_json(text)
     assert is_json(text)
@@ -77,6 +82,12 @@ def test_a_hard_number_in_a_file_is_named_by_its_row(number: str, tmp_path: Path
         read_examples(path)
     assert "number" in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_half_a_character_is_named_by_its_row_before_a_model_sees_it(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"input": "a", "output": "b"}\n{"input": "broken \\ud83d", "output": "b"}\n')
+    with pytest.raises(DataError, match=r"row 2: found half of a surrogate pair \(\\ud83d\)"):
+        read_examples(tmp_path / "rows.jsonl")
 
 
 def test_replies_and_scripts_with_hard_numbers_are_refused(tmp_path: Path) -> None:

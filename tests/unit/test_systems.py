@@ -120,6 +120,22 @@ def test_saved_and_loaded_is_equal(system: System, tmp_path: Path) -> None:
     assert load_system(tmp_path / "s") == system
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\v\f\x1c", "\ud83d", "\\\udcff", "\r\n", "条 📦"])
+def test_every_character_of_a_shot_and_an_instruction_comes_back(mark: str, tmp_path: Path) -> None:
+    shots = (Shot(user(f"before{mark}after"), f"a{mark}b"), SHOTS[0])
+    system = replace(SYSTEMS[1], prompt=PromptDesign(f"Route{mark}it.", shots=shots, k=2))
+    save_system(system, tmp_path / "s")
+    assert load_system(tmp_path / "s") == system
+
+
+@pytest.mark.parametrize("line", ["{", '{"input": [], "output": 1' + "1" * 5000 + "}", '{"input": 3, "output": "x"}'])
+def test_damaged_shots_are_refused(line: str, tmp_path: Path) -> None:
+    save_system(SYSTEMS[1], tmp_path)
+    (tmp_path / "shots.jsonl").write_text(line)
+    with pytest.raises(DataError, match="not a readable system"):
+        load_system(tmp_path)
+
+
 def test_an_adapter_is_copied_along(tmp_path: Path) -> None:
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "adapter_config.json").write_text("{}")

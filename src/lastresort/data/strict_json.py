@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 DEEPEST = 100
+_HALF = re.compile("[\ud800-\udfff]")
+_ESCAPED_OR_BARE_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 LONGEST_DIGITS = 310  # no float is longer; beyond 4,300 digits int() itself refuses
 
 
@@ -29,7 +32,8 @@ def parse_json(text: str) -> Any:
     """The value of a text that is one JSON document and nothing else; whitespace around it is allowed.
 
     Raises NotJson: for a ```json fence or words around the document, for what would be lost or changed in silence (a key
-    that stands twice, NaN, numbers too large for a float), for more than 100 levels. What calls a model for JSON does
+    that stands twice, NaN, numbers too large for a float, half of a surrogate pair, which no tokenizer takes), for more than
+    100 levels. What calls a model for JSON does
     not strip a fence either.
     """
     try:
@@ -42,7 +46,15 @@ def parse_json(text: str) -> Any:
         raise _too_deep() from error
     if _depth(value) > DEEPEST:
         raise _too_deep()
+    if _ESCAPED_OR_BARE_HALF.search(text):
+        _refuse_halves(value)
     return value
+
+
+def half_pair(text: str) -> str | None:
+    """The first half of a surrogate pair that stands alone, as it is escaped; None where there is none."""
+    found = None if text.isascii() else _HALF.search(text)
+    return None if found is None else f"\\u{ord(found[0]):04x}"
 
 
 def is_json(text: str) -> bool:
@@ -85,6 +97,19 @@ def _whole(text: str) -> int:
     except OverflowError as error:
         raise _too_large(text) from error
     return value
+
+
+def _refuse_halves(value: Any) -> None:
+    """value: at most DEEPEST levels."""
+    if isinstance(value, str) and (half := half_pair(value)) is not None:
+        raise NotJson(f"half of a surrogate pair ({half}), which is no character", "Remove it or write the whole one.")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_halves(key)
+            _refuse_halves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_halves(inner)
 
 
 def _too_large(text: str) -> NotJson:

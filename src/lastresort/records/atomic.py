@@ -49,9 +49,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file by `content` (text as UTF-8): a reader finds the old or the new content, never a part.
 
+    Half of a surrogate pair, which UTF-8 cannot hold and a file's name may, is written as JSON escapes it (\\udcff).
+
     Raises InfrastructureError when the disk is full or refuses; the old file is then untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

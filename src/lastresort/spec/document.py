@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from lastresort.data.strict_json import half_pair
 from lastresort.errors import TaskError
 from lastresort.spec.text_file import read_text
 from lastresort.spec.wording import Key, describe, dotted, shortened
@@ -147,6 +148,8 @@ class _Walk:
         if isinstance(node, yaml.SequenceNode) and tag == "seq":
             return [self.value(child, (*key, index)) for index, child in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and tag in _SCALARS:
+            if half_pair(node.value) is not None:
+                self._refuse(node, key, f"half of a surrogate pair ({half_pair(node.value)})", "text", "Remove it.")
             pattern, convert = _SCALARS[tag]
             if pattern.match(node.value):
                 return convert(node.value)

@@ -19,6 +19,17 @@ SCHEMA = 1
 FILE = "system.yaml"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a next-line character (U+0085), which PyYAML would write as a line end and read back as a space."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def save_system(system: System, folder: Path) -> Path:
     """Write the system into a folder so that it can be loaded from there alone (the base model excepted).
 
@@ -31,7 +42,7 @@ def save_system(system: System, folder: Path) -> Path:
         lines = [json.dumps(_shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
         write_atomically(folder / "shots.jsonl", "\n".join(lines) + "\n")
     path = folder / FILE
-    write_atomically(path, yaml.safe_dump(as_dict(system), sort_keys=False, allow_unicode=True, width=120))
+    write_atomically(path, yaml.dump(as_dict(system), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
     return path
 
 
@@ -55,7 +66,7 @@ def load_system(folder: Path) -> System:
                 remedy="Use the version that wrote it.",
             )
         return _from_dict(body, folder)
-    except (yaml.YAMLError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(
             f"not a readable system ({type(error).__name__}: {error})",
             where=str(path),
@@ -105,7 +116,7 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
     shots, grammar = prompt.pop("shots"), decoding.pop("grammar")
     design = PromptDesign(**prompt)
     if shots:
-        lines = (folder / shots["file"]).read_text(encoding="utf-8").splitlines()
+        lines = (folder / shots["file"]).read_text(encoding="utf-8").split("\n")  # splitlines() also cuts at U+2028
         pool = tuple(_shot(json.loads(line)) for line in lines if line)
         design = replace(design, shots=pool, k=shots["k"], selection=shots["selection"])
     stop = tuple(decoding.pop("stop"))
