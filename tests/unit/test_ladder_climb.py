@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,19 @@ def test_groups_count_as_units(tmp_path: Path) -> None:
     (tmp_path / "task" / "rows.jsonl").write_text("\n".join(lines) + "\n")
     decision = climb(load_task(path), tmp_path / "runs" / "run").decision
     assert decision["rungs"][0]["test"]["n_available"] <= 70
+
+
+def test_reuse_is_known_after_the_first_run_was_deleted(tmp_path: Path) -> None:
+    """The same folder name again is another run: what it sees of the test set was seen before."""
+    run(tmp_path, GOOD_SHOTS, "routing-1")
+    shutil.rmtree(tmp_path / "runs" / "routing-1")
+    again = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "routing-1")
+    assert "used by earlier runs, once" in again.decision["test_reuse"]
+
+
+def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
+    found = run(tmp_path, GOOD_SHOTS, "routing-1")
+    (found.run / "decision.json").unlink()
+    moved = found.run.rename(tmp_path / "runs" / "renamed")
+    again = climb(load_task(tmp_path / "task" / "task.yaml"), moved)
+    assert "None of the" in again.decision["test_reuse"]

@@ -69,6 +69,7 @@ def test_events_by_kind_and_key(record: Record) -> None:
     assert record.last("verdict", "full") is None
     assert record.last("task") == {"bar": 0.85, "about": "Zürich ✓"}
     assert [(event["kind"], event["key"]) for event in record.events()] == [
+        ("run", ""),
         ("verdict", "prompting"),
         ("verdict", "sft"),
         ("task", ""),
@@ -162,3 +163,22 @@ def test_a_reader_sees_a_run_in_progress(record: Record) -> None:
         assert reader.last("task") == {"bar": 0.5}
         record.note("decision", {"verdict": "MET"})
         assert reader.last("decision") == {"verdict": "MET"}
+
+
+def test_every_record_is_a_run_of_its_own(tmp_path: Path) -> None:
+    with Record.create(tmp_path / "run") as first, Record.create(tmp_path / "other") as other:
+        assert first.run_id != other.run_id
+        name = first.run_id
+        assert len(name) == 32
+    with Record.open(tmp_path / "run", read_only=True) as again:
+        assert again.run_id == name
+
+
+def test_a_record_of_an_older_version_is_known_by_its_folder(tmp_path: Path) -> None:
+    """As its uses of test items stand in the ledger."""
+    Record.create(tmp_path / "t-1").close()
+    with sqlite3.connect(tmp_path / "t-1" / "record.sqlite") as database:
+        database.execute("DROP TRIGGER event_keeps_delete")
+        database.execute("DELETE FROM event")
+    with Record.open(tmp_path / "t-1") as record:
+        assert record.run_id == "t-1"

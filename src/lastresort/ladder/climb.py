@@ -215,7 +215,7 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
         return RungOutcome(name, _judgement(known["judgement"]), system.name)
     judgement, measurement = run_test(bench, name, system, prepared.split.test)
     used = {item.id for item in measurement.items}
-    ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.folder.name)
+    ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
     bench.record.note("verdict", {"rung": name, "judgement": asdict(judgement)}, key=name)
     return RungOutcome(name, judgement, system.name)
 
@@ -268,7 +268,7 @@ def _write(
         conclusion,
         winner=write_winner(bench, conclusion, outcomes),
         extra_reasons=extra_reasons(bench, prepared, conclusion, outcomes),
-        test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], run.name),
+        test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], bench.record.run_id),
         provenance=provenance(task, prepared.files, bench.record),
     )
     bench.record.note("decision", decision)

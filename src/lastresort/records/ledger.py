@@ -28,7 +28,10 @@ def item_hash(example: Example) -> str:
 
 
 class Ledger:
-    """Uses of test items, by hash and run; one file for all runs of a workspace. Several processes may share it."""
+    """Uses of test items, by hash and run; one file for all runs of a workspace. Several processes may share it.
+
+    A run is named by the id in its record, not by its folder, whose name the next run can have.
+    """
 
     def __init__(self, path: Path) -> None:
         try:

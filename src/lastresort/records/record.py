@@ -1,13 +1,15 @@
 """The record of a run: everything that was measured, append-only, in one SQLite file.
 
-Events are JSON bodies under a kind and a key. The climb writes: task, files, data, sizes, replay, race, training,
-search, frozen, skip, verdict, spent, too_long, decision. Measurements are kept item by item, curves step by step.
+Events are JSON bodies under a kind and a key. The first is run, with the run's id. The climb writes: task, files, data,
+sizes, too_long, spent, replay, race, training, search, frozen, skip, verdict, decision. Measurements are kept item by
+item, curves step by step.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,7 +92,8 @@ class Record:
             folder.mkdir(parents=True, exist_ok=True)
             for rest in folder.glob(f"{new.name}*"):
                 rest.unlink()
-            connect(new, application=APPLICATION, migrations=MIGRATIONS).close()
+            with cls(folder, connect(new, application=APPLICATION, migrations=MIGRATIONS)) as record:
+                record.note("run", {"id": uuid.uuid4().hex})
             new.replace(path)
         except OSError as error:
             raise disk_error(error, path) from error
@@ -116,6 +119,12 @@ class Record:
             )
         way = connect_read_only if read_only else connect
         return cls(folder, way(path, application=APPLICATION, migrations=MIGRATIONS))
+
+    @property
+    def run_id(self) -> str:
+        """Which run this is, wherever its folder is moved; a record of an older version has its folder's name."""
+        noted = self.last("run")
+        return str(noted["id"]) if noted is not None else self.folder.name
 
     def close(self) -> None:
         self._database.close()
