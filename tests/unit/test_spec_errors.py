@@ -228,6 +228,20 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "one of them",
         "Remove one.",
     ),
+    (
+        {"model": "openai:gpt", "limits": {"usd": 5}},
+        'key "limits.usd"',
+        "whose calls have no known price",
+        "use.prompt_price and use.output_price",
+        "0 where its calls cost nothing",
+    ),
+    (
+        {"model": "http://host/v1#m", "limits": {"usd": 5}, "use": {"prompt_price": 1}},
+        'key "limits.usd"',
+        "no known price",
+        "use.output_price",
+        "Add use",
+    ),
     ({"goal": "cost"}, 'key "goal"', "without use.calls_per_month", "volume", "Add use"),
 ]
 

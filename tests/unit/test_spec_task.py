@@ -74,7 +74,7 @@ DEFAULTS: dict[str, Any] = {
     "retrain_every": None,
     "preferences": None,
     "reward": [],
-    "use": {"calls_per_month": None, "prompt_price": 0.0, "output_price": 0.0, "context": "allowed"},
+    "use": {"calls_per_month": None, "prompt_price": None, "output_price": None, "context": "allowed"},
     "limits": {"usd": None, "hours": None, "gpu": "auto"},
     "sft": {
         "learning_rates": [1e-4, 3e-4, 1e-3],
@@ -121,6 +121,24 @@ def reloaded(task: Task) -> Task:
 
 def test_defaults_are_these(folder: Path) -> None:
     assert load(folder).resolved() == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("overrides", "known"),
+    [
+        ({}, True),
+        ({"model": "scripted:s.json"}, True),
+        ({"model": "openai:gpt"}, False),
+        ({"model": "http://host/v1#m", "use.prompt_price": 0.15}, False),
+        ({"model": "openai:gpt", "use.prompt_price": 0.15, "use.output_price": 0.6, "limits.usd": 1}, True),
+        ({"model": "http://localhost/v1#m", "use.prompt_price": 0, "use.output_price": 0, "limits.usd": 1}, True),
+    ],
+)
+def test_a_task_tells_whether_money_can_be_told(folder: Path, overrides: dict[str, Any], known: bool) -> None:
+    task = load(folder, overrides=overrides)
+    assert task.price_known is known
+    again = json.loads(json.dumps(task.resolved()))
+    assert (again["use"]["output_price"] is None) is ("use.output_price" not in overrides)
 
 
 def test_the_complete_file_of_the_design(folder: Path) -> None:

@@ -91,8 +91,8 @@ def _models(task: Task, shared: Path) -> OpenModels:
         base_folder=task.folder,
         base_name=settled_name(task.model, task.folder),
         tuned_name=settled_name(tuned_model(task), task.folder),
-        prompt_price=task.use.prompt_price,
-        output_price=task.use.output_price,
+        prompt_price=task.use.prompt_price or 0.0,
+        output_price=task.use.output_price or 0.0,
     )
 
 

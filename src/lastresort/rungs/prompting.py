@@ -117,7 +117,9 @@ class _Race:
 
     def bias_corrected(self) -> float | None:
         scores = self._scores()
-        return selection_bias_corrected(scores, seed=self._bench.task.split.seed) if len(scores) > 1 else None
+        if len(scores) < 2:
+            return None
+        return selection_bias_corrected(scores, self._bench.task.split.seed, groups=self._bench.dev_groups())
 
     def candidates(self) -> tuple[Candidate, ...]:
         order = sorted(self._items, key=lambda name: self._cost[name])
@@ -229,9 +231,8 @@ def _sections(task: Task) -> str:
 def _call_cost(bench: Workbench, system: System) -> float:
     """Relative cost of a call: prompt tokens plus answer tokens at four times their price, or at the task's prices."""
     use = bench.task.use
-    prompt_price, output_price = (
-        (use.prompt_price, use.output_price) if use.prompt_price or use.output_price else (1.0, 4.0)
-    )
+    prices = (use.prompt_price or 0.0, use.output_price or 0.0)
+    prompt_price, output_price = prices if any(prices) else (1.0, 4.0)
     answerer = bench.answerer(system)
     sample = [example.input for example in bench.dev[:8]]
     thinking = REASONING_TOKENS if system.prompt.reasoning else 0

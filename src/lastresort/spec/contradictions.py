@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def check_together(task: Task) -> None:
     """Refuse a task that contradicts itself."""
-    for check in (_score_and_output, _tuning_and_ladder, _split_and_sources, _cost_and_volume, _margins_and_suites):
+    for check in (_score_and_output, _tuning_and_ladder, _split_and_sources, _cost_and_volume, _money_and_prices, _margins_and_suites):
         check(task)
 
 
@@ -55,6 +55,18 @@ def _cost_and_volume(task: Task) -> None:
         found = 'found "cost" without use.calls_per_month'
         remedy = "Add use: {calls_per_month: N}, or write goal: quality."
         refuse(found, expected="the volume that decides what is cheapest", remedy=remedy, key=("goal",))
+
+
+def _money_and_prices(task: Task) -> None:
+    if task.limits.usd is None or task.price_known:
+        return
+    given = {"use.prompt_price": task.use.prompt_price, "use.output_price": task.use.output_price}
+    refuse(
+        f"found a limit of {task.limits.usd:g} USD on {task.model}, whose calls have no known price",
+        expected=" and ".join(name for name, price in given.items() if price is None),
+        remedy="Add use: {prompt_price: …, output_price: …} in USD per million tokens, 0 where its calls cost nothing.",
+        key=("limits", "usd"),
+    )
 
 
 def _margins_and_suites(task: Task) -> None:

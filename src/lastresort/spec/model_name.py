@@ -16,6 +16,11 @@ def _model_name(value: Any, info: ValidationInfo) -> Any:
     return check_model_name(value, info.context)
 
 
+def is_paid(name: str) -> bool:
+    """Whether calls of a model of this name may cost money: it answers from somewhere else."""
+    return name.startswith(("openai:", "http://", "https://"))
+
+
 def check_model_name(value: Any, reading: Reading | None) -> Any:
     """The name without spaces around it; refuses a name of no known form, and a local path that is not there."""
     if not isinstance(value, str) or not value.strip():

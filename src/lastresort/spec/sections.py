@@ -117,14 +117,14 @@ class Split(Section):
 
 
 class Use(Section):
-    """What production looks like. Prices in USD per million tokens, 0 where they are not given.
+    """What production looks like. Prices in USD per million tokens, None where they are not given.
 
     context: forbidden means that the knowledge may not travel in the prompt.
     """
 
     calls_per_month: Annotated[int, Number(at_least=0, whole=True)] | None = None
-    prompt_price: Money = 0.0
-    output_price: Money = 0.0
+    prompt_price: Money | None = None
+    output_price: Money | None = None
     context: Literal["allowed", "forbidden"] = "allowed"
 
 

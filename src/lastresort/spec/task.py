@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Wi
 from lastresort.spec.contradictions import check_together
 from lastresort.spec.document import Document, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, explained
-from lastresort.spec.model_name import ModelName
+from lastresort.spec.model_name import ModelName, is_paid
 from lastresort.spec.output import Output
 from lastresort.spec.paths import FileOrFolder, FilePath, relative_name
 from lastresort.spec.score import Reward, Score
@@ -120,6 +120,14 @@ class Task(Section):
     def _together(self) -> Self:
         check_together(self)
         return self
+
+    @property
+    def price_known(self) -> bool:
+        """Whether what calls of `model` cost can be told: it costs nothing because it runs here, or both prices are given.
+
+        Where it cannot, money is unknown, not 0.
+        """
+        return not is_paid(self.model) or None not in (self.use.prompt_price, self.use.output_price)
 
     @property
     def r(self) -> int:
