@@ -48,6 +48,30 @@ def test_the_correction_reduces_the_bias() -> None:
     assert abs(left) < bias / 4
 
 
+def test_the_correction_draws_whole_groups() -> None:
+    """Twelve groups of ten items answered alike: items drawn one by one stand on both sides, and nothing is corrected."""
+    generator = np.random.default_rng(45)
+    labels = [f"g{i // 10}" for i in range(120)]
+    best, by_item, by_group = [], [], []
+    for seed in range(100):
+        scores = {f"v{i}": np.repeat((generator.random(12) < 0.6).astype(float), 10).tolist() for i in range(6)}
+        best.append(max(float(np.mean(s)) for s in scores.values()))
+        by_item.append(selection_bias_corrected(scores, seed))
+        by_group.append(selection_bias_corrected(scores, seed, groups=labels))
+    bias = np.mean(best) - 0.6
+    assert np.mean(by_item) - 0.6 > 0.8 * bias
+    assert abs(np.mean(by_group) - 0.6) < bias / 3
+
+
+def test_a_group_of_equal_items_counts_as_one_item() -> None:
+    generator = np.random.default_rng(46)
+    scores = {name: (generator.random(20) < 0.7).astype(float) for name in "abc"}
+    repeated = {name: np.repeat(row, 3).tolist() for name, row in scores.items()}
+    labels = [f"g{i // 3:02}" for i in range(60)]
+    alone = selection_bias_corrected({name: row.tolist() for name, row in scores.items()}, 7)
+    assert np.isclose(selection_bias_corrected(repeated, 7, groups=labels), alone)
+
+
 def test_the_correction_does_not_deny_a_clear_winner() -> None:
     generator = np.random.default_rng(44)
     corrected, plain = [], []

@@ -77,7 +77,11 @@ class Sft:
         choice = choose(scores, cost, groups=bench.dev_groups())
         chosen = next(system for system in systems if system.name == choice.name)
         candidates = tuple(candidate_of(system, items[system.name]) for system in systems)
-        corrected = selection_bias_corrected(scores, seed=bench.task.split.seed) if len(scores) > 1 else None
+        corrected = (
+            selection_bias_corrected(scores, bench.task.split.seed, groups=bench.dev_groups())
+            if len(scores) > 1
+            else None
+        )
         return Search(candidates, chosen, choice.reason, note, corrected)
 
     def _on_dev(self, bench: Workbench, system: System) -> list[ItemScore]:

@@ -62,24 +62,30 @@ def choose(
     return Choice(leader, f"{shown[leader]} has the highest score.")
 
 
-def selection_bias_corrected(dev_scores: Mapping[str, Sequence[float]], seed: int) -> float:
+def selection_bias_corrected(
+    dev_scores: Mapping[str, Sequence[float]], seed: int, *, groups: Sequence[str] | None = None
+) -> float:
     """What the best dev score would be on items that did not help to pick it.
 
     2,000 seeded resamples of the items; in each the variant that is best in-bag is scored on the items left out (the
     mean over those tied for best), and the mean over resamples is returned. With one variant: its plain mean.
-    dev_scores: as in `choose`; only variants with the full dev set take part.
+    dev_scores: as in `choose`; only variants with the full dev set take part. groups: label of each dev item where items
+    belong together; then whole groups are drawn, so that none stands on both sides.
     Source: Tsamardinos, Greasidou and Borboudakis 2018 (bootstrap bias correction).
     """
     full = _full_variants(dev_scores)
     scores = np.stack(list(full.values()))
-    n = scores.shape[1]
+    codes = np.unique(range(scores.shape[1]) if groups is None else groups, return_inverse=True)[1]
+    sizes = np.bincount(codes).astype(np.float64)
+    sums = np.stack([np.bincount(codes, weights=row) for row in scores])
+    n = len(sizes)
     if len(full) == 1 or n < 2:
         return float(scores.mean(axis=1).max())
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     left_out = (counts == 0).astype(np.float64)
     usable = left_out.sum(axis=1) > 0
-    in_bag = (counts @ scores.T)[usable]
-    out_of_bag = (left_out @ scores.T)[usable] / left_out.sum(axis=1)[usable, None]
+    in_bag = (counts @ sums.T)[usable]
+    out_of_bag = (left_out @ sums.T)[usable] / (left_out @ sizes)[usable, None]
     winners = in_bag >= in_bag.max(axis=1, keepdims=True) - _TIE
     return float(((out_of_bag * winners).sum(axis=1) / winners.sum(axis=1)).mean())
 
