@@ -143,3 +143,12 @@ def test_every_path_ends_and_is_consistent() -> None:
             if found.verdict == "NOT_MET":
                 assert found.stopped_at is None
             assert found.answer.endswith(".")
+
+
+def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> None:
+    """As in the report: "100 %" where one of 2,000 answers is wrong would contradict the page beside it."""
+    best = conclude(RULES, [judged("prompting", "MET", 0.9996)], "")
+    assert "scored 99.9 %" in best.answer
+    worst = conclude(RULES, [judged("prompting", "NOT_MET", 0.0004)], "")
+    assert "stayed at 0.1 %" in worst.answer
+    assert "\u00a0" not in best.answer

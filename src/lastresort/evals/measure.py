@@ -6,12 +6,13 @@ depend on its batch, and a resumed run must see the same answers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer, format_ok
-from lastresort.records.record import ItemScore
+from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example
 
@@ -87,6 +88,5 @@ def failures(items: Sequence[ItemScore]) -> dict[str, int | None]:
 
     `knowledge` (wrong closed book, right with the right passage) is None until a retrieval rung has measured it.
     """
-    wrong = [item for item in items if item.score < 1.0]
-    ill_formed = sum(item.format_ok is False for item in wrong)
-    return {"format": ill_formed, "knowledge": None, "other": len(wrong) - ill_formed}
+    kinds = Counter(failure_kind(item) for item in items)
+    return {"format": kinds["format"], "knowledge": None, "other": kinds["other"]}

@@ -16,7 +16,7 @@ from typing import Any
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
 from lastresort.ladder.budget import Budget
-from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, next_step, percent
+from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.ladder.decision import decision_of
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
@@ -32,6 +32,7 @@ from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
+from lastresort.report.wording import percent_in_text as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Search, Workbench, find_rung

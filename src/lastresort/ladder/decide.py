@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lastresort.report.wording import percent_in_text as percent
 from lastresort.types import Judgement, Outcome
 
 MARGIN_ONLY = 0.90  # few-shot at 90 % or more: tuning adds only a margin (DESIGN part 7)
@@ -93,10 +94,6 @@ def conclude(rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str) ->
         answer=_answer(rules, outcomes, tested, met, leader, best),
         reasons=tuple(reasons),
     )
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %".replace(".0 %", " %")
 
 
 def _stop_after(rules: Rules, last: RungOutcome) -> str | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from lastresort.ladder.decide import Conclusion, RungOutcome, percent
+from lastresort.ladder.decide import Conclusion, RungOutcome
 from lastresort.ladder.prepare import Prepared
 from lastresort.records.record import Measurement, Record
+from lastresort.report.wording import percent_in_text as percent
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.sft import ADVISED_ROWS
 from lastresort.spec.task import Task

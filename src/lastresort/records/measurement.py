@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
+
+FailureKind = Literal["format", "knowledge", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,18 @@ class ItemScore:
     completion_tokens: int
     seconds: float
     usd: float
+
+
+def failure_kind(item: ItemScore, knowledge: Collection[str] = ()) -> FailureKind | None:
+    """Why an answer is not right: it lacks the form, it lacks knowledge, or it is well-formed and wrong; None if right.
+
+    knowledge: ids of the items that were right once they had the right passage.
+    """
+    if item.score >= 1:
+        return None
+    if item.format_ok is False:
+        return "format"
+    return "knowledge" if item.id in knowledge else "other"
 
 
 @dataclass(frozen=True, slots=True)

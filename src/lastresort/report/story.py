@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lastresort.records.record import ItemScore, Record
+from lastresort.records.measurement import ItemScore, failure_kind
+from lastresort.records.record import Record
 from lastresort.report import findings
 
 EXAMPLES = 5
@@ -131,8 +132,9 @@ def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()
     """
     kinds: dict[str, list[ItemScore]] = {"format": [], "knowledge": [], "other": []}
     for item in sorted(wrong, key=lambda item: item.score):
-        kind = "format" if item.format_ok is False else "knowledge" if item.id in knowledge else "other"
-        kinds[kind].append(item)
+        why = failure_kind(item, knowledge)
+        if why is not None:
+            kinds[why].append(item)
     chosen: list[Failing] = []
     while len(chosen) < EXAMPLES and any(kinds.values()):
         for kind, items in kinds.items():

@@ -26,6 +26,11 @@ def round_percent(share: float) -> str:
     return percent(share).replace(f".0{NO_BREAK}%", f"{NO_BREAK}%")
 
 
+def percent_in_text(share: float) -> str:
+    """As `round_percent`, with an ordinary space: for sentences that are stored or logged."""
+    return round_percent(share).replace(NO_BREAK, " ")
+
+
 def points(difference: float) -> str:
     """-0.021 -> "−2.1 points"."""
     return f"{100 * difference:+.1f} points".replace("-", "−")
