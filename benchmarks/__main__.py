@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.material import SFT_CASES
+from benchmarks.material import CHAT, CHAT_DATA, PAIR_CASES, SFT_CASES
 
 STEPS = 4
 
@@ -33,20 +33,46 @@ def measure(module: str, *arguments: str) -> dict[str, Any]:
 
 def sft_rows(precision: str, steps: int) -> list[str]:
     lines = []
-    for case in SFT_CASES:
+    for case in (*SFT_CASES, CHAT):
+        if case is CHAT and not CHAT_DATA.is_dir():
+            print(f"  {CHAT_DATA} is not here: no row for {case.name}", file=sys.stderr)
+            continue
         ours = measure("benchmarks.sft", "ours", case.name, precision, str(steps), "off")
         peers = [measure("benchmarks.sft", "trl", case.name, precision, str(steps), on) for on in ("off", "on")]
-        fastest = max(peer["rows_per_s"] for peer in peers)
-        leanest = min(peer["peak_bytes"] for peer in peers)
-        bound = ours["nominal_tokens"] / ours["computed_tokens"]
-        for label, found in (("lastresort", ours), ("TRL", peers[0]), ("TRL, activation checkpointing", peers[1])):
-            speed, peak = f"{found['rows_per_s']:.2f} rows/s", f"{found['peak_bytes'] / 1e9:.2f} GB"
-            lines.append(f"| SFT, {case.name}, {precision} | {label} | {speed} | {peak} | | | |")
-        lines.append(
-            f"| SFT, {case.name}, {precision} | **ratio** | **{ours['rows_per_s'] / fastest:.2f} x** | "
-            f"**{ours['peak_bytes'] / leanest:.2f} of TRL's** | bound {bound:.2f} x | "
-            f"losses {' '.join(f'{x:.4f}' for x in ours['losses'])} | TRL {' '.join(f'{x:.4f}' for x in peers[0]['losses'])} |"
-        )
+        lines += compared(f"SFT, {case.name}, {precision}", "rows/s", ours, peers)
+    return lines
+
+
+def pair_rows(precision: str, steps: int) -> list[str]:
+    lines = []
+    for objective, case in [("dpo", PAIR_CASES[0]), *((name, PAIR_CASES[1]) for name in ("dpo", "kto", "orpo"))]:
+        ours = measure("benchmarks.preferences", "ours", objective, case.name, precision, str(steps), "off")
+        peers = [
+            measure("benchmarks.preferences", "trl", objective, case.name, precision, str(steps), on)
+            for on in ("off", "on")
+        ]
+        lines += compared(f"{objective.upper()}, {case.name}, {precision}", "pairs/s", ours, peers)
+    return lines
+
+
+def compared(what: str, unit: str, ours: dict[str, Any], peers: list[dict[str, Any]]) -> list[str]:
+    """Lines of one workload: ours, TRL without and with activation checkpointing, and the ratios."""
+    lines = []
+    named = zip(("lastresort", "TRL", "TRL, activation checkpointing"), (ours, *peers), strict=True)
+    for label, found in named:
+        speed, peak = f"{found['rows_per_s']:.2f} {unit}", f"{found['peak_bytes'] / 1e9:.2f} GB"
+        lines.append(f"| {what} | {label} | {speed} | {peak} | | | |")
+    fastest = max(peer["rows_per_s"] for peer in peers)
+    leanest = min(peer["peak_bytes"] for peer in peers)
+    bound = ours["nominal_tokens"] / ours["computed_tokens"]
+    steps = len(ours["losses"])
+    computed = ours["computed_tokens"] * (steps - 1) / steps / ours["seconds"]
+    curves = (" ".join(f"{x:.4f}" for x in found["losses"][:8]) for found in (ours, peers[0]))
+    lines.append(
+        f"| {what} | **ratio** | **{ours['rows_per_s'] / fastest:.2f} x** | "
+        f"**{ours['peak_bytes'] / leanest:.2f} of TRL's** | bound {bound:.2f} x, {computed:.0f} computed tokens/s | "
+        f"losses {next(curves)} | TRL {next(curves)} |"
+    )
     return lines
 
 
@@ -77,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--precision", nargs="*", default=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--only", choices=["sft", "fewshot"])
+    parser.add_argument("--only", nargs="*", default=["sft", "pairs", "fewshot"], choices=["sft", "pairs", "fewshot"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks") / "latest.md")
     chosen = parser.parse_args()
     lines = [
@@ -89,9 +115,11 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for precision in chosen.precision:
-        if chosen.only != "fewshot":
+        if "sft" in chosen.only:
             lines += sft_rows(precision, chosen.steps)
-        if chosen.only != "sft":
+        if "pairs" in chosen.only:
+            lines += pair_rows(precision, chosen.steps)
+        if "fewshot" in chosen.only:
             lines += few_shot_rows(precision)
     text = "\n".join(lines) + "\n"
     print(text)

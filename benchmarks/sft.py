@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.material import LEARNING_RATE, SFT_CASES, Case, embedded, rows_of
+from benchmarks.material import CHAT, CHAT_DATA, LEARNING_RATE, SFT_CASES, Case, chat_rows, embedded, rows_of
 from lastresort.engine.forest import Row
 from lastresort.train.adapters import attach_adapter
 from lastresort.train.order import batch_of
@@ -93,9 +93,10 @@ def trl(
 
 
 def main(peer: str, case_name: str, precision: str, steps: int, checkpointing: bool) -> dict[str, Any]:
-    case: Case = next(case for case in SFT_CASES if case.name == case_name)
+    case: Case = next(case for case in (*SFT_CASES, CHAT) if case.name == case_name)
     loaded = embedded(precision)
-    rows = rows_of(case, loaded.tokenizer, case.batch * steps)
+    n = case.batch * steps
+    rows = chat_rows(CHAT_DATA, loaded.tokenizer, n) if case is CHAT else rows_of(case, loaded.tokenizer, n)
     settings = TrainSettings(LEARNING_RATE, epochs=1, batch_size=case.batch, warmup=0.0, checkpointing=checkpointing)
     found = ours(loaded, rows, settings) if peer == "ours" else trl(loaded, rows, settings, precision == "bfloat16")
     losses, ends, computed, nominal = found
@@ -104,6 +105,7 @@ def main(peer: str, case_name: str, precision: str, steps: int, checkpointing: b
         "losses": losses,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "computed_tokens": computed,
+        "seconds": ends[-1] - ends[0],
         "nominal_tokens": nominal,
     }
 

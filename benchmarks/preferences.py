@@ -1,0 +1,169 @@
+"""One preference training, ours or TRL's: `python -m benchmarks.preferences PEER OBJECTIVE CASE PRECISION STEPS CHECKPOINTING`
+prints one JSON line. Ours computes the reference once, before the first step: its time is counted with the steps.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.material import PAIR_CASES, PairCase, Pairs, embedded, pairs_of
+from lastresort.train.adapters import attach_adapter
+from lastresort.train.items import Item, labelled, pairs
+from lastresort.train.objective import Objective
+from lastresort.train.order import batch_of
+from lastresort.train.settings import TrainSettings
+
+LEARNING_RATE = 1e-4
+OPTIONS = {"dpo": (("beta", 0.1),), "kto": (("beta", 0.1),), "orpo": (("weight", 0.1),)}
+
+
+@dataclass(frozen=True)
+class Times:
+    """losses: of each step. seconds: of all steps but the first, with the reference's share. computed, nominal: tokens."""
+
+    losses: list[float]
+    seconds: float
+    computed: int
+    nominal: int
+
+
+def items_of(objective: str, material: Pairs) -> list[Item]:
+    if objective != "kto":
+        return pairs(material.chosen, material.rejected)
+    rows = [row for both in zip(material.chosen, material.rejected, strict=True) for row in both]
+    return labelled(rows, [i % 2 == 0 for i in range(len(rows))])
+
+
+def ours(loaded: Any, objective: str, material: Pairs, settings: TrainSettings) -> Times:
+    from lastresort.train.loop import StepSeen, train
+
+    model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
+    items, losses, ends = items_of(objective, material), list[float](), list[float]()
+
+    def on_step(seen: StepSeen) -> None:
+        losses.append(seen.loss)
+        ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "checkpoint"
+        began = time.perf_counter()
+        train(model, items, settings, folder=place, until=0)
+        prepared = time.perf_counter() - began
+        done = train(model, items, settings, folder=place, on_step=on_step)
+    share = (len(ends) - 1) / len(ends)
+    return Times(losses, ends[-1] - ends[0] + share * prepared, done.computed_tokens, done.nominal_tokens)
+
+
+def trl(loaded: Any, objective: str, material: Pairs, settings: TrainSettings, reduced: bool) -> Times:
+    """The same pairs in the same order, adapters from the same seed, schedule and clipping alike, through TRL's trainers."""
+    from datasets import Dataset
+    from transformers import TrainerCallback
+
+    steps = len(items_of(objective, material)) // settings.batch_size
+    losses, ends = list[float](), list[float]()
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                losses.append(float(logs["loss"]))
+
+    rows = _trl_rows(objective, material, settings, steps)
+    config, trainer = _trl_classes(objective)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = config(
+            output_dir=folder,
+            per_device_train_batch_size=settings.batch_size,
+            num_train_epochs=1,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=0,
+            weight_decay=0.0,
+            max_grad_norm=settings.max_grad_norm,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            bf16=reduced,
+            gradient_checkpointing=settings.checkpointing,
+            beta=0.1,
+            max_length=1024,
+            disable_tqdm=True,
+        )
+        run = trainer(
+            model=attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed),
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=loaded.tokenizer,
+            callbacks=[Watch()],
+        )
+        run._get_train_sampler = lambda *_: None  # in the order given, as ours
+        run.train()
+    tokens = sum(len(row.ids) for row in (*material.chosen, *material.rejected))
+    return Times(losses, ends[-1] - ends[0], tokens, tokens)
+
+
+def _trl_rows(objective: str, material: Pairs, settings: TrainSettings, steps: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for prompt, chosen, rejected in material.texts:
+        if objective == "kto":
+            rows.append({"prompt": prompt, "completion": chosen, "label": True})
+            rows.append({"prompt": prompt, "completion": rejected, "label": False})
+        else:
+            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    order = [i for step in range(steps) for i in batch_of(step, len(rows), settings.batch_size, settings.seed)]
+    return [rows[i] for i in order]
+
+
+def _trl_classes(objective: str) -> tuple[Any, Any]:
+    if objective == "dpo":
+        from trl import DPOConfig, DPOTrainer
+
+        return DPOConfig, DPOTrainer
+    if objective == "kto":
+        from trl import KTOConfig, KTOTrainer
+
+        return KTOConfig, KTOTrainer
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    return ORPOConfig, ORPOTrainer
+
+
+def main(peer: str, objective: str, case_name: str, precision: str, steps: int, checkpointing: bool) -> dict[str, Any]:
+    case: PairCase = next(case for case in PAIR_CASES if case.name == case_name)
+    loaded = embedded(precision)
+    material = pairs_of(case, loaded.tokenizer, case.batch * steps)
+    settings = TrainSettings(
+        LEARNING_RATE,
+        epochs=1,
+        batch_size=case.batch * (2 if objective == "kto" else 1),
+        objective=Objective(objective, OPTIONS[objective]),
+        warmup=0.0,
+        checkpointing=checkpointing,
+    )
+    if peer == "ours":
+        found = ours(loaded, objective, material, settings)
+    else:
+        found = trl(loaded, objective, material, settings, precision == "bfloat16")
+    return {
+        "rows_per_s": case.batch * (len(found.losses) - 1) / found.seconds,
+        "losses": found.losses,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "computed_tokens": found.computed,
+        "nominal_tokens": found.nominal,
+        "seconds": found.seconds,
+    }
+
+
+if __name__ == "__main__":
+    peer, objective, case_name, precision, steps, checkpointing = sys.argv[1:]
+    print(json.dumps(main(peer, objective, case_name, precision, int(steps), checkpointing == "on")))
