@@ -346,6 +346,34 @@ def optional(answer, expected, strict=False):
 def alone(answer):
     return 1
 
+def leaves(answer, expected):
+    raise SystemExit(3)
+
+def huge(answer, expected):
+    return 10**400
+
+def longer(answer, expected):
+    return 10**5000
+
+def no_number(answer, expected):
+    return float("nan")
+
+class Odd:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    def item(self):
+        raise RuntimeError("no item")
+
+def odd(answer, expected):
+    return Odd()
+
+def wordy(answer, expected):
+    return "word " * 1000
+
+builtin = max
+nothing = {}.get
+
 def from_numpy(answer, expected):
     import numpy
     return numpy.float32(0.25) if answer else numpy.bool_(True)
@@ -400,6 +428,12 @@ def test_python_binary(metrics: Path, name: str, parameters: dict[str, bool], bi
         ("two", r"two\(\), example e7: returned 2, expected True, False, or a number from 0 to 1"),
         ("text", r"text\(\), example e7: returned '1'"),
         ("half", r"half\(\), example e7: returned 0.5 though it is declared binary"),
+        ("leaves", r"leaves\(\), example e7: raised SystemExit: 3"),
+        ("huge", r"huge\(\), example e7: returned 10{78}…, expected"),
+        ("longer", r"longer\(\), example e7: returned a int, expected"),
+        ("no_number", r"no_number\(\), example e7: returned nan"),
+        ("odd", r"odd\(\), example e7: raised RuntimeError: no item"),
+        ("wordy", r"example e7: returned '(word )+wor…, expected"),
     ],
 )
 def test_python_faults_name_file_function_and_item(metrics: Path, name: str, message: str) -> None:
@@ -415,6 +449,7 @@ def test_python_that_cannot_be_loaded(metrics: Path) -> None:
     for address, message in [
         (f"{metrics}:overlp", "Did you mean overlap"),
         (f"{metrics}:alone", r"takes \(answer\), expected \(answer, expected\)"),
+        (f"{metrics}:builtin", "does not say what it takes.*Call it from a function of your own"),
         (f"{folder}/none.py:f", "is not there"),
         (f"{folder}/wrong.py:f", "cannot be loaded.*SyntaxError"),
         (f"{folder}/exits.py:f", "cannot be loaded.*SystemExit"),

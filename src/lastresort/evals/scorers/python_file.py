@@ -6,9 +6,9 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
-import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -42,14 +42,15 @@ class PythonFunction:
             (answer, example.output, example) if self.takes_example else (answer, example.output)
         )
         try:
-            value = self.function(*arguments)
-        except Exception as error:
+            with _aside():
+                value = self.function(*arguments)
+                score = _as_score(value)
+        except (Exception, SystemExit) as error:
             raise self._fault(example, f"raised {type(error).__name__}: {error}") from error
-        score = _as_score(value)
         if score is None:
-            raise self._fault(example, f"returned {value!r}", "True, False, or a number from 0 to 1")
+            raise self._fault(example, f"returned {_shown(value)}", "True, False, or a number from 0 to 1")
         if self.binary and score not in (0.0, 1.0):
-            raise self._fault(example, f"returned {value!r} though it is declared binary", "0 or 1")
+            raise self._fault(example, f"returned {_shown(value)} though it is declared binary", "0 or 1")
         return score
 
     def _fault(self, example: Example, found: str, expected: str = "") -> DataError:
@@ -73,7 +74,7 @@ def python(parameters: Mapping[str, Any], output: Output) -> PythonFunction:
     function = _function(_load(path), name, path)
     declared = parameters.get("binary", getattr(function, "binary", None))
     if declared is None:
-        declared = inspect.signature(function).return_annotation in (bool, "bool")
+        declared = _signature(function, path, name).return_annotation in (bool, "bool")
     if not isinstance(declared, bool):
         raise TaskError(f"binary = {declared!r}", where=f"{path}, {name}", expected="true or false")
     return PythonFunction(function, f"{path}, {name}()", _takes_example(function, path, name), declared)
@@ -97,7 +98,8 @@ def _load(path: Path) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, folder)
     try:
-        specification.loader.exec_module(module)
+        with _aside():
+            specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise TaskError(
@@ -124,9 +126,21 @@ def _function(module: ModuleType, name: str, path: Path) -> Callable[..., Any]:
     )
 
 
+def _signature(function: Callable[..., Any], path: Path, name: str) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError) as error:  # some functions written in C do not say
+        raise TaskError(
+            "a function that does not say what it takes",
+            where=f"{path}, {name}",
+            expected="(answer, expected) or (answer, expected, example)",
+            remedy="Call it from a function of your own.",
+        ) from error
+
+
 def _takes_example(function: Callable[..., Any], path: Path, name: str) -> bool:
     """Whether it wants the example too: a third argument that is required or is called `example`."""
-    signature = inspect.signature(function)
+    signature = _signature(function, path, name)
     positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     third = positional[2] if len(positional) > 2 else None
     wants = third is not None and (third.default is third.empty or third.name == "example")
@@ -141,10 +155,21 @@ def _takes_example(function: Callable[..., Any], path: Path, name: str) -> bool:
     return wants
 
 
+def _aside() -> AbstractContextManager[Any]:
+    """What the user's code prints goes to stderr: stdout belongs to the command, which may put a document there."""
+    return redirect_stdout(sys.stderr)
+
+
+def _shown(value: Any) -> str:
+    """The value for an error, shortened; its type where it cannot be written, such as a number of 5,000 digits."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  the user's own __repr__ may raise anything
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def _as_score(value: Any) -> float | None:
     """The value as a score; None if it is not a bool or a real number from 0 to 1. numpy and torch scalars count."""
-    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
-    if not isinstance(plain, Real):
-        return None
-    number = float(plain)
-    return number if math.isfinite(number) and 0 <= number <= 1 else None
+    plain: Any = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+    return float(plain) if isinstance(plain, Real) and 0 <= plain <= 1 else None
