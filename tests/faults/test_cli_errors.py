@@ -156,8 +156,8 @@ def test_what_the_system_refuses_is_one_sentence(
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "runs/a-1"), "runs/a-1: could not be written (Permission"),
-        (OSError(errno.EROFS, "Read-only file system", b"runs"), "runs: could not be written (Read-only"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/a-1"), "runs/a-1: the system refused it (Permission"),
+        (OSError(errno.EROFS, "Read-only file system", b"runs"), "runs: the system refused it (Read-only"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (sqlite3.OperationalError("database or disk is full"), "the disk is full"),
     ],

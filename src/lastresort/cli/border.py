@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sqlite3
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import InfrastructureError, LastresortError
-from lastresort.records.atomic import disk_error
+from lastresort.records.atomic import FULL, disk_error
 
-INTERRUPTED = 130
+INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
 def guarded(command: Callable[..., Any]) -> int:
@@ -24,19 +25,34 @@ def guarded(command: Callable[..., Any]) -> int:
     # wants the cores; threads that never spin cost a third of the speed (docs/log.md). Read when torch is first imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    _take_any_text()
     try:
         result = command(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, so that a full disk or a closed pipe behind it is still met
     except LastresortError as error:
         return _say(error)
     except KeyboardInterrupt:
-        print("Interrupted. Nothing finished is lost; go on with --resume.", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
+    except BrokenPipeError:
+        return _pipe_closed()
+    except SystemExit as error:  # typer's own answer to a closed pipe
+        return _pipe_closed() if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except (sqlite3.OperationalError, OSError) as error:
         refused = _refused_by_the_system(error)
         return _unexpected(error) if refused is None else _say(refused)
     except Exception as error:  # noqa: BLE001  typer's own usage errors carry their exit code; the rest is our fault
         return _unexpected(error)
+    if result == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+        return _interrupted()
     return int(result) if isinstance(result, int) else 0
+
+
+def _take_any_text() -> None:
+    """No character that a terminal lacks, and no byte of a pipe that is no text, ends a command."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _say(error: LastresortError) -> int:
@@ -44,14 +60,36 @@ def _say(error: LastresortError) -> int:
     return error.exit_code
 
 
+def _interrupted() -> int:
+    resumable = "climb" in sys.argv[1:2]
+    print("Interrupted." + " Nothing finished is lost; go on with --resume." * resumable, file=sys.stderr)
+    return INTERRUPTED
+
+
+def _pipe_closed() -> int:
+    """Whoever read our output has left; what is still to be flushed at exit goes nowhere, in silence."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return PIPE_CLOSED
+
+
 def _refused_by_the_system(error: OSError | sqlite3.OperationalError) -> InfrastructureError | None:
-    """The sentence for what the operating system refused; None for errors that libraries raise in its name."""
+    """The sentence for what the operating system refused; None for errors that libraries raise in its name.
+
+    Whether it was to be read or written is not known here: what this program writes has its own words (records/atomic.py).
+    """
     if "disk is full" in str(error):
         return InfrastructureError("the disk is full", remedy="Free some space and go on with --resume.")
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    return disk_error(
-        error, Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else Path.cwd()
+    named = isinstance(error.filename, str | bytes)
+    if error.errno in FULL:
+        return disk_error(error, Path(os.fsdecode(error.filename)) if named else Path.cwd())
+    if not named:
+        return None
+    return InfrastructureError(
+        f"the system refused it ({error.strerror or error})",
+        where=os.fsdecode(error.filename),
+        remedy="Check what stands there and its permissions.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -27,15 +28,21 @@ def chat_command(
     interactive = sys.stdin.isatty()
     if interactive:
         print(f"{answerer.system.name} on {answerer.system.model}. An empty line or Ctrl-D leaves.", file=sys.stderr)
-    while (text := _read(interactive)) is not None:
+    for text in _inputs(interactive):
         print(_answer(answerer, text), flush=True)
 
 
-def _read(interactive: bool) -> str | None:
-    if interactive:
-        print("> ", end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
-    return line.strip() or None
+def _inputs(interactive: bool) -> Iterator[str]:
+    """The lines of stdin that hold something; at a terminal an empty one ends them."""
+    while True:
+        if interactive:
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        text = line.strip()
+        if not line or (interactive and not text):
+            return
+        if text:
+            yield text
 
 
 def _answer(answerer: object, text: str) -> str:

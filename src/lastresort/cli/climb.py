@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
+
+from lastresort.cli.document import print_document
 
 if TYPE_CHECKING:
     from lastresort.spec.task import Task
@@ -83,7 +84,7 @@ def climb_command(
         shown.say(f"run: {folder}")
         climbed = climb(prepared, folder, until=until, progress=shown)
     if as_json:
-        print(json.dumps(climbed.decision, ensure_ascii=False, indent=2))
+        print_document(climbed.decision)
         return
     from rich.console import Console
 
@@ -140,7 +141,7 @@ def _print_forecast(task: Task, until: str | None, as_json: bool) -> None:
 
     found = dry_run(task, until)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print_document(found)
         return
     from rich.console import Console
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
+
+from lastresort.cli.document import print_document
 
 app = typer.Typer(help="Look at data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,7 +19,7 @@ def root() -> None:
 @app.command("check")
 def check_command(
     task: Path = typer.Argument(help="The task file (task.yaml)."),
-    rows: int = typer.Option(0, "--show", help="Show tokens and training mask of this many rows."),
+    rows: int = typer.Option(0, "--show", min=0, help="Show tokens and training mask of this many rows."),
     as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
 ) -> None:
     """Check a task's examples: duplicates, leaks, conflicting labels, lengths. Exit 1 where something must be mended."""
@@ -27,7 +28,7 @@ def check_command(
 
     found = check_task(load_task(task), show=rows)
     if as_json:
-        print(json.dumps(found.report.as_dict(), ensure_ascii=False, indent=2))
+        print_document(found.report.as_dict())
     else:
         print("\n".join([*found.report.lines(), *found.shown]))
     if found.must_mend:

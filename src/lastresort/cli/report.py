@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
+
+from lastresort.cli.document import print_document
 
 
 def report_command(
@@ -14,11 +15,14 @@ def report_command(
     as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
     """Print the ladder of a run and write its report.html anew."""
+    from lastresort.errors import InputError
     from lastresort.report.decision import read_decision
 
+    if as_json and as_markdown:
+        raise InputError("--json and --markdown", expected="one form on stdout", remedy="Leave one of them out.")
     decision = read_decision(run)
     if as_json:
-        print(json.dumps(decision, ensure_ascii=False, indent=2))
+        print_document(decision)
         return
     if as_markdown:
         from lastresort.report.markdown import markdown

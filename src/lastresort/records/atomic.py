@@ -12,12 +12,12 @@ from pathlib import Path
 
 from lastresort.errors import InfrastructureError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def disk_error(error: OSError, path: Path) -> InfrastructureError:
     """The sentence for a disk that will not take what we write; a full disk says how to go on."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return InfrastructureError(
             "the disk is full", where=str(path), remedy="Free some space and run again with --resume; nothing is lost."
         )

@@ -36,14 +36,14 @@ def read_decision(folder: Path) -> dict[str, Any]:
     path = folder / FILE_NAME
     try:
         decision = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"found no {FILE_NAME}",
             where=str(folder),
             expected="a finished run",
             remedy="Finish it with `lastresort climb TASK --resume`.",
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or a number that Python does not read
         raise _unreadable(path, f"found no JSON ({error})") from error
     version = decision.get("schema") if isinstance(decision, dict) else None
     if isinstance(version, int) and version > VERSION:
