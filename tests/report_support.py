@@ -53,6 +53,7 @@ class RungMade:
     skipped: str | None = None
     rates: tuple[float, ...] = ()
     usd: float = 0.0
+    by: str = "sequence"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Sample:
     rungs: tuple[RungMade, ...]
     reasons: tuple[str, ...]
     n_test: int = 300
+    unit: str = "item"
     provisional: bool = False
     stopped_at: str | None = None
     winner: str = "none"
@@ -133,7 +135,9 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
             "score": score,
             "n_used": rung.n_used,
             "n_available": sample.n_test,
+            "unit": sample.unit,
             "interval": [low, high],
+            "decided": _decided(rung, sample.bar, low, high),
             "n_needed": rung.n_needed,
         }
         search = {
@@ -226,6 +230,16 @@ def _limits(score: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def _decided(rung: RungMade, bar: float, low: float, high: float) -> dict[str, Any] | None:
+    """By the exact test a little beyond the bar, wherever the interval lies; by the sequence at the interval's own limit."""
+    if rung.verdict == "UNDECIDED":
+        return None
+    met = rung.verdict == "MET"
+    if rung.by == "exact":
+        return {"by": "exact", "error": 0.04, "limit": bar + (0.004 if met else -0.004)}
+    return {"by": "sequence", "error": 0.01, "limit": max(bar, low) if met else min(bar, high)}
+
+
 def _failures(record: Record, rung: RungMade) -> dict[str, int | None]:
     items = [
         item
@@ -252,7 +266,7 @@ def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
 def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
     won = sample.winner != "none"
     return {
-        "schema": 1,
+        "schema": 2,
         "task": sample.task,
         "goal": "quality",
         "model": sample.model,
@@ -371,6 +385,17 @@ SAMPLES = {
         provisional=True,
         stopped_at="prompting",
         winner="prompt",
+    ),
+    "grouped": Sample(
+        "visits",
+        "Say what the patient needs.",
+        0.8,
+        "NOT_MET",
+        "No rung reached the bar of 80 %: the best was prompting (nearest-5) with 72 %.",
+        (RungMade("prompting", PROMPTS[3:6], "nearest-5", "NOT_MET", 0.72, 100, by="exact"),),
+        ("prompting: nearest-5 scored 72 % on 100 of 100 test groups: the bar of 80 % is not met.",),
+        n_test=100,
+        unit="group",
     ),
     "none-met": Sample(
         "contract-clauses",

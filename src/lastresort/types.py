@@ -79,14 +79,30 @@ class Answer:
 
 
 Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]
+Unit = Literal["item", "group"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Which rule gave a verdict, and the limit of the score that it showed.
+
+    by: "sequence", the evidence looked at after every unit, or "exact", the binomial test at the last item, which is
+    sharper because it is made once. error: the rate at which the rule errs. limit: the true score is at least this
+    (MET) or at most this (NOT_MET), at that error; never on the wrong side of the bar.
+    """
+
+    by: Literal["sequence", "exact"]
+    error: float
+    limit: float
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What a test of the bar found (DESIGN part 8).
 
-    score: mean over the items used. interval: limits of the score at confidence 1-2a. n_needed: items that would decide
-    an UNDECIDED, None where that cannot be told or is not needed.
+    unit: what n_used, n_available and n_needed count, and what the score is the mean of. interval: the confidence
+    sequence of the score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an
+    UNDECIDED, None where that cannot be told or is not needed. decided: None where the verdict is UNDECIDED.
     """
 
     outcome: Outcome
@@ -95,6 +111,8 @@ class Judgement:
     n_available: int
     interval: tuple[float, float]
     n_needed: int | None = None
+    unit: Unit = "item"
+    decided: Decided | None = None
 
 
 class Progress(Protocol):

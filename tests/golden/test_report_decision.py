@@ -66,7 +66,7 @@ FAULTS = {
     "unknown key in a rung": change("rungs", 0, "surprise", to=1),
     "unknown key in a test": change("rungs", 0, "test", "surprise", to=1),
     "unknown key in the winner": change("winner", "surprise", to=1),
-    "another version": change("schema", to=2),
+    "another version": change("schema", to=1),
     "verdict in small letters": change("verdict", to="met"),
     "unknown gate verdict": change("gate", to={"verdict": "MET", "suites": []}),
     "unknown goal": change("goal", to="speed"),
@@ -79,6 +79,9 @@ FAULTS = {
     "one limit": change("rungs", 0, "test", "interval", to=[0.1]),
     "interval upside down": change("rungs", 0, "test", "interval", to=[0.8, 0.2]),
     "more used than there are": change("rungs", 0, "test", "n_used", to=301),
+    "a unit that is none": change("rungs", 0, "test", "unit", to="row"),
+    "a verdict without its rule": change("rungs", 0, "test", "decided", to=None),
+    "a rule that is none": change("rungs", 0, "test", "decided", "by", to="eye"),
     "half an item": change("rungs", 0, "test", "n_used", to=1.5),
     "negative cost": change("rungs", 0, "cost", "usd", to=-1),
     "a skipped rung without a reason": change("rungs", 1, "skipped_because", to=None),
@@ -86,7 +89,7 @@ FAULTS = {
     "a chosen system that was no candidate": change("rungs", 0, "chosen", to="other"),
     "a rung twice": lambda d: d["rungs"].append(d["rungs"][0]),
     "stopped at no rung": change("stopped_at", to="full"),
-    "meets the bar without a MET": lambda d: change("rungs", 2, "test", "verdict", to="UNDECIDED")(d),
+    "meets the bar without a MET": lambda d: change("rungs", 2, "test", "verdict", to="NOT_MET")(d),
     "a winner without a path": change("winner", "path", to=None),
     "no winner with a path": change("winner", "kind", to="none"),
     "a hash that is none": change("winner", "sha256", to="abc"),
@@ -121,11 +124,12 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b'{"schema": 1', "found no JSON"),
+        (b'{"schema": 2', "found no JSON"),
         (b"\xff\xfe", "found no JSON"),
         (b"[]", "is not of type 'object'"),
-        (b'{"schema": 7}', "found schema version 7, expected at most 1. It was written by a newer lastresort"),
-        (b'{"schema": 1}', "is a required property"),
+        (b'{"schema": 7}', "found schema version 7, expected at most 2. It was written by a newer lastresort"),
+        (b'{"schema": 2}', "is a required property"),
+        (b'{"schema": 1}', "found schema version 1, expected 2. It was written by an older lastresort: run"),
     ],
 )
 def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:

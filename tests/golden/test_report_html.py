@@ -167,6 +167,18 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     assert "neither reached nor missed for certain" in page.text
 
 
+def test_groups_are_called_groups_and_the_rule_that_decided_is_named(tmp_path: Path) -> None:
+    _, page, decision = drawn(tmp_path / "run", "grouped")
+    assert "72.0 % on all 100 groups" in page.text
+    assert "Test set 100 groups" in page.text
+    assert "Test groups" in page.text
+    low, high = decision["rungs"][0]["test"]["interval"]
+    assert low < 0.8 < high
+    assert "The exact test at the last item puts the true score at 79.6 % or less; the interval is wider" in page.text
+    assert "share of test answers" not in page.text
+    assert "Mark: mean score of the test groups used." in page.text
+
+
 def test_money_is_shown_where_it_was_spent(tmp_path: Path) -> None:
     _, page, decision = drawn(tmp_path / "run", "prompting-met")
     spent = decision["rungs"][0]["cost"]["usd"]

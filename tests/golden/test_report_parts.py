@@ -188,13 +188,46 @@ def test_smoothing_and_thinning_keep_ends() -> None:
         (wording.listed(["a", "b", "c"]), "a, b and c"),
         (wording.sentence("no knowledge"), "No knowledge."),
         (wording.sentence("why?"), "Why?"),
-        (wording.what_would_decide({"n_needed": None, "n_available": 9})[:16], "How many items w"),
-        (wording.what_would_decide({"n_needed": 8, "n_available": 9}), "About 8 test items would decide it."),
-        (wording.of_items({"n_used": 9, "n_available": 9}), "all 9 items"),
+        (wording.what_would_decide({"n_needed": None, "n_available": 9, "unit": "group"})[:17], "How many groups w"),
+        (
+            wording.what_would_decide({"n_needed": 8, "n_available": 9, "unit": "item"}),
+            "About 8 test items would decide it.",
+        ),
+        (wording.of_units({"n_used": 9, "n_available": 9, "unit": "group"}), "all 9 groups"),
+        (wording.of_units({"n_used": 9, "n_available": 1200, "unit": "item"}), "9 of 1,200 items"),
+        (wording.counted(1, "group"), "1 group"),
     ],
 )
 def test_wording(found: str, text: str) -> None:
     assert found.replace("\u00a0", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("by", "verdict", "limit", "interval", "text"),
+    [
+        ("sequence", "MET", 0.83, (0.82, 0.9), "the evidence after every group puts the true score at 83.0 % or more"),
+        (
+            "exact",
+            "MET",
+            0.805,
+            (0.78, 0.9),
+            "the exact test at the last item puts the true score at 80.5 % or more; "
+            "the interval is wider and holds the bar, since it must be right after every item",
+        ),
+        (
+            "sequence",
+            "NOT_MET",
+            0.79,
+            (0.7, 0.81),
+            "the evidence after every group puts the true score at 79.0 % or less, at an error of 5.0 %; "
+            "the interval, drawn at a smaller error, holds the bar",
+        ),
+    ],
+)
+def test_how_it_was_decided(by: str, verdict: str, limit: float, interval: tuple[float, float], text: str) -> None:
+    test = {"verdict": verdict, "interval": interval, "unit": "group"}
+    test["decided"] = {"by": by, "limit": limit, "error": 0.05}
+    assert wording.how_decided(test, 0.8).replace("\u00a0", " ") == text
 
 
 def test_unknown_bodies_are_shown_whole() -> None:

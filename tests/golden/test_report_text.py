@@ -47,6 +47,13 @@ def test_the_ladder_at_80_columns(tmp_path: Path) -> None:
     assert lines_of(printed(read_decision(make(tmp_path / "run", "sft-met")))) == SFT_MET.splitlines()
 
 
+def test_groups_are_called_groups(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "grouped"))
+    assert " groups  verdict" in printed(decision)
+    assert "| test groups | verdict |" in markdown(decision)
+    assert "items" not in printed(decision)
+
+
 def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(read_decision(make(tmp_path / "run", "undecided"))).split())
     assert "◇ UNDECIDED" in text

@@ -36,10 +36,13 @@ def test_a_column_called_group_counts_as_one_named_in_the_task(tmp_path: Path) -
     found = grouped_climb(tmp_path / "found", "group", {"dev": 60, "test": 160})
     assert found.decision["rungs"][0]["test"] == named.decision["rungs"][0]["test"]
     assert found.decision["rungs"][0]["test"]["n_available"] == 40  # groups of four, not 160 items
+    assert found.decision["rungs"][0]["test"]["unit"] == "group"
+    assert any("of 40 test groups" in reason for reason in found.decision["reasons"])
+    assert not any("test items (" in reason for reason in found.decision["reasons"])
 
 
 def test_a_test_set_of_too_few_groups_is_refused_whoever_named_them(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"a test set of 4,"):
+    with pytest.raises(TaskError, match=r"a test set of 4 groups,"):
         grouped_climb(tmp_path, "group", {"dev": 60, "test": 80}, size=20)
     assert not (tmp_path / "task" / "calls.jsonl").exists()
 

@@ -41,7 +41,7 @@ from lastresort.spec.task import Task
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Judgement, Message, Progress, Silent
+from lastresort.types import Decided, Decoding, Judgement, Message, Progress, Silent
 
 LEAST_NEW_TOKENS = 16
 
@@ -212,7 +212,7 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
         assert frozen is not None
     system = load_system(bench.candidate_folder(name, frozen["name"]))
     known = bench.record.last("verdict", name)
-    if known is not None:
+    if known is not None and "unit" in known["judgement"]:  # as version 0.1 noted it, it is judged again from its items
         return RungOutcome(name, _judgement(known["judgement"]), system.name)
     judgement, measurement = run_test(bench, name, system, prepared.split.test)
     used = {item.id for item in measurement.items}
@@ -278,7 +278,8 @@ def _write(
 
 
 def _judgement(body: dict[str, Any]) -> Judgement:
-    return Judgement(**{**body, "interval": tuple(body["interval"])})
+    decided = None if body["decided"] is None else Decided(**body["decided"])
+    return Judgement(**{**body, "interval": tuple(body["interval"]), "decided": decided})
 
 
 def _outcome_line(outcome: RungOutcome) -> str:
@@ -286,5 +287,5 @@ def _outcome_line(outcome: RungOutcome) -> str:
         return f"{outcome.rung}: skipped, {outcome.skipped}"
     return (
         f"{outcome.rung}: {outcome.judgement.outcome}, {outcome.system} scored {percent(outcome.judgement.score)} "
-        f"on {outcome.judgement.n_used} test items"
+        f"on {outcome.judgement.n_used} test {outcome.judgement.unit}s"
     )

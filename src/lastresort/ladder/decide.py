@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+from lastresort.report.wording import NO_BREAK, how_decided
 from lastresort.report.wording import percent_in_text as percent
 from lastresort.types import Judgement, Outcome
 
@@ -96,6 +97,20 @@ def conclude(rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str) ->
     )
 
 
+def as_test(found: Judgement) -> dict[str, Any]:
+    """A judgement as `test` in decision.json."""
+    return {
+        "verdict": found.outcome,
+        "score": found.score,
+        "n_used": found.n_used,
+        "n_available": found.n_available,
+        "unit": found.unit,
+        "interval": list(found.interval),
+        "decided": None if found.decided is None else asdict(found.decided),
+        "n_needed": found.n_needed,
+    }
+
+
 def _stop_after(rules: Rules, last: RungOutcome) -> str | None:
     """Why the climb stops after this outcome, None if it goes on."""
     if last.judgement is not None:
@@ -117,15 +132,15 @@ def _reason(rules: Rules, outcome: RungOutcome) -> str:
     found = outcome.judgement
     low, high = found.interval
     measured = (
-        f"{outcome.rung}: {outcome.system} scored {percent(found.score)} on {found.n_used} of {found.n_available} test items "
-        f"(interval {percent(low)} to {percent(high)})"
+        f"{outcome.rung}: {outcome.system} scored {percent(found.score)} on {found.n_used} of {found.n_available} test "
+        f"{found.unit}s (interval {percent(low)} to {percent(high)})"
     )
-    if found.outcome == "MET":
-        return f"{measured}: the bar of {percent(rules.bar)} is met."
-    if found.outcome == "NOT_MET":
-        return f"{measured}: the bar of {percent(rules.bar)} is not met."
+    if found.outcome != "UNDECIDED":
+        how = how_decided(as_test(found), rules.bar).replace(NO_BREAK, " ")
+        met = "met" if found.outcome == "MET" else "not met"
+        return f"{measured}: the bar of {percent(rules.bar)} is {met}{f'; {how}' if how else ''}."
     more = (
-        f"about {found.n_needed} test items would decide it"
+        f"about {found.n_needed} test {found.unit}s would decide it"
         if found.n_needed is not None
         else "how many would decide it cannot be told: the score lies too close to the bar"
     )
@@ -176,11 +191,12 @@ def _cheaper_rungs(outcomes: Sequence[RungOutcome]) -> str:
 
 
 def _settle(outcome: RungOutcome) -> str:
-    needed = outcome.judgement.n_needed if outcome.judgement else None
+    assert outcome.judgement is not None
+    needed, unit = outcome.judgement.n_needed, outcome.judgement.unit
     return (
-        f"; about {needed} test items would settle it"
+        f"; about {needed} test {unit}s would settle it"
         if needed
-        else "; it lies too close to the bar to say how many items would settle it"
+        else f"; it lies too close to the bar to say how many {unit}s would settle it"
     )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.evals.measure import failures
-from lastresort.ladder.decide import Conclusion, RungOutcome
+from lastresort.ladder.decide import Conclusion, RungOutcome, as_test
 from lastresort.records.record import Measurement, Record
+from lastresort.report.decision import VERSION
 from lastresort.spec.task import Task
 
-SCHEMA = 1
 WINNER_KINDS = {
     "prompting": "prompt",
     "retrieval": "retrieval",
@@ -43,7 +43,7 @@ def decision_of(
 ) -> dict[str, Any]:
     """The whole decision, JSON-able."""
     return {
-        "schema": SCHEMA,
+        "schema": VERSION,
         "task": task.task,
         "goal": task.goal,
         "model": task.model,
@@ -84,16 +84,7 @@ def rung_entry(record: Record, outcome: RungOutcome) -> dict[str, Any]:
         "skipped_because": outcome.skipped,
         "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])],
         "chosen": chosen,
-        "test": None
-        if found is None
-        else {
-            "verdict": found.outcome,
-            "score": found.score,
-            "n_used": found.n_used,
-            "n_available": found.n_available,
-            "interval": list(found.interval),
-            "n_needed": found.n_needed,
-        },
+        "test": None if found is None else as_test(found),
         "failures": failures([item for measurement in dev for item in measurement.items]),
         "cost": rung_cost(record, outcome.rung),
     }

@@ -67,6 +67,7 @@ def prepare(task: Task) -> Prepared:
         alpha=task.alpha_per_rung,
         beta=BETA,
         binary=scorer.binary and groups_of(cleaned.split.test) is None,
+        unit="item" if groups_of(cleaned.split.test) is None else "group",
         where=f'{task.path.name}, key "split.test"',
     )
     return prepared

@@ -13,7 +13,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.records.atomic import write_atomically
 
 FILE_NAME = "decision.json"
-VERSION = 1
+VERSION = 2
 
 
 def validate_decision(decision: Mapping[str, Any]) -> None:
@@ -52,6 +52,14 @@ def read_decision(folder: Path) -> dict[str, Any]:
             where=f'{path}, key "schema"',
             expected=f"at most {VERSION}",
             remedy="It was written by a newer lastresort: upgrade this one.",
+        )
+    if isinstance(version, int) and version < VERSION:
+        raise DataError(
+            f"found schema version {version}",
+            where=f'{path}, key "schema"',
+            expected=str(VERSION),
+            remedy="It was written by an older lastresort: run `lastresort climb TASK --resume RUN`, which writes it anew "
+            "from the record without asking a model.",
         )
     fault = next(_faults(decision), None)
     if fault is not None:
@@ -95,6 +103,8 @@ def _incoherent(decision: dict[str, Any]) -> Iterator[str]:
         test = rung["test"]
         if test and not test["interval"][0] <= test["interval"][1]:
             yield f"found an interval of {rung['name']} that ends before it begins"
+        if test and (test["decided"] is None) != (test["verdict"] == "UNDECIDED"):
+            yield f"found a verdict of {rung['name']} without the rule that decided, or a rule without a verdict"
         if test and test["n_used"] > test["n_available"]:
             yield f"found more items used than available in the test of {rung['name']}"
         if rung["chosen"] and rung["chosen"] not in {candidate["name"] for candidate in rung["candidates"]}:

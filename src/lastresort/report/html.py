@@ -56,6 +56,7 @@ def page(story: Story, run: str) -> str:
         decision=story.decision,
         run=run,
         scale=scale,
+        unit=wording.unit_of(story.decision),
         style=_style(),
         ladder_finding=findings.of_ladder(story.decision),
         cost_finding=findings.of_cost(story.total, _costs(story)),
@@ -127,7 +128,8 @@ def _template() -> Template:
         undefined=StrictUndefined,
     )
     words = (
-        "percent round_percent count duration money interval verdict of_items what_would_decide sentence stopped points"
+        "percent round_percent count counted duration money interval verdict of_units what_would_decide how_decided "
+        "sentence stopped points"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters["labelled"] = labelled

@@ -15,6 +15,7 @@ from lastresort.report.wording import (
     percent,
     round_percent,
     stopped,
+    unit_of,
     verdict,
     what_would_decide,
 )
@@ -48,7 +49,7 @@ def _facts(decision: Mapping[str, Any]) -> str:
 
 def _ladder(decision: Mapping[str, Any]) -> str:
     lines = [
-        "| rung | system | score | interval | test items | verdict | time | money |",
+        f"| rung | system | score | interval | test {unit_of(decision)}s | verdict | time | money |",
         "|---|---|--:|--:|--:|---|--:|--:|",
     ]
     for rung in decision["rungs"]:

@@ -15,6 +15,7 @@ from lastresort.report.wording import (
     percent,
     round_percent,
     stopped,
+    unit_of,
     verdict,
     what_would_decide,
 )
@@ -79,7 +80,7 @@ def _table(decision: Mapping[str, Any]) -> Table:
     table.add_column("rung", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column(_head(bar, scale), no_wrap=True)
-    table.add_column("items", justify="right", no_wrap=True)
+    table.add_column(f"{unit_of(decision)}s", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
     for rung in decision["rungs"]:

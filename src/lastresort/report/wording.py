@@ -80,21 +80,47 @@ def times(ratio: float) -> str:
     return f"{ratio:.1f}{NO_BREAK}×"
 
 
-def of_items(test: Mapping[str, Any]) -> str:
-    """ "141 of 300 items", or "all 300 items"."""
+def counted(number: float, unit: str) -> str:
+    """ "1 item", "1,240 groups"."""
+    return f"{count(number)} {unit}{'' if number == 1 else 's'}"
+
+
+def unit_of(decision: Mapping[str, Any]) -> str:
+    """What the tests of this decision count, "item" or "group": one test set, so that all count the same."""
+    return next((str(rung["test"]["unit"]) for rung in decision["rungs"] if rung["test"]), "item")
+
+
+def of_units(test: Mapping[str, Any]) -> str:
+    """ "141 of 300 items", or "all 300 groups"."""
     used, available = test["n_used"], test["n_available"]
-    return f"all {count(used)} items" if used == available else f"{count(used)} of {count(available)} items"
+    return f"{'all' if used == available else f'{count(used)} of'} {counted(available, test['unit'])}"
 
 
 def what_would_decide(test: Mapping[str, Any]) -> str:
     """What an UNDECIDED asks for, as a sentence."""
-    needed = test["n_needed"]
+    needed, unit = test["n_needed"], test["unit"]
     if needed is None:
-        return "How many items would decide it cannot be told: the score lies too close to the bar."
+        return f"How many {unit}s would decide it cannot be told: the score lies too close to the bar."
     more = needed - test["n_available"]
     if more <= 0:
-        return f"About {count(needed)} test items would decide it."
-    return f"About {count(needed)} test items would decide it, {count(more)} more than there are."
+        return f"About {count(needed)} test {unit}s would decide it."
+    return f"About {count(needed)} test {unit}s would decide it, {count(more)} more than there are."
+
+
+def how_decided(test: Mapping[str, Any], bar: float) -> str:
+    """Which rule gave the verdict and what it showed; nothing for an UNDECIDED. Says why the interval can still hold the bar."""
+    decided = test["decided"]
+    if decided is None:
+        return ""
+    exact, (low, high) = decided["by"] == "exact", test["interval"]
+    rule = "the exact test at the last item" if exact else f"the evidence after every {test['unit']}"
+    limit = f"{percent(decided['limit'])} or {'more' if test['verdict'] == 'MET' else 'less'}"
+    told = f"{rule} puts the true score at {limit}"
+    if not low <= bar <= high:
+        return told
+    if exact:
+        return f"{told}; the interval is wider and holds the bar, since it must be right after every item"
+    return f"{told}, at an error of {percent(decided['error'])}; the interval, drawn at a smaller error, holds the bar"
 
 
 def stopped(text: str) -> str:

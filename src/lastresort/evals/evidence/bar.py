@@ -16,9 +16,11 @@ from lastresort.evals.evidence.sequences import (
     graded_interval,
     log_evidence_above,
     log_wealth_above,
+    lower_limit,
+    lowest_uncrossed,
 )
 from lastresort.evals.evidence.units import Array, as_scores, check_contiguous, group_means
-from lastresort.types import Judgement, Outcome
+from lastresort.types import Decided, Judgement, Outcome, Unit
 
 # Part of each error that the item-by-item test spends; the exact test at the last item has the rest.
 SEQUENTIAL_SHARE = 0.2
@@ -53,6 +55,7 @@ def judge_bar(
     Source: DESIGN part 8. Tests: tests/simulation/test_evidence_bar_rates.py.
     """
     _check_levels(bar, alpha, beta)
+    unit: Unit = "item" if groups is None else "group"
     units = as_scores(scores, binary=binary and groups is None)
     if groups is not None:
         check_contiguous(groups)
@@ -67,13 +70,14 @@ def judge_bar(
     decided = _sequential(units, bar, alpha, beta, binary)
     if decided is not None:
         outcome, n = decided
-        return _judgement(outcome, units[:n], available, alpha, binary)
+        by = _sequence_limit(outcome, units[:n], bar, alpha, beta, binary)
+        return replace(_judgement(outcome, units[:n], available, alpha, binary), unit=unit, decided=by)
     if len(units) < available:
         return None
     final = _final(units, bar, alpha, beta) if binary else "UNDECIDED"
-    judgement = _judgement(final, units, available, alpha, binary)
+    judgement = replace(_judgement(final, units, available, alpha, binary), unit=unit)
     if final != "UNDECIDED":
-        return judgement
+        return replace(judgement, decided=_exact_limit(final, units, bar, alpha, beta))
     needed = (_needed_binary if binary else _needed_graded)(units, bar, alpha, beta)
     return replace(judgement, n_needed=needed)
 
@@ -97,14 +101,21 @@ def smallest_deciding_test(bar: float, alpha: float, beta: float = 0.05, *, bina
 
 
 def check_test_size(
-    n: int, *, bar: float, alpha: float, beta: float = 0.05, binary: bool = True, where: str = ""
+    n: int,
+    *,
+    bar: float,
+    alpha: float,
+    beta: float = 0.05,
+    binary: bool = True,
+    unit: Unit = "item",
+    where: str = "",
 ) -> None:
     """Raises TaskError if even a perfect score on n test items (or groups) could not show that the bar is met."""
     smallest = smallest_deciding_test(bar, alpha, beta, binary=binary)
     if n < smallest:
         raise TaskError(
-            f"a test set of {n}, on which even a perfect score cannot show that the bar of {bar:g} is met "
-            f"at error {alpha:.3g}",
+            f"a test set of {n} {unit}{'' if n == 1 else 's'}, on which even a perfect score cannot show that the bar of "
+            f"{bar:g} is met at error {alpha:.3g}",
             where=where,
             expected=f"at least {smallest}",
             remedy="Add test examples, take a larger share in `split.test`, lower `bar` or `confidence`, "
@@ -151,6 +162,31 @@ def _final(units: Array, bar: float, alpha: float, beta: float) -> Outcome:
     if binomial_tail(right, n, bar) <= FINAL_SHARE * alpha * (1 + ROUNDING):
         return "MET"
     return "NOT_MET" if binomial_tail(n - right, n, 1 - bar) < FINAL_SHARE * beta else "UNDECIDED"
+
+
+def _sequence_limit(outcome: Outcome, units: Array, bar: float, alpha: float, beta: float, binary: bool) -> Decided:
+    """The limit that the evidence of `_sequential` shows, at the error that it spends."""
+    met, share = outcome == "MET", SEQUENTIAL_SHARE if binary else 1.0
+    error = share * (alpha if met else beta)
+    seen = units if met else 1 - units
+    limit = lower_limit(int(seen.sum()), len(seen), error) if binary else lowest_uncrossed(seen, error)
+    return Decided("sequence", error, _beyond(bar, limit if met else 1 - limit, met))
+
+
+def _exact_limit(outcome: Outcome, units: Array, bar: float, alpha: float, beta: float) -> Decided:
+    """Clopper-Pearson's limit. Oracle: statsmodels `proportion_confint`, "beta"."""
+    from scipy.special import betaincinv
+
+    n, right, met = len(units), int(units.sum()), outcome == "MET"
+    error = FINAL_SHARE * (alpha if met else beta)
+    seen = right if met else n - right
+    limit = float(betaincinv(seen, n - seen + 1, error))
+    return Decided("exact", error, _beyond(bar, limit if met else 1 - limit, met))
+
+
+def _beyond(bar: float, limit: float, met: bool) -> float:
+    """The limit, never on the wrong side of the bar, which the rule has rejected: roots are rounded, grids coarse."""
+    return max(bar, limit) if met else min(bar, limit)
 
 
 def binomial_tail(successes: int, n: int, rate: float) -> float:

@@ -34,10 +34,11 @@ def binary_interval(successes: int, n: int, error: float) -> tuple[float, float]
 
     E falls in t up to the observed rate, where it is at most 1, so that the limit is the only root below the rate.
     """
-    return _lower_limit(successes, n, error), 1.0 - _lower_limit(n - successes, n, error)
+    return lower_limit(successes, n, error), 1.0 - lower_limit(n - successes, n, error)
 
 
-def _lower_limit(successes: int, n: int, error: float) -> float:
+def lower_limit(successes: int, n: int, error: float) -> float:
+    """The largest t that E rejects as too low at `error`, 0 where it rejects none."""
     threshold = -np.log(error)
     low, high = 0.0, successes / n
     if successes == 0:
@@ -94,13 +95,13 @@ def graded_interval(scores: Array, error: float) -> tuple[float, float]:
 
     Searched on a grid of 0.001 and rounded outwards; widened to hold the mean seen, where a run of luck turned.
     """
-    low = _lowest_uncrossed(scores, error)
-    high = 1.0 - _lowest_uncrossed(1.0 - scores, error)
+    low = lowest_uncrossed(scores, error)
+    high = 1.0 - lowest_uncrossed(1.0 - scores, error)
     mean = float(scores.mean())
     return min(low, mean), max(high, mean)
 
 
-def _lowest_uncrossed(scores: Array, error: float) -> float:
+def lowest_uncrossed(scores: Array, error: float) -> float:
     """The grid point below the lowest bar that was never rejected from above."""
     bars = np.arange(1, GRID) / GRID
     step = max(1, _CHUNK_CELLS // len(scores))
