@@ -22,7 +22,11 @@ def read_examples(path: Path, *, group_by: str | None = None) -> list[Example]:
     A row without an id gets a hash of its content with the number of its occurrence, so ids survive reordering.
     Raises DataError naming file, row and key.
     """
-    rows = read_rows(path)
+    return examples_of(read_rows(path), path, group_by=group_by)
+
+
+def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) -> list[Example]:
+    """As read_examples, of rows that were read already. path: the file they came from."""
     shape = _shape_of_file(rows)
     examples = []
     occurrences: Counter[str] = Counter()

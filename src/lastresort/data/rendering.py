@@ -70,11 +70,11 @@ def render_training(
     tokenizer: ChatTokenizer,
     messages: Sequence[Message],
     *,
-    trained_turns: Literal["all", "last"] = "all",
+    trained_turns: Literal["all", "last"] | int = "all",
     template_kwargs: Mapping[str, Any] | None = None,
     where: str = "",
 ) -> Rendered:
-    """A conversation with its mask: every assistant turn (or only the last) with its end token.
+    """A conversation with its mask: every assistant turn with its end token; or only the last, or those among so many last turns.
 
     A turn is trained from the end of its prompt to its end token; what the template writes after that is context. A
     turn that opens the conversation, and one with weight 0 (or `train: false`), is context too. where: file and row,
@@ -97,9 +97,12 @@ def render_training(
     return rendered
 
 
-def _trained_turns(turns: Sequence[Message], which: Literal["all", "last"]) -> list[int]:
+def _trained_turns(turns: Sequence[Message], which: Literal["all", "last"] | int) -> list[int]:
     answers = [index for index, turn in enumerate(turns) if turn.role == "assistant" and index > 0]
-    asked = answers if which == "all" else answers[-1:]
+    if isinstance(which, int):
+        asked = [index for index in answers if index >= len(turns) - which]
+    else:
+        asked = answers if which == "all" else answers[-1:]
     return [index for index in asked if all(turns[index].extra.get(key, 1) for key in _WEIGHT_KEYS)]
 
 

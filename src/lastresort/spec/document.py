@@ -1,4 +1,4 @@
-"""The task file as YAML: plain values, and the line on which each key stands.
+"""The task file, or the training file, as YAML: plain values, and the line on which each key stands.
 
 Narrower than PyYAML's YAML 1.1, so that a label stays what its author wrote: `yes`, `no`, `on`, `off`, dates, 12:30 and
 010 are text. Repeated keys, aliases, tags and keys that are not text are refused. Whatever yaml.safe_dump writes of
@@ -18,7 +18,7 @@ import yaml
 
 from lastresort.data.strict_json import half_pair
 from lastresort.errors import TaskError
-from lastresort.spec.text_file import read_text
+from lastresort.spec.text_file import TASK, Kind, read_text
 from lastresort.spec.wording import Key, describe, dotted, shortened
 
 
@@ -40,14 +40,14 @@ class Document:
         return f'{self.name}{line}, key "{dotted(key)}"' if key else f"{self.name}{line}"
 
 
-def read_document(path: Path) -> Document:
-    """Read one task file. Raises TaskError for all that is not a mapping in UTF-8 YAML."""
+def read_document(path: Path, kind: Kind = TASK) -> Document:
+    """Read one task file, or a file of another kind. Raises TaskError for all that is not a mapping in UTF-8 YAML."""
     name = str(path)
-    text = read_text(path)
+    text = read_text(path, kind)
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(name, error) from None
+        raise _syntax_error(name, error, kind) from None
     except yaml.reader.ReaderError as error:
         raise TaskError(
             f"found the control character #x{error.character:04x}",
@@ -61,16 +61,16 @@ def read_document(path: Path) -> Document:
         raise TaskError(
             "found no keys",
             where=name,
-            expected="a task",
-            remedy="Write at least task, about, examples, score and bar.",
+            expected=kind.holds,
+            remedy=kind.least,
         )
     if not isinstance(node, yaml.MappingNode):
-        kind = "a list" if isinstance(node, yaml.SequenceNode) else f"text ({shortened(node.value)})"
+        held = "a list" if isinstance(node, yaml.SequenceNode) else f"text ({shortened(node.value)})"
         raise TaskError(
-            f"found {kind}",
+            f"found {held}",
             where=name,
-            expected="keys with values, such as `bar: 0.85`",
-            remedy="Name the task file, not the data, and write one key a line.",
+            expected=f"keys with values, such as `{kind.line}`",
+            remedy=f"Name the {kind.noun}, not the data, and write one key a line.",
         )
     lines: dict[Key, int] = {}
     return Document(name, _Walk(name, lines).value(node, ()), lines)
@@ -181,7 +181,7 @@ class _Walk:
         raise TaskError(f"found {found}", where=where, expected=expected, remedy=remedy)
 
 
-def _syntax_error(name: str, error: yaml.MarkedYAMLError) -> TaskError:
+def _syntax_error(name: str, error: yaml.MarkedYAMLError, kind: Kind) -> TaskError:
     mark = error.problem_mark or error.context_mark
     where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
     problem = error.problem or "text"
@@ -189,7 +189,10 @@ def _syntax_error(name: str, error: yaml.MarkedYAMLError) -> TaskError:
         return TaskError(f"found {problem}", where=where, expected="plain values", remedy="Write the value out.")
     if isinstance(error, yaml.composer.ComposerError):
         return TaskError(
-            "found a second document", where=where, expected="one task a file", remedy="Remove the line ---."
+            "found a second document",
+            where=where,
+            expected=f"one {kind.holds.removeprefix('a ')} a file",
+            remedy="Remove the line ---.",
         )
     remedy = 'Indent with spaces, and quote text that holds ": ", " #", brackets or quotes.'
     return TaskError(

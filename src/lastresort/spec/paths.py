@@ -38,7 +38,7 @@ def found_path(value: Any, reading: Reading, *, folders: bool = False) -> Path:
     if is_folder:
         refuse(f'found the folder "{name}"', expected=expected, remedy="Name a file in it.")
     close = nearest_file(path.name, _beside(path))
-    remedy = "Create it or correct the name; names are relative to the folder of the task file."
+    remedy = f"Create it or correct the name; names are relative to the folder of the {reading.file}."
     if close:
         remedy = f'Did you mean "{relative_name(path.with_name(close), reading.folder)}"?'
     return refuse(f'found no file "{name}"', expected=f"{expected} that exists", remedy=remedy)

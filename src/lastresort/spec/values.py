@@ -7,6 +7,7 @@ resolved; without one a section takes its plain fields.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -32,9 +33,10 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The validation context while a file is read. folder: base of its relative paths, absolute."""
+    """The validation context while a file is read. folder: base of its relative paths, absolute. file: what it is."""
 
     folder: Path
+    file: str = "task file"
 
 
 def refuse(found: str, *, expected: str = "", remedy: str = "", key: Key = ()) -> NoReturn:
@@ -165,6 +167,15 @@ def _share_or_count(value: Any) -> float | int:
         return float(number)
     remedy = f"Write {int(number)} for a count." if number > 1 and float(number).is_integer() else f"Write {expected}."
     refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
+
+
+def json_able(value: Any) -> Any:
+    """The value, if JSON can hold it."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        refuse("found a value that JSON cannot hold", expected="text, numbers, lists and mappings", remedy="Change it.")
+    return value
 
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]

@@ -52,11 +52,16 @@ class DataSet:
         return len(self.items)
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for item in self.items:
-            digest.update(repr((item.desirable, *((row.ids, row.targets) for row in item.rows))).encode())
-        return digest.hexdigest()
+        return fingerprint(self.items)
 
     def at(self, step: int, model: Any, reference: Callable[[Sequence[Row]], Any] | None) -> Batch:
         numbers = batch_of(step, len(self.items), self._batch_size, self._seed)
         return Batch(tuple(self.items[i] for i in numbers), tuple(numbers))
+
+
+def fingerprint(items: Sequence[Item]) -> str:
+    """Hash of the rows and labels of items, in their order."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(repr((item.desirable, *((row.ids, row.targets) for row in item.rows))).encode())
+    return digest.hexdigest()

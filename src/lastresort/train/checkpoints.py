@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from lastresort.engine.support import FirstBatchCheck
+from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters import trainable
 
@@ -59,26 +60,51 @@ def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state:
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: str) -> CheckpointState | None:
     """Put the checkpoint's weights and optimizer state back. None if there is none, or if it belongs to another run.
 
-    A `save_checkpoint` that was killed half way is undone first.
+    A `save_checkpoint` that was killed half way is undone first. Raises DataError where its files are cut short.
     """
-    from safetensors.torch import load_file
-
     with disk_errors(folder):
         settle_folder(folder)
     if not (folder / STATE).is_file():
         return None
-    fields = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    check = fields.pop("check", None)
-    state = CheckpointState(**fields, check=None if check is None else FirstBatchCheck(**check))
+    state = _read_state(folder / STATE)
     if state.run != run:
         return None
-    weights, kept = load_file(str(folder / WEIGHTS)), load_file(str(folder / OPTIMIZER))
+    weights, kept = _read_tensors(folder / WEIGHTS), _read_tensors(folder / OPTIMIZER)
     named = trainable(model)
     with torch.no_grad():
         for name, parameter in named:
             parameter.copy_(weights[name])
     _restore(optimizer, named, kept)
     return state
+
+
+def _read_state(path: Path) -> CheckpointState:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        check = fields.pop("check", None)
+        return CheckpointState(**fields, check=None if check is None else FirstBatchCheck(**check))
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise _damaged(path) from error
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found: dict[str, torch.Tensor] = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path) from error
+    return found
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(
+        "the checkpoint is cut short or damaged",
+        where=str(path),
+        expected="the file that training wrote",
+        remedy=f"Copy it again, or remove the folder {path.parent} to train from the start.",
+    )
 
 
 def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], kept: Mapping[str, torch.Tensor]) -> None:

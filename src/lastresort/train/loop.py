@@ -10,7 +10,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import BudgetError, DataError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.train.adapters import adapters_in_base_precision, trainable
-from lastresort.train.batches import Batch, Batches, DataSet
+from lastresort.train.batches import Batch, Batches, DataSet, fingerprint
 from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
+from lastresort.train.evaluation import Evaluated, evaluate
 from lastresort.train.items import Item
 from lastresort.train.objective import Seen, bind, row_sums
 from lastresort.train.optimizers import build_optimizer, learning_rate_at
@@ -39,7 +40,8 @@ CHECKED_ITEMS = 4
 @dataclass(frozen=True, slots=True)
 class StepSeen:
     """What one optimizer step showed. loss: of the objective. grad_norm: before clipping. shown: the objective's own figures
-    (margins, gains, rewards), means over the batch. skipped: nothing to learn from, no step was taken."""
+    (margins, gains, rewards), means over the batch. skipped: nothing to learn from, no step was taken. evaluated: the items
+    held out, at the end of an epoch."""
 
     step: int
     loss: float
@@ -50,6 +52,7 @@ class StepSeen:
     seconds: float
     shown: Mapping[str, float] = field(default_factory=dict)
     skipped: bool = False
+    evaluated: Evaluated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,18 @@ def train(
     *,
     folder: Path,
     base: str = "",
+    held_out: Sequence[Item] = (),
     until: int | None = None,
     plain: bool = False,
     max_new_tokens: int | None = None,
     on_step: Callable[[StepSeen], None] | None = None,
     out_of_time: Callable[[], bool] | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
     """Train the trainable parameters of `model` on `items`, from the checkpoint in `folder` if there is one of this run.
 
-    base: fingerprint of the base model, part of what a checkpoint belongs to. until: stop after this many optimizer steps
+    base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until: stop after this many optimizer steps
     and leave a checkpoint, so that a later call goes on (races). plain: use the plain path. max_new_tokens: for dr_grpo.
     out_of_time: asked before each step; True stops with BudgetError after a checkpoint. Raises Diverged if a loss is not finite.
     """
@@ -110,6 +115,8 @@ def train(
     state = load_checkpoint(folder, model, _bare(optimizer), run) or CheckpointState(0, run, 0, 0, 0.0)
     work = _Work(model, settings, accelerator, plain, max_new_tokens)
     work.prepare(batches, folder.with_name(f"{folder.name}.reference"), run, begun=state.step > 0, check=state.check)
+    work.hold_out(held_out, folder.with_name(f"{folder.name}.evaluation"), run, begun=state.step > 0)
+    epoch_ends = {*range(0, steps, steps_per_epoch(batches.size, settings.batch_size)), steps}
     began, saved_at = clock() - state.seconds, clock()
     model.train()
     for step in range(state.step, last):
@@ -136,8 +143,9 @@ def train(
             work.check,
         )
         if on_step is not None:
-            on_step(passed.seen(step + 1, norm, rate, clock() - started))
-        if clock() - saved_at > CHECKPOINT_EVERY_S or step + 1 == last:
+            seen = passed.seen(step + 1, norm, rate, clock() - started)
+            on_step(replace(seen, evaluated=work.evaluated() if step + 1 in epoch_ends else None))
+        if clock() - saved_at > checkpoint_every_s or step + 1 == last:
             save_checkpoint(folder, model, _bare(optimizer), state)
             give_back_freed_memory()
             saved_at = clock()
@@ -180,6 +188,7 @@ class _Work:
         self._asked_plain, self._plain, self._longest = plain, plain, max_new_tokens
         self._reference: list[list[float]] | None = None
         self._reference_weights: ReferenceWeights | None = None
+        self._held_out: tuple[Sequence[Item], list[list[float]] | None] = ((), None)
         self.check: FirstBatchCheck | None = None
         self.path, self.reason = "packed", None if not plain else "it was asked for"
 
@@ -193,6 +202,23 @@ class _Work:
             self._reference_weights = ReferenceWeights(self._model, folder, run, begun=begun)
         elif objective.needs_reference:
             self._reference = reference_logps(batches.items, self.score, folder, run, begun=begun)
+
+    def hold_out(self, items: Sequence[Item], folder: Path, run: str, *, begun: bool) -> None:
+        """Items to evaluate, with their reference where the objective needs one."""
+        known = None
+        if items and self._settings.objective.needs_reference:
+            known = reference_logps(items, self.score, folder, f"{run} {fingerprint(items)}", begun=begun)
+        self._held_out = (items, known)
+
+    def evaluated(self) -> Evaluated | None:
+        """The objective on the items held out, None without any."""
+        items, known = self._held_out
+        if not items:
+            return None
+        tokens = self._settings.max_pass_tokens
+        return evaluate(
+            self._model, items, self._settings.objective, known, self.score, max_pass_tokens=tokens, plain=self._plain
+        )
 
     def _check_first(self, items: Sequence[Item]) -> None:
         """Packed against plain on the run's first items, once; what fails goes on by the plain path."""

@@ -26,7 +26,8 @@ _ROLES = {
 }
 
 
-def _turn(value: Any, row: RawRow, key: str) -> Message:
+def turn_of(value: Any, row: RawRow, key: str) -> Message:
+    """One turn, written either way."""
     if isinstance(value, Mapping) and "from" in value:
         speaker = str(value["from"])
         if speaker not in _ROLES:
@@ -50,7 +51,7 @@ def _parse(row: RawRow) -> Labelled:
             expected="a list of turns",
             remedy="Write the conversation as a list (JSON Lines or Parquet; a table cannot hold one).",
         )
-    turns = tuple(_turn(turn, row, f"conversations[{index}]") for index, turn in enumerate(value))
+    turns = tuple(turn_of(turn, row, f"conversations[{index}]") for index, turn in enumerate(value))
     if row.values.get("system"):
         turns = (Message("system", input_text(row, "system")), *turns)
     return conversation(turns, row, "conversations")

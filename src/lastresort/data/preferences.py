@@ -1,0 +1,194 @@
+"""Preferences: pairs of a better and a worse answer, and answers labelled good or bad, in the shapes in which they come.
+
+A pair: {"prompt": …, "chosen": …, "rejected": …}, each a text or a list of messages. chosen and rejected may hold the whole
+conversation, with or without a prompt beside them; the prompt is then all that both begin with. For `prompt` also
+`question`, `instruction` (with `input`), `messages` or `conversations`, and a `system` text beside it.
+A labelled answer: any shape of a labelled example with `label` beside it: true or false, 1 or 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.data.files import read_rows
+from lastresort.data.formats.shape import input_text, input_turns, message_of
+from lastresort.data.formats.sharegpt import turn_of
+from lastresort.data.read import examples_of
+from lastresort.data.rows import RawRow, kind_of, row_json
+from lastresort.errors import DataError
+from lastresort.types import Example, Message
+
+CHOSEN, REJECTED = ("chosen", "chosen_messages"), ("rejected", "rejected_messages")
+_PROMPTS = ("prompt", "question", "instruction", "messages", "conversations")
+_LABELS = {"true": True, "false": False, "1": True, "0": False}
+LOOKS = '{"prompt": …, "chosen": …, "rejected": …}'
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One preference. prompt: the turns that both answers follow. chosen, rejected: the turns after it, an assistant's first.
+
+    place: file and row, for errors. row: 1-based.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    place: str
+    row: int
+
+
+def are_pairs(row: RawRow) -> bool:
+    return any(key in row.values for key in CHOSEN) and any(key in row.values for key in REJECTED)
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file, in its order. Raises DataError naming file, row and key."""
+    return [_pair(row) for row in read_rows(path)]
+
+
+def read_labelled(path: Path) -> list[tuple[Example, bool]]:
+    """The labelled answers of a file, in its order. Raises DataError naming file, row and key."""
+    rows = read_rows(path)
+    if are_pairs(rows[0]):
+        raise DataError(
+            "found preference pairs",
+            where=rows[0].place,
+            expected='answers with "label": true or false',
+            remedy="Write pairs_as_labels: true to train on both answers of each, or take another objective.",
+        )
+    labels = [_label(row) for row in rows]
+    bare = [replace(row, values={k: v for k, v in row.values.items() if k != "label"}) for row in rows]
+    return list(zip(examples_of(bare, path), labels, strict=True))
+
+
+def as_labelled(pairs: Sequence[Pair]) -> list[tuple[Pair, bool]]:
+    """Each pair as a good and as a bad answer, one after the other."""
+    return [(pair, label) for pair in pairs for label in (True, False)]
+
+
+def _label(row: RawRow) -> bool:
+    value = row.values.get("label")
+    if isinstance(value, bool):
+        return value
+    found = _LABELS.get(str(value).strip().lower()) if isinstance(value, int | str) else None
+    if found is None:
+        what = kind_of(value) if "label" in row.values else "nothing"
+        shown = f' ("{value}")' if isinstance(value, str) and value.strip() else ""
+        raise DataError(
+            f"found {what}{shown}",
+            where=row.at("label"),
+            expected="true or false (or 1 or 0)",
+            remedy="Say whether the answer is good.",
+        )
+    return found
+
+
+def _pair(row: RawRow) -> Pair:
+    if not are_pairs(row):
+        raise DataError(
+            f"found the keys {', '.join(sorted(row.values)) or 'none'}",
+            where=row.place,
+            expected=LOOKS,
+            remedy="Name the columns so, or take an objective for what this file holds.",
+        )
+    prompt = _prompt(row)
+    chosen, rejected = _answer(row, CHOSEN), _answer(row, REJECTED)
+    if chosen[0].role != "assistant" or rejected[0].role != "assistant":
+        prompt, chosen, rejected = _conversations(row, prompt, chosen, rejected)
+    if not prompt:
+        raise DataError(
+            "found no prompt",
+            where=row.at("prompt"),
+            expected="what both answers follow",
+            remedy="Add the column prompt, or write chosen and rejected as whole conversations.",
+        )
+    if not any(turn.role in ("user", "tool") and turn.content.strip() for turn in prompt):
+        raise DataError("found an empty prompt", where=row.at("prompt"), expected="text", remedy="Fill it in.")
+    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+        _check_answer(row, name, turns)
+    return Pair(prompt, chosen, rejected, row.place, row.number)
+
+
+def _check_answer(row: RawRow, name: str, turns: Sequence[Message]) -> None:
+    if not turns or turns[0].role != "assistant" or turns[-1].role != "assistant":
+        found = (
+            f"a turn of the {(turns[0] if turns[0].role != 'assistant' else turns[-1]).role}" if turns else "nothing"
+        )
+        raise DataError(
+            f"found {found} where the answer should be",
+            where=row.at(name),
+            expected="turns that begin and end with the assistant's",
+            remedy="Add the answer.",
+        )
+    if not all(turn.content.strip() or turn.extra.get("tool_calls") for turn in turns if turn.role == "assistant"):
+        raise DataError(
+            "found an empty answer", where=row.at(name), expected="text", remedy="Fill it in or remove the row."
+        )
+
+
+def _prompt(row: RawRow) -> tuple[Message, ...]:
+    key = next((key for key in _PROMPTS if row.values.get(key) not in (None, "", [])), None)
+    if key is None:
+        return ()
+    system = () if row.values.get("system") in (None, "") else (Message("system", input_text(row, "system")),)
+    if key == "instruction" and row.values.get("input") not in (None, ""):
+        text = f"{input_text(row, 'instruction')}\n\n{input_text(row, 'input')}"
+        return (*system, Message("user", text))
+    value = row.values[key]
+    if key in ("messages", "conversations") and isinstance(value, list):
+        return (*system, *(turn_of(turn, row, f"{key}[{index}]") for index, turn in enumerate(value)))
+    return (*system, *input_turns(row, key))
+
+
+def _answer(row: RawRow, names: Sequence[str]) -> tuple[Message, ...]:
+    """The turns of one side; a text is one turn of the assistant."""
+    key = next(name for name in names if name in row.values)
+    value = row.values[key]
+    if isinstance(value, str) and value.lstrip().startswith("[{") and "(line" in row.place:
+        value = row_json(value, row.at(key))  # a cell of a table that holds messages
+    if isinstance(value, Mapping):
+        value = [value]
+    if isinstance(value, list) and value and all(isinstance(turn, Mapping) for turn in value):
+        return tuple(_turn(turn, row, f"{key}[{index}]") for index, turn in enumerate(value))
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(
+            f"found {kind_of(value)}", where=row.at(key), expected="an answer", remedy="Fill it in or remove the row."
+        )
+    return (Message("assistant", value),)
+
+
+def _turn(value: Any, row: RawRow, key: str) -> Message:
+    return turn_of(value, row, key) if "from" in value else message_of(value, row, key)
+
+
+def _conversations(
+    row: RawRow, prompt: tuple[Message, ...], chosen: tuple[Message, ...], rejected: tuple[Message, ...]
+) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
+    """Prompt and answers of two whole conversations: they part at the first turn that differs, an assistant's."""
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected))
+    )
+    while shared and (shared == min(len(chosen), len(rejected)) or chosen[shared].role != "assistant"):
+        shared -= 1  # equal conversations part at their last answer
+    if shared == 0 or rejected[shared].role != "assistant":
+        raise DataError(
+            "chosen and rejected begin with different prompts",
+            where=row.at("rejected"),
+            expected="the same turns up to the answer",
+            remedy="Pair only answers to one prompt.",
+        )
+    before = chosen[:shared]
+    asked = [turn.content.strip() for turn in prompt if turn.role == "user"]
+    if asked and asked[-1] not in [turn.content.strip() for turn in before if turn.role == "user"]:
+        raise DataError(
+            "the prompt does not stand in the conversations of chosen and rejected",
+            where=row.at("prompt"),
+            expected="the same question in all three",
+            remedy="Remove the column prompt, or correct the row.",
+        )
+    system = () if before[0].role == "system" else tuple(turn for turn in prompt[:1] if turn.role == "system")
+    return (*system, *before), chosen[shared:], rejected[shared:]

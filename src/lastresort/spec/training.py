@@ -1,0 +1,262 @@
+"""The training file of `lastresort train`: parsed, checked, resolved. The same machinery as the task file's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
+
+from lastresort.errors import TaskError
+from lastresort.objectives import NEEDS
+from lastresort.spec.document import Document, read_document, with_overrides
+from lastresort.spec.explain import explained
+from lastresort.spec.model_name import ModelName
+from lastresort.spec.paths import FileOrFolder, relative_name
+from lastresort.spec.score import Reward
+from lastresort.spec.sections import Count, Rate
+from lastresort.spec.text_file import Kind
+from lastresort.spec.training_sections import Adapter, Objective, TrainingData
+from lastresort.spec.values import Number, Reading, Section, Text, json_able, refuse
+from lastresort.spec.wording import describe, listed
+from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile
+
+TRAINING = Kind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
+GROUP_KEYS = ("reward", "group_size", "max_new_tokens", "temperature")
+# What other trainers call our keys.
+ELSEWHERE = {
+    "base_model": "model",
+    "model_name_or_path": "model",
+    "model_id": "model",
+    "datasets": "data",
+    "dataset": "data",
+    "train_file": "data",
+    "loss_type": "objective",
+    "rl": "objective",
+    "lr": "learning_rate",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "lr_scheduler": "schedule",
+    "lr_scheduler_type": "schedule",
+    "warmup_ratio": "warmup",
+    "optim": "optimizer",
+    "output_dir": "output",
+    "report_to": "track",
+    "log_with": "track",
+    "max_length": "max_tokens",
+    "max_seq_length": "max_tokens",
+    "sequence_len": "max_tokens",
+    "gradient_checkpointing": "checkpointing",
+    "peft": "adapter",
+    "beta": "objective: {dpo: {beta: …}}",
+    "lora_r": "adapter: {r: …}",
+    "lora_alpha": "adapter: {alpha: …}",
+    "lora_dropout": "adapter: {dropout: …}",
+    "lora_target_modules": "adapter: {target: …}",
+    "load_in_4bit": "adapter: qlora",
+    "val_set_size": "data: {train: …, eval: …}",
+    "micro_batch_size": "max_pass_tokens",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "batch_size",
+    "bf16": "precision: bfloat16",
+    "reward_funcs": "reward",
+    "num_generations": "group_size",
+    "max_completion_length": "max_new_tokens",
+}
+
+
+def _trainable(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().startswith(("openai:", "http:", "https:", "scripted:")):
+        remedy = "Write embedded, a hub id, a folder or a .gguf file."
+        refuse(f"found {describe(value)}", expected="a model that can be trained here", remedy=remedy)
+    return value
+
+
+def _output(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(info.context, Reading) or value is None:
+        return value
+    if not isinstance(value, str) or not value.strip():
+        refuse(f"found {describe(value)}", expected="the name of a folder", remedy="Write output: out/.")
+    return Path(info.context.folder / Path(value.strip()).expanduser())
+
+
+def _tracked(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        refuse(f"found {describe(value)}", expected=f"some of {listed(TRACKERS)}", remedy="Write [tensorboard].")
+    for index, name in enumerate(names):
+        if name not in TRACKERS:
+            refuse(f"found {describe(name)}", expected=listed(TRACKERS, "or"), remedy="Correct it.", key=(index,))
+        if name in names[:index]:
+            refuse(f"found {name} twice", expected="it once", remedy="Remove one.", key=(index,))
+    return tuple(names)
+
+
+class Training(Section):
+    """The keys of a training file."""
+
+    model: Annotated[ModelName, BeforeValidator(_trainable)] = Field(
+        "embedded", description="embedded, a hub id, a folder or a .gguf file"
+    )
+    start_from: FileOrFolder | None = Field(None, description="an adapter to go on from, which is also the reference")
+    objective: Objective = Field(default_factory=Objective, description="the name of an objective")
+    data: TrainingData = Field(description="what to train on", examples=["rows.jsonl"])
+    adapter: Adapter = Field(default_factory=Adapter, description="what is trained beside the base, or full")
+    learning_rate: Rate | None = Field(None, description="the peak")
+    epochs: Count = Field(3, description="passes over the data")
+    batch_size: Count = Field(16, description="items an optimizer step")
+    max_steps: Count | None = Field(None, description="optimizer steps, where fewer than the epochs have")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate")
+    warmup: Annotated[float, Number(at_least=0, below=1)] = Field(0.05, description="a share of all steps")
+    weight_decay: Annotated[float, Number(at_least=0, below=1)] = Field(0.0, description="of AdamW")
+    max_grad_norm: Annotated[float, Number(above=0)] = Field(1.0, description="gradients are clipped to this norm")
+    optimizer: Literal["adamw", "paged_adamw_8bit"] = Field("adamw", description="the optimizer")
+    max_pass_tokens: Count = Field(1024, description="computed tokens in one forward and backward")
+    checkpointing: bool = Field(False, description="true or false: recompute activations to save memory")
+    checkpoint_every_s: Annotated[float, Number(at_least=0)] = Field(30.0, description="seconds")
+    seed: Annotated[int, Number(at_least=0, at_most=2**32 - 1, whole=True)] = Field(0, description="a whole number")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the base's weights")
+    max_tokens: Annotated[int, Number(at_least=2, whole=True)] | None = Field(None, description="the longest row")
+    longer_rows: Literal["refuse", "drop", "truncate"] = Field("refuse", description="what to do with longer rows")
+    trained_turns: Literal["all", "last"] = Field("all", description="which turns of the assistant are trained")
+    pairs_as_labels: bool = Field(False, description="true or false: train kto on pairs")
+    output: Annotated[Path | None, BeforeValidator(_output)] = Field(None, description="a folder")
+    track: Annotated[tuple[Text, ...], BeforeValidator(_tracked)] = Field((), description="trackers by name")
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(json_able)] = Field(
+        default_factory=dict, description="given to the chat template"
+    )
+    reward: tuple[Reward, ...] = Field((), description="terms of the reward, each a scorer with a weight")
+    group_size: Annotated[int, Number(at_least=2, whole=True)] = Field(8, description="answers sampled for a prompt")
+    max_new_tokens: Count = Field(256, description="the longest sampled answer")
+    temperature: Annotated[float, Number(above=0, at_most=2)] = Field(1.0, description="at which answers are sampled")
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        need, name = NEEDS[self.objective.name], self.objective.name
+        self._only("trained_turns", need == "completions", "sft")
+        self._only("pairs_as_labels", need == "labels", "kto")
+        for key in GROUP_KEYS:
+            self._only(key, need == "groups", "grpo, dr_grpo and dapo")
+        if need == "groups" and not self.reward:
+            remedy = 'Write for instance reward: [{python: "rewards.py:score"}].'
+            refuse(f"found no reward beside {name}", expected="what an answer is worth", remedy=remedy, key=("reward",))
+        if self.start_from is not None and "adapter" in self.model_fields_set:
+            remedy = "Remove adapter: its kind, rank and layers are those of start_from."
+            refuse("found it beside start_from", expected="one of them", remedy=remedy, key=("adapter",))
+        if self.adapter.kind == "qlora" and self.precision == "float32":
+            remedy = "Write precision: bfloat16, or leave it out."
+            refuse("found float32 beside qlora", expected="bfloat16", remedy=remedy, key=("precision",))
+        if need != "text":
+            self._no_folders(name)
+        return self
+
+    def _only(self, key: str, belongs: bool, owner: str) -> None:
+        if not belongs and key in self.model_fields_set:
+            found = f"found it beside objective: {self.objective.name}"
+            refuse(found, expected=f"it only with {owner}", remedy="Remove it.", key=(key,))
+
+    def _no_folders(self, name: str) -> None:
+        for path in (*self.data.train, *self.data.eval):
+            if path.is_dir():
+                remedy = "Name its files. A folder of documents belongs to objective: text."
+                refuse(
+                    f'found the folder "{path.name}"',
+                    expected=f"files of rows for {name}",
+                    remedy=remedy,
+                    key=("data",),
+                )
+
+    @property
+    def rate(self) -> float:
+        """Without a rate in the file: 2e-5 for all weights and 1e-6 for preferences, ten times as much for an adapter."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        whole = 2e-5 if NEEDS[self.objective.name] in ("completions", "text") else 1e-6
+        return whole if self.adapter.kind == "full" else round(10 * whole, 12)
+
+
+def load_training(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainingFile:
+    """Read a training file. overrides: dotted keys set from outside, such as {"adapter.r": 8}, checked like the file's own.
+
+    Raises TaskError for whatever is wrong with it, and names the other keys that are wrong too.
+    """
+    document = read_document(Path(path), TRAINING)
+    return training_of(with_overrides(document, overrides) if overrides else document, Path(path))
+
+
+def training_of(document: Document, path: Path) -> TrainingFile:
+    """What a document describes. path: where it stands, base of its relative paths."""
+    _refuse_foreign(document)
+    here = Path(path).absolute()
+    folder = here.parent.resolve()
+    reading = Reading(folder, TRAINING.noun)
+    try:
+        keys = Training.model_validate(document.values, context=reading)
+    except ValidationError as error:
+        raise explained(error.errors(include_url=False), document, Training) from None
+    return _training_file(keys, folder / here.name, reading)
+
+
+def _refuse_foreign(document: Document) -> None:
+    for name in document.values:
+        if name in ELSEWHERE and name not in Training.model_fields:
+            ours = ELSEWHERE[name]
+            told = f'Write "{ours}".' if ":" not in ours else f"Write {ours}."
+            if name == "gradient_accumulation_steps":
+                told = "Write batch_size: the rows of a whole optimizer step, however many passes it takes."
+            if name == "micro_batch_size":
+                told = "Write batch_size for a whole optimizer step, and max_pass_tokens for the memory of one pass."
+            raise TaskError(
+                f'found the unknown key "{name}"', where=document.where((name,)), expected=ours, remedy=told
+            )
+
+
+def _training_file(keys: Training, path: Path, reading: Reading) -> TrainingFile:
+    output = keys.output if keys.output is not None else path.with_name(f"{path.stem}-out")
+    groups = Groups(
+        tuple(RewardTerm(term.name, term.parameters, term.weight) for term in keys.reward),
+        keys.group_size,
+        keys.max_new_tokens,
+        keys.temperature,
+    )
+    adapter, data = keys.adapter, keys.data
+    same = {name: getattr(keys, name) for name in _AS_THEY_ARE}
+    return TrainingFile(
+        **same,
+        path=path,
+        resolved=_resolved(keys, output, reading),
+        objective=keys.objective.name,
+        options=tuple(keys.objective.options.items()),
+        data=DataFiles(data.train, data.eval, data.eval_share),
+        adapter=AdapterPlan(adapter.kind, adapter.r, adapter.scale, adapter.target, adapter.dropout),
+        learning_rate=keys.rate,
+        output=output,
+        groups=groups if NEEDS[keys.objective.name] == "groups" else None,
+    )
+
+
+_OTHERWISE = ("objective", "data", "adapter", "learning_rate", "output", *GROUP_KEYS)
+_AS_THEY_ARE = tuple(name for name in Training.model_fields if name not in _OTHERWISE)
+
+
+def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
+    """The file as it would say every default, but for keys that its objective does not have."""
+    need = NEEDS[keys.objective.name]
+    absent = {"trained_turns"} if need != "completions" else set()
+    absent |= {"pairs_as_labels"} if need != "labels" else set()
+    absent |= set(GROUP_KEYS) if need != "groups" else set()
+    absent |= {"adapter"} if keys.start_from is not None else set()
+    found: dict[str, Any] = {}
+    for name, value in {**dict(keys), "learning_rate": keys.rate, "output": output}.items():
+        if name in absent:
+            continue
+        if isinstance(value, Objective | Adapter | TrainingData):
+            found[name] = value.written(reading)
+        elif name == "reward":
+            found[name] = [term.written(reading) for term in keys.reward]
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            found[name] = relative_name(plain, reading.folder) if isinstance(plain, Path) else plain
+    return found
