@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from engine_support import REFUSED, every_row, reference, row, tiny, twin
+from lastresort.engine.attention import Packed, attention, enable, packed_hidden
+from lastresort.engine.forest import plan_forest
+from lastresort.engine.head import target_logps_of
 from lastresort.engine.logp import target_logps
+from lastresort.engine.parts import take_apart
 from lastresort.engine.support import check_first_batch, sliding_window, support, why_plain
 from lastresort.errors import ContractError
 
@@ -117,3 +121,76 @@ def test_virtual_tokens_are_refused():
     model = get_peft_model(tiny(dtype=torch.float32), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(ContractError, match="virtual tokens"):
         target_logps(model, ROWS)
+
+
+def forced(model, rows):
+    """What the packed form would say if nothing were refused."""
+    parts = take_apart(model)
+    enable(parts.causal)
+    forest = plan_forest(rows)
+    hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, Packed(forest.nodes), torch.device("cpu"))
+    return target_logps_of(hidden, torch.tensor(forest.pick), torch.tensor(forest.target), parts.head)
+
+
+def error_of(model, rows):
+    """Largest error in nats of the packed form by force; the engine itself is right on the same rows."""
+    right = reference(twin(model), rows)
+    torch.testing.assert_close(target_logps(twin(model), rows).per_token, right)
+    with torch.no_grad():
+        return float((forced(model, rows) - right).abs().max())
+
+
+def test_forced_is_right_where_nothing_is_refused():
+    assert error_of(tiny(), ROWS) < 1e-9
+
+
+def test_the_wrong_number_behind_a_short_window():
+    long = [row((5, 9, 4) * 12, (6, 7)), row((5, 9, 4) * 12, (8, 7))]
+    assert error_of(tiny("mistral", sliding_window=16), long) > 1e-2
+
+
+def test_the_wrong_number_behind_angles_that_depend_on_the_length():
+    """The longest row would change the angles of all."""
+    rows = [row((5, 6, 7) * n, (8, 9)) for n in (3, 20)]
+    assert error_of(tiny(max_position_embeddings=24, **REFUSED["llama"][0]), rows) > 1e-3
+
+
+def test_the_wrong_number_behind_a_recurrent_state():
+    """The state of one row would flow into the next."""
+    model = tiny("mamba", torch.float32)
+    rows = [row((5, 6, 7), (8, 9)), row((11, 12, 13), (14, 15))]
+    packed_ids = torch.tensor([[*rows[0].ids, *rows[1].ids]])
+    with torch.no_grad():
+        logps = model(input_ids=packed_ids).logits[0].log_softmax(-1)
+    picked = logps[torch.tensor([2, 3, 7, 8]), torch.tensor([8, 9, 14, 15])]
+    right = reference(twin(model), rows)
+    torch.testing.assert_close(picked[:2], right[:2], atol=1e-4, rtol=1e-4)
+    assert float((picked[2:] - right[2:]).abs().max()) > 1e-2
+
+
+def test_the_wrong_number_behind_soft_capped_scores(monkeypatch):
+    """Kernels that know no cap would leave it out."""
+    changes, _ = REFUSED["gemma2"]
+    model = tiny("gemma2", torch.float32, attn_logit_softcapping=0.5, **changes)
+    right = reference(twin(model), ROWS)
+
+    def uncapped(module, query, key, value, mask, softcap=None, **kwargs):
+        return attention(module, query, key, value, mask, **kwargs)
+
+    monkeypatch.setattr("lastresort.engine.attention.attention", uncapped)
+    with torch.no_grad():
+        assert float((forced(model, ROWS) - right).abs().max()) > 1e-2
+
+
+def test_the_wrong_number_behind_dropout_in_a_shared_piece():
+    """Rows that share a piece would share its dropout: their losses are no longer independent draws."""
+    model = tiny("gpt2", resid_pdrop=0.3)
+    model.train()
+    rows = [row((5, 9, 4) * 7, (6,))] * 2
+    torch.manual_seed(0)
+    with torch.no_grad():
+        together = torch.stack([forced(model, rows) for _ in range(200)])
+        apart = torch.stack([target_logps(model, rows).per_token for _ in range(200)])
+    correlated, independent = (float(torch.corrcoef(x.T)[0, 1].abs()) for x in (together, apart))
+    assert correlated > 0.99
+    assert independent < 0.25
