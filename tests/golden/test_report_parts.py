@@ -278,6 +278,15 @@ def rung(name: str, verdict: str | None, score: float = 0.5) -> dict[str, object
             [rung("prompting", "NOT_MET"), rung("sft", "UNDECIDED")],
             "The test cannot tell on which side of the bar of 80 % sft lies",
         ),
+        (
+            [rung("prompting", "UNDECIDED"), rung("retrieval", "NOT_MET"), rung("sft", "MET")],
+            "sft is shown to reach the bar of 80 %; retrieval is shown to stay below it; "
+            "the test cannot tell on which side prompting lies",
+        ),
+        (
+            [rung("prompting", "UNDECIDED"), rung("sft", "MET")],
+            "sft is shown to reach the bar of 80 %; the test cannot tell on which side prompting lies",
+        ),
         ([rung("retrieval", None)], "No rung could be tested"),
     ],
 )

@@ -152,3 +152,34 @@ def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> No
     worst = conclude(RULES, [judged("prompting", "NOT_MET", 0.0004)], "")
     assert "stayed at 0.1 %" in worst.answer
     assert "\u00a0" not in best.answer
+
+
+def test_an_undecided_rung_below_a_met_one_is_not_called_failed() -> None:
+    below = judged("prompting", "UNDECIDED", 0.7, n_needed=900)
+    found = conclude(RULES, [below, judged("retrieval", "NOT_MET", 0.4), judged("sft", "MET", 0.95)], "")
+    assert found.answer == (
+        "Provisionally yes: sft meets the bar of 80 % with 95 %, where retrieval stayed at 40 %; prompting is undecided "
+        "at 70 % (about 900 test items would settle it)."
+    )
+    only = conclude(RULES, [below, skipped("retrieval"), judged("sft", "MET", 0.95)], "")
+    assert "stayed" not in only.answer
+
+
+def test_no_stays_no_where_a_cheaper_rung_is_undecided() -> None:
+    """Whether prompting would do as well or not: tuning is not needed."""
+    found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.7), judged("retrieval", "MET", 0.85)], "")
+    assert found.answer.startswith("No: retrieval meets the bar of 80 %")
+    assert "prompting is undecided at 70 % (it lies too close to the bar to say how many items would" in found.answer
+
+
+def test_a_leader_does_not_hide_the_open_rungs_below() -> None:
+    outcomes = [judged("prompting", "UNDECIDED", 0.7, 900), skipped("retrieval"), judged("sft", "UNDECIDED", 0.82, 400)]
+    found = conclude(RULES, outcomes, "")
+    assert found.answer.startswith("Provisionally yes: sft scored 82 %")
+    assert "about 400 test items would settle it" in found.answer
+    assert "prompting is undecided at 70 % (about 900 test items would settle it)" in found.answer
+
+
+def test_going_up_from_an_undecided_rung_does_not_claim_that_it_failed() -> None:
+    step = next_step(RULES, [judged("prompting", "UNDECIDED", 0.7)])
+    assert step.because == "the rung below is not shown to meet the bar"

@@ -56,7 +56,7 @@ class Conclusion:
 
 
 def next_step(rules: Rules, outcomes: Sequence[RungOutcome]) -> Step:
-    """Where to go after these outcomes (in the order of the ladder). Up only when the rung below has failed."""
+    """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar."""
     if outcomes:
         stop = _stop_after(rules, outcomes[-1])
         if stop is not None:
@@ -64,7 +64,7 @@ def next_step(rules: Rules, outcomes: Sequence[RungOutcome]) -> Step:
     done = {outcome.rung for outcome in outcomes}
     for rung in rules.ladder:
         if rung not in done:
-            return Step(rung, "the first rung" if not outcomes else "the rung below did not meet the bar")
+            return Step(rung, "the first rung" if not outcomes else "the rung below is not shown to meet the bar")
     return Step(None, "No rung is left.")
 
 
@@ -158,26 +158,28 @@ def _answer(
 ) -> str:
     """The sentence that answers "should I fine-tune?"."""
     bar = percent(rules.bar)
+    open_below = _open_rungs([outcome for outcome in tested if outcome not in (met, leader)])
     if met is not None:
         score = percent(_score(met))
         if met.rung in ("prompting", "retrieval"):
             margin = (
                 "tuning would add only a margin" if _score(met) >= MARGIN_ONLY else "tuning is not needed to reach it"
             )
-            return f"No: {met.rung} meets the bar of {bar} ({met.system} scored {score}), and {margin}."
-        below = [outcome for outcome in tested if outcome is not met]
-        failed = _cheaper_rungs(below)
-        return f"Yes: {met.rung} meets the bar of {bar} with {score}{failed}."
+            return f"No: {met.rung} meets the bar of {bar} ({met.system} scored {score}), and {margin}{open_below}."
+        failed = _cheaper_rungs([outcome for outcome in tested if _verdict(outcome) == "NOT_MET"])
+        sure = "Provisionally yes" if open_below else "Yes"
+        return f"{sure}: {met.rung} meets the bar of {bar} with {score}{failed}{open_below}."
     if leader is not None:
+        untuned = leader.rung in ("prompting", "retrieval")
         return (
-            f"Provisionally {'no' if leader.rung in ('prompting', 'retrieval') else 'yes'}: {leader.rung} scored "
-            f"{percent(_score(leader))} against the bar of {bar}, but the test set is too small to be sure{_settle(leader)}."
+            f"Provisionally {'no' if untuned else 'yes'}: {leader.rung} scored {percent(_score(leader))} against the bar of "
+            f"{bar}, but the test set is too small to be sure; {_settle(leader)}{open_below}."
         )
     if best is None:
         return f"Cannot tell: no rung of the ladder applies ({'; '.join(str(o.skipped) for o in outcomes)})."
     if any(_verdict(outcome) == "UNDECIDED" for outcome in tested):
         open_one = next(outcome for outcome in reversed(tested) if _verdict(outcome) == "UNDECIDED")
-        return f"Cannot tell yet: {open_one.rung} scored {percent(_score(open_one))} against the bar of {bar}{_settle(open_one)}."
+        return f"Cannot tell yet: {open_one.rung} scored {percent(_score(open_one))} against the bar of {bar}; {_settle(open_one)}."
     left = [rung for rung in rules.ladder if rung not in {outcome.rung for outcome in outcomes}]
     if left:
         return f"Not decided: {_cheaper_rungs(tested).removeprefix(', where ')}; {', '.join(left)} was not tried."
@@ -190,13 +192,22 @@ def _cheaper_rungs(outcomes: Sequence[RungOutcome]) -> str:
     return ", where " + " and ".join(f"{outcome.rung} stayed at {percent(_score(outcome))}" for outcome in outcomes)
 
 
+def _open_rungs(outcomes: Sequence[RungOutcome]) -> str:
+    """The rungs that are undecided, each with what would settle it."""
+    return "".join(
+        f"; {outcome.rung} is undecided at {percent(_score(outcome))} ({_settle(outcome)})"
+        for outcome in outcomes
+        if _verdict(outcome) == "UNDECIDED"
+    )
+
+
 def _settle(outcome: RungOutcome) -> str:
     assert outcome.judgement is not None
     needed, unit = outcome.judgement.n_needed, outcome.judgement.unit
     return (
-        f"; about {needed} test {unit}s would settle it"
+        f"about {needed} test {unit}s would settle it"
         if needed
-        else f"; it lies too close to the bar to say how many {unit}s would settle it"
+        else f"it lies too close to the bar to say how many {unit}s would settle it"
     )
 
 

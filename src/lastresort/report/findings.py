@@ -37,7 +37,8 @@ def of_ladder(decision: Mapping[str, Any]) -> str:
     shown = f"{listed(failed)} {'is' if len(failed) == 1 else 'are'} shown to stay below"
     if met:
         below = f"; {shown} it" if failed else ""
-        return f"{met[0]} is shown to reach the bar of {bar}{below}"
+        open_below = f"; the test cannot tell on which side {listed(open_ones)} {_lies(open_ones)}" if open_ones else ""
+        return f"{met[0]} is shown to reach the bar of {bar}{below}{open_below}"
     if open_ones:
         return f"The test cannot tell on which side of the bar of {bar} {listed(open_ones)} {_lies(open_ones)}"
     if not tested:
