@@ -216,6 +216,9 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
     ("a.jsonl", '[{"input":"a","output":"x"}]', ["JSON list", ".json"]),
     ("a.jsonl", '{"input":"a","input":"b","output":"x"}', ["row 1", '"input" twice']),
     ("a.jsonl", '{"input":"a","output":NaN}', ["row 1", "NaN"]),
+    ("a.jsonl", '{"instruction":"a","output":"x","history":5}', ["row 1", '"history"', "a number (5)", "a list"]),
+    ("a.jsonl", '{"instruction":"a","output":"x","history":"hi"}', ['"history"', "found text", "a list"]),
+    ("a.jsonl", '{"instruction":"a","output":"x","history":{"a":1}}', ['"history"', "an object", "a list"]),
     (
         "a.jsonl",
         b'{"input":"a","output":"x"}\n{"input":"caf\xe9","output":"x"}\n',

@@ -30,7 +30,8 @@ def test_runs_are_numbered_by_task(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     assert [new_run(runs, "a").name for _ in range(3)] == ["a-1", "a-2", "a-3"]
     (runs / "a-9").mkdir()
-    (runs / "a-x").mkdir()
+    for other in ("a-x", "a-²", "a-٣", "a-", "a--2", "a-1.5"):
+        (runs / other).mkdir()
     assert new_run(runs, "a").name == "a-10"
     assert new_run(runs, "b").name == "b-1"
 

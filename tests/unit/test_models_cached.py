@@ -10,7 +10,8 @@ import pytest
 
 from lastresort.errors import CandidateError, InfrastructureError
 from lastresort.models.cached import CachedModel
-from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel
+from lastresort.models.script import Faults, Quality, Rule, Script
+from lastresort.models.scripted import ScriptedModel
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Decoding, Grammar, Message
 

@@ -11,7 +11,8 @@ import pytest
 
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.models.open import open_model
-from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel, read_script
+from lastresort.models.script import Faults, Quality, Rule, Script, read_script
+from lastresort.models.scripted import ScriptedModel
 from lastresort.types import Decoding, Grammar, Message
 
 DECODING = Decoding(max_new_tokens=50)
@@ -144,3 +145,48 @@ def test_scripted_and_endpoint_models_are_opened_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"wrong": 5}, "wrong"),
+        ({"wrong": "no"}, "wrong"),
+        ({"quality": 5}, "quality"),
+        ({"quality": [5]}, "quality"),
+        ({"quality": [{"right": "x"}]}, "quality[0].right"),
+        ({"quality": [{"right": 2}]}, "quality[0].right"),
+        ({"quality": [{"right": 1, "min_shots": "x"}]}, "quality[0].min_shots"),
+        ({"quality": [{"right": 1, "grammar": 1}]}, "quality[0].grammar"),
+        ({"quality": [{"right": 1, "contains": "("}]}, "quality[0].contains"),
+        ({"quality": [{"right": 1, "contains": 5}]}, "quality[0].contains"),
+        ({"quality": [{}]}, "right"),
+        ({"answers": [1]}, "answers"),
+        ({"answers_from": "rows.jsonl"}, "answers_from"),
+        ({"answers_from": [3]}, "answers_from"),
+        ({"calls": 5}, "calls"),
+        ({"default": 5}, "default"),
+        ({"context_tokens": "x"}, "context_tokens"),
+        ({"context_tokens": True}, "context_tokens"),
+        ({"delay_s": "x"}, "delay_s"),
+        ({"delay_s": -1}, "delay_s"),
+        ({"seconds": "x"}, "seconds"),
+        ({"rules": 5}, "rules"),
+        ({"rules": [{"match": 5, "answer": "x"}]}, "rules[0].match"),
+        ({"rules": [{"match": "a", "answer": 5}]}, "rules[0].answer"),
+        ({"rules": [{"match": "a", "answer": "\\7"}]}, "rules[0].answer"),
+        ({"rules": [{"match": "a", "answer": "x", "probability": "x"}]}, "rules[0].probability"),
+        ({"rules": [{"match": "a", "answer": "x", "otherwise": 5}]}, "rules[0].otherwise"),
+        ({"faults": 5}, "faults"),
+        ({"faults": {"fail_at": 5}}, "faults.fail_at"),
+        ({"faults": {"fail_at": ["x"]}}, "faults.fail_at"),
+        ({"faults": {"fail_first": "x"}}, "faults.fail_first"),
+        ({"faults": {"message": 5}}, "faults.message"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(body: dict[str, object], named: str, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(body))
+    with pytest.raises(TaskError) as caught:
+        read_script(tmp_path / "s.json")
+    assert named in str(caught.value)
+    assert "s.json" in caught.value.where

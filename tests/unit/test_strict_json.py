@@ -14,7 +14,7 @@ from lastresort.errors import DataError
 from lastresort.evals.scorers import build_scorer, format_ok
 from lastresort.models.replies import read_reply
 from lastresort.models.retry import Passing
-from lastresort.models.scripted import read_script
+from lastresort.models.script import read_script
 from lastresort.report.differences import side_by_side
 from lastresort.types import Example, Message
 

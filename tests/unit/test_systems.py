@@ -9,7 +9,8 @@ import pytest
 
 from lastresort.errors import DataError
 from lastresort.models.open import open_model
-from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.models.script import Script
+from lastresort.models.scripted import ScriptedModel
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import REASONING_REQUEST, compose, extract
 from lastresort.systems.files import load_system, save_system

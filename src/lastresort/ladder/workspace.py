@@ -50,7 +50,7 @@ def newest_unfinished(runs: Path, task: str) -> Path:
 
 def run_number(path: Path, task: str) -> int | None:
     rest = path.name.removeprefix(f"{task}-")
-    return int(rest) if path.is_dir() and rest.isdigit() else None
+    return int(rest) if path.is_dir() and rest.isascii() and rest.isdecimal() else None
 
 
 def shared_folder(run: Path) -> Path:

@@ -30,7 +30,8 @@ def open_model(
     Raises TaskError for a name that leads nowhere, PrerequisiteError where a package or key is missing.
     """
     if name.startswith("scripted:"):
-        from lastresort.models.scripted import ScriptedModel, read_script
+        from lastresort.models.script import read_script
+        from lastresort.models.scripted import ScriptedModel
 
         script = read_script(base_folder / name.removeprefix("scripted:"))
         return ScriptedModel(script, name=name, adapter=adapter, prompt_price=prompt_price, output_price=output_price)

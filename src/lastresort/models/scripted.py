@@ -1,20 +1,8 @@
 """A model that follows a script: for tests and dry runs, without weights, network or torch.
 
-The script is a JSON object; every key may be left out:
-
-    answers       {text of the last user turn: right answer}
-    answers_from  JSONL files (relative to the script) whose rows give `input` and `output`
-    rules         [{match: regex on the last user turn, answer: text with \\1 …, probability: 1, otherwise: text}], first match wins
-    default       the right answer to everything else ("")
-    wrong         [texts] given in place of the right answer where the quality says so
-    quality       [{right: 0..1, min_shots: n, grammar: true, adapter: true, contains: regex on the whole prompt}]
-    context_tokens, delay_s (a call), seconds (reported for an answer)
-    faults        {fail_first: k, fail_at: [n, …], message: text}: those calls raise InfrastructureError, counted from 1
-    calls         a JSONL file to which every call is appended; calls of earlier processes then count on
-
-A call is one prompt asked. Of the quality levels whose conditions hold the last one counts; without any the answer is right.
-Whether an item is answered rightly is a draw from the hash of its last user turn: the same at every level, so that a
-better prompt only ever adds right answers, and the same in every process.
+The script is described in models/script.py. A call is one prompt asked. Of the quality levels whose conditions hold the
+last one counts; without any the answer is right. Whether an item is answered rightly is a draw from the hash of its last
+user turn: the same at every level, so that a better prompt only ever adds right answers, and the same in every process.
 """
 
 from __future__ import annotations
@@ -26,77 +14,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
-from lastresort.errors import CandidateError, InfrastructureError, TaskError
+from lastresort.errors import CandidateError, InfrastructureError
 from lastresort.models.estimate import BYTES_PER_TOKEN, estimated_prompt_tokens, estimated_tokens
 from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.models.script import Script
 from lastresort.models.weights import folder_hash
 from lastresort.types import Answer, Decoding
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    match: str
-    answer: str
-    probability: float = 1.0
-    otherwise: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """A level: `right` is the share of right answers for prompts on which every condition that is set holds."""
-
-    right: float
-    min_shots: int = 0
-    grammar: bool = False
-    adapter: bool = False
-    contains: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    fail_first: int = 0
-    fail_at: tuple[int, ...] = ()
-    message: str = "the scripted endpoint is down"
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    answers: dict[str, str] = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
-    default: str = ""
-    wrong: tuple[str, ...] = ("I do not know.",)
-    quality: tuple[Quality, ...] = ()
-    context_tokens: int | None = None
-    delay_s: float = 0.0
-    seconds: float = 0.0
-    faults: Faults = field(default_factory=Faults)
-    calls: Path | None = None
-
-
-def read_script(path: Path) -> Script:
-    """Raises TaskError where the file is missing, is not a script, or names a key that scripts do not have."""
-    body = _json_object(path)
-    answers = {str(key): _as_text(value) for key, value in body.pop("answers", {}).items()}
-    for name in body.pop("answers_from", []):
-        answers |= _answers_of(path.parent / name)
-    rules = tuple(_built(Rule, rule, path) for rule in body.pop("rules", []))
-    for rule in rules:
-        _checked_regex(rule.match, path)
-    quality = tuple(_built(Quality, level, path) for level in body.pop("quality", []))
-    faults = body.pop("faults", {})
-    if "fail_at" in faults:
-        faults["fail_at"] = tuple(faults["fail_at"])
-    calls = body.pop("calls", None)
-    if "wrong" in body:
-        body["wrong"] = tuple(_as_text(text) for text in body["wrong"])
-    known = {"answers": answers, "rules": rules, "quality": quality, "faults": _built(Faults, faults, path)}
-    return _built(Script, {**body, **known, "calls": path.parent / calls if calls else None}, path)
 
 
 class ScriptedModel:
@@ -244,58 +169,3 @@ def _hash(salt: str, text: str) -> str:
 
 def _lines(path: Path | None) -> int:
     return len(path.read_text(encoding="utf-8").splitlines()) if path is not None and path.exists() else 0
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _answers_of(path: Path) -> dict[str, str]:
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {_as_text(row["input"]): _as_text(row["output"]) for row in rows}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
-        raise TaskError(
-            f"cannot serve as answers ({type(error).__name__}: {error})",
-            where=str(path),
-            expected="JSON lines with input and output",
-            remedy="Correct answers_from in the script.",
-        ) from error
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TaskError(
-            f"not a readable script ({error})",
-            where=str(path),
-            expected="a JSON object",
-            remedy="Correct the file or its name.",
-        ) from error
-    if not isinstance(body, dict):
-        raise TaskError(
-            f"found {type(body).__name__}", where=str(path), expected="a JSON object", remedy="See models/scripted.py."
-        )
-    return body
-
-
-def _built(kind: Callable[..., T], fields: Any, path: Path) -> T:
-    try:
-        return kind(**fields)
-    except TypeError as error:
-        raise TaskError(
-            f"not a script ({error})",
-            where=str(path),
-            expected="the keys of models/scripted.py",
-            remedy="Correct the key.",
-        ) from error
-
-
-def _checked_regex(pattern: str, path: Path) -> None:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise TaskError(
-            f'rule "{pattern}" is not a regular expression ({error})', where=str(path), remedy="Correct the rule."
-        ) from error

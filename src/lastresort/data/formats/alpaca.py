@@ -36,6 +36,13 @@ def _system(row: RawRow) -> Iterator[Message]:
 
 def _history(row: RawRow) -> Iterator[Message]:
     history = row.values.get("history") or []
+    if not isinstance(history, list):
+        raise DataError(
+            f"found {kind_of(history)}",
+            where=row.at("history"),
+            expected="a list of pairs [question, answer]",
+            remedy="Write the earlier turns as a list, or leave the key out.",
+        )
     for index, pair in enumerate(history):
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise DataError(
