@@ -76,6 +76,21 @@ def read_document(path: Path, kind: Kind = TASK) -> Document:
     return Document(name, _Walk(name, lines).value(node, ()), lines)
 
 
+def read_value(text: str, name: str) -> Any:
+    """A value as it would stand in a task file. name: where it comes from. Raises TaskError for what is no YAML."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "brackets nested too deeply"
+        raise TaskError(
+            f"found a value that cannot be read ({problem})",
+            where=name,
+            expected="a value as in the task file",
+            remedy='Quote it as the file would: KEY=\'"a: b"\'.',
+        ) from None
+    return None if node is None else _Walk(name, {}).value(node, ())
+
+
 def with_overrides(document: Document, overrides: Mapping[str, Any]) -> Document:
     """The document with dotted keys set from outside, such as {"split.seed": 3}; the values are not checked here."""
     values, changed = _plain(document.values), set(document.overridden)
