@@ -115,6 +115,12 @@ def test_no_key_may_be_missing(decision: dict[str, Any], key: str) -> None:
         validate_decision(found)
 
 
+def test_money_may_be_unknown(decision: dict[str, Any]) -> None:
+    found = copy.deepcopy(decision)
+    found["rungs"][0]["cost"]["usd"] = None
+    validate_decision(found)
+
+
 def test_nothing_that_won(decision: dict[str, Any]) -> None:
     found = copy.deepcopy(decision)
     found["winner"] = {"kind": "none", "path": None, "held": False, "sha256": None}

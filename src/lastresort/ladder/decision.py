@@ -58,7 +58,7 @@ def decision_of(
         "answer": conclusion.answer,
         "reasons": [*conclusion.reasons, *extra_reasons],
         "test_reuse": test_reuse,
-        "rungs": [rung_entry(record, outcome) for outcome in outcomes],
+        "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
         "gate": None,
         "repairs": [],
         "compare": [],
@@ -68,7 +68,7 @@ def decision_of(
     }
 
 
-def rung_entry(record: Record, outcome: RungOutcome) -> dict[str, Any]:
+def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, Any]:
     """One entry of `rungs`."""
     search = record.last("search", outcome.rung) or {}
     chosen = outcome.system
@@ -86,12 +86,20 @@ def rung_entry(record: Record, outcome: RungOutcome) -> dict[str, Any]:
         "chosen": chosen,
         "test": None if found is None else as_test(found),
         "failures": failures([item for measurement in dev for item in measurement.items]),
-        "cost": rung_cost(record, outcome.rung),
+        "cost": rung_cost(record, outcome.rung, task),
     }
 
 
-def rung_cost(record: Record, rung: str) -> dict[str, Any]:
-    """Tokens, seconds and money of everything the rung did: dev, test, and training where it trained."""
+def price_known(task: Task, rung: str) -> bool:
+    """Whether what the rung's calls cost is known: a rung that trains asks weights that are here, which cost nothing."""
+    return task.price_known or WINNER_KINDS[rung] not in ("prompt", "retrieval")
+
+
+def rung_cost(record: Record, rung: str, task: Task) -> dict[str, Any]:
+    """Tokens, seconds and money of everything the rung did: dev, test, and training where it trained.
+
+    usd is None where the rung asked a model whose price is not known.
+    """
     done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
     training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note["rung"] == rung}
     replay = [note for note in record.notes("replay") if note["rung"] == rung]
@@ -100,5 +108,5 @@ def rung_cost(record: Record, rung: str) -> dict[str, Any]:
         "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in replay),
         "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in replay),
         "seconds": round(seconds, 3),
-        "usd": sum(m.usd for m in done),
+        "usd": sum(m.usd for m in done) if price_known(task, rung) or not done else None,
     }

@@ -76,7 +76,7 @@ def workload(prepared: Prepared, rung: str) -> Workload:
 
 def _machine(task: Task, model: str) -> Machine:
     if is_endpoint(model):
-        return Machine(None, 1.0, task.use.prompt_price or 0.0, task.use.output_price or 0.0)
+        return Machine(None, 1.0, task.use.prompt_price, task.use.output_price)
     if model.startswith("scripted:"):
         return Machine(None, 1.0)
     from lastresort.hardware.probe import matrix_flops_per_s

@@ -86,11 +86,13 @@ def of_sharing(trainings: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def of_cost(total: Mapping[str, float], rungs: Mapping[str, Mapping[str, float]]) -> str:
+def of_cost(total: Mapping[str, Any], rungs: Mapping[str, Mapping[str, Any]]) -> str:
     title = f"The climb computed for {duration(total['seconds'])}"
     if len(rungs) > 1 and total["seconds"]:
         dearest = max(rungs, key=lambda name: rungs[name]["seconds"])
         title += f", {percent(rungs[dearest]['seconds'] / total['seconds'], 0)} of it for {dearest},"
+    if total["usd"] is None:
+        return f"{title} and spent an unknown amount: the task gives no price"
     return f"{title} and spent {money(total['usd'])}" if total["usd"] else f"{title} and made no paid call"
 
 

@@ -44,5 +44,5 @@ def _cells(forecast: dict[str, Any]) -> list[str]:
         f"{forecast['tokens_out']:,}",
         f"{forecast['training_tokens']:,}" if forecast["training_tokens"] else "",
         "?" if forecast["seconds"] is None else duration(forecast["seconds"]),
-        f"{forecast['usd']:.2f}",
+        "?" if forecast["usd"] is None else f"{forecast['usd']:.2f}",
     ]

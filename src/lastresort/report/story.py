@@ -74,10 +74,12 @@ class Story:
     ended: datetime | None
 
     @property
-    def total(self) -> dict[str, float]:
-        """Tokens, seconds and money over all rungs."""
+    def total(self) -> dict[str, Any]:
+        """Tokens, seconds and money over all rungs; money is None where that of one rung is not known."""
         costs = [rung.entry["cost"] for rung in self.rungs if rung.entry is not None]
-        return {key: sum(cost[key] for cost in costs) for key in ("tokens_in", "tokens_out", "seconds", "usd")}
+        paid = [cost["usd"] for cost in costs]
+        whole = {key: sum(cost[key] for cost in costs) for key in ("tokens_in", "tokens_out", "seconds")}
+        return {**whole, "usd": None if None in paid else sum(paid)}
 
     @property
     def n_test(self) -> int:

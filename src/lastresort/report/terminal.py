@@ -93,7 +93,7 @@ def _table(decision: Mapping[str, Any]) -> Table:
         drawn = Text(strip(test, bar, scale), style=style)
         cost, score = rung["cost"], Text(percent(test["score"]), style="bold")
         table.add_row(name, score, drawn, count(test["n_used"]), word, duration(cost["seconds"]))
-        paid = money(cost["usd"]) if cost["usd"] else ""
+        paid = "" if cost["usd"] == 0 else money(cost["usd"])
         table.add_row("", "", interval(test["interval"]), f"of {count(test['n_available'])}", "", paid, style="dim")
     return table
 

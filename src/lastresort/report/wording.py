@@ -53,7 +53,10 @@ def duration(seconds: float) -> str:
     return f"{hours}{NO_BREAK}h" + (f" {minutes}{NO_BREAK}min" if minutes else "")
 
 
-def money(usd: float) -> str:
+def money(usd: float | None) -> str:
+    """None: spent, but at a price that nobody told."""
+    if usd is None:
+        return f"${NO_BREAK}unknown"
     if usd == 0:
         return "$0"
     if usd < 0.01:

@@ -13,13 +13,14 @@ TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION = 0.5, 0.5, 0.2
 class Machine:
     """The model that would work and the rate at which it can. parameters: of the model, None for an endpoint.
 
-    flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens.
+    flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens,
+    None where it is not known.
     """
 
     parameters: int | None
     flops_per_s: float
-    prompt_price: float = 0.0
-    output_price: float = 0.0
+    prompt_price: float | None = 0.0
+    output_price: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +39,27 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """An estimate. seconds: None where nothing is known of an endpoint's speed. lines: how it comes about, in words."""
+    """An estimate. lines: how it comes about, in words.
+
+    seconds: None where nothing is known of an endpoint's speed. usd: None where nothing is known of its price.
+    """
 
     tokens_in: int
     tokens_out: int
     training_tokens: int
     seconds: float | None
-    usd: float
+    usd: float | None
     lines: tuple[str, ...] = ()
 
     def __add__(self, other: Forecast) -> Forecast:
         seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
+        usd = None if self.usd is None or other.usd is None else self.usd + other.usd
         return Forecast(
             self.tokens_in + other.tokens_in,
             self.tokens_out + other.tokens_out,
             self.training_tokens + other.training_tokens,
             seconds,
-            self.usd + other.usd,
+            usd,
             self.lines + other.lines,
         )
 
@@ -64,7 +69,9 @@ def answering(
 ) -> Forecast:
     """Answering n prompts of which `shared_tokens` are common to all, and are computed once by a local model."""
     tokens_in, tokens_out = round(n * prompt_tokens), round(n * new_tokens)
-    usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
+    usd = None
+    if machine.prompt_price is not None and machine.output_price is not None:
+        usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
     seconds = None
     if machine.parameters is not None:
         computed = shared_tokens + n * (prompt_tokens - shared_tokens)
