@@ -304,6 +304,10 @@ def test_bfloat16_answers_repeat_for_the_same_batches(folder: Path) -> None:
 def test_an_adapter_that_is_none_or_of_another_model_is_refused(folder: Path, adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="adapter_config"):
         load_local(folder, adapter=tmp_path)
+    pickled = Path(shutil.copytree(adapter, tmp_path / "pickled"))
+    (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
+    with pytest.raises(TaskError, match=r"no adapter_model\.safetensors.*pickled weights are not read"):
+        load_local(folder, adapter=pickled)
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in adapter.iterdir():

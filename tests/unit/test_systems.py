@@ -162,6 +162,22 @@ def test_a_folder_without_a_readable_system_is_refused(content: str | None, mess
         load_system(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../other", "/etc", "link", "adapter/../../other", "", ".."])
+def test_what_a_system_names_stays_in_its_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "shots.jsonl").write_text("")
+    path = save_system(SYSTEMS[1], tmp_path / "s")
+    (tmp_path / "s" / "link").symlink_to(tmp_path / "other")
+    whole = path.read_text()
+    path.write_text(whole.replace("adapter: null", f"adapter: '{name}'"))
+    if name:
+        with pytest.raises(DataError, match=r'key "adapter".*in the folder'):
+            load_system(tmp_path / "s")
+    path.write_text(whole.replace("file: shots.jsonl", f"file: '{name}/shots.jsonl'"))
+    with pytest.raises(DataError, match=r'key "prompt\.shots\.file".*in the folder'):
+        load_system(tmp_path / "s")
+
+
 def test_a_model_that_renders_otherwise_is_refused() -> None:
     model = ScriptedModel(Script(default="x"))
     model.rendering = "other"  # type: ignore[misc]

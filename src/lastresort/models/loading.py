@@ -154,6 +154,13 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
             expected="a PEFT adapter",
             remedy="Name its folder.",
         )
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise TaskError(
+            "no adapter_model.safetensors in this folder",
+            where=str(adapter),
+            expected="weights as safetensors",
+            remedy="Save the adapter again with save_pretrained; pickled weights are not read.",
+        )
     try:
         with quiet_transformers():
             return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)

@@ -116,7 +116,9 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
     shots, grammar = prompt.pop("shots"), decoding.pop("grammar")
     design = PromptDesign(**prompt)
     if shots:
-        lines = (folder / shots["file"]).read_text(encoding="utf-8").split("\n")  # splitlines() also cuts at U+2028
+        lines = (
+            _inside(folder, shots["file"], "prompt.shots.file").read_text(encoding="utf-8").split("\n")
+        )  # splitlines() also cuts at U+2028
         pool = tuple(_shot(json.loads(line)) for line in lines if line)
         design = replace(design, shots=pool, k=shots["k"], selection=shots["selection"])
     stop = tuple(decoding.pop("stop"))
@@ -127,12 +129,25 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
         model=body["model"],
         prompt=design,
         decoding=Decoding(**decoding, stop=stop, grammar=Grammar(schema, choices) if grammar else None),
-        adapter=folder / body["adapter"] if body["adapter"] else None,
+        adapter=_inside(folder, body["adapter"], "adapter") if body["adapter"] else None,
         precision=body["precision"],
         template_kwargs=body["chat_template_kwargs"],
         rendering=body["rendering"],
         fingerprint=body.get("fingerprint", ""),  # systems saved by the first version have none
     )
+
+
+def _inside(folder: Path, name: str, key: str) -> Path:
+    """The file or folder of this name, which must be a part of the system: what stands elsewhere was not measured with it."""
+    path = folder / name
+    if folder.resolve() not in path.resolve().parents:
+        raise DataError(
+            f'found "{name}"',
+            where=f'{folder / FILE}, key "{key}"',
+            expected="a name in the folder of the system",
+            remedy="Copy it into that folder.",
+        )
+    return path
 
 
 def _shot_row(shot: Shot) -> dict[str, Any]:
