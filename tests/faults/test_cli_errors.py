@@ -105,6 +105,17 @@ def test_a_missing_key_exits_3_and_leaves_no_run(
     assert not (tmp_path / "runs").exists()
 
 
+def test_arguments_that_an_endpoint_does_not_take_leave_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = task_with(tmp_path / "task", model="openai:some-model", chat_template_kwargs={"enable_thinking": False})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    assert lastresort(monkeypatch, "climb", str(task)) == 2
+    assert "takes no chat_template_kwargs" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -67,6 +67,14 @@ def test_a_path_never_becomes_a_hub_id(tmp_path: Path) -> None:
         load_local(tmp_path / "org" / "name")
 
 
+def test_openai_takes_no_arguments_of_a_chat_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    with pytest.raises(TaskError, match=r"openai:gpt takes no chat_template_kwargs"):
+        open_model("openai:gpt", base_folder=tmp_path, template_kwargs={"enable_thinking": False})
+    open_model("openai:gpt", base_folder=tmp_path, template_kwargs={})
+    open_model("http://127.0.0.1:9/v1#m", base_folder=tmp_path, template_kwargs={"enable_thinking": False})
+
+
 def test_an_adapter_cannot_be_put_on_an_endpoint(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="adapter"):
         open_model("http://127.0.0.1:9/v1#m", base_folder=tmp_path, adapter=tmp_path)
@@ -74,9 +82,10 @@ def test_an_adapter_cannot_be_put_on_an_endpoint(tmp_path: Path) -> None:
 
 def test_prices_and_template_arguments_reach_the_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    plain = open_model("openai:gpt", base_folder=tmp_path)
-    assert plain.name == "openai:gpt"
-    assert open_model("openai:gpt", base_folder=tmp_path, template_kwargs={"a": 1}).fingerprint != plain.fingerprint
+    assert open_model("openai:gpt", base_folder=tmp_path).name == "openai:gpt"
+    served = "http://127.0.0.1:9/v1#m"
+    plain, other = (open_model(served, base_folder=tmp_path, template_kwargs=kwargs) for kwargs in (None, {"a": 1}))
+    assert plain.fingerprint != other.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,20 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "a mapping",
         "Write chat_template_kwargs",
     ),
+    (
+        {"chat_template_kwargs": {"messages": []}},
+        'key "chat_template_kwargs.messages"',
+        '"messages"',
+        "variables of the chat template",
+        "Leave it out",
+    ),
+    (
+        {"chat_template_kwargs": {"tokenize": True}},
+        '"chat_template_kwargs.tokenize"',
+        '"tokenize"',
+        "variables",
+        "Leave",
+    ),
     # the ladder
     ({"ladder": "sft"}, 'key "ladder"', 'text ("sft")', "a list", "Write [sft]."),
     ({"ladder": []}, 'key "ladder"', "an empty list", "at least one rung", "Write [prompting"),

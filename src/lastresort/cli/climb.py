@@ -103,7 +103,7 @@ def _check_models(task: Task) -> None:
 
     for name in {task.model: None, tuned_model(task): None}:
         if is_endpoint(name):
-            open_model(name, base_folder=task.folder)
+            open_model(name, base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
         elif name == EMBEDDED:
             embedded_gguf()
         else:

@@ -21,7 +21,7 @@ _FIXED_DATE = {"%Y": "2024", "%m": "07", "%d": "26", "%b": "Jul", "%B": "July", 
     "%S": "00",
     "%-d": "26",
 }
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {"conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize", "messages"}
     | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
     | {"tokenizer_kwargs"}
@@ -56,7 +56,7 @@ def template_of(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | N
     has no end-of-text token either.
     """
     arguments = dict(template_kwargs or {})
-    reserved = sorted(_RESERVED & set(arguments))
+    reserved = sorted(RESERVED & set(arguments))
     if reserved:
         raise DataError(
             f'found "{reserved[0]}"',

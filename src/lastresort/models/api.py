@@ -76,7 +76,8 @@ class ApiModel:
     prompt_price, output_price: USD per million tokens. sleep, clock (seconds, any origin) and now (seconds since 1970) are
     arguments so that tests need not wait.
 
-    Raises PrerequisiteError where the endpoint needs a key and the environment holds none.
+    Raises PrerequisiteError where the endpoint needs a key and the environment holds none, TaskError where it takes no
+    template_kwargs.
     """
 
     batch_matters = False
@@ -103,6 +104,10 @@ class ApiModel:
         self._template_kwargs = dict(template_kwargs or {})
         self._patience, self._seed = patience or Patience(), seed
         self._sleep, self._clock, self._now = sleep, clock, now
+        if self._template_kwargs and endpoint.is_openai:
+            raise TaskError(
+                f"openai:{endpoint.model} takes no chat_template_kwargs", remedy="Leave it out for this model."
+            )
         self._key = os.environ.get(endpoint.key_name, "")
         if endpoint.is_openai and not self._key:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
@@ -207,7 +212,7 @@ class ApiModel:
         if self._template_kwargs:
             extra["chat_template_kwargs"] = self._template_kwargs
         if extra and openai_itself:
-            raise TaskError(f"{self.name} takes no {' or '.join(extra)}", remedy="Leave it out for this model.")
+            raise TaskError(f"{self.name} takes no top_k", remedy="Leave it out for this model.")
         return {**request, "extra_body": extra} if extra else request
 
     def _connected(self) -> openai.OpenAI:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
+from lastresort.data.chat_template import RESERVED
 from lastresort.spec.contradictions import check_together
 from lastresort.spec.document import Document, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, explained
@@ -48,6 +49,19 @@ def _climbable(value: tuple[str, ...]) -> tuple[str, ...]:
     if list(value) != in_order:
         found = f"found the rungs in the order {', '.join(value)}"
         refuse(found, expected="the order of the ladder", remedy=f"Write [{', '.join(in_order)}].")
+    return value
+
+
+def _template_arguments(value: dict[str, Any]) -> dict[str, Any]:
+    for name in value:
+        if name in RESERVED:
+            expected = "variables of the chat template, such as enable_thinking"
+            refuse(
+                f'found "{name}", which rendering itself decides',
+                expected=expected,
+                remedy="Leave it out.",
+                key=(name,),
+            )
     return value
 
 
@@ -105,8 +119,8 @@ class Task(Section):
     limits: Limits = Field(default_factory=Limits, description="what may be spent")
     sft: Sft = Field(default_factory=Sft, description="supervised fine-tuning")
     decode: Decode = Field(default_factory=Decode, description="how answers are sampled")
-    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_json_able)] = Field(
-        default_factory=dict, description="given to the chat template in training, measuring and serving alike"
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_json_able), AfterValidator(_template_arguments)] = (
+        Field(default_factory=dict, description="given to the chat template in training, measuring and serving alike")
     )
     general: Annotated[tuple[Text, ...], AfterValidator(read_suites)] = Field(
         (), description="further suites of the gate, such as lm_eval:mmlu"
