@@ -199,6 +199,20 @@ def test_tsv_with_loose_quotes_is_read_as_it_stands(tmp_path: Path) -> None:
     assert [example.input_text for example in read_examples(path)] == ['"Hello" he said', '5" pipe']
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_cell_may_be_as_long_as_a_document(kind: str, tmp_path: Path) -> None:
+    import csv
+
+    before, mark = csv.field_size_limit(), {"csv": ",", "tsv": "\t"}[kind]
+    path = tmp_path / f"a.{kind}"
+    path.write_text(f'input{mark}output\n"{"word " * 50_000}"{mark}x\nshort{mark}y\n')
+    assert [len(item.input_text) for item in read_examples(path)] == [250_000, 5]
+    path.write_bytes(path.read_bytes() + b"\xff")
+    with pytest.raises(DataError, match="row 2"):
+        read_examples(path)
+    assert csv.field_size_limit() == before
+
+
 BAD: list[tuple[str, str | bytes, list[str]]] = [
     ("a.jsonl", "", ["a.jsonl", "empty file"]),
     ("a.jsonl", " \n\n", ["empty file"]),

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,7 +52,18 @@ def table_rows(text: str, path: str, kind: str) -> list[RawRow]:
 def rows_before(text: str, kind: str) -> int:
     """The row in which a text that was cut in the middle of a table ends; 0 is the header."""
     delimiter = "\t" if kind == ".tsv" else _csv_delimiter(text)
-    return max(0, sum(1 for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record) - 1)
+    with _cells_of_any_length():
+        return max(0, sum(1 for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record) - 1)
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """The csv module refuses cells above 131,072 characters, fewer than some documents have."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _csv_delimiter(text: str) -> str:
@@ -64,10 +77,11 @@ def _records(text: str, path: str, delimiter: str, *, quoted: bool = True) -> li
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     records, line = [], 1
     try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                records.append(_Record(cells, line))
-            line = reader.line_num + 1
+        with _cells_of_any_length():
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    records.append(_Record(cells, line))
+                line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
             f"found a quoting error ({error})",
