@@ -1,8 +1,9 @@
-"""The size of a model from its config.json."""
+"""The size of a model from its config.json, or from the head of a GGUF."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -22,3 +23,14 @@ def parameters_of(config: Mapping[str, Any]) -> int:
     feed_forward = hidden * inner * (3 if gated else 2)
     embeddings = int(config["vocab_size"]) * hidden * (1 if config.get("tie_word_embeddings", not gated) else 2)
     return layers * (attention + feed_forward + 2 * hidden) + embeddings + hidden
+
+
+def parameters_of_gguf(path: Path) -> int | None:
+    """Number of parameters of a GGUF, from the list of its tensors: no weight is read. None where the package gguf is missing."""
+    import importlib.util
+
+    if importlib.util.find_spec("gguf") is None:
+        return None
+    from gguf import GGUFReader
+
+    return sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)

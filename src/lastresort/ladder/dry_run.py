@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lastresort.embedded import embedded_gguf
 from lastresort.ladder.climb import LEAST_NEW_TOKENS, rules_of, why_absent
 from lastresort.ladder.prepare import Prepared, prepare
 from lastresort.models.estimate import estimated_tokens
-from lastresort.models.open import local_folder
+from lastresort.models.open import EMBEDDED, local_folder
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Machine, Workload
 from lastresort.rungs.prompting import instruction
@@ -24,7 +25,7 @@ TEMPLATE_TOKENS = 16  # turn markers of a usual chat template
 
 
 def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
-    """Forecast of every rung that would be tried, dearest case first to last: as if each rung failed. No model is loaded."""
+    """Forecast of every rung, as if each below had failed and every answer were as long as allowed. No model is loaded."""
     prepared = prepare(task)
     rules = rules_of(task, until)
     rungs: list[dict[str, Any]] = []
@@ -59,7 +60,6 @@ def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
 def workload(prepared: Prepared, rung: str) -> Workload:
     """The task's size in estimated tokens (UTF-8 bytes / 4), and the machine or endpoint that would do the rung."""
     task, split = prepared.task, prepared.split
-    output_tokens = _mean_tokens(split.train, lambda example: example.output)
     longest = max((estimated_tokens(example.output) for example in split.train), default=0)
     auto = max(LEAST_NEW_TOKENS, 2 * longest)
     return Workload(
@@ -68,8 +68,8 @@ def workload(prepared: Prepared, rung: str) -> Workload:
         n_dev=len(split.dev),
         n_test=len(split.test),
         instruction_tokens=estimated_tokens(instruction(task)) + TEMPLATE_TOKENS,
-        input_tokens=_mean_tokens(split.train, lambda example: example.input_text),
-        output_tokens=output_tokens,
+        input_tokens=_mean_tokens((*split.train, *split.dev, *split.test), lambda example: example.input_text),
+        output_tokens=_mean_tokens(split.train, lambda example: example.output),
         max_new_tokens=auto if task.decode.max_new_tokens == "auto" else int(task.decode.max_new_tokens),
     )
 
@@ -82,21 +82,22 @@ def _machine(task: Task, model: str) -> Machine:
     from lastresort.hardware.probe import matrix_flops_per_s
     from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 
-    config = _config(local_folder(model, task.folder))
-    if config is None:
+    parameters = _parameters(embedded_gguf() if model == EMBEDDED else local_folder(model, task.folder))
+    if parameters is None:
         return Machine(None, 1.0)
-    from lastresort.hardware.shapes import parameters_of
-
-    return Machine(parameters_of(config), matrix_flops_per_s(is_reduced(chosen_dtype("auto", chosen_device()))))
+    return Machine(parameters, matrix_flops_per_s(is_reduced(chosen_dtype("auto", chosen_device()))))
 
 
-def _config(folder: Path | str) -> dict[str, Any] | None:
-    """config.json of a local model; None for a hub id that is not here, or a bare GGUF."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
+def _parameters(weights: Path | str) -> int | None:
+    """Size of a local model, from config.json or a GGUF's list of tensors; None for a hub id that is not here."""
+    from lastresort.hardware.shapes import parameters_of, parameters_of_gguf
+
+    path = Path(weights)
+    if path.is_file() and path.suffix == ".gguf":
+        return parameters_of_gguf(path)
+    if not (path / "config.json").is_file():
         return None
-    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return body
+    return parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
 
 
 def _mean_tokens(examples: Sequence[Example], text: Any) -> float:

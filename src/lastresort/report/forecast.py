@@ -34,7 +34,10 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
         + (f"; {sizes['leaks_removed']} leaks would leave train" if sizes["leaks_removed"] else "")
         + f". {found['r']} rungs share the error: {found['alpha_per_rung']:.3g} each."
     )
-    foot = "An upper estimate: the climb stops at the first rung that meets the bar, and a clear case stops its test early."
+    foot = (
+        "An estimate on the high side, in tokens of four bytes: every rung as if the one below had missed the bar, every answer "
+        "as long as allowed, every test to its last item. The climb stops at the first rung that meets the bar."
+    )
     return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot))
 
 

@@ -24,6 +24,8 @@ from lastresort.types import Decoding, Example, Grammar
 
 REASONING_TOKENS = 128
 NEAREST_POOL = 2000
+REASONING_REQUEST_TOKENS = 32
+_SHOTS = {"few-shot-3": (3, 3), "few-shot-5": (5, 5), "nearest-3": (3, 0), "nearest-5": (5, 0)}  # shown, and shared
 
 
 class Prompting:
@@ -35,31 +37,32 @@ class Prompting:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """Every variant runs the first stretch of dev, the better half the next, and so on."""
-        sizes = {
-            "zero-shot": (0, 0),
-            "few-shot-3": (3, 3),
-            "few-shot-5": (5, 5),
-            "nearest-3": (3, 0),
-            "nearest-5": (5, 0),
-        }
-        systems = variants(task, (), work.max_new_tokens, task.model)
-        names = [*(system.name for system in systems), *(name for name in sizes if name != "zero-shot")]
-        alive = sorted(names, key=lambda name: -sizes.get(name, (0, 0))[0])  # the dearest half stays: an upper estimate
-        shot = work.input_tokens + work.output_tokens
-        total = Forecast(0, 0, 0, 0.0, 0.0)
-        for start, stop in stretches(work.n_dev, len(names)):
+        """Every variant runs the first stretch of dev, the dearer half the next, and so on; every answer is as long as allowed."""
+
+        def asking(name: str, label: str, n: int) -> Forecast:
+            shots, shared_shots = _SHOTS.get(name, (0, 0))
+            shot = work.input_tokens + work.output_tokens
+            shared = work.instruction_tokens + shared_shots * shot
+            prompt = work.instruction_tokens + work.input_tokens + shots * shot
+            thinking = name == "chain-of-thought"
+            shared, prompt = (tokens + thinking * REASONING_REQUEST_TOKENS for tokens in (shared, prompt))
+            new = work.max_new_tokens + thinking * REASONING_TOKENS
+            return answering(label, work.machine, n, prompt, shared, new)
+
+        def dearness(name: str) -> tuple[float, float, int]:
+            found = asking(name, name, work.n_dev)
+            return found.seconds or 0.0, found.usd or 0.0, found.tokens_in + 4 * found.tokens_out
+
+        names = [system.name for system in variants(task, (), work.max_new_tokens, task.model)]
+        alive = sorted([*names, *_SHOTS], key=dearness, reverse=True)
+        dearest, total = alive[0], Forecast(0, 0, 0, 0.0, 0.0)
+        for start, stop in stretches(work.n_dev, len(alive)):
             for name in alive:
-                shots, shared_shots = sizes.get(name, (0, 0))
-                prompt = work.instruction_tokens + work.input_tokens + shots * shot
-                shared = work.instruction_tokens + shared_shots * shot
-                new = work.output_tokens + (REASONING_TOKENS if name == "chain-of-thought" else 0)
-                label = f"{name} on dev items {start + 1}-{stop}"
-                total += answering(label, work.machine, stop - start, prompt, shared, new)
+                total += asking(name, f"{name} on dev items {start + 1}-{stop}", stop - start)
             alive = alive[: max(2, math.ceil(len(alive) / 2))]
-        prompt = work.instruction_tokens + work.input_tokens + 5 * shot
-        shared = prompt - work.input_tokens
-        return total + answering("test of the chosen", work.machine, work.n_test, prompt, shared, work.output_tokens)
+        if grammar_of(task) is not None:
+            total += asking(dearest, "the best again, held to the form, on dev", work.n_dev)
+        return total + asking(dearest, "test of the chosen", work.n_test)
 
     def search(self, bench: Workbench) -> Search:
         made = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)

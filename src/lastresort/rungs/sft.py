@@ -15,12 +15,14 @@ from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of, mean_score
-from lastresort.rungs.sft_training import RACE_ENDS, SftTraining, tuned_model
+from lastresort.rungs.sft_training import RACE_ENDS, SftTraining, kept_epochs, tuned_model
 from lastresort.spec.task import Task
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
 
 LEAST_ROWS, ADVISED_ROWS = 50, 500
+REPLAY_PROMPT_TOKENS = 48
 
 
 class Sft:
@@ -39,21 +41,24 @@ class Sft:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
+        """Replay, the race of learning rates, every checkpoint on dev and once more held to the form, the test; every answer is
+        as long as allowed.
+        """
         about = len(task.about) / 4 + 12
         row = about + work.input_tokens + work.output_tokens
-        rates = len(task.sft.learning_rates)
-        epochs = task.sft.epochs * (1 + sum(_racing_share(rates)))
-        rows = round(work.n_train / (1 - task.sft.replay))
+        prompt, machine, sft = about + work.input_tokens, work.machine, task.sft
+        rates, kept = len(sft.learning_rates), len(kept_epochs(sft.epochs))
+        replay = replay_rows(work.n_train, sft.replay)
+        passes = kept + (grammar_of(task) is not None)
+        losses = kept + (0 if rates == 1 else rates + math.ceil(rates / 2))
+        epochs = sft.epochs * (1 + sum(_racing_share(rates)))
+        label = f"training, {rates} learning rates raced"
         return (
-            training(
-                f"training, {rates} learning rates raced", work.machine, rows, epochs, row, about, task.sft.batch_size
-            )
-            + answering(
-                "checkpoints on dev", work.machine, work.n_dev * 2, about + work.input_tokens, about, work.output_tokens
-            )
-            + answering(
-                "test of the chosen", work.machine, work.n_test, about + work.input_tokens, about, work.output_tokens
-            )
+            answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
+            + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size)
+            + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
+            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
     def search(self, bench: Workbench) -> Search:

@@ -23,6 +23,11 @@ def tuned_model(task: Task) -> str:
     return task.model if task.tune.model == "same" else task.tune.model
 
 
+def kept_epochs(epochs: int) -> range:
+    """The epochs after which an adapter is kept and measured: the second half of training."""
+    return range(math.ceil(epochs / 2), epochs + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Lap:
     """How far one learning rate is trained, and its loss on dev there (nats a target token)."""
@@ -71,7 +76,7 @@ class SftTraining:
         epochs = self._bench.task.sft.epochs
         per_epoch = self._steps() // epochs
         kept = []
-        for epoch in range(math.ceil(epochs / 2), epochs + 1):
+        for epoch in kept_epochs(epochs):
             name = f"lora-lr{rate:g}-epoch{epoch}"
             lap = self._lap(rate, epoch * per_epoch, adapter=self._bench.folder / "adapters" / name)
             if math.isfinite(lap.dev_loss):

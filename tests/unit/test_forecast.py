@@ -1,0 +1,107 @@
+"""A dry run's estimate is on the high side of what the climb then takes, and costs nothing itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from climb_support import scripted_task
+from lastresort.hardware.shapes import parameters_of, parameters_of_gguf
+from lastresort.ladder.climb import climb
+from lastresort.ladder.dry_run import dry_run
+from lastresort.rungs.forecast import Machine, Workload
+from lastresort.rungs.sft import Sft
+from lastresort.spec.task import load_task
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+
+LONG = "I am not at all sure which team this could be for, so let me think about it at length. " * 20
+QUALITIES: dict[str, list[dict[str, Any]]] = {
+    "fails": [{"right": 0.1}],
+    "five shots": [{"right": 0.2}, {"right": 0.75, "min_shots": 5}],
+    "thinking": [{"right": 0.2}, {"right": 0.75, "contains": "step by step"}],
+    "held to the form": [{"right": 0.2}, {"right": 0.7, "min_shots": 3}, {"right": 0.78, "grammar": True}],
+}
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_a_climb_takes_no_more_than_was_forecast(tmp_path: Path, quality: str) -> None:
+    path = scripted_task(tmp_path / "task", quality=QUALITIES[quality], script={"wrong": [LONG]})
+    forecast = dry_run(load_task(path))["rungs"][0]["forecast"]
+    cost = climb(load_task(path), tmp_path / "run").decision["rungs"][0]["cost"]
+    assert cost["tokens_in"] <= forecast["tokens_in"]
+    assert cost["tokens_out"] <= forecast["tokens_out"]
+    assert forecast["tokens_in"] < 12 * cost["tokens_in"]  # high, and still an estimate
+
+
+def work(**changes: Any) -> Workload:
+    sizes = {"n_train": 180, "n_dev": 100, "n_test": 300, "instruction_tokens": 30}
+    tokens = {"input_tokens": 20.0, "output_tokens": 5.0, "max_new_tokens": 40}
+    return Workload(Machine(10**6, 1e9), **{**sizes, **tokens, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("epochs", "checkpoints"), [(1, 1), (2, 2), (3, 2), (5, 3)])
+@pytest.mark.parametrize("form", [True, False])
+def test_sft_counts_replay_every_checkpoint_and_the_constrained_pass(
+    tmp_path: Path, epochs: int, checkpoints: int, form: bool
+) -> None:
+    """Answers: 20 replay rows of 96 tokens; 100 dev items a checkpoint, once more held to the form; 300 test items."""
+    keys: dict[str, Any] = {"sft": {"epochs": epochs, "replay": 0.1}}
+    task = load_task(
+        scripted_task(tmp_path, quality=[], task=keys if form else {**keys, "output": {}, "score": "exact"})
+    )
+    found = Sft().forecast(task, work())
+    assert replay_rows(180, 0.1) == 20
+    assert found.tokens_out == 20 * REPLAY_TOKENS + 40 * (100 * (checkpoints + form) + 300)
+
+
+def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path, quality=[]))
+    assert Sft().forecast(task, work(max_new_tokens=80)).tokens_out > Sft().forecast(task, work()).tokens_out
+
+
+def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    path = scripted_task(tmp_path / "task", quality=[], task={"model": "embedded"})
+    found = dry_run(load_task(path))
+    assert not (tmp_path / "cache").exists()
+    assert all(rung["forecast"]["seconds"] > 0 for rung in found["rungs"])
+
+
+def test_the_size_of_a_gguf_is_that_of_its_tensors(tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "tiny.gguf", "llama")
+    writer.add_tensor("token_embd.weight", np.zeros((50, 8), dtype=np.float32))
+    writer.add_tensor("blk.0.attn_q.weight", np.zeros((8, 8), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert parameters_of_gguf(tmp_path / "tiny.gguf") == 50 * 8 + 8 * 8
+
+
+def test_the_embedded_model_has_the_size_of_its_configuration() -> None:
+    from lastresort.embedded import embedded_gguf
+
+    config = {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
+    shape = {**config, "intermediate_size": 1536, "vocab_size": 49152, "tie_word_embeddings": True}
+    assert parameters_of_gguf(embedded_gguf()) == pytest.approx(parameters_of(shape), rel=1e-3)
+
+
+def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
+    import io
+
+    from rich.console import Console
+
+    from lastresort.report.forecast import forecast_table
+
+    out = io.StringIO()
+    found = json.loads(json.dumps(dry_run(load_task(scripted_task(tmp_path, quality=[])))))
+    Console(file=out, width=80).print(forecast_table(found))
+    text = " ".join(out.getvalue().split())
+    assert "every answer as long as allowed" in text
+    assert "upper estimate" not in text
