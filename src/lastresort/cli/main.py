@@ -10,7 +10,7 @@ import sys
 import typer
 
 from lastresort import __version__
-from lastresort.cli import chat, climb, data, merge, report
+from lastresort.cli import chat, climb, data, merge, report, train
 
 app = typer.Typer(
     name="lastresort",
@@ -40,6 +40,7 @@ def root(
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("report")(report.report_command)
 app.command("chat")(chat.chat_command)
+app.command("train")(train.train_command)
 app.command("merge")(merge.merge_command)
 app.add_typer(data.app, name="data")
 

@@ -61,7 +61,7 @@ def read_labelled(path: Path) -> list[tuple[Example, bool]]:
             remedy="Write pairs_as_labels: true to train on both answers of each, or take another objective.",
         )
     labels = [_label(row) for row in rows]
-    bare = [replace(row, values={k: v for k, v in row.values.items() if k != "label"}) for row in rows]
+    bare = [replace(row, values={k: v for k, v in row.values.items() if k not in ("label", "id")}) for row in rows]
     return list(zip(examples_of(bare, path), labels, strict=True))
 
 

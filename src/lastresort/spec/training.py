@@ -148,6 +148,9 @@ class Training(Section):
         if self.adapter.kind == "qlora" and self.precision == "float32":
             remedy = "Write precision: bfloat16, or leave it out."
             refuse("found float32 beside qlora", expected="bfloat16", remedy=remedy, key=("precision",))
+        if need == "groups" and (self.data.eval or self.data.eval_share is not None):
+            remedy = "Remove eval; the rewards of each step are shown."
+            refuse(f"found it beside {name}", expected="prompts to train on alone", remedy=remedy, key=("data", "eval"))
         if need != "text":
             self._no_folders(name)
         return self
@@ -192,8 +195,12 @@ def training_of(document: Document, path: Path) -> TrainingFile:
     here = Path(path).absolute()
     folder = here.parent.resolve()
     reading = Reading(folder, TRAINING.noun)
+    # A key with nothing behind it has its default, so that --set can take one back.
+    values = {
+        name: value for name, value in document.values.items() if value is not None or name not in Training.model_fields
+    }
     try:
-        keys = Training.model_validate(document.values, context=reading)
+        keys = Training.model_validate(values, context=reading)
     except ValidationError as error:
         raise explained(error.errors(include_url=False), document, Training) from None
     return _training_file(keys, folder / here.name, reading)

@@ -97,9 +97,10 @@ def train(
 ) -> Trained:
     """Train the trainable parameters of `model` on `items`, from the checkpoint in `folder` if there is one of this run.
 
-    base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until: stop after this many optimizer steps
-    and leave a checkpoint, so that a later call goes on (races). plain: use the plain path. max_new_tokens: for dr_grpo.
-    out_of_time: asked before each step; True stops with BudgetError after a checkpoint. Raises Diverged if a loss is not finite.
+    base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
+    stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the plain
+    path. max_new_tokens: for dr_grpo. out_of_time: asked before each step; True stops with BudgetError after a checkpoint.
+    Raises Diverged if a loss is not finite, DataError for a checkpoint that is cut short.
     """
     from accelerate import Accelerator
 

@@ -50,9 +50,9 @@ class AdapterPlan:
 
 @dataclass(frozen=True, slots=True)
 class RewardTerm:
-    """One term of the reward of group objectives: weight times the value of a scorer."""
+    """One term of the reward of group objectives: weight times the value of the scorer of this name."""
 
-    scorer: str
+    name: str
     parameters: Mapping[str, Any]
     weight: float
 

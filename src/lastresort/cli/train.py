@@ -1,0 +1,81 @@
+"""`lastresort train FILE`: one run of training, apart from a climb."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lastresort.train.training_file import TrainingFile
+
+
+def train_command(
+    file: Path = typer.Argument(help="The training file (sft.yaml, dpo.yaml, …)."),
+    settings: list[str] = typer.Option(
+        [], "--set", help="Override a key of the training file: --set adapter.r=8.", metavar="KEY=VALUE"
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run in the output folder."),
+    as_json: bool = typer.Option(False, "--json", help="Print the record as one JSON document on stdout."),
+) -> None:
+    """Train an adapter or a whole model: supervised, on plain text, on preferences, or on rewards."""
+    from lastresort.cli.progress import progress
+    from lastresort.cli.settings import parse_settings
+    from lastresort.spec.training import load_training
+
+    loaded = load_training(file, parse_settings(settings))
+    from lastresort.train.training_run import run_training
+
+    with progress() as shown:
+        record = run_training(loaded, resume=resume, progress=shown)
+    if as_json:
+        print(json.dumps(record, ensure_ascii=False, indent=2))
+        return
+    print("\n".join(told(record, loaded)))
+
+
+def told(record: dict[str, Any], file: TrainingFile) -> list[str]:
+    """What a reader wants to know at the end, a line each."""
+    trained, data = record["trained"], record["data"]
+    lines = [
+        f"{file.objective}: {data['items']} {data['what']}, {trained['step']} steps in {_time(trained['seconds'])}, "
+        f"{trained['nominal_tokens'] / max(trained['seconds'], 1e-9):,.0f} tokens/s",
+        *_losses(record),
+        f"tokens: {trained['computed_tokens']:,} computed of {trained['nominal_tokens']:,} nominal "
+        f"({trained['computed_tokens'] / max(1, trained['nominal_tokens']):.0%})",
+        _path(trained),
+    ]
+    for finding in data["findings"]:
+        places = ", ".join(finding["places"][:3]) + (", …" if finding["count"] > 3 else "")
+        lines.append(f"{finding['count']} {finding['what']}: {places}")
+    saved = record["saved"]
+    return [*lines, f"{saved['kind']}: {file.output / saved['folder']}", f"record: {file.output / 'training.json'}"]
+
+
+def _losses(record: dict[str, Any]) -> list[str]:
+    epochs = record["epochs"]
+    lines = ["loss by epoch: " + ", ".join(f"{epoch['loss']:.4f}" for epoch in epochs)]
+    if any("eval_loss" in epoch for epoch in epochs):
+        found = ", ".join(f"{epoch['eval_loss']:.4f}" for epoch in epochs if "eval_loss" in epoch)
+        lines.append(f"eval loss by epoch: {found} ({record['data']['eval_items']} held out)")
+    return lines
+
+
+def _path(trained: dict[str, Any]) -> str:
+    """The path of the engine with its reason, and the check of the first batch."""
+    told = f"path: {trained['path']}" + (f" ({trained['reason']})" if trained["reason"] else "")
+    check = trained["check"]
+    if check is None or check["gradient_difference"] is None:
+        return told
+    agree = "agree" if check["ok"] else "differ"
+    return (
+        f"{told}; first batch: packed and plain {agree} (loss by {check['loss_difference']:.1e} nats, "
+        f"gradient by {check['gradient_difference']:.1e} of its norm)"
+    )
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,224 @@
+"""A training file's data -> items: read, rendered, held to the longest row, and what was left out said by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lastresort.data.plain_text import packed_rows, read_documents
+from lastresort.data.rendering import render_training
+from lastresort.engine.forest import Row
+from lastresort.errors import DataError
+from lastresort.train.file_units import Unit, read_units, split
+from lastresort.train.items import Item, completions, labelled, pairs
+from lastresort.train.training_file import LongerRows, TrainingFile
+
+TEXT_ROW_TOKENS = 1024
+NAMED_PLACES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about rows that the record names. what: a clause after "n rows". places: files and rows, the first 20."""
+
+    what: str
+    count: int
+    places: tuple[str, ...]
+
+    def sentence(self) -> str:
+        more = ", …" if self.count > len(self.places[:3]) else ""
+        return f"{self.count} {self.what} ({', '.join(self.places[:3])}{more})"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The items of a run. read: rows of the files. noun: what an item is, in the plural. row_tokens: the longest row allowed,
+    None for no limit."""
+
+    items: tuple[Item, ...]
+    held_out: tuple[Item, ...]
+    findings: tuple[Finding, ...]
+    read: int
+    noun: str
+    row_tokens: int | None
+
+
+def prepare_items(file: TrainingFile, tokenizer: Any, context_tokens: int | None) -> Prepared:
+    """Everything that `train` needs of the data. context_tokens: of the model, None if it does not say.
+
+    Raises DataError for rows that cannot be trained on, naming file and row.
+    """
+    limit = _row_tokens(file, context_tokens)
+    if file.need == "text":
+        return _prepare_text(file, tokenizer, limit or TEXT_ROW_TOKENS)
+    train, held = read_units(file, file.data.train), read_units(file, file.data.eval)
+    if file.data.eval_share is not None:
+        train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.seed)
+    found = _Findings()
+    items = _items(file, _render(file, train, tokenizer, limit, found), limit, "train", found)
+    kept = _render(file, held, tokenizer, limit, found)
+    held_out = _items(file, kept, limit, "eval", found) if held else ()
+    noun = {"pairs": "pairs", "labels": "labelled answers"}.get(file.need, "rows")
+    return Prepared(items, held_out, found.all(), len(train) + len(held), noun, limit)
+
+
+def _row_tokens(file: TrainingFile, context_tokens: int | None) -> int | None:
+    if file.max_tokens is not None and context_tokens is not None and file.max_tokens > context_tokens:
+        raise DataError(
+            f"found {file.max_tokens}",
+            where=f'{file.path}, key "max_tokens"',
+            expected=f"at most the model's context of {context_tokens}",
+            remedy="Lower it, or leave it out.",
+        )
+    if file.max_tokens is None and file.need == "text":
+        return min(context_tokens or TEXT_ROW_TOKENS, TEXT_ROW_TOKENS)
+    return file.max_tokens or context_tokens
+
+
+class _Findings:
+    """What is found on the way, by what it is."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, list[str]] = {}
+
+    def add(self, what: str, place: str) -> None:
+        self._places.setdefault(what, []).append(place)
+
+    def all(self) -> tuple[Finding, ...]:
+        return tuple(Finding(what, len(at), tuple(at[:NAMED_PLACES])) for what, at in self._places.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    rows: tuple[Row, ...]
+    place: str
+    label: bool | None
+
+
+def _render(
+    file: TrainingFile, units: Sequence[Unit], tokenizer: Any, limit: int | None, found: _Findings
+) -> list[_Made]:
+    made, longer = [], []
+    for unit in units:
+        rows = _rows(file, unit, tokenizer)
+        if limit is not None and max(len(row.ids) for row in rows) > limit:
+            longer.append((max(len(row.ids) for row in rows), unit.place))
+            fitted = _fitted(rows, limit, file.longer_rows)
+            if fitted is None:
+                if file.longer_rows != "refuse":
+                    found.add(f"left out, longer than {limit} tokens", unit.place)
+                continue
+            found.add(f"cut to {limit} tokens", unit.place)
+            rows = fitted
+        if len(rows) == 2 and rows[0] == rows[1]:
+            found.add("left out, chosen and rejected are the same", unit.place)
+            continue
+        made.append(_Made(rows, unit.place, unit.label))
+    if longer and file.longer_rows == "refuse":
+        _refuse_longer(file, longer, limit)
+    return made
+
+
+def _rows(file: TrainingFile, unit: Unit, tokenizer: Any) -> tuple[Row, ...]:
+    rows = []
+    for conversation, turns in zip(unit.conversations, unit.turns, strict=True):
+        rendered = render_training(
+            tokenizer,
+            conversation,
+            trained_turns=turns,
+            template_kwargs=file.chat_template_kwargs,
+            where=unit.place,
+        )
+        rows.append(Row(rendered.ids, rendered.targets))
+    if len({row.ids[: row.targets.index(True)] for row in rows}) > 1:
+        raise DataError(
+            "the prompt has other tokens before chosen than before rejected",
+            where=unit.place,
+            expected="the same prompt, token for token",
+            remedy="Remove the row, or write chosen and rejected as answers beside one prompt.",
+        )
+    return tuple(rows)
+
+
+def _fitted(rows: Sequence[Row], limit: int, how: LongerRows) -> tuple[Row, ...] | None:
+    """The rows cut at their end, None where that is not asked for or nothing would remain to be trained."""
+    if how != "truncate":
+        return None
+    cut = tuple(Row(row.ids[:limit], row.targets[:limit]) for row in rows)
+    return cut if all(any(row.targets) for row in cut) else None
+
+
+def _refuse_longer(file: TrainingFile, longer: Sequence[tuple[int, str]], limit: int | None) -> None:
+    tokens, place = longer[0]
+    also = f", and {len(longer) - 1} more rows are too long" if len(longer) > 1 else ""
+    what = "as max_tokens says" if file.max_tokens is not None else "the model's context"
+    raise DataError(
+        f"found {tokens} tokens{also}",
+        where=place,
+        expected=f"at most {limit}, {what}",
+        remedy="Shorten what is too long, or write longer_rows: drop or longer_rows: truncate.",
+    )
+
+
+def _items(
+    file: TrainingFile, made: Sequence[_Made], limit: int | None, part: str, found: _Findings
+) -> tuple[Item, ...]:
+    where = ", ".join(str(path) for path in (file.data.eval if part == "eval" and file.data.eval else file.data.train))
+    if not made:
+        left = "; ".join(finding.sentence() for finding in found.all())
+        raise DataError(
+            f"no row of {part} can be trained on: {left}" if left else f"no row of {part} is left",
+            where=where,
+            expected="at least one",
+            remedy="Look at the data.",
+        )
+    if file.need == "pairs":
+        return tuple(pairs([one.rows[0] for one in made], [one.rows[1] for one in made]))
+    if file.need == "labels":
+        return _labelled(made, limit, where, part, found)
+    return tuple(completions([one.rows[0] for one in made]))
+
+
+def _labelled(made: Sequence[_Made], limit: int | None, where: str, part: str, found: _Findings) -> tuple[Item, ...]:
+    labels = [bool(one.label) for one in made]
+    if part == "train" and len(set(labels)) == 1:
+        raise DataError(
+            f"all {len(labels)} labels are {str(labels[0]).lower()}",
+            where=where,
+            expected="good and bad answers",
+            remedy="Add answers of the other kind, or train on the good ones with objective: sft.",
+        )
+    if len({row.ids[: row.targets.index(True)] for row in (one.rows[0] for one in made)}) == 1:
+        raise DataError(
+            f"all {len(made)} prompts of {part} are the same",
+            where=where,
+            expected="at least two different ones, since kto compares a prompt with the answer to another",
+            remedy="Add rows.",
+        )
+    items = labelled([one.rows[0] for one in made], labels)
+    return tuple(_mismatched_fits(item, one.place, limit, found) for item, one in zip(items, made, strict=True))
+
+
+def _mismatched_fits(item: Item, place: str, limit: int | None, found: _Findings) -> Item:
+    """A prompt with another row's answer may be longer than either row: that answer is cut."""
+    row, other = item.rows
+    if limit is None or len(other.ids) <= limit:
+        return item
+    found.add(f"whose mismatched answer, for kto's baseline, was cut to {limit} tokens", place)
+    return replace(item, rows=(row, Row(other.ids[:limit], other.targets[:limit])))
+
+
+def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Prepared:
+    documents = [document for path in file.data.train for document in read_documents(path)]
+    held = [document for path in file.data.eval for document in read_documents(path)]
+    rows = packed_rows(tokenizer, documents, row_tokens)
+    kept = packed_rows(tokenizer, held, row_tokens) if held else []
+    if file.data.eval_share is not None:
+        numbered = list(enumerate(rows))
+        train, out = split(numbered, lambda pair: str(pair[0]), file.data.eval_share, file.seed)
+        rows, kept = [row for _, row in train], [row for _, row in out]
+    items = completions([Row(row.ids, row.targets) for row in rows])
+    held_out = completions([Row(row.ids, row.targets) for row in kept])
+    noun = f"rows of up to {row_tokens} tokens from {len(documents)} documents"
+    return Prepared(tuple(items), tuple(held_out), (), len(documents) + len(held), noun, row_tokens)

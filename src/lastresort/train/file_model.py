@@ -1,0 +1,108 @@
+"""The model that a training file names: its tokenizer before any weights, then the weights with what will be trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lastresort.embedded import quiet_transformers
+from lastresort.errors import TaskError
+from lastresort.models.loading import Loaded, context_tokens, load_local, weights_folder
+from lastresort.models.open import local_folder, settled_name
+from lastresort.models.quantized import import_bitsandbytes, note_of
+from lastresort.train.adapter_folder import check_fits, read_adapter
+from lastresort.train.adapters import attach_adapter, trainable
+from lastresort.train.base_folder import linear_shapes
+from lastresort.train.training_file import TrainingFile
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model before its weights are read. name: what an adapter calls it. note: what a reader should know, or None."""
+
+    folder: Path
+    name: str
+    tokenizer: Any
+    context_tokens: int | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model ready to be trained. loaded: as it was read; its `fingerprint` is of base, starting adapter and precision."""
+
+    model: Any
+    loaded: Loaded
+    trained_parameters: int
+
+
+def name_model(file: TrainingFile) -> Named:
+    """Tokenizer and context of the model; an adapter to start from is compared with it.
+
+    Raises TaskError for a name that leads nowhere, DataError for an adapter that is none or belongs to another base.
+    """
+    folder, name = weights_folder(local_folder(file.model, file.folder)), settled_name(file.model, file.folder)
+    note = None
+    if file.start_from is not None:
+        adapter = read_adapter(file.start_from)
+        check_fits(adapter, name, linear_shapes(folder))
+        if adapter.base_name not in ("", name):
+            note = f"start_from was trained on {adapter.base_name}; it goes on here on {name}, whose layers have the same shapes"
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise TaskError(
+            f"the tokenizer cannot be loaded ({type(error).__name__}: {reason[:200]})",
+            where=str(folder),
+            expected="a causal language model with its tokenizer",
+            remedy="Name another.",
+        ) from error
+    return Named(folder, name, tokenizer, context_tokens(config, tokenizer), note)
+
+
+def open_for_training(file: TrainingFile, named: Named) -> Opened:
+    """Weights in memory with fresh adapters, with those of start_from, or all of them to be trained.
+
+    All weights are trained in float32 unless the file says otherwise: in bfloat16 most small updates round to nothing.
+    """
+    import_bitsandbytes()  # quietly, before PEFT does it with a warning
+    full = file.adapter.kind == "full" and file.start_from is None
+    precision = "float32" if full and file.precision == "auto" else file.precision
+    loaded = load_local(
+        named.folder,
+        precision=precision,
+        adapter=file.start_from,
+        template_kwargs=dict(file.chat_template_kwargs),
+        quantize="nf4" if file.adapter.kind == "qlora" else "auto",
+    )
+    if file.start_from is not None:
+        model = _go_on(loaded.model, named.name)
+    else:
+        settings = file.adapter.settings()
+        model = attach_adapter(loaded.model, settings, base_name=named.name, seed=file.seed)
+    return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)))
+
+
+def described(opened: Opened, named: Named) -> dict[str, Any]:
+    """The model as the record keeps it."""
+    quantised = note_of(opened.loaded.model)
+    return {
+        "name": named.name,
+        "fingerprint": opened.loaded.fingerprint,
+        "precision": str(opened.loaded.dtype).removeprefix("torch."),
+        "quantised": None if quantised is None else asdict(quantised),
+        "trained_parameters": opened.trained_parameters,
+    }
+
+
+def _go_on(model: Any, base_name: str) -> Any:
+    """A loaded adapter, to be trained further; the base stays frozen."""
+    model.set_requires_grad(model.active_adapters, True)
+    model.active_peft_config.base_model_name_or_path = base_name
+    return model

@@ -1,0 +1,153 @@
+"""The output folder of a training run: what may be written into it, whether it can be gone on with, its log."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from lastresort.errors import DataError, InputError
+from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.train.training_file import TrainingFile
+
+BEGUN, RECORD, LOG, LOCK = "begun.json", "training.json", "log.jsonl", "lock"
+CHECKPOINT = "checkpoint"
+FREE = frozenset({"track", "output", "checkpoint_every_s"})
+"""Keys that a resumed run may change."""
+
+Standing = Literal["new", "begun", "finished"]
+
+
+def standing(folder: Path, *, resume: bool) -> Standing:
+    """How far the run in `folder` is. Raises InputError for a folder that may not be written into, or not gone on with."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("found a file", where=str(folder), expected="a folder for the output", remedy="Name another.")
+    ours = (folder / BEGUN).is_file()
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        remedy = "Add --resume to go on with it, or name another output." if ours else "Name another output."
+        raise InputError("the output folder is not empty", where=str(folder), expected="a new folder", remedy=remedy)
+    if resume and not ours:
+        if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+            raise InputError(
+                f"no {BEGUN} there", where=str(folder), expected="a run to resume", remedy="Name another output."
+            )
+        return "new"
+    if not ours:
+        return "new"
+    return "finished" if (folder / RECORD).is_file() else "begun"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that no second process trains into it; the hold ends with the process, however it ends."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "another process trains into this folder",
+                where=str(folder),
+                expected="one process a run",
+                remedy="Wait for it, or name another output.",
+            ) from None
+        yield
+
+
+def identity(file: TrainingFile) -> dict[str, Any]:
+    """What a run is a run of: the file's keys, and hashes of the data and of the adapter it starts from."""
+    paths = [*file.data.train, *file.data.eval, *([file.start_from] if file.start_from is not None else [])]
+    return {
+        "file": {key: value for key, value in file.resolved.items() if key not in FREE},
+        "content": {path.name: _content_hash(path) for path in paths},
+    }
+
+
+def check_same(folder: Path, found: Mapping[str, Any]) -> None:
+    """Raise InputError where the run in `folder` was begun with other keys, data or weights than `found`."""
+    try:
+        begun = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+        before, now = begun["file"], json.loads(json.dumps(found["file"]))
+        contents = begun["content"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "the note of how the run began is damaged",
+            where=str(folder / BEGUN),
+            expected="JSON as training writes it",
+            remedy="Name another output.",
+        ) from error
+    remedy = "Set it back to go on, or name another output."
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{key} was {json.dumps(before.get(key))} when this run began and is {json.dumps(now.get(key))} now",
+                where=str(folder),
+                expected="the same file",
+                remedy=remedy,
+            )
+    for name, digest in found["content"].items():
+        if contents.get(name) != digest:
+            raise InputError(
+                f"{name} has changed since this run began", where=str(folder), expected="the same data", remedy=remedy
+            )
+    if "base" in found and begun.get("base") not in (None, found["base"]):
+        raise InputError(
+            "the model's weights, precision or chat template have changed since this run began",
+            where=str(folder),
+            expected="the same model",
+            remedy=remedy,
+        )
+
+
+def begin(folder: Path, found: Mapping[str, Any]) -> None:
+    write_atomically(folder / BEGUN, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+
+
+def withdraw(folder: Path) -> None:
+    """Take back a run that was refused before its first step, so that the corrected one may have its folder."""
+    if not (folder / LOG).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class StepLog:
+    """log.jsonl: one line a step, and one for each evaluation. A resumed run first drops the lines of steps it does again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What is there; a line that was cut by a kill is left out."""
+        if not self._path.is_file():
+            return []
+        found = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return [line for line in found if isinstance(line, dict) and "step" in line]
+
+    def go_on_at(self, step: int) -> None:
+        """Forget what was logged of step `step` and later ones."""
+        kept = [line for line in self.lines() if line["step"] < step]
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _content_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                digest.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

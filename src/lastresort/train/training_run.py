@@ -1,0 +1,228 @@
+"""One run of a training file, from the data to the adapter with its record. A run that was cut goes on where it stood."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lastresort import __version__
+from lastresort.embedded import quiet_transformers
+from lastresort.errors import InputError
+from lastresort.records.atomic import write_atomically
+from lastresort.train.adapters import save_trained
+from lastresort.train.batches import Batches
+from lastresort.train.file_items import Prepared, prepare_items
+from lastresort.train.file_model import Named, Opened, described, name_model, open_for_training
+from lastresort.train.items import Item
+from lastresort.train.loop import StepSeen, Trained, total_steps, train
+from lastresort.train.order import steps_per_epoch
+from lastresort.train.run_folder import (
+    CHECKPOINT,
+    LOG,
+    RECORD,
+    StepLog,
+    begin,
+    check_same,
+    held,
+    identity,
+    standing,
+    withdraw,
+)
+from lastresort.train.trackers import Trackers, require_trackers
+from lastresort.train.training_file import TrainingFile
+from lastresort.types import Progress
+
+SCHEMA = 1
+PACKAGES = ("torch", "transformers", "peft", "accelerate")
+
+
+def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> dict[str, Any]:
+    """Train what the file says and return the record, as it stands in OUTPUT/training.json.
+
+    A finished run that is resumed is read back. Raises InputError, DataError or TaskError for what cannot be trained, before
+    anything is written, and PrerequisiteError for what is not installed.
+    """
+    folder = file.output
+    found, mark = standing(folder, resume=resume), identity(file)
+    if found != "new":
+        check_same(folder, mark)
+    if found == "finished":
+        progress.say(f"{folder} is finished: nothing is left to do")
+        read: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return read
+    require_trackers(file.track)
+    file.settings()
+    named = name_model(file)
+    if named.note:
+        progress.say(named.note)
+    with _source(file, named, progress) as (source, data):
+        progress.stage("loading the model", None)
+        opened = open_for_training(file, named)
+        mark["base"] = opened.loaded.fingerprint
+        with held(folder), _withdrawn_if_refused(folder, made_here=found == "new"):
+            if found == "begun":
+                check_same(folder, mark)
+            begin(folder, mark)
+            return _train(file, named, opened, source, data, progress)
+
+
+@contextmanager
+def _source(
+    file: TrainingFile, named: Named, progress: Progress
+) -> Iterator[tuple[Sequence[Item] | Batches, Prepared]]:
+    """What the loop trains on, and what the record says of it."""
+    progress.stage("reading the data", None)
+    if file.need == "groups":
+        from lastresort.train.file_groups import prepare_groups
+
+        with prepare_groups(file, named.tokenizer, named.context_tokens) as (batches, data):
+            yield batches, data
+        return
+    data = prepare_items(file, named.tokenizer, named.context_tokens)
+    for finding in data.findings:
+        progress.say(finding.sentence())
+    yield data.items, data
+
+
+def _train(
+    file: TrainingFile,
+    named: Named,
+    opened: Opened,
+    source: Sequence[Item] | Batches,
+    data: Prepared,
+    progress: Progress,
+) -> dict[str, Any]:
+    folder, settings = file.output, file.settings()
+    size = len(source) if isinstance(source, Sequence) else source.size
+    log = StepLog(folder / LOG)
+    trackers = Trackers(file.track, folder, file.resolved)
+    watch = _Watch(log, trackers, progress, steps_per_epoch(size, file.batch_size), total_steps(size, settings))
+    progress.stage(
+        "the first batch and the reference" if settings.objective.needs_reference else "the first batch", None
+    )
+    trained = train(
+        opened.model,
+        source,
+        settings,
+        folder=folder / CHECKPOINT,
+        base=opened.loaded.fingerprint,
+        held_out=data.held_out,
+        max_new_tokens=file.groups.max_new_tokens if file.groups is not None else None,
+        on_step=watch.see,
+        checkpoint_every_s=file.checkpoint_every_s,
+    )
+    trackers.close()
+    place = "model" if file.adapter.kind == "full" and file.start_from is None else "adapter"
+    progress.stage(f"saving the {place}", None)
+    with quiet_transformers():
+        save_trained(opened.model, named.tokenizer, folder / place)
+    record = _record(file, data, trained, log.lines(), watch) | {
+        "model": described(opened, named),
+        "saved": {"kind": place, "folder": place},
+    }
+    write_atomically(folder / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    return record
+
+
+@contextmanager
+def _withdrawn_if_refused(folder: Path, *, made_here: bool) -> Iterator[None]:
+    """Where a run that began here is refused before its first step, nothing of it is left to resume."""
+    try:
+        yield
+    except InputError:
+        if made_here:
+            withdraw(folder)
+        raise
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What follows each step: the log, the trackers, the progress. seconds, tokens: of the steps of this process."""
+
+    log: StepLog
+    trackers: Trackers
+    progress: Progress
+    steps_per_epoch: int
+    steps: int
+    seconds: float = 0.0
+    tokens: int = 0
+
+    def see(self, seen: StepSeen) -> None:
+        if self.seconds == 0.0 and self.tokens == 0:
+            self.log.go_on_at(seen.step)
+            at = f", from step {seen.step}" if seen.step > 1 else ""
+            self.progress.stage(f"training{at}", self.steps - seen.step + 1)
+        self.seconds += seen.seconds
+        self.tokens += seen.nominal_tokens
+        values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}
+        tokens = {"computed_tokens": seen.computed_tokens, "nominal_tokens": seen.nominal_tokens}
+        line = {"step": seen.step, **values, **tokens, "seconds": round(seen.seconds, 4)}
+        if seen.evaluated is not None:
+            held_out = {"eval_loss": seen.evaluated.loss, **{f"eval_{k}": v for k, v in seen.evaluated.shown.items()}}
+            line |= held_out
+            values |= held_out
+        self.log.add(line)
+        self.trackers.log(values, seen.step)
+        self.progress.advance(1, note=self._note(seen))
+        if seen.step % self.steps_per_epoch == 0 or seen.step == self.steps:
+            self._say_epoch(seen)
+
+    def _note(self, seen: StepSeen) -> str:
+        figures = [f"loss {seen.loss:.3f}", *_figures(seen.shown)]
+        return ", ".join([*figures[:4], f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s"])
+
+    def _say_epoch(self, seen: StepSeen) -> None:
+        number = -(-seen.step // self.steps_per_epoch)
+        losses = [line["loss"] for line in self.log.lines() if -(-line["step"] // self.steps_per_epoch) == number]
+        told = f"epoch {number}: loss {sum(losses) / len(losses):.4f}"
+        if seen.evaluated is not None:
+            told += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.shown)])
+        self.progress.say(told)
+
+
+def _figures(shown: Mapping[str, float]) -> list[str]:
+    """An objective's figures as a reader says them; what counts how many is a share."""
+    return [
+        f"{name.replace('_', ' ')}: {value:.0%}"
+        if name.endswith("above_0")
+        else f"{name.replace('_', ' ')} {value:.3g}"
+        for name, value in shown.items()
+    ]
+
+
+def _record(
+    file: TrainingFile, data: Prepared, trained: Trained, lines: Sequence[dict[str, Any]], watch: _Watch
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "file": dict(file.resolved),
+        "data": {
+            "items": len(data.items) or data.read,
+            "what": data.noun,
+            "eval_items": len(data.held_out),
+            "rows_read": data.read,
+            "longest_row_tokens": data.row_tokens,
+            "findings": [asdict(finding) for finding in data.findings],
+        },
+        "trained": asdict(trained),
+        "epochs": _epochs(lines, watch.steps_per_epoch),
+        "steps": list(lines),
+        "versions": {"lastresort": __version__, **{package: version(package) for package in PACKAGES}},
+    }
+
+
+def _epochs(lines: Sequence[dict[str, Any]], per_epoch: int) -> list[dict[str, Any]]:
+    """Mean loss of each epoch, and what was found on the items held out at its end."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for line in lines:
+        found.setdefault(-(-line["step"] // per_epoch), []).append(line)
+    return [
+        {"epoch": number, "loss": sum(line["loss"] for line in own) / len(own)}
+        | {key: value for key, value in own[-1].items() if key.startswith("eval_")}
+        for number, own in found.items()
+    ]
