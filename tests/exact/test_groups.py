@@ -1,0 +1,315 @@
+"""Groups of a step: by seed, resumed = uninterrupted, advantages and masks as they must be, a rewarded answer rises."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine_support import reference as forward_logps
+from engine_support import twin
+from groups_support import ADAPTER, SETTINGS, examples, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
+from lastresort.errors import DataError, InputError
+from lastresort.models.protocol import Model
+from lastresort.train.adapters import trainable
+from lastresort.train.groups import groups_from
+from lastresort.train.loop import train
+from lastresort.train.objective import Objective
+from lastresort.train.rewards import RewardTerm
+from lastresort.train.sampling import GroupSettings
+from lastresort.train.settings import TrainSettings
+from lastresort.types import Answer
+
+FIRST = "def first(completion):\n    return float(ord(completion[0]) % 2) if completion else 0.5\n"
+
+
+class Letters:
+    """A server that answers with letters drawn from the seed, and cuts every third answer."""
+
+    name, fingerprint, batch_matters, batch_size, context_tokens = "letters", "letters-1", False, 8, None
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def count_tokens(self, prompt):
+        return 1
+
+    def check_decoding(self, decoding):
+        pass
+
+    def generate(self, prompts, decoding, on_answer=None):
+        self.asked.append((prompts, decoding))
+        texts = [chr(97 + (decoding.seed + 7 * i) % 26) * (1 + i % 3) for i in range(len(prompts))]
+        return [Answer(text, 1, len(text), "length" if i % 3 == 2 else "stop") for i, text in enumerate(texts)]
+
+
+def settings_of(name="grpo", **changes):
+    known = {"epochs": 2, "batch_size": 3, "adapter": ADAPTER, "seed": 5, "max_pass_tokens": 512, **changes}
+    return TrainSettings(learning_rate=1e-2, objective=Objective(name, known.pop("options", ())), **known)
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "completions.jsonl").read_text("utf-8").splitlines()]
+
+
+def run(folder, name="grpo", **arguments):
+    folder.mkdir(exist_ok=True)
+    model, tokenizer = tiny_and_tokenizer(folder)
+    seen = []
+    options = arguments.pop("options", ())
+    with sampled_groups(folder, tokenizer, objective=name) as groups:
+        train(
+            model,
+            groups,
+            settings_of(name, options=options),
+            folder=folder / "run",
+            max_new_tokens=SETTINGS.max_new_tokens,
+            on_step=seen.append,
+            **arguments,
+        )
+    return {n: p.detach().clone() for n, p in trainable(model)}, seen
+
+
+def test_groups_follow_seed_and_step_and_leave_the_mode(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    with sampled_groups(tmp_path, tokenizer) as groups, sampled_groups(tmp_path, tokenizer, seed=6) as others:
+        model.train()
+        first, again, later, other = (
+            groups.at(0, model, None),
+            groups.at(0, model, None),
+            None,
+            others.at(0, model, None),
+        )
+        later = groups.at(1, model, None)
+        assert model.training
+        model.eval()
+        assert groups.at(0, model, None).items == first.items
+        assert not model.training
+    assert first.items == again.items
+    assert len(first.items) == 12
+    assert first.items != later.items
+    assert first.items != other.items
+    answers = [item.rows[0].ids for item in first.items]
+    assert len(set(answers)) == 12  # members of a group differ
+
+
+def test_answers_are_what_is_trained_and_rewarded(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    with sampled_groups(tmp_path, tokenizer, settings=replace(SETTINGS, max_new_tokens=200)) as groups:
+        batch = groups.at(0, model, None)
+    lines = lines_of(tmp_path)
+    assert len(lines) == 12
+    by_text = {}
+    for line in lines:
+        assert line["step"] == 0
+        assert line["reward"] == sum(map(ord, line["completion"])) % 101 / 100
+        assert line["rewards"] == {"spread": line["reward"]}
+        by_text[line["completion"]] = line
+    for item in batch.items:
+        (row,) = item.rows
+        start = row.targets.index(True)
+        assert all(row.targets[start:])
+        assert tokenizer.decode(row.ids[:start]).endswith("<|im_start|>assistant\n")
+        line = by_text[tokenizer.decode(row.ids[start:], skip_special_tokens=True)]
+        assert item.advantage == line["advantage"]
+        assert line["cut"] == (row.ids[-1] != tokenizer.eos_token_id)
+        assert 2 not in row.ids[start:-1]
+    cut = sum(line["cut"] for line in lines) / 12
+    assert batch.shown["cut_answers"] == pytest.approx(cut)
+    assert 0 < cut < 1
+    rewards = torch.tensor([line["reward"] for line in lines])
+    assert batch.shown["reward"] == pytest.approx(float(rewards.mean()))
+    assert batch.shown["reward_std"] == pytest.approx(float(rewards.std()))
+    assert batch.shown["reward_spread"] == batch.shown["reward"]
+    length = sum(sum(item.rows[0].targets) for item in batch.items) / 12
+    assert batch.shown["answer_length"] == pytest.approx(length)
+
+
+@pytest.mark.parametrize(("name", "divisor"), [("grpo", "std"), ("dapo", "std"), ("dr_grpo", None)])
+def test_advantages_are_those_of_the_objective(name, divisor, tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    with sampled_groups(tmp_path, tokenizer, objective=name) as groups:
+        groups.at(0, model, None)
+    lines = lines_of(tmp_path)
+    for start in range(0, len(lines), 4):
+        rewards = torch.tensor([line["reward"] for line in lines[start : start + 4]], dtype=torch.float64)
+        wanted = rewards - rewards.mean()
+        if divisor:
+            wanted = wanted / (rewards.std() + 1e-4)
+        assert [line["advantage"] for line in lines[start : start + 4]] == pytest.approx(wanted.tolist())
+
+
+@pytest.mark.parametrize(("name", "options"), [("grpo", (("kl_weight", 0.05),)), ("dr_grpo", ()), ("dapo", ())])
+def test_resumed_is_uninterrupted_bit_for_bit(name, options, tmp_path):
+    whole, seen_whole = run(tmp_path / "a", name, options=options)
+    run(tmp_path / "b", name, options=options, until=2)
+    resumed, seen = run(tmp_path / "b", name, options=options)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert [(s.loss, s.shown) for s in seen] == [(s.loss, s.shown) for s in seen_whole[2:]]
+    assert lines_of(tmp_path / "a") == lines_of(tmp_path / "b")
+    assert not all(s.skipped for s in seen_whole)
+
+
+def test_a_step_raises_the_rewarded_answers(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    settings = settings_of(epochs=1, batch_size=6)
+    with sampled_groups(tmp_path, tokenizer, batch_size=6) as groups:
+        items = groups.at(0, model, None).items
+        rows = [item.rows[0] for item in items]
+        before = [sum(logps) for logps in groups.policy_logps(model, rows)]
+        train(model, groups, settings, folder=tmp_path / "run")
+        after = [sum(logps) for logps in groups.policy_logps(model, rows)]
+    gain = [b - a for a, b in zip(before, after, strict=True)]
+    better = [g for g, item in zip(gain, items, strict=True) if item.advantage > 0]
+    worse = [g for g, item in zip(gain, items, strict=True) if item.advantage < 0]
+    assert sum(better) / len(better) > 0.1 > sum(worse) / len(worse) + 0.1
+
+
+def test_groups_of_equal_reward_are_dropped_and_dapo_draws_others(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    path = reward_file(tmp_path, FIRST)
+    small = GroupSettings(group_size=2, max_new_tokens=2)
+    more = replace(small, tries=10)
+    arguments = {"rewards": [python_reward(path, "first")], "examples": examples(40)}
+    with sampled_groups(tmp_path, tokenizer, batch_size=6, settings=small, **arguments) as groups:
+        batch = groups.at(0, model, None)
+    lines = lines_of(tmp_path)
+    alike = [lines[i]["reward"] == lines[i + 1]["reward"] for i in range(0, 12, 2)]
+    assert 0 < sum(alike) < 6
+    assert [line["dropped"] for line in lines] == [a for a in alike for _ in range(2)]
+    assert batch.shown["dropped_groups"] == sum(alike) / 6
+    assert len(batch.items) == 2 * (6 - sum(alike))
+    with sampled_groups(tmp_path, tokenizer, batch_size=6, objective="dapo", settings=more, **arguments) as groups:
+        filled = groups.at(0, model, None)
+    assert filled.items[: len(batch.items)] == batch.items
+    assert len(filled.items) == 12
+    drawn = [line["example"] for line in lines_of(tmp_path)[::2]]
+    assert len(set(drawn)) == len(drawn)
+    assert filled.shown["further_groups"] == len(drawn) - 6
+
+
+def test_a_step_that_teaches_nothing_and_runs_out_of_prompts(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    path = reward_file(tmp_path, "def same(completion):\n    return 1\n")
+    rewards = [python_reward(path, "same")]
+    with sampled_groups(tmp_path, tokenizer, objective="dapo", rewards=rewards) as groups:
+        batch = groups.at(0, model, None)
+    assert batch.items == ()
+    assert batch.shown["dropped_groups"] == 1
+    assert batch.shown["further_groups"] == 3  # all that there were
+
+
+def test_a_server_s_answers_are_scored_by_the_policy(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path, dtype="float64")
+    server: Model = Letters()
+    told = []
+    arguments = {"server": server, "before_step": lambda step, model: told.append(step)}
+    path = reward_file(tmp_path, "def early(completion):\n    return -ord(completion[0]) - len(completion)\n")
+    with sampled_groups(tmp_path, tokenizer, rewards=[python_reward(path, "early")], **arguments) as groups:
+        batch, later = groups.at(0, model, None), groups.at(1, model, None)
+        again = groups.at(0, model, None)
+    assert told == [0, 1, 0]
+    assert again.items == batch.items
+    assert later.items != batch.items
+    rows = [item.rows[0] for item in batch.items]
+    want = forward_logps(twin(model), rows)
+    got = torch.tensor([value for item in batch.items for value in item.old], dtype=torch.float64)
+    assert torch.allclose(got, want, atol=1e-6)
+    ended = [row.ids[-1] == tokenizer.eos_token_id for row in rows]
+    assert ended == [i % 3 < 2 for i in range(12)]
+    assert batch.shown["cut_answers"] == pytest.approx(1 / 3)
+    prompts, decoding = server.asked[0]
+    assert prompts[0] == prompts[3] != prompts[4]
+    assert (decoding.max_new_tokens, decoding.temperature) == (6, 1.0)
+
+
+def test_the_engine_s_answers_come_from_the_policy_of_the_update(tmp_path):
+    """No `old`: the loss of a step's only update is the negative mean advantage, as every ratio is 1."""
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    seen = []
+    with sampled_groups(tmp_path, tokenizer) as groups:
+        items = groups.at(0, model, None).items
+        train(model, groups, settings_of(), folder=tmp_path / "run", until=1, on_step=seen.append)
+    assert all(item.old == () for item in items)
+    assert seen[0].loss == pytest.approx(-sum(item.advantage for item in items) / len(items), abs=1e-6)
+    assert seen[0].grad_norm > 0
+
+
+def test_weights_scorers_and_columns(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    text = """
+def lists(prompts, completions, bonus, **columns):
+    assert sorted(columns) == ["expected"] and len(prompts) == len(completions) == 12
+    return [b + len(c) for b, c in zip(bonus, completions)]
+def as_scorer(answer, expected):
+    return expected == "answer 0"
+"""
+    path = reward_file(tmp_path, text)
+    rewards = [
+        python_reward(path, "lists", 2.0),
+        python_reward(path, "as_scorer", -1.0),
+        RewardTerm("regex", {"pattern": ".*"}, 0.5),
+        RewardTerm("regex", {"pattern": "impossible"}),
+    ]
+    columns = {f"e{i}": {"bonus": 10 * i} for i in range(6)}
+    with sampled_groups(tmp_path, tokenizer, rewards=rewards, columns=columns) as groups:
+        batch = groups.at(0, model, None)
+    for line in lines_of(tmp_path):
+        number = int(line["example"][1:])
+        values = line["rewards"]
+        assert values["lists"] == 10 * number + len(line["completion"])
+        assert values["as_scorer"] == float(number == 0)
+        assert line["reward"] == 2 * values["lists"] - values["as_scorer"] + 0.5 * values["regex"] + values["regex_2"]
+    assert {"reward_lists", "reward_as_scorer", "reward_regex", "reward_regex_2"} <= batch.shown.keys()
+    with pytest.raises(DataError, match='no column "bonus", expected what the reward lists needs'):
+        sampled_groups(tmp_path, tokenizer, rewards=rewards, columns={**columns, "e4": {}})
+    nothing = [replace(example, output="") for example in examples()]
+    with pytest.raises(DataError, match="no expected answer"):
+        sampled_groups(tmp_path, tokenizer, rewards=[RewardTerm("exact", {})], examples=nothing)
+
+
+def test_fingerprints_change_with_what_decides_a_batch(tmp_path):
+    _, tokenizer = tiny_and_tokenizer(tmp_path)
+
+    def fingerprint(**changes):
+        with sampled_groups(tmp_path, tokenizer, **changes) as groups:
+            return groups.fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first
+    others = [
+        fingerprint(settings=replace(SETTINGS, temperature=0.9)),
+        fingerprint(settings=replace(SETTINGS, rows_at_once=4)),
+        fingerprint(columns={"e0": {"size": 3}}),
+        fingerprint(examples=examples(5)),
+        fingerprint(objective="dapo"),
+        fingerprint(server=Letters()),
+        fingerprint(rewards=[python_reward(reward_file(tmp_path), weight=2.0)]),
+        fingerprint(rewards=[python_reward(reward_file(tmp_path, FIRST), "first")]),
+    ]
+    assert len({first, *others}) == 9
+
+
+def test_what_cannot_work_is_refused_before_anything_is_sampled(tmp_path):
+    _, tokenizer = tiny_and_tokenizer(tmp_path)
+    for changes, message in (
+        ({"group_size": 1}, "grpo.group_size: found 1, expected at least 2"),
+        ({"temperature": 0.0}, "grpo.temperature: found 0.0"),
+        ({"top_p": 0.0}, "grpo.top_p"),
+        ({"max_new_tokens": 0}, "grpo.max_new_tokens"),
+        ({"tries": 0}, "grpo.tries"),
+    ):
+        with pytest.raises(InputError, match=message):
+            GroupSettings(**changes)
+    with pytest.raises(InputError, match="expected one of grpo"):
+        sampled_groups(tmp_path, tokenizer, objective="dpo")
+    with pytest.raises(
+        DataError, match=r"example e0: .* prompt tokens and 6 for the answer, expected at most the model's context"
+    ):
+        sampled_groups(tmp_path, tokenizer, context_tokens=20)
+    with pytest.raises(InputError, match="at least one"):
+        groups_from(examples(), [], objective="grpo", tokenizer=tokenizer, batch_size=2, seed=0)
+    with pytest.raises(DataError, match='example e2: found the id "e2" of example e2 again'):
+        sampled_groups(tmp_path, tokenizer, examples=examples() + examples()[2:3])
