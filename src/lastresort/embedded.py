@@ -20,6 +20,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -107,6 +108,14 @@ def quiet_transformers() -> Iterator[None]:
         messages.set_verbosity(verbosity)
         if bars:
             messages.enable_progress_bar()
+
+
+@contextmanager
+def quiet_checkpointing() -> Iterator[None]:
+    """Without the FutureWarning that transformers 5 gives of the name by which PEFT asks whether activations are recomputed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def _packaged(package: str, inside: str, what: str, command: str) -> Path:

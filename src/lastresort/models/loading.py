@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lastresort.data.rendering import template_hash
-from lastresort.embedded import converted, quiet_transformers
+from lastresort.embedded import converted, quiet_checkpointing, quiet_transformers
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
 from lastresort.models.quantized import Quantize, import_bitsandbytes, keep_exact, nf4_arguments, settled
@@ -162,7 +162,7 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
             remedy="Save the adapter again with save_pretrained; pickled weights are not read.",
         )
     try:
-        with quiet_transformers():
+        with quiet_transformers(), quiet_checkpointing():
             return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(error, adapter, "an adapter that was trained on this model") from error

@@ -1,14 +1,14 @@
 """What a scripted model says: a JSON object; every key may be left out.
 
-    answers       {text of the last user turn: right answer}
-    answers_from  JSONL files (relative to the script) whose rows give `input` and `output`
-    rules         [{match: regex on the last user turn, answer: text with \\1 …, probability: 1, otherwise: text}], first match wins
-    default       the right answer to everything else ("")
-    wrong         [texts] given in place of the right answer where the quality says so
-    quality       [{right: 0..1, min_shots: n, grammar: true, adapter: true, contains: regex on the whole prompt}]
-    context_tokens, delay_s (a call), seconds (reported for an answer)
-    faults        {fail_first: k, fail_at: [n, …], message: text}: those calls raise InfrastructureError, counted from 1
-    calls         a JSONL file to which every call is appended; calls of earlier processes then count on
+answers       {text of the last user turn: right answer}
+answers_from  JSONL files (relative to the script) whose rows give `input` and `output`
+rules         [{match: regex on the last user turn, answer: text with \\1 …, probability: 1, otherwise: text}], first match wins
+default       the right answer to everything else ("")
+wrong         [texts] given in place of the right answer where the quality says so
+quality       [{right: 0..1, min_shots: n, grammar: true, adapter: true, contains: regex on the whole prompt}]
+context_tokens, delay_s (a call), seconds (reported for an answer)
+faults        {fail_first: k, fail_at: [n, …], message: text}: those calls raise InfrastructureError, counted from 1
+calls         a JSONL file to which every call is appended; calls of earlier processes then count on
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lastresort.embedded import quiet_checkpointing
 from lastresort.errors import ContractError
 from lastresort.models.quantized import import_bitsandbytes, note_of, write_note
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
@@ -42,7 +43,7 @@ def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, see
         fan_in_fan_out=_stores_inputs_first(model),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet_checkpointing():
         torch.manual_seed(seed)
         tuned = get_peft_model(model, config)
     tuned.active_peft_config.base_model_name_or_path = base_name  # PEFT writes the folder it was loaded from
@@ -59,12 +60,12 @@ def adapters_in_base_precision(model: Any) -> Iterator[None]:
 
     PEFT would turn the input of every adapted layer into float32, which costs a fifth of a training step on CPU.
     """
-    from peft.helpers import disable_input_dtype_casting
-
     dtype = next(model.parameters()).dtype
     if not is_adapter(model) or dtype not in (torch.bfloat16, torch.float16):
         yield
         return
+    from peft.helpers import disable_input_dtype_casting
+
     with torch.autocast(model.device.type, dtype=dtype), disable_input_dtype_casting(model):
         yield
 
@@ -98,6 +99,7 @@ def save_trained(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def is_adapter(model: Any) -> bool:
+    import_bitsandbytes()  # PEFT imports it too, with a warning
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
