@@ -1,38 +1,83 @@
-"""What the documents show works: task files load, links lead somewhere."""
+"""What the documents show works: YAML is read by the program's own reader, task files load, commands run, links lead somewhere."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from climb_support import rows
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.spec.document import read_document
+from lastresort.spec.sections import Sft
 from lastresort.spec.task import load_task
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TASKS = [
-    (path.name, block)
-    for path in DOCUMENTS
-    for block in re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    if "score:" in block
-]
 
 
-def test_there_are_task_files_in_the_documents() -> None:
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(document, block) for every fenced block of this language."""
+    fenced = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
+    return [(path.name, block) for path in DOCUMENTS for block in fenced.findall(path.read_text(encoding="utf-8"))]
+
+
+YAML = blocks("yaml")
+TASKS = [(name, block) for name, block in YAML if re.search("^score:", block, re.MULTILINE)]
+COMMANDS = [line for _, block in blocks("sh") for line in block.splitlines() if line.startswith("lastresort ")]
+
+
+def test_there_are_task_files_and_commands_in_the_documents() -> None:
     assert {name for name, _ in TASKS} == {"README.md", "task.md"}
+    assert {"data", "climb", "chat", "report"} <= {shlex.split(line, comments=True)[1] for line in COMMANDS}
+
+
+@pytest.mark.parametrize(("name", "block"), YAML, ids=[name for name, _ in YAML])
+def test_yaml_in_the_documents_is_read(name: str, block: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(block, encoding="utf-8")
+    assert read_document(tmp_path / name).values
 
 
 @pytest.mark.parametrize(("name", "block"), TASKS, ids=[name for name, _ in TASKS])
 def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path) -> None:
-    body = yaml.safe_load(block)
-    (tmp_path / str(body["examples"])).write_text('{"input": "a", "output": "b"}\n')
-    if "output" in body:
-        (tmp_path / body["output"]["schema"]).write_text(json.dumps({"type": "object"}))
-    (tmp_path / "task.yaml").write_text(block, encoding="utf-8")
-    assert load_task(tmp_path / "task.yaml").task == body["task"]
+    path = tmp_path / "task.yaml"
+    path.write_text(block, encoding="utf-8")
+    values = read_document(path).values
+    (tmp_path / values["examples"]).write_text('{"input": "a", "output": "b"}\n')
+    if "output" in values:
+        (tmp_path / values["output"]["schema"]).write_text(json.dumps({"type": "object"}))
+    task = load_task(path)
+    assert task.task == values["task"]
+    if "# the defaults" in block:
+        assert task.sft == Sft()
+
+
+def test_the_commands_of_the_documents_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their order, on the README's own task with a scripted model that prompting gets right."""
+    block = next(block for name, block in TASKS if name == "README.md")
+    scripted = "model: scripted:script.json\nladder: [prompting]\n"
+    (tmp_path / "task.yaml").write_text(block + scripted, encoding="utf-8")
+    (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(400)))
+    (tmp_path / "script.json").write_text(json.dumps({"answers_from": ["tickets.jsonl"]}))
+    monkeypatch.chdir(tmp_path)
+    for line in COMMANDS:
+        words = shlex.split(line, comments=True)
+        if "--resume" in words:  # as after a crash: a run is unfinished until its report is there
+            (tmp_path / "runs" / "ticket-routing-1" / "report.html").unlink()
+        monkeypatch.setattr(sys, "argv", words)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("invoice lost in Oslo\n"))
+        code = guarded(app)
+        out, error = capsys.readouterr()
+        assert code == 0, f"{line}: {error}"
+        assert out, line
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
