@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lastresort.data.chat_template import ChatTokenizer
 from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
 from lastresort.engine.sampling import generate
 from lastresort.errors import InputError
-from lastresort.models.protocol import Model, Tokenizer
+from lastresort.models.protocol import Model
 from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.types import Decoding, Example, Message
 
@@ -83,7 +84,7 @@ class EngineSampler:
 
     knows_old = True
 
-    def __init__(self, tokenizer: Tokenizer, stop_ids: Sequence[int], settings: GroupSettings, seed: int) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, stop_ids: Sequence[int], settings: GroupSettings, seed: int) -> None:
         self._tokenizer, self._stop_ids, self._settings, self._seed = tokenizer, frozenset(stop_ids), settings, seed
 
     def fingerprint(self) -> str:
@@ -141,7 +142,7 @@ class ServerSampler:
     def __init__(
         self,
         server: Model,
-        tokenizer: Tokenizer,
+        tokenizer: ChatTokenizer,
         end_ids: Sequence[int],
         settings: GroupSettings,
         seed: int,
@@ -181,5 +182,5 @@ def member_seed(seed: int, step: int, example_id: str, member: int) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def decoded(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
+def decoded(tokenizer: ChatTokenizer, tokens: Sequence[int]) -> str:
     return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))

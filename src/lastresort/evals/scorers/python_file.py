@@ -172,4 +172,7 @@ def _shown(value: Any) -> str:
 def _as_score(value: Any) -> float | None:
     """The value as a score; None if it is not a bool or a real number from 0 to 1. numpy and torch scalars count."""
     plain: Any = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
-    return float(plain) if isinstance(plain, Real) and 0 <= plain <= 1 else None
+    if not isinstance(plain, Real):
+        return None
+    number: Any = plain  # numbers.Real has no order to mypy
+    return float(number) if 0 <= number <= 1 else None
