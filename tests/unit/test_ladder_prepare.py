@@ -181,7 +181,7 @@ def test_dev_items_in_test_and_repeats_leave_and_stay_reported(tmp_path: Path) -
 
 def test_repeats_do_not_make_a_test_set_large_enough(tmp_path: Path) -> None:
     train, dev, test = sides()
-    with pytest.raises(TaskError, match="a test set of 5, on which"):
+    with pytest.raises(TaskError, match="a test set of 5 items, on which"):
         prepared_apart(tmp_path, train, dev, test[:5] * 30)
 
 
