@@ -216,7 +216,9 @@ def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Prepar
     kept = packed_rows(tokenizer, held, row_tokens) if held else []
     if file.data.eval_share is not None:
         numbered = list(enumerate(rows))
-        train, out = split(numbered, lambda pair: str(pair[0]), file.data.eval_share, file.seed)
+        train, out = split(
+            numbered, lambda pair: str(pair[0]), file.data.eval_share, file.seed, f"rows of {row_tokens} tokens"
+        )
         rows, kept = [row for _, row in train], [row for _, row in out]
     items = completions([Row(row.ids, row.targets) for row in rows])
     held_out = completions([Row(row.ids, row.targets) for row in kept])

@@ -84,14 +84,18 @@ def _text(turns: Sequence[Message]) -> str:
 
 
 def split(
-    units: Sequence[Any], prompt_of: Callable[[Any], str], share: float | int, seed: int
+    units: Sequence[Any],
+    prompt_of: Callable[[Any], str],
+    share: float | int,
+    seed: int,
+    noun: str = "different prompts",
 ) -> tuple[list[Any], list[Any]]:
     """Train and eval: prompts are drawn, and all rows of one prompt go with it."""
     prompts = list(dict.fromkeys(prompt_of(unit) for unit in units))
     count = int(share) if share >= 1 else max(1, round(share * len(prompts)))
     if count >= len(prompts):
         raise DataError(
-            f"found {share} of {len(prompts)} different prompts to hold out",
+            f"found {share} of {len(prompts)} {noun} to hold out",
             where='key "data.eval"',
             expected="some that remain to train on",
             remedy="Hold out fewer, or name a file for eval.",

@@ -1,0 +1,244 @@
+"""`lastresort train` on bad input, a full folder, a damaged checkpoint, and killed: one sentence each, or the same adapter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tiny_model import save_tiny_model
+from train_support import data_for, lastresort, pairs, record, training_file
+
+ROW = {"prompt": "hi", "chosen": "yo", "rejected": "bye"}
+LONG = "word " * 600
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("base") / "model")
+
+
+Case = tuple[str, list[Any], dict[str, Any], str]
+LABELLED = data_for("kto")
+BAD: dict[str, Case] = {
+    "all pairs equal": ("dpo", [{**ROW, "rejected": "yo"}] * 3, {}, "3 left out, chosen and rejected are the same"),
+    "labels all alike": ("kto", [{**row, "label": True} for row in LABELLED], {}, "all 12 labels are true"),
+    "one prompt": ("kto", [{**row, "prompt": "hi"} for row in LABELLED], {}, "all 12 prompts of train are the same"),
+    "no label": ("kto", data_for("sft"), {}, 'key "label": found nothing'),
+    "label of words": ("kto", [{**LABELLED[0], "label": "yes"}], {}, 'found text ("yes"), expected true or false'),
+    "pairs for kto": ("kto", pairs(), {}, "pairs_as_labels: true"),
+    "pairs for sft": ("sft", pairs(), {}, "Write objective: dpo"),
+    "answers for dpo": ("dpo", data_for("sft"), {}, "found the keys input, output"),
+    "empty answer": ("dpo", [ROW, {**ROW, "rejected": " "}], {}, 'row 2, key "rejected": found empty text'),
+    "empty prompt": ("sft", [{"input": "", "output": "a"}], {}, 'row 1, key "input": found empty text'),
+    "longer than the context": ("sft", [*data_for("sft"), {"input": LONG, "output": "a"}], {}, "row 13: found 30"),
+    "longer than max_tokens": ("sft", data_for("sft"), {"max_tokens": 20}, "at most 20, as max_tokens says"),
+    "max_tokens above the context": ("sft", data_for("sft"), {"max_tokens": 4096}, "the model's context of 2048"),
+    "nothing fits": ("sft", data_for("sft"), {"max_tokens": 20, "longer_rows": "drop"}, "12 left out, longer than 20"),
+    "everything held out": ("dpo", [ROW] * 3, {"data": {"train": "rows.jsonl", "eval": 0.5}}, "0.5 of 1 different"),
+    "no layer of this name": (
+        "sft",
+        data_for("sft"),
+        {"adapter": {"target": ["qq_proj"]}},
+        '"qq_proj" names no linear',
+    ),
+    "start_from is no adapter": ("dpo", pairs(), {"start_from": "model", "adapter": None}, "this is a whole model"),
+    "template refuses a variable": ("sft", data_for("sft"), {"chat_template_kwargs": {"messages": 1}}, "Leave it out"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_one_clear_sentence_and_nothing_left_behind(
+    case: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective, rows, keys, said = BAD[case]
+    (tmp_path / "model").symlink_to(model)
+    assert lastresort(monkeypatch, "train", str(training_file(tmp_path, objective, rows, **keys))) == 2
+    out, told = capsys.readouterr()
+    assert said in told
+    assert "Traceback" not in told
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def run(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, *words: str, **keys: Any) -> int:
+    return lastresort(monkeypatch, "train", str(training_file(folder, model=str(model), **keys)), *words)
+
+
+def test_rows_left_out_or_cut_are_counted_and_named(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*pairs(), {**ROW, "rejected": "yo"}, {**ROW, "chosen": LONG}, {**ROW, "prompt": LONG}]
+    assert run(tmp_path, model, monkeypatch, rows=rows, longer_rows="truncate") == 0
+    out = capsys.readouterr().out
+    findings = {finding["what"]: finding for finding in record(tmp_path / "out")["data"]["findings"]}
+    assert {what: finding["count"] for what, finding in findings.items()} == {
+        "left out, chosen and rejected are the same": 1,
+        "cut to 2048 tokens": 1,
+        "left out, longer than 2048 tokens": 1,
+    }
+    assert findings["cut to 2048 tokens"]["places"] == [f"{tmp_path / 'rows.jsonl'}, row 14"]
+    assert f"1 left out, chosen and rejected are the same: {tmp_path / 'rows.jsonl'}, row 13" in out
+    assert record(tmp_path / "out")["data"]["items"] == 13
+
+
+def test_an_adapter_of_another_base_is_refused_before_its_weights_are_read(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from adapters_support import family_folder
+
+    assert run(tmp_path / "sft", model, monkeypatch, objective="sft", max_steps=1) == 0
+    other = family_folder(tmp_path / "other", "llama", torch.float32)
+    keys: dict[str, Any] = {"start_from": str(tmp_path / "sft" / "out" / "adapter"), "adapter": None}
+    assert run(tmp_path / "dpo", other, monkeypatch, **keys) == 2
+    told = capsys.readouterr().err
+    assert f"expected an adapter of {other}, while this one was trained on {model}" in told
+
+
+def test_a_folder_that_is_not_empty(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert run(tmp_path, model, monkeypatch) == 2
+    assert "the output folder is not empty" in capsys.readouterr().err
+    assert run(tmp_path, model, monkeypatch, "--resume") == 2
+    assert "expected a run to resume" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_a_finished_run_is_read_back_and_another_file_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, model, monkeypatch, max_steps=2) == 0
+    before = (tmp_path / "out" / "training.json").read_bytes()
+    assert run(tmp_path, model, monkeypatch, max_steps=2) == 2
+    assert "Add --resume" in capsys.readouterr().err
+    assert run(tmp_path, model, monkeypatch, "--resume", max_steps=2) == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert (tmp_path / "out" / "training.json").read_bytes() == before
+    assert run(tmp_path, model, monkeypatch, "--resume", max_steps=3) == 2
+    assert "max_steps was 2 when this run began and is 3 now" in capsys.readouterr().err
+    assert run(tmp_path, model, monkeypatch, "--resume", max_steps=2, rows=pairs(11)) == 2
+    assert "rows.jsonl has changed since this run began" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_run_that_diverges_says_so_and_keeps_its_log(
+    steps: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finite = iter([True] * steps + [False])
+    monkeypatch.setattr("lastresort.train.loop.math", SimpleNamespace(isfinite=lambda loss: next(finite)))
+    assert run(tmp_path, model, monkeypatch) == 2
+    assert f"in step {steps + 1} of 6" in capsys.readouterr().err
+    log = tmp_path / "out" / "log.jsonl"
+    assert (log.read_text(encoding="utf-8").count("\n") if steps else (tmp_path / "out").exists()) == steps
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb", "trackio"])
+def test_a_tracker_that_is_not_installed(
+    tracker: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import importlib.util
+
+    there: Callable[..., Any] = importlib.util.find_spec
+    monkeypatch.setattr(
+        "lastresort.train.trackers.importlib.util.find_spec",
+        lambda name, *rest: None if name.startswith(tracker) else there(name, *rest),
+    )
+    assert run(tmp_path, model, monkeypatch, track=[tracker]) == 3
+    assert f"{tracker} is not installed. Run: pip install {tracker}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+LONG_RUN: dict[str, Any] = {"epochs": 5, "data": {"train": "rows.jsonl", "eval": 3}, "objective": "dpo"}
+"""Fifteen steps."""
+
+
+@pytest.fixture(scope="module")
+def uncut(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uncut")
+    with pytest.MonkeyPatch.context() as patch:
+        assert run(folder, model, patch, **LONG_RUN) == 0
+    return folder / "out"
+
+
+def killed_after(steps: int, folder: Path, model: Path) -> None:
+    """Train in a process of its own, killed as soon as its log has so many lines."""
+    path = training_file(folder, model=str(model), checkpoint_every_s=0, **LONG_RUN)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    training = subprocess.Popen(
+        [sys.executable, "-m", "lastresort", "train", str(path)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = folder / "out" / "log.jsonl"
+    while training.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= steps):
+        time.sleep(0.001)
+    if training.poll() is None:
+        os.kill(training.pid, signal.SIGKILL)
+    training.wait()
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_killed_and_resumed_is_uncut_bit_for_bit(
+    steps: int,
+    model: Path,
+    uncut: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    killed_after(steps, tmp_path, model)
+    assert not (tmp_path / "out" / "training.json").exists(), "it was killed too late"
+    assert run(tmp_path, model, monkeypatch, "--resume", **LONG_RUN) == 0
+    told = capsys.readouterr().err
+    assert steps == 1 or "training, from step" in told
+    weights = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "out" / weights).read_bytes() == (uncut / weights).read_bytes()
+    assert lines(tmp_path / "out") == lines(uncut)
+    assert record(tmp_path / "out")["epochs"] == record(uncut)["epochs"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_checkpoint_cut_short(
+    name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, model, monkeypatch, max_steps=2) == 0
+    (tmp_path / "out" / "training.json").unlink()
+    file = tmp_path / "out" / "checkpoint" / name
+    file.write_bytes(file.read_bytes()[:-20])
+    assert run(tmp_path, model, monkeypatch, "--resume", max_steps=2) == 2
+    told = capsys.readouterr().err
+    assert f"{file}: the checkpoint is cut short or damaged" in told
+    assert f"remove the folder {file.parent} to train from the start" in told
+    assert (tmp_path / "out" / "log.jsonl").exists()
+
+
+def test_two_processes_do_not_share_a_folder(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lastresort.spec.training import load_training
+    from lastresort.train.run_folder import begin, held, identity
+
+    file = load_training(training_file(tmp_path, model=str(model)))
+    with held(file.output):
+        begin(file.output, identity(file))
+        assert run(tmp_path, model, monkeypatch, "--resume") == 2
+    assert "another process trains into this folder" in capsys.readouterr().err

@@ -1,0 +1,194 @@
+"""Training files: what they mean, and how what is wrong with them is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lastresort.errors import TaskError
+from lastresort.spec.training import ELSEWHERE, Training, load_training
+from lastresort.train.training_file import AdapterPlan, TrainingFile
+
+ROWS = '{"input": "a", "output": "b"}\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("rows.jsonl", "more.jsonl", "eval.jsonl"):
+        (tmp_path / name).write_text(ROWS, encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "rewards.py").write_text("def score(answer, expected):\n    return 1.0\n", encoding="utf-8")
+    return tmp_path
+
+
+def load(folder: Path, text: str, **overrides: Any) -> TrainingFile:
+    path = folder / "sft.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_training(path, overrides)
+
+
+def test_data_is_all_that_must_be_said(folder: Path) -> None:
+    file = load(folder, "data: rows.jsonl\n")
+    assert (file.model, file.objective, file.options) == ("embedded", "sft", ())
+    assert file.data.train == (folder.resolve() / "rows.jsonl",)
+    assert file.adapter == AdapterPlan("lora", 16, 32.0, "attention", 0.0)
+    assert file.output == folder.resolve() / "sft-out"
+    assert (file.epochs, file.batch_size, file.learning_rate, file.longer_rows) == (3, 16, 2e-4, "refuse")
+    assert file.groups is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "adapter", "rate"),
+    [("sft", "lora", 2e-4), ("text", "full", 2e-5), ("dpo", "dora", 1e-5), ("kto", "full", 1e-6)],
+)
+def test_the_learning_rate_follows_objective_and_adapter(
+    folder: Path, objective: str, adapter: str, rate: float
+) -> None:
+    file = load(folder, f"data: rows.jsonl\nobjective: {objective}\nadapter: {adapter}\n")
+    assert file.learning_rate == rate
+    assert load(folder, f"data: rows.jsonl\nobjective: {objective}\nlearning_rate: 5e-5\n").learning_rate == 5e-5
+
+
+def test_every_way_to_name_data(folder: Path) -> None:
+    here = folder.resolve()
+    assert load(folder, "data: [rows.jsonl, more.jsonl]").data.train == (here / "rows.jsonl", here / "more.jsonl")
+    both = load(folder, "data: {train: rows.jsonl, eval: [eval.jsonl]}").data
+    assert (both.train, both.eval, both.eval_share) == ((here / "rows.jsonl",), (here / "eval.jsonl",), None)
+    assert load(folder, "data: {train: rows.jsonl, eval: 0.25}").data.eval_share == 0.25
+    assert load(folder, "data: {train: rows.jsonl, eval: 30}").data.eval_share == 30
+    assert load(folder, "objective: text\ndata: docs").data.train == (here / "docs",)
+
+
+def test_an_objective_with_options(folder: Path) -> None:
+    file = load(folder, "data: rows.jsonl\nobjective: {dpo: {beta: 0.2, label_smoothing: 0.1}}")
+    assert (file.objective, file.options) == ("dpo", (("beta", 0.2), ("label_smoothing", 0.1)))
+    assert file.settings().objective.option("beta", 0.0) == 0.2
+
+
+@pytest.mark.parametrize(
+    ("adapter", "kind", "quantize"),
+    [
+        ("rslora", "rslora", None),
+        ("qlora", "lora", "nf4"),
+        ("full", "none", None),
+        ("{kind: dora, r: 8}", "dora", None),
+    ],
+)
+def test_adapters_as_the_loop_takes_them(folder: Path, adapter: str, kind: str, quantize: str | None) -> None:
+    settings = load(folder, f"data: rows.jsonl\nadapter: {adapter}").adapter.settings()
+    assert (settings.kind, settings.quantize) == (kind, quantize)
+
+
+def test_targets_by_name(folder: Path) -> None:
+    assert load(folder, "data: rows.jsonl\nadapter: {target: [q_proj, v_proj]}").adapter.target == ("q_proj", "v_proj")
+    assert load(folder, "data: rows.jsonl\nadapter: {target: q_proj}").adapter.target == ("q_proj",)
+
+
+def test_groups(folder: Path) -> None:
+    text = (
+        'data: rows.jsonl\nobjective: grpo\nreward: [{python: "rewards.py:score", weight: 2}, exact]\ngroup_size: 4\n'
+    )
+    groups = load(folder, text).groups
+    assert groups is not None
+    assert [(term.name, term.weight) for term in groups.reward] == [("python", 2.0), ("exact", 1.0)]
+    assert (groups.group_size, groups.max_new_tokens, groups.temperature) == (4, 256, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: rows.jsonl",
+        "data: {train: [rows.jsonl, more.jsonl], eval: 0.2}\nobjective: {orpo: {weight: 0.2}}\nadapter: {kind: rslora, r: 8}",
+        "data: rows.jsonl\nobjective: kto\npairs_as_labels: true\nadapter: full\nmax_steps: 7\ntrack: tensorboard",
+        "data: rows.jsonl\nobjective: dapo\nreward: [{regex: 'a+', weight: 0.5}]",
+    ],
+)
+def test_what_is_resolved_loads_as_the_same(folder: Path, text: str) -> None:
+    file = load(folder, text)
+    assert load(folder, yaml.safe_dump(dict(file.resolved))) == file
+
+
+def test_overrides_are_checked_like_the_file_and_can_take_a_key_back(folder: Path) -> None:
+    text = "data: rows.jsonl\nadapter: {r: 8}\nepochs: 1\n"
+    assert load(folder, text, **{"adapter.r": 4}).adapter.r == 4
+    assert load(folder, text, epochs=None).epochs == 3
+    with pytest.raises(TaskError, match=r'key "adapter\.r" \(set from outside the file\): found text'):
+        load(folder, text, **{"adapter.r": "many"})
+
+
+WRONG: dict[str, tuple[str, str]] = {
+    "empty": ("", "found an empty file, expected a training"),
+    "a list": ("[a, b]", "expected keys with values, such as `data: rows.jsonl`"),
+    "two documents": ("data: rows.jsonl\n---\ndata: rows.jsonl", "expected one training a file"),
+    "no data": ("epochs: 3", 'key "data": found nothing, expected what to train on'),
+    "unknown key": ("data: rows.jsonl\nepocs: 3", 'found the unknown key "epocs", expected epochs. Write "epochs"'),
+    "a key twice": ("data: rows.jsonl\nseed: 1\nseed: 2", 'line 3, key "seed": found the key a second time'),
+    "misplaced key": ("data: rows.jsonl\nr: 8", "Write adapter: {r: …}"),
+    "another trainer's key": ("data: rows.jsonl\nnum_train_epochs: 3", 'Write "epochs"'),
+    "accumulation": ("data: rows.jsonl\ngradient_accumulation_steps: 4", "the rows of a whole optimizer step"),
+    "no such file": ("data: row.jsonl", 'Did you mean "rows.jsonl"?'),
+    "no such file in a list": ("data: [rows.jsonl, x.jsonl]", 'key "data[1]": found no file "x.jsonl"'),
+    "eval file missing": ("data: {train: rows.jsonl, eval: evals.jsonl}", 'key "data.eval": found no file'),
+    "eval alone": ("data: {eval: eval.jsonl}", 'key "data.train": found nothing'),
+    "eval is train": ("data: {train: rows.jsonl, eval: rows.jsonl}", 'found "rows.jsonl" a second time'),
+    "eval out of range": ("data: {train: rows.jsonl, eval: 1.5}", "expected a file, a share strictly between 0 and 1"),
+    "unknown part": ("data: {train: rows.jsonl, dev: eval.jsonl}", 'found the unknown key "dev"'),
+    "empty list": ("data: []", "found an empty list"),
+    "a folder of rows": ("data: docs", 'found the folder "docs"'),
+    "unknown objective": ("data: rows.jsonl\nobjective: dpoo", 'found the unknown objective "dpoo"'),
+    "unknown option": ("data: rows.jsonl\nobjective: {dpo: {bta: 1}}", 'key "objective.dpo.bta": found the unknown'),
+    "option out of range": ("data: rows.jsonl\nobjective: {dpo: {beta: -1}}", "expected a number above 0"),
+    "option of none": ("data: rows.jsonl\nobjective: {sft: {beta: 1}}", "expected none, since it has none"),
+    "option not a number": ("data: rows.jsonl\nobjective: {kto: {beta: high}}", 'key "objective.kto.beta"'),
+    "two objectives": ("data: rows.jsonl\nobjective: {dpo: {}, ipo: {}}", "expected a name, or a name with options"),
+    "unknown adapter": ("data: rows.jsonl\nadapter: lorra", 'key "adapter.kind": found text ("lorra")'),
+    "rank of a full": ("data: rows.jsonl\nadapter: {kind: full, r: 8}", 'found "r" beside kind: full'),
+    "misspelt target": ("data: rows.jsonl\nadapter: {target: atention}", "Write attention"),
+    "rank 0": ("data: rows.jsonl\nadapter: {r: 0}", 'key "adapter.r": found a number (0)'),
+    "rate as text": ("data: rows.jsonl\nlearning_rate: 1e-4x", "Write a number without a unit"),
+    "warmup in percent": ("data: rows.jsonl\nwarmup: 5", "Write 0.05"),
+    "unknown schedule": ("data: rows.jsonl\nschedule: cosin", 'Write "cosine"'),
+    "unknown precision": ("data: rows.jsonl\nprecision: fp16", "expected auto, float32 or bfloat16"),
+    "unknown tracker": ("data: rows.jsonl\ntrack: [wandd]", 'key "track[0]"'),
+    "a tracker twice": ("data: rows.jsonl\ntrack: [wandb, wandb]", "found wandb twice"),
+    "an endpoint": ("data: rows.jsonl\nmodel: openai:gpt-4o", "expected a model that can be trained here"),
+    "no such model": ("data: rows.jsonl\nmodel: ./nothing", 'found no file "nothing"'),
+    "no such adapter": ("data: rows.jsonl\nstart_from: out/adapter", 'key "start_from": found no file'),
+    "two adapters": ("data: rows.jsonl\nstart_from: docs\nadapter: lora", "found it beside start_from"),
+    "reward without groups": ("data: rows.jsonl\nreward: [exact]", "found it beside objective: sft"),
+    "groups without reward": ("data: rows.jsonl\nobjective: grpo", "found no reward beside grpo"),
+    "a group of one": ("data: rows.jsonl\nobjective: grpo\nreward: [exact]\ngroup_size: 1", "of at least 2"),
+    "eval of groups": ("data: {train: rows.jsonl, eval: 0.1}\nobjective: grpo\nreward: [exact]", "beside grpo"),
+    "no such reward": (
+        "data: rows.jsonl\nobjective: grpo\nreward: [{python: 'rewards.py:scores'}]",
+        "rewards.py:score",
+    ),
+    "turns of pairs": ("data: rows.jsonl\nobjective: dpo\ntrained_turns: last", "expected it only with sft"),
+    "labels of pairs": ("data: rows.jsonl\nobjective: dpo\npairs_as_labels: true", "expected it only with kto"),
+    "qlora in float32": ("data: rows.jsonl\nadapter: qlora\nprecision: float32", "found float32 beside qlora"),
+    "not true or false": ("data: rows.jsonl\ncheckpointing: maybe", "expected true or false"),
+    "output not text": ("data: rows.jsonl\noutput: 5", "expected the name of a folder"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_file(folder: Path, case: str) -> None:
+    text, said = WRONG[case]
+    with pytest.raises(TaskError) as caught:
+        load(folder, text)
+    assert said in str(caught.value)
+    assert "sft.yaml" in str(caught.value)
+    assert "task file" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="expected a training file"):
+        load_training(tmp_path / "sft.yaml")
+
+
+def test_names_of_other_trainers_lead_to_keys_that_exist() -> None:
+    for ours in ELSEWHERE.values():
+        assert ours.partition(":")[0] in Training.model_fields
