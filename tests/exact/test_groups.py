@@ -95,6 +95,39 @@ def test_groups_follow_seed_and_step_and_leave_the_mode(tmp_path):
     assert len(set(answers)) == 12  # members of a group differ
 
 
+def test_a_prompt_that_comes_again_gets_other_answers(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    with sampled_groups(tmp_path, tokenizer) as groups:
+        for step in range(4):  # two epochs
+            groups.at(step, model, None)
+    by_example = {}
+    for line in lines_of(tmp_path):
+        by_example.setdefault(line["example"], {}).setdefault(line["step"], []).append(line["completion"])
+    assert len(by_example) == 6
+    for once, again in (steps.values() for steps in by_example.values()):
+        assert set(once).isdisjoint(again)
+
+
+def test_a_group_computes_its_prompt_once_and_chunks_change_nothing(tmp_path):
+    model, tokenizer = tiny_and_tokenizer(tmp_path, dtype="float64")
+    computed = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda _, given, out: computed.append(given[0].numel()))
+    found, counts = [], []
+    for rows_at_once in (64, 4, 1):
+        small = replace(SETTINGS, rows_at_once=rows_at_once)
+        with sampled_groups(tmp_path, tokenizer, settings=small) as groups:
+            groups.at(0, model, None)  # the engine's first look at a model computes tokens of its own
+            computed.clear()
+            found.append(groups.at(0, model, None).items)
+            counts.append(sum(computed))
+    hook.remove()
+    assert found[0] == found[1] == found[2]
+    prompt = found[0][0].rows[0].targets.index(True)
+    answers = 12 * SETTINGS.max_new_tokens
+    assert counts[0] < 2 * prompt + answers  # of three prompts that differ in their last letter
+    assert counts[0] < counts[1] == counts[2] < 3 * prompt + answers + 12  # of one group a chunk, each prompt once
+
+
 def test_answers_are_what_is_trained_and_rewarded(tmp_path):
     model, tokenizer = tiny_and_tokenizer(tmp_path)
     with sampled_groups(tmp_path, tokenizer, settings=replace(SETTINGS, max_new_tokens=200)) as groups:
@@ -223,6 +256,20 @@ def test_a_server_s_answers_are_scored_by_the_policy(tmp_path):
     prompts, decoding = server.asked[0]
     assert prompts[0] == prompts[3] != prompts[4]
     assert (decoding.max_new_tokens, decoding.temperature) == (6, 1.0)
+
+
+def test_a_server_s_long_answer_is_cut_to_what_was_asked_for(tmp_path):
+    class Long(Letters):
+        def generate(self, prompts, decoding, on_answer=None):
+            return [Answer(chr(97 + i) * (5 + i % 3), 1, 4, "stop") for i in range(len(prompts))]
+
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    with sampled_groups(tmp_path, tokenizer, server=Long()) as groups:
+        batch = groups.at(0, model, None)
+    answers = [item.rows[0].ids[item.rows[0].targets.index(True) :] for item in batch.items]
+    assert [len(answer) for answer in answers] == [6] * 12
+    assert [answer[-1] == tokenizer.eos_token_id for answer in answers] == [i % 3 == 0 for i in range(12)]
+    assert [line["cut"] for line in lines_of(tmp_path)] == [i % 3 > 0 for i in range(12)]
 
 
 def test_the_engine_s_answers_come_from_the_policy_of_the_update(tmp_path):

@@ -32,7 +32,9 @@ def hangs(completion):
 
 def sleeps_with_a_child(completion):
     if completion == "bad":
-        subprocess.run(["sleep", "60"])
+        child = subprocess.Popen(["sleep", "60"])
+        open(__file__ + ".pid", "w").write(str(child.pid))
+        child.wait()
     return 1.0
 
 def eats(completion):
@@ -127,6 +129,9 @@ def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
     assert named == [{name: FAULTS[name]}] * 3 if name in LISTS else [{}, {name: FAULTS[name]}, {}]
     assert [found.total for found in going_on.score(three, ["good"] * 3)] == [1, 1, 1]  # it was started again
     going_on.close()
+    started = path.with_name("rewards.py.pid")
+    assert started.exists() == (name == "sleeps_with_a_child")
+    assert not started.exists() or until(lambda: gone(int(started.read_text())))
 
 
 @pytest.mark.parametrize(

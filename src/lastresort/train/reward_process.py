@@ -143,6 +143,9 @@ def _exchange(
                 process.stdin.write(json.dumps(request, default=str).encode() + b"\n")
                 process.stdin.flush()
         line = process.stdout.readline()
+    except KeyboardInterrupt:
+        _kill(process)  # or its reply would be taken for the next call's
+        raise
     finally:
         timer.cancel()
         timer.join()
