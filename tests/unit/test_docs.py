@@ -17,6 +17,7 @@ from lastresort.cli.main import app
 from lastresort.spec.document import read_document
 from lastresort.spec.sections import Sft
 from lastresort.spec.task import load_task
+from lastresort.spec.training import Training, load_training
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +31,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 YAML = blocks("yaml")
 TASKS = [(name, block) for name, block in YAML if re.search("^score:", block, re.MULTILINE)]
+TRAININGS = [block for _, block in YAML if re.search("^data:", block, re.MULTILINE)]
 COMMANDS = [line for _, block in blocks("sh") for line in block.splitlines() if line.startswith("lastresort ")]
 
 
@@ -78,6 +80,27 @@ def test_the_commands_of_the_documents_run(
         out, error = capsys.readouterr()
         assert code == 0, f"{line}: {error}"
         assert out, line
+
+
+@pytest.mark.parametrize("block", TRAININGS)
+def test_training_files_in_the_documents_load(block: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(block, encoding="utf-8")
+    values = read_document(path).values
+    data = values["data"] if isinstance(values["data"], dict) else {"train": values["data"]}
+    for file in (part for part in data.values() if isinstance(part, str)):
+        (tmp_path / file).write_text("{}\n", encoding="utf-8")
+    (tmp_path / values.get("start_from", ".")).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "rewards.py").write_text("def score(answer, expected):\n    return 0.0\n", encoding="utf-8")
+    assert load_training(path).data.train == (tmp_path.resolve() / data["train"],)
+
+
+def test_the_documents_show_every_key_of_a_training_file(tmp_path: Path) -> None:
+    shown = set()
+    for number, block in enumerate(TRAININGS):
+        (tmp_path / f"{number}.yaml").write_text(block, encoding="utf-8")
+        shown |= set(read_document(tmp_path / f"{number}.yaml").values)
+    assert shown == set(Training.model_fields) - {"pairs_as_labels"}  # which stands in the table of data
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

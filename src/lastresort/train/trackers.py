@@ -45,6 +45,13 @@ class Trackers:
         self._accelerator = Accelerator(
             log_with=list(names), project_dir=str(folder / "trackers"), cpu=not torch.cuda.is_available()
         )
+        if len(self._accelerator.log_with) < len(names):  # accelerate leaves out, without a word, what it finds unfit
+            told = ", ".join(str(name) for name in names)
+            raise PrerequisiteError(
+                f"accelerate cannot use one of {told} here",
+                where="track",
+                remedy="Install its whole package, or remove it.",
+            )
         self._accelerator.init_trackers(PROJECT, config=_flat(settings))
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -105,18 +105,18 @@ def _train(
     progress.stage(
         "the first batch and the reference" if settings.objective.needs_reference else "the first batch", None
     )
-    trained = train(
-        opened.model,
-        source,
-        settings,
-        folder=folder / CHECKPOINT,
-        base=opened.loaded.fingerprint,
-        held_out=data.held_out,
-        max_new_tokens=file.groups.max_new_tokens if file.groups is not None else None,
-        on_step=watch.see,
-        checkpoint_every_s=file.checkpoint_every_s,
-    )
-    trackers.close()
+    with closing(trackers):
+        trained = train(
+            opened.model,
+            source,
+            settings,
+            folder=folder / CHECKPOINT,
+            base=opened.loaded.fingerprint,
+            held_out=data.held_out,
+            max_new_tokens=file.groups.max_new_tokens if file.groups is not None else None,
+            on_step=watch.see,
+            checkpoint_every_s=file.checkpoint_every_s,
+        )
     place = "model" if file.adapter.kind == "full" and file.start_from is None else "adapter"
     progress.stage(f"saving the {place}", None)
     with quiet_transformers():
