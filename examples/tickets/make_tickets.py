@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROWS, SEED = 1000, 20
+ROWS, SEED = 1600, 21
 NAMES = {
     "coffee": ("Heron", "coffee machine", "espresso maker", "brewer"),
     "kettle": ("Newt", "kettle", "water boiler"),
