@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 def check_together(task: Task) -> None:
     """Refuse a task that contradicts itself."""
-    for check in (_score_and_output, _tuning_and_ladder, _split_and_sources, _cost_and_volume, _money_and_prices, _margins_and_suites):
-        check(task)
+    _score_and_output(task)
+    _tuning_and_ladder(task)
+    _split_and_sources(task)
+    _cost_and_volume(task)
+    _money_and_prices(task)
+    _margins_and_suites(task)
 
 
 def _score_and_output(task: Task) -> None:
