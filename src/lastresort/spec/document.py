@@ -86,7 +86,7 @@ def read_value(text: str, name: str) -> Any:
             f"found a value that cannot be read ({problem})",
             where=name,
             expected="a value as in the task file",
-            remedy='Quote it as the file would: KEY=\'"a: b"\'.',
+            remedy="Quote it as the file would: KEY='\"a: b\"'.",
         ) from None
     return None if node is None else _Walk(name, {}).value(node, ())
 
