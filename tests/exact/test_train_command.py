@@ -135,6 +135,14 @@ def test_going_on_from_an_adapter_makes_it_the_reference(model: Path, tmp_path: 
     assert config["r"] == 4
 
 
+def test_going_on_from_a_qlora_adapter_keeps_its_base(model: Path, tmp_path: Path) -> None:
+    run(tmp_path / "sft", model, "sft", adapter={"kind": "qlora", "r": 4}, precision=None, max_steps=1)
+    adapter = str(tmp_path / "sft" / "out" / "adapter")
+    found = run(tmp_path / "dpo", model, start_from=adapter, adapter=None, precision=None, max_steps=1)
+    assert found["model"]["quantised"] == {"quantize": "nf4", "dtype": "bfloat16"}
+    assert (tmp_path / "dpo" / "out" / "adapter" / "trained_on.json").exists()
+
+
 def test_pairs_as_labels_make_two_items_of_each(model: Path, tmp_path: Path) -> None:
     found = run(tmp_path, model, "kto", pairs(), pairs_as_labels=True)
     assert found["data"]["items"] == 24

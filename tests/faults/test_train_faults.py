@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tiny_model import save_tiny_model
-from train_support import data_for, lastresort, pairs, record, training_file
+from train_support import data_for, lastresort, pairs, record, training_file, write_rows
 
 ROW = {"prompt": "hi", "chosen": "yo", "rejected": "bye"}
 LONG = "word " * 600
@@ -90,6 +90,33 @@ def test_rows_left_out_or_cut_are_counted_and_named(
     assert findings["cut to 2048 tokens"]["places"] == [f"{tmp_path / 'rows.jsonl'}, row 14"]
     assert f"1 left out, chosen and rejected are the same: {tmp_path / 'rows.jsonl'}, row 13" in out
     assert record(tmp_path / "out")["data"]["items"] == 13
+
+
+def test_a_mismatched_answer_that_would_not_fit_is_cut(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "x" * 1500  # bytes, and tokens of the tiny model, whose context is 2,048
+    rows = [
+        {"prompt": long, "completion": "yo", "label": True},
+        {"prompt": "hi", "completion": long, "label": False},
+    ]
+    assert run(tmp_path, model, monkeypatch, objective="kto", rows=rows) == 0
+    (finding,) = record(tmp_path / "out")["data"]["findings"]
+    assert finding["what"] == "whose mismatched answer, for kto's baseline, was cut to 2048 tokens"
+    assert finding["places"] == [f"{tmp_path / 'rows.jsonl'}, row 1"]
+
+
+def test_files_of_one_name_are_told_apart_when_a_run_goes_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("a", "b"):
+        (tmp_path / part).mkdir()
+        write_rows(tmp_path / part / "rows.jsonl", pairs())
+    keys: dict[str, Any] = {"data": ["a/rows.jsonl", "b/rows.jsonl"], "max_steps": 1}
+    assert run(tmp_path, model, monkeypatch, **keys) == 0
+    write_rows(tmp_path / "a" / "rows.jsonl", pairs(11))
+    assert run(tmp_path, model, monkeypatch, "--resume", **keys) == 2
+    assert "a/rows.jsonl has changed since this run began" in capsys.readouterr().err
 
 
 def test_an_adapter_of_another_base_is_refused_before_its_weights_are_read(

@@ -97,14 +97,22 @@ def _held_out(value: Any, reading: Reading) -> dict[str, Any]:
 
 
 def _targets(value: Any) -> Any:
-    if not isinstance(value, str):
+    """attention or all-linear as they are; names of layers as a tuple."""
+    expected = "attention, all-linear or names of layers"
+    if value in TARGETS:
         return value
-    close = nearest(value, TARGETS)
-    if close is not None and value != close:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names:
         refuse(
-            f"found {describe(value)}", expected="attention, all-linear or names of layers", remedy=f"Write {close}."
+            f"found {describe(value)}", expected=expected, remedy="Write attention, or names such as [q_proj, v_proj]."
         )
-    return value if value in TARGETS else (value,)
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            refuse(f"found {describe(name)}", expected="the name of a layer", remedy="Correct it.", key=(index,))
+    close = nearest(value, TARGETS) if isinstance(value, str) else None
+    if close is not None:
+        refuse(f"found {describe(value)}", expected=expected, remedy=f"Write {close}.")
+    return tuple(names)
 
 
 class Adapter(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def identity(file: TrainingFile) -> dict[str, Any]:
     paths = [*file.data.train, *file.data.eval, *([file.start_from] if file.start_from is not None else [])]
     return {
         "file": {key: value for key, value in file.resolved.items() if key not in FREE},
-        "content": {path.name: _content_hash(path) for path in paths},
+        "content": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in paths},
     }
 
 
