@@ -34,13 +34,10 @@ def test_json_only_stops_at_prompting(tmp_path: Path) -> None:
 
 
 def test_tickets_need_sft(tmp_path: Path) -> None:
-    """Prompting is shown to fail and the tuned system wins. Whether 300 items show that it meets the bar is not asserted: at
-    seed 0 they did not (docs/log.md)."""
     decision = climb("tickets", tmp_path)
     prompting, sft = decision["rungs"]
     assert prompting["test"]["verdict"] == "NOT_MET"
-    assert decision["verdict"] in ("MET", "UNDECIDED")
-    assert (decision["stopped_at"], decision["winner"]["kind"]) == ("sft", "adapter")
+    assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "sft", "adapter")
     assert sft["test"]["score"] > prompting["test"]["score"] + 0.2
     winner = tmp_path / "runs" / "tickets-1" / "winner"
     assert (winner / "adapter" / "adapter_model.safetensors").is_file()
