@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.material import CHAT, CHAT_DATA, PAIR_CASES, SFT_CASES
 
 STEPS = 4
+PARTS = ["sft", "pairs", "groups", "fewshot"]
 
 
 def measure(module: str, *arguments: str) -> dict[str, Any]:
@@ -68,6 +69,24 @@ def computed_tokens_per_s(found: dict[str, Any]) -> float:
     return float(found["computed_tokens"]) * (steps - 1) / steps / float(found["seconds"])
 
 
+def group_rows(precision: str, steps: int) -> list[str]:
+    what, lines = f"GRPO, 4 prompts of 100 x 8 answers of 40, one update, {precision}", []
+    ours = measure("benchmarks.groups", "ours", precision, str(steps), "off")
+    peers = [measure("benchmarks.groups", "trl", precision, str(steps), on) for on in ("off", "on")]
+    for label, found in zip(("lastresort", "TRL", "TRL, activation checkpointing"), (ours, *peers), strict=True):
+        length, reward = sum(found["lengths"]) / steps, sum(found["rewards"]) / steps
+        lines.append(
+            f"| {what} | {label} | {found['rows_per_s']:.2f} answers/s | {found['peak_bytes'] / 1e9:.2f} GB | "
+            f"mean length {length:.1f}, mean reward {reward:.3f} | | |"
+        )
+    fastest, leanest = max(peer["rows_per_s"] for peer in peers), min(peer["peak_bytes"] for peer in peers)
+    lines.append(
+        f"| {what} | **ratio** | **{ours['rows_per_s'] / fastest:.2f} x** | "
+        f"**{ours['peak_bytes'] / leanest:.2f} of TRL's** | | | |"
+    )
+    return lines
+
+
 def compared(what: str, unit: str, ours: dict[str, Any], peers: list[dict[str, Any]]) -> list[str]:
     """Lines of one workload: ours, TRL without and with activation checkpointing, and the ratios."""
     lines = []
@@ -115,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--precision", nargs="*", default=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--only", nargs="*", default=["sft", "pairs", "fewshot"], choices=["sft", "pairs", "fewshot"])
+    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks") / "latest.md")
     chosen = parser.parse_args()
     lines = [
@@ -131,6 +150,8 @@ def main() -> None:
             lines += sft_rows(precision, chosen.steps)
         if "pairs" in chosen.only:
             lines += pair_rows(precision, chosen.steps)
+        if "groups" in chosen.only:
+            lines += group_rows(precision, chosen.steps)
         if "fewshot" in chosen.only:
             lines += few_shot_rows(precision)
     text = "\n".join(lines) + "\n"

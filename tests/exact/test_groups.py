@@ -17,9 +17,9 @@ from lastresort.train.adapters import trainable
 from lastresort.train.groups import groups_from
 from lastresort.train.loop import train
 from lastresort.train.objective import Objective
-from lastresort.train.rewards import RewardTerm
 from lastresort.train.sampling import GroupSettings
 from lastresort.train.settings import TrainSettings
+from lastresort.train.training_file import RewardTerm
 from lastresort.types import Answer
 
 FIRST = "def first(completion):\n    return float(ord(completion[0]) % 2) if completion else 0.5\n"

@@ -32,15 +32,6 @@ class Wanted(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RewardTerm:
-    """A reward by plain values; see Wanted."""
-
-    name: str
-    parameters: Mapping[str, Any]
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Scored:
     """total: weights times values, summed. values: by the reward's name. faults: why a reward counts as 0, by name."""
 

@@ -54,7 +54,7 @@ class RewardTerm:
 
     name: str
     parameters: Mapping[str, Any]
-    weight: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,146 @@
+"""GRPO with sampling, ours or TRL's: `python -m benchmarks.groups PEER PRECISION STEPS CHECKPOINTING` prints one JSON line.
+
+4 prompts of about 100 tokens, 8 answers each of at most 40 tokens, one update a step. Both sample at temperature 1 from the weights
+they train; the reward counts vowels, so that groups differ.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.material import WORDS, embedded
+from lastresort.train.adapters import attach_adapter
+from lastresort.train.objective import Objective
+from lastresort.train.settings import TrainSettings
+from lastresort.types import Example, Message
+
+PROMPTS, MEMBERS, NEW_TOKENS, WORDS_A_PROMPT = 4, 8, 40, 70
+LEARNING_RATE = 1e-5
+REWARD = "def vowels(prompt, completion, **_):\n    return sum(letter in 'aeiou' for letter in completion) / 100\n"
+
+
+def prompts_of(n: int) -> list[str]:
+    draw = random.Random(5)
+    return [" ".join(draw.choice(WORDS) for _ in range(WORDS_A_PROMPT)) for _ in range(n)]
+
+
+def ours(loaded: Any, prompts: list[str], settings: TrainSettings) -> tuple[list[float], list[float], list[float]]:
+    """Ends of steps in seconds, mean rewards and mean answer lengths of each step."""
+    from lastresort.train.groups import GroupSettings, groups_from
+    from lastresort.train.loop import StepSeen, train
+    from lastresort.train.training_file import RewardTerm
+
+    model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
+    ends, rewards, lengths = list[float](), list[float](), list[float]()
+
+    def on_step(seen: StepSeen) -> None:
+        ends.append(time.perf_counter())
+        rewards.append(seen.shown["reward"])
+        lengths.append(seen.shown["answer_length"])
+
+    examples = [Example(f"p{i}", (Message("user", prompt),), "") for i, prompt in enumerate(prompts)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "reward.py").write_text(REWARD, encoding="utf-8")
+        term = RewardTerm("python", {"file": str(folder / "reward.py"), "function": "vowels"}, 1.0)
+        sampling = GroupSettings(group_size=MEMBERS, max_new_tokens=NEW_TOKENS)
+        with groups_from(
+            examples,
+            [term],
+            objective="grpo",
+            tokenizer=loaded.tokenizer,
+            batch_size=PROMPTS,
+            seed=0,
+            settings=sampling,
+        ) as groups:
+            train(model, groups, settings, folder=folder / "checkpoint", max_new_tokens=NEW_TOKENS, on_step=on_step)
+    return ends, rewards, lengths
+
+
+def trl(
+    loaded: Any, prompts: list[str], settings: TrainSettings, reduced: bool
+) -> tuple[list[float], list[float], list[float]]:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    ends, rewards, lengths = list[float](), list[float](), list[float]()
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and "reward" in logs:
+                rewards.append(float(logs["reward"]))
+                lengths.append(float(logs["completions/mean_length"]))
+
+    def vowels(completions: list[Any], **_: Any) -> list[float]:
+        return [sum(letter in "aeiou" for letter in said[0]["content"]) / 100 for said in completions]
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = GRPOConfig(
+            output_dir=folder,
+            per_device_train_batch_size=PROMPTS * MEMBERS,
+            num_generations=MEMBERS,
+            max_completion_length=NEW_TOKENS,
+            num_train_epochs=1,
+            learning_rate=settings.learning_rate,
+            warmup_steps=0,
+            beta=0.0,
+            loss_type="grpo",
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            bf16=reduced,
+            gradient_checkpointing=settings.checkpointing,
+            disable_tqdm=True,
+        )
+        trainer = GRPOTrainer(
+            model=attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed),
+            reward_funcs=[vowels],
+            args=arguments,
+            train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in prompts]),
+            processing_class=loaded.tokenizer,
+            callbacks=[Watch()],
+        )
+        trainer.train()
+    return ends, rewards, lengths
+
+
+def main(peer: str, precision: str, steps: int, checkpointing: bool) -> dict[str, Any]:
+    loaded = embedded(precision)
+    prompts = prompts_of(PROMPTS * steps)
+    settings = TrainSettings(
+        LEARNING_RATE,
+        epochs=1,
+        batch_size=PROMPTS,
+        objective=Objective("grpo"),
+        warmup=0.0,
+        checkpointing=checkpointing,
+    )
+    found = (
+        ours(loaded, prompts, settings) if peer == "ours" else trl(loaded, prompts, settings, precision == "bfloat16")
+    )
+    ends, rewards, lengths = found
+    seconds = ends[-1] - ends[0]
+    return {
+        "rows_per_s": PROMPTS * MEMBERS * (len(ends) - 1) / seconds,  # the first step warms up
+        "tokens_per_s": PROMPTS * MEMBERS * sum(lengths[1:]) / seconds,
+        "rewards": rewards,
+        "lengths": lengths,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+if __name__ == "__main__":
+    peer, precision, steps, checkpointing = sys.argv[1:]
+    print(json.dumps(main(peer, precision, int(steps), checkpointing == "on")))
