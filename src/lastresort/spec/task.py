@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
-from lastresort.data.chat_template import RESERVED
 from lastresort.spec.contradictions import check_together
 from lastresort.spec.document import Document, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, explained
@@ -19,7 +17,7 @@ from lastresort.spec.paths import FileOrFolder, FilePath, relative_name
 from lastresort.spec.score import Reward, Score
 from lastresort.spec.sections import Decode, Limits, Sft, Sources, Split, Tune, Use
 from lastresort.spec.suites import KEEP, Margins, read_margins, read_suites
-from lastresort.spec.values import Number, Reading, Section, Text, refuse
+from lastresort.spec.values import Number, Reading, Section, TemplateArguments, Text, refuse
 from lastresort.spec.wording import describe, listed
 
 RUNGS = ("prompting", "retrieval", "sft", "preference", "full")
@@ -49,27 +47,6 @@ def _climbable(value: tuple[str, ...]) -> tuple[str, ...]:
     if list(value) != in_order:
         found = f"found the rungs in the order {', '.join(value)}"
         refuse(found, expected="the order of the ladder", remedy=f"Write [{', '.join(in_order)}].")
-    return value
-
-
-def _template_arguments(value: dict[str, Any]) -> dict[str, Any]:
-    for name in value:
-        if name in RESERVED:
-            expected = "variables of the chat template, such as enable_thinking"
-            refuse(
-                f'found "{name}", which rendering itself decides',
-                expected=expected,
-                remedy="Leave it out.",
-                key=(name,),
-            )
-    return value
-
-
-def _json_able(value: Any) -> Any:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        refuse("found a value that JSON cannot hold", expected="text, numbers, lists and mappings", remedy="Change it.")
     return value
 
 
@@ -119,8 +96,8 @@ class Task(Section):
     limits: Limits = Field(default_factory=Limits, description="what may be spent")
     sft: Sft = Field(default_factory=Sft, description="supervised fine-tuning")
     decode: Decode = Field(default_factory=Decode, description="how answers are sampled")
-    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_json_able), AfterValidator(_template_arguments)] = (
-        Field(default_factory=dict, description="given to the chat template in training, measuring and serving alike")
+    chat_template_kwargs: TemplateArguments = Field(
+        default_factory=dict, description="given to the chat template in training, measuring and serving alike"
     )
     general: Annotated[tuple[Text, ...], AfterValidator(read_suites)] = Field(
         (), description="further suites of the gate, such as lm_eval:mmlu"

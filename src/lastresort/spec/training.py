@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from lastresort.errors import TaskError
 from lastresort.objectives import NEEDS
@@ -18,7 +18,7 @@ from lastresort.spec.score import Reward
 from lastresort.spec.sections import Count, Rate
 from lastresort.spec.text_file import Kind
 from lastresort.spec.training_sections import Adapter, Objective, TrainingData
-from lastresort.spec.values import Number, Reading, Section, Text, json_able, refuse
+from lastresort.spec.values import Number, Reading, Section, TemplateArguments, Text, refuse
 from lastresort.spec.wording import describe, listed
 from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile
 
@@ -124,9 +124,7 @@ class Training(Section):
     pairs_as_labels: bool = Field(False, description="true or false: train kto on pairs")
     output: Annotated[Path | None, BeforeValidator(_output)] = Field(None, description="a folder")
     track: Annotated[tuple[Text, ...], BeforeValidator(_tracked)] = Field((), description="trackers by name")
-    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(json_able)] = Field(
-        default_factory=dict, description="given to the chat template"
-    )
+    chat_template_kwargs: TemplateArguments = Field(default_factory=dict, description="given to the chat template")
     reward: tuple[Reward, ...] = Field((), description="terms of the reward, each a scorer with a weight")
     group_size: Annotated[int, Number(at_least=2, whole=True)] = Field(8, description="answers sampled for a prompt")
     max_new_tokens: Count = Field(256, description="the longest sampled answer")

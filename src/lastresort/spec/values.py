@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
+from lastresort.data.chat_template import RESERVED
 from lastresort.spec.wording import Key, describe, listed, nearest
 
 REFUSED = "refused"
@@ -169,7 +170,7 @@ def _share_or_count(value: Any) -> float | int:
     refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
 
 
-def json_able(value: Any) -> Any:
+def _json_able(value: Any) -> Any:
     """The value, if JSON can hold it."""
     try:
         json.dumps(value, allow_nan=False)
@@ -178,7 +179,17 @@ def json_able(value: Any) -> Any:
     return value
 
 
+def _template_arguments(value: dict[str, Any]) -> dict[str, Any]:
+    for name in value:
+        if name in RESERVED:
+            expected = "variables of the chat template, such as enable_thinking"
+            found = f'found "{name}", which rendering itself decides'
+            refuse(found, expected=expected, remedy="Leave it out.", key=(name,))
+    return value
+
+
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+TemplateArguments = Annotated[dict[str, Any], AfterValidator(_json_able), AfterValidator(_template_arguments)]
 ShareOrCount = Annotated[
     float | int,
     BeforeValidator(_share_or_count),
