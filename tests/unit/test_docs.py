@@ -18,6 +18,7 @@ from lastresort.spec.document import read_document
 from lastresort.spec.sections import Sft
 from lastresort.spec.task import load_task
 from lastresort.spec.training import Training, load_training
+from tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,7 +38,9 @@ COMMANDS = [line for _, block in blocks("sh") for line in block.splitlines() if 
 
 def test_there_are_task_files_and_commands_in_the_documents() -> None:
     assert {name for name, _ in TASKS} == {"README.md", "task.md"}
-    assert {"data", "climb", "chat", "report"} <= {shlex.split(line, comments=True)[1] for line in COMMANDS}
+    assert {"data", "climb", "chat", "report", "train", "merge"} <= {
+        shlex.split(line, comments=True)[1] for line in COMMANDS
+    }
 
 
 @pytest.mark.parametrize(("name", "block"), YAML, ids=[name for name, _ in YAML])
@@ -63,12 +66,17 @@ def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path)
 def test_the_commands_of_the_documents_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In their order, on the README's own task with a scripted model that prompting gets right."""
+    """In their order: on the README's own task with a scripted model that prompting gets right, its own training on a tiny one."""
     block = next(block for name, block in TASKS if name == "README.md")
     scripted = "model: scripted:script.json\nladder: [prompting]\n"
     (tmp_path / "task.yaml").write_text(block + scripted, encoding="utf-8")
     (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(400)))
     (tmp_path / "script.json").write_text(json.dumps({"answers_from": ["tickets.jsonl"]}))
+    training = next(block for name, block in YAML if name == "README.md" and block in TRAININGS)
+    model = save_tiny_model(tmp_path / "tiny")
+    (tmp_path / "train.yaml").write_text(training.replace("model: embedded", f"model: {model}"), encoding="utf-8")
+    pairs = [{"prompt": f"Say {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     monkeypatch.chdir(tmp_path)
     for line in COMMANDS:
         words = shlex.split(line, comments=True)
