@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
-from lastresort.train.adapters import attach_adapter, detach, trainable
+from lastresort.train.adapters import attach_adapter, detach, save_adapter, trainable
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from lastresort.train.targets import target_names
 
@@ -114,3 +117,11 @@ def test_the_same_seed_draws_the_same_adapter_and_leaves_the_callers_numbers_alo
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_saved_adapter_has_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    """PEFT keeps the names of the layers in a set."""
+    save_adapter(attach_adapter(family_model(), AdapterSettings(target="all-linear"), base_name="b"), tmp_path)
+    names = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
+    assert len(names) == 7
+    assert names == sorted(names)

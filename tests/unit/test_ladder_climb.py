@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from climb_support import calls, comparable, scripted_task
 from lastresort.errors import InfrastructureError, TaskError
-from lastresort.ladder.climb import Climbed, climb
+from lastresort.ladder.climb import COUNTED_ANSWERS, Climbed, _max_new_tokens, climb
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
@@ -183,3 +184,17 @@ def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
     moved = found.run.rename(tmp_path / "runs" / "renamed")
     again = climb(load_task(tmp_path / "task" / "task.yaml"), moved)
     assert "None of the" in again.decision["test_reuse"]
+
+
+def test_the_room_for_an_answer_is_the_same_in_every_process() -> None:
+    """Many answers of one length in letters: which of them are counted must not follow the order of a set."""
+
+    class Counting:
+        def count_tokens(self, prompt: tuple[Message, ...]) -> int:
+            return 1 + int(prompt[0].content or 0)
+
+    train = tuple(SimpleNamespace(output=str(1000 + i)) for i in range(COUNTED_ANSWERS + 100))
+    prepared = SimpleNamespace(
+        task=SimpleNamespace(decode=SimpleNamespace(max_new_tokens="auto")), split=SimpleNamespace(train=train)
+    )
+    assert _max_new_tokens(prepared, Counting()) == 2 * (1000 + COUNTED_ANSWERS - 1)  # type: ignore[arg-type]

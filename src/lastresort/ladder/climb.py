@@ -44,6 +44,7 @@ from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decided, Decoding, Judgement, Message, Progress, Silent
 
 LEAST_NEW_TOKENS = 16
+COUNTED_ANSWERS = 200  # the longest in letters, among which the longest in tokens is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ def _max_new_tokens(prepared: Prepared, model: Model) -> int:
     """The task's own limit, or twice the longest training answer."""
     if prepared.task.decode.max_new_tokens != "auto":
         return int(prepared.task.decode.max_new_tokens)
-    answers = sorted({example.output for example in prepared.split.train}, key=len, reverse=True)[:50]
+    distinct = {example.output for example in prepared.split.train}
+    answers = sorted(distinct, key=lambda text: (-len(text), text))[:COUNTED_ANSWERS]  # the same in every process
     empty = model.count_tokens((Message("user", ""),))
     longest = max((model.count_tokens((Message("user", text),)) - empty for text in answers), default=0)
     return max(LEAST_NEW_TOKENS, 2 * longest)

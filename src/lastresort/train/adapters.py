@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from lastresort.embedded import quiet_checkpointing
 from lastresort.errors import ContractError
 from lastresort.models.quantized import import_bitsandbytes, note_of, write_note
-from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
+from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, write_atomically
 from lastresort.train.settings import AdapterSettings
 from lastresort.train.targets import target_names
 
@@ -79,6 +80,15 @@ def save_adapter(model: Any, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_note(model.get_base_model(), folder)  # before adapter_config.json, by which a finished adapter is known
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    _sort_targets(folder / "adapter_config.json")
+
+
+def _sort_targets(path: Path) -> None:
+    """PEFT writes a set, in another order in every process: the same adapter would have another hash."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"] = sorted(config["target_modules"])
+        write_atomically(path, json.dumps(config, indent=2))
 
 
 def save_trained(model: Any, tokenizer: Any, folder: Path) -> None:
