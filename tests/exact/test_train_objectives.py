@@ -172,3 +172,12 @@ def test_unknown_names_and_options_are_refused():
         Objective("dpoo")
     with pytest.raises(InputError, match="beta, label_smoothing"):
         Objective("dpo", (("bta", 0.1),))
+
+
+@pytest.mark.parametrize(("name", "start"), [("dpo", 0.6931471805599453), ("kto", 0.5)])
+@pytest.mark.parametrize("max_pass_tokens", [1, 60, 10_000])
+def test_the_first_step_is_at_the_reference_in_bfloat16_too(name, start, max_pass_tokens, tmp_path):
+    """What shares a pass decides the rounding: the reference has to be computed in the same passes."""
+    _, seen = run(name, tmp_path, dtype=torch.bfloat16, max_pass_tokens=max_pass_tokens, batch_size=7)
+    assert seen[0].loss == pytest.approx(start, abs=1e-6)
+    assert abs(seen[-1].loss - start) > 1e-3

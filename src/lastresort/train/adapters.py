@@ -55,6 +55,11 @@ def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
+def in_16_bits(model: Any) -> bool:
+    """Whether the base's weights are bf16 or fp16, whatever its adapters are in."""
+    return next(model.parameters()).dtype in (torch.bfloat16, torch.float16)
+
+
 @contextmanager
 def adapters_in_base_precision(model: Any) -> Iterator[None]:
     """Multiply with adapters in the precision of a 16-bit base, as mixed precision does; their weights stay float32.

@@ -22,7 +22,7 @@ from lastresort.engine.logp import target_logps
 from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import BudgetError, DataError
 from lastresort.hardware.memory import give_back_freed_memory
-from lastresort.train.adapters import adapters_in_base_precision, trainable
+from lastresort.train.adapters import adapters_in_base_precision, in_16_bits, is_adapter, trainable
 from lastresort.train.batches import Batch, Batches, DataSet, fingerprint
 from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
 from lastresort.train.evaluation import Evaluated, evaluate
@@ -199,16 +199,16 @@ class _Work:
         self._take_path(check)
         if not sampled:
             self._check_first(batches.at(0, self._model, None).items)
-        if objective.needs_reference and sampled:
+        if objective.needs_reference and (sampled or (in_16_bits(self._model) and is_adapter(self._model))):
             self._reference_weights = ReferenceWeights(self._model, folder, run, begun=begun)
         elif objective.needs_reference:
-            self._reference = reference_logps(batches.items, self.score, folder, run, begun=begun)
+            self._reference = reference_logps(batches.items, self.logps_of, folder, run, begun=begun)
 
     def hold_out(self, items: Sequence[Item], folder: Path, run: str, *, begun: bool) -> None:
         """Items to evaluate, with their reference where the objective needs one."""
         known = None
         if items and self._settings.objective.needs_reference:
-            known = reference_logps(items, self.score, folder, f"{run} {fingerprint(items)}", begun=begun)
+            known = reference_logps(items, self.logps_of, folder, f"{run} {fingerprint(items)}", begun=begun)
         self._held_out = (items, known)
 
     def evaluated(self) -> Evaluated | None:
@@ -250,6 +250,39 @@ class _Work:
         return torch.stack([found[i] for i in range(len(rows))])
 
     @torch.no_grad()
+    def logps_of(self, items: Sequence[Item], own: Sequence[int] | None = None) -> list[list[float]]:
+        """Summed log-probabilities of the rows of items under the model as it stands, in the passes that training takes.
+
+        own: the items whose trained rows this process computes, None for all; those of the others are left at 0.
+        """
+        own = range(len(items)) if own is None else own
+        trained = 1 if self._settings.objective.need == "labels" else 2
+        found = [[0.0] * len(item.rows[:trained]) for item in items]
+        units = [items[number].rows[:trained] for number in own]
+        was_training = self._model.training
+        self._model.eval()
+        for part in split_units(units, self._settings.max_pass_tokens):
+            with adapters_in_base_precision(self._model):
+                result = target_logps(self._model, [row for i in part for row in units[i]], plain=self._plain)
+            sums = iter(row_sums(result.per_token, result.row, sum(len(units[i]) for i in part)).tolist())
+            for i in part:
+                found[own[i]] = [next(sums) for _ in units[i]]
+        self._model.train(was_training)
+        if trained == 1:
+            mismatched = self.score([item.rows[1] for item in items]).tolist()
+            found = [[*logps, far] for logps, far in zip(found, mismatched, strict=True)]
+        return found
+
+    def _known(self, batch: Batch, own: Sequence[int]) -> list[list[float]] | None:
+        """The reference's log-probabilities of a batch, None where the objective needs none or its items hold them."""
+        if self._reference is not None:
+            return [self._reference[number] for number in batch.numbers]
+        if self._reference_weights is None or self._settings.objective.need == "groups":
+            return None
+        with self._reference_weights():
+            return self.logps_of(batch.items, own)
+
+    @torch.no_grad()
     def reference_of(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities of each row's targets under the reference, for answers that were just sampled; () if none."""
         if self._reference_weights is None:
@@ -276,9 +309,9 @@ class _Work:
                 remedy="Run `lastresort data check`.",
             )
         self._check_first(batch.items)
-        known = None if self._reference is None else [self._reference[number] for number in batch.numbers]
-        loss_of = bind(settings.objective, batch.items, known, self.score, max_new_tokens=self._longest)
         own = range(accelerator.process_index, len(batch.items), accelerator.num_processes)
+        known = self._known(batch, own)
+        loss_of = bind(settings.objective, batch.items, known, self.score, max_new_tokens=self._longest)
         units = [loss_of.rows(number) for number in own]
         seen, total, computed, nominal = Seen(), 0.0, 0, 0
         for part in split_units(units, settings.max_pass_tokens):

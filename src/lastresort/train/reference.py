@@ -1,6 +1,7 @@
-"""The reference: the policy as it stood before the first step, whose log-probabilities are computed once and kept.
+"""The reference: the policy as it stood before the first step.
 
-With a fresh adapter that is the base itself; with an adapter to start from (DPO after SFT) it is that adapter's model.
+With a fresh adapter that is the base itself; with an adapter to start from (DPO after SFT) it is that adapter's model. Its
+log-probabilities are computed once and kept; in 16 bits, where rounding depends on what shares a pass, in every pass anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.forest import Row
 from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors
 from lastresort.train.adapters import trainable
@@ -23,23 +23,25 @@ LOGPS, WEIGHTS = "reference.safetensors", "reference_weights.safetensors"
 
 
 def reference_logps(
-    items: Sequence[Item], score: Callable[[Sequence[Row]], Tensor], folder: Path, run: str, *, begun: bool
+    items: Sequence[Item],
+    logps_of: Callable[[Sequence[Item]], list[list[float]]],
+    folder: Path,
+    run: str,
+    *,
+    begun: bool,
 ) -> list[list[float]]:
     """Summed log-probability in nats of every row of every item under the reference.
 
-    score: of rows, under the model as it stands. folder: where they are kept, for a run that goes on. begun: steps were
+    logps_of: the same under the model as it stands. folder: where they are kept, for a run that goes on. begun: steps were
     done, so that the model is no longer the reference. Raises DataError if it is begun and they are not there.
     """
     kept = _read(folder / LOGPS, run, begun)
     if kept is None:
-        rows = [row for item in items for row in item.rows]
-        kept = {"logps": score(rows).double().cpu()}
+        flat = [logp for own in logps_of(items) for logp in own]
+        kept = {"logps": torch.tensor(flat, dtype=torch.float64)}
         _write(folder / LOGPS, kept, run)
-    flat, at, found = kept["logps"].tolist(), 0, []
-    for item in items:
-        found.append(flat[at : at + len(item.rows)])
-        at += len(item.rows)
-    return found
+    left = iter(kept["logps"].tolist())
+    return [[next(left) for _ in item.rows] for item in items]
 
 
 class ReferenceWeights:
