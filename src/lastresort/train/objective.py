@@ -224,5 +224,5 @@ class _Groups:
 
 
 def row_sums(per_token: Tensor, row: Tensor, rows: int) -> Tensor:
-    """Sum of each row's tokens, shape [rows], in the precision of `per_token`."""
-    return per_token.new_zeros(rows).index_add(0, row, per_token)
+    """Sum of each row's tokens, shape [rows], in float64: a margin is a small difference of sums over long answers."""
+    return per_token.new_zeros(rows, dtype=torch.float64).index_add(0, row, per_token.double())
