@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lastresort.records.ledger import reuse_sentence
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.scale import Scale
@@ -155,3 +156,10 @@ def test_markdown_cannot_be_injected(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| prompting")]
     assert len(rows) == 1
     assert rows[0].replace("\\|", "").count("|") == 9
+
+
+def test_the_terminal_says_when_test_items_were_used_before(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "sft-met"))
+    assert "test items" not in printed(decision)
+    used = decision | {"test_reuse": reuse_sentence([2, 0, 1])}
+    assert "2 of 3 test items were used by earlier runs" in " ".join(printed(used).split())

@@ -182,7 +182,8 @@ def _answer(
         return f"Cannot tell yet: {open_one.rung} scored {percent(_score(open_one))} against the bar of {bar}; {_settle(open_one)}."
     left = [rung for rung in rules.ladder if rung not in {outcome.rung for outcome in outcomes}]
     if left:
-        return f"Not decided: {_cheaper_rungs(tested).removeprefix(', where ')}; {', '.join(left)} was not tried."
+        were = "was" if len(left) == 1 else "were"
+        return f"Not decided: {_cheaper_rungs(tested).removeprefix(', where ')}; {', '.join(left)} {were} not tried."
     return f"No rung reached the bar of {bar}: the best was {best.rung} ({best.system}) with {percent(_score(best))}."
 
 

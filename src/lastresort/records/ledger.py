@@ -68,6 +68,11 @@ class Ledger:
         self.close()
 
 
+def speaks_of_reuse(sentence: str) -> bool:
+    """Whether a sentence of `reuse_sentence` has to be heeded."""
+    return bool(sentence) and not sentence.startswith(("None of ", "There is no "))
+
+
 def reuse_sentence(uses: Sequence[int]) -> str:
     """uses: for every test item the number of earlier runs that used it."""
     used, most = sum(count > 0 for count in uses), max(uses, default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report import ladder_chart
 from lastresort.report.scale import Scale
 from lastresort.report.wording import (
@@ -49,6 +50,8 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
             )
         elif rung["test"]["verdict"] == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
+    if speaks_of_reuse(decision["test_reuse"] or ""):
+        lines.append(Text(printable(decision["test_reuse"]), style="yellow"))
     return Group(*lines)
 
 

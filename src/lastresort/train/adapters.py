@@ -85,6 +85,7 @@ def save_adapter(model: Any, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_note(model.get_base_model(), folder)  # before adapter_config.json, by which a finished adapter is known
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card, with the path of the base here
     _sort_targets(folder / "adapter_config.json")
 
 
