@@ -65,7 +65,7 @@ def test_alpha_is_shared_by_the_rungs_of_the_file_whatever_until_says(tmp_path: 
     decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
     assert (decision["r"], decision["alpha_per_rung"]) == (4, pytest.approx(0.0125))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
-    assert "was not tried" in decision["answer"]
+    assert "were not tried" in decision["answer"]
 
 
 def test_the_search_never_sees_a_test_item(tmp_path: Path) -> None:
