@@ -67,7 +67,10 @@ def test_a_leak_is_named_and_exits_1(
     leak(folder)
     assert check(folder, monkeypatch) == 1
     out, error = capsys.readouterr()
-    assert "error: 1 training items also stand in dev or test (train row 101 = test row 1)" in out
+    assert (
+        "error: 1 training items also stand in dev or test; a climb leaves them out of train (train row 101 = test row 1)"
+        in out
+    )
     assert "Traceback" not in error
 
 

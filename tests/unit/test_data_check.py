@@ -146,6 +146,6 @@ def test_the_report_is_json_and_its_lines_are_short() -> None:
     assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
     (leaks,) = [line for line in report.lines() if "stand in dev or test" in line]
     assert leaks == (
-        "error: 10 training items also stand in dev or test (train row 1 = test row 1; train row 2 = test row 2; "
-        "train row 3 = test row 3 and 7 more)"
+        "error: 10 training items also stand in dev or test; a climb leaves them out of train "
+        "(train row 1 = test row 1; train row 2 = test row 2; train row 3 = test row 3 and 7 more)"
     )

@@ -87,7 +87,12 @@ def _leaks(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Exam
         places: list[tuple[Place, ...]] = [
             (_place("train", leak.train), _place(leak.side, leak.held)) for leak in found
         ]
-        yield from _finding(f"{kind}_leaks", "error", f"{{n}} training items also {words} in dev or test", places)
+        yield from _finding(
+            f"{kind}_leaks",
+            "error",
+            f"{{n}} training items also {words} in dev or test; a climb leaves them out of train",
+            places,
+        )
 
 
 def _dev_in_test(dev: Sequence[Example], test: Sequence[Example]) -> Iterator[Finding]:
