@@ -61,6 +61,11 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False) -> Tar
     return TargetLogps(logps, owners, forest.computed_tokens, forest.nominal_tokens, "packed", None)
 
 
+def row_sums(per_token: Tensor, row: Tensor, rows: int) -> Tensor:
+    """Sum of each row's tokens, shape [rows], in float64: a margin is a small difference of sums over long answers."""
+    return per_token.new_zeros(rows, dtype=torch.float64).index_add(0, row, per_token.double())
+
+
 @torch.no_grad()
 def score_continuations(
     model: Any,
@@ -86,8 +91,7 @@ def score_continuations(
     scores = [[0.0] * len(choices) for choices in continuations]
     for part in split_indices(rows, max_tokens):
         seen = target_logps(model, [rows[i] for i in part])
-        sums = torch.zeros(len(part), dtype=torch.float64).index_add(0, seen.row.cpu(), seen.per_token.double().cpu())
-        for i, total in zip(part, sums.tolist(), strict=True):
+        for i, total in zip(part, row_sums(seen.per_token, seen.row, len(part)).tolist(), strict=True):
             number, choice = places[i]
             scores[number][choice] = total
     return scores

@@ -6,13 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from lastresort.engine.forest import split_units
-from lastresort.engine.logp import target_logps
-from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.train.items import Item
 from lastresort.train.objective import Objective, Score, Seen, bind
+from lastresort.train.passes import evaluating, passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +19,6 @@ class Evaluated:
     shown: Mapping[str, float]
 
 
-@torch.no_grad()
 def evaluate(
     model: Any,
     items: Sequence[Item],
@@ -35,14 +30,9 @@ def evaluate(
     plain: bool,
 ) -> Evaluated:
     """The loss of `items` as of one batch, in evaluation mode. reference and score: as `bind` takes them."""
-    was_training = model.training
-    model.eval()
-    loss_of = bind(objective, items, reference, score)
     seen, total = Seen(), 0.0
-    units = [loss_of.rows(number) for number in range(len(items))]
-    for part in split_units(units, max_pass_tokens):
-        with adapters_in_base_precision(model):
-            result = target_logps(model, [row for number in part for row in units[number]], plain=plain)
-        total += float(loss_of.loss(part, result.per_token, result.row, seen))
-    model.train(was_training)
+    with evaluating(model):
+        loss_of = bind(objective, items, reference, score)
+        for part, result in passes(model, [item.trained for item in items], max_pass_tokens, plain=plain):
+            total += float(loss_of.loss(part, result.per_token, result.row, seen))
     return Evaluated(total, seen.means())

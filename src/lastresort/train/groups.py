@@ -12,17 +12,16 @@ from typing import Any
 import torch
 
 from lastresort.data.rendering import render_prompt, stop_token_ids
-from lastresort.engine.forest import Row, split_indices
-from lastresort.engine.logp import target_logps
+from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.models.protocol import Model
 from lastresort.objectives.advantages import ADVANTAGE_SCALE, group_advantages
-from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.train.batches import Batch
 from lastresort.train.completions_log import CompletionsLog
 from lastresort.train.group import Group, figures
 from lastresort.train.items import Item
 from lastresort.train.order import batch_of
+from lastresort.train.passes import token_logps
 from lastresort.train.reward_process import RewardLimits
 from lastresort.train.rewards import LIMITS, OnError, Rewards, Wanted, place_of
 from lastresort.train.sampling import Asked, EngineSampler, GroupSettings, Sampler, ServerSampler
@@ -159,19 +158,9 @@ class SampledGroups:
         for row, advantage, before, base in zip(rows, advantages, old, far, strict=True):
             yield Item((row,), advantage=advantage, old=before, reference=base)
 
-    @torch.no_grad()
     def policy_logps(self, model: Any, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities in nats of each row's targets under the model as it stands, in evaluation mode."""
-        was_training = model.training
-        model.eval()
-        found: list[tuple[float, ...]] = [()] * len(rows)
-        for part in split_indices(rows, self._max_pass_tokens):
-            with adapters_in_base_precision(model):
-                result = target_logps(model, [rows[i] for i in part])
-            for place, number in enumerate(part):
-                found[number] = tuple(result.per_token[result.row == place].tolist())
-        model.train(was_training)
-        return found
+        return token_logps(model, rows, self._max_pass_tokens)
 
 
 def groups_from(

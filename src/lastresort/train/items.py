@@ -25,6 +25,11 @@ class Item:
     old: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
 
+    @property
+    def trained(self) -> tuple[Row, ...]:
+        """The rows that a pass computes with gradients: all but a mismatched one."""
+        return self.rows if self.desirable is None else self.rows[:1]
+
 
 def completions(rows: Sequence[Row]) -> list[Item]:
     """Items of sft and of text."""

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.forest import Row, split_indices, split_units
-from lastresort.engine.logp import target_logps
+from lastresort.engine.forest import Row
 from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import BudgetError, DataError
 from lastresort.hardware.memory import give_back_freed_memory
@@ -27,9 +26,10 @@ from lastresort.train.batches import Batch, Batches, DataSet, fingerprint
 from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
 from lastresort.train.evaluation import Evaluated, evaluate
 from lastresort.train.items import Item
-from lastresort.train.objective import Seen, bind, row_sums
+from lastresort.train.objective import Seen, bind
 from lastresort.train.optimizers import build_optimizer, learning_rate_at
 from lastresort.train.order import steps_per_epoch
+from lastresort.train.passes import passes, token_logps, unit_sums
 from lastresort.train.reference import ReferenceWeights, reference_logps
 from lastresort.train.settings import TrainSettings
 
@@ -235,40 +235,23 @@ class _Work:
             self._plain = self._plain or check.gradient_difference is not None
             self.reason = check.reason
 
-    @torch.no_grad()
     def score(self, rows: Sequence[Row]) -> Tensor:
-        """Summed log-probabilities of rows under the model as it stands, in nats, [rows]."""
-        was_training = self._model.training
-        self._model.eval()
-        parts = split_indices(rows, self._settings.max_pass_tokens)
-        found: dict[int, Tensor] = {}
-        for part in parts:
-            with adapters_in_base_precision(self._model):
-                result = target_logps(self._model, [rows[i] for i in part], plain=self._plain)
-            found.update(zip(part, row_sums(result.per_token, result.row, len(part)), strict=True))
-        self._model.train(was_training)
-        return torch.stack([found[i] for i in range(len(rows))])
+        """Summed log-probabilities of rows under the model as it stands, in nats, [rows], float64."""
+        units = [(row,) for row in rows]
+        sums = unit_sums(self._model, units, self._settings.max_pass_tokens, plain=self._plain)
+        return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self._model.device)
 
-    @torch.no_grad()
     def logps_of(self, items: Sequence[Item], own: Sequence[int] | None = None) -> list[list[float]]:
         """Summed log-probabilities of the rows of items under the model as it stands, in the passes that training takes.
 
         own: the items whose trained rows this process computes, None for all; those of the others are left at 0.
         """
         own = range(len(items)) if own is None else own
-        trained = 1 if self._settings.objective.need == "labels" else 2
-        found = [[0.0] * len(item.rows[:trained]) for item in items]
-        units = [items[number].rows[:trained] for number in own]
-        was_training = self._model.training
-        self._model.eval()
-        for part in split_units(units, self._settings.max_pass_tokens):
-            with adapters_in_base_precision(self._model):
-                result = target_logps(self._model, [row for i in part for row in units[i]], plain=self._plain)
-            sums = iter(row_sums(result.per_token, result.row, sum(len(units[i]) for i in part)).tolist())
-            for i in part:
-                found[own[i]] = [next(sums) for _ in units[i]]
-        self._model.train(was_training)
-        if trained == 1:
+        units = [items[number].trained for number in own]
+        sums = unit_sums(self._model, units, self._settings.max_pass_tokens, plain=self._plain)
+        computed = dict(zip(own, sums, strict=True))
+        found = [computed.get(number, [0.0] * len(item.trained)) for number, item in enumerate(items)]
+        if self._settings.objective.need == "labels":
             mismatched = self.score([item.rows[1] for item in items]).tolist()
             found = [[*logps, far] for logps, far in zip(found, mismatched, strict=True)]
         return found
@@ -282,19 +265,12 @@ class _Work:
         with self._reference_weights():
             return self.logps_of(batch.items, own)
 
-    @torch.no_grad()
     def reference_of(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities of each row's targets under the reference, for answers that were just sampled; () if none."""
         if self._reference_weights is None:
             return [()] * len(rows)
-        found: list[tuple[float, ...]] = [()] * len(rows)
         with self._reference_weights():
-            for part in split_indices(rows, self._settings.max_pass_tokens):
-                with adapters_in_base_precision(self._model):
-                    result = target_logps(self._model, [rows[i] for i in part], plain=self._plain)
-                for place, number in enumerate(part):
-                    found[number] = tuple(result.per_token[result.row == place].tolist())
-        return found
+            return token_logps(self._model, rows, self._settings.max_pass_tokens, plain=self._plain)
 
     def gradients(self, batch: Batch) -> _Passed:
         """Gradients of the batch's loss, pass by pass and summed over processes."""
@@ -312,12 +288,9 @@ class _Work:
         own = range(accelerator.process_index, len(batch.items), accelerator.num_processes)
         known = self._known(batch, own)
         loss_of = bind(settings.objective, batch.items, known, self.score, max_new_tokens=self._longest)
-        units = [loss_of.rows(number) for number in own]
+        units = [batch.items[number].trained for number in own]
         seen, total, computed, nominal = Seen(), 0.0, 0, 0
-        for part in split_units(units, settings.max_pass_tokens):
-            with adapters_in_base_precision(self._model):
-                rows = [row for i in part for row in units[i]]
-                result = target_logps(self._model, rows, plain=self._plain)
+        for part, result in passes(self._model, units, settings.max_pass_tokens, plain=self._plain):
             loss = loss_of.loss([own[i] for i in part], result.per_token, result.row, seen)
             accelerator.backward(loss)
             total += float(loss.detach())

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from lastresort.engine.forest import Row
+from lastresort.engine.logp import row_sums
 from lastresort.errors import ContractError, InputError
 from lastresort.objectives import NEEDS, OBJECTIVES, REFERENCE, REFERENCE_FOR_KL, Need
 from lastresort.objectives.kto import kto_baseline
@@ -91,11 +92,8 @@ class Seen:
 class BatchLoss(Protocol):
     """An objective bound to one optimizer batch."""
 
-    def rows(self, number: int) -> tuple[Row, ...]:
-        """The rows of item `number` that a pass computes with gradients."""
-
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
-        """The share of the batch's loss of items `numbers`, whose rows were computed in this order: a scalar.
+        """The share of the batch's loss of items `numbers`, whose trained rows were computed in this order: a scalar.
 
         per_token: log-probabilities of their targets in nats; row: which of their rows each belongs to.
         """
@@ -130,9 +128,6 @@ class _Answers:
         self._items, self._function = items, objective.function()
         self._targets = sum(sum(row.targets) for item in items for row in item.rows)
 
-    def rows(self, number: int) -> tuple[Row, ...]:
-        return self._items[number].rows
-
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
         return self._function(per_token).sum() / self._targets
 
@@ -142,23 +137,20 @@ class _Pairs:
         self, objective: Objective, items: Sequence[Item], reference: Sequence[Sequence[float]] | None
     ) -> None:
         self._items, self._reference = items, reference
-        self._function, self._options = objective.function(), dict(objective.options)
-
-    def rows(self, number: int) -> tuple[Row, ...]:
-        return self._items[number].rows
+        self._name, self._function, self._options = objective.name, objective.function(), dict(objective.options)
 
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
         chosen, rejected = row_sums(per_token, row, 2 * len(numbers)).view(-1, 2).unbind(1)
         tokens = torch.bincount(row, minlength=2 * len(numbers)).view(-1, 2)
-        known: tuple[Tensor | None, Tensor | None] = (None, None)
-        if self._reference is not None:
-            known = chosen.new_tensor([list(self._reference[i]) for i in numbers]).unbind(1)  # type: ignore[assignment]
-        pairs = PairLogps(chosen, rejected, known[0], known[1], tokens[:, 0], tokens[:, 1])
-        losses = self._function(pairs, **self._options)
+        pairs = PairLogps(chosen, rejected, chosen_tokens=tokens[:, 0], rejected_tokens=tokens[:, 1])
         margin = chosen - rejected
-        if known[0] is not None and known[1] is not None:
-            margin = margin - known[0] + known[1]
-            seen.add(0, chosen_gain=(chosen - known[0]).sum(), rejected_gain=(rejected - known[1]).sum())
+        if self._reference is not None:
+            far = chosen.new_tensor([list(self._reference[i]) for i in numbers])
+            pairs = replace(pairs, ref_chosen=far[:, 0], ref_rejected=far[:, 1])
+            chosen_gain, rejected_gain = pairs.gains(self._name)
+            margin = chosen_gain - rejected_gain
+            seen.add(0, chosen_gain=chosen_gain.sum(), rejected_gain=rejected_gain.sum())
+        losses = self._function(pairs, **self._options)
         seen.add(len(numbers), margin=margin.sum(), margin_above_0=(margin > 0).sum())
         return losses.sum() / len(self._items)
 
@@ -170,9 +162,6 @@ class _Labels:
         self._items, self._reference, self._objective = items, reference, objective
         mismatched = score([item.rows[1] for item in items])
         self._baseline = kto_baseline(mismatched, mismatched.new_tensor([far for _, far in reference]))
-
-    def rows(self, number: int) -> tuple[Row, ...]:
-        return self._items[number].rows[:1]
 
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
         logps = row_sums(per_token, row, len(numbers))
@@ -195,9 +184,6 @@ class _Groups:
         self._items, self._objective, self._longest = items, objective, max_new_tokens
         self._tokens = torch.tensor([sum(item.rows[0].targets) for item in items])
 
-    def rows(self, number: int) -> tuple[Row, ...]:
-        return self._items[number].rows
-
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
         own = torch.tensor(list(numbers), device=row.device)[row]
         advantages = per_token.new_tensor([item.advantage for item in self._items])[own]
@@ -208,7 +194,7 @@ class _Groups:
         losses = self._objective.function()(
             per_token, per_token.detach() if old is None else old, advantages, **options
         )
-        variant: Variant = self._objective.name  # type: ignore[assignment]
+        variant = cast(Variant, self._objective.name)
         weights = token_weights(
             own, self._tokens.to(row.device), variant=variant, max_tokens=self._longest, dtype=per_token.dtype
         )
@@ -221,8 +207,3 @@ class _Groups:
     def _known(self, numbers: Sequence[int], name: str, beside: Tensor) -> Tensor | None:
         values = [value for i in numbers for value in getattr(self._items[i], name)]
         return beside.new_tensor(values) if values else None
-
-
-def row_sums(per_token: Tensor, row: Tensor, rows: int) -> Tensor:
-    """Sum of each row's tokens, shape [rows], in float64: a margin is a small difference of sums over long answers."""
-    return per_token.new_zeros(rows, dtype=torch.float64).index_add(0, row, per_token.double())

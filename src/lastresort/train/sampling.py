@@ -14,6 +14,7 @@ from lastresort.engine.sampling import generate
 from lastresort.errors import InputError
 from lastresort.models.protocol import Model
 from lastresort.train.adapters import adapters_in_base_precision
+from lastresort.train.passes import evaluating
 from lastresort.types import Decoding, Example, Message
 
 
@@ -93,14 +94,10 @@ class EngineSampler:
     def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
         size, prefixes = self._settings.group_size, PrefixCache()
         at_once = max(1, self._settings.rows_at_once // size)
-        was_training = model.training
-        model.eval()
-        try:
-            groups: list[list[Sampled]] = []
+        groups: list[list[Sampled]] = []
+        with evaluating(model):
             for start in range(0, len(asked), at_once):
                 groups += self._together(model, step, asked[start : start + at_once], prefixes)
-        finally:
-            model.train(was_training)
         return groups
 
     def _together(self, model: Any, step: int, asked: Sequence[Asked], prefixes: PrefixCache) -> list[list[Sampled]]:

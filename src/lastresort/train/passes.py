@@ -1,0 +1,60 @@
+"""Forward passes over units of rows, as training, evaluation and the reference take them: one split, one precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lastresort.engine.forest import Row, split_units
+from lastresort.engine.logp import TargetLogps, row_sums, target_logps
+from lastresort.train.adapters import adapters_in_base_precision
+
+
+def passes(
+    model: Any, units: Sequence[Sequence[Row]], max_pass_tokens: int, *, plain: bool = False
+) -> Iterator[tuple[list[int], TargetLogps]]:
+    """The numbers of the units of each pass, and the log-probabilities of their rows, in this order."""
+    for part in split_units(units, max_pass_tokens):
+        with adapters_in_base_precision(model):
+            found = target_logps(model, [row for number in part for row in units[number]], plain=plain)
+        yield part, found
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """In evaluation mode and without gradients; the mode is as before afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def unit_sums(
+    model: Any, units: Sequence[Sequence[Row]], max_pass_tokens: int, *, plain: bool = False
+) -> list[list[float]]:
+    """Summed log-probability in nats of every row of every unit under the model as it stands."""
+    found: list[list[float]] = [[] for _ in units]
+    with evaluating(model):
+        for part, result in passes(model, units, max_pass_tokens, plain=plain):
+            sums = iter(row_sums(result.per_token, result.row, sum(len(units[i]) for i in part)).tolist())
+            for i in part:
+                found[i] = [next(sums) for _ in units[i]]
+    return found
+
+
+def token_logps(
+    model: Any, rows: Sequence[Row], max_pass_tokens: int, *, plain: bool = False
+) -> list[tuple[float, ...]]:
+    """Log-probabilities in nats of each row's targets under the model as it stands."""
+    found: list[tuple[float, ...]] = [()] * len(rows)
+    with evaluating(model):
+        for part, result in passes(model, [(row,) for row in rows], max_pass_tokens, plain=plain):
+            for place, number in enumerate(part):
+                found[number] = tuple(result.per_token[result.row == place].tolist())
+    return found
