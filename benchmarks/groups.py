@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import WORDS, embedded
+from benchmarks.trl_side import trl_arguments, watch
 from lastresort.train.adapters import attach_adapter
 from lastresort.train.objective import Objective
 from lastresort.train.settings import TrainSettings
@@ -68,41 +69,21 @@ def trl(
     loaded: Any, prompts: list[str], settings: TrainSettings, reduced: bool
 ) -> tuple[list[float], list[float], list[float]]:
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    ends, rewards, lengths = list[float](), list[float](), list[float]()
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "reward" in logs:
-                rewards.append(float(logs["reward"]))
-                lengths.append(float(logs["completions/mean_length"]))
+    ends, logged = list[float](), list[dict[str, float]]()
 
     def vowels(completions: list[Any], **_: Any) -> list[float]:
         return [sum(letter in "aeiou" for letter in said[0]["content"]) / 100 for said in completions]
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = GRPOConfig(
-            output_dir=folder,
+            **trl_arguments(settings, folder, reduced=reduced),
             per_device_train_batch_size=PROMPTS * MEMBERS,
             num_generations=MEMBERS,
             max_completion_length=NEW_TOKENS,
-            num_train_epochs=1,
-            learning_rate=settings.learning_rate,
-            warmup_steps=0,
             beta=0.0,
             loss_type="grpo",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=reduced,
-            gradient_checkpointing=settings.checkpointing,
-            disable_tqdm=True,
         )
         trainer = GRPOTrainer(
             model=attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed),
@@ -110,10 +91,10 @@ def trl(
             args=arguments,
             train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in prompts]),
             processing_class=loaded.tokenizer,
-            callbacks=[Watch()],
+            callbacks=[watch(ends, logged, "reward")],
         )
         trainer.train()
-    return ends, rewards, lengths
+    return ends, [logs["reward"] for logs in logged], [logs["completions/mean_length"] for logs in logged]
 
 
 def main(peer: str, precision: str, steps: int, checkpointing: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import PAIR_CASES, PairCase, Pairs, embedded, pairs_of
+from benchmarks.trl_side import trl_arguments, watch
 from lastresort.train.adapters import attach_adapter
 from lastresort.train.items import Item, labelled, pairs
 from lastresort.train.objective import Objective
@@ -64,52 +65,29 @@ def ours(loaded: Any, objective: str, material: Pairs, settings: TrainSettings) 
 def trl(loaded: Any, objective: str, material: Pairs, settings: TrainSettings, reduced: bool) -> Times:
     """The same pairs in the same order, adapters from the same seed, schedule and clipping alike, through TRL's trainers."""
     from datasets import Dataset
-    from transformers import TrainerCallback
 
     steps = len(items_of(objective, material)) // settings.batch_size
-    losses, ends = list[float](), list[float]()
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                losses.append(float(logs["loss"]))
-
+    ends, logged = list[float](), list[dict[str, float]]()
     rows = _trl_rows(objective, material, settings, steps)
     config, trainer = _trl_classes(objective)
     with tempfile.TemporaryDirectory() as folder:
         arguments = config(
-            output_dir=folder,
+            **trl_arguments(settings, folder, reduced=reduced),
             per_device_train_batch_size=settings.batch_size,
-            num_train_epochs=1,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="linear",
-            warmup_steps=0,
-            weight_decay=0.0,
-            max_grad_norm=settings.max_grad_norm,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=reduced,
-            gradient_checkpointing=settings.checkpointing,
             beta=0.1,
             max_length=1024,
-            disable_tqdm=True,
         )
         run = trainer(
             model=attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed),
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=loaded.tokenizer,
-            callbacks=[Watch()],
+            callbacks=[watch(ends, logged, "loss")],
         )
         run._get_train_sampler = lambda *_: None  # in the order given, as ours
         run.train()
     tokens = sum(len(row.ids) for row in (*material.chosen, *material.rejected))
-    return Times(losses, ends[-1] - ends[0], tokens, tokens)
+    return Times([logs["loss"] for logs in logged], ends[-1] - ends[0], tokens, tokens)
 
 
 def _trl_rows(objective: str, material: Pairs, settings: TrainSettings, steps: int) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.material import CHAT, CHAT_DATA, LEARNING_RATE, SFT_CASES, Case, chat_rows, embedded, rows_of
+from benchmarks.trl_side import trl_arguments, watch
 from lastresort.engine.forest import Row
 from lastresort.train.adapters import attach_adapter
 from lastresort.train.order import batch_of
@@ -40,7 +41,6 @@ def trl(
 ) -> tuple[list[float], list[float], int, int]:
     """The same rows in the same order, adapters from the same seed, schedule and clipping alike, through TRL's SFTTrainer."""
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     steps = len(rows) // settings.batch_size
@@ -51,45 +51,26 @@ def trl(
             "completion_mask": [[int(trained) for trained in row.targets] for row in ordered],
         }
     )
-    losses: list[float] = []
-    ends: list[float] = []
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                losses.append(float(logs["loss"]))
-
+    ends, logged = list[float](), list[dict[str, float]]()
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(
-            output_dir=folder,
+            **trl_arguments(settings, folder, reduced=reduced),
             per_device_train_batch_size=settings.batch_size,
-            num_train_epochs=1,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="linear",
-            warmup_steps=0,
-            weight_decay=0.0,
-            max_grad_norm=settings.max_grad_norm,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=reduced,
-            gradient_checkpointing=settings.checkpointing,
             completion_only_loss=True,
             train_sampling_strategy="sequential",
             max_length=None,
-            disable_tqdm=True,
         )
         model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
         trainer = SFTTrainer(
-            model=model, args=arguments, train_dataset=data, processing_class=loaded.tokenizer, callbacks=[Watch()]
+            model=model,
+            args=arguments,
+            train_dataset=data,
+            processing_class=loaded.tokenizer,
+            callbacks=[watch(ends, logged, "loss")],
         )
         trainer.train()
     tokens = sum(len(row.ids) for row in ordered)
-    return losses, ends, tokens, tokens
+    return [logs["loss"] for logs in logged], ends, tokens, tokens
 
 
 def main(peer: str, case_name: str, precision: str, steps: int, checkpointing: bool) -> dict[str, Any]:

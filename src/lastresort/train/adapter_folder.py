@@ -101,7 +101,7 @@ def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
         )
     try:
         with safe_open(str(path), framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
     except (SafetensorError, OSError) as error:
         raise DataError(
             f"the file is cut short or damaged ({error})",

@@ -86,7 +86,7 @@ def _read(path: Path, run: str, begun: bool) -> dict[str, Tensor] | None:
     try:
         with safe_open(str(path), framework="pt") as file:
             if (file.metadata() or {}).get("run") == run:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open is no mapping
     except (OSError, SafetensorError):
         pass  # not there, or cut short: computed again while the model still is the reference
     if begun:
