@@ -14,9 +14,12 @@ from lastresort.errors import DataError, InputError
 from lastresort.objectives import NEEDS
 from lastresort.train.adapters import attach_adapter, trainable
 from lastresort.train.batches import Batch, DataSet
+from lastresort.train.gradients import batch_gradients
 from lastresort.train.items import Item, completions, labelled, pairs
-from lastresort.train.loop import StepSeen, _Work, train
+from lastresort.train.loop import StepSeen, train
 from lastresort.train.objective import Objective
+from lastresort.train.policy import Policy
+from lastresort.train.reference import reference_of_run
 from lastresort.train.settings import AdapterSettings, TrainSettings
 
 SMALL = AdapterSettings(r=4, alpha=8)
@@ -87,12 +90,13 @@ def gradients(name: str, folder: Path, **changes: Any) -> tuple[dict[str, torch.
     model = attach_adapter(tiny(), SMALL, base_name="tiny").double()
     settings = settings_of(name, batch_size=7, **changes)
     source = DataSet(items, 7, 3) if (items := items_of(name)) else Sampled()
-    work = _Work(model, settings, Accelerator(cpu=True), plain, 4)
-    work.prepare(source, folder / "reference", "run", begun=False, check=None)
+    policy, objective = Policy(model, settings.max_pass_tokens, plain=plain), settings.objective
+    reference = reference_of_run(policy, source, objective, folder / "reference", "run", begun=False)
     with torch.no_grad():
         for i, (_, parameter) in enumerate(trainable(model)):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.1)
-    passed = work.gradients(source.at(0, model, work.reference_of))
+    batch = source.at(0, model, reference.of_answers)
+    passed = batch_gradients(policy, batch, objective, reference, Accelerator(cpu=True), max_new_tokens=4)
     found = {n: p.grad.clone() for n, p in trainable(model)}
     return found, passed.loss, dict(passed.shown), passed.computed_tokens
 

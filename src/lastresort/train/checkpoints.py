@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError
+from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters import trainable
 
@@ -34,6 +35,39 @@ class CheckpointState:
     nominal_tokens: int
     seconds: float
     check: FirstBatchCheck | None = None
+
+    def after(
+        self, computed_tokens: int, nominal_tokens: int, seconds: float, check: FirstBatchCheck | None
+    ) -> CheckpointState:
+        """One step later; the tokens are those of the step."""
+        computed, nominal = self.computed_tokens + computed_tokens, self.nominal_tokens + nominal_tokens
+        return CheckpointState(self.step + 1, self.run, computed, nominal, seconds, check)
+
+
+class Checkpoints:
+    """The checkpoint of one run in `folder`, renewed every so many seconds."""
+
+    def __init__(
+        self, folder: Path, model: torch.nn.Module, optimizer: Any, run: str, every_s: float, clock: Callable[[], float]
+    ) -> None:
+        self._folder, self._model, self._optimizer, self._run = folder, model, optimizer, run
+        self._every_s, self._clock = every_s, clock
+        self._saved_at = clock()
+
+    def load(self) -> CheckpointState:
+        """Where the run stands, its weights and its optimizer's state put back; before its first step if there is none."""
+        found = load_checkpoint(self._folder, self._model, self._optimizer, self._run)
+        self._saved_at = self._clock()
+        return found or CheckpointState(0, self._run, 0, 0, 0.0)
+
+    @property
+    def due(self) -> bool:
+        return self._clock() - self._saved_at > self._every_s
+
+    def save(self, state: CheckpointState) -> None:
+        save_checkpoint(self._folder, self._model, self._optimizer, state)
+        give_back_freed_memory()
+        self._saved_at = self._clock()
 
 
 def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state: CheckpointState) -> None:

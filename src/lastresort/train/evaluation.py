@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+from lastresort.train.batches import fingerprint
 from lastresort.train.items import Item
-from lastresort.train.objective import Objective, Score, Seen, bind
-from lastresort.train.passes import evaluating, passes
+from lastresort.train.objective import Objective, Seen, bind
+from lastresort.train.passes import evaluating
+from lastresort.train.policy import Policy
+from lastresort.train.reference import reference_logps
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +22,32 @@ class Evaluated:
     shown: Mapping[str, float]
 
 
-def evaluate(
-    model: Any,
-    items: Sequence[Item],
-    objective: Objective,
-    reference: Sequence[Sequence[float]] | None,
-    score: Score,
-    *,
-    max_pass_tokens: int,
-    plain: bool,
-) -> Evaluated:
-    """The loss of `items` as of one batch, in evaluation mode. reference and score: as `bind` takes them."""
-    seen, total = Seen(), 0.0
-    with evaluating(model):
-        loss_of = bind(objective, items, reference, score)
-        for part, result in passes(model, [item.trained for item in items], max_pass_tokens, plain=plain):
-            total += float(loss_of.loss(part, result.per_token, result.row, seen))
-    return Evaluated(total, seen.means())
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """known: log-probabilities of the items' rows under the reference, None where the objective needs none."""
+
+    policy: Policy
+    objective: Objective
+    items: Sequence[Item]
+    known: list[list[float]] | None
+
+    def evaluated(self) -> Evaluated | None:
+        """The loss of the items as of one batch, in evaluation mode; None without any."""
+        if not self.items:
+            return None
+        seen, total = Seen(), 0.0
+        with evaluating(self.policy.model):
+            loss_of = bind(self.objective, self.items, self.known, self.policy.score)
+            for part, result in self.policy.passes([item.trained for item in self.items]):
+                total += float(loss_of.loss(part, result.per_token, result.row, seen))
+        return Evaluated(total, seen.means())
+
+
+def hold_out(
+    policy: Policy, items: Sequence[Item], objective: Objective, folder: Path, run: str, *, begun: bool
+) -> HeldOut:
+    """Items to evaluate, with their reference where the objective needs one. folder, run, begun: see `reference_logps`."""
+    known = None
+    if items and objective.needs_reference:
+        known = reference_logps(items, policy.logps_of, folder, f"{run} {fingerprint(items)}", begun=begun)
+    return HeldOut(policy, objective, items, known)

@@ -43,3 +43,14 @@ def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
     if settings.schedule == "cosine":
         return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (1 - left)))
     return settings.learning_rate
+
+
+def take_step(optimizer: Any, rate: float, max_grad_norm: float) -> float:
+    """One step at learning rate `rate`, the gradients clipped and then emptied; returns their norm before that."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm

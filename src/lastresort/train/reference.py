@@ -14,12 +14,56 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lastresort.engine.forest import Row
 from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors
-from lastresort.train.adapters import trainable
+from lastresort.train.adapters import in_16_bits, is_adapter, trainable
+from lastresort.train.batches import Batch, Batches
 from lastresort.train.items import Item
+from lastresort.train.objective import Objective
+from lastresort.train.policy import Policy
 
 LOGPS, WEIGHTS = "reference.safetensors", "reference_weights.safetensors"
+
+
+class Reference:
+    """What the batches of a run ask of the reference. logps: of every row of every item; weights: to compute them by. Neither
+    where the objective needs no reference."""
+
+    def __init__(
+        self, policy: Policy, logps: list[list[float]] | None = None, weights: ReferenceWeights | None = None
+    ) -> None:
+        self._policy, self._logps, self._weights = policy, logps, weights
+
+    def of_items(self, batch: Batch, own: Sequence[int]) -> list[list[float]] | None:
+        """Log-probabilities of a batch's rows; None where none are needed, or where the items hold them, being sampled.
+
+        own: the items whose trained rows this process computes.
+        """
+        if self._logps is not None:
+            return [self._logps[number] for number in batch.numbers]
+        if self._weights is None or not batch.numbers:
+            return None
+        with self._weights():
+            return self._policy.logps_of(batch.items, own)
+
+    def of_answers(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's targets, for answers that were just sampled; () if none are needed."""
+        if self._weights is None:
+            return [()] * len(rows)
+        with self._weights():
+            return self._policy.token_logps(rows)
+
+
+def reference_of_run(
+    policy: Policy, batches: Batches, objective: Objective, folder: Path, run: str, *, begun: bool
+) -> Reference:
+    """Before the first step computed, or noted; afterwards read back from `folder`. begun, errors: see `reference_logps`."""
+    if not objective.needs_reference:
+        return Reference(policy)
+    if objective.need == "groups" or (in_16_bits(policy.model) and is_adapter(policy.model)):
+        return Reference(policy, weights=ReferenceWeights(policy.model, folder, run, begun=begun))
+    return Reference(policy, logps=reference_logps(batches.items, policy.logps_of, folder, run, begun=begun))
 
 
 def reference_logps(
