@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
-from lastresort.models.api import ApiModel, parse_endpoint
+from lastresort.models.api import ApiModel
 from lastresort.models.cached import CachedModel
+from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.parallel import each_at_once
 from lastresort.models.replies import read_reply
 from lastresort.models.retry import Passing, Patience, retry_after_s, wait_s

@@ -17,7 +17,7 @@ from lastresort.engine.choose import Sampling
 from lastresort.engine.sampling import generate
 from lastresort.errors import CandidateError, ContractError, TaskError
 from lastresort.models.cached import CachedModel
-from lastresort.models.local import LocalModel, cut_at_stop, load_local, row_seeds
+from lastresort.models.local import LocalModel, load_local, row_seeds
 from lastresort.models.open import open_model
 from lastresort.models.precision import chosen_dtype, is_reduced
 from lastresort.models.protocol import ScoresContinuations
@@ -207,10 +207,6 @@ def test_a_stop_string_ends_the_answer_and_is_cut_from_it(folder: Path) -> None:
         assert cut.finish == "stop"
         assert cut.completion_tokens < whole.completion_tokens
 
-
-def test_the_first_of_several_stop_strings_counts() -> None:
-    assert cut_at_stop("one two three", ("three", "two")) == "one "
-    assert cut_at_stop("one", ("x",)) == "one"
 
 
 def test_scores_are_the_summed_log_probabilities_of_the_plain_forward(folder: Path) -> None:

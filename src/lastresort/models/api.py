@@ -12,62 +12,26 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.data.strict_json import NotJson, parse_json
 from lastresort.errors import ContractError, PrerequisiteError, TaskError
+from lastresort.models.endpoint import Endpoint
 from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
 from lastresort.models.parallel import each_at_once
 from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.models.replies import Reply, read_reply, refusal
+from lastresort.models.replies import Denied, Reply, denied, read_reply, refusal
 from lastresort.models.retry import Passing, Patience, persist
 from lastresort.types import Answer, Decoding, Grammar
 
 if TYPE_CHECKING:
     import openai
 
-OPENAI_URL = "https://api.openai.com/v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a model answers. key_name: the environment variable that holds its key."""
-
-    url: str
-    model: str
-    key_name: str
-
-    @property
-    def is_openai(self) -> bool:
-        return self.url == OPENAI_URL
-
-
-def parse_endpoint(name: str) -> Endpoint:
-    """`openai:NAME` or `http://host/v1#NAME`. Raises TaskError for an address without a model, or with a password in it."""
-    if name.startswith("openai:"):
-        url, model, key_name = OPENAI_URL, name.removeprefix("openai:"), "OPENAI_API_KEY"
-    else:
-        url, _, model = name.partition("#")
-        url, key_name = url.rstrip("/"), "LASTRESORT_API_KEY"
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise TaskError(
-            "the address holds a user name or password",
-            where="model",
-            remedy=f"Take it out and set {key_name} instead.",
-        )
-    if not model or not parts.hostname:
-        raise TaskError(
-            f'found "{name}"',
-            where="model",
-            expected="openai:NAME or http://host/v1#NAME",
-            remedy="Name the model to ask for.",
-        )
-    return Endpoint(url, model, key_name)
+T = TypeVar("T")
 
 
 class ApiModel:
@@ -147,24 +111,70 @@ class ApiModel:
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.name)
         return [answers[index] for index in range(len(prompts))]
 
+    def replies(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+        *,
+        served_as: str | None = None,
+        beside: Mapping[str, Any] | None = None,
+    ) -> list[Reply]:
+        """What the server sends, in the order of the prompts, with all that it tells; asked and tried again as by `generate`.
+
+        served_as: the model to ask for in place of the endpoint's. beside: further keys of each request.
+        """
+        found: dict[int, Reply] = {}
+        seeds = _seeds(prompts, decoding.seed)
+        named = {"model": self._endpoint.model if served_as is None else served_as}
+
+        def work(index: int, stop: threading.Event) -> Reply:
+            request = {**self._request(prompts[index], decoding, seeds[index]), **named}
+            request["extra_body"] = {**request.get("extra_body", {}), **(beside or {})}
+            return self._persistently(lambda: self._send(request, format_sent=False), index, stop)
+
+        each_at_once(work, len(prompts), workers=self._concurrency, on_result=found.__setitem__)
+        return [found[index] for index in range(len(prompts))]
+
+    def command(self, path: str, body: Mapping[str, Any], *, patience: Patience | None = None) -> Denied | None:
+        """POST to a path below the address, such as /load_lora_adapter, tried again where the line or a gateway fails.
+
+        None where the server did it. Raises InfrastructureError once patience is used up.
+        """
+        import openai
+
+        def attempt() -> Denied | None:
+            try:
+                with self._passing_faults():
+                    self._client.post(path, cast_to=str, body=dict(body))
+            except openai.APIStatusError as error:
+                return denied(error, redact=self._key, now_s=self._now())
+            return None
+
+        return self._persistently(attempt, 0, threading.Event(), patience)
+
     def _answer(self, prompt: Prompt, decoding: Decoding, seed: int, index: int, stop: threading.Event) -> Answer:
         def attempt() -> tuple[Reply, float]:
             start = self._clock()
             reply = self._ask(prompt, decoding, seed)
             return reply, self._clock() - start
 
-        reply, seconds = persist(
+        reply, seconds = self._persistently(attempt, index, stop)
+        tokens_in = reply.prompt_tokens if reply.prompt_tokens is not None else estimated_prompt_tokens(prompt)
+        tokens_out = reply.completion_tokens if reply.completion_tokens is not None else estimated_tokens(reply.text)
+        usd = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
+        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd)
+
+    def _persistently(
+        self, attempt: Callable[[], T], index: int, stop: threading.Event, patience: Patience | None = None
+    ) -> T:
+        return persist(
             attempt,
-            patience=self._patience,
+            patience=patience or self._patience,
             random=Random(f"{self._seed}:{index}"),
             sleep=stop.wait if self._sleep is None else self._sleep,
             stopping=stop.is_set,
             where=self.name,
         )
-        tokens_in = reply.prompt_tokens if reply.prompt_tokens is not None else estimated_prompt_tokens(prompt)
-        tokens_out = reply.completion_tokens if reply.completion_tokens is not None else estimated_tokens(reply.text)
-        usd = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
-        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd)
 
     def _ask(self, prompt: Prompt, decoding: Decoding, seed: int) -> Reply:
         reply = self._send(self._request(prompt, decoding, seed), format_sent=decoding.grammar is not None)
@@ -174,12 +184,9 @@ class ApiModel:
         import openai
 
         try:
-            raw = self._client.chat.completions.with_raw_response.create(**request)
-            return read_reply(raw.http_response.text)
-        except openai.APITimeoutError as error:
-            raise Passing(f"no answer within {self._timeout_s:.0f} seconds") from error
-        except openai.APIConnectionError as error:
-            raise Passing(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
+            with self._passing_faults():
+                raw = self._client.chat.completions.with_raw_response.create(**request)
+                return read_reply(raw.http_response.text)
         except openai.APIStatusError as error:
             raise refusal(
                 error,
@@ -189,6 +196,18 @@ class ApiModel:
                 redact=self._key,
                 now_s=self._now(),
             ) from None  # the original holds the request with its key
+
+    @contextmanager
+    def _passing_faults(self) -> Iterator[None]:
+        """What the line does wrong inside may pass."""
+        import openai
+
+        try:
+            yield
+        except openai.APITimeoutError as error:
+            raise Passing(f"no answer within {self._timeout_s:.0f} seconds") from error
+        except openai.APIConnectionError as error:
+            raise Passing(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
 
     def _request(self, prompt: Prompt, decoding: Decoding, seed: int) -> dict[str, Any]:
         openai_itself = self._endpoint.is_openai

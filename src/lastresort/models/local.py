@@ -19,13 +19,10 @@ from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.loading import Loaded, load_local
 from lastresort.models.precision import is_reduced
 from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.models.stop_strings import cut_at_stop, holds_stop
 from lastresort.types import Answer, Decoding
 
 __all__ = ["Loaded", "LocalModel", "load_local"]
-
-_SPARE_TAIL_TOKENS = (
-    8  # tokens may decode to nothing (half a character), so the tail is taken a little longer than the text
-)
 
 
 class LocalModel:
@@ -156,13 +153,11 @@ class LocalModel:
         """Ends a row whose text holds a stop string, or whose form is complete."""
         if not decoding.stop:
             return constraint.complete if constraint is not None else None
-        tail_tokens = max(len(stop.encode()) for stop in decoding.stop) + _SPARE_TAIL_TOKENS
 
         def stopped(row: int, tokens: Sequence[int]) -> bool:
             if constraint is not None and constraint.complete(row, tokens):
                 return True
-            tail = self._decoded(tokens[-tail_tokens:])
-            return any(stop in tail for stop in decoding.stop)
+            return holds_stop(tokens, decoding.stop, self._decoded)
 
         return stopped
 
@@ -213,9 +208,3 @@ class _Shares:
         self._last = now
         self._left -= 1
         return self._per_row
-
-
-def cut_at_stop(text: str, stops: Sequence[str]) -> str:
-    """The text before the first stop string in it."""
-    ends = [position for stop in stops if (position := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text

@@ -36,7 +36,8 @@ def open_model(
         script = read_script(base_folder / name.removeprefix("scripted:"))
         return ScriptedModel(script, name=name, adapter=adapter, prompt_price=prompt_price, output_price=output_price)
     if is_endpoint(name):
-        from lastresort.models.api import ApiModel, parse_endpoint
+        from lastresort.models.api import ApiModel
+        from lastresort.models.endpoint import parse_endpoint
 
         endpoint = parse_endpoint(name)
         if adapter is not None:

@@ -13,19 +13,43 @@ if TYPE_CHECKING:
     import openai
 
 _PASSING_STATUS = {408, 409, 425, 429}
+_GATEWAY_STATUS = {502, 503, 504}
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
 _LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a server such as vLLM tells of an answer when it is asked for its tokens; None for what it does not tell.
+
+    prompt, answer: ids. logps: log-probabilities in nats of the answer's tokens under the weights that sampled them. ended_by:
+    the stop string or the stop token that ended it, "" for the model's own end. Servers tell some of it without being asked.
+    """
+
+    prompt: tuple[int, ...] | None = None
+    answer: tuple[int, ...] | None = None
+    logps: tuple[float, ...] | None = None
+    ended_by: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer as sent. Tokens are None where the server did not count them."""
+    """One answer as sent. Counts are None where the server did not count its tokens."""
 
     text: str
     finish: Literal["stop", "length"]
     prompt_tokens: int | None
     completion_tokens: int | None
+    tokens: Tokens = Tokens()
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A command that a server did not do. said: its own words, "" if it said nothing."""
+
+    status: int
+    said: str
 
 
 def read_reply(body: str) -> Reply:
@@ -52,7 +76,17 @@ def read_reply(body: str) -> Reply:
         "length" if finish == "length" else "stop",
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
+        _tokens(reply, choices[0]),
     )
+
+
+def denied(error: openai.APIStatusError, *, redact: str, now_s: float) -> Denied:
+    """What a status means for a command to the server, not a question. Raises Passing where it may be tried again."""
+    status = error.status_code
+    if status in _PASSING_STATUS or status in _GATEWAY_STATUS:
+        after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
+        raise Passing(f"the server answers {status}", after_s)
+    return Denied(status, _said(error, redact).removeprefix(": "))
 
 
 def refusal(
@@ -120,6 +154,34 @@ def _told(reply: Any) -> str:
     error = reply.get("error") if isinstance(reply, dict) else None
     words = error.get("message") if isinstance(error, dict) else error
     return f" ({' '.join(words.split())[:120]})" if isinstance(words, str) else ""
+
+
+def _tokens(reply: dict[str, Any], choice: dict[str, Any]) -> Tokens:
+    answer = _ids(choice.get("token_ids"))
+    return Tokens(_ids(reply.get("prompt_token_ids")), answer, _logps(choice, answer), _ended_by(choice))
+
+
+def _logps(choice: dict[str, Any], answer: tuple[int, ...] | None) -> tuple[float, ...] | None:
+    """One a token of the answer, or none at all."""
+    told = choice.get("logprobs")
+    lines = told.get("content") if isinstance(told, dict) else None
+    if answer is None or not isinstance(lines, list) or len(lines) != len(answer):
+        return None
+    logps = [line.get("logprob") if isinstance(line, dict) else None for line in lines]
+    known = tuple(float(logp) for logp in logps if isinstance(logp, int | float))
+    return known if len(known) == len(logps) else None
+
+
+def _ended_by(choice: dict[str, Any]) -> str | int | None:
+    """vLLM's stop_reason is null where the model's own end ended the answer; other servers do not send the key."""
+    if "stop_reason" not in choice:
+        return None
+    reason = choice["stop_reason"]
+    return reason if isinstance(reason, str | int) else ""
+
+
+def _ids(value: Any) -> tuple[int, ...] | None:
+    return tuple(value) if isinstance(value, list) and all(type(token) is int for token in value) else None
 
 
 def _count(usage: dict[str, Any], name: str) -> int | None:

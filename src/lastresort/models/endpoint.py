@@ -1,0 +1,47 @@
+"""Where a model answers: `openai:NAME` and `http://host/v1#NAME` taken apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from lastresort.errors import TaskError
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model answers. key_name: the environment variable that holds its key."""
+
+    url: str
+    model: str
+    key_name: str
+
+    @property
+    def is_openai(self) -> bool:
+        return self.url == OPENAI_URL
+
+
+def parse_endpoint(name: str) -> Endpoint:
+    """`openai:NAME` or `http://host/v1#NAME`. Raises TaskError for an address without a model, or with a password in it."""
+    if name.startswith("openai:"):
+        url, model, key_name = OPENAI_URL, name.removeprefix("openai:"), "OPENAI_API_KEY"
+    else:
+        url, _, model = name.partition("#")
+        url, key_name = url.rstrip("/"), "LASTRESORT_API_KEY"
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise TaskError(
+            "the address holds a user name or password",
+            where="model",
+            remedy=f"Take it out and set {key_name} instead.",
+        )
+    if not model or not parts.hostname:
+        raise TaskError(
+            f'found "{name}"',
+            where="model",
+            expected="openai:NAME or http://host/v1#NAME",
+            remedy="Name the model to ask for.",
+        )
+    return Endpoint(url, model, key_name)
