@@ -3,6 +3,7 @@
 Loads neither torch nor scipy; scipy is imported by the function that needs it.
 """
 
+from lastresort.evals.evidence.agreement import Agreement, agreement
 from lastresort.evals.evidence.bar import check_test_size, judge_bar, smallest_deciding_test, wilson_interval
 from lastresort.evals.evidence.noninferiority import NonInferiority, holm, non_inferior
 from lastresort.evals.evidence.paired import Comparison, better, mcnemar_p
@@ -10,9 +11,11 @@ from lastresort.evals.evidence.selection import Choice, choose, selection_bias_c
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
+    "Agreement",
     "Choice",
     "Comparison",
     "NonInferiority",
+    "agreement",
     "better",
     "check_test_size",
     "choose",

@@ -123,8 +123,11 @@ def check_test_size(
         )
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a rate. Source: Wilson 1927. Oracle: statsmodels `proportion_confint`, "wilson"."""
+def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a rate. Source: Wilson 1927. Oracle: statsmodels `proportion_confint`, "wilson".
+
+    successes: their number, or a sum of scores in [0, 1], for which it is wider than it need be.
+    """
     from scipy.special import ndtri
 
     if not 0 <= successes <= n or n < 1:
