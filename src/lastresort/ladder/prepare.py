@@ -50,7 +50,7 @@ class Prepared:
 
 def prepare(task: Task) -> Prepared:
     """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where."""
-    as_read, files = _split(task)
+    as_read, files = read_split(task)
     files |= {_file_name(path, task): _sha256(path) for path in _rule_files(task)}
     output = task.output
     scorer = build_scorer(
@@ -89,7 +89,8 @@ def data_report(
     )
 
 
-def _split(task: Task) -> tuple[Split, dict[str, str]]:
+def read_split(task: Task) -> tuple[Split, dict[str, str]]:
+    """The examples as they were read and divided, and the sha256 of each of their files by name. Raises DataError."""
     sources, group_by = task.examples, task.split.group_by
     files: dict[str, str] = {}
 

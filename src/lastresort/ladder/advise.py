@@ -1,0 +1,137 @@
+"""`advise`: rules of thumb applied to what is known of a task. Nothing is run, nothing is read, no model is asked; pure.
+
+Measuring decides, in `climb`; this says where measuring is worth it, and what to find out before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lastresort.ladder.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
+from lastresort.ladder.advice.facts import TRAINED, Facts
+from lastresort.ladder.advice.frameworks import Chosen, chosen_frameworks
+from lastresort.ladder.advice.path import Advised, recommended_path
+from lastresort.ladder.advice.questions import Open, open_questions
+from lastresort.ladder.advice.rule import Given, Rule, given
+from lastresort.report.wording import listed
+from lastresort.report.wording import percent_in_text as percent
+
+VERSION = 1
+RULES: tuple[Rule, ...] = (
+    *measuring.RULES,
+    *prompting.RULES,
+    *knowing.RULES,
+    *tuning.RULES,
+    *preferring.RULES,
+    *enabling.RULES,
+    *keeping.RULES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """answer: to "should I fine-tune?", before anything is measured. frameworks: () where nothing would be trained."""
+
+    facts: Facts
+    answer: str
+    path: tuple[Advised, ...]
+    said: tuple[Given, ...]
+    frameworks: tuple[Chosen, ...]
+    to_find_out: tuple[Open, ...]
+
+
+def advise(facts: Facts) -> Advice:
+    """What the rules say of these facts, the way up that follows, and what it would change to know more."""
+    said, path, frameworks = _advice(facts)
+    return Advice(facts, _answer(facts, path), path, said, frameworks, open_facts(facts))
+
+
+def open_facts(facts: Facts) -> tuple[Open, ...]:
+    """What is not known and would change the advice, in the order in which to ask."""
+    return open_questions(facts, _outcome)
+
+
+def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The advice as `--json` prints it and the terminal shows it (report/advice_schema.json)."""
+    facts = {name: value for name, value in asdict(advice.facts).items() if value is not None}
+    facts["skips"] = dict(advice.facts.skips)
+    return {
+        "schema": VERSION,
+        "task": task,
+        "answer": advice.answer,
+        "path": [
+            {"rung": step.rung, "stance": step.stance, "condition": step.condition, "reasons": list(step.reasons)}
+            for step in advice.path
+        ],
+        "ladder": [step.rung for step in advice.path if step.stance != "NOT"],
+        "rules": [
+            {
+                "name": one.rule.name,
+                "strength": one.rule.strength,
+                "advice": one.advice,
+                "because": one.rule.because,
+                "source": one.rule.source,
+                "favours": list(one.rule.favours),
+                "opposes": list(one.rule.opposes),
+            }
+            for one in advice.said
+        ],
+        "to_find_out": [
+            {
+                "fact": one.question.fact,
+                "question": one.question.text,
+                "choices": list(one.question.choices),
+                "decides": list(one.changes),
+            }
+            for one in advice.to_find_out
+        ],
+        "frameworks": [
+            {
+                "name": one.framework.name,
+                "fit": one.fit,
+                "because": one.because,
+                "good_at": one.framework.good_at,
+                "lacks": one.framework.lacks,
+            }
+            for one in advice.frameworks
+        ],
+        "facts": {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()},
+        "notes": list(notes),
+    }
+
+
+def _advice(facts: Facts) -> tuple[tuple[Given, ...], tuple[Advised, ...], tuple[Chosen, ...]]:
+    said = given(RULES, facts)
+    path = recommended_path(facts, said)
+    trains = any(step.stance != "NOT" for step in path if step.rung in TRAINED)
+    return said, path, chosen_frameworks(facts) if trains else ()
+
+
+def _outcome(facts: Facts) -> Mapping[str, Any]:
+    """What a reader would notice: the standing of each rung, the rules that speak, the frameworks to take."""
+    said, path, frameworks = _advice(facts)
+    standing: dict[str, Any] = {step.rung: step.stance for step in path}
+    return standing | {
+        "rules": [one.rule.name for one in said if one.rule.strength != "WEAK"],
+        "frameworks": [(one.framework.name, one.fit) for one in frameworks if one.fit != "CAN"],
+    }
+
+
+def _answer(facts: Facts, path: Sequence[Advised]) -> str:
+    """The sentence on top."""
+    now = [step.rung for step in path if step.stance == "DO"]
+    later = [step.rung for step in path if step.stance == "ONLY_IF"]
+    score, bar = facts.best_prompt_score, facts.bar
+    if score is not None and bar is not None and facts.prompt_meets and not facts.for_cost:
+        return f"No: your prompt is at {percent(score)} and the bar at {percent(bar)}; show it on held-out examples and stop there."
+    if not now:
+        return "No rung is left: read below what stands against each."
+    trained_now = [rung for rung in now if rung in TRAINED]
+    trained_later = [rung for rung in later if rung in TRAINED]
+    if trained_now:
+        return f"Probably yes, by {listed(trained_now)}: measure the best prompt beside it, since only the difference counts."
+    if not trained_later:
+        return f"No: nothing here speaks for training; {listed([*now, *later])} is the way."
+    return f"Not yet: {listed(now)} first, {trained_later[0]} only if {'it falls' if len(now) == 1 else 'they fall'} short."

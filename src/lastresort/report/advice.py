@@ -1,0 +1,130 @@
+"""Advice in the terminal: legible at 80 columns and without colour."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from lastresort.report.terminal import printable
+from lastresort.report.wording import listed, sentence, stopped
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+STANCES = {"DO": ("do", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("not", "dim")}
+STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}
+QUESTIONS = 6  # shown; the others stand in --json
+
+
+def advice_text(document: Mapping[str, Any]) -> RenderableType:
+    """The answer, the way up, the rules with reasons and sources, what to find out, and which framework to take."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(printable(document["answer"]), style="bold")]
+    for note in document["notes"]:
+        parts.append(Text(printable(sentence(note)), style="yellow"))
+    parts += [Text(""), _path(document), *_rules(document), *_questions(document), *_frameworks(document)]
+    return Group(*parts, Text(""), Text(_last_words(document), style="dim"))
+
+
+@cache
+def advice_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what `advise --json` prints, as shipped in the package."""
+    schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("advice_schema.json").read_text("utf-8"))
+    return schema
+
+
+def _path(document: Mapping[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    table = _grid(8, 11)
+    for step in document["path"]:
+        word, style = STANCES[step["stance"]]
+        told = [stopped(step["condition"])] if step["condition"] else []  # it goes on from "only if"
+        told.append(step["reasons"][0])
+        table.add_row(Text(word, style=style), Text(step["rung"], style="bold"), Text(printable(" ".join(told))))
+    return table
+
+
+def _rules(document: Mapping[str, Any]) -> list[RenderableType]:
+    from rich.text import Text
+
+    if not document["rules"]:
+        return []
+    table = _grid(8)
+    for rule in document["rules"]:
+        told = Text(printable(rule["advice"]), style=STYLES[rule["strength"]])
+        told.append(f"\n{rule['because']} [{rule['source']}]", style="not bold dim")
+        table.add_row(Text(rule["strength"].lower(), style=STYLES[rule["strength"]]), told)
+    return [*_head("Advice"), table]
+
+
+def _questions(document: Mapping[str, Any]) -> list[RenderableType]:
+    from rich.text import Text
+
+    asked = document["to_find_out"]
+    if not asked:
+        return []
+    deciding = sorted(asked, key=lambda one: not one["decides"])  # stable: those that decide a rung first
+    table = _grid(17)
+    for one in deciding[:QUESTIONS]:
+        decides = f" Decides {listed(one['decides'])}." if one["decides"] else ""
+        table.add_row(Text(one["fact"]), Text(f"{sentence(one['question'])}{decides}"))
+    more: list[RenderableType] = []
+    if len(deciding) > QUESTIONS:
+        more.append(Text(f"Also of use: {', '.join(one['fact'] for one in deciding[QUESTIONS:])}.", style="dim"))
+    return [*_head("What would change this: tell it by --fact NAME=VALUE, or --ask"), table, *more]
+
+
+def _frameworks(document: Mapping[str, Any]) -> list[RenderableType]:
+    from rich.text import Text
+
+    by_fit: dict[str, list[Mapping[str, Any]]] = {"TAKE": [], "CAN": [], "NOT": []}
+    for one in document["frameworks"]:
+        by_fit[one["fit"]].append(one)
+    if not document["frameworks"]:
+        return []
+    table = _grid(8, 16)
+    for one in by_fit["TAKE"]:
+        told = f"{one['because']} Good at: {one['good_at']}. Lacks: {one['lacks']}."
+        table.add_row(Text("take", style="green"), Text(one["name"], style="bold"), Text(told))
+    others = by_fit["CAN"]
+    if by_fit["TAKE"] and others:
+        table.add_row(Text("can"), Text(""), Text(f"{listed(one['name'] for one in others)}."))
+    elif others:
+        for one in others:
+            table.add_row(Text("can"), Text(one["name"], style="bold"), Text(one["because"]))
+    for one in by_fit["NOT"]:
+        table.add_row(Text("not", style="dim"), Text(one["name"], style="bold"), Text(one["because"], style="dim"))
+    return [*_head("To train with"), table]
+
+
+def _last_words(document: Mapping[str, Any]) -> str:
+    told = "These are rules of thumb; no model was asked. "
+    if document["task"] is None:
+        return f"{told}Write a task file and `lastresort climb` measures them."
+    return (
+        f"{told}`lastresort climb` measures them, with `ladder: [{', '.join(document['ladder'])}]` if you follow them."
+    )
+
+
+def _head(name: str) -> list[RenderableType]:
+    from rich.text import Text
+
+    return [Text(""), Text(name, style="bold underline")]
+
+
+def _grid(*widths: int) -> Table:
+    """A table without lines: columns of these widths, then one that takes what is left and wraps."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for width in widths:
+        table.add_column(width=width, no_wrap=True)
+    table.add_column(overflow="fold")
+    return table

@@ -1,0 +1,352 @@
+"""The way up, what to ask and the document: what must hold whatever is known, and what a climb itself would do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given as each
+from hypothesis import settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from climb_support import scripted_task
+from lastresort.errors import InputError
+from lastresort.ladder.advice.facts import PACES, TRAINED, WRONG, Facts
+from lastresort.ladder.advice.path import Advised
+from lastresort.ladder.advice.questions import QUESTIONS, question_of, read_answer
+from lastresort.ladder.advise import Advice, advise, as_document
+from lastresort.ladder.dry_run import dry_run
+from lastresort.ladder.task_facts import facts_of
+from lastresort.report.advice import advice_schema
+from lastresort.rungs.sft import LEAST_ROWS, Sft
+from lastresort.spec.task import RUNGS, load_task
+
+SHARE = st.floats(0, 1).map(lambda share: round(share, 2))
+KNOWN: dict[str, Any] = {
+    "ladder": st.sets(st.sampled_from(RUNGS), min_size=1).map(
+        lambda some: tuple(rung for rung in RUNGS if rung in some)
+    ),
+    "goal": st.sampled_from(["quality", "cost"]),
+    "bar": st.sampled_from([0.5, 0.8, 0.85, 0.99]),
+    "output": st.sampled_from(["schema", "choices", "text"]),
+    "scorer": st.sampled_from(["exact", "judge"]),
+    "knowledge_changes": st.sampled_from(PACES),
+    "retrain_every": st.sampled_from(PACES),
+    "context": st.sampled_from(["allowed", "forbidden"]),
+    "preferences": st.sampled_from(["pairs", "labels", "none"]),
+    "method": st.sampled_from(["auto", "lora", "qlora", "full"]),
+    "target": st.sampled_from(["attention", "all-linear"]),
+    "skips": st.sampled_from(RUNGS).map(lambda rung: ((rung, "it does not apply"),)),
+    "wrong": st.sets(st.sampled_from(WRONG)).map(lambda some: tuple(kind for kind in WRONG if kind in some)),
+    "breadth": st.sampled_from(["narrow", "broad"]),
+    "parameters": st.integers(10**7, 10**12),
+    "card_gb": st.floats(4, 200),
+    "cards": st.integers(0, 64),
+    "prompt_price": st.floats(0, 100),
+    "replay": SHARE,
+    "best_prompt_score": SHARE,
+}
+COUNTS = ("n_examples", "n_train", "n_test", "test_needed", "knowledge_tokens", "n_preferences", "calls_per_month")
+KNOWN |= {name: st.integers(0, 10**6) for name in COUNTS}
+KNOWN |= {name: st.floats(0, 10**4) for name in ("instruction_tokens", "input_tokens", "answer_tokens")}
+KNOWN |= {field.name: st.booleans() for field in fields(Facts) if field.name not in KNOWN}
+ANY_FACTS = st.fixed_dictionaries({}, optional=KNOWN).map(lambda known: Facts(**known))
+VALIDATOR = Draft202012Validator(advice_schema())
+
+
+def stances(facts: Facts) -> dict[str, str]:
+    return {step.rung: step.stance for step in advise(facts).path}
+
+
+def step(advice: Advice, rung: str) -> Advised:
+    return next(one for one in advice.path if one.rung == rung)
+
+
+@settings(max_examples=60, deadline=None)
+@each(ANY_FACTS)
+def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
+    advice = advise(facts)
+    document = as_document(advice, task="a-task")
+    assert [fault.message for fault in VALIDATOR.iter_errors(json.loads(json.dumps(document)))] == []
+    assert [one["rung"] for one in document["path"]] == list(RUNGS)
+    for one in advice.path:
+        opposing = {said.rule.strength for said in advice.said if one.rung in said.rule.opposes}
+        if one.rung not in facts.ladder or one.rung in dict(facts.skips) or "STRONG" in opposing:
+            assert one.stance == "NOT"
+        lowest = all(lower.stance == "NOT" for lower in advice.path[: advice.path.index(one)])
+        if one.stance == "DO" and one.rung != "prompting" and not lowest:
+            assert not opposing
+        assert one.reasons
+        assert (one.condition is None) == (one.stance != "ONLY_IF")
+    trained_now = [rung for rung in TRAINED if step(advice, rung).stance == "DO"]
+    assert len(trained_now) <= 1, "one dear step at a time"
+    assert advice.answer.startswith("Probably yes") == bool(trained_now)
+    assert bool(advice.frameworks) == any(step(advice, rung).stance != "NOT" for rung in TRAINED)
+    assert all(getattr(facts, one.question.fact) is None for one in advice.to_find_out)
+
+
+@settings(max_examples=20, deadline=None)
+@each(ANY_FACTS)
+def test_a_question_is_open_exactly_where_an_answer_moves_what_a_reader_sees(facts: Facts) -> None:
+    now = advise(facts)
+    asked = {one.question.fact: set(one.changes) for one in now.to_find_out}
+    for question in QUESTIONS:
+        if getattr(facts, question.fact) is not None:
+            continue
+        moved = set()
+        for sample in question.samples:
+            then = advise(replace(facts, **{question.fact: sample}))
+            moved |= {rung for rung in facts.ladder if step(then, rung).stance != step(now, rung).stance}
+        assert asked.get(question.fact, set()) == moved
+
+
+def test_with_nothing_known_the_way_up_is_the_ladder() -> None:
+    advice = advise(Facts())
+    assert advice.answer == "Not yet: prompting first, sft only if it falls short."
+    assert stances(Facts()) == {"prompting": "DO", **dict.fromkeys(RUNGS[1:], "ONLY_IF")}
+    assert (
+        step(advice, "full").condition
+        == "sft misses your bar, and a capability is missing that an adapter did not learn"
+    )
+
+
+def test_a_prompt_at_the_bar_ends_it() -> None:
+    facts = Facts(bar=0.85, best_prompt_score=0.9, n_train=5_000)
+    assert (
+        advise(facts).answer
+        == "No: your prompt is at 90 % and the bar at 85 %; show it on held-out examples and stop there."
+    )
+    assert stances(facts) == {"prompting": "DO", **dict.fromkeys(RUNGS[1:], "NOT")}
+    assert advise(facts).frameworks == ()
+
+
+def test_a_prompt_at_the_bar_does_not_end_it_where_cost_is_the_goal() -> None:
+    facts = Facts(
+        bar=0.85, best_prompt_score=0.86, goal="cost", n_train=5_000, calls_per_month=10**6, prompt_price=1.0,
+        input_tokens=100.0, answer_tokens=20.0, wrong=("cost",),
+    )  # fmt: skip
+    assert step(advise(facts), "sft").condition == "what it saves a year is worth training, serving and training again"
+    assert stances(replace(facts, calls_per_month=1_000))["sft"] == "NOT"
+
+
+def test_missing_knowledge_leads_to_retrieval_and_knowledge_that_moves_out_of_the_weights() -> None:
+    facts = Facts(bar=0.8, best_prompt_score=0.5, wrong=("knowledge",), knowledge=True, n_train=900)
+    assert stances(facts) == {
+        "prompting": "DO", "retrieval": "DO", "sft": "ONLY_IF", "preference": "NOT", "full": "ONLY_IF",
+    }  # fmt: skip
+    moving = replace(facts, knowledge_changes="weekly", retrain_every="monthly")
+    assert stances(moving) == {"prompting": "DO", "retrieval": "DO", "sft": "NOT", "preference": "NOT", "full": "NOT"}
+    assert advise(moving).answer == "No: nothing here speaks for training; prompting and retrieval is the way."
+
+
+def test_knowledge_that_may_not_travel_leads_into_the_weights() -> None:
+    facts = Facts(
+        bar=0.8, best_prompt_score=0.5, wrong=("knowledge",), knowledge=True, n_train=900, context="forbidden"
+    )
+    assert stances(facts)["retrieval"] == "NOT"
+    assert stances(facts)["full"] == "DO"
+    assert "weights" in " ".join(step(advise(facts), "full").reasons)
+
+
+def test_form_is_enforced_before_it_is_trained() -> None:
+    facts = Facts(bar=0.8, best_prompt_score=0.6, wrong=("format",), output="schema", n_train=900)
+    assert stances(facts)["sft"] == "ONLY_IF"
+    assert "constrained decoding" in step(advise(facts), "prompting").reasons[0]
+    assert stances(replace(facts, wrong=("style",)))["sft"] == "DO"
+    assert stances(replace(facts, best_prompt_score=0.86, bar=0.95))["sft"] == "NOT"
+
+
+def test_a_rung_waits_for_the_one_below_that_may_still_do() -> None:
+    facts = Facts(bar=0.8, best_prompt_score=0.5, wrong=("knowledge", "style"), knowledge=True, n_train=900)
+    assert stances(facts)["retrieval"] == "DO"
+    sft = step(advise(facts), "sft")
+    assert sft.stance == "ONLY_IF"
+    assert sft.condition is not None
+    assert sft.condition.startswith("retrieval misses the bar of 80 %")
+
+
+def test_what_a_rule_warns_of_is_no_next_step() -> None:
+    facts = Facts(ladder=("prompting", "preference"), bar=0.8, best_prompt_score=0.5, reward=True)
+    assert stances(facts)["preference"] == "DO"
+    hopeless = replace(facts, best_prompt_score=0.03)
+    assert stances(hopeless)["preference"] == "ONLY_IF"
+    assert step(advise(hopeless), "preference").reasons[0].startswith("Teach the task by examples before GRPO")
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "all rungs": {"ladder": list(RUNGS)},
+    "too few rows": {"split": {"dev": 80, "test": 150}},
+    "method full": {"ladder": list(RUNGS), "tune": {"model": "same", "method": "full"}},
+    "with knowledge": {"ladder": ["prompting", "retrieval", "sft"], "knowledge": "docs"},
+    "knowledge moves": {
+        "ladder": ["prompting", "retrieval", "sft", "full"],
+        "knowledge": "docs",
+        "knowledge_changes": "daily",
+        "retrain_every": "yearly",
+    },
+    "forbidden": {"ladder": list(RUNGS), "knowledge": "docs", "use": {"context": "forbidden"}},
+    "an open model to tune": {"tune": {"model": "org/model-1b"}},
+    "one rung": {"ladder": ["sft"]},
+}
+
+
+def task_file(folder: Path, changes: dict[str, Any]) -> Path:
+    path = scripted_task(folder, quality=[{"right": 1.0}], task=changes)
+    (folder / "docs").mkdir()
+    (folder / "docs" / "a.md").write_text("# A\nThe kettle is red.\n" * 20, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_a_climb_would_skip_is_never_advised(name: str, tmp_path: Path) -> None:
+    task = load_task(task_file(tmp_path, TASKS[name]))
+    path = {one.rung: one for one in advise(facts_of(task).facts).path}
+    would = dry_run(task)["rungs"]
+    assert {rung["name"] for rung in would} == set(task.ladder)
+    for rung in would:
+        if not rung["applies"]:
+            assert path[rung["name"]].stance == "NOT"
+            assert rung["skipped_because"] in path[rung["name"]].reasons[0]
+    assert all(path[rung].stance == "NOT" for rung in RUNGS if rung not in task.ladder)
+
+
+@pytest.mark.parametrize("n_train", [LEAST_ROWS - 1, LEAST_ROWS])
+def test_the_least_number_of_rows_is_the_climbs(n_train: int, tmp_path: Path) -> None:
+    changes = {"tune": {"model": "org/model-1b"}, "split": {"dev": 60, "test": 200 - n_train}}
+    task = load_task(task_file(tmp_path, changes))
+    facts = facts_of(task).facts
+    assert facts.n_train == n_train
+    skipped = Sft().skip_reason(task, [None] * n_train)  # type: ignore[list-item]
+    assert (skipped is not None) == (n_train < LEAST_ROWS)
+    assert (stances(facts)["sft"] == "NOT") == (n_train < LEAST_ROWS)
+    assert (stances(replace(facts, skips=()))["sft"] == "NOT") == (n_train < LEAST_ROWS)
+
+
+def test_a_task_tells_what_it_holds_and_nothing_that_it_leaves_out(tmp_path: Path) -> None:
+    changes = {
+        "ladder": list(RUNGS),
+        "knowledge": "docs",
+        "preferences": "pairs.jsonl",
+        "tune": {"model": "org/model-1b", "method": "qlora"},
+        "use": {"calls_per_month": 5000, "prompt_price": 0.5},
+    }
+    path = task_file(tmp_path, changes)
+    pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n", encoding="utf-8")
+    facts = facts_of(load_task(path)).facts
+    assert (facts.n_examples, facts.n_train, facts.n_test, facts.output) == (260, 80, 120, "choices")
+    assert (facts.preferences, facts.n_preferences) == ("pairs", 1)
+    assert facts.knowledge_tokens == (tmp_path / "docs" / "a.md").stat().st_size // 4
+    assert (facts.calls_per_month, facts.prompt_price, facts.method) == (5000, 0.5, "qlora")
+    assert facts.test_needed == 22  # the smallest n with .8^n <= .8 x .05 / 5
+    assert facts.trainable
+    assert facts.outside is False
+    assert facts.knowledge_changes is facts.context is facts.retrain_every is facts.reward is facts.wrong is None
+
+
+def test_what_a_climb_would_refuse_is_a_note_and_advice_goes_on(tmp_path: Path) -> None:
+    task = load_task(task_file(tmp_path, {"split": {"dev": 60, "test": 5}}))
+    found = facts_of(task)
+    assert found.notes[0].startswith("A climb would refuse this task as it stands: task.yaml")
+    assert "test-decides" in [one.rule.name for one in advise(found.facts).said]
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "outside"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", 7_000_000_000, False),
+        ("Qwen/Qwen3-30B-A3B", 30_000_000_000, False),
+        ("embedded", 135_000_000, False),
+        ("mistralai/Mixtral-8x7B-v0.1", None, False),
+        ("microsoft/phi-3.5-mini-instruct", None, False),
+        ("openai:gpt-x-8b", None, True),
+        ("https://models.example.com/v1#m", None, True),
+        ("http://localhost:8000/v1#m", None, False),
+        ("http://10.0.0.7/v1#m", None, False),
+    ],
+)
+def test_size_and_place_of_a_model_by_its_name(
+    model: str, parameters: int | None, outside: bool, tmp_path: Path
+) -> None:
+    facts = facts_of(load_task(task_file(tmp_path, {"model": model}))).facts
+    assert facts.parameters == parameters
+    assert facts.outside is outside
+    assert facts.trainable is not (model.startswith(("openai:", "http")))
+
+
+@pytest.mark.parametrize(
+    ("fact", "typed", "value"),
+    [
+        ("wrong", "format, style", ("format", "style")),
+        ("wrong", "4 1", ("format", "knowledge")),
+        ("wrong", "nothing", ()),
+        ("bar", "85 %", 0.85),
+        ("best_prompt_score", "82", 0.82),
+        ("best_prompt_score", "0.82", 0.82),
+        ("best_prompt_score", "1", 1.0),
+        ("n_examples", "1,200", 1200),
+        ("n_examples", "12k", 12_000),
+        ("parameters", "7b", 7_000_000_000),
+        ("parameters", "1.5B", 1_500_000_000),
+        ("card_gb", "24", 24.0),
+        ("context", "forb", "forbidden"),
+        ("context", "no", "forbidden"),
+        ("knowledge_changes", "4", "weekly"),
+        ("verbatim", "y", True),
+        ("verbatim", "2", False),
+        ("verbatim", "true", True),
+    ],
+)
+def test_an_answer_is_read_as_it_was_meant(fact: str, typed: str, value: object) -> None:
+    assert read_answer(question_of(fact), typed) == value
+
+
+@pytest.mark.parametrize(
+    ("fact", "typed", "expected"),
+    [
+        ("wrong", "colour", "format"),
+        ("wrong", "nothing style", "nothing"),
+        ("wrong", ",", "format"),
+        ("bar", "100 %", "strictly between 0 and 1"),
+        ("best_prompt_score", "182", "a share"),
+        ("n_examples", "many", "a number"),
+        ("n_examples", "-3", "a number"),
+        ("card_gb", "0", "above 0"),
+        ("verbatim", "maybe", "yes, no"),
+        ("verbatim", "", "yes, no"),
+        ("knowledge_changes", "9", "never"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_refused_with_what_was_expected(fact: str, typed: str, expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        read_answer(question_of(fact), typed)
+    assert expected in refused.value.expected
+
+
+def test_samples_and_choices_of_every_question_are_answers_to_it() -> None:
+    known = {field.name for field in fields(Facts)}
+    for question in QUESTIONS:
+        assert question.fact in known
+        assert len(question.samples) >= 2
+        for choice in question.choices:
+            assert read_answer(question, choice) is not None
+        for sample in question.samples:
+            Facts(**{question.fact: sample})
+    with pytest.raises(InputError, match='Write "wrong"'):
+        question_of("wron")
+
+
+def test_the_rules_load_no_torch() -> None:
+    code = (
+        "import sys; from lastresort.ladder import advise, task_facts; from lastresort.report import advice; "
+        "print([m for m in ('torch', 'transformers', 'peft', 'accelerate') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
