@@ -9,7 +9,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class Sample:
     stopped_at: str | None = None
     winner: str = "none"
     model: str = "embedded"
+    judge: dict[str, Any] | None = None
     wrong: Callable[[str, bool, random.Random], str] = field(default=lambda right, ill, rng: _wrong(right, ill, rng))
 
 
@@ -266,7 +267,7 @@ def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
 def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
     won = sample.winner != "none"
     return {
-        "schema": 2,
+        "schema": 3,
         "task": sample.task,
         "goal": "quality",
         "model": sample.model,
@@ -280,6 +281,7 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "stopped_at": sample.stopped_at,
         "answer": sample.answer,
         "reasons": list(sample.reasons),
+        "judge": sample.judge,
         "test_reuse": f"None of the {sample.n_test} test items was used by an earlier run in this workspace.",
         "rungs": entries,
         "gate": None,
@@ -300,6 +302,39 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         },
     }
 
+
+COMPARED = {
+    "model": "openai:some-judge",
+    "asks": "comparison",
+    "criterion": "the house style: short sentences, no jargon",
+    "scale": None,
+    "self_preference": True,
+    "answers": 260,
+    "verdicts": {"won": 160, "lost": 20, "tied": 24, "changed": 36, "same_text": 20},
+    "order": {"n": 240, "changed": 0.15, "interval": [0.11, 0.2], "to_first": 25, "to_second": 3, "ties": 0.1},
+    "asked": 480,
+    "unparsed": 4,
+    "agreement": {
+        "n": 60,
+        "share": 0.85,
+        "interval": [0.739, 0.919],
+        "kappa": 0.71,
+        "kappa_interval": [0.5, 0.84],
+        "weights": "none",
+    },
+    "cost": {"tokens_in": 212_345, "tokens_out": 960, "seconds": 190.0, "usd": 1.25},
+}
+GRADED = {
+    **COMPARED,
+    "model": HOSTILE,
+    "asks": "grading",
+    "criterion": HOSTILE,
+    "scale": "1-5",
+    "verdicts": {"1": 10, "2": 20, "3": 30, "4": 100, "5": 100},
+    "order": None,
+    "agreement": None,
+    "cost": {**COMPARED["cost"], "usd": None},
+}
 
 PROMPTS = (
     Tried("zero-shot", 0.02, 35, 96, ill_formed=0.9),
@@ -428,6 +463,8 @@ SAMPLES = {
         f"Not decided: {HOSTILE}",
         (RungMade("prompting", (Tried(HOSTILE, 0.3, 100, 50, ill_formed=0.5),), HOSTILE, "NOT_MET", 0.3, 40),),
         (HOSTILE,),
+        judge=GRADED,
         wrong=lambda right, ill, rng: HOSTILE if ill else json.dumps({**json.loads(right), "team": HOSTILE}),
     ),
 }
+SAMPLES["judged"] = replace(SAMPLES["prompting-met"], judge=COMPARED)

@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator
 
 from lastresort.errors import ContractError, DataError
 from lastresort.report.decision import decision_schema, read_decision, validate_decision, write_decision
-from report_support import SAMPLES, make
+from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
 schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons
-test_reuse rungs gate repairs compare break_even winner provenance
+judge test_reuse rungs gate repairs compare break_even winner provenance
 """.split()
 
 
@@ -93,6 +93,9 @@ FAULTS = {
     "a winner without a path": change("winner", "path", to=None),
     "no winner with a path": change("winner", "kind", to="none"),
     "a hash that is none": change("winner", "sha256", to="abc"),
+    "a judge without its agreement": lambda d: d.update(judge={k: v for k, v in COMPARED.items() if k != "agreement"}),
+    "a judge that asks otherwise": lambda d: d.update(judge=COMPARED | {"asks": "a coin"}),
+    "a judge's verdict that is no number": lambda d: d.update(judge=COMPARED | {"verdicts": {"won": "many"}}),
     "an object that is no JSON": change("provenance", "seeds", to={"seed": object()}),
 }
 
@@ -130,12 +133,12 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b'{"schema": 2', "found no JSON"),
+        (b'{"schema": 3', "found no JSON"),
         (b"\xff\xfe", "found no JSON"),
         (b"[]", "is not of type 'object'"),
-        (b'{"schema": 7}', "found schema version 7, expected at most 2. It was written by a newer lastresort"),
-        (b'{"schema": 2}', "is a required property"),
-        (b'{"schema": 1}', "found schema version 1, expected 2. It was written by an older lastresort: run"),
+        (b'{"schema": 7}', "found schema version 7, expected at most 3. It was written by a newer lastresort"),
+        (b'{"schema": 3}', "is a required property"),
+        (b'{"schema": 2}', "found schema version 2, expected 3. It was written by an older lastresort: run"),
     ],
 )
 def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -185,6 +185,38 @@ def test_money_is_shown_where_it_was_spent(tmp_path: Path) -> None:
     assert f"and spent ${spent:.2f}" in page.text
 
 
+def test_a_judge_has_its_figures_and_its_own_line_of_cost(tmp_path: Path) -> None:
+    _, page, decision = drawn(tmp_path / "run", "judged")
+    assert (
+        "The scores are the opinion of openai:some-judge, which agreed with people on 85.0 % of 60 labelled cases"
+        in page.text
+    )
+    assert "260 answers compared with the reference, in both orders" in page.text
+    assert "85.0 % of 60 labelled cases (73.9–91.9 %); kappa 0.71 (0.50 to 0.84; 0 is chance)" in page.text
+    assert (
+        "160 won in both orders, 20 lost in both, 24 tied in both, 36 changed with the order and 20 had the"
+        in page.text
+    )
+    assert (
+        "in 15.0 % of 240 comparisons (11.0–20.0 %) the order alone changed the verdict: 25 times for the answer shown"
+        in page.text
+    )
+    assert "4 of 480 verdicts" in page.text
+    assert "self-preference the judge is the model being judged" in page.text
+    assert "the judge 212,345 960 3 min 10 s $1.25" in page.text
+    total = decision["rungs"][0]["cost"]["usd"] + 1.25
+    assert f"and spent ${total:.2f}" in page.text
+
+
+def test_a_judge_that_nobody_checked_is_called_so(tmp_path: Path) -> None:
+    _, page, _ = drawn(tmp_path / "run", "hostile")
+    assert "which was not checked against people" in page.text
+    assert "agreement with people not measured: score.judge.labelled names no cases" in page.text
+    assert "10 × 1, 20 × 2, 30 × 3, 100 × 4 and 100 × 5" in page.text
+    assert "spent an unknown amount" in page.text
+    assert "effect of the order" not in page.text
+
+
 def test_what_a_model_said_stays_text(tmp_path: Path) -> None:
     text, page, _ = drawn(tmp_path / "run", "hostile")
     assert "&lt;script&gt;alert" in text

@@ -158,6 +158,17 @@ def test_markdown_cannot_be_injected(tmp_path: Path) -> None:
     assert rows[0].replace("\\|", "").count("|") == 9
 
 
+def test_a_judge_is_named_in_the_terminal_and_in_markdown(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "judged"))
+    shown = " ".join(printed(decision).split())
+    assert (
+        "opinion of openai:some-judge, which agreed with people on 85.0 % of 60 labelled cases (the judge took 3 min 10 s, $1.25)."
+        in shown
+    )
+    assert "| the judge | openai:some-judge | | | | | 3 min 10 s | $1.25 |" in markdown(decision)
+    assert "judge" not in printed(read_decision(make(tmp_path / "plain", "prompting-met")))
+
+
 def test_the_terminal_says_when_test_items_were_used_before(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "sft-met"))
     assert "test items" not in printed(decision)

@@ -467,9 +467,11 @@ def test_unknown_names_and_parameters() -> None:
         build_scorer("number", {"tolerence": 1})
     with pytest.raises(TaskError, match="expected no parameters"):
         build_scorer("exact", {"case": True})
-    with pytest.raises(TaskError, match="this version does not have") as refused:
-        build_scorer("judge", {"model": "m"})
+    with pytest.raises(TaskError, match="unknown scorer") as refused:
+        build_scorer("judgement", {})
     assert all(name in str(refused.value) for name in SCORERS)
+    with pytest.raises(TaskError, match=r'"score.judge": found None, expected the judge.s model'):
+        build_scorer("judge", {})
 
 
 def test_format() -> None:

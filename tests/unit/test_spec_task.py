@@ -181,6 +181,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "number with both": {"score": {"number": {"tolerance": 1, "relative": 0.01}}},
     "binary python": {"score": {"python": {"function": "rewards.py:score", "binary": True}}},
     "judge": {"score": {"judge": "openai:gpt-x"}},
+    "judge that compares": {
+        "score": {
+            "judge": {
+                "model": "scripted:judge.json",
+                "against": "reference",
+                "criteria": "the house style",
+                "labelled": "pairs.jsonl",
+                "max_new_tokens": 512,
+                "prompt_price": 0.5,
+                "output_price": 2,
+            }
+        }
+    },
+    "judge that grades": {"score": {"judge": {"model": "embedded", "rubric": "It is polite.", "scale": "yes-no"}}},
+    "judge as a reward": {"reward": [{"judge": {"model": "./docs", "rubric": "It is short."}, "weight": 2}]},
     "rewards": {"reward": ["json_valid", {"python": "rewards.py:score"}, {"number": {"tolerance": 1}, "weight": -0.5}]},
     "template": {"chat_template_kwargs": {"enable_thinking": False, "deep": {"a": [1, 2.5, None, "on"]}}},
     "suites": {"general": ["lm_eval:mmlu"], "keep": {"lm_eval:mmlu": 0.1, "sycophancy": "skip"}},
@@ -223,6 +238,8 @@ def test_json_schema_is_one_and_knows_the_keys_of_the_file() -> None:
         {"path": "x"},
         {"score": "json_exactly"},
         {"score": {"exact": {}, "number": {}}},
+        {"score": {"judge": {"rubric": "It is polite."}}},
+        {"score": {"judge": {"model": "embedded", "scale": "1-10"}}},
         {"examples": {"test": "test.jsonl"}},
         {"sft": {"epochs": 0}},
         {"split": {"test": 0}},
@@ -378,13 +395,25 @@ def test_reading_a_task_loads_nothing_heavy(folder: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_judge_is_the_same_model_from_any_folder_and_is_written_as_the_file_has_it(folder: Path) -> None:
+    task = load(folder, overrides=VARIANTS["judge that compares"])
+    keys = task.score.parameters
+    assert keys["model"] == f"scripted:{folder.resolve() / 'judge.json'}"
+    assert Path(keys["labelled"]) == folder.resolve() / "pairs.jsonl"
+    assert task.resolved()["score"]["judge"]["model"] == "scripted:judge.json"
+    assert task.resolved()["score"]["judge"]["labelled"] == "pairs.jsonl"
+    reward = load(folder, overrides=VARIANTS["judge as a reward"]).reward[0]
+    assert reward.parameters["model"] == str(folder.resolve() / "docs")
+
+
 def test_every_scorer_that_is_built_is_known_with_its_parameters(folder: Path) -> None:
     from lastresort.evals.scorers import SCORERS, build_scorer
     from lastresort.spec.score import SCORERS as KNOWN
 
-    assert {*SCORERS, "judge"} == set(KNOWN)
+    assert set(SCORERS) == set(KNOWN)
     needed = {"choice": {"output": {"choices": ["a", "b"]}}, "regex": {"score": {"regex": "a"}}}
     needed["python"] = {"score": {"python": {"function": "rewards.py:score", "binary": True}}}
+    needed["judge"] = {"score": {"judge": {"model": "embedded", "criteria": "brevity", "labelled": "pairs.jsonl"}}}
     for name in SCORERS:
         task = load(folder, overrides={"score": name, **needed.get(name, {})})
         choices = task.output.choices

@@ -101,9 +101,11 @@ def _check_models(task: Task) -> None:
     from lastresort.models.protocol import is_endpoint
     from lastresort.rungs.sft_training import tuned_model
 
-    for name in {task.model: None, tuned_model(task): None}:
+    judges = [task.score.parameters["model"]] if task.score.name == "judge" else []
+    for name in dict.fromkeys([task.model, tuned_model(task), *judges]):
         if is_endpoint(name):
-            open_model(name, base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
+            kwargs = task.chat_template_kwargs if name == task.model else None
+            open_model(name, base_folder=task.folder, template_kwargs=kwargs)
         elif name == EMBEDDED:
             embedded_gguf()
         else:

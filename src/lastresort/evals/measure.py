@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from lastresort.errors import CandidateError
-from lastresort.evals.scorers import Scorer, format_ok
+from lastresort.evals.scorers import Scorer, format_ok, scores_of
 from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example
@@ -50,8 +50,10 @@ def measured(
             if not refused_is_wrong:
                 raise
             answers = [_one_answer(answerer, example) for example in batch]
+        answered = [(example, answer) for example, answer in zip(batch, answers, strict=True) if answer is not None]
+        scores = iter(scores_of(scorer, [answer.text for _, answer in answered], [example for example, _ in answered]))
         yield [
-            _refused(example) if answer is None else _scored(answer, example, scorer, output)
+            _refused(example) if answer is None else _scored(answer, example, next(scores), scorer, output)
             for example, answer in zip(batch, answers, strict=True)
         ]
 
@@ -63,10 +65,10 @@ def _one_answer(answerer: Answerer, example: Example) -> Answer | None:
         return None
 
 
-def _scored(answer: Answer, example: Example, scorer: Scorer, output: Format) -> ItemScore:
+def _scored(answer: Answer, example: Example, score: float, scorer: Scorer, output: Format) -> ItemScore:
     return ItemScore(
         id=example.id,
-        score=float(scorer(answer.text, example)),
+        score=score,
         answer=answer.text,
         expected=example.output,
         input=example.input_text,

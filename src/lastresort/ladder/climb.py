@@ -18,6 +18,7 @@ from lastresort.errors import TaskError
 from lastresort.ladder.budget import Budget
 from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.ladder.decision import decision_of
+from lastresort.ladder.judging import Seat, refuse_what_the_judge_cannot_read
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
 from lastresort.ladder.reasons import extra_reasons
@@ -140,10 +141,13 @@ def _workbench(
     bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
+    seat = Seat(task, record, models, budget.pay)
+    scorer = seat.seated(prepared.scorer)
     known = record.last("sizes")
     if known is None:
         known = {"max_new_tokens": _max_new_tokens(prepared, model), "model": model.fingerprint}
         too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known["max_new_tokens"])
+        refuse_what_the_judge_cannot_read(scorer, (*prepared.split.dev, *prepared.split.test), known["max_new_tokens"])
         record.note("too_long", {"train": too_long})
         model = models.open(bare)
         report = data_report(
@@ -158,11 +162,12 @@ def _workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
+    seat.check_agreement(scorer, progress, budget.check)
     return Workbench(
         task=task,
         train=tuple(prepared.split.train),
         dev=tuple(prepared.split.dev),
-        scorer=prepared.scorer,
+        scorer=scorer,
         record=record,
         folder=run,
         models=models,

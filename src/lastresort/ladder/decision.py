@@ -8,6 +8,7 @@ from typing import Any
 
 from lastresort.evals.measure import failures
 from lastresort.ladder.decide import Conclusion, RungOutcome, as_test
+from lastresort.ladder.judge_summary import judge_entry
 from lastresort.records.record import Measurement, Record
 from lastresort.report.decision import VERSION
 from lastresort.spec.task import Task
@@ -57,6 +58,7 @@ def decision_of(
         "stopped_at": conclusion.stopped_at,
         "answer": conclusion.answer,
         "reasons": [*conclusion.reasons, *extra_reasons],
+        "judge": judge_entry(task, record),
         "test_reuse": test_reuse,
         "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
         "gate": None,

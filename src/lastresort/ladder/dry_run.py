@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lastresort.embedded import embedded_gguf
+from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder.climb import LEAST_NEW_TOKENS, rules_of, why_absent
+from lastresort.ladder.judging import labelled_cases
 from lastresort.ladder.prepare import Prepared, prepare
-from lastresort.models.estimate import estimated_tokens
+from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
 from lastresort.models.open import EMBEDDED, local_folder
 from lastresort.models.protocol import is_endpoint
-from lastresort.rungs.forecast import Forecast, Machine, Workload
+from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.sft_training import tuned_model
@@ -41,6 +44,10 @@ def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
             rungs.append({"name": name, "applies": True, "skipped_because": None, "forecast": asdict(forecast)})
         if name == rules.until:
             break
+    judge = None
+    if isinstance(prepared.scorer, Judge):
+        judge = judging(prepared, prepared.scorer, total.tokens_out)
+        total += judge
     split = prepared.split
     return {
         "task": task.task,
@@ -53,6 +60,7 @@ def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
         "r": task.r,
         "alpha_per_rung": task.alpha_per_rung,
         "rungs": rungs,
+        "judge": None if judge is None else asdict(judge),
         "total": asdict(total),
     }
 
@@ -62,8 +70,9 @@ def workload(prepared: Prepared, rung: str) -> Workload:
     task, split = prepared.task, prepared.split
     longest = max((estimated_tokens(example.output) for example in split.train), default=0)
     auto = max(LEAST_NEW_TOKENS, 2 * longest)
+    prices = (task.use.prompt_price, task.use.output_price)
     return Workload(
-        machine=_machine(task, task.model if rung in ("prompting", "retrieval") else tuned_model(task)),
+        machine=_machine(task, task.model if rung in ("prompting", "retrieval") else tuned_model(task), prices),
         n_train=len(split.train),
         n_dev=len(split.dev),
         n_test=len(split.test),
@@ -74,9 +83,22 @@ def workload(prepared: Prepared, rung: str) -> Workload:
     )
 
 
-def _machine(task: Task, model: str) -> Machine:
+def judging(prepared: Prepared, judge: Judge, answer_tokens: int) -> Forecast:
+    """What the judge would take of so many tokens of answers, every answer as long as allowed, and of the labelled cases."""
+    task, split, keys = prepared.task, prepared.split, prepared.task.score.parameters
+    machine = _machine(task, keys["model"], (keys.get("prompt_price"), keys.get("output_price")))
+    longest = workload(prepared, "prompting").max_new_tokens
+    read = [judge.question.prompts(judge.about, case_of(example, "…")) for example in (*split.dev, *split.test)]
+    prompts = [prompt for prompts in read for prompt in prompts]
+    prompt_tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + TEMPLATE_TOKENS + longest
+    n = math.ceil(answer_tokens / longest) + len(labelled_cases(task, judge))
+    asked = n * len(prompts) // len(read)
+    return answering("verdicts", machine, asked, prompt_tokens, 0, judge.asking.max_new_tokens)
+
+
+def _machine(task: Task, model: str, prices: tuple[float | None, float | None]) -> Machine:
     if is_endpoint(model):
-        return Machine(None, 1.0, task.use.prompt_price, task.use.output_price)
+        return Machine(None, 1.0, *prices)
     if model.startswith("scripted:"):
         return Machine(None, 1.0)
     from lastresort.hardware.probe import matrix_flops_per_s

@@ -15,9 +15,10 @@ from lastresort.data.report import DataReport
 from lastresort.data.split import Split, groups_of, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
-from lastresort.evals.scorers import Scorer, build_scorer
+from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.regex import Regex
 from lastresort.evals.scorers.scorer import expected_place
+from lastresort.ladder.judging import labelled_cases
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
@@ -54,8 +55,13 @@ def prepare(task: Task) -> Prepared:
     files |= {_file_name(path, task): _sha256(path) for path in _rule_files(task)}
     output = task.output
     scorer = build_scorer(
-        task.score.name, task.score.parameters, json_schema=output.json_schema, choices=output.choices
+        task.score.name,
+        task.score.parameters,
+        json_schema=output.json_schema,
+        choices=output.choices,
+        about=task.about.strip(),
     )
+    labelled_cases(task, scorer)
     everything = (*as_read.train, *as_read.dev, *as_read.test)
     refuse_invalid_outputs(everything, choices=output.choices, json_schema=output.json_schema)
     _check_right_answers(scorer, (*as_read.dev, *as_read.test))
@@ -115,7 +121,9 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
 
 
 def _check_right_answers(scorer: Scorer, examples: Sequence[Example]) -> None:
-    """Raises DataError where an expected answer cannot be scored, or would itself be scored as wrong."""
+    """Raises DataError where an expected answer cannot be scored, or would itself be scored as wrong; asks no judge."""
+    if isinstance(scorer, AsksAModel):
+        return
     for example in examples:
         try:
             score = scorer(example.output, example)
@@ -145,9 +153,9 @@ def _must_accept_its_own(scorer: Scorer) -> bool:
 
 
 def _rule_files(task: Task) -> list[Path]:
-    """Files that decide how an answer is judged."""
-    scorer = task.score.parameters.get("file")
-    return [path for path in (task.output.schema_path, Path(scorer) if scorer else None) if path is not None]
+    """Files that decide how an answer is judged, or whether its judge is to be trusted."""
+    named = [task.score.parameters.get(key) for key in ("file", "labelled")]
+    return [Path(path) for path in (task.output.schema_path, *named) if path is not None]
 
 
 def _file_name(path: Path, task: Task) -> str:

@@ -17,11 +17,11 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "llguidance", "openai
 
 def provenance(task: Task, files: dict[str, str], record: Record) -> dict[str, Any]:
     """For `decision.json`."""
-    sizes = record.last("sizes") or {}
+    sizes, judge = record.last("sizes") or {}, record.last("judge")
     return {
         "versions": {"lastresort": __version__, "python": platform.python_version(), **_versions()},
         "seeds": {"split": task.split.seed, "training": task.split.seed, "decoding": task.split.seed},
-        "hashes": {**files, "model": sizes.get("model", "")},
+        "hashes": {**files, "model": sizes.get("model", ""), **({"judge": judge["fingerprint"]} if judge else {})},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from lastresort.ladder.decide import Conclusion, RungOutcome
+from lastresort.ladder.judge_summary import judge_entry, judge_reasons
 from lastresort.ladder.prepare import Prepared
 from lastresort.records.record import Measurement, Record
 from lastresort.report.wording import percent_in_text as percent
@@ -18,7 +19,7 @@ def extra_reasons(
     bench: Workbench, prepared: Prepared, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
 ) -> list[str]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
-    reasons = []
+    reasons = judge_reasons(judge_entry(bench.task, bench.record))
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     for lower, upper in itertools.pairwise(tested):
         reasons.append(_paired(bench, lower, upper))

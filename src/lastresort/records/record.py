@@ -1,8 +1,8 @@
 """The record of a run: everything that was measured, append-only, in one SQLite file.
 
 Events are JSON bodies under a kind and a key. The first is run, with the run's id. The climb writes: task, files, data,
-sizes, too_long, spent, replay, race, training, search, frozen, skip, verdict, decision. Measurements are kept item by
-item, curves step by step.
+sizes, too_long, judge, agreement, judged, spent, replay, race, training, search, frozen, skip, verdict, decision.
+Measurements are kept item by item, curves step by step.
 """
 
 from __future__ import annotations

@@ -46,19 +46,20 @@ def of_ladder(decision: Mapping[str, Any]) -> str:
     return f"{shown} the bar of {bar}"
 
 
-def of_failures(failures: Mapping[str, int | None], wrong: int, n: int) -> str:
-    """What kind of mistake the chosen candidate makes on dev."""
+def of_failures(failures: Mapping[str, int | None], wrong: int, n: int, *, graded: bool = False) -> str:
+    """What kind of mistake the chosen candidate makes on dev. graded: some answers are neither right nor wrong."""
     if not wrong:
         return f"Every one of {count(n)} dev answers is right"
     names = {
         "format": "do not have the form asked for",
         "knowledge": "fail for want of knowledge",
-        "other": "have the right form and are wrong",
+        "other": "have the right form and fall short" if graded else "have the right form and are wrong",
     }
     kind = max(names, key=lambda name: failures.get(name) or 0)
     most = failures.get(kind) or 0
     share = "all" if most == wrong else f"{count(most)}"
-    return f"Of {count(wrong)} wrong dev answers (of {count(n)}), {share} {names[kind]}"
+    which = "dev answers below the full score" if graded else "wrong dev answers"
+    return f"Of {count(wrong)} {which} (of {count(n)}), {share} {names[kind]}"
 
 
 def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lastresort.report import judge
 from lastresort.report.wording import duration
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
             continue
         table.add_row(rung["name"], *_cells(rung["forecast"]))
         notes += [f"{rung['name']}: {line}" for line in rung["forecast"]["lines"]]
+    if found["judge"] is not None:
+        table.add_row(judge.NAME, *_cells(found["judge"]))
+        notes += [f"{judge.NAME}: {line}" for line in found["judge"]["lines"]]
     table.add_row("all of them", *_cells(total))
     head = (
         f"{found['task']}: {sizes['train']} examples to train on, {sizes['dev']} dev, {sizes['test']} test"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
-from lastresort.report import findings, ladder_chart, wording
+from lastresort.report import findings, judge, ladder_chart, wording
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.labelled import labelled
@@ -68,7 +68,8 @@ def page(story: Story, run: str) -> str:
 
 
 def _costs(story: Story) -> dict[str, dict[str, float]]:
-    return {rung.name: rung.entry["cost"] for rung in story.rungs if rung.entry is not None and rung.entry["applies"]}
+    rungs = {rung.name: rung.entry["cost"] for rung in story.rungs if rung.entry is not None and rung.entry["applies"]}
+    return {**rungs, judge.NAME: story.decision["judge"]["cost"]} if story.decision["judge"] else rungs
 
 
 def _training(rung: RungStory) -> dict[str, Any] | None:
@@ -87,7 +88,7 @@ def _training(rung: RungStory) -> dict[str, Any] | None:
 
 def _examples_title(rung: RungStory) -> str:
     assert rung.entry is not None
-    return findings.of_failures(rung.entry["failures"], rung.wrong, rung.dev_n)
+    return findings.of_failures(rung.entry["failures"], rung.wrong, rung.dev_n, graded=rung.graded)
 
 
 def _input(text: str) -> str:
@@ -135,6 +136,9 @@ def _template() -> Template:
     environment.filters["labelled"] = labelled
     environment.globals.update(
         chart=ladder_chart,
+        judge_finding=judge.finding,
+        judge_rows=judge.rows,
+        judge_name=judge.NAME,
         training_of=_training,
         examples_title=_examples_title,
         side_by_side=side_by_side,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lastresort.report import judge
 from lastresort.report.wording import (
     NO_BREAK,
     count,
@@ -63,6 +64,11 @@ def _ladder(decision: Mapping[str, Any]) -> str:
         else:
             row = f"| | | | {plain(rung['skipped_because'] or 'not tested')}"
         lines.append(f"| {plain(rung['name'])} | {row} | {spent} |")
+    if decision["judge"]:
+        cost = decision["judge"]["cost"]
+        lines.append(
+            f"| {judge.NAME} | {plain(decision['judge']['model'])} | | | | | {duration(cost['seconds'])} | {money(cost['usd'])} |"
+        )
     return "\n".join(lines)
 
 

@@ -47,6 +47,7 @@ class RungStory:
     wrong: int = 0
     dev_n: int = 0
     cut: int = 0
+    graded: bool = False
     trained: tuple[Trained, ...] = ()
     raced: tuple[dict[str, Any], ...] = ()
 
@@ -75,8 +76,9 @@ class Story:
 
     @property
     def total(self) -> dict[str, Any]:
-        """Tokens, seconds and money over all rungs; money is None where that of one rung is not known."""
+        """Tokens, seconds and money over all rungs and the judge; money is None where a part of it is not known."""
         costs = [rung.entry["cost"] for rung in self.rungs if rung.entry is not None]
+        costs += [self.decision["judge"]["cost"]] if self.decision["judge"] else []
         paid = [cost["usd"] for cost in costs]
         whole = {key: sum(cost[key] for cost in costs) for key in ("tokens_in", "tokens_out", "seconds")}
         return {**whole, "usd": None if None in paid else sum(paid)}
@@ -122,6 +124,7 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
         wrong=len(wrong),
         dev_n=len(items),
         cut=sum(item.finish == "length" for item in items),
+        graded=any(0 < item.score < 1 for item in items),
         trained=trained,
         raced=tuple(record.notes("race")) if trained else (),
     )

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report import ladder_chart
+from lastresort.report import judge, ladder_chart
 from lastresort.report.scale import Scale
 from lastresort.report.wording import (
+    NO_BREAK,
     count,
     duration,
     interval,
@@ -50,6 +51,8 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
             )
         elif rung["test"]["verdict"] == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
+    if decision["judge"]:
+        lines.append(Text(printable(stopped(_judge(decision["judge"]))), style="yellow"))
     if speaks_of_reuse(decision["test_reuse"] or ""):
         lines.append(Text(printable(decision["test_reuse"]), style="yellow"))
     return Group(*lines)
@@ -99,6 +102,13 @@ def _table(decision: Mapping[str, Any]) -> Table:
         paid = "" if cost["usd"] == 0 else money(cost["usd"])
         table.add_row("", "", interval(test["interval"]), f"of {count(test['n_available'])}", "", paid, style="dim")
     return table
+
+
+def _judge(found: Mapping[str, Any]) -> str:
+    """Whose opinion the scores are, and what it took to have it."""
+    cost = found["cost"]
+    paid = "" if cost["usd"] == 0 else f", {money(cost['usd'])}"
+    return f"{judge.finding(found)} (the judge took {duration(cost['seconds'])}{paid})".replace(NO_BREAK, " ")
 
 
 def _head(bar: float, scale: Scale) -> Text:

@@ -1,4 +1,7 @@
-"""The models of a climb: opened when first needed, with the response cache in front, one at a time in memory."""
+"""The models of a climb: opened when first needed, with the response cache in front, one at a time in memory.
+
+A judge that scores the answers stays beside the model that gives them: taking turns would load both anew at every batch.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,13 @@ class OpenModels:
         self._prices = (prompt_price, output_price)
         self._key: tuple[object, ...] | None = None
         self._model: Model | None = None
+        self._judge: tuple[str, Model] | None = None
 
     def open(self, system: System) -> Model:
         """The system's model with its adapter, behind the cache."""
         key = (system.model, system.adapter, system.precision, repr(sorted(system.template_kwargs.items())))
         if self._model is None or key != self._key:
-            self.close()
+            self._let_go()
             model = open_model(
                 system.model,
                 base_folder=self._base_folder,
@@ -46,9 +50,18 @@ class OpenModels:
                 output_price=self._prices[1],
                 template_kwargs=system.template_kwargs,
             )
-            self._model = CachedModel(model, self._cache) if self._cache is not None else model
-            self._key = key
+            self._model, self._key = self._cached(model), key
         return self._model
+
+    def judge(self, name: str, *, prompt_price: float, output_price: float) -> Model:
+        """The judge's model behind the cache, which stays open until `close`. Prices: USD per million tokens."""
+        if self._judge is None or self._judge[0] != name:
+            self._judge = None
+            model = open_model(
+                name, base_folder=self._base_folder, prompt_price=prompt_price, output_price=output_price
+            )
+            self._judge = (name, self._cached(model))
+        return self._judge[1]
 
     def pinned(self, system: System) -> System:
         """The system with the rendering, precision and fingerprint of the model it is measured with."""
@@ -65,7 +78,14 @@ class OpenModels:
         self.open(system).check_decoding(system.decoding)
 
     def close(self) -> None:
-        """Let go of the open model, so that its memory is free."""
+        """Let go of the open models, so that their memory is free."""
+        self._judge = None
+        self._let_go()
+
+    def _cached(self, model: Model) -> Model:
+        return CachedModel(model, self._cache) if self._cache is not None else model
+
+    def _let_go(self) -> None:
         if self._model is not None:
             self._model, self._key = None, None
             give_back_freed_memory()

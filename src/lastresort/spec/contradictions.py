@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lastresort.data.strict_json import is_json
+from lastresort.spec.judge import without_price
+from lastresort.spec.model_name import is_paid
 from lastresort.spec.suites import KEEP
 from lastresort.spec.values import refuse, unknown_name
 
@@ -62,7 +64,10 @@ def _cost_and_volume(task: Task) -> None:
 
 
 def _money_and_prices(task: Task) -> None:
-    if task.limits.usd is None or task.price_known:
+    if task.limits.usd is None:
+        return
+    _price_of_judges(task)
+    if task.price_known:
         return
     given = {"use.prompt_price": task.use.prompt_price, "use.output_price": task.use.output_price}
     refuse(
@@ -71,6 +76,26 @@ def _money_and_prices(task: Task) -> None:
         remedy="Add use: {prompt_price: …, output_price: …} in USD per million tokens, 0 where its calls cost nothing.",
         key=("limits", "usd"),
     )
+
+
+def _price_of_judges(task: Task) -> None:
+    """Money that a judge spends must be countable too; what it spends as a reward is not counted."""
+    limit, score = f"found a limit of {task.limits.usd:g} USD with the judge", task.score
+    if score.name == "judge" and without_price(score.parameters):
+        refuse(
+            f"{limit} {score.parameters['model']}, whose calls have no known price",
+            expected="score.judge.prompt_price and score.judge.output_price",
+            remedy="Add them, in USD per million tokens, 0 where its calls cost nothing.",
+            key=("limits", "usd"),
+        )
+    for reward in task.reward:
+        if reward.name == "judge" and is_paid(reward.parameters["model"]):
+            refuse(
+                f"{limit} {reward.parameters['model']} as a reward, whose calls are not counted",
+                expected="a judge that runs here",
+                remedy="Take another, or remove limits.usd.",
+                key=("limits", "usd"),
+            )
 
 
 def _margins_and_suites(task: Task) -> None:

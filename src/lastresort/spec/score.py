@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from lastresort.spec.model_name import check_model_name
+from lastresort.spec.judge import judge_json_schema, read_judge, refuse_in_a_reward, written_judge
 from lastresort.spec.paths import relative_name
 from lastresort.spec.user_function import found_function
 from lastresort.spec.values import Number, Reading, Section, below, refuse, refuse_unknown_keys, unknown_name
@@ -24,7 +24,7 @@ Parameters = dict[str, Any]
 
 class Score(Section):
     """How an answer is judged. parameters: {} for most; regex: pattern; number: tolerance, perhaps relative; python: file
-    (absolute), function, perhaps binary (whether it answers only 0 or 1); judge: model.
+    (absolute), function, perhaps binary (whether it answers only 0 or 1); judge: the keys of spec/judge.py.
     """
 
     name: str
@@ -61,10 +61,12 @@ class Reward(Section):
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(info.context, Reading):
             return value
-        if isinstance(value, dict):
-            scorer = {name: inner for name, inner in value.items() if name != "weight"}
-            return {**_read_scorer(scorer, info.context), **({"weight": value["weight"]} if "weight" in value else {})}
-        return _read_scorer(value, info.context)
+        weight = {"weight": value["weight"]} if isinstance(value, dict) and "weight" in value else {}
+        scorer = {name: inner for name, inner in value.items() if name != "weight"} if weight else value
+        found = _read_scorer(scorer, info.context)
+        if found["name"] == "judge":
+            refuse_in_a_reward(found["parameters"])
+        return {**found, **weight}
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -125,14 +127,6 @@ def _python(value: Any, reading: Reading) -> Parameters:
     return parameters if binary is None else {**parameters, "binary": binary}
 
 
-def _judge(value: Any, reading: Reading) -> Parameters:
-    model = check_model_name(_only(value, "model"), reading)
-    if not isinstance(model, str) or not model:
-        remedy = "Write {judge: MODEL}, with a model as under `model`."
-        refuse(f"found {describe(model)}", expected="the judge's model", remedy=remedy)
-    return {"model": model}
-
-
 def _only(value: Any, key: str) -> Any:
     """The value of `key` where `value` is a mapping, else the value itself."""
     if not isinstance(value, dict):
@@ -147,7 +141,7 @@ _READERS: dict[str, Callable[[Any, Reading], Parameters]] = {
     "number": _number,
     "regex": _regex,
     "python": _python,
-    "judge": _judge,
+    "judge": read_judge,
 }
 _HOW = {"regex": '{regex: "…"}', "python": '{python: "metrics.py:score"}', "judge": "{judge: MODEL}"}
 SCORERS = tuple(_READERS)
@@ -185,7 +179,9 @@ def _written(name: str, parameters: Parameters, reading: Reading) -> str | dict[
         reference = f"{relative_name(Path(parameters['file']), reading.folder)}:{parameters['function']}"
         binary = {"binary": parameters["binary"]} if "binary" in parameters else {}
         return {name: {"function": reference, **binary} if binary else reference}
-    if name in ("regex", "judge"):
+    if name == "judge":
+        return {name: written_judge(parameters, reading)}
+    if name == "regex":
         [only] = parameters.values()
         return {name: only}
     return {name: dict(parameters)} if parameters else name
@@ -200,7 +196,7 @@ def scorer_json_schema(beside: dict[str, Any]) -> dict[str, Any]:
         "number": _closed({"tolerance": amount, "relative": amount}),
         "regex": {"type": "string", "format": "regex"},
         "python": {"anyOf": [reference, _closed({"function": reference, "binary": {"type": "boolean"}}, ["function"])]},
-        "judge": {"type": "string"},
+        "judge": judge_json_schema(),
     }
     mappings = [_closed({name: form, **beside}, [name]) for name, form in forms.items()]
     return {"anyOf": [{"enum": [*_BARE, "number"]}, *mappings]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lastresort.errors import DataError, InputError, TaskError
-from lastresort.evals.scorers import Scorer, build_scorer
+from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer, scores_of
 from lastresort.train.reward_process import RewardFault, RewardLimits, RewardProcess
 from lastresort.types import Example
 
@@ -63,13 +63,11 @@ class Rewards:
             )
         self._columns, self._on_error = columns, on_error
         named = [[reward.name, dict(reward.parameters), reward.weight] for reward in wanted]
-        self._identity = [named, dict(columns), json_schema, choices, on_error]
+        self._identity = [named, dict(columns), json_schema, choices]
         self._terms: list[tuple[str, float, RewardProcess | Scorer]] = []
-        self._files: list[Path] = []
         for reward in wanted:
             if reward.name == "python":
                 file, function = _file_and_function(reward.parameters)
-                self._files.append(file)
                 self._add(function, reward.weight, RewardProcess(file, function, limits))
             else:
                 self._add(reward.name, reward.weight, _scorer(reward, json_schema, choices))
@@ -79,13 +77,17 @@ class Rewards:
         return tuple(name for name, _, _ in self._terms)
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Load the functions, and see that each example holds what they and the scorers need. Raises TaskError, DataError."""
+        """Load the functions and judges, and see that each example holds what they and the scorers need. Raises TaskError, DataError."""
         for name, _, source in self._terms:
+            if isinstance(source, AsksAModel):
+                source.ready()
             needs = source.needs if isinstance(source, RewardProcess) else ()
             for example in examples:
                 if isinstance(source, RewardProcess):
                     missing = [key for key in needs if key not in self._columns.get(example.id, {})]
                     found = f'no column "{missing[0]}"' if missing else ""
+                elif isinstance(source, AsksAModel) and not source.needs_output:
+                    found = ""
                 else:
                     found = "" if example.output else "no expected answer"
                 if found:
@@ -111,10 +113,8 @@ class Rewards:
         return scored
 
     def fingerprint(self) -> str:
-        """Of all that decides a reward: the text of the functions' files too, though not of what they import."""
-        texts = [path.read_bytes() if path.is_file() else b"" for path in self._files]
-        told = json.dumps(self._identity, sort_keys=True, default=str).encode()
-        return hashlib.sha256(b"\0".join([told, *texts])).hexdigest()
+        """Of what is rewarded, not of the functions' text: one that failed may be corrected while a run waits."""
+        return hashlib.sha256(json.dumps(self._identity, sort_keys=True, default=str).encode()).hexdigest()
 
     def close(self) -> None:
         for _, _, source in self._terms:
@@ -128,10 +128,10 @@ class Rewards:
     def _values(
         self, source: RewardProcess | Scorer, asked: Sequence[Example], answers: Sequence[str]
     ) -> Sequence[float | RewardFault]:
-        pairs = list(zip(asked, answers, strict=True))
         if isinstance(source, RewardProcess):
+            pairs = zip(asked, answers, strict=True)
             return source.values([self._arguments(example, answer) for example, answer in pairs])
-        return [float(source(answer, example)) for example, answer in pairs]
+        return scores_of(source, answers, asked)
 
     def _arguments(self, example: Example, answer: str) -> dict[str, Any]:
         columns = self._columns.get(example.id, {})
@@ -144,7 +144,7 @@ class Rewards:
             fault.found,
             where=f"{fault.where}, called for {place_of(example)}",
             expected=fault.expected,
-            remedy="Correct the function, or count such answers as 0 with on_error: zero.",
+            remedy=fault.remedy,
         )
 
 

@@ -6,11 +6,13 @@ from typing import Any
 from lastresort.evals.scorers.choice import choice
 from lastresort.evals.scorers.formats import format_ok
 from lastresort.evals.scorers.json_scorers import json_exact, json_fields, json_valid
+from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
+from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.number import number
 from lastresort.evals.scorers.overlap import rouge_l, token_f1
 from lastresort.evals.scorers.python_file import python
 from lastresort.evals.scorers.regex import regex
-from lastresort.evals.scorers.scorer import Entry, Output, Scorer, build_from
+from lastresort.evals.scorers.scorer import AsksAModel, Entry, Output, Scorer, build_from, scores_of
 from lastresort.evals.scorers.text import contains, exact, normalized
 
 SCORERS: dict[str, Entry] = {
@@ -26,6 +28,7 @@ SCORERS: dict[str, Entry] = {
     "token_f1": Entry(token_f1),
     "rouge_l": Entry(rouge_l),
     "python": Entry(python, ("file", "function", "binary"), main="function"),
+    "judge": Entry(judge, JUDGE_PARAMETERS, main="model"),
 }
 
 
@@ -35,9 +38,10 @@ def build_scorer(
     *,
     json_schema: dict[str, Any] | None = None,
     choices: tuple[str, ...] | None = None,
+    about: str = "",
 ) -> Scorer:
-    """The scorer of a task file; see `build_from`."""
-    return build_from(SCORERS, name, parameters, Output(json_schema, choices))
+    """The scorer of a task file; see `build_from`. about: what the task asks, for a judge."""
+    return build_from(SCORERS, name, parameters, Output(json_schema, choices, about))
 
 
-__all__ = ["SCORERS", "Scorer", "build_scorer", "format_ok"]
+__all__ = ["SCORERS", "AsksAModel", "Scorer", "build_scorer", "format_ok", "scores_of"]

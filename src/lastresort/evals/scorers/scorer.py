@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lastresort.errors import DataError, TaskError
 from lastresort.types import Example
@@ -25,12 +25,33 @@ class Scorer(Protocol):
     def __call__(self, answer: str, example: Example) -> float: ...
 
 
+@runtime_checkable
+class AsksAModel(Protocol):
+    """A scorer that asks another model, and so is better given many answers at once.
+
+    needs_output: it compares with the expected answer. ready: opens the model, so that what is wrong with it is known.
+    """
+
+    @property
+    def needs_output(self) -> bool: ...
+    def ready(self) -> None: ...
+    def together(self, answers: Sequence[str], examples: Sequence[Example]) -> list[float]: ...
+
+
+def scores_of(scorer: Scorer, answers: Sequence[str], examples: Sequence[Example]) -> list[float]:
+    """The score of each answer to its example."""
+    if isinstance(scorer, AsksAModel):
+        return scorer.together(answers, examples)
+    return [float(scorer(answer, example)) for answer, example in zip(answers, examples, strict=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the task says about answers."""
+    """What the task says about answers. about: what it asks, "" where that stands in the inputs."""
 
     json_schema: dict[str, Any] | None = None
     choices: tuple[str, ...] | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +68,6 @@ def build_from(table: Mapping[str, Entry], name: str, parameters: Mapping[str, A
 
     Raises TaskError on an unknown scorer or parameter, naming the nearest known one.
     """
-    if name == "judge":
-        raise TaskError(
-            "the scorer judge, which this version does not have",
-            where='task file, key "score"',
-            expected=f"one of {', '.join(table)}",
-            remedy="Score with one of these, or with a function of yours: `score: {python: FILE:FUNCTION}`.",
-        )
     if name not in table:
         raise TaskError(
             f"an unknown scorer {name!r}",

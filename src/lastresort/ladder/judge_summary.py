@@ -1,0 +1,170 @@
+"""What the record says of a judge -> its entry in decision.json, and the sentences that a reader must not miss."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from lastresort.evals.evidence import wilson_interval
+from lastresort.evals.scorers.judge_asking import Spent
+from lastresort.evals.scorers.judge_questions import SCALES, UNPARSED
+from lastresort.models.open import settled_name
+from lastresort.records.record import Record
+from lastresort.report.wording import percent_in_text as percent
+from lastresort.rungs.sft_training import tuned_model
+from lastresort.spec.judge import without_price, written_model
+from lastresort.spec.task import Task
+
+Said = Sequence[str]
+
+
+def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
+    """`judge` of decision.json; None where the task's scorer asks no model."""
+    if task.score.name != "judge":
+        return None
+    keys, grading = task.score.parameters, "rubric" in task.score.parameters
+    noted = [item for note in record.notes("judged") for item in note["items"]]
+    judged = list({(item["id"], item["answer"]): item for item in noted}.values())
+    checked = record.last("agreement")
+    said = [tuple(item["said"]) for item in judged]
+    spent = _summed([*judged, *([checked["spent"]] if checked else [])])
+    return {
+        "model": written_model(keys["model"], task.folder),
+        "asks": "grading" if grading else "comparison",
+        "criterion": keys.get("rubric" if grading else "criteria"),
+        "scale": keys.get("scale", "1-5") if grading else None,
+        "self_preference": _judges_itself(task),
+        "answers": len(judged),
+        "verdicts": grades(said, SCALES[keys.get("scale", "1-5")]) if grading else outcomes(said),
+        "order": None if grading else order_effect(said),
+        "asked": sum(len(verdicts) for verdicts in said),
+        "unparsed": sum(verdicts.count(UNPARSED) for verdicts in said),
+        "agreement": _agreement(checked),
+        "cost": {
+            "tokens_in": spent.tokens_in,
+            "tokens_out": spent.tokens_out,
+            "seconds": round(spent.seconds, 3),
+            "usd": None if without_price(keys) else spent.usd,
+        },
+    }
+
+
+def judge_reasons(entry: Mapping[str, Any] | None) -> list[str]:
+    """What a reader must know of scores that a judge gave: whose opinion they are, how far to trust it, and what it leans to."""
+    if entry is None:
+        return []
+    reasons = [f"The scores are the opinion of a judge, {entry['model']}, {_how(entry)}{_trust(entry['agreement'])}."]
+    if entry["self_preference"]:
+        reasons.append(
+            f"Self-preference: the judge {entry['model']} is the model being judged, and models favour their own answers: "
+            "its scores may be too high until another judge confirms them."
+        )
+    if entry["order"] is not None:
+        reasons.append(_leaning(entry))
+    elif entry["unparsed"]:
+        reasons.append(_unread(entry))
+    return reasons
+
+
+def outcomes(said: Sequence[Said]) -> dict[str, int]:
+    """How comparisons ended, of the verdicts in both orders. changed: the order alone changed the verdict. same_text: the
+    answer was the reference, and was not shown."""
+    kinds = Counter(_outcome(verdicts) for verdicts in said)
+    return {kind: kinds[kind] for kind in ("won", "lost", "tied", "changed", "same_text")}
+
+
+def order_effect(said: Sequence[Said]) -> dict[str, Any] | None:
+    """How often the order alone changed the verdict, as a share of n comparisons with its 95 % interval, and how often that
+    was for the answer shown first, and second. ties: the share of ties in both orders. None where nothing was compared.
+
+    Source: Zheng et al. 2023 (consistency and bias of a judge under swapped positions).
+    """
+    compared = [verdicts for verdicts in said if verdicts]
+    if not compared:
+        return None
+    n, kinds = len(compared), Counter(_outcome(verdicts) for verdicts in compared)
+    first, second = (sum(tuple(verdicts) == (place, place) for verdicts in compared) for place in ("A", "B"))
+    return {
+        "n": n,
+        "changed": kinds["changed"] / n,
+        "interval": list(wilson_interval(kinds["changed"], n)),
+        "to_first": first,
+        "to_second": second,
+        "ties": kinds["tied"] / n,
+    }
+
+
+def grades(said: Sequence[Said], choices: Sequence[str]) -> dict[str, int]:
+    """How often each grade was given."""
+    kinds = Counter(verdict for verdicts in said for verdict in verdicts)
+    return {choice: kinds[choice] for choice in choices}
+
+
+def _outcome(verdicts: Said) -> str:
+    if not verdicts:
+        return "same_text"
+    first, second = ("tie" if verdict == UNPARSED else verdict for verdict in verdicts)
+    return {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}.get((first, second), "changed")
+
+
+def _judges_itself(task: Task) -> bool:
+    """Whether the judge is the model that answers, or the one that would be tuned."""
+    names = {settled_name(name, task.folder) for name in (task.model, tuned_model(task))}
+    return task.score.parameters["model"] in names
+
+
+def _summed(notes: Sequence[Mapping[str, Any]]) -> Spent:
+    names = [field.name for field in fields(Spent)]
+    return sum((Spent(**{name: note[name] for name in names}) for note in notes), Spent())
+
+
+def _agreement(checked: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if checked is None:
+        return None
+    return {name: checked[name] for name in ("n", "share", "interval", "kappa", "kappa_interval", "weights")}
+
+
+def _how(entry: Mapping[str, Any]) -> str:
+    if entry["asks"] == "grading":
+        scale = "from 1 to 5" if entry["scale"] == "1-5" else "yes or no"
+        return f'which graded every answer {scale} by the rubric "{_shortened(entry["criterion"])}"'
+    by = f' by "{_shortened(entry["criterion"])}"' if entry["criterion"] else ""
+    return f"which compared every answer with the reference in both orders{by} (won in both 1, lost in both 0, anything else 0.5)"
+
+
+def _trust(agreed: Mapping[str, Any] | None) -> str:
+    if agreed is None:
+        return "; it was not checked against people"
+    low, high = agreed["interval"]
+    cases = f"{agreed['n']} labelled case{'' if agreed['n'] == 1 else 's'}"
+    told = f"; it agreed with people on {percent(agreed['share'])} of {cases} ({percent(low)} to {percent(high)}"
+    if agreed["kappa"] is None:
+        return f"{told}), and whether that is more than chance cannot be told, since only one thing was said"
+    low, high = agreed["kappa_interval"]
+    weighted = "weighted kappa" if agreed["weights"] == "quadratic" else "kappa"
+    told += f"; {weighted} {agreed['kappa']:.2f}, {low:.2f} to {high:.2f})"
+    return told if low > 0 else f"{told}, which is not shown to be more than chance"
+
+
+def _leaning(entry: Mapping[str, Any]) -> str:
+    order = entry["order"]
+    low, high = order["interval"]
+    decides = ": the order decides more than the answers do, and such scores say little" if low > 0.5 else ""
+    return (
+        f"The order alone changed the judge's verdict in {percent(order['changed'])} of {order['n']} comparisons "
+        f"({percent(low)} to {percent(high)}; {order['to_first']} times for the answer shown first, {order['to_second']} for "
+        f"the second), and {percent(order['ties'])} were ties{decides}{f'; {_unread(entry)}' if entry['unparsed'] else '.'}"
+    )
+
+
+def _unread(entry: Mapping[str, Any]) -> str:
+    counts = {"comparison": "ties", "grading": "the middle"}[entry["asks"]] if entry["scale"] != "yes-no" else "no"
+    n = entry["unparsed"]
+    return f"{n} of {entry['asked']} verdicts could not be read, asked twice, and count{'s' if n == 1 else ''} as {counts}."
+
+
+def _shortened(text: str, longest: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

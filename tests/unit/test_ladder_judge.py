@@ -1,0 +1,307 @@
+"""Climbs whose answers a scripted judge scores: what the decision says of it, what it costs, and that nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from climb_support import comparable, rows
+from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, write_judge
+from lastresort.cli.climb import _check_models
+from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.ladder.climb import Climbed, climb
+from lastresort.ladder.dry_run import dry_run
+from lastresort.ladder.prepare import prepare
+from lastresort.records.record import Record
+from lastresort.records.responses import ResponseCache
+from lastresort.report.decision import validate_decision
+from lastresort.report.forecast import forecast_table
+from lastresort.rungs.open_models import OpenModels
+from lastresort.spec.task import Task, load_task
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding
+
+N_DEV, N_TEST = 40, 60
+PEOPLE = [
+    (f"{first} one {i}", f"{second} two {i}", label)
+    for i in range(5)
+    for first, second, label in [
+        ("good", "bad", "a"),
+        ("bad", "good", "b"),
+        ("good", "good", "tie"),
+        ("bad", "bad", "a"),
+    ]
+]
+
+
+def judged_task(folder: Path, judge: dict[str, Any], *, right: float = 0.97, **keys: Any) -> Task:
+    """References begin with `bad`; a share of the model's answers begins with `good`, so that a fair judge prefers them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = [{"input": row["input"], "output": f"bad reference {i}"} for i, row in enumerate(rows(200))]
+    _lines(folder / "rows.jsonl", data)
+    answers = {row["input"]: f"good reply {i}" for i, row in enumerate(data)}
+    script = {"answers": answers, "wrong": [f"bad reply {i}" for i in range(9)], "quality": [{"right": right}]}
+    (folder / "script.json").write_text(json.dumps(script), encoding="utf-8")
+    _lines(folder / "people.jsonl", [{"input": "q", "a": a, "b": b, "label": label} for a, b, label in PEOPLE])
+    settings = {
+        "task": "voice",
+        "about": "Reply in the house style.",
+        "model": "scripted:script.json",
+        "ladder": ["prompting"],
+        "examples": "rows.jsonl",
+        "split": {"dev": N_DEV, "test": N_TEST},
+        "score": {"judge": judge},
+        "bar": 0.7,
+        **keys,
+    }
+    (folder / "task.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    return load_task(folder / "task.yaml")
+
+
+def _lines(path: Path, values: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
+
+
+def climbed(tmp_path: Path, script: dict[str, Any], *, name: str = "run", right: float = 0.97, **judge: Any) -> Climbed:
+    folder = tmp_path / "task"
+    return climb(judged_task(folder, write_judge(folder, script, **judge), right=right), tmp_path / "runs" / name)
+
+
+def reasons(found: Climbed) -> str:
+    return "\n".join(found.decision["reasons"])
+
+
+def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_that_is(tmp_path: Path) -> None:
+    found = climbed(tmp_path, {**FAIR, "seconds": 0.5})
+    validate_decision(found.decision)
+    judge = found.decision["judge"]
+    assert found.decision["verdict"] == "MET"
+    assert (judge["model"], judge["asks"], judge["self_preference"]) == ("scripted:judge.json", "comparison", False)
+    with Record.open(found.run) as record:
+        items = [item for m in record.measurements() for item in m.items]
+        noted = [item for note in record.notes("judged") for item in note["items"]]
+    assert {(item.answer[:4].strip(), item.score) for item in items} == {("good", 1), ("bad", 0.5), ("", 0.5)}
+    assert len(noted) == len(items) > judge["answers"]  # candidates that answer alike are judged once
+    answers = {(item.id, item.answer): item.score for item in items}
+    assert judge["answers"] == len(answers)
+    kinds = Counter("won" if score == 1 else "tied" for score in answers.values())
+    assert judge["verdicts"] == {"won": kinds["won"], "lost": 0, "tied": kinds["tied"], "changed": 0, "same_text": 0}
+    assert judge["order"]["n"] == judge["answers"]
+    assert judge["order"]["changed"] == 0
+    assert judge["order"]["ties"] == pytest.approx(kinds["tied"] / judge["answers"])
+    assert (judge["asked"], judge["unparsed"]) == (2 * judge["answers"], 0)
+    assert judge["cost"]["seconds"] == pytest.approx(0.5 * judge["asked"])
+    assert judge["cost"]["usd"] == 0
+    assert len(judge_calls(tmp_path / "task")) == judge["asked"]
+    assert found.decision["rungs"][0]["cost"]["seconds"] == 0  # the judge's time stands apart
+    assert "The scores are the opinion of a judge, scripted:judge.json, which compared every answer with" in reasons(
+        found
+    )
+    assert "it was not checked against people." in reasons(found)
+    assert "Self-preference" not in reasons(found)
+    assert "judge" in found.decision["provenance"]["hashes"]
+    assert "the judge" in found.report.read_text("utf-8")
+
+
+def test_a_judge_that_always_names_the_first_lets_nothing_pass(tmp_path: Path) -> None:
+    found = climbed(tmp_path, ALWAYS_FIRST)
+    order = found.decision["judge"]["order"]
+    assert found.decision["verdict"] == "NOT_MET"
+    assert found.decision["rungs"][0]["test"]["score"] == 0.5
+    assert (order["changed"], order["to_first"], order["to_second"]) == (1, order["n"], 0)
+    assert "The order alone changed the judge's verdict in 100 % of" in reasons(found)
+    assert "the order decides more than the answers do" in reasons(found)
+
+
+def test_what_cannot_be_read_counts_as_a_tie_and_is_counted(tmp_path: Path) -> None:
+    found = climbed(tmp_path, GARBAGE)
+    judge = found.decision["judge"]
+    assert found.decision["rungs"][0]["test"]["score"] == 0.5
+    assert judge["unparsed"] == judge["asked"] > 0
+    assert (
+        f"{judge['asked']} of {judge['asked']} verdicts could not be read, asked twice, and count as ties."
+        in reasons(found)
+    )
+    assert len(judge_calls(tmp_path / "task")) == 2 * judge["asked"]
+
+
+def test_agreement_with_people_is_measured_before_the_first_rung_and_reported(tmp_path: Path) -> None:
+    """Fair agrees on 15 of 20: it says tie where people said a. Chance (10*5 + 5*5 + 5*10)/400 = 5/16, kappa 7/11."""
+    found = climbed(tmp_path, {**FAIR, "seconds": 0.5}, labelled="people.jsonl")
+    agreed, judge = found.decision["judge"]["agreement"], found.decision["judge"]
+    assert (agreed["n"], agreed["share"], agreed["kappa"]) == (20, 0.75, pytest.approx(7 / 11))
+    assert agreed["interval"] == pytest.approx([0.531, 0.888], abs=1e-3)
+    assert agreed["kappa_interval"] == pytest.approx([(x - 5 / 16) / (11 / 16) for x in agreed["interval"]])
+    assert (
+        "it agreed with people on 75 % of 20 labelled cases (53.1 % to 88.8 %; kappa 0.64, 0.32 to 0.84)."
+        in reasons(found)
+    )
+    assert judge["cost"]["seconds"] == pytest.approx(0.5 * (judge["asked"] + 40))
+    with Record.open(found.run) as record:
+        kinds = [event["kind"] for event in record.events()]
+        assert len(record.last("agreement")["said"]) == 20  # type: ignore[index]
+    assert kinds.index("agreement") < kinds.index("judged")
+
+
+def test_agreement_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
+    found = climbed(tmp_path, ALWAYS_FIRST, labelled="people.jsonl")
+    assert found.decision["judge"]["agreement"]["kappa"] == 0
+    assert "which is not shown to be more than chance." in reasons(found)
+
+
+def test_a_judge_that_judges_itself_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    task = judged_task(folder, {"model": "scripted:script.json"})
+    found = climb(task, tmp_path / "runs" / "self")
+    assert found.decision["judge"]["self_preference"] is True
+    assert "Self-preference: the judge scripted:script.json is the model being judged" in reasons(found)
+
+
+def test_a_rubric_of_yes_and_no_is_tested_as_right_and_wrong(tmp_path: Path) -> None:
+    found = climbed(tmp_path, APPROVER, rubric="It is polite.", scale="yes-no")
+    judge = found.decision["judge"]
+    assert judge["order"] is None
+    assert judge["verdicts"].keys() == {"yes", "no"}
+    assert (judge["scale"], judge["criterion"]) == ("yes-no", "It is polite.")
+    assert found.decision["verdict"] == "MET"
+    assert 'which graded every answer yes or no by the rubric "It is polite."' in reasons(found)
+    task = load_task(tmp_path / "task" / "task.yaml")
+    assert prepare(task).scorer.binary
+
+
+@pytest.mark.parametrize("fail_at", [3, 31, 90])
+def test_a_climb_goes_on_after_its_judge_failed_and_asks_nothing_twice(tmp_path: Path, fail_at: int) -> None:
+    """Before the first rung, in its first batch, and later: the same decision as without a failure, and one call more."""
+    whole = climbed(tmp_path / "whole", FAIR, labelled="people.jsonl")
+    calls = [call["key"] for call in judge_calls(tmp_path / "whole" / "task")]
+    assert len(set(calls)) == len(calls) > 90
+    folder, run = tmp_path / "cut" / "task", tmp_path / "cut" / "runs" / "run"
+    task = judged_task(folder, write_judge(folder, {**FAIR, "faults": {"fail_at": [fail_at]}}, labelled="people.jsonl"))
+    with pytest.raises(InfrastructureError):
+        climb(task, run)
+    found = climb(task, run)
+    again = judge_calls(folder)
+    assert Counter(call["key"] for call in again if not call["failed"]) == Counter(calls)
+    assert len(again) == len(calls) + 1
+    assert _without_hashes(found.decision) == _without_hashes(whole.decision)
+
+
+def _without_hashes(decision: dict[str, Any]) -> dict[str, Any]:
+    kept = comparable(decision)
+    kept["provenance"].pop("hashes")
+    return kept
+
+
+def test_a_second_run_beside_it_asks_the_judge_nothing(tmp_path: Path) -> None:
+    first = climbed(tmp_path, FAIR, name="one")
+    calls = len(judge_calls(tmp_path / "task"))
+    second = climbed(tmp_path, FAIR, name="two")
+    assert len(judge_calls(tmp_path / "task")) == calls
+    assert second.decision["judge"] == first.decision["judge"]
+
+
+def test_what_the_judge_spends_counts_towards_the_limit_and_once(tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    judge = write_judge(folder, FAIR, prompt_price=1e6, output_price=0)
+    task = judged_task(folder, judge, limits={"usd": 1e9}, use={"prompt_price": 0, "output_price": 0})
+    found = climb(task, tmp_path / "runs" / "rich")
+    spent = found.decision["judge"]["cost"]
+    assert spent["usd"] == spent["tokens_in"] > 1000  # a dollar a token
+    with Record.open(found.run) as record:
+        paid = sum(note["usd"] for note in record.notes("spent"))
+    assert paid == pytest.approx(spent["usd"])
+    free = climb(task, tmp_path / "runs" / "again")
+    with Record.open(free.run) as record:
+        assert sum(note["usd"] for note in record.notes("spent")) == 0
+    poor = judged_task(tmp_path / "poor", judge, limits={"usd": 2000}, use={"prompt_price": 0, "output_price": 0})
+    with pytest.raises(BudgetError):
+        climb(poor, tmp_path / "elsewhere" / "runs" / "poor")
+
+
+def test_a_run_goes_on_only_with_the_judge_and_the_cases_it_began_with(tmp_path: Path) -> None:
+    folder, run = tmp_path / "task", tmp_path / "runs" / "run"
+    judge = write_judge(folder, {**FAIR, "faults": {"fail_at": [60]}}, labelled="people.jsonl")
+    task = judged_task(folder, judge)
+    with pytest.raises(InfrastructureError):
+        climb(task, run)
+    write_judge(folder, ALWAYS_FIRST)
+    with pytest.raises(TaskError, match=r"the judge scripted:.*is not the one this run began with"):
+        climb(task, run)
+    write_judge(folder, FAIR)
+    _lines(folder / "people.jsonl", [{"input": "q", "a": "x", "b": "y", "label": "tie"}])
+    with pytest.raises(TaskError, match=r"the files of this run differs.*in people\.jsonl"):
+        climb(task, run)
+
+
+def test_an_item_that_the_judge_has_no_room_for_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    task = judged_task(folder, write_judge(folder, {**FAIR, "context_tokens": 200}))
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl, row \d+: \d+ tokens of what the judge reads.*the judge scripted:"
+    ):
+        climb(task, tmp_path / "runs" / "run")
+    with Record.open(tmp_path / "runs" / "run") as record:
+        assert record.last("sizes") is None
+    assert judge_calls(folder) == []
+
+
+def test_a_bad_labelled_case_is_refused_before_a_model_is_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    task = judged_task(folder, write_judge(folder, FAIR, labelled="people.jsonl"))
+    _lines(folder / "people.jsonl", [{"input": "q", "a": "x", "b": "y", "label": "both"}])
+    with pytest.raises(DataError, match=r'people\.jsonl, row 1, key "label": found "both"'):
+        prepare(task)
+
+
+def test_a_dry_run_forecasts_the_judge_and_asks_it_nothing(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    folder = tmp_path / "task"
+    judge = write_judge(folder, FAIR, labelled="people.jsonl", prompt_price=1, output_price=2)
+    found = dry_run(judged_task(folder, judge))
+    prompting, judging = found["rungs"][0]["forecast"], found["judge"]
+    assert judge_calls(folder) == []
+    assert judging["tokens_in"] > 0
+    assert found["total"]["tokens_in"] == prompting["tokens_in"] + judging["tokens_in"]
+    asked = climb(load_task(folder / "task.yaml"), tmp_path / "runs" / "run").decision["judge"]
+    assert judging["tokens_in"] > asked["cost"]["tokens_in"]  # on the high side, as the foot of the table says
+    console = Console(width=100, record=True)
+    console.print(forecast_table(found))
+    assert "the judge: verdicts" in console.export_text()
+
+
+def test_a_task_without_a_judge_says_nothing_of_one(tmp_path: Path) -> None:
+    from climb_support import scripted_task
+
+    found = climb(load_task(scripted_task(tmp_path / "task", quality=[])), tmp_path / "runs" / "run")
+    assert found.decision["judge"] is None
+    assert "judge" not in reasons(found)
+    assert "judge" not in found.decision["provenance"]["hashes"]
+
+
+def test_a_judge_stays_open_beside_the_models_that_answer_and_goes_when_room_is_wanted(tmp_path: Path) -> None:
+    keys = write_judge(tmp_path, FAIR)
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    names = {"base_name": keys["model"], "tuned_name": keys["model"]}
+    with ResponseCache(tmp_path / "cache.sqlite") as cache:
+        models = OpenModels(cache, base_folder=tmp_path, **names)
+        judge = models.judge(keys["model"], prompt_price=0, output_price=0)
+        for model in ("scripted:other.json", keys["model"]):
+            models.open(System("s", model, PromptDesign(""), Decoding(1)))
+            assert models.judge(keys["model"], prompt_price=0, output_price=0) is judge
+        models.close()
+        assert models.judge(keys["model"], prompt_price=0, output_price=0) is not judge
+
+
+def test_a_judge_that_leads_nowhere_is_refused_before_a_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    _check_models(judged_task(tmp_path / "a", write_judge(tmp_path / "a", FAIR)))
+    with pytest.raises(PrerequisiteError, match="no key for openai:some-judge"):
+        _check_models(judged_task(tmp_path / "b", {"model": "openai:some-judge"}))
