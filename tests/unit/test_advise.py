@@ -87,7 +87,8 @@ def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
     trained_now = [rung for rung in TRAINED if step(advice, rung).stance == "DO"]
     assert len(trained_now) <= 1, "one dear step at a time"
     assert advice.answer.startswith("Probably yes") == bool(trained_now)
-    assert bool(advice.frameworks) == any(step(advice, rung).stance != "NOT" for rung in TRAINED)
+    elsewhere = advise(replace(facts, skips=()))
+    assert bool(advice.frameworks) == any(step(elsewhere, rung).stance != "NOT" for rung in TRAINED)
     assert all(getattr(facts, one.question.fact) is None for one in advice.to_find_out)
 
 
@@ -177,6 +178,20 @@ def test_what_a_rule_warns_of_is_no_next_step() -> None:
     hopeless = replace(facts, best_prompt_score=0.03)
     assert stances(hopeless)["preference"] == "ONLY_IF"
     assert step(advise(hopeless), "preference").reasons[0].startswith("Teach the task by examples before GRPO")
+
+
+def test_how_to_train_is_not_told_where_nothing_is_to_be_trained() -> None:
+    facts = Facts(parameters=7 * 10**9, method="qlora", n_train=900, preferences="pairs", n_preferences=20)
+    training = {"qlora-gap", "rent-a-big-card", "who-retrains", "pairs-dpo", "few-preferences"}
+    assert training <= {one.rule.name for one in advise(facts).said}
+    assert not training & {one.rule.name for one in advise(replace(facts, wrong=())).said}
+    skipped = replace(facts, skips=tuple((rung, "this version cannot do it") for rung in TRAINED))
+    assert training <= {one.rule.name for one in advise(skipped).said}, "another framework can"
+    assert advise(skipped).frameworks
+    assert (
+        advise(skipped).answer
+        == "Not yet: prompting and retrieval first; sft may follow, but a climb of this task would skip it."
+    )
 
 
 TASKS: dict[str, dict[str, Any]] = {

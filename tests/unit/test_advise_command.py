@@ -44,7 +44,9 @@ def test_a_task_gets_its_answer_its_path_and_reasons(
 ) -> None:
     assert lastresort(monkeypatch, str(task), "--fact", "wrong=format", "--fact", "best_prompt_score=60%") == 0
     out, error = capsys.readouterr()
-    assert out.splitlines()[0].startswith("No: nothing here speaks for training")  # a scripted model has no weights
+    assert out.startswith(
+        "No: nothing here speaks for training; prompting is the way.\n"
+    )  # a scripted model has no weights
     assert re.search(r"^not +sft +A climb would skip it: the weights of scripted:", out, re.MULTILINE)
     assert re.search(r"^strong +Hold the answers to your choices by constrained decoding", out, re.MULTILINE)
     assert "Willard & Louf 2023" in out

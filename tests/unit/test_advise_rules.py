@@ -63,7 +63,7 @@ CASES: dict[str, Case] = {
     "retrieve": (KNOWING, {**KNOWING, "context": "forbidden"}),
     "find-documents": ({**KNOWING, "knowledge": False}, {**KNOWING, "knowledge": True}),
     "retrieve-and-tune": ({"wrong": ("knowledge", "style")}, KNOWING),
-    "nothing-to-retrieve": ({"wrong": ("style",)}, {"wrong": ("style", "knowledge")}),
+    "nothing-to-retrieve": ({**DOCUMENTS, "wrong": ("style",)}, {**DOCUMENTS, "wrong": ("style", "knowledge")}),
     "ask-with-the-passage": (DOCUMENTS, {**DOCUMENTS, **KNOWING}),
     "stale-weights": (
         {**DOCUMENTS, "knowledge_changes": "weekly", "retrain_every": "monthly"},

@@ -6,7 +6,7 @@ Measuring decides, in `climb`; this says where measuring is worth it, and what t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lastresort.ladder.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
@@ -32,7 +32,7 @@ RULES: tuple[Rule, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """answer: to "should I fine-tune?", before anything is measured. frameworks: () where nothing would be trained."""
+    """answer: to "should I fine-tune?", before anything is measured. frameworks: () where the rules leave nothing to train."""
 
     facts: Facts
     answer: str
@@ -45,7 +45,8 @@ class Advice:
 def advise(facts: Facts) -> Advice:
     """What the rules say of these facts, the way up that follows, and what it would change to know more."""
     said, path, frameworks = _advice(facts)
-    return Advice(facts, _answer(facts, path), path, said, frameworks, open_facts(facts))
+    answer = _answer(facts, path, _anywhere(facts, said))
+    return Advice(facts, answer, path, said, frameworks, open_facts(facts))
 
 
 def open_facts(facts: Facts) -> tuple[Open, ...]:
@@ -105,8 +106,14 @@ def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str]
 def _advice(facts: Facts) -> tuple[tuple[Given, ...], tuple[Advised, ...], tuple[Chosen, ...]]:
     said = given(RULES, facts)
     path = recommended_path(facts, said)
-    trains = any(step.stance != "NOT" for step in path if step.rung in TRAINED)
-    return said, path, chosen_frameworks(facts) if trains else ()
+    anywhere = _anywhere(facts, said)
+    mattering = tuple(one for one in said if one.rule.matters(anywhere))
+    return mattering, path, chosen_frameworks(facts) if set(anywhere) & set(TRAINED) else ()
+
+
+def _anywhere(facts: Facts, said: Sequence[Given]) -> tuple[str, ...]:
+    """The rungs that the rules leave open, also those that only a climb of this task would skip: they may be done elsewhere."""
+    return tuple(step.rung for step in recommended_path(replace(facts, skips=()), said) if step.stance != "NOT")
 
 
 def _outcome(facts: Facts) -> Mapping[str, Any]:
@@ -119,8 +126,8 @@ def _outcome(facts: Facts) -> Mapping[str, Any]:
     }
 
 
-def _answer(facts: Facts, path: Sequence[Advised]) -> str:
-    """The sentence on top."""
+def _answer(facts: Facts, path: Sequence[Advised], anywhere: Sequence[str]) -> str:
+    """The sentence on top. anywhere: the rungs that the rules leave open, whatever a climb would skip."""
     now = [step.rung for step in path if step.stance == "DO"]
     later = [step.rung for step in path if step.stance == "ONLY_IF"]
     score, bar = facts.best_prompt_score, facts.bar
@@ -132,6 +139,9 @@ def _answer(facts: Facts, path: Sequence[Advised]) -> str:
     trained_later = [rung for rung in later if rung in TRAINED]
     if trained_now:
         return f"Probably yes, by {listed(trained_now)}: measure the best prompt beside it, since only the difference counts."
+    elsewhere = [rung for rung in TRAINED if rung in anywhere]
+    if not trained_later and elsewhere:
+        return f"Not yet: {listed([*now, *later])} first; {elsewhere[0]} may follow, but a climb of this task would skip it."
     if not trained_later:
         return f"No: nothing here speaks for training; {listed([*now, *later])} is the way."
     return f"Not yet: {listed(now)} first, {trained_later[0]} only if {'it falls' if len(now) == 1 else 'they fall'} short."

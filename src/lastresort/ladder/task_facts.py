@@ -50,8 +50,7 @@ def facts_of(task: Task) -> TaskFacts:
     split, _ = read_split(task)
     notes: tuple[str, ...] = ()
     try:
-        prepared = prepare(task)
-        split, notes = prepared.split, prepared.notes
+        split = prepare(task).split
     except InputError as error:
         notes = (f"A climb would refuse this task as it stands: {error}",)
     given, use = task.model_fields_set, task.use.model_fields_set

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.ladder.advice.facts import Facts
+from lastresort.ladder.advice.facts import TRAINED, Facts
 from lastresort.ladder.advice.rule import PRACTICE, Rule
 from lastresort.rungs.sft import LEAST_ROWS
 
@@ -83,6 +83,7 @@ RULES = (
         _replay,
         "A little of the old keeps most of it, at hardly any cost to the new.",
         "Scialom et al. 2022 (arXiv 2205.12393)",
+        concerns=TRAINED,
     ),
     Rule(
         "stay-in-the-house",
@@ -108,7 +109,7 @@ RULES = (
         _too_little_to_save,
         "A tuned model has to be trained, gated, served and trained again, which costs more than a day's work.",
         PRACTICE,
-        opposes=("sft", "preference", "full"),
+        opposes=TRAINED,
     ),
     Rule(
         "enough-to-save",
@@ -134,5 +135,6 @@ RULES = (
         _who_retrains,
         "Data drifts and bases are retired: a tuned model is a duty, not a purchase.",
         PRACTICE,
+        concerns=TRAINED,
     ),
 )

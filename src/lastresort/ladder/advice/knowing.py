@@ -32,7 +32,7 @@ def _retrieve_and_tune(facts: Facts) -> str | None:
 
 
 def _nothing_to_retrieve(facts: Facts) -> str | None:
-    if not facts.wrong or facts.is_wrong("knowledge"):
+    if not facts.knowledge or not facts.wrong or facts.is_wrong("knowledge"):
         return None
     return "Leave retrieval out: what you say is wrong is not for want of knowledge."
 
@@ -129,7 +129,7 @@ RULES = (
     Rule(
         "nothing-to-retrieve",
         "STRONG",
-        "something is wrong, but not knowledge",
+        "there are documents, but what is wrong is not knowledge",
         _nothing_to_retrieve,
         "Passages that hold nothing new only make the prompt longer, and irrelevant ones make answers worse.",
         "Shi et al. 2023 (arXiv 2302.00093)",
@@ -216,5 +216,6 @@ RULES = (
         _rewrite_little_text,
         "A fact that stands once is memorised but not usable; told in many ways it is.",
         "Allen-Zhu & Li 2023 (arXiv 2309.14316); Yang et al. 2024 (arXiv 2409.07431)",
+        concerns=("full",),
     ),
 )

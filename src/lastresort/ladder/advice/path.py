@@ -74,6 +74,8 @@ def _ruled_out(rung: str, facts: Facts, said: Sequence[Given]) -> tuple[str, ...
         return strong
     if rung == "retrieval" and facts.knowledge is False:
         return ("There are no documents to retrieve from.",)
+    if rung == "retrieval" and facts.wrong and not facts.is_wrong("knowledge"):
+        return ("What is wrong is not for want of knowledge.",)
     return ()
 
 

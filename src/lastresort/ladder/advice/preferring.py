@@ -159,6 +159,7 @@ RULES = (
         _few_preferences,
         "Raters agree with each other in about three cases of four, so that few pairs are mostly noise.",
         "Ouyang et al. 2022 (arXiv 2203.02155)",
+        concerns=("preference",),
     ),
     Rule(
         "longer-is-not-better",
@@ -167,6 +168,7 @@ RULES = (
         _longer_is_not_better,
         "Much of what preference training gains is length.",
         "Singhal et al. 2023 (arXiv 2310.03716); Park et al. 2024 (arXiv 2403.19159)",
+        concerns=("preference",),
     ),
     Rule(
         "agreeable-is-not-right",
@@ -175,5 +177,6 @@ RULES = (
         _agreeable_is_not_right,
         "People and preference models prefer a convincing answer that agrees with them to a right one, now and then.",
         "Sharma et al. 2023 (arXiv 2310.13548)",
+        concerns=("preference",),
     ),
 )

@@ -34,7 +34,7 @@ def _nothing_wrong(facts: Facts) -> str | None:
 
 def _margin_only(facts: Facts) -> str | None:
     score = facts.best_prompt_score
-    if score is None or score < MARGIN_ONLY or (facts.prompt_meets and not facts.for_cost):
+    if score is None or score < MARGIN_ONLY or facts.prompt_meets:
         return None
     return f"Expect only a margin from tuning: the prompt is at {percent(score)}. Read its failures before you pay for the rest."
 

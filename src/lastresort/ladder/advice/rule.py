@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,8 @@ class Rule:
 
     when: in words, what `advice` looks for. advice: the sentence for these facts, None where the rule has nothing to say.
     because: the reason, a sentence. source: who published it, `practice` where it is only what people do. favours, opposes:
-    rungs; a STRONG rule rules out what it opposes.
+    rungs; a STRONG rule rules out what it opposes. concerns: rungs without which the advice is pointless, beside those it
+    favours or opposes.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Rule:
     source: str = PRACTICE
     favours: tuple[str, ...] = ()
     opposes: tuple[str, ...] = ()
+    concerns: tuple[str, ...] = ()
+
+    def matters(self, open_rungs: Collection[str]) -> bool:
+        """Whether the advice is of use where only these rungs are left. STRONG advice always is."""
+        about = {*self.favours, *self.opposes, *self.concerns}
+        return self.strength == "STRONG" or not about or not about.isdisjoint(open_rungs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.ladder.advice.facts import Facts
+from lastresort.ladder.advice.facts import TRAINED, Facts
 from lastresort.ladder.advice.rule import PRACTICE, Rule
 from lastresort.rungs.sft import ADVISED_ROWS, LEAST_ROWS
 
@@ -135,6 +135,7 @@ RULES = (
         _few_rows,
         "On small sets the seed alone moves the score by several points.",
         "Dodge et al. 2020 (arXiv 2002.06305)",
+        concerns=("sft",),
     ),
     Rule(
         "broad-rows",
@@ -161,6 +162,7 @@ RULES = (
         _clean_not_more,
         "A thousand chosen rows did as well as fifty times as many; wrong rows are learned like right ones.",
         "Zhou et al. 2023, LIMA (arXiv 2305.11206)",
+        concerns=("sft",),
     ),
     Rule(
         "label-more",
@@ -186,7 +188,7 @@ RULES = (
         _weights_elsewhere,
         "What a closed vendor tunes for you can be neither moved nor merged, and ends when its base is retired.",
         PRACTICE,
-        opposes=("sft", "preference", "full"),
+        opposes=TRAINED,
     ),
     Rule(
         "style-by-tuning",
@@ -213,6 +215,7 @@ RULES = (
         _qlora_gap,
         "Its paper found no loss on its own tasks, users of others do; only yours count.",
         "Dettmers et al. 2023 (arXiv 2305.14314); practice",
+        concerns=TRAINED,
     ),
     Rule(
         "rent-a-big-card",
@@ -221,6 +224,7 @@ RULES = (
         _rent_a_big_card,
         "Some hours of such a card cost a few dollars.",
         PRACTICE,
+        concerns=TRAINED,
     ),
     Rule(
         "all-linear",
@@ -229,5 +233,6 @@ RULES = (
         _all_linear,
         "Most of a model's capacity is in the layers between; on small format tasks it makes no difference.",
         "Schulman et al. 2025, LoRA without regret",
+        concerns=("sft",),
     ),
 )
