@@ -33,7 +33,10 @@ def tables() -> dict[str, str]:
         )
         for rule in RULES
     )
-    facts = ((f"`{one.fact}`", one.text, ", ".join(one.choices) or one.kind) for one in QUESTIONS)
+    facts = (
+        (f"`{one.fact}`", one.text, ", ".join(one.choices) or ("share" if one.kind == "bar" else one.kind))
+        for one in QUESTIONS
+    )
     frameworks = ((one.name, one.take_when, one.good_at, one.lacks) for one in FRAMEWORKS)
     return {
         "rules": table(("rule", "strength", "speaks where", "because", "source", "for", "against"), rules),

@@ -59,7 +59,7 @@ def _ours(facts: Facts) -> tuple[Fit, str]:
         return "TAKE", "Pairs share their prompt, which is computed once here and twice elsewhere."
     if facts.shared_share is not None and facts.shared_share >= SHARED_ENOUGH and not _many_cards(facts):
         return "TAKE", f"{facts.shared_share:.0%} of a row is the same in all rows and is computed once here."
-    return "CAN", "It trains on one machine, and the climb measures and gates what comes out."
+    return "CAN", "It trains on one machine, and a climb measures what comes out."
 
 
 def _trl(facts: Facts) -> tuple[Fit, str]:
@@ -122,8 +122,8 @@ def _hosted(facts: Facts) -> tuple[Fit, str]:
 FRAMEWORKS = (
     Framework(
         "lastresort train",
-        "rows begin alike or come in pairs, the machine is one, or the result must be gated",
-        "shared beginnings computed once, no padding, CPU; a gate on what ships; bitwise resume",
+        "rows begin alike or come in pairs, or the machine is one, a processor perhaps",
+        "shared beginnings computed once, no padding, CPU; measured in a climb on your own test set; bitwise resume",
         "kernels of its own for GPUs, very large models, images and sound",
         _ours,
     ),
@@ -144,7 +144,7 @@ FRAMEWORKS = (
     Framework(
         "Unsloth",
         "there is one CUDA card and memory is tight",
-        "own Triton kernels, least memory, shared prompts for GRPO, GGUF and Ollama, Studio",
+        "own Triton kernels, little memory, shared prompts for GRPO, GGUF and Ollama, Studio",
         "several nodes; objectives beyond TRL's, on which it depends (TRL 1.15 at most)",
         _unsloth,
     ),

@@ -98,7 +98,7 @@ RULES = (
         "MODERATE",
         "cost is the reason, and the model is an endpoint",
         _cache_the_prompt,
-        "Vendors bill cached prompt tokens at a half to a tenth, which is most of what tuning would save.",
+        "Vendors bill cached prompt tokens at a half to a tenth, which is much of what tuning would save.",
         "Anthropic and OpenAI, Prompt caching",
         favours=("prompting",),
     ),

@@ -220,7 +220,7 @@ RULES = (
     Rule(
         "rent-a-big-card",
         "WEAK",
-        "as above, with a model of 6 to 14 billion parameters",
+        "QLoRA is chosen or the card too small for LoRA, and the model has 6 to 14 billion parameters",
         _rent_a_big_card,
         "Some hours of such a card cost a few dollars.",
         PRACTICE,
