@@ -15,12 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lastresort.engine.kernels import CpuFlash, Kernel, merge
 from lastresort.errors import ContractError
 
 NAME = "lastresort"
-
-_flash_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 Nodes = Sequence[tuple[int, int, int]]
 KeysValues = tuple[Tensor, Tensor]
@@ -33,26 +31,74 @@ class Attends(Protocol):
         """query [rows, heads, tokens, size]; key, value [rows, key heads, tokens, size] -> like query."""
 
 
+class ForestKernel(Protocol):
+    """A way to compute the attention of a whole forest."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pieces(self) -> Kernel:
+        """For what is no forest: the tokens of a decoding step."""
+
+    def plan(self, nodes: Nodes, device: torch.device) -> Any:
+        """What it wants to know of a forest, made once for all layers."""
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, plan: Any, prefix: KeysValues | None, scale: float
+    ) -> Tensor:
+        """query [1, heads, tokens, size]; key, value [1, key heads, tokens, size] -> like query. prefix: as in Packed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByNode:
+    """Two calls a node, of any kernel."""
+
+    pieces: Kernel
+
+    @property
+    def name(self) -> str:
+        return self.pieces.name
+
+    def plan(self, nodes: Nodes, device: torch.device) -> Nodes:
+        return nodes
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, plan: Nodes, prefix: KeysValues | None, scale: float
+    ) -> Tensor:
+        heads, key_heads = query.shape[1], key.shape[1]
+        grouped = query.view(key_heads, heads // key_heads, *query.shape[2:])
+        out: Tensor = ForestAttention.apply(  # type: ignore[no-untyped-call]
+            grouped, key[0, :, None], value[0, :, None], plan, prefix, scale, self.pieces
+        )
+        return out.flatten(0, 1)[None]
+
+
+BY_NODE_ON_CPU = ByNode(CpuFlash())
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """One forest in one packed row.
 
     prefix: for each layer keys and values [1, key heads, tokens, size] to which every token attends; without gradient.
     captured: filled, if given, with each layer's keys and values of the packed tokens.
+    plans: holds the kernel's plan of the nodes from the first layer on.
     """
 
     nodes: Nodes
     prefix: Sequence[KeysValues] | None = None
     captured: dict[int, KeysValues] | None = field(default=None)
+    kernel: ForestKernel = BY_NODE_ON_CPU
+    plans: list[Any] = field(default_factory=list)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        heads, key_heads = query.shape[1], key.shape[1]
         if self.captured is not None:
             self.captured[layer] = (key.detach(), value.detach())
-        grouped = query.view(key_heads, heads // key_heads, *query.shape[2:])
+        if not self.plans:
+            self.plans.append(self.kernel.plan(self.nodes, query.device))
         prefix = None if self.prefix is None else self.prefix[layer]
-        out: Tensor = ForestAttention.apply(grouped, key[0, :, None], value[0, :, None], self.nodes, prefix, scale)  # type: ignore[no-untyped-call]
-        return out.flatten(0, 1)[None]
+        return self.kernel.attend(query, key, value, self.plans[0], prefix, scale)
 
 
 class ForestAttention(torch.autograd.Function):
@@ -60,75 +106,73 @@ class ForestAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, nodes: Nodes, prefix: KeysValues | None, scale: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        nodes: Nodes,
+        prefix: KeysValues | None,
+        scale: float,
+        kernel: Kernel,
     ) -> Tensor:
         key_heads, group, tokens, size = query.shape
-        wide_key, wide_value = key.expand(-1, group, -1, -1), value.expand(-1, group, -1, -1)
+        wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
         if len(nodes) == 1:
-            out, lse = _flash_forward(query, wide_key, wide_value, 0.0, True, scale=scale)
+            out, lse = kernel.forward(query, wide_key, wide_value, True, scale)
         else:
             # The layout [tokens, heads, size], which the model's next layer reads without a copy.
             out = query.new_empty(tokens, key_heads, group, size).permute(1, 2, 0, 3)
             lse = query.new_empty(key_heads, group, tokens, dtype=torch.promote_types(query.dtype, torch.float32))
             for start, end, _ in nodes:
-                own, own_lse = _flash_forward(
-                    query[:, :, start:end],
-                    wide_key[:, :, start:end],
-                    wide_value[:, :, start:end],
-                    0.0,
-                    True,
-                    scale=scale,
+                own, own_lse = kernel.forward(
+                    query[:, :, start:end], wide_key[:, :, start:end], wide_value[:, :, start:end], True, scale
                 )
                 out[:, :, start:end], lse[:, :, start:end] = own, own_lse
             for start, end, last in nodes:
                 if last > end:
-                    part, part_lse = _flash_forward(
-                        query[:, :, end:last],
-                        wide_key[:, :, start:end],
-                        wide_value[:, :, start:end],
-                        0.0,
-                        False,
-                        scale=scale,
+                    part, part_lse = kernel.forward(
+                        query[:, :, end:last], wide_key[:, :, start:end], wide_value[:, :, start:end], False, scale
                     )
                     merge(out[:, :, end:last], lse[:, :, end:last], part, part_lse)
         if prefix is not None:
-            far_key, far_value = (x[0, :, None].expand(-1, group, -1, -1) for x in prefix)
-            merge(out, lse, *_flash_forward(query, far_key, far_value, 0.0, False, scale=scale))
+            far_key, far_value = (kernel.shared(x[0, :, None], group) for x in prefix)
+            merge(out, lse, *kernel.forward(query, far_key, far_value, False, scale))
         elif any(ctx.needs_input_grad):
             ctx.save_for_backward(query, key, value, out, lse)
-            ctx.nodes, ctx.scale = nodes, scale
-        return out  # type: ignore[no-any-return]
+            ctx.nodes, ctx.scale, ctx.kernel = nodes, scale, kernel
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors  # read once: under checkpointing a second reading is refused
         if not saved:
             raise ContractError("gradients through an external prefix", where="ForestAttention")
-        # In lse's precision: the backward kernel is slower in bf16 than in float32 on CPU (8 leaves of 80: 5.4 and 3.2 ms).
-        query, key, value, out, grad, lse = (x.to(saved[-1].dtype) for x in (*saved[:-1], *grads, saved[-1]))
+        kernel: Kernel = ctx.kernel
+        lse = saved[-1]
+        precision = lse.dtype if kernel.wide_slopes else saved[0].dtype
+        query, key, value, out, grad = (x.to(precision) for x in (*saved[:-1], *grads))
         group = query.shape[1]
-        wide_key, wide_value = key.expand(-1, group, -1, -1), value.expand(-1, group, -1, -1)
+        wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
 
         def slopes(first: int, last: int, start: int, end: int, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
             """Of queries first:last on keys start:end."""
-            to_query, to_key, to_value = _flash_backward(
+            to_query, to_key, to_value = kernel.backward(
                 grad[:, :, first:last],
                 query[:, :, first:last],
                 wide_key[:, :, start:end],
                 wide_value[:, :, start:end],
                 out[:, :, first:last],
                 lse[:, :, first:last],
-                0.0,
                 causal,
-                scale=ctx.scale,
+                ctx.scale,
             )
-            if group > 1:
+            if to_key.shape[1] > 1:
                 to_key, to_value = to_key.sum(1, keepdim=True), to_value.sum(1, keepdim=True)
             return to_query, to_key, to_value
 
         if len(ctx.nodes) == 1:
-            return (*slopes(0, query.shape[2], 0, query.shape[2], True), None, None, None)
-        sums = [torch.empty_like(x) for x in (query, key, value)]
+            return (*slopes(0, query.shape[2], 0, query.shape[2], True), None, None, None, None)
+        sums = [torch.empty_like(x, dtype=lse.dtype) for x in (query, key, value)]
         for start, end, _ in ctx.nodes:  # each token is in one node, so this fills every place once
             for total, slope in zip(sums, slopes(start, end, start, end, True), strict=True):
                 total[:, :, start:end] = slope
@@ -138,22 +182,7 @@ class ForestAttention(torch.autograd.Function):
                 sums[0][:, :, end:last] += to_query
                 sums[1][:, :, start:end] += to_key
                 sums[2][:, :, start:end] += to_value
-        return (*sums, None, None, None)  # autograd casts each to its input's precision
-
-
-def flash(query: Tensor, key: Tensor, value: Tensor, scale: float, *, bias: Tensor | None = None) -> KeysValues:
-    """Unmasked attention [a, b, queries, size] with its log-sum-exp [a, b, queries]; bias is added to the scores."""
-    return _flash_forward(query, key, value, 0.0, False, attn_mask=bias, scale=scale)  # type: ignore[no-any-return]
-
-
-def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
-    """Fold attention over further keys into out [..., tokens, size] and lse [..., tokens], in place."""
-    weight = torch.sigmoid(part_lse - lse).unsqueeze(-1)
-    torch.logaddexp(lse, part_lse, out=lse)
-    if out.dtype == weight.dtype:
-        out.lerp_(part, weight)
-    else:
-        out.copy_(torch.lerp(out.to(weight.dtype), part.to(weight.dtype), weight))
+        return (*sums, None, None, None, None)  # autograd casts each to its input's precision
 
 
 def attention(

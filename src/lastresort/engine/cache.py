@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import KeysValues, Packed, flash, merge, packed_hidden
+from lastresort.engine.attention import BY_NODE_ON_CPU, ForestKernel, KeysValues, Packed, packed_hidden
 from lastresort.engine.forest import common_length
+from lastresort.engine.kernels import Kernel, merge
 from lastresort.engine.parts import Parts
 
 PREFIX_STEP = 16
@@ -45,7 +46,7 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[Prefix, int]:
+    def get(self, parts: Parts, tokens: tuple[int, ...], kernel: ForestKernel = BY_NODE_ON_CPU) -> tuple[Prefix, int]:
         """The prefix, and how many tokens had to be computed for it."""
         weights = _weights_version(parts.causal)
         if weights != self._weights:
@@ -55,7 +56,7 @@ class PrefixCache:
             self._entries.move_to_end(tokens)
             return self._entries[tokens], 0
         start = self._longest_beginning(tokens) if self._reuse_parts else None
-        prefix = compute_prefix(parts, tokens, start)
+        prefix = compute_prefix(parts, tokens, start, kernel)
         self._keep(prefix)
         return prefix, len(tokens) - (0 if start is None else len(start.tokens))
 
@@ -73,14 +74,16 @@ class PrefixCache:
             held -= self._entries.popitem(last=False)[1].size_bytes
 
 
-def compute_prefix(parts: Parts, tokens: tuple[int, ...], start: Prefix | None = None) -> Prefix:
+def compute_prefix(
+    parts: Parts, tokens: tuple[int, ...], start: Prefix | None, kernel: ForestKernel = BY_NODE_ON_CPU
+) -> Prefix:
     """Keys and values of `tokens`, on top of `start` where given."""
     known = 0 if start is None else len(start.tokens)
     if start is not None and known == len(tokens):
         return start
     captured: dict[int, KeysValues] = {}
     count = len(tokens) - known
-    attends = Packed(((0, count, count),), None if start is None else start.layers, captured)
+    attends = Packed(((0, count, count),), None if start is None else start.layers, captured, kernel)
     packed_hidden(parts.trunk, tokens[known:], range(known, len(tokens)), attends, parts.causal.device)
     layers = []
     for layer in range(len(captured)):
@@ -108,8 +111,10 @@ class Slots:
     attends to the shared prefix and to its own slot. The prefix is one problem for all rows, never expanded.
     """
 
-    def __init__(self, slots: int, capacity_tokens: int, prefix: Prefix | None) -> None:
-        self._slots, self._capacity_tokens = slots, capacity_tokens
+    def __init__(
+        self, slots: int, capacity_tokens: int, prefix: Prefix | None, kernel: Kernel = BY_NODE_ON_CPU.pieces
+    ) -> None:
+        self._slots, self._capacity_tokens, self._kernel = slots, capacity_tokens, kernel
         self._prefix = None if prefix is None else prefix.layers
         self._layers: list[KeysValues] = []
         self.lengths: list[int] = []
@@ -119,7 +124,7 @@ class Slots:
         """Take in prefilled rows. captured: of the packed tokens; paths: the packed ranges that make up each row."""
         first = len(self.lengths)
         places = [torch.cat([torch.arange(start, end) for start, end in path]) for path in paths]
-        index = torch.nn.utils.rnn.pad_sequence(places, batch_first=True)
+        index = torch.nn.utils.rnn.pad_sequence(places, batch_first=True).to(captured[0][0].device)
         if not self._layers:
             for layer in range(len(captured)):
                 _, key_heads, _, size = captured[layer][0].shape
@@ -145,13 +150,13 @@ class Slots:
 
     def begin_step(self) -> None:
         """Make room for one token a row; to be called before each decoding forward."""
-        self._rows = torch.arange(len(self.lengths))
-        self._places = torch.tensor(self.lengths)
+        store = self._layers[0][0]
+        self._rows = torch.arange(len(self.lengths), device=store.device)
+        self._places = torch.tensor(self.lengths, device=store.device)
         self.lengths = [length + 1 for length in self.lengths]
         longest = max(self.lengths)
-        dtype = self._layers[0][0].dtype
-        visible = torch.arange(longest)[None] <= self._places[:, None]
-        self._bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)[:, None, None]
+        visible = torch.arange(longest, device=store.device)[None] <= self._places[:, None]
+        self._bias = store.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)[:, None, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, heads, _, size = query.shape
@@ -162,10 +167,12 @@ class Slots:
         values[self._rows, :, self._places] = value[:, :, 0]
         own_query = query.reshape(rows, key_heads, group, size)
         bias = self._bias.expand(rows, key_heads, group, longest)
-        out, lse = flash(own_query, keys[:rows, :, :longest], values[:rows, :, :longest], scale, bias=bias)
+        out, lse = self._kernel.forward(
+            own_query, keys[:rows, :, :longest], values[:rows, :, :longest], False, scale, bias
+        )
         if self._prefix is not None:
             far_query = own_query.transpose(0, 1).reshape(1, key_heads, rows * group, size)
-            far, far_lse = flash(far_query, *self._prefix[layer], scale)
+            far, far_lse = self._kernel.forward(far_query, *self._prefix[layer], False, scale)
             far = far.reshape(key_heads, rows, group, size).transpose(0, 1)
             merge(out, lse, far, far_lse.reshape(key_heads, rows, group).transpose(0, 1))
         return out.reshape(rows, heads, 1, size)

@@ -54,7 +54,8 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False) -> Tar
     if not forest.pick:
         empty = torch.zeros(0, dtype=torch.promote_types(found.parts.causal.dtype, torch.float32), device=device)
         return TargetLogps(empty, owners, 0, forest.nominal_tokens, "packed", None)
-    hidden = packed_hidden(found.parts.trunk, forest.ids, forest.positions, Packed(forest.nodes), device)
+    attends = Packed(forest.nodes, kernel=found.kernel)
+    hidden = packed_hidden(found.parts.trunk, forest.ids, forest.positions, attends, device)
     logps = target_logps_of(
         hidden, torch.tensor(forest.pick, device=device), torch.tensor(forest.target, device=device), found.parts.head
     )

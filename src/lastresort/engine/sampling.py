@@ -58,7 +58,8 @@ class Rows:
     def advance(self, rows: Sequence[int], logits: Tensor) -> list[int]:
         """Give each of `rows` its next token by its line of logits [len(rows), vocabulary], which is written over.
         Returns the tokens chosen; rows that ended have a result from here on."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu()
+        # On the host, where the random numbers are: the same seeds give the same tokens whatever computes the logits.
+        logits = logits.cpu().to(torch.promote_types(logits.dtype, torch.float32))
         if self._allowed is not None:
             restrict(logits, [self._allowed(row, self.tokens[row]) for row in rows])
         greedy = self._settings.temperature == 0
@@ -134,9 +135,10 @@ def _generate_packed(
 ) -> None:
     parts = found.parts
     shared = shared_prefix_length(texts)
-    prefix = prefixes.get(parts, texts[0][:shared])[0] if shared else None
+    prefix = prefixes.get(parts, texts[0][:shared], found.kernel)[0] if shared else None
     at_once = min(settings.rows_at_once, len(texts))
-    slots = Slots(at_once, max(map(len, texts)) - shared + settings.max_new_tokens, prefix)
+    capacity_tokens = max(map(len, texts)) - shared + settings.max_new_tokens
+    slots = Slots(at_once, capacity_tokens, prefix, found.kernel.pieces)
     waiting, active = deque(range(len(texts))), list[int]()
     while waiting or active:
         # Refill by the quarter: a prefill of one row costs nearly as much as one of many.
@@ -168,7 +170,7 @@ def _prefill(
     for part in split_indices(asked, PREFILL_TOKENS + shared):
         forest = plan_forest([asked[i] for i in part], offset=shared)
         captured: dict[int, KeysValues] = {}
-        attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured)
+        attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured, found.kernel)
         hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, attends, parts.causal.device)
         slots.append(captured, forest.paths)
         members = [new[i] for i in part]
@@ -179,8 +181,9 @@ def _prefill(
 
 def _step(found: Support, active: Sequence[int], shared: int, slots: Slots, rows: Rows) -> None:
     """One token more for each active row."""
-    positions = torch.tensor([[shared + length] for length in slots.lengths])
+    device = found.parts.causal.device
+    positions = torch.tensor([[shared + length] for length in slots.lengths], device=device)
     slots.begin_step()
-    ids = torch.tensor([[rows.tokens[row][-1]] for row in active])
+    ids = torch.tensor([[rows.tokens[row][-1]] for row in active], device=device)
     hidden = trunk_hidden(found.parts.trunk, ids, positions, slots)
     rows.advance(active, found.parts.head.logits(hidden[:, 0]))

@@ -1,17 +1,19 @@
-"""Which models the packed form serves, found by their configuration and by trying it; and the check at the start of a run."""
+"""Which models the packed form serves, and by which kernel, found by their configuration and by trying; and the check at the
+start of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lastresort.engine.attention import Packed, enable, packed_hidden
+from lastresort.engine.attention import Attends, ForestKernel, Packed, enable, packed_hidden
 from lastresort.engine.forest import Row, plan_forest
+from lastresort.engine.kernel_choice import HeadShape, candidates, kernel_named, trial
 from lastresort.engine.parts import Head, Parts, take_apart
 from lastresort.errors import ContractError
 
@@ -27,18 +29,22 @@ TOLERANCES = {
 @dataclass(frozen=True, slots=True)
 class Support:
     """What is known of a model. refused: why it cannot take the packed form, None if it can. head: how its hidden states
-    become logits, None if that is not known. equal_lengths: whether a row's answer depends on the length of its batch."""
+    become logits, None if that is not known. equal_lengths: whether a row's answer depends on the length of its batch.
+    kernel: what computes its attention in the packed form. passed_over: faster kernels, with the reason against each."""
 
     parts: Parts
     refused: str | None
     head: Head | None
     equal_lengths: bool
+    kernel: ForestKernel
+    passed_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FirstBatchCheck:
     """Packed against plain on a few rows. loss_difference: largest of a row's mean loss, in nats. gradient_difference: norm
-    of the difference over the norm of the plain gradient, None where nothing is trained. reason: why not, if not ok."""
+    of the difference over the norm of the plain gradient, None where nothing is trained. reason: why not, if not ok.
+    A packed pass that fails counts as having given nothing."""
 
     loss_difference: float
     gradient_difference: float | None
@@ -49,19 +55,35 @@ class FirstBatchCheck:
 def support(model: Any) -> Support:
     """Look at a model, once: the finding stays on the transformers model it is about."""
     parts = take_apart(model)
+    asked = parts.causal.__dict__.get("_lastresort_kernel")
     known = parts.causal.__dict__.get("_lastresort_support")
-    if known is not None and known[0] == (parts.causal.device, parts.causal.dtype):
-        refused, head_known, equal_lengths = known[1:]
+    if known is not None and known[0] == (parts.causal.device, parts.causal.dtype, asked):
+        refused, head_known, equal_lengths, kernel, passed_over = known[1:]
     else:
         equal_lengths = _length_changes_angles(parts.config) or _keeps_state(parts)
         head_known = not _probe_head(parts)
         refused = _refused_by_configuration(parts)
         if refused is None and not head_known:
             refused = "its logits are not a known function of its hidden states"
-        refused = refused or _probe_packed(parts)
-        found = ((parts.causal.device, parts.causal.dtype), refused, head_known, equal_lengths)
-        parts.causal.__dict__["_lastresort_support"] = found
-    return Support(parts, refused, parts.head if head_known else None, equal_lengths)
+        kernels = candidates(parts.causal.device, parts.causal.dtype)
+        kernel, passed_over = kernels[-1], ()
+        if refused is None:
+            refused, kernel, passed_over = _find_kernel(parts, kernels, asked)
+        found = ((parts.causal.device, parts.causal.dtype, asked), refused, head_known, equal_lengths)
+        parts.causal.__dict__["_lastresort_support"] = (*found, kernel, passed_over)
+    return Support(parts, refused, parts.head if head_known else None, equal_lengths, kernel, passed_over)
+
+
+def use_kernel(model: Any, name: str | None) -> None:
+    """Compute the model's packed attention by this kernel (flash, levels, efficient, products, flex), or by the fastest that
+    serves it with None. It is tried like any other, and where it fails the model takes the plain path with that reason.
+
+    Raises ContractError for a name that the model's device has not.
+    """
+    causal = take_apart(model).causal
+    if name is not None:
+        kernel_named(name, causal.device)
+    causal.__dict__["_lastresort_kernel"] = name
 
 
 def why_plain(model: Any) -> str | None:
@@ -98,36 +120,54 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
     if reason is not None:
         return FirstBatchCheck(0.0, None, False, reason)
     trained = [p for p in model.parameters() if p.requires_grad]
-    losses: list[Tensor] = []
-    slopes: list[list[Tensor]] = []
-    for plain in (False, True):
+
+    def computed(plain: bool) -> tuple[Tensor, list[Tensor] | None]:
+        """The mean loss of each row, and the gradients of their mean."""
         found = target_logps(model, rows, plain=plain)
         counts = torch.bincount(found.row, minlength=len(rows)).clamp(min=1)
-        loss = torch.zeros(len(rows), dtype=found.per_token.dtype).index_add(0, found.row, -found.per_token) / counts
-        losses.append(loss.detach())
-        if trained and found.per_token.requires_grad:
-            seen = torch.autograd.grad(loss.mean(), trained, allow_unused=True)
-            slopes.append([torch.zeros_like(p) if g is None else g for p, g in zip(trained, seen, strict=True)])
+        loss = found.per_token.new_zeros(len(rows)).index_add(0, found.row, -found.per_token) / counts
+        if not (trained and found.per_token.requires_grad):
+            return loss.detach(), None
+        seen = torch.autograd.grad(loss.mean(), trained, allow_unused=True)
+        return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(trained, seen, strict=True)]
+
+    expected, expected_slopes = computed(plain=True)
+    try:
+        losses, slopes = computed(plain=False)
+        failure = None
+    except torch.OutOfMemoryError:
+        raise
+    except _FAILURES as error:
+        losses, slopes = torch.zeros_like(expected), None
+        failure = f"the packed form fails on the first batch: {error}"
     _, loss_limit, slope_limit = TOLERANCES[next(model.parameters()).dtype]
-    difference = float((losses[0] - losses[1]).abs().max())
-    wrong = difference > loss_limit * max(1.0, float(losses[1].abs().max()))
+    difference = float((losses - expected).abs().max())
+    wrong = not difference <= loss_limit * max(1.0, float(expected.abs().max()))
     relative = None
-    if slopes:
-        norm = sum(float(b.double().square().sum()) for b in slopes[1])
-        apart = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(*slopes, strict=True))
-        relative = (apart / norm) ** 0.5 if norm else float(apart > 0)
-        wrong = wrong or relative > slope_limit
+    if expected_slopes is not None:
+        nothing = [torch.zeros_like(b) for b in expected_slopes]
+        relative = _apart(slopes or nothing, expected_slopes)
+        wrong = wrong or not relative <= slope_limit
     reason = f"packed and plain forward differ on the first batch (loss {difference:.2g}, gradient {relative})"
-    return FirstBatchCheck(difference, relative, not wrong, reason if wrong else None)
+    reason = failure or (reason if wrong else None)
+    return FirstBatchCheck(difference, relative, reason is None, reason)
+
+
+def _apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """Norm of the difference over the norm of b."""
+    norm = sum(float(_wide(y).square().sum()) for y in b)
+    apart = sum(float((_wide(x) - _wide(y)).square().sum()) for x, y in zip(a, b, strict=True))
+    return (apart / norm) ** 0.5 if norm else float(apart > 0)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _refused_by_configuration(parts: Parts) -> str | None:
     config, causal = parts.config, parts.causal
     reasons = (
-        (
-            causal.device.type != "cpu",
-            f"the packed form runs on CPU in this version, the model is on {causal.device.type}",
-        ),
+        (len({p.device for p in causal.parameters()}) > 1, "its weights lie on several devices"),
         (getattr(causal.config, "is_encoder_decoder", False), "it has an encoder"),
         (_keeps_state(parts), "its layers keep a recurrent or chunked state"),
         (_length_changes_angles(config), "its rotary angles depend on the length of the text (dynamic or longrope)"),
@@ -164,6 +204,41 @@ def _dropout(parts: Parts) -> str | None:
 
 
 PROBE_TOKENS = 10
+_FAILURES = (ContractError, RuntimeError, TypeError, ValueError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """Attention that notes the shapes of the layers it serves."""
+
+    inner: Attends
+    shapes: set[HeadShape] = field(default_factory=set)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        self.shapes.add(HeadShape(query.shape[1], key.shape[1], query.shape[3]))
+        return self.inner.attend(layer, query, key, value, scale)
+
+
+def _find_kernel(
+    parts: Parts, kernels: Sequence[ForestKernel], asked: str | None
+) -> tuple[str | None, ForestKernel, tuple[str, ...]]:
+    """Why the model is refused, else the first kernel that serves it, and the reasons against those before it."""
+    device, surest = parts.causal.device, kernels[-1]
+    shapes: set[HeadShape] = set()
+    refused = _probe_packed(parts, surest, shapes)
+    if refused is not None:
+        return refused, surest, ()
+    faster = kernels[:-1] if asked is None else (kernel_named(asked, device),)
+    reasons: list[str] = []
+    for kernel in faster:
+        tried = (trial(kernel, shape, device, parts.causal.dtype) for shape in sorted(shapes))
+        reason = next((reason for reason in tried if reason is not None), None) or _probe_packed(parts, kernel, set())
+        if reason is None:
+            return None, kernel, tuple(reasons)
+        reasons.append(reason)
+    if asked is not None:
+        return f"the kernel that was asked for fails here ({reasons[0]})", surest, ()
+    return None, surest, tuple(reasons)
 
 
 def _probe_head(parts: Parts) -> str | None:
@@ -178,8 +253,11 @@ def _probe_head(parts: Parts) -> str | None:
         return _far(parts.head.logits(hidden)[0], own)
 
 
-def _probe_packed(parts: Parts) -> str | None:
-    """Try a small forest: two branches on a common beginning. The model keeps the implementation if it serves."""
+def _probe_packed(parts: Parts, kernel: ForestKernel, shapes: set[HeadShape]) -> str | None:
+    """Try a small forest: two branches on a common beginning. The model keeps the implementation if it serves.
+
+    shapes: takes those of the model's layers.
+    """
     own_implementation = parts.causal.config._attn_implementation
     ids = tuple(_probe_ids(parts)[0].tolist())
     texts = (ids, ids[:5] + ids[7:])
@@ -191,9 +269,10 @@ def _probe_packed(parts: Parts) -> str | None:
         ]
         enable(parts.causal)
         try:
-            hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, Packed(forest.nodes), parts.causal.device)
+            attends = _Watched(Packed(forest.nodes, kernel=kernel), shapes)
+            hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, attends, parts.causal.device)
             reason = _far(parts.head.logits(hidden[list(forest.pick)]), torch.stack(own))
-        except (ContractError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        except _FAILURES as error:
             reason = f"the packed form fails on it: {error}"
     if reason is not None:
         parts.causal.set_attn_implementation(own_implementation)
@@ -210,7 +289,7 @@ def _probe_ids(parts: Parts) -> Tensor:
 def _far(a: Tensor, b: Tensor) -> str | None:
     """Whether logits a [tokens, vocabulary] are not b up to rounding."""
     limit = TOLERANCES.get(b.dtype, TOLERANCES[torch.float16])[0]
-    a, b = (x.double() - x.double().mean(-1, keepdim=True) for x in (a, b))
+    a, b = (x - x.mean(-1, keepdim=True) for x in (_wide(a), _wide(b)))
     apart = float(((a - b).norm(dim=-1) / b.norm(dim=-1).clamp(min=1e-12)).max())
     return None if apart <= limit else f"its logits come out otherwise than by its own forward (by {100 * apart:.2g} %)"
 

@@ -1,0 +1,125 @@
+"""Which kernels a device has for a precision, fastest first, and whether one computes here what it should.
+
+On CPU the tests of this project have tried them. Elsewhere every kernel is tried on the machine itself before it is used:
+a forest of nodes of many lengths, forward and backward, against matrix products in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.attention import BY_NODE_ON_CPU, ByNode, ForestKernel
+from lastresort.engine.flex import ByMask
+from lastresort.engine.kernels import CudaEfficient, CudaFlash, Products
+from lastresort.engine.levels import ByLevel
+from lastresort.errors import ContractError
+
+PRODUCTS = ByNode(Products())
+_CUDA: tuple[ForestKernel, ...] = (ByLevel(), ByNode(CudaFlash()), ByNode(CudaEfficient()), PRODUCTS)
+CANDIDATES: dict[tuple[str, torch.dtype], tuple[ForestKernel, ...]] = {
+    ("cuda", torch.bfloat16): _CUDA,
+    ("cuda", torch.float16): _CUDA,
+    ("cuda", torch.float32): (ByNode(CudaEfficient()), PRODUCTS),
+}
+# Of the token that is worst. The kernels round what they multiply to 16 bits, the products they are compared with do not.
+TRIAL_LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+# (start, end, end of the last descendant): long and short nodes, one token alone, gaps between the parents of a level.
+TRIAL_FOREST = (
+    (0, 70, 330),
+    (70, 103, 240),
+    (103, 104, 104),
+    (104, 230, 230),
+    (230, 240, 240),
+    (240, 273, 273),
+    (273, 300, 330),
+    (300, 330, 330),
+    (330, 340, 350),
+    (340, 350, 350),
+    (350, 351, 351),
+)
+TRIAL_PREFIX_TOKENS = 37
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HeadShape:
+    """Of an attention layer's query and of its keys."""
+
+    heads: int
+    key_heads: int
+    size: int
+
+
+def candidates(device: torch.device, dtype: torch.dtype) -> tuple[ForestKernel, ...]:
+    """Kernels to try, fastest first; the last one serves every shape."""
+    return (BY_NODE_ON_CPU,) if device.type == "cpu" else CANDIDATES.get((device.type, dtype), (PRODUCTS,))
+
+
+def kernel_named(name: str, device: torch.device) -> ForestKernel:
+    """Raises ContractError for a name that the device has not."""
+    kernels: tuple[ForestKernel, ...] = (PRODUCTS, ByMask())
+    kernels += (BY_NODE_ON_CPU,) if device.type == "cpu" else _CUDA[:-1] if device.type == "cuda" else ()
+    for kernel in kernels:
+        if kernel.name == name:
+            return kernel
+    known = ", ".join(sorted(kernel.name for kernel in kernels))
+    raise ContractError(
+        f'no attention kernel "{name}" on {device.type}', where="use_kernel", expected=f"one of {known}"
+    )
+
+
+def trial(kernel: ForestKernel, shape: HeadShape, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernel is not to be used on heads of this shape, None if it computes there what it should."""
+    tokens = TRIAL_FOREST[-1][2]
+    draws = torch.Generator().manual_seed(0)
+
+    def draw(heads: int, tokens: int) -> Tensor:
+        """[1, heads, tokens, size] in the layout of a projection's output, [1, tokens, heads, size]."""
+        return torch.randn(1, tokens, heads, shape.size, generator=draws).to(device, dtype).transpose(1, 2)
+
+    query, grad = draw(shape.heads, tokens), draw(shape.heads, tokens)
+    key, value = draw(shape.key_heads, tokens), draw(shape.key_heads, tokens)
+    far_key, far_value = draw(shape.key_heads, TRIAL_PREFIX_TOKENS), draw(shape.key_heads, TRIAL_PREFIX_TOKENS)
+    # Rotary angles leave the layout of what they turned; doubled, attention is uneven enough for a wrong weight to show.
+    given = (2 * query.contiguous(), key.contiguous(), value, grad, far_key.contiguous(), far_value)
+    try:
+        found = _computed(kernel, given)
+        expected = _computed(PRODUCTS, [x.to(torch.promote_types(dtype, torch.float32)) for x in given])
+        for name, a, b in zip(
+            ("output", "query", "key", "value", "output with a prefix"), found, expected, strict=True
+        ):
+            apart = _apart(a.to(b.dtype), b)
+            if not apart <= TRIAL_LIMITS[dtype]:
+                return f"{kernel.name}: {_of(name)} is off by {100 * apart:.2g} %"
+    except Exception as error:  # noqa: BLE001 it is another library's, and may fail in any way
+        return f"{kernel.name}: {type(error).__name__}: {str(error).strip()[:100]}"
+    return None
+
+
+def _of(name: str) -> str:
+    return f"its {name}" if name.startswith("output") else f"its slope of the {name}"
+
+
+def _computed(kernel: ForestKernel, given: Sequence[Tensor]) -> list[Tensor]:
+    """The output, the slopes of query, key and value, and the output with a prefix.
+
+    given: query, key, value, the output's slope, keys and values of the prefix.
+    """
+    query, key, value = (x.detach().requires_grad_() for x in given[:3])
+    grad, far_key, far_value = given[3:]
+    scale = query.shape[-1] ** -0.5
+    plan = kernel.plan(TRIAL_FOREST, query.device)
+    with torch.enable_grad():
+        out = kernel.attend(query, key, value, plan, None, scale)
+        slopes = torch.autograd.grad(out, (query, key, value), grad)
+    with torch.no_grad():
+        return [out.detach(), *slopes, kernel.attend(query, key, value, plan, (far_key, far_value), scale)]
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    """Largest difference of a token's head over its own size, or over what is usual where it is smaller; nan for any nan."""
+    sizes = b.norm(dim=-1)
+    return float(((a - b).norm(dim=-1) / sizes.clamp(min=float(sizes.square().mean().sqrt()))).max())
