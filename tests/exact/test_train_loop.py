@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
 from lastresort.errors import BudgetError, DataError
 from lastresort.train.adapters import adapters_in_base_precision, attach_adapter, detach, save_adapter, trainable
-from lastresort.train.items import completions
+from lastresort.train.evaluation import HeldOut
+from lastresort.train.items import Item, completions, pairs
 from lastresort.train.loop import StepSeen, total_steps, train
+from lastresort.train.objective import Objective
 from lastresort.train.optimizers import learning_rate_at
 from lastresort.train.order import batch_of, epoch_order
+from lastresort.train.policy import Policy
 from lastresort.train.settings import AdapterSettings, TrainSettings
 
 
@@ -92,8 +96,6 @@ def test_the_loss_falls(tmp_path: Path) -> None:
 
 def test_many_passes_change_nothing(tmp_path: Path) -> None:
     whole, _ = run(tmp_path / "one")
-    from dataclasses import replace
-
     cut, seen = run(tmp_path / "many", replace(SETTINGS, max_pass_tokens=30))
     same(weights(cut), weights(whole), tolerance=1e-7)  # AdamW divides by tiny second moments
     assert seen[0].computed_tokens > 60  # the batch was really cut
@@ -119,6 +121,76 @@ def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
     model, seen = run(tmp_path / "run")
     assert seen[0].step == 3
     same(weights(model), weights(run(tmp_path / "whole")[0]))
+
+
+class Stages:
+    """Progress that remembers: each stage with its total and how far it got."""
+
+    def __init__(self) -> None:
+        self.stages: list[list[Any]] = []
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self.stages.append([label, total, 0])
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.stages[-1][2] += amount
+
+    def say(self, text: str) -> None: ...
+
+
+def pair_items(n: int = 11) -> list[Item]:
+    rows = some_rows(n)
+    return pairs(rows, [Row((*row.ids[:-3], 5, 6, 7), row.targets) for row in rows])
+
+
+def test_the_reference_and_the_evaluation_are_stages_with_a_total(tmp_path: Path) -> None:
+    """Small passes, so that each stage is advanced more than once; a run that goes on reads the reference back."""
+    found: list[list[Any]] = []
+    for until in (4, None):
+        progress = Stages()
+        settings = replace(SETTINGS, objective=Objective("dpo"), epochs=2, max_pass_tokens=60)
+        model = attach_adapter(tiny(), SMALL, base_name="tiny")
+        held_out = pair_items(13)[11:]
+        arguments: dict[str, Any] = {"held_out": held_out, "until": until, "progress": progress}
+        train(model, pair_items(), settings, folder=tmp_path / "run", **arguments)
+        found += progress.stages
+    assert found == [
+        ["the first batch", None, 0],
+        ["the reference", 11, 11],
+        ["the reference of the items held out", 2, 2],
+        ["training", 4, 0],
+        ["evaluating 2 items held out", 2, 2],
+        ["training, from step 4", 1, 0],
+        ["the first batch", None, 0],
+        ["training, from step 5", 2, 0],
+        ["evaluating 2 items held out", 2, 2],
+    ]
+
+
+def test_the_seconds_of_the_reference_and_of_the_evaluation_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock on which only these take time: 100 s a reference, 1,000 s an evaluation of two epochs."""
+    now = [0.0]
+    sums, evaluated = Policy.logps_of, HeldOut.evaluated
+
+    def slow_sums(*arguments: Any) -> Any:
+        now[0] += 100
+        return sums(*arguments)
+
+    def slow_evaluation(*arguments: Any) -> Any:
+        now[0] += 1000
+        return evaluated(*arguments)
+
+    monkeypatch.setattr(Policy, "logps_of", slow_sums)
+    monkeypatch.setattr(HeldOut, "evaluated", slow_evaluation)
+    settings, seconds = replace(SETTINGS, objective=Objective("dpo"), epochs=2), []
+    for until in (2, None):
+        model = attach_adapter(tiny(), SMALL, base_name="tiny")
+        items = {"held_out": pair_items(13)[11:], "until": until, "clock": lambda: now[0]}
+        trained = train(model, pair_items(), settings, folder=tmp_path / "run", **items)
+        seconds.append(trained.seconds)
+    assert seconds == [200, 200 + 2000]
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from engine_support import draw, relative_difference, row, tiny
 from lastresort.errors import DataError, InputError
@@ -19,8 +18,10 @@ from lastresort.train.items import Item, completions, labelled, pairs
 from lastresort.train.loop import StepSeen, train
 from lastresort.train.objective import Objective
 from lastresort.train.policy import Policy
-from lastresort.train.reference import reference_of_run
+from lastresort.train.processes import Processes
+from lastresort.train.reference import Keeping, reference_of_run
 from lastresort.train.settings import AdapterSettings, TrainSettings
+from lastresort.types import Silent
 
 SMALL = AdapterSettings(r=4, alpha=8)
 NAMES = sorted(NEEDS)
@@ -90,13 +91,13 @@ def gradients(name: str, folder: Path, **changes: Any) -> tuple[dict[str, torch.
     model = attach_adapter(tiny(), SMALL, base_name="tiny").double()
     settings = settings_of(name, batch_size=7, **changes)
     source = DataSet(items, 7, 3) if (items := items_of(name)) else Sampled()
-    policy, objective = Policy(model, settings.max_pass_tokens, plain=plain), settings.objective
-    reference = reference_of_run(policy, source, objective, folder / "reference", "run", begun=False)
+    policy, objective = Policy(model, settings.max_pass_tokens, Processes(), plain=plain), settings.objective
+    reference = reference_of_run(policy, source, objective, Keeping(folder, "run", begun=False), Silent())
     with torch.no_grad():
         for i, (_, parameter) in enumerate(trainable(model)):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.1)
     batch = source.at(0, model, reference.of_answers)
-    passed = batch_gradients(policy, batch, objective, reference, Accelerator(cpu=True), max_new_tokens=4)
+    passed = batch_gradients(policy, batch, objective, reference, max_new_tokens=4)
     found = {n: p.grad.clone() for n, p in trainable(model)}
     return found, passed.loss, dict(passed.shown), passed.computed_tokens
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from lastresort.cli.border import INTERRUPTED
+from lastresort.errors import LastresortError
 
 if TYPE_CHECKING:
     from lastresort.train.training_file import TrainingFile
@@ -24,24 +30,43 @@ def train_command(
     from lastresort.cli.progress import progress
     from lastresort.cli.settings import parse_settings
     from lastresort.spec.training import load_training
+    from lastresort.types import Silent
 
-    loaded = load_training(file, parse_settings(settings))
-    from lastresort.train.training_run import run_training
+    with _one_voice() as speaks:
+        loaded = load_training(file, parse_settings(settings))
+        from lastresort.train.training_run import run_training
 
-    with progress() as shown:
-        record = run_training(loaded, resume=resume, progress=shown)
+        with progress() if speaks else nullcontext(Silent()) as shown:
+            record = run_training(loaded, resume=resume, progress=shown)
+    if not speaks:
+        return
     if as_json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
         return
     print("\n".join(told(record, loaded)))
 
 
+@contextmanager
+def _one_voice() -> Iterator[bool]:
+    """Whether this process speaks. Of several the first does, which hears of every error; the others end in silence."""
+    from lastresort.train.launch import speaks
+
+    try:
+        yield speaks(os.environ)
+    except (LastresortError, KeyboardInterrupt) as error:
+        if speaks(os.environ):
+            raise
+        raise SystemExit(error.exit_code if isinstance(error, LastresortError) else INTERRUPTED) from error
+
+
 def told(record: dict[str, Any], file: TrainingFile) -> list[str]:
     """What a reader wants to know at the end, a line each."""
     trained, data = record["trained"], record["data"]
+    steps_s = sum(step["seconds"] for step in record["steps"])
+    together = f" on {trained['processes']} processes" if trained["processes"] > 1 else ""
     lines = [
-        f"{file.objective}: {data['items']} {data['what']}, {trained['step']} steps in {_time(trained['seconds'])}, "
-        f"{trained['nominal_tokens'] / max(trained['seconds'], 1e-9):,.0f} tokens/s",
+        f"{file.objective}: {data['items']} {data['what']}, {trained['step']} steps{together} in {_time(trained['seconds'])}, "
+        f"{trained['nominal_tokens'] / max(steps_s, 1e-9):,.0f} tokens/s",
         *_losses(record),
         f"tokens: {trained['computed_tokens']:,} computed of {trained['nominal_tokens']:,} nominal "
         f"({trained['computed_tokens'] / max(1, trained['nominal_tokens']):.0%})",

@@ -20,6 +20,7 @@ from lastresort.errors import DataError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters import trainable
+from lastresort.train.processes import Processes
 
 STATE, OPTIMIZER, WEIGHTS = "state.json", "optimizer.safetensors", "weights.safetensors"
 
@@ -45,28 +46,50 @@ class CheckpointState:
 
 
 class Checkpoints:
-    """The checkpoint of one run in `folder`, renewed every so many seconds."""
+    """The checkpoint of one run in `folder`, renewed every so many seconds. The main process writes it, and all read it."""
 
     def __init__(
-        self, folder: Path, model: torch.nn.Module, optimizer: Any, run: str, every_s: float, clock: Callable[[], float]
+        self,
+        folder: Path,
+        model: torch.nn.Module,
+        optimizer: Any,
+        run: str,
+        processes: Processes,
+        every_s: float,
+        clock: Callable[[], float],
     ) -> None:
         self._folder, self._model, self._optimizer, self._run = folder, model, optimizer, run
-        self._every_s, self._clock = every_s, clock
+        self._processes, self._every_s, self._clock = processes, every_s, clock
         self._saved_at = clock()
 
     def load(self) -> CheckpointState:
-        """Where the run stands, its weights and its optimizer's state put back; before its first step if there is none."""
-        found = load_checkpoint(self._folder, self._model, self._optimizer, self._run)
+        """Where the run stands, its weights and its optimizer's state put back; before its first step if there is none.
+
+        Raises DataError where its files are cut short, or where the processes see different ones.
+        """
+        found = self._processes.main_first(
+            lambda: load_checkpoint(self._folder, self._model, self._optimizer, self._run)
+        )
+        state = found or CheckpointState(0, self._run, 0, 0, 0.0)
+        steps = self._processes.each(lambda: state.step)
+        if len(set(steps)) > 1:
+            raise DataError(
+                f"the processes found checkpoints of steps {', '.join(map(str, steps))}",
+                where=str(self._folder),
+                expected="one folder that all of them see",
+                remedy="Put the output on a disk that all machines share.",
+            )
         self._saved_at = self._clock()
-        return found or CheckpointState(0, self._run, 0, 0, 0.0)
+        return state
 
     @property
     def due(self) -> bool:
         return self._clock() - self._saved_at > self._every_s
 
     def save(self, state: CheckpointState) -> None:
-        save_checkpoint(self._folder, self._model, self._optimizer, state)
-        give_back_freed_memory()
+        if self._processes.main:
+            save_checkpoint(self._folder, self._model, self._optimizer, state)
+            give_back_freed_memory()
         self._saved_at = self._clock()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from lastresort.train.batches import fingerprint
+from lastresort.train.gradients import seen_by_all
 from lastresort.train.items import Item
-from lastresort.train.objective import Objective, Seen, bind
+from lastresort.train.objective import BatchLoss, Objective, Seen, bind
 from lastresort.train.passes import evaluating
 from lastresort.train.policy import Policy
-from lastresort.train.reference import reference_logps
+from lastresort.train.reference import Keeping, reference_logps
+from lastresort.types import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +31,30 @@ class HeldOut:
     items: Sequence[Item]
     known: list[list[float]] | None
 
-    def evaluated(self) -> Evaluated | None:
-        """The loss of the items as of one batch, in evaluation mode; None without any."""
+    def evaluated(self, progress: Progress) -> Evaluated | None:
+        """The loss of the items as of one batch, in evaluation mode; None without any. Each process computes its share."""
         if not self.items:
             return None
-        seen, total = Seen(), 0.0
+        processes = self.policy.processes
+        progress.stage(f"evaluating {len(self.items):,} items held out", len(self.policy.own(self.items)))
         with evaluating(self.policy.model):
             loss_of = bind(self.objective, self.items, self.known, self.policy.score)
-            for part, result in self.policy.passes([item.trained for item in self.items]):
-                total += float(loss_of.loss(part, result.per_token, result.row, seen))
-        return Evaluated(total, seen.means())
+            shares = processes.each(lambda: self._share(loss_of, progress))
+        return Evaluated(sum(loss for loss, _ in shares), seen_by_all([seen for _, seen in shares]).means())
+
+    def _share(self, loss_of: BatchLoss, progress: Progress) -> tuple[float, Seen]:
+        own, seen, total = self.policy.own(self.items), Seen(), 0.0
+        for part, result in self.policy.passes([self.items[number].trained for number in own]):
+            total += float(loss_of.loss([own[i] for i in part], result.per_token, result.row, seen))
+            progress.advance(len(part))
+        return total, seen
 
 
 def hold_out(
-    policy: Policy, items: Sequence[Item], objective: Objective, folder: Path, run: str, *, begun: bool
+    policy: Policy, items: Sequence[Item], objective: Objective, keeping: Keeping, progress: Progress
 ) -> HeldOut:
-    """Items to evaluate, with their reference where the objective needs one. folder, run, begun: see `reference_logps`."""
+    """Items to evaluate, with their reference where the objective needs one; see `reference_logps`."""
     known = None
     if items and objective.needs_reference:
-        known = reference_logps(items, policy.logps_of, folder, f"{run} {fingerprint(items)}", begun=begun)
+        known = reference_logps(policy, items, keeping, "evaluation", progress)
     return HeldOut(policy, objective, items, known)

@@ -1,17 +1,16 @@
-"""The gradients of one optimizer batch, pass by pass."""
+"""The gradients of one optimizer batch, pass by pass, each process computing its share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from lastresort.errors import DataError
 from lastresort.train.adapters import trainable
 from lastresort.train.batches import Batch
-from lastresort.train.objective import Objective, Seen, bind
+from lastresort.train.objective import BatchLoss, Objective, Seen, bind
 from lastresort.train.policy import Policy
 from lastresort.train.reference import Reference
 
@@ -28,15 +27,9 @@ class Passed:
 
 
 def batch_gradients(
-    policy: Policy,
-    batch: Batch,
-    objective: Objective,
-    reference: Reference,
-    accelerator: Any,
-    *,
-    max_new_tokens: int | None = None,
+    policy: Policy, batch: Batch, objective: Objective, reference: Reference, *, max_new_tokens: int | None = None
 ) -> Passed:
-    """Leave the gradients of the batch's loss in the parameters, summed over processes.
+    """Leave the gradients of the batch's loss in the parameters, the same in every process.
 
     The first batch of the run is checked by both paths before. max_new_tokens: for dr_grpo. Raises DataError for a batch
     without targets.
@@ -51,23 +44,48 @@ def batch_gradients(
             remedy="Run `lastresort data check`.",
         )
     policy.check_first(batch.items)
-    own = range(accelerator.process_index, len(batch.items), accelerator.num_processes)
-    loss_of = bind(objective, batch.items, reference.of_items(batch, own), policy.score, max_new_tokens=max_new_tokens)
-    seen, total, computed, nominal = Seen(), 0.0, 0, 0
+    known = reference.of_items(batch)
+    loss_of = bind(objective, batch.items, known, policy.score, max_new_tokens=max_new_tokens)
+    shares = policy.processes.each(lambda: _share(policy, batch, loss_of))
+    policy.processes.sum_gradients([parameter for _, parameter in trainable(policy.model)])
+    for path in (path for share in shares for path in share.paths):
+        policy.trained_by(*path)
+    return Passed(
+        sum(share.loss for share in shares),
+        sum(share.computed_tokens for share in shares),
+        sum(share.nominal_tokens for share in shares),
+        {**batch.shown, **seen_by_all([share.seen for share in shares]).means()},
+    )
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one process did of a batch. paths: of its passes, with their reasons."""
+
+    loss: float = 0.0
+    computed_tokens: int = 0
+    nominal_tokens: int = 0
+    seen: Seen = field(default_factory=Seen)
+    paths: dict[tuple[str, str | None], None] = field(default_factory=dict)
+
+
+def _share(policy: Policy, batch: Batch, loss_of: BatchLoss) -> _Share:
+    own, share = policy.own(batch.items), _Share()
     for part, result in policy.passes([batch.items[number].trained for number in own]):
-        loss = loss_of.loss([own[i] for i in part], result.per_token, result.row, seen)
-        accelerator.backward(loss)
-        total += float(loss.detach())
-        computed += result.computed_tokens
-        nominal += result.nominal_tokens
-        policy.trained_by(result)
-    if accelerator.num_processes > 1:
-        total = _over_processes(policy.model, total, accelerator)
-    return Passed(total, computed, nominal, {**batch.shown, **seen.means()})
+        loss = loss_of.loss([own[i] for i in part], result.per_token, result.row, share.seen)
+        torch.autograd.backward(loss)
+        share.loss += float(loss.detach())
+        share.computed_tokens += result.computed_tokens
+        share.nominal_tokens += result.nominal_tokens
+        share.paths[result.path, result.reason] = None
+    return share
 
 
-def _over_processes(model: Any, total: float, accelerator: Any) -> float:
-    for _, parameter in trainable(model):
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        parameter.grad = accelerator.reduce(gradient, "sum")
-    return float(accelerator.reduce(torch.tensor(total), "sum"))
+def seen_by_all(parts: Sequence[Seen]) -> Seen:
+    """The figures of several processes as those of one."""
+    whole = Seen()
+    for part in parts:
+        whole.items += part.items
+        for name, total in part.sums.items():
+            whole.sums[name] = whole.sums.get(name, 0.0) + total
+    return whole

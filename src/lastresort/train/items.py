@@ -30,6 +30,10 @@ class Item:
         """The rows that a pass computes with gradients: all but a mismatched one."""
         return self.rows if self.desirable is None else self.rows[:1]
 
+    @property
+    def trained_tokens(self) -> int:
+        return sum(len(row.ids) for row in self.trained)
+
 
 def completions(rows: Sequence[Row]) -> list[Item]:
     """Items of sft and of text."""

@@ -9,27 +9,27 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import BudgetError, DataError
 from lastresort.train.adapters import trainable
 from lastresort.train.batches import Batches, DataSet
-from lastresort.train.checkpoints import Checkpoints
+from lastresort.train.checkpoints import Checkpoints, CheckpointState
 from lastresort.train.evaluation import Evaluated, hold_out
-from lastresort.train.gradients import batch_gradients
+from lastresort.train.gradients import Passed
 from lastresort.train.items import Item
-from lastresort.train.optimizers import build_optimizer, learning_rate_at, take_step
+from lastresort.train.optimizers import build_optimizer
 from lastresort.train.order import steps_per_epoch
 from lastresort.train.policy import Policy
-from lastresort.train.reference import reference_of_run
+from lastresort.train.processes import Processes, join
+from lastresort.train.reference import Keeping, reference_of_run
 from lastresort.train.settings import TrainSettings
+from lastresort.train.steps import Steps
+from lastresort.types import Progress, Silent
 
 CHECKPOINT_EVERY_S = 30.0
 
@@ -54,8 +54,8 @@ class StepSeen:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How far a call of `train` got. seconds: of training over all calls. path: "packed" or "plain", with its reason.
-    check: packed against plain on the first batch of the run."""
+    """How far a call of `train` got. seconds: over all calls, with the reference and the items held out. path: "packed" or
+    "plain", with its reason. check: packed against plain on the first batch of the run. processes: of this call."""
 
     step: int
     steps: int
@@ -65,6 +65,7 @@ class Trained:
     path: str
     reason: str | None
     check: FirstBatchCheck | None
+    processes: int = 1
 
 
 class Diverged(DataError):
@@ -90,6 +91,8 @@ def train(
     on_step: Callable[[StepSeen], None] | None = None,
     out_of_time: Callable[[], bool] | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    progress: Progress | None = None,
+    processes: Processes | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained:
     """Train the trainable parameters of `model` on `items`, from the checkpoint in `folder` if there is one of this run.
@@ -97,56 +100,54 @@ def train(
     base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
     stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the plain
     path. max_new_tokens: for dr_grpo. out_of_time: asked before each step; True stops with BudgetError after a checkpoint.
+    progress: gets a stage for the reference, the training and each evaluation; the caller advances the training. processes:
+    None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
     Raises Diverged if a loss is not finite, DataError for a checkpoint that is cut short.
     """
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    processes, progress = processes or join(), progress or Silent()
     batches: Batches = DataSet(items, settings.batch_size, settings.seed) if isinstance(items, Sequence) else items
-    steps, objective = total_steps(batches.size, settings), settings.objective
-    run = hashlib.sha256(f"{settings.fingerprint()} {base} {batches.fingerprint()}".encode()).hexdigest()[:16]
-    if settings.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    optimizer = build_optimizer([parameter for _, parameter in trainable(model)], settings)
-    checkpoints = Checkpoints(folder, model, optimizer, run, checkpoint_every_s, clock)
-    state = checkpoints.load()
-    policy = Policy(model, settings.max_pass_tokens, plain=plain, check=state.check)
-    if objective.need != "groups":
-        policy.check_first(batches.at(0, model, None).items)
-    reference = reference_of_run(policy, batches, objective, _beside(folder, "reference"), run, begun=state.step > 0)
-    held = hold_out(policy, held_out, objective, _beside(folder, "evaluation"), run, begun=state.step > 0)
-    began, last = clock() - state.seconds, steps if until is None else min(until, steps)
-    model.train()
-    for step in range(state.step, last):
-        if out_of_time is not None and out_of_time():
-            checkpoints.save(state)
-            raise _out_of_time(step, steps)
-        started, rate = clock(), learning_rate_at(step, steps, settings)
-        with _draws_of(step, settings.seed):
-            batch = batches.at(step, model, reference.of_answers)
-            passed = batch_gradients(policy, batch, objective, reference, accelerator, max_new_tokens=max_new_tokens)
-        _check_finite(passed.loss, step, steps, settings.learning_rate)
-        norm = 0.0 if passed.skipped else take_step(optimizer, rate, settings.max_grad_norm)
-        state = state.after(passed.computed_tokens, passed.nominal_tokens, clock() - began, policy.check)
-        if on_step is not None:
-            ends_epoch = step + 1 == steps or (step + 1) % steps_per_epoch(batches.size, settings.batch_size) == 0
-            on_step(
-                StepSeen(
-                    step + 1,
-                    passed.loss,
-                    norm,
-                    rate,
-                    passed.computed_tokens,
-                    passed.nominal_tokens,
-                    clock() - started,
-                    passed.shown,
-                    passed.skipped,
-                    held.evaluated() if ends_epoch else None,
-                )
-            )
-        if checkpoints.due or step + 1 == last:
-            checkpoints.save(state)
+    with processes.together():
+        run = _fingerprint(settings, base, batches, processes)
+        if settings.checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        optimizer = build_optimizer([parameter for _, parameter in trainable(model)], settings)
+        checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
+        state = checkpoints.load()
+        began = clock() - state.seconds
+        policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
+        progress.stage("the first batch", None)
+        if settings.objective.need != "groups":
+            policy.check_first(batches.at(0, model, None).items)
+        keeping = Keeping(folder, run, begun=state.step > 0)
+        reference = reference_of_run(policy, batches, settings.objective, keeping, progress)
+        held = hold_out(policy, held_out, settings.objective, keeping, progress)
+        count = total_steps(batches.size, settings)
+        steps = Steps(policy, batches, reference, held, optimizer, settings, count, max_new_tokens)
+        last = count if until is None else min(until, count)
+        _stage_training(progress, state.step, last)
+        model.train()
+        for step in range(state.step, last):
+            if out_of_time is not None and processes.from_main(out_of_time):
+                checkpoints.save(state)
+                raise _out_of_time(step, count)
+            started = clock()
+            passed = steps.gradients(step)
+            _check_finite(passed.loss, step, count, settings.learning_rate)
+            norm = steps.update(step, passed)
+            step_s = clock() - started
+            evaluated = steps.evaluated(step, progress)
+            state = state.after(passed.computed_tokens, passed.nominal_tokens, clock() - began, policy.check)
+            if on_step is not None:
+                on_step(_seen(state.step, passed, norm, steps.rate(step), step_s, evaluated))
+            if evaluated is not None and state.step < last:
+                _stage_training(progress, state.step, last)
+            if checkpoints.due or state.step == last:
+                checkpoints.save(state)
     model.eval()
+    return _trained(state, policy, count)
+
+
+def _trained(state: CheckpointState, policy: Policy, steps: int) -> Trained:
     return Trained(
         state.step,
         steps,
@@ -156,19 +157,40 @@ def train(
         policy.path,
         policy.reason,
         policy.check,
+        policy.processes.count,
     )
 
 
-def _beside(folder: Path, what: str) -> Path:
-    return folder.with_name(f"{folder.name}.{what}")
+def _fingerprint(settings: TrainSettings, base: str, batches: Batches, processes: Processes) -> str:
+    """What a checkpoint belongs to. Raises DataError where the processes do not train the same."""
+    run = hashlib.sha256(f"{settings.fingerprint()} {base} {batches.fingerprint()}".encode()).hexdigest()[:16]
+    if len(set(processes.each(lambda: run))) > 1:
+        raise DataError(
+            "the processes were given different models, settings or data",
+            where="training",
+            expected="the same files on every machine",
+            remedy="Compare them, or put them on a disk that all machines share.",
+        )
+    return run
 
 
-@contextmanager
-def _draws_of(step: int, seed: int) -> Iterator[None]:
-    """A base with dropout draws from (seed, step), so that a resumed run draws the same."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed * 1_000_003 + step)
-        yield
+def _stage_training(progress: Progress, step: int, last: int) -> None:
+    progress.stage(f"training, from step {step + 1}" if step else "training", last - step)
+
+
+def _seen(step: int, passed: Passed, norm: float, rate: float, seconds: float, evaluated: Evaluated | None) -> StepSeen:
+    return StepSeen(
+        step,
+        passed.loss,
+        norm,
+        rate,
+        passed.computed_tokens,
+        passed.nominal_tokens,
+        seconds,
+        passed.shown,
+        passed.skipped,
+        evaluated,
+    )
 
 
 def _out_of_time(step: int, steps: int) -> BudgetError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,15 +36,25 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def unit_sums(
-    model: Any, units: Sequence[Sequence[Row]], max_pass_tokens: int, *, plain: bool = False
+    model: Any,
+    units: Sequence[Sequence[Row]],
+    max_pass_tokens: int,
+    *,
+    plain: bool = False,
+    on_units: Callable[[int], None] | None = None,
 ) -> list[list[float]]:
-    """Summed log-probability in nats of every row of every unit under the model as it stands."""
+    """Summed log-probability in nats of every row of every unit under the model as it stands.
+
+    on_units: called after each pass with the number of units that it computed.
+    """
     found: list[list[float]] = [[] for _ in units]
     with evaluating(model):
         for part, result in passes(model, units, max_pass_tokens, plain=plain):
             sums = iter(row_sums(result.per_token, result.row, sum(len(units[i]) for i in part)).tolist())
             for i in part:
                 found[i] = [next(sums) for _ in units[i]]
+            if on_units is not None:
+                on_units(len(part))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,18 +14,28 @@ from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.train.items import Item
 from lastresort.train.passes import passes, token_logps, unit_sums
+from lastresort.train.processes import Processes
 
 CHECKED_ITEMS = 4
 
 
 class Policy:
     """path: "packed" or "plain", of the newest pass that trained, with its reason. check: packed against plain on the first
-    items of the run; None before that, and where the plain path was asked for."""
+    items of the run; None before that, and where the plain path was asked for.
+
+    `check_first`, `score` and `logps_of` share their work among the processes: all of them call them alike.
+    """
 
     def __init__(
-        self, model: Any, max_pass_tokens: int, *, plain: bool = False, check: FirstBatchCheck | None = None
+        self,
+        model: Any,
+        max_pass_tokens: int,
+        processes: Processes,
+        *,
+        plain: bool = False,
+        check: FirstBatchCheck | None = None,
     ) -> None:
-        self.model, self._max_pass_tokens = model, max_pass_tokens
+        self.model, self.processes, self._max_pass_tokens = model, processes, max_pass_tokens
         self._asked_plain = self._plain = plain
         self.path, self.reason = "packed", "it was asked for" if plain else None
         self._take_path(check)
@@ -33,9 +43,9 @@ class Policy:
     def check_first(self, items: Sequence[Item]) -> None:
         """Packed against plain on the run's first items, once; what fails goes on by the plain path."""
         if items and self.check is None and not self._asked_plain:
+            rows = checked_rows(items, self._max_pass_tokens)
             with adapters_in_base_precision(self.model):
-                rows = [row for item in items[:CHECKED_ITEMS] for row in item.rows]
-                self._take_path(check_first_batch(self.model, rows))
+                self._take_path(self.processes.each(lambda: check_first_batch(self.model, rows))[0])
 
     def _take_path(self, check: FirstBatchCheck | None) -> None:
         self.check = check
@@ -48,32 +58,54 @@ class Policy:
         """The numbers of the units of each pass, and the log-probabilities of their rows, in this order."""
         return passes(self.model, units, self._max_pass_tokens, plain=self._plain)
 
-    def trained_by(self, result: TargetLogps) -> None:
+    def trained_by(self, path: str, reason: str | None) -> None:
         """Note the path of a pass that trained."""
-        self.path = result.path
-        self.reason = result.reason if result.reason is not None else self.reason
+        self.path = path
+        self.reason = reason if reason is not None else self.reason
+
+    def own(self, items: Sequence[Item]) -> range:
+        """The items whose trained rows this process computes."""
+        return self.processes.own([item.trained_tokens for item in items])
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         """Summed log-probabilities of rows under the model as it stands, in nats, [rows], float64."""
-        units = [(row,) for row in rows]
-        sums = unit_sums(self.model, units, self._max_pass_tokens, plain=self._plain)
+        sums = self._sums([(row,) for row in rows], [len(row.ids) for row in rows], None)
         return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self.model.device)
 
-    def logps_of(self, items: Sequence[Item], own: Sequence[int] | None = None) -> list[list[float]]:
+    def logps_of(self, items: Sequence[Item], on_items: Callable[[int], None] | None = None) -> list[list[float]]:
         """Summed log-probabilities of the rows of items under the model as it stands, in the passes that training takes.
 
-        own: the items whose trained rows this process computes, None for all; those of the others are left at 0.
+        on_items: called with the number of items whose trained rows a pass of this process computed.
         """
-        own = range(len(items)) if own is None else own
-        units = [items[number].trained for number in own]
-        sums = unit_sums(self.model, units, self._max_pass_tokens, plain=self._plain)
-        computed = dict(zip(own, sums, strict=True))
-        found = [computed.get(number, [0.0] * len(item.trained)) for number, item in enumerate(items)]
-        if any(item.desirable is not None for item in items):
-            mismatched = self.score([item.rows[1] for item in items]).tolist()
-            found = [[*logps, far] for logps, far in zip(found, mismatched, strict=True)]
-        return found
+        trained = self._sums([item.trained for item in items], [item.trained_tokens for item in items], on_items)
+        others = [row for item in items for row in item.rows[len(item.trained) :]]
+        far = iter(self.score(others).tolist() if others else ())
+        return [
+            [*logps, *(next(far) for _ in item.rows[len(item.trained) :])]
+            for item, logps in zip(items, trained, strict=True)
+        ]
+
+    def _sums(
+        self, units: Sequence[Sequence[Row]], sizes: Sequence[int], on_units: Callable[[int], None] | None
+    ) -> list[list[float]]:
+        def compute(own: Sequence[int]) -> list[list[float]]:
+            rows = [units[number] for number in own]
+            return unit_sums(self.model, rows, self._max_pass_tokens, plain=self._plain, on_units=on_units)
+
+        return self.processes.share(sizes, compute)
 
     def token_logps(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
-        """Log-probabilities in nats of each row's targets under the model as it stands."""
+        """Log-probabilities in nats of each row's targets under the model as it stands; each process for itself."""
         return token_logps(self.model, rows, self._max_pass_tokens, plain=self._plain)
+
+
+def checked_rows(items: Sequence[Item], max_tokens: int) -> list[Row]:
+    """Rows of the first items, as many as the plain forward holds padded in `max_tokens`, but at least two to share a piece:
+    the check must not be what sets a run's memory."""
+    rows: list[Row] = []
+    for item in items[:CHECKED_ITEMS]:
+        more = [*rows, *item.rows]
+        if len(rows) >= 2 and len(more) * max(len(row.ids) for row in more) > max_tokens:
+            break
+        rows = more
+    return rows

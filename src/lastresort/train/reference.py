@@ -6,10 +6,11 @@ log-probabilities are computed once and kept; in 16 bits, where rounding depends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,12 +19,14 @@ from lastresort.engine.forest import Row
 from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors
 from lastresort.train.adapters import in_16_bits, is_adapter, trainable
-from lastresort.train.batches import Batch, Batches
+from lastresort.train.batches import Batch, Batches, fingerprint
 from lastresort.train.items import Item
 from lastresort.train.objective import Objective
 from lastresort.train.policy import Policy
+from lastresort.types import Progress
 
 LOGPS, WEIGHTS = "reference.safetensors", "reference_weights.safetensors"
+STAGES = {"reference": "the reference", "evaluation": "the reference of the items held out"}
 
 
 class Reference:
@@ -35,17 +38,14 @@ class Reference:
     ) -> None:
         self._policy, self._logps, self._weights = policy, logps, weights
 
-    def of_items(self, batch: Batch, own: Sequence[int]) -> list[list[float]] | None:
-        """Log-probabilities of a batch's rows; None where none are needed, or where the items hold them, being sampled.
-
-        own: the items whose trained rows this process computes.
-        """
+    def of_items(self, batch: Batch) -> list[list[float]] | None:
+        """Log-probabilities of a batch's rows; None where none are needed, or where the items hold them, being sampled."""
         if self._logps is not None:
             return [self._logps[number] for number in batch.numbers]
         if self._weights is None or not batch.numbers:
             return None
         with self._weights():
-            return self._policy.logps_of(batch.items, own)
+            return self._policy.logps_of(batch.items)
 
     def of_answers(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities of each row's targets, for answers that were just sampled; () if none are needed."""
@@ -55,48 +55,70 @@ class Reference:
             return self._policy.token_logps(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where the reference's figures are kept, which only a run before its first step can compute.
+
+    folder: of the checkpoint; they lie beside it. run: what they belong to. begun: steps were done.
+    """
+
+    folder: Path
+    run: str
+    begun: bool
+
+    def beside(self, what: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.{what}")
+
+
 def reference_of_run(
-    policy: Policy, batches: Batches, objective: Objective, folder: Path, run: str, *, begun: bool
+    policy: Policy, batches: Batches, objective: Objective, keeping: Keeping, progress: Progress
 ) -> Reference:
-    """Before the first step computed, or noted; afterwards read back from `folder`. begun, errors: see `reference_logps`."""
+    """Before the first step computed, or noted; afterwards read back. Raises DataError if it is not there any more."""
     if not objective.needs_reference:
         return Reference(policy)
     if objective.need == "groups" or (in_16_bits(policy.model) and is_adapter(policy.model)):
-        return Reference(policy, weights=ReferenceWeights(policy.model, folder, run, begun=begun))
-    return Reference(policy, logps=reference_logps(batches.items, policy.logps_of, folder, run, begun=begun))
+        return Reference(policy, weights=ReferenceWeights(policy, keeping))
+    return Reference(policy, logps=reference_logps(policy, batches.items, keeping, "reference", progress))
 
 
 def reference_logps(
+    policy: Policy,
     items: Sequence[Item],
-    logps_of: Callable[[Sequence[Item]], list[list[float]]],
-    folder: Path,
-    run: str,
-    *,
-    begun: bool,
+    keeping: Keeping,
+    what: Literal["reference", "evaluation"],
+    progress: Progress,
 ) -> list[list[float]]:
     """Summed log-probability in nats of every row of every item under the reference.
 
-    logps_of: the same under the model as it stands. folder: where they are kept, for a run that goes on. begun: steps were
-    done, so that the model is no longer the reference. Raises DataError if it is begun and they are not there.
+    policy: is the reference as long as the run is not begun. what: the items trained on, or those held out. progress: gets a
+    stage of the items of this process, where they are computed. Raises DataError if steps were done and they are not there.
     """
-    kept = _read(folder / LOGPS, run, begun)
+    path = keeping.beside(what) / LOGPS
+    run = keeping.run if what == "reference" else f"{keeping.run} {fingerprint(items)}"
+    kept = policy.processes.from_main(lambda: _read_logps(path, run, keeping.begun))
     if kept is None:
-        flat = [logp for own in logps_of(items) for logp in own]
-        kept = {"logps": torch.tensor(flat, dtype=torch.float64)}
-        _write(folder / LOGPS, kept, run)
-    left = iter(kept["logps"].tolist())
+        progress.stage(STAGES[what], len(policy.own(items)))
+        kept = [logp for own in policy.logps_of(items, progress.advance) for logp in own]
+        policy.processes.from_main(lambda: _write_logps(path, run, kept))
+    left = iter(kept)
     return [[next(left) for _ in item.rows] for item in items]
+
+
+def _read_logps(path: Path, run: str, begun: bool) -> list[float] | None:
+    kept = _read(path, run, begun)
+    return None if kept is None else kept["logps"].tolist()
+
+
+def _write_logps(path: Path, run: str, logps: Sequence[float]) -> None:
+    _write(path, {"logps": torch.tensor(logps, dtype=torch.float64)}, run)
 
 
 class ReferenceWeights:
     """The reference's trainable weights, to put in for a moment: for answers that are sampled while training goes on."""
 
-    def __init__(self, model: Any, folder: Path, run: str, *, begun: bool) -> None:
-        kept = _read(folder / WEIGHTS, run, begun)
-        if kept is None:
-            kept = {name: parameter.detach().clone().contiguous() for name, parameter in trainable(model)}
-            _write(folder / WEIGHTS, kept, run)
-        self._model, self._kept = model, kept
+    def __init__(self, policy: Policy, keeping: Keeping) -> None:
+        self._model = policy.model
+        self._kept = policy.processes.main_first(lambda: self._keep(keeping))
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -107,6 +129,14 @@ class ReferenceWeights:
             yield
         finally:
             self._put(own)
+
+    def _keep(self, keeping: Keeping) -> dict[str, Tensor]:
+        path = keeping.beside("reference") / WEIGHTS
+        kept = _read(path, keeping.run, keeping.begun)
+        if kept is None:
+            kept = {name: parameter.detach().clone().contiguous() for name, parameter in trainable(self._model)}
+            _write(path, kept, keeping.run)
+        return kept
 
     @torch.no_grad()
     def _put(self, weights: dict[str, Tensor]) -> None:

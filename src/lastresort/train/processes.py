@@ -1,0 +1,165 @@
+"""The processes of one run, each with the whole model: what each computes, and how they end together.
+
+Whatever they tell each other travels with the error, if there is one, of each: so a process that fails never leaves the others
+waiting, however many exchanges they are ahead of it. One that dies without a word breaks the connection, which is an error too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lastresort.errors import InfrastructureError, LastresortError
+from lastresort.train.launch import refuse_sharding
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+BUCKET_NUMBERS = 4_000_000  # gradients that are summed in one exchange
+
+
+class Processes:
+    """This process among those of its run. place: 0 is the main one, which alone writes and speaks. count: of all.
+
+    Every method that exchanges something is called by all of them, in the same order.
+    """
+
+    def __init__(self, place: int = 0, count: int = 1) -> None:
+        self.place, self.count = place, count
+        self._known_to_all: LastresortError | None = None
+
+    @property
+    def main(self) -> bool:
+        return self.place == 0
+
+    def each(self, make: Callable[[], T]) -> list[T]:
+        """What make() returns in each process, in their order. What it raises in one is raised in all."""
+        with self._failing_together():
+            return self._exchange(None, make())
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What make() returns in the main process, which alone calls it. What it raises is raised in all."""
+        found: T | None = self.each(lambda: make() if self.main else None)[0]
+        return found  # type: ignore[return-value]  # the first is the main one's
+
+    def main_first(self, make: Callable[[], T]) -> T:
+        """make() in every process, in the others once the main one is done: they find what it left on the disk."""
+        if self.count == 1:
+            return make()
+        own: list[T] = []
+        self.from_main(lambda: own.append(make()))
+        with self.together():
+            return own[0] if own else make()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is raised inside in one process is raised in all, at the latest at the end of the block."""
+        with self._failing_together():
+            yield
+            self._exchange(None, None)
+
+    def share(self, sizes: Sequence[int], compute: Callable[[Sequence[int]], list[T]]) -> list[T]:
+        """One result for each thing, which is computed in one process: compute(numbers) of its own ones, in their order."""
+        own = self.own(sizes)
+        return [result for results in self.each(lambda: compute(own)) for result in results]
+
+    def own(self, sizes: Sequence[int]) -> range:
+        """The things that this process computes; see `portion`."""
+        return portion(sizes, self.place, self.count)
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes; a parameter without one in a process counts as 0 there."""
+        if self.count == 1:
+            return
+        import torch
+
+        for bucket in _buckets(parameters):
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            with self._others_alive():
+                torch.distributed.all_reduce(flat)
+            for parameter, summed in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
+                parameter.grad = summed.view_as(parameter).clone()
+
+    def close(self) -> None:
+        """At the end of the program, however it ends: threads that still hold connections then would abort it."""
+        if self.count > 1:
+            import torch
+
+            torch.distributed.destroy_process_group()
+
+    @contextmanager
+    def _failing_together(self) -> Iterator[None]:
+        try:
+            yield
+        except LastresortError as error:
+            if error is not self._known_to_all and not isinstance(error, ProcessLost):
+                self._exchange(error, None)
+            raise
+
+    def _exchange(self, error: LastresortError | None, value: T) -> list[T]:
+        if self.count == 1:
+            return [value]
+        import torch
+
+        told: list[Any] = [None] * self.count
+        with self._others_alive():
+            torch.distributed.all_gather_object(told, (error, value))
+        failed = next((there for there, _ in told if there is not None), None)
+        if failed is not None:
+            self._known_to_all = failed
+            raise failed
+        return [found for _, found in told]
+
+    @contextmanager
+    def _others_alive(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            error.__traceback__ = None  # its frames would hold the connections until Python has ended, which aborts it
+            raise ProcessLost(
+                "another process of this run has ended",
+                where=f"process {self.place} of {self.count}",
+                expected="all of them to the end",
+                remedy="See what that one says; go on with --resume.",
+            ) from error
+
+
+class ProcessLost(InfrastructureError):
+    """Another process of the run does not answer any more."""
+
+
+def join() -> Processes:
+    """This process among those that it was launched with. Raises InputError for a launch that shards the model."""
+    refuse_sharding(os.environ)
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    return Processes(state.process_index, state.num_processes)
+
+
+def portion(sizes: Sequence[int], place: int, count: int) -> range:
+    """The things that process `place` of `count` computes: neighbours, so that what they share stays in one process, and as
+    near to an equal sum of sizes as whole things allow. Every thing has one process; some process may have none."""
+    total, before, owners = sum(sizes), 0, []
+    for size in sizes:
+        owners.append(min(count - 1, (2 * before + size) * count // (2 * total)) if total else 0)
+        before += size
+    return range(sum(owner < place for owner in owners), sum(owner <= place for owner in owners))
+
+
+def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """Parameters of one precision, as many as are summed at once."""
+    bucket: list[torch.nn.Parameter] = []
+    for parameter in parameters:
+        full = sum(p.numel() for p in bucket) + parameter.numel() > BUCKET_NUMBERS
+        if bucket and (full or parameter.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket

@@ -1,0 +1,212 @@
+"""Two processes train what one trains: the same loss at each step, the same adapter, resumed too, and they fail together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine_support import draw, relative_difference, row, tiny
+from lastresort.errors import DataError, LastresortError
+from lastresort.train.adapters import attach_adapter, trainable
+from lastresort.train.batches import Batch, DataSet
+from lastresort.train.items import Item, completions, labelled, pairs
+from lastresort.train.loop import StepSeen, Trained, train
+from lastresort.train.objective import Objective
+from lastresort.train.processes import join
+from lastresort.train.settings import AdapterSettings, TrainSettings
+from processes_support import ended, started
+
+LORA, FULL = AdapterSettings(r=4, alpha=8), AdapterSettings(kind="none")
+Weights = dict[str, torch.Tensor]
+OBJECTIVES = ("sft", "dpo", "kto", "grpo")
+SETTINGS = TrainSettings(learning_rate=1e-3, epochs=2, batch_size=3, adapter=LORA, seed=3)
+"""Seven items: the third batch of an epoch holds a single one."""
+RUNS = {
+    **{name: replace(SETTINGS, objective=Objective(name)) for name in OBJECTIVES},
+    "full": replace(SETTINGS, adapter=FULL),
+    "many passes": replace(SETTINGS, objective=Objective("kto"), max_pass_tokens=1),
+}
+
+
+def items_of(name: str, n: int = 7) -> list[Item]:
+    prompts = [draw(20, 1) + draw(3 + i % 4, 10 + i) for i in range(n)]
+    good = [row(p, draw(2 + i % 3, 30 + i)) for i, p in enumerate(prompts)]
+    bad = [row(p, draw(1 + i % 4, 60 + i)) for i, p in enumerate(prompts)]
+    if name == "dpo":
+        return pairs(good, bad)
+    return labelled(good, [i % 3 > 0 for i in range(n)]) if name == "kto" else completions(good)
+
+
+class Sampled:
+    """Groups as if they had been sampled, two answers to each of two prompts, and in step 3 none that teaches."""
+
+    size, items = 4, ()
+
+    def fingerprint(self) -> str:
+        return "sampled"
+
+    def at(self, step: int, model: Any, reference: Any) -> Batch:
+        items = [
+            Item((row(draw(20, 1), draw(2 + j, 90 + 7 * step + 2 * i + j)),), advantage=1.0 if j else -0.5)
+            for i in range(2)
+            for j in range(2)
+        ]
+        return Batch(tuple(items) if step != 2 else (), shown={"reward": 0.5})
+
+
+def model_of(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    return attach_adapter(tiny(dtype=dtype), RUNS[name].adapter, base_name="tiny").to(dtype)
+
+
+def run(
+    name: str, folder: Path, source: Any = None, dtype: torch.dtype = torch.float32, **arguments: Any
+) -> tuple[Trained, list[StepSeen], Any]:
+    settings, seen, model = RUNS[name], list[StepSeen](), model_of(name, dtype)
+    need = settings.objective.name
+    source = source or (Sampled() if need == "grpo" else items_of(need))
+    held_out = () if need == "grpo" else items_of(need, 3)
+    trained = train(model, source, settings, folder=folder / name, held_out=held_out, on_step=seen.append, **arguments)
+    return trained, seen, model
+
+
+def weights(model: Any) -> Weights:
+    return {name: parameter.detach().clone() for name, parameter in trainable(model)}
+
+
+def figures(seen: list[StepSeen]) -> list[Any]:
+    """What a run shows of each step, but for the time, the tokens that two processes do not share alike, and on which side of
+    0 a margin lies before the first step, when it is 0 up to rounding."""
+    return [
+        [
+            s.step,
+            s.loss,
+            s.grad_norm,
+            {name: value for name, value in s.shown.items() if s.step > 1 or name != "margin_above_0"},
+            s.nominal_tokens,
+            s.skipped,
+        ]
+        + ([] if s.evaluated is None else [s.evaluated.loss, dict(s.evaluated.shown)])
+        for s in seen
+    ]
+
+
+class FailsInTheSecond(DataSet):
+    """Its third batch cannot be had by the second process."""
+
+    def at(self, step: int, model: Any, reference: Any) -> Batch:
+        if step == 2 and torch.distributed.get_rank() == 1:
+            raise DataError("the second process fails", where="here")
+        return super().at(step, model, reference)
+
+
+def in_each_process(folder: Path) -> None:
+    """What the script does: every run, one in pieces, one that fails in one process, one with different data."""
+    found: dict[str, Any] = {"figures": {}, "errors": []}
+    processes = join()
+    for name in RUNS:
+        trained, seen, model = run(name, folder)
+        found["figures"][name] = figures(seen)
+        save_file(weights(model), str(folder / f"{name}-{place()}.safetensors"))
+        _, _, wide = run(name, folder / "wide", dtype=torch.float64)
+        save_file(weights(wide), str(folder / f"{name}-wide-{place()}.safetensors"))
+    found["processes"], found["path"] = trained.processes, trained.path
+    run("dpo", folder / "cut", until=2)
+    _, seen, model = run("dpo", folder / "cut")
+    found["resumed"] = [figures(seen), seen[0].step]
+    save_file(weights(model), str(folder / f"resumed-{place()}.safetensors"))
+    run("dpo", folder / "left", until=2)
+    for source in (FailsInTheSecond(items_of("sft"), 3, 3), items_of("sft", 7 - place())):
+        try:
+            run("sft", folder / "errors", source)
+        except LastresortError as error:
+            found["errors"].append(str(error))
+    (folder / f"found-{place()}.json").write_text(json.dumps(found))
+    processes.close()
+
+
+def place() -> int:
+    return torch.distributed.get_rank()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two processes have trained."""
+    folder = tmp_path_factory.mktemp("both")
+    code = f"from pathlib import Path\nimport test_train_processes\ntest_train_processes.in_each_process(Path({str(folder)!r}))"
+    here = str(Path(__file__).parent)
+    found = ended(started(["-c", f"import sys\nsys.path.insert(0, {here!r})\n{code}"]))
+    assert [code for code, _, _ in found] == [0, 0], found
+    return folder
+
+
+def told(folder: Path, which: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / f"found-{which}.json").read_text())
+    return found
+
+
+def near(found: Any, expected: Any) -> None:
+    """Equal up to the rounding of float32, in which a gain is the difference of two sums of some -30 nats."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            near(found[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            near(ours, theirs)
+    else:
+        assert found == pytest.approx(expected, rel=1e-5, abs=5e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_what_one_trains(name: str, both: Path, tmp_path: Path) -> None:
+    _, seen, model = run(name, tmp_path)
+    found = told(both, 0)["figures"][name]
+    near(found, figures(seen))
+    assert [one[1] for one in found] == pytest.approx([one.loss for one in seen], rel=1e-6, abs=1e-7)
+    assert changed(name, load_file(both / f"{name}-0.safetensors"), weights(model)) < 1e-3
+    _, _, wide = run(name, tmp_path / "wide", dtype=torch.float64)
+    assert changed(name, load_file(both / f"{name}-wide-0.safetensors"), weights(wide), torch.float64) < 1e-5
+
+
+def changed(name: str, ours: Weights, theirs: Weights, dtype: torch.dtype = torch.float32) -> float:
+    """How far two trained models are apart, as a share of what training changed. AdamW divides by small numbers."""
+    start = weights(model_of(name, dtype))
+    assert max(float((start[key] - theirs[key]).abs().max()) for key in start) > 1e-3
+    first, second = ({key: found[key] - start[key] for key in start} for found in (ours, theirs))
+    return relative_difference(first, second)
+
+
+def test_both_processes_hold_the_same_bits(both: Path) -> None:
+    for name in (*RUNS, "resumed"):
+        first, second = (load_file(both / f"{name}-{i}.safetensors") for i in range(2))
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert told(both, 0) == told(both, 1)
+    assert told(both, 0)["processes"] == 2
+
+
+def test_resumed_by_as_many_processes_is_uncut_bit_for_bit(both: Path) -> None:
+    whole, resumed = (load_file(both / f"{name}-0.safetensors") for name in ("dpo", "resumed"))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    after, first = told(both, 0)["resumed"]
+    assert first == 3
+    assert after == told(both, 0)["figures"]["dpo"][2:]
+
+
+def test_resumed_by_one_process_is_equal_up_to_rounding(both: Path) -> None:
+    """Two processes left a checkpoint after two steps; one goes on."""
+    trained, seen, model = run("dpo", both / "left")
+    assert (seen[0].step, trained.processes) == (3, 1)
+    assert changed("dpo", load_file(both / "dpo-0.safetensors"), weights(model)) < 1e-4
+
+
+def test_what_fails_in_one_process_is_raised_in_both(both: Path) -> None:
+    own, other = told(both, 0)["errors"]
+    assert own == "here: the second process fails."
+    assert "the processes were given different models, settings or data" in other

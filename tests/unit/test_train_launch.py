@@ -1,0 +1,85 @@
+"""Who speaks, what of accelerate's settings is refused or named, and how work is divided among processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lastresort.errors import InputError
+from lastresort.train.launch import refuse_sharding, speaks, unused_settings
+from lastresort.train.processes import portion
+from train_support import lastresort
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, True),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, False),
+        ({"OMPI_COMM_WORLD_RANK": "3"}, False),
+        ({"RANK": "", "PMI_RANK": "2"}, False),
+    ],
+)
+def test_the_first_process_speaks(environment: dict[str, str], expected: bool) -> None:
+    assert speaks(environment) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
+        ("ACCELERATE_USE_FSDP", "FSDP"),
+        ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "a parallelism configuration"),
+    ],
+)
+def test_a_launch_that_shards_the_model_is_refused(name: str, what: str) -> None:
+    with pytest.raises(InputError, match=rf"accelerate is set to {what}, expected .* Launch with torchrun"):
+        refuse_sharding({name: "true"})
+    refuse_sharding({name: "false"})
+
+
+def test_settings_of_accelerate_that_change_nothing_are_named() -> None:
+    assert unused_settings({}) == []
+    # What `accelerate launch` sets for two processes with its defaults.
+    usual = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "WORLD_SIZE": "2"}
+    assert unused_settings({**usual, "ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}) == []
+    found = unused_settings(
+        {
+            "ACCELERATE_MIXED_PRECISION": "bf16",
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+            "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR",
+            "ACCELERATE_USE_CPU": "True",
+            "MASTER_ADDR": "127.0.0.1",
+        }
+    )
+    assert [sentence.split(" is ")[0].split(" starts ")[0] for sentence in found] == [
+        "accelerate's mixed_precision bf16",
+        "accelerate's gradient_accumulation_steps 4",
+        "accelerate's dynamo_backend",
+        "accelerate launch --cpu",
+    ]
+
+
+@pytest.mark.parametrize(("place", "said"), [("0", True), ("1", False)])
+def test_an_error_of_all_processes_is_told_once(
+    place: str, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", place)
+    assert lastresort(monkeypatch, "train", str(tmp_path / "missing.yaml")) == 2
+    out, told = capsys.readouterr()
+    assert (out, "missing.yaml" in told) == ("", said)
+    assert bool(told) is said
+
+
+@given(st.lists(st.integers(0, 50), max_size=12), st.integers(1, 5))
+def test_every_thing_is_computed_by_one_process(sizes: list[int], count: int) -> None:
+    portions = [portion(sizes, place, count) for place in range(count)]
+    assert [number for own in portions for number in own] == list(range(len(sizes)))
+    if sizes:
+        fair = sum(sizes) / count
+        assert all(abs(sum(sizes[number] for number in own) - fair) <= max(sizes) for own in portions)
