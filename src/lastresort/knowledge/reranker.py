@@ -1,0 +1,71 @@
+"""Reading question and passage together, which tells more than two vectors: a cross-encoder over the best few."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from lastresort.knowledge.model_folder import fingerprint, loading, model_folder, sentence_transformers
+
+BATCH_SIZE = 32
+
+
+class Reranker(Protocol):
+    """Scores passages for a question, the higher the better. name, fingerprint: as those of an embedder."""
+
+    name: str
+    fingerprint: str
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]: ...
+
+
+def open_reranker(name: str | Path) -> Reranker:
+    """The cross-encoder in a folder, or of a hub id. Raises as model_folder does."""
+    return CrossEncoderReranker(model_folder(name), name=str(name))
+
+
+class CrossEncoderReranker:
+    """A sentence-transformers CrossEncoder; its logits are the scores. Loaded at the first question.
+
+    Source: Nogueira & Cho 2019, Passage Re-ranking with BERT (arXiv 1901.04085).
+    """
+
+    def __init__(self, folder: Path, *, name: str) -> None:
+        self.name, self._folder = name, folder
+        self.fingerprint = fingerprint(folder)
+        self._loaded: Any = None
+        self._lock = threading.Lock()
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        if not passages:
+            return []
+        pairs = [(question, passage) for passage in passages]
+        found = self._model.predict(pairs, batch_size=BATCH_SIZE, show_progress_bar=False)
+        return [float(score) for score in found]
+
+    @property
+    def _model(self) -> Any:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self._folder)
+        return self._loaded
+
+
+def _load(folder: Path) -> Any:
+    """Raises DataError where the folder holds something else, or a model with more than one score a pair."""
+    from torch import nn
+
+    library = sentence_transformers()
+    with loading(folder, "a cross-encoder with one score a pair"):
+        model = library.CrossEncoder(
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+            activation_fn=nn.Identity(),
+        )
+        if model.num_labels != 1:
+            raise ValueError(f"it gives {model.num_labels} scores a pair")
+    return model

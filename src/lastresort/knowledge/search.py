@@ -1,0 +1,144 @@
+"""Searching a store: by meaning, by words, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from lastresort.errors import ContractError, DataError
+from lastresort.knowledge.chunks import Chunk
+from lastresort.knowledge.fulltext import match
+from lastresort.knowledge.fusion import reciprocal_rank_fusion
+from lastresort.knowledge.reranker import Reranker
+from lastresort.knowledge.store import Store, chunks_of, table_errors
+
+Mode = Literal["vector", "text", "hybrid"]
+DEPTH = 50  # candidates of each ranking that are fused, and of the fused one that a reranker reads
+EXACT_UP_TO_ROWS = 300_000  # up to here all parts of a vector index are searched, which takes about 35 ms on two cores
+_PARTS_BEYOND = 64  # each of about 4,096 rows
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that was found. score: the cosine (vector), BM25 (text), sum of 1/(60 + rank) (hybrid), or the reranker's.
+
+    ranks: its place, from 1, in each ranking that had it among its candidates.
+    """
+
+    chunk: Chunk
+    score: float
+    ranks: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    id: str
+    score: float
+    row: int
+
+
+def search(
+    store: Store,
+    question: str,
+    *,
+    k: int = 5,
+    mode: Mode = "hybrid",
+    reranker: Reranker | None = None,
+    depth: int = DEPTH,
+) -> tuple[Hit, ...]:
+    """The k best chunks, the best first, those of equal score in the order of their ids.
+
+    Raises DataError where the store was left half updated.
+    """
+    return search_all(store, [question], k=k, mode=mode, reranker=reranker, depth=depth)[0]
+
+
+def search_all(
+    store: Store,
+    questions: Sequence[str],
+    *,
+    k: int = 5,
+    mode: Mode = "hybrid",
+    reranker: Reranker | None = None,
+    depth: int = DEPTH,
+) -> list[tuple[Hit, ...]]:
+    """What search finds for each question; the questions are embedded together.
+
+    Questions are words, never a query language. One without words finds nothing, one that is longer than what the
+    embedder reads is cut there by it. depth: candidates of each ranking, at least k.
+    """
+    if k < 1 or mode not in get_args(Mode):
+        raise ContractError(
+            f'a search for {k} chunks, mode "{mode}"', expected="k of at least 1, vector, text or hybrid"
+        )
+    if not store.manifest.complete:
+        raise DataError(
+            "the last update of this store was cut off",
+            where=str(store.folder),
+            expected="a store that is whole",
+            remedy="Update it again; it goes on where it stopped.",
+        )
+    asked = [question for question in questions if question.strip()]
+    vectors = list(store.embedder.embed_questions(asked)) if mode != "text" and asked else [None] * len(asked)
+    found = iter([_one(store, q, v, k, mode, reranker, max(depth, k)) for q, v in zip(asked, vectors, strict=True)])
+    return [next(found) if question.strip() else () for question in questions]
+
+
+def _one(
+    store: Store, question: str, vector: Any, k: int, mode: Mode, reranker: Reranker | None, depth: int
+) -> tuple[Hit, ...]:
+    wide = depth if mode == "hybrid" or reranker is not None else k
+    rankings: dict[str, list[_Found]] = {}
+    if mode != "text":
+        rankings["vector"] = _untied(lambda limit: _by_vector(store, vector, limit), wide)
+    if mode != "vector":
+        rankings["text"] = _untied(lambda limit: _by_words(store, question, limit), wide)
+    ranks = {name: {hit.id: rank for rank, hit in enumerate(hits, start=1)} for name, hits in rankings.items()}
+    if mode == "hybrid":
+        scored = reciprocal_rank_fusion([list(places) for places in ranks.values()])
+    else:
+        scored = [(hit.id, hit.score) for hit in rankings[mode]]
+    scored = scored[: depth if reranker is not None else k]
+    rows = {hit.id: hit.row for hits in rankings.values() for hit in hits}
+    chunks = chunks_of(store, [rows[name] for name, _ in scored])
+    if reranker is not None:
+        scores = reranker.scores(question, [chunks[name].embedded for name, _ in scored])
+        named = [(name, score) for (name, _), score in zip(scored, scores, strict=True)]
+        scored = sorted(named, key=lambda each: (-each[1], each[0]))[:k]
+    return tuple(
+        Hit(chunks[name], score, {mode: places[name] for mode, places in ranks.items() if name in places})
+        for name, score in scored
+    )
+
+
+def _untied(fetch: Callable[[int], list[_Found]], n: int) -> list[_Found]:
+    """The first n by score and id. Where the last one ties with what follows, more are fetched until the tie ends."""
+    limit = n + 1
+    while True:
+        found = fetch(limit)
+        if len(found) < limit or min(hit.score for hit in found) < sorted(hit.score for hit in found)[-n]:
+            return sorted(found, key=lambda hit: (-hit.score, hit.id))[:n]
+        limit *= 2
+
+
+def _by_vector(store: Store, vector: Any, limit: int) -> list[_Found]:
+    """Exact up to EXACT_UP_TO_ROWS rows: LanceDB then looks into every part of its index. It gives 1 - cosine."""
+    with table_errors(store.folder):
+        rows = store.manifest.chunks
+        query = store.table.search(vector, vector_column_name="vector").distance_type("dot")
+        query = query.nprobes(rows if rows <= EXACT_UP_TO_ROWS else _PARTS_BEYOND) if rows else query
+        found = query.select(["id", "_distance"]).with_row_id(True).limit(limit).to_arrow()
+    return _found(found, [1.0 - distance for distance in found["_distance"].to_pylist()])
+
+
+def _by_words(store: Store, question: str, limit: int) -> list[_Found]:
+    with table_errors(store.folder):
+        query = store.table.search(match(question), query_type="fts")
+        found = query.select(["id", "_score"]).with_row_id(True).limit(limit).to_arrow()
+    return _found(found, found["_score"].to_pylist())
+
+
+def _found(rows: Any, scores: list[float]) -> list[_Found]:
+    names, ids = rows["id"].to_pylist(), rows["_rowid"].to_pylist()
+    return [_Found(name, score, row) for name, score, row in zip(names, scores, ids, strict=True)]

@@ -1,0 +1,218 @@
+"""Bringing a store to a set of documents, with as little work as what has changed asks for.
+
+Each document's chunks are replaced by one commit, so that a store killed at any moment holds whole documents, old or new, and
+the next update goes on from there. Nothing beside the rows says what is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import DataError
+from lastresort.knowledge.chunks import CHUNKER, Chunk, chunk_document
+from lastresort.knowledge.document import Document
+from lastresort.knowledge.fulltext import COLUMN, index_config, searchable
+from lastresort.knowledge.manifest import write_manifest
+from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors
+from lastresort.types import Progress, Silent
+
+COMMIT_CHUNKS = 2000  # at least so many chunks a commit, but whole documents; what is lost when killed
+INDEX_FROM_ROWS = 10_000  # below, a scan of all vectors takes less than 20 ms
+_NAMES_A_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """Documents added, changed, removed and left as they were; chunks embedded and those whose vectors were there already."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    embedded: int
+    reused: int
+
+
+def update(
+    store: Store, documents: Sequence[Document], *, progress: Progress | None = None, index_from: int = INDEX_FROM_ROWS
+) -> Updated:
+    """Afterwards the store holds the chunks of these documents and no others. An unchanged store is not touched.
+
+    index_from: rows from which on vectors get an index.
+    Raises DataError for two documents of one id, or where another process is updating the store; InfrastructureError where
+    the disk is full.
+    """
+    progress = progress or Silent()
+    wanted = _hashes(documents, store)
+    with _only_writer(store.folder):
+        store.reopen()
+        known = _known(store)
+        gone = sorted(known.keys() - wanted.keys())
+        stale = [document for document in documents if known.get(document.id) != wanted[document.id]]
+        done = Updated(
+            added=sum(document.id not in known for document in stale),
+            changed=sum(document.id in known for document in stale),
+            removed=len(gone),
+            unchanged=len(documents) - len(stale),
+            embedded=0,
+            reused=0,
+        )
+        if not stale and not gone and store.manifest.complete:
+            return done
+        write_manifest(replace(store.manifest, complete=False), store.folder)
+        done = _replace(store, stale, wanted, sorted({*gone, *(document.id for document in stale)}), done, progress)
+        _remove(store, gone)
+        _index(store, index_from, progress)
+        rows = store.table.count_rows()
+        whole = replace(store.manifest, complete=True, documents=len(wanted), chunks=rows)
+        write_manifest(whole, store.folder)
+        store.reopen(whole)
+    return done
+
+
+def _replace(
+    store: Store,
+    stale: Sequence[Document],
+    hashes: dict[str, str],
+    touched: Sequence[str],
+    done: Updated,
+    progress: Progress,
+) -> Updated:
+    """Write the chunks of changed and new documents; a text that the touched ones had already keeps its vector."""
+    if not stale:
+        return done
+    vectors = _vectors(store, touched)
+    progress.stage("embedding documents", len(stale))
+    for documents in _batches(store, stale):
+        chunks = [chunk for _, found in documents for chunk in found]
+        new = {_key(chunk): chunk.embedded for chunk in chunks if _key(chunk) not in vectors}
+        if new:
+            vectors.update(zip(new, store.embedder.embed_passages(list(new.values())), strict=True))
+        done = replace(done, embedded=done.embedded + len(new), reused=done.reused + len(chunks) - len(new))
+        rows = _rows(chunks, hashes, vectors, store.manifest.dimensions)
+        names = any_of("document", [document.id for document, _ in documents])
+        with table_errors(store.folder):
+            merge = store.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.when_not_matched_by_source_delete(names).execute(rows)
+        progress.advance(len(documents), f"{done.embedded} chunks embedded")
+    return done
+
+
+def _batches(store: Store, documents: Sequence[Document]) -> Iterator[list[tuple[Document, tuple[Chunk, ...]]]]:
+    batch: list[tuple[Document, tuple[Chunk, ...]]] = []
+    for document in documents:
+        batch.append((document, chunk_document(document, store.manifest.settings.chunks, store.embedder.count_tokens)))
+        if sum(len(chunks) for _, chunks in batch) >= COMMIT_CHUNKS or len(batch) >= _NAMES_A_QUERY:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _remove(store: Store, gone: Sequence[str]) -> None:
+    for start in range(0, len(gone), _NAMES_A_QUERY):
+        with table_errors(store.folder):
+            store.table.delete(any_of("document", gone[start : start + _NAMES_A_QUERY]))
+
+
+def _index(store: Store, index_from: int, progress: Progress) -> None:
+    """Both indexes over all rows, few large files, and no earlier version: what was removed is gone from the disk too.
+
+    The full-text index is made anew: one that has been updated goes on counting rows that are gone, and BM25 would depend on
+    how the store came about.
+    """
+    from lancedb.index import IvfFlat
+
+    progress.stage("indexing")
+    table = store.table
+    with table_errors(store.folder):
+        table.create_index(COLUMN, config=index_config(store.manifest.settings.language), replace=True)
+        has_vectors = any("vector" in index.columns for index in table.list_indices())
+        if not has_vectors and table.count_rows() >= index_from:
+            table.create_index("vector", config=IvfFlat(distance_type="dot"))
+        table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+
+
+def _hashes(documents: Sequence[Document], store: Store) -> dict[str, str]:
+    """Of each document and all else that its chunks depend on."""
+    settings = store.manifest.settings.chunks
+    found: dict[str, str] = {}
+    for document in documents:
+        if document.id in found:
+            raise DataError(f'two documents with the id "{document.id}"', remedy="Give each its own name.")
+        blocks = [(b.kind, b.start, b.end, b.level, b.title, b.key) for b in document.blocks]
+        what = [CHUNKER, settings.size_tokens, settings.overlap_tokens, document.title, document.text, blocks]
+        found[document.id] = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    return found
+
+
+def _known(store: Store) -> dict[str, str]:
+    """Of each document in the store the hash that its rows carry."""
+    rows = rows_where(store, None, ["document", "document_hash"])
+    return dict(zip(rows["document"].to_pylist(), rows["document_hash"].to_pylist(), strict=True))
+
+
+def _vectors(store: Store, documents: Sequence[str]) -> dict[str, Any]:
+    """The vectors of these documents' chunks by the key of their text."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    for start in range(0, len(documents), _NAMES_A_QUERY):
+        condition = any_of("document", documents[start : start + _NAMES_A_QUERY])
+        rows = rows_where(store, condition, ["key", "vector"]).combine_chunks()
+        if rows.num_rows:
+            values = rows["vector"].combine_chunks().flatten().to_numpy()
+            vectors = np.asarray(values, np.float32).reshape(rows.num_rows, store.manifest.dimensions)
+            found.update(zip(rows["key"].to_pylist(), vectors, strict=True))
+    return found
+
+
+def _key(chunk: Chunk) -> str:
+    return hashlib.sha256(chunk.embedded.encode()).hexdigest()[:32]
+
+
+def _rows(chunks: Sequence[Chunk], hashes: dict[str, str], vectors: dict[str, Any], dimensions: int) -> Any:
+    import numpy as np
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    keys = [_key(chunk) for chunk in chunks]
+    values = np.stack([vectors[key] for key in keys]).astype(np.float32)
+    columns: dict[str, Any] = {
+        name: [getattr(chunk, name) for chunk in chunks] for name in ("id", "document", "section", "context", "text")
+    }
+    columns |= {
+        "headings": [list(chunk.headings) for chunk in chunks],
+        "start": [chunk.start for chunk in chunks],
+        "end": [chunk.end for chunk in chunks],
+        "searched": [searchable(chunk.embedded) for chunk in chunks],
+        "key": keys,
+        "document_hash": [hashes[chunk.document] for chunk in chunks],
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), dimensions),
+    }
+    return pa.table(columns, schema=schema(dimensions))
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """A lock that a killed process leaves open; on Windows, which has no such lock, nobody is kept out."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".updating").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(
+                "another process is updating this store", where=str(folder), remedy="Wait for it, then try again."
+            ) from error
+        yield
