@@ -1,21 +1,31 @@
-"""The training part of the sft rung: replay, a race of learning rates, then checkpoints."""
+"""Supervised training of a rung: replay, a race of learning rates, then checkpoints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lastresort.errors import DataError, PrerequisiteError
+from lastresort.errors import DataError
+from lastresort.rungs.learning_rates import RACE_ENDS, Lap, race
+from lastresort.rungs.methods import Method
+from lastresort.rungs.replay_rows import replay_of, replay_size
 from lastresort.rungs.rung import Workbench
+from lastresort.rungs.tuning import Run, note_training, train_to
+from lastresort.spec.sections import Sft
 from lastresort.spec.task import Task
+from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
-from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Message
+from lastresort.systems.system import PromptDesign
+from lastresort.types import Example, Message
 
-RACE_ENDS = (1 / 6, 1 / 3)  # shares of the whole training after which the worse half of the learning rates stops
+if TYPE_CHECKING:
+    from lastresort.models.loading import Loaded
+    from lastresort.train.settings import TrainSettings
+
+MOST_PASS_TOKENS = 4096
 
 
 def tuned_model(task: Task) -> str:
@@ -24,253 +34,158 @@ def tuned_model(task: Task) -> str:
 
 
 def kept_epochs(epochs: int) -> range:
-    """The epochs after which an adapter is kept and measured: the second half of training."""
+    """The epochs after which a candidate is kept and measured: the second half of training."""
     return range(math.ceil(epochs / 2), epochs + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lap:
-    """How far one learning rate is trained, and its loss on dev there (nats a target token)."""
+class SupervisedTraining:
+    """The training part of a rung: every learning rate from the same start, resumable at every point.
 
-    rate: float
-    step: int
-    dev_loss: float
-
-
-class SftTraining:
-    """The training part of the rung: one base in memory, one adapter a learning rate, resumable at every point.
-
-    What is finished is read from the record; what was cut goes on from its checkpoint.
+    What is finished is read from the record; what was cut goes on from its checkpoint. section: `sft` of the task file.
     """
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, bench: Workbench, rung: str, section: Sft, method: Method) -> None:
+        self._bench, self._rung, self._section, self._method = bench, rung, section, method
         too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
         self._train_rows = tuple(example for example in bench.train if example.id not in too_long)
-        self._loaded: Any = None
-        self._rows: Any = None
+        self._loaded: Loaded | None = None
+        self._rows: list[Any] | None = None
+        self._dev_rows: list[Any] = []
         self._replay_rows = 0
 
     def race(self) -> float:
-        """The learning rate that goes the whole way: successive halving by loss on dev."""
-        rates = list(self._bench.task.sft.learning_rates)
-        steps = self._steps()
-        for share in RACE_ENDS:
-            if len(rates) == 1:
-                break
-            laps = [self._lap(rate, max(1, round(share * steps))) for rate in rates]
-            laps.sort(key=lambda lap: lap.dev_loss if math.isfinite(lap.dev_loss) else math.inf)
-            if not math.isfinite(laps[0].dev_loss):
-                raise DataError(
-                    f"training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in rates)})",
-                    where="sft.learning_rates",
-                    expected="a finite loss",
-                    remedy="Add a lower one and start a new run.",
-                )
-            keep = 1 if share == RACE_ENDS[-1] else max(1, math.ceil(len(rates) / 2))
-            rates = [lap.rate for lap in laps[:keep]]
-        return rates[0]
+        """The learning rate that goes the whole way."""
+        return race(self._section.learning_rates, self._steps(), self._lap, where=f"{self._rung}.learning_rates")
 
     def finish(self, rate: float) -> list[tuple[str, Path]]:
-        """Train to the end, an adapter kept after each epoch. Returns those of the second half of training."""
-        epochs = self._bench.task.sft.epochs
+        """Train to the end, a candidate kept after each epoch. Returns names and folders of the second half of training."""
+        epochs = self._section.epochs
         per_epoch = self._steps() // epochs
         kept = []
         for epoch in kept_epochs(epochs):
-            name = f"lora-lr{rate:g}-epoch{epoch}"
-            lap = self._lap(rate, epoch * per_epoch, adapter=self._bench.folder / "adapters" / name)
-            if math.isfinite(lap.dev_loss):
-                kept.append((name, self._bench.folder / "adapters" / name))
+            name = f"{self._method.name}-lr{rate:g}-epoch{epoch}"
+            folder = self._bench.folder / self._method.folder / name
+            if math.isfinite(self._lap(rate, epoch * per_epoch, folder).dev_loss):
+                kept.append((name, folder))
         if not kept:
             raise DataError(
                 f"training diverged at learning rate {rate:g} after the race",
-                where="sft.learning_rates",
+                where=f"{self._rung}.learning_rates",
                 remedy="Leave it out and start a new run.",
             )
         return kept
 
     def note(self, rate: float) -> str:
-        sft = self._bench.task.sft
+        section = self._section
         rows = f"{len(self._train_rows)} rows and {self._replay_size()} of replay"
-        told = f"LoRA r {sft.r} on {sft.target} layers, {rows}, {sft.epochs} epochs, batch {sft.batch_size}"
-        if len(sft.learning_rates) == 1:
+        told = f"{self._method.described()}, {rows}, {section.epochs} epochs, batch {section.batch_size}"
+        if len(section.learning_rates) == 1:
             return f"{told}, learning rate {rate:g}, the only one tried."
         ends = {max(1, round(share * self._steps())) for share in RACE_ENDS}
-        laps = [lap for lap in self._bench.record.notes("race") if lap["step"] in ends]
-        raced = ", ".join(f"{lap['rate']:g}: {_loss(lap['dev_loss'])} at step {lap['step']}" for lap in laps)
-        rates = ", ".join(f"{r:g}" for r in sft.learning_rates)
+        laps = [lap for lap in self._bench.record.notes("race") if lap.get("rung", "sft") == self._rung]
+        raced = ", ".join(
+            f"{lap['rate']:g}: {_loss(lap['dev_loss'])} at step {lap['step']}" for lap in laps if lap["step"] in ends
+        )
+        rates = ", ".join(f"{r:g}" for r in section.learning_rates)
         return f"{told}; learning rates {rates} raced by loss on dev ({raced}); {rate:g} went the whole way."
 
     def close(self) -> None:
         self._loaded = self._rows = None
 
-    def _lap(self, rate: float, until: int, adapter: Path | None = None) -> _Lap:
+    def _lap(self, rate: float, until: int, folder: Path | None = None) -> Lap:
+        """Train one learning rate up to a step, and keep it in the folder where one is given."""
         from lastresort.train.loop import Diverged
 
         record = self._bench.record
-        key = f"{rate:g}@{until}"
+        key = f"{self._method.prefix}{rate:g}@{until}"
         known = record.last("race", key)
-        if known is not None and (adapter is None or (adapter / "adapter_config.json").is_file()):
-            return _Lap(known["rate"], known["step"], math.inf if known["dev_loss"] is None else known["dev_loss"])
+        if known is not None and (folder is None or known["dev_loss"] is None or self._method.saved(folder)):
+            return Lap(rate, until, math.inf if known["dev_loss"] is None else known["dev_loss"])
         try:
-            lap = _Lap(rate, until, self._train(rate, until, adapter))
+            lap = Lap(rate, until, self._train(rate, until, folder))
         except Diverged as error:
-            self._bench.progress.say(f"sft: learning rate {rate:g} drops out: {error}")
-            lap = _Lap(rate, until, math.inf)
+            self._bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
+            lap = Lap(rate, until, math.inf)
         if known is None:
-            record.note(
-                "race", {**asdict(lap), "dev_loss": lap.dev_loss if math.isfinite(lap.dev_loss) else None}, key=key
-            )
+            loss = lap.dev_loss if math.isfinite(lap.dev_loss) else None
+            record.note("race", {"rung": self._rung, **asdict(lap), "dev_loss": loss}, key=key)
         return lap
 
-    def _train(self, rate: float, until: int, adapter: Path | None) -> float:
-        """Train one learning rate up to a step; save the adapter where asked; return the loss on dev."""
-        from lastresort.train.adapters import attach_adapter, detach, save_adapter
+    def _train(self, rate: float, until: int, folder: Path | None) -> float:
+        """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
         from lastresort.train.items import completions
-        from lastresort.train.loop import StepSeen, train
-        from lastresort.train.settings import AdapterSettings, TrainSettings
 
-        self._prepare()
-        bench, sft = self._bench, self._bench.task.sft
-        settings = TrainSettings(
-            learning_rate=rate,
-            epochs=sft.epochs,
-            batch_size=sft.batch_size,
-            adapter=AdapterSettings(r=sft.r, alpha=sft.alpha or 2 * sft.r, target=sft.target),
-            seed=bench.task.split.seed,
-        )
-        model = attach_adapter(
-            self._loaded.model, settings.adapter, base_name=bench.models.tuned_name, seed=settings.seed
-        )
-        name = f"lr{rate:g}"
-        before = bench.record.last("training", name)
-        done = int(before["step"]) if before is not None else 0
-        bench.progress.stage(
-            f"sft: training, learning rate {rate:g}, to step {until} of {self._steps()}", max(0, until - done)
-        )
-
-        def on_step(seen: StepSeen) -> None:
-            values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate}
-            bench.record.add_curve_point(name, seen.step, values)
-            bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
-
-        folder = bench.folder / "checkpoints" / name
+        loaded, rows = self._prepare()
+        bench, settings = self._bench, self._settings(rate)
+        facts = {"rows": len(rows), "replay_rows": self._replay_rows}
+        name = f"{self._method.prefix}lr{rate:g}"
+        run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
+        model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
         try:
-            trained = train(
-                model,
-                completions(self._rows),
-                settings,
-                folder=folder,
-                base=self._loaded.fingerprint,
-                until=until,
-                on_step=on_step,
-                out_of_time=bench.out_of_time,
-            )
-            if trained.check is not None and not trained.check.ok and not bench.record.last("training", name):
-                bench.progress.say(f"sft: training by the plain path: {trained.check.reason}")
+            trained = train_to(bench, run, model, completions(rows), until)
             loss = self._dev_loss(model, plain=trained.path == "plain")
-            if adapter is not None:
-                save_adapter(model, adapter)
+            if folder is not None:
+                self._method.save(loaded, model, folder)
         finally:
-            self._loaded = replace(self._loaded, model=detach(model))
+            self._loaded = self._method.end(loaded, model)
         bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
-        bench.record.note(
-            "training",
-            {
-                "rung": "sft",
-                "candidate": name,
-                "rows": len(self._rows),
-                "replay_rows": self._replay_rows,
-                **asdict(trained),
-                **asdict(settings),
-            },
-            key=name,
-        )
+        note_training(bench, run, trained)
         return loss
 
-    def _prepare(self) -> None:
-        """Load the base and render the rows, once."""
-        if self._loaded is not None:
-            return
-        from lastresort.models.local import load_local
-        from lastresort.models.open import local_folder
+    def _settings(self, rate: float) -> TrainSettings:
+        from lastresort.train.settings import TrainSettings
 
-        bench = self._bench
-        replay = self._replay()
-        bench.models.close()
-        bench.progress.stage("sft: loading the model", None)
-        self._loaded = load_local(
-            local_folder(bench.models.tuned_name, bench.task.folder), precision="auto", adapter=None
+        return TrainSettings(
+            learning_rate=rate,
+            epochs=self._section.epochs,
+            batch_size=self._section.batch_size,
+            adapter=self._method.settings(),
+            seed=self._bench.task.split.seed,
         )
-        if self._loaded.model is None:
-            raise PrerequisiteError(f"{bench.models.tuned_name} has no weights here", where="tune.model")
-        rows = self._render(self._train_rows)
-        general = self._render(replay.examples, compose_with=lambda turns: turns, ends=replay.ends)
-        self._replay_rows = len(general)
-        self._rows = rows + general
-        self._dev_rows = self._render(bench.dev)
+
+    def _prepare(self) -> tuple[Loaded, list[Any]]:
+        """The base in memory and the rows rendered, once."""
+        replay = self._replay()
+        if self._loaded is None:
+            self._bench.progress.stage(f"{self._rung}: loading the model", None)
+            self._loaded = self._method.load(self._bench)
+        if self._rows is None:
+            general = self._render(replay.examples, compose_with=tuple, ends=replay.ends)
+            self._replay_rows = len(general)
+            self._rows = self._render(self._train_rows) + general
+            self._dev_rows = self._render(self._bench.dev)
+        return self._loaded, self._rows
 
     def _render(
-        self, examples: Sequence[Example], compose_with: Any = None, ends: Sequence[bool] | None = None
+        self,
+        examples: Sequence[Example],
+        compose_with: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
+        ends: Sequence[bool] | None = None,
     ) -> list[Any]:
         from lastresort.train.rows import training_rows
 
-        task = self._bench.task
-        design = PromptDesign(task.about.strip())
-
-        def composed(turns: Sequence[Message]) -> Sequence[Message]:
-            return compose(design, turns, ())
-
+        assert self._loaded is not None
+        design = PromptDesign(self._bench.task.about.strip())
         return training_rows(
             self._loaded.tokenizer,
             examples,
-            compose_with or composed,
+            compose_with or (lambda turns: compose(design, turns, ())),
             context_tokens=self._loaded.context_tokens,
-            template_kwargs=task.chat_template_kwargs,
+            template_kwargs=self._bench.task.chat_template_kwargs,
             ends=ends,
         )
 
-    def _replay(self) -> Any:
-        from lastresort.synthesis.replay import Replay, generate_replay
-
-        bench, n = self._bench, self._replay_size()
-        if not n:
-            return Replay()
-        known = bench.record.last("replay")
-        if known is not None:
-            rows = known["rows"]
-            examples = tuple(Example(row["id"], (Message("user", row["prompt"]),), row["answer"]) for row in rows)
-            return Replay(examples, tuple(row["end"] for row in rows))
-        bench.progress.stage("sft: replay rows from the base model", n)
-        base = System(
-            "base",
-            bench.models.tuned_name,
-            PromptDesign(""),
-            Decoding(1),
-            template_kwargs=bench.task.chat_template_kwargs,
-        )
-        replay = generate_replay(bench.models.open(base), n, bench.task.split.seed, bench.progress.advance)
-        rows = [
-            {"id": example.id, "prompt": example.input_text, "answer": example.output, "end": end}
-            for example, end in zip(replay.examples, replay.ends, strict=True)
-        ]
-        spent = {"tokens_in": replay.tokens_in, "tokens_out": replay.tokens_out, "seconds": replay.seconds}
-        bench.record.note("replay", {"rung": "sft", "rows": rows, **spent})
-        return replay
+    def _replay(self) -> Replay:
+        return replay_of(self._bench, self._rung, self._replay_size())
 
     def _replay_size(self) -> int:
-        from lastresort.synthesis.general_prompts import REQUESTS, SUBJECTS
-        from lastresort.synthesis.replay import replay_rows
-
-        return min(replay_rows(len(self._train_rows), self._bench.task.sft.replay), len(REQUESTS) * len(SUBJECTS))
+        return replay_size(len(self._train_rows), self._section.replay)
 
     def _steps(self) -> int:
         from lastresort.train.order import steps_per_epoch
 
-        known = self._bench.record.last("replay")
-        replay = len(known["rows"]) if known is not None else len(self._replay().examples)
-        sft = self._bench.task.sft
-        return steps_per_epoch(len(self._train_rows) + replay, sft.batch_size) * sft.epochs
+        rows = len(self._train_rows) + len(self._replay().examples)
+        return steps_per_epoch(rows, self._section.batch_size) * self._section.epochs
 
     def _dev_loss(self, model: Any, *, plain: bool) -> float:
         """Mean loss of the right answers on dev, nats a target token."""
@@ -281,7 +196,7 @@ class SftTraining:
 
         total, count = 0.0, 0
         with torch.no_grad():
-            for rows in split_passes(self._dev_rows, 4096):
+            for rows in split_passes(self._dev_rows, MOST_PASS_TOKENS):
                 found = target_logps(model, rows, plain=plain).per_token
                 total -= float(found.sum())
                 count += len(found)
