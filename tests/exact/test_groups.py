@@ -8,41 +8,28 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine_support import reference as forward_logps
 from engine_support import twin
-from groups_support import ADAPTER, SETTINGS, examples, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
+from groups_support import (
+    ADAPTER,
+    REWARDS,
+    SETTINGS,
+    examples,
+    python_reward,
+    reward_file,
+    sampled_groups,
+    tiny_and_tokenizer,
+)
+from lastresort.engine.choose import Sampling, choose, random_stream
 from lastresort.errors import DataError, InputError
-from lastresort.models.protocol import Model
 from lastresort.train.adapters import trainable
 from lastresort.train.groups import groups_from
 from lastresort.train.loop import train
 from lastresort.train.objective import Objective
-from lastresort.train.sampling import GroupSettings
+from lastresort.train.sampling import GroupSettings, member_seed
 from lastresort.train.settings import TrainSettings
 from lastresort.train.training_file import RewardTerm
-from lastresort.types import Answer
 
 FIRST = "def first(completion):\n    return float(ord(completion[0]) % 2) if completion else 0.5\n"
-
-
-class Letters:
-    """A server that answers with letters drawn from the seed, and cuts every third answer."""
-
-    name, fingerprint, batch_matters, batch_size, context_tokens = "letters", "letters-1", False, 8, None
-
-    def __init__(self) -> None:
-        self.asked = []
-
-    def count_tokens(self, prompt):
-        return 1
-
-    def check_decoding(self, decoding):
-        pass
-
-    def generate(self, prompts, decoding, on_answer=None):
-        self.asked.append((prompts, decoding))
-        texts = [chr(97 + (decoding.seed + 7 * i) % 26) * (1 + i % 3) for i in range(len(prompts))]
-        return [Answer(text, 1, len(text), "length" if i % 3 == 2 else "stop") for i, text in enumerate(texts)]
 
 
 def settings_of(name="grpo", **changes):
@@ -234,44 +221,6 @@ def test_a_step_that_teaches_nothing_and_runs_out_of_prompts(tmp_path):
     assert batch.shown["further_groups"] == 3  # all that there were
 
 
-def test_a_server_s_answers_are_scored_by_the_policy(tmp_path):
-    model, tokenizer = tiny_and_tokenizer(tmp_path, dtype="float64")
-    server: Model = Letters()
-    told = []
-    arguments = {"server": server, "before_step": lambda step, model: told.append(step)}
-    path = reward_file(tmp_path, "def early(completion):\n    return -ord(completion[0]) - len(completion)\n")
-    with sampled_groups(tmp_path, tokenizer, rewards=[python_reward(path, "early")], **arguments) as groups:
-        batch, later = groups.at(0, model, None), groups.at(1, model, None)
-        again = groups.at(0, model, None)
-    assert told == [0, 1, 0]
-    assert again.items == batch.items
-    assert later.items != batch.items
-    rows = [item.rows[0] for item in batch.items]
-    want = forward_logps(twin(model), rows)
-    got = torch.tensor([value for item in batch.items for value in item.old], dtype=torch.float64)
-    assert torch.allclose(got, want, atol=1e-6)
-    ended = [row.ids[-1] == tokenizer.eos_token_id for row in rows]
-    assert ended == [i % 3 < 2 for i in range(12)]
-    assert batch.shown["cut_answers"] == pytest.approx(1 / 3)
-    prompts, decoding = server.asked[0]
-    assert prompts[0] == prompts[3] != prompts[4]
-    assert (decoding.max_new_tokens, decoding.temperature) == (6, 1.0)
-
-
-def test_a_server_s_long_answer_is_cut_to_what_was_asked_for(tmp_path):
-    class Long(Letters):
-        def generate(self, prompts, decoding, on_answer=None):
-            return [Answer(chr(97 + i) * (5 + i % 3), 1, 4, "stop") for i in range(len(prompts))]
-
-    model, tokenizer = tiny_and_tokenizer(tmp_path)
-    with sampled_groups(tmp_path, tokenizer, server=Long()) as groups:
-        batch = groups.at(0, model, None)
-    answers = [item.rows[0].ids[item.rows[0].targets.index(True) :] for item in batch.items]
-    assert [len(answer) for answer in answers] == [6] * 12
-    assert [answer[-1] == tokenizer.eos_token_id for answer in answers] == [i % 3 == 0 for i in range(12)]
-    assert [line["cut"] for line in lines_of(tmp_path)] == [i % 3 > 0 for i in range(12)]
-
-
 def test_the_engine_s_answers_come_from_the_policy_of_the_update(tmp_path):
     """No `old`: the loss of a step's only update is the negative mean advantage, as every ratio is 1."""
     model, tokenizer = tiny_and_tokenizer(tmp_path)
@@ -282,6 +231,53 @@ def test_the_engine_s_answers_come_from_the_policy_of_the_update(tmp_path):
     assert all(item.old == () for item in items)
     assert seen[0].loss == pytest.approx(-sum(item.advantage for item in items) / len(items), abs=1e-6)
     assert seen[0].grad_norm > 0
+
+
+def plain_answer(model, tokenizer, prompt, seed, settings):
+    """Token by token through the model's own forward; the whole text is looked at after each."""
+    drawing = Sampling(
+        settings.max_new_tokens, temperature=settings.temperature, top_p=settings.top_p, top_k=settings.top_k
+    )
+    stream, tokens = random_stream(seed, 0), []
+    while len(tokens) < settings.max_new_tokens:
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *tokens]])).logits[:, -1]
+        tokens += choose(logits, drawing, [stream.random()])
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        if tokens[-1] == tokenizer.eos_token_id or any(stop in text for stop in settings.stop):
+            break
+    return tuple(tokens)
+
+
+@pytest.mark.parametrize("narrow", [{}, {"top_k": 60}, {"top_p": 0.7}, {"temperature": 0.8}], ids=str)
+def test_an_answer_ends_with_the_token_that_completes_a_stop_string(narrow, tmp_path):
+    """That token is trained, no end token follows, the reward sees what stands before: as a plain loop has it, for each token."""
+    model, tokenizer = tiny_and_tokenizer(tmp_path, dtype="float64")
+    free = replace(SETTINGS, max_new_tokens=30, **narrow)
+    with sampled_groups(tmp_path, tokenizer, settings=free) as groups:
+        groups.at(0, model, None)
+    whole = next(line["completion"] for line in lines_of(tmp_path) if line["completion"][4:7].isascii())
+    stops = (whole[4:7], "é", *"aeiou0123")  # three letters that do come, a character of two tokens, some of one
+    stopping = replace(free, stop=stops)
+    with sampled_groups(tmp_path, tokenizer, settings=stopping) as groups:
+        batch, again = groups.at(0, model, None), groups.at(0, model, None)
+    assert again.items == batch.items
+    plain, stopped = twin(model), set()
+    for line, item, member in zip(lines_of(tmp_path), batch.items, list(range(4)) * 3, strict=True):
+        (row,) = item.rows
+        start = row.targets.index(True)
+        answer = row.ids[start:]
+        seed = member_seed(5, 0, line["example"], member)
+        assert answer == plain_answer(plain, tokenizer, row.ids[:start], seed, stopping)
+        text = tokenizer.decode(answer, skip_special_tokens=True)
+        stopped |= {stop for stop in stops if stop in text}
+        assert line["completion"] == text[: min((text.index(stop) for stop in stops if stop in text), default=None)]
+        assert line["cut"] == (len(answer) == 30 and answer[-1] != 2 and line["completion"] == text)
+        assert line["reward"] == sum(map(ord, line["completion"])) % 101 / 100
+        assert all(row.targets[start:])
+    assert whole[4:7] in stopped
+    assert len(stopped) >= 3
+    assert len({len(item.rows[0].ids) for item in batch.items}) > 3
 
 
 def test_weights_scorers_and_columns(tmp_path):
@@ -328,15 +324,16 @@ def test_fingerprints_change_with_what_decides_a_batch(tmp_path):
     assert fingerprint() == first
     others = [
         fingerprint(settings=replace(SETTINGS, temperature=0.9)),
-        fingerprint(settings=replace(SETTINGS, rows_at_once=4)),
         fingerprint(columns={"e0": {"size": 3}}),
         fingerprint(examples=examples(5)),
         fingerprint(objective="dapo"),
-        fingerprint(server=Letters()),
+        fingerprint(settings=replace(SETTINGS, stop=("e",))),
         fingerprint(rewards=[python_reward(reward_file(tmp_path), weight=2.0)]),
         fingerprint(rewards=[python_reward(reward_file(tmp_path, FIRST), "first")]),
     ]
-    assert len({first, *others}) == 9
+    assert len({first, *others}) == 8
+    assert fingerprint(settings=replace(SETTINGS, rows_at_once=4)) == first
+    assert fingerprint(rewards=[python_reward(reward_file(tmp_path, REWARDS + "# corrected\n"))]) == first
 
 
 def test_what_cannot_work_is_refused_before_anything_is_sampled(tmp_path):
@@ -347,6 +344,7 @@ def test_what_cannot_work_is_refused_before_anything_is_sampled(tmp_path):
         ({"top_p": 0.0}, "grpo.top_p"),
         ({"max_new_tokens": 0}, "grpo.max_new_tokens"),
         ({"tries": 0}, "grpo.tries"),
+        ({"stop": ("END", "")}, "grpo.stop: found an empty string"),
     ):
         with pytest.raises(InputError, match=message):
             GroupSettings(**changes)

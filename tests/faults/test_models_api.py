@@ -20,7 +20,7 @@ from lastresort.models.api import ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.parallel import each_at_once
-from lastresort.models.replies import read_reply
+from lastresort.models.replies import Denied, Tokens, read_reply
 from lastresort.models.retry import Passing, Patience, retry_after_s, wait_s
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Answer, Decoding, Grammar, Message
@@ -480,3 +480,38 @@ def test_retry_after_reads_seconds_dates_and_nonsense() -> None:
 def test_garbage_names_its_beginning() -> None:
     with pytest.raises(Passing, match="<html>"):
         read_reply("<html>")
+
+
+def test_replies_carry_what_the_server_tells_and_nothing_that_is_malformed(server: Endpoint) -> None:
+    whole = completion("ab")
+    whole["prompt_token_ids"] = [7, 8]
+    whole["choices"][0] |= {
+        "token_ids": [1, 2],
+        "logprobs": {"content": [{"logprob": -0.5}, {"logprob": -1}]},
+        "stop_reason": None,
+    }
+    broken = completion("ab")
+    broken["prompt_token_ids"] = [7, "8"]
+    broken["choices"][0] |= {"token_ids": [1, 2], "logprobs": {"content": [{"logprob": -0.5}]}, "stop_reason": "END"}
+    server.script = [reply(whole), reply(broken), echo]
+    asked = model(server)
+    found = asked.replies(ask("a", "b", "c"), DECODING, served_as="policy-3", beside={"return_token_ids": True})
+    assert found[0].tokens == Tokens((7, 8), (1, 2), (-0.5, -1.0), "")
+    assert found[1].tokens == Tokens(None, (1, 2), None, "END")
+    assert (found[2].text, found[2].tokens) == ("<c>", Tokens())
+    assert all(request["model"] == "policy-3" and request["return_token_ids"] is True for request in server.requests)
+
+
+def test_a_command_is_done_denied_or_tried_again(server: Endpoint) -> None:
+    server.script = [reply({}), hang_up, status(503), reply({}), status(500, f"rank too large {KEY}"), status(404)]
+    asked, body = model(server, waits := Waits()), {"lora_name": "x"}
+    assert asked.command("/load_lora_adapter", body) is None
+    assert server.requests == [body]
+    assert asked.command("/load_lora_adapter", body) is None
+    assert (len(server.requests), len(waits)) == (4, 2)
+    assert asked.command("/load_lora_adapter", body) == Denied(500, "rank too large ***")
+    assert asked.command("/load_lora_adapter", body) == Denied(404, "no")
+    server.otherwise = hang_up
+    with pytest.raises(InfrastructureError, match="connection failed"):
+        asked.command("/load_lora_adapter", body, patience=Patience(attempts=1))
+    assert len(server.requests) == 7

@@ -118,9 +118,11 @@ def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
         stopping.score(three, answers)
     stopping.close()
     called_for = "e0" if name in LISTS else "e1"
+    limit = {"hangs": "time_s", "sleeps_with_a_child": "time_s", "eats": "memory_gib"}.get(name)
+    raised = f" raise limits.{limit}," if limit else ""
     assert str(failed.value) == (
         f"rewards.py, {name}(), called for example {called_for}: {FAULTS[name]}, expected a finite number for each answer. "
-        "Correct the function, or count such answers as 0 with on_error: zero."
+        f"Correct the function,{raised} or count such answers as 0 with on_error: zero."
     )
     going_on = Rewards([python_reward(path, name)], {}, limits=QUICK, on_error="zero")
     scored = going_on.score(three, answers)
@@ -143,7 +145,7 @@ def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
         ("def other(completion):\n    return 1\n", "it has no function 'score'"),
         ("def score(a, b):\n    return 1\n", r"it takes \(a, b\), expected \(prompt, completion"),
         ("import os\nos._exit(7)\n", r"ended its process \(exit code 7\)"),
-        ("while True:\n    pass\n", "took longer than 1 seconds"),
+        ("while True:\n    pass\n", r"took longer than 1 seconds.* or raise limits\.load_s"),
     ],
 )
 def test_what_cannot_be_loaded_is_always_an_error(text, message, tmp_path):

@@ -10,7 +10,8 @@ import yaml
 
 from lastresort.errors import TaskError
 from lastresort.spec.training import ELSEWHERE, Training, load_training
-from lastresort.train.training_file import AdapterPlan, TrainingFile
+from lastresort.train.reward_process import RewardLimits
+from lastresort.train.training_file import AdapterPlan, ServerPlan, TrainingFile
 
 ROWS = '{"input": "a", "output": "b"}\n'
 
@@ -95,6 +96,45 @@ def test_groups(folder: Path) -> None:
     assert groups is not None
     assert [(term.name, term.weight) for term in groups.reward] == [("python", 2.0), ("exact", 1.0)]
     assert (groups.group_size, groups.max_new_tokens, groups.temperature) == (4, 256, 1.0)
+    assert (groups.top_p, groups.top_k, groups.stop, groups.tries, groups.rows_at_once) == (1.0, 0, (), 1, 64)
+    assert (groups.on_error, groups.limits, groups.server) == ("stop", RewardLimits(), None)
+
+
+GRPO = "data: rows.jsonl\nobjective: grpo\nreward: [exact]\n"
+
+
+def test_how_groups_are_drawn_and_rewarded(folder: Path) -> None:
+    text = GRPO + (
+        'stop: ["\\n", " END"]\ntop_p: 0.9\ntop_k: 50\ntries: 3\nrows_at_once: 8\non_error: zero\n'
+        "limits: {time_s: 2.5, memory_gib: 0.5}\n"
+    )
+    groups = load(folder, text).groups
+    assert groups is not None
+    assert groups.stop == ("\n", " END")  # spaces are part of it
+    assert (groups.top_p, groups.top_k, groups.tries, groups.rows_at_once) == (0.9, 50, 3, 8)
+    assert groups.on_error == "zero"
+    assert groups.limits == RewardLimits(2.5, 1 << 29, 120.0)
+    groups = load(folder, GRPO.replace("grpo", "dapo") + "limits: {memory_gib: none}\nstop: END\n").groups
+    assert groups is not None
+    assert (groups.tries, groups.stop, groups.limits.memory_bytes) == (4, ("END",), None)
+
+
+@pytest.mark.parametrize(
+    ("server", "plan"),
+    [
+        ("http://h:8000/v1#base", ServerPlan("http://h:8000/v1#base", 1, "policy", None)),
+        ('{model: "http://h/v1#base", sync: 4}', ServerPlan("http://h/v1#base", 4)),
+        (
+            '{model: "http://h/v1#org/base", adapter_name: mine, output_seen_as: /mnt/out}',
+            ServerPlan("http://h/v1#org/base", 1, "mine", "/mnt/out"),
+        ),
+        ("{model: openai:gpt-4o, sync: never}", ServerPlan("openai:gpt-4o", None)),
+    ],
+)
+def test_a_server_that_samples(folder: Path, server: str, plan: ServerPlan) -> None:
+    groups = load(folder, f"{GRPO}server: {server}\n").groups
+    assert groups is not None
+    assert groups.server == plan
 
 
 @pytest.mark.parametrize(
@@ -104,6 +144,8 @@ def test_groups(folder: Path) -> None:
         "data: {train: [rows.jsonl, more.jsonl], eval: 0.2}\nobjective: {orpo: {weight: 0.2}}\nadapter: {kind: rslora, r: 8}",
         "data: rows.jsonl\nobjective: kto\npairs_as_labels: true\nadapter: full\nmax_steps: 7\ntrack: tensorboard",
         "data: rows.jsonl\nobjective: dapo\nreward: [{regex: 'a+', weight: 0.5}]",
+        "data: rows.jsonl\nobjective: grpo\nreward: [exact]\nserver: http://h/v1#m\nstop: ' x'\nlimits: {memory_gib: none}",
+        "data: rows.jsonl\nobjective: grpo\nreward: [exact]\nserver: {model: 'http://h/v1#m', sync: never, output_seen_as: /o}",
     ],
 )
 def test_what_is_resolved_loads_as_the_same(folder: Path, text: str) -> None:
@@ -164,6 +206,56 @@ WRONG: dict[str, tuple[str, str]] = {
     "reward without groups": ("data: rows.jsonl\nreward: [exact]", "found it beside objective: sft"),
     "groups without reward": ("data: rows.jsonl\nobjective: grpo", "found no reward beside grpo"),
     "a group of one": ("data: rows.jsonl\nobjective: grpo\nreward: [exact]\ngroup_size: 1", "of at least 2"),
+    "a server without groups": (
+        "data: rows.jsonl\nserver: http://h/v1#m",
+        'key "server": found it beside objective: sft',
+    ),
+    "stop strings without groups": (
+        "data: rows.jsonl\nobjective: dpo\nstop: x",
+        "expected it only with grpo, dr_grpo and dapo",
+    ),
+    "unknown on_error": (GRPO + "on_error: skip", 'key "on_error": found text ("skip"), expected stop or zero'),
+    "unknown limit": (GRPO + "limits: {seconds: 3}", 'key "limits.seconds": found the unknown key "seconds"'),
+    "no time": (GRPO + "limits: {time_s: 0}", 'key "limits.time_s": found a number (0), expected a number above 0'),
+    "memory as text": (GRPO + "limits: {memory_gib: 4GB}", 'key "limits.memory_gib": found text ("4GB")'),
+    "limits as a number": (GRPO + "limits: 10", "expected a mapping with time_s, memory_gib or load_s"),
+    "top_p above 1": (GRPO + "top_p: 90", 'key "top_p": found a number (90)'),
+    "top_k below 0": (GRPO + "top_k: -1", 'key "top_k": found a number (-1), expected a whole number of at least 0'),
+    "no try": (GRPO + "tries: 0", 'key "tries": found a number (0), expected a whole number of at least 1'),
+    "an empty stop string": (GRPO + 'stop: ["a", ""]', 'key "stop[1]": found an empty string'),
+    "a number as stop string": (GRPO + "stop: [4]", 'key "stop[0]": found a number (4)'),
+    "a stop string twice": (GRPO + "stop: [a, a]", 'key "stop[1]": found text ("a") twice'),
+    "stop strings as a mapping": (GRPO + "stop: {a: b}", "expected a string or a list of strings"),
+    "a server without a model": (
+        GRPO + "server: http://h/v1",
+        'key "server": found text ("http://h/v1") without a model',
+    ),
+    "a local server": (
+        GRPO + "server: {model: embedded}",
+        'key "server.model": found text ("embedded"), expected http://host',
+    ),
+    "a server without an address": (GRPO + "server: {sync: 1}", 'key "server.model": found nothing'),
+    "a server with a password": (GRPO + "server: http://me:secret@h/v1#m", "give the key in the environment"),
+    "unknown key of a server": (
+        GRPO + "server: {model: 'http://h/v1#m', sinc: 1}",
+        'found the unknown key "sinc", expected sync',
+    ),
+    "sync of half a step": (GRPO + "server: {model: 'http://h/v1#m', sync: 0.5}", "never or a whole number of steps"),
+    "an adapter's name with a slash": (
+        GRPO + "server: {model: 'http://h/v1#m', adapter_name: a/b}",
+        'key "server.adapter_name": found text ("a/b")',
+    ),
+    "openai cannot load": (GRPO + "server: openai:gpt-4o", "Write server: {model: openai:gpt-4o, sync: never}"),
+    "openai has no top_k": (
+        GRPO + "top_k: 5\nserver: {model: 'openai:m', sync: never}",
+        'key "top_k": found it beside openai',
+    ),
+    "all weights to a server": (
+        GRPO + "adapter: full\nserver: http://h/v1#m",
+        'key "adapter": found full beside a server',
+    ),
+    "dora to a server": (GRPO + "adapter: dora\nserver: http://h/v1#m", "lora, rslora or qlora"),
+    "another trainer's server": (GRPO + "vllm_server_base_url: http://h", 'Write "server"'),
     "eval of groups": ("data: {train: rows.jsonl, eval: 0.1}\nobjective: grpo\nreward: [exact]", "beside grpo"),
     "no such reward": (
         "data: rows.jsonl\nobjective: grpo\nreward: [{python: 'rewards.py:scores'}]",

@@ -17,14 +17,28 @@ from lastresort.spec.paths import FileOrFolder, relative_name
 from lastresort.spec.score import Reward
 from lastresort.spec.sections import Count, Rate
 from lastresort.spec.text_file import Kind
+from lastresort.spec.training_groups import Limits, Server, StopStrings
 from lastresort.spec.training_sections import Adapter, Objective, TrainingData
 from lastresort.spec.values import Number, Reading, Section, TemplateArguments, Text, refuse
 from lastresort.spec.wording import describe, listed
-from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile
+from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile, usual_tries
 
 TRAINING = Kind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
-GROUP_KEYS = ("reward", "group_size", "max_new_tokens", "temperature")
+GROUP_KEYS = (
+    "reward",
+    "on_error",
+    "limits",
+    "group_size",
+    "max_new_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "tries",
+    "rows_at_once",
+    "server",
+)
 # What other trainers call our keys.
 ELSEWHERE = {
     "base_model": "model",
@@ -64,6 +78,9 @@ ELSEWHERE = {
     "reward_funcs": "reward",
     "num_generations": "group_size",
     "max_completion_length": "max_new_tokens",
+    "reward_weights": "reward: [{…, weight: …}]",
+    "stop_strings": "stop",
+    "vllm_server_base_url": "server",
 }
 
 
@@ -126,9 +143,17 @@ class Training(Section):
     track: Annotated[tuple[Text, ...], BeforeValidator(_tracked)] = Field((), description="trackers by name")
     chat_template_kwargs: TemplateArguments = Field(default_factory=dict, description="given to the chat template")
     reward: tuple[Reward, ...] = Field((), description="terms of the reward, each a scorer with a weight")
+    on_error: Literal["stop", "zero"] = Field("stop", description="what a reward function that fails does")
+    limits: Limits = Field(default_factory=Limits, description="of reward code: time_s, memory_gib, load_s")
     group_size: Annotated[int, Number(at_least=2, whole=True)] = Field(8, description="answers sampled for a prompt")
     max_new_tokens: Count = Field(256, description="the longest sampled answer")
     temperature: Annotated[float, Number(above=0, at_most=2)] = Field(1.0, description="at which answers are sampled")
+    top_p: Annotated[float, Number(above=0, at_most=1)] = Field(1.0, description="share of the likeliest tokens")
+    top_k: Annotated[int, Number(at_least=0, whole=True)] = Field(0, description="the likeliest tokens, 0 for all")
+    stop: StopStrings = Field((), description="strings that end an answer")
+    tries: Count | None = Field(None, description="rounds of drawing in a step, until enough groups differ")
+    rows_at_once: Count = Field(64, description="answers that the engine decodes together")
+    server: Server | None = Field(None, description="what samples in place of the engine")
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -151,7 +176,21 @@ class Training(Section):
             refuse(f"found it beside {name}", expected="prompts to train on alone", remedy=remedy, key=("data", "eval"))
         if need != "text":
             self._no_folders(name)
+        if self.server is not None:
+            self._served(self.server)
         return self
+
+    def _served(self, server: Server) -> None:
+        """What the server must load, it must be able to load."""
+        if server.model.startswith("openai:") and self.top_k:
+            refuse("found it beside openai", expected="0, since openai has none", remedy="Remove it.", key=("top_k",))
+        if server.sync != "never" and self.start_from is None and self.adapter.kind in ("full", "dora"):
+            refuse(
+                f"found {self.adapter.kind} beside a server",
+                expected="an adapter that a server loads while it runs: lora, rslora or qlora",
+                remedy="Change it, or write sync: never below server.",
+                key=("adapter",),
+            )
 
     def _only(self, key: str, belongs: bool, owner: str) -> None:
         if not belongs and key in self.model_fields_set:
@@ -176,6 +215,10 @@ class Training(Section):
             return self.learning_rate
         whole = 2e-5 if NEEDS[self.objective.name] in ("completions", "text") else 1e-6
         return whole if self.adapter.kind == "full" else round(10 * whole, 12)
+
+    @property
+    def all_tries(self) -> int:
+        return usual_tries(self.objective.name) if self.tries is None else self.tries
 
 
 def load_training(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainingFile:
@@ -220,12 +263,7 @@ def _refuse_foreign(document: Document) -> None:
 
 def _training_file(keys: Training, path: Path, reading: Reading) -> TrainingFile:
     output = keys.output if keys.output is not None else path.with_name(f"{path.stem}-out")
-    groups = Groups(
-        tuple(RewardTerm(term.name, term.parameters, term.weight) for term in keys.reward),
-        keys.group_size,
-        keys.max_new_tokens,
-        keys.temperature,
-    )
+    groups = _groups(keys) if NEEDS[keys.objective.name] == "groups" else None
     adapter, data = keys.adapter, keys.data
     same = {name: getattr(keys, name) for name in _AS_THEY_ARE}
     return TrainingFile(
@@ -238,7 +276,24 @@ def _training_file(keys: Training, path: Path, reading: Reading) -> TrainingFile
         adapter=AdapterPlan(adapter.kind, adapter.r, adapter.scale, adapter.target, adapter.dropout),
         learning_rate=keys.rate,
         output=output,
-        groups=groups if NEEDS[keys.objective.name] == "groups" else None,
+        groups=groups,
+    )
+
+
+def _groups(keys: Training) -> Groups:
+    return Groups(
+        reward=tuple(RewardTerm(term.name, term.parameters, term.weight) for term in keys.reward),
+        group_size=keys.group_size,
+        max_new_tokens=keys.max_new_tokens,
+        temperature=keys.temperature,
+        top_p=keys.top_p,
+        top_k=keys.top_k,
+        stop=keys.stop,
+        tries=keys.all_tries,
+        rows_at_once=keys.rows_at_once,
+        on_error=keys.on_error,
+        limits=keys.limits.plan,
+        server=None if keys.server is None else keys.server.plan,
     )
 
 
@@ -254,10 +309,11 @@ def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
     absent |= set(GROUP_KEYS) if need != "groups" else set()
     absent |= {"adapter"} if keys.start_from is not None else set()
     found: dict[str, Any] = {}
-    for name, value in {**dict(keys), "learning_rate": keys.rate, "output": output}.items():
+    filled = {"learning_rate": keys.rate, "output": output, "tries": keys.all_tries}
+    for name, value in {**dict(keys), **filled}.items():
         if name in absent:
             continue
-        if isinstance(value, Objective | Adapter | TrainingData):
+        if isinstance(value, Objective | Adapter | TrainingData | Limits | Server):
             found[name] = value.written(reading)
         elif name == "reward":
             found[name] = [term.written(reading) for term in keys.reward]

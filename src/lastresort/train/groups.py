@@ -14,7 +14,6 @@ import torch
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError, LastresortError
-from lastresort.models.protocol import Model
 from lastresort.objectives.advantages import ADVANTAGE_SCALE, group_advantages
 from lastresort.train.batches import Batch
 from lastresort.train.completions_log import CompletionsLog
@@ -22,13 +21,16 @@ from lastresort.train.group import Group, figures
 from lastresort.train.items import Item
 from lastresort.train.order import batch_of
 from lastresort.train.passes import token_logps
+from lastresort.train.processes import Processes
 from lastresort.train.reward_process import RewardLimits
 from lastresort.train.rewards import LIMITS, OnError, Rewards, Wanted, place_of
-from lastresort.train.sampling import Asked, EngineSampler, GroupSettings, Sampler, ServerSampler
+from lastresort.train.sampling import Asked, EngineSampler, GroupSettings, Sampled, Sampler
+from lastresort.train.served_adapter import ServedAdapter
+from lastresort.train.server_sampling import Server, ServerSampler
+from lastresort.train.training_file import usual_tries
 from lastresort.types import Example, Message
 
 Reference = Callable[[Sequence[Row]], Any] | None
-DAPO_TRIES = 4
 
 
 class SampledGroups:
@@ -55,7 +57,7 @@ class SampledGroups:
     ) -> None:
         self._asked, self._rewards, self._sampler, self._settings = tuple(asked), rewards, sampler, settings
         self._objective, self._batch_size, self._seed = objective, batch_size, seed
-        self._tries = settings.tries or (DAPO_TRIES if objective == "dapo" else 1)
+        self._tries = settings.tries or usual_tries(objective)
         self._log = None if log is None else CompletionsLog(log)
         self._max_pass_tokens = max_pass_tokens
 
@@ -64,15 +66,17 @@ class SampledGroups:
         return len(self._asked)
 
     def fingerprint(self) -> str:
+        """Of what a run is a run of: a knob for memory, the server, and reward code that was corrected leave it what it is."""
         digest = hashlib.sha256(self._rewards.fingerprint().encode())
-        settings = {**asdict(self._settings), "tries": self._tries}
-        digest.update(repr((settings, self._objective, self._sampler.fingerprint())).encode())
+        settings = {**asdict(self._settings), "tries": self._tries, "rows_at_once": None}
+        digest.update(repr((settings, self._objective)).encode())
         for asked in self._asked:
             digest.update(repr((asked.example.id, asked.ids, asked.example.output)).encode())
         return digest.hexdigest()
 
     def at(self, step: int, model: Any, reference: Reference) -> Batch:
         """Raises DataError where a reward function fails and is to stop the run; what a server raises passes through."""
+        self._sampler.begin(step, model, _processes())
         wanted = batch_of(step, self.size, self._batch_size, self._seed)
         further = self._further(step, wanted)
         drawn: list[Group] = []
@@ -83,7 +87,7 @@ class SampledGroups:
             numbers = [number for number, _ in zip(further, range(missing), strict=False)]
             if not numbers:
                 break
-        if self._log is not None and _process()[0] == 0:
+        if self._log is not None and _processes().main:
             self._log.append(step, [line for group in drawn for line in group.lines()])
         shown = figures(drawn, self._rewards.names)
         if self._tries > 1:
@@ -91,8 +95,10 @@ class SampledGroups:
         return Batch(tuple(item for group in drawn for item in group.items), (), shown)
 
     def close(self) -> None:
-        """End the processes of the rewards."""
+        """End the processes of the rewards, and what a server holds for the run."""
         self._rewards.close()
+        if _processes().main:
+            self._sampler.close()
 
     def __enter__(self) -> SampledGroups:
         return self
@@ -108,22 +114,11 @@ class SampledGroups:
 
     def _shared(self, step: int, numbers: Sequence[int], model: Any, reference: Reference) -> list[Group]:
         """The groups of all processes, in the order of `numbers`. What fails in one process is raised in all of them."""
-        place, processes = _process()
-        if processes == 1:
-            return self._groups(step, numbers, model, reference)
-        from accelerate.utils import gather_object
-
-        error: LastresortError | None = None
-        own: list[Group] = []
-        try:
-            own = self._groups(step, numbers[place::processes], model, reference)
-        except LastresortError as failed:
-            error = failed
-        gathered: list[tuple[list[Group], LastresortError | None]] = gather_object([(own, error)])
-        for _, failed_there in gathered:
-            if failed_there is not None:
-                raise failed_there
-        return [gathered[i % processes][0][i // processes] for i in range(len(numbers))]
+        processes = _processes()
+        found = processes.each(
+            lambda: self._groups(step, numbers[processes.place :: processes.count], model, reference)
+        )
+        return [found[i % processes.count][i // processes.count] for i in range(len(numbers))]
 
     def _groups(self, step: int, numbers: Sequence[int], model: Any, reference: Reference) -> list[Group]:
         if not numbers:
@@ -138,7 +133,8 @@ class SampledGroups:
         alike = (rewards.view(-1, size) == rewards.view(-1, size)[:, :1]).all(1).tolist()
         kept = [i for i in range(len(answers)) if not alike[i // size]]
         rows = [_row(owners[i].ids, answers[i].ids) for i in kept]
-        items = dict(zip(kept, self._items(model, rows, [advantages[i] for i in kept], reference), strict=True))
+        old = self._old(model, rows, [answers[i] for i in kept])
+        items = dict(zip(kept, _items(rows, [advantages[i] for i in kept], old, reference), strict=True))
         return [
             Group(
                 prompt,
@@ -150,13 +146,15 @@ class SampledGroups:
             for prompt, start in zip(asked, range(0, len(answers), size), strict=True)
         ]
 
-    def _items(
-        self, model: Any, rows: Sequence[Row], advantages: Sequence[float], reference: Reference
-    ) -> Iterator[Item]:
-        far = [()] * len(rows) if reference is None or not rows else reference(rows)
-        old = [()] * len(rows) if self._sampler.knows_old else self.policy_logps(model, rows)
-        for row, advantage, before, base in zip(rows, advantages, old, far, strict=True):
-            yield Item((row,), advantage=advantage, old=before, reference=base)
+    def _old(self, model: Any, rows: Sequence[Row], answers: Sequence[Sampled]) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's targets under the policy that sampled it, () where that is the one that is updated:
+        as the sampler tells them, else under the policy as it stands."""
+        old = [answer.logps for answer in answers]
+        if not self._sampler.knows_old:
+            missing = [i for i, logps in enumerate(old) if not logps]
+            for i, logps in zip(missing, self.policy_logps(model, [rows[i] for i in missing]), strict=True):
+                old[i] = logps
+        return old
 
     def policy_logps(self, model: Any, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities in nats of each row's targets under the model as it stands, in evaluation mode."""
@@ -180,8 +178,9 @@ def groups_from(
     choices: tuple[str, ...] | None = None,
     on_error: OnError = "stop",
     limits: RewardLimits = LIMITS,
-    server: Model | None = None,
-    before_step: Callable[[int, Any], None] | None = None,
+    server: Server | None = None,
+    served: ServedAdapter | None = None,
+    ask_tokens: bool = True,
     log: Path | None = None,
     max_pass_tokens: int = 1024,
 ) -> SampledGroups:
@@ -191,8 +190,8 @@ def groups_from(
     `rewards.Wanted`; a task file's rewards are such. batch_size, seed: of TrainSettings; batch_size counts prompts. columns:
     example id -> the row's further columns, see `data.prompts`. compose: turns of the input -> the conversation shown.
     context_tokens, template_kwargs: of the model. json_schema, choices: for the scorers that need them. on_error: "stop", or
-    "zero" to count a failed reward function as 0. server: samples in place of the engine; before_step(step, model) gives it
-    the present weights, on every process. log: a JSONL file of all answers. max_pass_tokens: as in TrainSettings.
+    "zero" to count a failed reward function as 0. server, served, ask_tokens: samples in place of the engine, see
+    `ServerSampler`. log: a JSONL file of all answers. max_pass_tokens: as in TrainSettings.
     Loads the reward functions. Raises InputError, TaskError or DataError for what cannot work, before anything is sampled.
     """
     settings = settings or GroupSettings()
@@ -210,7 +209,7 @@ def groups_from(
     ends = stop_token_ids(tokenizer, template_kwargs=template_kwargs)
     sampler: Sampler = EngineSampler(tokenizer, ends, settings, seed)
     if server is not None:
-        sampler = ServerSampler(server, tokenizer, ends, settings, seed, before_step)
+        sampler = ServerSampler(server, tokenizer, ends, settings, seed, adapter=served, ask_tokens=ask_tokens)
     scored = Rewards(rewards, columns or {}, json_schema=json_schema, choices=choices, on_error=on_error, limits=limits)
     groups = SampledGroups(
         asked,
@@ -255,12 +254,19 @@ def _check_room(example: Example, prompt_tokens: int, new_tokens: int, context_t
         )
 
 
+def _items(
+    rows: Sequence[Row], advantages: Sequence[float], old: Sequence[tuple[float, ...]], reference: Reference
+) -> Iterator[Item]:
+    far = [()] * len(rows) if reference is None or not rows else reference(rows)
+    for row, advantage, before, base in zip(rows, advantages, old, far, strict=True):
+        yield Item((row,), advantage=advantage, old=before, reference=base)
+
+
 def _row(prompt: Sequence[int], answer: Sequence[int]) -> Row:
     return Row((*prompt, *answer), (*[False] * len(prompt), *[True] * len(answer)))
 
 
-def _process() -> tuple[int, int]:
-    """Number of this process and how many there are."""
+def _processes() -> Processes:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return Processes()
+    return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())

@@ -24,6 +24,7 @@ from lastresort.errors import DataError, TaskError
 from lastresort.train import reward_child
 
 LOAD_LIMIT_S = 120.0
+LATE = "took longer than"
 
 
 class RewardFault(DataError):
@@ -89,7 +90,8 @@ class RewardProcess:
         elif len(reply["values"]) != len(rows):
             fault = f"returned {len(reply['values'])} rewards for {len(rows)} answers"
         if fault is not None:
-            return [self._fault(fault)] * len(rows)
+            limit_hit = "time_s" if fault.startswith(LATE) else "memory_gib" if reply.get("memory") else ""
+            return [self._fault(fault, limit_hit)] * len(rows)
         return [self._checked(value) for value in reply["values"]]
 
     def _checked(self, value: float | str) -> float | RewardFault:
@@ -97,8 +99,10 @@ class RewardProcess:
             return self._fault(f"returned {value}")
         return float(value)
 
-    def _fault(self, found: str) -> RewardFault:
-        return RewardFault(found, where=self.place, expected="a finite number for each answer")
+    def _fault(self, found: str, limit_hit: str = "") -> RewardFault:
+        limit = f" raise limits.{limit_hit}," if limit_hit else ""
+        remedy = f"Correct the function,{limit} or count such answers as 0 with on_error: zero."
+        return RewardFault(found, where=self.place, expected="a finite number for each answer", remedy=remedy)
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
@@ -118,6 +122,8 @@ class RewardProcess:
         if fault is not None:
             self.close()
             remedy = "Run it with python to see."
+            if fault.startswith(LATE):
+                remedy = "Run it with python to see, or raise limits.load_s."
             raise TaskError(f"it cannot be loaded ({fault})", where=self.place, expected="a function", remedy=remedy)
         return process
 
@@ -150,7 +156,7 @@ def _exchange(
         timer.cancel()
         timer.join()
     if late.is_set():
-        return {}, f"took longer than {limit_s:g} seconds"
+        return {}, f"{LATE} {limit_s:g} seconds"
     if not line.endswith(b"\n"):
         _kill(process)  # what it started may live on; its own exit code is settled
         return {}, f"ended its process ({_how(process.wait())})"

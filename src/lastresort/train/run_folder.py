@@ -18,7 +18,17 @@ from lastresort.train.training_file import TrainingFile
 
 BEGUN, RECORD, LOG, LOCK = "begun.json", "training.json", "log.jsonl", "lock"
 CHECKPOINT = "checkpoint"
-FREE = frozenset({"track", "output", "checkpoint_every_s"})
+FREE = frozenset(
+    {
+        *("track", "output", "checkpoint_every_s"),
+        *(
+            "max_pass_tokens",
+            "checkpointing",
+            "rows_at_once",
+        ),  # what memory follows, and of the result its rounding alone
+        *("on_error", "limits", "server"),  # what a run stops for that could not go on
+    }
+)
 """Keys that a resumed run may change."""
 
 Standing = Literal["new", "begun", "finished"]
@@ -63,11 +73,15 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def identity(file: TrainingFile) -> dict[str, Any]:
-    """What a run is a run of: the file's keys, and hashes of the data and of the adapter it starts from."""
+    """What a run is a run of: the file's keys, and hashes of the data and of the adapter it starts from. code: of the files of
+    its reward functions, which may be corrected while the run waits."""
+    rewards = file.groups.reward if file.groups is not None else ()
+    code = [Path(term.parameters["file"]) for term in rewards if term.name == "python"]
     paths = [*file.data.train, *file.data.eval, *([file.start_from] if file.start_from is not None else [])]
     return {
         "file": {key: value for key, value in file.resolved.items() if key not in FREE},
         "content": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in paths},
+        "code": {path.name: _content_hash(path) for path in code},
     }
 
 
@@ -105,6 +119,13 @@ def check_same(folder: Path, found: Mapping[str, Any]) -> None:
             expected="the same model",
             remedy=remedy,
         )
+
+
+def changed_code(folder: Path, found: Mapping[str, Any]) -> list[str]:
+    """Names of the reward functions' files that are not what they were when the run in `folder` last went on."""
+    begun = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+    before = begun.get("code", {})
+    return [name for name, digest in found["code"].items() if before.get(name, digest) != digest]
 
 
 def begin(folder: Path, found: Mapping[str, Any]) -> None:

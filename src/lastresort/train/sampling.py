@@ -1,9 +1,9 @@
-"""Answers to the prompts of a step: by the engine, from the weights that are trained, or by a server."""
+"""Answers to the prompts of a step, as a protocol; and the engine, which samples them from the weights that are trained."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,10 +12,11 @@ from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
 from lastresort.engine.sampling import generate
 from lastresort.errors import InputError
-from lastresort.models.protocol import Model
+from lastresort.models.stop_strings import cut_at_stop, holds_stop
 from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.train.passes import evaluating
-from lastresort.types import Decoding, Example, Message
+from lastresort.train.processes import Processes
+from lastresort.types import Example, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,10 @@ class GroupSettings:
 
     group_size: answers to a prompt. max_new_tokens: of an answer, its end token included. temperature, top_p, top_k: other
     than 1, 1 and 0 they draw from another distribution than the one that is trained. tries: rounds of drawing in a step, of
-    which those after the first draw further prompts in place of groups that were dropped; None is 4 for dapo and 1 for the
-    others. rows_at_once: answers that are decoded together, in whole groups; a knob for memory. Raises InputError.
+    which those after the first draw further prompts in place of groups that were dropped; None is `usual_tries`. rows_at_once:
+    answers that the engine decodes together, in whole groups; a knob for memory. stop: an answer ends with the first token
+    after which its text holds one of these strings; that token is the last that is trained, no end token follows it, and
+    rewards see the text before the string. Special tokens are no text. Raises InputError.
     """
 
     group_size: int = 8
@@ -35,6 +38,7 @@ class GroupSettings:
     top_k: int = 0
     tries: int | None = None
     rows_at_once: int = 64
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, found, ok, expected in (
@@ -45,6 +49,7 @@ class GroupSettings:
             ("top_k", self.top_k, self.top_k >= 0, "0 for all, or more"),
             ("tries", self.tries, self.tries is None or self.tries >= 1, "at least 1"),
             ("rows_at_once", self.rows_at_once, self.rows_at_once >= 1, "at least 1"),
+            ("stop", "an empty string", "" not in self.stop, "strings that an answer may hold"),
         ):
             if not ok:
                 raise InputError(f"found {found}", where=f"grpo.{name}", expected=expected)
@@ -61,11 +66,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One answer. ids: its tokens, with the end token where it ended by itself. cut: it did not end."""
+    """One answer. ids: its tokens, with the end token where it ended by itself, or those of the stop string. text: without
+    either. cut: it did not end. logps: of ids in nats, under the weights that sampled them; () where these are the present ones
+    or where it is not known."""
 
     ids: tuple[int, ...]
     text: str
     cut: bool
+    logps: tuple[float, ...] = ()
 
 
 class Sampler(Protocol):
@@ -74,10 +82,14 @@ class Sampler(Protocol):
     @property
     def knows_old(self) -> bool: ...
 
-    def fingerprint(self) -> str: ...
+    def begin(self, step: int, model: Any, processes: Processes) -> None:
+        """Called in every process before the first answers of a step."""
 
     def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
         """A group for each prompt, decided by the weights, the step and the prompt."""
+
+    def close(self) -> None:
+        """Called at the end, in the main process."""
 
 
 class EngineSampler:
@@ -88,8 +100,11 @@ class EngineSampler:
     def __init__(self, tokenizer: ChatTokenizer, stop_ids: Sequence[int], settings: GroupSettings, seed: int) -> None:
         self._tokenizer, self._stop_ids, self._settings, self._seed = tokenizer, frozenset(stop_ids), settings, seed
 
-    def fingerprint(self) -> str:
-        return "engine"
+    def begin(self, step: int, model: Any, processes: Processes) -> None:
+        """Nothing to be done: it samples from the model itself."""
+
+    def close(self) -> None:
+        """Nothing to be closed."""
 
     def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
         size, prefixes = self._settings.group_size, PrefixCache()
@@ -115,63 +130,24 @@ class EngineSampler:
                 [prompt.ids for prompt in asked for _ in range(size)],
                 settings=sampling,
                 seeds=[member_seed(self._seed, step, prompt.example.id, k) for prompt in asked for k in range(size)],
-                # By `stopped` and not by stop_ids, so that the end token is kept: it is trained like any other.
-                stopped=lambda _, tokens: tokens[-1] in self._stop_ids,
+                stopped=self._stopped,
                 prefixes=prefixes,
             )
         answers = [self._sampled(answer.tokens) for answer in found]
         return [answers[i : i + size] for i in range(0, len(answers), size)]
 
+    def _stopped(self, row: int, tokens: Sequence[int]) -> bool:
+        """By this and not by the engine's stop_ids, so that the end token is kept: it is trained like any other."""
+        if tokens[-1] in self._stop_ids:
+            return True
+        stops = self._settings.stop
+        return bool(stops) and holds_stop(tokens, stops, lambda part: decoded(self._tokenizer, part))
+
     def _sampled(self, tokens: tuple[int, ...]) -> Sampled:
         ended = tokens[-1] in self._stop_ids
-        return Sampled(tokens, decoded(self._tokenizer, tokens[:-1] if ended else tokens), not ended)
-
-
-class ServerSampler:
-    """Any model that answers, such as a vLLM server. Its text is tokenised here.
-
-    before(step, model): called before each step, to give the server the weights as they are; without it, the server's
-    answers come from another policy than the one that is trained.
-    """
-
-    knows_old = False
-
-    def __init__(
-        self,
-        server: Model,
-        tokenizer: ChatTokenizer,
-        end_ids: Sequence[int],
-        settings: GroupSettings,
-        seed: int,
-        before: Callable[[int, Any], None] | None = None,
-    ) -> None:
-        self._server, self._tokenizer, self._end_ids = server, tokenizer, tuple(end_ids[:1])
-        self._settings, self._seed, self._before = settings, seed, before
-
-    def fingerprint(self) -> str:
-        return self._server.fingerprint
-
-    def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
-        settings, size = self._settings, self._settings.group_size
-        if self._before is not None:
-            self._before(step, model)
-        decoding = Decoding(
-            settings.max_new_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
-            seed=member_seed(self._seed, step, "", 0) % 2**31,  # a server counts up from here for each member
-        )
-        found = self._server.generate([prompt.messages for prompt in asked for _ in range(size)], decoding)
-        answers = [self._sampled(answer.text, answer.finish == "stop") for answer in found]
-        return [answers[i : i + size] for i in range(0, len(answers), size)]
-
-    def _sampled(self, text: str, ended: bool) -> Sampled:
-        ids = tuple(int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"])
-        ids = (*ids, *self._end_ids) if ended else ids
-        return Sampled(
-            ids[: self._settings.max_new_tokens], text, not ended or len(ids) > self._settings.max_new_tokens
-        )
+        text = decoded(self._tokenizer, tokens[:-1] if ended else tokens)
+        before = cut_at_stop(text, self._settings.stop)
+        return Sampled(tokens, before, not ended and before == text)
 
 
 def member_seed(seed: int, step: int, example_id: str, member: int) -> int:

@@ -13,6 +13,7 @@ from lastresort.train.objective import Objective
 AdapterKind = Literal["lora", "rslora", "dora", "none"]
 Optimizer = Literal["adamw", "paged_adamw_8bit"]
 Schedule = Literal["linear", "cosine", "constant"]
+MEMORY = frozenset({"max_pass_tokens", "checkpointing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +75,6 @@ class TrainSettings:
     seed: int = 0
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """Of all that decides the result, but for its rounding: a run may go on with less memory."""
+        decides = {name: value for name, value in asdict(self).items() if name not in MEMORY}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

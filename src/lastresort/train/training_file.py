@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.objectives import NEEDS, Need
+from lastresort.train.reward_process import RewardLimits
 
 if TYPE_CHECKING:
     from lastresort.train.objective import Objective
@@ -58,13 +59,39 @@ class RewardTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """What samples groups in place of the engine. model: openai:NAME or http://host/v1#NAME. sync: steps between two times that
+    it gets the weights that are trained, None for never. adapter_name: what they are called there. output_seen_as: the output
+    folder as the server sees it, None for the same path."""
+
+    model: str
+    sync: int | None = 1
+    adapter_name: str = "policy"
+    output_seen_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Groups:
-    """What the objectives on groups need besides: answers a prompt, their longest length and the temperature they are drawn at."""
+    """What the objectives on groups need besides. on_error: whether a reward function that fails stops the run, or counts as 0.
+    The others: see `sampling.GroupSettings`."""
 
     reward: tuple[RewardTerm, ...]
     group_size: int
     max_new_tokens: int
     temperature: float
+    top_p: float
+    top_k: int
+    stop: tuple[str, ...]
+    tries: int
+    rows_at_once: int
+    on_error: Literal["stop", "zero"]
+    limits: RewardLimits
+    server: ServerPlan | None
+
+
+def usual_tries(objective: str) -> int:
+    """Rounds of drawing in a step: DAPO draws again where groups were dropped (Yu et al. 2025, section 3.2)."""
+    return 4 if objective == "dapo" else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,178 @@
+"""Answers to the prompts of a step from a server, such as vLLM: its tokens where it tells them, else its text tokenised here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from lastresort.data.rendering import ChatTokenizer
+from lastresort.errors import CandidateError, InputError, TaskError
+from lastresort.models.protocol import Prompt
+from lastresort.models.replies import Reply, Tokens
+from lastresort.models.stop_strings import cut_at_stop, holds_stop
+from lastresort.train.processes import Processes
+from lastresort.train.rewards import place_of
+from lastresort.train.sampling import Asked, GroupSettings, Sampled, decoded, member_seed
+from lastresort.train.served_adapter import ServedAdapter
+from lastresort.types import Decoding
+
+ASK_TOKENS = "return_token_ids"
+
+
+class Server(Protocol):
+    """What answers: `models.api.ApiModel`."""
+
+    name: str
+
+    def replies(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+        *,
+        served_as: str | None = None,
+        beside: Mapping[str, Any] | None = None,
+    ) -> list[Reply]: ...
+
+
+class ServerSampler:
+    """adapter: gives the server the weights that are trained; None where its answers come from another policy. end_ids: with
+    which an answer ends, the first being added where the server tells no tokens. ask_tokens: whether to ask for them."""
+
+    knows_old = False
+
+    def __init__(
+        self,
+        server: Server,
+        tokenizer: ChatTokenizer,
+        end_ids: Sequence[int],
+        settings: GroupSettings,
+        seed: int,
+        *,
+        adapter: ServedAdapter | None = None,
+        ask_tokens: bool = True,
+    ) -> None:
+        self._server, self._tokenizer, self._end_ids = server, tokenizer, tuple(end_ids)
+        self._settings, self._seed, self._adapter, self._asks_tokens = settings, seed, adapter, ask_tokens
+        self._served: tuple[str, int] | None = None
+
+    def begin(self, step: int, model: Any, processes: Processes) -> None:
+        adapter = self._adapter
+        if adapter is not None:
+            self._served = processes.from_main(lambda: adapter.bring(step, model))
+
+    def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
+        """Raises InputError where the server refuses, or renders a prompt into other tokens than it has here."""
+        settings, size = self._settings, self._settings.group_size
+        decoding = Decoding(
+            settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+            stop=settings.stop,
+            seed=member_seed(self._seed, step, "", 0) % 2**31,  # it counts up from here for each member
+        )
+        present = self._served is not None and self._served[1] == step
+        replies = self._replies([prompt.messages for prompt in asked for _ in range(size)], decoding, present)
+        owners = [prompt for prompt in asked for _ in range(size)]
+        answers = [
+            self._sampled(self._of_ours(prompt, reply), present) for prompt, reply in zip(owners, replies, strict=True)
+        ]
+        return [answers[i : i + size] for i in range(0, len(answers), size)]
+
+    def close(self) -> None:
+        if self._adapter is not None:
+            self._adapter.close()
+
+    def _replies(self, prompts: Sequence[Prompt], decoding: Decoding, present: bool) -> list[Reply]:
+        try:
+            return self._asked(prompts, decoding, present)
+        except TaskError as error:
+            if self._adapter is None or self._served is None:
+                raise _refused(error) from None
+        except CandidateError as error:
+            raise _refused(error) from None
+        self._adapter.load(self._served[0])  # a server that was started anew has forgotten it
+        try:
+            return self._asked(prompts, decoding, present)
+        except TaskError as error:
+            raise _refused(error) from None
+
+    def _asked(self, prompts: Sequence[Prompt], decoding: Decoding, present: bool) -> list[Reply]:
+        served_as = None if self._served is None else self._served[0]
+        beside: dict[str, Any] = {ASK_TOKENS: True} if self._asks_tokens else {}
+        if self._asks_tokens and not present:
+            beside["logprobs"] = True
+        try:
+            return self._server.replies(prompts, decoding, served_as=served_as, beside=beside)
+        except TaskError as error:
+            if not (self._asks_tokens and ASK_TOKENS in str(error)):
+                raise
+        self._asks_tokens = False  # a server that refuses what it does not know
+        return self._server.replies(prompts, decoding, served_as=served_as)
+
+    def _of_ours(self, asked: Asked, reply: Reply) -> Reply:
+        """The reply, without its tokens where they are those of another tokenizer, as another policy may have."""
+        there, here = reply.tokens.prompt, asked.ids
+        if there is None or there == here:
+            return reply
+        if self._adapter is None:
+            return replace(reply, tokens=Tokens(ended_by=reply.tokens.ended_by))
+        same = next((i for i, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]), None)
+        at = min(len(there), len(here)) if same is None else same
+        raise InputError(
+            f"the server renders the prompt of {place_of(asked.example)} into {len(there)} tokens, here it has {len(here)}, "
+            f"and they differ from token {at + 1} on",
+            where=self._server.name,
+            expected="the model that is trained, with its tokenizer and chat template",
+            remedy="Serve that model, with the template that it brings.",
+        )
+
+    def _sampled(self, reply: Reply, present: bool) -> Sampled:
+        ids, text, ended = self._tokens_told(reply) if reply.tokens.answer is not None else self._tokens_of_text(reply)
+        limit = self._settings.max_new_tokens
+        logps = () if present else (reply.tokens.logps or ())[: len(ids)]
+        cut = not ended or len(ids) > limit
+        return Sampled(ids[:limit], text, cut, logps[:limit] if len(logps) == len(ids) else ())
+
+    def _tokens_told(self, reply: Reply) -> tuple[tuple[int, ...], str, bool]:
+        told, stops, ended = reply.tokens, self._settings.stop, reply.finish == "stop"
+        ids = told.answer or ()
+        text = decoded(self._tokenizer, ids)
+        if any(stop in text for stop in stops):
+            # A server that computes several tokens at once tells some beyond the string.
+            length = next(n for n in range(1, len(ids) + 1) if holds_stop(ids[:n], stops, self._decoded))
+            return ids[:length], cut_at_stop(text, stops), True
+        if ended and not _by_string(told) and not (ids and (ids[-1] in self._end_ids or ids[-1] == told.ended_by)):
+            ids = (*ids, *self._end_ids[:1])
+        return ids, text, ended
+
+    def _tokens_of_text(self, reply: Reply) -> tuple[tuple[int, ...], str, bool]:
+        """What ended the answer is known to some servers: a stop string's own tokens are trained, and where it may have been
+        one no end token is."""
+        told, ended = reply.tokens, reply.finish == "stop"
+        by_string = ended and _by_string(told)
+        ids = self._tokenised(f"{reply.text}{told.ended_by}" if by_string else reply.text)
+        if ended and not by_string and (told.ended_by is not None or not self._settings.stop):
+            ids = (*ids, *self._end_ids[:1])
+        return ids, reply.text, ended
+
+    def _tokenised(self, text: str) -> tuple[int, ...]:
+        return tuple(int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        return decoded(self._tokenizer, tokens)
+
+
+def _by_string(told: Tokens) -> bool:
+    return isinstance(told.ended_by, str) and told.ended_by != ""
+
+
+def _refused(error: TaskError | CandidateError) -> InputError:
+    """In the words of a training file, whose keys the server's refusal does not know."""
+    return InputError(
+        error.found,
+        where=error.where,
+        expected=error.expected,
+        remedy="Correct server, or what is asked of it: max_new_tokens, temperature, top_p, top_k, stop.",
+    )
