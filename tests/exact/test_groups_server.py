@@ -112,6 +112,8 @@ def test_its_tokens_are_trained_and_scored_by_the_policy(folder: Path, server: F
         batch, again = groups.at(0, model, None), groups.at(0, model, None)
     chats = server.chats()
     assert all(chat["return_token_ids"] and "logprobs" not in chat for chat in chats)
+    drawn = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "max_tokens": 10}
+    assert all(chat | drawn == chat for chat in chats)  # nothing is left to the model's generation_config
     assert (
         sorted(chat["seed"] - min(c["seed"] for c in chats) for chat in chats[:12])
         == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
@@ -187,6 +189,7 @@ def test_a_server_that_tells_no_tokens(tells_reason: bool, folder: Path, server:
     with groups_of(folder, tokenizer, server, settings=settings) as groups:
         batch = groups.at(0, model, None)
         assert len(server.chats()) >= 13  # the refused ones too
+        assert not server.chats()[-1].keys() & {"return_token_ids", "min_p", "top_k"}
         again = groups.at(0, model, None)
     assert again.items == batch.items
     texts = {line["completion"]: line for line in lines_of(folder)}
@@ -285,10 +288,10 @@ def test_a_server_that_cannot_load_says_why(folder: Path, server: FakeVllm) -> N
 def test_a_refused_request_is_said_in_the_words_of_a_training_file(folder: Path, server: FakeVllm) -> None:
     model, tokenizer = tiny_and_tokenizer(folder)
     with groups_of(folder, tokenizer, server, every=None) as groups:
-        server.troubles = [status(400, "top_k must be positive")] * 12
+        server.troubles = [status(400, "temperature is too high")] * 12
         with pytest.raises(InputError) as caught:
             groups.at(0, model, None)
-    assert "the server refuses the request (400: top_k must be positive). Correct server, or what is asked" in str(
+    assert "the server refuses the request (400: temperature is too high). Correct server, or what is asked" in str(
         caught.value
     )
 

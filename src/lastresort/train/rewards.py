@@ -77,7 +77,10 @@ class Rewards:
         return tuple(name for name, _, _ in self._terms)
 
     def check(self, examples: Sequence[Example]) -> None:
-        """Load the functions and judges, and see that each example holds what they and the scorers need. Raises TaskError, DataError."""
+        """Load the functions and judges, and see that each example holds what they and the scorers need.
+
+        Raises TaskError, DataError.
+        """
         for name, _, source in self._terms:
             if isinstance(source, AsksAModel):
                 source.ready()

@@ -18,18 +18,12 @@ from lastresort.train.training_file import TrainingFile
 
 BEGUN, RECORD, LOG, LOCK = "begun.json", "training.json", "log.jsonl", "lock"
 CHECKPOINT = "checkpoint"
-FREE = frozenset(
-    {
-        *("track", "output", "checkpoint_every_s"),
-        *(
-            "max_pass_tokens",
-            "checkpointing",
-            "rows_at_once",
-        ),  # what memory follows, and of the result its rounding alone
-        *("on_error", "limits", "server"),  # what a run stops for that could not go on
-    }
-)
-"""Keys that a resumed run may change."""
+TOLD = {"track", "output", "checkpoint_every_s"}
+MEMORY = {"max_pass_tokens", "checkpointing", "rows_at_once"}
+STOPPED_FOR = {"on_error", "limits", "server"}
+FREE = frozenset(TOLD | MEMORY | STOPPED_FOR)
+"""Keys that a resumed run may change: where it writes and tells; what memory follows, and of the result its rounding alone; what
+may have stopped it."""
 
 Standing = Literal["new", "begun", "finished"]
 
@@ -81,7 +75,7 @@ def identity(file: TrainingFile) -> dict[str, Any]:
     return {
         "file": {key: value for key, value in file.resolved.items() if key not in FREE},
         "content": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in paths},
-        "code": {path.name: _content_hash(path) for path in code},
+        "code": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in code},
     }
 
 

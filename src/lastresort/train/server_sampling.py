@@ -17,7 +17,8 @@ from lastresort.train.sampling import Asked, GroupSettings, Sampled, decoded, me
 from lastresort.train.served_adapter import ServedAdapter
 from lastresort.types import Decoding
 
-ASK_TOKENS = "return_token_ids"
+# vLLM fills what a request leaves out from the model's generation_config.json, as if it were asked for.
+WHOLE_DISTRIBUTION = {"min_p": 0.0, "repetition_penalty": 1.0}
 
 
 class Server(Protocol):
@@ -37,7 +38,8 @@ class Server(Protocol):
 
 class ServerSampler:
     """adapter: gives the server the weights that are trained; None where its answers come from another policy. end_ids: with
-    which an answer ends, the first being added where the server tells no tokens. ask_tokens: whether to ask for them."""
+    which an answer ends, the first being added where the server tells no tokens. ask_tokens: whether to ask for them, and in
+    vLLM's words for the distribution that is trained; a server that refuses those is asked without them."""
 
     knows_old = False
 
@@ -53,7 +55,7 @@ class ServerSampler:
         ask_tokens: bool = True,
     ) -> None:
         self._server, self._tokenizer, self._end_ids = server, tokenizer, tuple(end_ids)
-        self._settings, self._seed, self._adapter, self._asks_tokens = settings, seed, adapter, ask_tokens
+        self._settings, self._seed, self._adapter, self._ask_tokens = settings, seed, adapter, ask_tokens
         self._served: tuple[str, int] | None = None
 
     def begin(self, step: int, model: Any, processes: Processes) -> None:
@@ -100,16 +102,20 @@ class ServerSampler:
 
     def _asked(self, prompts: Sequence[Prompt], decoding: Decoding, present: bool) -> list[Reply]:
         served_as = None if self._served is None else self._served[0]
-        beside: dict[str, Any] = {ASK_TOKENS: True} if self._asks_tokens else {}
-        if self._asks_tokens and not present:
-            beside["logprobs"] = True
+        beside = self._beside(present) if self._ask_tokens else {}
         try:
             return self._server.replies(prompts, decoding, served_as=served_as, beside=beside)
         except TaskError as error:
-            if not (self._asks_tokens and ASK_TOKENS in str(error)):
+            if not any(key in error.found for key in beside):
                 raise
-        self._asks_tokens = False  # a server that refuses what it does not know
+        self._ask_tokens = False  # a server that refuses what it does not know
         return self._server.replies(prompts, decoding, served_as=served_as)
+
+    def _beside(self, present: bool) -> dict[str, Any]:
+        """The further keys of a request. present: the present weights answer, so that nobody need know how likely they were."""
+        settings = self._settings
+        drawn = {"top_p": settings.top_p, "top_k": settings.top_k or -1, **WHOLE_DISTRIBUTION}
+        return {"return_token_ids": True, **drawn, **({} if present else {"logprobs": True})}
 
     def _of_ours(self, asked: Asked, reply: Reply) -> Reply:
         """The reply, without its tokens where they are those of another tokenizer, as another policy may have."""
