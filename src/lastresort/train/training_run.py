@@ -20,6 +20,7 @@ from lastresort.train.file_items import Prepared, prepare_items
 from lastresort.train.file_model import Named, Opened, described, name_model, open_for_training
 from lastresort.train.items import Item
 from lastresort.train.loop import StepSeen, Trained, total_steps, train
+from lastresort.train.memory_error import memory_errors, what_to_lower
 from lastresort.train.order import steps_per_epoch
 from lastresort.train.run_folder import (
     CHECKPOINT,
@@ -27,6 +28,7 @@ from lastresort.train.run_folder import (
     RECORD,
     StepLog,
     begin,
+    changed_code,
     check_same,
     held,
     identity,
@@ -55,6 +57,8 @@ def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> dic
         progress.say(f"{folder} is finished: nothing is left to do")
         read: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return read
+    for name in changed_code(folder, mark) if found == "begun" else ():
+        progress.say(f"{name} has changed since this run began: what follows is rewarded by what stands there now")
     require_trackers(file.track)
     file.settings()
     named = name_model(file)
@@ -81,6 +85,8 @@ def _source(
         from lastresort.train.file_groups import prepare_groups
 
         with prepare_groups(file, named.tokenizer, named.context_tokens) as (batches, data):
+            for finding in data.findings:
+                progress.say(finding.sentence())
             yield batches, data
         return
     data = prepare_items(file, named.tokenizer, named.context_tokens)
@@ -105,7 +111,7 @@ def _train(
     progress.stage(
         "the first batch and the reference" if settings.objective.needs_reference else "the first batch", None
     )
-    with closing(trackers):
+    with closing(trackers), memory_errors(what_to_lower(file)):
         trained = train(
             opened.model,
             source,
