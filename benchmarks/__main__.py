@@ -42,12 +42,7 @@ def sft_rows(precision: str, steps: int) -> list[str]:
         ours = measure("benchmarks.sft", "ours", case.name, precision, str(steps), "off")
         peers = [measure("benchmarks.sft", "trl", case.name, precision, str(steps), on) for on in ("off", "on")]
         lines += compared(f"SFT, {case.name}, {precision}", "rows/s", ours, peers)
-        # 2 operations a weight forward and 2 backward: the base is frozen. Adapters, attention and output layer not counted.
-        used = computed_tokens_per_s(ours) * 4 * rate["linear_parameters"] / rate["flops_per_s"]
-        lines.append(
-            f"| SFT, {case.name}, {precision} | lastresort | {100 * used:.0f} % of the machine's matrix products "
-            f"({rate['flops_per_s'] / 1e9:.0f} GFLOP/s measured) | | | | |"
-        )
+        lines.append(used(f"SFT, {case.name}, {precision}", ours, rate))
     return lines
 
 
@@ -61,6 +56,20 @@ def pair_rows(precision: str, steps: int) -> list[str]:
         ]
         lines += compared(f"{objective.upper()}, {case.name}, {precision}", "pairs/s", ours, peers)
     return lines
+
+
+def used(what: str, ours: dict[str, Any], rate: dict[str, Any]) -> str:
+    """The share of the machine's matrix products that training reaches: by linear layers alone, 2 operations a weight forward
+    and 2 backward (the base is frozen) for every computed token; and with the output layer, which is multiplied for targets
+    alone, twice forward (its slope is formed there). Adapters and attention are counted in neither."""
+    steps = len(ours["losses"])
+    linear = computed_tokens_per_s(ours) * 4 * rate["linear_parameters"]
+    head = ours["targets"] * (steps - 1) / steps / ours["seconds"] * 4 * rate["head_parameters"]
+    shares = (f"{100 * found / rate['flops_per_s']:.0f} %" for found in (linear, linear + head))
+    return (
+        f"| {what} | lastresort | {next(shares)} of the machine's matrix products in linear layers, {next(shares)} with the output "
+        f"layer ({rate['flops_per_s'] / 1e9:.0f} GFLOP/s measured) | | | | |"
+    )
 
 
 def computed_tokens_per_s(found: dict[str, Any]) -> float:

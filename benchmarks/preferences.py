@@ -4,6 +4,7 @@ prints one JSON line. Ours computes the reference once, before the first step: i
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import sys
@@ -20,6 +21,7 @@ from lastresort.train.items import Item, labelled, pairs
 from lastresort.train.objective import Objective
 from lastresort.train.order import batch_of
 from lastresort.train.settings import TrainSettings
+from lastresort.types import Silent
 
 LEARNING_RATE = 1e-4
 OPTIONS = {"dpo": (("beta", 0.1),), "kto": (("beta", 0.1),), "orpo": (("weight", 0.1),)}
@@ -52,14 +54,27 @@ def ours(loaded: Any, objective: str, material: Pairs, settings: TrainSettings) 
         losses.append(seen.loss)
         ends.append(time.perf_counter())
 
+    watch_stages = Stages()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "checkpoint"
-        began = time.perf_counter()
-        train(model, items, settings, folder=place, until=0)
-        prepared = time.perf_counter() - began
-        done = train(model, items, settings, folder=place, on_step=on_step)
+        done = train(model, items, settings, folder=place, on_step=on_step, progress=watch_stages)
     share = (len(ends) - 1) / len(ends)
-    return Times(losses, ends[-1] - ends[0] + share * prepared, done.computed_tokens, done.nominal_tokens)
+    reference_s = sum(s for stage, s in watch_stages.seconds().items() if "reference" in stage)
+    return Times(losses, ends[-1] - ends[0] + share * reference_s, done.computed_tokens, done.nominal_tokens)
+
+
+class Stages(Silent):
+    """Progress that keeps when each stage began, so that the reference's time can be told from the check of the first batch."""
+
+    def __init__(self) -> None:
+        self._began: list[tuple[str, float]] = []
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self._began.append((label, time.perf_counter()))
+
+    def seconds(self) -> dict[str, float]:
+        """Of each stage but the last."""
+        return {label: end - start for (label, start), (_, end) in itertools.pairwise(self._began)}
 
 
 def trl(loaded: Any, objective: str, material: Pairs, settings: TrainSettings, reduced: bool) -> Times:

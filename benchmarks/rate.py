@@ -34,7 +34,12 @@ def main(precision: str) -> dict[str, float]:
     loaded = embedded(precision)
     width, inner = loaded.model.config.hidden_size, loaded.model.config.intermediate_size
     rates = [flops_per_s(a, b, loaded.dtype) for a, b in ((width, width), (width, inner), (inner, width))]
-    return {"flops_per_s": sum(rates) / len(rates), "linear_parameters": linear_parameters(loaded.model)}
+    head = loaded.model.get_output_embeddings().weight.numel()
+    return {
+        "flops_per_s": sum(rates) / len(rates),
+        "linear_parameters": linear_parameters(loaded.model),
+        "head_parameters": head,
+    }
 
 
 if __name__ == "__main__":

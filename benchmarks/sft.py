@@ -88,6 +88,7 @@ def main(peer: str, case_name: str, precision: str, steps: int, checkpointing: b
         "computed_tokens": computed,
         "seconds": ends[-1] - ends[0],
         "nominal_tokens": nominal,
+        "targets": sum(sum(row.targets) for row in rows),
     }
 
 
