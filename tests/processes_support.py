@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 Ended = tuple[int, str, str]
@@ -39,9 +40,11 @@ def started(arguments: list[str], count: int = 2, **environment: str) -> list[su
 
 
 def ended(processes: list[subprocess.Popen[str]], timeout_s: float = 120) -> list[Ended]:
-    """Wait for all of them. One that hangs is killed, and the test fails."""
-    try:
-        return [(process.wait(timeout_s), *process.communicate(timeout=timeout_s)) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    """Wait for all of them, reading all at once, since one that cannot write waits. One that hangs is killed and fails the test."""
+    with ThreadPoolExecutor(len(processes)) as readers:
+        try:
+            told = list(readers.map(lambda process: process.communicate(timeout=timeout_s), processes))
+        finally:
+            for process in processes:
+                process.kill()
+    return [(process.returncode, *texts) for process, texts in zip(processes, told, strict=True)]

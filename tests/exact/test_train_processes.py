@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,27 +12,31 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
 from engine_support import draw, relative_difference, row, tiny
 from lastresort.errors import DataError, LastresortError
-from lastresort.train.adapters import attach_adapter, trainable
+from lastresort.train.adapters import attach_adapter, save_adapter, trainable
 from lastresort.train.batches import Batch, DataSet
 from lastresort.train.items import Item, completions, labelled, pairs
 from lastresort.train.loop import StepSeen, Trained, train
 from lastresort.train.objective import Objective
-from lastresort.train.processes import join
+from lastresort.train.processes import Processes, ProcessLost, join
 from lastresort.train.settings import AdapterSettings, TrainSettings
+from lastresort.train.sharding import shard_base
 from processes_support import ended, started
 
 LORA, FULL = AdapterSettings(r=4, alpha=8), AdapterSettings(kind="none")
+SHARDED, WIDE = ("dpo", "many passes", "recomputed"), ("dpo", "kto", "grpo")
 Weights = dict[str, torch.Tensor]
 OBJECTIVES = ("sft", "dpo", "kto", "grpo")
 SETTINGS = TrainSettings(learning_rate=1e-3, epochs=2, batch_size=3, adapter=LORA, seed=3)
 """Seven items: the third batch of an epoch holds a single one."""
 RUNS = {
     **{name: replace(SETTINGS, objective=Objective(name)) for name in OBJECTIVES},
-    "full": replace(SETTINGS, adapter=FULL),
-    "many passes": replace(SETTINGS, objective=Objective("kto"), max_pass_tokens=1),
+    "full": replace(SETTINGS, adapter=FULL, epochs=1),
+    "recomputed": replace(SETTINGS, checkpointing=True, epochs=1),
+    "many passes": replace(SETTINGS, objective=Objective("kto"), max_pass_tokens=1, epochs=1),
 }
 
 
@@ -65,9 +71,14 @@ def model_of(name: str, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def run(
-    name: str, folder: Path, source: Any = None, dtype: torch.dtype = torch.float32, **arguments: Any
+    name: str,
+    folder: Path,
+    source: Any = None,
+    dtype: torch.dtype = torch.float32,
+    model: Any = None,
+    **arguments: Any,
 ) -> tuple[Trained, list[StepSeen], Any]:
-    settings, seen, model = RUNS[name], list[StepSeen](), model_of(name, dtype)
+    settings, seen, model = RUNS[name], list[StepSeen](), model or model_of(name, dtype)
     need = settings.objective.name
     source = source or (Sampled() if need == "grpo" else items_of(need))
     held_out = () if need == "grpo" else items_of(need, 3)
@@ -106,13 +117,15 @@ class FailsInTheSecond(DataSet):
 
 
 def in_each_process(folder: Path) -> None:
-    """What the script does: every run, one in pieces, one that fails in one process, one with different data."""
+    """What the script does: every run, one in pieces, one that fails in one process, one with different data, one in shards; at
+    last one process is killed."""
     found: dict[str, Any] = {"figures": {}, "errors": []}
     processes = join()
     for name in RUNS:
         trained, seen, model = run(name, folder)
         found["figures"][name] = figures(seen)
         save_file(weights(model), str(folder / f"{name}-{place()}.safetensors"))
+    for name in WIDE:
         _, _, wide = run(name, folder / "wide", dtype=torch.float64)
         save_file(weights(wide), str(folder / f"{name}-wide-{place()}.safetensors"))
     found["processes"], found["path"] = trained.processes, trained.path
@@ -126,8 +139,32 @@ def in_each_process(folder: Path) -> None:
             run("sft", folder / "errors", source)
         except LastresortError as error:
             found["errors"].append(str(error))
+    found["sharded"] = in_shards(folder, processes.place)
     (folder / f"found-{place()}.json").write_text(json.dumps(found))
+    if place() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        processes.each(lambda: None)
+    except ProcessLost as error:
+        (folder / "lost.txt").write_text(str(error))
     processes.close()
+
+
+def in_shards(folder: Path, place: int) -> dict[str, Any]:
+    """The runs on adapters again, the frozen base cut into shards. Small passes: the second process has fewer of them."""
+    found: dict[str, Any] = {}
+    processes = Processes(place, 2, sharded=True)
+    for name in SHARDED:
+        model = shard_base(model_of(name), processes)
+        layers = model.get_base_model().model.layers
+        held = sum(p.to_local().numel() for p in layers.parameters() if isinstance(p, DTensor))
+        whole = sum(p.numel() for p in layers.parameters() if isinstance(p, DTensor))
+        _, seen, _ = run(name, folder / "sharded", model=model, processes=processes)
+        found[name] = [figures(seen), held / whole]
+        save_file(weights(model), str(folder / f"{name}-sharded-{place}.safetensors"))
+        if place == 0:
+            save_adapter(model, folder / "sharded" / f"{name}-adapter")
+    return found
 
 
 def place() -> int:
@@ -141,7 +178,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = f"from pathlib import Path\nimport test_train_processes\ntest_train_processes.in_each_process(Path({str(folder)!r}))"
     here = str(Path(__file__).parent)
     found = ended(started(["-c", f"import sys\nsys.path.insert(0, {here!r})\n{code}"]))
-    assert [code for code, _, _ in found] == [0, 0], found
+    assert [code for code, _, _ in found] == [0, -signal.SIGKILL], found
     return folder
 
 
@@ -171,6 +208,11 @@ def test_two_processes_train_what_one_trains(name: str, both: Path, tmp_path: Pa
     near(found, figures(seen))
     assert [one[1] for one in found] == pytest.approx([one.loss for one in seen], rel=1e-6, abs=1e-7)
     assert changed(name, load_file(both / f"{name}-0.safetensors"), weights(model)) < 1e-3
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_in_float64_the_adapter_is_the_same(name: str, both: Path, tmp_path: Path) -> None:
+    """But for the norms, which transformers forms in float32 there too."""
     _, _, wide = run(name, tmp_path / "wide", dtype=torch.float64)
     assert changed(name, load_file(both / f"{name}-wide-0.safetensors"), weights(wide), torch.float64) < 1e-5
 
@@ -210,3 +252,23 @@ def test_what_fails_in_one_process_is_raised_in_both(both: Path) -> None:
     own, other = told(both, 0)["errors"]
     assert own == "here: the second process fails."
     assert "the processes were given different models, settings or data" in other
+
+
+def test_one_that_is_killed_is_missed_by_the_other(both: Path) -> None:
+    told = "process 0 of 2: another process of this run has ended, expected all of them to the end. See what that one says; "
+    assert (both / "lost.txt").read_text() == told + "go on with --resume."
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_a_base_in_shards_trains_as_a_whole_one(name: str, both: Path) -> None:
+    """FSDP2: two processes that hold half of each layer against two that hold all of it."""
+    found, share = told(both, 0)["sharded"][name]
+    assert share == pytest.approx(0.5, abs=0.01)
+    near(found, told(both, 0)["figures"][name])
+    ours, whole = (load_file(both / f"{name}-{which}0.safetensors") for which in ("sharded-", ""))
+    assert changed(name, ours, whole) < 1e-4
+    other = load_file(both / f"{name}-sharded-1.safetensors")
+    assert all(torch.equal(ours[key], other[key]) for key in ours)
+    saved = load_file(both / "sharded" / f"{name}-adapter" / "adapter_model.safetensors")
+    assert len(saved) == len(ours)
+    assert all(torch.equal(value, ours[key.replace(".weight", ".default.weight")]) for key, value in saved.items())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastresort.errors import InputError
-from lastresort.train.launch import refuse_sharding, speaks, unused_settings
+from lastresort.train.launch import shards, speaks, unused_settings
 from lastresort.train.processes import portion
 from train_support import lastresort
 
@@ -29,18 +29,24 @@ def test_the_first_process_speaks(environment: dict[str, str], expected: bool) -
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
+    ("environment", "what"),
     [
-        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
-        ("ACCELERATE_USE_FSDP", "FSDP"),
-        ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
-        ("ACCELERATE_USE_PARALLELISM_CONFIG", "a parallelism configuration"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP 1"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "FSDP 1"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "a parallelism configuration"),
     ],
 )
-def test_a_launch_that_shards_the_model_is_refused(name: str, what: str) -> None:
+def test_other_ways_to_share_a_model_are_refused(environment: dict[str, str], what: str) -> None:
     with pytest.raises(InputError, match=rf"accelerate is set to {what}, expected .* Launch with torchrun"):
-        refuse_sharding({name: "true"})
-    refuse_sharding({name: "false"})
+        shards(environment)
+    assert not shards(dict.fromkeys(environment, "false"))
+
+
+def test_fsdp_2_shards() -> None:
+    assert shards({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
+    assert not shards({"FSDP_VERSION": "2"})
 
 
 def test_settings_of_accelerate_that_change_nothing_are_named() -> None:
@@ -53,6 +59,9 @@ def test_settings_of_accelerate_that_change_nothing_are_named() -> None:
             "ACCELERATE_MIXED_PRECISION": "bf16",
             "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
             "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR",
+            "ACCELERATE_USE_FSDP": "true",
+            "FSDP_ACTIVATION_CHECKPOINTING": "true",
+            "FSDP_OFFLOAD_PARAMS": "true",
             "ACCELERATE_USE_CPU": "True",
             "MASTER_ADDR": "127.0.0.1",
         }
@@ -61,6 +70,8 @@ def test_settings_of_accelerate_that_change_nothing_are_named() -> None:
         "accelerate's mixed_precision bf16",
         "accelerate's gradient_accumulation_steps 4",
         "accelerate's dynamo_backend",
+        "accelerate's fsdp_activation_checkpointing",
+        "accelerate's fsdp_offload_params",
         "accelerate launch --cpu",
     ]
 

@@ -30,15 +30,17 @@ def train_command(
     from lastresort.cli.progress import progress
     from lastresort.cli.settings import parse_settings
     from lastresort.spec.training import load_training
+    from lastresort.train.launch import speaks
     from lastresort.types import Silent
 
-    with _one_voice() as speaks:
+    first = speaks(os.environ)
+    with _silent_unless(first, LastresortError):
         loaded = load_training(file, parse_settings(settings))
-        from lastresort.train.training_run import run_training
+    from lastresort.train.training_run import run_training
 
-        with progress() if speaks else nullcontext(Silent()) as shown:
-            record = run_training(loaded, resume=resume, progress=shown)
-    if not speaks:
+    with _silent_unless(first), progress() if first else nullcontext(Silent()) as shown:
+        record = run_training(loaded, resume=resume, progress=shown)
+    if not first:
         return
     if as_json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
@@ -47,14 +49,13 @@ def train_command(
 
 
 @contextmanager
-def _one_voice() -> Iterator[bool]:
-    """Whether this process speaks. Of several the first does, which hears of every error; the others end in silence."""
-    from lastresort.train.launch import speaks
-
+def _silent_unless(first: bool, *errors: type[LastresortError]) -> Iterator[None]:
+    """Of several processes the first tells of an interruption, and of the errors that it surely meets too."""
+    ends: tuple[type[BaseException], ...] = (KeyboardInterrupt, *errors)
     try:
-        yield speaks(os.environ)
-    except (LastresortError, KeyboardInterrupt) as error:
-        if speaks(os.environ):
+        yield
+    except ends as error:
+        if first:
             raise
         raise SystemExit(error.exit_code if isinstance(error, LastresortError) else INTERRUPTED) from error
 
@@ -63,7 +64,11 @@ def told(record: dict[str, Any], file: TrainingFile) -> list[str]:
     """What a reader wants to know at the end, a line each."""
     trained, data = record["trained"], record["data"]
     steps_s = sum(step["seconds"] for step in record["steps"])
-    together = f" on {trained['processes']} processes" if trained["processes"] > 1 else ""
+    together = (
+        f" on {trained['processes']} processes{', the base in shards' * trained['sharded']}"
+        if trained["processes"] > 1
+        else ""
+    )
     lines = [
         f"{file.objective}: {data['items']} {data['what']}, {trained['step']} steps{together} in {_time(trained['seconds'])}, "
         f"{trained['nominal_tokens'] / max(steps_s, 1e-9):,.0f} tokens/s",

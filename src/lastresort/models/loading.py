@@ -48,12 +48,13 @@ def load_local(
     adapter: Path | None = None,
     template_kwargs: dict[str, Any] | None = None,
     quantize: Quantize = "auto",
+    keep_on_cpu: bool = False,
 ) -> Loaded:
     """Load weights (safetensors only, no code of the model's own) and tokenizer; an adapter stays unmerged.
 
     quantize: "nf4" loads the base in 4 bits, and then in bfloat16 unless another precision is named; "auto" does so for an
-    adapter that was trained so. A pathlib.Path, or text that names something on disk, is local and never touches the
-    network; other text is a hub id.
+    adapter that was trained so. keep_on_cpu: whoever asks moves it to the device, piece by piece. A pathlib.Path, or text that
+    names something on disk, is local and never touches the network; other text is a hub id.
     Raises TaskError for what is no model, PrerequisiteError and InfrastructureError where a hub id cannot be had.
     """
     folder = weights_folder(folder_or_id)
@@ -65,7 +66,7 @@ def load_local(
         keep_exact(model)
     if adapter is not None:
         model = _with_adapter(model, adapter)
-    model = model.to(device).eval().requires_grad_(False)
+    model = model.to("cpu" if keep_on_cpu else device).eval().requires_grad_(False)
     rendering = template_hash(tokenizer, dict(template_kwargs or {}))
     identity = {
         "weights": folder_hash(folder),

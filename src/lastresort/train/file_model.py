@@ -66,9 +66,10 @@ def name_model(file: TrainingFile) -> Named:
     return Named(folder, name, tokenizer, context_tokens(config, tokenizer), note)
 
 
-def open_for_training(file: TrainingFile, named: Named) -> Opened:
+def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = False) -> Opened:
     """Weights in memory with fresh adapters, with those of start_from, or all of them to be trained.
 
+    keep_on_cpu: as `load_local` takes it.
     All weights are trained in float32 unless the file says otherwise: in bfloat16 most small updates round to nothing.
     """
     import_bitsandbytes()  # quietly, before PEFT does it with a warning
@@ -80,6 +81,7 @@ def open_for_training(file: TrainingFile, named: Named) -> Opened:
         adapter=file.start_from,
         template_kwargs=dict(file.chat_template_kwargs),
         quantize="nf4" if file.adapter.kind == "qlora" else "auto",
+        keep_on_cpu=keep_on_cpu,
     )
     if file.start_from is not None:
         model = _go_on(loaded.model, named.name)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from lastresort.errors import InputError
 
 PLACE = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
-SHARDED = {
+OTHER_TRAINERS = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
 }
+FSDP, FSDP_VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
 
 
 def speaks(environment: Mapping[str, str]) -> bool:
@@ -20,16 +20,26 @@ def speaks(environment: Mapping[str, str]) -> bool:
     return next((environment[name] for name in PLACE if environment.get(name)), "0") == "0"
 
 
-def refuse_sharding(environment: Mapping[str, str]) -> None:
-    """Raise InputError where accelerate was told to cut the model into shards, which this trainer does not do."""
-    for name, what in SHARDED.items():
+def shards(environment: Mapping[str, str]) -> bool:
+    """Whether the base is to be cut into shards, one a process (FSDP2). Raises InputError for other ways to share a model."""
+    for name, what in OTHER_TRAINERS.items():
         if _on(environment, name):
-            raise InputError(
-                f"accelerate is set to {what}",
-                where="accelerate launch",
-                expected="data parallel processes, each with a whole model",
-                remedy="Launch with torchrun or `accelerate launch --multi_gpu`; adapter: qlora makes the model smaller.",
-            )
+            raise _refused(f"accelerate is set to {what}")
+    if not _on(environment, FSDP):
+        return False
+    version = environment.get(FSDP_VERSION, "1")
+    if version != "2":
+        raise _refused(f"accelerate is set to FSDP {version}")
+    return True
+
+
+def _refused(found: str) -> InputError:
+    return InputError(
+        found,
+        where="accelerate launch",
+        expected="data parallel processes, or FSDP 2 for the frozen base of an adapter",
+        remedy="Launch with torchrun, `accelerate launch --multi_gpu`, or `accelerate launch --use_fsdp --fsdp_version 2`.",
+    )
 
 
 def unused_settings(environment: Mapping[str, str]) -> list[str]:
@@ -43,6 +53,12 @@ def unused_settings(environment: Mapping[str, str]) -> list[str]:
         found.append(f"accelerate's gradient_accumulation_steps {steps} is not used: batch_size is the whole batch")
     if environment.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no":
         found.append("accelerate's dynamo_backend is not used: nothing is compiled")
+    if _on(environment, FSDP) and _on(environment, "FSDP_ACTIVATION_CHECKPOINTING"):
+        found.append(
+            "accelerate's fsdp_activation_checkpointing is not used: checkpointing in the training file decides"
+        )
+    if _on(environment, FSDP) and _on(environment, "FSDP_OFFLOAD_PARAMS"):
+        found.append("accelerate's fsdp_offload_params is not used: shards stay on their device")
     if _on(environment, "ACCELERATE_USE_CPU") and "MASTER_ADDR" in environment and "WORLD_SIZE" not in environment:
         found.append(
             "accelerate launch --cpu starts one process, whatever --num_processes says: "

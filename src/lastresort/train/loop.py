@@ -55,7 +55,8 @@ class StepSeen:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """How far a call of `train` got. seconds: over all calls, with the reference and the items held out. path: "packed" or
-    "plain", with its reason. check: packed against plain on the first batch of the run. processes: of this call."""
+    "plain", with its reason. check: packed against plain on the first batch of the run. processes: of this call;
+    sharded: each held a share of the frozen base."""
 
     step: int
     steps: int
@@ -66,6 +67,7 @@ class Trained:
     reason: str | None
     check: FirstBatchCheck | None
     processes: int = 1
+    sharded: bool = False
 
 
 class Diverged(DataError):
@@ -158,6 +160,7 @@ def _trained(state: CheckpointState, policy: Policy, steps: int) -> Trained:
         policy.reason,
         policy.check,
         policy.processes.count,
+        policy.processes.sharded,
     )
 
 

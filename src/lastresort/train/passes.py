@@ -12,15 +12,30 @@ from lastresort.engine.forest import Row, split_units
 from lastresort.engine.logp import TargetLogps, row_sums, target_logps
 from lastresort.train.adapters import adapters_in_base_precision
 
+Most = Callable[[int], int]
+IDLE = Row((0, 0), (False, True))
+
 
 def passes(
-    model: Any, units: Sequence[Sequence[Row]], max_pass_tokens: int, *, plain: bool = False
+    model: Any, units: Sequence[Sequence[Row]], max_pass_tokens: int, *, plain: bool = False, most: Most | None = None
 ) -> Iterator[tuple[list[int], TargetLogps]]:
-    """The numbers of the units of each pass, and the log-probabilities of their rows, in this order."""
-    for part in split_units(units, max_pass_tokens):
+    """The numbers of the units of each pass, and the log-probabilities of their rows, in this order.
+
+    most: the largest of the processes' numbers, where all of them have to make as many passes; those with fewer make idle ones.
+    """
+    parts = split_units(units, max_pass_tokens)
+    rows = [[row for number in part for row in units[number]] for part in parts]
+    made = sum(any(any(row.targets) for row in own) for own in rows)  # what has no targets is not computed
+    idle = most(made) - made if most is not None else 0
+    for part, own in zip(parts, rows, strict=True):
         with adapters_in_base_precision(model):
-            found = target_logps(model, [row for number in part for row in units[number]], plain=plain)
+            found = target_logps(model, own, plain=plain)
         yield part, found
+    for _ in range(idle):
+        with adapters_in_base_precision(model):
+            logps = target_logps(model, [IDLE], plain=plain).per_token
+        if logps.requires_grad:
+            torch.autograd.backward(logps.sum() * 0)
 
 
 @contextmanager
@@ -41,6 +56,7 @@ def unit_sums(
     max_pass_tokens: int,
     *,
     plain: bool = False,
+    most: Most | None = None,
     on_units: Callable[[int], None] | None = None,
 ) -> list[list[float]]:
     """Summed log-probability in nats of every row of every unit under the model as it stands.
@@ -49,7 +65,7 @@ def unit_sums(
     """
     found: list[list[float]] = [[] for _ in units]
     with evaluating(model):
-        for part, result in passes(model, units, max_pass_tokens, plain=plain):
+        for part, result in passes(model, units, max_pass_tokens, plain=plain, most=most):
             sums = iter(row_sums(result.per_token, result.row, sum(len(units[i]) for i in part)).tolist())
             for i in part:
                 found[i] = [next(sums) for _ in units[i]]

@@ -56,7 +56,8 @@ class Policy:
 
     def passes(self, units: Sequence[Sequence[Row]]) -> Iterator[tuple[list[int], TargetLogps]]:
         """The numbers of the units of each pass, and the log-probabilities of their rows, in this order."""
-        return passes(self.model, units, self._max_pass_tokens, plain=self._plain)
+        most = self.processes.most
+        return passes(self.model, units, self._max_pass_tokens, plain=self._plain, most=most)
 
     def trained_by(self, path: str, reason: str | None) -> None:
         """Note the path of a pass that trained."""
@@ -90,7 +91,8 @@ class Policy:
     ) -> list[list[float]]:
         def compute(own: Sequence[int]) -> list[list[float]]:
             rows = [units[number] for number in own]
-            return unit_sums(self.model, rows, self._max_pass_tokens, plain=self._plain, on_units=on_units)
+            most = self.processes.most
+            return unit_sums(self.model, rows, self._max_pass_tokens, plain=self._plain, most=most, on_units=on_units)
 
         return self.processes.share(sizes, compute)
 

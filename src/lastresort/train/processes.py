@@ -1,4 +1,4 @@
-"""The processes of one run, each with the whole model: what each computes, and how they end together.
+"""The processes of one run: what each of them computes, and how they end together.
 
 Whatever they tell each other travels with the error, if there is one, of each: so a process that fails never leaves the others
 waiting, however many exchanges they are ahead of it. One that dies without a word breaks the connection, which is an error too.
@@ -7,28 +7,31 @@ waiting, however many exchanges they are ahead of it. One that dies without a wo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import InfrastructureError, LastresortError
-from lastresort.train.launch import refuse_sharding
+from lastresort.train.launch import shards
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+_CONNECTION = re.compile(r"gloo|NCCL|connection|peer", re.IGNORECASE)
 BUCKET_NUMBERS = 4_000_000  # gradients that are summed in one exchange
 
 
 class Processes:
-    """This process among those of its run. place: 0 is the main one, which alone writes and speaks. count: of all.
+    """This process among those of its run. place: 0 is the main one, which alone writes and speaks. count: of all. sharded: each
+    holds a share of the frozen base instead of the whole of it.
 
     Every method that exchanges something is called by all of them, in the same order.
     """
 
-    def __init__(self, place: int = 0, count: int = 1) -> None:
-        self.place, self.count = place, count
+    def __init__(self, place: int = 0, count: int = 1, *, sharded: bool = False) -> None:
+        self.place, self.count, self.sharded = place, count, sharded
         self._known_to_all: LastresortError | None = None
 
     @property
@@ -70,6 +73,15 @@ class Processes:
         """The things that this process computes; see `portion`."""
         return portion(sizes, self.place, self.count)
 
+    @property
+    def most(self) -> Callable[[int], int] | None:
+        """Number -> the largest of the processes' numbers; None where nobody needs to know."""
+        return (lambda own: max(self._exchange(None, own))) if self.sharded else None
+
+    def told_by_main(self, error: LastresortError) -> bool:
+        """Whether the main process raises the same error as this other one."""
+        return not self.main and error is self._known_to_all
+
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes; a parameter without one in a process counts as 0 there."""
         if self.count == 1:
@@ -96,7 +108,8 @@ class Processes:
         try:
             yield
         except LastresortError as error:
-            if error is not self._known_to_all and not isinstance(error, ProcessLost):
+            # With shards the others may be waiting for a layer: they hear of the end, not of its reason.
+            if error is not self._known_to_all and not isinstance(error, ProcessLost) and not self.sharded:
                 self._exchange(error, None)
             raise
 
@@ -115,17 +128,30 @@ class Processes:
         return [found for _, found in told]
 
     @contextmanager
+    def connected(self) -> Iterator[None]:
+        """With shards, layers are put together inside, by all processes: a connection that breaks then becomes ProcessLost."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.sharded and _CONNECTION.search(str(error)):
+                raise self._lost(error) from error
+            raise
+
+    @contextmanager
     def _others_alive(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            error.__traceback__ = None  # its frames would hold the connections until Python has ended, which aborts it
-            raise ProcessLost(
-                "another process of this run has ended",
-                where=f"process {self.place} of {self.count}",
-                expected="all of them to the end",
-                remedy="See what that one says; go on with --resume.",
-            ) from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> ProcessLost:
+        error.__traceback__ = None  # its frames would hold the connections until Python has ended, which aborts it
+        return ProcessLost(
+            "another process of this run has ended",
+            where=f"process {self.place} of {self.count}",
+            expected="all of them to the end",
+            remedy="See what that one says; go on with --resume.",
+        )
 
 
 class ProcessLost(InfrastructureError):
@@ -133,13 +159,13 @@ class ProcessLost(InfrastructureError):
 
 
 def join() -> Processes:
-    """This process among those that it was launched with. Raises InputError for a launch that shards the model."""
-    refuse_sharding(os.environ)
+    """This process among those that it was launched with. Raises InputError for a launch that this trainer cannot honour."""
+    sharded = shards(os.environ)
     import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
-    return Processes(state.process_index, state.num_processes)
+    return Processes(state.process_index, state.num_processes, sharded=sharded and state.num_processes > 1)
 
 
 def portion(sizes: Sequence[int], place: int, count: int) -> range:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,20 +13,23 @@ from typing import Any
 
 from lastresort import __version__
 from lastresort.embedded import quiet_transformers
-from lastresort.errors import InputError
+from lastresort.errors import InputError, LastresortError
 from lastresort.records.atomic import write_atomically
 from lastresort.train.adapters import save_trained
 from lastresort.train.batches import Batches
 from lastresort.train.file_items import Prepared, prepare_items
 from lastresort.train.file_model import Named, Opened, described, name_model, open_for_training
 from lastresort.train.items import Item
+from lastresort.train.launch import unused_settings
 from lastresort.train.loop import StepSeen, Trained, total_steps, train
 from lastresort.train.memory_error import memory_errors, what_to_lower
 from lastresort.train.order import steps_per_epoch
+from lastresort.train.processes import Processes, join
 from lastresort.train.run_folder import (
     CHECKPOINT,
     LOG,
     RECORD,
+    Standing,
     StepLog,
     begin,
     changed_code,
@@ -35,6 +39,7 @@ from lastresort.train.run_folder import (
     standing,
     withdraw,
 )
+from lastresort.train.sharding import check_shardable, shard_base
 from lastresort.train.trackers import Trackers, require_trackers
 from lastresort.train.training_file import TrainingFile
 from lastresort.types import Progress
@@ -46,33 +51,62 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate")
 def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> dict[str, Any]:
     """Train what the file says and return the record, as it stands in OUTPUT/training.json.
 
-    A finished run that is resumed is read back. Raises InputError, DataError or TaskError for what cannot be trained, before
-    anything is written, and PrerequisiteError for what is not installed.
+    Launched as one of several processes, this is called by all of them; the main one alone writes and says anything, so the
+    progress of the others should be silent, and an error that the main one tells too ends them by SystemExit. A finished run
+    that is resumed is read back. Raises InputError, DataError or TaskError for what cannot be trained, before anything is
+    written, and PrerequisiteError for what is not installed.
     """
-    folder = file.output
-    found, mark = standing(folder, resume=resume), identity(file)
-    if found != "new":
-        check_same(folder, mark)
+    processes = join()
+    for setting in unused_settings(os.environ):
+        progress.say(setting)
+    try:
+        with closing(processes), processes.together():
+            return _run(file, resume, progress, processes)
+    except LastresortError as error:
+        if processes.told_by_main(error):
+            raise SystemExit(error.exit_code) from error
+        raise
+
+
+def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Processes) -> dict[str, Any]:
+    folder, mark = file.output, processes.from_main(lambda: identity(file))
+    found = processes.from_main(lambda: _standing(folder, mark, resume))
     if found == "finished":
         progress.say(f"{folder} is finished: nothing is left to do")
-        read: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        read: dict[str, Any] = processes.from_main(lambda: json.loads((folder / RECORD).read_text(encoding="utf-8")))
         return read
-    for name in changed_code(folder, mark) if found == "begun" else ():
+    for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
         progress.say(f"{name} has changed since this run began: what follows is rewarded by what stands there now")
-    require_trackers(file.track)
+    processes.from_main(lambda: require_trackers(file.track))
     file.settings()
-    named = name_model(file)
+    check_shardable(file, processes)
+    named = processes.main_first(lambda: name_model(file))
     if named.note:
         progress.say(named.note)
     with _source(file, named, progress) as (source, data):
         progress.stage("loading the model", None)
-        opened = open_for_training(file, named)
+        opened = open_for_training(file, named, keep_on_cpu=processes.sharded)
+        processes.each(lambda: None)  # all are ready, before anything is written
         mark["base"] = opened.loaded.fingerprint
-        with held(folder), _withdrawn_if_refused(folder, made_here=found == "new"):
-            if found == "begun":
-                check_same(folder, mark)
-            begin(folder, mark)
-            return _train(file, named, opened, source, data, progress)
+        with ExitStack() as stack:
+            processes.from_main(lambda: _begin(stack, folder, mark, found))
+            return _train(file, named, opened, source, data, progress, processes)
+
+
+def _standing(folder: Path, mark: Mapping[str, Any], resume: bool) -> Standing:
+    found = standing(folder, resume=resume)
+    if found != "new":
+        check_same(folder, mark)
+    return found
+
+
+def _begin(stack: ExitStack, folder: Path, mark: Mapping[str, Any], found: Standing) -> None:
+    """Hold the folder until the stack ends, and write down what the run in it is."""
+    stack.enter_context(held(folder))
+    stack.enter_context(_withdrawn_if_refused(folder, made_here=found == "new"))
+    if found == "begun":
+        check_same(folder, mark)
+    begin(folder, mark)
 
 
 @contextmanager
@@ -102,36 +136,43 @@ def _train(
     source: Sequence[Item] | Batches,
     data: Prepared,
     progress: Progress,
+    processes: Processes,
 ) -> dict[str, Any]:
     folder, settings = file.output, file.settings()
     size = len(source) if isinstance(source, Sequence) else source.size
     log = StepLog(folder / LOG)
-    trackers = Trackers(file.track, folder, file.resolved)
+    trackers = Trackers(file.track if processes.main else (), folder, file.resolved)
     watch = _Watch(log, trackers, progress, steps_per_epoch(size, file.batch_size), total_steps(size, settings))
-    progress.stage(
-        "the first batch and the reference" if settings.objective.needs_reference else "the first batch", None
-    )
-    with closing(trackers), memory_errors(what_to_lower(file)):
+    with closing(trackers), processes.connected(), memory_errors(what_to_lower(file)):
         trained = train(
-            opened.model,
+            shard_base(opened.model, processes),
             source,
             settings,
             folder=folder / CHECKPOINT,
             base=opened.loaded.fingerprint,
             held_out=data.held_out,
             max_new_tokens=file.groups.max_new_tokens if file.groups is not None else None,
-            on_step=watch.see,
+            on_step=watch.see if processes.main else None,
             checkpoint_every_s=file.checkpoint_every_s,
+            progress=progress,
+            processes=processes,
         )
+    return processes.from_main(lambda: _finish(file, named, opened, data, trained, watch))
+
+
+def _finish(
+    file: TrainingFile, named: Named, opened: Opened, data: Prepared, trained: Trained, watch: _Watch
+) -> dict[str, Any]:
+    """Save what was trained, then the record, by which a finished run is known."""
     place = "model" if file.adapter.kind == "full" and file.start_from is None else "adapter"
-    progress.stage(f"saving the {place}", None)
+    watch.progress.stage(f"saving the {place}", None)
     with quiet_transformers():
-        save_trained(opened.model, named.tokenizer, folder / place)
-    record = _record(file, data, trained, log.lines(), watch) | {
+        save_trained(opened.model, named.tokenizer, file.output / place)
+    record = _record(file, data, trained, watch.log.lines(), watch) | {
         "model": described(opened, named),
         "saved": {"kind": place, "folder": place},
     }
-    write_atomically(folder / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    write_atomically(file.output / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
     return record
 
 
@@ -161,8 +202,6 @@ class _Watch:
     def see(self, seen: StepSeen) -> None:
         if self.seconds == 0.0 and self.tokens == 0:
             self.log.go_on_at(seen.step)
-            at = f", from step {seen.step}" if seen.step > 1 else ""
-            self.progress.stage(f"training{at}", self.steps - seen.step + 1)
         self.seconds += seen.seconds
         self.tokens += seen.nominal_tokens
         values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}
