@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lastresort.errors import InputError
+from lastresort.spec.training import load_training
 from lastresort.train.launch import shards, speaks, unused_settings
-from lastresort.train.processes import portion
-from train_support import lastresort
+from lastresort.train.processes import Processes, portion
+from lastresort.train.sharding import check_shardable
+from train_support import lastresort, training_file
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,29 @@ def test_other_ways_to_share_a_model_are_refused(environment: dict[str, str], wh
 def test_fsdp_2_shards() -> None:
     assert shards({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
     assert not shards({"FSDP_VERSION": "2"})
+
+
+@pytest.mark.parametrize(
+    ("objective", "keys", "found"),
+    [
+        ("sft", {"adapter": "full"}, "FSDP with adapter: full"),
+        ("dpo", {"adapter": "qlora", "precision": None}, "FSDP with adapter: qlora"),
+        ("grpo", {"reward": [{"regex": "a"}]}, "FSDP with objective: grpo, whose answers differ in length"),
+    ],
+)
+def test_what_shards_cannot_train_is_refused(objective: str, keys: dict[str, Any], found: str, tmp_path: Path) -> None:
+    file = load_training(training_file(tmp_path, objective, model="embedded", **keys))
+    with pytest.raises(InputError, match=rf"{found}.*expected adapter: lora, rslora or dora.* Launch with torchrun"):
+        check_shardable(file, Processes(0, 2, sharded=True))
+    check_shardable(file, Processes(0, 2))
+
+
+def test_an_adapter_is_trained_in_shards_also_from_another(tmp_path: Path) -> None:
+    write = partial(training_file, tmp_path, model="embedded")
+    for keys in ({"adapter": "dora"}, {"adapter": None, "start_from": "sft/adapter"}):
+        if "start_from" in keys:
+            (tmp_path / "sft" / "adapter").mkdir(parents=True)
+        check_shardable(load_training(write(**keys)), Processes(0, 2, sharded=True))
 
 
 def test_settings_of_accelerate_that_change_nothing_are_named() -> None:

@@ -61,7 +61,7 @@ def _say(error: LastresortError) -> int:
 
 
 def _interrupted() -> int:
-    resumable = "climb" in sys.argv[1:2]
+    resumable = sys.argv[1:2] in (["climb"], ["train"])
     print("Interrupted." + " Nothing finished is lost; go on with --resume." * resumable, file=sys.stderr)
     return INTERRUPTED
 

@@ -32,6 +32,7 @@ class Processes:
 
     def __init__(self, place: int = 0, count: int = 1, *, sharded: bool = False) -> None:
         self.place, self.count, self.sharded = place, count, sharded
+        self._layers_in_shards = False
         self._known_to_all: LastresortError | None = None
 
     @property
@@ -78,6 +79,10 @@ class Processes:
         """Number -> the largest of the processes' numbers; None where nobody needs to know."""
         return (lambda own: max(self._exchange(None, own))) if self.sharded else None
 
+    def layers_are_in_shards(self) -> None:
+        """From here on a process may be waiting for its part of a layer: it hears that another has ended, but not why."""
+        self._layers_in_shards = True
+
     def told_by_main(self, error: LastresortError) -> bool:
         """Whether the main process raises the same error as this other one."""
         return not self.main and error is self._known_to_all
@@ -108,8 +113,8 @@ class Processes:
         try:
             yield
         except LastresortError as error:
-            # With shards the others may be waiting for a layer: they hear of the end, not of its reason.
-            if error is not self._known_to_all and not isinstance(error, ProcessLost) and not self.sharded:
+            known = error is self._known_to_all or isinstance(error, ProcessLost)
+            if not known and not self._layers_in_shards:
                 self._exchange(error, None)
             raise
 
@@ -133,7 +138,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            if self.sharded and _CONNECTION.search(str(error)):
+            if self._layers_in_shards and _CONNECTION.search(str(error)):
                 raise self._lost(error) from error
             raise
 

@@ -63,4 +63,5 @@ def shard_base(model: Any, processes: Processes) -> Any:
         fully_shard(layer, mesh=mesh, ignored_params={p for p in layer.parameters() if p.requires_grad})
     whole = {p for p in trunk.parameters() if p.requires_grad or not hasattr(p, "device_mesh")}
     fully_shard(trunk, mesh=mesh, ignored_params=whole)
+    processes.layers_are_in_shards()
     return model.to(device)
