@@ -183,7 +183,7 @@ def test_limits_of_reward_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "rewards.py").write_text(f"def score(completion):\n    {code}\n", encoding="utf-8")
-    assert run(tmp_path, model, monkeypatch, limits=limits) == 2
+    assert run(tmp_path, model, monkeypatch, limits=limits, group_size=2, batch_size=1) == 2
     told = capsys.readouterr().err
     assert said in told
     assert f"raise limits.{next(iter(limits))}" in told

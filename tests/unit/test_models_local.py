@@ -208,7 +208,6 @@ def test_a_stop_string_ends_the_answer_and_is_cut_from_it(folder: Path) -> None:
         assert cut.completion_tokens < whole.completion_tokens
 
 
-
 def test_scores_are_the_summed_log_probabilities_of_the_plain_forward(folder: Path) -> None:
     model = local(folder, precision="float64")
     prompts, texts = ask("the parcel is late", "a"), ["billing", "tech", "tech and more"]

@@ -130,7 +130,7 @@ class Training(Section):
     weight_decay: Annotated[float, Number(at_least=0, below=1)] = Field(0.0, description="of AdamW")
     max_grad_norm: Annotated[float, Number(above=0)] = Field(1.0, description="gradients are clipped to this norm")
     optimizer: Literal["adamw", "paged_adamw_8bit"] = Field("adamw", description="the optimizer")
-    max_pass_tokens: Count = Field(1024, description="computed tokens in one forward and backward")
+    max_pass_tokens: Count = Field(1536, description="computed tokens in one forward and backward")
     checkpointing: bool = Field(False, description="true or false: recompute activations to save memory")
     checkpoint_every_s: Annotated[float, Number(at_least=0)] = Field(30.0, description="seconds")
     seed: Annotated[int, Number(at_least=0, at_most=2**32 - 1, whole=True)] = Field(0, description="a whole number")

@@ -53,7 +53,7 @@ class SampledGroups:
         batch_size: int,
         seed: int,
         log: Path | None = None,
-        max_pass_tokens: int = 1024,
+        max_pass_tokens: int = 1536,
     ) -> None:
         self._asked, self._rewards, self._sampler, self._settings = tuple(asked), rewards, sampler, settings
         self._objective, self._batch_size, self._seed = objective, batch_size, seed
@@ -182,7 +182,7 @@ def groups_from(
     served: ServedAdapter | None = None,
     ask_tokens: bool = True,
     log: Path | None = None,
-    max_pass_tokens: int = 1024,
+    max_pass_tokens: int = 1536,
 ) -> SampledGroups:
     """What `train` takes in place of items for grpo, dr_grpo and dapo; pass it settings.max_new_tokens too, for dr_grpo.
 

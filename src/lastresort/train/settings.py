@@ -70,7 +70,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     max_steps: int | None = None
-    max_pass_tokens: int = 1024
+    max_pass_tokens: int = 1536
     checkpointing: bool = False
     seed: int = 0
 
