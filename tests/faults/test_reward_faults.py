@@ -136,6 +136,27 @@ def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
     assert not started.exists() or until(lambda: gone(int(started.read_text())))
 
 
+@pytest.mark.parametrize(("on_error", "calls"), [("stop", 2), ("zero", 6)])
+def test_a_run_that_stops_waits_for_one_answer_and_not_for_all(on_error, calls, tmp_path):
+    text = """
+def score(completion):
+    open(__file__ + ".calls", "a").write("x")
+    while completion == "bad":
+        pass
+    return 1.0
+"""
+    path = reward_file(tmp_path, text)
+    rewards = Rewards([python_reward(path, "score")], {}, limits=RewardLimits(time_s=0.2), on_error=on_error)
+    answers = ["good", "bad", "bad", "bad", "bad", "good"]
+    if on_error == "stop":
+        with pytest.raises(DataError, match=r"called for example e1: took longer than 0\.2 seconds"):
+            rewards.score(examples(6), answers)
+    else:
+        assert [found.total for found in rewards.score(examples(6), answers)] == [1, 0, 0, 0, 0, 1]
+    rewards.close()
+    assert path.with_name("rewards.py.calls").read_text() == "x" * calls
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -58,17 +58,23 @@ class RewardProcess:
         self._started()
         return tuple(self._ready["needs"])
 
-    def values(self, rows: Sequence[Mapping[str, Any]]) -> list[float | RewardFault]:
+    def values(self, rows: Sequence[Mapping[str, Any]], *, to_first_fault: bool = False) -> list[float | RewardFault]:
         """The reward of each row's answer, or why there is none; a function of lists that fails gives none to all.
 
-        rows: keyword arguments, of which values that JSON lacks travel as text. Raises TaskError where it cannot be loaded.
+        rows: keyword arguments, of which values that JSON lacks travel as text. to_first_fault: after it nothing more is called,
+        and the others' reward is that fault too: one that hangs would hang for each. Raises TaskError where it cannot be loaded.
         """
         if not rows:
             return []
         self._started()
-        if not self._ready["plural"]:
-            return [self._call([row])[0] for row in rows]
-        return self._call(rows)
+        if self._ready["plural"]:
+            return self._call(rows)
+        found: list[float | RewardFault] = []
+        for row in rows:
+            found += self._call([row])
+            if to_first_fault and isinstance(found[-1], RewardFault):
+                return [*found, *[found[-1]] * (len(rows) - len(found))]
+        return found
 
     def close(self) -> None:
         if self._end is not None:

@@ -133,7 +133,8 @@ class Rewards:
     ) -> Sequence[float | RewardFault]:
         if isinstance(source, RewardProcess):
             pairs = zip(asked, answers, strict=True)
-            return source.values([self._arguments(example, answer) for example, answer in pairs])
+            arguments = [self._arguments(example, answer) for example, answer in pairs]
+            return source.values(arguments, to_first_fault=self._on_error == "stop")
         return scores_of(source, answers, asked)
 
     def _arguments(self, example: Example, answer: str) -> dict[str, Any]:
