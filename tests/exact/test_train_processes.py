@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.tracking import GeneralTracker
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
@@ -24,6 +25,7 @@ from lastresort.train.objective import Objective
 from lastresort.train.processes import Processes, ProcessLost, join
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from lastresort.train.sharding import shard_base
+from lastresort.train.trackers import Trackers
 from processes_support import ended, started
 
 LORA, FULL = AdapterSettings(r=4, alpha=8), AdapterSettings(kind="none")
@@ -121,6 +123,9 @@ def in_each_process(folder: Path) -> None:
     last one process is killed."""
     found: dict[str, Any] = {"figures": {}, "errors": []}
     processes = join()
+    trackers = Trackers([LastTracked(folder)] if processes.main else (), folder, {})
+    trackers.log({"loss": 1.5}, 1)
+    trackers.close()
     for name in RUNS:
         trained, seen, model = run(name, folder)
         found["figures"][name] = figures(seen)
@@ -165,6 +170,24 @@ def in_shards(folder: Path, place: int) -> dict[str, Any]:
         if place == 0:
             save_adapter(model, folder / "sharded" / f"{name}-adapter")
     return found
+
+
+class LastTracked(GeneralTracker):
+    """Writes down its last figure at its end."""
+
+    name, requires_logging_directory, tracker = "last", False, None
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+    def log(self, values: dict[str, float], step: int | None = None, **_: Any) -> None:
+        self.last = (step, values)
+
+    def finish(self) -> None:
+        (self.folder / "tracked.txt").write_text(str(self.last))
 
 
 def place() -> int:
@@ -252,6 +275,11 @@ def test_what_fails_in_one_process_is_raised_in_both(both: Path) -> None:
     own, other = told(both, 0)["errors"]
     assert own == "here: the second process fails."
     assert "the processes were given different models, settings or data" in other
+
+
+def test_the_end_of_a_tracker_is_not_the_end_of_the_run(both: Path) -> None:
+    """Everything else in the script came after it."""
+    assert (both / "tracked.txt").read_text() == "(1, {'loss': 1.5})"
 
 
 def test_one_that_is_killed_is_missed_by_the_other(both: Path) -> None:

@@ -59,8 +59,9 @@ class Trackers:
             self._accelerator.log(dict(values), step=step)
 
     def close(self) -> None:
-        if self._accelerator is not None:
-            self._accelerator.end_training()
+        """Not by accelerate's end_training, which also cuts the connection to the other processes of the run."""
+        for tracker in self._accelerator.trackers if self._accelerator is not None else ():
+            tracker.finish()
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
