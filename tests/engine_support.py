@@ -129,7 +129,7 @@ def twin(model):
 def gradients(model, logps):
     """Of a loss in which every target weighs differently, so that a mixed-up order is seen."""
     model.zero_grad()
-    weights = torch.linspace(0.5, 1.5, len(logps), dtype=logps.dtype)
+    weights = torch.linspace(0.5, 1.5, len(logps), dtype=logps.dtype, device=logps.device)
     (-(logps * weights).sum() / len(logps)).backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()

@@ -212,7 +212,12 @@ def attention(
         raise ContractError("attention of another shape", where="packed form", expected="plain attention")
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return lastresort.attend(module.layer_idx, query, key, value, scale).transpose(1, 2), None
+    return _attend(lastresort, module.layer_idx, query, key, value, scale).transpose(1, 2), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # else a compiled model would be traced anew for the nodes of every forest
+def _attend(attends: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    return attends.attend(layer, query, key, value, scale)
 
 
 def enable(causal: Any) -> None:

@@ -63,7 +63,12 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False) -> Tar
 
 
 def row_sums(per_token: Tensor, row: Tensor, rows: int) -> Tensor:
-    """Sum of each row's tokens, shape [rows], in float64: a margin is a small difference of sums over long answers."""
+    """Sum of each row's tokens, shape [rows], in float64: a margin is a small difference of sums over long answers.
+
+    On the CPU where the device has no float64 (mps).
+    """
+    if per_token.device.type == "mps":
+        per_token, row = per_token.cpu(), row.cpu()
     return per_token.new_zeros(rows, dtype=torch.float64).index_add(0, row, per_token.double())
 
 

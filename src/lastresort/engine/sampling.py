@@ -174,7 +174,8 @@ def _prefill(
         hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, attends, parts.causal.device)
         slots.append(captured, forest.paths)
         members = [new[i] for i in part]
-        rows.advance(members, parts.head.logits(hidden[list(forest.pick)]))
+        ends = hidden[torch.tensor(forest.pick, device=hidden.device)]
+        rows.advance(members, parts.head.logits(ends))
         order += members
     return order
 

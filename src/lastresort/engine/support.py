@@ -271,7 +271,8 @@ def _probe_packed(parts: Parts, kernel: ForestKernel, shapes: set[HeadShape]) ->
         try:
             attends = _Watched(Packed(forest.nodes, kernel=kernel), shapes)
             hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, attends, parts.causal.device)
-            reason = _far(parts.head.logits(hidden[list(forest.pick)]), torch.stack(own))
+            ends = hidden[torch.tensor(forest.pick, device=hidden.device)]
+            reason = _far(parts.head.logits(ends), torch.stack(own))
         except _FAILURES as error:
             reason = f"the packed form fails on it: {error}"
     if reason is not None:
