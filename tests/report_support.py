@@ -74,6 +74,7 @@ class Sample:
     winner: str = "none"
     model: str = "embedded"
     judge: dict[str, Any] | None = None
+    retrieval: dict[str, Any] | None = None
     wrong: Callable[[str, bool, random.Random], str] = field(default=lambda right, ill, rng: _wrong(right, ill, rng))
 
 
@@ -267,7 +268,7 @@ def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
 def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
     won = sample.winner != "none"
     return {
-        "schema": 3,
+        "schema": 4,
         "task": sample.task,
         "goal": "quality",
         "model": sample.model,
@@ -282,6 +283,7 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "answer": sample.answer,
         "reasons": list(sample.reasons),
         "judge": sample.judge,
+        "retrieval": sample.retrieval,
         "test_reuse": f"None of the {sample.n_test} test items was used by an earlier run in this workspace.",
         "rungs": entries,
         "gate": None,
@@ -334,6 +336,35 @@ GRADED = {
     "order": None,
     "agreement": None,
     "cost": {**COMPARED["cost"], "usd": None},
+}
+
+RETRIEVED = {
+    "store": {
+        "documents": 40,
+        "chunks": 520,
+        "embedder": "embedded",
+        "seconds": 11.9,
+        "disk_bytes": 2_400_000,
+        "vector_bytes": 798_720,
+    },
+    "searches": [
+        {
+            "mode": mode,
+            "reranked": False,
+            "questions": 100,
+            "recall": {"1": first, "3": 1.0},
+            "ndcg": {"1": first, "3": 0.95},
+            "mrr": 0.93,
+        }
+        for mode, first in (("hybrid", 0.88), ("vector", 0.93))
+    ],
+    "ceiling": {
+        "n": 100,
+        "labelled": 100,
+        "closed_book": 0.0,
+        "knowledge": 71,
+        "systems": [{"name": HOSTILE, "verdict": "UNDECIDED", "score": 0.71, "interval": [0.57, 0.82]}],
+    },
 }
 
 PROMPTS = (
@@ -467,4 +498,5 @@ SAMPLES = {
         wrong=lambda right, ill, rng: HOSTILE if ill else json.dumps({**json.loads(right), "team": HOSTILE}),
     ),
 }
+SAMPLES["retrieved"] = replace(SAMPLES["prompting-met"], retrieval=RETRIEVED)
 SAMPLES["judged"] = replace(SAMPLES["prompting-met"], judge=COMPARED)

@@ -67,7 +67,8 @@ class Decoding:
 class Answer:
     """What a model said to one prompt. finish: "stop" (it ended by itself) or "length" (it was cut).
 
-    seconds: this answer's share of the time of its batch. usd: 0 for local models.
+    seconds: this answer's share of the time of its batch. usd: 0 for local models. passages: ids of those that stood in
+    the prompt, in their order; models leave it empty, a system that looks things up fills it.
     """
 
     text: str
@@ -76,6 +77,7 @@ class Answer:
     finish: Literal["stop", "length"]
     seconds: float = 0.0
     usd: float = 0.0
+    passages: tuple[str, ...] = ()
 
 
 Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]

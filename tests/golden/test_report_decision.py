@@ -17,7 +17,7 @@ from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
 schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons
-judge test_reuse rungs gate repairs compare break_even winner provenance
+judge retrieval test_reuse rungs gate repairs compare break_even winner provenance
 """.split()
 
 
@@ -136,9 +136,9 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
         (b'{"schema": 3', "found no JSON"),
         (b"\xff\xfe", "found no JSON"),
         (b"[]", "is not of type 'object'"),
-        (b'{"schema": 7}', "found schema version 7, expected at most 3. It was written by a newer lastresort"),
-        (b'{"schema": 3}', "is a required property"),
-        (b'{"schema": 2}', "found schema version 2, expected 3. It was written by an older lastresort: run"),
+        (b'{"schema": 7}', "found schema version 7, expected at most 4. It was written by a newer lastresort"),
+        (b'{"schema": 4}', "is a required property"),
+        (b'{"schema": 2}', "found schema version 2, expected 4. It was written by an older lastresort: run"),
     ],
 )
 def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:

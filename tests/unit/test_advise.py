@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from climb_support import scripted_task
 from lastresort.errors import InputError
-from lastresort.ladder.advice.facts import PACES, TRAINED, WRONG, Facts
+from lastresort.ladder.advice.facts import TRAINED, WRONG, Facts
 from lastresort.ladder.advice.path import Advised
 from lastresort.ladder.advice.questions import QUESTIONS, question_of, read_answer
 from lastresort.ladder.advise import Advice, advise, as_document
@@ -25,6 +25,7 @@ from lastresort.ladder.dry_run import dry_run
 from lastresort.ladder.task_facts import facts_of
 from lastresort.report.advice import advice_schema
 from lastresort.rungs.sft import LEAST_ROWS, Sft
+from lastresort.rungs.staleness import PACES
 from lastresort.spec.task import RUNGS, load_task
 
 SHARE = st.floats(0, 1).map(lambda share: round(share, 2))

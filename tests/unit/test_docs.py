@@ -15,7 +15,7 @@ from climb_support import rows
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.spec.document import read_document
-from lastresort.spec.sections import Sft
+from lastresort.spec.sections import Retrieval, Sft
 from lastresort.spec.task import load_task
 from lastresort.spec.training import Training, load_training
 from tiny_model import save_tiny_model
@@ -57,10 +57,13 @@ def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path)
     (tmp_path / values["examples"]).write_text('{"input": "a", "output": "b"}\n')
     if "output" in values:
         (tmp_path / values["output"]["schema"]).write_text(json.dumps({"type": "object"}))
+    if "knowledge" in values:
+        (tmp_path / values["knowledge"]).mkdir()
     task = load_task(path)
     assert task.task == values["task"]
     if "# the defaults" in block:
         assert task.sft == Sft()
+        assert task.retrieval == Retrieval()
 
 
 def test_the_commands_of_the_documents_run(

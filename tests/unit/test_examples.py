@@ -189,3 +189,22 @@ def test_the_instruction_does_not_hold_the_house_rules() -> None:
         about = yaml.safe_load((EXAMPLES / name / "task.yaml").read_text(encoding="utf-8"))["about"]
         for key in FIELDS:
             assert not set(words_of(about)) & {str(label).lower() for label in labels[key]["enum"]}
+
+
+def test_the_handbook_can_be_made_again_byte_for_byte_and_every_answer_stands_in_its_passage() -> None:
+    folder = EXAMPLES / "handbook"
+    spec = importlib.util.spec_from_file_location("make_handbook", folder / "make_handbook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    pages, made_rows = module.made()
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made_rows)
+    assert lines.encode() == (folder / "questions.jsonl").read_bytes()
+    assert {page.name: page.read_text(encoding="utf-8") for page in (folder / "docs").iterdir()} == pages
+    for row in made_rows:
+        page, section = row["passages"][0].split("#")
+        parts = {part.split("\n")[0].lower().replace(" ", "-"): part for part in pages[page].split("\n## ")[1:]}
+        assert row["output"] in parts[section]
+        assert row["output"] not in row["input"]

@@ -96,7 +96,7 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"sft": {"epochs": 2.5}}, 'key "sft.epochs"', "a number (2.5)", "a whole number", "Write a whole number."),
     ({"sft": {"epochs": 0}}, 'key "sft.epochs"', "a number (0)", "at least 1", "Write a whole number of at least 1"),
     ({"sft": {"learning_rates": [1e-4, "fast"]}}, 'key "sft.learning_rates[1]"', '"fast"', "above 0", "Write a number"),
-    ({"sft": {"learning_rates": []}}, 'key "sft.learning_rates"', "an empty list", "at least one", "Write ["),
+    ({"sft": {"learning_rates": []}}, 'key "sft.learning_rates"', "an empty list", "at least one", "Leave it out"),
     ({"sft": {"learning_rates": 0.001}}, 'key "sft.learning_rates"', "a number (0.001)", "a list", "Write [0.001]."),
     ({"sft": {"learning_rates": [-1]}}, 'key "sft.learning_rates[0]"', "(-1)", "above 0", "Write a number"),
     ({"decode": {"temperature": 3}}, 'key "decode.temperature"', "(3)", "from 0 to 2", "Write a number from 0 to 2."),

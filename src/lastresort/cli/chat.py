@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from lastresort.systems.answerer import Answerer
 
 
 def chat_command(
@@ -23,13 +27,13 @@ def chat_command(
         settle_folder(folder)
     answerer = open_answerer(load_system(folder), folder)
     if once is not None:
-        print(_answer(answerer, once))
+        _say(answerer, once)
         return
     interactive = sys.stdin.isatty()
     if interactive:
         print(f"{answerer.system.name} on {answerer.system.model}. An empty line or Ctrl-D leaves.", file=sys.stderr)
     for text in _inputs(interactive):
-        print(_answer(answerer, text), flush=True)
+        _say(answerer, text)
 
 
 def _inputs(interactive: bool) -> Iterator[str]:
@@ -45,9 +49,11 @@ def _inputs(interactive: bool) -> Iterator[str]:
             yield text
 
 
-def _answer(answerer: object, text: str) -> str:
-    from lastresort.systems.answerer import Answerer
+def _say(answerer: Answerer, text: str) -> None:
+    """The answer on stdout, and on stderr where the passages that were read for it stand."""
     from lastresort.types import Message
 
-    assert isinstance(answerer, Answerer)
-    return answerer.answer([(Message("user", text),)])[0].text
+    turns = (Message("user", text),)
+    print(answerer.answer([turns])[0].text, flush=True)
+    for number, passage in enumerate(answerer.passages(turns), 1):
+        print(f"[{number}] {passage.id}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ depend on its batch, and a resumed run must see the same answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from lastresort.errors import CandidateError
@@ -78,6 +78,7 @@ def _scored(answer: Answer, example: Example, score: float, scorer: Scorer, outp
         completion_tokens=answer.completion_tokens,
         seconds=answer.seconds,
         usd=answer.usd,
+        passages=answer.passages,
     )
 
 
@@ -85,10 +86,12 @@ def _refused(example: Example) -> ItemScore:
     return ItemScore(example.id, 0.0, "", example.output, example.input_text, "refused", None, 0, 0, 0.0, 0.0)
 
 
-def failures(items: Sequence[ItemScore]) -> dict[str, int | None]:
+def failures(items: Sequence[ItemScore], knowledge: Collection[str] | None = None) -> dict[str, int | None]:
     """Failures sorted by kind: `format` does not parse or validate; `other` is well-formed and wrong.
 
-    `knowledge` (wrong closed book, right with the right passage) is None until a retrieval rung has measured it.
+    knowledge: ids of the items that were wrong closed book and right with the right passage, None where no retrieval rung has
+    measured that; then nothing is said of this kind.
     """
-    kinds = Counter(failure_kind(item) for item in items)
-    return {"format": kinds["format"], "knowledge": None, "other": kinds["other"]}
+    kinds = Counter(failure_kind(item, knowledge or ()) for item in items)
+    told = None if knowledge is None else kinds["knowledge"]
+    return {"format": kinds["format"], "knowledge": told, "other": kinds["other"]}

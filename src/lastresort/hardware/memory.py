@@ -1,9 +1,30 @@
-"""Giving freed memory back to the system."""
+"""How much memory there is, what training all weights takes of it at least, and giving freed memory back to the system."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
+from pathlib import Path
+
+FULL_BYTES = 16  # a parameter in float32: weight, gradient, and AdamW's two moments
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+
+
+def machine_memory_bytes() -> int | None:
+    """Of the first GPU, else of this machine or the container that it runs in; None where it does not say."""
+    if any(path.exists() for path in _GPU_DEVICES):  # without one torch need not be loaded to find none
+        import torch
+
+        if torch.cuda.is_available():
+            return int(torch.cuda.get_device_properties(0).total_memory)
+    try:
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = _CONTAINER.read_text(encoding="ascii").strip() if _CONTAINER.is_file() else "max"
+    except (OSError, ValueError, AttributeError):
+        return None
+    return min(whole, int(limit)) if limit.isdecimal() else whole
 
 
 def give_back_freed_memory() -> None:

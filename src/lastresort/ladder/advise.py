@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lastresort.ladder.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
-from lastresort.ladder.advice.facts import TRAINED, Facts
+from lastresort.ladder.advice.facts import Facts
 from lastresort.ladder.advice.frameworks import Chosen, chosen_frameworks
 from lastresort.ladder.advice.path import Advised, recommended_path
 from lastresort.ladder.advice.questions import Open, open_questions
 from lastresort.ladder.advice.rule import Given, Rule, given
 from lastresort.report.wording import listed
 from lastresort.report.wording import percent_in_text as percent
+from lastresort.rungs import TRAINED
 
 VERSION = 1
 RULES: tuple[Rule, ...] = (

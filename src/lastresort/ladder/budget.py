@@ -55,6 +55,12 @@ class Budget:
             self.note()
         return self.hours is not None and self.seconds + self.clock() - self.noted_at > 3600 * self.hours
 
+    def hours_left(self) -> float | None:
+        """Of the limit, never below 0; None without one."""
+        if self.hours is None:
+            return None
+        return max(0.0, self.hours - (self.seconds + self.clock() - self.noted_at) / 3600)
+
     def check(self) -> None:
         """Raises BudgetError once a limit is reached; what is finished is in the record by then."""
         if self.out_of_time():

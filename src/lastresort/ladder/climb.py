@@ -19,12 +19,14 @@ from lastresort.ladder.budget import Budget
 from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.ladder.decision import decision_of
 from lastresort.ladder.judging import Seat, refuse_what_the_judge_cannot_read
+from lastresort.ladder.limits import beyond_limits
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
 from lastresort.ladder.reasons import extra_reasons
 from lastresort.ladder.room import check_room, refuse_what_fits_no_prompt
 from lastresort.ladder.testing import run_test
 from lastresort.ladder.winner import write_winner
+from lastresort.ladder.workload import LEAST_NEW_TOKENS
 from lastresort.ladder.workspace import held, shared_folder
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model
@@ -36,15 +38,13 @@ from lastresort.report.html import write_report
 from lastresort.report.wording import percent_in_text as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
-from lastresort.rungs.rung import Search, Workbench, find_rung
+from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
 from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.task import Task
-from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decided, Decoding, Judgement, Message, Progress, Silent
 
-LEAST_NEW_TOKENS = 16
 COUNTED_ANSWERS = 200  # the longest in letters, among which the longest in tokens is looked for
 
 
@@ -120,6 +120,8 @@ def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
             record.note(kind, now)
             continue
         changed = sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
+        if kind == "task":  # an older version noted no keys that it did not have; their defaults change nothing
+            changed = [key for key in changed if key in known or key in prepared.task.model_fields_set]
         if changed:
             raise TaskError(
                 f"the {kind} of this run differs from the one this run began with, in {', '.join(changed)}",
@@ -176,9 +178,10 @@ def _workbench(
         check_budget=budget.check,
         pay=budget.pay,
         out_of_time=budget.out_of_time,
-        check_room=lambda system: check_room(
-            Answerer(system, models.open(system)), (*prepared.split.dev, *prepared.split.test)
-        ),
+        preferences=prepared.preferences,
+        hours_left=budget.hours_left,
+        check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
+        shared=shared_folder(run),
     )
 
 
@@ -212,9 +215,18 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
         if bench.record.last("skip", name) is None:
             bench.record.note("skip", {"rung": name, "reason": skipped}, key=name)
         return RungOutcome(name, skipped=skipped)
+    if (beyond := beyond_limits(bench, prepared, rung)) is not None:
+        bench.record.note("skip", {"rung": name, "reason": beyond}, key=name)
+        return RungOutcome(name, skipped=beyond)
+    given_up = bench.record.last("given_up", name)
+    if given_up is not None:
+        return RungOutcome(name, skipped=given_up["reason"])
     frozen = bench.record.last("frozen", name)
     if frozen is None:
-        _note_search(bench, name, rung.search(bench))
+        found = rung.search(bench)
+        if isinstance(found, GivenUp):
+            return _note_given_up(bench, name, found)
+        _note_search(bench, name, found)
         frozen = bench.record.last("frozen", name)
         assert frozen is not None
     system = load_system(bench.candidate_folder(name, frozen["name"]))
@@ -229,11 +241,13 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
 
 
 def why_absent(name: str, task: Task) -> str:
-    if name == "retrieval" and task.knowledge is None:
-        return "the task names no knowledge to retrieve from"
-    if name == "preference" and task.preferences is None and not task.reward:
-        return "the task names neither preferences nor a reward, and this version makes no pairs itself"
     return "this version of lastresort cannot try it yet"
+
+
+def _note_given_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
+    """Record that the search showed the rung to be no way, so that a resumed climb does not search again."""
+    bench.record.note("given_up", {"rung": rung, "reason": found.reason}, key=rung)
+    return RungOutcome(rung, skipped=found.reason)
 
 
 def _note_search(bench: Workbench, rung: str, search: Search) -> None:

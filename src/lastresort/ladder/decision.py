@@ -9,6 +9,7 @@ from typing import Any
 from lastresort.evals.measure import failures
 from lastresort.ladder.decide import Conclusion, RungOutcome, as_test
 from lastresort.ladder.judge_summary import judge_entry
+from lastresort.ladder.retrieval_summary import retrieval_entry
 from lastresort.records.record import Measurement, Record
 from lastresort.report.decision import VERSION
 from lastresort.spec.task import Task
@@ -59,6 +60,7 @@ def decision_of(
         "answer": conclusion.answer,
         "reasons": [*conclusion.reasons, *extra_reasons],
         "judge": judge_entry(task, record),
+        "retrieval": retrieval_entry(record),
         "test_reuse": test_reuse,
         "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
         "gate": None,
@@ -87,7 +89,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])],
         "chosen": chosen,
         "test": None if found is None else as_test(found),
-        "failures": failures([item for measurement in dev for item in measurement.items]),
+        "failures": failures([item for measurement in dev for item in measurement.items], record.lacking_knowledge),
         "cost": rung_cost(record, outcome.rung, task),
     }
 
@@ -104,11 +106,13 @@ def rung_cost(record: Record, rung: str, task: Task) -> dict[str, Any]:
     """
     done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
     training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note["rung"] == rung}
-    replay = [note for note in record.notes("replay") if note["rung"] == rung]
-    seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(note["seconds"] for note in replay)
+    made = [note for kind in ("replay", "samples") for note in record.notes(kind) if note["rung"] == rung]
+    seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(note["seconds"] for note in made)
+    store = record.last("store") if rung == "retrieval" else None
+    seconds += store["seconds"] if store is not None else 0.0
     return {
-        "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in replay),
-        "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in replay),
+        "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in made),
+        "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in made),
         "seconds": round(seconds, 3),
         "usd": sum(m.usd for m in done) if price_known(task, rung) or not done else None,
     }

@@ -19,6 +19,9 @@ from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.regex import Regex
 from lastresort.evals.scorers.scorer import expected_place
 from lastresort.ladder.judging import labelled_cases
+from lastresort.rungs.preference_data import Preferred, read_preferences, without_leaks
+from lastresort.rungs.preference_items import columns_of
+from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
@@ -31,7 +34,7 @@ class Prepared:
 
     split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
     train because dev or test hold them too. files: name -> sha256. notes: sentences that a decision has to carry, on
-    what was left out.
+    what was left out. preferences: those that hold nothing of dev or test, None where the task names none.
     """
 
     task: Task
@@ -41,6 +44,7 @@ class Prepared:
     files: dict[str, str]
     as_read: Split
     notes: tuple[str, ...]
+    preferences: tuple[Preferred, ...] | None = None
 
     @property
     def n_units(self) -> int:
@@ -52,7 +56,7 @@ class Prepared:
 def prepare(task: Task) -> Prepared:
     """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where."""
     as_read, files = read_split(task)
-    files |= {_file_name(path, task): _sha256(path) for path in _rule_files(task)}
+    files |= {_file_name(path, task): _sha256(path) for path in (*_rule_files(task), *_preference_files(task))}
     output = task.output
     scorer = build_scorer(
         task.score.name,
@@ -66,7 +70,10 @@ def prepare(task: Task) -> Prepared:
     refuse_invalid_outputs(everything, choices=output.choices, json_schema=output.json_schema)
     _check_right_answers(scorer, (*as_read.dev, *as_read.test))
     cleaned = clean(as_read)
-    prepared = Prepared(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes)
+    preferences, leaking = _preferences(task, cleaned.split)
+    notes = (*cleaned.notes, *leaking)
+    prepared = Prepared(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, notes, preferences)
+    _check_rewards(task, cleaned.split)
     check_test_size(
         prepared.n_units,
         bar=task.bar,
@@ -156,6 +163,40 @@ def _rule_files(task: Task) -> list[Path]:
     """Files that decide how an answer is judged, or whether its judge is to be trusted."""
     named = [task.score.parameters.get(key) for key in ("file", "labelled")]
     return [Path(path) for path in (task.output.schema_path, *named) if path is not None]
+
+
+def _preference_files(task: Task) -> list[Path]:
+    """Files that decide what the rung preference learns."""
+    named = [reward.parameters.get("file") for reward in task.reward]
+    return [Path(path) for path in (task.preferences, *named) if path is not None]
+
+
+def _preferences(task: Task, split: Split) -> tuple[tuple[Preferred, ...] | None, tuple[str, ...]]:
+    """What the rung preference may train on, and a sentence on what was left out. Raises DataError where it cannot be read."""
+    if task.preferences is None or "preference" not in task.ladder:
+        return None, ()
+    kept, leaking = without_leaks(read_preferences(task.preferences), split.dev, split.test)
+    if not leaking:
+        return kept, ()
+    prompts = "preference holds an input" if leaking == 1 else "preferences hold inputs"
+    return kept, (f"{leaking} {prompts} of dev or test and {'was' if leaking == 1 else 'were'} left out of training.",)
+
+
+def _check_rewards(task: Task, split: Split) -> None:
+    """Raises TaskError or DataError where a reward that would be trained on cannot be built, or misses what it needs."""
+    rung = find_rung("preference")
+    if not task.reward or task.preferences is not None or "preference" not in task.ladder or rung is None:
+        return
+    if rung.skip_reason(task, split.train) is not None:
+        return
+    from lastresort.train.rewards import Rewards
+
+    output = task.output
+    rewards = Rewards(task.reward, columns_of(split.train), json_schema=output.json_schema, choices=output.choices)
+    try:
+        rewards.check(split.train)
+    finally:
+        rewards.close()
 
 
 def _file_name(path: Path, task: Task) -> str:

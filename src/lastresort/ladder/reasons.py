@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from lastresort.ladder.decide import Conclusion, RungOutcome
 from lastresort.ladder.judge_summary import judge_entry, judge_reasons
 from lastresort.ladder.prepare import Prepared
+from lastresort.ladder.retrieval_summary import retrieval_entry, retrieval_reasons
 from lastresort.records.record import Measurement, Record
+from lastresort.report import drift
 from lastresort.report.wording import percent_in_text as percent
+from lastresort.rungs import TRAINED
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.sft import ADVISED_ROWS
 from lastresort.spec.task import Task
@@ -20,6 +23,7 @@ def extra_reasons(
 ) -> list[str]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
     reasons = judge_reasons(judge_entry(bench.task, bench.record))
+    reasons += retrieval_reasons(retrieval_entry(bench.record))
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     for lower, upper in itertools.pairwise(tested):
         reasons.append(_paired(bench, lower, upper))
@@ -28,10 +32,11 @@ def extra_reasons(
         if search is not None and outcome.judgement is not None and outcome.judgement.outcome != "MET":
             reasons.append(f"{outcome.rung}: {search['note']}")
         reasons += _refused(bench.record, outcome)
-    if any(outcome.rung == "sft" for outcome in tested):
+        reasons += _drift(bench.record, outcome)
+    if any(outcome.rung in ("sft", "full") for outcome in tested):
         reasons += _training_rows(bench)
-        if conclusion.winner == "sft":
-            reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
+    if conclusion.winner in TRAINED:
+        reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
     reasons += prepared.notes
     reasons += _not_honoured(bench.task)
     return reasons
@@ -45,10 +50,16 @@ def _training_rows(bench: Workbench) -> list[str]:
         were = (
             "row is longer than the context and was" if too_long == 1 else "rows are longer than the context and were"
         )
-        found.append(f"{too_long} training {were} left out of SFT.")
+        found.append(f"{too_long} training {were} left out of training.")
     if len(bench.train) - too_long < ADVISED_ROWS:
         found.append(f"SFT had {len(bench.train) - too_long} rows; a narrow task wants {ADVISED_ROWS} to 5,000.")
     return found
+
+
+def _drift(record: Record, outcome: RungOutcome) -> list[str]:
+    """How far preference training moved the answers: whether it won by talking longer must be seen."""
+    noted = record.last("drift", outcome.system) if outcome.system is not None else None
+    return [f"{outcome.rung}: {drift.sentence(noted)}"] if noted is not None and noted["rung"] == outcome.rung else []
 
 
 def _refused(record: Record, outcome: RungOutcome) -> list[str]:

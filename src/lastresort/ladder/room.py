@@ -22,13 +22,14 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
     """Refuse a dev or test item that leaves no room for its answer even in the shortest prompt of a rung of the ladder.
 
     Such an item could never be answered, and would stop the climb at the same place for ever. Returns the ids of the
-    training rows that are too long for the model that would be tuned, which the sft rung leaves out. Raises DataError
+    training rows that are too long for the model that would be tuned, which supervised training leaves out. Raises DataError
     for an item without room, and where too few training rows are left.
     """
     if "prompting" in task.ladder:
         _refuse_items(_asking(task, models, models.base_name, instruction(task)), split, max_new_tokens)
-    sft = find_rung("sft")
-    if "sft" not in task.ladder or sft is None or sft.skip_reason(task, split.train) is not None:
+    if not _tries(task, split, "sft", "full"):
+        if _tries(task, split, "preference"):
+            _refuse_items(_asking(task, models, models.tuned_name, instruction(task)), split, max_new_tokens)
         return []
     tuned = _asking(task, models, models.tuned_name, task.about.strip())
     _refuse_items(tuned, split, max_new_tokens, trained=split.dev)
@@ -39,7 +40,7 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
             f"{len(long)} of {len(split.train)} rows, which leaves fewer than {LEAST_ROWS} to train on",
             where=_place(long[0]),
             expected=f"rows that fit the context of {limit} tokens",
-            remedy="Shorten the rows, name a model with a longer context, or leave sft out of `ladder`.",
+            remedy="Shorten the rows, name a model with a longer context, or leave sft and full out of `ladder`.",
         )
     return [example.id for example in long]
 
@@ -57,6 +58,12 @@ def check_room(answerer: Answerer, examples: Sequence[Example]) -> None:
                 f"with {_place(example)} the prompt has {tokens} tokens, and {new_tokens} for the answer",
                 expected=f"at most the context of {limit} together",
             )
+
+
+def _tries(task: Task, split: Split, *names: str) -> bool:
+    """Whether one of these rungs is to be climbed and applies."""
+    rungs = [find_rung(name) for name in names if name in task.ladder]
+    return any(rung is not None and rung.skip_reason(task, split.train) is None for rung in rungs)
 
 
 def _asking(task: Task, models: OpenModels, name: str, about: str) -> Answerer:

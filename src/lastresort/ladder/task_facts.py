@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,8 @@ from lastresort.ladder.advice.facts import Facts
 from lastresort.ladder.climb import why_absent
 from lastresort.ladder.prepare import prepare, read_split
 from lastresort.models.estimate import BYTES_PER_TOKEN, estimated_tokens
-from lastresort.models.open import EMBEDDED
 from lastresort.models.protocol import is_endpoint
+from lastresort.models.size import parameters_told
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.model_name import is_paid
@@ -31,7 +29,6 @@ from lastresort.types import Example
 
 TEMPLATE_TOKENS = 12  # turn markers of a usual chat template
 _NOT_TEXT = (".pdf", ".parquet", ".gz", ".docx")  # files whose size says little about their text
-_IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ def facts_of(task: Task) -> TaskFacts:
         answer_tokens=_mean(estimated_tokens(example.output) for example in everything),
         outside=_outside(task.model),
         trainable=not is_endpoint(model),
-        parameters=_parameters(model, task.folder),
+        parameters=parameters_told(model, task.folder),
         method=task.tune.method,
         target=task.sft.target,
         replay=task.sft.replay,
@@ -139,28 +136,6 @@ def _outside(model: str) -> bool:
         return not ipaddress.ip_address(host).is_private
     except ValueError:
         return True
-
-
-def _parameters(model: str, folder: Path) -> int | None:
-    """Size of the model, from its config.json if it is here, else from its name (`…-7B-…`), else from the head of its GGUF.
-
-    None where none of them tells. The name goes before a GGUF's head, which takes seconds to read.
-    """
-    from lastresort.embedded import MODEL_FILE
-    from lastresort.hardware.shapes import parameters_of, parameters_of_gguf
-
-    if is_endpoint(model):
-        return None
-    path = folder / Path(model).expanduser()
-    try:
-        if (path / "config.json").is_file():
-            return parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
-        named = _IN_NAME.search(MODEL_FILE if model == EMBEDDED else Path(model).name)
-        if named is not None:
-            return round(float(named[1]) * {"m": 1e6, "b": 1e9}[named[2].lower()])
-        return parameters_of_gguf(path) if path.suffix == ".gguf" and path.is_file() else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # damaged: a climb says so
-        return None
 
 
 def _mean(values: Any) -> float:

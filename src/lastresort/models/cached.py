@@ -91,7 +91,7 @@ class CachedModel:
             return [Answer(**found[key]) for key in keys]
         answers = self._model.generate(batch, decoding)
         self.misses += len(keys)
-        self._cache.put_many({key: asdict(answer) for key, answer in zip(keys, answers, strict=True)})
+        self._cache.put_many({key: _body(answer) for key, answer in zip(keys, answers, strict=True)})
         return answers
 
     def _by_prompt(
@@ -122,7 +122,7 @@ class CachedModel:
 
         def arrived(position: int, answer: Answer) -> None:
             key = keys[position]
-            self._cache.put_many({key: asdict(answer)})
+            self._cache.put_many({key: _body(answer)})
             self.misses += 1
             self.hits += len(missing[key]) - 1
             for index in missing[key]:
@@ -134,6 +134,11 @@ class CachedModel:
         # keys stay in their order: that of a schema's properties decides the answer
         body = [self.fingerprint, self._computed_by, what, asdict(decoding)]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
+
+
+def _body(answer: Answer) -> dict[str, Any]:
+    """The answer as it is stored; which passages were shown is not the model's to say."""
+    return {name: value for name, value in asdict(answer).items() if name != "passages"}
 
 
 def _turns(prompt: Prompt) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ class ItemScore:
 
     finish: "stop", "length", or "refused" where the model took no such prompt. format_ok: whether the answer parses and
     validates, None where the task asks for no form. seconds: this item's share of its batch. usd: 0 for local models.
+    passages: ids of those that stood in the prompt, in their order.
     """
 
     id: str
@@ -28,6 +29,7 @@ class ItemScore:
     completion_tokens: int
     seconds: float
     usd: float
+    passages: tuple[str, ...] = ()
 
 
 def failure_kind(item: ItemScore, knowledge: Collection[str] = ()) -> FailureKind | None:

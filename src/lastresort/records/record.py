@@ -1,8 +1,8 @@
 """The record of a run: everything that was measured, append-only, in one SQLite file.
 
 Events are JSON bodies under a kind and a key. The first is run, with the run's id. The climb writes: task, files, data,
-sizes, too_long, judge, agreement, judged, spent, replay, race, training, search, frozen, skip, verdict, decision.
-Measurements are kept item by item, curves step by step.
+sizes, too_long, judge, agreement, judged, spent, store, retrieval, ceiling, replay, race, training, search, frozen, given_up,
+skip, verdict, decision. Measurements are kept item by item, curves step by step.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ MIGRATIONS = (
         for table in ("event", "measurement", "item", "curve")
         for change in ("UPDATE", "DELETE")
     ),
+    "ALTER TABLE item ADD COLUMN passages TEXT NOT NULL DEFAULT '[]';",
 )
 
 _ITEM_FIELDS = tuple(field.name for field in dataclasses.fields(ItemScore))
@@ -125,6 +126,12 @@ class Record:
         """Which run this is, wherever its folder is moved; a record of an older version has its folder's name."""
         noted = self.last("run")
         return str(noted["id"]) if noted is not None else self.folder.name
+
+    @property
+    def lacking_knowledge(self) -> frozenset[str] | None:
+        """Ids of the dev items that were wrong closed book and right with the right passage; None where no rung measured it."""
+        noted = self.last("ceiling")
+        return frozenset(noted["knowledge"]) if noted is not None else None
 
     def close(self) -> None:
         self._database.close()
@@ -218,19 +225,22 @@ class Record:
         found = self._database.rows(
             f"SELECT {', '.join(_ITEM_FIELDS)} FROM item WHERE measurement = ? ORDER BY position", (row["id"],)
         )
-        items = tuple(
-            ItemScore(**{**dict(item), "format_ok": None if item["format_ok"] is None else bool(item["format_ok"])})
-            for item in found
-        )
-        return Measurement(row["rung"], row["candidate"], row["split"], row["n_available"], items)
+        return Measurement(row["rung"], row["candidate"], row["split"], row["n_available"], tuple(map(_item, found)))
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _item(row: Any) -> ItemScore:
+    format_ok = None if row["format_ok"] is None else bool(row["format_ok"])
+    return ItemScore(**{**dict(row), "format_ok": format_ok, "passages": tuple(json.loads(row["passages"]))})
+
+
 def _storable(value: Any) -> Any:
     """Half of a surrogate pair, which JSON files can hold and SQLite's text cannot, is kept in its escaped form."""
+    if isinstance(value, tuple):
+        return json.dumps(value)
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 

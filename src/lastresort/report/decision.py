@@ -13,7 +13,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.records.atomic import write_atomically
 
 FILE_NAME = "decision.json"
-VERSION = 3
+VERSION = 4
 
 
 def validate_decision(decision: Mapping[str, Any]) -> None:

@@ -63,8 +63,12 @@ def of_failures(failures: Mapping[str, int | None], wrong: int, n: int, *, grade
 
 
 def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate: str | None) -> str:
-    """What the loss did, of the run that went furthest."""
+    """What the loss did, or the reward, of the run that went furthest."""
     longest = max(curves, key=lambda name: len(curves[name]), default=None)
+    rewards = [point["reward"] for point in curves[longest] if "reward" in point] if longest else []
+    if len(rewards) > 1:
+        first, last = rewards[0], sum(rewards[-5:]) / len(rewards[-5:])
+        return f"Mean reward {'rises' if last > first else 'does not rise:'} from {first:.2f} to {last:.2f}"
     losses = [point["loss"] for point in curves[longest] if "loss" in point] if longest else []
     finite = [loss for loss in losses if math.isfinite(loss)]
     if len(finite) < 2:

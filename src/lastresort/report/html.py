@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
-from lastresort.report import findings, judge, ladder_chart, wording
+from lastresort.report import drift, findings, judge, ladder_chart, retrieval, wording
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.labelled import labelled
-from lastresort.report.loss_chart import loss_chart, went_furthest
+from lastresort.report.loss_chart import drawn_figure, loss_chart, went_furthest
 from lastresort.report.story import RungStory, Story, gather
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def _training(rung: RungStory) -> dict[str, Any] | None:
     return {
         "title": title,
         "chart": loss_chart(curves, title),
+        "figure": drawn_figure(curves),
         "furthest": went_furthest(curves),
         "sharing": findings.of_sharing([run.body for run in rung.trained]),
     }
@@ -89,6 +90,13 @@ def _training(rung: RungStory) -> dict[str, Any] | None:
 def _examples_title(rung: RungStory) -> str:
     assert rung.entry is not None
     return findings.of_failures(rung.entry["failures"], rung.wrong, rung.dev_n, graded=rung.graded)
+
+
+def _drift_title(rung: RungStory) -> str:
+    """What became of the length of the chosen candidate's answers."""
+    chosen = rung.entry["chosen"] if rung.entry else None
+    found = next((one for one in rung.drifts if one["candidate"] == chosen), rung.drifts[0])
+    return drift.title(found["length"])
 
 
 def _input(text: str) -> str:
@@ -138,8 +146,11 @@ def _template() -> Template:
         chart=ladder_chart,
         judge_finding=judge.finding,
         judge_rows=judge.rows,
+        retrieval_finding=retrieval.finding,
+        retrieval_rows=retrieval.rows,
         judge_name=judge.NAME,
         training_of=_training,
+        drift_title=_drift_title,
         examples_title=_examples_title,
         side_by_side=side_by_side,
         shown_input=_input,

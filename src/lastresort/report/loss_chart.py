@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 
@@ -29,22 +30,32 @@ class _Line:
     front: bool
 
 
+def drawn_figure(curves: Mapping[str, Curve]) -> Literal["loss", "reward"]:
+    """What of these curves says how training went: the loss of an objective on groups is about 0 whatever it learns."""
+    return "reward" if any("reward" in point for curve in curves.values() for point in curve) else "loss"
+
+
 def loss_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
-    """Loss in nats a token by step: lines for training, dots for dev. None where nothing finite was recorded.
+    """Loss in nats a token by step, or the mean reward: lines for training, dots for dev. None where there is nothing finite
+    to draw, or nothing above 0.
 
     label: what the picture shows, for those who do not see it.
     """
-    drawn = {name: curve for name, curve in curves.items() if len(_pairs(curve, "loss")) > 1}
+    figure = drawn_figure(curves)
+    drawn = {name: curve for name, curve in curves.items() if len(_pairs(curve, figure)) > 1}
     if not drawn:
         return None
     furthest = went_furthest(drawn)
     lines = [
-        _Line(name, tuple(thinned(smoothed(_pairs(curve, "loss")))), tuple(_pairs(curve, "dev_loss")), name == furthest)
+        _Line(name, tuple(thinned(smoothed(_pairs(curve, figure)))), tuple(_pairs(curve, "dev_loss")), name == furthest)
         for name, curve in drawn.items()
     ]
     lines.sort(key=lambda line: line.front)
     across = amounts((step for line in lines for step, _ in (*line.points, *line.dev)), about=6)
-    up = amounts(_visible(lines))
+    visible = _visible(lines) if figure == "loss" else [value for line in lines for _, value in line.points]
+    if max(visible) <= 0:
+        return None
+    up = amounts(visible)
     body = [_grid(across, up), *(_drawn(line, number, across, up) for number, line in enumerate(lines))]
     body.append(_names(lines, across, up))
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(

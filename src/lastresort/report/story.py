@@ -50,6 +50,7 @@ class RungStory:
     graded: bool = False
     trained: tuple[Trained, ...] = ()
     raced: tuple[dict[str, Any], ...] = ()
+    drifts: tuple[dict[str, Any], ...] = ()
 
     @property
     def tested(self) -> bool:
@@ -112,7 +113,6 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
     search = record.last("search", name) or {}
     items = _dev_items(record, name, entry["chosen"])
     wrong = [item for item in items if item.score < 1]
-    verdict = record.last("verdict", name) or {}
     trained = _trained(record, name)
     return RungStory(
         name=name,
@@ -120,13 +120,14 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
         entry=entry,
         search=search,
         candidates=_candidates(entry, search),
-        failing=examples(wrong, _knowledge(verdict)),
+        failing=examples(wrong, record.lacking_knowledge or frozenset()),
         wrong=len(wrong),
         dev_n=len(items),
         cut=sum(item.finish == "length" for item in items),
         graded=any(0 < item.score < 1 for item in items),
         trained=trained,
-        raced=tuple(record.notes("race")) if trained else (),
+        raced=tuple(lap for lap in record.notes("race") if lap.get("rung", "sft") == name),
+        drifts=tuple(body for body in record.notes("drift") if body["rung"] == name),
     )
 
 
@@ -146,13 +147,6 @@ def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()
             if items and len(chosen) < EXAMPLES:
                 chosen.append(Failing(kind, items.pop(0)))
     return tuple(sorted(chosen, key=lambda failing: list(kinds).index(failing.kind)))
-
-
-def _knowledge(verdict: Mapping[str, Any]) -> frozenset[str]:
-    """Ids of knowledge failures, where the rung noted them one by one."""
-    noted = verdict.get("failures")
-    ids = noted.get("knowledge") if isinstance(noted, dict) else None
-    return frozenset(ids) if isinstance(ids, list) else frozenset()
 
 
 def _dev_items(record: Record, rung: str, candidate: str | None) -> list[ItemScore]:

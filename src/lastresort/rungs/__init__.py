@@ -2,5 +2,10 @@
 
 RUNGS: dict[str, str] = {
     "prompting": "lastresort.rungs.prompting:Prompting",
+    "retrieval": "lastresort.rungs.retrieval:Retrieval",
     "sft": "lastresort.rungs.sft:Sft",
+    "preference": "lastresort.rungs.preference:Preference",
+    "full": "lastresort.rungs.full:Full",
 }
+
+TRAINED = ("sft", "preference", "full")  # whose systems hold weights of their own

@@ -85,14 +85,28 @@ def answering(
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
 
 
+FROZEN_BASE, ALL_WEIGHTS = (
+    4,
+    6,
+)  # operations a parameter and computed token: forward 2, backward 2 or 4 (DESIGN part 10)
+
+
 def training(
-    label: str, machine: Machine, rows: int, epochs: float, row_tokens: float, shared_tokens: float, batch: int
+    label: str,
+    machine: Machine,
+    rows: int,
+    epochs: float,
+    row_tokens: float,
+    shared_tokens: float,
+    batch: int,
+    *,
+    operations: int = FROZEN_BASE,
 ) -> Forecast:
-    """LoRA training: 4N a computed token with a frozen base (DESIGN part 10); the shared prefix is computed once a batch."""
+    """Training on rows whose shared prefix is computed once a batch. operations: a parameter and computed token."""
     passes = rows * epochs
     computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
     seconds = None
     if machine.parameters is not None:
-        seconds = 4 * machine.parameters * computed / (machine.flops_per_s * TRAIN_UTILISATION)
+        seconds = operations * machine.parameters * computed / (machine.flops_per_s * TRAIN_UTILISATION)
     line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed"
     return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))

@@ -86,6 +86,50 @@ class AdapterMethod:
         return (folder / "adapter_config.json").is_file()
 
 
+@dataclass(frozen=True, slots=True)
+class WholeMethod:
+    """All weights, in float32: in bfloat16 most small updates round to nothing. What is kept is an ordinary model in the
+    precision of the base. start: a folder to start from in place of the base.
+    """
+
+    start: Path | None = None
+    name: str = "full"
+    prefix: str = "full-"
+    folder: str = "models"
+
+    def described(self) -> str:
+        return "all weights"
+
+    def settings(self) -> AdapterSettings:
+        from lastresort.train.settings import AdapterSettings
+
+        return AdapterSettings(kind="none")
+
+    def load(self, bench: Workbench) -> Loaded:
+        return load_to_train(bench, weights=self.start, precision="float32", quantize="no")
+
+    def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
+        from lastresort.train.adapters import attach_adapter
+
+        return attach_adapter(loaded.model, self.settings(), base_name=base_name, seed=seed)
+
+    def end(self, loaded: Loaded, model: Any) -> Loaded | None:
+        return None
+
+    def save(self, loaded: Loaded, model: Any, folder: Path) -> None:
+        from lastresort.embedded import quiet_transformers
+        from lastresort.models.precision import DTYPES
+        from lastresort.train.adapters import save_trained
+        from lastresort.train.base_folder import stored_dtype
+
+        stored = stored_dtype(loaded.folder)
+        with quiet_transformers():
+            save_trained(model.to(DTYPES.get(stored, DTYPES["bfloat16"])), loaded.tokenizer, folder)
+
+    def saved(self, folder: Path) -> bool:
+        return (folder / "config.json").is_file()
+
+
 def method_of(task: Task) -> AdapterMethod:
     """The adapter that `tune.method` asks for."""
     return AdapterMethod(task.sft, in_4_bits=task.tune.method == "qlora")

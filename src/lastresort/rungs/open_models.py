@@ -13,7 +13,9 @@ from lastresort.models.cached import CachedModel
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.records.responses import ResponseCache
-from lastresort.systems.system import System
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.lookup import Lookup, Lookups
+from lastresort.systems.system import Retriever, System
 
 
 class OpenModels:
@@ -35,6 +37,7 @@ class OpenModels:
         self._key: tuple[object, ...] | None = None
         self._model: Model | None = None
         self._judge: tuple[str, Model] | None = None
+        self._lookups = Lookups()
 
     def open(self, system: System) -> Model:
         """The system's model with its adapter, behind the cache."""
@@ -52,6 +55,16 @@ class OpenModels:
             )
             self._model, self._key = self._cached(model), key
         return self._model
+
+    def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
+        """The system at work; its store stays open for the next one. lookup: in place of its own retriever."""
+        if lookup is None and system.retriever is not None:
+            lookup = self._lookups.of(system.retriever)
+        return Answerer(system, self.open(system), lookup)
+
+    def lookup(self, retriever: Retriever) -> Lookup:
+        """What this retriever finds, from its store, which stays open until `close`."""
+        return self._lookups.of(retriever)
 
     def judge(self, name: str, *, prompt_price: float, output_price: float) -> Model:
         """The judge's model behind the cache, which stays open until `close`. Prices: USD per million tokens."""
@@ -80,6 +93,7 @@ class OpenModels:
     def close(self) -> None:
         """Let go of the open models, so that their memory is free."""
         self._judge = None
+        self._lookups = Lookups()
         self._let_go()
 
     def _cached(self, model: Model) -> Model:

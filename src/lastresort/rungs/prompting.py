@@ -11,18 +11,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import Choice, choose, selection_bias_corrected
-from lastresort.evals.measure import failures
-from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.racing import stretches, survivors
-from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, mean_score
+from lastresort.rungs.race import REASONING_TOKENS, Race
+from lastresort.rungs.racing import stretches
+from lastresort.rungs.rung import Search, Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Example, Grammar
 
-REASONING_TOKENS = 128
 NEAREST_POOL = 2000
 REASONING_REQUEST_TOKENS = 32
 _SHOTS = {"few-shot-3": (3, 3), "few-shot-5": (5, 5), "nearest-3": (3, 0), "nearest-5": (5, 0)}  # shown, and shared
@@ -66,99 +62,7 @@ class Prompting:
 
     def search(self, bench: Workbench) -> Search:
         made = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
-        race = _Race(bench, made)
-        race.run()
-        choice = race.choose()
-        race.constrain(choice.name)
-        choice = race.choose()
-        corrected = race.bias_corrected()
-        return Search(race.candidates(), race.systems[choice.name], choice.reason, race.note(), corrected)
-
-
-class _Race:
-    """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason."""
-
-    def __init__(self, bench: Workbench, systems: Sequence[System]) -> None:
-        self._bench = bench
-        self.systems: dict[str, System] = {}
-        self._items: dict[str, list[ItemScore]] = {}
-        self._cost: dict[str, float] = {}
-        self._dropped: dict[str, str] = {}
-        self._alive: list[str] = []
-        for system in systems:
-            self._enter(system)
-        self._alive.sort(key=lambda name: self._cost[name])
-
-    def run(self) -> None:
-        rounds = stretches(len(self._bench.dev), len(self._alive))
-        for number, (start, stop) in enumerate(rounds):
-            for name in list(self._alive):
-                self._measure(name, start, stop)
-            if number + 1 < len(rounds):
-                order = sorted(self.systems, key=lambda name: self._cost[name])
-                self._alive = survivors({name: _promise(self._items[name]) for name in self._alive}, order)
-
-    def constrain(self, name: str) -> None:
-        """Hold the leader to the output's form, where some of its answers failed by form."""
-        grammar, system = grammar_of(self._bench.task), self.systems[name]
-        if grammar is None or system.decoding.grammar is not None or not failures(self._items[name])["format"]:
-            return
-        guided = replace(system, name=f"{name}+constrained", decoding=replace(system.decoding, grammar=grammar))
-        if guided.name not in self.systems:
-            self._enter(guided)
-            self._measure(guided.name, 0, len(self._bench.dev))
-
-    def choose(self) -> Choice:
-        scores = self._scores()
-        if not scores:
-            raise DataError(
-                f"no way of prompting can be measured: {'; '.join(self._dropped.values())}",
-                where=self._bench.task.path.name,
-                remedy="Shorten the inputs, or take a model with a longer context.",
-            )
-        return choose(scores, {name: self._cost[name] for name in scores}, groups=self._bench.dev_groups())
-
-    def bias_corrected(self) -> float | None:
-        scores = self._scores()
-        if len(scores) < 2:
-            return None
-        return selection_bias_corrected(scores, self._bench.task.split.seed, groups=self._bench.dev_groups())
-
-    def candidates(self) -> tuple[Candidate, ...]:
-        order = sorted(self._items, key=lambda name: self._cost[name])
-        return tuple(candidate_of(self.systems[name], self._items[name]) for name in order if self._items[name])
-
-    def note(self) -> str:
-        early = sum(len(items) < len(self._bench.dev) for items in self._items.values())
-        told = (
-            f"{len(self._items)} ways of prompting were tried on dev; {early} were dropped early by successive halving."
-        )
-        return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
-
-    def _scores(self) -> dict[str, list[float]]:
-        full = len(self._bench.dev)
-        return {name: [item.score for item in items] for name, items in self._items.items() if len(items) == full}
-
-    def _enter(self, system: System) -> None:
-        try:
-            self._bench.models.check(system)
-            self._bench.check_room(system)
-            self._cost[system.name] = _call_cost(self._bench, system)
-        except CandidateError as error:
-            self._dropped[system.name] = str(error)
-            return
-        self.systems[system.name], self._items[system.name] = system, []
-        self._alive.append(system.name)
-        self._bench.keep(Prompting.name, system)
-
-    def _measure(self, name: str, start: int, stop: int) -> None:
-        self._bench.progress.stage(f"prompting: {name}, dev items {start + 1}-{stop}", stop - start)
-        try:
-            self._items[name] += self._bench.dev_scores(Prompting.name, self.systems[name], start, stop)
-        except CandidateError as error:
-            self._dropped[name] = str(error)
-            self._alive.remove(name)
-            del self._items[name]
+        return Race(bench, self.name, made, "ways of prompting").search(grammar_of(bench.task))
 
 
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:
@@ -229,21 +133,3 @@ def _sections(task: Task) -> str:
     if rest:
         parts.append(f"<format>\n{rest}\n</format>")
     return "\n".join(parts)
-
-
-def _call_cost(bench: Workbench, system: System) -> float:
-    """Relative cost of a call: prompt tokens plus answer tokens at four times their price, or at the task's prices."""
-    use = bench.task.use
-    prices = (use.prompt_price or 0.0, use.output_price or 0.0)
-    prompt_price, output_price = prices if any(prices) else (1.0, 4.0)
-    answerer = bench.answerer(system)
-    sample = [example.input for example in bench.dev[:8]]
-    thinking = REASONING_TOKENS if system.prompt.reasoning else 0
-    constrained = 0.001 if system.decoding.grammar is not None else 0.0  # of two equal prompts the plain one is simpler
-    return prompt_price * answerer.prompt_tokens(sample) + output_price * thinking + constrained
-
-
-def _promise(items: Sequence[ItemScore]) -> float:
-    """Score for staying in the race. Where scores tie, as they do at zero on a hard task, well-formed answers promise more."""
-    formed = [item.format_ok is not False for item in items]
-    return mean_score(items) + 1e-6 * sum(formed) / max(1, len(formed))

@@ -15,9 +15,11 @@ from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.rungs import RUNGS
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.preference_data import Preferred
 from lastresort.spec.task import Task
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, save_system
+from lastresort.systems.lookup import Lookup
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress
 
@@ -43,14 +45,22 @@ class Search:
     bias_corrected: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A rung that cannot reach the bar, as dev has shown: it is skipped. reason: why, with the figures."""
+
+    reason: str
+
+
 @dataclass(frozen=True)
 class Workbench:
     """What the climb hands to a rung.
 
     folder: of the run; candidates and adapters live below it. check_budget: raises BudgetError once a limit of the task is
-    reached. pay: told of every USD that is really paid. out_of_time: True once the time limit has passed. check_room:
+    reached. pay: told of every USD that is really paid. out_of_time: True once the time limit has passed. hours_left: of it,
+    None without one. preferences: those of the task that hold nothing of dev or test, None where it names none. check_room:
     raises CandidateError where a dev or test item leaves no room for its answer in a system's prompt; of the test set
-    nothing but that is told.
+    nothing but that is told. shared: folder that the runs beside this one share, None where there is none.
     """
 
     task: Task
@@ -65,10 +75,13 @@ class Workbench:
     check_budget: Callable[[], None] = lambda: None
     pay: Callable[[float], None] = lambda usd: None
     out_of_time: Callable[[], bool] = lambda: False
+    hours_left: Callable[[], float | None] = lambda: None
+    preferences: tuple[Preferred, ...] | None = None
     check_room: Callable[[System], None] = lambda system: None
+    shared: Path | None = None
 
-    def answerer(self, system: System) -> Answerer:
-        return Answerer(system, self.models.open(system))
+    def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
+        return self.models.answerer(system, lookup)
 
     def keep(self, rung: str, system: System) -> None:
         """Save a candidate below the run, pinned to the model it is measured with, so that a resumed climb finds it."""
@@ -79,8 +92,13 @@ class Workbench:
     def candidate_folder(self, rung: str, name: str) -> Path:
         return self.folder / "candidates" / rung / name
 
-    def dev_scores(self, rung: str, system: System, start: int = 0, stop: int | None = None) -> list[ItemScore]:
-        """Scores of dev items [start, stop), from the record where this stretch was measured before."""
+    def dev_scores(
+        self, rung: str, system: System, start: int = 0, stop: int | None = None, *, lookup: Lookup | None = None
+    ) -> list[ItemScore]:
+        """Scores of dev items [start, stop), from the record where this stretch was measured before.
+
+        lookup: gives the passages in place of the system's own retriever.
+        """
         stop = len(self.dev) if stop is None else stop
         split = f"dev[{start}:{stop}]"
         known = self.record.measurement(rung, system.name, split)
@@ -88,16 +106,21 @@ class Workbench:
             self.progress.advance(stop - start)
             return list(known.items)
         items = []
-        for batch in self.measured(system, self.dev[start:stop]):
+        for batch in self.measured(system, self.dev[start:stop], lookup=lookup):
             items += batch
         self.record.add_measurement(Measurement(rung, system.name, split, stop - start, tuple(items)))
         return items
 
     def measured(
-        self, system: System, examples: Sequence[Example], *, refused_is_wrong: bool = False
+        self,
+        system: System,
+        examples: Sequence[Example],
+        *,
+        refused_is_wrong: bool = False,
+        lookup: Lookup | None = None,
     ) -> Iterator[list[ItemScore]]:
         """Scores batch by batch, within the budget. refused_is_wrong: as in `evals.measure.measured`."""
-        answerer = self.answerer(system)
+        answerer = self.answerer(system, lookup)
         self.check_budget()
         misses = getattr(answerer.model, "misses", 0)
         size = answerer.model.batch_size
@@ -137,8 +160,8 @@ class Rung(Protocol):
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """What the rung would cost. Touches neither a GPU nor the network."""
 
-    def search(self, bench: Workbench) -> Search:
-        """Build candidates, measure them on dev, choose one."""
+    def search(self, bench: Workbench) -> Search | GivenUp:
+        """Build candidates, measure them on dev, choose one; or show on dev that none can reach the bar."""
 
 
 def find_rung(name: str) -> Rung | None:

@@ -12,6 +12,7 @@ from lastresort.rungs.methods import method_of
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.rungs.sft_training import SupervisedTraining, kept_epochs, tuned_model
+from lastresort.rungs.staleness import stale_reason
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
@@ -30,8 +31,10 @@ class Sft:
         model = tuned_model(task)
         if is_endpoint(model):
             return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
-        if task.tune.method in ("qlora", "full"):
-            return f"this version trains LoRA adapters only, not {task.tune.method}; set `tune.method` to auto or lora"
+        if task.tune.method == "full":
+            return "it trains adapters, and `tune.method` asks for all weights, which the rung full trains"
+        if (stale := stale_reason(task)) is not None:
+            return stale
         if len(train) < LEAST_ROWS:
             return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
         return None

@@ -16,6 +16,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.rungs.tuning import Run, note_training, train_to
 from lastresort.spec.sections import Sft
 from lastresort.spec.task import Task
+from lastresort.spec.tuning_sections import Full
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
@@ -41,10 +42,10 @@ def kept_epochs(epochs: int) -> range:
 class SupervisedTraining:
     """The training part of a rung: every learning rate from the same start, resumable at every point.
 
-    What is finished is read from the record; what was cut goes on from its checkpoint. section: `sft` of the task file.
+    What is finished is read from the record; what was cut goes on from its checkpoint. section: `sft` or `full` of the task file.
     """
 
-    def __init__(self, bench: Workbench, rung: str, section: Sft, method: Method) -> None:
+    def __init__(self, bench: Workbench, rung: str, section: Sft | Full, method: Method) -> None:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
         too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
         self._train_rows = tuple(example for example in bench.train if example.id not in too_long)

@@ -7,9 +7,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from lastresort.knowledge.chunks import SMALLEST_TOKENS
+from lastresort.knowledge.manifest import LANGUAGES
 from lastresort.spec.model_name import ModelName
 from lastresort.spec.paths import FilePath, found_path, relative_name
-from lastresort.spec.values import Number, Reading, Section, ShareOrCount, Text, refuse, refuse_unknown_keys, to_number
+from lastresort.spec.values import (
+    Number,
+    Reading,
+    Section,
+    ShareOrCount,
+    Text,
+    refuse,
+    refuse_unknown_keys,
+    to_number,
+    unknown_name,
+)
 from lastresort.spec.wording import describe
 
 Money = Annotated[float, Number(at_least=0)]
@@ -18,13 +30,19 @@ Rate = Annotated[float, Number(above=0, at_most=1)]
 Count = Annotated[int, Number(at_least=1, whole=True)]
 
 
-def _not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
+def not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
     if not value:
-        refuse("found an empty list", expected="at least one value", remedy="Write [1e-4, 3e-4, 1e-3].")
+        refuse("found an empty list", expected="at least one value", remedy="Leave it out for the default.")
     return value
 
 
-def _auto_or_count(value: Any) -> Any:
+def _language(value: str) -> str:
+    if value not in LANGUAGES:
+        refuse(**unknown_name("language", value, tuple(LANGUAGES)), key=())
+    return value
+
+
+def auto_or_count(value: Any) -> Any:
     if value == "auto":
         return value
     number = to_number(value, "auto or a whole number of at least 1")
@@ -136,14 +154,41 @@ class Limits(Section):
     gpu: Text = "auto"
 
 
+class Retrieval(Section):
+    """Looking things up. k: how many passages are shown, each tried. embedder, reranker: `embedded` or `hashing` (an embedder
+    without a model), a folder or a hub id. chunk_tokens, overlap_tokens: of the chunks, in the embedder's tokens. language: of
+    the documents, for the stems of the full-text index.
+    """
+
+    k: Annotated[tuple[Count, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (1, 3, 5)
+    embedder: Text = "embedded"
+    reranker: Text | None = None
+    chunk_tokens: Annotated[int, Number(at_least=SMALLEST_TOKENS, whole=True)] = 250
+    overlap_tokens: Annotated[int, Number(at_least=0, whole=True)] = 30
+    language: Annotated[Text, AfterValidator(_language)] = "English"
+
+    @model_validator(mode="after")
+    def _overlap_within(self) -> Self:
+        if self.overlap_tokens > self.chunk_tokens // 2:
+            refuse(
+                f"found an overlap of {self.overlap_tokens} tokens in chunks of {self.chunk_tokens}",
+                expected=f"at most {self.chunk_tokens // 2}",
+                remedy="Lower it, or choose larger chunks.",
+                key=("overlap_tokens",),
+            )
+        return self
+
+
 class Sft(Section):
     """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
     r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step.
     """
 
-    learning_rates: Annotated[
-        tuple[Rate, ...], AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})
-    ] = (1e-4, 3e-4, 1e-3)
+    learning_rates: Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (
+        1e-4,
+        3e-4,
+        1e-3,
+    )
     epochs: Count = 3
     r: Count = 16
     alpha: Count | None = None
@@ -155,5 +200,5 @@ class Sft(Section):
 class Decode(Section):
     """max_new_tokens: auto is twice the longest training answer. temperature 0 is greedy."""
 
-    max_new_tokens: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_count)] = "auto"
+    max_new_tokens: Annotated[int | Literal["auto"], BeforeValidator(auto_or_count)] = "auto"
     temperature: Annotated[float, Number(at_least=0, at_most=2)] = 0.0

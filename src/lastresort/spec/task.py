@@ -15,8 +15,9 @@ from lastresort.spec.model_name import ModelName, is_paid
 from lastresort.spec.output import Output
 from lastresort.spec.paths import FileOrFolder, FilePath, relative_name
 from lastresort.spec.score import Reward, Score
-from lastresort.spec.sections import Decode, Limits, Sft, Sources, Split, Tune, Use
+from lastresort.spec.sections import Decode, Limits, Retrieval, Sft, Sources, Split, Tune, Use
 from lastresort.spec.suites import KEEP, Margins, read_margins, read_suites
+from lastresort.spec.tuning_sections import Full, Preference
 from lastresort.spec.values import Number, Reading, Section, TemplateArguments, Text, refuse
 from lastresort.spec.wording import describe, listed
 
@@ -94,7 +95,10 @@ class Task(Section):
     reward: tuple[Reward, ...] = Field((), description="terms of the reward: makes GRPO applicable")
     use: Use = Field(default_factory=Use, description="volume, prices and rules of production")
     limits: Limits = Field(default_factory=Limits, description="what may be spent")
+    retrieval: Retrieval = Field(default_factory=Retrieval, description="how knowledge is cut, searched and shown")
     sft: Sft = Field(default_factory=Sft, description="supervised fine-tuning")
+    preference: Preference = Field(default_factory=Preference, description="preference training")
+    full: Full = Field(default_factory=Full, description="training of all weights")
     decode: Decode = Field(default_factory=Decode, description="how answers are sampled")
     chat_template_kwargs: TemplateArguments = Field(
         default_factory=dict, description="given to the chat template in training, measuring and serving alike"

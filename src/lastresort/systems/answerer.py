@@ -1,4 +1,4 @@
-"""A system at work: its model opened, its shots indexed."""
+"""A system at work: its model and store opened, its shots indexed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import replace
 from functools import cached_property
 
 from lastresort.errors import ContractError, DataError
+from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, Prompt
 from lastresort.systems.compose import compose, extract
+from lastresort.systems.lookup import Lookup, Lookups
 from lastresort.systems.nearest import NearestShots
 from lastresort.systems.system import Shot, System
 from lastresort.types import Answer, Message
@@ -19,9 +21,10 @@ class Answerer:
 
     Raises DataError where the model is not the one that the system was measured with, or renders conversations otherwise:
     what is served would not be what was measured.
+    lookup: where the passages come from; by default the system's own retriever, if it has one.
     """
 
-    def __init__(self, system: System, model: Model) -> None:
+    def __init__(self, system: System, model: Model, lookup: Lookup | None = None) -> None:
         rendering = getattr(model, "rendering", "")
         if system.rendering and rendering and rendering != system.rendering:
             raise DataError(
@@ -38,10 +41,18 @@ class Answerer:
                 remedy="Put back the model, adapter and precision it was measured with, or climb again.",
             )
         self.system, self.model = system, model
+        if lookup is None and system.retriever is not None:
+            lookup = Lookups().of(system.retriever)
+        self._lookup = lookup
 
     def prompt(self, turns: Sequence[Message]) -> Prompt:
         """The conversation that the model sees for this input."""
-        return compose(self.system.prompt, turns, self._shots(turns))
+        request = self.system.retriever.request if self.system.retriever is not None else ""
+        return compose(self.system.prompt, turns, self._shots(turns), self._lookup, request)
+
+    def passages(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
+        """Those that stand in the prompt before this input, in their order."""
+        return self._lookup(turns) if self._lookup is not None else ()
 
     def answer(self, inputs: Sequence[Sequence[Message]]) -> list[Answer]:
         """One answer an input, in order; the text is what counts as the answer (after reasoning, if there is any)."""
@@ -49,7 +60,14 @@ class Answerer:
         answers = self.model.generate(prompts, self.system.decoding)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.model.name)
-        return [replace(answer, text=extract(self.system.prompt, answer.text)) for answer in answers]
+        return [
+            replace(
+                answer,
+                text=extract(self.system.prompt, answer.text),
+                passages=tuple(chunk.id for chunk in self.passages(turns)),
+            )
+            for answer, turns in zip(answers, inputs, strict=True)
+        ]
 
     def prompt_tokens(self, inputs: Sequence[Sequence[Message]]) -> float:
         """Mean number of prompt tokens over the inputs."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lastresort.knowledge.chunks import Chunk
+from lastresort.systems.lookup import Lookup
+from lastresort.systems.passages import rendered
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Message
 
@@ -12,18 +15,26 @@ REASONING_REQUEST = 'Think step by step first. Then give the final answer on a n
 _ANSWER_MARK = re.compile(r"(?:^|\n)[ \t>*#]*(?:final )?answer[*]*[ \t]*:[*]*[ \t]*", re.IGNORECASE)
 
 
-def compose(design: PromptDesign, turns: Sequence[Message], shots: Sequence[Shot]) -> tuple[Message, ...]:
+def compose(
+    design: PromptDesign,
+    turns: Sequence[Message],
+    shots: Sequence[Shot],
+    lookup: Lookup | None = None,
+    request: str = "",
+) -> tuple[Message, ...]:
     """The whole conversation: one system turn, the shots as solved turns, then the input.
 
     turns: the input; system turns of its own are joined to the instruction. shots: those chosen for this input, in order.
+    lookup: gives the passages that stand before the input, and before that of each shot, so that a shot shows how passages are
+    used. request: what the system turn says of them; it and the shots come first and are shared by all prompts.
     """
     own = [turn.content for turn in turns if turn.role == "system"]
-    instruction = "\n\n".join([_instruction(design), *own]).strip()
+    instruction = "\n\n".join(part for part in (_instruction(design), request if lookup else "", *own) if part).strip()
     conversation = [Message("system", instruction)] if instruction else []
     for shot in shots:
-        conversation += _wrapped(design, [turn for turn in shot.input if turn.role != "system"])
+        conversation += _asked(design, shot.input, lookup)
         conversation.append(Message("assistant", shot.output))
-    conversation += _wrapped(design, [turn for turn in turns if turn.role != "system"])
+    conversation += _asked(design, turns, lookup)
     return tuple(conversation)
 
 
@@ -42,10 +53,21 @@ def _instruction(design: PromptDesign) -> str:
     return "\n\n".join(parts)
 
 
-def _wrapped(design: PromptDesign, turns: Sequence[Message]) -> list[Message]:
+def _asked(design: PromptDesign, turns: Sequence[Message], lookup: Lookup | None) -> list[Message]:
+    """The turns without the system's, the last of the user with the passages before it."""
+    asked = [turn for turn in turns if turn.role != "system"]
+    passages = lookup(turns) if lookup is not None else ()
+    last = max((place for place, turn in enumerate(asked) if turn.role == "user"), default=-1)
+    return [_wrapped(design, turn, passages if place == last else ()) for place, turn in enumerate(asked)]
+
+
+def _wrapped(design: PromptDesign, turn: Message, passages: Sequence[Chunk]) -> Message:
+    if turn.role != "user":
+        return turn
+    shown = rendered(passages)
     if design.layout == "plain":
-        return list(turns)
-    return [
-        Message(turn.role, f"<input>\n{turn.content}\n</input>", turn.extra) if turn.role == "user" else turn
-        for turn in turns
-    ]
+        content = f"{shown}\n\nQuestion: {turn.content}" if shown else turn.content
+    else:
+        content = f"<input>\n{turn.content}\n</input>"
+        content = f"<passages>\n{shown}\n</passages>\n{content}" if shown else content
+    return Message(turn.role, content, turn.extra)

@@ -1,10 +1,11 @@
-"""system.yaml: a system on disk, with its shots and its adapter beside it."""
+"""system.yaml: a system on disk, with its shots, its adapter and its knowledge store beside it."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import yaml
 
 from lastresort.errors import DataError
 from lastresort.records.atomic import write_atomically
-from lastresort.systems.system import PromptDesign, Shot, System
+from lastresort.systems.store_copy import copy_store
+from lastresort.systems.system import PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Grammar, Message
 
-SCHEMA = 1
-FILE = "system.yaml"
+SCHEMA = 2  # 1 knew no retriever
+FILE, MODEL = "system.yaml", "model"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -33,17 +35,31 @@ _Dumper.add_representer(str, _text)
 def save_system(system: System, folder: Path) -> Path:
     """Write the system into a folder so that it can be loaded from there alone (the base model excepted).
 
-    The adapter is copied in. Returns the path of system.yaml, which is written last, so that its presence means completeness.
+    The adapter and the store are copied in; an embedder or reranker in a folder of its own stays where it is. Returns the path
+    of system.yaml, which is written last, so that its presence means completeness.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if system.adapter is not None and system.adapter.resolve() != (folder / "adapter").resolve():
         shutil.copytree(system.adapter, folder / "adapter", dirs_exist_ok=True)
+    if system.tuned_from and Path(system.model).resolve() != (folder / MODEL).resolve():
+        shutil.copytree(system.model, folder / MODEL, dirs_exist_ok=True, copy_function=_linked)
+    if system.retriever is not None:
+        copy_store(system.retriever.store, folder / "store")
     if system.prompt.shots:
         lines = [json.dumps(_shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
         write_atomically(folder / "shots.jsonl", "\n".join(lines) + "\n")
     path = folder / FILE
     write_atomically(path, yaml.dump(as_dict(system), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
     return path
+
+
+def _linked(source: str, target: str) -> None:
+    """Weights are never written to again, so that the same disk need not hold them twice."""
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def load_system(folder: Path) -> System:
@@ -58,11 +74,11 @@ def load_system(folder: Path) -> System:
         )
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if body["schema"] != SCHEMA:
+        if body["schema"] not in range(1, SCHEMA + 1):
             raise DataError(
                 f"schema {body['schema']}",
                 where=str(path),
-                expected=f"schema {SCHEMA}",
+                expected=f"schema {SCHEMA} or older",
                 remedy="Use the version that wrote it.",
             )
         return _from_dict(body, folder)
@@ -81,7 +97,7 @@ def as_dict(system: System) -> dict[str, Any]:
     body: dict[str, Any] = {
         "schema": SCHEMA,
         "name": system.name,
-        "model": system.model,
+        "model": MODEL if system.tuned_from else system.model,
         "adapter": "adapter" if system.adapter is not None else None,
         "precision": system.precision,
         "rendering": system.rendering,
@@ -103,6 +119,10 @@ def as_dict(system: System) -> dict[str, Any]:
             "grammar": None,
         },
     }
+    if system.tuned_from:
+        body["tuned_from"] = system.tuned_from
+    if system.retriever is not None:
+        body["retriever"] = {**asdict(system.retriever), "store": "store"}
     if decoding.grammar is not None:
         if decoding.grammar.choices is not None:
             body["decoding"]["grammar"] = {"choices": list(decoding.grammar.choices)}
@@ -126,7 +146,7 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
     schema = grammar.get("json_schema") if grammar else None
     return System(
         name=body["name"],
-        model=body["model"],
+        model=str(_inside(folder, body["model"], "model").absolute()) if body.get("tuned_from") else body["model"],
         prompt=design,
         decoding=Decoding(**decoding, stop=stop, grammar=Grammar(schema, choices) if grammar else None),
         adapter=_inside(folder, body["adapter"], "adapter") if body["adapter"] else None,
@@ -134,7 +154,15 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
         template_kwargs=body["chat_template_kwargs"],
         rendering=body["rendering"],
         fingerprint=body.get("fingerprint", ""),  # systems saved by the first version have none
+        retriever=_retriever(body.get("retriever"), folder),
+        tuned_from=body.get("tuned_from", ""),
     )
+
+
+def _retriever(body: dict[str, Any] | None, folder: Path) -> Retriever | None:
+    if body is None:
+        return None
+    return Retriever(**{**body, "store": _inside(folder, body["store"], "retriever.store")})
 
 
 def _inside(folder: Path, name: str, key: str) -> Path:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lastresort.knowledge.search import Mode
 from lastresort.types import Decoding, Message
+
+PASSAGES_REQUEST = "Passages that may help stand before the question. Answer from them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,31 @@ class PromptDesign:
 
 
 @dataclass(frozen=True, slots=True)
+class Retriever:
+    """Where a system looks things up before it answers, and how what it finds stands in the prompt.
+
+    store: folder of a knowledge store. k: how many passages are shown. reranker: a cross-encoder, as knowledge names one.
+    request: what the instruction says of the passages. contents: content hash of the store that the system was measured
+    with ("" where it was not measured); another is refused when it is opened.
+    """
+
+    store: Path
+    k: int
+    mode: Mode = "hybrid"
+    reranker: str | None = None
+    request: str = PASSAGES_REQUEST
+    contents: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class System:
-    """Whatever answers an input: prompt design, model with or without an adapter, decoding.
+    """Whatever answers an input: prompt design, a retriever or none, model with or without an adapter, decoding.
 
     model: a name as in the task file; relative paths are meant from the folder of system.yaml. adapter: a PEFT folder.
     rendering: hash of the chat template and its arguments that this system was measured with ("" for endpoints); a model
     that renders otherwise is refused when the system is opened. fingerprint: that of the model it was measured with ("" where
-    it was not measured), likewise.
+    it was not measured), likewise. tuned_from: the base, where model is a folder of weights that were all trained: it then is
+    a part of the system and goes where it goes; "" otherwise.
     """
 
     name: str
@@ -57,3 +78,5 @@ class System:
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     rendering: str = ""
     fingerprint: str = ""
+    retriever: Retriever | None = None
+    tuned_from: str = ""

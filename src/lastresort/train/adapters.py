@@ -121,6 +121,13 @@ def is_adapter(model: Any) -> bool:
     return isinstance(model, PeftModel)
 
 
+def unfreeze_adapter(model: Any, base_name: str) -> Any:
+    """A loaded adapter, to be trained further; the base stays frozen. base_name: what its configuration will call the base."""
+    model.set_requires_grad(model.active_adapters, True)
+    model.active_peft_config.base_model_name_or_path = base_name
+    return model
+
+
 def detach(model: Any) -> Any:
     """The base model as it was before `attach_adapter`. Raises ContractError where its own weights were trained."""
     if not is_adapter(model):

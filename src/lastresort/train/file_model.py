@@ -12,7 +12,7 @@ from lastresort.models.loading import Loaded, context_tokens, load_local, weight
 from lastresort.models.open import local_folder, settled_name
 from lastresort.models.quantized import import_bitsandbytes, note_of
 from lastresort.train.adapter_folder import check_fits, read_adapter
-from lastresort.train.adapters import attach_adapter, trainable
+from lastresort.train.adapters import attach_adapter, trainable, unfreeze_adapter
 from lastresort.train.base_folder import linear_shapes
 from lastresort.train.training_file import TrainingFile
 
@@ -84,7 +84,7 @@ def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = F
         keep_on_cpu=keep_on_cpu,
     )
     if file.start_from is not None:
-        model = _go_on(loaded.model, named.name)
+        model = unfreeze_adapter(loaded.model, named.name)
     else:
         settings = file.adapter.settings()
         model = attach_adapter(loaded.model, settings, base_name=named.name, seed=file.seed)
@@ -101,10 +101,3 @@ def described(opened: Opened, named: Named) -> dict[str, Any]:
         "quantised": None if quantised is None else asdict(quantised),
         "trained_parameters": opened.trained_parameters,
     }
-
-
-def _go_on(model: Any, base_name: str) -> Any:
-    """A loaded adapter, to be trained further; the base stays frozen."""
-    model.set_requires_grad(model.active_adapters, True)
-    model.active_peft_config.base_model_name_or_path = base_name
-    return model

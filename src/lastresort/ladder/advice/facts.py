@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from lastresort.rungs import TRAINED
+from lastresort.rungs.staleness import outdates_weights
 from lastresort.spec.task import RUNGS, Pace
 
 WRONG = ("format", "style", "preferences", "knowledge", "capability", "cost", "latency")
-TRAINED = ("sft", "preference", "full")
 SHOTS = 5  # examples in the prompt, where the length of a few-shot prompt is estimated
 MONTHS = 12
-
-PACES: tuple[Pace, ...] = get_args(Pace)  # from never to daily
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +118,9 @@ class Facts:
     @property
     def outdates_weights(self) -> bool:
         """Whether the documents are known to change more often than a model would be trained again."""
-        if self.knowledge is not True or self.knowledge_changes is None or self.retrain_every is None:
+        if self.knowledge is not True:
             return False
-        return PACES.index(self.knowledge_changes) > PACES.index(self.retrain_every)
+        return outdates_weights(self.knowledge_changes, self.retrain_every)
 
     @property
     def for_cost(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lastresort.ladder.advice.facts import TRAINED, Facts
+from lastresort.ladder.advice.facts import Facts
 from lastresort.ladder.advice.rule import PRACTICE, Rule
+from lastresort.rungs import TRAINED
 from lastresort.rungs.sft import LEAST_ROWS
 
 WORTH_A_YEAR_USD = 500.0  # about a day of somebody's work: less than tuning, gating and serving a model takes

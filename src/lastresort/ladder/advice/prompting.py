@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lastresort.ladder.advice.facts import SHOTS, TRAINED, Facts
+from lastresort.ladder.advice.facts import SHOTS, Facts
 from lastresort.ladder.advice.rule import PRACTICE, Rule
 from lastresort.ladder.decide import MARGIN_ONLY
 from lastresort.report.wording import percent_in_text as percent
+from lastresort.rungs import TRAINED
 
 FORMAT_BY_PROMPT = 0.85  # tune for format only where prompting stays below it on a representative set (DESIGN part 7)
 SMALL_PARAMETERS = 4_000_000_000

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.errors import InputError
-from lastresort.ladder.advice.facts import PACES, WRONG, Facts
+from lastresort.ladder.advice.facts import WRONG, Facts
+from lastresort.rungs.staleness import PACES
 from lastresort.spec.wording import nearest
 
 YES_NO = ("yes", "no")

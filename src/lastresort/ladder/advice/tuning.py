@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lastresort.ladder.advice.facts import TRAINED, Facts
+from lastresort.ladder.advice.facts import Facts
 from lastresort.ladder.advice.rule import PRACTICE, Rule
+from lastresort.rungs import TRAINED
 from lastresort.rungs.sft import ADVISED_ROWS, LEAST_ROWS
 
 NARROW_ROWS, BROAD_ROWS = (

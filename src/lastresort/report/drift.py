@@ -1,0 +1,57 @@
+"""How far preference training has moved the answers, in words: a gain that is only length is shown as that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lastresort.report.wording import percent_in_text as percent
+
+LONGER = 0.2  # a growth of the mean answer that is pointed out
+
+
+def growth(length: Mapping[str, Any]) -> float:
+    """Of the mean answer, as a share: 0.2 is a fifth longer."""
+    before = length["tokens_before"]
+    return length["tokens_after"] / before - 1 if before else 0.0
+
+
+def title(length: Mapping[str, Any]) -> str:
+    """What a reader should see first."""
+    gained = length["score_after"] - length["score_before"]
+    change = f"{'gained' if gained >= 0 else 'lost'} {abs(100 * gained):.1f} points on dev"
+    if growth(length) > LONGER:
+        return f"Preference training {change}, with answers {percent(growth(length))} longer"
+    return f"Preference training {change}, with answers of about the same length or shorter"
+
+
+def of_length(length: Mapping[str, Any]) -> str:
+    """Answers and scores on dev before and after. length: `rungs.drift.Drift` as it was recorded."""
+    lengths = f"{length['tokens_before']:.1f} tokens before, {length['tokens_after']:.1f} after"
+    scores = f"the score on dev went from {percent(length['score_before'])} to {percent(length['score_after'])}"
+    if growth(length) <= LONGER:
+        return f"A mean answer has {lengths}, and {scores}."
+    told = f"Answers became {percent(growth(length))} longer ({lengths}) while {scores}"
+    if not length["level"]:
+        return f"{told}; no answer stayed as short, so that length and gain cannot be told apart."
+    same = f"on the {length['level']} items whose answers did not grow it went from {percent(length['level_before'])}"
+    return f"{told}; {same} to {percent(length['level_after'])}."
+
+
+def of_movement(moved: Mapping[str, Any]) -> str:
+    """KL and margins. moved: as the rung recorded it."""
+    kl, error = moved["kl"], moved["kl_error"]
+    within = f" ± {error:.2g}" if error is not None else ""
+    told = (
+        f"KL to the reference: {kl:.3g}{within} nats an answer, {moved['kl_per_token']:.2g} a token, exact at every token of "
+        f"{moved['kl_answers']} answers sampled from the tuned model to dev prompts"
+    )
+    if moved["margin"] is None:
+        return f"{told}."
+    share = f"above 0 for {percent(moved['margin_above_0'])} of {moved['margin_n']:,}"
+    return f"{told}. Reward margin {moved['margin']:.3g} nats, {share} {moved['margin_of']}."
+
+
+def sentence(drift: Mapping[str, Any]) -> str:
+    """All of it about one candidate. drift: the event of the record."""
+    return f"{drift['candidate']}: {of_length(drift['length'])} {of_movement(drift['moved'])}"

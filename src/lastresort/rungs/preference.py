@@ -1,0 +1,201 @@
+"""Preference training on what the data allow: pairs, labelled answers, a reward, or the model's own samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from lastresort.models.estimate import estimated_tokens
+from lastresort.models.protocol import is_endpoint
+from lastresort.records.record import ItemScore
+from lastresort.rungs.choosing import choose_on_dev, on_dev
+from lastresort.rungs.drift import drift_of
+from lastresort.rungs.forecast import Forecast, Workload, answering, training
+from lastresort.rungs.preference_data import Preferred, kind_of_preferences, read_preferences
+from lastresort.rungs.preference_moved import KL_ANSWERS, KL_PROMPTS
+from lastresort.rungs.preference_plan import Course, Plan, course_of, plan_of
+from lastresort.rungs.preference_samples import MOST_PROMPTS, own_pairs
+from lastresort.rungs.preference_training import Kept, PreferenceTraining
+from lastresort.rungs.prompting import grammar_of, instruction
+from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
+from lastresort.rungs.sft import Sft
+from lastresort.rungs.sft_training import tuned_model
+from lastresort.spec.task import Task
+from lastresort.systems.files import load_system
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example
+
+LEAST_PREFERENCES, LEAST_OF_A_KIND, LEAST_PROMPTS = 50, 10, 16
+_TOO_FEW = "a few more or less decide which way the model goes"
+
+
+class Preference:
+    """DPO on top of the supervised adapter, ORPO from the base, KTO or GRPO: one system, chosen on dev among its checkpoints."""
+
+    name = "preference"
+
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+        model = tuned_model(task)
+        if is_endpoint(model):
+            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if task.tune.method == "full":
+            return "it trains adapters, and `tune.method` asks for all weights; set it to auto, lora or qlora"
+        if task.preferences is not None:
+            return why_too_few(read_preferences(task.preferences), "")
+        if task.reward:
+            enough = len(train) >= LEAST_PROMPTS
+            return None if enough else f"{len(train)} training rows are too few prompts (at least {LEAST_PROMPTS})"
+        if task.score.name == "judge":
+            return (
+                "the task names neither preferences nor a reward, and its scorer is a judge: pairs of its verdicts would teach "
+                "the model to please the very judge that examines it"
+            )
+        if len(train) < LEAST_PREFERENCES:
+            return (
+                f"the task names neither preferences nor a reward, and {len(train)} training rows are too few prompts to make "
+                f"pairs of the model's own samples (at least {LEAST_PREFERENCES})"
+            )
+        return None
+
+    def forecast(self, task: Task, work: Workload) -> Forecast:
+        """Samples where they are needed, the first part at every learning rate and the rest at one, every candidate on dev and
+        once more held to the form, the test; every answer is as long as allowed.
+        """
+        preferences = read_preferences(task.preferences) if task.preferences is not None else ()
+        on_sft = "sft" in task.ladder and Sft().skip_reason(task, [_NO_EXAMPLE] * work.n_train) is None
+        plan = plan_of(task, kind_of_preferences(preferences) if preferences else None, on_sft=on_sft)
+        course = course_of(task.preference, plan.objective)
+        about = len(task.about) / 4 + 12
+        prompt, machine = about + work.input_tokens, work.machine
+        parts, rates = len(course.stops(1_000_000)), len(course.learning_rates)
+        candidates = rates + parts - 1
+        measured = candidates + (grammar_of(task) is not None) + (not on_sft)
+        return (
+            _learning(task, work, plan, course, preferences, prompt, 1 + (rates - 1) / parts)
+            + answering(
+                "KL on dev",
+                machine,
+                candidates * min(KL_PROMPTS, work.n_dev) * KL_ANSWERS,
+                prompt,
+                about,
+                work.max_new_tokens,
+            )
+            + answering("candidates on dev", machine, work.n_dev * measured, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
+        )
+
+    def search(self, bench: Workbench) -> Search | GivenUp:
+        task = bench.task
+        supervised = _supervised(bench)
+        start = supervised or _base(bench)
+        given = bench.preferences
+        if given is not None and (reason := why_too_few(given, " once those are left out that dev or test hold")):
+            return GivenUp(reason)
+        plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
+        made = ""
+        if plan.source == "samples":
+            own = own_pairs(bench, self.name, start)
+            if reason := why_too_few(own.preferences, f" made of the model's own samples ({own.told})"):
+                return GivenUp(reason)
+            given, made = own.preferences, f" ({own.told})"
+        before = bench.dev_scores("sft", supervised) if supervised is not None else on_dev(bench, self.name, start)
+        course = course_of(task.preference, plan.objective)
+        trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
+
+        def system(kept: Kept) -> System:
+            return replace(start, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="")
+
+        rate, kept = trained.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
+        systems = [system(candidate) for candidate in (*kept, *trained.finish(rate))]
+        note = f"{plan.why}; {trained.told()}{made}. {_rates(course, rate)}"
+        found = choose_on_dev(bench, self.name, systems, note)
+        self._note_drift(bench, found, start, before)
+        return found
+
+    def _note_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
+        """Note for every candidate how far it moved, and whether its answers grew."""
+        for candidate in found.candidates:
+            adapter = candidate.system.adapter
+            assert adapter is not None
+            moved = bench.record.last("moved", adapter.name)
+            length = drift_of(before, bench.dev_scores(self.name, candidate.system))
+            name = candidate.system.name
+            if moved is not None and bench.record.last("drift", name) is None:
+                body = {
+                    "rung": self.name,
+                    "candidate": name,
+                    "start": start.name,
+                    "moved": moved,
+                    "length": asdict(length),
+                }
+                bench.record.note("drift", body, key=name)
+
+
+_NO_EXAMPLE = Example("", (), "")
+
+
+def why_too_few(preferences: Sequence[Preferred], which: str) -> str | None:
+    """Why these are too few to train on, None where they are enough. which: what they are, after "N pairs"."""
+    labels = [preferred.label for preferred in preferences]
+    if not labels or labels[0] is None:
+        noun, enough = "preference pairs", len(labels) >= LEAST_PREFERENCES
+    else:
+        noun, enough = "labelled answers", len(labels) >= LEAST_PREFERENCES
+        fewest = min(sum(bool(label) is kind for label in labels) for kind in (True, False))
+        if enough and fewest < LEAST_OF_A_KIND:
+            kinds = f"{sum(map(bool, labels))} good and {len(labels) - sum(map(bool, labels))} bad"
+            return f"{kinds} answers{which} do not show the difference (at least {LEAST_OF_A_KIND} of each)"
+    if enough:
+        return None
+    return f"{len(labels)} {noun}{which} are too few: below {LEAST_PREFERENCES}, {_TOO_FEW}"
+
+
+def _supervised(bench: Workbench) -> System | None:
+    """The system that the rung sft froze, None where there is none."""
+    frozen = bench.record.last("frozen", "sft")
+    return load_system(bench.candidate_folder("sft", frozen["name"])) if frozen is not None else None
+
+
+def _base(bench: Workbench) -> System:
+    """The untuned model with the zero-shot prompt."""
+    task = bench.task
+    decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
+    design, kwargs = PromptDesign(instruction(task)), task.chat_template_kwargs
+    return System("base", bench.models.tuned_name, design, decoding, template_kwargs=kwargs)
+
+
+def _rates(course: Course, rate: float) -> str:
+    tried = ", ".join(f"{one:g}" for one in course.learning_rates)
+    raced = "the only learning rate tried" if len(course.learning_rates) == 1 else f"raced on dev with {tried}"
+    return f"Learning rate {rate:g}, {raced}; {course.epochs} epochs at most, batch {course.batch_size}."
+
+
+def _learning(
+    task: Task,
+    work: Workload,
+    plan: Plan,
+    course: Course,
+    preferences: Sequence[Preferred],
+    prompt: float,
+    share: float,
+) -> Forecast:
+    """What the training itself costs. share: of one whole training that the race makes of it."""
+    machine, about, samples = work.machine, len(task.about) / 4 + 12, task.preference.samples
+    epochs, label = course.epochs * share, f"{plan.objective}, {len(course.learning_rates)} learning rates"
+    if plan.source == "reward":
+        n = round(work.n_train * samples * epochs)
+        row = prompt + work.max_new_tokens
+        return answering("groups", machine, n, prompt, prompt, work.max_new_tokens) + training(
+            label, machine, n, 1, row, prompt, course.batch_size * samples
+        )
+    if plan.source == "samples":
+        asked = min(work.n_train, MOST_PROMPTS)
+        sampled = answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)
+        row = 2 * (prompt + work.output_tokens)
+        return sampled + training(label, machine, asked, epochs + 0.5, row, about + prompt, course.batch_size)
+    rows = [sum(estimated_tokens(turn.content) for turn in answer) for one in preferences for answer in one.answers]
+    questions = [estimated_tokens(preferred.asked) for preferred in preferences]
+    answers = len(preferences[0].answers)
+    row = answers * (about + sum(questions) / len(questions) + sum(rows) / len(rows))
+    # the reference is a forward pass, half of a training pass without gradients
+    return training(label, machine, len(preferences), epochs + 0.5, row, about, course.batch_size)

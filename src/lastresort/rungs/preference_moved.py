@@ -1,0 +1,72 @@
+"""How far a candidate of preference training has moved from its start, for the record: KL on dev prompts, and margins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lastresort.rungs.preference_items import Given
+from lastresort.rungs.rung import Workbench
+from lastresort.systems.compose import compose
+from lastresort.systems.system import System
+
+if TYPE_CHECKING:
+    from lastresort.engine.forest import Row
+    from lastresort.models.loading import Loaded
+    from lastresort.train.start_weights import StartWeights
+
+KL_PROMPTS, KL_ANSWERS = 32, 2  # of dev, and sampled to each
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """kl: of the candidate to its start, nats an answer; how it is computed says `train.divergence.Divergence`. margin: of
+    preferences, see `train.divergence.Margins`, of the rows that margin_of names; None where answers are rewarded.
+    """
+
+    kl: float
+    kl_error: float | None
+    kl_per_token: float
+    kl_answers: int
+    margin: float | None = None
+    margin_above_0: float | None = None
+    margin_n: int = 0
+    margin_of: str = ""
+
+
+def moved(
+    bench: Workbench, start: System, loaded: Loaded, model: Any, weights: StartWeights, given: Given | None
+) -> Moved:
+    """Of the model as it stands. The answers for the KL are sampled from it at temperature 1, to the first dev prompts."""
+    from lastresort.train.divergence import divergence, margins
+    from lastresort.train.settings import TrainSettings
+
+    found = divergence(model, weights, _answered(bench, start, loaded, model))
+    kl = (found.kl, found.error, found.kl_per_token, found.answers)
+    judged = None
+    if given is not None and given.judged:
+        judged = margins(model, weights, given.judged, TrainSettings(1.0).max_pass_tokens)
+    if judged is None or given is None:
+        return Moved(*kl)
+    return Moved(*kl, judged.mean, judged.above_0, judged.n, given.judged_as)
+
+
+def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any) -> list[Row]:
+    """Prompts of dev with answers that the model samples."""
+    from lastresort.data.rendering import render_prompt, stop_token_ids
+    from lastresort.engine.forest import Row
+    from lastresort.train.sampling import Asked, EngineSampler, GroupSettings
+
+    tokenizer, kwargs = loaded.tokenizer, start.template_kwargs
+    asked = []
+    for example in bench.dev[:KL_PROMPTS]:
+        messages = compose(start.prompt, example.input, ())
+        asked.append(Asked(example, messages, tuple(render_prompt(tokenizer, messages, template_kwargs=kwargs))))
+    settings = GroupSettings(group_size=KL_ANSWERS, max_new_tokens=bench.max_new_tokens)
+    ends = stop_token_ids(tokenizer, template_kwargs=kwargs)
+    groups = EngineSampler(tokenizer, ends, settings, bench.task.split.seed).answers(model, 0, asked)
+    return [
+        Row((*prompt.ids, *answer.ids), (*[False] * len(prompt.ids), *[True] * len(answer.ids)))
+        for prompt, group in zip(asked, groups, strict=True)
+        for answer in group
+    ]

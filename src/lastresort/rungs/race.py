@@ -1,0 +1,129 @@
+"""Systems raced on dev: all answer a little of it, the better half more, few the whole, and of these one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lastresort.errors import CandidateError, DataError
+from lastresort.evals.evidence import Choice, choose, selection_bias_corrected
+from lastresort.evals.measure import failures
+from lastresort.records.record import ItemScore
+from lastresort.rungs.racing import stretches, survivors
+from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, mean_score
+from lastresort.systems.system import System
+from lastresort.types import Grammar
+
+REASONING_TOKENS = 128  # that a system which thinks first has for it, beyond the answer
+
+
+class Race:
+    """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason.
+
+    what: the variants in words, such as "ways of prompting".
+    """
+
+    def __init__(self, bench: Workbench, rung: str, systems: Sequence[System], what: str) -> None:
+        self._bench, self._rung, self._what = bench, rung, what
+        self.systems: dict[str, System] = {}
+        self._items: dict[str, list[ItemScore]] = {}
+        self._cost: dict[str, float] = {}
+        self._dropped: dict[str, str] = {}
+        self._alive: list[str] = []
+        for system in systems:
+            self._enter(system)
+        self._alive.sort(key=lambda name: self._cost[name])
+
+    def search(self, grammar: Grammar | None) -> Search:
+        """Run, hold the leader to the output's form where that may help, and choose."""
+        self.run()
+        self.constrain(self.choose().name, grammar)
+        choice = self.choose()
+        return Search(self.candidates(), self.systems[choice.name], choice.reason, self.note(), self.bias_corrected())
+
+    def run(self) -> None:
+        rounds = stretches(len(self._bench.dev), len(self._alive))
+        for number, (start, stop) in enumerate(rounds):
+            for name in list(self._alive):
+                self._measure(name, start, stop)
+            if number + 1 < len(rounds):
+                order = sorted(self.systems, key=lambda name: self._cost[name])
+                self._alive = survivors({name: _promise(self._items[name]) for name in self._alive}, order)
+
+    def constrain(self, name: str, grammar: Grammar | None) -> None:
+        """Hold the leader to the output's form, where some of its answers failed by form."""
+        system = self.systems[name]
+        if grammar is None or system.decoding.grammar is not None or not failures(self._items[name])["format"]:
+            return
+        guided = replace(system, name=f"{name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+        if guided.name not in self.systems:
+            self._enter(guided)
+            self._measure(guided.name, 0, len(self._bench.dev))
+
+    def choose(self) -> Choice:
+        scores = self._scores()
+        if not scores:
+            raise DataError(
+                f"none of the {self._what} can be measured: {'; '.join(self._dropped.values())}",
+                where=self._bench.task.path.name,
+                remedy="Shorten the inputs, or take a model with a longer context.",
+            )
+        return choose(scores, {name: self._cost[name] for name in scores}, groups=self._bench.dev_groups())
+
+    def bias_corrected(self) -> float | None:
+        scores = self._scores()
+        if len(scores) < 2:
+            return None
+        return selection_bias_corrected(scores, self._bench.task.split.seed, groups=self._bench.dev_groups())
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        order = sorted(self._items, key=lambda name: self._cost[name])
+        return tuple(candidate_of(self.systems[name], self._items[name]) for name in order if self._items[name])
+
+    def note(self) -> str:
+        early = sum(len(items) < len(self._bench.dev) for items in self._items.values())
+        told = f"{len(self._items)} {self._what} were tried on dev; {early} were dropped early by successive halving."
+        return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
+
+    def _scores(self) -> dict[str, list[float]]:
+        full = len(self._bench.dev)
+        return {name: [item.score for item in items] for name, items in self._items.items() if len(items) == full}
+
+    def _enter(self, system: System) -> None:
+        try:
+            self._bench.models.check(system)
+            self._bench.check_room(system)
+            self._cost[system.name] = _call_cost(self._bench, system)
+        except CandidateError as error:
+            self._dropped[system.name] = str(error)
+            return
+        self.systems[system.name], self._items[system.name] = system, []
+        self._alive.append(system.name)
+        self._bench.keep(self._rung, system)
+
+    def _measure(self, name: str, start: int, stop: int) -> None:
+        self._bench.progress.stage(f"{self._rung}: {name}, dev items {start + 1}-{stop}", stop - start)
+        try:
+            self._items[name] += self._bench.dev_scores(self._rung, self.systems[name], start, stop)
+        except CandidateError as error:
+            self._dropped[name] = str(error)
+            self._alive.remove(name)
+            del self._items[name]
+
+
+def _call_cost(bench: Workbench, system: System) -> float:
+    """Relative cost of a call: prompt tokens plus answer tokens at four times their price, or at the task's prices."""
+    use = bench.task.use
+    prices = (use.prompt_price or 0.0, use.output_price or 0.0)
+    prompt_price, output_price = prices if any(prices) else (1.0, 4.0)
+    answerer = bench.answerer(system)
+    sample = [example.input for example in bench.dev[:8]]
+    thinking = REASONING_TOKENS if system.prompt.reasoning else 0
+    constrained = 0.001 if system.decoding.grammar is not None else 0.0  # of two equal prompts the plain one is simpler
+    return prompt_price * answerer.prompt_tokens(sample) + output_price * thinking + constrained
+
+
+def _promise(items: Sequence[ItemScore]) -> float:
+    """Score for staying in the race. Where scores tie, as they do at zero on a hard task, well-formed answers promise more."""
+    formed = [item.format_ok is not False for item in items]
+    return mean_score(items) + 1e-6 * sum(formed) / max(1, len(formed))

@@ -1,0 +1,92 @@
+"""Preference pairs from a model's own samples: the answers that the scorer puts first against those that it puts last.
+
+What all samples of a prompt share teaches nothing, so prompts whose samples all score alike make no pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PAIRS_A_PROMPT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer to a prompt. whole: it ended by itself, so that its end may be trained."""
+
+    text: str
+    score: float
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SampledPair:
+    """prompt: number of the prompt."""
+
+    prompt: int
+    chosen: Sample
+    rejected: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What became of the prompts. all_right: every sample has the full score; all_wrong: every sample has none; ties: all score
+    alike in between; unusable: the best answers were all empty or cut at the token limit, or the worst all empty.
+    """
+
+    pairs: tuple[SampledPair, ...]
+    prompts: int
+    all_right: int
+    all_wrong: int
+    ties: int
+    unusable: int
+
+    @property
+    def used(self) -> int:
+        return len({pair.prompt for pair in self.pairs})
+
+    def told(self) -> str:
+        """The counts in words."""
+        dropped = {
+            "were all right": self.all_right,
+            "all wrong": self.all_wrong,
+            "all alike": self.ties,
+            "had nothing whole to choose or nothing to reject": self.unusable,
+        }
+        why = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
+        return f"{len(self.pairs)} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
+
+
+def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> Sorted:
+    """Pairs of each prompt's samples: every different answer of the lowest score, at most PAIRS_A_PROMPT of them, against the
+    best answer that is nearest to it in length, so that length teaches as little as possible.
+
+    samples: for each prompt its answers, whose order decides between equals.
+    """
+    pairs: list[SampledPair] = []
+    right = wrong = ties = unusable = 0
+    for number, own in enumerate(samples):
+        scores = [sample.score for sample in own]
+        low, high = min(scores), max(scores)
+        if low == high:
+            right += high >= 1
+            wrong += high <= 0
+            ties += 0 < high < 1
+            continue
+        best = [sample for sample in _different(own) if sample.score == high and sample.whole]
+        rejected = [sample for sample in _different(own) if sample.score == low]
+        unusable += not (best and rejected)
+        for worst in rejected[:PAIRS_A_PROMPT] if best else ():
+            nearest = min(best, key=lambda sample: abs(len(sample.text) - len(worst.text)))
+            pairs.append(SampledPair(number, nearest, worst))
+    return Sorted(tuple(pairs), len(samples), right, wrong, ties, unusable)
+
+
+def _different(samples: Sequence[Sample]) -> list[Sample]:
+    """The first of each text that is not empty."""
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.text:
+            first.setdefault(sample.text, sample)
+    return list(first.values())

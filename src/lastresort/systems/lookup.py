@@ -1,0 +1,98 @@
+"""What a system looks up for an input: passages from its store, or those that the caller knows to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from lastresort.errors import DataError
+from lastresort.knowledge.chunks import Chunk
+from lastresort.knowledge.reranker import Reranker
+from lastresort.knowledge.search import search
+from lastresort.knowledge.store import Store
+from lastresort.systems.system import Retriever
+from lastresort.types import Message
+
+
+class Lookup(Protocol):
+    """Finds the passages that are shown with an input, the best last: next to the question it weighs most."""
+
+    def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]: ...
+
+
+def question_of(turns: Sequence[Message]) -> str:
+    """What is searched for: the last turn of the user."""
+    return next((turn.content for turn in reversed(turns) if turn.role == "user"), "")
+
+
+class StoreLookup:
+    """Searches an open store. Each question is searched for by itself, as when it is served: what is found never depends on
+    what else is asked. What was found is kept, as a climb asks the same questions again and again.
+    """
+
+    def __init__(self, retriever: Retriever, store: Store, reranker: Reranker | None = None) -> None:
+        self._retriever, self._store, self._reranker = retriever, store, reranker
+        self._found: dict[str, tuple[Chunk, ...]] = {}
+
+    def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
+        question = question_of(turns)
+        if question not in self._found:
+            hits = search(
+                self._store, question, k=self._retriever.k, mode=self._retriever.mode, reranker=self._reranker
+            )
+            self._found[question] = tuple(hit.chunk for hit in reversed(hits))
+        return self._found[question]
+
+
+class KnownPassages:
+    """The passages that are known to be right, by question: what a retriever could at best bring."""
+
+    def __init__(self, passages: Mapping[str, tuple[Chunk, ...]], otherwise: Lookup) -> None:
+        self._passages, self._otherwise = passages, otherwise
+
+    def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
+        question = question_of(turns)
+        return self._passages[question] if question in self._passages else self._otherwise(turns)
+
+
+class Lookups:
+    """Opens each store and reranker once. Loading an embedder takes a second, and candidates share it."""
+
+    def __init__(self) -> None:
+        self._stores: dict[tuple[Path, str], Store] = {}
+        self._rerankers: dict[str, Reranker] = {}
+        self._lookups: dict[Retriever, StoreLookup] = {}
+
+    def of(self, retriever: Retriever) -> Lookup:
+        """Raises DataError where there is no store, it is damaged, or it holds something else than it was measured with."""
+        if retriever not in self._lookups:
+            self._lookups[retriever] = StoreLookup(retriever, self._store(retriever), self._reranker(retriever))
+        return self._lookups[retriever]
+
+    def _store(self, retriever: Retriever) -> Store:
+        from lastresort.knowledge.store import content_hash, open_store
+
+        key = (retriever.store, retriever.contents)
+        if key not in self._stores:
+            store = open_store(retriever.store)
+            found = content_hash(store) if retriever.contents else ""
+            if found != retriever.contents:
+                raise DataError(
+                    "the store holds other passages than the system was measured with",
+                    where=str(retriever.store),
+                    expected=f"contents {retriever.contents[:16]}, not {found[:16]}",
+                    remedy="Put back the store it was measured with, or climb again.",
+                )
+            self._stores[key] = store
+        return self._stores[key]
+
+    def _reranker(self, retriever: Retriever) -> Reranker | None:
+        from lastresort.knowledge.reranker import open_reranker
+
+        name = retriever.reranker
+        if name is None:
+            return None
+        if name not in self._rerankers:
+            self._rerankers[name] = open_reranker(name)
+        return self._rerankers[name]

@@ -1,0 +1,93 @@
+"""How far training has moved a model from where it started: KL divergence on its own answers, and margins of preferences."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.forest import Row
+from lastresort.train.adapters import adapters_in_base_precision
+from lastresort.train.items import Item
+from lastresort.train.passes import evaluating, unit_sums
+from lastresort.train.start_weights import StartWeights
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """KL(policy || start) of an answer, in nats, over `answers` answers that the policy sampled at temperature 1.
+
+    At every token of an answer the divergence of the next-token distributions is computed over the whole vocabulary, and
+    these are summed: for answers drawn from the policy that is unbiased, and it varies less than log ratios of the tokens
+    drawn (and than the estimator k3 of them). error: standard error of the mean, None of one answer. tokens: of all answers.
+    """
+
+    kl: float
+    error: float | None
+    answers: int
+    tokens: int
+
+    @property
+    def kl_per_token(self) -> float:
+        return self.kl * self.answers / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """How much further the better answers have moved than the worse: mean of [log pi - log start](better) - [same](worse), in
+    nats, and the share of it above 0. n: pairs; of labelled answers every good one against every bad one.
+    """
+
+    mean: float
+    above_0: float
+    n: int
+
+
+def divergence(model: Any, start: StartWeights, rows: Sequence[Row]) -> Divergence:
+    """Of the model as it stands from its start. rows: prompts with answers that the model sampled, the answers as targets."""
+    sums = []
+    for row in rows:
+        own = _distributions(model, row)
+        with start.inside():
+            other = _distributions(model, row)
+        sums.append(float((own.exp() * (own - other)).sum(dtype=torch.float64)))
+    error = stdev(sums) / len(sums) ** 0.5 if len(sums) > 1 else None
+    return Divergence(fmean(sums) if sums else 0.0, error, len(sums), sum(sum(row.targets) for row in rows))
+
+
+def margins(model: Any, start: StartWeights, items: Sequence[Item], max_pass_tokens: int) -> Margins | None:
+    """Of pairs or labelled answers; None where labelled answers are all of one kind."""
+    units = [item.trained for item in items]
+    now = unit_sums(model, units, max_pass_tokens)
+    with start.inside():
+        before = unit_sums(model, units, max_pass_tokens)
+    gains = [[a - b for a, b in zip(own, far, strict=True)] for own, far in zip(now, before, strict=True)]
+    if items[0].desirable is None:
+        found = [better - worse for better, worse in gains]
+    else:
+        labelled = [(gain, item.desirable) for (gain,), item in zip(gains, items, strict=True)]
+        good, bad = ([gain for gain, label in labelled if label is kind] for kind in (True, False))
+        found = [better - worse for better in good for worse in bad]
+    return Margins(fmean(found), sum(one > 0 for one in found) / len(found), len(found)) if found else None
+
+
+def _distributions(model: Any, row: Row) -> Tensor:
+    """Log-probabilities of every next token at the targets of a row, [targets, vocabulary], float32. Plain forward, no padding."""
+    places = [place for place, wanted in enumerate(row.targets) if wanted]
+    ids = torch.tensor([row.ids], device=model.device)
+    kept = len(row.ids) - places[0] + 1
+    few = "logits_to_keep" in inspect.signature(_causal(model).forward).parameters
+    with evaluating(model), adapters_in_base_precision(model):
+        logits = model(input_ids=ids, **({"logits_to_keep": kept} if few else {})).logits[0, -kept:]
+    wanted = torch.tensor([place - places[0] for place in places], device=logits.device)
+    logps: Tensor = logits[wanted].float().log_softmax(-1)
+    return logps
+
+
+def _causal(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,0 +1,80 @@
+"""The rung full on the tiny model: all weights, with and without pretraining on documents; cut and resumed it ends the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from climb_support import comparable
+from lastresort.ladder.climb import Climbed
+from lastresort.records.record import Record
+from lastresort.systems.files import load_system
+from lastresort.systems.open import open_answerer
+from lastresort.types import Message
+from tuning_support import Cut, Scissors, climbed, tiny_task, tuned_files
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climbed, Scissors]:
+    folder = tmp_path_factory.mktemp("full")
+    (folder / "docs").mkdir()
+    (folder / "docs" / "a.md").write_text("# Colours\n\n" + "The ape is red. The bee is blue. " * 20, encoding="utf-8")
+    (folder / "docs" / "b.txt").write_text("Green things are rare here. " * 20, encoding="utf-8")
+    path, scissors = tiny_task(folder, ladder=["full"], knowledge="docs", bar=0.1), Scissors()
+    return path, climbed(path, folder / "runs" / "whole", scissors), scissors
+
+
+def test_the_knowledge_is_learned_as_text_before_the_rows(whole: tuple[Path, Climbed, Scissors]) -> None:
+    _, found, _ = whole
+    with Record.open(found.run, read_only=True) as record:
+        notes = {note["candidate"]: note for note in record.notes("training")}
+        search = record.last("search", "full")
+        text = record.curve("text")
+    assert {"text", "full-lr0.001", "full-lr0.003"} == set(notes)
+    assert notes["text"]["objective"]["name"] == "text"
+    assert all(note["adapter"]["kind"] == "none" for note in notes.values())
+    assert notes["text"]["replay_rows"] > 0
+    assert text[-1]["loss"] < text[0]["loss"]
+    assert search is not None
+    assert "first pretrained on the knowledge as plain text (2 documents" in search["note"]
+    assert "raced by loss on dev" in search["note"]
+
+
+def test_the_winner_is_a_whole_model_that_answers_as_it_was_measured(whole: tuple[Path, Climbed, Scissors]) -> None:
+    path, found, _ = whole
+    assert found.decision["winner"]["kind"] == "merged"
+    system = load_system(found.run / "winner")
+    assert system.adapter is None
+    assert system.tuned_from == str((path.parent / "model").resolve())
+    assert Path(system.model) == (found.run / "winner" / "model").absolute()
+    with Record.open(found.run, read_only=True) as record:
+        measured = record.measurement("full", system.name, "dev[0:20]")
+    assert measured is not None
+    answers = open_answerer(system, found.run / "winner").answer([(Message("user", i.input),) for i in measured.items])
+    assert [answer.text for answer in answers] == [item.answer for item in measured.items]
+
+
+def test_the_winner_can_be_moved(whole: tuple[Path, Climbed, Scissors], tmp_path: Path) -> None:
+    import shutil
+
+    _, found, _ = whole
+    shutil.copytree(found.run / "winner", tmp_path / "elsewhere")
+    system = load_system(tmp_path / "elsewhere")
+    assert Path(system.model) == (tmp_path / "elsewhere" / "model").absolute()
+    assert open_answerer(system, tmp_path / "elsewhere").answer([(Message("user", "ape 0?"),)])[0].text
+
+
+def test_no_checkpoint_of_three_times_the_model_is_left(whole: tuple[Path, Climbed, Scissors]) -> None:
+    _, found, _ = whole
+    assert not list((found.run / "checkpoints").glob("*/*.safetensors"))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.75, 0.95])
+def test_cut_and_resumed(share: float, whole: tuple[Path, Climbed, Scissors], tmp_path: Path) -> None:
+    path, uncut, scissors = whole
+    with pytest.raises(Cut):
+        climbed(path, tmp_path / "run", Scissors(round(share * scissors.seen)))
+    resumed = climbed(path, tmp_path / "run")
+    assert comparable(resumed.decision) == comparable(uncut.decision)
+    assert tuned_files(resumed.run) == tuned_files(uncut.run)

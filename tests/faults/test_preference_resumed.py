@@ -1,0 +1,144 @@
+"""The rung preference on the tiny model, for each kind of data: what it records; cut and resumed it ends the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from climb_support import comparable
+from lastresort.ladder.climb import Climbed
+from lastresort.records.record import Record
+from lastresort.systems.files import load_system
+from lastresort.systems.open import open_answerer
+from lastresort.types import Message
+from tuning_support import Cut, Scissors, climbed, labels, pairs, tiny_task, tuned_files
+
+
+@pytest.fixture(scope="module")
+def on_pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climbed, Scissors]:
+    """Pairs on top of the rung sft."""
+    folder = tmp_path_factory.mktemp("pairs")
+    path, scissors = tiny_task(folder, preferences=pairs(), score={"python": "score.py:vowels"}), Scissors()
+    return path, climbed(path, folder / "runs" / "whole", scissors), scissors
+
+
+def test_pairs_train_dpo_from_the_adapter_of_sft(on_pairs: tuple[Path, Climbed, Scissors]) -> None:
+    _, found, _ = on_pairs
+    sft, preference = found.decision["rungs"]
+    assert preference["chosen"].startswith("dpo-lr")
+    assert preference["test"] is not None
+    with Record.open(found.run, read_only=True) as record:
+        training = [note for note in record.notes("training") if note["rung"] == "preference"]
+        search = record.last("search", "preference")
+        curve = record.curve("dpo-lr0.003")
+    assert {note["start"] for note in training} == {sft["chosen"]}
+    assert all(note["path"] == "packed" for note in training)
+    assert search is not None
+    assert "DPO on the task's pairs, from the adapter of sft" in search["note"]
+    assert curve[0]["margin"] == pytest.approx(0, abs=1e-4)  # the reference is the start
+    assert curve[-1]["margin"] > 0
+
+
+def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[Path, Climbed, Scissors]) -> None:
+    _, found, _ = on_pairs
+    preference = found.decision["rungs"][1]
+    names = [candidate["name"] for candidate in preference["candidates"]]
+    assert len(names) == 3  # two rates after the first epoch, one of them after the second
+    with Record.open(found.run, read_only=True) as record:
+        drifts = {note["candidate"]: note for note in record.notes("drift")}
+    assert list(drifts) == names
+    for drift in drifts.values():
+        moved, length = drift["moved"], drift["length"]
+        assert moved["kl"] > 0
+        assert moved["kl_answers"] == 40
+        assert moved["margin_of"] == "pairs held out"
+        assert 0 <= moved["margin_above_0"] <= 1
+        assert length["tokens_before"] > 0
+    far, near = (max((n for n in names if rate in n), key=len) for rate in ("0.003", "0.001"))
+    assert drifts[far]["moved"]["margin"] > drifts[near]["moved"]["margin"] > 0
+    chosen = drifts[preference["chosen"]]
+    assert any(
+        "KL to the reference" in reason and reason.startswith("preference: ") for reason in found.decision["reasons"]
+    )
+    page = (found.run / "report.html").read_text(encoding="utf-8")
+    assert "Margin, nats" in page
+    assert f"{chosen['length']['tokens_after']:.1f}" in page
+
+
+@pytest.mark.parametrize("share", [0.55, 0.7, 0.85, 0.97])
+def test_cut_and_resumed(share: float, on_pairs: tuple[Path, Climbed, Scissors], tmp_path: Path) -> None:
+    path, whole, scissors = on_pairs
+    with pytest.raises(Cut):
+        climbed(path, tmp_path / "run", Scissors(round(share * scissors.seen)))
+    resumed = climbed(path, tmp_path / "run")
+    assert comparable(resumed.decision) == comparable(whole.decision)
+    assert tuned_files(resumed.run) == tuned_files(whole.run)
+
+
+def test_the_winner_answers_as_it_was_measured(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task", preferences=pairs(), ladder=["preference"], bar=0.1)
+    found = climbed(path, tmp_path / "run")
+    assert found.decision["winner"]["kind"] == "adapter"
+    system = load_system(found.run / "winner")
+    assert system.name == found.decision["rungs"][0]["chosen"]
+    with Record.open(found.run, read_only=True) as record:
+        measured = record.measurement("preference", system.name, "dev[0:20]")
+    assert measured is not None
+    answers = open_answerer(system, found.run / "winner").answer([(Message("user", i.input),) for i in measured.items])
+    assert [answer.text for answer in answers] == [item.answer for item in measured.items]
+
+
+def test_pairs_without_sft_train_orpo_from_the_base(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task", preferences=pairs(), ladder=["preference"])
+    found = climbed(path, tmp_path / "run")
+    assert found.decision["rungs"][0]["chosen"].startswith("orpo-lr")
+    with Record.open(found.run, read_only=True) as record:
+        notes = record.notes("training")
+    assert {note["objective"]["name"] for note in notes} == {"orpo"}
+    assert {note["start"] for note in notes} == {"base"}
+
+
+def test_labels_train_kto(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task", preferences=labels(), ladder=["preference"])
+    found = climbed(path, tmp_path / "run")
+    assert found.decision["rungs"][0]["chosen"].startswith("kto-lr")
+    with Record.open(found.run, read_only=True) as record:
+        moved = record.notes("moved")
+    assert all(note["margin_of"] == "labelled answers trained on" and note["margin_n"] == 30 * 30 for note in moved)
+    assert all(note["margin"] > 0 for note in moved)
+
+
+REWARD = "def vowels(completion):\n    return sum(c in 'aeiou' for c in completion) / 6\n"
+
+
+def test_a_reward_trains_grpo(tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "reward.py").write_text(REWARD, encoding="utf-8")
+    path = tiny_task(
+        tmp_path / "task",
+        ladder=["preference"],
+        reward=[{"python": "reward.py:vowels"}],
+        preference={"learning_rates": [0.003], "samples": 4, "batch_size": 16},
+    )
+    found = climbed(path, tmp_path / "run")
+    rung = found.decision["rungs"][0]
+    assert rung["chosen"].startswith("grpo-lr")
+    with Record.open(found.run, read_only=True) as record:
+        curve, moved = record.curve("grpo-lr0.003"), record.notes("moved")
+    assert "reward_vowels" in curve[0]
+    assert all(note["margin"] is None and note["kl"] > 0 for note in moved)
+    assert len(rung["candidates"]) == 3  # one epoch, in three parts
+
+
+def test_samples_that_all_score_alike_leave_nothing_to_learn(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task", ladder=["preference"], score="exact", bar=0.5)
+    found = climbed(path, tmp_path / "run")
+    rung = found.decision["rungs"][0]
+    assert not rung["applies"]
+    assert (
+        "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts (70 all wrong))"
+        in rung["skipped_because"]
+    )
+    resumed = climbed(path, tmp_path / "run")
+    assert comparable(resumed.decision) == comparable(found.decision)

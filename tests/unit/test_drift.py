@@ -1,0 +1,62 @@
+"""Whether a gain is more than length."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from lastresort.records.record import ItemScore
+from lastresort.report.drift import of_length, of_movement, title
+from lastresort.rungs.drift import Drift, drift_of
+
+
+def items(*told: tuple[int, float]) -> list[ItemScore]:
+    return [
+        ItemScore(str(number), score, "", "", "", "stop", None, 0, tokens, 0.0, 0.0)
+        for number, (tokens, score) in enumerate(told)
+    ]
+
+
+def test_lengths_and_scores_before_and_after_and_where_nothing_grew() -> None:
+    found = drift_of(items((10, 0.0), (10, 1.0), (20, 0.0)), items((30, 1.0), (10, 1.0), (8, 0.0)))
+    assert found == Drift(40 / 3, 16.0, 1 / 3, 2 / 3, 2, 0.5, 0.5)
+
+
+def test_the_order_of_items_plays_no_part() -> None:
+    before, after = items((10, 0.0), (20, 1.0)), items((5, 1.0), (40, 0.0))
+    assert drift_of(before, after[::-1]) == drift_of(before, after)
+
+
+def test_other_items_are_refused() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        drift_of(items((1, 1.0)), items((1, 1.0), (2, 1.0)))
+
+
+def test_longer_answers_are_pointed_out_beside_the_gain() -> None:
+    longer = asdict(Drift(10.0, 13.0, 0.5, 0.7, 12, 0.5, 0.525))
+    told = of_length(longer)
+    assert told.startswith(
+        "Answers became 30 % longer (10.0 tokens before, 13.0 after) while the score on dev went from 50 %"
+    )
+    assert told.endswith("on the 12 items whose answers did not grow it went from 50 % to 52.5 %.")
+    assert "30" in title(longer)
+    assert "cannot be told apart" in of_length(asdict(Drift(10.0, 13.0, 0.5, 0.7, 0, 0.0, 0.0)))
+
+
+def test_a_fifth_longer_is_not_yet_pointed_out() -> None:
+    assert of_length(asdict(Drift(10.0, 12.0, 0.5, 0.7, 3, 0.5, 0.6))) == (
+        "A mean answer has 10.0 tokens before, 12.0 after, and the score on dev went from 50 % to 70 %."
+    )
+
+
+def test_kl_says_how_it_was_computed_and_margins_of_what() -> None:
+    moved = {"kl": 1.25, "kl_error": 0.1, "kl_per_token": 0.05, "kl_answers": 64}
+    moved |= {"margin": 3.5, "margin_above_0": 0.9, "margin_n": 40, "margin_of": "pairs held out"}
+    told = of_movement(moved)
+    assert (
+        "1.25 ± 0.1 nats an answer, 0.05 a token, exact at every token of 64 answers sampled from the tuned model"
+        in told
+    )
+    assert "Reward margin 3.5 nats, above 0 for 90 % of 40 pairs held out." in told
+    assert "margin" not in of_movement({**moved, "margin": None})

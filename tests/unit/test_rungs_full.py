@@ -1,0 +1,138 @@
+"""The rungs full and sft before they train: when they are skipped, whether knowledge is trained in first, what fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastresort.ladder.climb import climb
+from lastresort.ladder.dry_run import dry_run
+from lastresort.ladder.limits import too_long
+from lastresort.ladder.prepare import prepare
+from lastresort.records.record import Record
+from lastresort.rungs.full import Full, pretraining_reason, too_large
+from lastresort.rungs.sft import Sft
+from lastresort.rungs.staleness import outdates_weights
+from lastresort.spec.task import Task, load_task
+from tuning_support import tiny_task
+
+STALE = {"knowledge_changes": "weekly", "retrain_every": "monthly"}
+
+
+def task_of(folder: Path, **keys: Any) -> Task:
+    if "knowledge" in keys:
+        (folder / "docs").mkdir(parents=True, exist_ok=True)
+        (folder / "docs" / "a.md").write_text("The ape is red.", encoding="utf-8")
+    return load_task(tiny_task(folder, ladder=["sft", "full"], **keys))
+
+
+def skipped(rung: Full | Sft, folder: Path, n_train: int = 70, **keys: Any) -> str | None:
+    task = task_of(folder, **keys)
+    return rung.skip_reason(task, prepare(task).split.train[:n_train])
+
+
+@pytest.mark.parametrize(
+    ("changes", "retrained", "stale"),
+    [
+        ("weekly", "monthly", True),
+        ("monthly", "weekly", False),
+        ("weekly", "weekly", False),
+        ("daily", "never", True),
+        ("never", "never", False),
+        ("daily", None, False),
+        (None, "never", False),
+    ],
+)
+def test_weights_are_stale_where_knowledge_changes_more_often_than_they_are_trained(
+    changes: Any, retrained: Any, stale: bool
+) -> None:
+    assert outdates_weights(changes, retrained) is stale
+
+
+@pytest.mark.parametrize("rung", [Full(), Sft()])
+def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: Full | Sft, tmp_path: Path) -> None:
+    told = "the knowledge changes weekly and the model would be trained again only monthly, so that weights would be out of date"
+    assert skipped(rung, tmp_path / "a", knowledge="docs", **STALE) == f"{told}: keep retrieval"
+    found = skipped(rung, tmp_path / "b", knowledge="docs", use={"context": "forbidden"}, **STALE)
+    assert found == f"{told}: train as often as it changes, or allow it in the prompt"
+    assert skipped(rung, tmp_path / "c", **STALE) is None  # no knowledge, nothing to be out of date
+
+
+@pytest.mark.parametrize(
+    ("keys", "n_train", "says"),
+    [
+        ({"model": "openai:large"}, 70, "the weights of openai:large are not here to train"),
+        ({"tune": {"method": "lora"}}, 70, "`tune.method` asks for lora"),
+        ({"tune": {"method": "qlora"}}, 70, "`tune.method` asks for qlora"),
+        ({}, 49, "49 training rows are too few to learn from"),
+    ],
+)
+def test_why_full_is_skipped(keys: dict[str, Any], n_train: int, says: str, tmp_path: Path) -> None:
+    found = skipped(Full(), tmp_path, n_train, **keys)
+    assert found is not None
+    assert says in found
+
+
+def test_the_method_says_which_of_the_two_trains(tmp_path: Path) -> None:
+    assert skipped(Full(), tmp_path, tune={"method": "full"}) is None
+    assert "which the rung full trains" in str(skipped(Sft(), tmp_path, tune={"method": "full"}))
+    assert skipped(Sft(), tmp_path, tune={"method": "qlora"}) is None
+
+
+def test_a_model_whose_weights_gradients_and_optimizer_do_not_fit_is_refused() -> None:
+    gib = 1 << 30
+    assert too_large(gib, 16 * gib + 1) is None
+    assert too_large(gib, 15 * gib) == (
+        "training all 1.07 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB"
+    )
+    assert too_large(None, gib) is None
+    assert too_large(gib, None) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "lacking", "why"),
+    [
+        ({}, None, None),
+        ({"knowledge": "docs"}, None, "no retrieval has shown that knowledge is not what is missing"),
+        ({"knowledge": "docs"}, 0, None),
+        ({"knowledge": "docs"}, 1, "1 dev item failed for want of knowledge"),
+        ({"knowledge": "docs"}, 7, "7 dev items failed for want of knowledge"),
+        ({"knowledge": "docs", "use": {"context": "forbidden"}}, 0, "it may not travel in the prompt"),
+    ],
+)
+def test_knowledge_is_trained_in_first_where_failures_call_for_it(
+    keys: dict[str, Any], lacking: int | None, why: str | None, tmp_path: Path
+) -> None:
+    assert pretraining_reason(task_of(tmp_path, **keys), lacking) == why
+
+
+def test_the_forecast_of_all_weights_is_dearer_and_counts_the_documents(tmp_path: Path) -> None:
+    found = {rung["name"]: rung["forecast"] for rung in dry_run(task_of(tmp_path, knowledge="docs"))["rungs"]}
+    assert any(line.startswith("pretraining: 1 rows") for line in found["full"]["lines"])
+    assert any(line.startswith("training of all weights, 2 learning rates raced") for line in found["full"]["lines"])
+
+
+def test_a_plan_longer_than_what_is_left_is_not_begun() -> None:
+    assert too_long(3600, 1.0) is None
+    assert too_long(None, 1.0) is None
+    assert too_long(1e9, None) is None
+    assert too_long(7200, 0.5) == (
+        "its plan of 2 hours exceeds the 0.5 hours that are left of `limits.hours`; raise it and go on with --resume"
+    )
+
+
+def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path, ladder=["sft"], limits={"hours": 1e-6})
+    frozen = lambda: 0.0  # noqa: E731  no time passes: only the plan exceeds the limit
+    found = climb(load_task(path), tmp_path / "run", clock=frozen)
+    assert "exceeds the 1e-06 hours" in found.decision["rungs"][0]["skipped_because"]
+    again = climb(load_task(path), tmp_path / "run", clock=frozen)
+    assert again.decision["rungs"] == found.decision["rungs"]
+    path.write_text(path.read_text(encoding="utf-8").replace("1.0e-06", "9.0"), encoding="utf-8")
+    raised = climb(load_task(path), tmp_path / "run", clock=frozen)
+    assert raised.decision["rungs"][0]["applies"]
+    with Record.open(raised.run, read_only=True) as record:
+        plans = record.notes("plan")
+    assert [plan["beyond"] is None for plan in plans] == [False, True]
