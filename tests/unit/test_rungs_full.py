@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from lastresort.ladder.climb import climb
 from lastresort.ladder.dry_run import dry_run
 from lastresort.ladder.limits import too_long
 from lastresort.ladder.prepare import prepare
-from lastresort.records.record import Record
 from lastresort.rungs.full import Full, pretraining_reason, too_large
 from lastresort.rungs.sft import Sft
 from lastresort.rungs.staleness import outdates_weights
@@ -123,16 +121,10 @@ def test_a_plan_longer_than_what_is_left_is_not_begun() -> None:
     )
 
 
-def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path: Path) -> None:
-    path = tiny_task(tmp_path, ladder=["sft"], limits={"hours": 1e-6})
-    frozen = lambda: 0.0  # noqa: E731  no time passes: only the plan exceeds the limit
-    found = climb(load_task(path), tmp_path / "run", clock=frozen)
-    assert "exceeds the 1e-06 hours" in found.decision["rungs"][0]["skipped_because"]
-    again = climb(load_task(path), tmp_path / "run", clock=frozen)
-    assert again.decision["rungs"] == found.decision["rungs"]
-    path.write_text(path.read_text(encoding="utf-8").replace("1.0e-06", "9.0"), encoding="utf-8")
-    raised = climb(load_task(path), tmp_path / "run", clock=frozen)
-    assert raised.decision["rungs"][0]["applies"]
-    with Record.open(raised.run, read_only=True) as record:
-        plans = record.notes("plan")
-    assert [plan["beyond"] is None for plan in plans] == [False, True]
+def test_a_plan_beyond_the_hours_that_are_left_says_so() -> None:
+    assert too_long(7200.0, 1.0) == (
+        "its plan of 2 hours exceeds the 1 hours that are left of `limits.hours`; raise it and go on with --resume"
+    )
+    assert too_long(3600.0, 1.0) is None
+    assert too_long(None, 1.0) is None
+    assert too_long(7200.0, None) is None
