@@ -60,9 +60,6 @@ def test_clear_cases_are_decided() -> None:
     good, bad = simulate(Cell((0.5, 0.7, 0.92), n=300), CLIMBS), simulate(Cell((0.5, 0.6, 0.65), n=300), CLIMBS)
     assert good.verdicts["MET"] == good.stops[3] > 0.98 * CLIMBS
     assert bad.verdicts["NOT_MET"] == bad.stops[None] > 0.98 * CLIMBS
-    first = simulate(Cell((0.92, 0.97, 0.97), n=300), CLIMBS)
-    assert first.stops[1] > 0.98 * CLIMBS
-    assert first.tests < 1.02 * CLIMBS  # no rung is tried above the one that meets the bar
 
 
 def item_by_item(rungs: int, bar: float, confidence: float, right: np.ndarray) -> Judgement:
