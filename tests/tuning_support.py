@@ -18,6 +18,9 @@ SCORE = """
 def letters(answer, expected):  # any model reaches some of it
     return min(1.0, len(set(answer)) / 6)
 
+def begins(answer, expected):  # nothing in the inputs tells which
+    return float(answer[:1] == expected[:1])
+
 def vowels(answer, expected):
     return min(1.0, sum(c in "aeiou" for c in answer) / 3)
 """
@@ -70,11 +73,14 @@ def write_jsonl(path: Path, found: list[Any]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
 
 
-def tiny_task(folder: Path, *, preferences: list[Any] | None = None, **keys: Any) -> Path:
-    """Write model, rows, preferences and task file; returns the path of the task file."""
+def tiny_task(folder: Path, *, preferences: list[Any] | None = None, head: float = 1.0, **keys: Any) -> Path:
+    """Write model, rows, preferences and task file; returns the path of the task file. head: what the model's output layer is
+    multiplied by, so that what it has learned shows in its samples too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model").exists():
         save_tiny_model(folder / "model")
+        _sharpen(folder / "model", head)
     write_jsonl(folder / "rows.jsonl", questions())
     (folder / "score.py").write_text(SCORE, encoding="utf-8")
     task: dict[str, Any] = {
@@ -97,6 +103,16 @@ def tiny_task(folder: Path, *, preferences: list[Any] | None = None, **keys: Any
         task["preferences"] = "preferences.jsonl"
     (folder / "task.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
     return folder / "task.yaml"
+
+
+def _sharpen(folder: Path, head: float) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    with torch.no_grad():
+        weights["lm_head.weight"] *= head
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def climbed(path: Path, run: Path, scissors: Scissors | None = None) -> Climbed:

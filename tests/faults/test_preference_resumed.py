@@ -131,6 +131,36 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
     assert len(rung["candidates"]) == 3  # one epoch, in three parts
 
 
+def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: Path) -> None:
+    """The rung sft has learned to name colours and to end; which it names is left to chance."""
+    path = tiny_task(
+        tmp_path / "task",
+        head=20,
+        score={"python": "score.py:begins"},
+        sft={"learning_rates": [0.003], "epochs": 6, "r": 16, "target": "all-linear", "replay": 0.0},
+        preference={"learning_rates": [0.003], "epochs": 1},
+        decode={"max_new_tokens": 8},
+    )
+    found = climbed(path, tmp_path / "run")
+    sft, rung = found.decision["rungs"]
+    assert rung["chosen"].startswith("dpo-lr")
+    with Record.open(found.run, read_only=True) as record:
+        samples, search = record.last("samples"), record.last("search", "preference")
+    assert samples is not None
+    assert search is not None
+    assert len(samples["pairs"]) >= 50
+    assert all(pair["chosen"]["score"] > pair["rejected"]["score"] for pair in samples["pairs"])
+    assert samples["told"] in search["note"]
+    assert "from the adapter of sft" in search["note"]
+    assert rung["cost"]["tokens_out"] > samples["tokens_out"] > 0
+    assert sft["chosen"] in {note["start"] for note in found_training(found)}
+
+
+def found_training(found: Climbed) -> list[dict[str, object]]:
+    with Record.open(found.run, read_only=True) as record:
+        return [note for note in record.notes("training") if note["rung"] == "preference"]
+
+
 def test_samples_that_all_score_alike_leave_nothing_to_learn(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", ladder=["preference"], score="exact", bar=0.5)
     found = climbed(path, tmp_path / "run")

@@ -18,6 +18,7 @@ from lastresort.spec.document import read_document
 from lastresort.spec.sections import Retrieval, Sft
 from lastresort.spec.task import load_task
 from lastresort.spec.training import Training, load_training
+from lastresort.spec.tuning_sections import Full, Preference
 from tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,11 +60,15 @@ def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path)
         (tmp_path / values["output"]["schema"]).write_text(json.dumps({"type": "object"}))
     if "knowledge" in values:
         (tmp_path / values["knowledge"]).mkdir()
+    if "preferences" in values:
+        (tmp_path / values["preferences"]).write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
     task = load_task(path)
     assert task.task == values["task"]
     if "# the defaults" in block:
         assert task.sft == Sft()
         assert task.retrieval == Retrieval()
+        assert task.preference == Preference()
+        assert task.full == Full()
 
 
 def test_the_commands_of_the_documents_run(

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from lastresort.ladder.climb import climb
 from lastresort.ladder.dry_run import dry_run
 from lastresort.ladder.limits import too_long
 from lastresort.ladder.prepare import prepare
+from lastresort.records.record import Record
 from lastresort.rungs.full import Full, pretraining_reason, too_large
 from lastresort.rungs.sft import Sft
 from lastresort.rungs.staleness import outdates_weights
@@ -121,10 +123,15 @@ def test_a_plan_longer_than_what_is_left_is_not_begun() -> None:
     )
 
 
-def test_a_plan_beyond_the_hours_that_are_left_says_so() -> None:
-    assert too_long(7200.0, 1.0) == (
-        "its plan of 2 hours exceeds the 1 hours that are left of `limits.hours`; raise it and go on with --resume"
-    )
-    assert too_long(3600.0, 1.0) is None
-    assert too_long(None, 1.0) is None
-    assert too_long(7200.0, None) is None
+def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path: Path) -> None:
+    """No time passes on this clock: only the plan exceeds the limit."""
+    path = tiny_task(tmp_path, ladder=["sft"], limits={"hours": 1e-9})
+    found = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0)
+    assert "hours that are left of `limits.hours`" in found.decision["rungs"][0]["skipped_because"]
+    again = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0)
+    assert again.decision["rungs"] == found.decision["rungs"]
+    tiny_task(tmp_path, ladder=["sft"], limits={"hours": 9})
+    raised = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0)
+    assert raised.decision["rungs"][0]["applies"]
+    with Record.open(raised.run, read_only=True) as record:
+        assert [plan["beyond"] is None for plan in record.notes("plan")] == [False, True]

@@ -1,0 +1,32 @@
+"""The rung sft on a base in 4 bits: what is measured is what was trained on, and what the winner loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lastresort.records.record import Record
+from lastresort.systems.files import load_system
+from lastresort.systems.open import open_answerer
+from lastresort.types import Message
+from tuning_support import climbed, tiny_task
+
+
+def test_qlora_is_trained_measured_and_served_on_the_same_4_bit_base(tmp_path: Path) -> None:
+    from lastresort.models.quantized import trained_on
+
+    path = tiny_task(tmp_path / "task", ladder=["sft"], tune={"method": "qlora"}, bar=0.1)
+    found = climbed(path, tmp_path / "run")
+    system = load_system(found.run / "winner")
+    assert system.name.startswith("qlora-lr0.003-epoch")
+    assert system.adapter is not None
+    note = trained_on(system.adapter)
+    assert note is not None
+    assert note.quantize == "nf4"
+    with Record.open(found.run, read_only=True) as record:
+        training, measured = record.last("training"), record.measurement("sft", system.name, "dev[0:20]")
+    assert training is not None
+    assert training["adapter"]["quantize"] == "nf4"
+    assert measured is not None
+    answerer = open_answerer(system, found.run / "winner")
+    answers = answerer.answer([(Message("user", item.input),) for item in measured.items])
+    assert [answer.text for answer in answers] == [item.answer for item in measured.items]

@@ -1,0 +1,27 @@
+"""A run that an older version began goes on: keys that it did not know have their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from climb_support import comparable, scripted_task
+from lastresort.errors import TaskError
+from lastresort.ladder.climb import climb
+from lastresort.records.record import Record
+from lastresort.spec.task import load_task
+
+
+def test_a_run_from_before_a_key_goes_on_unless_the_file_names_it(tmp_path: Path) -> None:
+    path, run = scripted_task(tmp_path / "task", quality=[{"right": 0.95}]), tmp_path / "run"
+    found = climb(load_task(path), run)
+    with Record.open(run) as record:
+        noted = record.last("task")
+        assert noted is not None
+        record.note("task", {key: value for key, value in noted.items() if key not in ("preference", "full")})
+    resumed = climb(load_task(path), run)
+    assert comparable(resumed.decision) == comparable(found.decision)
+    path.write_text(path.read_text(encoding="utf-8") + "preference: {samples: 4}\n", encoding="utf-8")
+    with pytest.raises(TaskError, match="differs from the one this run began with, in preference"):
+        climb(load_task(path), run)
