@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,11 @@ def _sharpen(folder: Path, head: float) -> None:
 
 
 def climbed(path: Path, run: Path, scissors: Scissors | None = None) -> Climbed:
-    return climb(load_task(path), run, progress=scissors)
+    gc.freeze()  # what the libraries left in memory need not be looked through whenever a model is let go
+    try:
+        return climb(load_task(path), run, progress=scissors)
+    finally:
+        gc.unfreeze()
 
 
 def tuned_files(run: Path) -> dict[str, bytes]:

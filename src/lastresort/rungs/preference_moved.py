@@ -35,9 +35,19 @@ class Moved:
 
 
 def moved(
-    bench: Workbench, start: System, loaded: Loaded, model: Any, weights: StartWeights, given: Given | None
+    bench: Workbench,
+    start: System,
+    loaded: Loaded,
+    model: Any,
+    weights: StartWeights,
+    given: Given | None,
+    *,
+    plain: bool,
 ) -> Moved:
-    """Of the model as it stands. The answers for the KL are sampled from it at temperature 1, to the first dev prompts."""
+    """Of the model as it stands. The answers for the KL are sampled from it at temperature 1, to the first dev prompts.
+
+    plain: the path by which it was trained.
+    """
     from lastresort.train.divergence import divergence, margins
     from lastresort.train.settings import TrainSettings
 
@@ -45,7 +55,7 @@ def moved(
     kl = (found.kl, found.error, found.kl_per_token, found.answers)
     judged = None
     if given is not None and given.judged:
-        judged = margins(model, weights, given.judged, TrainSettings(1.0).max_pass_tokens)
+        judged = margins(model, weights, given.judged, TrainSettings(1.0).max_pass_tokens, plain=plain)
     if judged is None or given is None:
         return Moved(*kl)
     return Moved(*kl, judged.mean, judged.above_0, judged.n, given.judged_as)

@@ -140,7 +140,15 @@ class PreferenceTraining:
             bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": True}, key=name)
             return
         bench.progress.stage(f"{self._rung}: how far {name} has moved", None)
-        body = moved(bench, self._start, trainee.loaded, trainee.model, trainee.start, trainee.given)
+        body = moved(
+            bench,
+            self._start,
+            trainee.loaded,
+            trainee.model,
+            trainee.start,
+            trainee.given,
+            plain=trained.path == "plain",
+        )
         save_adapter(trainee.model, self._folder(rate, number))
         note_training(bench, run, trained)
         bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": False, **asdict(body)}, key=name)

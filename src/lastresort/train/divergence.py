@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -16,6 +16,8 @@ from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.train.items import Item
 from lastresort.train.passes import evaluating, unit_sums
 from lastresort.train.start_weights import StartWeights
+
+HELD_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +52,27 @@ class Margins:
 
 def divergence(model: Any, start: StartWeights, rows: Sequence[Row]) -> Divergence:
     """Of the model as it stands from its start. rows: prompts with answers that the model sampled, the answers as targets."""
-    sums = []
-    for row in rows:
-        own = _distributions(model, row)
-        with start.inside():
-            other = _distributions(model, row)
-        sums.append(float((own.exp() * (own - other)).sum(dtype=torch.float64)))
+    sums: list[float] = []
+    with evaluating(model):
+        for part in _parts(rows, int(_causal(model).config.get_text_config().vocab_size)):
+            own = _distributions(model, part)
+            with start.inside():
+                other = _distributions(model, part)
+            sums += [float((a.exp() * (a - b)).sum(dtype=torch.float64)) for a, b in zip(own, other, strict=True)]
     error = stdev(sums) / len(sums) ** 0.5 if len(sums) > 1 else None
     return Divergence(fmean(sums) if sums else 0.0, error, len(sums), sum(sum(row.targets) for row in rows))
 
 
-def margins(model: Any, start: StartWeights, items: Sequence[Item], max_pass_tokens: int) -> Margins | None:
-    """Of pairs or labelled answers; None where labelled answers are all of one kind."""
+def margins(
+    model: Any, start: StartWeights, items: Sequence[Item], max_pass_tokens: int, *, plain: bool = False
+) -> Margins | None:
+    """Of pairs or labelled answers; None where labelled answers are all of one kind. plain: by the plain path, as they were
+    trained.
+    """
     units = [item.trained for item in items]
-    now = unit_sums(model, units, max_pass_tokens)
+    now = unit_sums(model, units, max_pass_tokens, plain=plain)
     with start.inside():
-        before = unit_sums(model, units, max_pass_tokens)
+        before = unit_sums(model, units, max_pass_tokens, plain=plain)
     gains = [[a - b for a, b in zip(own, far, strict=True)] for own, far in zip(now, before, strict=True)]
     if items[0].desirable is None:
         found = [better - worse for better, worse in gains]
@@ -76,17 +83,33 @@ def margins(model: Any, start: StartWeights, items: Sequence[Item], max_pass_tok
     return Margins(fmean(found), sum(one > 0 for one in found) / len(found), len(found)) if found else None
 
 
-def _distributions(model: Any, row: Row) -> Tensor:
-    """Log-probabilities of every next token at the targets of a row, [targets, vocabulary], float32. Plain forward, no padding."""
-    places = [place for place, wanted in enumerate(row.targets) if wanted]
-    ids = torch.tensor([row.ids], device=model.device)
-    kept = len(row.ids) - places[0] + 1
+def _parts(rows: Sequence[Row], vocabulary: int) -> Iterator[list[Row]]:
+    """Rows whose distributions are held at once, so that the weights are not put back and forth for each."""
+    part: list[Row] = []
+    for row in rows:
+        if part and 4 * vocabulary * sum(sum(own.targets) for own in (*part, row)) > HELD_BYTES:
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part
+
+
+def _distributions(model: Any, rows: Sequence[Row]) -> list[Tensor]:
+    """Log-probabilities of every next token at the targets of each row, [targets, vocabulary], float32. Plain forwards without
+    padding.
+    """
     few = "logits_to_keep" in inspect.signature(_causal(model).forward).parameters
-    with evaluating(model), adapters_in_base_precision(model):
-        logits = model(input_ids=ids, **({"logits_to_keep": kept} if few else {})).logits[0, -kept:]
-    wanted = torch.tensor([place - places[0] for place in places], device=logits.device)
-    logps: Tensor = logits[wanted].float().log_softmax(-1)
-    return logps
+    found: list[Tensor] = []
+    with adapters_in_base_precision(model):
+        for row in rows:
+            places = [place for place, wanted in enumerate(row.targets) if wanted]
+            kept = len(row.ids) - places[0] + 1
+            ids = torch.tensor([row.ids], device=model.device)
+            logits = model(input_ids=ids, **({"logits_to_keep": kept} if few else {})).logits[0, -kept:]
+            wanted = torch.tensor([place - places[0] for place in places], device=logits.device)
+            found.append(logits[wanted].float().log_softmax(-1))
+    return found
 
 
 def _causal(model: Any) -> Any:
