@@ -17,9 +17,9 @@ from lastresort.errors import BudgetError, DataError
 from lastresort.train.adapters import adapters_in_base_precision, attach_adapter, detach, save_adapter, trainable
 from lastresort.train.evaluation import HeldOut
 from lastresort.train.items import Item, completions, pairs
-from lastresort.train.loop import StepSeen, total_steps, train
+from lastresort.train.loop import Diverged, StepSeen, total_steps, train
 from lastresort.train.objective import Objective
-from lastresort.train.optimizers import learning_rate_at
+from lastresort.train.optimizers import build_optimizer, learning_rate_at, take_step
 from lastresort.train.order import batch_of, epoch_order
 from lastresort.train.policy import Policy
 from lastresort.train.settings import AdapterSettings, TrainSettings
@@ -75,17 +75,22 @@ def run(folder: Path, settings: TrainSettings = SETTINGS, **arguments: Any) -> t
     return model, seen
 
 
-def test_a_run_in_pieces_ends_equal_to_an_uncut_one(tmp_path: Path) -> None:
-    whole, seen = run(tmp_path / "whole")
-    steps = total_steps(11, SETTINGS)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_run_in_pieces_ends_equal_to_an_uncut_one(dropout: float, tmp_path: Path) -> None:
+    """With dropout too: what it draws follows the step."""
+    settings = replace(SETTINGS, adapter=replace(SMALL, dropout=dropout))
+    whole, seen = run(tmp_path / "whole", settings)
+    steps = total_steps(11, settings)
     assert [one.step for one in seen] == list(range(1, steps + 1))
     pieces: list[StepSeen] = []
     for until in (2, 5, steps):
-        model, part = run(tmp_path / "cut", until=until)
+        model, part = run(tmp_path / "cut", settings, until=until)
         pieces += part
     assert [one.step for one in pieces] == list(range(1, steps + 1))
     assert [one.loss for one in pieces] == [one.loss for one in seen]
     same(weights(model), weights(whole))
+    if dropout:
+        assert seen[0].grad_norm != run(tmp_path / "without", until=1)[1][0].grad_norm
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
@@ -107,11 +112,13 @@ def test_plain_path_trains_the_same(tmp_path: Path) -> None:
     same(weights(plain), weights(packed), tolerance=1e-5)
 
 
-def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_not_continued_and_that_is_said(tmp_path: Path) -> None:
     run(tmp_path / "run", until=4)
-    other = TrainSettings(learning_rate=2e-2, epochs=3, batch_size=4, adapter=SMALL, seed=3)
-    _, seen = run(tmp_path / "run", other)
+    other, progress = replace(SETTINGS, learning_rate=2e-2), Stages()
+    _, seen = run(tmp_path / "run", other, progress=progress)
     assert seen[0].step == 1
+    said = f"{tmp_path / 'run'} holds a checkpoint of other settings, data or weights: training begins anew"
+    assert progress.stages[0] == [said]
 
 
 def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
@@ -135,7 +142,8 @@ class Stages:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.stages[-1][2] += amount
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        self.stages.append([text])
 
 
 def pair_items(n: int = 11) -> list[Item]:
@@ -201,6 +209,27 @@ def test_a_loss_that_is_not_finite_stops(tmp_path: Path) -> None:
         train(model, completions(some_rows()), SETTINGS, folder=tmp_path / "run")
 
 
+def test_gradients_that_are_not_finite_stop_before_they_reach_the_weights(tmp_path: Path) -> None:
+    """The loss may well be finite. What stood before is in the checkpoint, from which the run goes on."""
+    model = attach_adapter(tiny(), SMALL, base_name="tiny", seed=SETTINGS.seed)
+    seen: list[StepSeen] = []
+    spoilt = trainable(model)[0][1]
+    spoilt.register_hook(lambda gradient: gradient * (float("inf") if len(seen) == 2 else 1.0))
+    with pytest.raises(Diverged, match=r"the norm of the gradients became (nan|inf) in step 3 of 9"):
+        train(
+            model,
+            completions(some_rows()),
+            SETTINGS,
+            folder=tmp_path / "run",
+            on_step=seen.append,
+            checkpoint_every_s=0,
+        )
+    assert all(bool(parameter.isfinite().all()) for _, parameter in trainable(model))
+    resumed, after = run(tmp_path / "run")
+    assert after[0].step == 3
+    same(weights(resumed), weights(run(tmp_path / "whole")[0]))
+
+
 def test_a_saved_adapter_answers_as_the_trained_one_and_detaching_gives_the_base_back(tmp_path: Path) -> None:
     from peft import PeftModel
 
@@ -230,6 +259,39 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert 0 < rates[-1] < 0.02
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_schedules_are_those_of_transformers(schedule: Any) -> None:
+    """Whose warm-up begins at 0, which would waste a step: here it begins at its second rate."""
+    from transformers import get_scheduler
+
+    settings = TrainSettings(learning_rate=0.5, schedule=schedule, warmup=0.25)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    name = {"constant": "constant_with_warmup"}.get(schedule, schedule)
+    theirs, rates = get_scheduler(name, optimizer, num_warmup_steps=5, num_training_steps=20), []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    ours = [learning_rate_at(step, 20, settings) for step in range(20)]
+    assert ours[5:] == pytest.approx(rates[5:])
+    assert ours[:5] == pytest.approx(rates[1:6])
+    assert 0 < ours[0] < ours[5] == 0.5
+
+
+def test_a_step_is_adamws_on_clipped_gradients() -> None:
+    """Loshchilov & Hutter 2019, algorithm 2. The gradient (3, 4), of norm 5, is clipped to (0.6, 0.8). At the first step the
+    moments' ratio is the sign: each weight falls by the rate, 0.1, after it has lost 0.1 x 0.5 of itself to the decay.
+    """
+    settings = TrainSettings(learning_rate=1.0, weight_decay=0.5)
+    weight = torch.nn.Parameter(torch.tensor([2.0, -1.0], dtype=torch.float64))
+    optimizer = build_optimizer([weight], settings)
+    weight.grad = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert take_step(optimizer, 0.1, 1.0) == pytest.approx(5.0)
+    assert weight.tolist() == pytest.approx([2.0 * 0.95 - 0.1, -1.0 * 0.95 - 0.1], rel=1e-6)
+    assert optimizer.state[weight]["exp_avg"].tolist() == pytest.approx([0.06, 0.08], rel=1e-5)
+    assert weight.grad is None
 
 
 def test_adapters_in_base_precision_are_as_near_to_the_truth_as_peft():

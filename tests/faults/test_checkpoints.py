@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from lastresort.records.atomic import replace_folder
+from lastresort.records.atomic import replace_file, replace_folder
 from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
 
 FULL = """
@@ -144,3 +144,49 @@ def test_files_are_on_the_disk_before_the_folder_moves(tmp_path: Path, monkeypat
     replace_folder(tmp_path / "new", tmp_path / "final")
     assert len(moved) == 1
     assert inodes <= moved[0]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = tmp_path / "reference.new"
+    new.write_text("x")
+    inode = new.stat().st_ino
+    synced: set[int] = set()
+    moved: list[set[int]] = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    monkeypatch.setattr(Path, "replace", lambda path, to: moved.append(set(synced)) or replace(path, to))
+    replace_file(new, tmp_path / "reference")
+    assert [path.name for path in tmp_path.iterdir()] == ["reference"]
+    assert inode in moved[0]
+
+
+def in_8_bits() -> tuple[torch.nn.Module, Any]:
+    """As bitsandbytes runs it without CUDA: two weights whose moments have 8 bits and share their tables, the others 32."""
+    from bitsandbytes.optim import PagedAdamW8bit
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(80, 80), torch.nn.Linear(80, 80))
+    return model, PagedAdamW8bit(model.parameters(), lr=0.01)
+
+
+def further(model: torch.nn.Module, optimizer: Any, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.linspace(-1, 1, 160).view(2, 80)).square().sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_an_optimizer_of_8_bits_goes_on_as_if_uncut(tmp_path: Path) -> None:
+    whole, cut, resumed = in_8_bits(), in_8_bits(), in_8_bits()
+    further(*whole, steps=5)
+    further(*cut, steps=3)
+    save_checkpoint(tmp_path / "c", *cut, CheckpointState(3, "r", 10, 20, 1.5))
+    assert load_checkpoint(tmp_path / "c", *resumed, "r") is not None
+    states = [resumed[1].state[parameter] for parameter in resumed[0].parameters()]
+    assert {state["step"] for state in states} == {3}
+    assert {type(state["step"]) for state in states} == {int}
+    assert [state["state1"].dtype for state in states] == [torch.uint8, torch.float32] * 2
+    further(*resumed, steps=2)
+    for ours, theirs in zip(resumed[0].parameters(), whole[0].parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -164,7 +164,7 @@ def test_a_finished_run_is_read_back_and_another_file_refused(
 def test_a_run_that_diverges_says_so_and_keeps_its_log(
     steps: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finite = iter([True] * steps + [False])
+    finite = iter([True, True] * steps + [False])  # of each step the loss and the norm of its gradients
     monkeypatch.setattr("lastresort.train.loop.math", SimpleNamespace(isfinite=lambda loss: next(finite)))
     assert run(tmp_path, model, monkeypatch) == 2
     assert f"in step {steps + 1} of 6" in capsys.readouterr().err

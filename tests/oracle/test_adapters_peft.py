@@ -111,7 +111,9 @@ def test_a_fully_trained_model_is_saved_as_a_whole_folder(tmp_path: Path) -> Non
     assert not (tmp_path / "out/older.txt").exists()
 
 
-def test_an_adapter_is_saved_as_an_adapter(tmp_path: Path) -> None:
+def test_an_adapter_is_saved_as_an_adapter_and_in_place_of_an_older_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/older.txt").write_text("an earlier epoch")
     save_trained(tuned(family_model()), None, tmp_path / "a")
-    assert (tmp_path / "a/adapter_config.json").is_file()
-    assert not (tmp_path / "a/config.json").exists()
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

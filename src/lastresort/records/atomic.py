@@ -65,6 +65,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise disk_error(error, path) from error
 
 
+def replace_file(new: Path, final: Path) -> None:
+    """Put the finished file `new`, which others wrote, in the place of `final` beside it; it is on the disk before it moves.
+
+    Raises InfrastructureError when the disk refuses.
+    """
+    try:
+        _sync_file(new)
+        new.replace(final)
+        _sync_folder(final.parent)
+    except OSError as error:
+        raise disk_error(error, final) from error
+
+
 def replace_folder(new: Path, final: Path) -> None:
     """Put the finished folder `new` in the place of `final`; both lie on one disk. Its files are on the disk before it moves.
 
@@ -112,9 +125,13 @@ def _sync_below(folder: Path) -> None:
         if path.is_dir():
             _sync_folder(path)
         else:
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            _sync_file(path)
     _sync_folder(folder)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -100,17 +100,17 @@ def _sort_targets(path: Path) -> None:
 def save_trained(model: Any, tokenizer: Any, folder: Path) -> None:
     """What was trained: the adapter, or, where all weights were, a whole model with its tokenizer, in place of `folder`.
 
-    Raises InfrastructureError when the disk refuses.
+    It is on the disk when this returns. Raises InfrastructureError when the disk refuses.
     """
-    if is_adapter(model):
-        save_adapter(model, folder)
-        return
     fresh = folder.with_name(f".{folder.name}.new")
     with disk_errors(folder):
         settle_folder(folder)
         shutil.rmtree(fresh, ignore_errors=True)
-        model.save_pretrained(str(fresh))
-        tokenizer.save_pretrained(str(fresh))
+        if is_adapter(model):
+            save_adapter(model, fresh)
+        else:
+            model.save_pretrained(str(fresh))
+            tokenizer.save_pretrained(str(fresh))
     replace_folder(fresh, folder)
 
 

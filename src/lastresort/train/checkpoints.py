@@ -21,8 +21,10 @@ from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters import trainable
 from lastresort.train.processes import Processes
+from lastresort.types import Progress
 
 STATE, OPTIMIZER, WEIGHTS = "state.json", "optimizer.safetensors", "weights.safetensors"
+NUMBER = "|number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,17 @@ class Checkpoints:
         self._processes, self._every_s, self._clock = processes, every_s, clock
         self._saved_at = clock()
 
-    def load(self) -> CheckpointState:
-        """Where the run stands, its weights and its optimizer's state put back; before its first step if there is none.
+    def load(self, progress: Progress) -> CheckpointState:
+        """Where the run stands, its weights and its optimizer's state put back; before its first step if there is none. One of
+        another run is said to be there, since this one will replace it.
 
         Raises DataError where its files are cut short, or where the processes see different ones.
         """
         found = self._processes.main_first(
             lambda: load_checkpoint(self._folder, self._model, self._optimizer, self._run)
         )
+        if found is None and self._processes.main and (self._folder / STATE).is_file():
+            progress.say(f"{self._folder} holds a checkpoint of other settings, data or weights: training begins anew")
         state = found or CheckpointState(0, self._run, 0, 0, 0.0)
         steps = self._processes.each(lambda: state.step)
         if len(set(steps)) > 1:
@@ -101,17 +106,29 @@ def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, state:
     shutil.rmtree(fresh, ignore_errors=True)
     named = trainable(model)
     weights = {name: parameter.detach().contiguous() for name, parameter in named}
-    kept = {
-        f"{name}|{key}": torch.as_tensor(value).contiguous()
-        for name, parameter in named
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
     with disk_errors(folder):
         fresh.mkdir(parents=True)
         save_file(weights, str(fresh / WEIGHTS))
-        save_file(kept, str(fresh / OPTIMIZER))
+        save_file(_optimizer_state(optimizer, named), str(fresh / OPTIMIZER))
         (fresh / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
     replace_folder(fresh, folder)
+
+
+def _optimizer_state(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]]) -> dict[str, torch.Tensor]:
+    """By the parameter's name and the value's own. An optimizer of 8 bits counts its steps by a plain number, and its parameters
+    share the tables of what 8 bits mean, which safetensors refuses to write twice.
+    """
+    kept: dict[str, torch.Tensor] = {}
+    written: set[int] = set()
+    for name, parameter in named:
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if not isinstance(value, torch.Tensor):
+                kept[f"{name}|{key}{NUMBER}"] = torch.tensor(value)
+                continue
+            tensor = value.contiguous()
+            kept[f"{name}|{key}"] = tensor.clone() if tensor.data_ptr() in written else tensor
+            written.add(tensor.data_ptr())
+    return kept
 
 
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: str) -> CheckpointState | None:
@@ -168,10 +185,12 @@ def _restore(optimizer: Any, named: Sequence[tuple[str, torch.nn.Parameter]], ke
     """Hand the state to the optimizer, which puts each value where it needs it: a fused one its step on the device too."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    state: dict[int, dict[str, Any]] = {}
     for name, parameter in named:
         prefix = f"{name}|"
         own = {key.removeprefix(prefix): value for key, value in kept.items() if key.startswith(prefix)}
         if own:
-            state[numbers[id(parameter)]] = own
+            state[numbers[id(parameter)]] = {
+                key.removesuffix(NUMBER): value.item() if key.endswith(NUMBER) else value for key, value in own.items()
+            }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

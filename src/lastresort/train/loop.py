@@ -71,7 +71,7 @@ class Trained:
 
 
 class Diverged(DataError):
-    """The loss of a run is no longer a finite number."""
+    """The loss of a run, or the norm of its gradients, is no longer a finite number."""
 
 
 def total_steps(n_items: int, settings: TrainSettings) -> int:
@@ -104,7 +104,7 @@ def train(
     path. max_new_tokens: for dr_grpo. out_of_time: asked before each step; True stops with BudgetError after a checkpoint.
     progress: gets a stage for the reference, the training and each evaluation; the caller advances the training. processes:
     None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
-    Raises Diverged if a loss is not finite, DataError for a checkpoint that is cut short.
+    Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.
     """
     processes, progress = processes or join(), progress or Silent()
     batches: Batches = DataSet(items, settings.batch_size, settings.seed) if isinstance(items, Sequence) else items
@@ -114,7 +114,7 @@ def train(
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         optimizer = build_optimizer([parameter for _, parameter in trainable(model)], settings)
         checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
-        state = checkpoints.load()
+        state = checkpoints.load(progress)
         began = clock() - state.seconds
         policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
         progress.stage("the first batch", None)
@@ -134,8 +134,9 @@ def train(
                 raise _out_of_time(step, count)
             started = clock()
             passed = steps.gradients(step)
-            _check_finite(passed.loss, step, count, settings.learning_rate)
+            _check_finite("loss", passed.loss, step, count, settings.learning_rate)
             norm = steps.update(step, passed)
+            _check_finite("norm of the gradients", norm, step, count, settings.learning_rate)
             step_s = clock() - started
             evaluated = steps.evaluated(step, progress)
             state = state.after(passed.computed_tokens, passed.nominal_tokens, clock() - began, policy.check)
@@ -204,10 +205,10 @@ def _out_of_time(step: int, steps: int) -> BudgetError:
     )
 
 
-def _check_finite(loss: float, step: int, steps: int, learning_rate: float) -> None:
-    if not math.isfinite(loss):
+def _check_finite(what: str, value: float, step: int, steps: int, learning_rate: float) -> None:
+    if not math.isfinite(value):
         raise Diverged(
-            f"the loss became {loss} in step {step + 1} of {steps}",
+            f"the {what} became {value} in step {step + 1} of {steps}",
             where=f"training with learning rate {learning_rate:g}",
             expected="a finite number",
             remedy="Lower the learning rate, or look at the rows with `lastresort data check`.",

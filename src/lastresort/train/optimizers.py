@@ -46,11 +46,15 @@ def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
 
 
 def take_step(optimizer: Any, rate: float, max_grad_norm: float) -> float:
-    """One step at learning rate `rate`, the gradients clipped and then emptied; returns their norm before that."""
+    """One step at learning rate `rate`, the gradients clipped and then emptied; returns their norm before that.
+
+    Where the norm is no finite number the weights stay as they are: clipping would make every one of them nan.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
-    optimizer.step()
+    if math.isfinite(norm):
+        optimizer.step()
     optimizer.zero_grad()
     return norm

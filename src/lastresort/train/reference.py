@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError
-from lastresort.records.atomic import disk_errors
+from lastresort.records.atomic import disk_errors, replace_file
 from lastresort.train.adapters import in_16_bits, is_adapter, trainable
 from lastresort.train.batches import Batch, Batches, fingerprint
 from lastresort.train.items import Item
@@ -151,7 +151,7 @@ def _write(path: Path, tensors: dict[str, Tensor], run: str) -> None:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, str(fresh), metadata={"run": run})
-        fresh.replace(path)
+    replace_file(fresh, path)
 
 
 def _read(path: Path, run: str, begun: bool) -> dict[str, Tensor] | None:

@@ -44,7 +44,7 @@ class Steps:
         return learning_rate_at(step, self.count, self.settings)
 
     def update(self, step: int, passed: Passed) -> float:
-        """Change the weights; returns the norm of the gradients before clipping, 0 where the batch taught nothing."""
+        """Change the weights, as `take_step` does; returns the norm of the gradients, 0 where the batch taught nothing."""
         return 0.0 if passed.skipped else take_step(self.optimizer, self.rate(step), self.settings.max_grad_norm)
 
     def evaluated(self, step: int, progress: Progress) -> Evaluated | None:
