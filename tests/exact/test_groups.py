@@ -201,10 +201,12 @@ def test_groups_of_equal_reward_are_dropped_and_dapo_draws_others(tmp_path):
     assert [line["dropped"] for line in lines] == [a for a in alike for _ in range(2)]
     assert batch.shown["dropped_groups"] == sum(alike) / 6
     assert len(batch.items) == 2 * (6 - sum(alike))
+    assert batch.dropped == 2 * sum(alike)
     with sampled_groups(tmp_path, tokenizer, batch_size=6, objective="dapo", settings=more, **arguments) as groups:
         filled = groups.at(0, model, None)
     assert filled.items[: len(batch.items)] == batch.items
     assert len(filled.items) == 12
+    assert filled.dropped == 0
     drawn = [line["example"] for line in lines_of(tmp_path)[::2]]
     assert len(set(drawn)) == len(drawn)
     assert filled.shown["further_groups"] == len(drawn) - 6
@@ -334,6 +336,8 @@ def test_fingerprints_change_with_what_decides_a_batch(tmp_path):
     assert len({first, *others}) == 8
     assert fingerprint(settings=replace(SETTINGS, rows_at_once=4)) == first
     assert fingerprint(rewards=[python_reward(reward_file(tmp_path, REWARDS + "# corrected\n"))]) == first
+    (tmp_path / "moved").mkdir()
+    assert fingerprint(rewards=[python_reward(reward_file(tmp_path / "moved"))]) == first
 
 
 def test_what_cannot_work_is_refused_before_anything_is_sampled(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from engine_support import draw, relative_difference, row, tiny
+from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError
 from lastresort.objectives import NEEDS
 from lastresort.train.adapters import attach_adapter, trainable
@@ -66,7 +68,7 @@ class Sampled:
 
 
 def settings_of(name: str, **changes: Any) -> TrainSettings:
-    options = (("kl_weight", 0.05),) if NEEDS[name] == "groups" else ()
+    options = changes.pop("options", (("kl_weight", 0.05),) if NEEDS[name] == "groups" else ())
     known = {"epochs": 2, "batch_size": 3, "adapter": SMALL, "seed": 3, **changes}
     return TrainSettings(learning_rate=1e-2, objective=Objective(name, options), **known)
 
@@ -85,17 +87,22 @@ def run(
     return {n: p.detach().clone() for n, p in trainable(model)}, seen
 
 
-def gradients(name: str, folder: Path, **changes: Any) -> tuple[dict[str, torch.Tensor], float, dict[str, float], int]:
-    """Of one batch of seven, by a policy that has moved away from its reference: gradients, loss, figures, tokens."""
-    plain = changes.pop("plain", False)
-    model = attach_adapter(tiny(), SMALL, base_name="tiny").double()
-    settings = settings_of(name, batch_size=7, **changes)
-    source = DataSet(items, 7, 3) if (items := items_of(name)) else Sampled()
-    policy, objective = Policy(model, settings.max_pass_tokens, Processes(), plain=plain), settings.objective
-    reference = reference_of_run(policy, source, objective, Keeping(folder, "run", begun=False), Silent())
+def move(model: Any) -> None:
+    """Away from its start."""
     with torch.no_grad():
         for i, (_, parameter) in enumerate(trainable(model)):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)) * 0.1)
+
+
+def gradients(name: str, folder: Path, **changes: Any) -> tuple[dict[str, torch.Tensor], float, dict[str, float], int]:
+    """Of one batch of seven, by a policy that has moved away from its reference: gradients, loss, figures, tokens."""
+    plain, source = changes.pop("plain", False), changes.pop("source", None)
+    model = attach_adapter(tiny(), SMALL, base_name="tiny").double()
+    settings = settings_of(name, batch_size=7, **changes)
+    source = source or (DataSet(items, 7, 3) if (items := items_of(name)) else Sampled())
+    policy, objective = Policy(model, settings.max_pass_tokens, Processes(), plain=plain), settings.objective
+    reference = reference_of_run(policy, source, objective, Keeping(folder, "run", begun=False), Silent())
+    move(model)
     batch = source.at(0, model, reference.of_answers)
     passed = batch_gradients(policy, batch, objective, reference, max_new_tokens=4)
     found = {n: p.grad.clone() for n, p in trainable(model)}
@@ -119,6 +126,114 @@ def test_packed_is_plain(name, tmp_path):
     assert relative_difference(packed, plain) < 1e-6
     assert loss == pytest.approx(loss_plain, rel=1e-9)
     assert shown == pytest.approx(shown_plain, rel=1e-6, abs=1e-9)
+
+
+OPTIONS: dict[str, dict[str, float]] = {
+    "dpo": {"beta": 0.3, "label_smoothing": 0.1},
+    "ipo": {"beta": 0.3},
+    "hinge": {"beta": 0.3},
+    "simpo": {"beta": 1.5, "gamma": 0.4},
+    "apo_zero": {"beta": 0.3},
+    "orpo": {"weight": 0.7},
+    "kto": {"beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.5},
+    **{name: {"eps_low": 0.1, "eps_high": 0.3, "kl_weight": 0.05} for name in ("grpo", "dr_grpo", "dapo")},
+}
+
+
+def target_logps(model: Any, item: Row) -> torch.Tensor:
+    """Of each target of one row, by the model's own forward."""
+    logps = model(input_ids=torch.tensor([item.ids])).logits[0].log_softmax(-1)
+    places = [place for place, wanted in enumerate(item.targets) if wanted]
+    return torch.stack([logps[place - 1, item.ids[place]] for place in places])
+
+
+def by_hand(name: str, model: Any) -> torch.Tensor:
+    """The loss of a batch as the papers write it, row by row: no engine, and none of the program's objectives."""
+
+    def both(item: Row) -> tuple[torch.Tensor, torch.Tensor]:
+        with model.disable_adapter(), torch.no_grad():
+            far = target_logps(model, item)
+        return target_logps(model, item), far
+
+    def gain(item: Row) -> torch.Tensor:
+        near, far = both(item)
+        return near.sum() - far.sum()
+
+    items, sigmoid = items_of(name), torch.sigmoid
+    if NEEDS[name] in ("completions", "text"):
+        return -torch.cat([target_logps(model, item.rows[0]) for item in items]).mean()
+    if NEEDS[name] == "labels":
+        good = [item.rows[0] for item in items]
+        swapped = [row(p, draw(2 + (i + 1) % 7 % 3, 30 + (i + 1) % 7)) for i, p in enumerate(prompts())]
+        baseline = torch.stack([gain(one) for one in swapped]).mean().clamp(min=0).detach()
+        assert baseline > 0, "a baseline of 0 would not be missed"
+        losses = [
+            1.5 * (1 - sigmoid(0.3 * (gain(one) - baseline)))
+            if i % 3 > 0
+            else 0.5 * (1 - sigmoid(0.3 * (baseline - gain(one))))
+            for i, one in enumerate(good)
+        ]
+        return torch.stack(losses).mean()
+    if NEEDS[name] == "pairs":
+        losses = []
+        for item in items:
+            better, worse = gain(item.rows[0]), gain(item.rows[1])
+            mean_better, mean_worse = (target_logps(model, one).mean() for one in item.rows)
+            odds = [torch.log(mean.exp() / (1 - mean.exp())) for mean in (mean_better, mean_worse)]
+            losses.append(
+                {
+                    "dpo": -0.9 * sigmoid(0.3 * (better - worse)).log() - 0.1 * sigmoid(0.3 * (worse - better)).log(),
+                    "ipo": (better - worse - 1 / 0.6) ** 2,
+                    "hinge": (1 - 0.3 * (better - worse)).clamp(min=0),
+                    "simpo": -sigmoid(1.5 * (mean_better - mean_worse) - 0.4).log(),
+                    "apo_zero": 1 - sigmoid(0.3 * better) + sigmoid(0.3 * worse),
+                    "orpo": -mean_better - 0.7 * sigmoid(odds[0] - odds[1]).log(),
+                }[name]
+            )
+        return torch.stack(losses).mean()
+    tokens = []
+    for item in Sampled().at(0, model, None).items:
+        near, far = both(item.rows[0])
+        ratio = (near - torch.tensor(item.old, dtype=near.dtype)).exp()
+        clipped = torch.min(ratio * item.advantage, ratio.clamp(0.9, 1.3) * item.advantage)
+        tokens.append(-clipped + 0.05 * ((far - near).exp() - (far - near) - 1))
+    return {
+        "grpo": torch.stack([one.mean() for one in tokens]).mean(),
+        "dr_grpo": torch.stack([one.sum() / 4 for one in tokens]).mean(),
+        "dapo": torch.cat(tokens).mean(),
+    }[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_and_gradients_are_those_of_the_paper_on_plain_forwards(name, tmp_path):
+    options = tuple(OPTIONS.get(name, {}).items())
+    found, loss, _, _ = gradients(name, tmp_path, options=options)
+    model = attach_adapter(tiny(), SMALL, base_name="tiny").double()
+    move(model)
+    expected = by_hand(name, model)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-7)
+    assert relative_difference(found, {n: p.grad for n, p in trainable(model)}) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo"])
+def test_dropped_answers_count_as_answers_without_an_advantage(name, tmp_path):
+    """The means of grpo and dr_grpo are over all answers of a batch, those of groups rewarded alike too, which add nothing to
+    the sum. dapo's is over the tokens of what is left, since it draws other groups in their place."""
+
+    def of(alike: float | None, dropped: int) -> dict[str, torch.Tensor]:
+        class Half(Sampled):
+            def at(self, step, model, reference):
+                items = super().at(step, model, reference).items
+                kept = items[:4] if alike is None else (*items[:4], *(replace(i, advantage=alike) for i in items[4:]))
+                return Batch(kept, dropped=dropped)
+
+        return gradients(name, tmp_path, source=Half(), options=())[0]
+
+    kept, left, counted = of(0.0, 0), of(None, 0), of(None, 2)
+    same = left if name == "dapo" else kept
+    assert relative_difference(counted, same) < 1e-9
+    assert relative_difference(left, kept) > 0.1
 
 
 @pytest.mark.parametrize("name", ["dpo", "kto", "grpo", "simpo"])

@@ -47,8 +47,17 @@ def grpo(
     if per_token_ref_logps is None:
         raise ContractError("kl_weight without log-probabilities of the reference", where="grpo", expected="both")
     same_layout("grpo", logps=per_token_logps, reference=per_token_ref_logps)
+    return loss + kl_weight * k3(per_token_logps, per_token_ref_logps)
+
+
+def k3(per_token_logps: Tensor, per_token_ref_logps: Tensor) -> Tensor:
+    """How far each sampled token is from the reference, in nats: exp(d) - d - 1, d = ref - logp, never below 0.
+
+    Both of one shape, which is returned; gradients flow into the first only. Its mean estimates KL(policy || reference).
+    Source: Schulman 2020, Approximating KL divergence. Bounded as `grpo` is.
+    """
     lag = per_token_ref_logps.detach() - per_token_logps
-    return loss + kl_weight * (_bounded_exp(lag) - lag - 1)
+    return _bounded_exp(lag) - lag - 1
 
 
 def dapo(

@@ -27,10 +27,12 @@ def token_weights(
     dapo:     1 / tokens of all rows             mean over all tokens
 
     row: (tokens,), which row of the *whole optimizer batch* each token of this micro-batch belongs to. row_tokens: (rows,),
-    sampled tokens of every row of that batch, on all devices; a row without tokens counts as a row. max_tokens: the most that
-    may be sampled for a row, for dr_grpo. Returns (tokens,): it depends on the batch alone, so accumulation changes nothing.
+    sampled tokens of every row of that batch, on all devices; a row without tokens counts as a row to grpo and dr_grpo.
+    max_tokens: the most that may be sampled for a row, for dr_grpo. Returns (tokens,): of the batch alone, so
+    that accumulation changes nothing.
     Raises ContractError for an unknown variant, dr_grpo without max_tokens, a row longer than that, or an unknown row.
-    Source: Shao et al. 2024, eq. 3; Liu et al. 2025 (Dr. GRPO), listing 1; Yu et al. 2025 (DAPO), section 3.3.
+    Source: Shao et al. 2024, eq. 3; Liu et al. 2025 (Dr. GRPO), listing 1; Yu et al. 2025 (DAPO), section 3.3, whose equation is
+    of one prompt: over a batch its authors, like TRL, take the tokens of all prompts together.
     Oracle: TRL's GRPOTrainer, the loss_type of the same name.
     """
     where = "token_weights"

@@ -160,7 +160,7 @@ class Objective(Section):
     """
 
     name: str = "sft"
-    options: dict[str, float] = Field(default_factory=dict)
+    options: dict[str, bool | float] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -192,22 +192,23 @@ def _name_and_options(value: Any) -> tuple[str, Any]:
     return str(name), options or {}
 
 
-def _options(name: str, given: dict[str, Any]) -> dict[str, float]:
+def _options(name: str, given: dict[str, Any]) -> dict[str, bool | float]:
     if not given:
         return {}
     from lastresort.train.objective import Objective as Loss
     from lastresort.train.options import refused_options
 
-    known = Loss(name).known_options()
+    defaults = Loss(name).defaults()
+    known = tuple(defaults)
     if not known:
         refuse(f"found options of {name}", expected="none, since it has none", remedy=f"Write objective: {name}.")
     for option in given:
         if option not in known:
             refuse(**unknown_name("option", option, known), key=(option,))
-    options: dict[str, float] = {}
+    options: dict[str, bool | float] = {}
     for option, value in given.items():
         with below(option):
-            options[option] = float(to_number(value))
+            options[option] = _switch(value) if isinstance(defaults[option], bool) else float(to_number(value))
         try:
             refused = refused_options(Loss(name, ((option, options[option]),)))
         except InputError as error:
@@ -215,3 +216,9 @@ def _options(name: str, given: dict[str, Any]) -> dict[str, float]:
         if refused is not None:
             refuse(f"found {refused.found}", expected=refused.expected, remedy="Change it.", key=(option,))
     return options
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        refuse(f"found {describe(value)}", expected="true or false", remedy="Write true.")
+    return value

@@ -45,7 +45,7 @@ def batch_gradients(
         )
     policy.check_first(batch.items)
     known = reference.of_items(batch)
-    loss_of = bind(objective, batch.items, known, policy.score, max_new_tokens=max_new_tokens)
+    loss_of = bind(objective, batch.items, known, policy.score, max_new_tokens=max_new_tokens, dropped=batch.dropped)
     shares = policy.processes.each(lambda: _share(policy, batch, loss_of))
     policy.processes.sum_gradients([parameter for _, parameter in trainable(policy.model)])
     for path in (path for share in shares for path in share.paths):

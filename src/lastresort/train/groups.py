@@ -23,7 +23,7 @@ from lastresort.train.order import batch_of
 from lastresort.train.passes import token_logps
 from lastresort.train.processes import Processes
 from lastresort.train.reward_process import RewardLimits
-from lastresort.train.rewards import LIMITS, OnError, Rewards, Wanted, place_of
+from lastresort.train.rewards import LIMITS, OnError, Rewards, Seated, Wanted, place_of
 from lastresort.train.sampling import Asked, EngineSampler, GroupSettings, Sampled, Sampler
 from lastresort.train.served_adapter import ServedAdapter
 from lastresort.train.server_sampling import Server, ServerSampler
@@ -37,7 +37,8 @@ class SampledGroups:
     """Batches for grpo, dr_grpo and dapo; made by `groups_from`, to be closed at the end, best by `with`.
 
     A step's prompts follow its number; its answers follow the number and the weights. Groups whose answers are all rewarded
-    alike are dropped. With several processes each samples whole groups, and all see all of them in the same order.
+    alike are dropped, their KL with them; by what a step then lacks of its groups, `Batch.dropped` counts. With several
+    processes each samples whole groups, and all see all of them in the same order.
     """
 
     items: Sequence[Item] = ()
@@ -92,7 +93,8 @@ class SampledGroups:
         shown = figures(drawn, self._rewards.names)
         if self._tries > 1:
             shown["further_groups"] = float(len(drawn) - len(wanted))
-        return Batch(tuple(item for group in drawn for item in group.items), (), shown)
+        items = tuple(item for group in drawn for item in group.items)
+        return Batch(items, (), shown, dropped=len(wanted) * self._settings.group_size - len(items))
 
     def close(self) -> None:
         """End the processes of the rewards, and what a server holds for the run."""
@@ -178,6 +180,7 @@ def groups_from(
     choices: tuple[str, ...] | None = None,
     on_error: OnError = "stop",
     limits: RewardLimits = LIMITS,
+    seated: Seated = lambda scorer, parameters: scorer,
     server: Server | None = None,
     served: ServedAdapter | None = None,
     ask_tokens: bool = True,
@@ -190,8 +193,8 @@ def groups_from(
     `rewards.Wanted`; a task file's rewards are such. batch_size, seed: of TrainSettings; batch_size counts prompts. columns:
     example id -> the row's further columns, see `data.prompts`. compose: turns of the input -> the conversation shown.
     context_tokens, template_kwargs: of the model. json_schema, choices: for the scorers that need them. on_error: "stop", or
-    "zero" to count a failed reward function as 0. server, served, ask_tokens: samples in place of the engine, see
-    `ServerSampler`. log: a JSONL file of all answers. max_pass_tokens: as in TrainSettings.
+    "zero" to count a failed reward function as 0. seated: as `Rewards` takes it. server, served, ask_tokens: samples in place of
+    the engine, see `ServerSampler`. log: a JSONL file of all answers. max_pass_tokens: as in TrainSettings.
     Loads the reward functions. Raises InputError, TaskError or DataError for what cannot work, before anything is sampled.
     """
     settings = settings or GroupSettings()
@@ -210,7 +213,15 @@ def groups_from(
     sampler: Sampler = EngineSampler(tokenizer, ends, settings, seed)
     if server is not None:
         sampler = ServerSampler(server, tokenizer, ends, settings, seed, adapter=served, ask_tokens=ask_tokens)
-    scored = Rewards(rewards, columns or {}, json_schema=json_schema, choices=choices, on_error=on_error, limits=limits)
+    scored = Rewards(
+        rewards,
+        columns or {},
+        json_schema=json_schema,
+        choices=choices,
+        on_error=on_error,
+        limits=limits,
+        seated=seated,
+    )
     groups = SampledGroups(
         asked,
         scored,

@@ -19,6 +19,7 @@ from lastresort.engine.forest import Row
 from lastresort.engine.logp import row_sums
 from lastresort.errors import ContractError, InputError
 from lastresort.objectives import NEEDS, OBJECTIVES, REFERENCE, REFERENCE_FOR_KL, Need
+from lastresort.objectives.grpo import k3
 from lastresort.objectives.kto import kto_baseline
 from lastresort.objectives.pairs import PairLogps
 from lastresort.objectives.token_weights import Variant, token_weights
@@ -61,11 +62,15 @@ class Objective:
         return dict(self.options).get(name, default)
 
     def known_options(self) -> tuple[str, ...]:
-        return tuple(
-            name
+        return tuple(self.defaults())
+
+    def defaults(self) -> dict[str, float]:
+        """Each option with its default; one that is true or false is a switch."""
+        return {
+            name: parameter.default
             for name, parameter in inspect.signature(self.function()).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not name.startswith("per_token_ref")
-        )
+        }
 
     def function(self) -> Callable[..., Tensor]:
         module, name = OBJECTIVES[self.name].split(":")
@@ -106,11 +111,13 @@ def bind(
     score: Score,
     *,
     max_new_tokens: int | None = None,
+    dropped: int = 0,
 ) -> BatchLoss:
     """The loss of one optimizer batch: `items` are all of it, on all devices.
 
     reference: for each item the summed log-probabilities of its rows under the reference, None where none is needed.
     score: summed log-probabilities of rows under the policy, without gradient (KTO's baseline). max_new_tokens: for dr_grpo.
+    dropped: as in `Batch`.
     """
     if objective.needs_reference and reference is None and objective.need != "groups":
         raise ContractError("no reference", where=objective.name, expected="its log-probabilities")
@@ -120,7 +127,7 @@ def bind(
         return _Pairs(objective, items, reference)
     if objective.need == "labels":
         return _Labels(objective, items, reference or (), score)
-    return _Groups(objective, items, max_new_tokens)
+    return _Groups(objective, items, max_new_tokens, dropped)
 
 
 class _Answers:
@@ -180,9 +187,10 @@ class _Labels:
 
 
 class _Groups:
-    def __init__(self, objective: Objective, items: Sequence[Item], max_new_tokens: int | None) -> None:
+    def __init__(self, objective: Objective, items: Sequence[Item], max_new_tokens: int | None, dropped: int) -> None:
         self._items, self._objective, self._longest = items, objective, max_new_tokens
-        self._tokens = torch.tensor([sum(item.rows[0].targets) for item in items])
+        # What was dropped counts as answers without tokens: in a mean over answers, and not in one over tokens.
+        self._tokens = torch.tensor([*(sum(item.rows[0].targets) for item in items), *[0] * dropped])
 
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
         own = torch.tensor(list(numbers), device=row.device)[row]
@@ -199,8 +207,8 @@ class _Groups:
             own, self._tokens.to(row.device), variant=variant, max_tokens=self._longest, dtype=per_token.dtype
         )
         if self._objective.needs_reference:
-            lag = options["per_token_ref_logps"] - per_token
-            seen.add(0, kl=row_sums((lag.exp() - lag - 1) / self._tokens[own].to(lag), row, len(numbers)).sum())
+            apart = k3(per_token.detach(), options["per_token_ref_logps"])
+            seen.add(0, kl=(apart / self._tokens.to(row.device)[own]).sum())
         seen.add(len(numbers), answer_tokens=self._tokens[list(numbers)].sum())
         return (losses * weights).sum()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,6 +17,7 @@ from lastresort.types import Example
 
 OnError = Literal["stop", "zero"]
 LIMITS = RewardLimits()
+Seated = Callable[[Scorer, Mapping[str, Any]], Scorer]
 
 
 class Wanted(Protocol):
@@ -44,7 +45,8 @@ class Rewards:
     """The sum of the wanted rewards.
 
     columns: further keyword arguments of the functions, by example id. on_error: whether a function that gives no reward
-    stops the run, or counts as 0 and is named. Raises InputError for no reward, TaskError for one that cannot be built.
+    stops the run, or counts as 0 and is named. seated: what takes the place of a scorer, given its parameters.
+    Raises InputError for no reward, TaskError for one that cannot be built.
     """
 
     def __init__(
@@ -56,13 +58,14 @@ class Rewards:
         choices: tuple[str, ...] | None = None,
         on_error: OnError = "stop",
         limits: RewardLimits = LIMITS,
+        seated: Seated = lambda scorer, parameters: scorer,
     ) -> None:
         if not wanted:
             raise InputError(
                 "no reward", where="reward", expected="at least one", remedy="Name a function or a scorer."
             )
         self._columns, self._on_error = columns, on_error
-        named = [[reward.name, dict(reward.parameters), reward.weight] for reward in wanted]
+        named = [[reward.name, _wherever(reward.parameters), reward.weight] for reward in wanted]
         self._identity = [named, dict(columns), json_schema, choices]
         self._terms: list[tuple[str, float, RewardProcess | Scorer]] = []
         for reward in wanted:
@@ -70,19 +73,20 @@ class Rewards:
                 file, function = _file_and_function(reward.parameters)
                 self._add(function, reward.weight, RewardProcess(file, function, limits))
             else:
-                self._add(reward.name, reward.weight, _scorer(reward, json_schema, choices))
+                scorer = seated(_scorer(reward, json_schema, choices), reward.parameters)
+                self._add(reward.name, reward.weight, scorer)
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(name for name, _, _ in self._terms)
 
-    def check(self, examples: Sequence[Example]) -> None:
+    def check(self, examples: Sequence[Example], *, open_judges: bool = True) -> None:
         """Load the functions and judges, and see that each example holds what they and the scorers need.
 
-        Raises TaskError, DataError.
+        open_judges: False where no model may be loaded. Raises TaskError, DataError.
         """
         for name, _, source in self._terms:
-            if isinstance(source, AsksAModel):
+            if open_judges and isinstance(source, AsksAModel):
                 source.ready()
             needs = source.needs if isinstance(source, RewardProcess) else ()
             for example in examples:
@@ -154,6 +158,11 @@ class Rewards:
 
 def place_of(example: Example) -> str:
     return f"{example.source}, row {example.row}" if example.source else f"example {example.id}"
+
+
+def _wherever(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters without the folder of a file: a run that was moved is the same run."""
+    return {key: Path(value).name if key == "file" else value for key, value in parameters.items()}
 
 
 def _file_and_function(parameters: Mapping[str, Any]) -> tuple[Path, str]:
