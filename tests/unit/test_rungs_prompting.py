@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, scripted_task
-from lastresort.errors import DataError
+from lastresort.errors import CandidateError, DataError
 from lastresort.ladder.climb import climb
 from lastresort.ladder.prepare import prepare
+from lastresort.models.scripted import ScriptedModel
 from lastresort.records.record import Record
 from lastresort.rungs.prompting import instruction, shots_of, variants
 from lastresort.spec.task import load_task
-from lastresort.types import Example, Message
+from lastresort.types import Decoding, Example, Message
 
 
 def examples(*pairs: tuple[str, str]) -> list[Example]:
@@ -121,3 +122,22 @@ def test_a_prompt_that_does_not_fit_drops_its_candidate_and_not_the_climb(tmp_pa
 def test_nothing_fits_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at most the context of 10 tokens"):
         found(tmp_path, [{"right": 0.9}], script={"context_tokens": 10})
+
+
+def test_a_form_that_cannot_be_enforced_drops_its_candidates_and_not_the_climb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader's answers fail by form, so that it would be held to it; the model takes no form at all."""
+
+    def check_decoding(self: ScriptedModel, decoding: Decoding) -> None:
+        if decoding.grammar is not None:
+            raise CandidateError("the answer's form cannot be enforced", where="output")
+
+    monkeypatch.setattr(ScriptedModel, "check_decoding", check_decoding)
+    decision = found(tmp_path, [{"right": 0.2}, {"right": 0.9, "min_shots": 3}])
+    assert decision["rungs"][0]["failures"]["format"] > 0
+    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
+        search = record.last("search", "prompting")
+    assert search is not None
+    assert "zero-shot+constrained could not be tried" in search["note"]
+    assert f"{search['chosen']}+constrained could not be tried" in search["note"]

@@ -37,6 +37,10 @@ class Race:
     def search(self, grammar: Grammar | None) -> Search:
         """Run, hold the leader to the output's form where that may help, and choose."""
         self.run()
+        return self.ended(grammar)
+
+    def ended(self, grammar: Grammar | None) -> Search:
+        """The same once it has been run. Raises DataError where no system could be measured."""
         self.constrain(self.choose().name, grammar)
         choice = self.choose()
         return Search(self.candidates(), self.systems[choice.name], choice.reason, self.note(), self.bias_corrected())
@@ -56,19 +60,27 @@ class Race:
         if grammar is None or system.decoding.grammar is not None or not failures(self._items[name])["format"]:
             return
         guided = replace(system, name=f"{name}+constrained", decoding=replace(system.decoding, grammar=grammar))
-        if guided.name not in self.systems:
-            self._enter(guided)
+        if guided.name in self.systems or guided.name in self._dropped:
+            return
+        self._enter(guided)
+        if guided.name in self.systems:
             self._measure(guided.name, 0, len(self._bench.dev))
 
     def choose(self) -> Choice:
-        scores = self._scores()
-        if not scores:
+        scores, nothing = self._scores(), self.nothing_left()
+        if nothing is not None:
             raise DataError(
-                f"none of the {self._what} can be measured: {'; '.join(self._dropped.values())}",
+                nothing,
                 where=self._bench.task.path.name,
                 remedy="Shorten the inputs, or take a model with a longer context.",
             )
         return choose(scores, {name: self._cost[name] for name in scores}, groups=self._bench.dev_groups())
+
+    def nothing_left(self) -> str | None:
+        """Why no system could be measured, None where one could."""
+        if self._scores():
+            return None
+        return f"none of the {self._what} can be measured: {'; '.join(self._dropped.values())}"
 
     def bias_corrected(self) -> float | None:
         scores = self._scores()
