@@ -32,18 +32,19 @@ def disk_error(error: OSError, path: Path) -> InfrastructureError:
 def disk_errors(path: Path) -> Iterator[None]:
     """Whatever the disk refuses inside, while `path` is written, becomes an InfrastructureError.
 
-    The writer of safetensors, which is not Python, reports the disk by a type of its own that is no OSError.
+    The writer of safetensors, which is not Python, reports the disk by a type of its own that is no OSError; a copied folder
+    reports its files together, their errors as text.
     """
     from safetensors import SafetensorError
 
     try:
         yield
-    except OSError as error:
-        raise disk_error(error, path) from error
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
+    except (SafetensorError, shutil.Error) as error:
+        number = re.search(r"(?:os error |\[Errno )(\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise disk_error(OSError(code, os.strerror(code)), path) from error
+    except OSError as error:
+        raise disk_error(error, path) from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

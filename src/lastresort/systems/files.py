@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lastresort.errors import DataError
-from lastresort.records.atomic import write_atomically
+from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.systems.store_copy import copy_store
 from lastresort.systems.system import PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Grammar, Message
@@ -36,21 +36,27 @@ def save_system(system: System, folder: Path) -> Path:
     """Write the system into a folder so that it can be loaded from there alone (the base model excepted).
 
     The adapter and the store are copied in; an embedder or reranker in a folder of its own stays where it is. Returns the path
-    of system.yaml, which is written last, so that its presence means completeness.
+    of system.yaml, which is written last, so that its presence means completeness. Raises InfrastructureError where the disk
+    is full or refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if system.adapter is not None and system.adapter.resolve() != (folder / "adapter").resolve():
-        shutil.copytree(system.adapter, folder / "adapter", dirs_exist_ok=True)
-    if system.tuned_from and Path(system.model).resolve() != (folder / MODEL).resolve():
-        shutil.copytree(system.model, folder / MODEL, dirs_exist_ok=True, copy_function=_linked)
-    if system.retriever is not None:
-        copy_store(system.retriever.store, folder / "store")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy_parts(system, folder)
     if system.prompt.shots:
         lines = [json.dumps(_shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
         write_atomically(folder / "shots.jsonl", "\n".join(lines) + "\n")
     path = folder / FILE
     write_atomically(path, yaml.dump(as_dict(system), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
     return path
+
+
+def _copy_parts(system: System, folder: Path) -> None:
+    if system.adapter is not None and system.adapter.resolve() != (folder / "adapter").resolve():
+        shutil.copytree(system.adapter, folder / "adapter", dirs_exist_ok=True)
+    if system.tuned_from and Path(system.model).resolve() != (folder / MODEL).resolve():
+        shutil.copytree(system.model, folder / MODEL, dirs_exist_ok=True, copy_function=_linked)
+    if system.retriever is not None:
+        copy_store(system.retriever.store, folder / "store")
 
 
 def _linked(source: str, target: str) -> None:

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from lastresort.records.atomic import disk_errors
+
 LOCK = ".updating"
 
 
@@ -14,13 +16,15 @@ def copy_store(store: Path, target: Path) -> None:
 
     Its files are never changed once written, only replaced, so that a copy on the same disk is a second name of the same file:
     each candidate of a climb carries its store, and a store may be large. What a killed copy left is taken away first.
+    Raises InfrastructureError where the disk is full or refuses.
     """
     if target.exists():
         return
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(store, new, copy_function=_link, ignore=shutil.ignore_patterns(LOCK))
-    new.rename(target)
+    with disk_errors(target):
+        shutil.copytree(store, new, copy_function=_link, ignore=shutil.ignore_patterns(LOCK))
+        new.rename(target)
 
 
 def _link(source: str, target: str) -> None:
