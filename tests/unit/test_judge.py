@@ -22,6 +22,7 @@ from judge_support import (
     judge_of,
 )
 from lastresort.errors import CandidateError, DataError, InfrastructureError, TaskError
+from lastresort.evals.evidence import wilson_interval
 from lastresort.evals.scorers.judge import Judged
 from lastresort.evals.scorers.judge_asking import Asking
 from lastresort.evals.scorers.judge_labels import agreement_with, read_labelled
@@ -91,6 +92,15 @@ def test_a_win_in_one_order_and_a_tie_in_the_other_is_half_a_win_and_an_effect_o
     assert (found["to_first"], found["to_second"]) == (0, 0)
     assert found["interval"][0] < 5 / 7 < found["interval"][1]
     assert order_effect([()]) is None
+
+
+def test_the_effect_of_the_order_is_as_sure_as_there_are_items_not_answers() -> None:
+    """Eight prompts ask about the same ten items: eighty comparisons, and ten items' worth of evidence."""
+    verdicts = [("A", "A") if item < 3 else ("A", "B") for item in range(10) for _ in range(8)]
+    found = order_effect([*verdicts, ()], [*(str(item) for item in range(10) for _ in range(8)), "same text"])
+    assert found is not None
+    assert (found["n"], found["changed"]) == (80, 0.3)
+    assert found["interval"] == pytest.approx(wilson_interval(3, 10))
 
 
 @pytest.mark.parametrize(

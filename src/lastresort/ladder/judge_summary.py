@@ -38,7 +38,7 @@ def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
         "self_preference": _judges_itself(task),
         "answers": len(judged),
         "verdicts": grades(said, SCALES[keys.get("scale", "1-5")]) if grading else outcomes(said),
-        "order": None if grading else order_effect(said),
+        "order": None if grading else order_effect(said, [item["id"] for item in judged]),
         "asked": sum(len(verdicts) for verdicts in said),
         "unparsed": sum(verdicts.count(UNPARSED) for verdicts in said),
         "agreement": _agreement(checked),
@@ -75,21 +75,26 @@ def outcomes(said: Sequence[Said]) -> dict[str, int]:
     return {kind: kinds[kind] for kind in ("won", "lost", "tied", "changed", "same_text")}
 
 
-def order_effect(said: Sequence[Said]) -> dict[str, Any] | None:
+def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> dict[str, Any] | None:
     """How often the order alone changed the verdict, as a share of n comparisons with its 95 % interval, and how often that
     was for the answer shown first, and second. ties: the share of ties in both orders. None where nothing was compared.
+
+    items: of each comparison the item that was answered. Answers to one item are alike and so are the verdicts on them: the
+    interval counts an item once, however many answers to it were compared.
 
     Source: Zheng et al. 2023 (consistency and bias of a judge under swapped positions).
     """
     compared = [verdicts for verdicts in said if verdicts]
     if not compared:
         return None
+    known = range(len(said)) if items is None else items
+    units = len({item for item, verdicts in zip(known, said, strict=True) if verdicts})
     n, kinds = len(compared), Counter(_outcome(verdicts) for verdicts in compared)
     first, second = (sum(tuple(verdicts) == (place, place) for verdicts in compared) for place in ("A", "B"))
     return {
         "n": n,
         "changed": kinds["changed"] / n,
-        "interval": list(wilson_interval(kinds["changed"], n)),
+        "interval": list(wilson_interval(units * kinds["changed"] / n, units)),
         "to_first": first,
         "to_second": second,
         "ties": kinds["tied"] / n,
