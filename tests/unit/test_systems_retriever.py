@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lastresort.models.scripted import ScriptedModel
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import compose
 from lastresort.systems.files import load_system, save_system
-from lastresort.systems.lookup import KnownPassages, question_of
+from lastresort.systems.lookup import KnownPassages, Lookups, conversation, question_of
 from lastresort.systems.system import PASSAGES_REQUEST, PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Message
 
@@ -99,7 +100,7 @@ def test_without_a_retriever_nothing_changes() -> None:
 
 
 def test_known_passages_go_before_what_is_found() -> None:
-    known = KnownPassages({"a": ()}, lambda turns: pytest.fail("it was looked up"))
+    known = KnownPassages({conversation(user("a")): ()}, lambda turns: pytest.fail("it was looked up"))
     assert known(user("a")) == ()
 
 
@@ -140,3 +141,20 @@ def test_chat_answers_on_stdout_and_names_its_sources_on_stderr(retriever: Retri
     assert said.exit_code == 0, said.output
     assert said.stdout == "green\n"
     assert said.stderr.splitlines()[-1] == "[2] lamp.md#colour:1"
+
+
+def test_another_reranker_in_the_place_of_the_measured_one_is_refused(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reranker:
+        name, fingerprint = "reranker", "now"
+
+        def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+            return [float("weighs" in passage) for passage in passages]
+
+    monkeypatch.setattr("lastresort.knowledge.reranker.open_reranker", lambda name: Reranker())
+    with pytest.raises(DataError, match="the reranker is not the one that the system was measured with"):
+        Lookups().of(replace(retriever, reranker="reranker", reranker_fingerprint="before"))
+    for measured in ("now", ""):
+        lookup = Lookups().of(replace(retriever, reranker="reranker", reranker_fingerprint=measured))
+        assert lookup(user("Which colour has the lamp?"))[-1].id == "kettle.md#weight:1"

@@ -27,20 +27,30 @@ def retrieval_reasons(entry: Mapping[str, Any] | None) -> list[str]:
     """How much of what fails is knowledge, and how good the search is by itself."""
     if entry is None or entry["ceiling"] is None:
         return []
-    ceiling = entry["ceiling"]
+    ceiling, reasons = entry["ceiling"], list[str]()
     which = "the right passage" if ceiling["labelled"] == ceiling["n"] else "the likeliest passages"
-    reasons = [
-        f"Knowledge: {ceiling['knowledge']} of {ceiling['n']} dev items were wrong closed book and right with {which} in the "
-        f"prompt; closed book scored {percent(ceiling['closed_book'])}, with {which} "
-        + " and ".join(f"{percent(system['score'])} ({system['name']})" for system in ceiling["systems"])
-        + "."
-    ]
-    used = next((search for search in entry["searches"] if search["mode"] == "hybrid"), None)
-    if used is not None:
-        recall = ", ".join(f"{percent(share)} among the first {k}" for k, share in used["recall"].items() if k != "1")
+    if ceiling["systems"]:
         reasons.append(
-            f"The search by itself put the right passage first for {percent(used['recall']['1'])} of {used['questions']} dev "
-            f"questions, {recall}."
+            f"Knowledge: {ceiling['knowledge']} of {ceiling['n']} dev items were wrong closed book and right with {which} in the "
+            f"prompt; closed book scored {percent(ceiling['closed_book'])}, with {which} "
+            + " and ".join(f"{percent(system['score'])} ({system['name']})" for system in ceiling["systems"])
+            + "."
+        )
+    else:
+        reasons.append(
+            f"Knowledge: whether it is missing was not measured, since no prompt with {which} fits the model."
+        )
+    used = next(
+        (search for search in reversed(entry["searches"]) if search["mode"] == "hybrid"), None
+    )  # reranked comes last
+    if used is not None:
+        found = ", ".join(
+            f"{percent(share)} {'at the first place' if k == '1' else f'among the first {k}'}"
+            for k, share in used["recall"].items()
+        )
+        reranked = ", reranked," if used["reranked"] else ""
+        reasons.append(
+            f"The search by itself{reranked} found of the right passages of {used['questions']} dev questions {found}."
         )
     return reasons
 

@@ -1,8 +1,9 @@
 """The record of a run: everything that was measured, append-only, in one SQLite file.
 
-Events are JSON bodies under a kind and a key. The first is run, with the run's id. The climb writes: task, files, data,
-sizes, too_long, judge, agreement, judged, spent, store, retrieval, ceiling, replay, race, training, search, frozen, given_up,
-skip, verdict, decision. Measurements are kept item by item, curves step by step.
+Events are JSON bodies under a kind and a key. The first is run, with the run's id. The climb writes: task, files, place,
+documents, data, sizes, too_long, judge, agreement, judged, spent, store, retrieval, ceiling, replay, race, training, search,
+frozen, given_up, rewarded, skip, saving, verdict, decision; a recheck writes recheck. Measurements are kept item by item,
+curves step by step.
 """
 
 from __future__ import annotations
@@ -129,9 +130,9 @@ class Record:
 
     @property
     def lacking_knowledge(self) -> frozenset[str] | None:
-        """Ids of the dev items that were wrong closed book and right with the right passage; None where no rung measured it."""
+        """Ids of the dev items that were wrong closed book and right with the right passage; None where that is not measured."""
         noted = self.last("ceiling")
-        return frozenset(noted["knowledge"]) if noted is not None else None
+        return frozenset(noted["knowledge"]) if noted is not None and noted["systems"] else None
 
     def close(self) -> None:
         self._database.close()

@@ -14,7 +14,8 @@ def finding(entry: Mapping[str, Any]) -> str:
     if ceiling is None or not ceiling["systems"]:
         return f"A store of {counted(entry['store']['chunks'], 'passage')} was searched"
     best = max(system["score"] for system in ceiling["systems"])
-    return f"With the right passage dev scores {percent(best)}, closed book {percent(ceiling['closed_book'])}"
+    which = "right passage" if ceiling["labelled"] == ceiling["n"] else "likeliest passages"
+    return f"With the {which} dev scores {percent(best)}, closed book {percent(ceiling['closed_book'])}"
 
 
 def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -38,7 +39,7 @@ def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"recall {recall}; MRR {search['mrr']:.2f}, nDCG {ndcg:.2f} ({counted(search['questions'], 'question')})",
             )
         )
-    if ceiling is not None:
+    if ceiling is not None and ceiling["systems"]:
         found += [
             (
                 system["name"],

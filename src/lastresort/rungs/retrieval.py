@@ -21,7 +21,7 @@ from lastresort.rungs.racing import stretches
 from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
-from lastresort.systems.lookup import question_of
+from lastresort.systems.lookup import conversation, question_of
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Example
 
@@ -66,8 +66,11 @@ class Retrieval:
 
     def search(self, bench: Workbench) -> Search | GivenUp:
         store, contents = knowledge_store(bench)
-        found = Retriever(bench.folder / "store", 1, reranker=reranker_name(bench.task), contents=contents)
-        measured = _measure_search(bench, store, found.reranker)
+        name = reranker_name(bench.task)
+        reranker = None if name is None else open_reranker(name)
+        pinned = "" if reranker is None else reranker.fingerprint
+        found = Retriever(bench.folder / "store", 1, reranker=name, contents=contents, reranker_fingerprint=pinned)
+        measured = _measure_search(bench, store, reranker)
         bases = base_systems(bench)
         ceiling = self._ceiling(bench, store, bases, found)
         if ceiling.below_the_bar:
@@ -77,7 +80,11 @@ class Retrieval:
             for k in bench.task.retrieval.k
             for base in bases
         ]
-        searched = Race(bench, self.name, systems, "ways of using passages").search(grammar_of(bench.task))
+        race = Race(bench, self.name, systems, "ways of using passages")
+        race.run()
+        if (nothing := race.nothing_left()) is not None:
+            return GivenUp(nothing)
+        searched = race.ended(grammar_of(bench.task))
         note = " ".join(part for part in (searched.note, _in_words(measured), _ceiling_in_words(ceiling)) if part)
         return replace(searched, note=note)
 
@@ -142,12 +149,12 @@ def reranker_name(task: Task) -> str | None:
 def _shown(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:
     """The training examples that stand in a prompt as shots, whose right passages may be known too."""
     shown = {
-        question_of(shot.input) for base in bases if base.prompt.selection == "fixed" for shot in base.prompt.shots
+        conversation(shot.input) for base in bases if base.prompt.selection == "fixed" for shot in base.prompt.shots
     }
-    return [example for example in train if example.passages and question_of(example.input) in shown]
+    return [example for example in train if example.passages and conversation(example.input) in shown]
 
 
-def _measure_search(bench: Workbench, store: Store, reranker: str | None) -> list[dict[str, Any]]:
+def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -> list[dict[str, Any]]:
     """How well each kind of search finds the passages that dev names, without asking a model; [] where dev names none."""
     known = bench.record.last("retrieval")
     if known is not None:
@@ -158,7 +165,7 @@ def _measure_search(bench: Workbench, store: Store, reranker: str | None) -> lis
     if any(passages):
         modes: list[tuple[Mode, Reranker | None]] = [(mode, None) for mode in ("hybrid", "vector", "text")]
         if reranker is not None:
-            modes.append(("hybrid", open_reranker(reranker)))
+            modes.append(("hybrid", reranker))
         for mode, judge in modes:
             bench.progress.stage(f"retrieval: searching ({mode}), dev", None)
             scores = measure(store, questions, passages, mode=mode, reranker=judge)
@@ -173,7 +180,10 @@ def _out_of_reach(ceiling: Ceiling, bar: float) -> str:
         f"{found.interval[1]:.1%})"
         for name, found in ceiling.systems.items()
     )
-    return f"even with the right passages in the prompt the bar of {bar:.1%} is out of reach: {told}".replace("%", " %")
+    which = "right" if ceiling.named else "likeliest"
+    return f"even with the {which} passages in the prompt the bar of {bar:.1%} is out of reach: {told}".replace(
+        "%", " %"
+    )
 
 
 def _in_words(searches: Sequence[dict[str, Any]]) -> str:
@@ -193,4 +203,4 @@ def _in_words(searches: Sequence[dict[str, Any]]) -> str:
 def _ceiling_in_words(ceiling: Ceiling) -> str:
     told = [f"{name} {found.score:.1%} ({found.outcome})".replace("%", " %") for name, found in ceiling.systems.items()]
     told += [f"{name} could not be tried: {why}" for name, why in ceiling.dropped.items()]
-    return f"With the right passages in the prompt: {'; '.join(told)}."
+    return f"With the {'right' if ceiling.named else 'likeliest'} passages in the prompt: {'; '.join(told)}."

@@ -14,6 +14,8 @@ from lastresort.knowledge.store import Store
 from lastresort.systems.system import Retriever
 from lastresort.types import Message
 
+Conversation = tuple[tuple[str, str], ...]  # role and content of each turn
+
 
 class Lookup(Protocol):
     """Finds the passages that are shown with an input, the best last: next to the question it weighs most."""
@@ -24,6 +26,11 @@ class Lookup(Protocol):
 def question_of(turns: Sequence[Message]) -> str:
     """What is searched for: the last turn of the user."""
     return next((turn.content for turn in reversed(turns) if turn.role == "user"), "")
+
+
+def conversation(turns: Sequence[Message]) -> Conversation:
+    """What was said, as a key: the last question alone may be asked in several conversations, with other answers."""
+    return tuple((turn.role, turn.content) for turn in turns)
 
 
 class StoreLookup:
@@ -46,14 +53,14 @@ class StoreLookup:
 
 
 class KnownPassages:
-    """The passages that are known to be right, by question: what a retriever could at best bring."""
+    """The passages that are known to be right, by conversation: what a retriever could at best bring."""
 
-    def __init__(self, passages: Mapping[str, tuple[Chunk, ...]], otherwise: Lookup) -> None:
+    def __init__(self, passages: Mapping[Conversation, tuple[Chunk, ...]], otherwise: Lookup) -> None:
         self._passages, self._otherwise = passages, otherwise
 
     def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
-        question = question_of(turns)
-        return self._passages[question] if question in self._passages else self._otherwise(turns)
+        asked = conversation(turns)
+        return self._passages[asked] if asked in self._passages else self._otherwise(turns)
 
 
 class Lookups:
@@ -65,7 +72,7 @@ class Lookups:
         self._lookups: dict[Retriever, StoreLookup] = {}
 
     def of(self, retriever: Retriever) -> Lookup:
-        """Raises DataError where there is no store, it is damaged, or it holds something else than it was measured with."""
+        """Raises DataError where there is no store, it is damaged, or it or the reranker is not what was measured with."""
         if retriever not in self._lookups:
             self._lookups[retriever] = StoreLookup(retriever, self._store(retriever), self._reranker(retriever))
         return self._lookups[retriever]
@@ -90,9 +97,17 @@ class Lookups:
     def _reranker(self, retriever: Retriever) -> Reranker | None:
         from lastresort.knowledge.reranker import open_reranker
 
-        name = retriever.reranker
+        name, measured = retriever.reranker, retriever.reranker_fingerprint
         if name is None:
             return None
         if name not in self._rerankers:
             self._rerankers[name] = open_reranker(name)
+        found = self._rerankers[name].fingerprint
+        if measured and found != measured:
+            raise DataError(
+                "the reranker is not the one that the system was measured with",
+                where=name,
+                expected=f"fingerprint {measured[:16]}, not {found[:16]}",
+                remedy="Put back the one it was measured with, or climb again.",
+            )
         return self._rerankers[name]

@@ -47,7 +47,7 @@ class Retriever:
 
     store: folder of a knowledge store. k: how many passages are shown. reranker: a cross-encoder, as knowledge names one.
     request: what the instruction says of the passages. contents: content hash of the store that the system was measured
-    with ("" where it was not measured); another is refused when it is opened.
+    with, reranker_fingerprint: of the cross-encoder ("" where it was not measured); others are refused when it is opened.
     """
 
     store: Path
@@ -56,6 +56,7 @@ class Retriever:
     reranker: str | None = None
     request: str = PASSAGES_REQUEST
     contents: str = ""
+    reranker_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
