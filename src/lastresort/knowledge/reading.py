@@ -50,12 +50,12 @@ def read_documents(path: Path, *, progress: Progress | None = None) -> Reading:
         progress.stage("reading documents", len(files))
     documents = []
     for file, name in files:
-        document = READERS[file.suffix.lower()](_content(file), _id(name), str(file))
+        document = READERS[file.suffix.lower()](_content(file), document_id(name), str(file))
         progress.advance(1)
-        if document.blocks:
+        if any(block.start < block.end for block in document.blocks):
             documents.append(document)
         else:
-            skipped.append(Skipped(_id(name), "holds no text"))
+            skipped.append(Skipped(document_id(name), "holds no text"))
     if not documents:
         listed = "; ".join(f"{skip.path} ({skip.reason})" for skip in skipped[:5])
         raise DataError(
@@ -67,6 +67,14 @@ def read_documents(path: Path, *, progress: Progress | None = None) -> Reading:
     return Reading(tuple(sorted(documents, key=lambda d: d.id)), tuple(sorted(skipped, key=lambda s: s.path)))
 
 
+def is_read(knowledge: Path, path: Path) -> bool:
+    """Whether a file is among the documents that read_documents takes from `knowledge`, by its place and kind."""
+    root, file = knowledge.resolve(), path.resolve()
+    if file != root and root not in file.parents:
+        return False
+    return file.suffix.lower() in READERS and not any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
 def _below(folder: Path) -> tuple[list[tuple[Path, str]], list[Skipped]]:
     """Files to read, each with its path below the folder, and what is skipped."""
     root = folder.resolve()
@@ -76,7 +84,7 @@ def _below(folder: Path) -> tuple[list[tuple[Path, str]], list[Skipped]]:
         name = path.relative_to(folder).as_posix()
         reason = _reason_to_skip(path, root)
         if reason:
-            skipped.append(Skipped(_id(name), reason))
+            skipped.append(Skipped(document_id(name), reason))
         elif not path.is_dir():
             files.append((path, name))
     return files, skipped
@@ -140,6 +148,6 @@ def _content(path: Path) -> bytes:
         raise DataError(f"the file cannot be read ({error.strerror})", where=str(path), remedy="Check it.") from error
 
 
-def _id(name: str) -> str:
+def document_id(name: str) -> str:
     """# parts a document from its chunk, and a name that is not UTF-8 could not be stored."""
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace("#", "%23")

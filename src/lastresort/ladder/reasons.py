@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lastresort.ladder.decide import Conclusion, RungOutcome
 from lastresort.ladder.judge_summary import judge_entry, judge_reasons
+from lastresort.ladder.known_beforehand import known_beforehand
 from lastresort.ladder.prepare import Prepared
 from lastresort.ladder.retrieval_summary import retrieval_entry, retrieval_reasons
 from lastresort.records.record import Measurement, Record
@@ -24,6 +25,7 @@ def extra_reasons(
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
     reasons = judge_reasons(judge_entry(bench.task, bench.record))
     reasons += retrieval_reasons(retrieval_entry(bench.record))
+    reasons += known_beforehand(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     for lower, upper in itertools.pairwise(tested):
         reasons.append(_paired(bench, lower, upper))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lastresort.data.strict_json import is_json
+from lastresort.knowledge.reading import is_read
 from lastresort.spec.judge import without_price
 from lastresort.spec.model_name import is_paid
+from lastresort.spec.paths import relative_name
 from lastresort.spec.suites import KEEP
 from lastresort.spec.values import refuse, unknown_name
 
@@ -19,6 +21,7 @@ def check_together(task: Task) -> None:
     _score_and_output(task)
     _tuning_and_ladder(task)
     _split_and_sources(task)
+    _examples_and_knowledge(task)
     _cost_and_volume(task)
     _money_and_prices(task)
     _margins_and_suites(task)
@@ -54,6 +57,21 @@ def _split_and_sources(task: Task) -> None:
     if isinstance(dev, float) and isinstance(test, float) and dev + test >= 1:
         found = f"found shares of {dev:g} for dev and {test:g} for test"
         refuse(found, expected="a sum below 1, so that some are left to train", remedy="Lower one.", key=("split",))
+
+
+def _examples_and_knowledge(task: Task) -> None:
+    """Dev and test among the documents would be looked up together with their answers."""
+    if task.knowledge is None:
+        return
+    sources = task.examples
+    for path in filter(None, (sources.all, sources.dev, sources.test)):
+        if is_read(task.knowledge, path):
+            refuse(
+                f'found the examples ("{relative_name(path, task.folder)}") among the documents',
+                expected="documents without the questions of dev and test and their answers",
+                remedy="Move the examples out of that folder, or name one that holds the documents alone.",
+                key=("knowledge",),
+            )
 
 
 def _cost_and_volume(task: Task) -> None:
