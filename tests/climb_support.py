@@ -71,11 +71,20 @@ def calls(folder: Path) -> list[dict[str, Any]]:
 def comparable(decision: dict[str, Any]) -> dict[str, Any]:
     """A decision without what may differ between two runs of the same climb.
 
-    That is measured seconds, how often items were used, and the winner's hash, in which the scripted model's own path counts.
+    That is measured seconds and what follows from them, how often items were used, and the winner's hash, in which the scripted
+    model's own path counts.
     """
     kept = json.loads(json.dumps(decision))
     kept.pop("test_reuse")
     kept["winner"].pop("sha256")
     for rung in kept["rungs"]:
         rung["cost"].pop("seconds")
+    costs = kept["break_even"] or {"systems": (), "pairs": ()}
+    for system in costs["systems"]:
+        for name in ("seconds", "per_call_usd", "per_call_machine_s", "one_off_usd", "one_off_machine_s"):
+            system.pop(name)
+    for pair in costs["pairs"]:
+        for name in ("crossing", "calls", "months"):
+            pair.pop(name)
+    kept["reasons"] = [reason for reason in kept["reasons"] if not reason.startswith(("Cost of 1,000", "Break-even"))]
     return kept

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cost_support import COSTS
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import write_decision
 
@@ -75,6 +76,7 @@ class Sample:
     model: str = "embedded"
     judge: dict[str, Any] | None = None
     retrieval: dict[str, Any] | None = None
+    break_even: dict[str, Any] | None = None
     wrong: Callable[[str, bool, random.Random], str] = field(default=lambda right, ill, rng: _wrong(right, ill, rng))
 
 
@@ -268,7 +270,7 @@ def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
 def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
     won = sample.winner != "none"
     return {
-        "schema": 4,
+        "schema": 5,
         "task": sample.task,
         "goal": "quality",
         "model": sample.model,
@@ -289,7 +291,7 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "gate": None,
         "repairs": [],
         "compare": [],
-        "break_even": None,
+        "break_even": sample.break_even,
         "winner": {
             "kind": sample.winner,
             "path": "winner" if won else None,
@@ -500,3 +502,4 @@ SAMPLES = {
 }
 SAMPLES["retrieved"] = replace(SAMPLES["prompting-met"], retrieval=RETRIEVED)
 SAMPLES["judged"] = replace(SAMPLES["prompting-met"], judge=COMPARED)
+SAMPLES["costed"] = replace(SAMPLES["sft-met"], break_even=COSTS)

@@ -50,7 +50,7 @@ window.alert = () => {{ document.title = "attacked"; }};
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-@pytest.mark.parametrize("name", ["sft-met", "hostile", "undecided"])
+@pytest.mark.parametrize("name", ["sft-met", "hostile", "undecided", "costed"])
 def test_in_chromium(tmp_path: Path, name: str) -> None:
     report = write_report(make(tmp_path / "run", name)).read_text("utf-8")
     frames = "".join(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from cost_support import costs
 from lastresort.errors import ContractError, DataError
 from lastresort.report.decision import decision_schema, read_decision, validate_decision, write_decision
 from report_support import COMPARED, SAMPLES, make
@@ -96,6 +97,18 @@ FAULTS = {
     "a judge without its agreement": lambda d: d.update(judge={k: v for k, v in COMPARED.items() if k != "agreement"}),
     "a judge that asks otherwise": lambda d: d.update(judge=COMPARED | {"asks": "a coin"}),
     "a judge's verdict that is no number": lambda d: d.update(judge=COMPARED | {"verdicts": {"won": "many"}}),
+    "costs of a rung that was not reached": lambda d: d.update(break_even=costs(sft={"rung": "full"})),
+    "costs of a rung twice": lambda d: d.update(break_even=costs(sft={"rung": "prompting"})),
+    "a pair without its costs": lambda d: d.update(break_even=costs(pair={"tuned": "full"})),
+    "a crossing without calls": lambda d: d.update(break_even=costs(pair={"calls": None})),
+    "calls without a crossing": lambda d: d.update(break_even=costs(pair={"crossing": "never"})),
+    "a crossing that is none": lambda d: d.update(break_even=costs(pair={"crossing": "soon"})),
+    "costs below nothing": lambda d: d.update(break_even=costs(sft={"per_call_usd": -1})),
+    "another currency": lambda d: d.update(break_even=costs(currency="euro")),
+    "costs as version 4 had them": lambda d: d.update(
+        break_even={"calls_per_month": 1, "one_off_usd": 3, "per_call_usd": {}}
+    ),
+    "half a call": lambda d: d.update(break_even=costs(pair={"calls": 1.5})),
     "an object that is no JSON": change("provenance", "seeds", to={"seed": object()}),
 }
 
@@ -124,6 +137,12 @@ def test_money_may_be_unknown(decision: dict[str, Any]) -> None:
     validate_decision(found)
 
 
+def test_costs_may_be_known_or_not(decision: dict[str, Any]) -> None:
+    validate_decision(decision | {"break_even": costs()})
+    unknown = {"crossing": "unknown", "calls": None, "months": None}
+    validate_decision(decision | {"break_even": costs(currency=None, prompting={"per_call_usd": None}, pair=unknown)})
+
+
 def test_nothing_that_won(decision: dict[str, Any]) -> None:
     found = copy.deepcopy(decision)
     found["winner"] = {"kind": "none", "path": None, "held": False, "sha256": None}
@@ -136,9 +155,9 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
         (b'{"schema": 3', "found no JSON"),
         (b"\xff\xfe", "found no JSON"),
         (b"[]", "is not of type 'object'"),
-        (b'{"schema": 7}', "found schema version 7, expected at most 4. It was written by a newer lastresort"),
-        (b'{"schema": 4}', "is a required property"),
-        (b'{"schema": 2}', "found schema version 2, expected 4. It was written by an older lastresort: run"),
+        (b'{"schema": 7}', "found schema version 7, expected at most 5. It was written by a newer lastresort"),
+        (b'{"schema": 5}', "is a required property"),
+        (b'{"schema": 2}', "found schema version 2, expected 5. It was written by an older lastresort: run"),
     ],
 )
 def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cost_support import costs
 from lastresort.errors import DataError
 from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
@@ -269,11 +270,7 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     empty = {**dict.fromkeys(suite), "name": "leak", "verdict": "UNINFORMATIVE", "n": 0}
     decision = read_decision(folder) | {
         "gate": {"verdict": "HOLD", "suites": [suite, empty]},
-        "break_even": {
-            "calls_per_month": 12_500,
-            "one_off_usd": 3.2,
-            "per_call_usd": {"prompt": 0.0004, "adapter": 0.0001},
-        },
+        "break_even": costs(),
     }
     decision["winner"]["held"] = True
     write_decision(folder, decision)
@@ -282,7 +279,7 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert "−4.0 points" in page.text
     assert "needs 1,100" in page.text
     assert "UNDERPOWERED" in page.text
-    assert "pays for itself above 12,500 calls a month" in page.text
+    assert "sft is cheaper than prompting from 1,000 calls on" in page.text
     assert "HELD" in page.text
 
 

@@ -287,6 +287,14 @@ def rung(name: str, verdict: str | None, score: float = 0.5) -> dict[str, object
             [rung("prompting", "UNDECIDED"), rung("sft", "MET")],
             "sft is shown to reach the bar of 80 %; the test cannot tell on which side prompting lies",
         ),
+        (
+            [rung("prompting", "MET"), rung("sft", "MET")],
+            "prompting, the first rung tested, is shown to reach the bar of 80 %, and so is sft",
+        ),
+        (
+            [rung("prompting", "MET"), rung("sft", "NOT_MET")],
+            "prompting, the first rung tested, is shown to reach the bar of 80 %; sft is shown to stay below it",
+        ),
         ([rung("retrieval", None)], "No rung could be tested"),
     ],
 )

@@ -25,3 +25,24 @@ def test_a_run_from_before_a_key_goes_on_unless_the_file_names_it(tmp_path: Path
     path.write_text(path.read_text(encoding="utf-8") + "preference: {samples: 4}\n", encoding="utf-8")
     with pytest.raises(TaskError, match="differs from the one this run began with, in preference"):
         climb(load_task(path), run)
+
+
+def test_a_run_from_before_a_key_of_a_section_goes_on(tmp_path: Path) -> None:
+    """`use.hourly_price`, which version 4 of the decision did not know."""
+    path = scripted_task(
+        tmp_path / "task", quality=[{"right": 0.95}], task={"use": {"prompt_price": 1, "output_price": 2}}
+    )
+    run = tmp_path / "run"
+    found = climb(load_task(path), run)
+    with Record.open(run) as record:
+        noted = record.last("task")
+        assert noted is not None
+        older = {key: value for key, value in noted["use"].items() if key not in ("hourly_price", "context")}
+        record.note("task", {**noted, "use": older})
+    (run / "decision.json").write_text('{"schema": 4}', encoding="utf-8")
+    resumed = climb(load_task(path), run)
+    assert comparable(resumed.decision) == comparable(found.decision)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("prompt_price: 1", "context: forbidden\n  prompt_price: 1"), encoding="utf-8")
+    with pytest.raises(TaskError, match="differs from the one this run began with, in use"):
+        climb(load_task(path), run)

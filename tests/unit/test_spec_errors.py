@@ -103,6 +103,7 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"decode": {"max_new_tokens": "all"}}, 'key "decode.max_new_tokens"', '"all"', "auto or a whole", "Write"),
     ({"decode": {"max_new_tokens": 0}}, 'key "decode.max_new_tokens"', "(0)", "auto or a whole", "Write auto."),
     ({"use": {"prompt_price": -1}}, 'key "use.prompt_price"', "(-1)", "at least 0", "Write a number"),
+    ({"use": {"hourly_price": -1}}, 'key "use.hourly_price"', "(-1)", "at least 0", "Write a number"),
     ({"limits": {"usd": 0}}, 'key "limits.usd"', "(0)", "above 0", "Write a number above 0."),
     ({"split": {"seed": "abc"}}, 'key "split.seed"', '"abc"', "a whole number", "Write a number"),
     ({"split": {"test": 0}}, 'key "split.test"', "(0)", "share strictly between 0 and 1", "Write a share"),

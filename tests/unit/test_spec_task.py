@@ -74,7 +74,13 @@ DEFAULTS: dict[str, Any] = {
     "retrain_every": None,
     "preferences": None,
     "reward": [],
-    "use": {"calls_per_month": None, "prompt_price": None, "output_price": None, "context": "allowed"},
+    "use": {
+        "calls_per_month": None,
+        "prompt_price": None,
+        "output_price": None,
+        "hourly_price": None,
+        "context": "allowed",
+    },
     "limits": {"usd": None, "hours": None, "gpu": "auto"},
     "retrieval": {
         "k": [1, 3, 5],
@@ -216,7 +222,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rewards": {"reward": ["json_valid", {"python": "rewards.py:score"}, {"number": {"tolerance": 1}, "weight": -0.5}]},
     "template": {"chat_template_kwargs": {"enable_thinking": False, "deep": {"a": [1, 2.5, None, "on"]}}},
     "suites": {"general": ["lm_eval:mmlu"], "keep": {"lm_eval:mmlu": 0.1, "sycophancy": "skip"}},
-    "cost": {"goal": "cost", "use.calls_per_month": 1000},
+    "cost": {"goal": "cost", "use.calls_per_month": 1000, "use.hourly_price": "1.9"},
     "two rungs": {"ladder": ["prompting", "sft"], "tune": {"model": "org/name", "method": "qlora"}},
     "tokens": {"decode": {"max_new_tokens": 64, "temperature": 0.7}, "sft.alpha": 8},
 }

@@ -6,7 +6,6 @@ reaches the same decision.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,9 @@ from typing import Any
 
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
+from lastresort.ladder.break_even import Saving
 from lastresort.ladder.budget import Budget
+from lastresort.ladder.costs import break_even_entry, cheapest_of, priced_systems
 from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.ladder.decision import decision_of
 from lastresort.ladder.judging import Seat, refuse_what_the_judge_cannot_read
@@ -25,6 +26,8 @@ from lastresort.ladder.provenance import provenance
 from lastresort.ladder.reasons import extra_reasons
 from lastresort.ladder.room import check_room, refuse_what_fits_no_prompt
 from lastresort.ladder.testing import run_test
+from lastresort.ladder.same_task import changed_keys
+from lastresort.ladder.saving import saving_after
 from lastresort.ladder.winner import write_winner
 from lastresort.ladder.workload import LEAST_NEW_TOKENS
 from lastresort.ladder.workspace import held, shared_folder
@@ -34,6 +37,7 @@ from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.decision import write_decision
+from lastresort.report import break_even
 from lastresort.report.html import write_report
 from lastresort.report.wording import percent_in_text as percent
 from lastresort.rungs.open_models import OpenModels
@@ -81,11 +85,13 @@ def climb(
             budget = Budget.of(prepared.task, record, clock)
             bench = _workbench(prepared, record, run, _models(prepared.task, shared), progress, budget)
             try:
-                outcomes, why = _climb_rungs(bench, prepared, rules, ledger)
+                outcomes, why, saving = _climb_rungs(bench, prepared, rules, ledger)
             finally:
                 budget.note()
                 bench.models.close()
-            return _write(bench, prepared, outcomes, conclude(rules, outcomes, why), ledger)
+            systems = priced_systems(bench.task, record, outcomes)
+            conclusion = conclude(rules, outcomes, why, cheapest_of(bench.task, systems))
+            return _write(bench, prepared, outcomes, conclusion, ledger, break_even_entry(bench.task, systems, saving))
 
 
 def _models(task: Task, shared: Path) -> OpenModels:
@@ -111,7 +117,9 @@ def rules_of(task: Task, until: str | None) -> Rules:
 
 
 def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
-    """Note the task and its files at the first start; refuse to go on with others. Limits may change: more may be spent."""
+    """Note the task and its files at the first start; refuse to go on with others. Limits may change, since more may be spent, and
+    so may the volume and the price of an hour, by which costs are only weighed.
+    """
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
     found = {"task": {**resolved, "path": prepared.task.path.name}, "files": prepared.files}
     for kind, now in found.items():
@@ -119,9 +127,7 @@ def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
         if known is None:
             record.note(kind, now)
             continue
-        changed = sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
-        if kind == "task":  # an older version noted no keys that it did not have; their defaults change nothing
-            changed = [key for key in changed if key in known or key in prepared.task.model_fields_set]
+        changed = changed_keys(known, now, prepared.task if kind == "task" else None)
         if changed:
             raise TaskError(
                 f"the {kind} of this run differs from the one this run began with, in {', '.join(changed)}",
@@ -129,10 +135,6 @@ def _same_task(record: Record, prepared: Prepared, run: Path) -> None:
                 expected="an unchanged task and unchanged data",
                 remedy="Undo the change, or start a new run without --resume.",
             )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def _workbench(
@@ -196,13 +198,20 @@ def _max_new_tokens(prepared: Prepared, model: Model) -> int:
     return max(LEAST_NEW_TOKENS, 2 * longest)
 
 
-def _climb_rungs(bench: Workbench, prepared: Prepared, rules: Rules, ledger: Ledger) -> tuple[list[RungOutcome], str]:
-    """Go up until the decision says stop. Returns the outcomes in order and why it stopped."""
+def _climb_rungs(
+    bench: Workbench, prepared: Prepared, rules: Rules, ledger: Ledger
+) -> tuple[list[RungOutcome], str, Saving | None]:
+    """Go up until the decision says stop. Returns the outcomes in order, why it stopped, and what `goal: cost` weighed."""
     outcomes: list[RungOutcome] = []
     while True:
-        step = next_step(rules, outcomes)
+        weighed = saving_after(bench, prepared, rules, outcomes)
+        if weighed is not None:
+            saving = weighed
+            bench.progress.say(weighed.because)
+        step = next_step(rules, outcomes, weighed)
+    saving: Saving | None = None
         if step.rung is None:
-            return outcomes, step.because
+            return outcomes, step.because, saving
         outcome = _one_rung(bench, prepared, step.rung, ledger)
         outcomes.append(outcome)
         bench.progress.say(_outcome_line(outcome))
@@ -279,7 +288,12 @@ def _note_search(bench: Workbench, rung: str, search: Search) -> None:
 
 
 def _write(
-    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], conclusion: Conclusion, ledger: Ledger
+    bench: Workbench,
+    prepared: Prepared,
+    outcomes: Sequence[RungOutcome],
+    conclusion: Conclusion,
+    ledger: Ledger,
+    costs: dict[str, Any] | None,
 ) -> Climbed:
     """Winner, decision and report: each whole or not at all; the report last, so that it marks a finished run."""
     task, run = bench.task, bench.folder
@@ -289,7 +303,11 @@ def _write(
         outcomes,
         conclusion,
         winner=write_winner(bench, conclusion, outcomes),
-        extra_reasons=extra_reasons(bench, prepared, conclusion, outcomes),
+        extra_reasons=[
+            *break_even.reasons(costs, task.goal),
+            *extra_reasons(bench, prepared, conclusion, outcomes),
+        ],
+        break_even=costs,
         test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], bench.record.run_id),
         provenance=provenance(task, prepared.files, bench.record),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from lastresort.ladder.break_even import Saving
 from lastresort.report.wording import NO_BREAK, how_decided
 from lastresort.report.wording import percent_in_text as percent
 from lastresort.types import Judgement, Outcome
@@ -42,8 +43,19 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Cheapest:
+    """Which of several systems that meet the bar has the cheapest calls. rung: None where that cannot be told. because: in
+    words."""
+
+    rung: str | None
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class Conclusion:
-    """How the climb ended. winner: the rung whose system won, None where none did. best: the tested rung with the highest score."""
+    """How the climb ended. winner: the rung whose system won, None where none did; with `goal: cost` the cheapest of those that
+    meet the bar. stopped_at: where the winner, or what is undecided, stands. best: the tested rung with the highest score.
+    """
 
     verdict: Outcome
     meets_bar: bool
@@ -55,8 +67,18 @@ class Conclusion:
     reasons: tuple[str, ...]
 
 
-def next_step(rules: Rules, outcomes: Sequence[RungOutcome]) -> Step:
-    """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar."""
+def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: Saving | None = None) -> Step:
+    """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar.
+
+    saving: with `goal: cost`, whether to go on to sft although the bar is met, with a sentence of its own that says why; None
+    where that is not asked.
+    """
+    met = next((outcome for outcome in outcomes if _verdict(outcome) == "MET"), None)
+    if met is not None and met is not outcomes[-1]:
+        last = outcomes[-1].rung
+        return Step(None, f"The bar was met before {last}, which only its cost called for: nothing is left to try.")
+    if met is not None and saving is not None:
+        return Step("sft" if saving.goes_on else None, "")
     if outcomes:
         stop = _stop_after(rules, outcomes[-1])
         if stop is not None:
@@ -68,8 +90,13 @@ def next_step(rules: Rules, outcomes: Sequence[RungOutcome]) -> Step:
     return Step(None, "No rung is left.")
 
 
-def conclude(rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str) -> Conclusion:
-    """The decision as an argument. Raises ValueError if no rung was tested or skipped."""
+def conclude(
+    rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str, cheapest: Cheapest | None = None
+) -> Conclusion:
+    """The decision as an argument. cheapest: of several systems that meet the bar, where it is to win.
+
+    Raises ValueError if no rung was tested or skipped.
+    """
     if not outcomes:
         raise ValueError("a climb ends with at least one outcome")
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
@@ -80,8 +107,13 @@ def conclude(rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str) ->
     if met is None and undecided and undecided[-1] is tested[-1] and _score(tested[-1]) >= rules.bar:
         leader = tested[-1]
     verdict: Outcome = "MET" if met else "UNDECIDED" if undecided or not tested else "NOT_MET"
-    winner = met or (leader if rules.on_undecided == "lead" else None)
-    stopped_at = met or leader or (tested[-1] if undecided and rules.on_undecided == "collect" else None)
+    won = next((outcome for outcome in tested if cheapest is not None and outcome.rung == cheapest.rung), met)
+    winner = won or (leader if rules.on_undecided == "lead" else None)
+    stopped_at = won or leader or (tested[-1] if undecided and rules.on_undecided == "collect" else None)
+    if cheapest is not None and won is not None:
+        answer = _answer_of_two(rules, tested, won, cheapest)
+    else:
+        answer = _answer(rules, outcomes, tested, met, leader, best)
     reasons = [_reason(rules, outcome) for outcome in outcomes]
     if why_stopped:
         reasons.append(why_stopped)
@@ -92,7 +124,7 @@ def conclude(rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str) ->
         stopped_at=stopped_at.rung if stopped_at else None,
         winner=winner.rung if winner else None,
         best=best.rung if best else None,
-        answer=_answer(rules, outcomes, tested, met, leader, best),
+        answer=answer,
         reasons=tuple(reasons),
     )
 
@@ -165,7 +197,12 @@ def _answer(
             margin = (
                 "tuning would add only a margin" if _score(met) >= MARGIN_ONLY else "tuning is not needed to reach it"
             )
-            return f"No: {met.rung} meets the bar of {bar} ({met.system} scored {score}), and {margin}{open_below}."
+            dearer = "".join(
+                f"; {outcome.rung}, tried for its cost, stayed at {percent(_score(outcome))}"
+                for outcome in tested[tested.index(met) + 1 :]
+                if _verdict(outcome) == "NOT_MET"
+            )
+            return f"No: {met.rung} meets the bar of {bar} ({met.system} scored {score}), and {margin}{dearer}{open_below}."
         failed = _cheaper_rungs([outcome for outcome in tested if _verdict(outcome) == "NOT_MET"])
         sure = "Provisionally yes" if open_below else "Yes"
         return f"{sure}: {met.rung} meets the bar of {bar} with {score}{failed}{open_below}."
@@ -185,6 +222,19 @@ def _answer(
         were = "was" if len(left) == 1 else "were"
         return f"Not decided: {_cheaper_rungs(tested).removeprefix(', where ')}; {', '.join(left)} {were} not tried."
     return f"No rung reached the bar of {bar}: the best was {best.rung} ({best.system}) with {percent(_score(best))}."
+
+
+def _answer_of_two(rules: Rules, tested: Sequence[RungOutcome], won: RungOutcome, cheapest: Cheapest) -> str:
+    """The answer where several systems meet the bar, and the cheapest of them wins."""
+    met = [outcome for outcome in tested if _verdict(outcome) == "MET"]
+    first, last, bar = met[0], met[-1], percent(rules.bar)
+    told = f"{first.rung} meets the bar of {bar} ({first.system} scored {percent(_score(first))})"
+    too = f"{last.rung} meets it too ({last.system} scored {percent(_score(last))})"
+    open_ones = _open_rungs([outcome for outcome in tested if outcome not in met])
+    if won is not first:
+        return f"To reach the bar, no: {told}. To save money, yes: {too}, and {cheapest.because}{open_ones}."
+    why = "is not shown to be cheaper" if cheapest.rung is None else "is no cheaper"
+    return f"No: {told}; {too} and {why}, since {cheapest.because}{open_ones}."
 
 
 def _cheaper_rungs(outcomes: Sequence[RungOutcome]) -> str:

@@ -41,6 +41,7 @@ def decision_of(
     winner: Winner,
     extra_reasons: Sequence[str],
     test_reuse: Any,
+    break_even: dict[str, Any] | None,
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """The whole decision, JSON-able."""
@@ -66,7 +67,7 @@ def decision_of(
         "gate": None,
         "repairs": [],
         "compare": [],
-        "break_even": None,
+        "break_even": break_even,
         "winner": {"kind": winner.kind, "path": winner.path, "held": False, "sha256": winner.sha256},
         "provenance": provenance,
     }

@@ -97,10 +97,6 @@ def _test_of(record: Record, outcome: RungOutcome) -> Measurement:
 def _not_honoured(task: Task) -> list[str]:
     """Keys of the task file that this version reads and checks but does not act on."""
     found = []
-    if task.goal == "cost":
-        found.append(
-            "goal: cost is not acted on by this version: the climb stopped at the cheapest rung that meets the bar."
-        )
     if task.limits.gpu != "auto":
         found.append(f"limits.gpu: {task.limits.gpu} is not acted on by this version.")
     if task.general:

@@ -13,7 +13,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.records.atomic import write_atomically
 
 FILE_NAME = "decision.json"
-VERSION = 4
+VERSION = 5
 
 
 def validate_decision(decision: Mapping[str, Any]) -> None:
@@ -109,6 +109,21 @@ def _incoherent(decision: dict[str, Any]) -> Iterator[str]:
             yield f"found more items used than available in the test of {rung['name']}"
         if rung["chosen"] and rung["chosen"] not in {candidate["name"] for candidate in rung["candidates"]}:
             yield f"found a chosen system of {rung['name']} that is none of its candidates"
+    yield from _incoherent_costs(decision, names)
+
+
+def _incoherent_costs(decision: dict[str, Any], rungs: list[str]) -> Iterator[str]:
+    costs = decision["break_even"]
+    if costs is None:
+        return
+    systems = [system["rung"] for system in costs["systems"]]
+    if not set(systems) <= set(rungs) or len(set(systems)) < len(systems):
+        yield f'found at key "break_even" systems of {systems}, expected some of the rungs {rungs}, each once'
+    for pair in costs["pairs"]:
+        if not {pair["tuned"], pair["untuned"]} <= set(systems):
+            yield f'found at key "break_even" a pair of {pair["tuned"]} and {pair["untuned"]}, which are not both priced'
+        if (pair["calls"] is None) != (pair["crossing"] in ("never", "unknown")):
+            yield 'found at key "break_even" a crossing without its number of calls, or a number without a crossing'
 
 
 @cache

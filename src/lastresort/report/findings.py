@@ -31,14 +31,14 @@ def of_ladder(decision: Mapping[str, Any]) -> str:
     tested = [rung for rung in decision["rungs"] if rung["test"]]
     met = [rung["name"] for rung in tested if rung["test"]["verdict"] == "MET"]
     open_ones = [rung["name"] for rung in tested if rung["test"]["verdict"] == "UNDECIDED"]
-    if met and tested[0]["name"] == met[0]:
-        return f"{met[0]}, the first rung tested, is shown to reach the bar of {bar}"
     failed = [rung["name"] for rung in tested if rung["test"]["verdict"] == "NOT_MET"]
     shown = f"{listed(failed)} {'is' if len(failed) == 1 else 'are'} shown to stay below"
     if met:
         below = f"; {shown} it" if failed else ""
         open_below = f"; the test cannot tell on which side {listed(open_ones)} {_lies(open_ones)}" if open_ones else ""
-        return f"{met[0]} is shown to reach the bar of {bar}{below}{open_below}"
+        first = ", the first rung tested," if tested[0]["name"] == met[0] else ""
+        also = f", and so is {listed(met[1:])}" if len(met) > 1 else ""
+        return f"{met[0]}{first} is shown to reach the bar of {bar}{also}{below}{open_below}"
     if open_ones:
         return f"The test cannot tell on which side of the bar of {bar} {listed(open_ones)} {_lies(open_ones)}"
     if not tested:

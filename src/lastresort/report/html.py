@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
-from lastresort.report import drift, findings, judge, ladder_chart, retrieval, wording
+from lastresort.report import break_even, drift, findings, judge, ladder_chart, retrieval, wording
+from lastresort.report.cost_chart import cost_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.labelled import labelled
@@ -137,13 +138,15 @@ def _template() -> Template:
         undefined=StrictUndefined,
     )
     words = (
-        "percent round_percent count counted duration money interval verdict of_units what_would_decide how_decided "
+        "percent round_percent count counted duration short_duration money interval verdict of_units what_would_decide how_decided "
         "sentence stopped points"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters["labelled"] = labelled
     environment.globals.update(
         chart=ladder_chart,
+        break_even=break_even,
+        cost_chart=cost_chart,
         judge_finding=judge.finding,
         judge_rows=judge.rows,
         retrieval_finding=retrieval.finding,

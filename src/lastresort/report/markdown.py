@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report import judge
+from lastresort.report import break_even, judge
 from lastresort.report.wording import (
     NO_BREAK,
     count,
@@ -27,7 +27,7 @@ _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
 def markdown(decision: Mapping[str, Any]) -> str:
     """decision: as in decision.json. Text that came from outside is escaped, so that it cannot become markup."""
     parts = [f"## {plain(decision['answer'])}", _facts(decision), _ladder(decision), _undecided(decision)]
-    parts += [_reasons(decision), _gate(decision), plain(decision["test_reuse"] or "")]
+    parts += [_costs(decision), _reasons(decision), _gate(decision), plain(decision["test_reuse"] or "")]
     return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
 
 
@@ -75,6 +75,11 @@ def _ladder(decision: Mapping[str, Any]) -> str:
 def _undecided(decision: Mapping[str, Any]) -> str:
     open_ones = [rung for rung in decision["rungs"] if rung["test"] and rung["test"]["verdict"] == "UNDECIDED"]
     return "\n".join(f"- {plain(rung['name'])} is undecided. {what_would_decide(rung['test'])}" for rung in open_ones)
+
+
+def _costs(decision: Mapping[str, Any]) -> str:
+    costs = decision["break_even"]
+    return plain(stopped(break_even.finding(costs))) if break_even.is_worth_a_line(costs, decision["goal"]) else ""
 
 
 def _reasons(decision: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from lastresort.records.record import Record
 from lastresort.report import findings
 
 EXAMPLES = 5
+_BELOW = "the climb ended below it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Failing:
 class RungStory:
     """One rung: its entry in the decision, what the search said, and what stands behind it.
 
-    entry is None for a rung of the ladder that the climb did not come to.
+    entry is None for a rung of the ladder that the climb did not come to. passed_over: because a higher one was tried for its cost.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RungStory:
     trained: tuple[Trained, ...] = ()
     raced: tuple[dict[str, Any], ...] = ()
     drifts: tuple[dict[str, Any], ...] = ()
+    passed_over: bool = False
 
     @property
     def tested(self) -> bool:
@@ -60,7 +62,7 @@ class RungStory:
     def why_not(self) -> str:
         """Why a rung has no test, in words."""
         if self.entry is None:
-            return "the climb ended below it"
+            return "the bar was met below it, and nothing said that it would be cheaper" if self.passed_over else _BELOW
         return self.entry["skipped_because"] or "the climb stopped before its test"
 
 
@@ -94,11 +96,19 @@ def gather(record: Record, decision: dict[str, Any]) -> Story:
     noted = record.last("task") or {}
     task = noted["task"] if isinstance(noted.get("task"), dict) else noted
     reached = {entry["name"]: entry for entry in decision["rungs"]}
-    ladder = [*reached, *(name for name in task.get("ladder", ()) if name not in reached)]
+    told = task.get("ladder", ())
+    ladder = [*(name for name in reached if name not in told), *told]
+    highest = max((ladder.index(name) for name in reached), default=-1)
     times = [datetime.fromisoformat(event["at"]) for event in record.events()]
     return Story(
         decision=decision,
-        rungs=tuple(_rung(record, name, reached.get(name), decision["bar"]) for name in ladder),
+        rungs=tuple(
+            replace(
+                _rung(record, name, reached.get(name), decision["bar"]),
+                passed_over=name not in reached and number < highest,
+            )
+            for number, name in enumerate(ladder)
+        ),
         task=task,
         data=record.last("data") or {},
         began=times[0] if times else None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report import judge, ladder_chart
+from lastresort.report import break_even, judge, ladder_chart
 from lastresort.report.scale import Scale
 from lastresort.report.wording import (
     NO_BREAK,
@@ -16,6 +16,7 @@ from lastresort.report.wording import (
     money,
     percent,
     round_percent,
+    spaced,
     stopped,
     unit_of,
     verdict,
@@ -51,6 +52,8 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
             )
         elif rung["test"]["verdict"] == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
+    if break_even.is_worth_a_line(decision["break_even"], decision["goal"]):
+        lines.append(Text(printable(spaced(stopped(break_even.finding(decision["break_even"]))))))
     if decision["judge"]:
         lines.append(Text(printable(stopped(_judge(decision["judge"]))), style="yellow"))
     if speaks_of_reuse(decision["test_reuse"] or ""):

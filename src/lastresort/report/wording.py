@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,6 +54,11 @@ def duration(seconds: float) -> str:
     return f"{hours}{NO_BREAK}h" + (f" {minutes}{NO_BREAK}min" if minutes else "")
 
 
+def short_duration(seconds: float) -> str:
+    """As `duration`, with "40 ms" below a second: for single calls."""
+    return f"{1000 * seconds:.0f}{NO_BREAK}ms" if seconds < 1 else duration(seconds)
+
+
 def money(usd: float | None) -> str:
     """None: spent, but at a price that nobody told."""
     if usd is None:
@@ -62,6 +68,22 @@ def money(usd: float | None) -> str:
     if usd < 0.01:
         return f"<{NO_BREAK}$0.01"
     return f"${usd:,.2f}"
+
+
+def price(usd: float) -> str:
+    """Money of any size with at least three digits that count: "$12.40", "$0.0412"; a cent is not the smallest amount here."""
+    if usd == 0:
+        return "$0"
+    if usd >= 1:
+        return f"${usd:,.2f}"
+    digits = 2 - math.floor(math.log10(usd))
+    text = f"{usd:.{digits}f}".rstrip("0")
+    return f"${text.ljust(4, '0')}"
+
+
+def spaced(text: str) -> str:
+    """With ordinary spaces, for sentences that are stored or logged."""
+    return text.replace(NO_BREAK, " ")
 
 
 def interval(limits: Iterable[float]) -> str:

@@ -44,13 +44,15 @@ class OpenModels:
         key = (system.model, system.adapter, system.precision, repr(sorted(system.template_kwargs.items())))
         if self._model is None or key != self._key:
             self._let_go()
+            tuned = system.model == self.tuned_name != self.base_name
+            prices = (0.0, 0.0) if tuned else self._prices  # they are those of the model that is asked
             model = open_model(
                 system.model,
                 base_folder=self._base_folder,
                 precision=system.precision,
                 adapter=system.adapter,
-                prompt_price=self._prices[0],
-                output_price=self._prices[1],
+                prompt_price=prices[0],
+                output_price=prices[1],
                 template_kwargs=system.template_kwargs,
             )
             self._model, self._key = self._cached(model), key

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lastresort.data.split import groups_of
 from lastresort.evals.measure import measured
@@ -162,6 +162,14 @@ class Rung(Protocol):
 
     def search(self, bench: Workbench) -> Search | GivenUp:
         """Build candidates, measure them on dev, choose one; or show on dev that none can reach the bar."""
+
+
+@runtime_checkable
+class ForecastsCalls(Rung, Protocol):
+    """A rung that can also tell what one call of the system that it would make costs."""
+
+    def forecast_call(self, task: Task, work: Workload) -> Forecast:
+        """An answer as long as those of the examples, asked alone: nothing is shared with other prompts."""
 
 
 def find_rung(name: str) -> Rung | None:

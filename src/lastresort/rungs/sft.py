@@ -20,6 +20,7 @@ from lastresort.types import Decoding, Example
 
 LEAST_ROWS, ADVISED_ROWS = 50, 500
 REPLAY_PROMPT_TOKENS = 48
+TEMPLATE_TOKENS = 12  # turn markers around the instruction and the input
 
 
 class Sft:
@@ -43,7 +44,7 @@ class Sft:
         """Replay, the race of learning rates, every checkpoint on dev and once more held to the form, the test; every answer is
         as long as allowed.
         """
-        about = len(task.about) / 4 + 12
+        about = len(task.about) / 4 + TEMPLATE_TOKENS
         row = about + work.input_tokens + work.output_tokens
         prompt, machine, sft = about + work.input_tokens, work.machine, task.sft
         rates, kept = len(sft.learning_rates), len(kept_epochs(sft.epochs))
@@ -59,6 +60,11 @@ class Sft:
             + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
+
+    def forecast_call(self, task: Task, work: Workload) -> Forecast:
+        """The instruction and the input alone, answered as the examples are."""
+        prompt = len(task.about) / 4 + TEMPLATE_TOKENS + work.input_tokens
+        return answering("a call", work.machine, 1, prompt, 0, work.output_tokens)
 
     def search(self, bench: Workbench) -> Search:
         task = bench.task

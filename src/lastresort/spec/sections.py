@@ -135,7 +135,8 @@ class Split(Section):
 
 
 class Use(Section):
-    """What production looks like. Prices in USD per million tokens, None where they are not given.
+    """What production looks like. Prices in USD per million tokens of `model`, None where they are not given. hourly_price: USD
+    for an hour of the machine that trains and answers local models.
 
     context: forbidden means that the knowledge may not travel in the prompt.
     """
@@ -143,6 +144,7 @@ class Use(Section):
     calls_per_month: Annotated[int, Number(at_least=0, whole=True)] | None = None
     prompt_price: Money | None = None
     output_price: Money | None = None
+    hourly_price: Money | None = None
     context: Literal["allowed", "forbidden"] = "allowed"
 
 

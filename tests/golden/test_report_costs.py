@@ -1,0 +1,266 @@
+"""What calls cost and when training is paid back, in words, on the page, in the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cost_support import costs
+from lastresort.report import break_even
+from lastresort.report.cost_chart import calls_shown, cost_chart, lines_of
+from lastresort.report.decision import read_decision, write_decision
+from lastresort.report.html import write_report
+from lastresort.report.markdown import markdown
+from lastresort.report.terminal import ladder_table
+from lastresort.report.wording import price, short_duration, spaced
+from report_support import HOSTILE, make
+
+NEVER = {"crossing": "never", "calls": None, "months": None}
+AT_ONCE = {"crossing": "at_once", "calls": 0, "months": 0.0}
+UNKNOWN = {"crossing": "unknown", "calls": None, "months": None}
+NO_MONTHS = {"calls_per_month": None, "pair": {"months": None}}
+IN_SECONDS = {
+    "currency": "machine_seconds",
+    "missing": ["use.hourly_price"],
+    "hourly_price": None,
+    "prompting": {"per_call_usd": None, "per_call_machine_s": 1.9},
+    "sft": {"per_call_usd": None, "one_off_usd": None},
+    "pair": {"calls": 5000, "months": 12.5},
+}
+NO_PRICE = {
+    "currency": None,
+    "missing": ["use.prompt_price", "use.output_price"],
+    "prompting": {"per_call_usd": None},
+    "pair": UNKNOWN,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "sft is cheaper than prompting from 1,000 calls on (2.5 months of use)"),
+        (NO_MONTHS, "sft is cheaper than prompting from 1,000 calls on"),
+        ({"pair": {"calls": 1, "months": 0.0025}}, "from 1 call on (less than 0.1 months of use)"),
+        ({"pair": AT_ONCE}, "sft is cheaper than prompting from the first call on"),
+        ({"pair": NEVER}, "sft never becomes cheaper than prompting: its calls cost no less"),
+        (
+            {"pair": NEVER, "prompting": {"verdict": "NOT_MET"}},
+            "sft never becomes cheaper than prompting, which is not shown to meet the bar: its calls cost no less",
+        ),
+        (
+            {"prompting": {"verdict": "UNDECIDED"}},
+            "sft is cheaper than prompting, which is not shown to meet the bar, from 1,000 calls on (2.5 months of use)",
+        ),
+        (
+            NO_PRICE,
+            "Whether sft is cheaper than prompting cannot be told: the task gives no `use.prompt_price` or `use.output_price`",
+        ),
+        ({"sft": {"verdict": "NOT_MET"}}, "1,000 calls cost $3.75 with prompting and $0.25 with sft"),
+        (IN_SECONDS, "sft is cheaper than prompting from 5,000 calls on (12.5 months of use)"),
+    ],
+)
+def test_the_finding(changes: dict[str, Any], sentence: str) -> None:
+    assert sentence in spaced(break_even.finding(costs(**changes)))
+
+
+def test_the_finding_where_one_system_was_measured() -> None:
+    entry = costs(pairs=[])
+    one = entry | {"systems": entry["systems"][:1]}
+    assert break_even.finding(one) == "1,000 calls cost $3.75 with prompting"
+    none = costs(**{**NO_PRICE, "pair": {}}) | {"pairs": []}
+    none["systems"] = none["systems"][:1]
+    assert break_even.finding(none).startswith("What a call costs is not known: the task gives no `use.prompt_price`")
+    assert not break_even.is_worth_a_line(one, "quality")
+    assert break_even.is_worth_a_line(one, "cost")
+    assert not break_even.is_worth_a_line(None, "cost")
+
+
+REASONS = [
+    "Cost of 1,000 calls: prompting (few-shot-5) $3.75, with 1000 prompt and 50 answer tokens in 900 ms each; sft "
+    "(lora-lr0.0003-epoch3) $0.25, with 70 prompt and 24 answer tokens in 500 ms each.",
+    "Two models: org/small, tuned by sft, scored 93.3 % (85.4–97.1 %, MET), and openai:large with prompting 95 % (86.0–99.0 %, "
+    "MET); on the 42 test items that both answered 93 % against 95 % (a description, not a test).",
+    "Break-even: sft is cheaper than prompting from 1,000 calls on (2.5 months of use).",
+]
+
+
+def test_reasons() -> None:
+    assert break_even.reasons(costs(), "quality") == REASONS
+    one_model = break_even.reasons(costs(sft={"model": "openai:large"}), "quality")
+    assert one_model == [REASONS[0], REASONS[2]]
+    assert break_even.reasons(None, "cost") == []
+
+
+def test_reasons_where_money_is_unknown() -> None:
+    told = break_even.reasons(costs(**IN_SECONDS), "quality")
+    assert "prompting (few-shot-5) 31 min 40 s of this machine, with" in told[0]
+    assert told[-1] == (
+        "Some of what calls cost is not known in money: the task gives no `use.hourly_price`; systems that run here are "
+        "compared by its seconds."
+    )
+    assert not any("$" in sentence for sentence in told)
+    assert "prompting (few-shot-5) not known, with" in break_even.reasons(costs(**NO_PRICE), "quality")[0]
+
+
+def test_what_the_figures_rest_on() -> None:
+    told = spaced(break_even.basis(costs()))
+    assert told.startswith("Means over 42 test items. Calls of an endpoint: every token at its full price, no discount")
+    assert "Calls here: their share of this machine at $1.80 an hour, as measured in batches" in told
+    assert "endpoint" not in break_even.basis(costs(**IN_SECONDS))
+    assert "use.hourly_price" in break_even.basis(costs(**IN_SECONDS))
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [
+        (0, "$0"),
+        (12.4, "$12.40"),
+        (1234.5, "$1,234.50"),
+        (1.0, "$1.00"),
+        (0.9999, "$1.00"),
+        (0.25, "$0.25"),
+        (0.1, "$0.10"),
+        (0.041234, "$0.0412"),
+        (0.005, "$0.005"),
+        (0.00000123456, "$0.00000123"),
+    ],
+)
+def test_money_of_any_size_keeps_its_digits(usd: float, text: str) -> None:
+    assert price(usd) == text
+
+
+def test_single_calls_are_told_in_milliseconds() -> None:
+    assert spaced(short_duration(0.0412)) == "41 ms"
+    assert spaced(short_duration(1.25)) == "1.2 s"
+
+
+def numbers(pattern: str, drawn: str) -> list[float]:
+    return [float(found) for found in re.findall(pattern, drawn)]
+
+
+def test_the_curves_begin_at_the_training_and_cross_where_it_is_paid_back() -> None:
+    entry = costs()
+    assert [(line.name, line.start, line.per_call) for line in lines_of(entry)] == [
+        ("prompting", 0.0, 0.00375),
+        ("sft", 3.5, 0.00025),
+    ]
+    drawn = str(cost_chart(entry, 'crosses at "1,000"'))
+    assert 'aria-label="crosses at &#34;1,000&#34;"' in drawn
+    prompting, sft = (
+        [tuple(map(float, point.split(","))) for point in points.split()]
+        for points in re.findall(r'polyline points="([^"]*)"', drawn)
+    )
+    x, y = numbers(r'circle class="crossing" cx="([\d.]+)"', drawn)[0], numbers(r'cy="([\d.]+)"', drawn)[0]
+    for (x0, y0), (x1, y1) in (prompting, sft):
+        assert y0 + (x - x0) / (x1 - x0) * (y1 - y0) == pytest.approx(y, abs=0.2)  # both lines pass through the ring
+    assert prompting[0][1] > sft[0][1]  # the tuned one begins higher up
+    assert prompting[1][1] < sft[1][1]  # and ends lower
+    assert "1,000 calls, 2.5 months</text>" in drawn
+    assert ">USD, added up</text>" in drawn
+
+
+def test_without_a_crossing_a_year_is_shown() -> None:
+    entry = costs(pair=NEVER, sft={"per_call_usd": 0.004})
+    assert calls_shown(entry, lines_of(entry)) == 4800
+    drawn = str(cost_chart(entry, ""))
+    assert "crossing" not in drawn
+    assert drawn.count("<polyline") == 2
+    unknown_volume = entry | {"calls_per_month": None}
+    assert calls_shown(unknown_volume, lines_of(unknown_volume)) == pytest.approx(3.5 / 0.004)
+
+
+def test_curves_in_hours_of_the_machine() -> None:
+    drawn = str(cost_chart(costs(**IN_SECONDS), ""))
+    assert "hours of this machine, added up" in drawn
+    assert "$" not in drawn
+    assert ">5,000 calls, 12.5 months</text>" in drawn
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        NO_PRICE,
+        {"pairs": []},
+        {
+            "pair": NEVER,
+            "prompting": {"per_call_usd": 0.0},
+            "sft": {"per_call_usd": 0.0, "one_off_usd": 0.0},
+        },
+    ],
+)
+def test_what_cannot_be_compared_is_not_drawn(changes: dict[str, Any]) -> None:
+    assert cost_chart(costs(**changes), "") is None
+
+
+def test_many_crossings_have_labels_apart() -> None:
+    entry = costs()
+    retrieval = {**entry["systems"][0], "rung": "retrieval", "per_call_usd": 0.00376}
+    entry["systems"].insert(1, retrieval)
+    entry["pairs"].append({**entry["pairs"][0], "untuned": "retrieval", "calls": 998, "months": 2.495})
+    drawn = str(cost_chart(entry, ""))
+    assert drawn.count('class="crossing"') == 2
+    labels = [float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="\w+">[\d,]+ calls', drawn)]
+    assert abs(labels[0] - labels[1]) >= 16
+    names = [float(y) for y in re.findall(r'class="name(?: front)?" x="651" y="([\d.]+)"', drawn)]
+    assert len(names) == 3
+    assert min(abs(a - b) for i, a in enumerate(names) for b in names[:i]) >= 15.9
+
+
+def costed(folder: Path, **changes: Any) -> dict[str, Any]:
+    decision = read_decision(make(folder, "costed")) | {"break_even": costs(**changes)}
+    write_decision(folder, decision)
+    return decision
+
+
+def page_of(folder: Path) -> str:
+    text = write_report(folder).read_text("utf-8")
+    return " ".join(re.sub(r"<[^>]*>", " ", text).replace("\u00a0", " ").split())
+
+
+def test_the_page_shows_table_and_curves(tmp_path: Path) -> None:
+    saving = {"rung": "prompting", "goes_on": True, "because": "goal: cost: it went on.", "currency": "usd"}
+    saving |= {"now": 0.00375, "then": 0.0003, "one_off": 3.0, "crossing": "after", "calls": 870, "months": 2.2}
+    costed(tmp_path / "run", saving=saving)
+    page = page_of(tmp_path / "run")
+    assert "sft is cheaper than prompting from 1,000 calls on (2.5 months of use)" in page
+    assert "A month has 400 calls." in page
+    assert "prompting few-shot-5 openai:large 95.0 % 86.0–99.0 % MET 1,000 50 900 ms $3.75 –" in page
+    assert "sft lora-lr0.0003-epoch3 org/small 93.3 % 85.4–97.1 % MET 70 24 500 ms $0.25 $3.50" in page
+    assert (
+        "On the 42 test items that both answered, sft scored 93.0 % and prompting 95.0 %: −2.0 points (a description"
+        in page
+    )
+    assert "goal: cost: it went on." in page
+    assert (tmp_path / "run" / "report.html").read_text("utf-8").count('class="crossing"') == 1
+
+
+def test_a_page_of_one_system_has_a_table_and_no_curve(tmp_path: Path) -> None:
+    costed(tmp_path / "run", pairs=[], systems=costs()["systems"][:1])
+    page = page_of(tmp_path / "run")
+    assert "1,000 calls cost $3.75 with prompting" in page
+    assert "What each system has cost after so many calls" not in page
+
+
+def test_names_from_outside_stay_text(tmp_path: Path) -> None:
+    costed(tmp_path / "run", sft={"model": HOSTILE, "name": HOSTILE})
+    text = write_report(tmp_path / "run").read_text("utf-8")
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+LINE = "sft is cheaper than prompting from 1,000 calls on (2.5 months of use)."
+
+
+def test_a_line_in_the_terminal_and_in_markdown(tmp_path: Path) -> None:
+    decision = costed(tmp_path / "run")
+    out = io.StringIO()
+    Console(file=out, width=80).print(ladder_table(decision))
+    assert LINE in " ".join(out.getvalue().split())
+    assert f"\n\n{LINE}\n\n" in markdown(decision)
+    money = costed(tmp_path / "other", sft={"verdict": "NOT_MET"})
+    assert "1,000 calls cost \\$3.75 with prompting and \\$0.25 with sft." in markdown(money)

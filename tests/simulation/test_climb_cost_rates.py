@@ -1,0 +1,61 @@
+"""Simulated climbs with `goal: cost`: going on past a MET, and letting the cheapest win, errs no more than a climb may."""
+
+from __future__ import annotations
+
+import pytest
+
+from bar_table import task_for
+from climb_table import allowed
+from lastresort.ladder.break_even import Saving
+from lastresort.ladder.climb import rules_of
+from lastresort.ladder.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
+from simulated_climb import Cell, tried_rungs
+
+CLIMBS = 2_000
+LADDER = ("prompting", "retrieval", "sft")
+
+
+def conclusions(cell: Cell) -> list[Conclusion]:
+    """So many climbs in which training would always pay, and a tuned system is always the cheapest."""
+    rules = rules_of(task_for(len(LADDER), cell.bar, cell.confidence, cell.on_undecided), None)
+    tried = dict(zip(LADDER, tried_rungs(cell, CLIMBS, 0), strict=True))
+    found = []
+    for climb in range(CLIMBS):
+        outcomes: list[RungOutcome] = []
+        while (step := next_step(rules, outcomes, saving_after(outcomes))).rung is not None:
+            rung = tried[step.rung]
+            judgement = None if rung is None else rung.judgements[climb]
+            outcomes.append(RungOutcome(step.rung, judgement, "chosen", None if judgement else "it does not apply"))
+        met = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]
+        found.append(conclude(rules, outcomes, step.because, Cheapest(met[-1], "less") if len(met) > 1 else None))
+    return found
+
+
+def saving_after(outcomes: list[RungOutcome]) -> Saving | None:
+    last = outcomes[-1] if outcomes else None
+    if last is None or last.rung == "sft" or last.judgement is None or last.judgement.outcome != "MET":
+        return None
+    return Saving(last.rung, True, "it pays")
+
+
+@pytest.mark.parametrize(
+    ("rates", "share"),
+    [
+        ((0.9, None, 0.8), 1 / 3),  # a good prompt, and a tuned model no better than the bar: only its own test can err
+        ((0.9, None, 0.75), 1 / 3),
+        ((0.8, 0.8, 0.8), 1),  # every test may err
+        ((0.8, 0.95, 0.8), 2 / 3),
+    ],
+)
+def test_a_winner_below_the_bar_is_as_rare_as_promised(rates: tuple[float | None, ...], share: float) -> None:
+    cell = Cell(rates, n=300)
+    truths = dict(zip(LADDER, rates, strict=True))
+    wrong = sum(found.meets_bar and truths[str(found.winner)] <= cell.bar for found in conclusions(cell))
+    assert wrong <= CLIMBS * allowed(share * (1 - cell.confidence), CLIMBS)
+
+
+def test_a_good_tuned_model_wins_and_a_bad_one_does_not_take_the_prompts_place() -> None:
+    good, bad = conclusions(Cell((0.95, None, 0.95), n=300)), conclusions(Cell((0.95, None, 0.5), n=300))
+    assert sum(found.winner == found.stopped_at == "sft" for found in good) > 0.98 * CLIMBS
+    assert sum(found.winner == found.stopped_at == "prompting" for found in bad) > 0.98 * CLIMBS
+    assert all(found.verdict == "MET" for found in bad if found.winner is not None)
