@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from lastresort.rungs.retrieval import Retrieval
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from lastresort.systems.open import open_answerer
-from lastresort.types import Message
+from lastresort.types import Message, Silent
 from retrieval_support import NAMES, QUESTION, code, handbook_task
 
 
@@ -135,6 +137,30 @@ def test_a_second_climb_embeds_nothing_and_asks_nothing(climbed: Climbed) -> Non
         store = record.last("store")
     assert store is not None
     assert (store["embedded"], store["unchanged"]) == (0, len(NAMES))
+
+
+def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Path) -> None:
+    task = climbed.run.parent.parent / "task"
+    (lock,) = (climbed.run.parent / ".lastresort" / "stores").glob("*.lock")
+    waits, ended = threading.Event(), threading.Event()
+
+    class Watching(Silent):
+        def stage(self, name: str, total: int | None) -> None:
+            if "waiting for another run" in name:
+                waits.set()
+
+    def second() -> None:
+        climb(load_task(task / "task.yaml"), climbed.run.parent / "waits", until="retrieval", progress=Watching())
+        ended.set()
+
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(60)
+        assert not ended.is_set()
+    thread.join(60)
+    assert ended.is_set()
 
 
 def test_a_run_keeps_the_documents_that_it_began_with(tmp_path: Path) -> None:

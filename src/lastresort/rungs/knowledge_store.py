@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from lastresort.models.open import settled_name
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.store_copy import copy_store
+from lastresort.types import Progress
 
 FLOAT_BYTES = 4
 MOST_BYTES_CUT = 5_000_000  # what a forecast reads and cuts in about a second
@@ -62,9 +66,10 @@ def _built(bench: Workbench, folder: Path) -> dict[str, Any]:
     embedder = open_embedder(settled_name(task.retrieval.embedder, task.folder))
     settings = store_settings(task)
     shared = (bench.shared or bench.folder) / "stores" / _key(task.knowledge, embedder, settings)
-    store = open_or_create_store(shared, embedder, settings)
-    done = update(store, reading.documents, progress=bench.progress)
-    copy_store(shared, folder)
+    with _turn(shared, bench.progress):
+        store = open_or_create_store(shared, embedder, settings)
+        done = update(store, reading.documents, progress=bench.progress)
+        copy_store(shared, folder)
     for skipped in reading.skipped:
         bench.progress.say(f"retrieval: {skipped.path} is not read: {skipped.reason}")
     return {
@@ -79,6 +84,19 @@ def _built(bench: Workbench, folder: Path) -> dict[str, Any]:
         "disk_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "vector_bytes": store.manifest.chunks * store.manifest.dimensions * FLOAT_BYTES,
     }
+
+
+@contextmanager
+def _turn(shared: Path, progress: Progress) -> Iterator[None]:
+    """Runs that want the same store take turns: who comes second finds it built."""
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    with shared.with_name(f"{shared.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.stage("retrieval: waiting for another run that builds the same store", None)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _key(knowledge: Path, embedder: Embedder, settings: StoreSettings) -> str:
