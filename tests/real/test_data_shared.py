@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lastresort.data.duplicates import near_pairs
 from lastresort.data.leaks import find_leaks
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError
+from lastresort.rungs.preference_data import read_preferences
 from lastresort.types import Example, Message
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -77,3 +79,22 @@ def test_snips_near_pairs_within_train_differ_in_nothing_that_matters() -> None:
 )
 def test_word_problems_and_prompts_with_boilerplate_are_not_copies_of_each_other(name: str, folder: str) -> None:
     assert near_pairs([item.input_text for item in read_examples(SHARED / folder / name)]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "labels", "turns"),
+    [
+        ("dpo_en_demo.json", 300, {None: 300}, None),
+        ("kto_en_demo.json", 300, {True: 150, False: 150}, None),
+        ("v1_dpo_demo.jsonl", 10, {None: 10}, {("system", "user")}),
+    ],
+)
+def test_preference_files_are_the_preferences_of_a_task_as_they_are(
+    name: str, rows: int, labels: dict[bool | None, int], turns: set[tuple[str, ...]] | None
+) -> None:
+    found = read_preferences(SHARED / "llamafactory_demo" / name)
+    assert len(found) == rows
+    assert Counter(one.label for one in found) == labels
+    assert all(turn.content.strip() for one in found for answer in one.answers for turn in answer)
+    assert all(one.asked.strip() for one in found)
+    assert turns is None or {tuple(turn.role for turn in one.prompt) for one in found} == turns

@@ -22,14 +22,14 @@ def check_command(
     rows: int = typer.Option(0, "--show", min=0, help="Show tokens and training mask of this many rows."),
     as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
 ) -> None:
-    """Check a task's examples: duplicates, leaks, conflicting labels, lengths. Exit 1 where something must be mended."""
+    """Check a task's examples and preferences: duplicates, leaks, conflicts, lengths. Exit 1 where something must be mended."""
     from lastresort.ladder.check import check_task
     from lastresort.spec.task import load_task
 
     found = check_task(load_task(task), show=rows)
     if as_json:
-        print_document(found.report.as_dict())
+        print_document(found.as_dict())
     else:
-        print("\n".join([*found.report.lines(), *found.shown]))
+        print("\n".join(found.lines()))
     if found.must_mend:
         raise typer.Exit(1)

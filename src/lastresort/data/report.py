@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -91,8 +91,8 @@ class DataReport:
             ],
         }
 
-    def lines(self) -> list[str]:
-        """Short sentences, what matters most first."""
+    def lines(self, beside: Sequence[str] = ()) -> list[str]:
+        """Short sentences, what matters most first. beside: of what belongs to the examples, put behind them."""
         sides = ", ".join(f"{count} {side}" for side, count in self.counts.items())
         lines = [f"examples: {sides}"]
         for side, quantiles in self.tokens.items():
@@ -105,4 +105,5 @@ class DataReport:
             lines.append("labels: " + ", ".join(shares) + more)
         order = {"error": 0, "warning": 1, "note": 2}
         lines += [finding.line() for finding in sorted(self.findings, key=lambda found: order[found.severity])]
-        return lines if self.findings else [*lines, "nothing to complain about"]
+        complaints = [*self.findings, *(line for line in beside if line.startswith("warning"))]
+        return [*lines, *beside] if complaints else [*lines, *beside, "nothing to complain about"]

@@ -1,0 +1,105 @@
+"""What `data check` says of preferences, and what of them a climb would train on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lastresort.ladder.check import check_task
+from lastresort.ladder.preference_check import PreferencesFound, check_preferences
+from lastresort.rungs.preference_data import Preferred
+from lastresort.spec.task import load_task
+from lastresort.types import Message
+from tuning_support import labels, pairs, questions, tiny_task
+
+
+def said(*texts: str) -> tuple[tuple[Message, ...], ...]:
+    return tuple((Message("assistant", text),) for text in texts)
+
+
+def pair(prompt: str, chosen: str, rejected: str) -> Preferred:
+    return Preferred((Message("user", prompt),), said(chosen, rejected), "row")
+
+
+def labelled(prompt: str, answer: str, label: bool) -> Preferred:
+    return Preferred((Message("user", prompt),), said(answer), "row", label, (True,))
+
+
+def of_pairs(*preferences: Preferred) -> PreferencesFound:
+    return check_preferences(preferences, 0, {})
+
+
+def test_pairs_and_answers_are_counted_by_kind() -> None:
+    assert of_pairs(pair("a", "x", "yy")).lines()[0] == "preferences: 1 pairs"
+    found = of_pairs(labelled("a", "x", True), labelled("b", "x", False), labelled("c", "x", False))
+    assert found.lines()[0] == "preferences: 3 answers, 1 good, 2 bad"
+
+
+def test_a_pair_the_other_way_round_contradicts_and_the_same_again_repeats() -> None:
+    found = of_pairs(pair("a", "x", "y"), pair("a", "Y!", "x"), pair("b", "x", "y"), pair("b", "x", "y"))
+    assert (found.opposed, found.repeated) == (2, 1)
+    assert "warning: 2 contradict another: the same answers preferred the other way round" in found.lines()
+
+
+def test_an_answer_labelled_both_ways_contradicts() -> None:
+    found = of_pairs(labelled("a", "x", True), labelled("a", "x", False), labelled("a", "y", False))
+    assert (found.opposed, found.repeated) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("longer", "says"),
+    [
+        (
+            13,
+            "warning: the better answer is the longer one in 65 % of comparisons, so that a model may learn to answer longer",
+        ),
+        (12, "note: the better answer is the longer one in 60 % of comparisons"),
+        (
+            7,
+            "warning: the better answer is the longer one in 35 % of comparisons, so that a model may learn to answer shorter",
+        ),
+    ],
+)
+def test_length_that_gives_the_better_answer_away_is_a_warning(longer: int, says: str) -> None:
+    found = of_pairs(*(pair(str(n), "long answer" if n < longer else "a", "answer") for n in range(20)))
+    assert found.lines()[-1].startswith(says)
+
+
+def test_pairs_of_equal_length_say_nothing_of_length() -> None:
+    assert of_pairs(pair("a", "xy", "yx")).longer is None
+
+
+def test_every_good_answer_is_compared_with_every_bad_one() -> None:
+    """Good of 1 and 3 letters, bad of 2, 2 and 3: longer in two comparisons, shorter in three, equal in one."""
+    found = of_pairs(
+        *(labelled(text, text, True) for text in ("a", "aaa")),
+        *(labelled(text, text, False) for text in ("bb", "cc", "ddd")),
+    )
+    assert found.longer == 2 / 5
+
+
+def test_a_task_says_what_of_its_preferences_could_be_trained_on(tmp_path: Path) -> None:
+    own = pairs(60)
+    held = [{**own[0], "prompt": row["input"]} for row in questions()]  # dev and test hold 50 of them
+    path = tiny_task(tmp_path, preferences=[*own, *held, {"prompt": "same", "chosen": "a", "rejected": "a"}])
+    checked = check_task(load_task(path))
+    assert checked.preferences is not None
+    assert (checked.preferences.pairs, checked.preferences.leaking) == (131, 50)
+    assert checked.preferences.left_out["chosen and rejected the same"] == 1
+    assert "note: 1 cannot be trained on: chosen and rejected the same" in checked.lines()
+    assert json.loads(json.dumps(checked.as_dict()))["preferences"]["leaking"] == 50
+
+
+def test_a_warning_about_preferences_is_something_to_complain_about(tmp_path: Path) -> None:
+    longer = [{**row, "chosen": "a much longer answer"} for row in pairs(60)]
+    assert "nothing to complain about" not in check_task(load_task(tiny_task(tmp_path, preferences=longer))).lines()
+
+
+def test_a_task_without_preferences_and_one_that_does_not_climb_to_them_say_nothing(tmp_path: Path) -> None:
+    assert check_task(load_task(tiny_task(tmp_path / "a"))).preferences is None
+    path = tiny_task(tmp_path / "b", preferences=labels(60), ladder=["sft"])
+    checked = check_task(load_task(path))
+    assert checked.preferences is None
+    assert not any(line.startswith("preferences") for line in checked.lines())
