@@ -60,3 +60,17 @@ def test_kl_says_how_it_was_computed_and_margins_of_what() -> None:
     )
     assert "Reward margin 3.5 nats, above 0 for 90 % of 40 pairs held out." in told
     assert "margin" not in of_movement({**moved, "margin": None})
+
+
+def test_shorter_answers_are_pointed_out_too() -> None:
+    shorter = asdict(Drift(40.0, 20.0, 0.0, 0.7, 90, 0.0, 0.7))
+    assert title(shorter) == "Preference training gained 70.0 points on dev, with answers 50 % shorter"
+    assert of_length(shorter) == (
+        "Answers became 50 % shorter (40.0 tokens before, 20.0 after) while the score on dev went from 0 % to 70 %."
+    )
+
+
+def test_a_fifth_shorter_is_of_about_the_same_length() -> None:
+    assert title(asdict(Drift(10.0, 8.0, 0.5, 0.4, 5, 0.5, 0.4))).endswith(
+        "lost 10.0 points on dev, with answers of about the same length"
+    )

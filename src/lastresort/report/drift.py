@@ -7,7 +7,7 @@ from typing import Any
 
 from lastresort.report.wording import percent_in_text as percent
 
-LONGER = 0.2  # a growth of the mean answer that is pointed out
+MARKED = 0.2  # a change of the mean answer's length, either way, that is pointed out
 
 
 def growth(length: Mapping[str, Any]) -> float:
@@ -20,18 +20,19 @@ def title(length: Mapping[str, Any]) -> str:
     """What a reader should see first."""
     gained = length["score_after"] - length["score_before"]
     change = f"{'gained' if gained >= 0 else 'lost'} {abs(100 * gained):.1f} points on dev"
-    if growth(length) > LONGER:
-        return f"Preference training {change}, with answers {percent(growth(length))} longer"
-    return f"Preference training {change}, with answers of about the same length or shorter"
+    return f"Preference training {change}, with answers {_compared(growth(length))}"
 
 
 def of_length(length: Mapping[str, Any]) -> str:
     """Answers and scores on dev before and after. length: `rungs.drift.Drift` as it was recorded."""
+    grown = growth(length)
     lengths = f"{length['tokens_before']:.1f} tokens before, {length['tokens_after']:.1f} after"
     scores = f"the score on dev went from {percent(length['score_before'])} to {percent(length['score_after'])}"
-    if growth(length) <= LONGER:
+    if abs(grown) <= MARKED:
         return f"A mean answer has {lengths}, and {scores}."
-    told = f"Answers became {percent(growth(length))} longer ({lengths}) while {scores}"
+    told = f"Answers became {_compared(grown)} ({lengths}) while {scores}"
+    if grown < 0:
+        return f"{told}."
     if not length["level"]:
         return f"{told}; no answer stayed as short, so that length and gain cannot be told apart."
     same = f"on the {length['level']} items whose answers did not grow it went from {percent(length['level_before'])}"
@@ -39,11 +40,11 @@ def of_length(length: Mapping[str, Any]) -> str:
 
 
 def of_movement(moved: Mapping[str, Any]) -> str:
-    """KL and margins. moved: as the rung recorded it."""
+    """KL and margins. moved: as the rung recorded it. Of an objective with a reference the start is the reference."""
     kl, error = moved["kl"], moved["kl_error"]
     within = f" ± {error:.2g}" if error is not None else ""
     told = (
-        f"KL to the reference: {kl:.3g}{within} nats an answer, {moved['kl_per_token']:.2g} a token, exact at every token of "
+        f"KL to the model before: {kl:.3g}{within} nats an answer, {moved['kl_per_token']:.2g} a token, exact at every token of "
         f"{moved['kl_answers']} answers sampled from the tuned model to dev prompts"
     )
     if moved["margin"] is None:
@@ -55,3 +56,9 @@ def of_movement(moved: Mapping[str, Any]) -> str:
 def sentence(drift: Mapping[str, Any]) -> str:
     """All of it about one candidate. drift: the event of the record."""
     return f"{drift['candidate']}: {of_length(drift['length'])} {of_movement(drift['moved'])}"
+
+
+def _compared(grown: float) -> str:
+    if abs(grown) <= MARKED:
+        return "of about the same length"
+    return f"{percent(abs(grown))} {'longer' if grown > 0 else 'shorter'}"
