@@ -68,6 +68,7 @@ class Sample:
     answer: str
     rungs: tuple[RungMade, ...]
     reasons: tuple[str, ...]
+    would_change: tuple[str, ...] = ("A bar above 75 %: from there on these items do not show that it is met.",)
     n_test: int = 300
     unit: str = "item"
     provisional: bool = False
@@ -284,6 +285,7 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "stopped_at": sample.stopped_at,
         "answer": sample.answer,
         "reasons": list(sample.reasons),
+        "would_change": list(sample.would_change),
         "judge": sample.judge,
         "retrieval": sample.retrieval,
         "test_reuse": f"None of the {sample.n_test} test items was used by an earlier run in this workspace.",

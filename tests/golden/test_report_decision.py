@@ -17,7 +17,7 @@ from lastresort.report.decision import decision_schema, read_decision, validate_
 from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
-schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons
+schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons would_change
 judge retrieval test_reuse rungs gate repairs compare break_even winner provenance
 """.split()
 

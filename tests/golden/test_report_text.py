@@ -144,6 +144,12 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     assert "- prompting is undecided. About 1,240 test items would decide it" in text
 
 
+def test_markdown_ends_the_argument_with_what_would_change_it(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "sft-met"))
+    assert f"What would change this answer:\n\n- {decision['would_change'][0]}" in markdown(decision)
+    assert "would change" not in markdown(decision | {"would_change": []})
+
+
 def test_markdown_cannot_be_injected(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "hostile"))
     decision["reasons"] = [HOSTILE, "a | b\n# heading\n![x](http://example.org/x.png) @someone"]

@@ -97,6 +97,7 @@ def test_the_report_shows_it(climbed: Climbed) -> None:
     page = climbed.report.read_text(encoding="utf-8")
     assert "With the right passage dev scores" in page
     assert "hybrid search" in page
+    assert "Passages in the prompt, in their order: " in page
 
 
 def test_the_winner_stands_alone_and_answers_with_its_sources(climbed: Climbed, tmp_path: Path) -> None:

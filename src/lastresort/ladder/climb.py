@@ -21,23 +21,25 @@ from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, n
 from lastresort.ladder.decision import decision_of
 from lastresort.ladder.judging import Seat, refuse_what_the_judge_cannot_read
 from lastresort.ladder.limits import beyond_limits
+from lastresort.ladder.origin import note_origin
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
 from lastresort.ladder.reasons import extra_reasons
 from lastresort.ladder.room import check_room, refuse_what_fits_no_prompt
-from lastresort.ladder.testing import run_test
 from lastresort.ladder.same_task import changed_keys
 from lastresort.ladder.saving import saving_after
+from lastresort.ladder.testing import run_test
 from lastresort.ladder.winner import write_winner
 from lastresort.ladder.workload import LEAST_NEW_TOKENS
 from lastresort.ladder.workspace import held, shared_folder
+from lastresort.ladder.would_change import would_change
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
-from lastresort.report.decision import write_decision
 from lastresort.report import break_even
+from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.wording import percent_in_text as percent
 from lastresort.rungs.open_models import OpenModels
@@ -80,6 +82,7 @@ def climb(
     run.mkdir(parents=True, exist_ok=True)
     with held(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
         _same_task(record, prepared, run)
+        note_origin(record, prepared.task, run)
         shared = shared_folder(run)
         with Ledger(shared / "ledger.sqlite") as ledger:
             budget = Budget.of(prepared.task, record, clock)
@@ -91,7 +94,9 @@ def climb(
                 bench.models.close()
             systems = priced_systems(bench.task, record, outcomes)
             conclusion = conclude(rules, outcomes, why, cheapest_of(bench.task, systems))
-            return _write(bench, prepared, outcomes, conclusion, ledger, break_even_entry(bench.task, systems, saving))
+            return _write(
+                bench, prepared, rules, outcomes, conclusion, ledger, break_even_entry(bench.task, systems, saving)
+            )
 
 
 def _models(task: Task, shared: Path) -> OpenModels:
@@ -203,13 +208,13 @@ def _climb_rungs(
 ) -> tuple[list[RungOutcome], str, Saving | None]:
     """Go up until the decision says stop. Returns the outcomes in order, why it stopped, and what `goal: cost` weighed."""
     outcomes: list[RungOutcome] = []
+    saving: Saving | None = None
     while True:
         weighed = saving_after(bench, prepared, rules, outcomes)
         if weighed is not None:
             saving = weighed
             bench.progress.say(weighed.because)
         step = next_step(rules, outcomes, weighed)
-    saving: Saving | None = None
         if step.rung is None:
             return outcomes, step.because, saving
         outcome = _one_rung(bench, prepared, step.rung, ledger)
@@ -290,6 +295,7 @@ def _note_search(bench: Workbench, rung: str, search: Search) -> None:
 def _write(
     bench: Workbench,
     prepared: Prepared,
+    rules: Rules,
     outcomes: Sequence[RungOutcome],
     conclusion: Conclusion,
     ledger: Ledger,
@@ -307,6 +313,7 @@ def _write(
             *break_even.reasons(costs, task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),
         ],
+        would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
         break_even=costs,
         test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], bench.record.run_id),
         provenance=provenance(task, prepared.files, bench.record),

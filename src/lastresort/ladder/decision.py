@@ -12,6 +12,7 @@ from lastresort.ladder.judge_summary import judge_entry
 from lastresort.ladder.retrieval_summary import retrieval_entry
 from lastresort.records.record import Measurement, Record
 from lastresort.report.decision import VERSION
+from lastresort.spec.judge import without_price
 from lastresort.spec.task import Task
 
 WINNER_KINDS = {
@@ -40,8 +41,9 @@ def decision_of(
     *,
     winner: Winner,
     extra_reasons: Sequence[str],
-    test_reuse: Any,
+    would_change: Sequence[str],
     break_even: dict[str, Any] | None,
+    test_reuse: Any,
     provenance: dict[str, Any],
 ) -> dict[str, Any]:
     """The whole decision, JSON-able."""
@@ -60,6 +62,7 @@ def decision_of(
         "stopped_at": conclusion.stopped_at,
         "answer": conclusion.answer,
         "reasons": [*conclusion.reasons, *extra_reasons],
+        "would_change": list(would_change),
         "judge": judge_entry(task, record),
         "retrieval": retrieval_entry(record),
         "test_reuse": test_reuse,
@@ -101,19 +104,23 @@ def price_known(task: Task, rung: str) -> bool:
 
 
 def rung_cost(record: Record, rung: str, task: Task) -> dict[str, Any]:
-    """Tokens, seconds and money of everything the rung did: dev, test, and training where it trained.
+    """Tokens, seconds and money of everything the rung did: dev, test, training where it trained, and the judges that rewarded it.
 
-    usd is None where the rung asked a model whose price is not known.
+    The seconds of those are in the training's. usd is None where the rung asked a model whose price is not known.
     """
     done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
+    rewarded = {note["asked"]: note for note in record.notes("rewarded") if note["rung"] == rung}.values()
     training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note["rung"] == rung}
     made = [note for kind in ("replay", "samples") for note in record.notes(kind) if note["rung"] == rung]
+    asked = [*made, *rewarded]
     seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(note["seconds"] for note in made)
+    unpriced = any(term.name == "judge" and without_price(term.parameters) for term in task.reward)
+    known = price_known(task, rung) and not (rewarded and unpriced)
     store = record.last("store") if rung == "retrieval" else None
     seconds += store["seconds"] if store is not None else 0.0
     return {
-        "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in made),
-        "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in made),
+        "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in asked),
+        "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in asked),
         "seconds": round(seconds, 3),
-        "usd": sum(m.usd for m in done) if price_known(task, rung) or not done else None,
+        "usd": sum(m.usd for m in done) + sum(note["usd"] for note in rewarded) if known or not done else None,
     }

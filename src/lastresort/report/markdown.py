@@ -27,7 +27,13 @@ _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
 def markdown(decision: Mapping[str, Any]) -> str:
     """decision: as in decision.json. Text that came from outside is escaped, so that it cannot become markup."""
     parts = [f"## {plain(decision['answer'])}", _facts(decision), _ladder(decision), _undecided(decision)]
-    parts += [_costs(decision), _reasons(decision), _gate(decision), plain(decision["test_reuse"] or "")]
+    parts += [
+        _costs(decision),
+        _reasons(decision),
+        _would_change(decision),
+        _gate(decision),
+        plain(decision["test_reuse"] or ""),
+    ]
     return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
 
 
@@ -84,6 +90,11 @@ def _costs(decision: Mapping[str, Any]) -> str:
 
 def _reasons(decision: Mapping[str, Any]) -> str:
     return "\n".join(f"{number}. {plain(stopped(reason))}" for number, reason in enumerate(decision["reasons"], 1))
+
+
+def _would_change(decision: Mapping[str, Any]) -> str:
+    changes = [f"- {plain(stopped(change))}" for change in decision["would_change"]]
+    return "\n".join(["What would change this answer:", "", *changes]) if changes else ""
 
 
 def _gate(decision: Mapping[str, Any]) -> str:
