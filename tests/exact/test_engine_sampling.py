@@ -198,6 +198,14 @@ def test_masks_are_respected(family, temperature):
     assert {token % 7 for token in results[6].tokens} != {6}
 
 
+def test_the_wrong_tokens_behind_a_short_window(monkeypatch):
+    """What the cache form would say if it did not look at the window: every step sees all that came before."""
+    model = tiny("mistral", sliding_window=16)
+    expected = [own_generate(twin(model), p) for p in PROMPTS[:3]]
+    monkeypatch.setattr("lastresort.engine.sampling.why_plain_batch", lambda found, longest: None)
+    assert tokens(generate(model, PROMPTS[:3], settings=Sampling(NEW))) != expected
+
+
 @pytest.mark.parametrize("family", ["gemma2", "mamba", "bloom"])
 def test_plain_path_says_why_and_agrees_with_own_generate(family):
     changes = {"bloom": {"n_layer": 2, "n_head": 4}}.get(family, {})
@@ -210,6 +218,24 @@ def test_plain_path_says_why_and_agrees_with_own_generate(family):
         assert result.reason
         assert same_up_to_near_ties(other, prompt, result.tokens, own_generate(other, prompt))
     assert generate(model, prompts, settings=Sampling(NEW, rows_at_once=3)) == results
+
+
+def test_the_models_own_generation_settings_have_no_say():
+    """`generate` would take them; the packed form knows none, and answers of one path must be those of the other."""
+    model = tiny("gemma2", torch.float32)
+    settings = Sampling(NEW, rows_at_once=3)
+    expected = generate(model, PROMPTS, settings=settings)
+    assert expected[0].path == "plain"
+    own = model.generation_config
+    own.repetition_penalty, own.eos_token_id, own.num_beams = 5.0, expected[0].tokens[2], 2
+    assert generate(model, PROMPTS, settings=settings) == expected
+    assert model.generation_config is own
+
+
+def test_a_row_without_an_end_is_an_error_and_not_left_out(monkeypatch):
+    monkeypatch.setattr("lastresort.engine.sampling.generate_plain", lambda *_: None)
+    with pytest.raises(ContractError, match="2 of 2 rows were never ended"):
+        generate(tiny("gemma2", torch.float32), PROMPTS[:2], settings=Sampling(NEW))
 
 
 def test_a_window_shorter_than_the_text_takes_the_plain_path():

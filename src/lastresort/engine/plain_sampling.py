@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,20 +30,36 @@ def generate_plain(
     config = GenerationConfig(max_new_tokens=settings.max_new_tokens, do_sample=False, pad_token_id=0, use_cache=True)
     # In float64 the eager attention of transformers makes nan of a row of padding, by its softmax in float32.
     equal_lengths = found.equal_lengths or causal.dtype == torch.float64
-    for batch in _batches(texts, settings.rows_at_once, equal_lengths):
-        longest = max(len(texts[row]) for row in batch)
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for line, row in enumerate(batch):
-            ids[line, longest - len(texts[row]) :] = torch.tensor(texts[row])
-            mask[line, longest - len(texts[row]) :] = 1
-        causal.generate(
-            input_ids=ids.to(causal.device),
-            attention_mask=mask.to(causal.device),
-            generation_config=config,
-            logits_processor=[_choosing(batch, advance, ended)],
-            stopping_criteria=[_stopping(batch, ended)],
-        )
+    with _own_settings_unset(causal):
+        for batch in _batches(texts, settings.rows_at_once, equal_lengths):
+            longest = max(len(texts[row]) for row in batch)
+            ids = torch.zeros(len(batch), longest, dtype=torch.long)
+            mask = torch.zeros_like(ids)
+            for line, row in enumerate(batch):
+                ids[line, longest - len(texts[row]) :] = torch.tensor(texts[row])
+                mask[line, longest - len(texts[row]) :] = 1
+            causal.generate(
+                input_ids=ids.to(causal.device),
+                attention_mask=mask.to(causal.device),
+                generation_config=config,
+                logits_processor=[_choosing(batch, advance, ended)],
+                stopping_criteria=[_stopping(batch, ended)],
+            )
+
+
+@contextmanager
+def _own_settings_unset(causal: Any) -> Iterator[None]:
+    """`generate` fills what is not set from the model's generation_config: a repetition penalty, beams, further end tokens.
+
+    Here tokens are chosen from the logits as they are, and rows end where `ended` says, as in the packed form.
+    """
+    from transformers import GenerationConfig
+
+    own, causal.generation_config = causal.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        causal.generation_config = own
 
 
 def _choosing(

@@ -119,7 +119,10 @@ def generate(
         generate_plain(found, texts, settings, rows.advance, lambda row: rows.results[row] is not None)
     else:
         _generate_packed(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes)
-    return [result for result in rows.results if result is not None]
+    results = [result for result in rows.results if result is not None]
+    if len(results) < len(texts):
+        raise ContractError(f"{len(texts) - len(results)} of {len(texts)} rows were never ended", where="generate")
+    return results
 
 
 def _streams(count: int, seed: int, seeds: Sequence[int] | None) -> list[Random]:
