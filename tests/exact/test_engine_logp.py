@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from engine_support import FAMILIES, every_row, gradients, reference, relative_difference, shapes, tiny, twin
+from engine_support import FAMILIES, draw, every_row, gradients, reference, relative_difference, row, shapes, tiny, twin
 from lastresort.engine.forest import split_passes
 from lastresort.engine.logp import score_continuations, target_logps
+from lastresort.engine.plain import plain_logps
 from lastresort.engine.support import check_first_batch
 from lastresort.errors import ContractError
 from lastresort.objectives.sft import sft
@@ -164,6 +165,27 @@ def test_score_continuations(budget):
             )
     with pytest.raises(ContractError, match="empty"):
         score_continuations(model, [[]], [[[1]]])
+
+
+def test_scores_on_the_plain_path_take_no_more_than_asked(monkeypatch):
+    """A prompt with many continuations is short when it is shared, and long when it is padded for each of them."""
+    taken = []
+
+    def watched(parts, rows, **how):
+        taken.append(len(rows) * max(len(row.ids) for row in rows))
+        return plain_logps(parts, rows, **how)
+
+    monkeypatch.setattr("lastresort.engine.logp.plain_logps", watched)
+    model = tiny("gemma2", torch.float32)
+    prompts, choices = [list(draw(40, 1)), list(draw(20, 2))], [[[i] for i in range(20)], [[5, 6], [7]]]
+    found = score_continuations(model, prompts, choices, max_tokens=200)
+    assert len(taken) > 4
+    assert max(taken) <= 200
+    for prompt, options, scores in zip(prompts, choices, found, strict=True):
+        rows = [row(prompt, option) for option in options]
+        torch.testing.assert_close(
+            scores, [float(reference(model, [r]).sum().detach()) for r in rows], atol=1e-4, rtol=1e-4
+        )
 
 
 def test_first_batch_check_passes_and_leaves_gradients_alone():

@@ -3,7 +3,16 @@ import itertools
 import pytest
 
 from engine_support import draw, row, shapes
-from lastresort.engine.forest import PASS_COST_TOKENS, Row, common_length, plan_forest, split_indices, split_passes
+from lastresort.engine.forest import (
+    MIN_SHARED,
+    PASS_COST_TOKENS,
+    Row,
+    common_length,
+    plan_forest,
+    split_indices,
+    split_padded,
+    split_passes,
+)
 from lastresort.errors import ContractError
 
 
@@ -104,3 +113,23 @@ def test_split_keeps_relatives_together():
     parts = split_indices(rows, 70)
     assert sorted(map(sorted, parts)) == [[0, 2, 4], [1, 3, 5]]
     assert split_passes(rows, 70) == [[rows[i] for i in part] for part in parts]
+
+
+@pytest.mark.parametrize("budget", [1, 30, 64, 1000])
+def test_split_of_padded_rows(budget):
+    rows = [row(draw(20, i % 3) + draw(4 + 3 * i, i), draw(3, i)) for i in range(8)]
+    parts = split_padded(rows, budget)
+    assert sorted(itertools.chain(*parts)) == list(range(8))
+    padded = [len(part) * max(len(rows[i].ids) for i in part) for part in parts]
+    assert all(tokens <= budget or len(part) == 1 for part, tokens in zip(parts, padded, strict=True))
+    assert len(parts) == {1: 8, 30: 8, 1000: 1}.get(budget, len(parts))
+    assert split_padded([], budget) == []
+
+
+def test_a_pass_exceeds_its_tokens_by_no_more_than_pieces_too_short_to_share():
+    """Pairs of rows that have MIN_SHARED - 1 tokens in common, each pair too few to be a node."""
+    rows = [row(draw(MIN_SHARED - 1, 100 + i // 2) + draw(6, i), draw(2, i)) for i in range(20)]
+    budget = 150
+    for part in split_passes(rows, budget):
+        assert plan_forest(part).computed_tokens <= budget + (MIN_SHARED - 1) * (len(part) - 1)
+    assert max(plan_forest(part).computed_tokens for part in split_passes(rows, budget)) > budget

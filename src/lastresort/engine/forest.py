@@ -141,6 +141,8 @@ def split_units(units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[in
 
     Units are sorted, so that those with a common beginning stand together, and the cuts are chosen by dynamic programming:
     a cut costs the tokens that the first unit after it shared with the last one before it. A unit without rows costs nothing.
+    Every shared token counts once: what plan_forest computes again, as too little to share, comes on top (below MIN_SHARED
+    tokens a row).
     """
     if max_tokens < 1:
         raise ContractError(f"max_tokens is {max_tokens}", where="split_passes", expected="at least 1")
@@ -168,6 +170,16 @@ def split_units(units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[in
         parts.append(order[cut[end] : end])
         end = cut[end]
     return parts[::-1]
+
+
+def split_padded(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
+    """As split_indices, but for passes in which nothing is shared and every row is padded to the longest of its pass."""
+    parts: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: len(rows[i].ids)):  # so that the newest row is the longest
+        if not parts or (len(parts[-1]) + 1) * len(rows[i].ids) > max_tokens:
+            parts.append([])
+        parts[-1].append(i)
+    return parts
 
 
 def _computed(texts: Sequence[tuple[int, ...]]) -> int:

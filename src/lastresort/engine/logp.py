@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lastresort.engine.attention import Packed, packed_hidden
-from lastresort.engine.forest import Row, plan_forest, split_indices
+from lastresort.engine.forest import Row, plan_forest, split_indices, split_padded
 from lastresort.engine.head import target_logps_of
 from lastresort.engine.plain import plain_logps
 from lastresort.engine.support import support, why_plain_batch
@@ -82,7 +82,7 @@ def score_continuations(
 ) -> list[list[float]]:
     """Summed log-probability in nats of every continuation of every prompt; an empty continuation has 0.
 
-    max_tokens: computed tokens a pass.
+    max_tokens: computed tokens a pass, padding counted.
     """
     if len(prompts) != len(continuations):
         raise ContractError(f"{len(prompts)} prompts, {len(continuations)} lists of continuations", where="score")
@@ -95,9 +95,16 @@ def score_continuations(
                 rows.append(Row((*prompt, *tokens), (*[False] * len(prompt), *[True] * len(tokens))))
                 places.append((number, choice))
     scores = [[0.0] * len(choices) for choices in continuations]
-    for part in split_indices(rows, max_tokens):
+    for part in _passes(model, rows, max_tokens):
         seen = target_logps(model, [rows[i] for i in part])
         for i, total in zip(part, row_sums(seen.per_token, seen.row, len(part)).tolist(), strict=True):
             number, choice = places[i]
             scores[number][choice] = total
     return scores
+
+
+def _passes(model: Any, rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
+    """Numbers of the rows of each pass. The plain path shares nothing, so that there a long prompt counts for every row."""
+    if rows and why_plain_batch(support(model), max(len(row.ids) for row in rows)) is not None:
+        return split_padded(rows, max_tokens)
+    return split_indices(rows, max_tokens)
