@@ -61,7 +61,7 @@ def pair_rows(precision: str, steps: int) -> list[str]:
 def used(what: str, ours: dict[str, Any], rate: dict[str, Any]) -> str:
     """The share of the machine's matrix products that training reaches: by linear layers alone, 2 operations a weight forward
     and 2 backward (the base is frozen) for every computed token; and with the output layer, which is multiplied for targets
-    alone, twice forward (its slope is formed there). Adapters and attention are counted in neither."""
+    alone, twice forward (its gradient is formed there). Adapters and attention are counted in neither."""
     steps = len(ours["losses"])
     linear = computed_tokens_per_s(ours) * 4 * rate["linear_parameters"]
     head = ours["targets"] * (steps - 1) / steps / ours["seconds"] * 4 * rate["head_parameters"]

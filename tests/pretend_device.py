@@ -165,7 +165,7 @@ def _attention(query, key, value, causal, scale):
     return (scores - lse[..., None]).exp() @ value, lse, scores
 
 
-def _slopes(grad, query, key, value, out, lse, causal, scale):
+def _gradients(grad, query, key, value, out, lse, causal, scale):
     heads, key_heads = query.shape[-3], key.shape[-3]
     _, _, scores = _attention(query, key, value, causal, scale)
     p = (scores - lse.double()[..., None]).exp()
@@ -215,7 +215,7 @@ def _flash_backward(
 ):
     _demands(grad, query, key, value, out)
     assert ends_q is None
-    return _slopes(grad, query, key, value, out, _by_pointer(lse, query.shape[:-1]), causal, scale)
+    return _gradients(grad, query, key, value, out, _by_pointer(lse, query.shape[:-1]), causal, scale)
 
 
 def _efficient(query, key, value, bias, with_lse, dropout=0.0, causal=False, *, scale):
@@ -243,7 +243,7 @@ def _efficient_backward(grad, query, key, value, bias, out, lse, seed, offset, d
     last = sum((n - 1) * s for n, s in zip(out.shape, strides, strict=True)) + out.storage_offset()
     fits = (last + 1) * out.element_size() <= out.untyped_storage().nbytes()
     read = out.as_strided(out.shape, strides, out.storage_offset()) if fits else torch.full_like(out, torch.nan)
-    return (*_slopes(grad, query, key, value, read, lse[:, :, :queries], causal, scale), None)
+    return (*_gradients(grad, query, key, value, read, lse[:, :, :queries], causal, scale), None)
 
 
 def _ranges(ends_q, ends_k, longest_q, longest_k, query, key):
@@ -278,9 +278,9 @@ def _varlen_backward(
     found = tuple(torch.full_like(x, torch.nan) for x in (query, key, value))
     for q, k in _ranges(ends_q, ends_k, longest_q, longest_k, query, key):
         cut = (x.transpose(0, 1) for x in (grad[q], query[q], key[k], value[k], out[q]))
-        slopes = _slopes(*cut, lse[:, q], causal, scale)
-        for total, place, slope in zip(found, (q, k, k), slopes, strict=True):
-            total[place] = slope.transpose(0, 1)
+        gradients = _gradients(*cut, lse[:, q], causal, scale)
+        for total, place, gradient in zip(found, (q, k, k), gradients, strict=True):
+            total[place] = gradient.transpose(0, 1)
     return found
 
 

@@ -44,11 +44,11 @@ def test_log_probabilities_and_gradients(name, family, dtype, kernel):
         found = target_logps(model, every_row())
         assert (found.path, support(model).kernel.name, support(model).passed_over) == ("packed", kernel, ())
         assert found.per_token.device == found.row.device == device
-        slopes = {name: near(slope) for name, slope in gradients(model, found.per_token).items()}
+        computed = {name: near(x) for name, x in gradients(model, found.per_token).items()}
         sums = near(row_sums(found.per_token, found.row, len(every_row())))
         check = check_first_batch(model, every_row()[:4])
         assert check.ok, check.reason
-    assert relative_difference(slopes, gradients(other, expected.per_token)) <= gradient_limit
+    assert relative_difference(computed, gradients(other, expected.per_token)) <= gradient_limit
     torch.testing.assert_close(
         sums.detach(), row_sums(expected.per_token, expected.row, len(every_row())).detach(), atol=1e-3, rtol=loss_limit
     )
@@ -74,14 +74,14 @@ def test_bfloat16_trains_and_samples_by_levels():
         moved(model, device)
         found = target_logps(model, every_row())
         assert (found.path, support(model).kernel.name) == ("packed", "levels")
-        slopes = {name: near(slope) for name, slope in gradients(model, found.per_token).items()}
+        computed = {name: near(x) for name, x in gradients(model, found.per_token).items()}
         results = generate(model, PROMPTS, settings=Sampling(6))
         assert {r.path for r in results} == {"packed"}
         check = check_first_batch(model, every_row()[:4])
         assert check.ok, check.reason
     errors = [float((near(x.per_token) - expected.per_token).detach().abs().mean()) for x in (found, plain)]
     assert errors[0] <= 1.25 * errors[1] + 1e-3
-    assert relative_difference(slopes, gradients(exact, expected.per_token)) < 0.1
+    assert relative_difference(computed, gradients(exact, expected.per_token)) < 0.1
 
 
 def test_scores_of_continuations():
@@ -136,18 +136,18 @@ def test_heads_that_flash_does_not_take_are_passed_over(kernel):
 
 
 @pytest.mark.parametrize("kernel", [ByLevel(), ByNode(CudaFlash())], ids=lambda kernel: kernel.name)
-def test_the_wrong_slope_behind_a_log_sum_exp_that_is_not_contiguous(kernel, monkeypatch):
+def test_the_wrong_gradient_behind_a_log_sum_exp_that_is_not_contiguous(kernel, monkeypatch):
     """Flash attention reads it by its pointer alone."""
     monkeypatch.setattr(Far, "contiguous", lambda self: self)
     with pretend("cuda") as device:
-        assert "slope" in (trial(kernel, HeadShape(4, 2, 8), device, torch.bfloat16) or "")
+        assert "gradient" in (trial(kernel, HeadShape(4, 2, 8), device, torch.bfloat16) or "")
 
 
-def test_the_wrong_slope_behind_an_output_in_another_layout(monkeypatch):
+def test_the_wrong_gradient_behind_an_output_in_another_layout(monkeypatch):
     """Efficient attention assumes the stride of its output over queries."""
     monkeypatch.setattr(Far, "contiguous", lambda self: self)
     with pretend("cuda") as device:
-        assert "slope" in (trial(ByNode(CudaEfficient()), HeadShape(4, 2, 8), device, torch.float32) or "")
+        assert "gradient" in (trial(ByNode(CudaEfficient()), HeadShape(4, 2, 8), device, torch.float32) or "")
 
 
 def test_a_kernel_that_is_wrong_here_is_passed_over(monkeypatch):
@@ -156,9 +156,11 @@ def test_a_kernel_that_is_wrong_here_is_passed_over(monkeypatch):
     monkeypatch.setattr(levels, "ranges_backward", lambda *given: tuple(2 * x for x in backward(*given)))
     with pretend("cuda") as device:
         found = support(moved(model, device))
+        check = check_first_batch(model, every_row()[:4])
+    assert (check.kernel, check.passed_over) == ("flash", "; ".join(found.passed_over))  # as training.json tells it
     assert found.refused is None
     assert found.kernel.name == "flash"
-    assert found.passed_over == ("levels: its slope of the query is off by 1e+02 %",)
+    assert found.passed_over == ("levels: its gradient of the query is off by 1e+02 %",)
 
 
 def test_every_precision_of_cuda_ends_in_a_kernel_for_all_shapes():
@@ -175,12 +177,12 @@ def test_the_signatures_are_those_of_the_installed_torch(dtype):
         wide = kernel.shared(key, 3)
         out, found = kernel.forward(query, wide, wide, True, 0.3)
         assert (out.shape, found.shape) == (query.shape, lse.shape)
-        slopes = kernel.backward(query, query, wide, wide, out, lse, True, 0.3)
-        assert [x.shape for x in slopes] == [query.shape, wide.shape, wide.shape]
+        computed = kernel.backward(query, query, wide, wide, out, lse, True, 0.3)
+        assert [x.shape for x in computed] == [query.shape, wide.shape, wide.shape]
     rows, keys = query.view(20, 3, 16), key.view(20, 1, 16)
     ranges = levels.Ranges(slice(0, 20), torch.empty(3, dtype=torch.int32, device=device), 10)
     out, found = levels.ranges_forward(rows, keys, keys, ranges, ranges, True, 0.3)
     assert (out.shape, found.shape) == (rows.shape, (3, 20))
-    slopes = levels.ranges_backward(rows, rows, keys, keys, out, found, ranges, ranges, True, 0.3)
-    assert [x.shape for x in slopes] == [rows.shape, keys.shape, keys.shape]
+    computed = levels.ranges_backward(rows, rows, keys, keys, out, found, ranges, ranges, True, 0.3)
+    assert [x.shape for x in computed] == [rows.shape, keys.shape, keys.shape]
     assert kernels.no_random_state(rows).device == device

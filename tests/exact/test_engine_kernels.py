@@ -48,8 +48,8 @@ def compare(model, rows, kernel, loss_limit, gradient_limit, device="cpu"):
     assert float((found.per_token.detach().cpu() - expected).abs().max()) <= loss_limit * max(
         1.0, float(expected.abs().max())
     )
-    slopes = {name: slope.cpu() for name, slope in gradients(model, found.per_token).items()}
-    assert relative_difference(slopes, gradients(other, expected)) <= gradient_limit
+    computed = {name: x.cpu() for name, x in gradients(model, found.per_token).items()}
+    assert relative_difference(computed, gradients(other, expected)) <= gradient_limit
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -158,6 +158,15 @@ def test_products_take_a_bias():
     )
 
 
+def test_gradients_through_a_prefix_are_refused():
+    """They would lack what the prefix takes of the softmax."""
+    query, key = numbers(1, 4, 9, 8, seed=1).requires_grad_(), numbers(1, 2, 9, 8, seed=2)
+    prefix = (numbers(1, 2, 5, 8, seed=3), numbers(1, 2, 5, 8, seed=4))
+    out = PRODUCTS.attend(query, key, key, ((0, 9, 9),), prefix, 0.3)
+    with pytest.raises(ContractError, match="external prefix"):
+        out.sum().backward()
+
+
 @pytest.mark.parametrize("dtype", TRIAL_LIMITS)
 @pytest.mark.parametrize("shape", [HeadShape(4, 2, 8), HeadShape(3, 3, 7), HeadShape(4, 1, 16)])
 def test_the_trial_passes_what_is_right(shape, dtype):
@@ -166,7 +175,7 @@ def test_the_trial_passes_what_is_right(shape, dtype):
 
 @pytest.mark.parametrize("part", ["out", "lse", 0, 1, 2])
 def test_the_trial_sees_one_wrong_token(part, monkeypatch):
-    """Of 351, in one head, by a tenth of its size: in the output, in the log-sum-exp, or in one of the slopes."""
+    """Of 351, in one head, by a tenth of its size: in the output, in the log-sum-exp, or in one of the gradients."""
     forward, backward = CpuFlash.forward, CpuFlash.backward
 
     def spoil(x):

@@ -25,7 +25,7 @@ def test_refused(family):
     assert (found.path, found.reason) == ("plain", why_plain(model))
     torch.testing.assert_close(found.per_token, reference(other, ROWS), atol=2e-5, rtol=2e-5)
     check = check_first_batch(model, ROWS)
-    assert not check.ok
+    assert (check.ok, check.kernel) == (False, None)
     assert check.reason == why_plain(model)
 
 
@@ -57,7 +57,19 @@ def test_windows_of_configurations():
     assert sliding_window(AutoConfig.for_model("llama")) is None
 
 
-@pytest.mark.parametrize(("family", "changes"), [("gpt2", {"resid_pdrop": 0.1}), ("llama", {"attention_dropout": 0.1})])
+OPT = {"word_embed_proj_dim": 32, "ffn_dim": 48, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("gpt2", {"resid_pdrop": 0.1}),
+        ("llama", {"attention_dropout": 0.1}),
+        ("opt", {**OPT, "dropout": 0.1}),  # by functional.dropout, as the next one
+        ("opt", {**OPT, "layerdrop": 0.1}),
+        ("starcoder2", {"embedding_dropout": 0.1}),
+    ],
+)
 def test_dropout_is_refused_only_while_training(family, changes):
     model = tiny(family, torch.float32, **changes)
     assert why_plain(model) is None
@@ -81,6 +93,17 @@ def test_a_model_that_is_not_what_it_seems_is_found_by_trying(monkeypatch):
     assert model.config._attn_implementation != "lastresort"
     monkeypatch.undo()
     assert why_plain(tiny()) is None
+
+
+def test_an_implementation_that_was_set_since_is_replaced():
+    """Under torch's own, the packed form would be attention without any mask."""
+    model = tiny()
+    other = twin(model)
+    assert why_plain(model) is None
+    model.set_attn_implementation("sdpa")
+    found = target_logps(model, ROWS)
+    assert found.path == "packed"
+    torch.testing.assert_close(found.per_token, reference(other, ROWS))
 
 
 def test_unknown_logits_are_taken_from_the_model(monkeypatch):

@@ -15,9 +15,10 @@ import torch
 from lastresort.data.rendering import render_prompt
 from lastresort.engine.choose import Sampling
 from lastresort.engine.sampling import generate
+from lastresort.engine.support import use_kernel
 from lastresort.errors import CandidateError, ContractError, TaskError
 from lastresort.models.cached import CachedModel
-from lastresort.models.local import LocalModel, load_local, row_seeds
+from lastresort.models.local import ENGINE_PATH, LocalModel, load_local, row_seeds
 from lastresort.models.open import open_model
 from lastresort.models.precision import chosen_dtype, is_reduced
 from lastresort.models.protocol import ScoresContinuations
@@ -168,6 +169,19 @@ def test_samples_behind_a_cache_differ_and_are_those_of_the_model(folder: Path, 
     assert (cached.hits, cached.misses, cached.precision) == (6, 6, precision)
     assert len({*first[::2]}) == len({*first[1::2]}) == 3
     assert [answer.text for answer in model.generate(prompts, hot)] == first
+
+
+def test_what_another_attention_kernel_computes_is_another_question(folder: Path, tmp_path: Path) -> None:
+    model = local(folder, precision="float32")
+    with ResponseCache(tmp_path / "responses.sqlite") as store:
+        cached = CachedModel(model, store)
+        cached.generate(ask("a"), DECODING)
+        assert (cached.misses, model.computed_by) == (1, f"{ENGINE_PATH} on cpu by flash")
+        use_kernel(model.loaded.model, "products")
+        cached.generate(ask("a"), DECODING)
+        assert (cached.misses, model.computed_by) == (2, f"{ENGINE_PATH} on cpu by products")
+        use_kernel(model.loaded.model, "flex")  # which fails on a CPU
+        assert model.computed_by == f"{ENGINE_PATH} on cpu by plain"
 
 
 @pytest.mark.parametrize("spare_tokens", [0, 45])

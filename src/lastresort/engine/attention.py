@@ -149,12 +149,12 @@ class ForestAttention(torch.autograd.Function):
             raise ContractError("gradients through an external prefix", where="ForestAttention")
         kernel: Kernel = ctx.kernel
         lse = saved[-1]
-        precision = lse.dtype if kernel.wide_slopes else saved[0].dtype
+        precision = lse.dtype if kernel.wide_gradients else saved[0].dtype
         query, key, value, out, grad = (x.to(precision) for x in (*saved[:-1], *grads))
         group = query.shape[1]
         wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
 
-        def slopes(first: int, last: int, start: int, end: int, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+        def gradients(first: int, last: int, start: int, end: int, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
             """Of queries first:last on keys start:end."""
             to_query, to_key, to_value = kernel.backward(
                 grad[:, :, first:last],
@@ -171,14 +171,14 @@ class ForestAttention(torch.autograd.Function):
             return to_query, to_key, to_value
 
         if len(ctx.nodes) == 1:
-            return (*slopes(0, query.shape[2], 0, query.shape[2], True), None, None, None, None)
+            return (*gradients(0, query.shape[2], 0, query.shape[2], True), None, None, None, None)
         sums = [torch.empty_like(x, dtype=lse.dtype) for x in (query, key, value)]
         for start, end, _ in ctx.nodes:  # each token is in one node, so this fills every place once
-            for total, slope in zip(sums, slopes(start, end, start, end, True), strict=True):
-                total[:, :, start:end] = slope
+            for total, gradient in zip(sums, gradients(start, end, start, end, True), strict=True):
+                total[:, :, start:end] = gradient
         for start, end, last in ctx.nodes:
             if last > end:
-                to_query, to_key, to_value = slopes(end, last, start, end, False)
+                to_query, to_key, to_value = gradients(end, last, start, end, False)
                 sums[0][:, :, end:last] += to_query
                 sums[1][:, :, start:end] += to_key
                 sums[2][:, :, start:end] += to_value

@@ -108,9 +108,9 @@ class FrozenHead(torch.autograd.Function):
         mean, weight, which, target, factor = ctx.saved_tensors
         (grad,) = grads
         total = grad.new_zeros(len(mean)).index_add_(0, which, grad)
-        slope = mean * (total * -ctx.scale)[:, None].to(mean.dtype)
-        slope.index_add_(0, which, weight[target] * (grad * factor)[:, None].to(weight.dtype))
-        return slope, None, None, None, None, None, None
+        gradient = mean * (total * -ctx.scale)[:, None].to(mean.dtype)
+        gradient.index_add_(0, which, weight[target] * (grad * factor)[:, None].to(weight.dtype))
+        return gradient, None, None, None, None, None, None
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

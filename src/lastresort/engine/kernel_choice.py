@@ -100,13 +100,13 @@ def trial(kernel: ForestKernel, shape: HeadShape, device: torch.device, dtype: t
 
 
 def _of(name: str) -> str:
-    return f"its {name}" if name.startswith("output") else f"its slope of the {name}"
+    return f"its {name}" if name.startswith("output") else f"its gradient of the {name}"
 
 
 def _computed(kernel: ForestKernel, given: Sequence[Tensor]) -> list[Tensor]:
-    """The output, the slopes of query, key and value, and the output with a prefix.
+    """The output, the gradients of query, key and value, and the output with a prefix.
 
-    given: query, key, value, the output's slope, keys and values of the prefix.
+    given: query, key, value, the output's gradient, keys and values of the prefix.
     """
     query, key, value = (x.detach().requires_grad_() for x in given[:3])
     grad, far_key, far_value = given[3:]
@@ -114,9 +114,9 @@ def _computed(kernel: ForestKernel, given: Sequence[Tensor]) -> list[Tensor]:
     plan = kernel.plan(TRIAL_FOREST, query.device)
     with torch.enable_grad():
         out = kernel.attend(query, key, value, plan, None, scale)
-        slopes = torch.autograd.grad(out, (query, key, value), grad)
+        gradients = torch.autograd.grad(out, (query, key, value), grad)
     with torch.no_grad():
-        return [out.detach(), *slopes, kernel.attend(query, key, value, plan, (far_key, far_value), scale)]
+        return [out.detach(), *gradients, kernel.attend(query, key, value, plan, (far_key, far_value), scale)]
 
 
 def _apart(a: Tensor, b: Tensor) -> float:

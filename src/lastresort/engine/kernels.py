@@ -1,13 +1,13 @@
-"""Attention of some queries on some keys, with its log-sum-exp and its slopes: one kernel a device and precision.
+"""Attention of some queries on some keys, with its log-sum-exp and its gradients: one kernel a device and precision.
 
 A kernel knows nothing of forests. Given the output and the log-sum-exp of a softmax over more keys than it is shown, its
-backward still gives the slopes of its own part, which is what lets a forest be put together of pieces.
+backward still gives the gradients of its own part, which is what lets a forest be put together of pieces.
 
 What the CUDA kernels of torch ask of their callers (read in its sources, up to 2.13; without a GPU to run them on):
 log-sum-exps are natural logarithms; flash reads its log-sum-exp as if contiguous, takes key heads that are fewer than query
 heads as they are, head sizes up to 256 in steps of 8, and only 16 bits; efficient attention reads its output in backward as
 [a, queries, heads, size] in this order in memory, its log-sum-exp in steps of 32 queries, and wants all heads. Neither
-checks the layouts, so that a wrong one would be a wrong slope.
+checks the layouts, so that a wrong one would be a wrong gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 PIECE_SCORES = 1 << 24  # attention scores alive at once in Products, 64 MB in float32
 
-Slopes = tuple[Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor]
 
 _aten: Any = torch.ops.aten
 _cpu_forward = _aten._scaled_dot_product_flash_attention_for_cpu
@@ -32,7 +32,7 @@ class Kernel(Protocol):
     are as many queries as keys. bias is added to the scores, which are scaled before."""
 
     name: str
-    wide_slopes: bool  # whether backward is given everything in lse's precision, or in the query's
+    wide_gradients: bool  # whether backward is given everything in lse's precision, or in the query's
 
     def shared(self, keys: Tensor, heads: int) -> Tensor:
         """A view of keys or values [a, 1, keys, size] as the kernel takes them for that many heads."""
@@ -52,8 +52,8 @@ class Kernel(Protocol):
         lse: Tensor,
         causal: bool,
         scale: float,
-    ) -> Slopes:
-        """Of query, key and value; where heads share a key, its slope may come with a head for each."""
+    ) -> Gradients:
+        """Of query, key and value; where heads share a key, its gradient may come with a head for each."""
 
 
 class CpuFlash:
@@ -61,7 +61,7 @@ class CpuFlash:
 
     name = "flash"
     # 8 leaves of 80 tokens take 5.4 ms in bf16 and 3.2 ms in float32.
-    wide_slopes = True
+    wide_gradients = True
 
     def shared(self, keys: Tensor, heads: int) -> Tensor:
         return keys.expand(-1, heads, -1, -1)
@@ -81,7 +81,7 @@ class CpuFlash:
         lse: Tensor,
         causal: bool,
         scale: float,
-    ) -> Slopes:
+    ) -> Gradients:
         return _cpu_backward(grad, query, key, value, out, lse, 0.0, causal, scale=scale)  # type: ignore[no-any-return]
 
 
@@ -89,7 +89,7 @@ class Products:
     """Matrix products in float32 or wider, on every device, for every shape; long ranges of queries piece by piece."""
 
     name = "products"
-    wide_slopes = True
+    wide_gradients = True
 
     def shared(self, keys: Tensor, heads: int) -> Tensor:
         return keys
@@ -121,18 +121,18 @@ class Products:
         lse: Tensor,
         causal: bool,
         scale: float,
-    ) -> Slopes:
+    ) -> Gradients:
         grad, query, key, value, out = (x.to(lse.dtype) for x in (grad, query, key, value, out))
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for first, last in _pieces(query, key):
             seen = last if causal else key.shape[2]
             near_key, near_value = key[:, :, :seen], value[:, :, :seen]
-            own, slope = query[:, :, first:last], grad[:, :, first:last]
+            own, own_grad = query[:, :, first:last], grad[:, :, first:last]
             p = _scores(own, near_key, first if causal else None, scale)
             p.sub_(lse[:, :, first:last, None]).exp_()
-            to_value[:, :, :seen] += _sum_over_queries(p, slope, value.shape[1])
-            through = (slope * out[:, :, first:last]).sum(-1, keepdim=True)
-            p *= _product(slope, near_value.transpose(2, 3)).sub_(through).mul_(scale)
+            to_value[:, :, :seen] += _sum_over_queries(p, own_grad, value.shape[1])
+            through = (own_grad * out[:, :, first:last]).sum(-1, keepdim=True)
+            p *= _product(own_grad, near_value.transpose(2, 3)).sub_(through).mul_(scale)
             to_query[:, :, first:last] = _product(p, near_key)
             to_key[:, :, :seen] += _sum_over_queries(p, own, key.shape[1])
         return to_query, to_key, to_value
@@ -142,7 +142,7 @@ class CudaFlash:
     """torch's flash attention on CUDA in 16 bits."""
 
     name = "flash"
-    wide_slopes = False
+    wide_gradients = False
 
     def shared(self, keys: Tensor, heads: int) -> Tensor:
         return keys
@@ -166,7 +166,7 @@ class CudaFlash:
         lse: Tensor,
         causal: bool,
         scale: float,
-    ) -> Slopes:
+    ) -> Gradients:
         query, key, value = (rows_whole(x) for x in (query, key, value))
         state = no_random_state(query)
         return _aten._scaled_dot_product_flash_attention_backward(  # type: ignore[no-any-return]
@@ -192,7 +192,7 @@ class CudaEfficient:
     """torch's memory-efficient attention on CUDA, for float32 and for cards that have no flash attention."""
 
     name = "efficient"
-    wide_slopes = False
+    wide_gradients = False
 
     def shared(self, keys: Tensor, heads: int) -> Tensor:
         return keys.expand(-1, heads, -1, -1)
@@ -218,7 +218,7 @@ class CudaEfficient:
         lse: Tensor,
         causal: bool,
         scale: float,
-    ) -> Slopes:
+    ) -> Gradients:
         query, key, value = (rows_whole(x) for x in (query, key, value))
         queries = query.shape[2]
         step = 1 if torch.version.hip else 32
@@ -226,7 +226,7 @@ class CudaEfficient:
         padded = lse.new_full((*lse.shape[:2], -(-queries // step) * step), torch.inf)
         padded[:, :, :queries] = lse
         state = no_random_state(query)
-        slopes = _aten._scaled_dot_product_efficient_attention_backward(
+        gradients = _aten._scaled_dot_product_efficient_attention_backward(
             grad,
             query,
             key,
@@ -241,7 +241,7 @@ class CudaEfficient:
             causal,
             scale=scale,
         )
-        return slopes[:3]  # type: ignore[no-any-return]
+        return gradients[:3]  # type: ignore[no-any-return]
 
 
 def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:

@@ -3,7 +3,7 @@ for all its nodes on themselves and one for each level of it, instead of two a n
 
 Batches have many small nodes (a prompt with sixteen answers has seventeen), whose kernel calls would take longer to start
 than to run. It is the first choice there also before FlexAttention (flex.py): nothing is compiled, and no length of a batch
-makes it compile again. Its slopes are summed in float32 over levels.
+makes it compile again. Its gradients are summed in float32 over levels.
 """
 
 from __future__ import annotations
@@ -142,16 +142,18 @@ class LevelAttention(torch.autograd.Function):
         (grad,) = grads
         plan: Levels = ctx.plan
 
-        def slopes(below: Ranges, above: Ranges, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+        def gradients(below: Ranges, above: Ranges, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
             q, k = below.place, above.place
             return ranges_backward(
                 grad[q], query[q], key[k], value[k], out[q], lse[:, q], below, above, causal, ctx.scale
             )
 
-        sums = [x.to(lse.dtype) for x in slopes(plan.own, plan.own, True)]
+        sums = [x.to(lse.dtype) for x in gradients(plan.own, plan.own, True)]
         for below, above in plan.above:
-            for total, slope, ranges in zip(sums, slopes(below, above, False), (below, above, above), strict=True):
-                total[ranges.place] += slope  # ranges of one level do not overlap
+            for total, gradient, ranges in zip(
+                sums, gradients(below, above, False), (below, above, above), strict=True
+            ):
+                total[ranges.place] += gradient  # ranges of one level do not overlap
         return (*sums, None, None, None, None)  # autograd casts each to its input's precision
 
 

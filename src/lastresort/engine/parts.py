@@ -22,7 +22,7 @@ class Head:
 
     @property
     def frozen_linear(self) -> bool:
-        """Whether it is a bare linear layer that is not trained, so that its slope may be formed in forward."""
+        """Whether it is a bare linear layer that is not trained, so that its gradient may be formed in forward."""
         return type(self.module) is nn.Linear and not any(p.requires_grad for p in self.module.parameters())
 
     def logits(self, hidden: Tensor) -> Tensor:

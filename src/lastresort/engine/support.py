@@ -44,12 +44,15 @@ class Support:
 class FirstBatchCheck:
     """Packed against plain on a few rows. loss_difference: largest of a row's mean loss, in nats. gradient_difference: norm
     of the difference over the norm of the plain gradient, None where nothing is trained. reason: why not, if not ok.
-    A packed pass that fails counts as having given nothing."""
+    A packed pass that fails counts as having given nothing. kernel: what computed the packed attention, None where there was
+    none. passed_over: faster kernels, with the reason against each."""
 
     loss_difference: float
     gradient_difference: float | None
     ok: bool
     reason: str | None
+    kernel: str | None = None
+    passed_over: str = ""
 
 
 def support(model: Any) -> Support:
@@ -71,6 +74,10 @@ def support(model: Any) -> Support:
             refused, kernel, passed_over = _find_kernel(parts, kernels, asked)
         found = ((parts.causal.device, parts.causal.dtype, asked), refused, head_known, equal_lengths)
         parts.causal.__dict__["_lastresort_support"] = (*found, kernel, passed_over)
+    if refused is None:
+        enable(
+            parts.causal
+        )  # again: under an implementation set since, the packed form would be attention without a mask
     return Support(parts, refused, parts.head if head_known else None, equal_lengths, kernel, passed_over)
 
 
@@ -84,6 +91,12 @@ def use_kernel(model: Any, name: str | None) -> None:
     if name is not None:
         kernel_named(name, causal.device)
     causal.__dict__["_lastresort_kernel"] = name
+
+
+def computed_by(model: Any) -> str:
+    """What computes the model's attention here, by name: it changes an answer by rounding only."""
+    found = support(model)
+    return found.kernel.name if found.refused is None else "plain"
 
 
 def why_plain(model: Any) -> str | None:
@@ -116,9 +129,11 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
     """Compare loss and gradients of the packed form with the plain forward; the parameters' gradients stay as they are."""
     from lastresort.engine.logp import target_logps
 
-    reason = why_plain_batch(support(model), max(len(row.ids) for row in rows))
+    known = support(model)
+    passed_over = "; ".join(known.passed_over)
+    reason = why_plain_batch(known, max(len(row.ids) for row in rows))
     if reason is not None:
-        return FirstBatchCheck(0.0, None, False, reason)
+        return FirstBatchCheck(0.0, None, False, reason, passed_over=passed_over)
     trained = [p for p in model.parameters() if p.requires_grad]
 
     def computed(plain: bool) -> tuple[Tensor, list[Tensor] | None]:
@@ -131,26 +146,26 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
         seen = torch.autograd.grad(loss.mean(), trained, allow_unused=True)
         return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(trained, seen, strict=True)]
 
-    expected, expected_slopes = computed(plain=True)
+    expected, expected_gradients = computed(plain=True)
     try:
-        losses, slopes = computed(plain=False)
+        losses, gradients = computed(plain=False)
         failure = None
     except torch.OutOfMemoryError:
         raise
     except _FAILURES as error:
-        losses, slopes = torch.zeros_like(expected), None
+        losses, gradients = torch.zeros_like(expected), None
         failure = f"the packed form fails on the first batch: {error}"
-    _, loss_limit, slope_limit = TOLERANCES[next(model.parameters()).dtype]
+    _, loss_limit, gradient_limit = TOLERANCES[next(model.parameters()).dtype]
     difference = float((losses - expected).abs().max())
     wrong = not difference <= loss_limit * max(1.0, float(expected.abs().max()))
     relative = None
-    if expected_slopes is not None:
-        nothing = [torch.zeros_like(b) for b in expected_slopes]
-        relative = _apart(slopes or nothing, expected_slopes)
-        wrong = wrong or not relative <= slope_limit
+    if expected_gradients is not None:
+        nothing = [torch.zeros_like(b) for b in expected_gradients]
+        relative = _apart(gradients or nothing, expected_gradients)
+        wrong = wrong or not relative <= gradient_limit
     reason = f"packed and plain forward differ on the first batch (loss {difference:.2g}, gradient {relative})"
     reason = failure or (reason if wrong else None)
-    return FirstBatchCheck(difference, relative, reason is None, reason)
+    return FirstBatchCheck(difference, relative, reason is None, reason, known.kernel.name, passed_over)
 
 
 def _apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
@@ -197,10 +212,20 @@ def _dropout(parts: Parts) -> str | None:
     if not causal.training:
         return None
     for name, module in causal.named_modules():
-        if isinstance(module, nn.Dropout) and module.training and module.p > 0:
-            return f"dropout is on while training ({name or type(causal).__name__}, p = {module.p})"
+        rate = _random_rate(module) if module.training else 0.0
+        if rate > 0:
+            return f"dropout is on while training ({name or type(causal).__name__}, p = {rate})"
     rate = getattr(parts.config, "attention_dropout", 0.0)
     return f"attention dropout is on while training (p = {rate})" if rate else None
+
+
+def _random_rate(module: nn.Module) -> float:
+    """The rate of a module's own dropout. Not all hold an nn.Dropout: OPT and StarCoder2 call functional.dropout, OPT skips
+    layers and routers of experts add jitter, at rates that are attributes of the module."""
+    if isinstance(module, nn.Dropout):
+        return float(module.p)
+    rates = (rate for name, rate in vars(module).items() if "drop" in name or "jitter" in name)
+    return max((rate for rate in rates if isinstance(rate, float)), default=0.0)
 
 
 PROBE_TOKENS = 10

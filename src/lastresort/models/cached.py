@@ -24,10 +24,11 @@ class Cache(Protocol):
 class CachedModel:
     """Answers from the cache, else from the model, whose answers are stored as they arrive.
 
-    Key: hash of the model's fingerprint and engine path, the prompt, the decoding with its seed, and the sample index (how
-    often the same prompt came before, where sampling draws at random). Where an answer can depend on its batch, the key also
-    covers all prompts of the batch in order; batches are cut at batch_size from the order given (of each sample index by
-    itself), are stored and replayed only whole, and a half-finished one is computed again.
+    Key: hash of the model's fingerprint, what computes it (engine path, device, attention kernel), the prompt, the decoding
+    with its seed, and the sample index (how often the same prompt came before, where sampling draws at random). Where an
+    answer can depend on its batch, the key also covers all prompts of the batch in order; batches are cut at batch_size from
+    the order given (of each sample index by itself), are stored and replayed only whole, and a half-finished one is computed
+    again.
 
     hits, misses: answers from the cache and from the model. A hit keeps the tokens, seconds and USD of the first time.
     """
@@ -38,7 +39,6 @@ class CachedModel:
         self.batch_matters, self.batch_size = model.batch_matters, model.batch_size
         self.rendering: str = getattr(model, "rendering", "")
         self.precision: str = getattr(model, "precision", "auto")
-        self._computed_by: str = getattr(model, "computed_by", "")
         self.hits = self.misses = 0
 
     @property
@@ -132,7 +132,7 @@ class CachedModel:
 
     def _key(self, what: list[Any], decoding: Decoding) -> str:
         # keys stay in their order: that of a schema's properties decides the answer
-        body = [self.fingerprint, self._computed_by, what, asdict(decoding)]
+        body = [self.fingerprint, getattr(self._model, "computed_by", ""), what, asdict(decoding)]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 

@@ -18,7 +18,6 @@ from lastresort.models.precision import chosen_device, chosen_dtype
 from lastresort.models.quantized import Quantize, import_bitsandbytes, keep_exact, nf4_arguments, settled
 from lastresort.models.weights import folder_hash
 
-ENGINE_PATH = "cache-2"  # how answers are computed; raised whenever the same weights would answer otherwise
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
@@ -27,8 +26,7 @@ class Loaded:
     """A model in memory. model: a transformers (or PEFT) causal language model in evaluation mode, gradients off.
 
     context_tokens: longest text it can take, None if it does not say. fingerprint: hash of weights, adapter,
-    precision and rendering. rendering: hash of the chat template and its arguments. computed_by: engine path and device,
-    which change an answer by rounding only. folder: where the weights are.
+    precision and rendering. rendering: hash of the chat template and its arguments. folder: where the weights are.
     """
 
     model: Any
@@ -38,7 +36,6 @@ class Loaded:
     rendering: str
     dtype: torch.dtype
     folder: Path
-    computed_by: str
 
 
 def load_local(
@@ -75,8 +72,7 @@ def load_local(
         "rendering": rendering,
     } | ({"quantize": "nf4"} if in_4_bits else {})
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    limit, computed_by = context_tokens(model.config, tokenizer), f"{ENGINE_PATH} on {device.type}"
-    return Loaded(model, tokenizer, limit, fingerprint, rendering, dtype, folder, computed_by)
+    return Loaded(model, tokenizer, context_tokens(model.config, tokenizer), fingerprint, rendering, dtype, folder)
 
 
 def weights_folder(folder_or_id: str | Path) -> Path:

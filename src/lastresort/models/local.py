@@ -14,6 +14,7 @@ from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
 from lastresort.engine.logp import score_continuations
 from lastresort.engine.sampling import Generated, generate
+from lastresort.engine.support import computed_by
 from lastresort.errors import CandidateError
 from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.loading import Loaded, load_local
@@ -24,12 +25,14 @@ from lastresort.types import Answer, Decoding
 
 __all__ = ["Loaded", "LocalModel", "load_local"]
 
+ENGINE_PATH = "cache-3"  # how answers are computed; raised whenever the same weights would answer otherwise
+
 
 class LocalModel:
     """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it.
 
-    precision: the number format by name, as it was chosen. computed_by: see Loaded. What a row draws at random depends on the
-    prompt, the seed and how often the prompt came before in the call, not on the row's place.
+    precision: the number format by name, as it was chosen. What a row draws at random depends on the prompt, the seed and how
+    often the prompt came before in the call, not on the row's place.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class LocalModel:
     ) -> None:
         self.loaded, self.name = loaded, name
         self.fingerprint, self.rendering = loaded.fingerprint, loaded.rendering
-        self.precision, self.computed_by = str(loaded.dtype).removeprefix("torch."), loaded.computed_by
+        self.precision = str(loaded.dtype).removeprefix("torch.")
         self.batch_matters = is_reduced(loaded.dtype)
         self.batch_size = batch_size
         self._template_kwargs = dict(template_kwargs or {})
@@ -55,6 +58,12 @@ class LocalModel:
     @property
     def context_tokens(self) -> int | None:
         return self.loaded.context_tokens
+
+    @property
+    def computed_by(self) -> str:
+        """Engine path, device and attention kernel, which change an answer by rounding only. The first reading tries the
+        model on a few tokens."""
+        return f"{ENGINE_PATH} on {self.loaded.model.device.type} by {computed_by(self.loaded.model)}"
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._rendered(prompt))
