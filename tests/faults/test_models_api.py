@@ -180,6 +180,8 @@ def test_repeats_of_a_prompt_are_sampled_with_seeds_of_their_own(server: Endpoin
     assert [request["seed"] for request in server.requests] == [10, 10, 11, 12]
     assert server.requests[0]["top_k"] == 5
     assert server.requests[0]["top_p"] == 0.9
+    model(server).generate(ask("a"), Decoding(max_new_tokens=4, temperature=1.0))
+    assert server.requests[-1]["top_p"] == 1.0  # else a server may take the model's own
 
 
 @pytest.mark.parametrize(
@@ -467,6 +469,23 @@ def test_waits_double_are_scaled_by_chance_and_capped() -> None:
     scale = waits[0]
     assert [wait / scale for wait in waits] == pytest.approx([1, 2, 4, 8, 10, 10, 10])
     assert wait_s(1, 33.0, patience, Random(0)) == 33.0
+
+
+def test_a_limit_that_counts_by_the_minute_is_outlasted() -> None:
+    class Shortest(Random):
+        def random(self) -> float:
+            return 0.0
+
+    patience = Patience()
+    assert sum(wait_s(attempt, None, patience, Shortest()) for attempt in range(1, patience.attempts)) > 60
+
+
+def test_a_key_read_from_a_file_with_its_line_break_is_the_key(
+    server: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASTRESORT_API_KEY", f"{KEY}\n")
+    model(server).generate(ask("a"), DECODING)
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
 def test_retry_after_reads_seconds_dates_and_nonsense() -> None:

@@ -72,7 +72,7 @@ class ApiModel:
             raise TaskError(
                 f"openai:{endpoint.model} takes no chat_template_kwargs", remedy="Leave it out for this model."
             )
-        self._key = os.environ.get(endpoint.key_name, "")
+        self._key = os.environ.get(endpoint.key_name, "").strip()  # a file's line break would be no header
         if endpoint.is_openai and not self._key:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
         self._client = self._connected()
@@ -219,7 +219,8 @@ class ApiModel:
             # OpenAI's newer models refuse the old name, other servers do not know the new one
             "max_completion_tokens" if openai_itself else "max_tokens": decoding.max_new_tokens,
         }
-        if decoding.top_p < 1:
+        # Said even where nothing is left out: vLLM would take what is not from the model's generation_config.json.
+        if decoding.top_p < 1 or (decoding.temperature > 0 and not openai_itself):
             request["top_p"] = decoding.top_p
         if decoding.stop:
             request["stop"] = list(decoding.stop)

@@ -32,7 +32,7 @@ class Patience:
     A server that asks for more than longest_asked_s is not waited for: the run stops and can be resumed.
     """
 
-    attempts: int = 6
+    attempts: int = 8  # the waits between them outlast a limit that counts by the minute and does not say so
     first_wait_s: float = 1.0
     longest_wait_s: float = 60.0
     longest_asked_s: float = 300.0
