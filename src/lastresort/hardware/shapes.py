@@ -6,12 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_TIED = ("gemma", "cohere")  # model types whose output layer is the embeddings where a configuration does not say
 
-def parameters_of(config: Mapping[str, Any]) -> int:
+
+def parameters_of(config: Mapping[str, Any]) -> int | None:
     """Number of parameters of a dense decoder with gated MLP and grouped-query attention (Llama, Qwen, Mistral, Gemma, Phi-3).
 
-    Biases and norms are counted as norms only (below 0.1 % of the whole). GPT-2's names are understood too.
+    Biases and norms are counted as norms only (below 0.1 % of the whole). GPT-2's names are understood too. None for what this
+    would count wrongly: a mixture of experts, and a configuration that lacks these names.
     """
+    if any((config.get(name) or 0) > 1 for name in _EXPERTS):
+        return None
+    try:
+        return _dense(config)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _dense(config: Mapping[str, Any]) -> int:
     hidden = int(config.get("hidden_size") or config["n_embd"])
     layers = int(config.get("num_hidden_layers") or config["n_layer"])
     heads = int(config.get("num_attention_heads") or config["n_head"])
@@ -19,9 +32,10 @@ def parameters_of(config: Mapping[str, Any]) -> int:
     size = int(config.get("head_dim") or hidden // heads)
     gated = "intermediate_size" in config
     inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden)
+    tied = not gated or str(config.get("model_type")).startswith(_TIED)
     attention = hidden * size * (2 * heads + 2 * key_heads)
     feed_forward = hidden * inner * (3 if gated else 2)
-    embeddings = int(config["vocab_size"]) * hidden * (1 if config.get("tie_word_embeddings", not gated) else 2)
+    embeddings = int(config["vocab_size"]) * hidden * (1 if config.get("tie_word_embeddings", tied) else 2)
     return layers * (attention + feed_forward + 2 * hidden) + embeddings + hidden
 
 

@@ -15,8 +15,8 @@ _IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORE
 
 
 def parameters_told(model: str, folder: Path) -> int | None:
-    """Parameters of the model, from its config.json if it is here, else from its name (`…-7B-…`), else from the head of its
-    GGUF. folder: what relative paths start from.
+    """Parameters of the model, from its config.json if it is here and says so, else from its name (`…-7B-…`), else from the head
+    of its GGUF. folder: what relative paths start from.
 
     None where none of them tells. The name goes before a GGUF's head, which takes seconds to read.
     """
@@ -25,7 +25,9 @@ def parameters_told(model: str, folder: Path) -> int | None:
     path = folder / Path(model).expanduser()
     try:
         if (path / "config.json").is_file():
-            return parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
+            counted = parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
+            if counted is not None:
+                return counted
         named = _IN_NAME.search(MODEL_FILE if model == EMBEDDED else Path(model).name)
         if named is not None:
             return round(float(named[1]) * {"m": 1e6, "b": 1e9}[named[2].lower()])
