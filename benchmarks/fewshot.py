@@ -44,9 +44,10 @@ def transformers(loaded: Any, prompts: list[list[int]], batch: int) -> list[list
     """Batches of generate(), left-padded, with its own cache, longest prompts together."""
     stop = list(stop_token_ids(loaded.tokenizer))
     pad = loaded.tokenizer.pad_token_id or stop[0]
-    answers: list[list[int]] = []
-    for start in range(0, len(prompts), batch):
-        part = prompts[start : start + batch]
+    answers: dict[int, list[int]] = {}
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    for start in range(0, len(order), batch):
+        part = [prompts[i] for i in order[start : start + batch]]
         longest = max(map(len, part))
         ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in part])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in part])
@@ -59,10 +60,10 @@ def transformers(loaded: Any, prompts: list[list[int]], batch: int) -> list[list
                 eos_token_id=stop,
                 pad_token_id=pad,
             )
-        for row in out[:, longest:].tolist():
-            ends = [i for i, token in enumerate(row) if token in stop]
-            answers.append(row[: ends[0]] if ends else row)
-    return answers
+        for i, row in zip(order[start:], out[:, longest:].tolist(), strict=False):
+            ends = [place for place, token in enumerate(row) if token in stop]
+            answers[i] = row[: ends[0]] if ends else row
+    return [answers[i] for i in range(len(prompts))]
 
 
 def main(peer: str, precision: str, batch: int) -> dict[str, Any]:
