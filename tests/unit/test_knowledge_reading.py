@@ -266,3 +266,12 @@ def test_paths_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
 def test_one_file_is_a_folder_of_one(tmp_path: Path) -> None:
     written(tmp_path, {"a.md": "# A\ntext"})
     assert [document.id for document in read_documents(tmp_path / "a.md").documents] == ["a.md"]
+
+
+def test_a_scanned_pdf_holds_no_text(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"docs/scan.pdf": pdf([[], []], outline=[("Part", 0)]), "docs/a.md": "Some text."})
+    reading = read_documents(folder / "docs")
+    assert [document.id for document in reading.documents] == ["a.md"]
+    assert [(skipped.path, skipped.reason) for skipped in reading.skipped] == [("scan.pdf", "holds no text")]
+    with pytest.raises(DataError, match=r"found no document, skipped 1: scan\.pdf \(holds no text\)"):
+        read_documents(folder / "docs" / "scan.pdf")
