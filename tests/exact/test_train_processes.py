@@ -16,28 +16,38 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
 from engine_support import draw, relative_difference, row, tiny
+from groups_in_processes import prepared, refusing_the_third, seen_by_this_process
+from groups_support import python_reward, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, LastresortError
 from lastresort.train.adapters import attach_adapter, save_adapter, trainable
 from lastresort.train.batches import Batch, DataSet
+from lastresort.train.gradients import batch_gradients
 from lastresort.train.items import Item, completions, labelled, pairs
 from lastresort.train.loop import StepSeen, Trained, train
 from lastresort.train.objective import Objective
+from lastresort.train.policy import Policy
 from lastresort.train.processes import Processes, ProcessLost, join
+from lastresort.train.reference import Keeping, reference_of_run
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from lastresort.train.sharding import shard_base
 from lastresort.train.trackers import Trackers
+from lastresort.types import Silent
 from processes_support import ended, started
+from server_support import serving
 
 LORA, FULL = AdapterSettings(r=4, alpha=8), AdapterSettings(kind="none")
-SHARDED, WIDE = ("dpo", "many passes", "recomputed"), ("dpo", "kto", "grpo")
+DORA = replace(LORA, kind="dora")
+SHARDED, WIDE = ("dpo", "many passes", "recomputed"), ("kto",)
 Weights = dict[str, torch.Tensor]
+PRECISIONS = {torch.float32: 1e-5, torch.float64: 1e-6}
+"""What gradients may differ by, as a share of their norm."""
 OBJECTIVES = ("sft", "dpo", "kto", "grpo")
 SETTINGS = TrainSettings(learning_rate=1e-3, epochs=2, batch_size=3, adapter=LORA, seed=3)
 """Seven items: the third batch of an epoch holds a single one."""
 RUNS = {
     **{name: replace(SETTINGS, objective=Objective(name)) for name in OBJECTIVES},
     "full": replace(SETTINGS, adapter=FULL, epochs=1),
-    "recomputed": replace(SETTINGS, checkpointing=True, epochs=1),
+    "recomputed": replace(SETTINGS, adapter=DORA, checkpointing=True, epochs=1),
     "many passes": replace(SETTINGS, objective=Objective("kto"), max_pass_tokens=1, epochs=1),
 }
 
@@ -88,6 +98,21 @@ def run(
     return trained, seen, model
 
 
+def gradients_of(name: str, folder: Path, dtype: torch.dtype, processes: Processes) -> Weights:
+    """Of the first batch, by a policy that has moved away from its reference."""
+    settings, model = RUNS[name], model_of(name, dtype)
+    source: Any = Sampled() if name == "grpo" else DataSet(items_of(name), settings.batch_size, settings.seed)
+    policy, objective = Policy(model, settings.max_pass_tokens, processes), settings.objective
+    keeping = Keeping(folder / f"{name}-{dtype}", "run", begun=False)
+    reference = reference_of_run(policy, source, objective, keeping, Silent())
+    with torch.no_grad():
+        for i, (_, parameter) in enumerate(trainable(model)):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+            parameter.add_((0.1 * noise).to(dtype))
+    batch_gradients(policy, source.at(0, model, reference.of_answers), objective, reference)
+    return {name: parameter.grad.clone() for name, parameter in trainable(model) if parameter.grad is not None}
+
+
 def weights(model: Any) -> Weights:
     return {name: parameter.detach().clone() for name, parameter in trainable(model)}
 
@@ -118,11 +143,12 @@ class FailsInTheSecond(DataSet):
         return super().at(step, model, reference)
 
 
-def in_each_process(folder: Path) -> None:
-    """What the script does: every run, one in pieces, one that fails in one process, one with different data, one in shards; at
-    last one process is killed."""
+def in_each_process(folder: Path, server: str) -> None:
+    """What the script does: every run, one in pieces, one that fails in one process, one with different data, some in shards; the
+    last one there fails in the second process, which is killed."""
     found: dict[str, Any] = {"figures": {}, "errors": []}
     processes = join()
+    found["groups"] = seen_by_this_process(folder / "groups", server)
     trackers = Trackers([LastTracked(folder)] if processes.main else (), folder, {})
     trackers.log({"loss": 1.5}, 1)
     trackers.close()
@@ -130,6 +156,10 @@ def in_each_process(folder: Path) -> None:
         trained, seen, model = run(name, folder)
         found["figures"][name] = figures(seen)
         save_file(weights(model), str(folder / f"{name}-{place()}.safetensors"))
+    for name in OBJECTIVES:
+        for dtype in PRECISIONS:
+            found_here = gradients_of(name, folder / "gradients", dtype, processes)
+            save_file(found_here, str(folder / f"{name}-{dtype}-{place()}.safetensors"))
     for name in WIDE:
         _, _, wide = run(name, folder / "wide", dtype=torch.float64)
         save_file(weights(wide), str(folder / f"{name}-wide-{place()}.safetensors"))
@@ -146,8 +176,7 @@ def in_each_process(folder: Path) -> None:
             found["errors"].append(str(error))
     found["sharded"] = in_shards(folder, processes.place)
     (folder / f"found-{place()}.json").write_text(json.dumps(found))
-    if place() == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+    fails_in_shards(folder, processes.place)
     try:
         processes.each(lambda: None)
     except ProcessLost as error:
@@ -170,6 +199,19 @@ def in_shards(folder: Path, place: int) -> dict[str, Any]:
         if place == 0:
             save_adapter(model, folder / "sharded" / f"{name}-adapter")
     return found
+
+
+def fails_in_shards(folder: Path, place: int) -> None:
+    """The second process fails where the first one may be waiting for its part of a layer, and cannot tell it."""
+    processes = Processes(place, 2, sharded=True)
+    model, source = shard_base(model_of("dpo"), processes), FailsInTheSecond(items_of("dpo"), 3, 3)
+    try:
+        with processes.connected():
+            run("dpo", folder / "ends", source, model=model, processes=processes, checkpoint_every_s=0)
+    except LastresortError as error:
+        (folder / f"ended-{place}.txt").write_text(str(error))
+        if place == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class LastTracked(GeneralTracker):
@@ -198,9 +240,13 @@ def place() -> int:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes have trained."""
     folder = tmp_path_factory.mktemp("both")
-    code = f"from pathlib import Path\nimport test_train_processes\ntest_train_processes.in_each_process(Path({str(folder)!r}))"
-    here = str(Path(__file__).parent)
-    found = ended(started(["-c", f"import sys\nsys.path.insert(0, {here!r})\n{code}"]))
+    code = "import sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\nimport test_train_processes\n"
+    code += "test_train_processes.in_each_process(Path(sys.argv[2]), sys.argv[3])"
+    with serving(prepared(folder / "groups")) as server:
+        refusing_the_third(server)
+        found = ended(started(["-c", code, str(Path(__file__).parent), str(folder), server.name]), timeout_s=300)
+        asked = {"commands": [what for what, _ in server.commands()], "chats": len(server.chats())}
+    (folder / "server.json").write_text(json.dumps(asked))
     assert [code for code, _, _ in found] == [0, -signal.SIGKILL], found
     return folder
 
@@ -233,9 +279,23 @@ def test_two_processes_train_what_one_trains(name: str, both: Path, tmp_path: Pa
     assert changed(name, load_file(both / f"{name}-0.safetensors"), weights(model)) < 1e-3
 
 
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_are_those_of_one_process_up_to_rounding(
+    name: str, dtype: torch.dtype, both: Path, tmp_path: Path
+) -> None:
+    """In float64 to the norms, which transformers forms in float32 there too. What sets the adapters of float32 further apart is
+    AdamW: it divides each gradient by its own size, and so makes steps of the rate of what is itself hardly more than rounding.
+    """
+    ours = load_file(both / f"{name}-{dtype}-0.safetensors")
+    alone = gradients_of(name, tmp_path, dtype, Processes())
+    assert len(ours) == len(alone)
+    assert relative_difference(ours, alone) < PRECISIONS[dtype]
+
+
 @pytest.mark.parametrize("name", WIDE)
 def test_in_float64_the_adapter_is_the_same(name: str, both: Path, tmp_path: Path) -> None:
-    """But for the norms, which transformers forms in float32 there too."""
+    """With rounding that small AdamW too gives what it gives to one process."""
     _, _, wide = run(name, tmp_path / "wide", dtype=torch.float64)
     assert changed(name, load_file(both / f"{name}-wide-0.safetensors"), weights(wide), torch.float64) < 1e-5
 
@@ -282,9 +342,43 @@ def test_the_end_of_a_tracker_is_not_the_end_of_the_run(both: Path) -> None:
     assert (both / "tracked.txt").read_text() == "(1, {'loss': 1.5})"
 
 
+LOST = (
+    "process 0 of 2: another process of this run has ended, expected all of them to the end. See what that one says; "
+    "go on with --resume."
+)
+
+
 def test_one_that_is_killed_is_missed_by_the_other(both: Path) -> None:
-    told = "process 0 of 2: another process of this run has ended, expected all of them to the end. See what that one says; "
-    assert (both / "lost.txt").read_text() == told + "go on with --resume."
+    assert (both / "lost.txt").read_text() == LOST
+
+
+def test_one_that_fails_in_shards_ends_both_and_each_says_what_it_knows(both: Path) -> None:
+    assert (both / "ended-1.txt").read_text() == "here: the second process fails."
+    assert (both / "ended-0.txt").read_text() == LOST
+    assert json.loads((both / "ends" / "dpo" / "state.json").read_text())["step"] == 2
+
+
+def test_they_see_the_groups_of_one_and_stop_together(both: Path, tmp_path: Path) -> None:
+    """Of three groups the second process has one; in the second part its reward alone fails. With a server the first process
+    alone gives it the weights, and where it refuses them both stop."""
+    found = told(both, 0)["groups"]
+    model, tokenizer = tiny_and_tokenizer(both / "groups", dtype="float64")
+    rewards, alone = [python_reward(both / "groups" / "rewards.py")], tmp_path / "alone.jsonl"
+    with sampled_groups(tmp_path, tokenizer, rewards=rewards, log=alone) as groups:
+        batches = [groups.at(step, model, None) for step in range(2)]
+    assert found["items"] == [
+        [[list(item.rows[0].ids), pytest.approx(item.advantage)] for item in batch.items] for batch in batches
+    ]
+    assert [len(batch.items) for batch in batches] == [12, 12]
+    assert found["shown"] == [pytest.approx(batch.shown) for batch in batches]
+    assert (both / "groups" / "completions.jsonl").read_bytes() == alone.read_bytes()
+    assert "in_the_second(), called for example e" in found["failed"]
+    assert "returned None, expected a finite number for each answer. Correct the function" in found["failed"]
+    assert [len(batch) for batch in found["served"]] == [12, 12]
+    server = json.loads((both / "server.json").read_text())
+    assert server == {"commands": ["load", "load", "unload", "load", "unload", "unload"], "chats": 24}
+    assert "the server does not load the adapter" in found["refused"]
+    assert "(500: too many)" in found["refused"]
 
 
 @pytest.mark.parametrize("name", SHARDED)
@@ -298,5 +392,6 @@ def test_a_base_in_shards_trains_as_a_whole_one(name: str, both: Path) -> None:
     other = load_file(both / f"{name}-sharded-1.safetensors")
     assert all(torch.equal(ours[key], other[key]) for key in ours)
     saved = load_file(both / "sharded" / f"{name}-adapter" / "adapter_model.safetensors")
-    assert len(saved) == len(ours)
-    assert all(torch.equal(value, ours[key.replace(".weight", ".default.weight")]) for key, value in saved.items())
+    by_name = {key.removesuffix(".default.weight"): value for key, value in ours.items()}
+    assert len(saved) == len(by_name)
+    assert all(torch.equal(value, by_name[key.removesuffix(".weight")]) for key, value in saved.items())

@@ -87,16 +87,3 @@ def test_one_that_runs_out_of_memory_ends_both_and_torchrun_goes_on(
     assert [epoch["eval_loss"] for epoch in ours["epochs"]] == pytest.approx(
         [epoch["eval_loss"] for epoch in kept["epochs"]], rel=1e-5
     )
-
-
-def test_one_that_fails_in_shards_ends_both(model: Path, tmp_path: Path) -> None:
-    """The first one may be waiting for the other's part of a layer: it hears of the end, and each says what it knows."""
-    path = training_file(tmp_path, model=str(model), **KEYS)
-    code = FAULTY.format(out=str(tmp_path / "out"), path=str(path))
-    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-    (first, _, told), (second, _, other) = ended(started(["-c", code], **fsdp))
-    assert (first, second) == (4, 4), told + other
-    assert SAID in other
-    assert "process 0 of 2: another process of this run has ended" in told
-    assert "Traceback" not in told + other
-    assert (tmp_path / "out" / "checkpoint" / "state.json").exists()
