@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,10 @@ from typing import Any
 import pytest
 
 from judge_support import FAIR, GRADER, judge_calls, write_judge
-from lastresort.errors import DataError, InfrastructureError, TaskError
+from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskError
+from lastresort.records.responses import ResponseCache
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.reward_judge import seated
 from lastresort.train.rewards import Rewards
 from lastresort.types import Example, Message
 
@@ -59,3 +64,78 @@ def test_a_judge_that_cannot_be_reached_stops_the_training_and_rewards_nothing(t
     rewards = Rewards([reward(write_judge(tmp_path, {**FAIR, "faults": {"fail_at": [3]}}))], {}, on_error="zero")
     with pytest.raises(InfrastructureError):
         rewards.score([example("bad")] * 2, ["good", "good 2"])
+
+
+def bench_of(folder: Path, cache: ResponseCache, limit_usd: float = math.inf) -> tuple[Any, list[float], list[Any]]:
+    """What a climb hands to its rungs, as far as a judge needs it; what is paid, and what is noted."""
+    paid: list[float] = []
+    noted: list[Any] = []
+
+    def check_budget() -> None:
+        if sum(paid) >= limit_usd:
+            raise BudgetError(f"{sum(paid):.2f} USD are spent", where="limits.usd")
+
+    bench = SimpleNamespace(
+        task=SimpleNamespace(about="Reply politely."),
+        models=OpenModels(cache, base_folder=folder, base_name="none", tuned_name="none"),
+        record=SimpleNamespace(note=lambda kind, body: noted.append((kind, body))),
+        pay=paid.append,
+        check_budget=check_budget,
+    )
+    return bench, paid, noted
+
+
+def rewards_of(bench: Any, *keys: dict[str, Any]) -> Rewards:
+    return Rewards([reward(one) for one in keys], {}, seated=partial(seated, bench, "preference"))
+
+
+def test_in_a_climb_it_is_asked_once_and_paid_once(tmp_path: Path) -> None:
+    """The second time is a step that is repeated after a kill."""
+    keys = write_judge(tmp_path, FAIR, prompt_price=1e6, output_price=0)  # a dollar a token
+    asked = [example("bad reference")] * 2
+    with ResponseCache(tmp_path / "cache.sqlite") as cache:
+        bench, paid, noted = bench_of(tmp_path, cache)
+        for _ in range(2):
+            assert [one.total for one in rewards_of(bench, keys).score(asked, ["good", "bad"])] == [1.0, 0.5]
+    assert len(judge_calls(tmp_path)) == 4
+    (kind, first), (_, second) = noted
+    assert kind == "rewarded"
+    assert first["tokens_in"] == first["usd"] == first["paid_usd"] == sum(paid) > 100
+    assert second == {**first, "paid_usd": 0.0}
+
+
+def test_in_a_climb_it_is_told_what_the_task_asks(tmp_path: Path) -> None:
+    told = {"rules": [{"match": r"<task>\s*Reply politely\.\s*</task>", "answer": "yes"}], "default": "no"}
+    keys = write_judge(tmp_path, told, rubric="It is polite.", scale="yes-no")
+    with ResponseCache(tmp_path / "cache.sqlite") as cache:
+        in_a_climb = rewards_of(bench_of(tmp_path, cache)[0], keys)
+        assert [one.total for one in in_a_climb.score([example("")], ["good"])] == [1.0]
+    assert [one.total for one in Rewards([reward(keys)], {}).score([example("")], ["good"])] == [0.0]
+
+
+def test_in_a_climb_it_stops_at_the_limit_and_what_it_said_is_kept(tmp_path: Path) -> None:
+    keys = write_judge(tmp_path, GRADER, rubric="It is polite.", prompt_price=1e6, output_price=0)
+    asked = [example("")] * 2
+    with ResponseCache(tmp_path / "cache.sqlite") as cache:
+        with pytest.raises(BudgetError, match="USD are spent"):
+            rewards_of(bench_of(tmp_path, cache, limit_usd=10)[0], keys).score(asked, ["good", "bad"])
+        bench, paid, _ = bench_of(tmp_path, cache, limit_usd=10)
+        assert [one.total for one in rewards_of(bench, keys).score(asked, ["good", "bad"])] == [1.0, 0.25]
+    assert len(judge_calls(tmp_path)) == 2
+    assert paid == []
+
+
+def test_two_judges_of_a_climb_stay_open_side_by_side_each_with_its_price(tmp_path: Path) -> None:
+    dear = write_judge(tmp_path, GRADER, rubric="It is polite.", prompt_price=1e6, output_price=0)
+    free = {**write_judge(tmp_path / "other", FAIR), "rubric": "It is short."}
+    with ResponseCache(tmp_path / "cache.sqlite") as cache:
+        bench, paid, noted = bench_of(tmp_path, cache)
+        rewards_of(bench, dear, free).score([example("")], ["good"])
+        opened = [
+            bench.models.judge(one["model"], prompt_price=price, output_price=0)
+            for one, price in ((dear, 1e6), (free, 0))
+        ]
+        again = bench.models.judge(dear["model"], prompt_price=1e6, output_price=0)
+    assert again is opened[0] is not opened[1]
+    assert [body["usd"] > 0 for _, body in noted] == [True, False]
+    assert len(paid) == 1

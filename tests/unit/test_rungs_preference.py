@@ -197,3 +197,19 @@ def test_pairs_of_a_file_are_read_with_their_places(tmp_path: Path) -> None:
     assert found.label is None
     assert "row 1" in found.place
     assert why_too_few([found] * 50, "") is None
+
+
+def test_the_forecast_counts_what_a_judge_of_the_reward_is_asked(tmp_path: Path) -> None:
+    def forecast(**judge: Any) -> dict[str, Any]:
+        reward = [{"judge": {"model": "http://host/v1#m", **judge}}]
+        found: dict[str, Any] = dry_run(task_of(tmp_path, ladder=["preference"], reward=reward))["rungs"][0]["forecast"]
+        return found
+
+    priced = forecast(prompt_price=1000, output_price=0)
+    groups, _, verdicts = priced["lines"][:3]
+    answers = int(groups.split()[1])
+    assert verdicts.startswith(f"verdicts of the reward: {2 * answers} x (")  # in both orders
+    tokens = int(verdicts.split("(")[1].split()[0])
+    assert priced["usd"] == pytest.approx(2 * answers * tokens / 1000, rel=0.01)
+    assert forecast()["usd"] is None
+    assert f"verdicts of the reward: {answers} x (" in forecast(rubric="It is short.")["lines"][2]

@@ -336,11 +336,11 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "0 where its calls cost nothing",
     ),
     (
-        {"reward": [{"judge": "http://host/v1#m"}], "limits": {"usd": 5}},
+        {"reward": ["exact", {"judge": {"model": "http://host/v1#m", "prompt_price": 1}}], "limits": {"usd": 5}},
         'key "limits.usd"',
-        "as a reward, whose calls are not counted",
-        "a judge that runs here",
-        "remove limits.usd",
+        "the judge http://host/v1#m, whose calls have no known price",
+        "reward[1].judge.prompt_price and reward[1].judge.output_price",
+        "0 where its calls cost nothing",
     ),
     ({"goal": "cost"}, 'key "goal"', "without use.calls_per_month", "volume", "Add use"),
 ]

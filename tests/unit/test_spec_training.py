@@ -69,6 +69,13 @@ def test_an_objective_with_options(folder: Path) -> None:
     assert file.settings().objective.option("beta", 0.0) == 0.2
 
 
+def test_an_option_that_is_true_or_false(folder: Path) -> None:
+    file = load(folder, "data: rows.jsonl\nobjective: {ipo: {per_token: true}}")
+    assert file.options == (("per_token", True),)
+    assert file.resolved["objective"] == {"ipo": {"per_token": True}}
+    assert load(folder, yaml.safe_dump(dict(file.resolved))) == file
+
+
 @pytest.mark.parametrize(
     ("adapter", "kind", "quantize"),
     [
@@ -185,6 +192,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "option out of range": ("data: rows.jsonl\nobjective: {dpo: {beta: -1}}", "expected a number above 0"),
     "option of none": ("data: rows.jsonl\nobjective: {sft: {beta: 1}}", "expected none, since it has none"),
     "option not a number": ("data: rows.jsonl\nobjective: {kto: {beta: high}}", 'key "objective.kto.beta"'),
+    "switch not a switch": ("data: rows.jsonl\nobjective: {ipo: {per_token: 1}}", "expected true or false"),
     "two objectives": ("data: rows.jsonl\nobjective: {dpo: {}, ipo: {}}", "expected a name, or a name with options"),
     "unknown adapter": ("data: rows.jsonl\nadapter: lorra", 'key "adapter.kind": found text ("lorra")'),
     "rank of a full": ("data: rows.jsonl\nadapter: {kind: full, r: 8}", 'found "r" beside kind: full'),
@@ -213,6 +221,10 @@ WRONG: dict[str, tuple[str, str]] = {
     "stop strings without groups": (
         "data: rows.jsonl\nobjective: dpo\nstop: x",
         "expected it only with grpo, dr_grpo and dapo",
+    ),
+    "a judge's price": (
+        "data: rows.jsonl\nobjective: grpo\nreward: [exact, {judge: {model: embedded, rubric: x, output_price: 1}}]",
+        'key "reward[1].judge.output_price": found output_price of a judge that is a reward, expected it beside limits.usd',
     ),
     "unknown on_error": (GRPO + "on_error: skip", 'key "on_error": found text ("skip"), expected stop or zero'),
     "unknown limit": (GRPO + "limits: {seconds: 3}", 'key "limits.seconds": found the unknown key "seconds"'),

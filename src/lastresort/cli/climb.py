@@ -102,6 +102,7 @@ def _check_models(task: Task) -> None:
     from lastresort.rungs.sft_training import tuned_model
 
     judges = [task.score.parameters["model"]] if task.score.name == "judge" else []
+    judges += [term.parameters["model"] for term in task.reward if term.name == "judge"]
     for name in dict.fromkeys([task.model, tuned_model(task), *judges]):
         if is_endpoint(name):
             kwargs = task.chat_template_kwargs if name == task.model else None

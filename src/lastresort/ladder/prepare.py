@@ -183,7 +183,10 @@ def _preferences(task: Task, split: Split) -> tuple[tuple[Preferred, ...] | None
 
 
 def _check_rewards(task: Task, split: Split) -> None:
-    """Raises TaskError or DataError where a reward that would be trained on cannot be built, or misses what it needs."""
+    """Raises TaskError or DataError where a reward that would be trained on cannot be built, or misses what it needs.
+
+    No judge is opened.
+    """
     rung = find_rung("preference")
     if not task.reward or task.preferences is not None or "preference" not in task.ladder or rung is None:
         return
@@ -194,7 +197,7 @@ def _check_rewards(task: Task, split: Split) -> None:
     output = task.output
     rewards = Rewards(task.reward, columns_of(split.train), json_schema=output.json_schema, choices=output.choices)
     try:
-        rewards.check(split.train)
+        rewards.check(split.train, open_judges=False)
     finally:
         rewards.close()
 

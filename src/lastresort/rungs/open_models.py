@@ -1,6 +1,6 @@
 """The models of a climb: opened when first needed, with the response cache in front, one at a time in memory.
 
-A judge that scores the answers stays beside the model that gives them: taking turns would load both anew at every batch.
+Judges that score or reward the answers stay beside the model that gives them: taking turns would load both anew at every batch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OpenModels:
         self._prices = (prompt_price, output_price)
         self._key: tuple[object, ...] | None = None
         self._model: Model | None = None
-        self._judge: tuple[str, Model] | None = None
+        self._judges: dict[tuple[str, float, float], Model] = {}
         self._lookups = Lookups()
 
     def open(self, system: System) -> Model:
@@ -70,13 +70,13 @@ class OpenModels:
 
     def judge(self, name: str, *, prompt_price: float, output_price: float) -> Model:
         """The judge's model behind the cache, which stays open until `close`. Prices: USD per million tokens."""
-        if self._judge is None or self._judge[0] != name:
-            self._judge = None
+        key = (name, prompt_price, output_price)
+        if key not in self._judges:
             model = open_model(
                 name, base_folder=self._base_folder, prompt_price=prompt_price, output_price=output_price
             )
-            self._judge = (name, self._cached(model))
-        return self._judge[1]
+            self._judges[key] = self._cached(model)
+        return self._judges[key]
 
     def pinned(self, system: System) -> System:
         """The system with the rendering, precision and fingerprint of the model it is measured with."""
@@ -94,7 +94,7 @@ class OpenModels:
 
     def close(self) -> None:
         """Let go of the open models, so that their memory is free."""
-        self._judge = None
+        self._judges = {}
         self._lookups = Lookups()
         self._let_go()
 

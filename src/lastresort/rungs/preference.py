@@ -17,6 +17,7 @@ from lastresort.rungs.preference_plan import Course, Plan, course_of, plan_of
 from lastresort.rungs.preference_samples import MOST_PROMPTS, own_pairs
 from lastresort.rungs.preference_training import Kept, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
+from lastresort.rungs.reward_judge import verdicts
 from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
 from lastresort.rungs.sft import Sft
 from lastresort.rungs.sft_training import tuned_model
@@ -185,9 +186,9 @@ def _learning(
     if plan.source == "reward":
         n = round(work.n_train * samples * epochs)
         row = prompt + work.max_new_tokens
-        return answering("groups", machine, n, prompt, prompt, work.max_new_tokens) + training(
-            label, machine, n, 1, row, prompt, course.batch_size * samples
-        )
+        groups = answering("groups", machine, n, prompt, prompt, work.max_new_tokens)
+        trained = training(label, machine, n, 1, row, prompt, course.batch_size * samples)
+        return sum(verdicts(task, work, n), groups + trained)
     if plan.source == "samples":
         asked = min(work.n_train, MOST_PROMPTS)
         sampled = answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.data.files import read_rows
 from lastresort.rungs.preference_data import Preferred, render_preferences
+from lastresort.rungs.reward_judge import seated
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System
@@ -76,7 +77,9 @@ def _items(rows: Sequence[tuple[Preferred, tuple[Row, ...]]], limit: int | None)
     return tuple(fitted)
 
 
-def reward_groups(bench: Workbench, start: System, loaded: Loaded, batch_size: int, log: Path) -> SampledGroups:
+def reward_groups(
+    bench: Workbench, rung: str, start: System, loaded: Loaded, batch_size: int, log: Path
+) -> SampledGroups:
     """Groups of answers to the prompts of train, to be closed at the end. Raises DataError where a reward cannot work."""
     from lastresort.train.groups import groups_from
     from lastresort.train.sampling import GroupSettings
@@ -97,6 +100,7 @@ def reward_groups(bench: Workbench, start: System, loaded: Loaded, batch_size: i
         context_tokens=loaded.context_tokens,
         json_schema=task.output.json_schema,
         choices=task.output.choices,
+        seated=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
         log=log,
     )
 

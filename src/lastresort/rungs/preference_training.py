@@ -194,7 +194,8 @@ class PreferenceTraining:
             yield trainee.given.items
             return
         log = self._bench.folder / "checkpoints" / f"{run}.completions.jsonl"
-        with reward_groups(self._bench, self._start, trainee.loaded, self._course.batch_size, log) as groups:
+        size = self._course.batch_size
+        with reward_groups(self._bench, self._rung, self._start, trainee.loaded, size, log) as groups:
             yield groups
 
     def _size(self, trainee: _Trainee) -> int:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from lastresort.data.strict_json import is_json
 from lastresort.knowledge.reading import is_read
-from lastresort.spec.judge import without_price
-from lastresort.spec.model_name import is_paid
+from lastresort.spec.judge import PRICES, without_price
 from lastresort.spec.paths import relative_name
 from lastresort.spec.suites import KEEP
 from lastresort.spec.values import refuse, unknown_name
 
 if TYPE_CHECKING:
+    from lastresort.spec.score import Reward, Score
     from lastresort.spec.task import Task
 
 
@@ -97,21 +97,16 @@ def _money_and_prices(task: Task) -> None:
 
 
 def _price_of_judges(task: Task) -> None:
-    """Money that a judge spends must be countable too; what it spends as a reward is not counted."""
-    limit, score = f"found a limit of {task.limits.usd:g} USD with the judge", task.score
-    if score.name == "judge" and without_price(score.parameters):
-        refuse(
-            f"{limit} {score.parameters['model']}, whose calls have no known price",
-            expected="score.judge.prompt_price and score.judge.output_price",
-            remedy="Add them, in USD per million tokens, 0 where its calls cost nothing.",
-            key=("limits", "usd"),
-        )
-    for reward in task.reward:
-        if reward.name == "judge" and is_paid(reward.parameters["model"]):
+    """Money that a judge spends, also as a reward, must be countable too."""
+    places: dict[str, Score | Reward] = {"score": task.score}
+    places |= {f"reward[{number}]": term for number, term in enumerate(task.reward)}
+    for place, term in places.items():
+        if term.name == "judge" and without_price(term.parameters):
+            judge = f"the judge {term.parameters['model']}"
             refuse(
-                f"{limit} {reward.parameters['model']} as a reward, whose calls are not counted",
-                expected="a judge that runs here",
-                remedy="Take another, or remove limits.usd.",
+                f"found a limit of {task.limits.usd:g} USD with {judge}, whose calls have no known price",
+                expected=" and ".join(f"{place}.judge.{price}" for price in PRICES),
+                remedy="Add them, in USD per million tokens, 0 where its calls cost nothing.",
                 key=("limits", "usd"),
             )
 

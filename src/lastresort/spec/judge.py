@@ -18,7 +18,7 @@ from lastresort.spec.wording import describe, listed
 Parameters = dict[str, Any]
 SCALES = ("1-5", "yes-no")
 KEYS = ("model", "against", "criteria", "rubric", "scale", "labelled", "max_new_tokens", "prompt_price", "output_price")
-_OF_A_SCORE_ALONE = ("labelled", "prompt_price", "output_price")
+PRICES = ("prompt_price", "output_price")
 _NUMBERS = {
     "max_new_tokens": Number(at_least=1, whole=True),
     "prompt_price": Number(at_least=0),
@@ -42,19 +42,18 @@ def read_judge(value: Any, reading: Reading) -> Parameters:
 
 def refuse_in_a_reward(parameters: Parameters) -> None:
     """Refuse what nothing would come of where the judge is a term of a reward."""
-    for name in _OF_A_SCORE_ALONE:
-        if name in parameters:
-            refuse(
-                f"found {name} of a judge that is a reward",
-                expected="it under score alone, whose judge is checked and counted",
-                remedy="Remove it.",
-                key=("judge", name),
-            )
+    if "labelled" in parameters:
+        refuse(
+            "found labelled of a judge that is a reward",
+            expected="it under score alone, whose judge is compared with people",
+            remedy="Remove it.",
+            key=("judge", "labelled"),
+        )
 
 
 def without_price(parameters: Parameters) -> bool:
     """Whether the judge's calls cost what the file does not say."""
-    known = {"prompt_price", "output_price"} <= set(parameters)
+    known = set(PRICES) <= set(parameters)
     return is_paid(parameters["model"]) and not known
 
 

@@ -12,6 +12,7 @@ from lastresort.errors import TaskError
 from lastresort.objectives import NEEDS
 from lastresort.spec.document import Document, read_document, with_overrides
 from lastresort.spec.explain import explained
+from lastresort.spec.judge import PRICES
 from lastresort.spec.model_name import ModelName
 from lastresort.spec.paths import FileOrFolder, relative_name
 from lastresort.spec.score import Reward
@@ -178,7 +179,20 @@ class Training(Section):
             self._no_folders(name)
         if self.server is not None:
             self._served(self.server)
+        self._no_prices()
         return self
+
+    def _no_prices(self) -> None:
+        """A training apart from a climb has no limit of money: it counts none."""
+        for number, term in enumerate(self.reward):
+            for price in PRICES:
+                if price in term.parameters:
+                    refuse(
+                        f"found {price} of a judge that is a reward",
+                        expected="it beside limits.usd, which a task has and a training has not",
+                        remedy="Remove it.",
+                        key=("reward", number, "judge", price),
+                    )
 
     def _served(self, server: Server) -> None:
         """What the server must load, it must be able to load."""
