@@ -51,7 +51,8 @@ def test_one_json_document_and_a_gguf_of_the_merged_weights(
 
     folder = adapter(tmp_path)
     capsys.readouterr()
-    assert lastresort(monkeypatch, "merge", str(folder), "--scale", "0.5", "--gguf", "--json") == 0
+    monkeypatch.chdir(folder)
+    assert lastresort(monkeypatch, "merge", ".", "--scale", "0.5", "--gguf", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["scale"], found["layers"], found["into"], found["dtype"]) == (0.5, 14, "16bit", "float32")
     assert found["check"]["relative_difference"] <= found["check"]["tolerance"]

@@ -14,11 +14,13 @@ import pytest
 from climb_support import rows
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import read_document
 from lastresort.spec.sections import Retrieval, Sft
 from lastresort.spec.task import load_task
 from lastresort.spec.training import Training, load_training
 from lastresort.spec.tuning_sections import Full, Preference
+from lastresort.train.objective import Objective
 from tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -123,3 +125,20 @@ def test_the_documents_show_every_key_of_a_training_file(tmp_path: Path) -> None
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_options_of_every_objective_are_those_of_its_function() -> None:
+    page = (
+        (ROOT / "docs" / "train.md")
+        .read_text(encoding="utf-8")
+        .split("## Options of an objective")[1]
+        .split("\n## ")[0]
+    )
+    told = {}
+    for names, options in re.findall(r"^\| (`.*?`) \| (.*) \|$", page, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", names):
+            told[name] = dict(re.findall(r"`(\w+): ([\w.]+)`", options))
+    assert told == {
+        name: {option: json.dumps(default) for option, default in Objective(name).defaults().items()}
+        for name in OBJECTIVES
+    }

@@ -41,7 +41,7 @@ def merge_command(
     """Merge an adapter into its base and check that both give the same answers."""
     from lastresort.train.merge import merge_adapter
 
-    named, target = base or _base_of(adapter), out or adapter.with_name(f"{adapter.name}-merged")
+    named, target = base or _base_of(adapter), out or _beside(adapter)
     chosen = _into(into)
     if gguf or gguf_type:
         _check_export(named, gguf_type)
@@ -51,6 +51,12 @@ def merge_command(
         print(json.dumps(_document(merged, exported), ensure_ascii=False, indent=2))
         return
     _say(merged, exported)
+
+
+def _beside(adapter: Path) -> Path:
+    """ADAPTER-merged, also where the path ends without a name of its own, such as "." does."""
+    named = adapter if adapter.name not in ("", "..") else adapter.resolve()
+    return named.parent / f"{named.name}-merged"
 
 
 def _base_of(adapter: Path) -> str:
