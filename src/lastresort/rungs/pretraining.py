@@ -15,6 +15,7 @@ from lastresort.rungs.tuning import Run, note_training, train_to
 from lastresort.spec.tuning_sections import Full
 
 ROW_TOKENS, BATCH = 512, 4
+LEAST_STEPS = 100  # a few large steps do not learn a short text by heart, however often they read it
 NAME = "text"
 
 
@@ -40,6 +41,11 @@ def pretrained(bench: Workbench, rung: str, section: Full) -> Pretrained:
     return Pretrained(folder, told)
 
 
+def rows_a_step(rows: int, epochs: int) -> int:
+    """Of an optimizer step: BATCH, fewer where the documents are so short that LEAST_STEPS would not be reached."""
+    return max(1, min(BATCH, rows * epochs // LEAST_STEPS))
+
+
 def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     from lastresort.train.items import completions
     from lastresort.train.loop import Diverged, total_steps
@@ -56,7 +62,7 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     settings = TrainSettings(
         learning_rate=section.text_learning_rate,
         epochs=section.text_epochs,
-        batch_size=BATCH,
+        batch_size=rows_a_step(len(rows), section.text_epochs),
         adapter=method.settings(),
         objective=Objective("text"),
         seed=bench.task.split.seed,
