@@ -148,7 +148,8 @@ def payback(
         return spaced(f"{plan} would never be paid back.")
     return spaced(
         f"{plan} {'is' if goes_on else 'would be'} paid back after {counted(calls, 'call')}: {_months(calls / calls_per_month)} "
-        f"of {count(calls_per_month)} calls each, {'within' if goes_on else 'not within'} the {limit_months} that are allowed."
+        f"of {count(calls_per_month)} calls each, {'within' if goes_on else 'not within'} the {limit_months} that are allowed"
+        f"{'' if goes_on else f', which takes more than {count(calls // limit_months)} calls a month'}."
     )
 
 

@@ -15,7 +15,7 @@ from lastresort.report.wording import count, counted
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 118, 30, 42
 LABEL_HEIGHT = 16
-LABEL_WIDTH = 190  # of a crossing's label, about
+LABEL_WIDTH = 90  # of the number of calls at a crossing, about
 BEYOND = 1.6  # how far the picture goes beyond the last crossing
 MONTHS = 12  # shown where nothing crosses
 DASHES = ("7 4", "2 4", "10 4 2 4")
@@ -143,22 +143,30 @@ def _names(lines: Sequence[Line], across: Scale, up: Scale) -> Markup:
 def _crossings(entry: Mapping[str, Any], lines: Sequence[Line], across: Scale, up: Scale) -> Markup:
     """A ring where a tuned line falls below another, with the number of calls beside it."""
     by_name = {line.name: line for line in lines}
+    crossed = sorted((pair for pair in entry["pairs"] if pair["calls"]), key=lambda pair: -pair["calls"])
     parts: list[Markup] = []
-    taken: list[float] = []
-    for pair in sorted(entry["pairs"], key=lambda pair: -(pair["calls"] or 0)):
-        if not pair["calls"]:
-            continue
+    taken: list[tuple[float, float]] = []
+    for pair in crossed:
         x, y = _x(pair["calls"], across), _y(by_name[pair["tuned"]].at(pair["calls"]), up)
         parts.append(Markup('<circle class="crossing" cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y))
-        anchor, shift = ("end", -10) if x - LEFT > LABEL_WIDTH else ("start", 4)
-        height = y - 12
-        while any(abs(height - other) < LABEL_HEIGHT for other in taken):
-            height -= 2
-        taken.append(height)
-        months = "" if pair["months"] is None else f", {pair['months']:,.1f} months"
+        # right of a crossing and below it neither of its lines runs; at the foot of the picture there is no room
+        low = y + 18
+        while any(abs(low - other) < LABEL_HEIGHT and abs(x - beside) < LABEL_WIDTH for beside, other in taken):
+            low += 2
+        above = low > HEIGHT - BOTTOM - 4
+        taken.append((x, y - 12 if above else low))
         parts.append(
             Markup('<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-                x + shift, height, anchor, f"{counted(pair['calls'], 'call')}{months}"
+                x - 10 if above else x + 8,
+                taken[-1][1],
+                "end" if above else "start",
+                _told(pair, alone=len(crossed) == 1),
             )
         )
     return Markup("").join(parts)
+
+
+def _told(pair: Mapping[str, Any], *, alone: bool) -> str:
+    """The number of calls, and where there is room the months that they take."""
+    months = "" if pair["months"] is None or not alone else f", {pair['months']:,.1f} months"
+    return f"{counted(pair['calls'], 'call')}{months}"
