@@ -118,6 +118,18 @@ def test_prefix_cache_forgets_other_weights():
     ]
 
 
+def test_prefix_cache_forgets_weights_that_a_fused_optimizer_wrote():
+    """Whose writing torch does not count."""
+    model = tiny()
+    cache = PrefixCache()
+    generate(model, PROMPTS, settings=Sampling(NEW), prefixes=cache)
+    model(torch.tensor([PROMPTS[0]])).logits[..., :9].sum().backward()
+    torch.optim.AdamW(model.parameters(), lr=0.1, fused=True).step()
+    assert tokens(generate(model, PROMPTS, settings=Sampling(NEW), prefixes=cache)) == [
+        own_generate(twin(model), p) for p in PROMPTS
+    ]
+
+
 def test_prefix_cache_sees_an_adapter_switched_off():
     from peft import LoraConfig, get_peft_model
 

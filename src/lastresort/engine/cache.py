@@ -16,6 +16,7 @@ from lastresort.engine.kernels import Kernel, merge
 from lastresort.engine.parts import Parts
 
 PREFIX_STEP = 16
+NUMBERS_A_WEIGHT = 16  # by which trained weights are told from those before a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,14 @@ class Slots:
 
 
 def _weights_version(causal: Any) -> tuple[Any, ...]:
-    """Changes whenever weights are written in place or an adapter is switched."""
+    """Changes whenever weights are written in place or trained, or an adapter is switched."""
     versions = sum(p._version for p in causal.parameters())
+    # Fused optimizers do not raise the version of what they write.
+    trained = [p.detach().flatten() for p in causal.parameters() if p.requires_grad]
+    looked_at = torch.cat([x[:: len(x) // NUMBERS_A_WEIGHT + 1] for x in trained]).tolist() if trained else []
     adapters = tuple(
         (m.disable_adapters, tuple(m.active_adapters), bool(m.merged), tuple(sorted(m.scaling.items())))
         for m in causal.modules()
         if hasattr(m, "active_adapters") and hasattr(m, "disable_adapters") and hasattr(m, "scaling")
     )
-    return id(causal), versions, adapters
+    return id(causal), versions, looked_at, adapters
