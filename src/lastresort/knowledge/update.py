@@ -51,10 +51,10 @@ def update(
     the disk is full.
     """
     progress = progress or Silent()
-    wanted = _hashes(documents, store)
+    wanted = document_hashes(documents, store)
     with _only_writer(store.folder):
         store.reopen()
-        known = _known(store)
+        known = known_hashes(store)
         gone = sorted(known.keys() - wanted.keys())
         stale = [document for document in documents if known.get(document.id) != wanted[document.id]]
         done = Updated(
@@ -93,7 +93,7 @@ def _replace(
     progress.stage("embedding documents", len(stale))
     for documents in _batches(store, stale):
         chunks = [chunk for _, found in documents for chunk in found]
-        new = {_key(chunk): chunk.embedded for chunk in chunks if _key(chunk) not in vectors}
+        new = {chunk_key(chunk): chunk.embedded for chunk in chunks if chunk_key(chunk) not in vectors}
         if new:
             vectors.update(zip(new, store.embedder.embed_passages(list(new.values())), strict=True))
         done = replace(done, embedded=done.embedded + len(new), reused=done.reused + len(chunks) - len(new))
@@ -141,7 +141,7 @@ def _index(store: Store, index_from: int, progress: Progress) -> None:
         table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
 
 
-def _hashes(documents: Sequence[Document], store: Store) -> dict[str, str]:
+def document_hashes(documents: Sequence[Document], store: Store) -> dict[str, str]:
     """Of each document and all else that its chunks depend on."""
     settings = store.manifest.settings.chunks
     found: dict[str, str] = {}
@@ -154,7 +154,7 @@ def _hashes(documents: Sequence[Document], store: Store) -> dict[str, str]:
     return found
 
 
-def _known(store: Store) -> dict[str, str]:
+def known_hashes(store: Store) -> dict[str, str]:
     """Of each document in the store the hash that its rows carry."""
     rows = rows_where(store, None, ["document", "document_hash"])
     return dict(zip(rows["document"].to_pylist(), rows["document_hash"].to_pylist(), strict=True))
@@ -175,7 +175,7 @@ def _vectors(store: Store, documents: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _key(chunk: Chunk) -> str:
+def chunk_key(chunk: Chunk) -> str:
     return hashlib.sha256(chunk.embedded.encode()).hexdigest()[:32]
 
 
@@ -183,7 +183,7 @@ def _rows(chunks: Sequence[Chunk], hashes: dict[str, str], vectors: dict[str, An
     import numpy as np
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    keys = [_key(chunk) for chunk in chunks]
+    keys = [chunk_key(chunk) for chunk in chunks]
     values = np.stack([vectors[key] for key in keys]).astype(np.float32)
     columns: dict[str, Any] = {
         name: [getattr(chunk, name) for chunk in chunks] for name in ("id", "document", "section", "context", "text")

@@ -41,8 +41,17 @@ def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example
     return judgement, known
 
 
-def judge_so_far(task: Task, binary: bool, items: Sequence[ItemScore], order: Sequence[Example]) -> Judgement | None:
-    """The verdict after these items, the first of `order`; None while more are needed. A group counts once it is whole."""
+def judge_so_far(
+    task: Task,
+    binary: bool,
+    items: Sequence[ItemScore],
+    order: Sequence[Example],
+    alpha: float | None = None,
+) -> Judgement | None:
+    """The verdict after these items, the first of `order`; None while more are needed. A group counts once it is whole.
+
+    alpha: the error of a false MET, by default that of a rung.
+    """
     scores = [item.score for item in items]
     labels = groups_of(order)
     groups = None
@@ -56,7 +65,7 @@ def judge_so_far(task: Task, binary: bool, items: Sequence[ItemScore], order: Se
     return judge_bar(
         scores,
         bar=task.bar,
-        alpha=task.alpha_per_rung,
+        alpha=task.alpha_per_rung if alpha is None else alpha,
         beta=BETA,
         binary=binary,
         n_available=len(order if labels is None else set(labels)),
