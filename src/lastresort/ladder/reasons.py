@@ -16,6 +16,7 @@ from lastresort.report.wording import percent_in_text as percent
 from lastresort.rungs import TRAINED
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.sft import ADVISED_ROWS
+from lastresort.rungs.staleness import stale_warning
 from lastresort.spec.task import Task
 
 
@@ -37,6 +38,8 @@ def extra_reasons(
         reasons += _drift(bench.record, outcome)
     if any(outcome.rung in ("sft", "full") for outcome in tested):
         reasons += _training_rows(bench)
+    if any(outcome.rung in TRAINED for outcome in tested) and (warning := stale_warning(bench.task)) is not None:
+        reasons.append(warning)
     if conclusion.winner in TRAINED:
         reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
     reasons += prepared.notes

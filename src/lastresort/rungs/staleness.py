@@ -1,4 +1,7 @@
-"""Whether weights would be out of date: knowledge that changes more often than a model is trained again stays outside of them."""
+"""Whether weights would be out of date: knowledge that changes more often than a model is trained again stays outside of them.
+
+Where it may not travel in the prompt there is no other place for it: then weights are not refused, and the decision warns.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,26 @@ def outdates_weights(changes: Pace | None, retrained: Pace | None) -> bool:
 
 def stale_reason(task: Task) -> str | None:
     """Why nothing that stands in the task's knowledge should be trained in, None where it may be."""
-    if task.knowledge is None or not outdates_weights(task.knowledge_changes, task.retrain_every):
+    if not _outdated(task) or task.use.context == "forbidden":
         return None
+    return f"{_told(task)}, so that weights would be out of date: keep retrieval"
+
+
+def stale_warning(task: Task) -> str | None:
+    """What to know of weights that were trained although the knowledge changes more often, None where it does not."""
+    if not _outdated(task) or task.use.context != "forbidden":
+        return None
+    told = _told(task)
+    return (
+        f"{told[0].upper()}{told[1:]}, and it may not travel in the prompt, so that only weights could hold it: they will be out "
+        "of date until they are trained again. Train as often as it changes, or allow it in the prompt (`use.context`)."
+    )
+
+
+def _outdated(task: Task) -> bool:
+    return task.knowledge is not None and outdates_weights(task.knowledge_changes, task.retrain_every)
+
+
+def _told(task: Task) -> str:
     again = "never" if task.retrain_every == "never" else f"only {task.retrain_every}"
-    told = f"the knowledge changes {task.knowledge_changes} and the model would be trained again {again}"
-    if task.use.context == "forbidden":
-        return f"{told}, so that weights would be out of date: train as often as it changes, or allow it in the prompt"
-    return f"{told}, so that weights would be out of date: keep retrieval"
+    return f"the knowledge changes {task.knowledge_changes} and the model would be trained again {again}"

@@ -156,7 +156,7 @@ RULES = (
     ),
     Rule(
         "forbidden-and-stale",
-        "STRONG",
+        "MODERATE",
         "the knowledge may not travel in the prompt and changes more often than a model would be trained again",
         _forbidden_and_stale,
         "Whatever is trained is out of date before it is replaced, and nothing else is allowed.",

@@ -1,0 +1,208 @@
+"""Reasons for which a rung is skipped or given up that no other test file has, and those that meet in one task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import scripted_rung
+from climb_support import scripted_task
+from lastresort.ladder.advise import advise
+from lastresort.ladder.climb import climb
+from lastresort.ladder.dry_run import dry_run
+from lastresort.ladder.prepare import prepare
+from lastresort.ladder.task_facts import facts_of
+from lastresort.records.record import ItemScore
+from lastresort.rungs import RUNGS
+from lastresort.rungs.full import Full, pretraining_reason
+from lastresort.rungs.preference import Preference, why_beyond_mending
+from lastresort.rungs.preference_samples import OwnPairs
+from lastresort.rungs.prompting import Prompting
+from lastresort.rungs.rung import GivenUp, find_rung
+from lastresort.rungs.sft import Sft
+from lastresort.spec.task import load_task
+from lastresort.types import Silent
+from tuning_support import pairs, tiny_task
+
+STALE = {"knowledge_changes": "weekly", "retrain_every": "monthly"}
+
+
+def skipped(rung: Any, folder: Path, n_train: int = 70, **keys: Any) -> str | None:
+    found: str | None
+    task = load_task(tiny_task(folder, ladder=["prompting", "sft", "preference", "full"], **keys))
+    found = rung.skip_reason(task, prepare(task).split.train[:n_train])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("keys", "n_train", "says"),
+    [
+        (
+            {"model": "openai:large"},
+            70,
+            "the weights of openai:large are not here to train; name a model that can be trained under `tune.model`",
+        ),
+        (
+            {"tune": {"method": "full"}},
+            70,
+            "it trains adapters, and `tune.method` asks for all weights, which the rung full trains",
+        ),
+        ({}, 49, "49 training rows are too few to learn from (at least 50, better 500 to 5,000)"),
+        ({}, 50, None),
+    ],
+)
+def test_why_sft_is_skipped(keys: dict[str, Any], n_train: int, says: str | None, tmp_path: Path) -> None:
+    assert skipped(Sft(), tmp_path, n_train, **keys) == says
+
+
+def test_prompting_is_never_skipped(tmp_path: Path) -> None:
+    assert skipped(Prompting(), tmp_path, 0, model="openai:large") is None
+
+
+def test_a_model_too_large_to_train_whole_is_skipped_by_the_rung_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.rungs.full.parameters_told", lambda *_: 10**12)
+    monkeypatch.setattr("lastresort.rungs.full.machine_memory_bytes", lambda: 1 << 34)
+    assert str(skipped(Full(), tmp_path)).startswith("training all 1,000 billion weights takes 14,901 GiB")
+
+
+def test_a_rung_that_this_version_lacks_is_skipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.2}])
+    monkeypatch.delitem(RUNGS, "sft")
+    decision = climb(load_task(path), tmp_path / "runs" / "run").decision
+    assert decision["rungs"][1]["skipped_because"] == "this version of lastresort cannot try it yet"
+    assert "sft: skipped, this version of lastresort cannot try it yet." in decision["reasons"]
+    assert dry_run(load_task(path))["rungs"][1]["skipped_because"] == "this version of lastresort cannot try it yet"
+
+
+def test_every_rung_says_why_it_is_skipped_in_a_sentence_that_goes_on_from_its_name(tmp_path: Path) -> None:
+    """`sft skipped: the weights of …`: no capital, no full stop, and what to do where there is something to do."""
+    task = load_task(
+        scripted_task(tmp_path, quality=[], task={"ladder": ["prompting", "retrieval", "sft", "preference", "full"]})
+    )
+    reasons = {
+        name: rung.skip_reason(task, prepare(task).split.train)
+        for name in task.ladder
+        if (rung := find_rung(name)) is not None
+    }
+    assert reasons.pop("prompting") is None
+    assert set(reasons) == {"retrieval", "sft", "preference", "full"}
+    for reason in reasons.values():
+        assert reason is not None
+        assert reason[0].islower()
+        assert not reason.endswith(".")
+
+
+def docs(folder: Path) -> dict[str, Any]:
+    (folder / "docs").mkdir(parents=True, exist_ok=True)
+    (folder / "docs" / "a.md").write_text("The ape is red.", encoding="utf-8")
+    return {"knowledge": "docs", "use": {"context": "forbidden"}, **STALE}
+
+
+def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_path: Path) -> None:
+    """Retrieval is forbidden, and weights will be out of date: they are trained all the same, as nothing else could hold it."""
+    task = load_task(tiny_task(tmp_path, ladder=list(RUNGS), **docs(tmp_path)))
+    rungs = {rung["name"]: rung for rung in dry_run(task)["rungs"]}
+    assert "so that weights are the only way" in rungs["retrieval"]["skipped_because"]
+    assert [name for name in RUNGS if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
+    assert pretraining_reason(task, None) == "it may not travel in the prompt"
+    stances = {step.rung: step.stance for step in advise(facts_of(task).facts).path}
+    assert (stances["retrieval"], stances["full"]) == ("NOT", "ONLY_IF")
+
+
+def test_the_decision_warns_that_such_weights_will_be_out_of_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RUNGS, "sft", f"{scripted_rung.__name__}:sft")
+    decisions = []
+    for name, keys in (("forbidden", docs(tmp_path / "forbidden")), ("plain", {})):
+        path = scripted_task(
+            tmp_path / name, quality=[{"right": 0.3}, {"right": 0.99, "contains": "sft-way"}], task=keys
+        )
+        decisions.append(climb(load_task(path), tmp_path / "runs" / name).decision)
+    warnings = [
+        [why for why in decision["reasons"] if "out of date until they are trained again" in why]
+        for decision in decisions
+    ]
+    assert [len(found) for found in warnings] == [1, 0]
+    assert warnings[0][0].startswith(
+        "The knowledge changes weekly and the model would be trained again only monthly, and it may not"
+    )
+
+
+def item(number: int, score: float) -> ItemScore:
+    return ItemScore(str(number), score, "a", "b", "c", "stop", None, 1, 1, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "lacking", "given_up"),
+    [
+        ([1, 0, 0], {"1", "2"}, True),
+        ([1, 0, 0], {"0", "1", "2"}, True),
+        ([1, 0, 0], {"1"}, False),  # another failure is left to mend
+        ([1, 0, 0], set(), False),
+        ([1, 0, 0], None, False),  # no retrieval has measured it
+        ([1, 1, 1], {"1"}, False),  # nothing fails
+    ],
+)
+def test_preferences_do_not_mend_what_is_all_want_of_knowledge(
+    scores: list[float], lacking: set[str] | None, given_up: bool
+) -> None:
+    found = why_beyond_mending([item(number, score) for number, score in enumerate(scores)], lacking)
+    assert (found is not None) is given_up
+    if found is not None:
+        assert found.startswith("every answer that is wrong on dev (2) was right with the right passage in the prompt")
+
+
+def searched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, given: Any = None, lacking: Any = None, own: Any = None
+) -> Any:
+    """What the rung preference makes of a bench on which one dev item of two is wrong, before anything is trained."""
+    monkeypatch.setattr("lastresort.rungs.preference.own_pairs", lambda *_: own)
+    bench = SimpleNamespace(
+        task=load_task(tiny_task(folder)),
+        record=SimpleNamespace(last=lambda *_: None, lacking_knowledge=lacking),
+        models=SimpleNamespace(tuned_name="model"),
+        progress=Silent(),
+        preferences=given,
+        max_new_tokens=6,
+        dev=("one", "two"),
+        keep=lambda *_: None,
+        dev_scores=lambda *_: [item(0, 1.0), item(1, 0.0)],
+    )
+    return Preference().search(bench)  # type: ignore[arg-type]
+
+
+def test_a_search_for_preferences_gives_up_where_knowledge_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = searched(tmp_path, monkeypatch, lacking=frozenset({"1"}))
+    assert isinstance(found, GivenUp)
+    assert "which preferences do not add" in found.reason
+
+
+def test_a_search_for_preferences_gives_up_where_too_few_are_left_without_leaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_task(tmp_path / "whole", preferences=pairs(60))
+    given = prepare(load_task(path)).preferences
+    assert given is not None
+    found = searched(tmp_path, monkeypatch, given=given[:40])
+    assert isinstance(found, GivenUp)
+    assert found.reason.startswith(
+        "40 preference pairs once those are left out that dev or test hold are too few: below 50"
+    )
+
+
+def test_a_search_for_preferences_gives_up_where_its_own_samples_make_too_few_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = searched(tmp_path, monkeypatch, own=OwnPairs((), "0 pairs from 0 of 70 prompts"))
+    assert isinstance(found, GivenUp)
+    assert found.reason.startswith(
+        "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts) are"
+    )
