@@ -107,3 +107,26 @@ def test_margins_of_pairs_and_of_labelled_answers(tuned: tuple[Any, Any]) -> Non
     assert found.mean == pytest.approx(one - (two + three) / 2, abs=1e-4)
     assert found.n == 2
     assert margins(model, start, labelled(rows(), [True, True, True]), 1000) is None
+
+
+def test_margins_of_log_odds_are_those_of_a_token_and_of_the_model_itself(tuned: tuple[Any, Any]) -> None:
+    """odds(p) = p / (1 - p), p = exp(mean log-probability), written out here; the worse answer is twice as long."""
+    from math import exp, log
+
+    from lastresort.train.divergence import odds_margins
+    from lastresort.train.items import pairs
+
+    model, start = tuned
+    better, worse = rows()[0], rows()[2]
+
+    def log_odds(row: Any) -> float:
+        p = exp(total(model, row) / sum(row.targets))
+        return log(p / (1 - p))
+
+    with start.inside():
+        before = log_odds(better) - log_odds(worse)
+    now = log_odds(better) - log_odds(worse)
+    found = odds_margins(model, start, pairs([better], [worse]), 1000)
+    assert (found.mean, found.before) == (pytest.approx(now, abs=1e-4), pytest.approx(before, abs=1e-4))
+    assert abs(now - before) > 1e-3
+    assert (found.above_0, found.n) == (float(now > 0), 1)

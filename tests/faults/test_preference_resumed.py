@@ -51,7 +51,7 @@ def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[P
     for drift in drifts.values():
         moved, length = drift["moved"], drift["length"]
         assert moved["kl"] > 0
-        assert moved["kl_answers"] == 40
+        assert moved["kl_answers"] == 32
         assert moved["margin_of"] == "pairs held out"
         assert 0 <= moved["margin_above_0"] <= 1
         assert length["tokens_before"] > 0

@@ -74,3 +74,17 @@ def test_a_fifth_shorter_is_of_about_the_same_length() -> None:
     assert title(asdict(Drift(10.0, 8.0, 0.5, 0.4, 5, 0.5, 0.4))).endswith(
         "lost 10.0 points on dev, with answers of about the same length"
     )
+
+
+def test_log_odds_are_told_with_what_they_were_before() -> None:
+    moved = {"kl": 80.0, "kl_error": None, "kl_per_token": 3.0, "kl_answers": 32}
+    moved |= {
+        "margin": 1.25,
+        "margin_above_0": 0.9375,
+        "margin_n": 16,
+        "margin_of": "pairs held out",
+        "margin_before": -0.5,
+    }
+    assert of_movement(moved).endswith(
+        "Log odds of the better answers, a token: 1.25 above those of the worse (before -0.5), above 0 for 93.8 % of 16 pairs held out."
+    )

@@ -49,8 +49,12 @@ def of_movement(moved: Mapping[str, Any]) -> str:
     )
     if moved["margin"] is None:
         return f"{told}."
-    share = f"above 0 for {percent(moved['margin_above_0'])} of {moved['margin_n']:,}"
-    return f"{told}. Reward margin {moved['margin']:.3g} nats, {share} {moved['margin_of']}."
+    share = f"above 0 for {percent(moved['margin_above_0'])} of {moved['margin_n']:,} {moved['margin_of']}"
+    before = moved.get("margin_before")
+    if before is not None:
+        odds = f"{moved['margin']:.3g} above those of the worse (before {before:.3g})"
+        return f"{told}. Log odds of the better answers, a token: {odds}, {share}."
+    return f"{told}. Reward margin {moved['margin']:.3g} nats, {share}."
 
 
 def sentence(drift: Mapping[str, Any]) -> str:

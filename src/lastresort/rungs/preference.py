@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 
 from lastresort.models.estimate import estimated_tokens
@@ -92,6 +92,9 @@ class Preference:
         given = bench.preferences
         if given is not None and (reason := why_too_few(given, " once those are left out that dev or test hold")):
             return GivenUp(reason)
+        before = bench.dev_scores("sft", supervised) if supervised is not None else on_dev(bench, self.name, start)
+        if (reason := why_beyond_mending(before, bench.record.lacking_knowledge)) is not None:
+            return GivenUp(reason)
         plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
         made = ""
         if plan.source == "samples":
@@ -99,7 +102,6 @@ class Preference:
             if reason := why_too_few(own.preferences, f" made of the model's own samples ({own.told})"):
                 return GivenUp(reason)
             given, made = own.preferences, f" ({own.told})"
-        before = bench.dev_scores("sft", supervised) if supervised is not None else on_dev(bench, self.name, start)
         course = course_of(task.preference, plan.objective)
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
 
@@ -149,6 +151,20 @@ def why_too_few(preferences: Sequence[Preferred], which: str) -> str | None:
     if enough:
         return None
     return f"{len(labels)} {noun}{which} are too few: below {LEAST_PREFERENCES}, {_TOO_FEW}"
+
+
+def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | None) -> str | None:
+    """Why no preference mends what fails on dev, None where one may, or where no retrieval has told what knowledge would mend.
+
+    items: what the model that would be trained answered. lacking: ids of those that were wrong for want of knowledge.
+    """
+    wrong = [item for item in items if item.score < 1]
+    if lacking is None or not wrong or any(item.id not in lacking for item in wrong):
+        return None
+    return (
+        f"every answer that is wrong on dev ({len(wrong)}) was right with the right passage in the prompt: what is missing is "
+        "knowledge, which preferences do not add"
+    )
 
 
 def _supervised(bench: Workbench) -> System | None:

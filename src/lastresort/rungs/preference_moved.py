@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
     from lastresort.train.start_weights import StartWeights
 
-KL_PROMPTS, KL_ANSWERS = 32, 2  # of dev, and sampled to each
+KL_PROMPTS, KL_ANSWERS = 16, 2  # of dev, and sampled to each: twice as many cost as much as an epoch on 144 short pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """kl: of the candidate to its start, nats an answer; how it is computed says `train.divergence.Divergence`. margin: of
-    preferences, see `train.divergence.Margins`, of the rows that margin_of names; None where answers are rewarded.
+    preferences, see `train.divergence.Margins`, of the rows that margin_of names; None where answers are rewarded. margin_before:
+    of log odds, which are compared where the objective has no reference; else None.
     """
 
     kl: float
@@ -32,6 +33,7 @@ class Moved:
     margin_above_0: float | None = None
     margin_n: int = 0
     margin_of: str = ""
+    margin_before: float | None = None
 
 
 def moved(
@@ -43,22 +45,25 @@ def moved(
     given: Given | None,
     *,
     plain: bool,
+    odds: bool,
 ) -> Moved:
     """Of the model as it stands. The answers for the KL are sampled from it at temperature 1, to the first dev prompts.
 
-    plain: the path by which it was trained.
+    plain: the path by which it was trained. odds: whether its objective compares log odds, as ORPO does.
     """
-    from lastresort.train.divergence import divergence, margins
+    from lastresort.train.divergence import divergence, margins, odds_margins
     from lastresort.train.settings import TrainSettings
 
     found = divergence(model, weights, _answered(bench, start, loaded, model))
     kl = (found.kl, found.error, found.kl_per_token, found.answers)
     judged = None
     if given is not None and given.judged:
-        judged = margins(model, weights, given.judged, TrainSettings(1.0).max_pass_tokens, plain=plain)
+        judged = (odds_margins if odds else margins)(
+            model, weights, given.judged, TrainSettings(1.0).max_pass_tokens, plain=plain
+        )
     if judged is None or given is None:
         return Moved(*kl)
-    return Moved(*kl, judged.mean, judged.above_0, judged.n, given.judged_as)
+    return Moved(*kl, judged.mean, judged.above_0, judged.n, given.judged_as, judged.before)
 
 
 def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any) -> list[Row]:

@@ -148,6 +148,7 @@ class PreferenceTraining:
             trainee.start,
             trainee.given,
             plain=trained.path == "plain",
+            odds=self._plan.objective == "orpo",
         )
         save_adapter(trainee.model, self._folder(rate, number))
         note_training(bench, run, trained)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -41,13 +43,17 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """How much further the better answers have moved than the worse: mean of [log pi - log start](better) - [same](worse), in
-    nats, and the share of it above 0. n: pairs; of labelled answers every good one against every bad one.
+    """How much better the better answers fare than the worse: a mean, and the share above 0. n: pairs; of labelled answers every
+    good one against every bad one.
+
+    before: None where it is a movement, [log pi - log start](better) - [same](worse) in nats. Of log odds, which know no start,
+    it is the mean at the start.
     """
 
     mean: float
     above_0: float
     n: int
+    before: float | None = None
 
 
 def divergence(model: Any, start: StartWeights, rows: Sequence[Row]) -> Divergence:
@@ -81,6 +87,35 @@ def margins(
         good, bad = ([gain for gain, label in labelled if label is kind] for kind in (True, False))
         found = [better - worse for better in good for worse in bad]
     return Margins(fmean(found), sum(one > 0 for one in found) / len(found), len(found)) if found else None
+
+
+def odds_margins(
+    model: Any, start: StartWeights, items: Sequence[Item], max_pass_tokens: int, *, plain: bool = False
+) -> Margins:
+    """By how much the log odds of the better answer exceed those of the worse, a token, as ORPO compares them. items: pairs.
+
+    Summed log-probabilities would not do: training on answers raises those of every answer that resembles them, and most those
+    of the longest.
+    """
+    units = [item.trained for item in items]
+
+    def found() -> list[float]:
+        sums = unit_sums(model, units, max_pass_tokens, plain=plain)
+        odds = [
+            [_log_odds(total, row) for total, row in zip(*own, strict=True)] for own in zip(sums, units, strict=True)
+        ]
+        return [better - worse for better, worse in odds]
+
+    now = found()
+    with start.inside():
+        before = found()
+    return Margins(fmean(now), sum(one > 0 for one in now) / len(now), len(now), fmean(before))
+
+
+def _log_odds(total: float, row: Row) -> float:
+    """Of the mean log-probability of a target; a certain answer is kept just below certainty."""
+    mean = min(total / sum(row.targets), -sys.float_info.epsilon)
+    return mean - math.log(-math.expm1(mean))
 
 
 def _parts(rows: Sequence[Row], vocabulary: int) -> Iterator[list[Row]]:
