@@ -14,7 +14,7 @@ from lastresort.rungs.choosing import choose_on_dev
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.learning_rates import losses_of_race, raced_beyond
 from lastresort.rungs.methods import WholeMethod
-from lastresort.rungs.pretraining import BATCH, ROW_TOKENS, pretrained
+from lastresort.rungs.pretraining import BATCH, MOST_QUESTIONS, ROW_TOKENS, pretrained
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.rungs.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
@@ -58,9 +58,9 @@ class Full:
         made = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
         if pretraining_reason(task, None) is not None:
             rows = _text_tokens(task.knowledge) // ROW_TOKENS + 1
-            made += training(
-                "pretraining", machine, rows, section.text_epochs, ROW_TOKENS, 0, BATCH, operations=ALL_WEIGHTS
-            )
+            asked, passes = min(work.n_train, MOST_QUESTIONS), section.text_epochs
+            made += training("pretraining", machine, rows, passes, ROW_TOKENS, 0, BATCH, operations=ALL_WEIGHTS)
+            made += training("rows of train among it", machine, asked, passes, row, 0, BATCH, operations=ALL_WEIGHTS)
         rows = work.n_train + replay
         return (
             made
@@ -114,8 +114,10 @@ def too_large(parameters: int | None, memory_bytes: int | None) -> str | None:
     """Why all weights cannot be trained in this memory, None where they may fit or it is not known. Activations come on top."""
     if parameters is None or memory_bytes is None or FULL_BYTES * parameters < memory_bytes:
         return None
+    billions = parameters / 1e9
+    told = f"{billions:,.0f}" if billions >= 100 else f"{billions:.3g}"
     return (
-        f"training all {parameters / 1e9:.3g} billion weights takes {FULL_BYTES * parameters / GIB:,.0f} GiB for weights, "
+        f"training all {told} billion weights takes {FULL_BYTES * parameters / GIB:,.0f} GiB for weights, "
         f"gradients and optimizer alone, and this machine has {memory_bytes / GIB:,.0f} GiB"
     )
 
