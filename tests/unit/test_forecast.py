@@ -17,6 +17,7 @@ from lastresort.rungs.forecast import Machine, Workload
 from lastresort.rungs.sft import Sft
 from lastresort.spec.task import load_task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from retrieval_support import handbook_task
 
 LONG = "I am not at all sure which team this could be for, so let me think about it at length. " * 20
 QUALITIES: dict[str, list[dict[str, Any]]] = {
@@ -35,6 +36,26 @@ def test_a_climb_takes_no_more_than_was_forecast(tmp_path: Path, quality: str) -
     assert cost["tokens_in"] <= forecast["tokens_in"]
     assert cost["tokens_out"] <= forecast["tokens_out"]
     assert forecast["tokens_in"] < 12 * cost["tokens_in"]  # high, and still an estimate
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("prompting", [True, False])
+def test_retrieval_takes_no_more_than_was_forecast(tmp_path: Path, labelled: bool, prompting: bool) -> None:
+    """Five shots are what prompting chooses; without labels the ceiling shows five passages with each."""
+    script = {
+        "answers_from": ["questions.jsonl"],
+        "quality": [{"right": 0.1}, {"right": 0.6, "min_shots": 5 if prompting else 3}],
+        "wrong": [LONG],
+    }
+    ladder = ["prompting", "retrieval"] if prompting else ["retrieval"]
+    path = handbook_task(tmp_path / "task", labelled=labelled, script=script, task={"ladder": ladder})
+    forecast = dry_run(load_task(path))["rungs"][-1]["forecast"]
+    decision = climb(load_task(path), tmp_path / "run").decision
+    rung = decision["rungs"][-1]
+    assert len(decision["retrieval"]["ceiling"]["systems"]) == (3 if prompting else 2)
+    assert rung["test"] is not None
+    assert rung["cost"]["tokens_in"] <= forecast["tokens_in"] < 12 * rung["cost"]["tokens_in"]
+    assert rung["cost"]["tokens_out"] <= forecast["tokens_out"]
 
 
 def work(**changes: Any) -> Workload:

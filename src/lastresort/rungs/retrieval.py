@@ -12,7 +12,7 @@ from lastresort.knowledge.search import Mode
 from lastresort.knowledge.store import Store
 from lastresort.models.open import settled_name
 from lastresort.records.record import ItemScore
-from lastresort.rungs.ceiling import Ceiling, measure_ceiling, right_passages
+from lastresort.rungs.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.knowledge_store import knowledge_store, passage_tokens
 from lastresort.rungs.prompting import grammar_of, instruction, shots_of
@@ -26,6 +26,7 @@ from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Example
 
 SHOTS = 3
+CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose
 
 
 class Retrieval:
@@ -41,8 +42,8 @@ class Retrieval:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """The ceiling, then every candidate on the first stretch of dev and the dearer half on the next; passages as long as the
-        documents are cut, every answer as long as allowed.
+        """The ceiling, as if no right passage were named, then every candidate on the first stretch of dev and the dearer half on
+        the next; passages as long as the documents are cut, every answer as long as allowed.
         """
         passage, shot = passage_tokens(task), work.input_tokens + work.output_tokens
 
@@ -52,10 +53,15 @@ class Retrieval:
                 label, work.machine, n, shared + work.input_tokens + k * passage, shared, work.max_new_tokens
             )
 
-        ways = [(k, shots) for k in task.retrieval.k for shots in (0, SHOTS)]
+        shown = (0, SHOTS, CHOSEN_SHOTS) if "prompting" in task.ladder else (0, SHOTS)
+        ways = [(k, shots) for k in task.retrieval.k for shots in shown]
         alive = sorted(ways, key=lambda way: way[0] * (1 + way[1]), reverse=True)
         dearest = alive[0]
-        total = asking("with the right passage, on dev", 2 * work.n_dev, 1, SHOTS)
+        total = Forecast(0, 0, 0, 0.0, 0.0)
+        if "prompting" not in task.ladder:
+            total += asking("closed book, on dev", work.n_dev, 0, 0)
+        for shots in (*shown, *shown[-1:]) if grammar_of(task) is not None else shown:
+            total += asking(f"with the right passages, {shots} shots, on dev", work.n_dev, MOST_PASSAGES, shots)
         for start, stop in stretches(work.n_dev, len(alive)):
             for k, shots in alive:
                 total += asking(f"{k} passages, {shots} shots, on dev items {start + 1}-{stop}", stop - start, k, shots)
