@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import re
 import sys
 from collections import Counter
+from itertools import combinations as choices_of
 from itertools import product as combinations
 from math import prod
 from pathlib import Path
@@ -208,3 +210,102 @@ def test_the_handbook_can_be_made_again_byte_for_byte_and_every_answer_stands_in
         parts = {part.split("\n")[0].lower().replace(" ", "-"): part for part in pages[page].split("\n## ")[1:]}
         assert row["output"] in parts[section]
         assert row["output"] not in row["input"]
+
+
+@pytest.fixture(scope="module")
+def voice() -> tuple[ModuleType, ModuleType]:
+    """The generator of the example and its scorer."""
+    loaded = []
+    for name in ("make_voice", "voice"):
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / "voice" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        loaded.append(module)
+    return loaded[0], loaded[1]
+
+
+def kept(voice: tuple[ModuleType, ModuleType], note: Any, reply: str) -> int:
+    """How many of the four habits that a draft may have the scorer sees in a reply."""
+    seen = voice[1].habits(reply, note.expected)
+    return sum(has for habit, has in seen.items() if habit not in ("it is short", "nothing is left out"))
+
+
+def test_the_voice_can_be_made_again_byte_for_byte_and_no_note_stands_twice(
+    voice: tuple[ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    voice[0].write(tmp_path)
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert made == {path.name: path.read_bytes() for path in (EXAMPLES / "voice").glob("*.jsonl")}
+    found = {name: [json.loads(line) for line in text.splitlines()] for name, text in made.items()}
+    notes = [row.get("input", row.get("prompt")) for file in found.values() for row in file]
+    assert len(notes) == len(set(notes)) == sum(voice[0].SIZES.values())
+    assert all(row["chosen"] != row["rejected"] for row in found["pairs.jsonl"])
+
+
+def test_the_scorer_sees_each_habit_that_a_draft_was_given_and_no_other(voice: tuple[ModuleType, ModuleType]) -> None:
+    maker, scorer = voice
+    draw = random.Random(1)
+    for size in range(5):
+        for habits in map(frozenset, choices_of(maker.HABITS, size)):
+            for _ in range(8):
+                note = maker.note_of(draw)
+                seen = scorer.habits(maker.reply(note, habits, draw), note.expected)
+                assert seen["the thing comes first"] == ("opening" in habits)
+                assert seen["amounts are words"] == seen["nothing is left out"] == ("amount" in habits)
+                assert seen["no fuss"] == ("fuss" in habits)
+                assert seen["it parts until the day"] == ("closing" in habits)
+
+
+def test_a_reply_with_every_habit_is_in_the_voice_and_one_that_lacks_any_is_not(
+    voice: tuple[ModuleType, ModuleType],
+) -> None:
+    maker, scorer = voice
+    draw = random.Random(2)
+    for _ in range(50):
+        note = maker.note_of(draw)
+        right = maker.reply(note, frozenset(maker.HABITS), draw)
+        assert scorer.score(right, note.expected)
+        for lacking in maker.HABITS:
+            assert not scorer.score(maker.reply(note, frozenset(maker.HABITS) - {lacking}, draw), note.expected)
+        other = maker.note_of(draw)
+        assert scorer.score(right, other.expected) == (other.expected == note.expected)
+        assert not scorer.score(f"{right} {right}", note.expected)
+
+
+def test_the_preferred_draft_has_more_of_the_habits_and_is_seldom_in_the_voice_itself(
+    voice: tuple[ModuleType, ModuleType],
+) -> None:
+    """Seldom by design: best of two drafts with four habits at one half each, 1 in 6; of sent replies 1 in 100."""
+    maker, scorer = voice
+    draw = random.Random(3)
+    perfect = {"sent": 0, "chosen": 0, "rejected": 0}
+    for _ in range(400):
+        note = maker.note_of(draw)
+        pair = maker.pair_of(note, draw)
+        assert kept(voice, note, pair["chosen"]) > kept(voice, note, pair["rejected"])
+        drafts = {**pair, "sent": maker.reply(note, maker.some(maker.SENT_SHARE, draw), draw)}
+        for name in perfect:
+            perfect[name] += scorer.score(drafts[name], note.expected)
+    assert 40 <= perfect["chosen"] <= 100
+    assert perfect["rejected"] == 0
+    assert perfect["sent"] <= 12
+
+
+def test_the_voice_task_names_what_is_there_and_its_instruction_does_not_describe_the_voice(
+    voice: tuple[ModuleType, ModuleType],
+) -> None:
+    folder = EXAMPLES / "voice"
+    task = yaml.safe_load((folder / "task.yaml").read_text(encoding="utf-8"))
+    assert task["task"] == folder.name
+    assert all((folder / name).is_file() for name in (*task["examples"].values(), task["preferences"]))
+    file, function = task["score"]["python"].split(":")
+    assert (folder / file).is_file()
+    assert hasattr(voice[1], function)
+    assert not set(words_of(task["about"])) & {"until", "first", "figures", "words", "thanks", "please", "dear"}
+    draw = random.Random(4)
+    bare = [voice[0].reply(voice[0].note_of(draw), frozenset(), draw) for _ in range(200)]
+    longest = max(len(words_of(reply)) for reply in bare)
+    assert longest * 1.5 < task["decode"]["max_new_tokens"]
