@@ -85,6 +85,7 @@ def test_log_odds_are_told_with_what_they_were_before() -> None:
         "margin_of": "pairs held out",
         "margin_before": -0.5,
     }
+    share = "above 0 for 93.8 % of 16 pairs held out"
     assert of_movement(moved).endswith(
-        "Log odds of the better answers, a token: 1.25 above those of the worse (before -0.5), above 0 for 93.8 % of 16 pairs held out."
+        f"Log odds of the better answers, a token: 1.25 above those of the worse (before -0.5), {share}."
     )

@@ -56,7 +56,8 @@ def test_weights_are_stale_where_knowledge_changes_more_often_than_they_are_trai
 def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: Full | Sft, tmp_path: Path) -> None:
     told = "the knowledge changes weekly and the model would be trained again only monthly, so that weights would be out of date"
     assert skipped(rung, tmp_path / "a", knowledge="docs", **STALE) == f"{told}: keep retrieval"
-    assert skipped(rung, tmp_path / "b", knowledge="docs", use={"context": "forbidden"}, **STALE) is None  # the only place left
+    forbidden = {"use": {"context": "forbidden"}}  # then weights are the only place left
+    assert skipped(rung, tmp_path / "b", knowledge="docs", **forbidden, **STALE) is None
     assert skipped(rung, tmp_path / "c", **STALE) is None  # no knowledge, nothing to be out of date
 
 

@@ -23,6 +23,7 @@ from lastresort.rungs.preference_samples import OwnPairs
 from lastresort.rungs.prompting import Prompting
 from lastresort.rungs.rung import GivenUp, find_rung
 from lastresort.rungs.sft import Sft
+from lastresort.spec.task import RUNGS as LADDER
 from lastresort.spec.task import load_task
 from lastresort.types import Silent
 from tuning_support import pairs, tiny_task
@@ -105,10 +106,10 @@ def docs(folder: Path) -> dict[str, Any]:
 
 def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_path: Path) -> None:
     """Retrieval is forbidden, and weights will be out of date: they are trained all the same, as nothing else could hold it."""
-    task = load_task(tiny_task(tmp_path, ladder=list(RUNGS), **docs(tmp_path)))
+    task = load_task(tiny_task(tmp_path, ladder=list(LADDER), **docs(tmp_path)))
     rungs = {rung["name"]: rung for rung in dry_run(task)["rungs"]}
     assert "so that weights are the only way" in rungs["retrieval"]["skipped_because"]
-    assert [name for name in RUNGS if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
+    assert [name for name in LADDER if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
     assert pretraining_reason(task, None) == "it may not travel in the prompt"
     stances = {step.rung: step.stance for step in advise(facts_of(task).facts).path}
     assert (stances["retrieval"], stances["full"]) == ("NOT", "ONLY_IF")
