@@ -1,0 +1,104 @@
+"""What a suite of the gate is: a fixed endless sequence of items, a way to ask them, and measures that compare two answers.
+
+A suite is asked in rounds, so that one may answer back: `turns` gives the prompts of the next round from what was said before.
+Everything that was said is kept as a `Transcript`, from which the measures are computed afterwards; so the base is asked once
+for every version of a suite, however often a measure is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from lastresort.types import Decoding, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item. id: stable, "<family>/<level>/<seed>/<number>"; it names everything the item consists of, given the suite's
+    version. facts: what the suite needs to ask and to score it, JSON-able.
+    """
+
+    id: str
+    family: str
+    level: int
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Asks for the likeliest of some answers. options: at least two, as the assistant would begin with them."""
+
+    key: str
+    prompt: tuple[Message, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Asks for an answer in words."""
+
+    key: str
+    prompt: tuple[Message, ...]
+    decoding: Decoding
+
+
+Question = Chosen | Written
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """To a `Chosen`: text is the likeliest option, logps those of all, in nats, in their order. To a `Written`: what was said."""
+
+    text: str
+    logps: tuple[float, ...] = ()
+    finish: str = "stop"
+
+
+Transcript = dict[str, Reply]  # by the key of its question
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a measure makes of one item: the score of the base and of the tuned model, in [0, 1], higher is better.
+
+    stratum: what the item is counted under in tables (its family, or a condition). detail: in words, for the report.
+    """
+
+    id: str
+    base: float
+    tuned: float
+    stratum: str = ""
+    detail: str = ""
+
+
+class Measure(Protocol):
+    """One figure of a suite, with a margin of its own.
+
+    name: as in decision.json. binary: whether scores are 0 or 1. margin_factor: what the task's margin for the suite is
+    multiplied by, where scores are scaled. chance: the score of guessing, None where it is no accuracy and needs no headroom.
+    """
+
+    name: str
+    binary: bool
+    margin_factor: float
+    chance: float | None
+
+    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+        """None where the item says nothing about this measure."""
+
+
+class Suite(Protocol):
+    """name: of the margin in the task's `keep`. version: grows whenever an item of the same id would be another."""
+
+    name: str
+    version: int
+    measures: tuple[Measure, ...]
+
+    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+        """Items [start, stop) of the sequence of this seed: the same whatever was drawn before."""
+
+    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+        """The questions of the next round, given what was said before; none when the item is finished."""
