@@ -8,6 +8,7 @@ from lastresort.evals.evidence.bar import check_test_size, judge_bar, smallest_d
 from lastresort.evals.evidence.noninferiority import NonInferiority, holm, non_inferior
 from lastresort.evals.evidence.paired import Comparison, better, mcnemar_p
 from lastresort.evals.evidence.selection import Choice, choose, selection_bias_corrected
+from lastresort.evals.evidence.sizes import items_needed, items_that_decide
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "check_test_size",
     "choose",
     "holm",
+    "items_needed",
+    "items_that_decide",
     "judge_bar",
     "mcnemar_p",
     "non_inferior",

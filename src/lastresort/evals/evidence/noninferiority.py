@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,11 +9,11 @@ from typing import Literal
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.paired import paired_differences
 from lastresort.evals.evidence.resample import bootstrap_mean, mean_interval
+from lastresort.evals.evidence.sizes import POWER, items_that_decide
 from lastresort.evals.evidence.tango import p_less_than, p_more_than, tango_interval
 from lastresort.evals.evidence.units import Array
 
 Standing = Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"]
-POWER_QUANTILE = 0.8416
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,8 @@ class NonInferiority:
     p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger than the margin", which `holm`
     corrects over suites. difference: mean of tuned - base. interval: its two-sided limits at confidence 1 - 2 alpha, so
     that each is a one-sided limit at alpha. loss_seen: the upper limit is below 0, a loss is shown, of whatever size.
-    n: items, or groups. n_needed: items for power 0.8 where nothing was lost, only beside UNDERPOWERED.
+    n: items, or groups. spread: mean squared difference, of 0/1 scores the share of items that differ. n_needed: items (groups)
+    that would decide, of `items_that_decide`; None beside NON_INFERIOR, and where it cannot be told.
     """
 
     verdict: Standing
@@ -34,6 +34,7 @@ class NonInferiority:
     difference: float
     interval: tuple[float, float]
     n: int
+    spread: float
     n_needed: int | None = None
 
 
@@ -45,6 +46,7 @@ def non_inferior(
     binary: bool,
     groups: Sequence[str] | None = None,
     alpha: float = 0.05,
+    power: float = POWER,
     seed: int = 0,
 ) -> NonInferiority:
     """Whether the tuned system lost less than `margin`, more than it, or cannot be told.
@@ -52,7 +54,8 @@ def non_inferior(
     NON_INFERIOR if p <= alpha; else REGRESSED if p_regressed <= alpha; else UNDERPOWERED.
     0/1 scores: exact unconditional test on Tango's z up to 500 items, the score test above. Graded scores: paired BCa
     one-sided limit, p being the level at which the limit meets the margin. groups: each group's mean is one unit.
-    margin: strictly between 0 and 1. Raises ContractError as `better` does, and on a margin outside its range.
+    margin: strictly between 0 and 1. power: with which n_needed would decide. Raises ContractError as `better` does, and
+    on a margin outside its range.
     Source: DESIGN part 8; Tango 1998; Efron 1987. Tests: tests/simulation/test_evidence_noninferiority_size.py.
     """
     if not 0 < margin < 1 or not 0 < alpha < 0.5:
@@ -66,15 +69,18 @@ def non_inferior(
         verdict = "NON_INFERIOR"
     elif p_regressed <= alpha:
         verdict = "REGRESSED"
+    spread, seen = float((differences**2).mean()), float(differences.mean())
+    needed = items_that_decide(margin, spread, seen, len(differences), power=power, alpha=alpha, binary=binary)
     return NonInferiority(
         verdict=verdict,
         p=p,
         p_regressed=p_regressed,
         loss_seen=interval[1] < 0,
-        difference=float(differences.mean()),
+        difference=seen,
         interval=interval,
         n=len(differences),
-        n_needed=_items_needed(differences, margin, alpha) if verdict == "UNDERPOWERED" else None,
+        spread=spread,
+        n_needed=None if verdict == "NON_INFERIOR" else needed,
     )
 
 
@@ -119,17 +125,3 @@ def _measure_graded(differences: Array, margin: float, alpha: float, seed: int) 
 def _missed(distance: float, reach: float, n: int) -> float:
     """Chance that n draws miss the share of items that, at the far end of the range, moves the mean by `distance`."""
     return 0.0 if distance <= 0 or reach <= 0 else max(0.0, 1 - distance / reach) ** n
-
-
-def _items_needed(differences: Array, margin: float, alpha: float) -> int:
-    """(z_alpha + 0.84)^2 psi / margin^2 (6.18 psi/d^2 at .05), psi the variance of a difference without loss.
-
-    For 0/1 scores that is the share of differing items. "About": where psi is near the margin the power is 0.75. At
-    least what a comparison without any difference takes, and one more than there are.
-    """
-    from scipy.special import ndtri
-
-    spread = float((differences**2).mean())
-    planned = math.ceil((POWER_QUANTILE - float(ndtri(alpha))) ** 2 * spread / margin**2)
-    without_difference = math.ceil(math.log(alpha) / math.log1p(-margin))
-    return max(planned, without_difference, len(differences) + 1)

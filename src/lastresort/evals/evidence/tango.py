@@ -25,14 +25,20 @@ def score_z(b: npt.ArrayLike, c: npt.ArrayLike, n: int, difference: float) -> Ar
     0 where the difference seen is exactly D and leaves no variance.
     """
     more, less = np.asarray(b, dtype=np.float64), np.asarray(c, dtype=np.float64)
+    variance = score_variance(more, less, n, difference)
+    gap = more - less - n * difference
+    return np.asarray(np.divide(gap, np.sqrt(variance), out=np.zeros_like(gap), where=variance > 0), dtype=np.float64)
+
+
+def score_variance(b: npt.ArrayLike, c: npt.ArrayLike, n: float, difference: float) -> Array:
+    """The variance of b - c at the likeliest table under the true difference `difference`, the square below `score_z`."""
+    more, less = np.asarray(b, dtype=np.float64), np.asarray(c, dtype=np.float64)
     quadratic = 2.0 * n
     linear = -more - less + (2.0 * n - more + less) * difference
     constant = -less * difference * (1.0 - difference)
     root = np.sqrt(np.maximum(linear**2 - 4.0 * quadratic * constant, 0.0))
     q = np.maximum((root - linear) / (2.0 * quadratic), max(0.0, -difference))
-    variance = n * (2.0 * q + difference * (1.0 - difference))
-    gap = more - less - n * difference
-    return np.asarray(np.divide(gap, np.sqrt(variance), out=np.zeros_like(gap), where=variance > 0), dtype=np.float64)
+    return np.asarray(n * (2.0 * q + difference * (1.0 - difference)), dtype=np.float64)
 
 
 def tango_interval(b: int, c: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
