@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from lastresort.errors import DataError
-from lastresort.records.atomic import disk_error
-from lastresort.records.database import Database, connect
+from lastresort.records.database import Database
+from lastresort.records.refillable import move_aside, open_refillable
 
 APPLICATION = 0x4C617243  # "LarC"
 MIGRATIONS = ("CREATE TABLE response (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;",)
-
-log = logging.getLogger(__name__)
+_ANEW = "The response cache starts anew"
 
 
 class ResponseCache:
@@ -62,27 +60,9 @@ class ResponseCache:
             connection.executemany("INSERT OR IGNORE INTO response (key, body) VALUES (?, ?)", rows)
 
     def _open(self) -> Database:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            return connect(self._path, application=APPLICATION, migrations=MIGRATIONS)
-        except DataError as damage:
-            self._move_aside(damage)
-            return connect(self._path, application=APPLICATION, migrations=MIGRATIONS)
-        except OSError as error:
-            raise disk_error(error, self._path) from error
+        return open_refillable(self._path, application=APPLICATION, migrations=MIGRATIONS, what=_ANEW)
 
     def _start_anew(self, damage: Exception) -> None:
         self._database.close()
-        self._move_aside(damage)
-        self._database = connect(self._path, application=APPLICATION, migrations=MIGRATIONS)
-
-    def _move_aside(self, damage: Exception) -> None:
-        aside = next(
-            candidate
-            for number in range(1, 1_000_000)
-            if not (candidate := self._path.with_name(f"{self._path.name}.damaged-{number}")).exists()
-        )
-        for suffix in ("-wal", "-shm"):  # they belong to the damaged file and would spoil the new one
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        self._path.replace(aside)
-        log.warning("%s The response cache starts anew; the old file is kept as %s.", damage, aside.name)
+        move_aside(self._path, damage, _ANEW)
+        self._database = self._open()

@@ -1,0 +1,108 @@
+"""What models said to the items of the gate's suites: a base is asked once for every version of a suite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from lastresort.errors import DataError
+from lastresort.records.database import Database
+from lastresort.records.refillable import move_aside, open_refillable
+
+APPLICATION = 0x4C617247  # "LarG"
+MIGRATIONS = (
+    """
+    CREATE TABLE answer (
+        model TEXT NOT NULL, suite TEXT NOT NULL, version INTEGER NOT NULL, mode TEXT NOT NULL, item TEXT NOT NULL,
+        opening TEXT NOT NULL, said TEXT NOT NULL, seconds REAL NOT NULL,
+        PRIMARY KEY (model, suite, version, mode, item, opening)
+    ) WITHOUT ROWID;
+    """,
+)
+_ANEW = "The kept answers of the gate start anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who was asked what. model: its fingerprint and what computes it. mode: how the suite asks, where it has several ways."""
+
+    model: str
+    suite: str
+    version: int
+    mode: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """said: what was said, JSON-able; None where the model's context cannot hold the item. seconds: its share of its batch."""
+
+    said: dict[str, Any] | None
+    seconds: float = 0.0
+
+
+class SuiteAnswers:
+    """Answers by who was asked what, and the item. Several processes may share the file; it can always be refilled.
+
+    opening: hash of what an item asks first. An item of the same name that asks something else is another one, also where a
+    suite's version was not raised.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database = self._open()
+
+    def known(self, asking: Asking, openings: Mapping[str, str]) -> dict[str, KeptAnswer]:
+        """Those of these items that are known. openings: by item id."""
+        found: dict[str, KeptAnswer] = {}
+        query = (
+            "SELECT item, opening, said, seconds FROM answer "
+            "WHERE model = ? AND suite = ? AND version = ? AND mode = ? AND item IN ({keys})"
+        )
+        try:
+            for row in self._database.rows_of(query, list(openings), _values(asking)):
+                if row["opening"] == openings[row["item"]]:
+                    found[row["item"]] = KeptAnswer(json.loads(row["said"]), row["seconds"])
+        except (DataError, json.JSONDecodeError) as damage:
+            self._start_anew(damage)
+            return {}
+        return found
+
+    def put(self, asking: Asking, openings: Mapping[str, str], answers: Mapping[str, KeptAnswer]) -> None:
+        """Store all or none. Of two answers of one item the first stays."""
+        rows = [
+            (*_values(asking), item, openings[item], json.dumps(kept.said), kept.seconds)
+            for item, kept in answers.items()
+        ]
+        try:
+            self._insert(rows)
+        except DataError as damage:
+            self._start_anew(damage)
+            self._insert(rows)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _insert(self, rows: list[tuple[Any, ...]]) -> None:
+        with self._database.transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _open(self) -> Database:
+        return open_refillable(self._path, application=APPLICATION, migrations=MIGRATIONS, what=_ANEW)
+
+    def _start_anew(self, damage: Exception) -> None:
+        self._database.close()
+        move_aside(self._path, damage, _ANEW)
+        self._database = self._open()
+
+
+def _values(asking: Asking) -> tuple[Any, ...]:
+    return (asking.model, asking.suite, asking.version, asking.mode)
