@@ -12,7 +12,8 @@ import pytest
 
 from climb_support import calls, comparable, scripted_task
 from lastresort.errors import InfrastructureError, TaskError
-from lastresort.ladder.climb import COUNTED_ANSWERS, Climbed, _max_new_tokens, climb
+from lastresort.ladder.answer_length import COUNTED_ANSWERS, max_new_tokens
+from lastresort.ladder.climb import Climbed, climb
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
@@ -197,4 +198,4 @@ def test_the_room_for_an_answer_is_the_same_in_every_process() -> None:
     prepared = SimpleNamespace(
         task=SimpleNamespace(decode=SimpleNamespace(max_new_tokens="auto")), split=SimpleNamespace(train=train)
     )
-    assert _max_new_tokens(prepared, Counting()) == 2 * (1000 + COUNTED_ANSWERS - 1)  # type: ignore[arg-type]
+    assert max_new_tokens(prepared, Counting()) == 2 * (1000 + COUNTED_ANSWERS - 1)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from typing import Any
 
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
+from lastresort.ladder.answer_length import max_new_tokens
 from lastresort.ladder.break_even import Saving
 from lastresort.ladder.budget import Budget
 from lastresort.ladder.costs import break_even_entry, cheapest_of, priced_systems
@@ -30,11 +31,9 @@ from lastresort.ladder.same_task import changed_keys
 from lastresort.ladder.saving import saving_after
 from lastresort.ladder.testing import run_test
 from lastresort.ladder.winner import write_winner
-from lastresort.ladder.workload import LEAST_NEW_TOKENS
 from lastresort.ladder.workspace import held, shared_folder
 from lastresort.ladder.would_change import would_change
 from lastresort.models.open import settled_name
-from lastresort.models.protocol import Model
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -49,9 +48,7 @@ from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decided, Decoding, Judgement, Message, Progress, Silent
-
-COUNTED_ANSWERS = 200  # the longest in letters, among which the longest in tokens is looked for
+from lastresort.types import Decided, Decoding, Judgement, Progress, Silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +151,7 @@ def _workbench(
     scorer = seat.seated(prepared.scorer)
     known = record.last("sizes")
     if known is None:
-        known = {"max_new_tokens": _max_new_tokens(prepared, model), "model": model.fingerprint}
+        known = {"max_new_tokens": max_new_tokens(prepared, model), "model": model.fingerprint}
         too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known["max_new_tokens"])
         refuse_what_the_judge_cannot_read(scorer, (*prepared.split.dev, *prepared.split.test), known["max_new_tokens"])
         record.note("too_long", {"train": too_long})
@@ -190,17 +187,6 @@ def _workbench(
         check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
         shared=shared_folder(run),
     )
-
-
-def _max_new_tokens(prepared: Prepared, model: Model) -> int:
-    """The task's own limit, or twice the longest training answer."""
-    if prepared.task.decode.max_new_tokens != "auto":
-        return int(prepared.task.decode.max_new_tokens)
-    distinct = {example.output for example in prepared.split.train}
-    answers = sorted(distinct, key=lambda text: (-len(text), text))[:COUNTED_ANSWERS]  # the same in every process
-    empty = model.count_tokens((Message("user", ""),))
-    longest = max((model.count_tokens((Message("user", text),)) - empty for text in answers), default=0)
-    return max(LEAST_NEW_TOKENS, 2 * longest)
 
 
 def _climb_rungs(

@@ -19,20 +19,26 @@ def provenance(task: Task, files: dict[str, str], record: Record) -> dict[str, A
     """For `decision.json`."""
     sizes, judge = record.last("sizes") or {}, record.last("judge")
     return {
-        "versions": {"lastresort": __version__, "python": platform.python_version(), **_versions()},
+        "versions": versions(),
         "seeds": {"split": task.split.seed, "training": task.split.seed, "decoding": task.split.seed},
         "hashes": {**files, "model": sizes.get("model", ""), **({"judge": judge["fingerprint"]} if judge else {})},
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "processor": _processor(),
-            "cores": os.cpu_count() or 0,
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        },
+        "machine": machine(),
     }
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def machine() -> dict[str, str | int]:
+    """System, processor, cores and memory of this machine."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count() or 0,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of this program, of Python, and of the packages that decide what a model says."""
+    found = {"lastresort": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
