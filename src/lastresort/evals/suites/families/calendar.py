@@ -1,0 +1,143 @@
+"""Weekdays, months and dates, clock times, and units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from lastresort.evals.suites.families.family import Choice, Family, around, has_room, number_choice, shuffled
+from lastresort.evals.suites.families.names import EVENTS, PEOPLE
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+def weekdays(level: int, random: Random) -> Choice:
+    start, who, event = random.randrange(7), random.choice(PEOPLE), random.choice(EVENTS)
+    later = random.random() < 0.5
+    far = (1, random.randint(2, 6), random.randint(8, 40))[level - 1]
+    shift = (
+        ("the next day" if later else "the day before") if far == 1 else f"{far} days {'later' if later else 'earlier'}"
+    )
+    question = (
+        f"{who}'s {event} was planned for {DAYS[start]}. It takes place {shift}. On which day of the week is that?"
+    )
+    right = DAYS[(start + (far if later else -far)) % 7]
+    wrong = random.sample([day for day in DAYS if day != right], 3)
+    return shuffled(question, right, wrong, far, random)
+
+
+def months(level: int, random: Random) -> Choice:
+    if level == 3:
+        return _dates(random)
+    start, who, event = random.randrange(12), random.choice(PEOPLE), random.choice(EVENTS)
+    later = random.random() < 0.5
+    far = 1 if level == 1 else random.randint(2, 9)
+    shift = (
+        ("the next month" if later else "the month before")
+        if far == 1
+        else f"{far} months {'later' if later else 'earlier'}"
+    )
+    question = f"{who}'s {event} was planned for {MONTHS[start]}. It takes place {shift}. In which month is that?"
+    right = (start + (far if later else -far)) % 12
+    wrong = random.sample([month for month in range(12) if month != right], 3)
+    return shuffled(question, MONTHS[right], [MONTHS[month] for month in wrong], far, random)
+
+
+def _dates(random: Random) -> Choice:
+    month, far = random.randrange(12), random.randint(12, 27)
+    if month == 1:  # whether February has 29 days is not said
+        month = 2
+    last = MONTH_DAYS[month]
+    day = random.randint(max(1, last - far + 1 + 4), last - 1)
+    right, after = day + far - last, (month + 1) % 12
+    who, event = random.choice(PEOPLE), random.choice(EVENTS)
+    question = f"{who}'s {event} was planned for {day} {MONTHS[month]}. It takes place {far} days later. On which date is that?"
+    other_day = right + random.choice([step for step in (-3, -2, -1, 1, 2, 3) if 1 <= right + step <= 28])
+    other_month = random.choice([(after + 1) % 12, month])
+    wrong = [f"{other_day} {MONTHS[after]}", f"{right} {MONTHS[other_month]}", f"{other_day} {MONTHS[other_month]}"]
+    return shuffled(question, f"{right} {MONTHS[after]}", wrong, far, random)
+
+
+def clock(level: int, random: Random) -> Choice:
+    """Full hours; minutes within the hour; hours and minutes over the full hour."""
+    who, event = random.choice(PEOPLE), random.choice(EVENTS)
+    start = 60 * random.randint(12, 16) + (0, random.randint(1, 29), random.randint(25, 59))[level - 1]
+    far = (60 * random.randint(1, 4), random.randint(5, 29), 60 * random.randint(1, 3) + random.randint(36, 59))[
+        level - 1
+    ]
+    question = f"{who}'s {event} begins at {_time(start)} and takes {_duration(far)}. At what time does it end?"
+    hour, minute = divmod(start + far, 60)
+    if level == 1:
+        wrong = [f"{other}:00" for other in around(random, hour, (1, 2))]
+    else:
+        other_hour = hour + random.choice((-1, 1))
+        other_minute = (minute + random.choice((10, 20, 30, 40, 50))) % 60
+        wrong = [f"{h}:{m:02}" for h in (hour, other_hour) for m in (minute, other_minute) if (h, m) != (hour, minute)]
+    return shuffled(
+        question, _time(start + far), wrong, (start % 60 > 0) + (far % 60 > 0) + (far > 60 and far % 60 > 0), random
+    )
+
+
+def _time(minutes: int) -> str:
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def _duration(minutes: int) -> str:
+    hours, rest = divmod(minutes, 60)
+    parts = [f"{hours} hour{'s' if hours > 1 else ''}"] * (hours > 0) + [f"{rest} minutes"] * (rest > 0)
+    return " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """large = factor small. story: what happens to somebody, with {n} for how many of the larger unit."""
+
+    large: str
+    small: str
+    factor: int
+    story: str
+
+
+UNITS = (
+    Unit("hours", "minutes", 60, "{who} walks for {n}"),
+    Unit("weeks", "days", 7, "{who} is away for {n}"),
+    Unit("years", "months", 12, "{who} has lived here for {n}"),
+    Unit("minutes", "seconds", 60, "{who} waits for {n}"),
+    Unit("days", "hours", 24, "{who} is on the road for {n}"),
+    Unit("metres", "centimetres", 100, "{who} buys a ribbon of {n}"),
+    Unit("kilometres", "metres", 1000, "{who} runs {n}"),
+    Unit("kilograms", "grams", 1000, "{who} buys flour, {n} of it"),
+    Unit("litres", "millilitres", 1000, "{who} pours {n} of water"),
+    Unit("centimetres", "millimetres", 10, "{who} draws a line of {n}"),
+)
+_DECIMAL, _OTHER = UNITS[5:], UNITS[:5]
+
+
+def units(level: int, random: Random) -> Choice:
+    """Metres and the like in whole numbers; weeks, hours and years; these with a rest."""
+    while True:
+        unit = random.choice(_DECIMAL if level == 1 else _OTHER)
+        n = random.randint(3, 29)
+        rest = random.randint(2, unit.factor - 2) if level == 3 else 0
+        right, steps = n * unit.factor + rest, (unit.factor, 2 * unit.factor)
+        if has_room(right, steps):
+            break
+    amount = f"{n} {unit.large}" + (f" and {rest} {unit.small}" if rest else "")
+    story = unit.story.format(who=random.choice(PEOPLE), n=amount)
+    asked = random.choice(
+        ("How many {small} is that?", "How much is that in {small}?", "Say it in {small}: how many are these?")
+    )
+    question = f"{story}. {asked.format(small=unit.small)} Answer with the number."
+    return number_choice(question, right, steps, level, random)
+
+
+CALENDAR = (
+    Family("weekdays", weekdays, "days to go on or back"),
+    Family("months", months, "months, or days across the end of a month, to go on or back"),
+    Family("clock", clock, "one for a start with minutes, one for minutes to add, one for hours besides"),
+    Family("units", units, "1: a power of ten, 2: another factor, 3: and a rest"),
+)
