@@ -15,6 +15,8 @@ from lastresort.evals.evidence import (
     check_test_size,
     choose,
     holm,
+    items_needed,
+    items_that_decide,
     judge_bar,
     mcnemar_p,
     non_inferior,
@@ -226,7 +228,8 @@ def test_non_inferiority_without_a_difference_by_hand() -> None:
     assert result.verdict == "NON_INFERIOR"
     short = non_inferior(same[:98], same[:98], margin=0.03, binary=True)
     assert short.verdict == "UNDERPOWERED"
-    assert short.n_needed == 99
+    assert short.n_needed == items_needed(0.03, 0.0)
+    assert items_needed(0.03, 0.0) >= 99
     assert not short.loss_seen
 
 
@@ -246,7 +249,9 @@ def test_verdicts() -> None:
     doubtful = non_inferior(base, some, margin=0.05, binary=True)
     assert doubtful.verdict == "UNDERPOWERED"
     assert doubtful.loss_seen
-    assert doubtful.n_needed == 201
+    assert (
+        doubtful.n_needed is None
+    )  # 200 are enough where nothing is lost; 4 points lost are told from 5 by 2,000 or more
     few = [0.0] * 2 + [1.0] * 198
     assert non_inferior(base, few, margin=0.05, binary=True).verdict == "NON_INFERIOR"
     for binary in (True, False):
@@ -262,12 +267,36 @@ def test_direction_of_the_loss() -> None:
 
 
 def test_n_needed_by_hand() -> None:
-    """psi = 30/300, d = .03: 6.1826 * .1/.0009 = 686.9 -> 687."""
+    """psi = 30/300, d = .03. q = (.16 + sqrt(.16^2 - 4 * .1 * .03 * 1.03))/4 = .068769, s0^2 = 2q - d(1+d) = .106638, so that
+    root = 1.644854 * .326555 + .841621 * .316228 = .803281; n d - 1/2 = root sqrt(n): sqrt(n) = 27.3855, n = 749.97.
+    """
     base = [1.0] * 15 + [0.0] * 15 + [1.0] * 270
     tuned = [0.0] * 15 + [1.0] * 15 + [1.0] * 270
     result = non_inferior(base, tuned, margin=0.03, binary=True)
     assert result.verdict == "UNDERPOWERED"
-    assert result.n_needed == 687
+    assert result.n_needed == 750
+    graded = items_needed(0.03, 0.1, binary=False)  # n d - 1 = 2.486475 * .316228 sqrt(n): sqrt(n) = 27.4288
+    assert graded == 753
+
+
+def test_n_needed_where_there_are_as_many_already() -> None:
+    """As if the loss seen were the true one; not told beyond ten times as many, nor for a loss that is the margin."""
+    enough = items_needed(0.05, 0.1)
+    nearer = items_that_decide(0.05, 0.1, -0.02, 300)
+    assert enough < 300 < nearer == items_needed(0.05, 0.1, difference=-0.02)
+    assert items_that_decide(0.05, 0.1, -0.049, 300) is None
+    assert items_that_decide(0.05, 0.1, -0.05, 300) is None
+    assert items_that_decide(0.05, 0.1, -0.02, 60) == enough
+    beyond = items_that_decide(0.05, 0.2, -0.08, 700)
+    assert beyond == items_needed(0.05, 0.2, difference=-0.08) > 700
+
+
+@pytest.mark.parametrize(("margin", "spread", "power"), [(0.0, 0.1, 0.8), (0.05, 1.1, 0.8), (0.05, 0.1, 1.0)])
+def test_sizes_are_checked(margin: float, spread: float, power: float) -> None:
+    with pytest.raises(ContractError):
+        items_needed(margin, spread, power=power)
+    with pytest.raises(ContractError):
+        items_needed(0.05, 0.1, difference=-0.05)
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, -0.1])

@@ -7,6 +7,8 @@ Source: Tango 1998, Statistics in Medicine 17:891-908.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,7 @@ from lastresort.evals.evidence.units import Array
 EXACT_UP_TO = 500
 _TIE = 1e-9
 _COARSE, _FINE = 240, 40
+_REACH = 8.0
 
 
 def score_z(b: npt.ArrayLike, c: npt.ArrayLike, n: int, difference: float) -> Array:
@@ -91,23 +94,36 @@ def exact_p_more_than(b: int, c: int, n: int, difference: float) -> float:
 def _fewest_wins(z_seen: float, n: int, difference: float) -> Array:
     """For each number m = 0..n of differing items the smallest b with z(b, m - b) >= z_seen; m + 1 where there is none.
 
-    z grows with b at fixed m, so that b and all above belong to the tail.
+    z grows with b at fixed m, so that b and all above belong to the tail: found by halving, for all m at once.
     """
-    differing = np.arange(n + 1)[:, None]
-    wins = np.arange(n + 1)[None, :]
-    z = score_z(np.minimum(wins, differing), np.maximum(differing - wins, 0), n, difference)
-    in_tail = (z >= z_seen - _TIE) & (wins <= differing)
-    return np.where(in_tail.any(axis=1), in_tail.argmax(axis=1), differing[:, 0] + 1).astype(np.float64)
+    differing = np.arange(n + 1)
+    low, high = np.zeros(n + 1, dtype=np.int64), differing + 1
+    while (low < high).any():
+        wins = np.minimum((low + high) // 2, differing)
+        in_tail = score_z(wins, differing - wins, n, difference) >= z_seen - _TIE
+        open_ones = low < high
+        high = np.where(open_ones & in_tail, wins, high)
+        low = np.where(open_ones & ~in_tail, wins + 1, low)
+    return high.astype(np.float64)
 
 
 def _chance(psi: Array, fewest: Array, n: int, difference: float) -> Array:
-    """P(table in the tail) at each share psi of differing items, shape of psi: sum of P(m) P(b >= fewest | m)."""
+    """P(table in the tail) at each share psi of differing items, shape of psi: sum of P(m) P(b >= fewest | m).
+
+    Summed over the m within `_REACH` standard deviations of n psi, beyond which P(m) is below 1e-14.
+    """
     from scipy.special import bdtrc, gammaln, xlog1py, xlogy
 
-    m = np.arange(n + 1, dtype=np.float64)
-    win = np.clip((1.0 + difference / psi) / 2.0, 0.0, 1.0)[:, None]
+    share = psi[:, None]
+    far = _REACH * np.sqrt(n * psi * (1 - psi)) + _REACH**2
+    start = np.maximum(np.floor(n * psi - far), 0)
+    m = start[:, None] + np.arange(min(n, math.ceil(2 * far.max())) + 1)
+    exists = m <= n
+    m = np.minimum(m, n)
+    win = np.clip((1.0 + difference / share) / 2.0, 0.0, 1.0)
     log_choose = gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
-    p_m = np.exp(log_choose + xlogy(m, psi[:, None]) + xlog1py(n - m, -psi[:, None]))
-    reachable = np.clip(fewest, 1, np.maximum(m, 1))
-    tail = np.where(fewest <= 0, 1.0, np.where(fewest > m, 0.0, bdtrc(reachable - 1, np.maximum(m, 1), win)))
+    p_m = np.exp(log_choose + xlogy(m, share) + xlog1py(n - m, -share)) * exists
+    needed = fewest[m.astype(np.intp)]
+    reachable = np.clip(needed, 1, np.maximum(m, 1))
+    tail = np.where(needed <= 0, 1.0, np.where(needed > m, 0.0, bdtrc(reachable - 1, np.maximum(m, 1), win)))
     return np.asarray((p_m * tail).sum(axis=1), dtype=np.float64)

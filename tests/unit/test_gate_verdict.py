@@ -1,0 +1,240 @@
+"""The gate's verdict: every way to SHIP, HOLD and REJECT, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from lastresort.errors import ContractError
+from lastresort.evals.evidence import holm, items_needed
+from lastresort.evals.gate import (
+    Comparator,
+    GateFound,
+    SuiteFound,
+    TargetFound,
+    gate,
+    not_asked,
+    skipped,
+    suite_found,
+    target_found,
+)
+from lastresort.evals.suites.suite import Pair
+from lastresort.types import Judgement
+
+
+def pairs(wins: int, losses: int, n: int = 400, stratum: str = "") -> list[Pair]:
+    """n items: so many won, so many lost, four fifths of the rest right with both."""
+    rest = n - wins - losses
+    both = [(0.0, 1.0)] * wins + [(1.0, 0.0)] * losses + [(1.0, 1.0)] * (rest * 4 // 5)
+    both += [(0.0, 0.0)] * (n - len(both))
+    return [Pair(str(number), base, tuned, stratum) for number, (base, tuned) in enumerate(both)]
+
+
+def measure(name: str = "general", wins: int = 8, losses: int = 8, n: int = 400, **settings: object) -> SuiteFound:
+    settings = {"margin": 0.05, "binary": True, "alpha": 0.05, **settings}
+    return suite_found(name, str(settings.pop("suite", name)), pairs(wins, losses, n), **settings)  # type: ignore[arg-type]
+
+
+KEPT, LOST, UNSURE = measure("kept"), measure("lost", 0, 60), measure("unsure", 10, 26)
+MET = Judgement("MET", 0.9, 140, 300, (0.84, 0.95))
+UNDECIDED = Judgement("UNDECIDED", 0.86, 300, 300, (0.8, 0.91), 900)
+PASSED = target_found(MET, Comparator("five shots", [0.0] * 60 + [1.0] * 240, [1.0] * 290 + [0.0] * 10, True))
+
+
+def decided(*suites: SuiteFound, target: TargetFound = PASSED, alpha: float = 0.05) -> GateFound:
+    return gate(suites, target, alpha=alpha)
+
+
+def test_the_measures_are_what_they_are_called() -> None:
+    assert [found.verdict for found in (KEPT, LOST, UNSURE)] == ["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"]
+    assert PASSED.passed
+    assert PASSED.by == "better"
+
+
+def test_ships_where_the_target_passed_and_everything_was_kept() -> None:
+    found = decided(KEPT, measure("sycophancy"), skipped("format_leak", "format_leak"))
+    assert found.verdict == "SHIP"
+    assert found.would_decide == ()
+    assert found.reasons[0] == (
+        "Ship: the tuned model is worth having for its task, and nothing that is required got worse by more than is accepted."
+    )
+    assert found.reasons[1] == PASSED.reason
+    assert found.reasons[-1] == "format_leak: left out, as keep.format_leak: skip says."
+
+
+def test_a_regression_rejects_whatever_else_was_found() -> None:
+    found = decided(KEPT, UNSURE, LOST, measure("blank", uninformative="the base answers at chance"))
+    assert found.verdict == "REJECT"
+    assert found.reasons[0] == "Reject: the tuned model lost more than is accepted in lost."
+    assert (
+        "lost: 83.0 % before, 68.0 % after, on 400 items; the loss is shown to be larger than the 5 points"
+        in found.reasons[1]
+    )
+    assert "over 3 measures by Holm" in found.reasons[1]
+    assert found.would_decide == ()
+
+
+@pytest.mark.parametrize("wins", [0, 10])
+def test_what_cannot_be_told_holds_and_says_how_many_items_would_tell(wins: int) -> None:
+    unsure = measure("unsure", wins, wins + 16)
+    found = decided(KEPT, unsure)
+    assert found.verdict == "HOLD"
+    assert found.reasons[0] == "Hold: whether too much was lost cannot be told yet for unsure."
+    assert found.suites[1].n_needed is None or found.suites[1].n_needed > 400
+    assert found.would_decide[0].startswith("unsure: ")
+    assert found.would_decide[0].endswith("; 400 were asked.")
+
+
+def test_the_n_that_decides_a_hold() -> None:
+    """60 items, 6 differ: far too few for 5 points; about 6.18 * .1/.05^2 = 247."""
+    found = decided(KEPT, measure("small", 3, 3, 60))
+    assert found.suites[1].n_needed == items_needed(0.05, 0.1) == 294
+    assert found.would_decide == (f"small: about {found.suites[1].n_needed} items would decide; 60 were asked.",)
+
+
+@pytest.mark.parametrize("outcome", ["NOT_MET", "UNDECIDED"])
+def test_a_target_that_did_not_pass_holds(outcome: str) -> None:
+    judgement = replace(UNDECIDED, outcome=outcome, n_needed=900 if outcome == "UNDECIDED" else None)
+    found = decided(KEPT, target=target_found(judgement))
+    assert found.verdict == "HOLD"
+    assert found.reasons[0] == "Hold: the tuned model did not pass on its own task."
+    wanted = "The bar: about 900 items of the test would decide; 300 were asked."
+    assert found.would_decide == ((wanted,) if outcome == "UNDECIDED" else ())
+
+
+def test_a_target_that_was_not_asked_does_not_hold_and_is_said() -> None:
+    found = decided(KEPT, target=not_asked())
+    assert found.verdict == "SHIP"
+    assert found.reasons[0] == "Ship: nothing that is required got worse by more than is accepted."
+    assert found.reasons[1].startswith("Whether the tuned model is better at its task was not asked")
+
+
+def test_uninformative_never_passes_and_holds_unless_it_is_skipped() -> None:
+    """However well the figures look."""
+    blank = measure("blank", 30, 0, uninformative="the base answers at chance")
+    found = decided(KEPT, blank)
+    assert (found.verdict, blank.verdict) == ("HOLD", "UNINFORMATIVE")
+    assert found.reasons[0] == "Hold: blank cannot say anything about this model."
+    assert "the base answers at chance." in blank.reason
+    assert "keep.blank: skip" in found.would_decide[0]
+    assert decided(KEPT, skipped("blank", "blank")).verdict == "SHIP"
+
+
+def test_a_measure_about_which_no_item_says_anything_does_not_pass() -> None:
+    nothing = suite_found("flips", "sycophancy", [], margin=0.05, binary=True, alpha=0.05)
+    assert (nothing.verdict, nothing.n, nothing.base) == ("UNINFORMATIVE", 0, None)
+    assert decided(KEPT, nothing).verdict == "HOLD"
+
+
+def test_an_uninformative_loss_is_not_counted_among_the_regressions() -> None:
+    blank = measure("blank", 0, 60, uninformative="the base answers at chance")
+    assert decided(KEPT, blank).verdict == "HOLD"
+
+
+def test_all_causes_of_a_hold_are_named() -> None:
+    blank = measure("blank", uninformative="the base answers at chance")
+    found = decided(UNSURE, blank, target=target_found(UNDECIDED))
+    assert found.reasons[0] == (
+        "Hold: the tuned model did not pass on its own task; whether too much was lost cannot be told yet for unsure; "
+        "blank cannot say anything about this model."
+    )
+    assert len(found.would_decide) == 3
+
+
+def borderline(name: str, p_regressed: float) -> SuiteFound:
+    return replace(UNSURE, name=name, p_regressed=p_regressed)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "rejected"),
+    [
+        ((0.04,), (0,)),
+        ((0.04, 0.9), ()),
+        ((0.02, 0.04), (0, 1)),
+        ((0.04, 0.02), (0, 1)),
+        ((0.03, 0.04), ()),
+        ((0.016, 0.03, 0.9), (0,)),
+        ((0.9, 0.016, 0.02), (1, 2)),
+    ],
+)
+def test_regressions_are_corrected_by_holm(p_values: Sequence[float], rejected: Sequence[int]) -> None:
+    found = decided(*[borderline(f"s{number}", p) for number, p in enumerate(p_values)])
+    seen = tuple(number for number, suite in enumerate(found.suites) if suite.verdict == "REGRESSED")
+    assert seen == tuple(rejected) == tuple(number for number, p in enumerate(holm(p_values)) if p <= 0.05)
+    assert found.verdict == ("REJECT" if rejected else "HOLD")
+
+
+def test_measures_that_are_not_tested_do_not_weaken_holm() -> None:
+    blank = measure("blank", uninformative="the base answers at chance")
+    assert decided(borderline("one", 0.04), skipped("two", "two"), blank).verdict == "REJECT"
+
+
+def test_non_inferior_is_asked_at_alpha_without_a_correction() -> None:
+    """Five measures just below alpha ship; one of them just above it does not."""
+    just = [replace(KEPT, name=f"s{number}", p=0.049, p_regressed=0.96) for number in range(5)]
+    assert decided(*just).verdict == "SHIP"
+    assert decided(*just[1:], replace(just[0], p=0.051)).verdict == "HOLD"
+    assert decided(*just, alpha=0.025).verdict == "HOLD"
+
+
+def test_what_holm_takes_back_says_how_many_items_would_tell() -> None:
+    alone = measure("alone", 0, 31, margin=0.05)
+    assert alone.verdict == "REGRESSED"
+    crowd = decided(alone, *[replace(KEPT, name=f"s{number}") for number in range(9)])
+    assert crowd.suites[0].verdict == "UNDERPOWERED"
+    assert crowd.suites[0].n_needed is not None
+    assert "a loss is shown, but not whether it stays below 5 points" in crowd.suites[0].reason
+    assert decided(alone).suites[0].n_needed is None
+
+
+def gained(points: int) -> TargetFound:
+    """A test set of 300, so many points better than the prompt."""
+    return target_found(
+        MET, Comparator("five shots", [0.0] * 3 * points + [1.0] * (300 - 3 * points), [1.0] * 300, True)
+    )
+
+
+def test_not_worth_it_where_more_than_half_of_the_gain_is_lost_in_general() -> None:
+    general = measure("general", 6, 12)  # 1.5 points lost, a loss of 5 excluded
+    assert general.verdict == "NON_INFERIOR"
+    found = decided(general, target=gained(2))
+    assert found.verdict == "HOLD"
+    assert found.reasons[0] == "Hold: too much was paid for what was won."
+    assert found.reasons[1] == (
+        "Not worth it: 1.5 points seem lost in general for 2 points won on the target, more than half of the gain."
+    )
+    assert decided(general, target=gained(4)).verdict == "SHIP"
+    assert decided(replace(general, name="other", suite="other"), target=gained(2)).verdict == "SHIP"
+
+
+def test_half_of_the_gain_exactly_is_worth_it() -> None:
+    assert decided(measure("general", 6, 12), target=gained(3)).verdict == "SHIP"
+
+
+def test_a_cheaper_system_was_not_bought_with_points() -> None:
+    same = [1.0] * 270 + [0.0] * 30
+    target = target_found(MET, Comparator("five shots", same, same, True, prompt_cost=2.0, tuned_cost=1.0))
+    assert (target.passed, target.by, target.gain) == (True, "cheaper", 0.0)
+    assert decided(measure("general", 6, 12), target=target).verdict == "SHIP"
+
+
+def test_the_order_of_the_measures_is_kept_and_names_are_checked() -> None:
+    assert [found.name for found in decided(UNSURE, KEPT, LOST).suites] == ["unsure", "kept", "lost"]
+    for wrong in ((), (KEPT, KEPT)):
+        with pytest.raises(ContractError):
+            gate(wrong, PASSED)
+
+
+def test_every_reason_is_a_sentence() -> None:
+    blank = measure("blank", 0, 40, uninformative="the base answers at chance")
+    found = decided(
+        KEPT, LOST, UNSURE, blank, skipped("left", "left"), measure("small", 0, 4, 20), measure("won", 40, 0)
+    )
+    for reason in (*found.reasons, *decided(KEPT, UNSURE, blank).would_decide):
+        assert reason.endswith((".", ".)"))
+        assert "None" not in reason
+        assert ".." not in reason
+        assert "  " not in reason
+    assert len(found.reasons) == len(found.suites) + 2
