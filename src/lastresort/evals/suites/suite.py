@@ -81,10 +81,14 @@ class Measure(Protocol):
     multiplied by, where scores are scaled. chance: the score of guessing, None where it is no accuracy and needs no headroom.
     """
 
-    name: str
-    binary: bool
-    margin_factor: float
-    chance: float | None
+    @property
+    def name(self) -> str: ...
+    @property
+    def binary(self) -> bool: ...
+    @property
+    def margin_factor(self) -> float: ...
+    @property
+    def chance(self) -> float | None: ...
 
     def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
         """None where the item says nothing about this measure."""
@@ -93,9 +97,12 @@ class Measure(Protocol):
 class Suite(Protocol):
     """name: of the margin in the task's `keep`. version: grows whenever an item of the same id would be another."""
 
-    name: str
-    version: int
-    measures: tuple[Measure, ...]
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def measures(self) -> Sequence[Measure]: ...
 
     def draw(self, seed: int, start: int, stop: int) -> list[Item]:
         """Items [start, stop) of the sequence of this seed: the same whatever was drawn before."""
