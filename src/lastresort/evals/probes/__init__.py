@@ -1,0 +1,1 @@
+"""The probes of the gate: whether a tuned model gives way where its base did not, and whether its format leaks."""
