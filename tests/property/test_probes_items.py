@@ -7,8 +7,11 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lastresort.evals.probes.format_leak import CONDITIONS, COUNTER, KEY, OFF_TASK, ON_TASK, FormatLeak
 from lastresort.evals.probes.sycophancy import SLOTS, Flips, Suggestion, Sycophancy
+from lastresort.evals.scorers.scorer import Output
 from lastresort.evals.suites.suite import Reply
+from lastresort.systems.system import PromptDesign
 
 SYCOPHANCY = Sycophancy()
 places = st.integers(0, 3000)
@@ -72,3 +75,44 @@ def test_measures_are_within_0_and_1(data: st.DataObject, number: int) -> None:
     for measure in (Suggestion(), Flips()):
         pair = measure.pair(item, base, tuned)
         assert pair is None or {pair.base, pair.tuned} <= {0.0, 0.5, 1.0}
+
+
+@given(
+    base=st.text(max_size=60), tuned=st.text(max_size=60), number=places, kind=st.sampled_from(["schema", "labels", ""])
+)
+@settings(max_examples=80, deadline=None)
+def test_a_leak_is_0_or_1_whatever_is_said(base: str, tuned: str, number: int, kind: str) -> None:
+    output = {"schema": Output(json_schema={"type": "object"}), "labels": Output(choices=("a", "b")), "": Output()}[
+        kind
+    ]
+    suite = FormatLeak(output, PromptDesign("Do."), ("one", "two"))
+    (item,) = suite.draw(2, number, number + 1)
+    pair = suite.measures[0].pair(item, {KEY: Reply(base)}, {KEY: Reply(tuned)})
+    assert pair is not None
+    assert {pair.base, pair.tuned} <= {0.0, 1.0}
+    if base == tuned:
+        assert pair.base == pair.tuned
+
+
+LEAK = FormatLeak(Output(choices=("a", "b")), PromptDesign("Do."), tuple(f"input {n}" for n in range(300)))
+
+
+def test_an_id_of_a_leak_names_the_same_text_whichever_conditions_are_asked() -> None:
+    known: dict[str, object] = {}
+    for conditions in (CONDITIONS, (*CONDITIONS, ON_TASK), (OFF_TASK,), (OFF_TASK, COUNTER)):
+        suite = FormatLeak(LEAK.output, LEAK.design, LEAK.inputs, conditions=conditions)
+        items = suite.draw(5, 0, 300)
+        assert len({item.id for item in items}) == 300
+        for item in items:
+            assert known.setdefault(item.id, item) == item
+
+
+def test_thousands_of_distinct_texts() -> None:
+    texts = [item.text for item in LEAK.draw(4, 0, 2000)]
+    assert len(set(texts)) == 2000
+    assert texts[700:720] == [item.text for item in LEAK.draw(4, 700, 720)]
+
+
+def test_leaks_of_this_version_stay_as_they_are() -> None:
+    told = "\n".join(f"{item.id} {item.text}" for item in LEAK.draw(1, 0, 300))
+    assert (LEAK.version, hashlib.sha256(told.encode()).hexdigest()[:12]) == (1, "a83882aee531")
