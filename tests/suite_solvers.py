@@ -51,24 +51,21 @@ def sequences(question: str) -> str:
 
 
 def weekdays(question: str) -> str:
-    day = next(day for day in DAYS if f"for {day}" in question)
-    return DAYS[(DAYS.index(day) + shift(question, "day")) % 7]
+    shift, day = moved(question, "day")
+    return DAYS[(DAYS.index(day) + shift) % 7]
 
 
-def shift(question: str, unit: str) -> int:
-    if f"the next {unit}" in question:
-        return 1
-    if f"the {unit} before" in question:
-        return -1
-    return numbers(question)[-1] * (1 if "later" in question else -1)
+def moved(question: str, unit: str) -> tuple[int, str]:
+    n, way, name = re.search(rf"(the|\d+) {unit}s? (after|before) (\w+)\.", question).groups()  # type: ignore[union-attr]
+    return (1 if n == "the" else int(n)) * (1 if way == "after" else -1), name
 
 
 def months(question: str) -> str:
-    month = next(n for n, month in enumerate(MONTHS, 1) if re.search(rf"for (\d+ )?{month}\.", question))
     if "On which date" not in question:
-        return MONTHS[(month - 1 + shift(question, "month")) % 12]
-    day, far = numbers(question)
-    date = datetime.date(2023, month, day) + datetime.timedelta(far)
+        shift, month = moved(question, "month")
+        return MONTHS[(MONTHS.index(month) + shift) % 12]
+    (day, far), month = numbers(question), re.search(r"for \d+ (\w+)\.", question)[1]  # type: ignore[index]
+    date = datetime.date(2023, MONTHS.index(month) + 1, day) + datetime.timedelta(far)
     return f"{date.day} {MONTHS[date.month - 1]}"
 
 
@@ -134,7 +131,7 @@ def opposites(question: str) -> str:
 
 
 def capitals(question: str) -> str:
-    country = re.search(r"capital of (.*?):", question)[1]  # type: ignore[index]
+    country = re.search(r"capital of (.*?)\.", question)[1]  # type: ignore[index]
     return next(city for countries in COUNTRIES for name, city, _ in countries if name == country)
 
 

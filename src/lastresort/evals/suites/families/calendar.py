@@ -16,15 +16,10 @@ MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def weekdays(level: int, random: Random) -> Choice:
-    start, who, event = random.randrange(7), random.choice(PEOPLE), random.choice(EVENTS)
+    start, far = random.randrange(7), (1, random.randint(2, 6), random.randint(8, 40))[level - 1]
     later = random.random() < 0.5
-    far = (1, random.randint(2, 6), random.randint(8, 40))[level - 1]
-    shift = (
-        ("the next day" if later else "the day before") if far == 1 else f"{far} days {'later' if later else 'earlier'}"
-    )
-    question = (
-        f"{who}'s {event} was planned for {DAYS[start]}. It takes place {shift}. On which day of the week is that?"
-    )
+    told = f"{_moved('day', far, later)} {DAYS[start]}"
+    question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {told}. On which day of the week is it?"
     right = DAYS[(start + (far if later else -far)) % 7]
     wrong = random.sample([day for day in DAYS if day != right], 3)
     return shuffled(question, right, wrong, far, random)
@@ -33,18 +28,20 @@ def weekdays(level: int, random: Random) -> Choice:
 def months(level: int, random: Random) -> Choice:
     if level == 3:
         return _dates(random)
-    start, who, event = random.randrange(12), random.choice(PEOPLE), random.choice(EVENTS)
+    start, far = random.randrange(12), 1 if level == 1 else random.randint(2, 9)
     later = random.random() < 0.5
-    far = 1 if level == 1 else random.randint(2, 9)
-    shift = (
-        ("the next month" if later else "the month before")
-        if far == 1
-        else f"{far} months {'later' if later else 'earlier'}"
-    )
-    question = f"{who}'s {event} was planned for {MONTHS[start]}. It takes place {shift}. In which month is that?"
-    right = (start + (far if later else -far)) % 12
-    wrong = random.sample([month for month in range(12) if month != right], 3)
-    return shuffled(question, MONTHS[right], [MONTHS[month] for month in wrong], far, random)
+    told = f"{_moved('month', far, later)} {MONTHS[start]}"
+    question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {told}. In which month is it?"
+    right = MONTHS[(start + (far if later else -far)) % 12]
+    wrong = random.sample([month for month in MONTHS if month != right], 3)
+    return shuffled(question, right, wrong, far, random)
+
+
+def _moved(unit: str, far: int, later: bool) -> str:
+    way = "after" if later else "before"
+    if far == 1:
+        return f"{'on' if unit == 'day' else 'in'} the {unit} {way}"
+    return f"{far} {unit}s {way}"
 
 
 def _dates(random: Random) -> Choice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from lastresort.evals.suites.families.family import Choice, Family, alike, listed, shuffled
+from lastresort.evals.suites.families.names import PEOPLE
 
 # country, capital, continent: by how often one hears of them.
 COUNTRIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
@@ -52,10 +53,9 @@ COUNTRIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
 def capitals(level: int, random: Random) -> Choice:
     countries = alike(random, COUNTRIES[level - 1], lambda country: country[1])
     country, right, _ = countries[0]
-    others = [city for _, city, _ in countries[1:]]
-    shown = random.sample([right, *others], 4)
-    question = f"Which city is the capital of {country}: {listed(shown)}? Answer with the name of the city."
-    return shuffled(question, right, others, level, random)
+    does = random.choice(("lives in", "flies to", "writes to a friend in", "works in", "was born in", "dreams of"))
+    question = f"{random.choice(PEOPLE)} {does} the capital of {country}. Which city is that?"
+    return shuffled(question, right, [city for _, city, _ in countries[1:]], level, random)
 
 
 def continents(level: int, random: Random) -> Choice:

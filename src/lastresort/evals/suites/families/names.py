@@ -34,7 +34,7 @@ _ONSETS = ("b", "d", "k", "l", "m", "n", "p", "r", "s", "t", "v", "br", "dr", "k
 _VOWELS = "aeiou"
 _CONSONANTS = "bdklmnprstv"
 _LAST = "nrlsmt"
-_ENDS = ("", *_LAST)
+_ENDS: tuple[str, ...] = ("", *_LAST)
 
 
 def syllables(random: Random, n: int) -> str:
