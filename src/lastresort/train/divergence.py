@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -58,15 +58,43 @@ class Margins:
 
 def divergence(model: Any, start: StartWeights, rows: Sequence[Row]) -> Divergence:
     """Of the model as it stands from its start. rows: prompts with answers that the model sampled, the answers as targets."""
-    sums: list[float] = []
+
+    def at_start(part: Sequence[Row]) -> list[Tensor]:
+        with start.inside():
+            return _distributions(model, part)
+
     with evaluating(model):
-        for part in _parts(rows, int(_causal(model).config.get_text_config().vocab_size)):
-            own = _distributions(model, part)
-            with start.inside():
-                other = _distributions(model, part)
-            sums += [float((a.exp() * (a - b)).sum(dtype=torch.float64)) for a, b in zip(own, other, strict=True)]
+        return _divergence(rows, _vocabulary(model), lambda part: _distributions(model, part), at_start)
+
+
+def divergence_between(own: Any, other: Any, rows: Sequence[Row]) -> Divergence:
+    """KL(own || other) of two models over the same tokens. rows: prompts with answers that `own` sampled, the answers as targets.
+
+    Where the two pad their vocabularies otherwise, the tokens that both have are compared.
+    """
+    width = min(_vocabulary(own), _vocabulary(other))
+
+    def shared(model: Any, part: Sequence[Row]) -> list[Tensor]:
+        return [found[:, :width].cpu() for found in _distributions(model, part)]
+
+    with evaluating(own), evaluating(other):
+        return _divergence(rows, width, lambda part: shared(own, part), lambda part: shared(other, part))
+
+
+Distributions = Callable[[Sequence[Row]], list[Tensor]]
+
+
+def _divergence(rows: Sequence[Row], vocabulary: int, own: Distributions, other: Distributions) -> Divergence:
+    sums: list[float] = []
+    for part in _parts(rows, vocabulary):
+        for near, far in zip(own(part), other(part), strict=True):
+            sums.append(float((near.exp() * (near - far)).sum(dtype=torch.float64)))
     error = stdev(sums) / len(sums) ** 0.5 if len(sums) > 1 else None
     return Divergence(fmean(sums) if sums else 0.0, error, len(sums), sum(sum(row.targets) for row in rows))
+
+
+def _vocabulary(model: Any) -> int:
+    return int(_causal(model).config.get_text_config().vocab_size)
 
 
 def margins(
