@@ -1,0 +1,225 @@
+"""The general suite: stable items, balanced draws, how it asks and scores; headroom by a rule; items that training gives away."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from lastresort.errors import ContractError
+from lastresort.evals.suites.duplicates import without_duplicates
+from lastresort.evals.suites.general import KEY, General, every_stratum, named, score
+from lastresort.evals.suites.headroom import Pilot, headroom
+from lastresort.evals.suites.strata import CHOSEN_STRATA, STRATA, WRITTEN_STRATA, Stratum
+from lastresort.evals.suites.suite import Chosen, Item, Reply, Suite, Written
+
+SUMS, KINDS2, SHAPE = STRATA["sums/1"], STRATA["kinds/2"], STRATA["constraints_shape/1"]
+WORDS = STRATA["written_kinds/2"]
+GOLDEN = {
+    "sums/1/0/0": ("Zoe has 11 cards and gets 2 more. How many cards does Zoe have now? Answer with the number.", 2),
+    "clock/3/0/7": (
+        "Maria's meeting begins at 12:44 and takes 2 hours and 50 minutes. At what time does it end?",
+        0,
+    ),
+    "written_capitals/1/0/2": (
+        "David flies to the capital of Brazil. Which city is that?\nChoose one of these answers and write nothing else:\n"
+        "- Brasilia\n- Bangkok\n- Caracas\n- Lisbon",
+        0,
+    ),
+    "constraints_wording/2/0/3": (
+        'Write a note to a colleague about tree houses. Keep it short. Use the word "island" and the word "letter" somewhere. '
+        "Put your whole answer in double quotation marks and use none inside.",
+        None,
+    ),
+}
+
+
+def right_reply(item: Item) -> Reply:
+    return Reply(item.facts["options"][item.facts["right"]])
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_an_item_of_this_id_is_this_item(name: str) -> None:
+    """A change here makes other items of the same ids: then the suite's version grows."""
+    text, right = GOLDEN[name]
+    item = General().item(name)
+    assert item.text == text
+    assert item.facts.get("right") == right
+
+
+def test_items_of_every_stratum_are_their_ids_and_travel_as_json() -> None:
+    suite: Suite = General(written=True)
+    strata = every_stratum(written=True)
+    items = suite.draw(4, 0, 2 * len(strata))
+    assert len({item.id for item in items}) == len({item.text for item in items}) == len(items)
+    for place in (0, 17, len(strata) + 3, 2 * len(strata) - 1):
+        assert General().item(items[place].id) == items[place]
+    assert json.loads(json.dumps([item.facts for item in items])) == [item.facts for item in items]
+    assert len(strata) >= 3 * 12
+
+
+def test_a_draw_does_not_depend_on_the_draws_before_and_is_balanced() -> None:
+    strata = (SUMS, KINDS2, SHAPE)
+    whole = General(strata).draw(1, 0, 90)
+    late = General(strata)
+    assert late.draw(1, 60, 90) == whole[60:]
+    assert late.draw(1, 0, 60) == whole[:60]
+    assert [item.family for item in whole[:4]] == ["sums", "kinds", "constraints_shape", "sums"]
+    for end in range(90):
+        counts = [sum(item.family == stratum.family for item in whole[:end]) for stratum in strata]
+        assert max(counts) - min(counts) <= 1
+    assert not {item.text for item in whole} & {item.text for item in General(strata).draw(2, 0, 90)}
+
+
+def test_a_thousand_items_of_each_stratum_are_different() -> None:
+    for stratum in CHOSEN_STRATA[::7] + WRITTEN_STRATA[::23]:
+        assert len({item.text for item in General([stratum]).draw(0, 0, 1000)}) == 1000
+
+
+@pytest.mark.parametrize("strata", [(), (SUMS, SUMS), (Stratum("sums", 9),)])
+def test_strata_that_are_none_are_refused(strata: tuple[Stratum, ...]) -> None:
+    with pytest.raises(ContractError, match="strata"):
+        General(strata)
+
+
+def test_questions_are_asked_once_and_each_in_its_way() -> None:
+    suite = General((KINDS2, WORDS, SHAPE))
+    chosen, written, constrained = suite.draw(0, 0, 3)
+    (question,) = suite.ask(chosen, {})
+    assert isinstance(question, Chosen)
+    assert question.options == tuple(chosen.facts["options"])
+    assert question.prompt[0].content == chosen.text
+    for item in (written, constrained):
+        (question,) = suite.ask(item, {})
+        assert isinstance(question, Written)
+        assert question.prompt[0].content == item.text
+        assert question.decoding.temperature == 0
+    assert all(option in written.text for option in written.facts["options"])
+    assert suite.ask(chosen, {KEY: Reply("x")}) == ()
+
+
+def test_scores_and_pairs() -> None:
+    suite = General((KINDS2, WORDS, SHAPE))
+    chosen, written, _ = suite.draw(0, 0, 3)
+    wrong = Reply(next(option for option in chosen.facts["options"] if option != right_reply(chosen).text))
+    (measure,) = suite.measures
+    assert (measure.name, measure.binary, measure.margin_factor) == ("general", True, 1.0)
+    pair = measure.pair(chosen, {KEY: right_reply(chosen)}, {KEY: wrong})
+    assert pair is not None
+    assert (pair.id, pair.base, pair.tuned, pair.stratum) == (chosen.id, 1.0, 0.0, "kinds/2")
+    assert score(written, Reply(f"It is {right_reply(written).text}.")) == 1.0
+    assert score(written, Reply("I cannot say.")) == 0.0
+
+
+def test_an_answer_that_was_cut_keeps_no_constraint() -> None:
+    item = Item("i", "constraints_length", 1, "?", {"constraints": {"words_at_most": {"n": 3}}})
+    assert score(item, Reply("Two words")) == 1.0
+    assert score(item, Reply("Two words", finish="length")) == 0.0
+    assert score(item, Reply("far too many words")) == 0.0
+
+
+def test_chance_is_the_mean_over_the_strata() -> None:
+    assert General((SUMS, STRATA["agreement/1"])).measures[0].chance == pytest.approx((0.25 + 0.5) / 2)
+    assert WORDS.chance == KINDS2.chance == 0.25
+    assert STRATA["constraints_frame/1"].chance == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("57", "57"),
+        ("57, since 34 is smaller.", "57"),
+        ("Between 34 and 57 the larger is 57.", "57"),
+        ("- 57", "57"),
+        ("It is 570.", None),
+        ("It is 5.7 or 57.5", None),
+        ("It is 34.", "34"),
+        ("", None),
+        ("**57**", "57"),
+    ],
+)
+def test_the_option_that_an_answer_names(text: str, option: str | None) -> None:
+    assert named(text, ("34", "57")) == option
+
+
+def test_options_of_words_times_and_letters_are_named() -> None:
+    assert named("The answer is the Red one", ("red", "blue")) == "red"
+    assert named("colored", ("red", "blue")) is None
+    assert named("T-R-U-N", ("T-R-U-T", "T-R-U-N")) == "T-R-U-N"
+    assert named("at 13:05.", ("13:05", "3:05")) == "13:05"
+    assert named("The birds sit.", ("The birds sits.", "The birds sit.")) == "The birds sit."
+    assert named("North Macedonia", ("Macedonia", "North Macedonia")) == "North Macedonia"
+
+
+def pilots(scores: dict[str, float], n: int = 100) -> list[Pilot]:
+    return [Pilot(STRATA[name], round(score * n), n) for name, score in scores.items()]
+
+
+def test_the_lower_limit_by_hand() -> None:
+    """All right of n: the limit p has p^n = .05, so .05^(1/20) = .8609; none right: 0."""
+    assert Pilot(SUMS, 20, 20).lower == pytest.approx(0.05 ** (1 / 20))
+    assert Pilot(SUMS, 0, 20).lower == 0.0
+    assert Pilot(SUMS, 1, 20).lower == pytest.approx(1 - 0.95 ** (1 / 20))
+
+
+def test_of_a_family_the_informative_level_nearest_to_the_middle_is_used() -> None:
+    """Middle of .25 and 1 is .625: 1.0 is .375 away, .7 is .075, .35 is not informative (limit .27 < .31)."""
+    found = headroom(pilots({"sums/1": 1.0, "sums/2": 0.7, "sums/3": 0.35}), margin=0.03, fewest=1)
+    assert found.used == (STRATA["sums/2"],)
+    assert found.informative
+    only_easy = headroom(pilots({"sums/1": 1.0, "sums/2": 0.25, "sums/3": 0.2}), margin=0.03, fewest=1)
+    assert only_easy.used == (STRATA["sums/1"],)
+    equal = headroom(pilots({"sums/1": 0.725, "sums/2": 0.525}, n=400), margin=0.03, fewest=1)
+    assert equal.used == (STRATA["sums/1"],)
+
+
+def test_a_suite_wants_four_informative_families() -> None:
+    three = {"sums/1": 0.6, "kinds/1": 0.6, "rules/1": 0.6, "agreement/1": 0.55, "constraints_frame/1": 0.02}
+    assert not headroom(pilots(three), margin=0.03).informative
+    assert "3 of 5 families" in headroom(pilots(three), margin=0.03).reason
+    assert headroom(pilots({**three, "constraints_frame/1": 0.2}), margin=0.03).informative
+    twice = headroom(pilots({**three, "written_sums/1": 0.6}), margin=0.03)
+    assert STRATA["written_sums/1"] in twice.used
+    assert not twice.informative
+
+
+def test_a_wider_margin_needs_more_room() -> None:
+    at = pilots({"sums/1": 0.5})
+    assert headroom(at, margin=0.03, fewest=1).informative
+    assert not headroom(at, margin=0.1, fewest=1).informative
+
+
+@pytest.mark.parametrize(
+    ("found", "margin"), [([Pilot(SUMS, 0, 0)], 0.03), ([Pilot(SUMS, 3, 2)], 0.03), ([], 0.0), ([], 1.0)]
+)
+def test_a_pilot_that_is_none_is_refused(found: list[Pilot], margin: float) -> None:
+    with pytest.raises(ContractError, match="pilots"):
+        headroom(found, margin=margin)
+
+
+def test_items_that_a_training_row_gives_away_are_passed_over() -> None:
+    items = General((SUMS, STRATA["kinds/1"], STRATA["passages/3"])).draw(0, 0, 60)
+    equal, slipped, other = items[0], items[1], items[3]
+    training = [
+        equal.text.upper(),
+        slipped.text.replace("Which", "Whihc").replace("answer", "anwser"),
+        other.text.replace(other.text.split()[2], "999"),
+        "Route this ticket: my invoice is wrong.",
+    ]
+    assert without_duplicates(items, training) == [items[2], *items[3:]]
+    assert without_duplicates(items, []) == items
+    twins = [items[0], replace(items[0], id="twin")]
+    assert without_duplicates(twins, [items[0].text]) == []
+
+
+def test_import_loads_neither_torch_nor_scipy() -> None:
+    code = (
+        "import sys, lastresort.evals.suites.general, lastresort.evals.suites.headroom, lastresort.evals.suites.duplicates;"
+        "print([m for m in ('torch', 'scipy', 'transformers') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
