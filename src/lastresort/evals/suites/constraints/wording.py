@@ -6,6 +6,7 @@ from random import Random
 
 from lastresort.evals.suites.constraints.kind import Facts, Kind, bare, words
 
+_TIMES = ("once", "twice", "three times")
 NEEDED = ("morning", "garden", "silent", "distant", "gentle", "corner", "summer", "forest", "letter", "mirror", "harbour",
           "shadow", "lantern", "mountain", "ladder", "thread", "orange", "island", "ribbon", "feather")  # fmt: skip
 BANNED = (
@@ -39,7 +40,7 @@ def needed_hold(answer: str, facts: Facts) -> bool:
 
 
 def _repeated(level: int, random: Random) -> Facts:
-    return {"word": random.choice(NEEDED), "n": level + 1}
+    return {"word": random.choice(NEEDED), "n": level}
 
 
 def repeated_holds(answer: str, facts: Facts) -> bool:
@@ -68,7 +69,7 @@ WORDING = (
          lambda facts: "Use " + " and ".join(f'the word "{word}"' for word in facts["words"]) + " somewhere.",
          needed_hold, frozenset({"words", "letter"})),
     Kind("repeated_word", _repeated,
-         lambda facts: f'Use the word "{facts["word"]}" exactly {facts["n"]} times.',
+         lambda facts: f'Use the word "{facts["word"]}" exactly {_TIMES[facts["n"] - 1]}.',
          repeated_holds, frozenset({"words", "letter"})),
     Kind("banned_word", _banned, lambda facts: f'Do not use the word "{facts["word"]}".', banned_holds,
          frozenset({"words"}), idle=True),
