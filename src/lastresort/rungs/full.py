@@ -14,7 +14,7 @@ from lastresort.rungs.choosing import choose_on_dev
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.learning_rates import losses_of_race, raced_beyond
 from lastresort.rungs.methods import WholeMethod
-from lastresort.rungs.pretraining import BATCH, MOST_QUESTIONS, ROW_TOKENS, pretrained
+from lastresort.rungs.pretraining import BATCH, ROW_TOKENS, pretrained
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.rungs.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
@@ -58,9 +58,9 @@ class Full:
         made = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
         if pretraining_reason(task, None) is not None:
             rows = _text_tokens(task.knowledge) // ROW_TOKENS + 1
-            asked, passes = min(work.n_train, MOST_QUESTIONS), section.text_epochs
-            made += training("pretraining", machine, rows, passes, ROW_TOKENS, 0, BATCH, operations=ALL_WEIGHTS)
-            made += training("rows of train among it", machine, asked, passes, row, 0, BATCH, operations=ALL_WEIGHTS)
+            made += training(
+                "pretraining", machine, rows, section.text_epochs, ROW_TOKENS, 0, BATCH, operations=ALL_WEIGHTS
+            )
         rows = work.n_train + replay
         return (
             made

@@ -1,4 +1,4 @@
-"""Continued pretraining: the base learns the task's documents as text, questions of train among it, before it learns to answer."""
+"""Continued pretraining: the base learns the task's documents as plain text, before it learns to answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ from lastresort.errors import DataError
 from lastresort.rungs.methods import WholeMethod
 from lastresort.rungs.replay_rows import replay_of, replay_size
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.sft_training import short_enough
 from lastresort.rungs.tuning import Run, note_training, train_to
 from lastresort.spec.tuning_sections import Full
-from lastresort.systems.compose import compose
-from lastresort.systems.system import PromptDesign
 
 ROW_TOKENS, BATCH = 512, 4
-MOST_QUESTIONS = 500  # of the task's own rows among the text
 LEAST_STEPS = 100  # a few large steps do not learn a short text by heart, however often they read it
 NAME = "text"
 
@@ -61,9 +57,8 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     bench.progress.stage(f"{rung}: reading the knowledge", None)
     documents = _documents(bench)
     loaded = method.load(bench)
-    text, questions = _text_rows(loaded, documents), _question_rows(bench, loaded)
-    general = _replay_rows(bench, loaded, replay)
-    rows = [*text, *questions, *general]
+    text = _text_rows(loaded, documents)
+    rows = [*text, *_replay_rows(bench, loaded, replay)]
     settings = TrainSettings(
         learning_rate=section.text_learning_rate,
         epochs=section.text_epochs,
@@ -73,7 +68,7 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
         seed=bench.task.split.seed,
     )
     model = method.begin(loaded, bench.models.tuned_name, settings.seed)
-    facts = {"rows": len(rows), "question_rows": len(questions), "replay_rows": len(general)}
+    facts = {"rows": len(rows), "replay_rows": len(rows) - len(text)}
     run = Run(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
     try:
         trained = train_to(bench, run, model, completions(rows), total_steps(len(rows), settings))
@@ -86,10 +81,9 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     note_training(bench, run, trained)
     method.save(loaded, model, folder)
     tokens = sum(sum(row.targets) for row in text)
-    others = f"{len(questions)} rows of train and {len(general)} of replay"
     return (
         f"first pretrained on the knowledge as plain text ({len(documents)} documents, {tokens:,} tokens, "
-        f"{section.text_epochs} epochs at {section.text_learning_rate:g}, with {others} among it)"
+        f"{section.text_epochs} epochs at {section.text_learning_rate:g}, with {len(rows) - len(text)} rows of replay)"
     )
 
 
@@ -108,22 +102,6 @@ def _text_rows(loaded: Any, documents: list[Any]) -> list[Any]:
 
     length = min(loaded.context_tokens or ROW_TOKENS, ROW_TOKENS)
     return [Row(row.ids, row.targets) for row in packed_rows(loaded.tokenizer, documents, length)]
-
-
-def _question_rows(bench: Workbench, loaded: Any) -> list[Any]:
-    """Rows of train, as they will be trained on afterwards: facts that are read beside questions are found again when others
-    are asked (mixed training, Allen-Zhu and Li 2023, Physics of Language Models 3.1).
-    """
-    from lastresort.train.rows import training_rows
-
-    design = PromptDesign(bench.task.about.strip())
-    return training_rows(
-        loaded.tokenizer,
-        short_enough(bench)[:MOST_QUESTIONS],
-        lambda turns: compose(design, turns, ()),
-        context_tokens=loaded.context_tokens,
-        template_kwargs=bench.task.chat_template_kwargs,
-    )
 
 
 def _replay_rows(bench: Workbench, loaded: Any, replay: Any) -> list[Any]:
