@@ -148,6 +148,7 @@ def test_the_option_that_an_answer_names(text: str, option: str | None) -> None:
 def test_options_of_words_times_and_letters_are_named() -> None:
     assert named("The answer is the Red one", ("red", "blue")) == "red"
     assert named("colored", ("red", "blue")) is None
+    assert named("infra-red or red-hot", ("red", "blue")) is None
     assert named("T-R-U-N", ("T-R-U-T", "T-R-U-N")) == "T-R-U-N"
     assert named("at 13:05.", ("13:05", "3:05")) == "13:05"
     assert named("The birds sit.", ("The birds sits.", "The birds sit.")) == "The birds sit."
