@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
-from lastresort.ladder.decide import Rules, RungOutcome, conclude, next_step
+from lastresort.ladder.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.types import Judgement, Outcome
 
 LADDER = ("prompting", "retrieval", "sft")
@@ -183,3 +184,147 @@ def test_a_leader_does_not_hide_the_open_rungs_below() -> None:
 def test_going_up_from_an_undecided_rung_does_not_claim_that_it_failed() -> None:
     step = next_step(RULES, [judged("prompting", "UNDECIDED", 0.7)])
     assert step.because == "the rung below is not shown to meet the bar"
+
+
+TALL = Rules(("prompting", "sft", "preference"), bar=0.8)
+SHIP = Gating("SHIP", "nothing that is required got worse")
+HOLD = Gating(
+    "HOLD", "whether too much was lost cannot be told yet for general", ("general: about 900 items would decide.",)
+)
+REJECT = Gating("REJECT", "general lost 8.1 points (accepted: 3 points)")
+LOW = judged("prompting", "NOT_MET", 0.3)
+
+
+def gated(rung: str, verdict: Outcome, score: float, gate: Gating) -> RungOutcome:
+    return replace(judged(rung, verdict, score), gate=gate)
+
+
+def test_what_ships_is_answered_as_without_a_gate_and_the_reasons_say_so() -> None:
+    plain, shipped = ([LOW, judged("sft", "MET", 0.9)], [LOW, gated("sft", "MET", 0.9, SHIP)])
+    assert next_step(TALL, shipped) == next_step(TALL, plain)
+    found, before = conclude(TALL, shipped, "why"), conclude(TALL, plain, "why")
+    said = "sft: the gate lets it ship: nothing that is required got worse."
+    assert found.reasons == (*before.reasons[:2], said, "why")
+    assert replace(found, reasons=()) == replace(before, reasons=())
+
+
+def test_a_held_winner_stands_and_the_answer_says_what_holds_it() -> None:
+    outcomes = [LOW, gated("sft", "MET", 0.9, HOLD)]
+    assert next_step(TALL, outcomes).rung is None
+    found = conclude(TALL, outcomes, "")
+    assert (found.winner, found.stopped_at, found.held, found.meets_bar, found.verdict) == (
+        "sft",
+        "sft",
+        True,
+        True,
+        "MET",
+    )
+    assert found.answer == (
+        "Yes, but held: sft meets the bar of 80 % with 90 %, where prompting stayed at 30 %; the gate holds it: whether too much "
+        "was lost cannot be told yet for general."
+    )
+
+
+def test_a_held_leader_is_held() -> None:
+    found = conclude(TALL, [LOW, gated("sft", "UNDECIDED", 0.85, HOLD)], "")
+    assert (found.winner, found.held, found.verdict, found.provisional) == ("sft", True, "UNDECIDED", True)
+    assert found.answer.startswith("Provisionally yes, but held: sft scored 85 %")
+    assert "the gate holds it: whether too much" in found.answer
+
+
+@pytest.mark.parametrize(("verdict", "score"), [("MET", 0.9), ("UNDECIDED", 0.85)])
+def test_a_rejected_rung_counts_as_tried_and_the_climb_goes_up(verdict: Outcome, score: float) -> None:
+    step = next_step(TALL, [LOW, gated("sft", verdict, score, REJECT)])
+    assert step.rung == "preference"
+    assert step.because == "the gate rejected the rung below"
+
+
+def test_a_climb_that_was_told_to_stop_there_goes_no_further_after_a_rejection() -> None:
+    rules = replace(TALL, until="sft")
+    outcomes = [LOW, gated("sft", "MET", 0.9, REJECT)]
+    step = next_step(rules, outcomes)
+    assert (step.rung, step.because) == (None, "The climb was told to go no further than sft.")
+    assert "; preference was not tried; what remains is prompting" in conclude(rules, outcomes, step.because).answer
+
+
+def test_after_a_rejection_the_next_rung_may_win() -> None:
+    outcomes = [LOW, gated("sft", "MET", 0.91, REJECT), gated("preference", "MET", 0.9, SHIP)]
+    found = conclude(TALL, outcomes, "")
+    assert (found.winner, found.meets_bar, found.held) == ("preference", True, False)
+    assert found.answer == (
+        "Yes: preference meets the bar of 80 % with 90 %, where prompting stayed at 30 %; sft meets the bar of 80 % with 91 %, but "
+        "the gate rejects it: general lost 8.1 points (accepted: 3 points)."
+    )
+
+
+def test_where_all_that_meets_the_bar_is_rejected_the_best_untuned_system_wins_and_does_not_meet_it() -> None:
+    ladder = Rules(("prompting", "retrieval", "sft", "preference"), 0.8)
+    outcomes = [
+        judged("prompting", "NOT_MET", 0.5),
+        judged("retrieval", "NOT_MET", 0.4),
+        gated("sft", "MET", 0.9, REJECT),
+        judged("preference", "NOT_MET", 0.6),
+    ]
+    assert next_step(ladder, outcomes).rung is None
+    found = conclude(ladder, outcomes, "No rung is left.")
+    assert (found.winner, found.stopped_at, found.best) == ("prompting", "prompting", "sft")
+    assert (found.verdict, found.meets_bar, found.held) == ("MET", False, False)
+    assert found.answer == (
+        "No: sft meets the bar of 80 % with 90 %, but the gate rejects it: general lost 8.1 points (accepted: 3 points); "
+        "preference stayed at 60 %; what remains is prompting (prompting-system) with 50 %, which stays below the bar."
+    )
+
+
+def test_without_an_untuned_system_a_rejection_leaves_no_winner() -> None:
+    rules = Rules(("sft",), 0.8)
+    found = conclude(rules, [gated("sft", "MET", 0.9, REJECT)], "No rung is left.")
+    assert (found.winner, found.stopped_at, found.verdict, found.meets_bar) == (None, None, "MET", False)
+    assert found.answer.endswith("; no untuned system was tested.")
+
+
+def test_collecting_more_examples_names_no_winner_after_a_rejection() -> None:
+    rules = Rules(("prompting", "sft", "preference"), 0.8, "collect")
+    outcomes = [LOW, gated("sft", "MET", 0.9, REJECT), judged("preference", "UNDECIDED", 0.85, 700)]
+    assert next_step(rules, outcomes).rung is None
+    found = conclude(rules, outcomes, "")
+    assert (found.winner, found.stopped_at) == (None, "preference")
+    assert "sft meets the bar of 80 % with 90 %, but the gate rejects it" in found.answer
+
+
+@pytest.mark.parametrize(("gate", "says"), [(HOLD, "holds"), (REJECT, "rejects")])
+def test_to_save_money_only_what_may_ship_wins(gate: Gating, says: str) -> None:
+    """`goal: cost`: prompting meets the bar, and sft was tried for its cheaper calls."""
+    outcomes = [judged("prompting", "MET", 0.85), gated("sft", "MET", 0.9, gate)]
+    assert may_ship(outcomes) == {"prompting"}
+    assert next_step(TALL, outcomes).rung is None
+    found = conclude(TALL, outcomes, "", None)
+    assert (found.winner, found.meets_bar, found.held) == ("prompting", True, False)
+    assert f"; sft meets the bar of 80 % with 90 %, but the gate {says} it: " in found.answer
+    shipped = [judged("prompting", "MET", 0.85), gated("sft", "MET", 0.9, SHIP)]
+    assert may_ship(shipped) == {"prompting", "sft"}
+    assert conclude(TALL, shipped, "", Cheapest("sft", "calls cost less")).winner == "sft"
+
+
+def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:
+    kinds = [("MET", 0.9), ("NOT_MET", 0.3), ("UNDECIDED", 0.7), ("UNDECIDED", 0.85)]
+    for path in product(kinds, repeat=3):
+        for gates in product((SHIP, HOLD, REJECT), repeat=2):
+            outcomes: list[RungOutcome] = []
+            while True:
+                step = next_step(TALL, outcomes)
+                if step.rung is not None:
+                    verdict, score = path[TALL.ladder.index(step.rung)]
+                    outcomes.append(judged(step.rung, verdict, score))  # type: ignore[arg-type]
+                    continue
+                winner = conclude(TALL, outcomes, step.because).winner
+                place = TALL.ladder.index(winner) if winner else 0
+                if place == 0 or outcomes[place].gate is not None:
+                    break
+                outcomes[place] = replace(outcomes[place], gate=gates[place - 1])
+            found = conclude(TALL, outcomes, step.because)
+            won = next((outcome for outcome in outcomes if outcome.rung == found.winner), None)
+            assert won is None or not won.rejected
+            assert found.held == (won is not None and won.held)
+            assert not found.meets_bar or (won is not None and won.verdict == "MET")
+            assert found.stopped_at in (None, found.winner)
+            assert found.answer.endswith(".")

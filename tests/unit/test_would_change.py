@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lastresort.ladder.decide import Rules, RungOutcome, conclude
+from dataclasses import replace
+
+from lastresort.ladder.decide import Gating, Rules, RungOutcome, conclude
 from lastresort.ladder.would_change import would_change
 from lastresort.types import Judgement, Outcome
 
@@ -63,3 +65,15 @@ def test_where_nothing_meets_the_bar_the_untried_rungs_are_named() -> None:
     found = told(judged("prompting", "NOT_MET", 0.1, 0.3), rules=Rules(RULES.ladder, 0.7, until="prompting"))
     assert "The rest of the ladder, not tried: retrieval, sft." in found
     assert "Rungs that the task leaves out of `ladder`: preference, full." in found
+
+
+def test_what_the_gate_keeps_back_says_what_would_let_it_ship() -> None:
+    low, high = judged("prompting", "NOT_MET", 0.04, 0.65), judged("sft", "MET", 0.75, 0.99)
+    held = replace(
+        high, gate=Gating("HOLD", "too few items", ("general: about 900 items would decide; 160 were asked.",))
+    )
+    assert "general: about 900 items would decide" in told(low, held)
+    rejected = told(low, replace(high, gate=Gating("REJECT", "general lost 8 points")))
+    assert "A system of sft that loses less: a lower scale of its adapter" in rejected
+    assert "loses less" not in told(low, held)
+    assert "would decide" not in told(low, replace(high, gate=Gating("SHIP", "nothing got worse")))

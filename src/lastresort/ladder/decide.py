@@ -4,24 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from lastresort.ladder.answer import answer_of, answer_of_two
 from lastresort.ladder.break_even import Saving
 from lastresort.report.wording import NO_BREAK, how_decided
 from lastresort.report.wording import percent_in_text as percent
+from lastresort.rungs import TRAINED
 from lastresort.types import Judgement, Outcome
 
-MARGIN_ONLY = 0.90  # few-shot at 90 % or more: tuning adds only a margin (DESIGN part 7)
+if TYPE_CHECKING:
+    from lastresort.evals.gate.found import GateVerdict
+
+GATE_SAYS = {"SHIP": "lets it ship", "HOLD": "holds it", "REJECT": "rejects it"}
+
+
+@dataclass(frozen=True, slots=True)
+class Gating:
+    """What the gate says of a tuned system. because: what its verdict hangs on, as a clause. would_decide: what would turn a HOLD
+    into an answer, as sentences.
+    """
+
+    verdict: GateVerdict
+    because: str
+    would_decide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RungOutcome:
-    """What became of a rung: tested (judgement, and the system's name) or skipped (why)."""
+    """What became of a rung: tested (judgement, the system's name, and the gate's word where it was asked) or skipped (why)."""
 
     rung: str
     judgement: Judgement | None = None
     system: str | None = None
     skipped: str | None = None
+    gate: Gating | None = None
+
+    @property
+    def verdict(self) -> Outcome | None:
+        return self.judgement.outcome if self.judgement else None
+
+    @property
+    def score(self) -> float:
+        return self.judgement.score if self.judgement else 0.0
+
+    @property
+    def rejected(self) -> bool:
+        """Tried and not won, whatever the bar says."""
+        return self.gate is not None and self.gate.verdict == "REJECT"
+
+    @property
+    def held(self) -> bool:
+        return self.gate is not None and self.gate.verdict == "HOLD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +87,10 @@ class Cheapest:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """How the climb ended. winner: the rung whose system won, None where none did; with `goal: cost` the cheapest of those that
-    meet the bar. stopped_at: where the winner, or what is undecided, stands. best: the tested rung with the highest score.
+    """How the climb ended. verdict: of the bar alone, whatever the gate says. meets_bar: a system that may win does.
+
+    winner: the rung whose system won, None where none did; with `goal: cost` the cheapest of those that meet the bar. held: the
+    gate holds it. stopped_at: where the winner, or what is undecided, stands. best: the tested rung with the highest score.
     """
 
     verdict: Outcome
@@ -65,15 +101,17 @@ class Conclusion:
     best: str | None
     answer: str
     reasons: tuple[str, ...]
+    held: bool = False
 
 
 def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: Saving | None = None) -> Step:
-    """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar.
+    """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar, or
+    when the gate rejects what it made.
 
     saving: with `goal: cost`, whether to go on to sft although the bar is met, with a sentence of its own that says why; None
     where that is not asked.
     """
-    met = next((outcome for outcome in outcomes if _verdict(outcome) == "MET"), None)
+    met = _first_met(outcomes)
     if met is not None and met is not outcomes[-1]:
         last = outcomes[-1].rung
         return Step(None, f"The bar was met before {last}, which only its cost called for: nothing is left to try.")
@@ -86,8 +124,13 @@ def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: Saving | No
     done = {outcome.rung for outcome in outcomes}
     for rung in rules.ladder:
         if rung not in done:
-            return Step(rung, "the first rung" if not outcomes else "the rung below is not shown to meet the bar")
+            return Step(rung, _why_up(outcomes))
     return Step(None, "No rung is left.")
+
+
+def may_ship(outcomes: Sequence[RungOutcome]) -> frozenset[str]:
+    """The rungs of which the gate says nothing else: those among which the cheapest may win."""
+    return frozenset(outcome.rung for outcome in outcomes if not outcome.rejected and not outcome.held)
 
 
 def conclude(
@@ -100,32 +143,27 @@ def conclude(
     if not outcomes:
         raise ValueError("a climb ends with at least one outcome")
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
-    best = max(tested, key=lambda outcome: _score(outcome), default=None)
-    undecided = [outcome for outcome in tested if _verdict(outcome) == "UNDECIDED"]
-    met = next((outcome for outcome in tested if _verdict(outcome) == "MET"), None)
-    leader = None
-    if met is None and undecided and undecided[-1] is tested[-1] and _score(tested[-1]) >= rules.bar:
-        leader = tested[-1]
-    verdict: Outcome = "MET" if met else "UNDECIDED" if undecided or not tested else "NOT_MET"
+    undecided = [outcome for outcome in tested if outcome.verdict == "UNDECIDED"]
+    met, leader = _first_met(tested), _leader(rules, tested)
+    collecting = bool(undecided) and rules.on_undecided == "collect"
+    kept = _kept(tested) if met is None and leader is None and not collecting else None
     won = next((outcome for outcome in tested if cheapest is not None and outcome.rung == cheapest.rung), met)
-    winner = won or (leader if rules.on_undecided == "lead" else None)
-    stopped_at = won or leader or (tested[-1] if undecided and rules.on_undecided == "collect" else None)
+    winner = won or (None if collecting else leader) or kept
+    stopped_at = won or leader or kept or (tested[-1] if collecting else None)
     if cheapest is not None and won is not None:
-        answer = _answer_of_two(rules, tested, won, cheapest)
+        answer = answer_of_two(rules, tested, won, cheapest)
     else:
-        answer = _answer(rules, outcomes, tested, met, leader, best)
-    reasons = [_reason(rules, outcome) for outcome in outcomes]
-    if why_stopped:
-        reasons.append(why_stopped)
+        answer = answer_of(rules, outcomes, met, leader, kept)
     return Conclusion(
-        verdict=verdict,
+        verdict=_verdict_of(tested),
         meets_bar=met is not None,
         provisional=bool(undecided),
         stopped_at=stopped_at.rung if stopped_at else None,
         winner=winner.rung if winner else None,
-        best=best.rung if best else None,
+        best=max(tested, key=lambda outcome: outcome.score).rung if tested else None,
         answer=answer,
-        reasons=tuple(reasons),
+        reasons=(*_reasons(rules, outcomes), *([why_stopped] if why_stopped else [])),
+        held=winner is not None and winner.held,
     )
 
 
@@ -143,9 +181,43 @@ def as_test(found: Judgement) -> dict[str, Any]:
     }
 
 
+def _first_met(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
+    return next((outcome for outcome in outcomes if outcome.verdict == "MET" and not outcome.rejected), None)
+
+
+def _leader(rules: Rules, tested: Sequence[RungOutcome]) -> RungOutcome | None:
+    """The last tested, where it is undecided with its estimate at or above the bar and no other meets it."""
+    if not tested or _first_met(tested) is not None:
+        return None
+    last = tested[-1]
+    leads = last.verdict == "UNDECIDED" and last.score >= rules.bar and not last.rejected
+    return last if leads else None
+
+
+def _kept(tested: Sequence[RungOutcome]) -> RungOutcome | None:
+    """Where the gate rejected what met the bar: the best untuned system, which is there and breaks nothing."""
+    if not any(outcome.rejected for outcome in tested):
+        return None
+    untuned = [outcome for outcome in tested if outcome.rung not in TRAINED]
+    return max(untuned, key=lambda outcome: outcome.score, default=None)
+
+
+def _verdict_of(tested: Sequence[RungOutcome]) -> Outcome:
+    found = {outcome.verdict for outcome in tested}
+    return "MET" if "MET" in found else "UNDECIDED" if "UNDECIDED" in found or not tested else "NOT_MET"
+
+
+def _why_up(outcomes: Sequence[RungOutcome]) -> str:
+    if not outcomes:
+        return "the first rung"
+    if outcomes[-1].rejected:
+        return "the gate rejected the rung below"
+    return "the rung below is not shown to meet the bar"
+
+
 def _stop_after(rules: Rules, last: RungOutcome) -> str | None:
     """Why the climb stops after this outcome, None if it goes on."""
-    if last.judgement is not None:
+    if last.judgement is not None and not last.rejected:
         verdict = last.judgement.outcome
         if verdict == "MET":
             return f"{last.rung} meets the bar, and every dearer rung would only cost more."
@@ -156,6 +228,16 @@ def _stop_after(rules: Rules, last: RungOutcome) -> str | None:
     if rules.until == last.rung:
         return f"The climb was told to go no further than {last.rung}."
     return None
+
+
+def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
+    """One sentence a rung, and one more where the gate was asked."""
+    found = []
+    for outcome in outcomes:
+        found.append(_reason(rules, outcome))
+        if outcome.gate is not None:
+            found.append(f"{outcome.rung}: the gate {GATE_SAYS[outcome.gate.verdict]}: {outcome.gate.because}.")
+    return found
 
 
 def _reason(rules: Rules, outcome: RungOutcome) -> str:
@@ -178,93 +260,3 @@ def _reason(rules: Rules, outcome: RungOutcome) -> str:
     )
     side = "at or above" if found.score >= rules.bar else "below"
     return f"{measured}: undecided, with the estimate {side} the bar of {percent(rules.bar)}; {more}."
-
-
-def _answer(
-    rules: Rules,
-    outcomes: Sequence[RungOutcome],
-    tested: Sequence[RungOutcome],
-    met: RungOutcome | None,
-    leader: RungOutcome | None,
-    best: RungOutcome | None,
-) -> str:
-    """The sentence that answers "should I fine-tune?"."""
-    bar = percent(rules.bar)
-    open_below = _open_rungs([outcome for outcome in tested if outcome not in (met, leader)])
-    if met is not None:
-        score = percent(_score(met))
-        if met.rung in ("prompting", "retrieval"):
-            margin = (
-                "tuning would add only a margin" if _score(met) >= MARGIN_ONLY else "tuning is not needed to reach it"
-            )
-            dearer = "".join(
-                f"; {outcome.rung}, tried for its cost, stayed at {percent(_score(outcome))}"
-                for outcome in tested[tested.index(met) + 1 :]
-                if _verdict(outcome) == "NOT_MET"
-            )
-            return f"No: {met.rung} meets the bar of {bar} ({met.system} scored {score}), and {margin}{dearer}{open_below}."
-        failed = _cheaper_rungs([outcome for outcome in tested if _verdict(outcome) == "NOT_MET"])
-        sure = "Provisionally yes" if open_below else "Yes"
-        return f"{sure}: {met.rung} meets the bar of {bar} with {score}{failed}{open_below}."
-    if leader is not None:
-        untuned = leader.rung in ("prompting", "retrieval")
-        return (
-            f"Provisionally {'no' if untuned else 'yes'}: {leader.rung} scored {percent(_score(leader))} against the bar of "
-            f"{bar}, but the test set is too small to be sure; {_settle(leader)}{open_below}."
-        )
-    if best is None:
-        return f"Cannot tell: no rung of the ladder applies ({'; '.join(str(o.skipped) for o in outcomes)})."
-    if any(_verdict(outcome) == "UNDECIDED" for outcome in tested):
-        open_one = next(outcome for outcome in reversed(tested) if _verdict(outcome) == "UNDECIDED")
-        return f"Cannot tell yet: {open_one.rung} scored {percent(_score(open_one))} against the bar of {bar}; {_settle(open_one)}."
-    left = [rung for rung in rules.ladder if rung not in {outcome.rung for outcome in outcomes}]
-    if left:
-        were = "was" if len(left) == 1 else "were"
-        return f"Not decided: {_cheaper_rungs(tested).removeprefix(', where ')}; {', '.join(left)} {were} not tried."
-    return f"No rung reached the bar of {bar}: the best was {best.rung} ({best.system}) with {percent(_score(best))}."
-
-
-def _answer_of_two(rules: Rules, tested: Sequence[RungOutcome], won: RungOutcome, cheapest: Cheapest) -> str:
-    """The answer where several systems meet the bar, and the cheapest of them wins."""
-    met = [outcome for outcome in tested if _verdict(outcome) == "MET"]
-    first, last, bar = met[0], met[-1], percent(rules.bar)
-    told = f"{first.rung} meets the bar of {bar} ({first.system} scored {percent(_score(first))})"
-    too = f"{last.rung} meets it too ({last.system} scored {percent(_score(last))})"
-    open_ones = _open_rungs([outcome for outcome in tested if outcome not in met])
-    if won is not first:
-        return f"To reach the bar, no: {told}. To save money, yes: {too}, and {cheapest.because}{open_ones}."
-    why = "is not shown to be cheaper" if cheapest.rung is None else "is no cheaper"
-    return f"No: {told}; {too} and {why}, since {cheapest.because}{open_ones}."
-
-
-def _cheaper_rungs(outcomes: Sequence[RungOutcome]) -> str:
-    if not outcomes:
-        return ""
-    return ", where " + " and ".join(f"{outcome.rung} stayed at {percent(_score(outcome))}" for outcome in outcomes)
-
-
-def _open_rungs(outcomes: Sequence[RungOutcome]) -> str:
-    """The rungs that are undecided, each with what would settle it."""
-    return "".join(
-        f"; {outcome.rung} is undecided at {percent(_score(outcome))} ({_settle(outcome)})"
-        for outcome in outcomes
-        if _verdict(outcome) == "UNDECIDED"
-    )
-
-
-def _settle(outcome: RungOutcome) -> str:
-    assert outcome.judgement is not None
-    needed, unit = outcome.judgement.n_needed, outcome.judgement.unit
-    return (
-        f"about {needed} test {unit}s would settle it"
-        if needed
-        else f"it lies too close to the bar to say how many {unit}s would settle it"
-    )
-
-
-def _score(outcome: RungOutcome) -> float:
-    return outcome.judgement.score if outcome.judgement else 0.0
-
-
-def _verdict(outcome: RungOutcome) -> Outcome | None:
-    return outcome.judgement.outcome if outcome.judgement else None

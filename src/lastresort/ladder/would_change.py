@@ -17,6 +17,7 @@ def would_change(
     """Sentences, the nearest at hand first. knowledge: whether the task names documents."""
     return (
         *_items(outcomes),
+        *_gate(outcomes),
         *_bar(rules, outcomes, conclusion),
         *_rungs(rules, outcomes, conclusion),
         *_world(conclusion, knowledge=knowledge),
@@ -30,6 +31,18 @@ def _items(outcomes: Sequence[RungOutcome]) -> list[str]:
         for rung, found in _tested(outcomes)
         if found.outcome == "UNDECIDED" and found.n_needed is not None
     ]
+
+
+def _gate(outcomes: Sequence[RungOutcome]) -> list[str]:
+    """What would let a system ship that the gate holds or rejects."""
+    told = [sentence for outcome in outcomes if outcome.gate is not None for sentence in outcome.gate.would_decide]
+    told += [
+        f"A system of {outcome.rung} that loses less: a lower scale of its adapter, more general rows among its training rows, a "
+        "lower learning rate or fewer epochs."
+        for outcome in outcomes
+        if outcome.rejected
+    ]
+    return told
 
 
 def _bar(rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastresort.ladder.advice.facts import SHOTS, Facts
 from lastresort.ladder.advice.rule import PRACTICE, Rule
-from lastresort.ladder.decide import MARGIN_ONLY
+from lastresort.ladder.answer import MARGIN_ONLY
 from lastresort.report.wording import percent_in_text as percent
 from lastresort.rungs import TRAINED
 
