@@ -11,7 +11,7 @@ from lastresort.ladder.advice.frameworks import FRAMEWORKS, chosen_frameworks
 from lastresort.ladder.advice.rule import STRENGTHS, given
 from lastresort.ladder.advice.tuning import BROAD_ROWS, NARROW_ROWS
 from lastresort.ladder.advise import RULES
-from lastresort.ladder.decide import MARGIN_ONLY
+from lastresort.ladder.answer import MARGIN_ONLY
 from lastresort.rungs.sft import ADVISED_ROWS, LEAST_ROWS
 from lastresort.spec.task import RUNGS
 
