@@ -168,3 +168,20 @@ def test_of_two_answers_of_one_item_the_first_stays(tmp_path: Path) -> None:
         kept.put(asking, openings, {"a": KeptAnswer({"say": 2}), "b": KeptAnswer(None)})
         assert kept.known(asking, openings) == {"a": KeptAnswer({"say": 1}, 0.5), "b": KeptAnswer(None)}
         assert kept.known(asking, {"a": "other", "c": "3"}) == {}
+
+
+class Mixed(Letters):
+    """Every third item asks for words only."""
+
+    def ask(self, item: Item, said: Transcript) -> list[Question]:
+        questions = list(super().ask(item, said))
+        return questions if int(item.id.split("/")[-1]) % 3 else questions[:1]
+
+
+def test_items_that_begin_alike_are_asked_together_and_come_back_in_their_order() -> None:
+    items = Mixed().draw(0, 0, 9)
+    model = Recorder(batch_size=4)
+    found = ask(model, Mixed(), items)
+    assert model.calls[0] == ["Word 0?", "Word 3?", "Word 6?"]
+    assert model.scored == [["Word 1?", "Word 2?", "Word 4?", "Word 5?"], ["Word 7?", "Word 8?"]]
+    assert list(found.transcripts) == [item.id for item in items]

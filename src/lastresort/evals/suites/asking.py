@@ -1,7 +1,8 @@
 """A model, a suite and items -> what was said, in rounds.
 
 Items are asked in batches that are cut from their order before the first call and never regrouped: in reduced precision an
-answer can depend on its batch. A batch is kept as soon as all its rounds are done, and is the unit of resuming.
+answer can depend on its batch. Those that begin alike go together, since a few answers in words among many likelihoods would be
+computed nearly one by one. A batch is kept as soon as all its rounds are done, and is the unit of resuming.
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ def ask(
     asking = asking_of(model, suite)
     found: dict[str, KeptAnswer] = {}
     new = 0
-    for start in range(0, len(items), model.batch_size):
-        batch = items[start : start + model.batch_size]
+    for batch in _batches(suite, items, model.batch_size):
         openings = {item.id: _opening(suite, item) for item in batch}
         known = kept.known(asking, openings) if kept is not None else {}
         unknown = [item for item in batch if item.id not in known]
@@ -72,7 +72,7 @@ def ask(
         found |= known
         (progress or Silent()).advance(len(batch))
     return Asked(
-        transcripts={name: transcript_of(one.said) for name, one in found.items() if one.said is not None},
+        transcripts={item.id: transcript_of(said) for item in items if (said := found[item.id].said) is not None},
         left_out=tuple(item.id for item in items if found[item.id].said is None),
         new=new,
         seconds=sum(one.seconds for one in found.values()),
@@ -89,6 +89,20 @@ def asking_of(model: Model, suite: Suite) -> Asking:
 def transcript_of(body: dict[str, Any]) -> Transcript:
     """From what `SuiteAnswers` keeps."""
     return {key: Reply(one["text"], tuple(one["logps"]), one["finish"]) for key, one in body.items()}
+
+
+def _batches(suite: Suite, items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """Items whose first questions are of the same kinds, in their order."""
+    kinds: dict[tuple[Any, ...], list[Item]] = {}
+    for item in items:
+        kinds.setdefault(tuple(_kind(question) for question in suite.ask(item, {})), []).append(item)
+    for alike in kinds.values():
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
+
+
+def _kind(question: Question) -> str:
+    return repr(question.decoding) if isinstance(question, Written) else "chosen"
 
 
 def _timed_batch(
@@ -132,10 +146,9 @@ def _replies(model: Model, asked: _Round) -> list[Reply]:
 
 
 def _alike(asked: _Round) -> Iterator[list[int]]:
-    kinds: dict[Any, list[int]] = {}
+    kinds: dict[str, list[int]] = {}
     for place, (_, question) in enumerate(asked):
-        kind = repr(question.decoding) if isinstance(question, Written) else None
-        kinds.setdefault(kind, []).append(place)
+        kinds.setdefault(_kind(question), []).append(place)
     yield from kinds.values()
 
 
