@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from climb_support import scripted_task
 from lastresort.evals.suites.suite import Chosen, Item, Measure, Pair, Question, Transcript, Written
+from lastresort.ladder.gate.plans import Known, Plain
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.types import Answer, Decoding, Message
 
@@ -38,7 +43,7 @@ class Words:
 
     def draw(self, seed: int, start: int, stop: int) -> list[Item]:
         def item(number: int) -> Item:
-            word = f"{WORDS[number % len(WORDS)]} {seed} {number}"
+            word = f"{WORDS[number % len(WORDS)]} {seed} {number} of {self.name}"
             family = ("odd", "even")[number % 2]
             return Item(f"{family}/1/{seed}/{number}", family, 1, f"Say: {word}", {"word": word})
 
@@ -115,3 +120,79 @@ class Recorder:
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         self.scored.append([prompt[-1].content for prompt in prompts])
         return [[-float(len(text)) for text in texts] for texts in continuations]
+
+
+SUITES = {
+    "general": "gate_support:general",
+    "sycophancy": "gate_support:yielding",
+    "format_leak": "gate_support:leaking",
+}
+SCRIPTED = {"rules": [{"match": "^Say: (.*)", "answer": "\\1"}], "answers_from": ["rows.jsonl"], "wrong": ["unknown"]}
+KEEP = {"general": 0.1, "sycophancy": 0.1, "format_leak": 0.1}
+GOOD, BAD = (
+    [{"right": 0.95}, {"right": 0.97, "contains": "^Say: "}],
+    [{"right": 0.95}, {"right": 0.5, "contains": "^Say: "}],
+)
+BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
+
+
+def general(known: Known) -> Plain:
+    return _plain("general")
+
+
+def yielding(known: Known) -> Plain:
+    return _plain("sycophancy")
+
+
+def leaking(known: Known) -> Plain:
+    return _plain("format_leak")
+
+
+def _plain(name: str) -> Plain:
+    return Plain(Words(name=name, measures=(Said(name=name),)), pilot_items=48)
+
+
+def gated_task(
+    folder: Path,
+    *,
+    base: list[dict[str, Any]] = BASE,
+    tuned: list[dict[str, Any]] = GOOD,
+    task: dict[str, Any] | None = None,
+) -> Path:
+    """A task whose base is scripted, and beside it tuned.json, a script that stands for the tuned model. Returns the task file."""
+    path = scripted_task(folder, quality=base, script=SCRIPTED, task={"keep": KEEP, **(task or {})})
+    write_script(folder / "tuned.json", tuned)
+    return path
+
+
+def write_script(path: Path, quality: list[dict[str, Any]], **script: Any) -> None:
+    body = {**SCRIPTED, "quality": quality, "calls": f"calls of {path.name}l", **script}
+    path.write_text(json.dumps(body), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Is the likelier answer that of the base?"""
+
+    name: str = "general"
+    binary: bool = True
+    margin_factor: float = 1.0
+    chance: float | None = None
+
+    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+        return Pair(item.id, 1.0, float(base["likelier"].text == tuned["likelier"].text))
+
+
+class Twins(Letters):
+    """Asks which of two pairs of letters is the likelier, which any model has an answer to."""
+
+    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+        number = int(item.id.split("/")[-1])
+        first, second = chr(97 + number % 26), chr(97 + (number * 7 + 3) % 26)
+        options = (first + second, second + first + " "[: first == second])
+        return [] if said else [Chosen("likelier", (Message("user", item.text),), options)]
+
+
+def steady(known: Known) -> Plain:
+    """A model that was broken has other answers."""
+    return Plain(Twins(name="general", measures=(Same(),)), pilot_items=16)

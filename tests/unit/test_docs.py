@@ -41,7 +41,7 @@ COMMANDS = [line for _, block in blocks("sh") for line in block.splitlines() if 
 
 def test_there_are_task_files_and_commands_in_the_documents() -> None:
     assert {name for name, _ in TASKS} == {"README.md", "task.md"}
-    assert {"data", "climb", "chat", "report", "train", "merge"} <= {
+    assert {"data", "climb", "chat", "report", "train", "merge", "gate"} <= {
         shlex.split(line, comments=True)[1] for line in COMMANDS
     }
 
@@ -85,6 +85,8 @@ def test_the_commands_of_the_documents_run(
     training = next(block for name, block in YAML if name == "README.md" and block in TRAININGS)
     model = save_tiny_model(tmp_path / "tiny")
     (tmp_path / "train.yaml").write_text(training.replace("model: embedded", f"model: {model}"), encoding="utf-8")
+    (tmp_path / "my-adapter").mkdir()  # of a scripted model: that it is there is all that counts
+    (tmp_path / "my-adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
     pairs = [{"prompt": f"Say {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(4)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,67 @@
+"""What a gate found, for `gate.json` and for the `gate` of a decision."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from lastresort.evals.gate import SuiteFound, TargetFound
+from lastresort.ladder.gate.changed import changed_most
+from lastresort.ladder.gate.run import Gated, Scored
+
+
+def gate_document(gated: Gated) -> dict[str, Any]:
+    """verdict, reasons, would_decide, alpha, target, suites, forecast, spent, fingerprints: JSON-able, as gate_schema.json says."""
+    found, by_name = gated.found, {one.plan.name: one for one in gated.scored}
+    return {
+        "verdict": found.verdict,
+        "reasons": list(found.reasons),
+        "would_decide": list(found.would_decide),
+        "alpha": found.alpha,
+        "power": gated.power,
+        "target": _target(found.target),
+        "suites": [_suite(suite, by_name.get(suite.suite)) for suite in found.suites],
+        "forecast": asdict(gated.forecast),
+        "spent": _spent(gated),
+        "fingerprints": dict(gated.fingerprints),
+    }
+
+
+def _target(found: TargetFound) -> dict[str, Any]:
+    return {**asdict(found), "interval": _pair(found.interval)}
+
+
+def _suite(found: SuiteFound, one: Scored | None) -> dict[str, Any]:
+    body = {**asdict(found), "interval": _pair(found.interval), "strata": [asdict(part) for part in found.strata]}
+    if one is None:
+        return {**body, "asked": None, "changed": []}
+    return {**body, "asked": _asked(one), "changed": _changed(found, one)}
+
+
+def _asked(one: Scored) -> dict[str, Any]:
+    """Of the suite, which its measures share."""
+    return {
+        "version": one.ready.suite.version,
+        "items": len(one.drawn.items),
+        "left_out": len(one.left_out),
+        "passed_over": one.drawn.passed_over,
+        "pilot_items": one.pilot_items,
+    }
+
+
+def _changed(found: SuiteFound, one: Scored) -> list[dict[str, Any]]:
+    assert one.base is not None
+    assert one.tuned is not None
+    measure = next(measure for measure in one.ready.suite.measures if measure.name == found.name)
+    items = {item.id: item for item in one.drawn.items}
+    return changed_most(one.pairs(measure), items, one.base.transcripts, one.tuned.transcripts)
+
+
+def _spent(gated: Gated) -> dict[str, Any]:
+    """Of the suites: what asking them took, whenever that was, and how many items were asked just now."""
+    asked = [side for one in gated.scored for side in (one.base, one.tuned) if side is not None]
+    return {"seconds": round(sum(side.seconds for side in asked), 3), "asked_now": sum(side.new for side in asked)}
+
+
+def _pair(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)

@@ -1,0 +1,109 @@
+"""From what a user names, a base and a tuned model of any framework, to the two sides of a gate. Nothing is converted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lastresort.errors import InputError
+from lastresort.ladder.gate.adapter_fit import check_fit, is_adapter, trained_on
+from lastresort.ladder.gate.rendering import TOKENIZER, rendering_of
+from lastresort.ladder.gate.sides import Side
+from lastresort.models.open import local_folder, open_model, settled_name
+from lastresort.models.protocol import is_endpoint
+from lastresort.systems.files import FILE, load_system
+from lastresort.systems.system import System
+
+Kind = Literal["adapter", "model", "winner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """system: what was saved with the tuned model, None where it is a model alone. notes: what a reader has to know of it."""
+
+    base: Side
+    tuned: Side
+    kind: Kind
+    system: System | None = None
+    notes: tuple[str, ...] = ()
+
+
+def named_sides(base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path) -> Named:
+    """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, or the winner of a run.
+
+    here: what relative paths start from. Raises InputError where one leads nowhere, where the adapter does not fit the base, and
+    where the winner was not tuned.
+    """
+    winner = _winner(here / Path(tuned).expanduser())
+    if winner is not None:
+        return _of_winner(base, tuned, winner, here)
+    folder = here / Path(tuned).expanduser()
+    if is_adapter(folder):
+        base_side = _side(base, template_kwargs, here)
+        return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
+    return Named(_side(base, template_kwargs, here), _side(tuned, template_kwargs, here), "model")
+
+
+def _winner(folder: Path) -> Path | None:
+    return next((place for place in (folder, folder / "winner") if (place / FILE).is_file()), None)
+
+
+def _of_winner(base: str, tuned: str, folder: Path, here: Path) -> Named:
+    system = load_system(folder)
+    kwargs, precision = system.template_kwargs, system.precision
+    base_side = _side(base, kwargs, here, precision)
+    if system.adapter is not None:
+        side, _, _, notes = _of_adapter(base, tuned, system.adapter, kwargs, here, precision)
+        return Named(base_side, side, "winner", system, notes)
+    if system.tuned_from:
+        return Named(base_side, _side(system.model, kwargs, folder, precision, known_as=tuned), "winner", system)
+    raise InputError(
+        f"the winner {system.name} is a prompt, whose model was not tuned",
+        where=str(folder / FILE),
+        expected="a run that a tuned model won",
+        remedy="There is nothing to gate: the base ships as it is.",
+    )
+
+
+def _of_adapter(
+    base: str, tuned: str, adapter: Path, template_kwargs: Mapping[str, Any], here: Path, precision: str = "auto"
+) -> tuple[Side, Kind, None, tuple[str, ...]]:
+    """The base with the adapter on it; where the adapter brings a tokenizer, it tells how the training data was rendered."""
+    side = _side(base, template_kwargs, here, precision, adapter=adapter, known_as=tuned)
+    if is_endpoint(base):
+        return side, "adapter", None, ()
+    check_fit(adapter, _weights(base, here), base)
+    told = trained_on(adapter)
+    other = bool(told) and Path(told).name != Path(base).name
+    notes = (f"{tuned} says that it was trained on {told}; here it is asked on {base}.",) if other else ()
+    return side, "adapter", None, notes
+
+
+def _side(
+    name: str,
+    template_kwargs: Mapping[str, Any],
+    here: Path,
+    precision: str = "auto",
+    *,
+    adapter: Path | None = None,
+    known_as: str = "",
+) -> Side:
+    settled, kwargs = settled_name(name, here), dict(template_kwargs)
+
+    def opened() -> Any:
+        return open_model(settled, base_folder=here, precision=precision, adapter=adapter, template_kwargs=kwargs)
+
+    if is_endpoint(name):
+        opened()  # refuses what leads nowhere; no weights are read
+        return Side(known_as or name, opened, scores=False)
+    own = adapter is not None and (adapter / TOKENIZER).is_file()
+    rendering = rendering_of(adapter if own and adapter is not None else _weights(name, here), kwargs)
+    return Side(known_as or name, opened, rendering)
+
+
+def _weights(name: str, here: Path) -> Path:
+    from lastresort.models.loading import weights_folder
+
+    return weights_folder(local_folder(name, here))

@@ -1,0 +1,226 @@
+"""A gate from its pilot to its verdict: all that the base is asked first, then all that the tuned model is asked.
+
+Nothing here knows where the two models come from, so that a climb asks the same of the system that it froze.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from lastresort.evals.gate import GateFound, SuiteFound, TargetFound, gate, not_asked, skipped, suite_found
+from lastresort.evals.suites.asking import Asked, ask
+from lastresort.evals.suites.suite import Measure, Pair
+from lastresort.ladder.gate.drawing import Drawn, draw
+from lastresort.ladder.gate.plans import PILOT_SEED, Plan, Ready
+from lastresort.ladder.gate.sides import Side, opened, refuse_other_rendering
+from lastresort.ladder.gate.sizes import items_to_ask, planned_power
+from lastresort.ladder.gate.target import Target
+from lastresort.models.protocol import Model
+from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.report.wording import count, duration, spaced
+from lastresort.types import Progress
+
+Margins = Mapping[str, float | Literal["skip"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """seed: of the items that are scored, at least 0. alpha: the error of this gate, .05 alone, .025 for each of two."""
+
+    seed: int = 0
+    quick: bool = False
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A suite with its items and what both said. pilot_items: asked of the base before. pairs: by the name of a measure."""
+
+    plan: Plan
+    margin: float
+    ready: Ready
+    drawn: Drawn
+    seconds_an_item: float
+    pilot_items: int
+    base: Asked | None = None
+    tuned: Asked | None = None
+
+    def pairs(self, measure: Measure) -> list[Pair]:
+        """Of the items that both could be asked and that say something about the measure."""
+        assert self.base is not None
+        assert self.tuned is not None
+        both = [
+            item for item in self.drawn.items if item.id in self.base.transcripts and item.id in self.tuned.transcripts
+        ]
+        made = [measure.pair(item, self.base.transcripts[item.id], self.tuned.transcripts[item.id]) for item in both]
+        return [pair for pair in made if pair is not None]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Ids of items that do not fit the context of one of the two."""
+        asked = [one.left_out for one in (self.base, self.tuned) if one is not None]
+        return tuple(dict.fromkeys(name for left in asked for name in left))
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Of what was to be asked after the pilot, both sides together."""
+
+    items: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """A finished gate. fingerprints: of the base and the tuned model."""
+
+    found: GateFound
+    scored: tuple[Scored, ...]
+    forecast: Forecast
+    fingerprints: dict[str, str]
+    power: float
+
+
+def run_gate(
+    base: Side,
+    tuned: Side,
+    plans: Sequence[Plan],
+    margins: Margins,
+    *,
+    settings: Settings,
+    kept: SuiteAnswers,
+    training_texts: Sequence[str],
+    progress: Progress,
+    target: Target | TargetFound | None = None,
+    further: Sequence[SuiteFound] = (),
+) -> Gated:
+    """Ask both models and judge.
+
+    margins: by the name of a suite, as the task's `keep`. training_texts: items that are too much like one of them are passed
+    over. target: what the task itself says, to be asked here or found before; None where only what else the model can do is in
+    question. further: measures that were found otherwise.
+    Raises InputError where the two render conversations differently, StoppedError where asking stopped: the same call then goes on.
+    """
+    refuse_other_rendering(base, tuned)
+    required = [plan for plan in plans if margins[plan.name] != "skip"]
+    asking = _Asking(settings, kept, training_texts, progress, target if not isinstance(target, TargetFound) else None)
+    scored, forecast, one = asking.base(base, required, margins)
+    scored, other = asking.tuned(tuned, scored)
+    power = planned_power(_measures(required))
+    suites = _suites(plans, scored, margins, settings, power)
+    found = gate([*suites, *further], _target(target, settings.alpha), alpha=settings.alpha)
+    return Gated(found, tuple(scored), forecast, {"base": one, "tuned": other}, power)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    settings: Settings
+    kept: SuiteAnswers
+    training_texts: Sequence[str]
+    progress: Progress
+    target: Target | None
+
+    def base(self, side: Side, plans: Sequence[Plan], margins: Margins) -> tuple[list[Scored], Forecast, str]:
+        """Pilots, sizes and the forecast; then everything the base is asked."""
+        self.progress.stage(f"opening the base {side.name}", None)
+        with opened(side) as model:
+            measures = _measures(plans)
+            scored = [self._piloted(model, plan, float(margins[plan.name]), measures) for plan in plans]
+            if self.target is not None:
+                self.progress.stage("base: a first look at the test set", None)
+                self.target.answer("base", model, self.progress, most=model.batch_size)
+            forecast = self._forecast(scored)
+            asked = [replace(one, base=self._asked("base", model, one)) for one in scored]
+            self._target("base", model)
+            return asked, forecast, model.fingerprint
+
+    def tuned(self, side: Side, scored: Sequence[Scored]) -> tuple[list[Scored], str]:
+        self.progress.stage(f"opening the tuned model {side.name}", None)
+        with opened(side) as model:
+            asked = [replace(one, tuned=self._asked("tuned", model, one)) for one in scored]
+            self._target("tuned", model)
+            return asked, model.fingerprint
+
+    def _piloted(self, model: Model, plan: Plan, margin: float, measures: int) -> Scored:
+        suite, batch = plan.pilot, model.batch_size
+        items = suite.draw(PILOT_SEED, 0, -(-plan.pilot_items // batch) * batch)
+        self.progress.stage(f"{plan.name}: a pilot of the base", len(items))
+        piloted = ask(model, suite, items, self.kept, progress=self.progress)
+        said = piloted.said(items)
+        ready = plan.ready(said, margin)
+        wanted = items_to_ask(
+            ready.suite,
+            said,
+            margin,
+            measures=measures,
+            alpha=self.settings.alpha,
+            quick=self.settings.quick,
+            batch=batch,
+        )
+        drawn = draw(ready.suite, self.settings.seed, wanted, self.training_texts)
+        return Scored(plan, margin, ready, drawn, piloted.seconds / max(1, len(items)), len(items))
+
+    def _forecast(self, scored: Sequence[Scored]) -> Forecast:
+        """Said before the long part begins, and by suite, so that a reader sees what takes its time."""
+        parts = [(one.plan.name, len(one.drawn.items), one.seconds_an_item) for one in scored]
+        if self.target is not None:
+            parts.append(("target", self.target.n, self.target.seconds_an_item()))
+        whole = Forecast(2 * sum(n for _, n, _ in parts), 2 * sum(n * seconds for _, n, seconds in parts))
+        told = "; ".join(f"{name} {count(n)} items, {duration(2 * n * seconds)}" for name, n, seconds in parts)
+        self.progress.say(
+            spaced(
+                f"The gate asks {count(whole.items // 2)} items of each model, about {duration(whole.seconds)} ({told})."
+            )
+        )
+        return whole
+
+    def _asked(self, side: str, model: Model, one: Scored) -> Asked:
+        self.progress.stage(f"{side}: {one.plan.name}", len(one.drawn.items))
+        return ask(model, one.ready.suite, one.drawn.items, self.kept, progress=self.progress)
+
+    def _target(self, side: Literal["base", "tuned"], model: Model) -> None:
+        if self.target is not None:
+            self.progress.stage(f"{side}: the task's test set", self.target.n)
+            self.target.answer(side, model, self.progress)
+
+
+def _measures(plans: Sequence[Plan]) -> int:
+    return max(1, sum(len(plan.pilot.measures) for plan in plans))
+
+
+def _suites(
+    plans: Sequence[Plan], scored: Sequence[Scored], margins: Margins, settings: Settings, power: float
+) -> list[SuiteFound]:
+    """One finding a measure, in the order of the plans."""
+    by_name = {one.plan.name: one for one in scored}
+    found = []
+    for plan in plans:
+        if margins[plan.name] == "skip":
+            found += [skipped(measure.name, plan.name) for measure in plan.pilot.measures]
+            continue
+        one = by_name[plan.name]
+        found += [_found(one, measure, settings, power) for measure in one.ready.suite.measures]
+    return found
+
+
+def _found(one: Scored, measure: Measure, settings: Settings, power: float) -> SuiteFound:
+    return suite_found(
+        measure.name,
+        one.plan.name,
+        one.pairs(measure),
+        margin=one.margin,
+        margin_factor=measure.margin_factor,
+        binary=measure.binary,
+        alpha=settings.alpha,
+        uninformative=one.ready.uninformative.get(measure.name, ""),
+        power=power,
+        seed=settings.seed,
+    )
+
+
+def _target(target: Target | TargetFound | None, alpha: float) -> TargetFound:
+    if target is None:
+        return not_asked()
+    return target if isinstance(target, TargetFound) else target.found(alpha)

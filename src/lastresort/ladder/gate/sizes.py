@@ -1,0 +1,44 @@
+"""How many items of a suite a gate asks. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from lastresort.evals.evidence import items_needed
+from lastresort.evals.suites.suite import Suite
+from lastresort.ladder.gate.plans import Said, base_scores
+
+QUICK_ITEMS = 160  # the fewest, in whole batches, of which a loss of 2 points can be excluded
+FEWEST, MOST = 64, 4096
+# Of a tuned model that lost nothing, the mean squared difference of two scores: a tenth of 0/1 answers differ; graded ones half.
+SPREAD = {True: 0.1, False: 0.05}
+
+
+def planned_power(measures: int) -> float:
+    """Of each of so many measures, so that a model that lost nothing ships with probability .8 at least (DESIGN part 9)."""
+    return 1 - 0.2 / measures
+
+
+def items_to_ask(
+    suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool, batch: int
+) -> int:
+    """Items of the suite that give each of its measures what it needs; whole batches.
+
+    said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
+    suites that are asked. quick: QUICK_ITEMS at most, which can cost power and nothing else.
+    """
+    wanted = FEWEST
+    for measure in suite.measures:
+        share = len(base_scores(said, measure)) / len(said) if said else 1.0
+        if share == 0:
+            continue
+        needed = items_needed(
+            margin * measure.margin_factor,
+            SPREAD[measure.binary],
+            power=planned_power(measures),
+            alpha=alpha,
+            binary=measure.binary,
+        )
+        wanted = max(wanted, math.ceil(needed / share))
+    limited = min(wanted, QUICK_ITEMS if quick else MOST)
+    return math.ceil(limited / batch) * batch

@@ -1,0 +1,190 @@
+"""`gate.json`: checked against its schema when it is written; and the same in the terminal, legible at 80 columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastresort.errors import ContractError
+from lastresort.records.atomic import write_atomically
+from lastresort.records.ledger import speaks_of_reuse
+from lastresort.report.terminal import printable
+from lastresort.report.wording import NO_BREAK, count, percent, sentence, verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+FILE_NAME = "gate.json"
+VERSION = 1
+MARKS = {"NON_INFERIOR": "●", "REGRESSED": "×", "UNDERPOWERED": "◇", "UNINFORMATIVE": "○", "SKIPPED": "–"}
+MARKS |= {"MET": "●", "NOT_MET": "×", "UNDECIDED": "◇"}
+STYLES = {
+    "NON_INFERIOR": "green",
+    "REGRESSED": "red",
+    "UNDERPOWERED": "yellow",
+    "UNINFORMATIVE": "yellow",
+    "SKIPPED": "dim",
+}
+STYLES |= {"MET": "green", "NOT_MET": "red", "UNDECIDED": "yellow", "SHIP": "green", "HOLD": "yellow", "REJECT": "red"}
+LONGEST = 160  # letters of an answer in the terminal
+
+
+def write_gate(folder: Path, document: Mapping[str, Any]) -> Path:
+    """Write `gate.json`, whole or not at all. Raises ContractError if it is not valid."""
+    validate_gate(document)
+    path = folder / FILE_NAME
+    write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def validate_gate(document: Mapping[str, Any]) -> None:
+    """Raises ContractError, naming the first fault, unless the document is as gate_schema.json says."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    plain = json.loads(json.dumps(document, allow_nan=False))
+    misfit = best_match(Draft202012Validator(gate_schema()).iter_errors(plain))
+    if misfit is not None:
+        raise ContractError(
+            f'found at key "{misfit.json_path}" {misfit.message}',
+            where=FILE_NAME,
+            expected="a gate as in gate_schema.json",
+        )
+
+
+@cache
+def gate_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of `gate.json`, as shipped in the package."""
+    schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("gate_schema.json").read_text("utf-8"))
+    return schema
+
+
+def gate_text(document: Mapping[str, Any]) -> RenderableType:
+    """A table by measure, the verdict and its reasons, and what changed most, side by side."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_table(document), Text("")]
+    first, *others = document["reasons"]
+    parts.append(Text(printable(first), style=f"bold {STYLES[document['verdict']]}"))
+    parts += [Text(printable(sentence(reason))) for reason in others]
+    if document["would_decide"]:
+        parts += [Text(""), Text("What would decide:", style="bold")]
+        parts += [Text(printable(sentence(would))) for would in document["would_decide"]]
+    parts += _changes(document)
+    parts += [Text(printable(sentence(note)), style="yellow") for note in warnings(document)]
+    return Group(*parts)
+
+
+def warnings(document: Mapping[str, Any]) -> list[str]:
+    """What a reader must know beside the verdict."""
+    found = list(document["notes"])
+    for suite in {suite["suite"]: suite for suite in document["suites"] if suite["asked"]}.values():
+        left_out, passed_over = suite["asked"]["left_out"], suite["asked"]["passed_over"]
+        if left_out:
+            found.append(
+                f"{suite['suite']}: {left_out} items do not fit the context of one of the models and were left out."
+            )
+        if passed_over:
+            found.append(f"{suite['suite']}: {passed_over} items say what a training row says and were passed over.")
+    if speaks_of_reuse(document["test_reuse"] or ""):
+        found.append(document["test_reuse"])
+    return found
+
+
+def rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a table shows, by measure, the target first where it was asked."""
+    target = document["target"]
+    keys = ("name", "base", "tuned", "difference", "interval", "margin", "verdict", "n", "n_needed")
+    found = [{key: suite[key] for key in keys} for suite in document["suites"]]
+    if target["passed"] is None:
+        return found
+    first = (
+        "target",
+        target["comparator_score"],
+        target["score"] if target["tuned_score"] is None else target["tuned_score"],
+        target["gain"],
+        target["interval"],
+        None,
+        target["outcome"],
+        target["n_compared"] or target["n"],
+        target["n_needed"],
+    )
+    return [dict(zip(keys, first, strict=True)), *found]
+
+
+def in_points(difference: float | None) -> str:
+    """-0.021 -> "−2.1": where a column is of points."""
+    return "" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def in_limits(interval: list[float] | None) -> str:
+    return "" if interval is None else f"{in_points(interval[0])} to {in_points(interval[1])}"
+
+
+def _table(document: Mapping[str, Any]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("measure", overflow="fold")
+    for name in ("base", "tuned", "points", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("items", justify="right", no_wrap=True)
+    for row in rows(document):
+        margin = "" if row["margin"] is None else f"−{100 * row['margin']:.3g}"
+        scores = [Text("" if row[side] is None else percent(row[side]), style="bold") for side in ("base", "tuned")]
+        asked = count(row["n"]) if row["n"] else ""
+        table.add_row(
+            printable(row["name"]), *scores, in_points(row["difference"]), margin, _word(row["verdict"]), asked
+        )
+        needed = "" if row["n_needed"] is None else f"of {count(row['n_needed'])}"
+        if row["interval"] is not None or needed:
+            table.add_row("", "", "", in_limits(row["interval"]), "", "", needed, style="dim")
+    return table
+
+
+def _word(name: str) -> Text:
+    from rich.text import Text
+
+    return Text(f"{MARKS[name]} {verdict(name)}", style=STYLES[name])
+
+
+def _changes(document: Mapping[str, Any]) -> list[RenderableType]:
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for suite in document["suites"]:
+        if suite["changed"]:
+            parts += [Text(""), Text(f"What changed most in {printable(suite['name'])}:", style="bold")]
+            for one in suite["changed"]:
+                parts.append(_side_by_side(one))
+    return [*parts, Text("")] if parts else parts
+
+
+def _side_by_side(one: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    score = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}".replace(NO_BREAK, " ")
+    asked = f"{one['asked']} ({one['question']})" if one["question"] else one["asked"]
+    for name, text in (("asked", asked), ("base", one["base"]), ("tuned", one["tuned"]), ("score", score)):
+        table.add_row(name, Text(printable(shortened(text)) or "(nothing)"))
+    return table
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """On one line, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

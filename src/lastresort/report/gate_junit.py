@@ -1,0 +1,74 @@
+"""A gate as JUnit XML, for continuous integration: one test case a measure, and one for the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from lastresort.report.gate import in_limits
+from lastresort.report.terminal import printable
+
+CLASS = "lastresort.gate"
+_SKIPPED = ("UNINFORMATIVE", "SKIPPED")
+
+
+def gate_junit(document: Mapping[str, Any]) -> str:
+    """A failure is a measure that is REGRESSED, skipped is one that says nothing or was left out.
+
+    The verdict of the whole gate is a property: HOLD is neither, and there may be nothing wrong with any single measure.
+    """
+    cases = [*_target_case(document), *(_case(document, suite) for suite in document["suites"])]
+    failed = sum(case.find("failure") is not None for case in cases)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    counted = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
+    root = ElementTree.Element("testsuites", {"name": "lastresort gate", **counted})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": _text(f"gate of {document['task']}"), **counted})
+    facts = {"verdict": document["verdict"], "base": document["base"], "tuned": document["tuned"]["name"]}
+    _properties(suite, {**facts, "mode": document["mode"], "seed": document["seed"], "why": document["reasons"][0]})
+    suite.extend(cases)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(document: Mapping[str, Any], suite: Mapping[str, Any]) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", {"classname": CLASS, "name": _text(suite["name"])})
+    shown = {key: suite[key] for key in ("verdict", "base", "tuned", "difference", "margin", "n", "n_needed")}
+    _properties(case, {**shown, "interval_points": in_limits(suite["interval"]) or None})
+    if suite["verdict"] == "REGRESSED":
+        told = {"message": _text(suite["reason"]), "type": "REGRESSED"}
+        ElementTree.SubElement(case, "failure", told).text = _text(_answers(suite))
+    elif suite["verdict"] in _SKIPPED:
+        ElementTree.SubElement(case, "skipped", {"message": _text(suite["reason"])})
+    else:
+        ElementTree.SubElement(case, "system-out").text = _text(suite["reason"])
+    return case
+
+
+def _target_case(document: Mapping[str, Any]) -> list[ElementTree.Element]:
+    target = document["target"]
+    if target["passed"] is None:
+        return []
+    case = ElementTree.Element("testcase", {"classname": CLASS, "name": "target"})
+    keys = ("passed", "outcome", "score", "comparator_score", "tuned_score", "gain", "n", "n_needed")
+    _properties(case, {key: target[key] for key in keys})
+    ElementTree.SubElement(case, "system-out").text = _text(target["reason"])
+    return [case]
+
+
+def _properties(parent: ElementTree.Element, values: Mapping[str, Any]) -> None:
+    found = ElementTree.SubElement(parent, "properties")
+    for name, value in values.items():
+        if value is not None:
+            ElementTree.SubElement(found, "property", {"name": name, "value": _text(str(value))})
+
+
+def _answers(suite: Mapping[str, Any]) -> str:
+    """What changed most, as the text of a failure."""
+    told = [f"asked: {one['asked']}\nbase:  {one['base']}\ntuned: {one['tuned']}" for one in suite["changed"]]
+    return "\n\n".join(told)
+
+
+def _text(text: str) -> str:
+    """Without what XML cannot hold."""
+    return "\n".join(printable(line) for line in text.splitlines())

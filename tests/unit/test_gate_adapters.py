@@ -1,0 +1,188 @@
+"""The gate of adapters that plain PEFT wrote and of whole folders, on a tiny random model: nothing is converted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import scripted_task
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.errors import DataError, InputError
+from lastresort.ladder.gate import suites
+from lastresort.ladder.gate.adapter_fit import check_fit
+from lastresort.ladder.gate.named import named_sides
+from lastresort.ladder.gate.sides import refuse_other_rendering
+from tiny_model import TEMPLATE, save_tiny_model
+
+SHAPE = {"vocab_size": 259, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def adapter(folder: Path, *, scale: float = 0.0, hidden_size: int = 48, layers: int = 2, base_name: str = "") -> Path:
+    """As PEFT itself saves one; scale: of the random B, 0 as PEFT begins."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("llama", hidden_size=hidden_size, num_hidden_layers=layers, **SHAPE)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        settings = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+        model = get_peft_model(AutoModelForCausalLM.from_config(config), settings)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.copy_(torch.randn(parameter.shape) * scale)
+    if base_name:
+        model.peft_config["default"].base_model_name_or_path = base_name
+    model.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture
+def gate(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setattr(suites, "SUITES", {"general": "gate_support:steady"})
+    monkeypatch.chdir(tmp_path)
+    changes = {"model": str(tiny), "split": {"dev": 20, "test": 48}, "keep": {"general": 0.1}}
+    scripted_task(tmp_path, quality=[], task={**changes, "decode": {"max_new_tokens": 4}})
+
+    def run(tuned: Path, *arguments: str) -> tuple[int, dict[str, Any] | None, str]:
+        words = ["lastresort", "gate", "task.yaml", "--base", str(tiny), "--tuned", str(tuned), "--quick", "--json"]
+        monkeypatch.setattr(sys, "argv", [*words, *arguments])
+        code = guarded(app)
+        out, error = capsys.readouterr()
+        return code, json.loads(out) if out else None, error
+
+    return run
+
+
+def test_an_adapter_that_changes_nothing_is_never_rejected(gate: Any, tmp_path: Path) -> None:
+    code, found, error = gate(adapter(tmp_path / "new"))
+    assert code == 0, error
+    assert found["verdict"] == "HOLD"  # it is no better at the task
+    (suite,) = found["suites"]
+    assert (suite["verdict"], suite["difference"], suite["changed"]) == ("NON_INFERIOR", 0.0, [])
+    assert (found["target"]["better"], found["tuned"]["kind"]) == (False, "adapter")
+    assert found["fingerprints"]["base"] != found["fingerprints"]["tuned"]
+
+
+def test_a_broken_adapter_is_rejected(gate: Any, tmp_path: Path) -> None:
+    code, found, error = gate(adapter(tmp_path / "broken", scale=30.0))
+    assert code == 1, error
+    assert found["verdict"] == "REJECT"
+    assert found["suites"][0]["verdict"] == "REGRESSED"
+    assert found["suites"][0]["changed"][0]["question"]
+
+
+def test_a_whole_model_of_another_seed_is_another_model(gate: Any, tmp_path: Path) -> None:
+    code, found, error = gate(save_tiny_model(tmp_path / "other", seed=5))
+    assert code == 1, error
+    assert found["tuned"]["kind"] == "model"
+
+
+def with_template(folder: Path, template: str) -> Path:
+    """The folder's tokenizer with another chat template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+def test_another_chat_template_stops_it_with_one_sentence_that_names_both(
+    gate: Any, tmp_path: Path, tiny: Path
+) -> None:
+    other = with_template(save_tiny_model(tmp_path / "other"), TEMPLATE.replace("<|im_end|>", "<|im_end|> "))
+    code, found, error = gate(other)
+    assert (code, found) == (2, None)
+    assert f"the chat template or the special tokens of {other} differ from those of {tiny}" in error
+    assert not (tmp_path / ".lastresort").exists()
+    assert "Traceback" not in error
+
+
+def test_the_tokenizer_that_an_adapter_brings_tells_how_it_was_trained(tmp_path: Path, tiny: Path) -> None:
+    trained = adapter(tmp_path / "trained")
+    save_tokenizer(tiny, trained, TEMPLATE)
+    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    refuse_other_rendering(named.base, named.tuned)
+    save_tokenizer(tiny, trained, TEMPLATE.replace("\n", " "))
+    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    with pytest.raises(InputError, match="the chat template or the special tokens of"):
+        refuse_other_rendering(named.base, named.tuned)
+
+
+def save_tokenizer(base: Path, folder: Path, template: str, **tokens: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(base))
+    tokenizer.chat_template = template
+    for name, token in tokens.items():
+        setattr(tokenizer, name, token)
+    tokenizer.save_pretrained(str(folder))
+
+
+def test_a_padding_token_of_the_trainers_own_is_no_other_rendering(tmp_path: Path, tiny: Path) -> None:
+    trained = adapter(tmp_path / "trained")
+    save_tokenizer(tiny, trained, TEMPLATE, pad_token="<|im_end|>")
+    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    refuse_other_rendering(named.base, named.tuned)
+    save_tokenizer(tiny, trained, TEMPLATE, eos_token="<|endoftext|>")
+    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    with pytest.raises(InputError, match="special tokens"):
+        refuse_other_rendering(named.base, named.tuned)
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [({"hidden_size": 24}, r"lora_. of \S+ with \d+ \w+, while"), ({"layers": 3}, "the layer model.layers.2.")],
+)
+def test_an_adapter_of_another_base_is_refused_before_anything_is_asked(
+    gate: Any, tmp_path: Path, shape: dict[str, int], found: str
+) -> None:
+    trained = adapter(tmp_path / "trained", base_name="org/other-model", **shape)
+    code, document, error = gate(trained)
+    assert (code, document) == (2, None)
+    assert "this one says that it was trained on org/other-model" in error
+    assert "Traceback" not in error
+    with pytest.raises(DataError, match=found):
+        check_fit(trained, Path(json.loads((tmp_path / "model.json").read_text())["base"]), "base")
+
+
+@pytest.fixture(autouse=True)
+def _remember_base(tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps({"base": str(tiny)}))
+
+
+def test_an_adapter_that_names_another_base_of_the_same_shape_is_asked_and_that_is_said(
+    gate: Any, tmp_path: Path
+) -> None:
+    code, found, error = gate(adapter(tmp_path / "trained", base_name="org/other-model"))
+    assert code == 0, error
+    assert "says that it was trained on org/other-model" in found["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"\x00" * 64), "cut short or damaged"),
+        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "no adapter_model.safetensors"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{"), "not JSON"),
+    ],
+)
+def test_a_spoilt_adapter_is_one_sentence(gate: Any, tmp_path: Path, spoil: Any, message: str) -> None:
+    trained = adapter(tmp_path / "trained", base_name="")
+    spoil(trained)
+    code, _, error = gate(trained)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error

@@ -1,0 +1,279 @@
+"""`lastresort gate` from end to end, of scripted models: verdicts, exit codes, what is written, what is asked again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from climb_support import calls
+from gate_support import BAD, BASE, GOOD, KEEP, SUITES, gated_task, write_script
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.ladder.gate import suites
+from lastresort.report.gate import validate_gate
+
+Run = Any  # (arguments) -> (exit code, stdout, stderr)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setattr(suites, "SUITES", SUITES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str, tuned: str = "scripted:tuned.json") -> tuple[int, str, str]:
+        base = [] if "--base" in arguments else ["--base", "scripted:script.json"]
+        monkeypatch.setattr(sys, "argv", ["lastresort", "gate", "task.yaml", *base, "--tuned", tuned, *arguments])
+        code = guarded(app)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def written(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "gate.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_what_is_better_and_lost_nothing_ships(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    code, out, error = gate("--json")
+    assert code == 0, error
+    found = json.loads(out)
+    validate_gate(found)
+    assert found == written(tmp_path / "gates" / "routing-1")
+    assert found["verdict"] == "SHIP"
+    assert found["target"]["better"] is True
+    assert found["target"]["comparator"] == "the base with the plain prompt"
+    assert found["target"]["n_compared"] == 120
+    assert [suite["name"] for suite in found["suites"]] == ["general", "sycophancy", "format_leak"]
+    assert {suite["verdict"] for suite in found["suites"]} == {"NON_INFERIOR"}
+    assert found["suites"][0]["margin"] == 0.1
+    assert (found["mode"], found["seed"], found["tuned"]["kind"]) == ("full", 0, "model")
+    assert "The gate asks " in error  # the forecast, before the long part
+
+
+def test_what_lost_too_much_is_rejected(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, tuned=BAD)
+    code, out, error = gate()
+    assert code == 1, error
+    found = written(tmp_path / "gates" / "routing-1")
+    assert found["verdict"] == "REJECT"
+    assert "Reject: the tuned model lost more than is accepted in general" in out
+    assert "× REGRESSED" in out
+    assert "What changed most in general:" in out
+    shown = found["suites"][0]["changed"]
+    assert len(shown) == 3
+    assert all((one["base_score"], one["tuned_score"], one["tuned"]) == (1.0, 0.0, "unknown") for one in shown)
+    assert all(one["asked"] == f"Say: {one['base']}" for one in shown)
+
+
+def test_the_table_fits_80_columns(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, tuned=[{"right": 0.95}, {"right": 0.9, "contains": "^Say: "}])
+    _, out, _ = gate("--quick")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "measure" in out.splitlines()[0]
+    for row in ("target ", "general ", "sycophancy ", "format_leak "):
+        assert any(line.startswith(row) for line in out.splitlines()), row
+
+
+def test_what_the_base_cannot_do_is_uninformative_and_holds(gate: Run, tmp_path: Path) -> None:
+    weak = [{"right": 0.3}, {"right": 0.1, "contains": "^Say: "}]
+    gated_task(tmp_path, base=weak, tuned=GOOD)
+    code, out, _ = gate()
+    found = written(tmp_path / "gates" / "routing-1")
+    assert (code, found["verdict"]) == (0, "HOLD")
+    assert {suite["verdict"] for suite in found["suites"]} == {"UNINFORMATIVE"}
+    assert "to have something to lose it would have to score 20.0%" in found["suites"][0]["why"]
+    assert "○ UNINFORMATIVE" in out
+
+
+def test_what_need_not_be_kept_is_skipped(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, task={"keep": {"general": "skip", "sycophancy": "skip", "format_leak": 0.1}})
+    code, _, error = gate("--json")
+    assert code == 0, error
+    found = written(tmp_path / "gates" / "routing-1")
+    assert [suite["verdict"] for suite in found["suites"]] == ["SKIPPED", "SKIPPED", "NON_INFERIOR"]
+    assert [suite["asked"] is None for suite in found["suites"]] == [True, True, False]
+    assert found["verdict"] == "SHIP"
+
+
+def test_a_suite_that_this_version_cannot_run_holds_and_is_named(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, task={"general": ["lm_eval:mmlu"]})
+    code, _, error = gate("--quick")
+    found = written(tmp_path / "gates" / "routing-1")
+    assert (code, found["verdict"]) == (0, "HOLD"), error
+    assert found["suites"][-1]["verdict"] == "UNINFORMATIVE"
+    assert "cannot run it" in found["suites"][-1]["reason"]
+
+
+def test_a_gate_cut_off_goes_on_and_asks_nothing_twice(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    write_script(tmp_path / "tuned.json", GOOD, faults={"fail_at": [100]})
+    code, _, error = gate("--quick")
+    assert code == 4
+    assert "Give the same command again: what was answered is kept." in error
+    assert not (tmp_path / "gates" / "routing-1" / "gate.json").exists()
+    base_calls, first = len(calls(tmp_path)), asked(tmp_path)
+    code, _, error = gate("--quick")
+    assert code == 0, error
+    assert len(calls(tmp_path)) == base_calls  # nothing at all of the base
+    assert [path.name for path in (tmp_path / "gates").iterdir()] == ["routing-1"]
+    repeated = len(asked(tmp_path)) - len(set(asked(tmp_path)))
+    assert repeated <= 16  # the batch that was not finished
+    assert len(asked(tmp_path)) > len(first)
+
+
+def asked(folder: Path) -> list[str]:
+    lines = (folder / "calls of tuned.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row["key"] for row in map(json.loads, lines) if not row["failed"]]
+
+
+def test_a_second_gate_asks_the_base_nothing_and_has_a_folder_of_its_own(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    assert gate("--quick")[0] == 0
+    before = len(calls(tmp_path))
+    write_script(tmp_path / "other.json", BAD)
+    assert gate("--quick", tuned="scripted:other.json")[0] == 1
+    assert len(calls(tmp_path)) == before
+    assert sorted(path.name for path in (tmp_path / "gates").iterdir()) == ["routing-1", "routing-2"]
+    assert "used by earlier runs" in written(tmp_path / "gates" / "routing-2")["test_reuse"]
+
+
+def test_another_seed_asks_other_items(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, tuned=BAD)
+    gate("--quick")
+    gate("--quick", "--seed", "7")
+    ids = [
+        {one["id"].split("/")[2] for one in written(tmp_path / "gates" / f"routing-{n}")["suites"][0]["changed"]}
+        for n in (1, 2)
+    ]
+    assert ids == [{"0"}, {"7"}]
+
+
+def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, task={"keep": {**KEEP, "general": 0.01}})
+    gate("--quick", "--out", "quick")
+    found = written(tmp_path / "quick")
+    assert [suite["asked"]["items"] for suite in found["suites"]] == [160, 144, 144]  # the last two need no more
+    assert found["target"]["n_compared"] == 96
+    assert found["suites"][0]["verdict"] == "UNDERPOWERED"
+    assert found["suites"][0]["n_needed"] > 160
+    assert found["verdict"] == "HOLD"
+    assert found["forecast"]["items"] == 2 * (160 + 144 + 144 + 96)
+
+
+def test_near_duplicates_of_training_rows_are_passed_over(gate: Run, tmp_path: Path) -> None:
+    path = gated_task(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    rows += [
+        {"input": f"Say: {word} 0 {n} of general", "output": "billing"}
+        for n, word in enumerate(("amber", "birch", "cedar"))
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[-3:] + rows[:80]))
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[80:250]))
+    text = path.read_text().replace("examples: rows.jsonl", "examples: {train: train.jsonl, test: test.jsonl}")
+    path.write_text(text.replace("  test: 120\n", "").replace("  dev: 60\n", "  dev: 20\n"))
+    code, _, error = gate("--quick", "--out", "g")
+    assert code == 0, error
+    asked_of = written(tmp_path / "g")["suites"][0]["asked"]
+    assert asked_of["items"] == 144
+    assert 1 <= asked_of["passed_over"] <= 3
+
+
+def test_junit_tells_regressions_from_what_says_nothing(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, tuned=BAD, task={"keep": {**KEEP, "sycophancy": "skip"}})
+    code, _, _ = gate("--junit", "out/gate.xml", "--markdown", "out/gate.md")
+    assert code == 1
+    root = ElementTree.parse(tmp_path / "out" / "gate.xml").getroot()
+    (suite,) = root
+    assert suite.attrib | {"name": ""} == {"name": "", "tests": "4", "failures": "2", "errors": "0", "skipped": "1"}
+    cases = {case.attrib["name"]: case for case in suite.iter("testcase")}
+    assert list(cases) == ["target", "general", "sycophancy", "format_leak"]
+    failure = cases["general"].find("failure")
+    assert failure is not None
+    assert "the loss is shown to be larger" in failure.attrib["message"]
+    assert "tuned: unknown" in (failure.text or "")
+    assert cases["sycophancy"].find("skipped") is not None
+    assert cases["target"].find("failure") is None
+    properties = {one.attrib["name"]: one.attrib["value"] for one in suite.findall("properties/property")}
+    assert properties["verdict"] == "REJECT"
+
+
+def test_junit_of_a_hold_has_no_failure(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, base=[{"right": 0.3}, {"right": 0.1, "contains": "^Say: "}])
+    assert gate("--quick", "--junit", "gate.xml")[0] == 0
+    (suite,) = ElementTree.parse(tmp_path / "gate.xml").getroot()
+    assert (suite.attrib["failures"], suite.attrib["skipped"]) == ("0", "3")
+    properties = {one.attrib["name"]: one.attrib["value"] for one in suite.findall("properties/property")}
+    assert properties["verdict"] == "HOLD"
+
+
+def test_markdown_is_a_table_and_reasons(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path, tuned=BAD)
+    gate("--quick", "--markdown", "gate.md")
+    text = (tmp_path / "gate.md").read_text(encoding="utf-8")
+    assert text.startswith(
+        "## Reject: the tuned model lost more than is accepted in general, sycophancy and format\\_leak."
+    )
+    assert "| measure | base | tuned | points | interval | margin | verdict | items | needed |" in text
+    assert "| general | 9" in text
+    assert "<details><summary>What changed most</summary>" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tuned", "message"),
+    [
+        ((), "scripted:nowhere.json", "nowhere.json"),
+        ((), "./nowhere", 'found "./nowhere", which is nothing on disk'),
+        (("--base", "scripted:nowhere.json"), "scripted:tuned.json", "nowhere.json"),
+        (("--seed", "-2"), "scripted:tuned.json", "--seed"),
+        (("--out", "task.yaml"), "scripted:tuned.json", "found a file"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    gate: Run, tmp_path: Path, arguments: tuple[str, ...], tuned: str, message: str
+) -> None:
+    gated_task(tmp_path)
+    code, out, error = gate(*arguments, tuned=tuned)
+    assert (code, out) == (2, "")
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "gates").exists()
+
+
+def test_the_winner_of_a_run_that_is_only_a_prompt_is_refused(gate: Run, tmp_path: Path) -> None:
+    from lastresort.systems.files import save_system
+    from lastresort.systems.system import PromptDesign, System
+    from lastresort.types import Decoding
+
+    gated_task(tmp_path)
+    prompt = System("zero-shot", "scripted:script.json", PromptDesign("Route."), Decoding(8))
+    save_system(prompt, tmp_path / "runs" / "routing-1" / "winner")
+    for name in ("runs/routing-1", "runs/routing-1/winner"):
+        code, _, error = gate(tuned=name)
+        assert code == 2
+        assert "the winner zero-shot is a prompt, whose model was not tuned" in error
+
+
+def test_a_winner_with_an_adapter_answers_the_test_set_by_its_own_prompt(gate: Run, tmp_path: Path) -> None:
+    from lastresort.systems.files import save_system
+    from lastresort.systems.system import PromptDesign, System
+    from lastresort.types import Decoding
+
+    quality = [*BASE, {"right": 1.0, "adapter": True}, {"right": 0.2, "adapter": True, "contains": "Route the case"}]
+    gated_task(tmp_path, base=quality)
+    (tmp_path / "adapter").mkdir()
+    system = System(
+        "own", "scripted:script.json", PromptDesign("Own words."), Decoding(8), adapter=tmp_path / "adapter"
+    )
+    save_system(system, tmp_path / "runs" / "routing-1" / "winner")
+    code, _, error = gate("--quick", tuned="runs/routing-1/winner")
+    assert code == 0, error
+    found = written(tmp_path / "gates" / "routing-1")
+    assert (found["tuned"]["kind"], found["target"]["tuned_score"]) == ("winner", 1.0)
