@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from lastresort.evals.evidence import better, holm, judge_bar, mcnemar_p, tango_interval, wilson_interval
-from lastresort.evals.evidence.resample import bootstrap_mean, sign_flip_p
+from lastresort.evals.evidence.resample import bootstrap_mean, reweighted_mean, sign_flip_p
 from lastresort.evals.evidence.sequences import binary_interval, log_evidence_above
 from lastresort.evals.evidence.tango import exact_p_more_than, p_less_than, p_more_than, score_z
 
@@ -111,7 +111,7 @@ def test_exact_p_is_the_worst_case_over_all_tables(b: int, c: int, n: int, margi
 
 
 def test_z_grows_with_wins_at_a_fixed_number_of_differing_items() -> None:
-    """What `_fewest_wins` rests on."""
+    """What `fewest_wins` rests on."""
     for n, difference in itertools.product((20, 75, 160), (-0.1, -0.02, 0.02, 0.3)):
         for differing in range(1, n + 1):
             wins = np.arange(differing + 1)
@@ -119,8 +119,8 @@ def test_z_grows_with_wins_at_a_fixed_number_of_differing_items() -> None:
 
 
 def test_both_sides_are_one_test() -> None:
-    """Above 500 items the two p sum to 1; below, to at least 1, since each is a worst case."""
-    assert p_less_than(10, 20, 800, -0.02) + p_more_than(10, 20, 800, -0.02) == pytest.approx(1.0)
+    """Above 20,000 items the two p sum to 1; below, to at least 1, since each is a worst case."""
+    assert p_less_than(250, 500, 20_001, -0.02) + p_more_than(250, 500, 20_001, -0.02) == pytest.approx(1.0)
     assert 1.0 <= p_less_than(5, 10, 400, -0.02) + p_more_than(5, 10, 400, -0.02) < 1.2
     assert p_less_than(2, 30, 400, -0.02) < 0.01
     assert p_more_than(30, 2, 400, -0.02) < 1e-6
@@ -160,8 +160,31 @@ def test_bca(shape: str) -> None:
     width = theirs.high - theirs.low
     assert low == pytest.approx(theirs.low, abs=width / 20)
     assert high == pytest.approx(theirs.high, abs=width / 20)
-    limit = ours.interval(0.9)[0]
-    assert ours.p_below(limit) == pytest.approx(0.05, abs=0.01 if shape != "sparse" else 0.02)
+
+
+@pytest.mark.parametrize(("losses", "n"), [(0, 60), (1, 50), (3, 80), (30, 60), (60, 60)])
+def test_reweighted_mean_of_right_and_wrong_is_the_exact_binomial_test(losses: int, n: int) -> None:
+    """Values -1 and 1 are a rate: the lower limit is Clopper-Pearson's, p the binomial tail; 4 standard errors of 9,999 draws."""
+    drawn = reweighted_mean(np.array([-1.0] * losses + [1.0] * (n - losses)), seed=3)
+    low, high = proportion_confint(n - losses, n, 0.1, method="beta")
+    assert drawn.interval(0.9) == pytest.approx((2 * low - 1, 2 * high - 1), abs=0.02)
+    for rate in (0.5, 0.9, 0.97):
+        above = binomtest(n - losses, n, rate, alternative="greater").pvalue
+        below = binomtest(n - losses, n, rate, alternative="less").pvalue
+        error = 4 * math.sqrt(0.25 / 9_999)
+        assert drawn.p_above(2 * rate - 1) == pytest.approx(above, abs=error)
+        assert drawn.p_below(2 * rate - 1) == pytest.approx(below, abs=error)
+
+
+def test_reweighted_mean_by_integration() -> None:
+    """Two halves and two wholes lost of 40: P(sum of weight (value + d) - (1 - d) unseen <= 0), by the characteristic function."""
+    values, d = np.array([-1.0] * 2 + [-0.5] * 2 + [0.5] * 1 + [0.0] * 35), 0.2
+    ours = reweighted_mean(values, seed=1).p_above(-d)
+    slopes = np.append(values + d, d - 1)
+    t = np.exp(np.linspace(-14, 8, 40_001))
+    phase = np.prod(1 / (1 - 1j * t[:, None] * slopes), axis=1).imag
+    exact = 0.5 - np.trapezoid(phase, np.log(t)) / math.pi
+    assert ours == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 9_999))
 
 
 def test_holm() -> None:

@@ -24,7 +24,6 @@ from lastresort.evals.evidence import (
     smallest_deciding_test,
     tango_interval,
 )
-from lastresort.evals.evidence.resample import BootstrapMean
 from lastresort.evals.evidence.sequences import log_evidence_above, log_wealth_above, moments_before
 
 
@@ -189,14 +188,6 @@ def test_sign_flip_by_hand() -> None:
     assert better([0.4, 0.3], [0.4, 0.3], binary=False).p == 1.0
 
 
-@pytest.mark.parametrize("level", [0.01, 0.05, 0.3, 0.7])
-def test_bca_p_inverts_the_limit_with_a_large_bias(level: float) -> None:
-    """z0 = .3 and a = .1, on a grid of 100,000 means: the p at the one-sided limit of level L is L."""
-    bootstrap = BootstrapMean(np.linspace(-1.0, 1.0, 100_001), bias=0.3, acceleration=0.1)
-    limit = bootstrap.interval(1 - 2 * level)[0]
-    assert bootstrap.p_below(limit) == pytest.approx(level, abs=1e-3)
-
-
 def test_groups_are_flipped_whole() -> None:
     """Three groups of four better items are three units: p cannot be below 1/8, whatever the items say."""
     labels = [f"g{i // 4}" for i in range(12)]
@@ -228,8 +219,7 @@ def test_non_inferiority_without_a_difference_by_hand() -> None:
     assert result.verdict == "NON_INFERIOR"
     short = non_inferior(same[:98], same[:98], margin=0.03, binary=True)
     assert short.verdict == "UNDERPOWERED"
-    assert short.n_needed == items_needed(0.03, 0.0)
-    assert items_needed(0.03, 0.0) >= 99
+    assert short.n_needed == items_needed(0.03, 0.0) == 99
     assert not short.loss_seen
 
 

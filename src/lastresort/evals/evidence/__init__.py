@@ -8,7 +8,7 @@ from lastresort.evals.evidence.bar import check_test_size, judge_bar, smallest_d
 from lastresort.evals.evidence.noninferiority import NonInferiority, holm, non_inferior
 from lastresort.evals.evidence.paired import Comparison, better, mcnemar_p
 from lastresort.evals.evidence.selection import Choice, choose, selection_bias_corrected
-from lastresort.evals.evidence.sizes import items_needed, items_that_decide
+from lastresort.evals.evidence.sizes import items_needed, items_that_decide, power_of
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "judge_bar",
     "mcnemar_p",
     "non_inferior",
+    "power_of",
     "selection_bias_corrected",
     "smallest_deciding_test",
     "tango_interval",

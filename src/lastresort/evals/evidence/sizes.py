@@ -9,6 +9,7 @@ from lastresort.evals.evidence.tango import score_variance
 
 FARTHEST = 10
 POWER = 0.8
+_LEAST_SPREAD = 1e-6
 
 
 def items_needed(
@@ -35,15 +36,44 @@ def items_needed(
 
     _check(margin, spread, power, alpha, difference)
     distance = abs(difference + margin)
-    above = difference > -margin
+    assumed, true = _deviations(margin, spread, difference, binary)
+    root = -float(ndtri(alpha)) * assumed + float(ndtri(power)) * true
+    planned = ((root + math.sqrt(root**2 + 4 * _taken_off(binary) * distance)) / (2 * distance)) ** 2
+    least = math.ceil(math.log(alpha) / math.log1p(-(margin if difference > -margin else 1 - margin)))
+    if difference == 0 and _untouched(least, spread, binary) >= power:
+        return least
+    return max(math.ceil(planned), least)
+
+
+def power_of(n: int, margin: float, spread: float, *, alpha: float = 0.05, binary: bool = True) -> float:
+    """About the probability that n items show a loss below `margin` where nothing was lost: `items_needed`, turned round."""
+    from scipy.special import ndtr, ndtri
+
+    _check(margin, spread, POWER, alpha, 0.0)
+    if n < math.log(alpha) / math.log1p(-margin):
+        return 0.0
+    assumed, true = _deviations(margin, max(spread, _LEAST_SPREAD), 0.0, binary)
+    quantile = ((n * margin - _taken_off(binary)) / math.sqrt(n) + float(ndtri(alpha)) * assumed) / true
+    return max(float(ndtr(quantile)), _untouched(n, spread, binary))
+
+
+def _deviations(margin: float, spread: float, difference: float, binary: bool) -> tuple[float, float]:
+    """Standard deviations of one item's difference: as the score test takes it for at the expected table, and the true one."""
     spread = max(spread, abs(difference))
     variance = spread - difference**2
-    assumed = _assumed(spread, difference, margin) if binary else variance
-    root = -float(ndtri(alpha)) * math.sqrt(assumed) + float(ndtri(power)) * math.sqrt(variance)
-    unseen = 0.5 if binary else 1.0
-    planned = ((root + math.sqrt(root**2 + 4 * unseen * distance)) / (2 * distance)) ** 2
-    reach = margin if above else 1 - margin
-    return max(math.ceil(planned), math.ceil(math.log(alpha) / math.log1p(-reach)))
+    if not binary:
+        return math.sqrt(variance), math.sqrt(variance)
+    assumed = float(score_variance((spread + difference) / 2, (spread - difference) / 2, 1, -margin))
+    return math.sqrt(assumed), math.sqrt(variance)
+
+
+def _untouched(n: int, spread: float, binary: bool) -> float:
+    """A chance, at most the true one, that none of n items differs, which alone shows that nothing was lost if n are enough."""
+    return (1 - spread) ** n if binary or spread == 0 else 0.0
+
+
+def _taken_off(binary: bool) -> float:
+    return 0.5 if binary else 1.0
 
 
 def items_that_decide(
@@ -66,11 +96,6 @@ def items_that_decide(
         return None
     needed = items_needed(margin, spread, power=power, alpha=alpha, binary=binary, difference=difference)
     return max(needed, n + 1) if needed <= FARTHEST * n else None
-
-
-def _assumed(spread: float, difference: float, margin: float) -> float:
-    """The variance of one item's difference that the score test assumes, at the expected table."""
-    return float(score_variance((spread + difference) / 2, (spread - difference) / 2, 1, -margin))
 
 
 def _check(margin: float, spread: float, power: float, alpha: float, difference: float) -> None:

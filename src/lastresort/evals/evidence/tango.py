@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from lastresort.evals.evidence.units import Array
 
-EXACT_UP_TO = 500
+EXACT_UP_TO = 20_000
 _TIE = 1e-9
 _COARSE, _FINE = 240, 40
 _REACH = 8.0
+_NEGLIGIBLE = 1e-14
 
 
 def score_z(b: npt.ArrayLike, c: npt.ArrayLike, n: int, difference: float) -> Array:
@@ -62,7 +63,7 @@ def _lower(b: int, c: int, n: int, confidence: float) -> float:
 
 
 def p_more_than(b: int, c: int, n: int, difference: float) -> float:
-    """One-sided p of "the true difference is more than `difference`"; exact up to 500 items, the score test above."""
+    """One-sided p of "the true difference is more than `difference`"; exact up to 20,000 items, the score test above."""
     from scipy.special import ndtr
 
     if n > EXACT_UP_TO:
@@ -76,23 +77,28 @@ def p_less_than(b: int, c: int, n: int, difference: float) -> float:
 
 
 def exact_p_more_than(b: int, c: int, n: int, difference: float) -> float:
-    """Exact unconditional p: the chance of a table with a z at least as large, at the worst share of differing items.
+    """Exact unconditional p: the chance of a table with a z at least as large, at the worst share of differing items."""
+    return exact_p_of_z(float(score_z(b, c, n, difference)), n, difference)
 
-    The tables of n items are ordered by z. At the true difference D the share psi of differing items is unknown; the
-    chance is maximised over psi in [|D|, 1], on a grid that is dense near |D|, then around its best point.
+
+def exact_p_of_z(z: float, n: int, difference: float) -> float:
+    """Chance of a table of n items with a z of at least `z`, at the worst share of differing items.
+
+    At the true difference D the share psi of differing items is unknown; the chance is maximised over psi in [|D|, 1], on
+    a grid that is dense near |D|, then around its best point.
     """
-    fewest = _fewest_wins(float(score_z(b, c, n, difference)), n, difference)
+    fewest = fewest_wins(z, n, difference)
     edge = max(abs(difference), 1e-9)
     position = np.linspace(0.0, 1.0, _COARSE)
-    chances = _chance(edge + (1 - edge) * position**2, fewest, n, difference)
+    chances = tail_chance(edge + (1 - edge) * position**2, fewest, n, difference)
     best = int(chances.argmax())
     near = np.linspace(position[max(best - 1, 0)], position[min(best + 1, _COARSE - 1)], _FINE)
-    refined = _chance(edge + (1 - edge) * near**2, fewest, n, difference)
+    refined = tail_chance(edge + (1 - edge) * near**2, fewest, n, difference)
     return float(min(1.0, max(chances.max(), refined.max())))
 
 
-def _fewest_wins(z_seen: float, n: int, difference: float) -> Array:
-    """For each number m = 0..n of differing items the smallest b with z(b, m - b) >= z_seen; m + 1 where there is none.
+def fewest_wins(z: float, n: int, difference: float) -> Array:
+    """For each number m = 0..n of differing items the smallest b with z(b, m - b) >= z; m + 1 where there is none.
 
     z grows with b at fixed m, so that b and all above belong to the tail: found by halving, for all m at once.
     """
@@ -100,14 +106,14 @@ def _fewest_wins(z_seen: float, n: int, difference: float) -> Array:
     low, high = np.zeros(n + 1, dtype=np.int64), differing + 1
     while (low < high).any():
         wins = np.minimum((low + high) // 2, differing)
-        in_tail = score_z(wins, differing - wins, n, difference) >= z_seen - _TIE
+        in_tail = score_z(wins, differing - wins, n, difference) >= z - _TIE
         open_ones = low < high
         high = np.where(open_ones & in_tail, wins, high)
         low = np.where(open_ones & ~in_tail, wins + 1, low)
     return high.astype(np.float64)
 
 
-def _chance(psi: Array, fewest: Array, n: int, difference: float) -> Array:
+def tail_chance(psi: Array, fewest: Array, n: int, difference: float) -> Array:
     """P(table in the tail) at each share psi of differing items, shape of psi: sum of P(m) P(b >= fewest | m).
 
     Summed over the m within `_REACH` standard deviations of n psi, beyond which P(m) is below 1e-14.
@@ -124,6 +130,8 @@ def _chance(psi: Array, fewest: Array, n: int, difference: float) -> Array:
     log_choose = gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
     p_m = np.exp(log_choose + xlogy(m, share) + xlog1py(n - m, -share)) * exists
     needed = fewest[m.astype(np.intp)]
-    reachable = np.clip(needed, 1, np.maximum(m, 1))
-    tail = np.where(needed <= 0, 1.0, np.where(needed > m, 0.0, bdtrc(reachable - 1, np.maximum(m, 1), win)))
+    counts = p_m > _NEGLIGIBLE
+    asked = counts & (needed > 0) & (needed <= m)
+    tail = np.where(counts & (needed <= 0), 1.0, 0.0)
+    tail[asked] = bdtrc(needed[asked] - 1, m[asked], np.broadcast_to(win, m.shape)[asked])
     return np.asarray((p_m * tail).sum(axis=1), dtype=np.float64)
