@@ -30,6 +30,11 @@ def lastresort(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return guarded(app)
 
 
+def heeds_interrupts() -> None:
+    """A shell lets what it starts in the background ignore them, and what that starts, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     task = scripted_task(tmp_path / "task", quality=QUALITY, script={"delay_s": 0.05})
@@ -39,6 +44,7 @@ def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, tmp_path
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=heeds_interrupts,
     )
     deadline = time.monotonic() + 60
     while len(calls(tmp_path / "task")) < 3 and climbing.poll() is None and time.monotonic() < deadline:
