@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from page_tables import block, table
 from simulated_climb import Cell, Tally, simulate
 
 PAGE = Path(__file__).parent.parent / "docs" / "simulations.md"
@@ -130,14 +130,6 @@ COLUMNS = (
 )
 
 
-def line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(line(cells) for cells in (head, ["---"] * len(head), *rows))
-
-
 def row(named: Named, tally: Tally) -> tuple[str, ...]:
     """A line of a table; the grid's cells have no name."""
     return (named.name, *figures(named.cell, tally)) if named.name else figures(named.cell, tally)
@@ -184,15 +176,6 @@ def findings(simulated: Sequence[tuple[Named, Tally]]) -> list[str]:
         "A provisional winner below the bar, about which nothing is promised: at most "
         f"{worst(lambda t: t.led_below / t.climbs, simulated)}.",
     ]
-
-
-def block(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(<!-- {name}: [^>]*-->\n)(.*?)(<!-- end of {name} -->)", re.DOTALL)
-
-
-def allowed(promise: float, climbs: int) -> float:
-    """What a promised rate may come to in so many climbs: three standard errors more."""
-    return promise + 3 * math.sqrt(promise * (1 - promise) / climbs)
 
 
 def promises(cell: Cell) -> tuple[float, float]:

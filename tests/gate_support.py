@@ -33,9 +33,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Words:
-    """Asks for a word in so many rounds; the first asks for it, the others whether that was all."""
+    """Asks for a word in so many rounds; the first asks for it, the others whether that was all. alike: items about one fact."""
 
     rounds: int = 1
+    alike: int = 1
     name: str = "words"
     version: int = 1
     mode: str = ""
@@ -45,7 +46,8 @@ class Words:
         def item(number: int) -> Item:
             word = f"{WORDS[number % len(WORDS)]} {seed} {number} of {self.name}"
             family = ("odd", "even")[number % 2]
-            return Item(f"{family}/1/{seed}/{number}", family, 1, f"Say: {word}", {"word": word})
+            facts = {"word": word} | ({"fact": str(number // self.alike)} if self.alike > 1 else {})
+            return Item(f"{family}/1/{seed}/{number}", family, 1, f"Say: {word}", facts)
 
         return [item(number) for number in range(start, stop)]
 
@@ -138,6 +140,11 @@ BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
 
 def general(known: Known) -> Plain:
     return _plain("general")
+
+
+def alike(known: Known) -> Plain:
+    """Four items about every fact."""
+    return Plain(Words(alike=4, name="general", measures=(Said(name="general"),)), pilot_items=48)
 
 
 def yielding(known: Known) -> Plain:

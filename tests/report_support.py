@@ -165,6 +165,7 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
         "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in candidates],
         "chosen": rung.chosen,
         "test": test,
+        "gate": None,
         "failures": _failures(record, rung),
         "cost": _cost(record, rung),
     }
@@ -271,7 +272,7 @@ def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
 def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
     won = sample.winner != "none"
     return {
-        "schema": 5,
+        "schema": 6,
         "task": sample.task,
         "goal": "quality",
         "model": sample.model,

@@ -119,7 +119,7 @@ def _sharpen(folder: Path, head: float) -> None:
 def climbed(path: Path, run: Path, scissors: Scissors | None = None) -> Climbed:
     gc.freeze()  # what the libraries left in memory need not be looked through whenever a model is let go
     try:
-        return climb(load_task(path), run, progress=scissors)
+        return climb(load_task(path), run, progress=scissors, gate="none")
     finally:
         gc.unfreeze()
 

@@ -65,7 +65,7 @@ def task_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def uncut(task_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbed, int]:
     scissors = Scissors(None)
-    found = climb(load_task(task_file), tmp_path_factory.mktemp("uncut") / "run", progress=scissors)
+    found = climb(load_task(task_file), tmp_path_factory.mktemp("uncut") / "run", progress=scissors, gate="none")
     return found, scissors.seen
 
 
@@ -93,7 +93,7 @@ def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, int
 def test_cut_and_resumed(share: float, uncut: tuple[Climbed, int], task_file: Path, tmp_path: Path) -> None:
     whole, signs = uncut
     with pytest.raises(Cut):
-        climb(load_task(task_file), tmp_path / "run", progress=Scissors(round(share * signs)))
-    resumed = climb(load_task(task_file), tmp_path / "run")
+        climb(load_task(task_file), tmp_path / "run", progress=Scissors(round(share * signs)), gate="none")
+    resumed = climb(load_task(task_file), tmp_path / "run", gate="none")
     assert comparable(resumed.decision) == comparable(whole.decision)
     assert adapters(resumed.run) == adapters(whole.run)

@@ -12,8 +12,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cost_support import costs
+from gate_report_support import gate_found, gated
 from lastresort.errors import ContractError, DataError
-from lastresort.report.decision import decision_schema, read_decision, validate_decision, write_decision
+from lastresort.report.decision import decision_schema, is_held, read_decision, validate_decision, write_decision
+from lastresort.report.gate import gate_schema
 from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
@@ -33,6 +35,9 @@ def test_the_schema_is_one_and_closed_at_every_known_level() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert list(schema["properties"]) == schema["required"] == KEYS
     for name, part in schema["$defs"].items():
+        if part.get("type") != "object":
+            assert "properties" not in part, name
+            continue
         assert part["additionalProperties"] is False, name
     assert schema["additionalProperties"] is False
 
@@ -69,7 +74,13 @@ FAULTS = {
     "unknown key in the winner": change("winner", "surprise", to=1),
     "another version": change("schema", to=1),
     "verdict in small letters": change("verdict", to="met"),
-    "unknown gate verdict": change("gate", to={"verdict": "MET", "suites": []}),
+    "unknown gate verdict": lambda d: gated(d).update(gate=gate_found() | {"verdict": "MET"}),
+    "a gate without its target": lambda d: gated(d)["gate"].pop("target"),
+    "a gate of which no rung speaks": lambda d: d.update(gate=gate_found()),
+    "a rung that speaks of no gate": lambda d: gated(d).update(gate=None),
+    "a gate that says something else": lambda d: gated(d)["gate"].update(verdict="SHIP"),
+    "a winner held by nobody": change("winner", "held", to=True),
+    "a measure as version 5 had it": lambda d: gated(d)["gate"].update(suites=[{"name": "general", "n": 3}]),
     "unknown goal": change("goal", to="speed"),
     "bar of 1": change("bar", to=1),
     "confidence of 0": change("confidence", to=0),
@@ -155,9 +166,10 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
         (b'{"schema": 3', "found no JSON"),
         (b"\xff\xfe", "found no JSON"),
         (b"[]", "is not of type 'object'"),
-        (b'{"schema": 7}', "found schema version 7, expected at most 5. It was written by a newer lastresort"),
+        (b'{"schema": 7}', "found schema version 7, expected at most 6. It was written by a newer lastresort"),
         (b'{"schema": 5}', "is a required property"),
-        (b'{"schema": 2}', "found schema version 2, expected 5. It was written by an older lastresort: run"),
+        (b'{"schema": 6}', "is a required property"),
+        (b'{"schema": 2}', "found schema version 2, expected 5 or 6. It was written by an older lastresort: run"),
     ],
 )
 def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -173,3 +185,47 @@ def test_the_file_is_utf8_and_ends_with_a_line(decision: dict[str, Any], tmp_pat
     assert "erfüllt" in text
     assert text.endswith("}\n")
     assert json.loads(text)["answer"] == "Ja: sft erfüllt es."
+
+
+@pytest.mark.parametrize("verdict", ["SHIP", "HOLD", "REJECT"])
+def test_a_gate_is_held_with_all_that_it_found(decision: dict[str, Any], tmp_path: Path, verdict: str) -> None:
+    found = gated(copy.deepcopy(decision), verdict)
+    write_decision(tmp_path, found)
+    assert read_decision(tmp_path) == found
+
+
+def test_the_gate_of_a_decision_is_the_gate_that_is_asked_alone() -> None:
+    """The two schemas are files of their own, and say the same of the same keys."""
+    alone, decided = gate_schema(), decision_schema()
+    text = json.dumps(
+        {key: decided["$defs"]["gate"]["properties"][key] for key in alone["properties"] if key in SHARED}
+    )
+    assert json.loads(text.replace("#/$defs/gate_", "#/$defs/")) == {key: alone["properties"][key] for key in SHARED}
+    for name, part in alone["$defs"].items():
+        assert json.loads(json.dumps(decided["$defs"][f"gate_{name}"]).replace("#/$defs/gate_", "#/$defs/")) == part, (
+            name
+        )
+
+
+SHARED = "mode seed alpha power verdict reasons would_decide target suites forecast spent fingerprints".split()
+
+
+def test_a_decision_of_version_5_which_had_no_gate_is_read(decision: dict[str, Any], tmp_path: Path) -> None:
+    old = copy.deepcopy(decision) | {"schema": 5}
+    for rung in old["rungs"]:
+        del rung["gate"]
+    (tmp_path / "decision.json").write_text(json.dumps(old), encoding="utf-8")
+    assert read_decision(tmp_path) == decision
+
+
+def test_a_winner_is_held_only_where_its_decision_says_so(decision: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "winner"
+    assert not is_held(folder)
+    for verdict, held in (("HOLD", True), ("SHIP", False)):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        write_decision(tmp_path / "run", gated(copy.deepcopy(decision), verdict))
+        assert is_held(folder) is held
+    write_decision(tmp_path / "run", gated(copy.deepcopy(decision)))
+    assert not is_held(tmp_path / "run" / "candidates")
+    (tmp_path / "run" / "decision.json").write_text("[1", encoding="utf-8")
+    assert not is_held(folder)

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from cost_support import costs
+from gate_report_support import gated
 from lastresort.errors import DataError
+from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
+from lastresort.report.story import gather
 from lastresort.report.wording import percent
 from report_support import HOSTILE, SAMPLES, make
 
@@ -263,26 +266,48 @@ def test_a_record_that_holds_little_still_makes_a_page(tmp_path: Path) -> None:
     assert decision["answer"] in page.text
 
 
-def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
+def gated_page(folder: Path, verdict: str) -> tuple[str, Page]:
     from lastresort.report.decision import write_decision
 
-    folder = make(tmp_path / "run", "sft-met")
-    suite = {"name": "general", "base": 0.61, "tuned": 0.57, "difference": -0.04, "interval": [-0.07, -0.01]}
-    suite |= {"margin": 0.03, "verdict": "UNDERPOWERED", "n": 400, "n_needed": 1100}
-    empty = {**dict.fromkeys(suite), "name": "leak", "verdict": "UNINFORMATIVE", "n": 0}
-    decision = read_decision(folder) | {
-        "gate": {"verdict": "HOLD", "suites": [suite, empty]},
-        "break_even": costs(),
-    }
-    decision["winner"]["held"] = True
-    write_decision(folder, decision)
-    page = Page(write_report(folder).read_text("utf-8"))
-    assert "The gate says HOLD" in page.text
-    assert "−4.0 points" in page.text
+    run = make(folder / "run", "sft-met")
+    write_decision(run, gated(read_decision(run), verdict) | {"break_even": costs()})
+    text = write_report(run).read_text("utf-8")
+    return text, Page(text)
+
+
+def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
+    text, page = gated_page(tmp_path, "HOLD")
+    assert page.misplaced == []
+    assert "The gate says HOLD: it cannot be told yet for general" in page.text
+    assert "GATE: HOLD" in page.text
+    assert "HELD" in page.text
+    assert "a quick gate, of a bounded number of items" in page.text
     assert "needs 1,100" in page.text
     assert "UNDERPOWERED" in page.text
+    assert "about 1,100 items would decide; 400 were asked" in page.text
+    assert "against prompting (nearest-5+constrained)" in page.text
+    assert "sft meets the bar with 93.3 %, and the gate holds it" in page.text.replace("\u00a0", " ")
     assert "sft is cheaper than prompting from 1,000 calls on" in page.text
-    assert "HELD" in page.text
+    assert 'aria-label="Difference −4.0 points, between −7.0 to −1.0, margin −3.0: UNDERPOWERED"' in text
+    assert text.count('class="strip') == 2 + 2  # two rungs were tested; of the measures one has nothing to draw
+
+
+def test_what_changed_most_stands_side_by_side_and_is_text(tmp_path: Path) -> None:
+    text, page = gated_page(tmp_path, "REJECT")
+    assert "<details open><summary>What changed most in general</summary>" in text
+    assert "scored 100 % before and 0 % after, right is three" in page.text.replace("\u00a0", " ")
+    assert "<script>" not in text
+    assert '<script>alert("x")</script>' in page.text
+    assert "letters/2" in page.text
+    assert "the gate rejects it" in page.text
+
+
+def test_the_time_of_the_gate_is_in_the_total(tmp_path: Path) -> None:
+    with Record.open(make(tmp_path / "run", "sft-met"), read_only=True) as record:
+        decision = read_decision(tmp_path / "run")
+        before = gather(record, decision).total
+        after = gather(record, gated(decision)).total
+    assert after["seconds"] == pytest.approx(before["seconds"] + 88.5)
 
 
 def test_a_missing_part_is_one_sentence(tmp_path: Path) -> None:

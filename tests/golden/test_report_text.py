@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gate_report_support import gated
 from lastresort.records.ledger import reuse_sentence
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
@@ -180,3 +181,20 @@ def test_the_terminal_says_when_test_items_were_used_before(tmp_path: Path) -> N
     assert "test items" not in printed(decision)
     used = decision | {"test_reuse": reuse_sentence([2, 0, 1])}
     assert "2 of 3 test items were used by earlier runs" in " ".join(printed(used).split())
+
+
+def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:
+    decision = gated(read_decision(make(tmp_path / "run", "sft-met")))
+    text = printed(decision)
+    lines = lines_of(text)
+    place = lines.index("The gate says HOLD: it cannot be told yet for general.")
+    assert lines[place + 1 : place + 5] == [
+        "  ● target: 61.0 % to 92.0 % (+31.0 points), MET",
+        "  ◇ general: 61.0 % to 57.0 % (−4.0 points), UNDERPOWERED",
+        "  ○ yielding: UNINFORMATIVE",
+        "  ● leaking: 99.0 % to 99.5 % (+0.5 points), NON INFERIOR",
+    ]
+    told = markdown(decision)
+    assert "gate **HOLD**" in told
+    assert "(held)" in told
+    assert "- ◇ general: 61.0 % to 57.0 % (−4.0 points), UNDERPOWERED" in told

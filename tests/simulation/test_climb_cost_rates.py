@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bar_table import task_for
-from climb_table import allowed
 from lastresort.ladder.break_even import Saving
 from lastresort.ladder.climb import rules_of
 from lastresort.ladder.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
+from page_tables import allowed
 from simulated_climb import Cell, tried_rungs
 
 CLIMBS = 2_000

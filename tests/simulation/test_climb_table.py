@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from climb_table import BROKEN, CLIMBS, COLUMNS, GRID, OTHERS, PAGE, Named, block, findings, line, row, scores_in_words
+from climb_table import BROKEN, CLIMBS, COLUMNS, GRID, OTHERS, PAGE, Named, findings, row, scores_in_words
+from page_tables import block, line
 from simulated_climb import Cell, Tally, simulate
 
 ALL = {"grid": [Named("", cell) for cell in GRID], "others": OTHERS, "broken": BROKEN}

@@ -34,7 +34,7 @@ def fewer_rows(example: str, folder: Path, rows: int, **keys: Any) -> Path:
 
 def climb(task: Path) -> dict[str, Any]:
     """Run the command as a user would; at most 4 GiB of memory."""
-    command = [sys.executable, "-m", "lastresort", "climb", str(task), "--json"]
+    command = [sys.executable, "-m", "lastresort", "climb", str(task), "--json", "--gate", "none"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     done = subprocess.run(command, cwd=task.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

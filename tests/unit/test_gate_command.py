@@ -161,11 +161,19 @@ def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None
     gate("--quick", "--out", "quick")
     found = written(tmp_path / "quick")
     assert [suite["asked"]["items"] for suite in found["suites"]] == [160, 144, 144]  # the last two need no more
-    assert found["target"]["n_compared"] == 96
+    assert found["target"]["n_compared"] == 64
     assert found["suites"][0]["verdict"] == "UNDERPOWERED"
     assert found["suites"][0]["n_needed"] > 160
     assert found["verdict"] == "HOLD"
-    assert found["forecast"]["items"] == 2 * (160 + 144 + 144 + 96)
+    assert found["forecast"]["items"] == 2 * (160 + 144 + 144 + 64)
+
+
+def test_items_about_the_same_fact_count_as_one(gate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "SUITES", {"general": "gate_support:alike"})
+    gated_task(tmp_path)
+    gate("--quick", "--out", "g")
+    (suite,) = written(tmp_path / "g")["suites"]
+    assert (suite["unit"], suite["n"], suite["asked"]["items"]) == ("group", 24, 96)
 
 
 def test_near_duplicates_of_training_rows_are_passed_over(gate: Run, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def cheap_plan(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def climbed(tmp_path: Path, until: str | None = None, **task: Any) -> Climbed:
-    return climb(load_task(two_models(tmp_path / "task", **task)), tmp_path / "run", until=until)
+    return climb(load_task(two_models(tmp_path / "task", **task)), tmp_path / "run", until=until, gate="none")
 
 
 def rungs(decision: dict[str, Any]) -> list[tuple[str, str]]:
@@ -232,7 +232,7 @@ def test_two_models_are_compared_where_the_large_one_misses_the_bar(tmp_path: Pa
     assert rungs(decision)[-1][0] in ("prompting", "sft")
     body = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**body, "quality": [{"right": 0.3}]}), encoding="utf-8")
-    decision = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "second").decision
+    decision = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "second", gate="none").decision
     assert rungs(decision) == [("prompting", "NOT_MET"), ("sft", "MET")]
     assert any(reason.startswith("Two models: ") for reason in decision["reasons"])
     told = next(reason for reason in decision["reasons"] if reason.startswith("Break-even: "))
@@ -247,35 +247,35 @@ def test_a_climb_that_is_cut_while_it_goes_on_ends_as_one_that_is_not(
     path = two_models(tmp_path / "cut" / "task", ladder=LADDER, small={"faults": {"fail_at": [20, 75]}})
     run = tmp_path / "cut" / "run"
     with pytest.raises(InfrastructureError):
-        climb(load_task(path), run)
+        climb(load_task(path), run, gate="none")
     large = len(calls(tmp_path / "cut" / "task"))
     plan(monkeypatch, "dear")  # as on a machine that is slower today: what was planned holds
     with pytest.raises(InfrastructureError):
-        climb(load_task(path), run)
-    found = climb(load_task(path), run)
+        climb(load_task(path), run, gate="none")
+    found = climb(load_task(path), run, gate="none")
     assert comparable(found.decision) == comparable(whole)
     assert found.decision["break_even"]["saving"] == whole["break_even"]["saving"]
     assert len(calls(tmp_path / "cut" / "task")) == large
-    again = climb(load_task(path), run)
+    again = climb(load_task(path), run, gate="none")
     assert again.decision == found.decision
 
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_another_volume_is_weighed_anew_without_asking_again(tmp_path: Path) -> None:
     path = two_models(tmp_path / "task", use={"calls_per_month": 10})
-    first = climb(load_task(path), tmp_path / "run").decision
+    first = climb(load_task(path), tmp_path / "run", gate="none").decision
     assert rungs(first) == [("prompting", "MET")]
     asked = len(calls(tmp_path / "task"))
     task = yaml.safe_load(path.read_text(encoding="utf-8"))
     task["use"]["calls_per_month"] = 100_000
     path.write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
-    second = climb(load_task(path), tmp_path / "run").decision
+    second = climb(load_task(path), tmp_path / "run", gate="none").decision
     assert rungs(second) == [("prompting", "MET"), ("sft", "MET")]
     assert len(calls(tmp_path / "task")) == asked
     task["use"]["prompt_price"] = 4.0
     path.write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
     with pytest.raises(TaskError, match="differs from the one this run began with, in use"):
-        climb(load_task(path), tmp_path / "run")
+        climb(load_task(path), tmp_path / "run", gate="none")
 
 
 def test_preferences_trained_on_the_supervised_adapter_cost_both(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_small_model_is_really_trained_where_it_pays(tmp_path: Path) -> None:
     }
     path = tiny_task(tmp_path / "task", **settings)
     (path.parent / "script.json").write_text(json.dumps({"default": "abcdef", "seconds": 0.5}), encoding="utf-8")
-    decision = climb(load_task(path), tmp_path / "run").decision
+    decision = climb(load_task(path), tmp_path / "run", gate="none").decision
     validate_decision(decision)
     saving = decision["break_even"]["saving"]
     assert saving["goes_on"]

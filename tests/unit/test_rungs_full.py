@@ -127,12 +127,12 @@ def test_a_plan_longer_than_what_is_left_is_not_begun() -> None:
 def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path: Path) -> None:
     """No time passes on this clock: only the plan exceeds the limit."""
     path = tiny_task(tmp_path, ladder=["sft"], limits={"hours": 1e-9})
-    found = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0)
+    found = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
     assert "hours that are left of `limits.hours`" in found.decision["rungs"][0]["skipped_because"]
-    again = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0)
+    again = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
     assert again.decision["rungs"] == found.decision["rungs"]
     tiny_task(tmp_path, ladder=["sft"], limits={"hours": 9})
-    raised = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0)
+    raised = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
     assert raised.decision["rungs"][0]["applies"]
     with Record.open(raised.run, read_only=True) as record:
         assert [plan["beyond"] is None for plan in record.notes("plan")] == [False, True]

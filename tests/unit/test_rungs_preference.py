@@ -150,7 +150,7 @@ def test_a_plain_prompt_is_shown_below_the_tasks_instruction() -> None:
 def test_a_file_of_neither_kind_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     path = tiny_task(tmp_path, preferences=questions(60))
     with pytest.raises(DataError, match=r'preferences\.jsonl.*expected \{"prompt", "chosen", "rejected"\}'):
-        climb(load_task(path), tmp_path / "run")
+        climb(load_task(path), tmp_path / "run", gate="none")
 
 
 def test_a_reward_that_misses_a_column_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def chat_command(
     run: Path = typer.Argument(help="The folder of a finished run, or of a saved system."),
     once: str | None = typer.Option(None, "--once", help="Answer this one input, print the answer and leave."),
+    allow_held: bool = typer.Option(False, "--allow-held", help="Also talk to a winner that the gate holds back."),
 ) -> None:
     """Give inputs to the winner of a run, exactly as it was measured. Each input is answered on its own."""
     from lastresort.records.atomic import disk_errors, settle_folder
@@ -25,6 +26,8 @@ def chat_command(
     folder = run if (run / FILE).is_file() else run / "winner"
     with disk_errors(folder):
         settle_folder(folder)
+    if not allow_held:
+        refuse_held(folder)
     answerer = open_answerer(load_system(folder), folder)
     if once is not None:
         _say(answerer, once)
@@ -34,6 +37,20 @@ def chat_command(
         print(f"{answerer.system.name} on {answerer.system.model}. An empty line or Ctrl-D leaves.", file=sys.stderr)
     for text in _inputs(interactive):
         _say(answerer, text)
+
+
+def refuse_held(folder: Path) -> None:
+    """Raises InputError where this is a winner that may not ship."""
+    from lastresort.errors import InputError
+    from lastresort.report.decision import is_held
+
+    if is_held(folder):
+        raise InputError(
+            "the gate holds this winner back: that tuning broke nothing else is not shown",
+            where=str(folder),
+            expected="a winner that may ship",
+            remedy="Read under Gate in report.html what would decide it, or add --allow-held.",
+        )
 
 
 def _inputs(interactive: bool) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lastresort.spec.task import Task
 
 RUNS = Path("runs")
+Gate = Literal["quick", "full", "none"]
 
 
 class ClimbCommand(TyperCommand):
@@ -56,6 +57,12 @@ def climb_command(
         help="Go on with a run: --resume RUN, or without RUN the newest unfinished run of this task.",
     ),
     until: str | None = typer.Option(None, "--until", help="The last rung to try."),
+    gate: Gate | None = typer.Option(
+        None,
+        "--gate",
+        help="What a tuned system is asked before it wins: is it better, and did nothing else break? quick: a bounded number of "
+        "items. Default: none; of a run that is resumed, what it was begun with.",
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and what it would cost; do nothing."),
     settings: list[str] = typer.Option(
         [], "--set", help="Override a key of the task file: --set split.seed=3.", metavar="KEY=VALUE"
@@ -82,7 +89,7 @@ def climb_command(
     folder = _folder(loaded.task, run, resume)
     with withdrawn_if_refused(folder, made_here=made_here), progress() as shown:
         shown.say(f"run: {folder}")
-        climbed = climb(prepared, folder, until=until, progress=shown)
+        climbed = climb(prepared, folder, until=until, gate=gate, progress=shown)
     if as_json:
         print_document(climbed.decision)
         return

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
 from lastresort.ladder.answer_length import max_new_tokens
-from lastresort.ladder.break_even import Saving
+from lastresort.ladder.break_even import Priced, Saving
 from lastresort.ladder.budget import Budget
 from lastresort.ladder.costs import break_even_entry, cheapest_of, priced_systems
-from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, next_step
+from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.ladder.decision import decision_of
+from lastresort.ladder.gate.in_climb import Mode, gated, mode_of, shown
 from lastresort.ladder.judging import Seat, refuse_what_the_judge_cannot_read
 from lastresort.ladder.limits import beyond_limits
 from lastresort.ladder.origin import note_origin
@@ -41,6 +42,7 @@ from lastresort.report import break_even
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.wording import percent_in_text as percent
+from lastresort.rungs import TRAINED
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
@@ -65,12 +67,14 @@ def climb(
     run: Path,
     *,
     until: str | None = None,
+    gate: Mode | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
-    until: the last rung to try. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    until: the last rung to try. gate: what a tuned system that would win is asked before it does; None as the run was begun with,
+    at first nothing. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or Silent()
     progress.stage("reading the task", None)
@@ -84,16 +88,14 @@ def climb(
         with Ledger(shared / "ledger.sqlite") as ledger:
             budget = Budget.of(prepared.task, record, clock)
             bench = _workbench(prepared, record, run, _models(prepared.task, shared), progress, budget)
+            mode = mode_of(record, gate)
             try:
-                outcomes, why, saving = _climb_rungs(bench, prepared, rules, ledger)
+                outcomes, why, saving = _climb_rungs(bench, prepared, rules, ledger, mode)
             finally:
                 budget.note()
                 bench.models.close()
-            systems = priced_systems(bench.task, record, outcomes)
-            conclusion = conclude(rules, outcomes, why, cheapest_of(bench.task, systems))
-            return _write(
-                bench, prepared, rules, outcomes, conclusion, ledger, break_even_entry(bench.task, systems, saving)
-            )
+            costs = break_even_entry(bench.task, _standing(bench, outcomes), saving)
+            return _write(bench, prepared, rules, outcomes, _concluded(bench, rules, outcomes, why), ledger, costs)
 
 
 def _models(task: Task, shared: Path) -> OpenModels:
@@ -190,9 +192,11 @@ def _workbench(
 
 
 def _climb_rungs(
-    bench: Workbench, prepared: Prepared, rules: Rules, ledger: Ledger
+    bench: Workbench, prepared: Prepared, rules: Rules, ledger: Ledger, mode: Mode
 ) -> tuple[list[RungOutcome], str, Saving | None]:
-    """Go up until the decision says stop. Returns the outcomes in order, why it stopped, and what `goal: cost` weighed."""
+    """Go up until the decision says stop and what would win has passed the gate, or may not win. Returns the outcomes in order, why
+    it stopped, and what `goal: cost` weighed.
+    """
     outcomes: list[RungOutcome] = []
     saving: Saving | None = None
     while True:
@@ -202,10 +206,40 @@ def _climb_rungs(
             bench.progress.say(weighed.because)
         step = next_step(rules, outcomes, weighed)
         if step.rung is None:
-            return outcomes, step.because, saving
+            asked = _ask_gate(bench, prepared, outcomes, _concluded(bench, rules, outcomes, step.because), mode)
+            if asked is None:
+                return outcomes, step.because, saving
+            ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
+            outcomes = asked
+            continue
         outcome = _one_rung(bench, prepared, step.rung, ledger)
         outcomes.append(outcome)
         bench.progress.say(_outcome_line(outcome))
+
+
+def _standing(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[Priced]:
+    """The tested systems with their costs, without those that the gate rejected."""
+    return priced_systems(bench.task, bench.record, [outcome for outcome in outcomes if not outcome.rejected])
+
+
+def _concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], why: str) -> Conclusion:
+    free = may_ship(outcomes)
+    systems = [system for system in _standing(bench, outcomes) if system.rung in free]
+    return conclude(rules, outcomes, why, cheapest_of(bench.task, systems))
+
+
+def _ask_gate(
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], conclusion: Conclusion, mode: Mode
+) -> list[RungOutcome] | None:
+    """The outcomes with the gate's word on the tuned system that would win; None where nothing is to be asked."""
+    won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
+    if won is None or won.rung not in TRAINED or won.gate is not None:
+        return None
+    found = gated(bench, prepared, outcomes, won, mode)
+    if found is None:
+        return None
+    bench.progress.say(f"{won.rung}: the gate says {found.verdict}: {found.because}")
+    return [replace(outcome, gate=found) if outcome is won else outcome for outcome in outcomes]
 
 
 def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -> RungOutcome:
@@ -295,6 +329,7 @@ def _write(
         outcomes,
         conclusion,
         winner=write_winner(bench, conclusion, outcomes),
+        gate=shown(bench.record, outcomes, conclusion.winner),
         extra_reasons=[
             *break_even.reasons(costs, task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),

@@ -40,6 +40,7 @@ def decision_of(
     conclusion: Conclusion,
     *,
     winner: Winner,
+    gate: dict[str, Any] | None,
     extra_reasons: Sequence[str],
     would_change: Sequence[str],
     break_even: dict[str, Any] | None,
@@ -67,11 +68,11 @@ def decision_of(
         "retrieval": retrieval_entry(record),
         "test_reuse": test_reuse,
         "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
-        "gate": None,
+        "gate": gate,
         "repairs": [],
         "compare": [],
         "break_even": break_even,
-        "winner": {"kind": winner.kind, "path": winner.path, "held": False, "sha256": winner.sha256},
+        "winner": {"kind": winner.kind, "path": winner.path, "held": conclusion.held, "sha256": winner.sha256},
         "provenance": provenance,
     }
 
@@ -93,6 +94,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])],
         "chosen": chosen,
         "test": None if found is None else as_test(found),
+        "gate": None if outcome.gate is None else outcome.gate.verdict,
         "failures": failures([item for measurement in dev for item in measurement.items], record.lacking_knowledge),
         "cost": rung_cost(record, outcome.rung, task),
     }

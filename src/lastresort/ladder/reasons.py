@@ -40,7 +40,7 @@ def extra_reasons(
         reasons += _training_rows(bench)
     if any(outcome.rung in TRAINED for outcome in tested) and (warning := stale_warning(bench.task)) is not None:
         reasons.append(warning)
-    if conclusion.winner in TRAINED:
+    if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if outcome.rung in TRAINED):
         reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
     reasons += prepared.notes
     reasons += _not_honoured(bench.task)
@@ -102,6 +102,4 @@ def _not_honoured(task: Task) -> list[str]:
     found = []
     if task.limits.gpu != "auto":
         found.append(f"limits.gpu: {task.limits.gpu} is not acted on by this version.")
-    if task.general:
-        found.append("general: no suite is run by this version, which has no gate.")
     return found

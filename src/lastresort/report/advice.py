@@ -8,8 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from lastresort.report.terminal import printable
-from lastresort.report.wording import listed, sentence, stopped
+from lastresort.report.wording import listed, printable, sentence, stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

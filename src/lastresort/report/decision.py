@@ -13,7 +13,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.records.atomic import write_atomically
 
 FILE_NAME = "decision.json"
-VERSION = 5
+VERSION, OLDEST = 6, 5
 
 
 def validate_decision(decision: Mapping[str, Any]) -> None:
@@ -32,7 +32,10 @@ def write_decision(folder: Path, decision: Mapping[str, Any]) -> Path:
 
 
 def read_decision(folder: Path) -> dict[str, Any]:
-    """The decision of a finished run. Raises DataError if it is missing, damaged or newer than this program."""
+    """The decision of a finished run, of an older version as this one would have written it.
+
+    Raises DataError if it is missing, damaged, newer than this program, or too old to be read.
+    """
     path = folder / FILE_NAME
     try:
         decision = json.loads(path.read_text(encoding="utf-8"))
@@ -53,24 +56,46 @@ def read_decision(folder: Path) -> dict[str, Any]:
             expected=f"at most {VERSION}",
             remedy="It was written by a newer lastresort: upgrade this one.",
         )
-    if isinstance(version, int) and version < VERSION:
+    if isinstance(version, int) and version < OLDEST:
         raise DataError(
             f"found schema version {version}",
             where=f'{path}, key "schema"',
-            expected=str(VERSION),
+            expected=f"{OLDEST} or {VERSION}",
             remedy="It was written by an older lastresort: run `lastresort climb TASK --resume RUN`, which writes it anew "
             "from the record without asking a model.",
         )
+    decision = _of_this_version(decision)
     fault = next(_faults(decision), None)
     if fault is not None:
         raise _unreadable(path, fault)
     return dict(decision)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether the system in this folder won a run whose gate holds it. False where no decision says so, of whatever version."""
+    try:
+        winner = json.loads((folder.parent / FILE_NAME).read_text(encoding="utf-8"))["winner"]
+        return bool(winner["held"]) and winner["path"] == folder.name
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return False
+
+
 def decision_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of `decision.json`, as shipped in the package."""
     schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("decision_schema.json").read_text("utf-8"))
     return schema
+
+
+def _of_this_version(decision: Any) -> Any:
+    """Version 5 had no gate, of which version 6 speaks in every rung."""
+    if (
+        not isinstance(decision, dict)
+        or decision.get("schema") != OLDEST
+        or not isinstance(decision.get("rungs"), list)
+    ):
+        return decision
+    rungs = [{**rung, "gate": None} if isinstance(rung, dict) else rung for rung in decision["rungs"]]
+    return {**decision, "schema": VERSION, "rungs": rungs}
 
 
 def _faults(decision: Any) -> Iterator[str]:
@@ -109,7 +134,18 @@ def _incoherent(decision: dict[str, Any]) -> Iterator[str]:
             yield f"found more items used than available in the test of {rung['name']}"
         if rung["chosen"] and rung["chosen"] not in {candidate["name"] for candidate in rung["candidates"]}:
             yield f"found a chosen system of {rung['name']} that is none of its candidates"
+    yield from _incoherent_gate(decision)
     yield from _incoherent_costs(decision, names)
+
+
+def _incoherent_gate(decision: dict[str, Any]) -> Iterator[str]:
+    gate, said = decision["gate"], {rung["name"]: rung["gate"] for rung in decision["rungs"] if rung["gate"]}
+    if (gate is None) != (not said):
+        yield 'found at key "gate" one though no rung was gated, or none though one was'
+    elif gate is not None and said.get(gate["rung"]) != gate["verdict"]:
+        yield f'found at key "gate" {gate["verdict"]} of {gate["rung"]}, of which the rung says {said.get(gate["rung"])}'
+    if decision["winner"]["held"] and (gate is None or gate["verdict"] != "HOLD"):
+        yield "found a winner that is held though no gate holds it"
 
 
 def _incoherent_costs(decision: dict[str, Any], rungs: list[str]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from lastresort.report.wording import count, duration, listed, money, percent, round_percent, times
 
+_GATED = {"HOLD": ", and the gate holds it", "REJECT": ", but the gate rejects it"}
+
 
 def of_rung(name: str, entry: Mapping[str, Any] | None, bar: float) -> str:
     if entry is None:
@@ -19,11 +21,11 @@ def of_rung(name: str, entry: Mapping[str, Any] | None, bar: float) -> str:
         return f"{name} was not tested"
     score = percent(test["score"])
     if test["verdict"] == "MET":
-        return f"{name} meets the bar with {score}"
+        return f"{name} meets the bar with {score}{_GATED.get(entry['gate'], '')}"
     if test["verdict"] == "NOT_MET":
         return f"{name} stays below the bar with {score}"
     side = "at or above" if test["score"] >= bar else "below"
-    return f"{name} scores {score}, {side} the bar, but not surely"
+    return f"{name} scores {score}, {side} the bar, but not surely{_GATED.get(entry['gate'], '')}"
 
 
 def of_ladder(decision: Mapping[str, Any]) -> str:

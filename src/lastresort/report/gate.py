@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lastresort.errors import ContractError
 from lastresort.records.atomic import write_atomically
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report.terminal import printable
-from lastresort.report.wording import NO_BREAK, count, percent, sentence, verdict
+from lastresort.report.wording import NO_BREAK, count, percent, printable, sentence, verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lastresort.report.gate import in_limits
-from lastresort.report.terminal import printable
+from lastresort.report.wording import printable
 
 CLASS = "lastresort.gate"
 _SKIPPED = ("UNINFORMATIVE", "SKIPPED")

@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
-from lastresort.report import break_even, drift, findings, judge, ladder_chart, retrieval, wording
+from lastresort.report import (
+    break_even,
+    drift,
+    findings,
+    gate_chart,
+    gate_summary,
+    judge,
+    ladder_chart,
+    retrieval,
+    wording,
+)
 from lastresort.report.cost_chart import cost_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
+from lastresort.report.gate import in_limits, in_points
 from lastresort.report.labelled import labelled
 from lastresort.report.loss_chart import drawn_figure, loss_chart, went_furthest
 from lastresort.report.story import RungStory, Story, gather
@@ -70,7 +81,8 @@ def page(story: Story, run: str) -> str:
 
 def _costs(story: Story) -> dict[str, dict[str, float]]:
     rungs = {rung.name: rung.entry["cost"] for rung in story.rungs if rung.entry is not None and rung.entry["applies"]}
-    return {**rungs, judge.NAME: story.decision["judge"]["cost"]} if story.decision["judge"] else rungs
+    gate = {"gate": story.decision["gate"]["spent"]} if story.decision["gate"] else {}
+    return {**rungs, **({judge.NAME: story.decision["judge"]["cost"]} if story.decision["judge"] else {}), **gate}
 
 
 def _training(rung: RungStory) -> dict[str, Any] | None:
@@ -142,11 +154,13 @@ def _template() -> Template:
         "sentence stopped points"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
-    environment.filters["labelled"] = labelled
+    environment.filters |= {"labelled": labelled, "in_points": in_points, "in_limits": in_limits}
     environment.globals.update(
         chart=ladder_chart,
         break_even=break_even,
         cost_chart=cost_chart,
+        gate_chart=gate_chart,
+        gate_summary=gate_summary,
         judge_finding=judge.finding,
         judge_rows=judge.rows,
         retrieval_finding=retrieval.finding,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report import break_even, judge
+from lastresort.report import break_even, gate_summary, judge
 from lastresort.report.wording import (
     NO_BREAK,
     count,
@@ -100,10 +100,5 @@ def _would_change(decision: Mapping[str, Any]) -> str:
 def _gate(decision: Mapping[str, Any]) -> str:
     if not decision["gate"]:
         return ""
-    lines = ["| suite | base | tuned | items | verdict |", "|---|--:|--:|--:|---|"]
-    for suite in decision["gate"]["suites"]:
-        base, tuned = ("–" if suite[side] is None else percent(suite[side]) for side in ("base", "tuned"))
-        lines.append(
-            f"| {plain(suite['name'])} | {base} | {tuned} | {count(suite['n'])} | {verdict(suite['verdict'])} |"
-        )
-    return "\n".join(lines)
+    measures = [f"- {plain(line)}" for line in gate_summary.lines(decision["gate"])]
+    return "\n".join([plain(stopped(gate_summary.finding(decision["gate"]))), "", *measures])

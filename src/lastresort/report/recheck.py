@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from lastresort.errors import ContractError
 from lastresort.records.atomic import write_atomically
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report.terminal import MARKS, STYLES, printable
-from lastresort.report.wording import count, duration, interval, money, percent, sentence, verdict
+from lastresort.report.terminal import MARKS, STYLES
+from lastresort.report.wording import count, duration, interval, money, percent, printable, sentence, verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -35,11 +35,25 @@ def scores(values: Iterable[float]) -> Scale:
     return Scale(round(low, 1), round(high, 1), tuple(tick for tick in ticks if tick <= high + 1e-9))
 
 
+def differences(values: Iterable[float], about: int = 5) -> Scale:
+    """An axis that holds 0 and all values, between multiples of a step of 1, 2 or 5 times ten to n, in about so many steps."""
+    found = [0.0, *values]
+    low, high = min(found), max(found)
+    step = _step(((high - low) or 0.1) / about)
+    first, last = math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9)
+    ticks = tuple(round(n * step, 10) for n in range(first, last + 1))
+    return Scale(ticks[0], ticks[-1], ticks)
+
+
 def amounts(values: Iterable[float], about: int = 4) -> Scale:
     """An axis from 0 to a round number at or above the largest value, in about so many steps of 1, 2 or 5 times ten to n."""
     largest = max(values, default=0.0) or 1.0
-    rough = largest / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = _step(largest / about)
     steps = math.ceil(largest / step - 1e-9)
     return Scale(0.0, steps * step, tuple(round(n * step, 10) for n in range(steps + 1)))
+
+
+def _step(rough: float) -> float:
+    """The next of 1, 2 or 5 times ten to n."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report import break_even, judge, ladder_chart
+from lastresort.report import break_even, gate_summary, judge, ladder_chart
+from lastresort.report.gate import STYLES as GATE_STYLES
 from lastresort.report.scale import Scale
 from lastresort.report.wording import (
     NO_BREAK,
@@ -15,6 +16,7 @@ from lastresort.report.wording import (
     interval,
     money,
     percent,
+    printable,
     round_percent,
     spaced,
     stopped,
@@ -52,6 +54,7 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
             )
         elif rung["test"]["verdict"] == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
+    lines += _gate(decision["gate"])
     if break_even.is_worth_a_line(decision["break_even"], decision["goal"]):
         lines.append(Text(printable(spaced(stopped(break_even.finding(decision["break_even"]))))))
     if decision["judge"]:
@@ -59,11 +62,6 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
     if speaks_of_reuse(decision["test_reuse"] or ""):
         lines.append(Text(printable(decision["test_reuse"]), style="yellow"))
     return Group(*lines)
-
-
-def printable(text: str) -> str:
-    """Text from outside without control characters, which could move the cursor or repaint what was said."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def strip(test: Mapping[str, Any], bar: float, scale: Scale, width: int = STRIP) -> str:
@@ -105,6 +103,17 @@ def _table(decision: Mapping[str, Any]) -> Table:
         paid = "" if cost["usd"] == 0 else money(cost["usd"])
         table.add_row("", "", interval(test["interval"]), f"of {count(test['n_available'])}", "", paid, style="dim")
     return table
+
+
+def _gate(gate: Mapping[str, Any] | None) -> list[RenderableType]:
+    """The gate's verdict, and a line a measure."""
+    from rich.text import Text
+
+    if gate is None:
+        return []
+    first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=GATE_STYLES[gate["verdict"]])
+    measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(gate)]
+    return [first, *measures]
 
 
 def _judge(found: Mapping[str, Any]) -> str:

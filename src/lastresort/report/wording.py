@@ -158,3 +158,8 @@ def sentence(text: str) -> str:
     """With a capital and a full stop."""
     text = stopped(text)
     return text[:1].upper() + text[1:]
+
+
+def printable(text: str) -> str:
+    """Text from outside without control characters, which could move the cursor or repaint what was said."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -9,13 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lastresort.evals.gate import GateFound, SuiteFound, TargetFound, gate, not_asked, skipped, suite_found
+from lastresort.evals.gate import (
+    GateFound,
+    SuiteFound,
+    TargetFound,
+    gate,
+    not_asked,
+    planned_power,
+    skipped,
+    suite_found,
+)
 from lastresort.evals.suites.asking import Asked, ask
 from lastresort.evals.suites.suite import Measure, Pair
 from lastresort.ladder.gate.drawing import Drawn, draw
 from lastresort.ladder.gate.plans import PILOT_SEED, Plan, Ready
 from lastresort.ladder.gate.sides import Side, opened, refuse_other_rendering
-from lastresort.ladder.gate.sizes import items_to_ask, planned_power
+from lastresort.ladder.gate.sizes import items_to_ask
 from lastresort.ladder.gate.target import Target
 from lastresort.models.protocol import Model
 from lastresort.records.suite_answers import SuiteAnswers
@@ -56,6 +65,14 @@ class Scored:
         ]
         made = [measure.pair(item, self.base.transcripts[item.id], self.tuned.transcripts[item.id]) for item in both]
         return [pair for pair in made if pair is not None]
+
+    def groups(self, pairs: Sequence[Pair]) -> list[str] | None:
+        """What each pair's item is about, where a suite names it and several items are about the same; they are no independent
+        ones then.
+        """
+        about = {item.id: str(item.facts.get("fact", item.id)) for item in self.drawn.items}
+        labels = [about[pair.id] for pair in pairs]
+        return labels if len(set(labels)) < len(labels) else None
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -206,14 +223,16 @@ def _suites(
 
 
 def _found(one: Scored, measure: Measure, settings: Settings, power: float) -> SuiteFound:
+    pairs = one.pairs(measure)
     return suite_found(
         measure.name,
         one.plan.name,
-        one.pairs(measure),
+        pairs,
         margin=one.margin,
         margin_factor=measure.margin_factor,
         binary=measure.binary,
         alpha=settings.alpha,
+        groups=one.groups(pairs),
         uninformative=one.ready.uninformative.get(measure.name, ""),
         power=power,
         seed=settings.seed,

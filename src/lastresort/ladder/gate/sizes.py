@@ -5,18 +5,12 @@ from __future__ import annotations
 import math
 
 from lastresort.evals.evidence import items_needed
+from lastresort.evals.gate.sizes import SPREAD, planned_power
 from lastresort.evals.suites.suite import Suite
 from lastresort.ladder.gate.plans import Said, base_scores
 
 QUICK_ITEMS = 160  # the fewest, in whole batches, of which a loss of 2 points can be excluded
 FEWEST, MOST = 64, 4096
-# Of a tuned model that lost nothing, the mean squared difference of two scores: a tenth of 0/1 answers differ; graded ones half.
-SPREAD = {True: 0.1, False: 0.05}
-
-
-def planned_power(measures: int) -> float:
-    """Of each of so many measures, so that a model that lost nothing ships with probability .8 at least (DESIGN part 9)."""
-    return 1 - 0.2 / measures
 
 
 def items_to_ask(

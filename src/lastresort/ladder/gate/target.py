@@ -22,7 +22,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Progress
 
-QUICK_ITEMS = 96
+QUICK_ITEMS = 64
 AUTO_TOKENS = -1  # of a system whose longest answer is not known before the base counts it
 PLAIN = "the base with the plain prompt"
 

@@ -1,0 +1,124 @@
+"""The gate in a climb: the system that would win is put beside its base before the decision is written.
+
+What it found is noted in the record under the rung, so that a resumed climb does not ask again, whatever mode it names: a second
+look at the same system would have an error of its own. A gate that was cut off finds what was answered before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lastresort.ladder.decide import Gating, RungOutcome
+from lastresort.ladder.gate.best_prompt import best_prompt, target_of
+from lastresort.ladder.gate.command import ANSWERS
+from lastresort.ladder.gate.document import gate_document
+from lastresort.ladder.gate.drawing import training_texts
+from lastresort.ladder.gate.named import Named, named_sides
+from lastresort.ladder.gate.run import Gated, Settings, run_gate
+from lastresort.ladder.gate.said import gating_of
+from lastresort.ladder.gate.suites import further_suites, known_of, plans_of
+from lastresort.ladder.prepare import Prepared
+from lastresort.records.record import Record
+from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.rungs.rung import Workbench
+from lastresort.types import Progress
+
+Mode = Literal["quick", "full", "none"]
+SEED = 0
+
+
+def mode_of(record: Record, asked: Mode | None) -> Mode:
+    """What was asked for now, else when the run was begun or last resumed, else none: a gate is asked for, until its time on
+    real models is known well enough to be what everybody waits for.
+    """
+    noted = record.last("gate_mode")
+    mode: Mode = asked or (noted["mode"] if noted is not None else "none")
+    if noted is None or noted["mode"] != mode:
+        record.note("gate_mode", {"mode": mode})
+    return mode
+
+
+def gated(
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: Mode
+) -> Gating | None:
+    """The gate's word on a tuned system; None where none is to be asked.
+
+    outcomes: of the climb so far, among which is the best prompt to compare it with. won: the outcome of the tuned system.
+    Raises StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
+    """
+    known = bench.record.last("gate", won.rung)
+    if known is None and mode == "none":
+        return None
+    if known is None:
+        known = _asked(bench, prepared, best_prompt(outcomes), won, quick=mode == "quick")
+        bench.record.note("gate", known, key=won.rung)
+    elif mode not in ("none", known["mode"]):
+        bench.progress.say(f"{won.rung}: its {known['mode']} gate was run before and stands")
+    return gating_of(known)
+
+
+def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> dict[str, Any] | None:
+    """The `gate` of decision.json: the winner's; where nothing that was gated won, the last one's."""
+    rungs = [outcome.rung for outcome in outcomes if outcome.gate is not None]
+    if not rungs:
+        return None
+    return record.last("gate", winner if winner in rungs else rungs[-1])
+
+
+def _asked(
+    bench: Workbench, prepared: Prepared, prompt: RungOutcome | None, won: RungOutcome, *, quick: bool
+) -> dict[str, Any]:
+    assert won.system is not None
+    settings = Settings(SEED, quick)
+    target = target_of(bench, prepared.split.test, prompt, won, settings.alpha)
+    bench.models.close()  # the gate opens base and tuned model itself, one at a time
+    folder = bench.candidate_folder(won.rung, won.system)
+    named = named_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
+    found = _run(bench, prepared, named, settings, target)
+    return {
+        "rung": won.rung,
+        "system": won.system,
+        "mode": "quick" if quick else "full",
+        "seed": settings.seed,
+        **gate_document(found),
+    }
+
+
+def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings, target: Any) -> Gated:
+    assert bench.shared is not None
+    assert named.system is not None
+    scores = named.base.scores and named.tuned.scores
+    with SuiteAnswers(bench.shared / ANSWERS) as kept:
+        return run_gate(
+            named.base,
+            named.tuned,
+            plans_of(known_of(prepared, scores, named.system.prompt)),
+            bench.task.keep,
+            settings=settings,
+            kept=kept,
+            training_texts=training_texts(prepared.split.train),
+            progress=WithinLimits(bench.progress, bench.check_budget),
+            target=target,
+            further=further_suites(bench.task, settings.alpha),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WithinLimits:
+    """Progress that stops at the task's limits: after every batch, which is kept by then."""
+
+    shown: Progress
+    check: Callable[[], None]
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self.check()
+        self.shown.stage(f"gate: {label}", total)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.shown.advance(amount, note)
+        self.check()
+
+    def say(self, text: str) -> None:
+        self.shown.say(text)

@@ -1,0 +1,210 @@
+"""The gate in whole climbs: what ships, what is held, what is rejected, and that nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from climb_gate_support import BROKEN, SAFE, WORN, gated_climb, quality, script_rungs
+from climb_support import calls, comparable
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.errors import BudgetError
+from lastresort.ladder.climb import Climbed
+from lastresort.records.record import Record
+from lastresort.report.decision import validate_decision
+from lastresort.systems.files import load_system
+from tuning_support import Cut, Scissors
+
+ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "sft", "preference")
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
+    return gated_climb(tmp_path_factory.mktemp("ship"), quality(SAFE), gate="quick")
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
+    return gated_climb(tmp_path_factory.mktemp("hold"), quality(WORN), task=ONE_SUITE, gate="quick")
+
+
+@pytest.fixture(scope="module")
+def rejected(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
+    return gated_climb(tmp_path_factory.mktemp("reject"), quality(BROKEN), task=ONE_SUITE, gate="quick")
+
+
+def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
+    decision = shipped.decision
+    validate_decision(decision)
+    gate = decision["gate"]
+    assert (decision["verdict"], decision["meets_bar"], decision["stopped_at"]) == ("MET", True, "sft")
+    assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("adapter", False)
+    assert (gate["verdict"], gate["mode"], gate["alpha"], gate["rung"]) == ("SHIP", "quick", 0.05, "sft")
+    assert [suite["name"] for suite in gate["suites"]] == ["general", "sycophancy", "format_leak"]
+    assert [rung["gate"] for rung in decision["rungs"]] == [None, "SHIP"]
+    assert decision["answer"].startswith("Yes: sft meets the bar")
+    assert any(reason.startswith("sft: the gate lets it ship: ") for reason in decision["reasons"])
+    assert not any("No gate has been run" in reason for reason in decision["reasons"])
+
+
+def test_both_are_completed_on_all_test_items_and_the_verdict_stays(shipped: Climbed) -> None:
+    target = shipped.decision["gate"]["target"]
+    chosen = shipped.decision["rungs"][0]["chosen"]
+    assert (target["comparator"], target["n_compared"], target["by"]) == (f"prompting ({chosen})", 120, "better")
+    with Record.open(shipped.run, read_only=True) as record:
+        found = {(m.rung, m.split): m for m in record.measurements() if not m.split.startswith("dev[")}
+    for rung in shipped.decision["rungs"]:
+        used = rung["test"]["n_used"]
+        tested, rest = found[rung["name"], "test"], found[rung["name"], f"rest of test[{_whole(used)}:120]"]
+        assert used < 120
+        assert {item.id for item in tested.items}.isdisjoint(item.id for item in rest.items)
+        assert tested.n + rest.n == 120
+        score = target["tuned_score" if rung["name"] == "sft" else "comparator_score"]
+        assert score == pytest.approx(sum(item.score for item in (*tested.items, *rest.items)) / 120)
+    assert target["score"] == pytest.approx(shipped.decision["rungs"][1]["test"]["score"])
+
+
+def _whole(used: int, batch: int = 16) -> int:
+    """Items in the batches that the test began."""
+    return -(-used // batch) * batch
+
+
+def test_the_page_has_a_section_on_the_gate(shipped: Climbed) -> None:
+    page = shipped.report.read_text("utf-8")
+    assert '<h2 id="gate">The gate says SHIP: the tuned model is worth having for its task' in page
+    assert page.count('class="badge NON_INFERIOR"') == 3
+
+
+def test_a_resumed_climb_asks_nothing_again_whatever_gate_it_names(shipped: Climbed) -> None:
+    task = shipped.run.parent.parent / "task"
+    before = len(calls(task))
+    for mode in ("none", "full", None):
+        again = gated_climb(task.parent, [], gate=mode)
+        assert comparable(again.decision) == comparable(shipped.decision)
+    assert len(calls(task)) == before
+
+
+def test_what_cannot_be_told_is_held_and_chat_wants_to_be_told_so(
+    held: Climbed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = held.decision
+    validate_decision(decision)
+    assert (decision["gate"]["verdict"], decision["winner"]["held"], decision["meets_bar"]) == ("HOLD", True, True)
+    assert decision["answer"].startswith("Yes, but held: sft meets the bar")
+    assert "; the gate holds it: whether too much was lost cannot be told yet for general" in decision["answer"]
+    assert load_system(held.run / "winner").name == "sft-adapter"
+    for folder in (held.run, held.run / "winner"):
+        monkeypatch.setattr(sys, "argv", ["lastresort", "chat", str(folder), "--once", "lamp"])
+        assert guarded(app) == 2
+        assert "the gate holds this winner back" in capsys.readouterr().err
+        monkeypatch.setattr(sys, "argv", [*sys.argv, "--allow-held"])
+        assert guarded(app) == 0
+        assert "holds this winner back" not in capsys.readouterr().err
+
+
+def test_what_lost_too_much_never_wins(rejected: Climbed) -> None:
+    decision = rejected.decision
+    validate_decision(decision)
+    gate = decision["gate"]
+    assert (decision["verdict"], decision["meets_bar"], gate["verdict"], gate["rung"]) == (
+        "MET",
+        False,
+        "REJECT",
+        "sft",
+    )
+    assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("prompt", False)
+    assert load_system(rejected.run / "winner").name == decision["rungs"][0]["chosen"]
+    assert decision["answer"].startswith("No: sft meets the bar of 80 % with ")
+    assert "but the gate rejects it: general lost " in decision["answer"]
+    changed = gate["suites"][0]["changed"]
+    assert len(changed) == 3
+    assert all((one["base_score"], one["tuned_score"], one["tuned"]) == (1.0, 0.0, "unknown") for one in changed)
+    assert "<details open><summary>What changed most in general</summary>" in rejected.report.read_text("utf-8")
+    assert not any("Break-even" in reason for reason in decision["reasons"])  # nobody is told to run it for its price
+
+
+def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.MonkeyPatch, rejected: Climbed) -> None:
+    """What the gate said of sft is noted before, as by a climb that was cut off after it; preference is gated here."""
+    taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
+    first = gated_climb(tmp_path, quality(SAFE), task=taller, until="sft", gate="none")
+    assert first.decision["gate"] is None
+    assert (
+        "No gate has been run: whether tuning broke anything else has not been measured." in first.decision["reasons"]
+    )
+    with Record.open(first.run) as record:
+        record.note("gate", rejected.decision["gate"], key="sft")
+    found = gated_climb(tmp_path, [], gate="quick").decision
+    validate_decision(found)
+    assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]
+    assert (found["stopped_at"], found["gate"]["rung"], found["meets_bar"]) == ("preference", "preference", True)
+    assert found["answer"].startswith("Yes: preference meets the bar of 80 % with ")
+    assert "; sft meets the bar of 80 % with" in found["answer"]
+
+
+@pytest.mark.parametrize("share", [0.72, 0.86])
+def test_a_climb_cut_in_the_middle_of_its_gate_decides_the_same_and_asks_nothing_twice(
+    tmp_path: Path, rejected: Climbed, share: float
+) -> None:
+    task = rejected.run.parent.parent / "task"
+    scissors = Scissors()
+    gated_climb(tmp_path / "whole", quality(BROKEN), task=ONE_SUITE, progress=scissors, gate="quick")
+    cut = Scissors(round(share * scissors.seen))
+    with pytest.raises(Cut):
+        gated_climb(tmp_path, quality(BROKEN), task=ONE_SUITE, progress=cut, gate="quick")
+    assert any(label.startswith("gate: ") for label in cut.labels)
+    assert len(calls(tmp_path / "task")) < len(calls(task))
+    found = gated_climb(tmp_path, [])  # goes on with the gate that it began with
+    assert comparable(found.decision) == comparable(rejected.decision)
+    assert len(calls(tmp_path / "task")) == len(calls(task))
+
+
+def test_a_limit_that_is_reached_in_the_gate_stops_the_climb_and_more_goes_on(
+    tmp_path: Path, scripted: pytest.MonkeyPatch
+) -> None:
+    class Late:
+        """Progress, and a clock that is past the limit once the tuned model is asked."""
+
+        hours = 0.0
+
+        def stage(self, label: str, total: int | None = None) -> None:
+            if label.startswith("gate: tuned:"):
+                self.hours = 2.0
+
+        def advance(self, amount: int = 1, note: str = "") -> None: ...
+
+        def say(self, text: str) -> None: ...
+
+    late, limited = Late(), {**ONE_SUITE, "limits": {"hours": 1}}
+    with pytest.raises(BudgetError):
+        gated_climb(tmp_path, quality(SAFE), task=limited, progress=late, clock=lambda: 3600 * late.hours, gate="quick")
+    before = len(calls(tmp_path / "task"))
+    path = tmp_path / "task" / "task.yaml"
+    path.write_text(path.read_text().replace("hours: 1", "hours: 10"), encoding="utf-8")
+    found = gated_climb(tmp_path, [], clock=lambda: 0.0)
+    assert found.decision["gate"]["verdict"] == "SHIP"
+    assert len(calls(tmp_path / "task")) > before
+
+
+def test_the_command_takes_the_gate(
+    shipped: Climbed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = shipped.run.parent.parent / "task" / "task.yaml"
+    words = ["climb", str(task), "--run", str(shipped.run), "--resume", "--json"]
+    for extra, code in ((["--gate", "quick"], 0), (["--gate", "some"], 2)):
+        monkeypatch.setattr(sys, "argv", ["lastresort", *words, *extra])
+        assert guarded(app) == code
+        out, error = capsys.readouterr()
+        assert code or json.loads(out)["gate"]["verdict"] == "SHIP"
+        assert not code or "quick" in error
