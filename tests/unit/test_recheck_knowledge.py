@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from climb_support import calls
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.changes import Changes, file_changes, file_hashes
+from lastresort.ladder.recheck.documents import _by_file
 from lastresort.ladder.recheck.stale import Resting, staleness, standing
 from lastresort.records.record import Record
 from lastresort.report.recheck import validate_recheck
@@ -181,6 +183,24 @@ def test_without_a_store_files_are_compared(tmp_path: Path) -> None:
     assert told["documents"]["changed"] == sorted(f"{name}.md" for name in NAMES[::10])
     assert told["items"]["resting_on_changed"] == recoded_items(run)
     assert {one["standing"] for one in told["affected"]} == {"UNKNOWN"}
+
+
+def test_a_reader_whose_run_lost_its_store_is_compared_with_its_own(reading: Path, tmp_path: Path) -> None:
+    run = copied(reading, tmp_path)
+    shutil.rmtree(run / "store")
+    pages = documents(run, tmp_path)
+    (pages / "another.md").write_text("# Another\n\nIs new.\n", encoding="utf-8")
+    found = rechecked(run, documents=pages)
+    assert (found["verdict"], found["knowledge"]["compared"]) == ("CURRENT", "passages")
+
+
+def test_an_item_one_of_whose_labels_names_nothing_cannot_be_told() -> None:
+    """What it rests on may be just what that label meant."""
+    order = (SimpleNamespace(passages=("a.md#x", "lost")), SimpleNamespace(passages=("a.md#x",)))
+    finished = SimpleNamespace(order=order, decision={"winner": {"sha256": ""}})
+    winner = SimpleNamespace(items=(SimpleNamespace(id="1"), SimpleNamespace(id="2")))
+    found = _by_file(finished, winner, {"a.md": "1", "b.md": "1"}, {"a.md": "1", "b.md": "2"})  # type: ignore[arg-type]
+    assert found.named == {"2"}
 
 
 def test_a_run_that_noted_no_documents_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

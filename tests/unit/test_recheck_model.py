@@ -10,10 +10,12 @@ import pytest
 from climb_support import scripted_task
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
 from lastresort.ladder.climb import climb
-from lastresort.ladder.recheck.designs import New
+from lastresort.ladder.recheck.designs import New, _with_new
 from lastresort.records.record import Record
 from lastresort.report.recheck import validate_recheck
 from lastresort.spec.task import load_task
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding
 from recheck_support import asked, copied, newer, rechecked, right, scripted, tuned_run, untouched
 
 
@@ -167,7 +169,7 @@ def test_groups_count_as_in_the_climb(tmp_path: Path) -> None:
         json.dumps({"answers_from": ["rows.jsonl"], "wrong": ["unknown"], "quality": [{"right": 0.99}]})
     )
     with scripted("prompting"):
-        run = climb(load_task(path), tmp_path / "runs" / "routing-1", until="prompting").run
+        run = climb(load_task(path), tmp_path / "runs" / "routing-1", until="prompting", gate="none").run
     found = rechecked(run, new=newer(path.parent, **right(0.2)))
     (one,) = found["tried"]
     assert (one["test"]["unit"], one["compared"]["unit"]) == ("group", "group")
@@ -178,7 +180,6 @@ def test_groups_count_as_in_the_climb(tmp_path: Path) -> None:
 def test_a_form_that_the_new_model_cannot_enforce_is_tried_without(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lastresort.errors import CandidateError
     from lastresort.models.scripted import ScriptedModel
-    from lastresort.types import Decoding
 
     def check(self: ScriptedModel, decoding: Decoding) -> None:
         if decoding.grammar is not None:
@@ -257,6 +258,13 @@ def test_the_runs_own_model_without_a_new_prompt_is_nothing_new(run: Path) -> No
     same = New(name, f"scripted:{task_of(run).resolve() / 'script.json'}")
     with pytest.raises(InputError, match=r"is the model that the run asked.*--prompt FILE"):
         rechecked(run, new=same)
+
+
+def test_openai_is_not_given_the_arguments_of_a_chat_template() -> None:
+    """It refuses them, and the task that the run noted cannot leave them out."""
+    system = System("plain", "a", PromptDesign("Do."), Decoding(8), template_kwargs={"enable_thinking": False})
+    assert _with_new(system, "a", New("openai:x", "openai:x")).template_kwargs == {}
+    assert _with_new(system, "a", New("b", "b")).template_kwargs == {"enable_thinking": False}
 
 
 def test_a_model_that_leads_nowhere_is_no_look(run: Path) -> None:

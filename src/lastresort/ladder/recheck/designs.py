@@ -104,6 +104,8 @@ def _with_new(system: System, own: str, new: New) -> System:
     if new.settled not in (None, own):
         assert new.settled is not None
         system = replace(system, model=new.settled, precision="auto", rendering="", fingerprint="")
+        if new.settled.startswith("openai:"):  # which takes no such arguments, and the run's task cannot leave them out
+            system = replace(system, template_kwargs={})
     if new.prompt is None:
         return system
     return replace(system, name=f"{system.name}, new prompt", prompt=replace(system.prompt, instruction=new.prompt))

@@ -31,8 +31,8 @@ COPY = "recheck-store"  # of the winner's store, brought up to date; gone at the
 
 @dataclass(frozen=True, slots=True)
 class _Now:
-    """The documents against what the run knew. named: ids of items that name a passage which was there. changed: of each item its
-    passages that changed; standing: of its answer.
+    """The documents against what the run knew. named: ids of items all of whose labels name what was there. changed: of each
+    item its passages that changed; standing: of its answer.
 
     key: of the documents. documents: () where only files could be compared.
     """
@@ -100,8 +100,11 @@ def recheck_documents(finished: Finished, documents: Path | None, asking: Asking
 
 
 def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress) -> _Now:
-    folder = finished.folder / "store"
-    if finished.record.last("store") is not None and folder.is_dir():
+    retriever = winner.system.retriever
+    folder = (
+        finished.folder / "store" if retriever is None else retriever.store
+    )  # a copy that goes where the winner goes
+    if retriever is not None or (finished.record.last("store") is not None and folder.is_dir()):
         return _by_passage(finished, winner, open_store(folder), path, progress)
     before = documents_of(finished.record)
     if before is None:
@@ -127,8 +130,9 @@ def _by_passage(finished: Finished, winner: Winner, store: Store, path: Path, pr
     changed: dict[str, tuple[str, ...]] = {}
     told: dict[str, Standing] = {}
     for item, example in zip(winner.items, finished.order, strict=False):
-        own = {chunk for label in example.passages for chunk in _meant(labels, label)}
-        named |= {item.id} if own else set()
+        meant = [_meant(labels, label) for label in example.passages]
+        own = frozenset[str]().union(*meant)
+        named |= {item.id} if meant and all(meant) else set()
         touched = sorted((own | set(item.passages)) & found.gone)
         changed[item.id] = tuple(touched)
         if touched:
@@ -147,7 +151,8 @@ def _by_file(finished: Finished, winner: Winner, before: Mapping[str, str], now:
     changed = {
         item.id: tuple(label for label in example.passages if _document(label) in touched) for item, example in pairs
     }
-    named = {item.id for item, example in pairs if any(_document(label) in before for label in example.passages)}
+    known = {label for _, example in pairs for label in example.passages if _document(label) in before}
+    named = {item.id for item, example in pairs if example.passages and known.issuperset(example.passages)}
     return _Now(found, frozenset(named), changed, {}, _key(finished, now))
 
 
