@@ -23,7 +23,7 @@ def gate_command(
         None, "--base", help="The model that it was tuned from. Default: the one that the task may train."
     ),
     quick: bool = typer.Option(
-        False, "--quick", help="Ask a bounded number of items: about two minutes with the embedded model on two cores."
+        False, "--quick", help="Ask a bounded number of items, which can cost power and nothing else."
     ),
     seed: int = typer.Option(0, "--seed", min=0, help="Of the items: another one draws fresh items."),
     junit: Path | None = typer.Option(None, "--junit", help="Also write the findings as JUnit XML to this file."),
