@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from lastresort.errors import DataError
-from lastresort.records.database import Database
-from lastresort.records.refillable import move_aside, open_refillable
+from lastresort.records.refillable import Refillable
 
 APPLICATION = 0x4C617243  # "LarC"
 MIGRATIONS = ("CREATE TABLE response (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;",)
-_ANEW = "The response cache starts anew"
 
 
 class ResponseCache:
@@ -23,46 +21,31 @@ class ResponseCache:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._database = self._open()
+        self._file = Refillable(
+            path, application=APPLICATION, migrations=MIGRATIONS, what="The response cache starts anew"
+        )
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The bodies of those keys that are known."""
         found: dict[str, dict[str, Any]] = {}
         try:
             query = "SELECT key, body FROM response WHERE key IN ({keys})"
-            for row in self._database.rows_of(query, list(keys)):
+            for row in self._file.database.rows_of(query, list(keys)):
                 found[row["key"]] = json.loads(row["body"])
         except (DataError, json.JSONDecodeError) as damage:
-            self._start_anew(damage)
+            self._file.start_anew(damage)
         return found
 
     def put_many(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Store all or none. Of two bodies for one key the first stays: a replay must not change its answer."""
         rows = [(key, json.dumps(body)) for key, body in bodies.items()]
-        try:
-            self._insert(rows)
-        except DataError as damage:
-            self._start_anew(damage)
-            self._insert(rows)
+        self._file.insert("INSERT OR IGNORE INTO response (key, body) VALUES (?, ?)", rows)
 
     def close(self) -> None:
-        self._database.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _insert(self, rows: list[tuple[str, str]]) -> None:
-        with self._database.transaction() as connection:
-            connection.executemany("INSERT OR IGNORE INTO response (key, body) VALUES (?, ?)", rows)
-
-    def _open(self) -> Database:
-        return open_refillable(self._path, application=APPLICATION, migrations=MIGRATIONS, what=_ANEW)
-
-    def _start_anew(self, damage: Exception) -> None:
-        self._database.close()
-        move_aside(self._path, damage, _ANEW)
-        self._database = self._open()

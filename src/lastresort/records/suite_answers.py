@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lastresort.errors import DataError
-from lastresort.records.database import Database
-from lastresort.records.refillable import move_aside, open_refillable
+from lastresort.records.refillable import Refillable
 
 APPLICATION = 0x4C617247  # "LarG"
 MIGRATIONS = (
@@ -22,7 +21,6 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     """,
 )
-_ANEW = "The kept answers of the gate start anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,9 @@ class SuiteAnswers:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._database = self._open()
+        self._file = Refillable(
+            path, application=APPLICATION, migrations=MIGRATIONS, what="The kept answers of the gate start anew"
+        )
 
     def known(self, asking: Asking, openings: Mapping[str, str]) -> dict[str, KeptAnswer]:
         """Those of these items that are known. openings: by item id."""
@@ -62,11 +61,11 @@ class SuiteAnswers:
             "WHERE model = ? AND suite = ? AND version = ? AND mode = ? AND item IN ({keys})"
         )
         try:
-            for row in self._database.rows_of(query, list(openings), _values(asking)):
+            for row in self._file.database.rows_of(query, list(openings), _values(asking)):
                 if row["opening"] == openings[row["item"]]:
                     found[row["item"]] = KeptAnswer(json.loads(row["said"]), row["seconds"])
         except (DataError, json.JSONDecodeError) as damage:
-            self._start_anew(damage)
+            self._file.start_anew(damage)
             return {}
         return found
 
@@ -76,32 +75,16 @@ class SuiteAnswers:
             (*_values(asking), item, openings[item], json.dumps(kept.said), kept.seconds)
             for item, kept in answers.items()
         ]
-        try:
-            self._insert(rows)
-        except DataError as damage:
-            self._start_anew(damage)
-            self._insert(rows)
+        self._file.insert("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
-        self._database.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _insert(self, rows: list[tuple[Any, ...]]) -> None:
-        with self._database.transaction() as connection:
-            connection.executemany("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-
-    def _open(self) -> Database:
-        return open_refillable(self._path, application=APPLICATION, migrations=MIGRATIONS, what=_ANEW)
-
-    def _start_anew(self, damage: Exception) -> None:
-        self._database.close()
-        move_aside(self._path, damage, _ANEW)
-        self._database = self._open()
 
 
 def _values(asking: Asking) -> tuple[Any, ...]:
