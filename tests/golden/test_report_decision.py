@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from cost_support import costs
 from gate_report_support import gate_found, gated
 from lastresort.errors import ContractError, DataError
-from lastresort.report.decision import decision_schema, is_held, read_decision, validate_decision, write_decision
-from lastresort.report.gate import gate_schema
+from lastresort.report.decision import is_held, read_decision, validate_decision, write_decision
+from lastresort.report.schema import schema_of
 from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
@@ -30,7 +30,7 @@ def decision(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_schema_is_one_and_closed_at_every_known_level() -> None:
-    schema = decision_schema()
+    schema = schema_of("decision")
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert list(schema["properties"]) == schema["required"] == KEYS
@@ -196,7 +196,7 @@ def test_a_gate_is_held_with_all_that_it_found(decision: dict[str, Any], tmp_pat
 
 def test_the_gate_of_a_decision_is_the_gate_that_is_asked_alone() -> None:
     """The two schemas are files of their own, and say the same of the same keys."""
-    alone, decided = gate_schema(), decision_schema()
+    alone, decided = schema_of("gate"), schema_of("decision")
     text = json.dumps(
         {key: decided["$defs"]["gate"]["properties"][key] for key in alone["properties"] if key in SHARED}
     )

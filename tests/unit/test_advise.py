@@ -23,7 +23,7 @@ from lastresort.ladder.advice.questions import QUESTIONS, question_of, read_answ
 from lastresort.ladder.advise import Advice, advise, as_document
 from lastresort.ladder.dry_run import dry_run
 from lastresort.ladder.task_facts import facts_of
-from lastresort.report.advice import advice_schema
+from lastresort.report.schema import schema_of
 from lastresort.rungs.sft import LEAST_ROWS, Sft
 from lastresort.rungs.staleness import PACES
 from lastresort.spec.task import RUNGS, load_task
@@ -58,7 +58,7 @@ KNOWN |= {name: st.integers(0, 10**6) for name in COUNTS}
 KNOWN |= {name: st.floats(0, 10**4) for name in ("instruction_tokens", "input_tokens", "answer_tokens")}
 KNOWN |= {field.name: st.booleans() for field in fields(Facts) if field.name not in KNOWN}
 ANY_FACTS = st.fixed_dictionaries({}, optional=KNOWN).map(lambda known: Facts(**known))
-VALIDATOR = Draft202012Validator(advice_schema())
+VALIDATOR = Draft202012Validator(schema_of("advice"))
 
 
 def stances(facts: Facts) -> dict[str, str]:

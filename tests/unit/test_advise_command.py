@@ -18,7 +18,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.ladder.advice.facts import Facts
 from lastresort.ladder.advise import advise
-from lastresort.report.advice import advice_schema
+from lastresort.report.schema import schema_of
 from lastresort.spec.task import RUNGS
 
 
@@ -62,7 +62,7 @@ def test_json_is_one_document_of_its_schema(
     assert lastresort(monkeypatch, str(task), "--json", "--set", "bar=0.9", "--fact", "context=forbidden") == 0
     out, error = capsys.readouterr()
     document = json.loads(out)
-    assert list(Draft202012Validator(advice_schema()).iter_errors(document)) == []
+    assert list(Draft202012Validator(schema_of("advice")).iter_errors(document)) == []
     assert document["task"] == "routing"
     assert document["facts"]["bar"] == 0.9
     assert document["ladder"] == ["prompting"]

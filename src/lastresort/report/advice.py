@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lastresort.report.wording import listed, printable, sentence, stopped
@@ -29,13 +26,6 @@ def advice_text(document: Mapping[str, Any]) -> RenderableType:
         parts.append(Text(printable(sentence(note)), style="yellow"))
     parts += [Text(""), _path(document), *_rules(document), *_questions(document), *_frameworks(document)]
     return Group(*parts, Text(""), Text(_last_words(document), style="dim"))
-
-
-@cache
-def advice_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of what `advise --json` prints, as shipped in the package."""
-    schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("advice_schema.json").read_text("utf-8"))
-    return schema
 
 
 def _path(document: Mapping[str, Any]) -> RenderableType:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lastresort.errors import ContractError, DataError
-from lastresort.records.atomic import write_atomically
+from lastresort.report.schema import misfit, write_document
 
 FILE_NAME = "decision.json"
 VERSION, OLDEST = 6, 5
@@ -26,9 +24,7 @@ def validate_decision(decision: Mapping[str, Any]) -> None:
 def write_decision(folder: Path, decision: Mapping[str, Any]) -> Path:
     """Write `decision.json` of a run, whole or not at all. Raises ContractError if it is not a valid decision."""
     validate_decision(decision)
-    path = folder / FILE_NAME
-    write_atomically(path, json.dumps(decision, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
+    return write_document(folder / FILE_NAME, decision)
 
 
 def read_decision(folder: Path) -> dict[str, Any]:
@@ -80,12 +76,6 @@ def is_held(folder: Path) -> bool:
         return False
 
 
-def decision_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of `decision.json`, as shipped in the package."""
-    schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("decision_schema.json").read_text("utf-8"))
-    return schema
-
-
 def _of_this_version(decision: Any) -> Any:
     """Version 5 had no gate, of which version 6 speaks in every rung."""
     if (
@@ -100,16 +90,14 @@ def _of_this_version(decision: Any) -> Any:
 
 def _faults(decision: Any) -> Iterator[str]:
     """What is wrong, in words: the shape first, then what a schema cannot say."""
-    from jsonschema.exceptions import best_match
-
     try:
         plain = json.loads(json.dumps(decision, allow_nan=False))  # tuples are arrays; NaN is no JSON
     except (TypeError, ValueError) as error:
         yield f"found a value that is no JSON ({error})"
         return
-    misfit = best_match(_validator().iter_errors(plain))
-    if misfit is not None:
-        yield f'found at key "{misfit.json_path}" {misfit.message}'
+    fault = misfit(plain, "decision")
+    if fault is not None:
+        yield fault
         return
     yield from _incoherent(plain)
 
@@ -160,13 +148,6 @@ def _incoherent_costs(decision: dict[str, Any], rungs: list[str]) -> Iterator[st
             yield f'found at key "break_even" a pair of {pair["tuned"]} and {pair["untuned"]}, which are not both priced'
         if (pair["calls"] is None) != (pair["crossing"] in ("never", "unknown")):
             yield 'found at key "break_even" a crossing without its number of calls, or a number without a crossing'
-
-
-@cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator(decision_schema())
 
 
 def _unreadable(path: Path, found: str) -> DataError:

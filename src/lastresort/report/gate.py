@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastresort.errors import ContractError
-from lastresort.records.atomic import write_atomically
 from lastresort.records.ledger import speaks_of_reuse
+from lastresort.report.marks import MARKS, STYLES
+from lastresort.report.schema import validate, write_document
 from lastresort.report.wording import NO_BREAK, count, percent, printable, sentence, verdict
 
 if TYPE_CHECKING:
@@ -21,47 +18,18 @@ if TYPE_CHECKING:
 
 FILE_NAME = "gate.json"
 VERSION = 1
-MARKS = {"NON_INFERIOR": "●", "REGRESSED": "×", "UNDERPOWERED": "◇", "UNINFORMATIVE": "○", "SKIPPED": "–"}
-MARKS |= {"MET": "●", "NOT_MET": "×", "UNDECIDED": "◇"}
-STYLES = {
-    "NON_INFERIOR": "green",
-    "REGRESSED": "red",
-    "UNDERPOWERED": "yellow",
-    "UNINFORMATIVE": "yellow",
-    "SKIPPED": "dim",
-}
-STYLES |= {"MET": "green", "NOT_MET": "red", "UNDECIDED": "yellow", "SHIP": "green", "HOLD": "yellow", "REJECT": "red"}
 LONGEST = 160  # letters of an answer in the terminal
 
 
 def write_gate(folder: Path, document: Mapping[str, Any]) -> Path:
     """Write `gate.json`, whole or not at all. Raises ContractError if it is not valid."""
     validate_gate(document)
-    path = folder / FILE_NAME
-    write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
+    return write_document(folder / FILE_NAME, document)
 
 
 def validate_gate(document: Mapping[str, Any]) -> None:
     """Raises ContractError, naming the first fault, unless the document is as gate_schema.json says."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    plain = json.loads(json.dumps(document, allow_nan=False))
-    misfit = best_match(Draft202012Validator(gate_schema()).iter_errors(plain))
-    if misfit is not None:
-        raise ContractError(
-            f'found at key "{misfit.json_path}" {misfit.message}',
-            where=FILE_NAME,
-            expected="a gate as in gate_schema.json",
-        )
-
-
-@cache
-def gate_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of `gate.json`, as shipped in the package."""
-    schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("gate_schema.json").read_text("utf-8"))
-    return schema
+    validate(document, "gate", where=FILE_NAME)
 
 
 def gate_text(document: Mapping[str, Any]) -> RenderableType:

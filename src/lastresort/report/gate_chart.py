@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lastresort.report.gate import in_limits, in_points
-from lastresort.report.ladder_chart import SHAPES
+from lastresort.report.ladder_chart import estimate, framed, line
 from lastresort.report.scale import Scale, differences
 from lastresort.report.wording import verdict
 
@@ -31,26 +31,15 @@ def axis_of(suites: Sequence[Mapping[str, Any]]) -> Scale:
 
 
 def strip(suite: Mapping[str, Any], scale: Scale) -> Markup:
-    low, high = (scale.share(limit) for limit in suite["interval"])
-    parts = [*(_line("grid", scale.share(tick)) for tick in scale.ticks if tick)]
-    parts += [_line("zero", scale.share(0.0)), _line("bar", scale.share(-suite["margin"]))]
-    parts.append(
-        Markup(
-            '<rect class="span" x="{:.2f}%" width="{:.2f}%" y="50%" height="8" rx="4" transform="translate(0 -4)"/>'
-        ).format(100 * low, 100 * (high - low))
-    )
-    parts.append(
-        Markup('<svg class="point" x="{:.2f}%" y="50%" overflow="visible">{}</svg>').format(
-            100 * scale.share(suite["difference"]), SHAPES[LIKE[suite["verdict"]]]
-        )
-    )
+    shape = LIKE[suite["verdict"]]
+    parts = [*(line("grid", scale.share(tick)) for tick in scale.ticks if tick)]
+    parts += [line("zero", scale.share(0.0)), line("bar", scale.share(-suite["margin"]))]
+    parts.append(estimate(scale, suite["difference"], suite["interval"], shape))
     label = (
         f"Difference {in_points(suite['difference'])} points, between {in_limits(suite['interval'])}, "
         f"margin {in_points(-suite['margin'])}: {verdict(suite['verdict'])}"
     )
-    return Markup('<svg class="strip {}" role="img" aria-label="{}">{}</svg>').format(
-        LIKE[suite["verdict"]], label, Markup("").join(parts)
-    )
+    return framed(parts, shape, label)
 
 
 def axis(scale: Scale) -> Markup:
@@ -66,7 +55,3 @@ def axis(scale: Scale) -> Markup:
 
 def _anchor(at: float) -> str:
     return "end" if at > 0.97 else "start" if at < 0.03 else "middle"
-
-
-def _line(name: str, at: float) -> Markup:
-    return Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>').format(name, 100 * at, 100 * at)

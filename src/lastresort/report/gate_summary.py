@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lastresort.report.gate import MARKS, in_limits, in_points, rows
+from lastresort.report.gate import in_limits, in_points, rows
+from lastresort.report.marks import MARKS
 from lastresort.report.wording import count, percent, stopped, verdict
 
 Gate = Mapping[str, Any]

@@ -6,7 +6,7 @@ follows the width of the page. Colours come from the page's style, so that both 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -32,26 +32,31 @@ def axis_of(decision: Mapping[str, Any]) -> Scale:
 
 def strip(test: Mapping[str, Any] | None, bar: float, scale: Scale) -> Markup:
     """One rung's strip; without a test only the grid and the bar, for the eye to follow."""
-    parts = [*(_line("grid", scale.share(tick)) for tick in scale.ticks), _line("bar", scale.share(bar))]
+    parts = [*(line("grid", scale.share(tick)) for tick in scale.ticks), line("bar", scale.share(bar))]
     if test is None:
         return Markup('<svg class="strip" aria-hidden="true">{}</svg>').format(Markup("").join(parts))
-    low, high = (scale.share(limit) for limit in test["interval"])
-    parts.append(
-        Markup(
-            '<rect class="span" x="{:.2f}%" width="{:.2f}%" y="50%" height="8" rx="4" transform="translate(0 -4)"/>'
-        ).format(100 * low, 100 * (high - low))
-    )
-    parts.append(
-        Markup('<svg class="point" x="{:.2f}%" y="50%" overflow="visible">{}</svg>').format(
-            100 * scale.share(test["score"]), SHAPES[test["verdict"]]
-        )
-    )
+    parts.append(estimate(scale, test["score"], test["interval"], test["verdict"]))
     label = (
         f"Score {percent(test['score'])}, interval {interval(test['interval'])}, bar {round_percent(bar)}: "
         f"{verdict(test['verdict'])}"
     )
+    return framed(parts, test["verdict"], label)
+
+
+def estimate(scale: Scale, at: float, limits: Sequence[float], shape: str) -> Markup:
+    """An interval as a band, and the shape of a verdict where the estimate lies."""
+    low, high = (scale.share(limit) for limit in limits)
+    band = Markup(
+        '<rect class="span" x="{:.2f}%" width="{:.2f}%" y="50%" height="8" rx="4" transform="translate(0 -4)"/>'
+    ).format(100 * low, 100 * (high - low))
+    point = Markup('<svg class="point" x="{:.2f}%" y="50%" overflow="visible">{}</svg>')
+    return band + point.format(100 * scale.share(at), SHAPES[shape])
+
+
+def framed(parts: Sequence[Markup], shape: str, label: str) -> Markup:
+    """A strip of these parts, in the colour of the verdict that the shape stands for; label: what it shows, in words."""
     return Markup('<svg class="strip {}" role="img" aria-label="{}">{}</svg>').format(
-        test["verdict"], label, Markup("").join(parts)
+        shape, label, Markup("").join(parts)
     )
 
 
@@ -82,5 +87,6 @@ def glyph(name: str) -> Markup:
     return Markup('<svg class="glyph" viewBox="-9 -9 18 18" aria-hidden="true">{}</svg>').format(SHAPES[name])
 
 
-def _line(name: str, at: float) -> Markup:
+def line(name: str, at: float) -> Markup:
+    """Upright, at a share of the strip's width."""
     return Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>').format(name, 100 * at, 100 * at)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastresort.errors import ContractError
-from lastresort.records.atomic import write_atomically
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report.terminal import MARKS, STYLES
+from lastresort.report.marks import MARKS, STYLES
+from lastresort.report.schema import validate, write_document
 from lastresort.report.wording import count, duration, interval, money, percent, printable, sentence, verdict
 
 if TYPE_CHECKING:
@@ -30,31 +26,12 @@ def file_name(number: int) -> str:
 def write_recheck(run: Path, document: Mapping[str, Any]) -> Path:
     """Write a recheck into its run's folder, whole or not at all. Raises ContractError if it is not valid."""
     validate_recheck(document)
-    path = run / file_name(document["number"])
-    write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
+    return write_document(run / file_name(document["number"]), document)
 
 
 def validate_recheck(document: Mapping[str, Any]) -> None:
     """Raises ContractError, naming the first fault, unless the document is as recheck_schema.json says."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    plain = json.loads(json.dumps(document, allow_nan=False))
-    misfit = best_match(Draft202012Validator(recheck_schema()).iter_errors(plain))
-    if misfit is not None:
-        raise ContractError(
-            f'found at key "{misfit.json_path}" {misfit.message}',
-            where=file_name(plain.get("number", 0)),
-            expected="a recheck as in recheck_schema.json",
-        )
-
-
-@cache
-def recheck_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of `recheck-<n>.json`, as shipped in the package."""
-    schema: dict[str, Any] = json.loads(files("lastresort.report").joinpath("recheck_schema.json").read_text("utf-8"))
-    return schema
+    validate(document, "recheck", where=file_name(document.get("number", 0)))
 
 
 def recheck_text(document: Mapping[str, Any]) -> RenderableType:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report import break_even, gate_summary, judge, ladder_chart
-from lastresort.report.gate import STYLES as GATE_STYLES
+from lastresort.report.marks import MARKS, STYLES
 from lastresort.report.scale import Scale
 from lastresort.report.wording import (
     NO_BREAK,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 STRIP = 22
-MARKS = {"MET": "●", "NOT_MET": "×", "UNDECIDED": "◇"}
-STYLES = {"MET": "green", "NOT_MET": "red", "UNDECIDED": "yellow"}
 
 
 def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
@@ -111,7 +109,7 @@ def _gate(gate: Mapping[str, Any] | None) -> list[RenderableType]:
 
     if gate is None:
         return []
-    first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=GATE_STYLES[gate["verdict"]])
+    first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=STYLES[gate["verdict"]])
     measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(gate)]
     return [first, *measures]
 
