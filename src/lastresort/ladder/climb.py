@@ -32,7 +32,7 @@ from lastresort.ladder.same_task import changed_keys
 from lastresort.ladder.saving import saving_after
 from lastresort.ladder.testing import run_test
 from lastresort.ladder.winner import write_winner
-from lastresort.ladder.workspace import held, shared_folder
+from lastresort.ladder.workspace import LEDGER, RESPONSES, held, shared_folder
 from lastresort.ladder.would_change import would_change
 from lastresort.models.open import settled_name
 from lastresort.records.ledger import Ledger, item_hash
@@ -85,7 +85,7 @@ def climb(
         _same_task(record, prepared, run)
         note_origin(record, prepared.task, run)
         shared = shared_folder(run)
-        with Ledger(shared / "ledger.sqlite") as ledger:
+        with Ledger(shared / LEDGER) as ledger:
             budget = Budget.of(prepared.task, record, clock)
             bench = _workbench(prepared, record, run, _models(prepared.task, shared), progress, budget)
             mode = mode_of(record, gate)
@@ -100,7 +100,7 @@ def climb(
 
 def _models(task: Task, shared: Path) -> OpenModels:
     return OpenModels(
-        ResponseCache(shared / "responses.sqlite"),
+        ResponseCache(shared / RESPONSES),
         base_folder=task.folder,
         base_name=settled_name(task.model, task.folder),
         tuned_name=settled_name(tuned_model(task), task.folder),

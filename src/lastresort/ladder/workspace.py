@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lastresort.errors import InputError, PrerequisiteError, TaskError
+from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
+from lastresort.records import lock
+from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.html import FILE_NAME as REPORT
+from lastresort.types import Example
 
-SHARED = ".lastresort"
+SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
 
 
 def new_run(runs: Path, task: str) -> Path:
@@ -97,14 +99,20 @@ def _began(run: Path) -> bool:
 @contextmanager
 def held(run: Path) -> Iterator[None]:
     """Hold the run, so that no second process climbs it; the hold ends with the process, however it ends."""
-    with (run / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                "another process is climbing this run",
-                where=str(run),
-                expected="one process a run",
-                remedy="Wait for it, or start a new run without --resume.",
-            ) from None
+    remedy = "Wait for it, or start a new run without --resume."
+    with lock.held(run, "another process is climbing this run", expected="one process a run", remedy=remedy):
         yield
+
+
+def noted_look(shared: Path, examples: Sequence[Example], look: str) -> str:
+    """Enter a look at these test items into the ledger of the workspace, and say how often they were used before."""
+    hashes = [item_hash(example) for example in examples]
+    with Ledger(shared / LEDGER) as ledger:
+        ledger.use(hashes, look)
+        return ledger.reuse_summary(hashes, look)
+
+
+def given_again(error: InfrastructureError) -> InfrastructureError:
+    """The same fault in a command without --resume: given again, it finds what was answered before."""
+    remedy = "Give the same command again: what was answered is kept."
+    return InfrastructureError(error.found, where=error.where, expected=error.expected, remedy=remedy)

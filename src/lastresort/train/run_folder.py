@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.errors import DataError, InputError
+from lastresort.records import lock
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.train.training_file import TrainingFile
 
-BEGUN, RECORD, LOG, LOCK = "begun.json", "training.json", "log.jsonl", "lock"
+BEGUN, RECORD, LOG = "begun.json", "training.json", "log.jsonl"
 CHECKPOINT = "checkpoint"
 TOLD = {"track", "output", "checkpoint_every_s"}
 MEMORY = {"max_pass_tokens", "checkpointing", "rows_at_once"}
@@ -37,7 +37,7 @@ def standing(folder: Path, *, resume: bool) -> Standing:
         remedy = "Add --resume to go on with it, or name another output." if ours else "Name another output."
         raise InputError("the output folder is not empty", where=str(folder), expected="a new folder", remedy=remedy)
     if resume and not ours:
-        if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+        if folder.is_dir() and any(path.name != lock.LOCK for path in folder.iterdir()):
             raise InputError(
                 f"no {BEGUN} there", where=str(folder), expected="a run to resume", remedy="Name another output."
             )
@@ -52,17 +52,8 @@ def held(folder: Path) -> Iterator[None]:
     """Hold the folder, so that no second process trains into it; the hold ends with the process, however it ends."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                "another process trains into this folder",
-                where=str(folder),
-                expected="one process a run",
-                remedy="Wait for it, or name another output.",
-            ) from None
+    remedy = "Wait for it, or name another output."
+    with lock.held(folder, "another process trains into this folder", expected="one process a run", remedy=remedy):
         yield
 
 

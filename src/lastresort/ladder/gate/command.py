@@ -21,11 +21,10 @@ from lastresort.ladder.gate.suites import further_suites, known_of, plans_of
 from lastresort.ladder.gate.target import HeldOut, order_of, plain_system
 from lastresort.ladder.prepare import Prepared, prepare
 from lastresort.ladder.provenance import machine, versions
-from lastresort.ladder.workspace import SHARED
+from lastresort.ladder.workspace import RESPONSES, SHARED, given_again, noted_look
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import open_model, settled_name
 from lastresort.models.protocol import Model
-from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.responses import ResponseCache
 from lastresort.records.suite_answers import SuiteAnswers
 from lastresort.report.gate import VERSION, write_gate
@@ -73,14 +72,14 @@ def gate_alone(
     with (
         gate_folder(gates, task.task, asked, out) as folder,
         SuiteAnswers(shared / ANSWERS) as kept,
-        ResponseCache(shared / "responses.sqlite") as cache,
+        ResponseCache(shared / RESPONSES) as cache,
     ):
         progress.say(f"gate: {folder}")
         order = order_of(prepared, question.quick)
         try:
             gated = _run(prepared, named, question, order, kept, cache, progress)
         except InfrastructureError as error:
-            raise _again(error) from error
+            raise given_again(error) from error
         document = {
             **_head(question, base, named, asked, prepared),
             **gate_document(gated),
@@ -160,19 +159,4 @@ def _head(question: Question, base: str, named: Named, asked: dict[str, Any], pr
 
 
 def _reuse(shared: Path, order: Sequence[Example], asked: dict[str, Any]) -> str:
-    """Enter the look into the workspace's ledger of test items, and say how often they were used before."""
-    hashes = [item_hash(example) for example in order]
-    look = "gate " + hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    with Ledger(shared / "ledger.sqlite") as ledger:
-        ledger.use(hashes, look)
-        return ledger.reuse_summary(hashes, look)
-
-
-def _again(error: InfrastructureError) -> InfrastructureError:
-    """A gate has no --resume: the same command finds what was answered before."""
-    return InfrastructureError(
-        error.found,
-        where=error.where,
-        expected=error.expected,
-        remedy="Give the same command again: what was answered is kept.",
-    )
+    return noted_look(shared, order, "gate " + hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,10 +10,11 @@ from typing import Any
 
 from lastresort.errors import InputError
 from lastresort.ladder.workspace import new_run, run_number
+from lastresort.records import lock
 from lastresort.records.atomic import write_atomically
 from lastresort.report.gate import FILE_NAME
 
-QUESTION, LOCK = "question.json", "lock"
+QUESTION = "question.json"
 
 
 @contextmanager
@@ -58,15 +58,7 @@ def _held(folder: Path, question: Mapping[str, Any]) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise InputError("found a file", where=str(folder), expected="a folder", remedy="Name another with --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                "another process writes a gate here",
-                where=str(folder),
-                expected="one process a folder",
-                remedy="Wait for it, or name another with --out.",
-            ) from None
+    remedy = "Wait for it, or name another with --out."
+    with lock.held(folder, "another process writes a gate here", expected="one process a folder", remedy=remedy):
         write_atomically(folder / QUESTION, json.dumps(dict(question), indent=1) + "\n")
         yield folder

@@ -11,8 +11,7 @@ from lastresort.ladder.recheck.designs import New
 from lastresort.ladder.recheck.documents import recheck_documents
 from lastresort.ladder.recheck.finished import Finished, open_finished
 from lastresort.ladder.recheck.model import recheck_model
-from lastresort.ladder.workspace import held, shared_folder
-from lastresort.records.ledger import Ledger, item_hash
+from lastresort.ladder.workspace import RESPONSES, given_again, held, noted_look, shared_folder
 from lastresort.records.record import Record
 from lastresort.report.recheck import VERSION, write_recheck
 from lastresort.types import Progress, Silent
@@ -37,14 +36,14 @@ def recheck(
     with Record.open(run) as record, held(run):
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
-        asking = Asking(finished.prepared, record, shared_folder(run) / "responses.sqlite", progress)
+        asking = Asking(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
         try:
             if new is not None:
                 found = recheck_model(finished, new, asking, quick=quick, progress=progress)
             else:
                 found = recheck_documents(finished, documents, asking, progress)
         except InfrastructureError as error:
-            raise _again(error) from error
+            raise given_again(error) from error
         finally:
             asking.close()
         document = {**_head(finished), **found, "test_reuse": _reuse(finished, found)}
@@ -69,18 +68,5 @@ def _reuse(finished: Finished, found: dict[str, Any]) -> str | None:
     """Enter the look into the workspace's ledger of test items, and say how often they were used before; None without a look."""
     if found["look"] is None:
         return None
-    hashes = [item_hash(example) for example in finished.order]
     look = f"{finished.record.run_id}, recheck {found['number']}"
-    with Ledger(shared_folder(finished.folder) / "ledger.sqlite") as ledger:
-        ledger.use(hashes, look)
-        return ledger.reuse_summary(hashes, look)
-
-
-def _again(error: InfrastructureError) -> InfrastructureError:
-    """A recheck has no --resume: the same command finds what was answered before."""
-    return InfrastructureError(
-        error.found,
-        where=error.where,
-        expected=error.expected,
-        remedy="Give the same command again: what was answered is kept.",
-    )
+    return noted_look(shared_folder(finished.folder), finished.order, look)
