@@ -87,8 +87,11 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Layer -> part -> shape, from the header of the weights, whose length must agree with the file's."""
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each of an adapter's weights, from their header, whose length must agree with the file's.
+
+    Raises DataError where there are none as safetensors, or the file is cut short.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = folder / WEIGHTS
@@ -97,11 +100,11 @@ def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
             f"no {WEIGHTS} in this folder",
             where=str(folder),
             expected="weights as safetensors",
-            remedy="Save it again.",
+            remedy="Save the adapter again with save_pretrained; pickled weights are not read.",
         )
     try:
         with safe_open(str(path), framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
     except (SafetensorError, OSError) as error:
         raise DataError(
             f"the file is cut short or damaged ({error})",
@@ -109,8 +112,12 @@ def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
             expected="a whole safetensors file",
             remedy="Copy or save it again.",
         ) from error
+
+
+def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Layer -> part -> shape."""
     parts: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, shape in shapes.items():
+    for key, shape in weight_shapes(folder).items():
         found = _KEY.fullmatch(key)
         if found is None:
             raise _refused(folder, f"found {key}", "low-rank factors of linear layers alone")

@@ -9,8 +9,8 @@ from typing import Any
 
 from lastresort.embedded import quiet_transformers
 from lastresort.errors import DataError
+from lastresort.train.adapter_folder import CONFIG, weight_shapes
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _FACTOR = re.compile(r"base_model\.model\.(?P<layer>.+)\.(?P<part>lora_A|lora_B)\.weight")
 
 
@@ -53,30 +53,11 @@ def check_fit(adapter: Path, base: Path, base_name: str) -> None:
 
 def _factors(adapter: Path) -> dict[str, dict[str, int]]:
     """Layer -> factor -> inputs of A, outputs of B."""
-    from safetensors import SafetensorError, safe_open
-
-    path = adapter / WEIGHTS
-    if not path.is_file():
-        raise DataError(
-            f"no {WEIGHTS} in this folder",
-            where=str(adapter),
-            expected="weights as safetensors",
-            remedy="Save the adapter again with save_pretrained; pickled weights are not read.",
-        )
     found: dict[str, dict[str, int]] = {}
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118  safe_open is no mapping
-                named, shape = _FACTOR.fullmatch(key), file.get_slice(key).get_shape()
-                if named is not None and len(shape) == 2:
-                    found.setdefault(named["layer"], {})[named["part"]] = shape[1 if named["part"] == "lora_A" else 0]
-    except (SafetensorError, OSError) as error:
-        raise DataError(
-            f"the file is cut short or damaged ({error})",
-            where=str(path),
-            expected="a whole safetensors file",
-            remedy="Copy or save it again.",
-        ) from error
+    for key, shape in weight_shapes(adapter).items():
+        named = _FACTOR.fullmatch(key)
+        if named is not None and len(shape) == 2:
+            found.setdefault(named["layer"], {})[named["part"]] = shape[1 if named["part"] == "lora_A" else 0]
     return found
 
 
@@ -87,10 +68,8 @@ def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
 
     with quiet_transformers(), torch.device("meta"):
         config: Any = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        if hasattr(config, "quantization_config"):
-            del (
-                config.quantization_config
-            )  # of a base stored in 4 bits: its layers have the shapes of the model that was quantised
+        if hasattr(config, "quantization_config"):  # a base stored in 4 bits has the shapes of what was quantised
+            del config.quantization_config
         model = AutoModelForCausalLM.from_config(config)
     return {
         name: tuple(module.weight.shape)
