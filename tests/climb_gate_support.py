@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,18 @@ from lastresort.evals.evidence import choose
 from lastresort.ladder.climb import Climbed, climb
 from lastresort.ladder.gate import suites
 from lastresort.rungs import RUNGS
-from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.rung import Search, Workbench, candidate_of
-from lastresort.spec.task import Task, load_task
+from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Progress
+from lastresort.types import Decoding, Progress
+from scripted_rung import ScriptedRung
 
 BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
 SAFE, BROKEN, WORN = 0.97, 0.5, 0.9  # of what both models are asked beside the task, what the tuned one answers
 
 
-class TunedRung:
+class TunedRung(ScriptedRung):
     """One candidate: a prompt on the script with an adapter, by whose name a script knows it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
-        return None
-
-    def forecast(self, task: Task, work: Workload) -> Forecast:
-        return Forecast(0, 0, 0, 0.0, 0.0)
 
     def search(self, bench: Workbench) -> Search:
         adapter = bench.folder / "adapters" / self.name

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import re
-import sys
 from collections import Counter
 from itertools import combinations as choices_of
 from itertools import product as combinations
@@ -20,20 +18,15 @@ import yaml
 from datasketch import MinHash, MinHashLSH
 from jsonschema import Draft202012Validator
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from examples_support import EXAMPLES, module_of
+
 TICKETS = EXAMPLES / "tickets"
 FIELDS = ("team", "priority", "product")
 
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_tickets", TICKETS / "make_tickets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # frozen dataclasses with slots look their module up there
-    spec.loader.exec_module(module)
-    return module
+    return module_of(TICKETS / "make_tickets.py")
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +188,7 @@ def test_the_instruction_does_not_hold_the_house_rules() -> None:
 
 def test_the_handbook_can_be_made_again_byte_for_byte_and_every_answer_stands_in_its_passage() -> None:
     folder = EXAMPLES / "handbook"
-    spec = importlib.util.spec_from_file_location("make_handbook", folder / "make_handbook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    pages, made_rows = module.made()
+    pages, made_rows = module_of(folder / "make_handbook.py").made()
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made_rows)
     assert lines.encode() == (folder / "questions.jsonl").read_bytes()
     assert {page.name: page.read_text(encoding="utf-8") for page in (folder / "docs").iterdir()} == pages
@@ -215,16 +202,7 @@ def test_the_handbook_can_be_made_again_byte_for_byte_and_every_answer_stands_in
 @pytest.fixture(scope="module")
 def voice() -> tuple[ModuleType, ModuleType]:
     """The generator of the example and its scorer."""
-    loaded = []
-    for name in ("make_voice", "voice"):
-        spec = importlib.util.spec_from_file_location(name, EXAMPLES / "voice" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        loaded.append(module)
-    return loaded[0], loaded[1]
+    return module_of(EXAMPLES / "voice" / "make_voice.py"), module_of(EXAMPLES / "voice" / "voice.py")
 
 
 def kept(voice: tuple[ModuleType, ModuleType], note: Any, reply: str) -> int:

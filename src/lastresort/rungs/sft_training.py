@@ -39,12 +39,6 @@ def kept_epochs(epochs: int) -> range:
     return range(math.ceil(epochs / 2), epochs + 1)
 
 
-def short_enough(bench: Workbench) -> tuple[Example, ...]:
-    """The rows of train that the model's context can hold."""
-    too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
-    return tuple(example for example in bench.train if example.id not in too_long)
-
-
 class SupervisedTraining:
     """The training part of a rung: every learning rate from the same start, resumable at every point.
 
@@ -53,7 +47,8 @@ class SupervisedTraining:
 
     def __init__(self, bench: Workbench, rung: str, section: Sft | Full, method: Method) -> None:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
-        self._train_rows = short_enough(bench)
+        too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
+        self._train_rows = tuple(example for example in bench.train if example.id not in too_long)
         self._loaded: Loaded | None = None
         self._rows: list[Any] | None = None
         self._dev_rows: list[Any] = []

@@ -66,12 +66,13 @@ def target_found(
 
 def _compared(found: TargetFound, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetFound:
     prompt, tuned = comparator.prompt, comparator.tuned
-    settings = {"binary": comparator.binary, "groups": comparator.groups, "seed": seed}
-    won = better(prompt, tuned, confidence=1 - 2 * alpha, **settings)  # type: ignore[arg-type]
+    binary, groups = comparator.binary, comparator.groups
+    won = better(prompt, tuned, confidence=1 - 2 * alpha, binary=binary, groups=groups, seed=seed)
     is_better = won.p <= alpha
     kept = None
     if not is_better:
-        kept = non_inferior(prompt, tuned, margin=margin, alpha=alpha, **settings).verdict == "NON_INFERIOR"  # type: ignore[arg-type]
+        tested = non_inferior(prompt, tuned, margin=margin, alpha=alpha, binary=binary, groups=groups, seed=seed)
+        kept = tested.verdict == "NON_INFERIOR"
     cheaper = _cheaper(comparator)
     worth = is_better or bool(kept and cheaper)
     passed = bool(found.passed) and worth

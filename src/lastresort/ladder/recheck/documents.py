@@ -101,9 +101,8 @@ def recheck_documents(finished: Finished, documents: Path | None, asking: Asking
 
 def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress) -> _Now:
     retriever = winner.system.retriever
-    folder = (
-        finished.folder / "store" if retriever is None else retriever.store
-    )  # a copy that goes where the winner goes
+    # The winner's store is a copy that goes where the winner goes.
+    folder = finished.folder / "store" if retriever is None else retriever.store
     if retriever is not None or (finished.record.last("store") is not None and folder.is_dir()):
         return _by_passage(finished, winner, open_store(folder), path, progress)
     before = documents_of(finished.record)
