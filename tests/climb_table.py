@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from page_tables import block, table
+from page_tables import filled, table
 from simulated_climb import Cell, Tally, simulate
 
 PAGE = Path(__file__).parent.parent / "docs" / "simulations.md"
@@ -186,7 +186,7 @@ def promises(cell: Cell) -> tuple[float, float]:
 def write() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name, body in blocks().items():
-        text = block(name).sub(lambda found, body=body: f"{found[1]}{body}\n{found[3]}", text)  # type: ignore[misc]
+        text = filled(text, name, body)
     PAGE.write_text(text, encoding="utf-8")
 
 

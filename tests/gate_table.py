@@ -25,7 +25,7 @@ from gate_simulation import (
     size,
 )
 from lastresort.evals.evidence import items_needed
-from page_tables import block, table
+from page_tables import block, filled, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "gate-simulations.md"
 SEED = 0
@@ -241,8 +241,7 @@ def shown_rows(name: str) -> list[tuple[str, ...]]:
 
 
 def put(name: str, body: str) -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(block(name).sub(lambda found: f"{found[1]}{body}\n{found[3]}", text), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), name, body), encoding="utf-8")
 
 
 def write(names: Sequence[str]) -> None:

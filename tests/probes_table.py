@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from lastresort.evals.probes.sycophancy import Flips, Suggestion, Sycophancy
 from lastresort.evals.scorers.scorer import Output
 from lastresort.models.open import open_model
 from lastresort.systems.system import PromptDesign
+from page_tables import filled
 from probes_support import Answers, Said, asked, of_model
 
 ROOT = Path(__file__).parent.parent
@@ -98,13 +97,8 @@ def tables() -> dict[str, str]:
     return {"sycophancy": "\n".join([told, "", *syco]).strip(), "format leak": "\n".join([told, "", *head, *leaks])}
 
 
-def put(page: str, name: str, body: str) -> str:
-    replaced: Callable[[re.Match[str]], str] = lambda found: f"{found[1]}\n{body}\n{found[2]}"  # noqa: E731
-    return re.sub(rf"(<!-- {name}: [^>]*-->).*?(<!-- end of {name} -->)", replaced, page, flags=re.DOTALL)
-
-
 if __name__ == "__main__":
     page = PAGE.read_text(encoding="utf-8")
     for name, body in tables().items():
-        page = put(page, name, body)
+        page = filled(page, name, body)
     PAGE.write_text(page, encoding="utf-8")

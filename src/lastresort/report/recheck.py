@@ -63,14 +63,10 @@ def _tried(document: Mapping[str, Any]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name, side in (
-        ("rung", "left"),
-        ("score", "right"),
-        ("interval", "right"),
-        ("items", "right"),
-        ("verdict", "left"),
-    ):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("rung", no_wrap=True)
+    for name in ("score", "interval", "items"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
     for one in document["tried"]:
         cost = one["cost"]
