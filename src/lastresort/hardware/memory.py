@@ -14,17 +14,25 @@ _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 
 def machine_memory_bytes() -> int | None:
     """Of the first GPU, else of this machine or the container that it runs in; None where it does not say."""
-    if any(path.exists() for path in _GPU_DEVICES):  # without one torch need not be loaded to find none
+    if has_gpu():
         import torch
 
-        if torch.cuda.is_available():
-            return int(torch.cuda.get_device_properties(0).total_memory)
+        return int(torch.cuda.get_device_properties(0).total_memory)
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         limit = _CONTAINER.read_text(encoding="ascii").strip() if _CONTAINER.is_file() else "max"
     except (OSError, ValueError, AttributeError):
         return None
     return min(whole, int(limit)) if limit.isdecimal() else whole
+
+
+def has_gpu() -> bool:
+    """Whether torch computes on one here."""
+    if not any(path.exists() for path in _GPU_DEVICES):  # without one torch need not be loaded to find none
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def give_back_freed_memory() -> None:
