@@ -1,15 +1,14 @@
-"""Replay: general rows that the base model itself answers, so that tuning keeps what it does not mean to change.
+"""Replay: rows that the base model itself answers, so that tuning keeps what it does not mean to change.
 
 Training on the model's own answers adds no new knowledge and pulls its general behaviour back to where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lastresort.models.protocol import Model
-from lastresort.synthesis.general_prompts import general_prompts
 from lastresort.types import Answer, Decoding, Example, Message
 
 REPLAY_TOKENS = 96
@@ -29,19 +28,26 @@ class Replay:
     seconds: float = 0.0
 
 
-def generate_replay(model: Model, n: int, seed: int, on_batch: Callable[[int], None] = lambda _: None) -> Replay:
-    """n general prompts answered greedily by `model`. Empty answers are left out."""
-    prompts = general_prompts(n, seed)
+def generate_replay(
+    model: Model,
+    prompts: Sequence[tuple[Message, ...]],
+    seed: int,
+    *,
+    keep: Callable[[str], bool] = bool,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> Replay:
+    """The prompts answered greedily by `model`, in turn. keep: of an answer, whether it is to be trained; empty ones never are."""
     decoding = Decoding(REPLAY_TOKENS, seed=seed)
     examples: list[Example] = []
     ends: list[bool] = []
     answers: list[Answer] = []
     for start in range(0, len(prompts), model.batch_size):
-        batch = [(Message("user", text),) for text in prompts[start : start + model.batch_size]]
+        batch = prompts[start : start + model.batch_size]
         answers += model.generate(batch, decoding)
         for offset, answer in enumerate(answers[start:]):
-            if answer.text.strip():
-                examples.append(Example(f"replay-{start + offset}", batch[offset], answer.text.strip()))
+            text = answer.text.strip()
+            if text and keep(text):
+                examples.append(Example(f"replay-{start + offset}", batch[offset], text))
                 ends.append(answer.finish == "stop")
         on_batch(len(batch))
     return Replay(

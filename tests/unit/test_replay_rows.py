@@ -1,0 +1,100 @@
+"""Replay: what is asked of the base, what of its answers is trained, and that the record gives the same rows back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lastresort.data.duplicates import near_pairs
+from lastresort.evals.probes.wording import entries
+from lastresort.evals.scorers.scorer import Output
+from lastresort.records.record import Record
+from lastresort.rungs.replay_rows import replay_of
+from lastresort.synthesis.counter_requests import REQUESTS, counter_requests
+from lastresort.types import Answer, Decoding, Example, Message, Silent
+
+INPUTS = [f"Ticket {number}: my lamp is broken." for number in range(40)]
+
+
+class Base:
+    """Answers in the task's form where the instruction stands above, to every second one; else in words."""
+
+    batch_size = 4
+    context_tokens: int | None = None
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Message, ...]] = []
+
+    def count_tokens(self, prompt: tuple[Message, ...]) -> int:
+        return sum(len(turn.content.split()) for turn in prompt)
+
+    def generate(self, prompts: Any, decoding: Decoding) -> list[Answer]:
+        self.asked += prompts
+        form = [prompt[0].role == "system" and "2" in prompt[-1].content for prompt in prompts]
+        return [Answer('{"team": "x"}' if formed else "A lamp is broken.", 1, 1, "stop") for formed in form]
+
+
+def bench(folder: Path, base: Base, *, schema: dict[str, Any] | None) -> Any:
+    return SimpleNamespace(
+        task=SimpleNamespace(
+            about="Route it.",
+            chat_template_kwargs={},
+            split=SimpleNamespace(seed=3),
+            output=Output(schema, None),
+        ),
+        train=tuple(Example(str(n), (Message("user", text),), "{}") for n, text in enumerate(INPUTS)),
+        record=Record.open(folder) if (folder / "record.sqlite").exists() else Record.create(folder),
+        models=SimpleNamespace(tuned_name="tiny", open=lambda system: base),
+        progress=Silent(),
+    )
+
+
+def test_a_third_is_asked_under_the_instruction_and_answers_in_the_form_are_left_out(tmp_path: Path) -> None:
+    base = Base()
+    found = replay_of(bench(tmp_path, base, schema={"type": "object"}), "sft", 30)
+    under = [prompt for prompt in base.asked if prompt[0].role == "system"]
+    assert len(base.asked) == 30
+    assert len(under) == 10
+    assert all(prompt[0].content == "Route it." for prompt in under)
+    formed = sum("2" in prompt[-1].content for prompt in under)
+    assert 0 < formed < 10
+    assert len(found.examples) == 30 - formed
+    assert not any(example.output.startswith("{") for example in found.examples)
+
+
+def test_the_record_gives_the_same_rows_back(tmp_path: Path) -> None:
+    first = replay_of(bench(tmp_path, Base(), schema={"type": "object"}), "sft", 12)
+    base = Base()
+    again = replay_of(bench(tmp_path, base, schema={"type": "object"}), "full", 12)
+    assert (again.examples, again.ends) == (first.examples, first.ends)
+    assert not base.asked
+
+
+def test_a_task_of_free_text_has_no_form_to_set_aside(tmp_path: Path) -> None:
+    base = Base()
+    replay_of(bench(tmp_path, base, schema=None), "sft", 9)
+    assert {len(prompt) for prompt in base.asked} == {1}
+
+
+def test_what_the_context_has_no_room_for_is_not_asked(tmp_path: Path) -> None:
+    base = Base()
+    base.context_tokens = 96 + 4
+    replay_of(bench(tmp_path, base, schema={"type": "object"}), "sft", 9)
+    assert all(prompt[0].role == "user" for prompt in base.asked)
+
+
+def test_each_input_comes_once_and_the_seed_decides() -> None:
+    texts = counter_requests(INPUTS, 30, seed=1)
+    assert len({text.split("\n\n")[0] for text in texts}) == 30
+    assert texts == counter_requests(INPUTS, 30, seed=1) != counter_requests(INPUTS, 30, seed=2)
+    assert len(counter_requests(INPUTS, 100, seed=1)) == len(INPUTS)
+
+
+@pytest.mark.parametrize("kind", ["counter", "off_task"])
+def test_the_probe_asks_none_of_these_wordings(kind: str) -> None:
+    sentences = [*REQUESTS, *entries(kind)]
+    first = len(REQUESTS)
+    assert not near_pairs(sentences, wanted=lambda one, other: one < first <= other)
