@@ -41,7 +41,7 @@ class OpenModels:
 
     def open(self, system: System) -> Model:
         """The system's model with its adapter, behind the cache."""
-        key = (system.model, system.adapter, system.precision, repr(sorted(system.template_kwargs.items())))
+        key = _key(system)
         if self._model is None or key != self._key:
             self._let_go()
             tuned = system.model == self.tuned_name != self.base_name
@@ -57,6 +57,11 @@ class OpenModels:
             )
             self._model, self._key = self._cached(model), key
         return self._model
+
+    def lend(self, system: System, model: Model) -> None:
+        """A model that was opened elsewhere answers for the system, behind the cache, until another is opened or all are closed."""
+        self._let_go()
+        self._model, self._key = self._cached(model), _key(system)
 
     def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
         """The system at work; its store stays open for the next one. lookup: in place of its own retriever."""
@@ -105,3 +110,7 @@ class OpenModels:
         if self._model is not None:
             self._model, self._key = None, None
             give_back_freed_memory()
+
+
+def _key(system: System) -> tuple[object, ...]:
+    return (system.model, system.adapter, system.precision, repr(sorted(system.template_kwargs.items())))

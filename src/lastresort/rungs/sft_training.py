@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
+from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.learning_rates import RACE_ENDS, Lap, race
 from lastresort.rungs.methods import Method
 from lastresort.rungs.replay_rows import replay_of, replay_size
@@ -39,20 +41,33 @@ def kept_epochs(epochs: int) -> range:
     return range(math.ceil(epochs / 2), epochs + 1)
 
 
+def trained_as(candidate: str, rates: Sequence[float]) -> tuple[float, int]:
+    """The learning rate and the epoch that a candidate of `SupervisedTraining.finish` is named after. rates: those raced."""
+    found = re.search(r"-lr(.+)-epoch(\d+)", candidate)
+    assert found is not None, f"{candidate} is named by finish"
+    return next(rate for rate in rates if f"{rate:g}" == found[1]), int(found[2])
+
+
 class SupervisedTraining:
     """The training part of a rung: every learning rate from the same start, resumable at every point.
 
     What is finished is read from the record; what was cut goes on from its checkpoint. section: `sft` or `full` of the task file.
+    seed: of the order of rows and of fresh adapters, None for that of the task.
     """
 
-    def __init__(self, bench: Workbench, rung: str, section: Sft | Full, method: Method) -> None:
+    def __init__(
+        self, bench: Workbench, rung: str, section: Sft | Full, method: Method, *, seed: int | None = None
+    ) -> None:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
+        self._seed = bench.task.split.seed if seed is None else seed
         too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
         self._train_rows = tuple(example for example in bench.train if example.id not in too_long)
         self._loaded: Loaded | None = None
         self._rows: list[Any] | None = None
         self._dev_rows: list[Any] = []
         self._replay_rows = 0
+        self._design = PromptDesign(bench.task.about.strip())
+        self._early = EarlyWarnings(bench, rung, self._design)
 
     def race(self) -> float:
         """The learning rate that goes the whole way."""
@@ -60,14 +75,13 @@ class SupervisedTraining:
 
     def finish(self, rate: float) -> list[tuple[str, Path]]:
         """Train to the end, a candidate kept after each epoch. Returns names and folders of the second half of training."""
-        epochs = self._section.epochs
-        per_epoch = self._steps() // epochs
         kept = []
-        for epoch in kept_epochs(epochs):
+        for epoch in kept_epochs(self._section.epochs):
             name = f"{self._method.name}-lr{rate:g}-epoch{epoch}"
             folder = self._bench.folder / self._method.folder / name
-            if math.isfinite(self._lap(rate, epoch * per_epoch, folder).dev_loss):
+            if math.isfinite(self.to_epoch(rate, epoch, folder)):
                 kept.append((name, folder))
+        self._early.tell()
         if not kept:
             raise DataError(
                 f"training diverged at learning rate {rate:g} after the race",
@@ -75,6 +89,14 @@ class SupervisedTraining:
                 remedy="Leave it out and start a new run.",
             )
         return kept
+
+    def to_epoch(self, rate: float, epoch: int, folder: Path) -> float:
+        """Train to the end of an epoch and keep the model in the folder. Returns its loss on dev, infinite where it diverged."""
+        return self._lap(rate, epoch * (self._steps() // self._section.epochs), folder).dev_loss
+
+    def run_name(self, rate: float) -> str:
+        """What the curve, the notes and the checkpoint of a learning rate are called."""
+        return f"{self._method.prefix}lr{rate:g}"
 
     def note(self, rate: float) -> str:
         section = self._section
@@ -119,13 +141,17 @@ class SupervisedTraining:
         loaded, rows = self._prepare()
         bench, settings = self._bench, self._settings(rate)
         facts = {"rows": len(rows), "replay_rows": self._replay_rows}
-        name = f"{self._method.prefix}lr{rate:g}"
+        name = self.run_name(rate)
         run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
         try:
+            if folder is not None:
+                self._early.open(loaded, model, holds_base=self._method.holds_base)
+                self._early.start(name, model, is_base=self._method.holds_base)
             trained = train_to(bench, run, model, completions(rows), until)
             loss = self._dev_loss(model, plain=trained.path == "plain")
             if folder is not None:
+                self._early.add(name, trained.step, model)
                 self._method.save(loaded, model, folder)
         finally:
             self._loaded = self._method.end(loaded, model)
@@ -141,7 +167,7 @@ class SupervisedTraining:
             epochs=self._section.epochs,
             batch_size=self._section.batch_size,
             adapter=self._method.settings(),
-            seed=self._bench.task.split.seed,
+            seed=self._seed,
         )
 
     def _prepare(self) -> tuple[Loaded, list[Any]]:
@@ -166,11 +192,10 @@ class SupervisedTraining:
         from lastresort.train.rows import training_rows
 
         assert self._loaded is not None
-        design = PromptDesign(self._bench.task.about.strip())
         return training_rows(
             self._loaded.tokenizer,
             examples,
-            compose_with or (lambda turns: compose(design, turns, ())),
+            compose_with or (lambda turns: compose(self._design, turns, ())),
             context_tokens=self._loaded.context_tokens,
             template_kwargs=self._bench.task.chat_template_kwargs,
             ends=ends,
