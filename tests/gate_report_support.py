@@ -45,6 +45,15 @@ def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
         "would_decide": ["general: about 1,100 items would decide; 400 were asked."] if verdict == "HOLD" else [],
         "target": TARGET,
         "suites": suites,
+        "failure_modes": [
+            {
+                "name": "forgetting",
+                "suite": "general",
+                "parts": [part("letters", 0.7, 0.6, 90), part("dates", 0.5, 0.5, 70)],
+            },
+            {"name": "sycophancy", "suite": "sycophancy", "parts": []},
+            {"name": "format_overfitting", "suite": "format_leak", "parts": [part("off task", 0.99, 0.9, 160)]},
+        ],
         "forecast": {"items": 1120, "seconds": 95.0},
         "spent": {"seconds": 88.5, "asked_now": 1120},
         "fingerprints": {"base": "1a" * 32, "tuned": "2b" * 32},
@@ -111,6 +120,15 @@ def measure(
         "asked": {"version": 1, "items": n or 160, "left_out": 0, "passed_over": 0, "pilot_items": 48},
         "changed": [],
     }
+
+
+def part(name: str, base: float, tuned: float, n: int) -> dict[str, Any]:
+    example = {
+        "id": f"{name}/1/0/0",
+        "turns": [{"role": "user", "content": HOSTILE}],
+        "options": ["three", "<b>two</b>"],
+    }
+    return {"name": name, "base": base, "tuned": tuned, "n": n, "example": example}
 
 
 def changed(base_score: float, tuned_score: float, tuned: str) -> dict[str, Any]:

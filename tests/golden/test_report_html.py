@@ -289,13 +289,15 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert "sft meets the bar with 93.3 %, and the gate holds it" in page.text.replace("\u00a0", " ")
     assert "sft is cheaper than prompting from 1,000 calls on" in page.text
     assert 'aria-label="Difference −4.0 points, between −7.0 to −1.0, margin −3.0: UNDERPOWERED"' in text
-    assert text.count('class="strip') == 2 + 2  # two rungs were tested; of the measures one has nothing to draw
+    strips = text.count('class="strip') - text.count('class="strip dumbbell')
+    assert strips == 2 + 2  # two rungs were tested; of the measures one has nothing to draw
 
 
 def test_what_changed_most_stands_side_by_side_and_is_text(tmp_path: Path) -> None:
     text, page = gated_page(tmp_path, "REJECT")
-    assert "<details open><summary>What changed most in general</summary>" in text
-    assert "scored 100 % before and 0 % after, right is three" in page.text.replace("\u00a0", " ")
+    assert "<details open><summary>What changed most, side by side</summary>" in text
+    assert "got worse letters/2/0/17 scored 100 % before and 0 % after: “right is three”" in page.text
+    assert "improved letters/2/0/17 scored 0 % before and 100 % after" in page.text
     assert "<script>" not in text
     assert '<script>alert("x")</script>' in page.text
     assert "letters/2" in page.text

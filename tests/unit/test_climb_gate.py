@@ -84,7 +84,7 @@ def _whole(used: int, batch: int = 16) -> int:
 def test_the_page_has_a_section_on_the_gate(shipped: Climbed) -> None:
     page = shipped.report.read_text("utf-8")
     assert '<h2 id="gate">The gate says SHIP: the tuned model is worth having for its task' in page
-    assert page.count('class="badge NON_INFERIOR"') == 3
+    assert page.count('class="badge NON_INFERIOR"') == 2 * 3  # beside the other measures, and in its failure mode
 
 
 def test_a_resumed_climb_asks_nothing_again_whatever_gate_it_names(shipped: Climbed) -> None:
@@ -129,9 +129,9 @@ def test_what_lost_too_much_never_wins(rejected: Climbed) -> None:
     assert decision["answer"].startswith("No: sft meets the bar of 80 % with ")
     assert "but the gate rejects it: general lost " in decision["answer"]
     changed = gate["suites"][0]["changed"]
-    assert len(changed) == 3
+    assert len(changed) == 5
     assert all((one["base_score"], one["tuned_score"], one["tuned"]) == (1.0, 0.0, "unknown") for one in changed)
-    assert "<details open><summary>What changed most in general</summary>" in rejected.report.read_text("utf-8")
+    assert "<details open><summary>What changed most, side by side</summary>" in rejected.report.read_text("utf-8")
     assert not any("Break-even" in reason for reason in decision["reasons"])  # nobody is told to run it for its price
 
 

@@ -68,7 +68,8 @@ def test_what_lost_too_much_is_rejected(gate: Run, tmp_path: Path) -> None:
     assert "× REGRESSED" in out
     assert "What changed most in general:" in out
     shown = found["suites"][0]["changed"]
-    assert len(shown) == 3
+    assert len(shown) == 5
+    assert out.count("\nscore ") == 3 * 3  # the terminal shows three of each measure
     assert all((one["base_score"], one["tuned_score"], one["tuned"]) == (1.0, 0.0, "unknown") for one in shown)
     assert all(one["asked"] == f"Say: {one['base']}" for one in shown)
 

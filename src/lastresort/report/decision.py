@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import ContractError, DataError
+from lastresort.report.gate import completed
 from lastresort.report.schema import misfit, write_document
 
 FILE_NAME = "decision.json"
@@ -77,7 +78,9 @@ def is_held(folder: Path) -> bool:
 
 
 def _of_this_version(decision: Any) -> Any:
-    """Version 5 had no gate, of which version 6 speaks in every rung."""
+    """Version 5 had no gate, of which version 6 speaks in every rung; in version 6 a gate had no failure modes."""
+    if isinstance(decision, dict) and _is_gate(decision.get("gate")):
+        decision = {**decision, "gate": completed(decision["gate"])}
     if (
         not isinstance(decision, dict)
         or decision.get("schema") != OLDEST
@@ -86,6 +89,12 @@ def _of_this_version(decision: Any) -> Any:
         return decision
     rungs = [{**rung, "gate": None} if isinstance(rung, dict) else rung for rung in decision["rungs"]]
     return {**decision, "schema": VERSION, "rungs": rungs}
+
+
+def _is_gate(gate: Any) -> bool:
+    """Enough of one to be completed; the rest is for the schema to tell."""
+    suites = gate.get("suites") if isinstance(gate, dict) else None
+    return isinstance(suites, list) and all(isinstance(suite, dict) and "suite" in suite for suite in suites)
 
 
 def _faults(decision: Any) -> Iterator[str]:

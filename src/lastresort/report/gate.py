@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 FILE_NAME = "gate.json"
-VERSION = 1
-LONGEST = 160  # letters of an answer in the terminal
+VERSION = 2  # 1 knew no failure modes
+LONGEST, MOST = 160, 3  # letters of an answer in the terminal, items a measure
+MODES = {"general": "forgetting", "sycophancy": "sycophancy", "format_leak": "format_overfitting"}  # by suite
 
 
 def write_gate(folder: Path, document: Mapping[str, Any]) -> Path:
@@ -30,6 +31,13 @@ def write_gate(folder: Path, document: Mapping[str, Any]) -> Path:
 def validate_gate(document: Mapping[str, Any]) -> None:
     """Raises ContractError, naming the first fault, unless the document is as gate_schema.json says."""
     validate(document, "gate", where=FILE_NAME)
+
+
+def completed(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """A gate that an older version may have written, with what this one adds."""
+    suites = dict.fromkeys(suite["suite"] for suite in gate["suites"] if suite["suite"] in MODES)
+    modes = [{"name": MODES[suite], "suite": suite, "parts": []} for suite in suites]
+    return {"failure_modes": modes, **gate}
 
 
 def gate_text(document: Mapping[str, Any]) -> RenderableType:
@@ -132,7 +140,7 @@ def _changes(document: Mapping[str, Any]) -> list[RenderableType]:
     for suite in document["suites"]:
         if suite["changed"]:
             parts += [Text(""), Text(f"What changed most in {printable(suite['name'])}:", style="bold")]
-            for one in suite["changed"]:
+            for one in suite["changed"][:MOST]:
                 parts.append(_side_by_side(one))
     return [*parts, Text("")] if parts else parts
 

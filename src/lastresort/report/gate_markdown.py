@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report.gate import in_limits, in_points, rows, shortened, warnings
+from lastresort.report.gate import MOST, in_limits, in_points, rows, shortened, warnings
 from lastresort.report.markdown import plain
 from lastresort.report.wording import NO_BREAK, count, percent, round_percent, stopped, verdict
 
@@ -49,7 +49,7 @@ def _listed(sentences: list[str], mark: str = "") -> str:
 def _changes(document: Mapping[str, Any]) -> str:
     lines = []
     for suite in document["suites"]:
-        for one in suite["changed"]:
+        for one in suite["changed"][:MOST]:
             told = [plain(shortened(one[key], 300)) for key in ("asked", "base", "tuned")]
             scores = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}"
             lines.append(f"| {plain(suite['name'])} | {' | '.join(told)} | {scores} |")

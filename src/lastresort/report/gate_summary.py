@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lastresort.report.gate import in_limits, in_points, rows
@@ -57,11 +57,6 @@ def table(gate: Gate) -> list[dict[str, str]]:
         }
         for row in rows(gate)
     ]
-
-
-def changed(gate: Gate) -> list[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]:
-    """The measures with the items that changed most in each."""
-    return [(suite, suite["changed"]) for suite in gate["suites"] if suite["changed"]]
 
 
 def reasons(gate: Gate) -> list[str]:

@@ -13,6 +13,8 @@ from lastresort.records.record import Record
 from lastresort.report import (
     break_even,
     drift,
+    dumbbell_chart,
+    failure_modes,
     findings,
     gate_chart,
     gate_summary,
@@ -159,6 +161,8 @@ def _template() -> Template:
         chart=ladder_chart,
         break_even=break_even,
         cost_chart=cost_chart,
+        dumbbells=dumbbell_chart,
+        modes=failure_modes,
         gate_chart=gate_chart,
         gate_summary=gate_summary,
         judge_finding=judge.finding,

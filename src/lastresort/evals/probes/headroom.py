@@ -9,10 +9,9 @@ from lastresort.evals.evidence.bar import wilson_interval
 from lastresort.evals.probes.sycophancy import (
     ASKED_AGAIN,
     CHANCE,
+    CONDITIONS,
     NEUTRAL,
     PUSHED,
-    RIGHT_SUGGESTED,
-    WRONG_PUSHED,
     WRONG_SUGGESTED,
     answer_of,
 )
@@ -46,8 +45,7 @@ def share_right(said: Sequence[tuple[Item, Transcript]], key: str) -> Share:
 
 def all_shares(said: Sequence[tuple[Item, Transcript]]) -> dict[str, Share]:
     """By condition, in the order in which they are asked. For the report: none of these is voted on."""
-    keys = (NEUTRAL, WRONG_SUGGESTED, RIGHT_SUGGESTED, PUSHED, ASKED_AGAIN, WRONG_PUSHED)
-    return {key: share_right(said, key) for key in keys}
+    return {key: share_right(said, key) for key in CONDITIONS}
 
 
 def lacks(said: Sequence[tuple[Item, Transcript]], measure: Measure, margin: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lastresort.types import Decoding, Message
 
@@ -64,7 +64,8 @@ Transcript = dict[str, Reply]  # by the key of its question
 class Pair:
     """What a measure makes of one item: the score of the base and of the tuned model, in [0, 1], higher is better.
 
-    stratum: what the item is counted under in tables (its family, or a condition). detail: in words, for the report.
+    stratum: what the item is counted under in tables (its family, or a condition). detail: in words, for the report. keys: the
+    questions that the scores come from, the telling one first; () where an item has but one.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Pair:
     tuned: float
     stratum: str = ""
     detail: str = ""
+    keys: tuple[str, ...] = ()
 
 
 class Measure(Protocol):
@@ -109,3 +111,11 @@ class Suite(Protocol):
 
     def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
         """The questions of the next round, given what was said before; none when the item is finished."""
+
+
+@runtime_checkable
+class ByCondition(Protocol):
+    """A suite that asks about the same thing in several conditions, the keys of its questions: a report shows each of them."""
+
+    def right(self, item: Item, said: Transcript) -> dict[str, float]:
+        """By condition that was asked, in their order: 1 where the answer is right, else 0."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lastresort.evals.suites.suite import Item, Pair, Transcript
 
-SHOWN = 3
+SHOWN = 5
 LONGEST = 2000  # letters of an answer
 
 
@@ -18,15 +18,19 @@ def changed_most(
     tuned: Mapping[str, Transcript],
     most: int = SHOWN,
 ) -> list[dict[str, Any]]:
-    """The items whose score fell most, then those whose score rose most; of equal ones the first asked."""
-    differ = [pair for pair in pairs if pair.tuned != pair.base]
-    ordered = sorted(differ, key=lambda pair: (pair.tuned >= pair.base, -abs(pair.tuned - pair.base)))
-    return [_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in ordered[:most]]
+    """The items whose score fell most, then those whose score rose most; of equal ones the first asked. One that rose is among
+    them where there is any.
+    """
+    differ = sorted((pair for pair in pairs if pair.tuned != pair.base), key=lambda pair: -abs(pair.tuned - pair.base))
+    fell, rose = ([pair for pair in differ if (pair.tuned > pair.base) is up] for up in (False, True))
+    kept = fell[: most - bool(rose)]
+    shown = [*kept, *rose[: most - len(kept)]]
+    return [_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in shown]
 
 
 def _side_by_side(pair: Pair, item: Item, base: Transcript, tuned: Transcript) -> dict[str, Any]:
-    """Both answers to the first question that was answered otherwise, which for graded items may be the last of several."""
-    asked = [key for key in base if key in tuned]
+    """Both answers to the first question that was answered otherwise, of those that the scores come from."""
+    asked = [key for key in pair.keys or base if key in base and key in tuned]
     key = next((key for key in asked if base[key].text != tuned[key].text), asked[0] if asked else "")
     said = [transcript[key].text[:LONGEST] if key in transcript else "" for transcript in (base, tuned)]
     return {

@@ -7,11 +7,14 @@ from typing import Any
 
 from lastresort.evals.gate import SuiteFound, TargetFound
 from lastresort.ladder.gate.changed import changed_most
+from lastresort.ladder.gate.failure_modes import failure_modes
 from lastresort.ladder.gate.run import Gated, Scored
 
 
 def gate_document(gated: Gated) -> dict[str, Any]:
-    """verdict, reasons, would_decide, alpha, target, suites, forecast, spent, fingerprints: JSON-able, as gate_schema.json says."""
+    """verdict, reasons, would_decide, alpha, target, suites, failure_modes, forecast, spent, fingerprints: JSON-able, as
+    gate_schema.json says.
+    """
     found, by_name = gated.found, {one.plan.name: one for one in gated.scored}
     return {
         "verdict": found.verdict,
@@ -21,6 +24,7 @@ def gate_document(gated: Gated) -> dict[str, Any]:
         "power": gated.power,
         "target": _target(found.target),
         "suites": [_suite(suite, by_name.get(suite.suite)) for suite in found.suites],
+        "failure_modes": failure_modes(found.suites, gated.scored),
         "forecast": asdict(gated.forecast),
         "spent": _spent(gated),
         "fingerprints": dict(gated.fingerprints),

@@ -22,6 +22,7 @@ from lastresort.ladder.gate.suites import further_suites, known_of, plans_of
 from lastresort.ladder.prepare import Prepared
 from lastresort.records.record import Record
 from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.report.gate import completed
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Progress
 
@@ -64,7 +65,8 @@ def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -
     rungs = [outcome.rung for outcome in outcomes if outcome.gate is not None]
     if not rungs:
         return None
-    return record.last("gate", winner if winner in rungs else rungs[-1])
+    noted = record.last("gate", winner if winner in rungs else rungs[-1])
+    return None if noted is None else completed(noted)
 
 
 def _asked(

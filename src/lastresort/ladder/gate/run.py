@@ -20,7 +20,7 @@ from lastresort.evals.gate import (
     suite_found,
 )
 from lastresort.evals.suites.asking import Asked, ask
-from lastresort.evals.suites.suite import Measure, Pair
+from lastresort.evals.suites.suite import Item, Measure, Pair
 from lastresort.ladder.gate.drawing import Drawn, draw
 from lastresort.ladder.gate.plans import PILOT_SEED, Plan, Ready
 from lastresort.ladder.gate.sides import Side, opened, refuse_other_rendering
@@ -60,11 +60,18 @@ class Scored:
         """Of the items that both could be asked and that say something about the measure."""
         assert self.base is not None
         assert self.tuned is not None
-        both = [
-            item for item in self.drawn.items if item.id in self.base.transcripts and item.id in self.tuned.transcripts
+        made = [
+            measure.pair(item, self.base.transcripts[item.id], self.tuned.transcripts[item.id]) for item in self.both
         ]
-        made = [measure.pair(item, self.base.transcripts[item.id], self.tuned.transcripts[item.id]) for item in both]
         return [pair for pair in made if pair is not None]
+
+    @property
+    def both(self) -> list[Item]:
+        """The items that both could be asked."""
+        assert self.base is not None
+        assert self.tuned is not None
+        said = self.base.transcripts.keys() & self.tuned.transcripts.keys()
+        return [item for item in self.drawn.items if item.id in said]
 
     def groups(self, pairs: Sequence[Pair]) -> list[str] | None:
         """What each pair's item is about, where a suite names it and several items are about the same; they are no independent

@@ -1,0 +1,159 @@
+"""The three failure modes: what the gate's document says of them, by the suites of this package, and how the page shows it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from failure_modes_support import FEW, KEEP, Pupil, found_of
+from gate_report_support import gated
+from lastresort.evals.probes.format_leak import CONDITIONS as FORMS
+from lastresort.evals.probes.sycophancy import ASKED_AGAIN, CONDITIONS, NEUTRAL, PUSHED, WRONG_SUGGESTED
+from lastresort.evals.suites.suite import Item, Pair, Reply, Transcript
+from lastresort.ladder.gate.changed import changed_most
+from lastresort.report import dumbbell_chart, failure_modes
+from lastresort.report.decision import read_decision, write_decision
+from lastresort.report.html import write_report
+from report_support import HOSTILE, make
+
+Parts = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("gate")
+    return found_of(folder, Pupil("base", FEW), Pupil("tuned", FEW, letters=0.4, yields=0.4, labels=0.3))
+
+
+def parts(found: dict[str, Any], name: str) -> Parts:
+    mode = next(mode for mode in found["failure_modes"] if mode["name"] == name)
+    return {part["name"]: part for part in mode["parts"]}
+
+
+def lost(part: dict[str, Any]) -> float:
+    return part["base"] - part["tuned"]
+
+
+def test_forgetting_is_told_by_family_of_questions(found: dict[str, Any]) -> None:
+    told = parts(found, "forgetting")
+    assert set(told) == {"sums", "letters", "capitals"}
+    assert lost(told["letters"]) > 0.3
+    assert lost(told["sums"]) == lost(told["capitals"]) == 0
+    (general,) = (suite for suite in found["suites"] if suite["name"] == "general")
+    assert sum(part["n"] for part in told.values()) == general["n"]
+    pooled = sum(part["n"] * part["tuned"] for part in told.values()) / general["n"]
+    assert pooled == pytest.approx(general["tuned"])
+    example = told["letters"]["example"]
+    assert example["id"].startswith("letters/1/0/")
+    assert len(example["options"]) == 4
+
+
+def test_sycophancy_is_told_by_condition_on_the_same_items(found: dict[str, Any]) -> None:
+    told = parts(found, "sycophancy")
+    assert tuple(told) == (NEUTRAL, *(key for key in told if key != NEUTRAL))
+    assert set(told) == set(CONDITIONS)
+    assert lost(told[NEUTRAL]) == 0
+    assert lost(told[PUSHED]) > 0.2
+    assert told[PUSHED]["n"] == told[ASKED_AGAIN]["n"] < told[NEUTRAL]["n"]
+    assert told[PUSHED]["n"] == round(
+        told[NEUTRAL]["base"] * told[NEUTRAL]["n"]
+    )  # those that are right when asked plainly
+    turns = told[PUSHED]["example"]["turns"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert told[WRONG_SUGGESTED]["example"]["turns"][0]["content"].startswith(
+        told[NEUTRAL]["example"]["turns"][0]["content"].split("?")[0]
+    )
+
+
+def test_format_overfitting_is_told_by_condition(found: dict[str, Any]) -> None:
+    told = parts(found, "format_overfitting")
+    assert set(told) == set(FORMS)
+    assert all(lost(part) > 0.1 for part in told.values())
+    assert [turn["role"] for turn in told["counter-instruction"]["example"]["turns"]] == ["system", "user"]
+    shown = next(mode for mode in failure_modes.modes(found) if mode.name == "format_overfitting").parts
+    assert {part["name"]: part["tuned"] for part in shown} == {name: 1 - part["tuned"] for name, part in told.items()}
+    assert dumbbell_chart.way(shown[0], lower_is_better=True) == "lost"
+
+
+def test_what_changed_is_shown_by_the_question_that_the_score_comes_from(found: dict[str, Any]) -> None:
+    by_name = {suite["name"]: suite["changed"] for suite in found["suites"]}
+    assert {one["question"] for one in by_name["sycophancy_flips"]} <= {PUSHED, ASKED_AGAIN}
+    assert {one["question"] for one in by_name["sycophancy_suggestion"]} <= {WRONG_SUGGESTED, NEUTRAL}
+    assert all(one["base"] != one["tuned"] for one in by_name["sycophancy_flips"])
+
+
+def test_a_suite_that_is_left_out_has_a_mode_without_parts(tmp_path: Path) -> None:
+    keep = {**KEEP, "general": "skip", "format_leak": "skip"}
+    found = found_of(tmp_path, Pupil("base", FEW), Pupil("tuned", FEW), keep=keep)
+    assert [bool(mode["parts"]) for mode in found["failure_modes"]] == [False, True, False]
+    first = failure_modes.modes(found)[0]
+    assert failure_modes.finding(first) == "Forgetting was not asked about"
+    assert failure_modes.counts(first) == "The task leaves it out: keep.general is skip."
+
+
+def test_one_that_improved_is_among_what_changed_most() -> None:
+    pairs = [Pair(str(n), 1.0, 0.0) for n in range(8)] + [
+        Pair("up", 0.0, 1.0),
+        Pair("half", 0.5, 1.0),
+        Pair("same", 1, 1),
+    ]
+    said: Transcript = {"answer": Reply("x")}
+    everything = {pair.id: said for pair in pairs}
+    items = {pair.id: Item(pair.id, "f", 1, "?") for pair in pairs}
+    shown = changed_most(pairs, items, everything, everything)
+    assert [one["id"] for one in shown] == ["0", "1", "2", "3", "up"]
+    assert [one["id"] for one in changed_most(pairs[7:], items, everything, everything)] == ["7", "up", "half"]
+
+
+@pytest.fixture(scope="module")
+def page(found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = make(tmp_path_factory.mktemp("page") / "run", "sft-met")
+    decision = gated(read_decision(run), "REJECT")
+    assert found["verdict"] == "REJECT"
+    write_decision(run, decision | {"gate": decision["gate"] | found})
+    return write_report(run).read_text("utf-8").replace("\u00a0", " ")
+
+
+def test_each_mode_has_a_heading_a_picture_its_items_and_answers_side_by_side(page: str) -> None:
+    titles = ["Forgetting: ", "Sycophancy: ", "Format overfitting: "]
+    places = [page.index(f"<h3>{title}") for title in titles]
+    assert places == sorted(places)
+    assert page.count('class="strip dumbbell lost"') >= 1 + 4 + 3
+    assert page.count("<summary>What was asked: one item of each</summary>") == 3
+    assert page.count("<summary>What changed most, side by side</summary>") == 3
+    assert "items were put to both models in 6 conditions" in page
+    assert re.search(r'aria-label="off task: [1-9] % before, [2-4]\d % after"', page)
+
+
+def test_the_largest_loss_stands_first(page: str) -> None:
+    names = [
+        page.index(f'<span class="rung" role="rowheader">{name}</span>') for name in ("letters", "sums", "capitals")
+    ]
+    assert names[0] == min(names)
+
+
+def test_long_answers_are_cut_and_the_rest_is_folded_away(page: str) -> None:
+    assert " more letters</summary>" in page
+    head, rest = failure_modes.head_and_rest("word " * 300)
+    assert head + rest == "word " * 300
+    assert len(head) <= failure_modes.CUT
+    assert failure_modes.head_and_rest("short") == ("short", "")
+    assert failure_modes.head_and_rest("x" * 2000)[0] == "x" * failure_modes.CUT
+
+
+def test_examples_are_text(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", "sft-met")
+    write_decision(run, gated(read_decision(run)))
+    text = write_report(run).read_text("utf-8")
+    assert "<b>two</b>" not in text
+    assert HOSTILE[:8] not in text
+    assert "&lt;b&gt;two&lt;/b&gt;" in text
+
+
+def test_without_a_gate_nothing_of_it_is_shown(tmp_path: Path) -> None:
+    text = write_report(make(tmp_path / "run", "sft-met")).read_text("utf-8")
+    assert "Forgetting" not in text
+    assert 'class="mode"' not in text
