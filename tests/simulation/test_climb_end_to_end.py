@@ -62,7 +62,7 @@ def prepared_task(
         for rung, rate in zip(LADDER, rates, strict=True)
         for name, right in ways_of(rung, rate).items()
     ]
-    split = {"dev": 28, "test": 152, "group_by": "client"} if grouped else {"dev": 30, "test": 100}
+    split = {"dev": 28, "test": 160, "group_by": "client"} if grouped else {"dev": 30, "test": 100}
     settings = {"ladder": list(LADDER), "score": "exact", "split": split, **task}
     path = scripted_task(folder, quality=quality, task=settings)
     own = [{**row, "input": f"{row['input']}, file {number}"} for row in rows(200)]
@@ -76,7 +76,7 @@ def foretold(prepared: Prepared, rates: tuple[float, ...]) -> dict[str, Any]:
     """What the simulation makes of the scores that the script's hashes give."""
     task, test = prepared.task, order_of_test(prepared.split.test)
     grouped = task.split.group_by is not None
-    table = bar_table(task.r, task.bar, task.confidence, len(test)) if not grouped else None
+    table = bar_table(len(task.ladder), task.bar, task.confidence, len(test)) if not grouped else None
 
     def scores(examples: list[Example], right: float) -> list[float]:
         return [float(_draw("quality", example.input_text) < right) for example in examples]

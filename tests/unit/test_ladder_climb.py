@@ -64,7 +64,7 @@ def test_alpha_is_shared_by_the_rungs_of_the_file_whatever_until_says(tmp_path: 
         tmp_path / "task", quality=BAD, task={"ladder": ["prompting", "retrieval", "sft", "preference"]}
     )
     decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
-    assert (decision["r"], decision["alpha_per_rung"]) == (4, pytest.approx(0.0125))
+    assert (decision["r"], decision["alpha_per_rung"]) == (5, pytest.approx(0.01))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
     assert "were not tried" in decision["answer"]
 
@@ -127,7 +127,7 @@ def test_a_changed_task_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_a_test_set_that_cannot_decide_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"split\.test.*a test set of 20.*at least 38"):
+    with pytest.raises(TaskError, match=r"split\.test.*a test set of 20.*at least 41"):
         run(tmp_path, GOOD_SHOTS, task={"split": {"dev": 60, "test": 20}, "bar": 0.9})
     assert not calls(tmp_path / "task")
 

@@ -101,9 +101,9 @@ def test_the_numbers_of_the_decision_are_those_of_the_record(usual: Climbed) -> 
 
 def test_the_further_rung_is_tested_at_its_own_share_of_the_error(usual: Climbed) -> None:
     decision = usual.decision
-    assert (decision["r"], decision["alpha_per_rung"]) == (4, pytest.approx(0.0125))
+    assert (decision["r"], decision["alpha_per_rung"]) == (5, pytest.approx(0.01))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]  # nothing between would be cheaper
-    assert all(rung["test"]["decided"]["error"] <= 0.0125 for rung in decision["rungs"])
+    assert all(rung["test"]["decided"]["error"] <= 0.01 for rung in decision["rungs"])
     page = usual.report.read_text("utf-8")
     assert page.count("The bar was met below it, and nothing said that it would be cheaper.") == 1
     assert page.count("The climb ended below it.") == 1

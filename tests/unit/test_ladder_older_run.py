@@ -9,6 +9,8 @@ import pytest
 from climb_support import comparable, scripted_task
 from lastresort.errors import TaskError
 from lastresort.ladder.climb import climb
+from lastresort.ladder.prepare import prepare
+from lastresort.ladder.shares import with_shares
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 
@@ -46,3 +48,18 @@ def test_a_run_from_before_a_key_of_a_section_goes_on(tmp_path: Path) -> None:
     path.write_text(text.replace("prompt_price: 1", "context: forbidden\n  prompt_price: 1"), encoding="utf-8")
     with pytest.raises(TaskError, match="differs from the one this run began with, in use"):
         climb(load_task(path), run)
+
+
+def test_a_run_from_before_repairs_counted_keeps_its_share_of_the_error(tmp_path: Path) -> None:
+    """What it tested was tested with R, the rungs of its ladder; its record says nothing of R."""
+    path, run = scripted_task(tmp_path / "task", quality=[{"right": 0.95}]), tmp_path / "run"
+    begun = prepare(load_task(path))
+    with Record.create(run) as record:
+        assert with_shares(record, begun).task.r == 3
+        assert record.last("r") == {"r": 3}
+    with Record.create(tmp_path / "older") as record:
+        record.note("task", {})
+        assert with_shares(record, begun).task.r == 2
+        assert with_shares(record, begun).task.r == 2  # noted, as by a resumed climb
+    decision = climb(load_task(path), run).decision
+    assert (decision["r"], decision["alpha_per_rung"]) == (3, pytest.approx(0.05 / 3))

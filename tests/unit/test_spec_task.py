@@ -14,9 +14,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lastresort import rungs
+from lastresort.errors import TaskError
 from lastresort.spec.schema import json_schema
 from lastresort.spec.score import Reward, Score
-from lastresort.spec.task import Task, load_task
+from lastresort.spec.task import TRAINED, Task, load_task
 
 MINIMAL = """\
 task: tickets
@@ -363,14 +365,30 @@ def test_overrides_win_and_leave_the_rest(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("ladder", "confidence", "r", "alpha"),
     [
-        ("[prompting, retrieval, sft, preference, full]", 0.95, 5, 0.01),
-        ("[prompting, sft]", 0.9, 2, 0.05),
-        ("[sft]", 0.95, 1, 0.05),
+        ("[prompting, retrieval, sft, preference, full]", 0.94, 6, 0.01),
+        ("[prompting, sft]", 0.91, 3, 0.03),
+        ("[full]", 0.95, 2, 0.025),
+        ("[prompting, retrieval]", 0.95, 2, 0.025),
+        ("[prompting]", 0.95, 1, 0.05),
     ],
 )
-def test_the_rungs_share_the_confidence(folder: Path, ladder: str, confidence: float, r: int, alpha: float) -> None:
+def test_the_tests_share_the_error_also_that_of_a_repaired_system(
+    folder: Path, ladder: str, confidence: float, r: int, alpha: float
+) -> None:
     task = load(folder, MINIMAL + f"ladder: {ladder}\nconfidence: {confidence}\n")
     assert (task.r, task.alpha_per_rung) == (r, alpha)
+    begun_earlier = task.model_copy(update={"counts_repair": False})
+    assert begun_earlier.r == len(task.ladder)
+    assert begun_earlier.resolved() == task.resolved()
+
+
+def test_what_trains_is_the_same_to_the_task_and_to_the_rungs() -> None:
+    assert TRAINED == rungs.TRAINED
+
+
+def test_whether_a_repair_counts_is_no_key_of_the_file(folder: Path) -> None:
+    with pytest.raises(TaskError, match="counts_repair"):
+        load(folder, MINIMAL + "counts_repair: false\n")
 
 
 def test_margins_given_are_laid_over_the_defaults(folder: Path) -> None:

@@ -30,6 +30,7 @@ from lastresort.ladder.reasons import extra_reasons
 from lastresort.ladder.room import check_room, refuse_what_fits_no_prompt
 from lastresort.ladder.same_task import changed_keys
 from lastresort.ladder.saving import saving_after
+from lastresort.ladder.shares import with_shares
 from lastresort.ladder.testing import run_test
 from lastresort.ladder.winner import write_winner
 from lastresort.ladder.workspace import LEDGER, RESPONSES, held, shared_folder
@@ -82,6 +83,7 @@ def climb(
     rules = rules_of(prepared.task, until)
     run.mkdir(parents=True, exist_ok=True)
     with held(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
+        prepared = with_shares(record, prepared)
         _same_task(record, prepared, run)
         note_origin(record, prepared.task, run)
         shared = shared_folder(run)

@@ -36,7 +36,7 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
     head = (
         f"{found['task']}: {sizes['train']} examples to train on, {sizes['dev']} dev, {sizes['test']} test"
         + (f"; {sizes['leaks_removed']} leaks would leave train" if sizes["leaks_removed"] else "")
-        + f". {found['r']} rungs share the error: {found['alpha_per_rung']:.3g} each."
+        + f". {found['r']} {'test has' if found['r'] == 1 else 'tests share'} the error: {found['alpha_per_rung']:.3g} each."
     )
     foot = (
         "An estimate on the high side, in tokens of four bytes: every rung as if the one below had missed the bar, every answer "

@@ -15,7 +15,7 @@ from lastresort.spec.document import Document
 from lastresort.spec.values import REFUSED, unknown_name
 from lastresort.spec.wording import Key, describe, dotted, listed, nearest
 
-INTERNAL = ("path", "folder")
+INTERNAL = ("path", "folder", "counts_repair")
 """Fields of a Task that are not keys of the file."""
 
 

@@ -22,6 +22,7 @@ from lastresort.spec.values import Number, Reading, Section, TemplateArguments, 
 from lastresort.spec.wording import describe, listed
 
 RUNGS = ("prompting", "retrieval", "sft", "preference", "full")
+TRAINED = ("sft", "preference", "full")
 _RUNG_LIST = {"type": "array", "items": {"enum": list(RUNGS)}, "minItems": 1, "uniqueItems": True}
 Pace = Literal["never", "yearly", "monthly", "weekly", "daily"]
 
@@ -54,12 +55,13 @@ def _climbable(value: tuple[str, ...]) -> tuple[str, ...]:
 class Task(Section):
     """A task with every default filled in.
 
-    path: the task file. folder: base of its relative paths, absolute. All other fields are the keys of the task file;
-    paths are absolute.
+    path: the task file. folder: base of its relative paths, absolute. counts_repair: whether a repaired system has its share of
+    the error, which runs of earlier versions kept for none. All other fields are the keys of the task file; paths are absolute.
     """
 
     path: Path
     folder: Path
+    counts_repair: bool = True
     task: Annotated[Text, AfterValidator(_named)] = Field(
         description="the task's name; runs are named after it", examples=["ticket-routing"]
     )
@@ -84,7 +86,9 @@ class Task(Section):
     bar: Annotated[float, Number(above=0, below=1)] = Field(
         description="the mean score to reach, strictly between 0 and 1", examples=[0.85]
     )
-    confidence: Annotated[float, Number(above=0.5, below=1)] = Field(0.95, description="shared by the rungs of ladder")
+    confidence: Annotated[float, Number(above=0.5, below=1)] = Field(
+        0.95, description="1 - it is shared by the rungs of ladder, and by a repaired system where one of them trains"
+    )
     on_undecided: Literal["lead", "collect"] = Field(
         "lead", description="where a verdict is UNDECIDED: the estimate leads, or the climb stops to collect examples"
     )
@@ -126,12 +130,14 @@ class Task(Section):
 
     @property
     def r(self) -> int:
-        """Number of rungs that share the confidence: those the file does not exclude (DESIGN part 8)."""
-        return len(self.ladder)
+        """Number of tests that share 1 - confidence: those of the rungs that the file does not exclude, and that of a repaired
+        system where one of them trains (DESIGN parts 8 and 9). Skips, `--until` and `--gate` do not change it.
+        """
+        return len(self.ladder) + (self.counts_repair and not set(TRAINED).isdisjoint(self.ladder))
 
     @property
     def alpha_per_rung(self) -> float:
-        """Each rung's share of 1 - confidence: the chance of a false MET that it is given."""
+        """Each test's share of 1 - confidence: the chance of a false MET that it is given."""
         return round((1 - self.confidence) / self.r, 12)
 
     def resolved(self) -> dict[str, Any]:
