@@ -35,6 +35,7 @@ def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
         "system": "lr0.0003-epoch3",
         "mode": "quick",
         "seed": 0,
+        "artefact_sha256": "3c" * 32,
         "alpha": 0.05,
         "power": 0.9,
         "verdict": verdict,

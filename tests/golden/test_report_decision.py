@@ -208,7 +208,7 @@ def test_the_gate_of_a_decision_is_the_gate_that_is_asked_alone() -> None:
 
 
 SHARED = (
-    "mode seed alpha power verdict reasons would_decide target suites failure_modes forecast spent fingerprints".split()
+    "mode seed artefact_sha256 alpha power verdict reasons would_decide target suites failure_modes forecast spent fingerprints".split()
 )
 
 
@@ -222,11 +222,12 @@ def test_a_decision_of_version_5_which_had_no_gate_is_read(decision: dict[str, A
 
 def test_a_gate_of_version_6_which_had_no_failure_modes_is_read(decision: dict[str, Any], tmp_path: Path) -> None:
     old = gated(copy.deepcopy(decision))
-    del old["gate"]["failure_modes"]
+    del old["gate"]["failure_modes"], old["gate"]["artefact_sha256"]
     (tmp_path / "decision.json").write_text(json.dumps(old), encoding="utf-8")
     modes = read_decision(tmp_path)["gate"]["failure_modes"]
     assert [mode["name"] for mode in modes] == ["forgetting", "sycophancy", "format_overfitting"]
     assert all(mode["parts"] == [] for mode in modes)
+    assert read_decision(tmp_path)["gate"]["artefact_sha256"] is None
 
 
 def test_a_winner_is_held_only_where_its_decision_says_so(decision: dict[str, Any], tmp_path: Path) -> None:

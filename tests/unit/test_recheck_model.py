@@ -14,6 +14,7 @@ from lastresort.ladder.recheck.designs import New, _with_new
 from lastresort.records.record import Record
 from lastresort.report.recheck import validate_recheck
 from lastresort.spec.task import load_task
+from lastresort.systems.artefact import folder_sha256
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
 from recheck_support import asked, copied, newer, rechecked, right, scripted, tuned_run, untouched
@@ -209,6 +210,9 @@ def test_the_models_of_the_run_may_be_gone_where_it_is_quick(run: Path) -> None:
         for line in system.read_text().splitlines()
     ]
     system.write_text("\n".join(lines) + "\n")
+    decision = json.loads((run / "decision.json").read_text())
+    decision["winner"]["sha256"] = folder_sha256(run / "winner")  # as if the run had been climbed with that model
+    (run / "decision.json").write_text(json.dumps(decision))
     found = rechecked(run, new=newer(task_of(run), **right(0.3)), quick=True)
     assert (found["verdict"], found["winner"]["name"]) == ("STILL_NEEDED", name)
     with pytest.raises(TaskError, match=r"nowhere/script\.json"):

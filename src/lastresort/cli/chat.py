@@ -19,16 +19,14 @@ def chat_command(
     allow_held: bool = typer.Option(False, "--allow-held", help="Also talk to a winner that the gate holds back."),
 ) -> None:
     """Give inputs to the winner of a run, exactly as it was measured. Each input is answered on its own."""
-    from lastresort.records.atomic import disk_errors, settle_folder
-    from lastresort.systems.files import FILE, load_system
+    from lastresort.ladder.winner_folder import load_winner
+    from lastresort.systems.files import FILE
     from lastresort.systems.open import open_answerer
 
     folder = run if (run / FILE).is_file() else run / "winner"
-    with disk_errors(folder):
-        settle_folder(folder)
     if not allow_held:
         refuse_held(folder)
-    answerer = open_answerer(load_system(folder), folder)
+    answerer = open_answerer(load_winner(folder), folder)
     if once is not None:
         _say(answerer, once)
         return

@@ -42,6 +42,10 @@ class CachedModel:
         self.hits = self.misses = 0
 
     @property
+    def rendering_fingerprint(self) -> str:
+        return getattr(self._model, "rendering_fingerprint", "")
+
+    @property
     def context_tokens(self) -> int | None:
         return self._model.context_tokens
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from lastresort.data.rendering import render_prompt, stop_token_ids
@@ -20,6 +21,7 @@ from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.loading import Loaded, load_local
 from lastresort.models.precision import is_reduced
 from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.models.renderings import rendering_fingerprint
 from lastresort.models.stop_strings import cut_at_stop, holds_stop
 from lastresort.types import Answer, Decoding
 
@@ -54,6 +56,11 @@ class LocalModel:
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, template_kwargs=self._template_kwargs))
         self._table: TokenTable | None = None
         self._prefixes = PrefixCache()
+
+    @cached_property
+    def rendering_fingerprint(self) -> str:
+        """How it renders conversations, to be compared with how the rows of its training were rendered."""
+        return rendering_fingerprint(self.loaded.tokenizer, self._template_kwargs)
 
     @property
     def context_tokens(self) -> int | None:

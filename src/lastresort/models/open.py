@@ -49,8 +49,12 @@ def open_model(
         return ApiModel(endpoint, prompt_price=prompt_price, output_price=output_price, template_kwargs=template_kwargs)
     weights = local_folder(name, base_folder)
 
+    from lastresort.models.loading import weights_folder
     from lastresort.models.local import LocalModel, load_local
+    from lastresort.models.renderings import refuse_other_tokenizer
 
+    if adapter is not None:
+        refuse_other_tokenizer(adapter, weights_folder(weights), template_kwargs or {})
     loaded = load_local(weights, precision=precision, adapter=adapter, template_kwargs=template_kwargs)
     return LocalModel(loaded, name=name, template_kwargs=template_kwargs)
 

@@ -20,6 +20,7 @@ from lastresort.rungs.rung import Search, Workbench
 from lastresort.rungs.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
 from lastresort.rungs.sft_training import SupervisedTraining, kept_epochs, tuned_model
 from lastresort.rungs.staleness import stale_reason
+from lastresort.rungs.trained_rendering import noted_rendering
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
@@ -87,8 +88,17 @@ class Full:
         design = PromptDesign(task.about.strip())
         decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
         base, kwargs = bench.models.tuned_name, task.chat_template_kwargs
+        rendering = noted_rendering(bench.record, self.name)
         systems = [
-            System(name, str(folder.resolve()), design, decoding, template_kwargs=kwargs, tuned_from=base)
+            System(
+                name,
+                str(folder.resolve()),
+                design,
+                decoding,
+                template_kwargs=kwargs,
+                tuned_from=base,
+                trained_rendering=rendering,
+            )
             for name, folder in kept
         ]
         return choose_on_dev(bench, self.name, systems, f"{told}{trained.note(rate)}")

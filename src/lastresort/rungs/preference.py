@@ -21,6 +21,7 @@ from lastresort.rungs.reward_judge import verdicts
 from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
 from lastresort.rungs.sft import Sft
 from lastresort.rungs.sft_training import tuned_model
+from lastresort.rungs.trained_rendering import noted_rendering
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
@@ -106,7 +107,10 @@ class Preference:
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
 
         def system(kept: Kept) -> System:
-            return replace(start, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="")
+            trained = noted_rendering(bench.record, self.name)
+            return replace(
+                start, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="", trained_rendering=trained
+            )
 
         rate, kept = trained.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
         systems = [system(candidate) for candidate in (*kept, *trained.finish(rate))]

@@ -15,6 +15,7 @@ from lastresort.rungs.preference_items import Given, given_items, reward_groups
 from lastresort.rungs.preference_moved import moved
 from lastresort.rungs.preference_plan import Course, Plan
 from lastresort.rungs.rung import Workbench
+from lastresort.rungs.trained_rendering import note_rendering
 from lastresort.rungs.tuning import Run, note_training, train_to
 from lastresort.systems.system import System
 
@@ -169,6 +170,8 @@ class PreferenceTraining:
         else:
             loaded = load_to_train(bench, quantize="nf4" if self._in_4_bits else "no")
             model = attach_adapter(loaded.model, self._adapter(), base_name=name, seed=seed)
+        before = start.trained_rendering
+        note_rendering(bench.record, self._rung, loaded, start.template_kwargs, before=before)
         given = None
         if self._plan.source != "reward":
             given = given_items(bench, start, loaded, self._preferences)

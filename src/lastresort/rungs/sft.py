@@ -13,6 +13,7 @@ from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.rungs.sft_training import SupervisedTraining, kept_epochs, tuned_model
 from lastresort.rungs.staleness import stale_reason
+from lastresort.rungs.trained_rendering import noted_rendering
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
@@ -75,7 +76,17 @@ class Sft:
         design = PromptDesign(task.about.strip())
         decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
         model, kwargs = bench.models.tuned_name, task.chat_template_kwargs
+        rendering = noted_rendering(bench.record, self.name)
         systems = [
-            System(name, model, design, decoding, adapter=folder, template_kwargs=kwargs) for name, folder in kept
+            System(
+                name,
+                model,
+                design,
+                decoding,
+                adapter=folder,
+                template_kwargs=kwargs,
+                trained_rendering=rendering,
+            )
+            for name, folder in kept
         ]
         return choose_on_dev(bench, self.name, systems, trained.note(rate))

@@ -15,6 +15,7 @@ from lastresort.rungs.learning_rates import RACE_ENDS, Lap, race
 from lastresort.rungs.methods import Method
 from lastresort.rungs.replay_rows import replay_of, replay_size
 from lastresort.rungs.rung import Workbench
+from lastresort.rungs.trained_rendering import note_rendering
 from lastresort.rungs.tuning import Run, note_training, train_to
 from lastresort.spec.sections import Sft
 from lastresort.spec.task import Task
@@ -176,6 +177,8 @@ class SupervisedTraining:
         if self._loaded is None:
             self._bench.progress.stage(f"{self._rung}: loading the model", None)
             self._loaded = self._method.load(self._bench)
+            kwargs = self._bench.task.chat_template_kwargs
+            note_rendering(self._bench.record, self._rung, self._loaded, kwargs)
         if self._rows is None:
             general = self._render(replay.examples, compose_with=tuple, ends=replay.ends)
             self._replay_rows = len(general)

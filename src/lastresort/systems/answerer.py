@@ -25,6 +25,7 @@ class Answerer:
     """
 
     def __init__(self, system: System, model: Model, lookup: Lookup | None = None) -> None:
+        _refuse_other_than_trained(system, model)
         rendering = getattr(model, "rendering", "")
         if system.rendering and rendering and rendering != system.rendering:
             raise DataError(
@@ -85,3 +86,16 @@ class Answerer:
     @cached_property
     def _nearest(self) -> NearestShots:
         return NearestShots(self.system.prompt.shots)
+
+
+def _refuse_other_than_trained(system: System, model: Model) -> None:
+    """Raises DataError where the model would be asked in another rendering than that of the rows that it was trained on."""
+    trained, now = system.trained_rendering, getattr(model, "rendering_fingerprint", "")
+    if trained and now and trained != now:
+        raise DataError(
+            f"the chat template or the special tokens of {model.name} differ from those of the rows that system {system.name} was "
+            "trained on",
+            where="system.yaml",
+            expected=f"the rendering {trained[:16]} of its training, not {now[:16]}",
+            remedy="Put back the template and chat_template_kwargs that it was trained with, or train it anew.",
+        )

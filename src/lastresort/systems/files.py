@@ -43,7 +43,7 @@ def save_system(system: System, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _copy_parts(system, folder)
     if system.prompt.shots:
-        lines = [json.dumps(_shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
+        lines = [json.dumps(shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
         write_atomically(folder / "shots.jsonl", "\n".join(lines) + "\n")
     path = folder / FILE
     write_atomically(path, yaml.dump(as_dict(system), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
@@ -127,6 +127,8 @@ def as_dict(system: System) -> dict[str, Any]:
     }
     if system.tuned_from:
         body["tuned_from"] = system.tuned_from
+    if system.trained_rendering:
+        body["trained_rendering"] = system.trained_rendering
     if system.retriever is not None:
         body["retriever"] = {**asdict(system.retriever), "store": "store"}
     if decoding.grammar is not None:
@@ -162,6 +164,7 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
         fingerprint=body.get("fingerprint", ""),  # systems saved by the first version have none
         retriever=_retriever(body.get("retriever"), folder),
         tuned_from=body.get("tuned_from", ""),
+        trained_rendering=body.get("trained_rendering", ""),
     )
 
 
@@ -184,7 +187,7 @@ def _inside(folder: Path, name: str, key: str) -> Path:
     return path
 
 
-def _shot_row(shot: Shot) -> dict[str, Any]:
+def shot_row(shot: Shot) -> dict[str, Any]:
     return {"input": [turn.as_dict() for turn in shot.input], "output": shot.output}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lastresort.errors import TaskError
 from lastresort.models.loading import Loaded, context_tokens, load_local, weights_folder
 from lastresort.models.open import local_folder, settled_name
 from lastresort.models.quantized import import_bitsandbytes, note_of
+from lastresort.models.renderings import rendering_fingerprint
 from lastresort.train.adapter_folder import check_fits, read_adapter
 from lastresort.train.adapters import attach_adapter, trainable, unfreeze_adapter
 from lastresort.train.base_folder import linear_shapes
@@ -91,12 +93,13 @@ def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = F
     return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)))
 
 
-def described(opened: Opened, named: Named) -> dict[str, Any]:
-    """The model as the record keeps it."""
+def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The model as the record keeps it. rendering: how its tokenizer renders conversations, by which a gate compares it."""
     quantised = note_of(opened.loaded.model)
     return {
         "name": named.name,
         "fingerprint": opened.loaded.fingerprint,
+        "rendering": rendering_fingerprint(named.tokenizer, template_kwargs),
         "precision": str(opened.loaded.dtype).removeprefix("torch."),
         "quantised": None if quantised is None else asdict(quantised),
         "trained_parameters": opened.trained_parameters,

@@ -113,6 +113,17 @@ def changed_code(folder: Path, found: Mapping[str, Any]) -> list[str]:
     return [name for name, digest in found["code"].items() if before.get(name, digest) != digest]
 
 
+def trained_rendering(trained: Path) -> str:
+    """How the rows were rendered that the adapter or model in this folder was trained on, as the record beside it says; "" where
+    there is none, or where it does not say so.
+    """
+    try:
+        record = json.loads((trained.parent / RECORD).read_text(encoding="utf-8"))
+        return str(record["model"]["rendering"]) if record["saved"]["folder"] == trained.name else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def begin(folder: Path, found: Mapping[str, Any]) -> None:
     write_atomically(folder / BEGUN, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
 

@@ -169,7 +169,7 @@ def _finish(
     with quiet_transformers():
         save_trained(opened.model, named.tokenizer, file.output / place)
     record = _record(file, data, trained, watch.log.lines(), watch) | {
-        "model": described(opened, named),
+        "model": described(opened, named, file.chat_template_kwargs),
         "saved": {"kind": place, "folder": place},
     }
     write_atomically(file.output / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")

@@ -148,6 +148,7 @@ def _head(question: Question, base: str, named: Named, asked: dict[str, Any], pr
         "tuned": {"name": question.tuned, "kind": named.kind},
         "mode": "quick" if question.quick else "full",
         "seed": question.seed,
+        "artefact_sha256": named.artefact,
         "bar": question.task.bar,
         "notes": list(named.notes),
         "provenance": {

@@ -84,6 +84,7 @@ def _asked(
         "system": won.system,
         "mode": "quick" if quick else "full",
         "seed": settings.seed,
+        "artefact_sha256": named.artefact,
         **gate_document(found),
     }
 

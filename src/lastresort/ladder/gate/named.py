@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.errors import InputError
 from lastresort.ladder.gate.adapter_fit import check_fit, is_adapter, trained_on
-from lastresort.ladder.gate.rendering import TOKENIZER, rendering_of
 from lastresort.ladder.gate.sides import Side
+from lastresort.ladder.winner_folder import load_winner
 from lastresort.models.open import local_folder, open_model, settled_name
 from lastresort.models.protocol import is_endpoint
-from lastresort.systems.files import FILE, load_system
+from lastresort.models.renderings import TOKENIZER, rendering_of
+from lastresort.systems.artefact import artefact_sha256
+from lastresort.systems.files import FILE
 from lastresort.systems.system import System
+from lastresort.train.run_folder import trained_rendering
 
 Kind = Literal["adapter", "model", "winner"]
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """system: what was saved with the tuned model, None where it is a model alone. notes: what a reader has to know of it."""
+    """system: what was saved with the tuned model, None where it is a model alone. notes: what a reader has to know of it.
+    artefact: hash of the saved system, taken before it is opened.
+    """
 
     base: Side
     tuned: Side
     kind: Kind
     system: System | None = None
     notes: tuple[str, ...] = ()
+    artefact: str | None = None
 
 
 def named_sides(base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path) -> Named:
@@ -43,7 +49,9 @@ def named_sides(base: str, tuned: str, template_kwargs: Mapping[str, Any], here:
     if is_adapter(folder):
         base_side = _side(base, template_kwargs, here)
         return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
-    return Named(_side(base, template_kwargs, here), _side(tuned, template_kwargs, here), "model")
+    side = _side(tuned, template_kwargs, here)
+    _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
+    return Named(_side(base, template_kwargs, here), side, "model")
 
 
 def _winner(folder: Path) -> Path | None:
@@ -51,20 +59,39 @@ def _winner(folder: Path) -> Path | None:
 
 
 def _of_winner(base: str, tuned: str, folder: Path, here: Path) -> Named:
-    system = load_system(folder)
+    system = load_winner(folder)
     kwargs, precision = system.template_kwargs, system.precision
-    base_side = _side(base, kwargs, here, precision)
+    notes: tuple[str, ...] = ()
     if system.adapter is not None:
         side, _, _, notes = _of_adapter(base, tuned, system.adapter, kwargs, here, precision)
-        return Named(base_side, side, "winner", system, notes)
-    if system.tuned_from:
-        return Named(base_side, _side(system.model, kwargs, folder, precision, known_as=tuned), "winner", system)
-    raise InputError(
+        own_base = settled_name(base, here) == settled_name(system.model, folder)
+        side = replace(side, fingerprint=system.fingerprint if own_base else "")
+    elif system.tuned_from:
+        side = replace(_side(system.model, kwargs, folder, precision, known_as=tuned), fingerprint=system.fingerprint)
+    else:
+        raise _nothing_tuned(system, folder)
+    _refuse_other_than_trained(side, system.trained_rendering, f"the rows that {system.name} was trained on")
+    base_side, artefact = _side(base, kwargs, here, precision), artefact_sha256(folder)
+    return Named(base_side, side, "winner", system, notes, artefact)
+
+
+def _nothing_tuned(system: System, folder: Path) -> InputError:
+    return InputError(
         f"the winner {system.name} is a prompt, whose model was not tuned",
         where=str(folder / FILE),
         expected="a run that a tuned model won",
         remedy="There is nothing to gate: the base ships as it is.",
     )
+
+
+def _refuse_other_than_trained(side: Side, trained: str, rows: str) -> None:
+    """Raises InputError where a side is shown other text than it was trained on."""
+    if trained and side.rendering and trained != side.rendering:
+        raise InputError(
+            f"the chat template or the special tokens of {side.name} differ from those of {rows}",
+            expected=f"the rendering {trained[:16]} of its training, not {side.rendering[:16]}",
+            remedy="Put back the template and chat_template_kwargs that it was trained with, or train it anew.",
+        )
 
 
 def _of_adapter(
@@ -75,6 +102,7 @@ def _of_adapter(
     if is_endpoint(base):
         return side, "adapter", None, ()
     check_fit(adapter, _weights(base, here), base)
+    _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
     told = trained_on(adapter)
     other = bool(told) and Path(told).name != Path(base).name
     notes = (f"{tuned} says that it was trained on {told}; here it is asked on {base}.",) if other else ()

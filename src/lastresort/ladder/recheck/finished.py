@@ -11,7 +11,7 @@ from lastresort.ladder.decision import WINNER_KINDS
 from lastresort.ladder.origin import task_file_of
 from lastresort.ladder.prepare import Prepared, prepare
 from lastresort.ladder.testing import order_of_test
-from lastresort.records.atomic import settle_folder
+from lastresort.ladder.winner_folder import load_winner
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
@@ -134,9 +134,7 @@ def _winner(
     kind = decision["winner"]["kind"]
     if kind == "none":
         return None
-    folder = run / decision["winner"]["path"]
-    settle_folder(folder)
-    system = load_system(folder)
+    system = load_winner(run / decision["winner"]["path"])
     rungs = [name for name, chosen in tested.items() if chosen == system.name and WINNER_KINDS[name] == kind]
     rungs.sort(key=lambda name: name != decision["stopped_at"])
     measured = record.measurement(rungs[0], system.name, "test") if rungs else None

@@ -1,4 +1,4 @@
-"""How a model's folder renders conversations, told from its tokenizer alone: a mismatch is found before weights are loaded."""
+"""How conversations are rendered, told from a tokenizer alone: by it training, measuring, the gate and serving are compared."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ _PROBES = (
 
 
 def rendering_of(folder: Path, template_kwargs: Mapping[str, Any]) -> str:
-    """Hash of the chat template with its arguments, of the special tokens that it may print, and of two conversations in tokens.
-
-    Raises TaskError where the folder holds no tokenizer that can be read.
-    """
+    """`rendering_fingerprint` of the tokenizer in a folder. Raises TaskError where there is none that can be read."""
     from transformers import AutoTokenizer
 
     try:
@@ -44,6 +41,14 @@ def rendering_of(folder: Path, template_kwargs: Mapping[str, Any]) -> str:
             expected="a tokenizer as transformers saves it",
             remedy="Save it again with save_pretrained.",
         ) from error
+    return rendering_fingerprint(tokenizer, template_kwargs)
+
+
+def rendering_fingerprint(tokenizer: Any, template_kwargs: Mapping[str, Any]) -> str:
+    """Hash of the chat template with its arguments, of the special tokens that it may print, and of two conversations in tokens.
+
+    Two models that have it in common are shown, and were trained on, the same text for the same conversation.
+    """
     template = template_of(tokenizer, template_kwargs)
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if name not in _NEVER_PRINTED}
     parts = [
@@ -55,6 +60,20 @@ def rendering_of(folder: Path, template_kwargs: Mapping[str, Any]) -> str:
         list(stop_token_ids(tokenizer, template_kwargs=template_kwargs)),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def refuse_other_tokenizer(adapter: Path, base: Path, template_kwargs: Mapping[str, Any]) -> None:
+    """Raises TaskError where the tokenizer that an adapter brings renders otherwise than its base's, by which it is asked."""
+    if not (adapter / TOKENIZER).is_file():
+        return
+    own, shown = rendering_of(adapter, template_kwargs), rendering_of(base, template_kwargs)
+    if own != shown:
+        raise TaskError(
+            f"the chat template or the special tokens of {adapter} differ from those of {base}",
+            where=str(adapter / TOKENIZER),
+            expected=f"the rendering {own[:16]} that it was trained with, not {shown[:16]}",
+            remedy="Put the template that it was trained with into the base's folder, or train it anew.",
+        )
 
 
 def _rendered(tokenizer: Any, probe: tuple[Message, ...], template_kwargs: Mapping[str, Any]) -> list[int] | None:
