@@ -15,6 +15,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import BudgetError
 from lastresort.ladder.climb import Climbed
+from lastresort.ladder.gate.best_prompt import QUICK_COMPARED
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.systems.files import load_system
@@ -59,20 +60,27 @@ def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
     assert not any("No gate has been run" in reason for reason in decision["reasons"])
 
 
-def test_both_are_completed_on_all_test_items_and_the_verdict_stays(shipped: Climbed) -> None:
+def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_stays(shipped: Climbed) -> None:
     target = shipped.decision["gate"]["target"]
     chosen = shipped.decision["rungs"][0]["chosen"]
-    assert (target["comparator"], target["n_compared"], target["by"]) == (f"prompting ({chosen})", 120, "better")
+    assert (target["comparator"], target["n_compared"], target["by"]) == (
+        f"prompting ({chosen})",
+        QUICK_COMPARED,
+        "better",
+    )
     with Record.open(shipped.run, read_only=True) as record:
         found = {(m.rung, m.split): m for m in record.measurements() if not m.split.startswith("dev[")}
     for rung in shipped.decision["rungs"]:
         used = rung["test"]["n_used"]
-        tested, rest = found[rung["name"], "test"], found[rung["name"], f"rest of test[{_whole(used)}:120]"]
-        assert used < 120
+        tested, rest = (
+            found[rung["name"], "test"],
+            found[rung["name"], f"rest of test[{_whole(used)}:{QUICK_COMPARED}]"],
+        )
+        assert used < QUICK_COMPARED
         assert {item.id for item in tested.items}.isdisjoint(item.id for item in rest.items)
-        assert tested.n + rest.n == 120
+        assert tested.n + rest.n == QUICK_COMPARED
         score = target["tuned_score" if rung["name"] == "sft" else "comparator_score"]
-        assert score == pytest.approx(sum(item.score for item in (*tested.items, *rest.items)) / 120)
+        assert score == pytest.approx(sum(item.score for item in (*tested.items, *rest.items)) / QUICK_COMPARED)
     assert target["score"] == pytest.approx(shipped.decision["rungs"][1]["test"]["score"])
 
 

@@ -8,7 +8,8 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, items_needed, non_inferior
 from lastresort.evals.gate import Comparator, Wanted, not_asked, planned, planned_power, suite_found, target_found
 from lastresort.evals.suites.suite import Pair
-from lastresort.types import Judgement
+from lastresort.ladder.gate.target import beginning
+from lastresort.types import Example, Judgement, Message
 
 MET = Judgement("MET", 0.9, 140, 300, (0.84, 0.95))
 NOT_MET = Judgement("NOT_MET", 0.7, 100, 300, (0.6, 0.78))
@@ -36,8 +37,8 @@ def test_better_passes_whatever_it_costs() -> None:
     assert found.gain == pytest.approx(50 / 300)
     assert found.p_better == better(scores(240), scores(290), binary=True).p
     assert found.reason == (
-        "The tuned system is shown to meet the bar (90.0 % on 140 items); on all 300 items it scores 96.7 % against 80.0 % of five "
-        "shots, and is shown to be better (p = 8.9e-16)."
+        "The tuned system is shown to meet the bar (90.0 % on 140 items); compared on 300 items, it scores 96.7 % against 80.0 % of "
+        "five shots, and is shown to be better (p = 8.9e-16)."
     )
 
 
@@ -169,3 +170,9 @@ def test_where_hardly_an_item_differs_the_fewest_that_show_anything_are_enough()
     """59 items exclude 5 points if none differs; where one in a thousand does, with probability .999^59 = .94 at least."""
     assert items_needed(0.05, 0.001) == items_needed(0.05, 0.0) == 59
     assert items_needed(0.05, 0.001, power=0.95) > 59
+
+
+@pytest.mark.parametrize(("items", "expected"), [(0, 0), (1, 2), (2, 2), (3, 5), (5, 5), (9, 6)])
+def test_a_beginning_has_its_last_group_whole(items: int, expected: int) -> None:
+    order = [Example(str(place), (Message("user", "?"),), "!", group=label) for place, label in enumerate("aabbbc")]
+    assert beginning(order, items) == order[:expected]

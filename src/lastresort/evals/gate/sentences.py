@@ -99,7 +99,7 @@ def _beside(found: TargetFound) -> str:
     assert found.comparator_score is not None
     assert found.tuned_score is not None
     seen = (
-        f"; on all {counted(found.n_compared, found.unit)} it scores {percent(found.tuned_score)} against "
+        f"; compared on {counted(found.n_compared, found.unit)}, it scores {percent(found.tuned_score)} against "
         f"{percent(found.comparator_score)} of {found.comparator}"
     )
     return f"{seen}, and {_worth(found)}"

@@ -1,7 +1,8 @@
-"""The target of a gate in a climb: the tuned system and the best untuned one, on all test items.
+"""The target of a gate in a climb: the tuned system and the best untuned one, on all test items, or on the first of them.
 
 Each was tested against the bar before, and may have stopped early: that verdict stays. The items that were left are asked now,
-under a split of their own, so that the two can be compared in pairs.
+under a split of their own, so that the two can be compared in pairs. How many are compared is fixed beforehand: as many as the
+tests happened to use would depend on what they found.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from lastresort.evals.gate import Comparator, TargetFound, target_found
 from lastresort.ladder.break_even import currency_of
 from lastresort.ladder.costs import priced_systems
 from lastresort.ladder.decide import RungOutcome
+from lastresort.ladder.gate.target import beginning
 from lastresort.ladder.testing import order_of_test
 from lastresort.records.record import Measurement
 from lastresort.rungs import TRAINED
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example
+
+QUICK_COMPARED = 96
 
 Costs = tuple[float, float] | tuple[None, None]
 
@@ -30,16 +34,24 @@ def best_prompt(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
 
 
 def target_of(
-    bench: Workbench, test: Sequence[Example], prompt: RungOutcome | None, tuned: RungOutcome, alpha: float
+    bench: Workbench,
+    test: Sequence[Example],
+    prompt: RungOutcome | None,
+    tuned: RungOutcome,
+    alpha: float,
+    *,
+    quick: bool = False,
 ) -> TargetFound:
     """Does the tuned system meet the bar, and is it worth more than the best prompt?
 
-    prompt: None where no untuned system was tested; the bar alone decides then.
+    prompt: None where no untuned system was tested; the bar alone decides then. quick: compared on the first items only, which can
+    cost power and nothing else.
     """
     assert tuned.judgement is not None
     if prompt is None:
         return target_found(tuned.judgement, alpha=alpha)
-    order = order_of_test(test)
+    whole = order_of_test(test)
+    order = beginning(whole, QUICK_COMPARED) if quick else whole
     first, second = (_scores(bench, outcome, order) for outcome in (prompt, tuned))
     costs = _call_costs(bench, prompt, tuned)
     comparator = Comparator(
@@ -49,11 +61,11 @@ def target_of(
 
 
 def _scores(bench: Workbench, outcome: RungOutcome, order: Sequence[Example]) -> list[float]:
-    """Of every test item, in the fixed order."""
+    """Of every item of the order, with which the test set begins."""
     assert outcome.system is not None
     tested = bench.record.measurement(outcome.rung, outcome.system, "test")
     assert tested is not None
-    items = [*tested.items, *_rest(bench, outcome, order[tested.n :], tested.n).items]
+    items = [*tested.items[: len(order)], *_rest(bench, outcome, order[tested.n :], tested.n).items]
     return [item.score for item in items]
 
 

@@ -74,7 +74,7 @@ def _asked(
 ) -> dict[str, Any]:
     assert won.system is not None
     settings = Settings(SEED, quick)
-    target = target_of(bench, prepared.split.test, prompt, won, settings.alpha)
+    target = target_of(bench, prepared.split.test, prompt, won, settings.alpha, quick=quick)
     bench.models.close()  # the gate opens base and tuned model itself, one at a time
     folder = bench.candidate_folder(won.rung, won.system)
     named = named_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)

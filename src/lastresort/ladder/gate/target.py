@@ -104,12 +104,15 @@ def plain_system(prepared: Prepared, instructed: str) -> System:
 
 
 def order_of(prepared: Prepared, quick: bool) -> list[Example]:
-    """The test set in its fixed order; quick: its first items, groups whole."""
+    """The test set in its fixed order; quick: its first items."""
     order = order_of_test(prepared.split.test)
+    return beginning(order, QUICK_ITEMS) if quick else order
+
+
+def beginning(order: Sequence[Example], items: int) -> list[Example]:
+    """The first items of a fixed order, and what belongs to the last one's group."""
     labels = groups_of(order)
-    if not quick or len(order) <= QUICK_ITEMS:
-        return order
-    stop = QUICK_ITEMS
-    while labels is not None and stop < len(order) and labels[stop] == labels[stop - 1]:
+    stop = min(items, len(order))
+    while labels is not None and 0 < stop < len(order) and labels[stop] == labels[stop - 1]:
         stop += 1
-    return order[:stop]
+    return list(order[:stop])
