@@ -15,6 +15,7 @@ from climb_support import calls, comparable
 from lastresort.errors import DataError
 from lastresort.ladder.climb import Climbed, climb
 from lastresort.ladder.dry_run import dry_run
+from lastresort.ladder.winner_folder import load_winner
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.rungs.retrieval import Retrieval
@@ -111,6 +112,12 @@ def test_the_winner_stands_alone_and_answers_with_its_sources(climbed: Climbed, 
     assert answer.text == code(7)
     assert answer.passages == tuple(chunk.id for chunk in answerer.passages(turns))
     assert answer.passages[-1] == f"{NAMES[7]}.md#code:1"  # the best stands next to the question
+
+
+def test_answering_leaves_the_winner_as_its_decision_says(climbed: Climbed) -> None:
+    winner = climbed.run / "winner"
+    for _ in range(2):  # what reading a store writes there would be found the second time
+        assert open_answerer(load_winner(winner), winner).answer([(Message("user", QUESTION.format(name=NAMES[0])),)])
 
 
 def test_another_store_in_its_place_is_refused(climbed: Climbed, tmp_path: Path) -> None:
