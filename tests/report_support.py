@@ -272,7 +272,7 @@ def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
 def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
     won = sample.winner != "none"
     return {
-        "schema": 6,
+        "schema": 7,
         "task": sample.task,
         "goal": "quality",
         "model": sample.model,
@@ -292,6 +292,7 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "test_reuse": f"None of the {sample.n_test} test items was used by an earlier run in this workspace.",
         "rungs": entries,
         "gate": None,
+        "first_gate": None,
         "repairs": [],
         "compare": [],
         "break_even": sample.break_even,

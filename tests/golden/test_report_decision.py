@@ -20,7 +20,7 @@ from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
 schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons would_change
-judge retrieval test_reuse rungs gate repairs compare break_even winner provenance
+judge retrieval test_reuse rungs gate first_gate repairs compare break_even winner provenance
 """.split()
 
 
@@ -166,10 +166,11 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
         (b'{"schema": 3', "found no JSON"),
         (b"\xff\xfe", "found no JSON"),
         (b"[]", "is not of type 'object'"),
-        (b'{"schema": 7}', "found schema version 7, expected at most 6. It was written by a newer lastresort"),
+        (b'{"schema": 8}', "found schema version 8, expected at most 7. It was written by a newer lastresort"),
         (b'{"schema": 5}', "is a required property"),
         (b'{"schema": 6}', "is a required property"),
-        (b'{"schema": 2}', "found schema version 2, expected 5 or 6. It was written by an older lastresort: run"),
+        (b'{"schema": 7}', "is a required property"),
+        (b'{"schema": 2}', "found schema version 2, expected 5 to 7. It was written by an older lastresort: run"),
     ],
 )
 def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -214,6 +215,7 @@ SHARED = (
 
 def test_a_decision_of_version_5_which_had_no_gate_is_read(decision: dict[str, Any], tmp_path: Path) -> None:
     old = copy.deepcopy(decision) | {"schema": 5}
+    del old["first_gate"]
     for rung in old["rungs"]:
         del rung["gate"]
     (tmp_path / "decision.json").write_text(json.dumps(old), encoding="utf-8")
@@ -221,13 +223,14 @@ def test_a_decision_of_version_5_which_had_no_gate_is_read(decision: dict[str, A
 
 
 def test_a_gate_of_version_6_which_had_no_failure_modes_is_read(decision: dict[str, Any], tmp_path: Path) -> None:
-    old = gated(copy.deepcopy(decision))
-    del old["gate"]["failure_modes"], old["gate"]["artefact_sha256"]
+    old = gated(copy.deepcopy(decision)) | {"schema": 6}
+    del old["gate"]["failure_modes"], old["gate"]["artefact_sha256"], old["first_gate"]
     (tmp_path / "decision.json").write_text(json.dumps(old), encoding="utf-8")
     modes = read_decision(tmp_path)["gate"]["failure_modes"]
     assert [mode["name"] for mode in modes] == ["forgetting", "sycophancy", "format_overfitting"]
     assert all(mode["parts"] == [] for mode in modes)
     assert read_decision(tmp_path)["gate"]["artefact_sha256"] is None
+    assert (read_decision(tmp_path)["schema"], read_decision(tmp_path)["first_gate"]) == (7, None)
 
 
 def test_a_winner_is_held_only_where_its_decision_says_so(decision: dict[str, Any], tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def decision_of(
         "test_reuse": test_reuse,
         "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
         "gate": gate,
+        "first_gate": None,
         "repairs": [],
         "compare": [],
         "break_even": break_even,

@@ -12,7 +12,7 @@ from lastresort.report.gate import completed
 from lastresort.report.schema import misfit, write_document
 
 FILE_NAME = "decision.json"
-VERSION, OLDEST = 6, 5
+VERSION, OLDEST = 7, 5
 
 
 def validate_decision(decision: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ def read_decision(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"found schema version {version}",
             where=f'{path}, key "schema"',
-            expected=f"{OLDEST} or {VERSION}",
+            expected=f"{OLDEST} to {VERSION}",
             remedy="It was written by an older lastresort: run `lastresort climb TASK --resume RUN`, which writes it anew "
             "from the record without asking a model.",
         )
@@ -98,17 +98,19 @@ def winner_beside(folder: Path) -> dict[str, str] | None:
 
 
 def _of_this_version(decision: Any) -> Any:
-    """Version 5 had no gate, of which version 6 speaks in every rung; in version 6 a gate had no failure modes."""
+    """Version 5 had no gate, of which version 6 speaks in every rung; in version 6 a gate had no failure modes at first; version 7
+    tells of repairs.
+    """
+    version = decision.get("schema") if isinstance(decision, dict) else None
     if isinstance(decision, dict) and _is_gate(decision.get("gate")):
         decision = {**decision, "gate": completed(decision["gate"])}
-    if (
-        not isinstance(decision, dict)
-        or decision.get("schema") != OLDEST
-        or not isinstance(decision.get("rungs"), list)
-    ):
+    if version not in range(OLDEST, VERSION) or not isinstance(decision.get("rungs"), list):
         return decision
-    rungs = [{**rung, "gate": None} if isinstance(rung, dict) else rung for rung in decision["rungs"]]
-    return {**decision, "schema": VERSION, "rungs": rungs}
+    decision = {**decision, "schema": VERSION, "first_gate": None}
+    if version == OLDEST:
+        rungs = [{**rung, "gate": None} if isinstance(rung, dict) else rung for rung in decision["rungs"]]
+        decision = {**decision, "rungs": rungs}
+    return decision
 
 
 def _is_gate(gate: Any) -> bool:
