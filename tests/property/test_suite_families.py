@@ -16,6 +16,9 @@ from suite_solvers import SOLVERS
 
 STRATA = [(name, level) for name, family in FAMILIES.items() for level in family.levels]
 DISTINCT = 2000
+MADE_ANEW = {
+    "comparisons", "letters", "spelling", "counting", "sorting", "rules", "ranking", "negation", "passages", "places",
+}  # fmt: skip
 SLACK = 0.06  # five standard errors of a share of .25 of 2,000, and a little for short lists
 
 
@@ -39,6 +42,18 @@ def test_questions_are_many_and_each_has_one_right_answer(name: str, level: int)
         assert len(set(choice.options)) == len(choice.options) == family.options
         assert SOLVERS[name](choice.question) == choice.options[choice.right], choice
         assert not any(rest in choice.question for rest in ("{", "}", "  ", ".."))
+
+
+@pytest.mark.parametrize(("name", "level"), STRATA)
+def test_a_fact_is_what_settles_the_answer(name: str, level: int) -> None:
+    """Few facts in many wordings are told as facts, so that none is asked twice; the place of an agreement settles nothing."""
+    answers: dict[str, set[str]] = {}
+    for choice in questions(name, level):
+        right = choice.options[choice.right]
+        answers.setdefault(choice.fact, set()).add(choice.fact if name == "agreement" else right)
+        assert name != "agreement" or right.startswith(choice.fact)
+    assert (set(answers) == {""}) == (name in MADE_ANEW)
+    assert name in MADE_ANEW or all(len(found) == 1 for found in answers.values())
 
 
 def number(option: str) -> float:

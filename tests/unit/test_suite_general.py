@@ -15,8 +15,10 @@ from lastresort.evals.suites.general import KEY, General, every_stratum, named, 
 from lastresort.evals.suites.headroom import Pilot, headroom
 from lastresort.evals.suites.strata import CHOSEN_STRATA, STRATA, WRITTEN_STRATA, Stratum
 from lastresort.evals.suites.suite import Chosen, Item, Reply, Suite, Written
+from lastresort.ladder.gate.drawing import draw
 
 SUMS, KINDS2, SHAPE = STRATA["sums/1"], STRATA["kinds/2"], STRATA["constraints_shape/1"]
+CAPITALS = STRATA["capitals/1"]
 WORDS = STRATA["written_kinds/2"]
 GOLDEN = {
     "sums/1/0/0": ("Zoe has 11 cards and gets 2 more. How many cards does Zoe have now? Answer with the number.", 2),
@@ -29,6 +31,7 @@ GOLDEN = {
         "- Brasilia\n- Bangkok\n- Caracas\n- Lisbon",
         0,
     ),
+    "capitals/1/0/27": ("Samuel was born in the capital of Italy. Which city is that?", 1),
     "constraints_wording/2/0/3": (
         'Write a note to a colleague about tree houses. Keep it short. Use the word "island" and the word "letter" somewhere. '
         "Put your whole answer in double quotation marks and use none inside.",
@@ -74,9 +77,55 @@ def test_a_draw_does_not_depend_on_the_draws_before_and_is_balanced() -> None:
     assert not {item.text for item in whole} & {item.text for item in General(strata).draw(2, 0, 90)}
 
 
-def test_a_thousand_items_of_each_stratum_are_different() -> None:
+def test_a_stratum_has_a_thousand_items_or_as_many_as_there_are_facts() -> None:
     for stratum in CHOSEN_STRATA[::7] + WRITTEN_STRATA[::23]:
-        assert len({item.text for item in General([stratum]).draw(0, 0, 1000)}) == 1000
+        items = General([stratum]).draw(0, 0, 1000)
+        assert len({item.text for item in items}) == len(items)
+        assert len(items) == 1000 or all("fact" in item.facts for item in items)
+
+
+def test_no_fact_is_asked_twice_at_any_level_or_in_any_way() -> None:
+    """Of the 30 countries of level 1 one (Ethiopia) has a capital of a length that no three others have."""
+    strata = (CAPITALS, STRATA["written_capitals/1"], STRATA["products/1"], STRATA["products/2"], SUMS)
+    items = General(strata).draw(3, 0, 300)
+    facts = [item.facts["fact"] for item in items]
+    assert len(set(facts)) == len(facts) == 300
+    told = [fact for fact in facts if fact.startswith("capitals: ")]
+    assert 28 <= len(told) <= 30
+    by_likelihood = sum(item.family == "capitals" for item in items)
+    assert abs(2 * by_likelihood - len(told)) <= 1  # both ways take turns until there are none left
+
+
+def test_a_stratum_that_has_no_more_facts_leaves_its_turn_to_the_others_and_a_draw_may_end() -> None:
+    items = General((CAPITALS, KINDS2)).draw(0, 0, 120)
+    ends = max(place for place, item in enumerate(items) if item.family == "capitals")
+    assert 56 <= ends <= 60
+    assert {item.family for item in items[ends + 1 :]} == {"kinds"}
+    assert [item.family for item in items[:4]] == ["capitals", "kinds", "capitals", "kinds"]
+    few = General((CAPITALS,))
+    whole = few.draw(0, 0, 100)
+    assert 28 <= len(whole) <= 30
+    assert few.draw(0, 20, 100) == whole[20:]
+    assert few.draw(0, 100, 200) == []
+    assert few.item(whole[-1].id) == whole[-1]
+    with pytest.raises(ContractError, match=f"only {len(whole)} different items"):
+        few.item("capitals/1/0/30")
+
+
+def test_items_of_one_stratum_are_the_same_whatever_the_others_took() -> None:
+    suite = General((CAPITALS, STRATA["written_capitals/1"]))
+    alone = suite.of_stratum(CAPITALS, 0, 0, 25)
+    assert alone[3:20] == suite.of_stratum(CAPITALS, 0, 3, 20)
+    drawn = [item for item in suite.draw(0, 0, 60) if item.family == "capitals"]
+    assert {item.id for item in drawn} < {item.id for item in suite.of_stratum(CAPITALS, 0, 0, 30)}
+
+
+def test_a_gate_takes_what_there_is_of_a_suite_that_ends() -> None:
+    suite = General((CAPITALS,))
+    whole = suite.draw(0, 0, 100)
+    drawn = draw(suite, 0, 160, [whole[2].text])
+    assert list(drawn.items) == [item for item in whole if item.id != whole[2].id]
+    assert drawn.passed_over == 1
 
 
 @pytest.mark.parametrize("strata", [(), (SUMS, SUMS), (Stratum("sums", 9),)])

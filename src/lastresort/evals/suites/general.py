@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import mean
 
 from lastresort.errors import ContractError
 from lastresort.evals.suites.constraints.request import keeps
-from lastresort.evals.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Drawn, Stratum
+from lastresort.evals.suites.strata import (
+    CHOSEN_STRATA,
+    CONSTRAINT_STRATA,
+    FACT,
+    STRATA,
+    WRITTEN_STRATA,
+    Drawn,
+    Stratum,
+)
 from lastresort.evals.suites.suite import Chosen, Item, Measure, Pair, Question, Reply, Transcript, Written
 from lastresort.types import Decoding, Message
 
-VERSION = 1
+VERSION = 2  # since 2 no fact comes twice in a draw
 KEY = "answer"
 OPTION_TOKENS = 32
 CONSTRAINED_TOKENS = 128
@@ -26,6 +35,9 @@ def every_stratum(*, written: bool) -> tuple[Stratum, ...]:
 
 class General:
     """The suite over the given strata, in turn, so that every beginning of the sequence is balanced.
+
+    No two items of a sequence are about the same fact, at whatever level and in whatever way it is asked, so that they are as
+    independent as items of families without facts. A stratum whose facts are used up gives no more, and the others take its turn.
 
     strata: by default all of them. written: whether that holds the choice questions in words too.
     Raises ContractError for no strata, an unknown one, or one named twice.
@@ -44,11 +56,18 @@ class General:
             raise ContractError(f"found the strata {[s.name for s in self.strata]}", where="General")
         self.measures: tuple[Measure, ...] = (Accuracy(mean(stratum.chance for stratum in self.strata)),)
         self._drawn: dict[tuple[Stratum, int], Drawn] = {}
+        self._sequences: dict[int, tuple[list[Item], Iterator[Item]]] = {}
 
     def draw(self, seed: int, start: int, stop: int) -> list[Item]:
-        """Item i is the (i // k)-th of stratum i % k, of k strata. Raises ContractError where a stratum has no more."""
-        turns = (divmod(place, len(self.strata)) for place in range(start, stop))
-        return [self._of(self.strata[at], seed)[number] for number, at in turns]
+        if seed not in self._sequences:
+            self._sequences[seed] = [], in_turn([self._of(stratum, seed) for stratum in self.strata])
+        items, rest = self._sequences[seed]
+        items += islice(rest, max(0, stop - len(items)))
+        return items[start:stop]
+
+    def of_stratum(self, stratum: Stratum, seed: int, start: int, stop: int) -> list[Item]:
+        """Items [start, stop) of one stratum, whatever the others give."""
+        return list(islice(self._of(stratum, seed), start, stop))
 
     def item(self, name: str) -> Item:
         """The item of this id, whether or not its stratum is among those of the suite."""
@@ -67,6 +86,20 @@ class General:
         if "written" in item.facts:
             return (Written(KEY, prompt, Decoding(max_new_tokens=OPTION_TOKENS)),)
         return (Chosen(KEY, prompt, tuple(item.facts["options"])),)
+
+
+def in_turn(strata: Iterable[Iterable[Item]]) -> Iterator[Item]:
+    """One of each in turn, of facts that did not come before; who has none is left out from then on."""
+    facts: set[str] = set()
+    left = [iter(items) for items in strata]
+    while left:
+        for items in tuple(left):
+            item = next((item for item in items if item.facts.get(FACT) not in facts), None)
+            if item is None:
+                left.remove(items)
+                continue
+            facts |= {item.facts[FACT]} if FACT in item.facts else set()
+            yield item
 
 
 @dataclass(frozen=True, slots=True)

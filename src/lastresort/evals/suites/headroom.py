@@ -44,9 +44,14 @@ class Pilot:
 
         return 0.0 if self.right == 0 else float(betaincinv(self.right, self.n - self.right + 1, 1 - CONFIDENCE))
 
-    def needed(self, margin: float) -> float:
-        """What the lower limit has to reach."""
-        return self.stratum.chance + 2 * margin
+    @property
+    def middle(self) -> float:
+        """Between chance and 1, where a change of ability moves the score most."""
+        return (1 + self.stratum.chance) / 2
+
+    def passes(self, margin: float) -> bool:
+        """Whether the base is shown to have something to lose."""
+        return self.lower >= self.stratum.chance + 2 * margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAM
         )
     levels: dict[str, list[Pilot]] = defaultdict(list)
     for pilot in pilots:
-        if pilot.lower >= pilot.needed(margin):
+        if pilot.passes(margin):
             levels[pilot.stratum.family].append(pilot)
     used = tuple(min(found, key=_off_the_middle).stratum for found in levels.values())
     families = len({stratum.kin for stratum in used})
@@ -76,8 +81,7 @@ def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAM
 
 
 def _off_the_middle(pilot: Pilot) -> tuple[float, int]:
-    middle = (1 + pilot.stratum.chance) / 2
-    return round(abs(pilot.score - middle), 9), pilot.stratum.level
+    return round(abs(pilot.score - pilot.middle), 9), pilot.stratum.level
 
 
 def _reason(families: int, of: int, fewest: int, margin: float) -> str:

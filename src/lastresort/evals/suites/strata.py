@@ -1,10 +1,12 @@
-"""Strata, families at a level, and their endless sequences of different items."""
+"""Strata, families at a level, and their sequences of different items, which end where a family has no more facts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count, islice
 from random import Random
+from typing import Any
 
 from lastresort.errors import ContractError
 from lastresort.evals.suites.constraints import GROUPS
@@ -13,8 +15,8 @@ from lastresort.evals.suites.constraints.request import LEVELS, draw_request
 from lastresort.evals.suites.families import FAMILIES
 from lastresort.evals.suites.suite import Item
 
-REPEATS = 500  # in a row: the stratum has no more items
-WRITTEN = "written_"
+REPEATS = 500  # in a row: the stratum has no more items, or facts
+WRITTEN, FACT = "written_", "fact"
 CONSTRAINTS = {f"constraints_{group}": group for group in GROUPS}
 
 
@@ -54,7 +56,7 @@ STRATA = {stratum.name: stratum for stratum in (*CHOSEN_STRATA, *CONSTRAINT_STRA
 
 @dataclass(slots=True)
 class Drawn:
-    """The different items of a stratum and a seed, in order, made as far as they were asked for.
+    """The different items of a stratum and a seed, in order, made as far as they were asked for; no two about the same fact.
 
     So an item is known by its id: it is the n-th different one of the stratum's random numbers of that seed.
     """
@@ -63,42 +65,52 @@ class Drawn:
     seed: int
     random: Random = field(init=False)
     items: list[Item] = field(default_factory=list)
-    texts: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+    ended: bool = False
 
     def __post_init__(self) -> None:
         self.random = Random(f"{self.stratum.name}/{self.seed}")
 
     def __getitem__(self, number: int) -> Item:
         """Raises ContractError where the stratum has fewer different items."""
-        while len(self.items) <= number:
-            self._add()
-        return self.items[number]
-
-    def _add(self) -> None:
-        for _ in range(REPEATS):
-            text, facts = _MAKE[_way(self.stratum)](self.stratum, self.random)
-            if text not in self.texts:
-                self.texts.add(text)
-                name = f"{self.stratum.name}/{self.seed}/{len(self.items)}"
-                self.items.append(Item(name, self.stratum.family, self.stratum.level, text, facts))
-                return
+        for item in islice(self, number, None):
+            return item
         raise ContractError(f"there are only {len(self.items)} different items", where=self.stratum.name)
 
+    def __iter__(self) -> Iterator[Item]:
+        for number in count():
+            if number == len(self.items) and not self._add():
+                return
+            yield self.items[number]
 
-Made = tuple[str, dict[str, object]]
+    def _add(self) -> bool:
+        """Whether there was another."""
+        for _ in range(0 if self.ended else REPEATS):
+            text, facts = _MAKE[_way(self.stratum)](self.stratum, self.random)
+            fact = str(facts.get(FACT, text))
+            if fact not in self.known:
+                self.known.add(fact)
+                name = f"{self.stratum.name}/{self.seed}/{len(self.items)}"
+                self.items.append(Item(name, self.stratum.family, self.stratum.level, text, facts))
+                return True
+        self.ended = True
+        return False
+
+
+Made = tuple[str, dict[str, Any]]
 
 
 def _chosen(stratum: Stratum, random: Random) -> Made:
-    choice = FAMILIES[stratum.family].make(stratum.level, random)
-    return choice.question, {"options": list(choice.options), "right": choice.right}
+    choice = FAMILIES[stratum.kin].make(stratum.level, random)
+    about = {FACT: f"{stratum.kin}: {choice.fact}"} if choice.fact else {}
+    return choice.question, {"options": list(choice.options), "right": choice.right, **about}
 
 
 def _written(stratum: Stratum, random: Random) -> Made:
     """The options are told, so that an answer can be found among them by program."""
-    choice = FAMILIES[stratum.kin].make(stratum.level, random)
-    told = "\n".join(f"- {option}" for option in choice.options)
-    text = f"{choice.question}\nChoose one of these answers and write nothing else:\n{told}"
-    return text, {"options": list(choice.options), "right": choice.right, "written": True}
+    question, facts = _chosen(stratum, random)
+    told = "\n".join(f"- {option}" for option in facts["options"])
+    return f"{question}\nChoose one of these answers and write nothing else:\n{told}", {**facts, "written": True}
 
 
 def _constrained(stratum: Stratum, random: Random) -> Made:

@@ -1,4 +1,4 @@
-"""What a suite of the gate is: a fixed endless sequence of items, a way to ask them, and measures that compare two answers.
+"""What a suite of the gate is: a fixed long sequence of items, a way to ask them, and measures that compare two answers.
 
 A suite is asked in rounds, so that one may answer back: `turns` gives the prompts of the next round from what was said before.
 Everything that was said is kept as a `Transcript`, from which the measures are computed afterwards; so the base is asked once
@@ -107,7 +107,7 @@ class Suite(Protocol):
     def measures(self) -> Sequence[Measure]: ...
 
     def draw(self, seed: int, start: int, stop: int) -> list[Item]:
-        """Items [start, stop) of the sequence of this seed: the same whatever was drawn before."""
+        """Items [start, stop) of the sequence of this seed, fewer where it ends: the same whatever was drawn before."""
 
     def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
         """The questions of the next round, given what was said before; none when the item is finished."""

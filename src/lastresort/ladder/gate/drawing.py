@@ -22,7 +22,7 @@ class Drawn:
 
 
 def draw(suite: Suite, seed: int, count: int, training_texts: Sequence[str]) -> Drawn:
-    """The first `count` items of the seed's sequence that no training text gives away.
+    """The first `count` items of the seed's sequence that no training text gives away, fewer where it has no more.
 
     Raises DataError where there are hardly any.
     """
@@ -35,9 +35,11 @@ def draw(suite: Suite, seed: int, count: int, training_texts: Sequence[str]) -> 
                 expected="items that were not trained on",
                 remedy=f"Take them out of training, or set keep.{suite.name}: skip.",
             )
-        stop = start + count - len(items)
-        items += without_duplicates(suite.draw(seed, start, stop), training_texts)
-        start = stop
+        fresh = suite.draw(seed, start, start + count - len(items))
+        if not fresh:
+            break
+        items += without_duplicates(fresh, training_texts)
+        start += len(fresh)
     return Drawn(tuple(items), start - len(items))
 
 

@@ -22,7 +22,7 @@ def weekdays(level: int, random: Random) -> Choice:
     question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {told}. On which day of the week is it?"
     right = DAYS[(start + (far if later else -far)) % 7]
     wrong = random.sample([day for day in DAYS if day != right], 3)
-    return shuffled(question, right, wrong, far, random)
+    return shuffled(question, right, wrong, far, random, told)
 
 
 def months(level: int, random: Random) -> Choice:
@@ -34,7 +34,7 @@ def months(level: int, random: Random) -> Choice:
     question = f"{random.choice(PEOPLE)}'s {random.choice(EVENTS)} is {told}. In which month is it?"
     right = MONTHS[(start + (far if later else -far)) % 12]
     wrong = random.sample([month for month in MONTHS if month != right], 3)
-    return shuffled(question, right, wrong, far, random)
+    return shuffled(question, right, wrong, far, random, told)
 
 
 def _moved(unit: str, far: int, later: bool) -> str:
@@ -56,7 +56,8 @@ def _dates(random: Random) -> Choice:
     other_day = right + random.choice([step for step in (-3, -2, -1, 1, 2, 3) if 1 <= right + step <= 28])
     other_month = random.choice([(after + 1) % 12, month])
     wrong = [f"{other_day} {MONTHS[after]}", f"{right} {MONTHS[other_month]}", f"{other_day} {MONTHS[other_month]}"]
-    return shuffled(question, f"{right} {MONTHS[after]}", wrong, far, random)
+    fact = f"{day} {MONTHS[month]} + {far}"
+    return shuffled(question, f"{right} {MONTHS[after]}", wrong, far, random, fact)
 
 
 def clock(level: int, random: Random) -> Choice:
@@ -74,9 +75,8 @@ def clock(level: int, random: Random) -> Choice:
         other_hour = hour + random.choice((-1, 1))
         other_minute = (minute + random.choice((10, 20, 30, 40, 50))) % 60
         wrong = [f"{h}:{m:02}" for h in (hour, other_hour) for m in (minute, other_minute) if (h, m) != (hour, minute)]
-    return shuffled(
-        question, _time(start + far), wrong, (start % 60 > 0) + (far % 60 > 0) + (far > 60 and far % 60 > 0), random
-    )
+    hardness = (start % 60 > 0) + (far % 60 > 0) + (far > 60 and far % 60 > 0)
+    return shuffled(question, _time(start + far), wrong, hardness, random, f"{_time(start)} + {far}")
 
 
 def _time(minutes: int) -> str:
@@ -129,7 +129,7 @@ def units(level: int, random: Random) -> Choice:
         ("How many {small} is that?", "How much is that in {small}?", "Say it in {small}: how many are these?")
     )
     question = f"{story}. {asked.format(small=unit.small)} Answer with the number."
-    return number_choice(question, right, steps, level, random)
+    return number_choice(question, right, steps, level, random, f"{amount} in {unit.small}")
 
 
 CALENDAR = (

@@ -22,13 +22,15 @@ TRIES = 1000
 class Choice:
     """One question. options: as the assistant would answer. right: place of the right one. hardness: by the family's measure.
 
-    question: all that a reader needs, so two items with the same question are the same item.
+    question: all that a reader needs, so two items with the same question are the same item. fact: the one thing that has to be
+    known, where questions differ by their wording and their wrong options only; "" where every question is about something else.
     """
 
     question: str
     options: tuple[str, ...]
     right: int
     hardness: float
+    fact: str = ""
 
 
 Make = Callable[[int, Random], Choice]
@@ -49,11 +51,13 @@ class Family:
         return 1 / self.options
 
 
-def shuffled(question: str, right: str, wrong: Sequence[str], hardness: float, random: Random) -> Choice:
+def shuffled(
+    question: str, right: str, wrong: Sequence[str], hardness: float, random: Random, fact: str = ""
+) -> Choice:
     """The question with its options in random order."""
     options = [right, *wrong]
     random.shuffle(options)
-    return Choice(question, tuple(options), options.index(right), hardness)
+    return Choice(question, tuple(options), options.index(right), hardness, fact)
 
 
 def around(random: Random, right: int, steps: Sequence[int]) -> list[int]:
@@ -74,8 +78,11 @@ def has_room(right: int, steps: Sequence[int]) -> bool:
     return right >= far and len(str(right - far)) == len(str(right + far))
 
 
-def number_choice(question: str, right: int, steps: Sequence[int], hardness: float, random: Random) -> Choice:
-    return shuffled(question, str(right), [str(number) for number in around(random, right, steps)], hardness, random)
+def number_choice(
+    question: str, right: int, steps: Sequence[int], hardness: float, random: Random, fact: str = ""
+) -> Choice:
+    wrong = [str(number) for number in around(random, right, steps)]
+    return shuffled(question, str(right), wrong, hardness, random, fact)
 
 
 def alike(random: Random, pool: Sequence[T], text: Callable[[T], str], n: int = 4, spread: int = 2) -> list[T]:

@@ -55,7 +55,7 @@ def capitals(level: int, random: Random) -> Choice:
     country, right, _ = countries[0]
     does = random.choice(("lives in", "flies to", "writes to a friend in", "works in", "was born in", "dreams of"))
     question = f"{random.choice(PEOPLE)} {does} the capital of {country}. Which city is that?"
-    return shuffled(question, right, [city for _, city, _ in countries[1:]], level, random)
+    return shuffled(question, right, [city for _, city, _ in countries[1:]], level, random, country)
 
 
 def continents(level: int, random: Random) -> Choice:
@@ -68,7 +68,7 @@ def continents(level: int, random: Random) -> Choice:
                 break
     shown = random.sample([country[0] for country in countries], 4)
     question = f"Which of these countries lies in {continent}: {listed(shown)}? Answer with the name of the country."
-    return shuffled(question, right, [country[0] for country in countries[1:]], level, random)
+    return shuffled(question, right, [country[0] for country in countries[1:]], level, random, right)
 
 
 GEOGRAPHY = (

@@ -38,7 +38,7 @@ def agreement(level: int, random: Random) -> Choice:
     question = (
         f"Which of these two sentences is correct English? {shown[0]} / {shown[1]} Answer with the correct sentence."
     )
-    return shuffled(question, right, [wrong], level - 1, random)
+    return shuffled(question, right, [wrong], level - 1, random, f"{subject} {verbs[number]}")
 
 
 GRAMMAR = (Family("agreement", agreement, "nouns of the other number between subject and verb", options=2),)

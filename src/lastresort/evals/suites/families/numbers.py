@@ -16,9 +16,8 @@ def sums(level: int, random: Random) -> Choice:
     if c:
         story += f" Then {who} gives {c} {thing} away."
     question = f"{story} How many {thing} does {who} have now? Answer with the number."
-    return number_choice(
-        question, a + b - c, (1, 2, 3, 10)[: level + 2], sum(len(str(n)) for n in (a, b, c) if n), random
-    )
+    digits = sum(len(str(n)) for n in (a, b, c) if n)
+    return number_choice(question, a + b - c, (1, 2, 3, 10)[: level + 2], digits, random, f"{a} + {b} - {c}")
 
 
 def _terms(level: int, random: Random) -> tuple[int, int, int]:
@@ -46,7 +45,7 @@ def products(level: int, random: Random) -> Choice:
         random.choice(("boxes", "bags", "baskets", "drawers")),
     )
     question = f"{who} has {a} {box} with {b} {thing} in each. How many {thing} is that? Answer with the number."
-    return number_choice(question, a * b, steps, a * b, random)
+    return number_choice(question, a * b, steps, a * b, random, f"{a} x {b}")
 
 
 def comparisons(level: int, random: Random) -> Choice:
@@ -100,7 +99,8 @@ def sequences(level: int, random: Random) -> Choice:
     )
     asked = f"The {what} have the numbers {', '.join(map(str, terms[:4]))} and so on. Which number comes next?"
     hardness = 100 * (len(set(changes)) - 1) + abs(changes[0])
-    return number_choice(f"{asked} Answer with the number.", terms[4], (1, 2, 3, abs(changes[0]) + 3), hardness, random)
+    steps, fact = (1, 2, 3, abs(changes[0]) + 3), str(terms)
+    return number_choice(f"{asked} Answer with the number.", terms[4], steps, hardness, random, fact)
 
 
 NUMBERS = (

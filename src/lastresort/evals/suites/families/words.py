@@ -22,7 +22,9 @@ def kinds(level: int, random: Random) -> Choice:
         question = f'Which of these is the same kind of thing as "{example}": {listed(words)}? Answer with the word.'
     else:
         question = f"Which of these words names a kind of {names[asked]}: {listed(words)}? Answer with the word."
-    return shuffled(question, words[asked], [word for word in words if word != words[asked]], level, random)
+    return shuffled(
+        question, words[asked], [word for word in words if word != words[asked]], level, random, words[asked]
+    )
 
 
 def _one_of_each(groups: dict[str, tuple[str, ...]], random: Random) -> tuple[list[str], list[str]]:
@@ -50,7 +52,7 @@ def odd_one_out(level: int, random: Random) -> Choice:
     odd, shown = words[3], random.sample(words, 4)
     asked = f"names no kind of {kind}" if level == 1 else "does not belong with the others"
     question = f"Which of these words {asked}: {listed(sorted(shown))}? Answer with the word."
-    return shuffled(question, odd, words[:3], level, random)
+    return shuffled(question, odd, words[:3], level, random, odd)
 
 
 def opposites(level: int, random: Random) -> Choice:
@@ -58,7 +60,7 @@ def opposites(level: int, random: Random) -> Choice:
     (word, right), others = pairs[0], [pair[1] for pair in pairs[1:]]
     shown = random.sample([right, *others], 4)
     question = f'Which word means the opposite of "{word}": {listed(shown)}? Answer with the word.'
-    return shuffled(question, right, others, len(word), random)
+    return shuffled(question, right, others, len(word), random, word)
 
 
 WORDS_FAMILIES = (
