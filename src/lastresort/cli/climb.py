@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from lastresort.cli.document import print_document
 
 if TYPE_CHECKING:
+    from lastresort.ladder.compare.names import Asked
     from lastresort.spec.task import Task
 
 RUNS = Path("runs")
@@ -61,8 +62,18 @@ def climb_command(
         None,
         "--gate",
         help="What a tuned system is asked before it wins: is it better, and did nothing else break? quick: a bounded number of "
-        "items. Default: none; of a run that is resumed, what it was begun with.",
+        "items, within minutes. full: as many as it takes to tell. none: nothing, and the decision says so. Default: full; of a run "
+        "that is resumed, what it was begun with.",
     ),
+    compare: str | None = typer.Option(
+        None,
+        "--compare",
+        metavar="WAY,WAY",
+        help="Train the winner of sft in several ways and compare them on the test set, after the verdict: two or more of lora, "
+        "qlora, full, merged, nf4, the first being the reference. none: no longer. Default: of a run that is resumed, what it "
+        "was asked before.",
+    ),
+    compare_seeds: int = typer.Option(3, "--compare-seeds", help="With how many seeds each way is trained."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be done and what it would cost; do nothing."),
     settings: list[str] = typer.Option(
         [], "--set", help="Override a key of the task file: --set split.seed=3.", metavar="KEY=VALUE"
@@ -71,11 +82,13 @@ def climb_command(
 ) -> None:
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar."""
     from lastresort.cli.settings import parse_settings
+    from lastresort.ladder.compare.names import parse_asked
     from lastresort.spec.task import load_task
 
     loaded = load_task(task, parse_settings(settings))
+    asked = None if compare is None else parse_asked(compare, compare_seeds)
     if dry_run:
-        _print_forecast(loaded, until, as_json)
+        _print_forecast(loaded, until, asked, as_json)
         return
     from lastresort.cli.progress import progress
     from lastresort.ladder.climb import climb, rules_of
@@ -89,7 +102,7 @@ def climb_command(
     folder = _folder(loaded.task, run, resume)
     with withdrawn_if_refused(folder, made_here=made_here), progress() as shown:
         shown.say(f"run: {folder}")
-        climbed = climb(prepared, folder, until=until, gate=gate, progress=shown)
+        climbed = climb(prepared, folder, until=until, gate=gate, compare=asked, progress=shown)
     if as_json:
         print_document(climbed.decision)
         return
@@ -145,11 +158,11 @@ def _folder(name: str, run: Path | None, resume: bool) -> Path:
     return run
 
 
-def _print_forecast(task: Task, until: str | None, as_json: bool) -> None:
+def _print_forecast(task: Task, until: str | None, asked: Asked | None, as_json: bool) -> None:
     from lastresort.ladder.dry_run import dry_run
     from lastresort.report.forecast import forecast_table
 
-    found = dry_run(task, until)
+    found = dry_run(task, until, asked)
     if as_json:
         print_document(found)
         return

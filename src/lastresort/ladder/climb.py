@@ -17,6 +17,10 @@ from lastresort.errors import TaskError
 from lastresort.ladder.answer_length import max_new_tokens
 from lastresort.ladder.break_even import Priced, Saving
 from lastresort.ladder.budget import Budget
+from lastresort.ladder.compare.compare import compare_ways
+from lastresort.ladder.compare.entries import why_nothing
+from lastresort.ladder.compare.names import Asked
+from lastresort.ladder.compare.refusals import settle_asked
 from lastresort.ladder.costs import break_even_entry, cheapest_of, priced_systems
 from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.ladder.decision import decision_of
@@ -69,13 +73,14 @@ def climb(
     *,
     until: str | None = None,
     gate: Mode | None = None,
+    compare: Asked | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
     until: the last rung to try. gate: what a tuned system that would win is asked before it does; None as the run was begun with,
-    at first nothing. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    at first the full gate. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or Silent()
     progress.stage("reading the task", None)
@@ -86,6 +91,7 @@ def climb(
         prepared = with_shares(record, prepared)
         _same_task(record, prepared, run)
         note_origin(record, prepared.task, run)
+        asked = settle_asked(record, compare, prepared, rules.until)
         shared = shared_folder(run)
         with Ledger(shared / LEDGER) as ledger:
             budget = Budget.of(prepared.task, record, clock)
@@ -93,11 +99,18 @@ def climb(
             mode = mode_of(record, gate)
             try:
                 outcomes, why, saving = _climb_rungs(bench, prepared, rules, ledger, mode)
+                costs = break_even_entry(bench.task, _standing(bench, outcomes), saving)
+                conclusion = _concluded(bench, rules, outcomes, why)
+                if asked.names:
+                    _decide(
+                        bench, prepared, rules, outcomes, conclusion, ledger, costs
+                    )  # whatever becomes of the comparison
+                    compare_ways(bench, prepared, asked, conclusion.winner, ledger)
             finally:
                 budget.note()
                 bench.models.close()
-            costs = break_even_entry(bench.task, _standing(bench, outcomes), saving)
-            return _write(bench, prepared, rules, outcomes, _concluded(bench, rules, outcomes, why), ledger, costs)
+            decision = _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
+            return Climbed(run, decision, write_report(run))  # the report last, so that it marks a finished run
 
 
 def _models(task: Task, shared: Path) -> OpenModels:
@@ -314,7 +327,7 @@ def _note_search(bench: Workbench, rung: str, search: Search) -> None:
     bench.record.note("frozen", {"rung": rung, "name": search.chosen.name}, key=rung)
 
 
-def _write(
+def _decide(
     bench: Workbench,
     prepared: Prepared,
     rules: Rules,
@@ -322,9 +335,9 @@ def _write(
     conclusion: Conclusion,
     ledger: Ledger,
     costs: dict[str, Any] | None,
-) -> Climbed:
-    """Winner, decision and report: each whole or not at all; the report last, so that it marks a finished run."""
-    task, run = bench.task, bench.folder
+) -> dict[str, Any]:
+    """Write the winner and the decision, each whole or not at all."""
+    task = bench.task
     decision = decision_of(
         task,
         bench.record,
@@ -335,6 +348,7 @@ def _write(
         extra_reasons=[
             *break_even.reasons(costs, task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),
+            *why_nothing(bench.record),
         ],
         would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
         break_even=costs,
@@ -342,8 +356,8 @@ def _write(
         provenance=provenance(task, prepared.files, bench.record),
     )
     bench.record.note("decision", decision)
-    write_decision(run, decision)
-    return Climbed(run, decision, write_report(run))
+    write_decision(bench.folder, decision)
+    return decision
 
 
 def _judgement(body: dict[str, Any]) -> Judgement:

@@ -31,11 +31,9 @@ SEED = 0
 
 
 def mode_of(record: Record, asked: Mode | None) -> Mode:
-    """What was asked for now, else when the run was begun or last resumed, else none: a gate is asked for, until its time on
-    real models is known well enough to be what everybody waits for.
-    """
+    """What was asked for now, else when the run was begun or last resumed, else all: nothing that was tuned ships unmeasured."""
     noted = record.last("gate_mode")
-    mode: Mode = asked or (noted["mode"] if noted is not None else "none")
+    mode: Mode = asked or (noted["mode"] if noted is not None else "full")
     if noted is None or noted["mode"] != mode:
         record.note("gate_mode", {"mode": mode})
     return mode
