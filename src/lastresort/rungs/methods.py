@@ -25,6 +25,10 @@ class Method(Protocol):
     @property
     def folder(self) -> str: ...
 
+    @property
+    def holds_base(self) -> bool:
+        """Whether the model that begins is the base, or an adapter around it."""
+
     def described(self) -> str:
         """In words, for the note of the search."""
 
@@ -56,6 +60,10 @@ class AdapterMethod:
     @property
     def name(self) -> str:
         return "qlora" if self.in_4_bits else "lora"
+
+    @property
+    def holds_base(self) -> bool:
+        return True
 
     def described(self) -> str:
         kind = "QLoRA" if self.in_4_bits else "LoRA"
@@ -96,6 +104,10 @@ class WholeMethod:
     name: str = "full"
     prefix: str = "full-"
     folder: str = "models"
+
+    @property
+    def holds_base(self) -> bool:
+        return self.start is None
 
     def described(self) -> str:
         return "all weights"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
+from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.methods import adapter_settings, load_to_train
 from lastresort.rungs.preference_data import Preferred
 from lastresort.rungs.preference_items import Given, given_items, reward_groups
@@ -54,6 +55,7 @@ class PreferenceTraining:
     ) -> None:
         self._bench, self._rung, self._start, self._plan, self._course = bench, rung, start, plan, course
         self._preferences = preferences
+        self._early = EarlyWarnings(bench, rung, start.prompt)
 
     def race(self, score: Callable[[Kept], float]) -> tuple[float, list[Kept]]:
         """The learning rate that goes the whole way, the best by its score after the first stop and the first of equals; and
@@ -76,6 +78,7 @@ class PreferenceTraining:
     def finish(self, rate: float) -> list[Kept]:
         """Train to the end. Returns what is kept after the first stop; one that diverges is left out."""
         laps = self._laps([(rate, number) for number in range(1, len(self._stops()))])
+        self._early.tell()
         return [kept for kept in laps if kept]
 
     def told(self) -> str:
@@ -133,6 +136,8 @@ class PreferenceTraining:
             {"rows": self._size(trainee), "start": self._start.name, "learns_from": self._plan.source},
         )
         trainee.start.restore()
+        self._early.open(trainee.loaded, trainee.model)
+        self._early.start(run.name, trainee.model, is_base=self._start.adapter is None)
         try:
             with self._source(trainee, run.name) as source:
                 trained = train_to(bench, run, trainee.model, source, until, max_new_tokens=bench.max_new_tokens)
@@ -140,6 +145,7 @@ class PreferenceTraining:
             bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
             bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": True}, key=name)
             return
+        self._early.add(run.name, trained.step, trainee.model)
         bench.progress.stage(f"{self._rung}: how far {name} has moved", None)
         body = moved(
             bench,

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import DataError
+from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.methods import WholeMethod
 from lastresort.rungs.replay_rows import replay_of, replay_size
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.tuning import Run, note_training, train_to
 from lastresort.spec.tuning_sections import Full
+from lastresort.systems.system import PromptDesign
 
 ROW_TOKENS, BATCH = 512, 4
 LEAST_STEPS = 100  # a few large steps do not learn a short text by heart, however often they read it
@@ -70,6 +72,9 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     model = method.begin(loaded, bench.models.tuned_name, settings.seed)
     facts = {"rows": len(rows), "replay_rows": len(rows) - len(text)}
     run = Run(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
+    early = EarlyWarnings(bench, rung, PromptDesign(bench.task.about.strip()))
+    early.open(loaded, model)
+    early.start(NAME, model)
     try:
         trained = train_to(bench, run, model, completions(rows), total_steps(len(rows), settings))
     except Diverged as error:
@@ -78,6 +83,8 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
             where="full.text_learning_rate",
             remedy="Lower it and start a new run.",
         ) from error
+    early.add(NAME, trained.step, model)
+    early.tell()
     note_training(bench, run, trained)
     method.save(loaded, model, folder)
     tokens = sum(sum(row.targets) for row in text)

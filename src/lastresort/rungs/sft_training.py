@@ -53,13 +53,21 @@ class SupervisedTraining:
     """The training part of a rung: every learning rate from the same start, resumable at every point.
 
     What is finished is read from the record; what was cut goes on from its checkpoint. section: `sft` or `full` of the task file.
-    seed: of the order of rows and of fresh adapters, None for that of the task.
+    seed: of the order of rows and of fresh adapters, None for that of the task. watched: how far it moves from the base is shown.
     """
 
     def __init__(
-        self, bench: Workbench, rung: str, section: Sft | Full, method: Method, *, seed: int | None = None
+        self,
+        bench: Workbench,
+        rung: str,
+        section: Sft | Full,
+        method: Method,
+        *,
+        seed: int | None = None,
+        watched: bool = True,
     ) -> None:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
+        self._watched = watched
         self._seed = bench.task.split.seed if seed is None else seed
         too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
         self._train_rows = tuple(example for example in bench.train if example.id not in too_long)
@@ -146,13 +154,14 @@ class SupervisedTraining:
         run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
         try:
-            if folder is not None:
+            if folder is not None and self._watched:
                 self._early.open(loaded, model, holds_base=self._method.holds_base)
                 self._early.start(name, model, is_base=self._method.holds_base)
             trained = train_to(bench, run, model, completions(rows), until)
             loss = self._dev_loss(model, plain=trained.path == "plain")
-            if folder is not None:
+            if folder is not None and self._watched:
                 self._early.add(name, trained.step, model)
+            if folder is not None:
                 self._method.save(loaded, model, folder)
         finally:
             self._loaded = self._method.end(loaded, model)

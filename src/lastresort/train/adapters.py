@@ -76,6 +76,21 @@ def adapters_in_base_precision(model: Any) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def as_base(model: Any) -> Iterator[None]:
+    """An adapter's model is its base inside; another model stays what it is. What is trained is the same afterwards."""
+    if not is_adapter(model):
+        yield
+        return
+    trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        for parameter, wanted in trained.items():
+            parameter.requires_grad_(wanted)
+
+
 def save_adapter(model: Any, folder: Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, as PEFT and every server that reads PEFT expects them.
 
