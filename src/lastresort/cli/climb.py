@@ -62,8 +62,8 @@ def climb_command(
         None,
         "--gate",
         help="What a tuned system is asked before it wins: is it better, and did nothing else break? quick: a bounded number of "
-        "items, within minutes. full: as many as it takes to tell. none: nothing, and the decision says so. Default: full; of a run "
-        "that is resumed, what it was begun with.",
+        "items, within minutes. full: as many as it takes to tell. none: nothing, and the decision says so. Default: full; of a "
+        "run that is resumed, what it was begun with.",
     ),
     compare: str | None = typer.Option(
         None,

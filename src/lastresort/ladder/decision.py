@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.evals.measure import failures
+from lastresort.ladder.compare.entries import shown
 from lastresort.ladder.decide import Conclusion, RungOutcome, as_test
 from lastresort.ladder.judge_summary import judge_entry
 from lastresort.ladder.retrieval_summary import retrieval_entry
@@ -71,7 +72,7 @@ def decision_of(
         "gate": gate,
         "first_gate": None,
         "repairs": [],
-        "compare": [],
+        "compare": shown(record),
         "break_even": break_even,
         "winner": {"kind": winner.kind, "path": winner.path, "held": conclusion.held, "sha256": winner.sha256},
         "provenance": provenance,

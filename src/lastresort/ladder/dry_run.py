@@ -8,6 +8,9 @@ from typing import Any
 
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder.climb import rules_of, why_absent
+from lastresort.ladder.compare.forecast import forecast_of
+from lastresort.ladder.compare.names import Asked
+from lastresort.ladder.compare.refusals import refuse_what_cannot_be_had
 from lastresort.ladder.judging import labelled_cases
 from lastresort.ladder.prepare import Prepared, prepare
 from lastresort.ladder.workload import TEMPLATE_TOKENS, machine_of, workload
@@ -17,10 +20,15 @@ from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 
 
-def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
-    """Forecast of every rung, as if each below had failed and every answer were as long as allowed. No model is loaded."""
+def dry_run(task: Task, until: str | None = None, compare: Asked | None = None) -> dict[str, Any]:
+    """Forecast of every rung, as if each below had failed and every answer were as long as allowed. No model is loaded.
+
+    compare: ways of training that would be compared afterwards.
+    """
     prepared = prepare(task)
     rules = rules_of(task, until)
+    asked = compare or Asked()
+    refuse_what_cannot_be_had(asked, prepared, rules.until)
     rungs: list[dict[str, Any]] = []
     total = Forecast(0, 0, 0, 0.0, 0.0)
     for name in task.ladder:
@@ -34,6 +42,9 @@ def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
             rungs.append({"name": name, "applies": True, "skipped_because": None, "forecast": asdict(forecast)})
         if name == rules.until:
             break
+    comparison = forecast_of(asked, prepared) if asked.names else None
+    if comparison is not None:
+        total += comparison
     judge = None
     if isinstance(prepared.scorer, Judge):
         judge = judging(prepared, prepared.scorer, total.tokens_out)
@@ -50,6 +61,7 @@ def dry_run(task: Task, until: str | None = None) -> dict[str, Any]:
         "r": task.r,
         "alpha_per_rung": task.alpha_per_rung,
         "rungs": rungs,
+        "compare": None if comparison is None else asdict(comparison),
         "judge": None if judge is None else asdict(judge),
         "total": asdict(total),
     }

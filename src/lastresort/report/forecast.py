@@ -29,6 +29,9 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
             continue
         table.add_row(rung["name"], *_cells(rung["forecast"]))
         notes += [f"{rung['name']}: {line}" for line in rung["forecast"]["lines"]]
+    if found["compare"] is not None:
+        table.add_row("comparison", *_cells(found["compare"]))
+        notes += [f"comparison: {line}" for line in found["compare"]["lines"]]
     if found["judge"] is not None:
         table.add_row(judge.NAME, *_cells(found["judge"]))
         notes += [f"{judge.NAME}: {line}" for line in found["judge"]["lines"]]

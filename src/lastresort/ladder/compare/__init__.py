@@ -1,0 +1,1 @@
+"""`climb --compare`: what one way of training costs against another, on the task at hand."""
