@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine_support import tiny
-from lastresort.hardware.shapes import parameters_of
+from lastresort.hardware.shapes import computed_parameters_of, parameters_of
 from lastresort.models.size import parameters_told
 
 LLAMA = {
@@ -42,6 +42,21 @@ def test_it_is_that_of_the_weights(family: str, says_tied: bool) -> None:
 )
 def test_what_would_be_counted_wrongly_is_not_counted(config: dict[str, Any]) -> None:
     assert parameters_of(config) is None
+
+
+def test_of_experts_all_have_weights_and_a_token_is_multiplied_with_those_that_it_takes() -> None:
+    config = {
+        **LLAMA,
+        "model_type": "qwen3_moe",
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+    }
+    one_expert = 3 * 32 * 16
+    assert parameters_of(config) - parameters_of({**config, "num_experts": 7}) == 2 * (one_expert + 32)  # type: ignore[operator]
+    assert (
+        computed_parameters_of(config) - computed_parameters_of({**config, "num_experts_per_tok": 1}) == 2 * one_expert
+    )  # type: ignore[operator]
 
 
 def test_the_name_tells_what_the_configuration_does_not(tmp_path: Path) -> None:

@@ -6,16 +6,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lastresort.errors import InputError
+from lastresort.hardware.plan.config import shape_of
+from lastresort.hardware.plan.shape import Shape
+
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _TIED = ("gemma", "cohere")  # model types whose output layer is the embeddings where a configuration does not say
 
 
 def parameters_of(config: Mapping[str, Any]) -> int | None:
-    """Number of parameters of a dense decoder with gated MLP and grouped-query attention (Llama, Qwen, Mistral, Gemma, Phi-3).
+    """Number of parameters, of all experts where it has them; exact for the families that the plan knows.
 
-    Biases and norms are counted as norms only (below 0.1 % of the whole). GPT-2's names are understood too. None for what this
-    would count wrongly: a mixture of experts, and a configuration that lacks these names.
+    For others as of a dense decoder with gated MLP and grouped-query attention, biases not counted (below 0.1 % of the whole);
+    GPT-2's names are understood too. None for what this would count wrongly: a mixture of experts, and a configuration that
+    lacks these names.
     """
+    shape = _known_shape(config)
+    return _counted(config) if shape is None else shape.parameters
+
+
+def computed_parameters_of(config: Mapping[str, Any]) -> int | None:
+    """Number of weights that one token is multiplied with: of experts those that it takes. None as for `parameters_of`."""
+    shape = _known_shape(config)
+    return _counted(config) if shape is None else shape.multiplied_parameters
+
+
+def _known_shape(config: Mapping[str, Any]) -> Shape | None:
+    try:
+        return shape_of(config, "")
+    except InputError:
+        return None
+
+
+def _counted(config: Mapping[str, Any]) -> int | None:
     if any((config.get(name) or 0) > 1 for name in _EXPERTS):
         return None
     try:

@@ -56,15 +56,15 @@ def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]
 
 
 def _parameters(weights: Path | str) -> int | None:
-    """Size of a local model, from config.json or a GGUF's list of tensors; None for a hub id that is not here."""
-    from lastresort.hardware.shapes import parameters_of, parameters_of_gguf
+    """What a token is multiplied with in a local model, by config.json or a GGUF; None for a hub id that is not here."""
+    from lastresort.hardware.shapes import computed_parameters_of, parameters_of_gguf
 
     path = Path(weights)
     if path.is_file() and path.suffix == ".gguf":
         return parameters_of_gguf(path)
     if not (path / "config.json").is_file():
         return None
-    return parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    return computed_parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
 
 
 def _mean_tokens(examples: Sequence[Example], text: Any) -> float:

@@ -1,0 +1,1 @@
+"""Public figures of models, cards and prices, with their sources."""
