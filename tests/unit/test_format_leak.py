@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -108,9 +109,23 @@ def test_shots_stand_where_the_systems_stand_and_the_system_may_ask_in_its_own_w
 
 
 def test_a_trained_answer_has_room_and_is_not_held_to_a_form() -> None:
-    (question,) = suite_of(answer_tokens=200).ask(Item("", OFF_TASK, 1, "Text."), {})
+    (question,) = suite_of(LABELS, answer_tokens=200).ask(Item("", OFF_TASK, 1, "Text."), {})
     assert isinstance(question, Written)
     assert (question.decoding.max_new_tokens, question.decoding.grammar) == (200, None)
+
+
+def test_where_the_beginning_of_an_answer_tells_its_form_no_more_is_asked() -> None:
+    def tokens(suite: FormatLeak, condition: str) -> int:
+        (question,) = suite.ask(Item("", condition, 1, "Text."), {})
+        assert isinstance(question, Written)
+        return question.decoding.max_new_tokens
+
+    schema = suite_of(answer_tokens=200)
+    assert [tokens(schema, one) for one in (OFF_TASK, COUNTER, ON_TASK)] == [32, 32, 32]
+    assert tokens(schema, OFF_TOPIC) == 200  # whether the JSON says "other" shows at its end
+    thinking = FormatLeak(JSON, replace(DESIGN, reasoning=True), INPUTS, answer_tokens=200)
+    text = suite_of(Output(json_schema={"type": "string"}))
+    assert (tokens(thinking, OFF_TASK), tokens(text, OFF_TASK), tokens(suite_of(FREE), OFF_TASK)) == (200, 64, 64)
 
 
 @pytest.mark.parametrize(("output", "trained"), [(JSON, FORM), (LABELS, "billing")])

@@ -121,6 +121,19 @@ def test_the_six_conditions_to_the_letter() -> None:
     }
 
 
+def test_what_no_measure_is_made_from_can_be_asked_of_a_part_of_the_items() -> None:
+    whole, part = Sycophancy(), Sycophancy(shown_every=4)
+    items = whole.draw(0, 0, 112)
+    assert part.draw(0, 0, 112) == items
+    keys = {item.id: [question.key for question in part.ask(item, {})] for item in items}
+    few, many = [NEUTRAL, WRONG_SUGGESTED], [NEUTRAL, WRONG_SUGGESTED, RIGHT_SUGGESTED, WRONG_PUSHED]
+    assert sum(found == many for found in keys.values()) in range(112 // 4, 112 // 4 + 14)
+    assert all(found in (few, many) for found in keys.values())
+    assert all([question.key for question in whole.ask(item, {})] == many for item in items)
+    with pytest.raises(ContractError, match="shown_every"):
+        Sycophancy(shown_every=0)
+
+
 def test_a_wrong_answer_is_not_pushed_back_as_if_it_were_right() -> None:
     said = {question.key: Reply(ONE.facts["says_wrong"], (-1.0, -2.0)) for question in SUITE.ask(ONE, {})}
     assert SUITE.ask(ONE, said) == []

@@ -14,7 +14,7 @@ from random import Random
 
 from lastresort.errors import ContractError
 from lastresort.evals.probes.filled import filled, shuffled
-from lastresort.evals.probes.forms import has_form, is_forced, is_free_text, is_one_sentence, is_prose
+from lastresort.evals.probes.forms import begins_with_form, has_form, is_forced, is_free_text, is_one_sentence, is_prose
 from lastresort.evals.probes.headroom import Share
 from lastresort.evals.probes.wording import entries
 from lastresort.evals.scorers.scorer import Output
@@ -30,6 +30,7 @@ CONDITIONS = (OFF_TASK, COUNTER, OFF_TOPIC)
 SLOTS = (OFF_TASK, COUNTER, OFF_TASK, OFF_TOPIC, ON_TASK)  # the first kind is the one that matters most
 KEY = "answer"
 LEAST_TOKENS = 64
+BEGINNING_TOKENS = 32  # of an answer: whether it is an object, a list, or prose of four words shows in them
 LENGTHS = 4.0  # largest ratio of lengths, either way, that is no leak of free text
 LEVELLED_WORDS = 8  # added to both lengths, so that short answers may differ more
 
@@ -94,7 +95,7 @@ class FormatLeak:
     conditions: tuple[str, ...] = CONDITIONS
     prompting: Prompting | None = None
     name: str = "format_leak"
-    version: int = 1
+    version: int = 2  # since 2 an answer of which only the beginning matters is asked for its beginning
 
     def __post_init__(self) -> None:
         unknown = [condition for condition in self.conditions if condition not in SLOTS]
@@ -121,7 +122,12 @@ class FormatLeak:
             return []
         turns = (Message("user", item.text),)
         prompt = turns if item.family == OFF_TASK else (self.prompting or partial(_plainly, self.design))(turns)
-        return [Written(KEY, prompt, Decoding(max(LEAST_TOKENS, self.answer_tokens)))]
+        return [Written(KEY, prompt, Decoding(self._tokens(item.family)))]
+
+    def _tokens(self, condition: str) -> int:
+        if condition != OFF_TOPIC and not self.design.reasoning and begins_with_form(self.output):
+            return BEGINNING_TOKENS
+        return max(LEAST_TOKENS, self.answer_tokens)
 
     def _place(self, number: int) -> tuple[str, int]:
         slots = [condition for condition in SLOTS if condition in self.asked]

@@ -44,6 +44,13 @@ def has_form(text: str, output: Output) -> bool:
     return _CONTAINER.match(bare) is not None or _allowed(bare, output.json_schema)
 
 
+def begins_with_form(output: Output) -> bool:
+    """Whether the beginning of a text, a bracket of JSON and what follows it, tells as much of its form as the whole of it."""
+    if output.choices is not None or output.json_schema is None:
+        return False
+    return output.json_schema.get("type") in ("object", "array")
+
+
 def is_forced(text: str, output: Output) -> bool:
     """Whether a text answers in the task's form without saying, by a label such as "other", that nothing fits."""
     if not has_form(text, output):

@@ -26,13 +26,18 @@ _Round = list[tuple[Item, Question]]
 @dataclass(frozen=True, slots=True)
 class Asked:
     """transcripts: by item id, of those that could be asked. left_out: ids of those for which the model's context has no room.
-    new: how many items were asked now, the others being known. seconds: what all of them took when they were asked.
+    new: how many items were asked now, the others being known. seconds_by_item: what each took when it was asked.
     """
 
     transcripts: dict[str, Transcript]
     left_out: tuple[str, ...]
     new: int
-    seconds: float
+    seconds_by_item: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """Of all of them."""
+        return sum(self.seconds_by_item.values())
 
     def said(self, items: Sequence[Item]) -> list[tuple[Item, Transcript]]:
         """The items that could be asked, with what was said, in the order given."""
@@ -75,7 +80,7 @@ def ask(
         transcripts={item.id: transcript_of(said) for item in items if (said := found[item.id].said) is not None},
         left_out=tuple(item.id for item in items if found[item.id].said is None),
         new=new,
-        seconds=sum(one.seconds for one in found.values()),
+        seconds_by_item={item.id: found[item.id].seconds for item in items},
     )
 
 

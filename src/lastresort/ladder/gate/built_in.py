@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,11 +13,13 @@ from lastresort.evals.probes.sycophancy import Sycophancy
 from lastresort.evals.scorers.scorer import Output
 from lastresort.evals.suites.general import KEY, General, score
 from lastresort.evals.suites.headroom import Pilot, headroom
+from lastresort.evals.suites.pilot_looks import next_looks
 from lastresort.evals.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, WRITTEN_STRATA, Stratum
-from lastresort.ladder.gate.plans import Known, Plain, Plan, Ready, Said
+from lastresort.evals.suites.suite import Item
+from lastresort.ladder.gate.plans import PILOT_SEED, Known, Plain, Plan, Ready, Said
 
-A_STRATUM = 16  # pilot items, of which 9 right show a family of four options to have something to lose
 LEAK_ITEMS = 80
+QUICK_FACTS, QUICK_SHOWN = 96, 4  # an item of sycophancy takes as long as six questions of the general suite
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class GeneralPlan:
     """The general suite, over those strata at which the pilot shows this base to have something to lose."""
 
     strata: tuple[Stratum, ...]
+    quick: bool = False
+    quick_items: int | None = None
 
     @property
     def name(self) -> str:
@@ -33,9 +38,15 @@ class GeneralPlan:
     def pilot(self) -> General:
         return General(self.strata)
 
-    @property
-    def pilot_items(self) -> int:
-        return A_STRATUM * len(self.strata)
+    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+        before = Counter(Stratum(item.family, item.level) for item in asked)
+        pilots = {pilot.stratum: pilot for pilot in _pilots(self.strata, said)}
+        looks = next_looks(self.strata, before, pilots, margin, quick=self.quick)
+        return [
+            item
+            for stratum, stop in looks.items()
+            for item in self.pilot.of_stratum(stratum, PILOT_SEED, before[stratum], stop)
+        ]
 
     def ready(self, said: Said, margin: float) -> Ready:
         found = headroom(_pilots(self.strata, said), margin=margin)
@@ -48,7 +59,7 @@ class LeakPlan:
     """Format leak, in those conditions in which the pilot shows this base to have something to lose."""
 
     suite: leak.FormatLeak
-    pilot_items: int = LEAK_ITEMS
+    quick_items: int | None = None
 
     @property
     def name(self) -> str:
@@ -58,6 +69,9 @@ class LeakPlan:
     def pilot(self) -> leak.FormatLeak:
         return leak.for_pilot(self.suite)
 
+    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+        return () if asked else self.pilot.draw(PILOT_SEED, 0, LEAK_ITEMS)
+
     def ready(self, said: Said, margin: float) -> Ready:
         if why := leak.lacks(self.pilot, said, margin):
             return Ready(self.suite, {measure.name: why for measure in self.suite.measures})
@@ -65,12 +79,17 @@ class LeakPlan:
 
 
 def general(known: Known) -> Plan:
-    """Choice questions by likelihood where both models tell it, in words where not; and instructions with constraints."""
-    return GeneralPlan((*(CHOSEN_STRATA if known.scores else WRITTEN_STRATA), *CONSTRAINT_STRATA))
+    """Choice questions by likelihood where both models tell it, and in words where not and in a full gate; and instructions with
+    constraints.
+    """
+    chosen = CHOSEN_STRATA if known.scores else ()
+    written = () if known.scores and known.quick else WRITTEN_STRATA
+    return GeneralPlan((*chosen, *CONSTRAINT_STRATA, *written), known.quick)
 
 
 def sycophancy(known: Known) -> Plan:
-    return Plain(Sycophancy(mode="chosen" if known.scores else "written"), lacks=yielding.lacks)
+    suite = Sycophancy(mode="chosen" if known.scores else "written", shown_every=QUICK_SHOWN if known.quick else 1)
+    return Plain(suite, quick_items=QUICK_FACTS, lacks=yielding.lacks)
 
 
 def format_leak(known: Known) -> Plan:

@@ -103,7 +103,7 @@ def _run(
     return run_gate(
         named.base,
         named.tuned,
-        plans_of(known_of(prepared, named.base.scores and named.tuned.scores, system.prompt)),
+        plans_of(known_of(prepared, named.base.scores and named.tuned.scores, system.prompt, quick=question.quick)),
         task.keep,
         settings=settings,
         kept=kept,

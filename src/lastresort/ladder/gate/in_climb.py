@@ -95,7 +95,7 @@ def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings,
         return run_gate(
             named.base,
             named.tuned,
-            plans_of(known_of(prepared, scores, named.system.prompt)),
+            plans_of(known_of(prepared, scores, named.system.prompt, quick=settings.quick)),
             bench.task.keep,
             settings=settings,
             kept=kept,

@@ -22,7 +22,7 @@ Said = Sequence[tuple[Item, Transcript]]
 class Known:
     """What the suites are made from. scores: whether both models can tell how likely an answer is; otherwise each suite asks for
     answers in words. design: of the tuned system's prompt. inputs: real ones of the task that were not trained on. answer_tokens:
-    about as many as the longest answer of the task takes.
+    about as many as the longest answer of the task takes. quick: whether the gate is bounded in time.
     """
 
     task: Task
@@ -30,6 +30,7 @@ class Known:
     design: PromptDesign
     inputs: tuple[str, ...]
     answer_tokens: int
+    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,19 @@ class Ready:
 
 
 class Plan(Protocol):
-    """A suite before the base is known. name: of its margin in the task's `keep`. pilot: its items are asked of the base first."""
+    """A suite before the base is known. name: of its margin in the task's `keep`. pilot: its items are asked of the base first.
+    quick_items: as many as a quick gate scores at most, where that is fewer than of other suites.
+    """
 
     @property
     def name(self) -> str: ...
     @property
     def pilot(self) -> Suite: ...
     @property
-    def pilot_items(self) -> int: ...
+    def quick_items(self) -> int | None: ...
+
+    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+        """What the pilot asks next, after what was asked and said before; nothing when it is over."""
 
     def ready(self, said: Said, margin: float) -> Ready:
         """said: the pilot. margin: the loss that the task accepts for the suite."""
@@ -63,6 +69,7 @@ class Plain:
 
     pilot: Suite
     pilot_items: int = PILOT_ITEMS
+    quick_items: int | None = None
     lacks: Callable[[Said, Measure, float], str] = field(
         default=lambda said, measure, margin: no_headroom(said, measure, margin)
     )
@@ -70,6 +77,9 @@ class Plain:
     @property
     def name(self) -> str:
         return self.pilot.name
+
+    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+        return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
     def ready(self, said: Said, margin: float) -> Ready:
         told = {measure.name: self.lacks(said, measure, margin) for measure in self.pilot.measures}

@@ -22,7 +22,8 @@ from lastresort.evals.gate import (
 from lastresort.evals.suites.asking import Asked, ask
 from lastresort.evals.suites.suite import Item, Measure, Pair
 from lastresort.ladder.gate.drawing import Drawn, draw
-from lastresort.ladder.gate.plans import PILOT_SEED, Plan, Ready
+from lastresort.ladder.gate.pilot import pilot_of
+from lastresort.ladder.gate.plans import Plan, Ready
 from lastresort.ladder.gate.sides import Side, opened, refuse_other_rendering
 from lastresort.ladder.gate.sizes import items_to_ask
 from lastresort.ladder.gate.target import Target
@@ -45,13 +46,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A suite with its items and what both said. pilot_items: asked of the base before. pairs: by the name of a measure."""
+    """A suite with its items and what both said. seconds: forecast of asking one side. pilot_items: asked of the base before."""
 
     plan: Plan
     margin: float
     ready: Ready
     drawn: Drawn
-    seconds_an_item: float
+    seconds: float
     pilot_items: int
     base: Asked | None = None
     tuned: Asked | None = None
@@ -168,31 +169,28 @@ class _Asking:
             return asked, model.fingerprint
 
     def _piloted(self, model: Model, plan: Plan, margin: float, measures: int) -> Scored:
-        suite, batch = plan.pilot, model.batch_size
-        items = suite.draw(PILOT_SEED, 0, -(-plan.pilot_items // batch) * batch)
-        self.progress.stage(f"{plan.name}: a pilot of the base", len(items))
-        piloted = ask(model, suite, items, self.kept, progress=self.progress)
-        said = piloted.said(items)
-        ready = plan.ready(said, margin)
+        piloted = pilot_of(model, plan, margin, self.kept, self.progress)
+        ready = plan.ready(piloted.said, margin)
         wanted = items_to_ask(
             ready.suite,
-            said,
+            piloted.said,
             margin,
             measures=measures,
             alpha=self.settings.alpha,
             quick=self.settings.quick,
-            batch=batch,
+            batch=model.batch_size,
+            quick_items=plan.quick_items,
         )
         drawn = draw(ready.suite, self.settings.seed, wanted, self.training_texts)
-        return Scored(plan, margin, ready, drawn, piloted.seconds / max(1, len(items)), len(items))
+        return Scored(plan, margin, ready, drawn, piloted.seconds_of(drawn.items), len(piloted.items))
 
     def _forecast(self, scored: Sequence[Scored]) -> Forecast:
         """Said before the long part begins, and by suite, so that a reader sees what takes its time."""
-        parts = [(one.plan.name, len(one.drawn.items), one.seconds_an_item) for one in scored]
+        parts = [(one.plan.name, len(one.drawn.items), one.seconds) for one in scored]
         if self.target is not None:
-            parts.append(("target", self.target.n, self.target.seconds_an_item()))
-        whole = Forecast(2 * sum(n for _, n, _ in parts), 2 * sum(n * seconds for _, n, seconds in parts))
-        told = "; ".join(f"{name} {count(n)} items, {duration(2 * n * seconds)}" for name, n, seconds in parts)
+            parts.append(("target", self.target.n, self.target.n * self.target.seconds_an_item()))
+        whole = Forecast(2 * sum(n for _, n, _ in parts), 2 * sum(seconds for _, _, seconds in parts))
+        told = "; ".join(f"{name} {count(n)} items, {duration(2 * seconds)}" for name, n, seconds in parts)
         self.progress.say(
             spaced(
                 f"The gate asks {count(whole.items // 2)} items of each model, about {duration(whole.seconds)} ({told})."

@@ -32,14 +32,14 @@ def plans_of(known: Known) -> list[Plan]:
     return [_builder(path)(known) for path in SUITES.values()]
 
 
-def known_of(prepared: Prepared, scores: bool, design: PromptDesign) -> Known:
+def known_of(prepared: Prepared, scores: bool, design: PromptDesign, *, quick: bool = False) -> Known:
     """What the suites are made from, of a task."""
     split, asked = prepared.split, prepared.task.decode.max_new_tokens
     unseen = split.dev or split.train
     inputs = tuple(text for example in unseen if (text := question_of(example.input)))
     longest = max((len(example.output.encode(errors="replace")) for example in split.train), default=0)
     tokens = longest // FEW_BYTES if asked == "auto" else int(asked)
-    return Known(prepared.task, scores, design, inputs, min(tokens, MOST_TOKENS))
+    return Known(prepared.task, scores, design, inputs, min(tokens, MOST_TOKENS), quick)
 
 
 def further_suites(task: Task, alpha: float) -> list[SuiteFound]:

@@ -1,0 +1,95 @@
+"""The pilot of a base in a gate: what each suite asks first, how it goes on, and what asking more is thought to take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from failure_modes_support import FEW, Pupil
+from gate_support import Recorder, Said, Words, scripted_known
+from lastresort.evals.probes.sycophancy import Sycophancy
+from lastresort.evals.suites.suite import Item
+from lastresort.ladder.gate import built_in
+from lastresort.ladder.gate.built_in import QUICK_FACTS, GeneralPlan
+from lastresort.ladder.gate.pilot import Piloted, pilot_of
+from lastresort.ladder.gate.plans import PILOT_SEED, Plain
+from lastresort.ladder.gate.sizes import items_to_ask
+from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.types import Silent
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> SuiteAnswers:
+    return SuiteAnswers(tmp_path / "answers.sqlite")
+
+
+def strata_of(items: tuple[Item, ...]) -> Counter[str]:
+    return Counter(f"{item.family}/{item.level}" for item in items)
+
+
+def test_a_stratum_without_hope_is_left_after_its_first_look(kept: SuiteAnswers) -> None:
+    """The base knows everything but letters, of which it knows nothing."""
+    plan = GeneralPlan(FEW)
+    found = pilot_of(Pupil("half", FEW, knows=1.0, letters=0.0), plan, 0.05, kept, Silent())
+    assert strata_of(found.items) == {"sums/1": 16, "sums/2": 16, "letters/1": 8, "capitals/2": 16}
+    assert all(int(item.id.split("/")[2]) == PILOT_SEED for item in found.items)
+    assert len({item.id for item in found.items}) == len(found.items) == len(found.said)
+    assert plan.look(found.items, found.said, 0.05) == []
+    ready = plan.ready(found.said, 0.05)
+    assert {item.family for item in ready.suite.draw(0, 0, 60)} == {"sums", "capitals"}
+
+
+def test_a_pilot_that_was_cut_off_asks_on_from_where_it_was(kept: SuiteAnswers) -> None:
+    pupil = Pupil("whole", FEW)
+    first = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, Silent())
+    again = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, Silent())
+    assert again == first
+
+
+def test_a_plain_suite_is_looked_at_once(kept: SuiteAnswers) -> None:
+    plan = Plain(Words(measures=(Said(),)), pilot_items=12)
+    found = pilot_of(Recorder(batch_size=4), plan, 0.05, kept, Silent())
+    assert list(found.items) == plan.pilot.draw(PILOT_SEED, 0, 12)
+
+
+def test_what_a_suite_takes_is_told_by_the_strata_that_are_scored() -> None:
+    def item(family: str, number: int) -> Item:
+        return Item(f"{family}/1/0/{number}", family, 1, "")
+
+    items = (item("quick", 0), item("quick", 1), item("slow", 0))
+    piloted = Piloted(items, (), dict(zip((one.id for one in items), (1.0, 3.0, 20.0), strict=True)))
+    assert piloted.seconds_of([item("quick", n) for n in range(5)]) == 10.0
+    assert piloted.seconds_of([item("quick", 7), item("slow", 7)]) == 22.0
+    assert piloted.seconds_of([item("other", 0)]) == 8.0
+    assert Piloted((), (), {}).seconds_of(items) == 0.0
+
+
+def test_a_full_gate_asks_choice_questions_in_words_too_and_a_quick_one_does_not() -> None:
+    def families(*, scores: bool, quick: bool) -> tuple[bool, bool, bool]:
+        plan = built_in.general(scripted_known(scores=scores, quick=quick))
+        assert isinstance(plan, GeneralPlan)
+        names = {stratum.name for stratum in plan.strata}
+        return "sums/1" in names, "written_sums/1" in names, "constraints_shape/1" in names
+
+    assert families(scores=True, quick=False) == (True, True, True)
+    assert families(scores=True, quick=True) == (True, False, True)
+    assert families(scores=False, quick=True) == (False, True, True)
+
+
+def test_a_quick_gate_asks_fewer_facts_and_of_some_only_what_is_measured() -> None:
+    quick, full = (built_in.sycophancy(scripted_known(quick=quick)) for quick in (True, False))
+    assert isinstance(quick.pilot, Sycophancy)
+    assert isinstance(full.pilot, Sycophancy)
+    assert (quick.pilot.shown_every, full.pilot.shown_every) == (built_in.QUICK_SHOWN, 1)
+    assert quick.pilot.draw(0, 0, 20) == full.pilot.draw(0, 0, 20)
+
+    def asked(alpha: float, quick_items: int | None, *, bounded: bool) -> int:
+        return items_to_ask(
+            full.pilot, [], 0.05, measures=4, alpha=alpha, quick=bounded, batch=16, quick_items=quick_items
+        )
+
+    assert quick.quick_items == QUICK_FACTS
+    assert asked(0.05, QUICK_FACTS, bounded=True) == QUICK_FACTS
+    assert QUICK_FACTS < asked(0.05, None, bounded=True) < asked(0.05, QUICK_FACTS, bounded=False)
