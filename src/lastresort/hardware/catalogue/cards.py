@@ -1,0 +1,108 @@
+"""Graphics cards by name: what fits on one and how fast it is at best."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+
+from lastresort.errors import InputError
+
+GIB = 1 << 30
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*gi?b", re.IGNORECASE)
+_COUNTED = re.compile(r"(\d+)\s*[x×*]\s*(.+)", re.IGNORECASE)
+_KEPT_BY_DRIVER = 0.02  # of the memory in a card's name
+_EXPECTED = "a card of the catalogue, a size such as 24GB, or several, such as 2xl40s"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One device. memory_bytes: what the driver lets a program have. peak_flops_per_s: of dense 16-bit products, None where only
+    the memory is known. bandwidth_bytes_per_s: of its memory. bf16: else it computes in fp16. estimated: memory_bytes is.
+    """
+
+    name: str
+    memory_bytes: int
+    peak_flops_per_s: float | None = None
+    bandwidth_bytes_per_s: float | None = None
+    bf16: bool = True
+    estimated: bool = False
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.name == "cpu"
+
+
+@cache
+def known_cards() -> Mapping[str, Card]:
+    """By name, in the catalogue's order."""
+    return {name: _card(name, entry) for name, entry in _entries().items()}
+
+
+def cards_named(text: str) -> tuple[int, Card]:
+    """ "2xl40s" is two L40S, "24GB" one card of that size. Raises InputError with the nearest name for one that is not known."""
+    counted = _COUNTED.fullmatch(text.strip())
+    count, name = (int(counted[1]), counted[2]) if counted else (1, text.strip())
+    if count < 1:
+        raise InputError(f'found "{text}"', where="--gpu", expected=_EXPECTED, remedy="Name at least one card.")
+    return count, card_named(name)
+
+
+def card_named(name: str) -> Card:
+    """By its name, another spelling, what the driver calls it, or a size. Raises InputError with the nearest names."""
+    size, plain = _SIZE.fullmatch(name.strip()), _plain(name)
+    if size:
+        return Card(name.strip().lower(), int((1 - _KEPT_BY_DRIVER) * float(size[1]) * GIB), estimated=True)
+    found = _spellings().get(plain)
+    if found is None:
+        near = get_close_matches(plain, list(known_cards()), 3, 0.5)
+        remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known_cards())}."
+        raise InputError(f'found "{name}"', where="--gpu", expected=_EXPECTED, remedy=remedy)
+    return known_cards()[found]
+
+
+def card_of_driver(name: str, memory_bytes: int) -> Card:
+    """A card that is here, with the memory that its driver tells; peak and bandwidth from the catalogue, where it is known."""
+    found = _spellings().get(_plain(name))
+    if found is None:
+        return Card(name, memory_bytes)
+    known = known_cards()[found]
+    return Card(known.name, memory_bytes, known.peak_flops_per_s, known.bandwidth_bytes_per_s, known.bf16)
+
+
+@cache
+def _entries() -> Mapping[str, dict[str, object]]:
+    import yaml
+
+    text = files("lastresort.hardware.catalogue").joinpath("cards.yaml").read_text("utf-8")
+    found: dict[str, dict[str, object]] = yaml.safe_load(text)
+    return found
+
+
+@cache
+def _spellings() -> Mapping[str, str]:
+    found = {}
+    for name, entry in _entries().items():
+        also = entry.get("also")
+        for own in (name, *(also if isinstance(also, list) else ())):
+            found[_plain(str(own))] = name
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_]+", "-", name.strip().lower()).removeprefix("nvidia-").removeprefix("geforce-")
+
+
+def _card(name: str, entry: dict[str, object]) -> Card:
+    memory, peak, bandwidth = (float(str(entry[key])) for key in ("memory_gib", "peak_tflops", "bandwidth_gb_s"))
+    return Card(
+        name,
+        int(memory * GIB),
+        peak * 1e12,
+        bandwidth * 1e9,
+        bf16=entry.get("bf16") is not False,
+        estimated=entry.get("estimated") is True,
+    )
