@@ -82,7 +82,7 @@ def climb_command(
 ) -> None:
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar."""
     from lastresort.cli.settings import parse_settings
-    from lastresort.ladder.compare.names import parse_asked
+    from lastresort.ladder.compare.names import Asked, parse_asked
     from lastresort.spec.task import load_task
 
     loaded = load_task(task, parse_settings(settings))
@@ -92,11 +92,13 @@ def climb_command(
         return
     from lastresort.cli.progress import progress
     from lastresort.ladder.climb import climb, rules_of
+    from lastresort.ladder.compare.refusals import refuse_what_cannot_be_had
     from lastresort.ladder.prepare import prepare
     from lastresort.ladder.workspace import withdrawn_if_refused
 
-    prepared = prepare(loaded)  # with the next two: refuse bad input before a folder is made
+    prepared = prepare(loaded)  # with the next three: refuse bad input before a folder is made
     rules_of(loaded, until)
+    refuse_what_cannot_be_had(asked or Asked(), prepared, until)
     _check_models(loaded)
     made_here = not resume and (run is None or not run.exists())
     folder = _folder(loaded.task, run, resume)

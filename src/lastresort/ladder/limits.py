@@ -14,7 +14,7 @@ def beyond_limits(bench: Workbench, prepared: Prepared, rung: Rung) -> str | Non
     The answer is noted, so that a resumed climb gives the same, until `limits.hours` is another.
     """
     hours = bench.task.limits.hours
-    if rung.name not in TRAINED or hours is None:
+    if rung.name not in TRAINED or hours is None or bench.record.last("frozen", rung.name) is not None:
         return None
     known = bench.record.last("plan", rung.name)
     if known is not None and (known["beyond"] is None or known["limit_hours"] == hours):

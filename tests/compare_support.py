@@ -1,0 +1,82 @@
+"""Comparisons on the tiny model, and records that say what a comparison noted."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from climb_support import comparable
+from lastresort.ladder.climb import Climbed, climb
+from lastresort.ladder.compare.names import Asked
+from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.spec.task import load_task
+from lastresort.types import Progress
+
+ALL = Asked(("lora", "qlora", "full", "merged", "nf4"), 2)
+
+
+def compared(
+    path: Path, run: Path, asked: Asked | None = None, progress: Progress | None = None, **arguments: Any
+) -> Climbed:
+    """A climb of a tiny task with a comparison; given again, it goes on."""
+    settings = arguments.pop("settings", None)
+    gc.freeze()
+    try:
+        return climb(load_task(path, settings), run, gate="none", compare=asked, progress=progress, **arguments)
+    finally:
+        gc.unfreeze()
+
+
+def same(decision: dict[str, Any]) -> dict[str, Any]:
+    """A decision without what may differ between two runs: what was measured of time and memory."""
+    kept = comparable(decision)
+    for entry in kept["compare"]:
+        entry["cost"].pop("seconds")
+        for part in ("training", "answering"):
+            entry[part] = None if entry[part] is None else "measured"
+    return kept
+
+
+def noted(record: Record, way: str, seed: int, scores: Sequence[float], *, failed: str | None = None) -> None:
+    """Note a way with a seed, as a comparison does once it is measured."""
+    spent = {"memory_bytes": 1_000_000 * seed, "seconds": 10.0 * seed, "tokens": 1000}
+    body = {
+        "way": way,
+        "seed": seed,
+        "training": None if way in ("merged", "nf4") or failed else {**spent, "learning_rate": 0.001},
+        "answering": None if failed else spent,
+        "failed": failed,
+    }
+    if not failed:
+        items = tuple(item(f"t{number}", score) for number, score in enumerate(scores))
+        record.add_measurement(Measurement("compare", f"{way}-seed{seed}", "test", len(items), items))
+    record.note("compared", body, key=f"{way}-seed{seed}")
+
+
+def item(name: str, score: float) -> ItemScore:
+    return ItemScore(name, score, "a", "a", "q", "stop", None, 20, 5, 0.5, 0.0)
+
+
+class Stops:
+    """Progress that calls `then` as soon as something is said that begins so."""
+
+    def __init__(self, at: str, then: Callable[[], None]) -> None:
+        self._at, self._then = at, then
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        if label.startswith(self._at):
+            self._then()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        return
+
+    def say(self, text: str) -> None:
+        self.stage(text)
+
+
+def decision_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "decision.json").read_text("utf-8"))
+    return found

@@ -1,0 +1,225 @@
+"""What `--compare` asks for, what is refused before anything is spent, and what is said of what was measured."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from climb_support import scripted_task
+from compare_support import compared, noted
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.errors import InputError, PrerequisiteError
+from lastresort.ladder.compare import refusals
+from lastresort.ladder.compare.entries import Compared, entries_of
+from lastresort.ladder.compare.names import Asked, parse_asked
+from lastresort.ladder.dry_run import dry_run
+from lastresort.ladder.prepare import prepare
+from lastresort.records.record import Record
+from lastresort.report.forecast import forecast_table
+from lastresort.spec.task import load_task
+from tiny_model import save_tiny_model
+from tuning_support import tiny_task
+
+SOME = Asked(("lora", "full"))
+
+
+def test_what_others_are_made_of_comes_along() -> None:
+    assert parse_asked("lora, qlora") == Asked(("lora", "qlora"), 3)
+    assert parse_asked("merged,nf4", 2) == Asked(("merged", "nf4", "lora"), 2)
+    assert parse_asked("none") == Asked(())
+    assert Asked(("lora", "full"), 2).numbers(7) == (8, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds", "sentence"),
+    [
+        (
+            "lora,dora",
+            3,
+            r'--compare: found "dora", expected some of lora, qlora, full, merged and nf4\. Name two or more',
+        ),
+        ("lora", 3, r'--compare: found "lora" alone, expected at least two names\. Add another of'),
+        ("", 3, r'--compare: found "", expected some of'),
+        ("lora,none", 3, r'--compare: found "none", expected some of'),
+        ("lora,qlora,lora", 3, r'--compare: found "lora,qlora,lora", expected each name once'),
+        ("lora,qlora", 1, r"--compare-seeds: found 1, expected at least 2\. Without a second seed"),
+    ],
+)
+def test_what_names_no_comparison_is_refused(text: str, seeds: int, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        parse_asked(text, seeds)
+
+
+def refused(folder: Path, asked: Asked = SOME, until: str | None = None, **keys: Any) -> str:
+    with pytest.raises(InputError) as raised:
+        refusals.refuse_what_cannot_be_had(asked, prepare(load_task(tiny_task(folder, **keys))), until)
+    return str(raised.value)
+
+
+def test_a_climb_that_cannot_end_at_sft_has_nothing_to_compare(tmp_path: Path) -> None:
+    end = "Leave it out, or let the climb come there."
+    for keys, until, why in (
+        ({"ladder": ["prompting", "full"]}, None, "sft is not on the ladder of this task"),
+        ({"ladder": ["prompting", "sft"]}, "prompting", "the climb ends at prompting, below sft"),
+        (
+            {"ladder": ["sft", "full"], "tune": {"method": "full"}},
+            None,
+            "sft is skipped: it trains adapters, and `tune.method` asks",
+        ),
+    ):
+        found = refused(tmp_path, until=until, **keys)
+        assert found.startswith(f"--compare: {why}")
+        assert found.endswith(end)
+
+
+def test_an_endpoint_has_no_weights_to_train(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path, quality=[{"right": 0.9}])
+    with pytest.raises(
+        InputError, match=r"^--compare: sft is skipped: the weights of scripted:script\.json are not here"
+    ):
+        refusals.refuse_what_cannot_be_had(SOME, prepare(load_task(path)), None)
+
+
+def test_what_is_missing_or_too_large_here_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lastresort.models import quantized
+
+    prepared = prepare(load_task(tiny_task(tmp_path, ladder=["sft"])))
+    refusals.refuse_what_cannot_be_had(SOME, prepared, None)
+    monkeypatch.setattr(quantized, "import_bitsandbytes", lambda: False)
+    for way in ("qlora", "nf4"):
+        with pytest.raises(PrerequisiteError, match="bitsandbytes is not installed"):
+            refusals.refuse_what_cannot_be_had(Asked(("lora", way)), prepared, None)
+    monkeypatch.setattr(refusals, "machine_memory_bytes", lambda: 1 << 10)
+    with pytest.raises(InputError, match=r"^--compare full: training all .* Leave full out\.$"):
+        refusals.refuse_what_cannot_be_had(SOME, prepared, None)
+
+
+def test_the_command_refuses_before_a_run_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.9}])
+    monkeypatch.chdir(tmp_path)
+    for words in (["--compare", "lora,dora"], ["--compare", "lora,full"], ["--compare", "lora,full", "--dry-run"]):
+        monkeypatch.setattr(sys, "argv", ["lastresort", "climb", str(path), *words])
+        assert guarded(app) == 2
+        assert capsys.readouterr().err.startswith("Error: --compare: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_winner_that_was_not_trained_is_not_compared(tmp_path: Path) -> None:
+    """The prompt of a scripted model wins, and what could be trained is another."""
+    save_tiny_model(tmp_path / "task" / "model")
+    keys = {"tune": {"model": "model"}}
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}], task=keys)
+    found = compared(path, tmp_path / "runs" / "routing-1", SOME).decision
+    assert (found["stopped_at"], found["compare"]) == ("prompting", [])
+    assert found["reasons"][-1] == "Nothing was compared (lora, full): prompting won, and what won was not trained."
+
+
+def test_a_dry_run_says_what_the_comparison_adds(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path, ladder=["sft"])
+    alone, found = dry_run(load_task(path)), dry_run(load_task(path), compare=Asked(("lora", "merged"), 2))
+    added = found["compare"]
+    assert alone["compare"] is None
+    assert found["total"]["training_tokens"] == alone["total"]["training_tokens"] + added["training_tokens"]
+    assert found["total"]["tokens_in"] == alone["total"]["tokens_in"] + added["tokens_in"]
+    trained = alone["rungs"][0]["forecast"]["training_tokens"]
+    assert added["training_tokens"] == pytest.approx(2 * trained, abs=1)  # one rate, twice
+    assert [line.split(":")[0] for line in added["lines"]] == [
+        "lora, 2 seeds",
+        "lora, loss on dev",
+        "lora, test",
+        "merged, test",
+    ]
+    out = io.StringIO()
+    Console(file=out, width=100).print(forecast_table(found))
+    assert "comparison: lora, 2 seeds: 70 rows x 2 epochs" in " ".join(out.getvalue().split())
+
+
+def entries(folder: Path, scores: dict[str, dict[int, list[float] | str]], **whole: Any) -> list[dict[str, Any]]:
+    """scores: of each way and seed, or why it failed."""
+    with Record.create(folder) as record:
+        for way, seeds in scores.items():
+            for seed, found in seeds.items():
+                noted(
+                    record,
+                    way,
+                    seed,
+                    found if isinstance(found, list) else [],
+                    failed=found if isinstance(found, str) else None,
+                )
+        seeds_of = tuple(next(iter(scores.values())))
+        return entries_of(record, Compared(tuple(scores), seeds_of, whole.get("groups"), 0.05, 2, 0))
+
+
+LOSING = [0.0] * 40 + [1.0] * 160
+
+
+def test_what_is_reported_by_hand(tmp_path: Path) -> None:
+    """Two seeds, four items; QLoRA is right once less with the first seed and once more with the second: the mean is 0."""
+    lora, qlora = entries(
+        tmp_path, {"lora": {1: [1, 1, 0, 0], 2: [1, 1, 0, 0]}, "qlora": {1: [1, 0, 0, 0], 2: [1, 1, 1, 0]}}
+    )
+    assert (lora["score"], lora["n"], lora["difference"]) == (0.5, 4, None)
+    assert (qlora["score"], qlora["difference"], qlora["n"]) == (0.5, 0.0, 4)
+    assert [(part["seed"], part["score"], part["difference"]) for part in qlora["seeds"]] == [
+        (1, 0.25, -0.25),
+        (2, 0.75, 0.25),
+    ]
+    assert qlora["seed_sd"] == pytest.approx(0.3536, abs=1e-4)
+    assert qlora["training"] == {"memory_bytes": 2_000_000, "seconds": 15.0, "tokens_per_s": pytest.approx(2000 / 30)}
+    assert (qlora["cost"]["tokens_in"], qlora["cost"]["tokens_out"], qlora["cost"]["seconds"]) == (160, 40, 4.0)
+    assert lora["said"] == "LoRA scores 50 % on the test set, the mean of 2 seeds."
+    assert qlora["said"].startswith("QLoRA costs 0.0 points (−")
+    assert qlora["said"].endswith(
+        "against LoRA on this task, which cannot be told apart from none; a cost of 3 points is not excluded."
+    )
+
+
+def test_groups_count_as_one(tmp_path: Path) -> None:
+    found = entries(
+        tmp_path,
+        {"lora": {1: [1.0] * 10, 2: [1.0] * 10}, "full": {1: [1.0] * 9 + [0.0], 2: [1.0] * 9 + [0.0]}},
+        groups=("a",) * 9 + ("b",),
+    )
+    assert [entry["n"] for entry in found] == [2, 2]
+    assert found[1]["difference"] == -0.5
+    assert "Training all weights costs 50.0 points" in found[1]["said"]
+
+
+def test_a_cost_that_is_shown_is_called_one_and_equal_answers_exclude_it(tmp_path: Path) -> None:
+    right = {seed: [1.0] * 200 for seed in (1, 2, 3)}
+    worse = {seed: list(LOSING) for seed in (1, 2, 3)}
+    lora, nf4, merged = entries(tmp_path, {"lora": right, "nf4": worse, "merged": right})
+    assert (nf4["verdict"], merged["verdict"], lora["verdict"]) == ("REGRESSED", "NON_INFERIOR", None)
+    assert nf4["said"].startswith("The adapter on a 4-bit base costs 20.0 points (1")
+    assert nf4["said"].endswith("against LoRA on this task; it is more than 3 points.")
+    assert merged["said"].endswith("which cannot be told apart from none; a cost of 3 points is excluded.")
+    turned = entries(tmp_path / "turned", {"nf4": worse, "lora": right})[1]
+    assert turned["said"].startswith("LoRA gains 20.0 points (1")
+    assert turned["said"].endswith("over the adapter on a 4-bit base on this task; a cost of 3 points is excluded.")
+
+
+def test_seeds_that_drop_out_are_said_and_left_out_of_both(tmp_path: Path) -> None:
+    scores: dict[str, dict[int, list[float] | str]] = {
+        "lora": {1: [1.0, 0.0], 2: [1.0, 1.0], 3: [0.0, 0.0]},
+        "qlora": {1: [1.0, 0.0], 2: "training diverged at learning rate 1", 3: [0.0, 0.0]},
+        "full": {1: "no", 2: "no", 3: "training diverged"},
+        "merged": {1: "no", 2: "no", 3: [1.0, 1.0]},
+    }
+    lora, qlora, full, merged = entries(tmp_path, scores)
+    assert lora["score"] == 0.5
+    assert (qlora["score"], qlora["difference"]) == (0.25, 0.0)
+    assert [part["difference"] for part in qlora["seeds"]] == [0.0, None, 0.0]
+    assert qlora["said"].endswith("1 of 3 seeds dropped out.")
+    assert (full["score"], full["training"], full["said"]) == (None, None, "Training all weights could not be had: no.")
+    assert (merged["score"], merged["difference"]) == (1.0, None)
+    assert merged["said"].startswith("The merged adapter cannot be compared with LoRA: fewer than two seeds")
+    assert json.dumps([lora, qlora, full, merged])
