@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lastresort.spec.task import load_task
 from lastresort.spec.training import Training, load_training
 from lastresort.spec.tuning_sections import Full, Preference
 from lastresort.train.objective import Objective
+from logs_support import FOLDER, write_samples
 from tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,6 +91,9 @@ def test_the_commands_of_the_documents_run(
     (tmp_path / "my-adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
     pairs = [{"prompt": f"Say {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(4)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    for side in ("base", "tuned"):
+        write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu")
+        shutil.copy(FOLDER / "inspect" / "base" / "sums.eval", tmp_path / f"{side}.eval")
     monkeypatch.chdir(tmp_path)
     for line in COMMANDS:
         words = shlex.split(line, comments=True)

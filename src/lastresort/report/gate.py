@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 FILE_NAME = "gate.json"
-VERSION = 2  # 1 knew no failure modes
+VERSION = 3  # 1 knew no failure modes, 2 no logs
 LONGEST, MOST = 160, 3  # letters of an answer in the terminal, items a measure
 MODES = {"general": "forgetting", "sycophancy": "sycophancy", "format_leak": "format_overfitting"}  # by suite
 

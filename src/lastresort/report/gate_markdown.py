@@ -21,6 +21,8 @@ def gate_markdown(document: Mapping[str, Any]) -> str:
 
 
 def _facts(document: Mapping[str, Any]) -> str:
+    if document["mode"] == "logs":
+        return f"**{document['verdict']}** · base {plain(document['base'])} · tuned {plain(document['tuned']['name'])} (logs)"
     return (
         f"**{document['verdict']}** · task {plain(document['task'])} · base {plain(document['base'])} · "
         f"tuned {plain(document['tuned']['name'])} ({document['tuned']['kind']}) · {document['mode']} gate · "

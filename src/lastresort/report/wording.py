@@ -155,9 +155,10 @@ def stopped(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """With a capital, unless it begins with a name such as lm_eval:mmlu or a path, and a full stop."""
     text = stopped(text)
-    return text[:1].upper() + text[1:]
+    first = text.partition(" ")[0].rstrip(":.")
+    return text if any(sign in first for sign in ":_/") else text[:1].upper() + text[1:]
 
 
 def printable(text: str) -> str:

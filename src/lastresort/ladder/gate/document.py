@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +23,7 @@ def gate_document(gated: Gated) -> dict[str, Any]:
         "would_decide": list(found.would_decide),
         "alpha": found.alpha,
         "power": gated.power,
-        "target": _target(found.target),
+        "target": target_document(found.target),
         "suites": [_suite(suite, by_name.get(suite.suite)) for suite in found.suites],
         "failure_modes": failure_modes(found.suites, gated.scored),
         "forecast": asdict(gated.forecast),
@@ -31,15 +32,20 @@ def gate_document(gated: Gated) -> dict[str, Any]:
     }
 
 
-def _target(found: TargetFound) -> dict[str, Any]:
+def target_document(found: TargetFound) -> dict[str, Any]:
     return {**asdict(found), "interval": _pair(found.interval)}
 
 
-def _suite(found: SuiteFound, one: Scored | None) -> dict[str, Any]:
+def suite_document(
+    found: SuiteFound, asked: dict[str, Any] | None = None, changed: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """asked: what was asked of the suite, None where it was not asked here. changed: what changed most."""
     body = {**asdict(found), "interval": _pair(found.interval), "strata": [asdict(part) for part in found.strata]}
-    if one is None:
-        return {**body, "asked": None, "changed": []}
-    return {**body, "asked": _asked(one), "changed": _changed(found, one)}
+    return {**body, "asked": asked, "changed": list(changed)}
+
+
+def _suite(found: SuiteFound, one: Scored | None) -> dict[str, Any]:
+    return suite_document(found) if one is None else suite_document(found, _asked(one), _changed(found, one))
 
 
 def _asked(one: Scored) -> dict[str, Any]:

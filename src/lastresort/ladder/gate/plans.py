@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lastresort.evals.evidence import wilson_interval
+from lastresort.evals.gate.headroom import without_headroom
 from lastresort.evals.suites.suite import Item, Measure, Suite, Transcript
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign
 
 PILOT_SEED = -1  # of no gate: `--seed` begins at 0, so that what is piloted is never scored
 PILOT_ITEMS = 48
-CONFIDENCE = 0.95
 
 Said = Sequence[tuple[Item, Transcript]]
 
@@ -42,16 +41,12 @@ class Ready:
 
 
 class Plan(Protocol):
-    """A suite before the base is known. name: of its margin in the task's `keep`. pilot: its items are asked of the base first.
-    quick_items: as many as a quick gate scores at most, where that is fewer than of other suites.
-    """
+    """A suite before the base is known. name: of its margin in the task's `keep`. pilot: its items are asked of the base first."""
 
     @property
     def name(self) -> str: ...
     @property
     def pilot(self) -> Suite: ...
-    @property
-    def quick_items(self) -> int | None: ...
 
     def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
         """What the pilot asks next, after what was asked and said before; nothing when it is over."""
@@ -69,7 +64,6 @@ class Plain:
 
     pilot: Suite
     pilot_items: int = PILOT_ITEMS
-    quick_items: int | None = None
     lacks: Callable[[Said, Measure, float], str] = field(
         default=lambda said, measure, margin: no_headroom(said, measure, margin)
     )
@@ -90,18 +84,7 @@ def no_headroom(said: Said, measure: Measure, margin: float) -> str:
     """Why an accuracy has nothing to lose: its lower limit is below chance + 2 margins (DESIGN part 9). Empty otherwise."""
     if measure.chance is None:
         return ""
-    scores = base_scores(said, measure)
-    if not scores:
-        return "no item of the pilot says anything about it"
-    mean = sum(scores) / len(scores)
-    low, _ = wilson_interval(sum(scores), len(scores), 2 * CONFIDENCE - 1)
-    floor = measure.chance + 2 * margin * measure.margin_factor
-    if low >= floor:
-        return ""
-    return (
-        f"the base scores {mean:.1%} on the {len(scores)} items of a pilot (at least {low:.1%}), and to have something to lose it "
-        f"would have to score {floor:.1%}, which is chance and twice the margin"
-    )
+    return without_headroom(base_scores(said, measure), chance=measure.chance, margin=margin * measure.margin_factor)
 
 
 def base_scores(said: Said, measure: Measure) -> list[float]:

@@ -1,0 +1,182 @@
+"""A log of Inspect -> a measure a scorer. Pure: samples come one by one, from an archive or from a JSON file."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from lastresort.errors import DataError
+from lastresort.evals.logs.logged import (
+    LONGEST,
+    Found,
+    Logged,
+    LoggedItem,
+    fingerprint,
+    number_of,
+    refuse_outside,
+    refuse_repeated,
+)
+
+LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # correct, incorrect, partly, no answer
+WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+CHOICE = "choice"  # the scorer of Inspect whose answers can be guessed among a sample's choices
+_ATTACHED = "attachment://"
+
+Sample = Mapping[str, Any]
+
+
+@dataclass
+class _Asked:
+    """A sample in all its epochs. scores: by scorer, as they are found."""
+
+    same: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    asked: str = ""
+    answered: str = ""
+    options: int = 0
+    scores: dict[str, list[float | None]] = field(default_factory=lambda: defaultdict(list))
+
+
+def measures_of(header: Mapping[str, Any], samples: Iterable[Sample], where: str) -> Found:
+    """One measure a scorer, or a key of a scorer that gives several, and why the others cannot be weighed; epochs are averaged.
+
+    A sample without a score (an error, or what a scorer could not judge) is left out and counted. Raises DataError for repeated
+    samples.
+    """
+    task = str((header.get("eval") or {}).get("task") or "task").rpartition("/")[2]
+    by_id: dict[str, _Asked] = {}
+    seen: list[str] = []
+    for sample in samples:
+        seen.append(f"{sample.get('id')} of epoch {sample.get('epoch', 1)}")
+        _add(by_id.setdefault(str(sample.get("id")), _Asked()), sample)
+    refuse_repeated(task, seen, where)
+    notes = _status(header, task, where)
+    names = list(dict.fromkeys(name for one in by_id.values() for name in one.scores))
+    if not names:
+        return [], [
+            DataError(
+                f"found no score in the samples of {task}",
+                where=where,
+                expected="samples with scores",
+                remedy="Score the log with: inspect score",
+            )
+        ]
+    found, faults = [], []
+    for name in names:
+        try:
+            found.append(_measure(task, name, by_id, where, notes))
+        except DataError as fault:
+            faults.append(fault)
+    return found, faults
+
+
+def value_of(value: Any) -> float | None:
+    """A score as Inspect reads it: letters, yes and no, numbers and numbers as text; None for anything else."""
+    if isinstance(value, str):
+        if value in LETTERS:
+            return LETTERS[value]
+        if value.lower() in WORDS:
+            return WORDS[value.lower()]
+        try:
+            return number_of(float(value))
+        except ValueError:
+            return None
+    return number_of(value)
+
+
+def _add(known: _Asked, sample: Sample) -> None:
+    said = _resolved(sample.get("attachments") or {})
+    prompt = [(turn.get("role"), said(turn.get("content"))) for turn in _opening(sample)]
+    for part, told in (
+        ("input", said(sample.get("input"))),
+        ("target", sample.get("target")),
+        ("choices", sample.get("choices")),
+    ):
+        known.same[part].add(fingerprint(told))
+    if prompt:
+        known.same["prompt"].add(fingerprint(prompt))
+    known.options = len(sample.get("choices") or ())
+    if not known.asked:
+        known.asked = _text(prompt[-1][1] if prompt else said(sample.get("input")))[-LONGEST:]
+        known.answered = _text(said((sample.get("output") or {}).get("completion")))[:LONGEST]
+    if sample.get("invalidation"):
+        return
+    for name, value in _values(sample):
+        known.scores[name].append(value)
+
+
+def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
+    """By scorer; one that gives several values at once is several measures."""
+    for name, score in (sample.get("scores") or {}).items():
+        value = score.get("value") if isinstance(score, Mapping) else score
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{key}", one) for key, one in value.items())
+        else:
+            yield str(name), value
+
+
+def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, notes: list[str]) -> Logged:
+    items, unscored = [], 0
+    for name, one in by_id.items():
+        told = [value for value in one.scores.get(scorer, ()) if not _missing(value)]
+        if not told:
+            unscored += 1
+            continue
+        values = [value_of(value) for value in told]
+        refuse_outside(task, scorer, values, where)
+        same = {part: fingerprint(sorted(hashes)) for part, hashes in one.same.items()}
+        chance = 1 / one.options if scorer == CHOICE and one.options > 1 else None
+        score = fmean(value for value in values if value is not None)
+        items.append(LoggedItem(name, score, same, one.asked, one.answered, chance=chance))
+    left = (
+        [f"inspect:{task}/{scorer}: {unscored} samples of {where} have no score and were left out."] if unscored else []
+    )
+    return Logged(f"inspect:{task}/{scorer}", scorer, tuple(items), where, (*notes, *left))
+
+
+def _missing(value: Any) -> bool:
+    """What a scorer could not judge is no number in the log."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _status(header: Mapping[str, Any], task: str, where: str) -> list[str]:
+    status = header.get("status", "started")
+    return [] if status == "success" else [f"inspect:{task}: {where} says that its evaluation did not end ({status})."]
+
+
+def _opening(sample: Sample) -> list[Mapping[str, Any]]:
+    """What the model saw before it first spoke."""
+    opening: list[Mapping[str, Any]] = []
+    for turn in sample.get("messages") or ():
+        if turn.get("role") == "assistant":
+            break
+        opening.append(turn)
+    return opening
+
+
+def _resolved(attachments: Mapping[str, Any]) -> Any:
+    """Long texts are kept apart and named by their hash."""
+
+    def said(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(_ATTACHED):
+            return attachments.get(value.removeprefix(_ATTACHED), value)
+        if isinstance(value, list):
+            return [said(one) for one in value]
+        if isinstance(value, Mapping):
+            return {
+                key: said(one) for key, one in value.items() if key != "id"
+            }  # ids of turns are drawn anew in every run
+        return value
+
+    return said
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return "\n".join(_text(one) for one in value)
+    if isinstance(value, Mapping):
+        return _text(value.get("text") or value.get("content") or "")
+    return "" if value is None else str(value)

@@ -1,0 +1,101 @@
+"""Two logs of one measure, item by item: the same questions with the score of the base and of the tuned model. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from lastresort.errors import DataError
+from lastresort.evals.logs.logged import Logged, LoggedItem, some
+from lastresort.evals.suites.suite import Pair
+
+FEWEST_OF_FEWER = (
+    0.5  # share of the smaller log that must be in both: less is another set of items, not a few that are missing
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """pairs: of the items that both logs hold, in the order of the base's. base, tuned: these items, by id.
+
+    chance: mean score of guessing, None where it is not known of each. notes: what a reader has to know, as sentences.
+    """
+
+    name: str
+    metric: str
+    pairs: tuple[Pair, ...]
+    base: dict[str, LoggedItem]
+    tuned: dict[str, LoggedItem]
+    chance: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def binary(self) -> bool:
+        """Whether all scores are 0 or 1."""
+        return all(score in (0.0, 1.0) for pair in self.pairs for score in (pair.base, pair.tuned))
+
+
+def paired(base: Logged, tuned: Logged) -> Paired:
+    """Pair by id. An item that one of the two lacks is counted and left out.
+
+    Raises DataError where an item was another one on the other side: another document, prompt or target; where the scores are of
+    two metrics; and where hardly an item is in both.
+    """
+    if base.metric != tuned.metric:
+        raise _refused(base, tuned, f"the metric {tuned.metric} beside {base.metric}", "the same metric in both logs")
+    before = {item.id: item for item in base.items}
+    after = {item.id: item for item in tuned.items}
+    both = [name for name in before if name in after]
+    fewer = min(len(before), len(after))
+    if len(both) < FEWEST_OF_FEWER * max(1, fewer):
+        found = f"{len(both)} items that are in both logs, of {len(before)} and {len(after)}"
+        raise _refused(base, tuned, found, "the same items in both")
+    _refuse_other_items(base, tuned, [(before[name], after[name]) for name in both])
+    chances = [before[name].chance for name in both]
+    known = [chance for chance in chances if chance is not None]
+    return Paired(
+        base.name,
+        base.metric,
+        tuple(Pair(name, before[name].score, after[name].score, before[name].stratum) for name in both),
+        {name: before[name] for name in both},
+        {name: after[name] for name in both},
+        fmean(known) if len(known) == len(both) else None,
+        (*_unpaired(base, tuned, len(both)), *base.notes, *(note for note in tuned.notes if note not in base.notes)),
+    )
+
+
+def other_parts(base: LoggedItem, tuned: LoggedItem) -> list[str]:
+    """What was not the same of an item: document, prompt, target, …"""
+    return [part for part, told in base.same.items() if part in tuned.same and tuned.same[part] != told]
+
+
+def _refuse_other_items(base: Logged, tuned: Logged, both: list[tuple[LoggedItem, LoggedItem]]) -> None:
+    other = {one.id: parts for one, two in both if (parts := other_parts(one, two))}
+    if not other:
+        return
+    what = sorted({part for parts in other.values() for part in parts})
+    raise _refused(
+        base,
+        tuned,
+        f"{len(other)} of {len(both)} items with another {' and '.join(what)} on the two sides ({some(other)})",
+        "the same questions, asked in the same way",
+        "Evaluate both with the same version, few-shot examples, chat template and settings.",
+    )
+
+
+def _unpaired(base: Logged, tuned: Logged, both: int) -> list[str]:
+    told = []
+    for one, other in ((base, tuned), (tuned, base)):
+        left = len(one.items) - both
+        if left:
+            told.append(f"{base.name}: {left} items of {one.source} are not in {other.source} and were left out.")
+    return told
+
+
+def _refused(base: Logged, tuned: Logged, found: str, expected: str, remedy: str = "") -> DataError:
+    return DataError(
+        f"{base.name}: found {found}",
+        where=f"{base.source} and {tuned.source}",
+        expected=expected,
+        remedy=remedy or "Name two logs of the same task.",
+    )

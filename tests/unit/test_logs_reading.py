@@ -1,0 +1,269 @@
+"""Sample logs of lm-eval and of Inspect become scores that can be paired; what is no log, or holds too much, is refused."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lastresort.errors import DataError
+from lastresort.evals.logs import Logged, paired, read_logs
+from lastresort.evals.logs.archive import Limits, archive
+from lastresort.evals.logs.inspect_files import inspect_archive
+from lastresort.evals.logs.inspect_log import measures_of, value_of
+from logs_support import FOLDER, lm_eval_row, write_samples
+
+LM_EVAL, INSPECT = FOLDER / "lm_eval", FOLDER / "inspect"
+
+
+def measure(path: Path, name: str) -> Logged:
+    return next(one for one in read_logs(path).measures if one.name == name)
+
+
+def test_the_tasks_of_a_group_of_lm_eval_are_one_measure() -> None:
+    logs = read_logs(LM_EVAL / "base")
+    assert [one.name for one in logs.measures] == ["lm_eval:letters", "lm_eval:said"]
+    letters = logs.measures[0]
+    assert (len(letters.items), letters.metric) == (24, "acc")
+    assert {item.stratum for item in letters.items} == {"letters_one", "letters_two"}
+    assert sum(item.score for item in letters.items) / 24 == 0.25  # what lm-eval says of the group
+    assert {item.chance for item in letters.items} == {0.25}
+    assert (letters.items[0].id, letters.items[0].answered) == (
+        "letters_one/0",
+        "b",
+    )  # of logps -11.1 -10.9 -11.2 -11.1
+    assert letters.items[0].asked == "Which letter is number 1?\nAnswer:"
+
+
+def test_of_several_metrics_and_filters_the_first_counts_and_the_others_are_named() -> None:
+    said = measure(LM_EVAL / "base", "lm_eval:said")
+    assert (said.metric, len(said.items)) == ("exact_match, filter strict", 4)
+    assert said.notes == ("lm_eval:said is judged by exact_match, filter strict; in the log are also filter loose.",)
+    assert {item.chance for item in said.items} == {None}
+
+
+def test_a_single_file_of_lm_eval_is_one_task() -> None:
+    path = next((LM_EVAL / "base").glob("samples_letters_one*"))
+    assert [one.name for one in read_logs(path).measures] == ["lm_eval:letters_one"]
+
+
+def test_epochs_of_inspect_are_one_item_with_their_mean(tmp_path: Path) -> None:
+    sums = measure(INSPECT / "base" / "sums.eval", "inspect:sums/match")
+    assert (len(sums.items), {item.score for item in sums.items}) == (8, {1.0})
+    scored = [
+        {"id": 1, "epoch": epoch, "input": "?", "target": "!", "scores": {"match": {"value": value}}}
+        for epoch, value in ((1, "C"), (2, "I"), (3, "P"), (4, "N"))
+    ]
+    (found,), faults = measures_of({"eval": {"task": "sums"}, "status": "success"}, scored, "log")
+    assert (found.items[0].score, len(found.items), faults) == (0.375, 1, [])
+
+
+def test_choices_of_inspect_have_a_chance_and_json_reads_as_a_zip_does() -> None:
+    letters = measure(INSPECT / "base", "inspect:letters/choice")
+    assert {item.chance for item in letters.items} == {0.25}
+    assert [item.score for item in letters.items] == [1.0] * 4
+    assert [item.answered for item in letters.items] == [f"ANSWER: {letter}" for letter in "ABCD"]
+
+
+@pytest.mark.parametrize(
+    ("value", "score"),
+    [
+        *(("C", 1.0), ("I", 0.0), ("P", 0.5), ("N", 0.0), ("yes", 1.0), ("False", 0.0), ("0.25", 0.25), (0.75, 0.75)),
+        *((True, 1.0), (1, 1.0), ("A", None), (None, None), (float("inf"), None), ([1], None)),
+    ],
+)
+def test_values_of_inspect(value: object, score: float | None) -> None:
+    assert value_of(value) == score
+
+
+def test_what_inspect_could_not_score_is_left_out_and_counted() -> None:
+    samples = [
+        {"id": "a", "scores": {"match": {"value": "C"}}},
+        {"id": "b", "error": {"message": "cut off"}, "scores": {}},
+        {"id": "c", "scores": {"match": {"value": float("nan")}}},
+        {"id": "d", "scores": {"match": {"value": "C"}}, "invalidation": {"reason": "leaked"}},
+    ]
+    (found,), _ = measures_of({"eval": {"task": "sums"}, "status": "error"}, samples, "sums.json")
+    assert [item.id for item in found.items] == ["a"]
+    assert any("3 samples of sums.json have no score" in note for note in found.notes)
+    assert any("did not end (error)" in note for note in found.notes)
+
+
+def test_several_scorers_are_several_measures_and_what_cannot_be_weighed_is_named() -> None:
+    scores = {"match": {"value": "C"}, "judge": {"value": {"tone": 0.5, "length": 12}}}
+    found, faults = measures_of({"eval": {"task": "notes"}}, [{"id": 1, "scores": scores}], "log")
+    assert [one.name for one in found] == ["inspect:notes/match", "inspect:notes/judge/tone"]
+    assert "the value 12" in str(faults[0])
+
+
+def test_pairs_of_what_the_tools_wrote() -> None:
+    for side, name, lost in (("lm_eval", "lm_eval:letters", 0), ("inspect", "inspect:sums/match", 4)):
+        found = paired(measure(FOLDER / side / "base", name), measure(FOLDER / side / "tuned", name))
+        assert sum(pair.tuned - pair.base for pair in found.pairs) == -lost
+        assert found.binary
+
+
+def test_an_item_that_one_side_lacks_is_left_out_and_counted(tmp_path: Path) -> None:
+    base = measure(write_samples(tmp_path / "a", [1.0] * 10), "lm_eval:letters")
+    tuned = measure(write_samples(tmp_path / "b", [1.0] * 7), "lm_eval:letters")
+    found = paired(base, tuned)
+    assert [pair.id for pair in found.pairs] == [str(number) for number in range(7)]
+    assert "3 items of" in found.notes[0]
+    assert "were left out" in found.notes[0]
+
+
+def test_logs_that_hardly_share_an_item_are_refused(tmp_path: Path) -> None:
+    base = measure(write_samples(tmp_path / "a", [1.0] * 10), "lm_eval:letters")
+    rows = [lm_eval_row(number, 1.0) for number in range(6, 16)]
+    path = tmp_path / "samples_letters.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(DataError, match="4 items that are in both logs, of 10 and 10"):
+        paired(base, measure(path, "lm_eval:letters"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"doc_hash": "of another version"}, "another document"),
+        ({"target_hash": "other"}, "another target"),
+        ({"arguments": {"gen_args_0": {"arg_0": "<|user|>Question", "arg_1": " a"}}}, "another prompt"),
+    ],
+)
+def test_another_version_of_a_task_is_refused(tmp_path: Path, change: dict[str, object], told: str) -> None:
+    base = measure(write_samples(tmp_path / "a", [1.0] * 4), "lm_eval:letters")
+    tuned = measure(write_samples(tmp_path / "b", [1.0] * 4, **change), "lm_eval:letters")
+    with pytest.raises(DataError, match=f"4 of 4 items with {told}"):
+        paired(base, tuned)
+
+
+def test_two_metrics_are_not_compared(tmp_path: Path) -> None:
+    base = measure(write_samples(tmp_path / "a", [1.0] * 4), "lm_eval:letters")
+    tuned = measure(write_samples(tmp_path / "b", [1.0] * 4, metrics=["acc_norm"], acc_norm=1.0), "lm_eval:letters")
+    with pytest.raises(DataError, match="the metric acc_norm beside acc"):
+        paired(base, tuned)
+
+
+def test_less_is_better_is_turned_round_and_unbounded_metrics_are_refused(tmp_path: Path) -> None:
+    path = write_samples(tmp_path / "a", [1.0], metrics=["brier_score"], brier_score=0.25)
+    assert [item.score for item in measure(path, "lm_eval:letters").items] == [0.75]
+    path = write_samples(tmp_path / "b", [1.0], metrics=["word_perplexity"], word_perplexity=(-80.5, 20))
+    with pytest.raises(DataError, match="a value that is no number"):
+        read_logs(path)
+    path = write_samples(tmp_path / "c", [1.0], metrics=["loudness"], loudness=0.5)
+    with pytest.raises(DataError, match='whether more of the metric "loudness" of letters is better is not said'):
+        read_logs(path)
+    results = {"higher_is_better": {"letters": {"loudness": True}}}
+    (tmp_path / "c" / "results_2026.json").write_text(json.dumps(results), encoding="utf-8")
+    assert [item.score for item in measure(path, "lm_eval:letters").items] == [0.5]
+
+
+def test_of_several_runs_in_a_folder_the_newest_counts(tmp_path: Path) -> None:
+    write_samples(tmp_path, [0.0, 0.0], date="2026-01-01T00-00-00.000000")
+    write_samples(tmp_path, [1.0, 1.0], date="2026-01-02T00-00-00.000000")
+    logs = read_logs(tmp_path)
+    assert [item.score for item in logs.measures[0].items] == [1.0, 1.0]
+    assert "several runs of letters lie there; the newest of each was taken" in logs.notes[0]
+    write_samples(tmp_path / "other", [1.0, 1.0])
+    with pytest.raises(DataError, match="the logs of one model"):
+        read_logs(tmp_path)
+
+
+def test_a_measure_that_cannot_be_weighed_is_named_beside_others(tmp_path: Path) -> None:
+    write_samples(tmp_path, [1.0])
+    write_samples(tmp_path, [1.0], task="text", metrics=["word_perplexity"], word_perplexity=(-80.5, 20))
+    logs = read_logs(tmp_path)
+    assert [one.name for one in logs.measures] == ["lm_eval:letters"]
+    assert logs.notes[0].startswith("Left out: ")
+    assert "word_perplexity" in logs.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("samples_a.jsonl", "", "no sample"),
+        ("samples_a.jsonl", '{"doc_id": 0}\nnonsense', "row 2, which is not JSON"),
+        ("samples_a.jsonl", '{"output": 0}\n', "row 1, which is no sample of lm-eval"),
+        ("samples_a.jsonl", json.dumps(lm_eval_row(0, 1.0)) * 2, "row 1, which is not JSON"),
+        ("samples_a.jsonl", (json.dumps(lm_eval_row(0, 1.0)) + "\n") * 2, "1 items of a stand in it more than once"),
+        ("a.eval", "no zip", "cannot be opened"),
+        ("a.json", "[1]", "no object"),
+        ("a.json", '{"rows": []}', "no log of Inspect with its samples"),
+        ("a.json", '{"eval": {}, "samples": [{"scores": {}}]}', "a sample without an id"),
+        ("a.json", '{"eval": {"task": "x"}, "samples": [{"id": 1}]}', "no score in the samples of x"),
+        ("a.csv", "", "another kind of file"),
+        ("a.json", "[" * 100_000, "no JSON"),
+    ],
+)
+def test_what_is_no_log_is_refused_with_a_sentence(tmp_path: Path, name: str, content: str, told: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=told) as caught:
+        read_logs(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_a_folder_without_logs_and_a_path_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="a folder without logs"):
+        read_logs(tmp_path)
+    with pytest.raises(DataError, match="nothing on disk"):
+        read_logs(tmp_path / "missing")
+
+
+def zipped(path: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, text in members.items():
+            opened.writestr(name, text)
+    return path
+
+
+HEADER = {"header.json": '{"eval": {"task": "x"}, "status": "success"}'}
+SAMPLE = {"samples/1_epoch_1.json": '{"id": 1, "scores": {"match": {"value": "C"}}}'}
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    bomb = json.dumps({"id": 2, "scores": {}, "padding": " " * 5_000_000})
+    path = zipped(tmp_path / "a.eval", {**HEADER, **SAMPLE, "samples/2_epoch_1.json": bomb})
+    assert path.stat().st_size < 50_000
+    with pytest.raises(DataError, match="larger than 1,000,000 bytes"):
+        inspect_archive(path, Limits(member_bytes=1_000_000))
+    with pytest.raises(DataError, match="a log of a sensible size"):
+        inspect_archive(path, Limits(all_bytes=1_000_000))
+    with pytest.raises(DataError, match="3 members"):
+        inspect_archive(path, Limits(members=2))
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.eval", {**HEADER, **SAMPLE})
+    with archive(path) as opened:
+        opened._zip.NameToInfo["header.json"].file_size = 3
+        with pytest.raises(DataError):
+            opened.json("header.json")
+
+
+@pytest.mark.parametrize("name", ["../samples/1.json", "/samples/1.json", "samples\\..\\1.json"])
+def test_names_that_lead_out_of_the_archive_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="names that stay inside the archive"):
+        inspect_archive(zipped(tmp_path / "a.eval", {**HEADER, name: "{}"}))
+
+
+def test_a_cut_or_altered_archive_is_refused(tmp_path: Path) -> None:
+    whole = (INSPECT / "base" / "sums.eval").read_bytes()
+    (tmp_path / "cut.eval").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cannot be opened"):
+        read_logs(tmp_path / "cut.eval")
+    altered = bytearray(whole)
+    within = whole.index(b"samples/s0") + 300
+    altered[within : within + 20] = bytes(20)
+    (tmp_path / "altered.eval").write_bytes(bytes(altered))
+    with pytest.raises(DataError, match=r"altered\.eval: found .*which cannot be unpacked"):
+        read_logs(tmp_path / "altered.eval")
+
+
+def test_an_evaluation_that_was_cut_off_has_only_its_beginning(tmp_path: Path) -> None:
+    members = {"_journal/start.json": '{"eval": {"task": "x"}}', **SAMPLE}
+    (found,), _ = inspect_archive(zipped(tmp_path / "a.eval", members))
+    assert "did not end (started)" in found.notes[0]
+    with pytest.raises(DataError, match=r"a zip without header\.json"):
+        inspect_archive(zipped(tmp_path / "b.eval", SAMPLE))
