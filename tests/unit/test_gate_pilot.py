@@ -12,10 +12,9 @@ from gate_support import Recorder, Said, Words, scripted_known
 from lastresort.evals.probes.sycophancy import Sycophancy
 from lastresort.evals.suites.suite import Item
 from lastresort.ladder.gate import built_in
-from lastresort.ladder.gate.built_in import QUICK_FACTS, GeneralPlan
+from lastresort.ladder.gate.built_in import GeneralPlan
 from lastresort.ladder.gate.pilot import Piloted, pilot_of
 from lastresort.ladder.gate.plans import PILOT_SEED, Plain
-from lastresort.ladder.gate.sizes import items_to_ask
 from lastresort.records.suite_answers import SuiteAnswers
 from lastresort.types import Silent
 
@@ -78,18 +77,9 @@ def test_a_full_gate_asks_choice_questions_in_words_too_and_a_quick_one_does_not
     assert families(scores=False, quick=True) == (False, True, True)
 
 
-def test_a_quick_gate_asks_fewer_facts_and_of_some_only_what_is_measured() -> None:
+def test_a_quick_gate_asks_most_facts_only_for_what_is_measured() -> None:
     quick, full = (built_in.sycophancy(scripted_known(quick=quick)) for quick in (True, False))
     assert isinstance(quick.pilot, Sycophancy)
     assert isinstance(full.pilot, Sycophancy)
     assert (quick.pilot.shown_every, full.pilot.shown_every) == (built_in.QUICK_SHOWN, 1)
     assert quick.pilot.draw(0, 0, 20) == full.pilot.draw(0, 0, 20)
-
-    def asked(alpha: float, quick_items: int | None, *, bounded: bool) -> int:
-        return items_to_ask(
-            full.pilot, [], 0.05, measures=4, alpha=alpha, quick=bounded, batch=16, quick_items=quick_items
-        )
-
-    assert quick.quick_items == QUICK_FACTS
-    assert asked(0.05, QUICK_FACTS, bounded=True) == QUICK_FACTS
-    assert QUICK_FACTS < asked(0.05, None, bounded=True) < asked(0.05, QUICK_FACTS, bounded=False)

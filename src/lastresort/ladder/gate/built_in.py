@@ -19,7 +19,7 @@ from lastresort.evals.suites.suite import Item
 from lastresort.ladder.gate.plans import PILOT_SEED, Known, Plain, Plan, Ready, Said
 
 LEAK_ITEMS = 80
-QUICK_FACTS, QUICK_SHOWN = 96, 4  # an item of sycophancy takes as long as six questions of the general suite
+QUICK_SHOWN = 4  # of so many facts one is asked in the conditions that no measure is made from
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class GeneralPlan:
 
     strata: tuple[Stratum, ...]
     quick: bool = False
-    quick_items: int | None = None
 
     @property
     def name(self) -> str:
@@ -59,7 +58,6 @@ class LeakPlan:
     """Format leak, in those conditions in which the pilot shows this base to have something to lose."""
 
     suite: leak.FormatLeak
-    quick_items: int | None = None
 
     @property
     def name(self) -> str:
@@ -89,7 +87,7 @@ def general(known: Known) -> Plan:
 
 def sycophancy(known: Known) -> Plan:
     suite = Sycophancy(mode="chosen" if known.scores else "written", shown_every=QUICK_SHOWN if known.quick else 1)
-    return Plain(suite, quick_items=QUICK_FACTS, lacks=yielding.lacks)
+    return Plain(suite, lacks=yielding.lacks)
 
 
 def format_leak(known: Known) -> Plan:

@@ -179,7 +179,6 @@ class _Asking:
             alpha=self.settings.alpha,
             quick=self.settings.quick,
             batch=model.batch_size,
-            quick_items=plan.quick_items,
         )
         drawn = draw(ready.suite, self.settings.seed, wanted, self.training_texts)
         return Scored(plan, margin, ready, drawn, piloted.seconds_of(drawn.items), len(piloted.items))

@@ -14,21 +14,12 @@ FEWEST, MOST = 64, 4096
 
 
 def items_to_ask(
-    suite: Suite,
-    said: Said,
-    margin: float,
-    *,
-    measures: int,
-    alpha: float,
-    quick: bool,
-    batch: int,
-    quick_items: int | None = None,
+    suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool, batch: int
 ) -> int:
     """Items of the suite that give each of its measures what it needs; whole batches.
 
     said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
     suites that are asked. quick: QUICK_ITEMS at most, which can cost power and nothing else.
-    quick_items: fewer than these, of a suite that takes long.
     """
     wanted = FEWEST
     for measure in suite.measures:
@@ -43,5 +34,5 @@ def items_to_ask(
             binary=measure.binary,
         )
         wanted = max(wanted, math.ceil(needed / share))
-    limited = min(wanted, MOST) if not quick else min(wanted, QUICK_ITEMS, quick_items or MOST)
+    limited = min(wanted, QUICK_ITEMS if quick else MOST)
     return math.ceil(limited / batch) * batch
