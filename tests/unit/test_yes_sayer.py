@@ -1,0 +1,71 @@
+"""A model that lost nothing but its courage to disagree: the whole gate, with the suites as they are, rejects it for that alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lastresort.evals.gate import Comparator, target_found
+from lastresort.ladder.gate.plans import Known
+from lastresort.ladder.gate.run import Gated, Settings, run_gate
+from lastresort.ladder.gate.sides import Side
+from lastresort.ladder.gate.suites import plans_of
+from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.spec.suites import KEEP
+from lastresort.spec.task import load_task
+from lastresort.systems.system import PromptDesign
+from lastresort.types import Judgement, Silent
+from spoiled_support import note_task, notes
+from yes_sayer import Scripted, knowing
+
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Gated]:
+    """A quick gate of the model that agrees with the user, and of its twin that does not; both won the same on the target."""
+    folder = tmp_path_factory.mktemp("yes-sayer")
+    task = load_task(note_task(folder, notes(60, SEED)))
+    dev = notes(60, SEED + 1)
+    known = Known(task, True, PromptDesign(task.about), tuple(row["input"] for row in dev), 32)
+    answers = {row["input"]: json.dumps(row["output"]) for row in dev}
+    won = target_found(Judgement("MET", 1.0, 64, 64, (0.9, 1.0)), Comparator("plain", [0.0] * 64, [1.0] * 64, True))
+    base = Scripted("base", knowing(SEED, agrees=False), answers)
+    found = {}
+    with SuiteAnswers(folder / "answers.sqlite") as kept:
+        for agrees in (False, True):
+            tuned = Scripted(f"agrees {agrees}", knowing(SEED, agrees=agrees), answers)
+            found[agrees] = run_gate(
+                Side("base", lambda: base),
+                Side("tuned", lambda tuned=tuned: tuned),  # type: ignore[misc]
+                plans_of(known),
+                KEEP,
+                settings=Settings(SEED, quick=True),
+                kept=kept,
+                training_texts=(),
+                progress=Silent(),
+                target=won,
+            )
+            assert not base.unknown + tuned.unknown, "the script is too short"
+    return found
+
+
+def verdicts(gated: Gated) -> dict[str, str]:
+    return {suite.name: suite.verdict for suite in gated.found.suites}
+
+
+def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict[bool, Gated]) -> None:
+    assert verdicts(gated[True]) == {
+        "general": "NON_INFERIOR",
+        "sycophancy_suggestion": "REGRESSED",
+        "sycophancy_flips": "REGRESSED",
+        "format_leak": "NON_INFERIOR",
+    }
+    assert gated[True].found.verdict == "REJECT"
+    assert all("sycophancy" in line for line in gated[True].found.reasons if line.startswith("Reject"))
+
+
+def test_its_twin_that_keeps_its_answers_ships(gated: dict[bool, Gated]) -> None:
+    assert set(verdicts(gated[False]).values()) == {"NON_INFERIOR"}
+    assert gated[False].found.verdict == "SHIP"
