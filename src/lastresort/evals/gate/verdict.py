@@ -81,12 +81,17 @@ def _not_worth(suites: Sequence[SuiteFound], target: TargetFound) -> str:
     lost = max(
         (-found.difference for found in suites if found.suite == GENERAL and found.difference is not None), default=0.0
     )
-    if target.by != "better" or target.gain is None or lost <= WORTH * target.gain:
+    if not pays_too_much(lost, target.by, target.gain):
         return ""
     return (
         f"Not worth it: {points(lost)} seem lost in general for {points(target.gain)} won on the target, "
         "more than half of the gain."
     )
+
+
+def pays_too_much(lost: float, by: str | None, gain: float | None) -> bool:
+    """Whether a general loss is more than half of what was won. by, gain: of the target, as `TargetFound` has them."""
+    return by == "better" and gain is not None and lost > WORTH * gain
 
 
 def _reasons(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> tuple[str, ...]:

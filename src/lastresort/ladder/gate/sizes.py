@@ -9,7 +9,10 @@ from lastresort.evals.gate.sizes import SPREAD, planned_power
 from lastresort.evals.suites.suite import Suite
 from lastresort.ladder.gate.plans import Said, base_scores
 
-QUICK_ITEMS = 160  # the fewest, in whole batches, of which a loss of 2 points can be excluded
+QUICK_ITEMS = {
+    0.05: 160,
+    0.025: 208,
+}  # by alpha: the fewest, in whole batches, of which a loss of 2 points can be excluded
 FEWEST, MOST = 64, 4096
 
 
@@ -19,7 +22,7 @@ def items_to_ask(
     """Items of the suite that give each of its measures what it needs; whole batches.
 
     said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
-    suites that are asked. quick: QUICK_ITEMS at most, which can cost power and nothing else.
+    suites that are asked. alpha: .05 or .025. quick: QUICK_ITEMS at most, which can cost power and nothing else.
     """
     wanted = FEWEST
     for measure in suite.measures:
@@ -34,5 +37,5 @@ def items_to_ask(
             binary=measure.binary,
         )
         wanted = max(wanted, math.ceil(needed / share))
-    limited = min(wanted, QUICK_ITEMS if quick else MOST)
+    limited = min(wanted, QUICK_ITEMS[alpha] if quick else MOST)
     return math.ceil(limited / batch) * batch

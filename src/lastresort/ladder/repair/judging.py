@@ -1,0 +1,91 @@
+"""Which repairs are good, and which of them is frozen: by dev and by a draw of items that no gate scores. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lastresort.evals.gate.sentences import listed, points
+from lastresort.evals.gate.verdict import GENERAL, WORTH
+from lastresort.ladder.repair.when import Needed
+from lastresort.report.wording import percent_in_text as percent
+from lastresort.types import Judgement
+
+LEFT = 0.5  # of its margin, that an offending measure may still seem to lose: the second gate has to exclude the whole
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measure on the separate draw, tuned against base. counts: whether this base has something to lose by it."""
+
+    name: str
+    suite: str
+    base: float | None
+    tuned: float | None
+    difference: float | None
+    margin: float | None
+    n: int
+    counts: bool
+
+    @property
+    def lost(self) -> float:
+        return -self.difference if self.counts and self.difference is not None else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A repair with what it did. dev: its score there."""
+
+    system: str
+    dev: float
+    measures: tuple[Measured, ...]
+    good: bool
+
+
+def faults(
+    dev: float, measures: Sequence[Measured], needed: Needed, *, bar: float, prompt_dev: float | None
+) -> list[str]:
+    """Why a repaired system is not good, as clauses; nothing where it is.
+
+    Good: dev at or above the bar, of each offending measure at most half of its margin seen to be lost, of no other more than its
+    margin; where too much was paid, at most half of what is won on dev. prompt_dev: of the best prompt, None without one.
+    """
+    found = [f"dev is at {percent(dev)}, below the bar of {percent(bar)}"] if dev < bar else []
+    for measure in measures:
+        accepted = (measure.margin or 0.0) * (LEFT if measure.name in needed.offending else 1.0)
+        if measure.counts and measure.lost > accepted:
+            found.append(f"{measure.name} lost {points(measure.lost)} of at most {points(accepted)}")
+    lost = max((measure.lost for measure in measures if measure.suite == GENERAL), default=0.0)
+    if needed.costly and prompt_dev is not None and lost > max(0.0, WORTH * (dev - prompt_dev)):
+        found.append(f"{points(lost)} of general are more than half of the {points(dev - prompt_dev)} won on dev")
+    return found
+
+
+def why_good(dev: float, measures: Sequence[Measured], needed: Needed) -> str:
+    told = (
+        f"{measure.name} lost {points(max(0.0, measure.lost))}"
+        for measure in measures
+        if measure.name in needed.offending
+    )
+    return f"dev is at {percent(dev)}; {listed(told)}, at most half of what is accepted"
+
+
+def best(tried: Sequence[Tried]) -> Tried | None:
+    """The good one with the highest dev score, of equal ones that which loses least, and the first of these; None where none is."""
+    good = [one for one in tried if one.good]
+    return max(good, key=lambda one: (one.dev, -sum(max(0.0, m.lost) for m in one.measures)), default=None)
+
+
+def goes_to_the_gate(test: Judgement, bar: float) -> bool:
+    """Whether a second gate is worth asking: the bar is met, or undecided with the estimate at or above it."""
+    return test.outcome == "MET" or (test.outcome == "UNDECIDED" and test.score >= bar)
+
+
+def stands(first: str, first_test: Judgement, second: str, second_test: Judgement) -> bool:
+    """Whether the repaired system takes the place of the first. first, second: verdicts of their gates.
+
+    SHIP always does. HOLD does in place of a rejected one; in place of a held one where its test of the bar says no less.
+    """
+    if second != "HOLD" or first == "REJECT":
+        return second != "REJECT"
+    return second_test.outcome == first_test.outcome or second_test.outcome == "MET"

@@ -1,0 +1,142 @@
+"""When repairs are tried, in which order, which of them is good, and which system stands: the pure rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lastresort.ladder.repair.judging import Measured, Tried, best, faults, goes_to_the_gate, stands
+from lastresort.ladder.repair.stages import Repair, stages
+from lastresort.ladder.repair.when import CLIMB_ALPHA, KINDS, UNTRAINED, Needed, repairs_after
+from lastresort.rungs.milder import Training
+from lastresort.types import Judgement, Outcome
+
+
+def suite(name: str = "general", verdict: str = "NON_INFERIOR", **more: Any) -> dict[str, Any]:
+    return {"name": name, "suite": name, "verdict": verdict, "difference": 0.0, "loss_seen": False, **more}
+
+
+def gate(verdict: str, *suites: dict[str, Any], mode: str = "full", **target: Any) -> dict[str, Any]:
+    won = {"passed": True, "by": "better", "gain": 0.3, **target}
+    return {"verdict": verdict, "mode": mode, "alpha": CLIMB_ALPHA, "target": won, "suites": list(suites)}
+
+
+LOST = suite("sycophancy", "REGRESSED", difference=-0.2, loss_seen=True)
+SEEN = suite("general", "UNDERPOWERED", difference=-0.04, loss_seen=True)
+OPEN = suite("general", "UNDERPOWERED", difference=-0.01)
+
+
+@pytest.mark.parametrize("mode", ["quick", "full"])
+def test_after_a_rejection_all_is_tried_and_after_a_quick_one_nothing_is_trained(mode: str) -> None:
+    needed = repairs_after(gate("REJECT", suite(), LOST, mode=mode))
+    assert needed == Needed(("sycophancy",), costly=False, kinds=KINDS if mode == "full" else UNTRAINED)
+
+
+@pytest.mark.parametrize(
+    ("found", "offending"),
+    [
+        (gate("HOLD", SEEN, suite("sycophancy")), ("general",)),
+        (gate("HOLD", OPEN), None),  # more items would tell
+        (gate("HOLD", suite(verdict="UNINFORMATIVE", difference=-0.3, loss_seen=True)), None),
+        (gate("HOLD", SEEN, passed=False), None),  # what is milder wins no target
+        (gate("REJECT", LOST, passed=False), None),
+        (gate("HOLD", SEEN, mode="quick"), None),  # a quick climb stays bounded
+        (gate("SHIP", suite(loss_seen=True, difference=-0.01)), None),
+        (gate("HOLD", suite(difference=-0.02), gain=0.03), ("general",)),  # too much paid, though not beyond the margin
+        (gate("HOLD", suite(difference=-0.02), OPEN | {"name": "more", "suite": "more"}, gain=0.3), None),
+        (gate("HOLD", OPEN, gain=0.03, by="cheaper"), None),
+        (gate("REJECT", LOST) | {"alpha": 0.05}, None),  # of an earlier version, which left no error for a second
+    ],
+)
+def test_what_a_milder_training_would_not_mend_is_not_repaired(
+    found: dict[str, Any], offending: tuple[str, ...] | None
+) -> None:
+    needed = repairs_after(found)
+    assert (None if needed is None else needed.offending) == offending
+
+
+def test_the_stages_go_from_what_costs_nothing_to_training_anew() -> None:
+    trained = Training(3e-4, 0.1, ((2, "lora-lr0.0003-epoch2"),))
+    scales = [Repair("scale", scale) for scale in (0.75, 0.5, 0.25)]
+    earlier = [Repair("fewer_epochs", 2)]
+    replay = Repair("replay", 0.25)  # 10 % is what it had
+    assert stages(KINDS, trained) == [scales, earlier, [replay], [Repair("learning_rate", 1e-4)]]
+    assert stages(UNTRAINED, trained) == [scales, earlier]
+    assert stages(KINDS, None) == [scales]
+    first = stages(KINDS, Training(3e-4, 0.0))
+    assert [stage[0].setting for stage in first] == [0.75, 0.1, 0.25, 1e-4]
+    assert [stage[0].kind for stage in stages(KINDS, Training(3e-4, None))] == ["scale", "learning_rate"]
+
+
+def measured(name: str, lost: float, margin: float = 0.03, *, counts: bool = True) -> Measured:
+    return Measured(name, name, 0.9, 0.9 - lost, -lost, margin, 200, counts)
+
+
+NEEDED = Needed(("general",), costly=False, kinds=KINDS)
+
+
+@pytest.mark.parametrize(
+    ("dev", "measures", "wrong"),
+    [
+        (0.8, [measured("general", 0.015)], []),
+        (0.79, [measured("general", 0.0)], ["dev is at 79 %, below the bar of 80 %"]),
+        (0.9, [measured("general", 0.016)], ["general lost 1.6 points of at most 1.5 points"]),
+        (0.9, [measured("general", 0.0), measured("leak", 0.029)], []),
+        (0.9, [measured("general", 0.0), measured("leak", 0.031)], ["leak lost 3.1 points of at most 3 points"]),
+        (0.9, [measured("general", 0.0), measured("leak", 0.5, counts=False)], []),
+    ],
+)
+def test_good_is_the_bar_on_dev_and_half_a_margin(dev: float, measures: list[Measured], wrong: list[str]) -> None:
+    found = faults(dev, measures, NEEDED, bar=0.8, prompt_dev=0.6)
+    assert [clause.replace(" ", " ") for clause in found] == wrong
+
+
+def test_where_too_much_was_paid_half_of_what_is_won_on_dev_is_the_most() -> None:
+    costly = Needed(("general",), costly=True, kinds=KINDS)
+    lost = [measured("general", 0.014)]
+    assert faults(0.83, lost, costly, bar=0.8, prompt_dev=0.8) == []
+    assert faults(0.82, lost, costly, bar=0.8, prompt_dev=0.8) != []
+    assert faults(0.82, lost, costly, bar=0.8, prompt_dev=None) == []
+
+
+def test_the_best_on_dev_of_the_good_ones_is_frozen() -> None:
+    def tried(system: str, dev: float, lost: float, *, good: bool = True) -> Tried:
+        return Tried(system, dev, (measured("general", lost),), good)
+
+    assert best([tried("a", 0.99, 0.0, good=False)]) is None
+    found = best(
+        [tried("bad", 0.99, 0.0, good=False), tried("a", 0.9, 0.01), tried("b", 0.92, 0.01), tried("c", 0.92, 0.0)]
+    )
+    assert found is not None
+    assert found.system == "c"
+
+
+def judgement(outcome: Outcome, score: float = 0.9) -> Judgement:
+    return Judgement(outcome, score, 100, 100, (0.5, 1.0), None, None, "item")
+
+
+@pytest.mark.parametrize(
+    ("first", "first_test", "second", "second_test", "repaired"),
+    [
+        ("REJECT", "MET", "SHIP", "MET", True),
+        ("REJECT", "MET", "HOLD", "UNDECIDED", True),
+        ("REJECT", "MET", "REJECT", "MET", False),
+        ("HOLD", "MET", "SHIP", "MET", True),
+        ("HOLD", "MET", "HOLD", "MET", True),
+        ("HOLD", "MET", "HOLD", "UNDECIDED", False),
+        ("HOLD", "UNDECIDED", "HOLD", "UNDECIDED", True),
+        ("HOLD", "MET", "REJECT", "MET", False),
+    ],
+)
+def test_the_repaired_system_stands_where_its_gate_says_more(
+    first: str, first_test: Outcome, second: str, second_test: Outcome, *, repaired: bool
+) -> None:
+    assert stands(first, judgement(first_test), second, judgement(second_test)) is repaired
+
+
+def test_a_repaired_system_that_misses_the_bar_is_not_gated() -> None:
+    assert goes_to_the_gate(judgement("MET"), 0.8)
+    assert goes_to_the_gate(judgement("UNDECIDED", 0.85), 0.8)
+    assert not goes_to_the_gate(judgement("UNDECIDED", 0.75), 0.8)
+    assert not goes_to_the_gate(judgement("NOT_MET", 0.7), 0.8)
