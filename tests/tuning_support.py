@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from lastresort.ladder.climb import Climbed, climb
+from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
 
@@ -122,6 +123,23 @@ def climbed(path: Path, run: Path, scissors: Scissors | None = None) -> Climbed:
         return climb(load_task(path), run, progress=scissors, gate="none")
     finally:
         gc.unfreeze()
+
+
+def steps_of(record: Record, name: str) -> list[dict[str, float]]:
+    """The points of a curve that are steps of training."""
+    return [point for point in record.curve(name) if "loss" in point]
+
+
+def early_figures(run: Path) -> dict[str, list[dict[str, float]]]:
+    """How far each kept checkpoint is from the base, of all curves."""
+    with Record.open(run, read_only=True) as record:
+        curves = record.curves()
+    names = ("step", "kl_general", "kl_task", "perplexity", "base_perplexity")
+    looked = {
+        name: [{key: point[key] for key in names} for point in curve if "perplexity" in point]
+        for name, curve in curves.items()
+    }
+    return {name: points for name, points in looked.items() if points}
 
 
 def tuned_files(run: Path) -> dict[str, bytes]:

@@ -37,12 +37,12 @@ def logps(model: Any, row: Any) -> Any:
 
 
 def test_kl_is_of_the_base_from_the_tuned_model_on_the_bases_answers(models: tuple[Any, Any]) -> None:
-    from lastresort.train.base_answers import answered, general_prompts
+    from lastresort.train.base_answers import answered, off_task_prompts
     from lastresort.train.divergence import divergence_between
 
     base, tuned = models
     tokenizer = base.loaded.tokenizer
-    rows = answered(base.loaded.model, tokenizer, general_prompts(tokenizer, 2, 1), tokens=48, seed=1)
+    rows = answered(base.loaded.model, tokenizer, off_task_prompts(tokenizer, 2, 1), tokens=48, seed=1)
     expected = 0.0
     for row in rows:
         own, other = logps(base, row), logps(tuned, row)

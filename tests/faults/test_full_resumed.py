@@ -12,7 +12,7 @@ from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.open import open_answerer
 from lastresort.types import Message
-from tuning_support import Cut, Scissors, climbed, tiny_task, tuned_files
+from tuning_support import Cut, Scissors, climbed, early_figures, steps_of, tiny_task, tuned_files
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_the_knowledge_is_learned_as_text_before_the_rows(whole: tuple[Path, Cli
     with Record.open(found.run, read_only=True) as record:
         notes = {note["candidate"]: note for note in record.notes("training")}
         search = record.last("search", "full")
-        text = record.curve("text")
+        text = steps_of(record, "text")
     assert {"text", "full-lr0.001", "full-lr0.003"} == set(notes)
     assert notes["text"]["objective"]["name"] == "text"
     assert all(note["adapter"]["kind"] == "none" for note in notes.values())
@@ -65,6 +65,22 @@ def test_the_winner_can_be_moved(whole: tuple[Path, Climbed, Scissors], tmp_path
     assert open_answerer(system, tmp_path / "elsewhere").answer([(Message("user", "ape 0?"),)])[0].text
 
 
+def test_every_kept_model_is_compared_with_the_base_that_was_there_before_pretraining(
+    whole: tuple[Path, Climbed, Scissors],
+) -> None:
+    found = early_figures(whole[1].run)
+    with Record.open(whole[1].run, read_only=True) as record:
+        answers, sums = record.notes("base_answers"), record.notes("base_sums")
+    went = next(name for name in found if name != "text")
+    assert len(found) == 2
+    assert found["text"][0]["step"] == 0
+    assert found["text"][0]["kl_general"] == 0
+    assert {**found["text"][-1], "step": 0} == pytest.approx(found[went][0])  # where the second training begins
+    assert len(found[went]) == 3  # its start, and two epochs
+    assert len({point["base_perplexity"] for points in found.values() for point in points}) == 1
+    assert len(answers) == len(sums) == 1
+
+
 def test_no_checkpoint_of_three_times_the_model_is_left(whole: tuple[Path, Climbed, Scissors]) -> None:
     _, found, _ = whole
     assert not list((found.run / "checkpoints").glob("*/*.safetensors"))
@@ -78,3 +94,4 @@ def test_cut_and_resumed(share: float, whole: tuple[Path, Climbed, Scissors], tm
     resumed = climbed(path, tmp_path / "run")
     assert comparable(resumed.decision) == comparable(uncut.decision)
     assert tuned_files(resumed.run) == tuned_files(uncut.run)
+    assert early_figures(resumed.run) == early_figures(uncut.run)

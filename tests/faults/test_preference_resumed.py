@@ -12,7 +12,7 @@ from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.open import open_answerer
 from lastresort.types import Message
-from tuning_support import Cut, Scissors, climbed, labels, pairs, tiny_task, tuned_files
+from tuning_support import Cut, Scissors, climbed, early_figures, labels, pairs, steps_of, tiny_task, tuned_files
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_pairs_train_dpo_from_the_adapter_of_sft(on_pairs: tuple[Path, Climbed, 
     with Record.open(found.run, read_only=True) as record:
         training = [note for note in record.notes("training") if note["rung"] == "preference"]
         search = record.last("search", "preference")
-        curve = record.curve("dpo-lr0.003")
+        curve = steps_of(record, "dpo-lr0.003")
     assert {note["start"] for note in training} == {sft["chosen"]}
     assert all(note["path"] == "packed" for note in training)
     assert search is not None
@@ -74,6 +74,7 @@ def test_cut_and_resumed(share: float, on_pairs: tuple[Path, Climbed, Scissors],
     resumed = climbed(path, tmp_path / "run")
     assert comparable(resumed.decision) == comparable(whole.decision)
     assert tuned_files(resumed.run) == tuned_files(whole.run)
+    assert early_figures(resumed.run) == early_figures(whole.run)
 
 
 def test_pairs_without_sft_train_orpo_from_the_base_and_the_winner_answers_as_it_was_measured(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
     rung = found.decision["rungs"][0]
     assert rung["chosen"].startswith("grpo-lr")
     with Record.open(found.run, read_only=True) as record:
-        curve, moved = record.curve("grpo-lr0.003"), record.notes("moved")
+        curve, moved = steps_of(record, "grpo-lr0.003"), record.notes("moved")
     assert "reward_vowels" in curve[0]
     assert all(note["margin"] is None and note["kl"] > 0 for note in moved)
     assert len(rung["candidates"]) == 3  # one epoch, in three parts

@@ -10,7 +10,7 @@ import pytest
 from judge_support import judge_calls, write_judge
 from lastresort.errors import BudgetError
 from lastresort.records.record import Record
-from tuning_support import climbed, tiny_task
+from tuning_support import climbed, steps_of, tiny_task
 
 LETTERS = {"rules": [{"match": r"<answer>[^<]*[a-m]", "answer": "5"}], "default": "1"}
 
@@ -32,7 +32,7 @@ def test_a_judge_that_rewards_keeps_to_the_limit_and_is_paid_once(tmp_path: Path
     assert len(set(keys)) == len(keys) > 48
     with Record.open(found.run, read_only=True) as record:
         paid = sum(note["usd"] for note in record.notes("spent"))
-        curve = record.curve("grpo-lr0.003")
+        curve = steps_of(record, "grpo-lr0.003")
     assert found.decision["rungs"][0]["cost"]["usd"] == pytest.approx(paid)
     assert paid > 1000
     assert any(0 < point["reward_judge"] < 1 for point in curve)

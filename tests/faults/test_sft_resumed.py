@@ -14,6 +14,7 @@ from lastresort.ladder.climb import Climbed, climb
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
+from tuning_support import early_figures
 
 
 class Cut(BaseException):
@@ -97,3 +98,4 @@ def test_cut_and_resumed(share: float, uncut: tuple[Climbed, int], task_file: Pa
     resumed = climb(load_task(task_file), tmp_path / "run", gate="none")
     assert comparable(resumed.decision) == comparable(whole.decision)
     assert adapters(resumed.run) == adapters(whole.run)
+    assert early_figures(resumed.run) == early_figures(whole.run)

@@ -17,6 +17,7 @@ from lastresort.train.alarm import told, warning
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
     from lastresort.train.early_warnings import Baseline, Watched
+    from lastresort.train.watch_size import WatchSize
 
 ANSWERS, SUMS = "base_answers", "base_sums"
 
@@ -35,19 +36,32 @@ class EarlyWarnings:
         self._baseline: Baseline | None = None
         self._runs: list[str] = []
 
-    def open(self, loaded: Loaded, model: Any, *, holds_base: bool = True) -> None:
-        """Get ready, before the first step. holds_base: whether the model is the base, or an adapter around it; without, nothing
-        is measured but by what the record knows of the base.
+    def open(
+        self,
+        loaded: Loaded,
+        model: Any,
+        rows: Sequence[tuple[int, ...]],
+        *,
+        epochs: int,
+        looks: int,
+        holds_base: bool = True,
+    ) -> None:
+        """Get ready, before the first step. rows: what one epoch trains on, as token ids; none where that is not known. looks: how
+        many checkpoints are kept. holds_base: whether the model is the base, or an adapter around it; without, nothing is measured
+        but by what the record knows of the base.
         """
         if self._baseline is not None:
             return
+        from lastresort.train.watch_size import own_tokens, watch_size
+
         prompts = self._prompts(loaded)
         key = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
-        watched = self._watched(key)
-        if watched is None and holds_base:
-            watched = self._make(loaded, model, prompts, key)
-        if watched is not None:
-            self._baseline = self._base_of(loaded, model, watched, key, holds_base=holds_base)
+        if not holds_base:
+            self._baseline = self._known(loaded, key)
+            return
+        size = watch_size(own_tokens(rows) * epochs, looks)
+        watched = self._watched(key) or self._make(loaded, model, prompts, key, size)
+        self._baseline = self._measured(loaded, model, watched.within(size), key)
 
     def start(self, run: str, model: Any, *, is_base: bool = True) -> None:
         """The point of step 0, once a run. is_base: whether the model answers as the base there."""
@@ -73,10 +87,10 @@ class EarlyWarnings:
 
     def _prompts(self, loaded: Loaded) -> list[list[int]]:
         from lastresort.data.rendering import render_prompt
-        from lastresort.train.early_warnings import PROMPTS
+        from lastresort.train.watch_size import MOST_PROMPTS
 
         kwargs = self._bench.task.chat_template_kwargs
-        conversations = [compose(self._design, example.input, ()) for example in self._bench.dev[: 2 * PROMPTS]]
+        conversations = [compose(self._design, example.input, ()) for example in self._bench.dev[: 2 * MOST_PROMPTS]]
         return [render_prompt(loaded.tokenizer, turns, template_kwargs=kwargs) for turns in conversations]
 
     def _watched(self, key: str) -> Watched | None:
@@ -85,7 +99,7 @@ class EarlyWarnings:
         known = self._bench.record.last(ANSWERS, key)
         return None if known is None else watched_from_json(known)
 
-    def _make(self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str) -> Watched:
+    def _make(self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str, size: WatchSize) -> Watched:
         from lastresort.train.early_warnings import watch, watched_to_json
 
         bench, began = self._bench, self._clock()
@@ -94,29 +108,35 @@ class EarlyWarnings:
             model,
             loaded.tokenizer,
             prompts,
+            size=size,
             context_tokens=loaded.context_tokens,
             seed=bench.task.split.seed,
-            kwargs=bench.task.chat_template_kwargs,
+            template_kwargs=bench.task.chat_template_kwargs,
         )
-        rows = (*watched.general, *watched.task)
-        said = sum(sum(row.targets) for row in rows)
-        asked = sum(len(row.ids) for row in rows) - said
-        spent = {"tokens_in": asked, "tokens_out": said, "seconds": self._clock() - began}
-        bench.record.note(ANSWERS, {"rung": self._rung, **watched_to_json(watched), **spent}, key)
+        tokens = {"tokens_in": watched.prompt_tokens, "tokens_out": watched.answer_tokens}
+        spent = {"rung": self._rung, **tokens, "seconds": self._clock() - began}
+        bench.record.note(ANSWERS, {**spent, **watched_to_json(watched)}, key)
         return watched
 
-    def _base_of(self, loaded: Loaded, model: Any, watched: Watched, key: str, *, holds_base: bool) -> Baseline | None:
-        """How likely it is to the base, in the precision in which this rung trains."""
-        from lastresort.train.early_warnings import Baseline, Sums, baseline
+    def _known(self, loaded: Loaded, key: str) -> Baseline | None:
+        """What the record knows of the base in the precision in which this rung trains."""
+        from lastresort.train.early_warnings import Baseline, Sums
 
-        precise = f"{key} {_precision(loaded)}"
-        known = self._bench.record.last(SUMS, precise)
-        if known is not None:
-            return Baseline(watched, Sums(**known["sums"]))
-        if not holds_base:
+        watched, sums = self._watched(key), self._bench.record.last(SUMS, f"{key} {_precision(loaded)}")
+        if watched is None or sums is None:
             return None
+        return Baseline(watched.first(sums["counts"]), Sums(**sums["sums"]))
+
+    def _measured(self, loaded: Loaded, model: Any, watched: Watched, key: str) -> Baseline:
+        """Of the base itself, once for so much of its answers."""
+        from lastresort.train.early_warnings import baseline
+
+        known = self._known(loaded, key)
+        if known is not None and known.watched == watched:
+            return known
         found = baseline(model, watched)
-        self._bench.record.note(SUMS, {"rung": self._rung, "sums": asdict(found.base)}, precise)
+        body = {"rung": self._rung, "counts": watched.counts, "sums": asdict(found.base)}
+        self._bench.record.note(SUMS, body, f"{key} {_precision(loaded)}")
         return found
 
 

@@ -136,8 +136,7 @@ class PreferenceTraining:
             {"rows": self._size(trainee), "start": self._start.name, "learns_from": self._plan.source},
         )
         trainee.start.restore()
-        self._early.open(trainee.loaded, trainee.model)
-        self._early.start(run.name, trainee.model, is_base=self._start.adapter is None)
+        self._watch(trainee, run.name)
         try:
             with self._source(trainee, run.name) as source:
                 trained = train_to(bench, run, trainee.model, source, until, max_new_tokens=bench.max_new_tokens)
@@ -160,6 +159,13 @@ class PreferenceTraining:
         save_adapter(trainee.model, self._folder(rate, number))
         note_training(bench, run, trained)
         bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": False, **asdict(body)}, key=name)
+
+    def _watch(self, trainee: _Trainee, run: str) -> None:
+        """Get ready to see how far the model, at its start, moves from its base."""
+        looks = len(self._course.learning_rates) + len(self._stops()) - 1
+        rows = [item.rows[0].ids for item in trainee.given.items] if trainee.given is not None else []
+        self._early.open(trainee.loaded, trainee.model, rows, epochs=self._course.epochs, looks=looks)
+        self._early.start(run, trainee.model, is_base=self._start.adapter is None)
 
     @contextmanager
     def _loaded(self) -> Iterator[_Trainee]:

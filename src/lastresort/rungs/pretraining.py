@@ -73,7 +73,7 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     facts = {"rows": len(rows), "replay_rows": len(rows) - len(text)}
     run = Run(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
     early = EarlyWarnings(bench, rung, PromptDesign(bench.task.about.strip()))
-    early.open(loaded, model)
+    early.open(loaded, model, [row.ids for row in rows], epochs=section.text_epochs, looks=1)
     early.start(NAME, model)
     try:
         trained = train_to(bench, run, model, completions(rows), total_steps(len(rows), settings))

@@ -155,8 +155,7 @@ class SupervisedTraining:
         model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
         try:
             if folder is not None and self._watched:
-                self._early.open(loaded, model, holds_base=self._method.holds_base)
-                self._early.start(name, model, is_base=self._method.holds_base)
+                self._watch(loaded, model, name)
             trained = train_to(bench, run, model, completions(rows), until)
             loss = self._dev_loss(model, plain=trained.path == "plain")
             if folder is not None and self._watched:
@@ -168,6 +167,13 @@ class SupervisedTraining:
         bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
         note_training(bench, run, trained)
         return loss
+
+    def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
+        """Get ready to see how far the model, as it begins, moves from its base."""
+        rows, epochs, holds_base = [row.ids for row in self._rows or ()], self._section.epochs, self._method.holds_base
+        looks = len(kept_epochs(epochs))
+        self._early.open(loaded, model, rows, epochs=epochs, looks=looks, holds_base=holds_base)
+        self._early.start(name, model, is_base=holds_base)
 
     def _settings(self, rate: float) -> TrainSettings:
         from lastresort.train.settings import TrainSettings

@@ -10,18 +10,25 @@ from lastresort.engine.choose import Sampling
 from lastresort.engine.forest import Row
 from lastresort.engine.sampling import generate
 from lastresort.evals.probes.filled import filled
+from lastresort.evals.probes.wording import entries
 from lastresort.models.local import row_seeds
 from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.train.passes import evaluating
 from lastresort.types import Message
 
-AT_ONCE = 24
+AT_ONCE = 48
 
 
-def general_prompts(
+def general_requests(tokenizer: Any, template_kwargs: Mapping[str, Any] | None = None) -> list[tuple[int, ...]]:
+    """Requests that no probe of the gate asks and no replay row does, always in this order."""
+    asked = [(Message("user", text),) for text in entries("watched")]
+    return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
+
+
+def off_task_prompts(
     tokenizer: Any, n: int, seed: int, template_kwargs: Mapping[str, Any] | None = None
 ) -> list[tuple[int, ...]]:
-    """Requests that have nothing to do with any task, none of which replay asks."""
+    """Requests that have nothing to do with any task, as the gate asks them."""
     asked = [(Message("user", filled("off_task", seed, number)),) for number in range(n)]
     return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
 

@@ -12,7 +12,7 @@ from lastresort.data.plain_text import TextDocument, packed_rows
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
 from lastresort.models.local import LocalModel
-from lastresort.train.base_answers import answered, general_prompts
+from lastresort.train.base_answers import answered, off_task_prompts
 from lastresort.train.divergence import Divergence, divergence_between
 from lastresort.train.passes import evaluating
 
@@ -34,7 +34,7 @@ class BaseDrift:
 def base_drift(base: LocalModel, tuned: LocalModel, *, seed: int = 0, prompts: int = PROMPTS) -> BaseDrift:
     """Both models are held at once. The text of the base is cut into tokens by the base's tokenizer, which both must share."""
     tokenizer = base.loaded.tokenizer
-    asked = general_prompts(tokenizer, prompts, seed)
+    asked = off_task_prompts(tokenizer, prompts, seed)
     rows = answered(base.loaded.model, tokenizer, asked, tokens=ANSWER_TOKENS, seed=seed)
     page = prose_rows(tokenizer)
     return BaseDrift(

@@ -15,13 +15,12 @@ from typing import Any
 
 from lastresort.engine.forest import Row
 from lastresort.train.adapters import as_base
-from lastresort.train.base_answers import answered, general_prompts
-from lastresort.train.base_drift import ROW_TOKENS, prose_rows
+from lastresort.train.base_answers import answered, general_requests
+from lastresort.train.base_drift import prose_rows
 from lastresort.train.passes import unit_sums
+from lastresort.train.watch_size import ANSWER_TOKENS, MOST_PROSE, PROSE_ROW_TOKENS, WatchSize, first_within
 
-PROMPTS, ANSWER_TOKENS, MOST_TOKENS = 24, 32, 8192  # of either kind; what is computed may not cost as much as training
-PROSE_ROWS, PASS_TOKENS = 2, 1536
-PARTS = ("general", "task", "prose")
+PASS_TOKENS = 1536
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,31 @@ class Watched:
     general: tuple[Row, ...]
     task: tuple[Row, ...]
     prose: tuple[Row, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        return [len(self.general), len(self.task), len(self.prose)]
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(row.ids) for row in (*self.general, *self.task)) - self.answer_tokens
+
+    @property
+    def answer_tokens(self) -> int:
+        return _targets((*self.general, *self.task))
+
+    def first(self, counts: Sequence[int]) -> Watched:
+        """The first so many of each part."""
+        general, task, prose = counts
+        return Watched(self.general[:general], self.task[:task], self.prose[:prose])
+
+    def within(self, size: WatchSize) -> Watched:
+        """The first of each part that a training of this size can afford."""
+        limits = (size.prompts, size.prompts, size.prose)
+        parts = (self.general, self.task, self.prose)
+        return self.first(
+            [first_within([len(row.ids) for row in part], *limit) for part, limit in zip(parts, limits, strict=True)]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,35 +85,34 @@ class Baseline:
 
 
 def watch(
-    model: Any, tokenizer: Any, task: Sequence[Sequence[int]], *, context_tokens: int | None, seed: int, kwargs: Any
+    model: Any,
+    tokenizer: Any,
+    task: Sequence[Sequence[int]],
+    *,
+    size: WatchSize,
+    context_tokens: int | None,
+    seed: int,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> Watched:
-    """What the base says to general requests and to the task's prompts, as many of these as cost little.
+    """What the base says to general requests and to the task's prompts, as many of these as the training can afford.
 
     model: the base itself, or an adapter around it. task: prompts as token ids.
     """
-    general = general_prompts(tokenizer, PROMPTS, seed, kwargs)
-
-    def said(prompts: Sequence[Sequence[int]]) -> tuple[Row, ...]:
-        asked = with_room(prompts, context_tokens)
-        return tuple(answered(model, tokenizer, asked, tokens=ANSWER_TOKENS, seed=seed, template_kwargs=kwargs))
-
+    general = _with_room(general_requests(tokenizer, template_kwargs), size, context_tokens)
+    asked = [*general, *_with_room(task, size, context_tokens)]
     with as_base(model):
-        answers = said(general), said(task)
-    row_tokens = min(context_tokens or ROW_TOKENS, ROW_TOKENS)
-    prose = prose_rows(tokenizer, row_tokens)[:PROSE_ROWS] if tokenizer.eos_token_id is not None else []
-    return Watched(*answers, tuple(prose))
+        said = answered(model, tokenizer, asked, tokens=ANSWER_TOKENS, seed=seed, template_kwargs=template_kwargs)
+    row_tokens = min(context_tokens or PROSE_ROW_TOKENS, PROSE_ROW_TOKENS)
+    prose = prose_rows(tokenizer, row_tokens) if tokenizer.eos_token_id is not None else []
+    return Watched(tuple(said[: len(general)]), tuple(said[len(general) :]), tuple(prose[:MOST_PROSE])).within(size)
 
 
-def with_room(prompts: Sequence[Sequence[int]], context_tokens: int | None) -> list[tuple[int, ...]]:
-    """The first PROMPTS that leave room for an answer, of at most MOST_TOKENS tokens with their answers."""
-    found: list[tuple[int, ...]] = []
-    left = MOST_TOKENS
-    for prompt in prompts:
-        length = len(prompt) + ANSWER_TOKENS
-        if length <= min(left, context_tokens or left) and len(found) < PROMPTS:
-            found.append(tuple(prompt))
-            left -= length
-    return found
+def _with_room(prompts: Sequence[Sequence[int]], size: WatchSize, context_tokens: int | None) -> list[tuple[int, ...]]:
+    """The first that leave room for an answer and that the training can afford."""
+    fitting = [
+        tuple(prompt) for prompt in prompts if context_tokens is None or len(prompt) + ANSWER_TOKENS <= context_tokens
+    ]
+    return fitting[: first_within([len(prompt) + ANSWER_TOKENS for prompt in fitting], *size.prompts)]
 
 
 def baseline(model: Any, watched: Watched) -> Baseline:
@@ -100,17 +123,18 @@ def baseline(model: Any, watched: Watched) -> Baseline:
 
 def summed(model: Any, watched: Watched) -> Sums:
     """In the same passes for every model, so that rounding in 16 bits is the same too."""
-    parts = [getattr(watched, name) for name in PARTS]
-    sums = iter(unit_sums(model, [(row,) for part in parts for row in part], PASS_TOKENS))
-    return Sums(*(math.fsum(next(sums)[0] for _ in part) for part in parts))
+    rows = [*watched.general, *watched.task, *watched.prose]
+    sums = iter([found[0] for found in unit_sums(model, [(row,) for row in rows], PASS_TOKENS)])
+    return Sums(*(math.fsum(next(sums) for _ in range(count)) for count in watched.counts))
 
 
 def figures(watched: Watched, base: Sums, own: Sums) -> dict[str, float]:
     """kl_general and kl_task in nats a token, perplexity of the prose a token and base_perplexity; none of an empty part."""
     found = {}
-    for name in ("general", "task"):
-        if tokens := _targets(getattr(watched, name)):
-            found[f"kl_{name}"] = (getattr(base, name) - getattr(own, name)) / tokens
+    if tokens := _targets(watched.general):
+        found["kl_general"] = (base.general - own.general) / tokens
+    if tokens := _targets(watched.task):
+        found["kl_task"] = (base.task - own.task) / tokens
     if tokens := _targets(watched.prose):
         found["perplexity"] = _perplexity(own.prose, tokens)
         found["base_perplexity"] = _perplexity(base.prose, tokens)
@@ -119,14 +143,15 @@ def figures(watched: Watched, base: Sums, own: Sums) -> dict[str, float]:
 
 def watched_to_json(watched: Watched) -> dict[str, Any]:
     """Each row as its tokens and the place of its first target."""
-    return {name: [[list(row.ids), row.targets.index(True)] for row in getattr(watched, name)] for name in PARTS}
+    parts = {"general": watched.general, "task": watched.task, "prose": watched.prose}
+    return {name: [[list(row.ids), row.targets.index(True)] for row in rows] for name, rows in parts.items()}
 
 
 def watched_from_json(kept: Mapping[str, Any]) -> Watched:
-    def row(ids: Sequence[int], first: int) -> Row:
-        return Row(tuple(ids), tuple(place >= first for place in range(len(ids))))
+    def rows(name: str) -> tuple[Row, ...]:
+        return tuple(Row(tuple(ids), tuple(place >= first for place in range(len(ids)))) for ids, first in kept[name])
 
-    return Watched(*(tuple(row(ids, first) for ids, first in kept[name]) for name in PARTS))
+    return Watched(rows("general"), rows("task"), rows("prose"))
 
 
 def _targets(rows: Sequence[Row]) -> int:
