@@ -191,7 +191,7 @@ def test_groups_count_as_one(tmp_path: Path) -> None:
     )
     assert [entry["n"] for entry in found] == [2, 2]
     assert found[1]["difference"] == -0.5
-    assert "Training all weights costs 50.0 points" in found[1]["said"]
+    assert "Training of all weights costs 50.0 points" in found[1]["said"]
 
 
 def test_a_cost_that_is_shown_is_called_one_and_equal_answers_exclude_it(tmp_path: Path) -> None:
@@ -219,7 +219,11 @@ def test_seeds_that_drop_out_are_said_and_left_out_of_both(tmp_path: Path) -> No
     assert (qlora["score"], qlora["difference"]) == (0.25, 0.0)
     assert [part["difference"] for part in qlora["seeds"]] == [0.0, None, 0.0]
     assert qlora["said"].endswith("1 of 3 seeds dropped out.")
-    assert (full["score"], full["training"], full["said"]) == (None, None, "Training all weights could not be had: no.")
+    assert (full["score"], full["training"], full["said"]) == (
+        None,
+        None,
+        "Training of all weights could not be had: no.",
+    )
     assert (merged["score"], merged["difference"]) == (1.0, None)
     assert merged["said"].startswith("The merged adapter cannot be compared with LoRA: fewer than two seeds")
     assert json.dumps([lora, qlora, full, merged])

@@ -154,6 +154,7 @@ def _incoherent(decision: dict[str, Any]) -> Iterator[str]:
         if rung["chosen"] and rung["chosen"] not in {candidate["name"] for candidate in rung["candidates"]}:
             yield f"found a chosen system of {rung['name']} that is none of its candidates"
     yield from _incoherent_gate(decision)
+    yield from _incoherent_compare(decision["compare"])
     yield from _incoherent_costs(decision, names)
 
 
@@ -165,6 +166,18 @@ def _incoherent_gate(decision: dict[str, Any]) -> Iterator[str]:
         yield f'found at key "gate" {gate["verdict"]} of {gate["rung"]}, of which the rung says {said.get(gate["rung"])}'
     if decision["winner"]["held"] and (gate is None or gate["verdict"] != "HOLD"):
         yield "found a winner that is held though no gate holds it"
+
+
+def _incoherent_compare(entries: list[dict[str, Any]]) -> Iterator[str]:
+    ways = [entry["way"] for entry in entries]
+    if len(set(ways)) < len(ways) or len(ways) == 1:
+        yield f'found at key "compare" the ways {ways}, expected two or more, each once'
+    for entry in entries:
+        known = [entry[key] is not None for key in ("difference", "interval", "verdict")]
+        if any(known) != all(known) or (any(known) and entry is entries[0]):
+            yield f'found at key "compare" {entry["way"]} with a difference of which a part is missing, or of the first from itself'
+        if entry["made_of"] is not None and entry["made_of"] not in ways:
+            yield f'found at key "compare" {entry["way"]} made of {entry["made_of"]}, which is not among them'
 
 
 def _incoherent_costs(decision: dict[str, Any], rungs: list[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
 from lastresort.report import (
     break_even,
+    comparison,
     drift,
     dumbbell_chart,
     failure_modes,
@@ -26,6 +27,7 @@ from lastresort.report import (
 from lastresort.report.cost_chart import cost_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
+from lastresort.report.early_warnings import early_warnings
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.labelled import labelled
 from lastresort.report.loss_chart import drawn_figure, loss_chart, went_furthest
@@ -84,7 +86,9 @@ def page(story: Story, run: str) -> str:
 def _costs(story: Story) -> dict[str, dict[str, float]]:
     rungs = {rung.name: rung.entry["cost"] for rung in story.rungs if rung.entry is not None and rung.entry["applies"]}
     gate = {"gate": story.decision["gate"]["spent"]} if story.decision["gate"] else {}
-    return {**rungs, **({judge.NAME: story.decision["judge"]["cost"]} if story.decision["judge"] else {}), **gate}
+    compared = {f"{comparison.NAME} ({entry['way']})": entry["cost"] for entry in story.decision["compare"]}
+    judged = {judge.NAME: story.decision["judge"]["cost"]} if story.decision["judge"] else {}
+    return {**rungs, **judged, **gate, **compared}
 
 
 def _training(rung: RungStory) -> dict[str, Any] | None:
@@ -160,6 +164,7 @@ def _template() -> Template:
     environment.globals.update(
         chart=ladder_chart,
         break_even=break_even,
+        comparison=comparison,
         cost_chart=cost_chart,
         dumbbells=dumbbell_chart,
         modes=failure_modes,
@@ -172,6 +177,7 @@ def _template() -> Template:
         judge_name=judge.NAME,
         training_of=_training,
         drift_title=_drift_title,
+        early_warnings=early_warnings,
         examples_title=_examples_title,
         side_by_side=side_by_side,
         shown_input=_input,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report import break_even, gate_summary, judge
+from lastresort.report import break_even, comparison, gate_summary, judge
 from lastresort.report.wording import (
     NO_BREAK,
     count,
@@ -32,6 +32,7 @@ def markdown(decision: Mapping[str, Any]) -> str:
         _reasons(decision),
         _would_change(decision),
         _gate(decision),
+        _comparison(decision),
         plain(decision["test_reuse"] or ""),
     ]
     return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
@@ -102,3 +103,18 @@ def _gate(decision: Mapping[str, Any]) -> str:
         return ""
     measures = [f"- {plain(line)}" for line in gate_summary.lines(decision["gate"])]
     return "\n".join([plain(stopped(gate_summary.finding(decision["gate"]))), "", *measures])
+
+
+def _comparison(decision: Mapping[str, Any]) -> str:
+    entries = decision["compare"]
+    if not entries:
+        return ""
+    lines = [
+        "| way | score | by seed | points | interval | training, peak | a seed | answering, peak | the test |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    keys = "score seeds difference limits training_memory training_time answering_memory answering_time".split()
+    for row in comparison.rows(entries):
+        lines.append(f"| {row['name']} | {' | '.join(row[key] for key in keys)} |")
+    said = [f"- {plain(entry['said'])}" for entry in entries]
+    return "\n".join([stopped(comparison.finding(entries)), "", *lines, "", *said])

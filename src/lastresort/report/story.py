@@ -79,9 +79,10 @@ class Story:
 
     @property
     def total(self) -> dict[str, Any]:
-        """Tokens, seconds and money over all rungs, the judge and the gate; money is None where a part of it is not known."""
+        """Tokens, seconds and money over all rungs, judge, gate and comparison; money is None where a part of it is not known."""
         costs = [rung.entry["cost"] for rung in self.rungs if rung.entry is not None]
         costs += [self.decision["judge"]["cost"]] if self.decision["judge"] else []
+        costs += [entry["cost"] for entry in self.decision["compare"]]
         paid = [cost["usd"] for cost in costs]
         whole = {key: sum(cost[key] for cost in costs) for key in ("tokens_in", "tokens_out", "seconds")}
         whole["seconds"] += self.decision["gate"]["spent"]["seconds"] if self.decision["gate"] else 0.0

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lastresort.report.comparison import NAMES, capital
 from lastresort.report.wording import percent_in_text as percent
-
-NAMED = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "full": "Training all weights",
-    "merged": "The merged adapter",
-    "nf4": "The adapter on a 4-bit base",
-}
 
 Entry = Mapping[str, Any]
 
 
 def said(entry: Entry, reference: Entry | None) -> str:
     """reference: the entry of the first way, None where this is it."""
-    name = NAMED[entry["way"]]
+    name = capital(NAMES[entry["way"]])
     failed = [part for part in entry["seeds"] if part["failed"]]
     if entry["score"] is None:
         return f"{name} could not be had: {failed[0]['failed'].rstrip('.')}."
@@ -28,7 +21,7 @@ def said(entry: Entry, reference: Entry | None) -> str:
     if reference is None:
         kept = len(entry["seeds"]) - len(failed)
         return f"{name} scores {percent(entry['score'])} on the test set, the mean of {kept} seeds.{dropped}"
-    first = _inside(NAMED[reference["way"]])
+    first = NAMES[reference["way"]]
     if entry["difference"] is None:
         return f"{name} cannot be compared with {first}: fewer than two seeds were trained with both.{dropped}"
     return f"{_difference(name, first, entry)}; {_margin(entry)}.{dropped}"
@@ -59,8 +52,3 @@ def _margin(entry: Entry) -> str:
         "REGRESSED": f"it is more than {most}",
         "UNDERPOWERED": f"a cost of {most} is not excluded",
     }[entry["verdict"]]
-
-
-def _inside(name: str) -> str:
-    """Within a sentence: names keep their capitals."""
-    return name if name.isupper() or name[1].isupper() or name.endswith("RA") else name[0].lower() + name[1:]
