@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from climb_support import scripted_task
 from lastresort.hardware.shapes import parameters_of, parameters_of_gguf
 from lastresort.ladder.climb import climb
 from lastresort.ladder.dry_run import dry_run
+from lastresort.report.forecast import forecast_table
 from lastresort.rungs.forecast import Machine, Workload
 from lastresort.rungs.sft import Sft
 from lastresort.spec.task import load_task
@@ -20,6 +22,7 @@ from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from retrieval_support import handbook_task
 
 LONG = "I am not at all sure which team this could be for, so let me think about it at length. " * 20
+TUNED = {"model": "embedded", "keep": {"format_leak": "skip"}}
 QUALITIES: dict[str, list[dict[str, Any]]] = {
     "fails": [{"right": 0.1}],
     "five shots": [{"right": 0.2}, {"right": 0.75, "min_shots": 5}],
@@ -126,3 +129,30 @@ def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
     text = " ".join(out.getvalue().split())
     assert "every answer as long as allowed" in text
     assert "upper estimate" not in text
+
+
+def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
+    """Where something may be tuned and a gate is not left out; a quick one asks fewer items."""
+    path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
+    assert dry_run(load_task(path), "prompting")["gate"] is None
+    without, full, quick = (dry_run(load_task(path), gate=gate) for gate in ("none", None, "quick"))  # type: ignore[arg-type]
+    assert without["gate"] is None
+    assert (full["gate"]["mode"], quick["gate"]["mode"]) == ("full", "quick")
+    assert [suite["name"] for suite in full["gate"]["suites"]] == ["general", "sycophancy"]
+    for more, fewer in zip(full["gate"]["suites"], quick["gate"]["suites"], strict=True):
+        assert more["items"] > fewer["items"]
+        assert more["pilot_items"] >= fewer["pilot_items"] > 0
+        assert more["forecast"]["tokens_in"] > fewer["forecast"]["tokens_in"]
+    for found in (full, quick):
+        assert found["total"]["tokens_in"] - without["total"]["tokens_in"] == found["gate"]["forecast"]["tokens_in"]
+        assert found["gate"]["forecast"]["tokens_in"] == sum(
+            suite["forecast"]["tokens_in"] for suite in found["gate"]["suites"]
+        )
+
+
+def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
+    Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick")))
+    said = capsys.readouterr().out
+    assert "gate (quick): general: up to about 1,264 items of the base first, then " in said
+    assert "gate (quick): sycophancy: up to about 48 items of the base first, then " in said

@@ -88,7 +88,7 @@ def climb_command(
     loaded = load_task(task, parse_settings(settings))
     asked = None if compare is None else parse_asked(compare, compare_seeds)
     if dry_run:
-        _print_forecast(loaded, until, asked, as_json)
+        _print_forecast(loaded, until, asked, gate, as_json)
         return
     from lastresort.cli.progress import progress
     from lastresort.ladder.climb import climb, rules_of
@@ -160,11 +160,11 @@ def _folder(name: str, run: Path | None, resume: bool) -> Path:
     return run
 
 
-def _print_forecast(task: Task, until: str | None, asked: Asked | None, as_json: bool) -> None:
+def _print_forecast(task: Task, until: str | None, asked: Asked | None, gate: Gate | None, as_json: bool) -> None:
     from lastresort.ladder.dry_run import dry_run
     from lastresort.report.forecast import forecast_table
 
-    found = dry_run(task, until, asked)
+    found = dry_run(task, until, asked, gate)
     if as_json:
         print_document(found)
         return

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder.climb import rules_of, why_absent
 from lastresort.ladder.compare.forecast import forecast_of
 from lastresort.ladder.compare.names import Asked
 from lastresort.ladder.compare.refusals import refuse_what_cannot_be_had
+from lastresort.ladder.gate.forecast import gate_forecast
 from lastresort.ladder.judging import labelled_cases
 from lastresort.ladder.prepare import Prepared, prepare
+from lastresort.ladder.repair.when import CLIMB_ALPHA
 from lastresort.ladder.workload import TEMPLATE_TOKENS, machine_of, workload
 from lastresort.models.estimate import estimated_prompt_tokens
+from lastresort.rungs import TRAINED
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 
 
-def dry_run(task: Task, until: str | None = None, compare: Asked | None = None) -> dict[str, Any]:
+def dry_run(
+    task: Task,
+    until: str | None = None,
+    compare: Asked | None = None,
+    gate: Literal["quick", "full", "none"] | None = None,
+) -> dict[str, Any]:
     """Forecast of every rung, as if each below had failed and every answer were as long as allowed. No model is loaded.
 
-    compare: ways of training that would be compared afterwards.
+    compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full one.
     """
     prepared = prepare(task)
     rules = rules_of(task, until)
@@ -49,6 +57,10 @@ def dry_run(task: Task, until: str | None = None, compare: Asked | None = None) 
     if isinstance(prepared.scorer, Judge):
         judge = judging(prepared, prepared.scorer, total.tokens_out)
         total += judge
+    gated = None
+    if gate != "none" and any(rung["applies"] and rung["name"] in TRAINED for rung in rungs):
+        gated = gating(prepared, gate or "full")
+        total += Forecast(**gated["forecast"])
     split = prepared.split
     return {
         "task": task.task,
@@ -62,9 +74,17 @@ def dry_run(task: Task, until: str | None = None, compare: Asked | None = None) 
         "alpha_per_rung": task.alpha_per_rung,
         "rungs": rungs,
         "compare": None if comparison is None else asdict(comparison),
+        "gate": gated,
         "judge": None if judge is None else asdict(judge),
         "total": asdict(total),
     }
+
+
+def gating(prepared: Prepared, mode: Literal["quick", "full"]) -> dict[str, Any]:
+    """What the first gate would take, by suite; what the test sets take stands with the rungs."""
+    suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA)
+    whole = sum((suite.forecast for suite in suites), start=Forecast(0, 0, 0, 0.0, 0.0))
+    return {"mode": mode, "suites": [asdict(suite) for suite in suites], "forecast": asdict(whole)}
 
 
 def judging(prepared: Prepared, judge: Judge, answer_tokens: int) -> Forecast:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lastresort.report import judge
-from lastresort.report.wording import duration
+from lastresort.report.wording import count, duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,6 +32,9 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
     if found["compare"] is not None:
         table.add_row("comparison", *_cells(found["compare"]))
         notes += [f"comparison: {line}" for line in found["compare"]["lines"]]
+    if found["gate"] is not None:
+        table.add_row("gate", *_cells(found["gate"]["forecast"]))
+        notes += [_suite(found["gate"]["mode"], suite) for suite in found["gate"]["suites"]]
     if found["judge"] is not None:
         table.add_row(judge.NAME, *_cells(found["judge"]))
         notes += [f"{judge.NAME}: {line}" for line in found["judge"]["lines"]]
@@ -46,6 +49,16 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
         "as long as allowed, every test to its last item. The climb stops at the first rung that meets the bar."
     )
     return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot))
+
+
+def _suite(mode: str, suite: dict[str, Any]) -> str:
+    """Items and minutes of a suite of the gate."""
+    seconds = suite["forecast"]["seconds"]
+    takes = "" if seconds is None else f", about {duration(seconds)}"
+    return (
+        f"gate ({mode}): {suite['name']}: up to about {count(suite['pilot_items'])} items of the base first, then "
+        f"{count(suite['items'])} of base and tuned{takes}."
+    )
 
 
 def _cells(forecast: dict[str, Any]) -> list[str]:

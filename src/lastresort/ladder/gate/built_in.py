@@ -13,8 +13,8 @@ from lastresort.evals.probes.sycophancy import Sycophancy
 from lastresort.evals.scorers.scorer import Output
 from lastresort.evals.suites.general import KEY, General, score
 from lastresort.evals.suites.headroom import Pilot, headroom
-from lastresort.evals.suites.pilot_looks import next_looks
-from lastresort.evals.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, WRITTEN_STRATA, Stratum
+from lastresort.evals.suites.pilot_looks import looks_at, next_looks
+from lastresort.evals.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONSTRAINTS, WRITTEN_STRATA, Stratum
 from lastresort.evals.suites.suite import Item
 from lastresort.ladder.gate.plans import PILOT_SEED, Known, Plain, Plan, Ready, Said
 
@@ -37,6 +37,12 @@ class GeneralPlan:
     def pilot(self) -> General:
         return General(self.strata)
 
+    @property
+    def pilot_items(self) -> int:
+        """All looks, without the levels of constraints beyond the first: few bases get there."""
+        asked = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
+        return sum(looks_at(stratum, quick=self.quick)[-1] for stratum in asked)
+
     def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
         before = Counter(Stratum(item.family, item.level) for item in asked)
         pilots = {pilot.stratum: pilot for pilot in _pilots(self.strata, said)}
@@ -58,6 +64,7 @@ class LeakPlan:
     """Format leak, in those conditions in which the pilot shows this base to have something to lose."""
 
     suite: leak.FormatLeak
+    pilot_items: int = LEAK_ITEMS
 
     @property
     def name(self) -> str:
@@ -68,7 +75,7 @@ class LeakPlan:
         return leak.for_pilot(self.suite)
 
     def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
-        return () if asked else self.pilot.draw(PILOT_SEED, 0, LEAK_ITEMS)
+        return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
     def ready(self, said: Said, margin: float) -> Ready:
         if why := leak.lacks(self.pilot, said, margin):

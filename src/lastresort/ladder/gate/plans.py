@@ -47,6 +47,9 @@ class Plan(Protocol):
     def name(self) -> str: ...
     @property
     def pilot(self) -> Suite: ...
+    @property
+    def pilot_items(self) -> int:
+        """About as many as the pilot may ask; for a forecast."""
 
     def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
         """What the pilot asks next, after what was asked and said before; nothing when it is over."""

@@ -1,0 +1,85 @@
+"""What a gate would ask and about how long that takes, before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from lastresort.evals.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript
+from lastresort.ladder.gate.plans import PILOT_SEED, Plan
+from lastresort.ladder.gate.sizes import items_to_ask
+from lastresort.ladder.gate.suites import known_of, plans_of
+from lastresort.ladder.prepare import Prepared
+from lastresort.ladder.workload import TEMPLATE_TOKENS, workload
+from lastresort.models.estimate import estimated_tokens
+from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.forecast import Forecast, Machine, answering
+from lastresort.rungs.prompting import instruction
+from lastresort.rungs.sft_training import tuned_model
+from lastresort.systems.system import PromptDesign
+
+BATCH = 16
+SAMPLE = 252  # items of which the mean length is taken: each of the 84 strata of a quick general suite three times
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteForecast:
+    """pilot_items: up to about so many are asked of the base. items: asked of both."""
+
+    name: str
+    pilot_items: int
+    items: int
+    forecast: Forecast
+
+
+def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float) -> tuple[SuiteForecast, ...]:
+    """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
+    task = prepared.task
+    known = known_of(prepared, not is_endpoint(tuned_model(task)), PromptDesign(instruction(task)), quick=quick)
+    plans = [plan for plan in plans_of(known) if task.keep[plan.name] != "skip"]
+    measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
+    machine = workload(prepared, "sft").machine
+    found = []
+    for plan in plans:
+        items = items_to_ask(
+            plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick, batch=BATCH
+        )
+        found.append(_suite(plan, items, machine))
+    return tuple(found)
+
+
+def _suite(plan: Plan, items: int, machine: Machine) -> SuiteForecast:
+    sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
+    questions = [question for item in sample for question in _asked(plan.pilot, item)]
+    asked = (plan.pilot_items + 2 * items) * len(questions) / len(sample)
+    read, said = (fmean(tokens) for tokens in zip(*map(_tokens, questions), strict=True))
+    forecast = answering(f"{plan.name}, pilot and both sides", machine, round(asked), read, 0, said)
+    return SuiteForecast(plan.name, plan.pilot_items, items, forecast)
+
+
+def _asked(suite: Suite, item: Item) -> Iterator[Question]:
+    """All rounds, of a model that is right where the item says what is right."""
+    said: Transcript = {}
+    while questions := suite.ask(item, said):
+        yield from questions
+        said |= {question.key: _reply(item, question) for question in questions}
+
+
+def _reply(item: Item, question: Question) -> Reply:
+    text = str(item.facts.get("says_right", ""))
+    if not isinstance(question, Chosen):
+        return Reply(text)
+    return Reply(text if text in question.options else question.options[0], (0.0,))
+
+
+def _tokens(question: Question) -> tuple[float, float]:
+    """Tokens that are read, options among them, and tokens that are said at most."""
+    prompt = _estimated([turn.content for turn in question.prompt]) + TEMPLATE_TOKENS
+    if isinstance(question, Chosen):
+        return prompt + _estimated(question.options), 0.0
+    return prompt, float(question.decoding.max_new_tokens)
+
+
+def _estimated(texts: Sequence[str]) -> int:
+    return sum(map(estimated_tokens, texts))
