@@ -98,6 +98,12 @@ def test_markdown_has_a_table(run: Path) -> None:
     assert "| Training of all weights | – | – – – | – | – | – | – | – | – |" in text
 
 
+def test_a_repaired_winner_is_not_what_was_trained_in_several_ways(run: Path) -> None:
+    decision = read_decision(run)
+    assert "before its repair" not in markdown(decision)
+    assert "these are the settings before its repair." in markdown(decision | {"first_gate": {"verdict": "HOLD"}})
+
+
 def test_what_was_said_cannot_become_markup(run: Path) -> None:
     decision = read_decision(run) | {"compare": compared_ways(HOSTILE)}
     assert "<script>alert" not in html_of(run, decision)

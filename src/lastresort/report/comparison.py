@@ -37,15 +37,16 @@ def finding(entries: Entries) -> str:
     return capital("; ".join(told))
 
 
-def about(entries: Entries, unit: str) -> str:
-    """What was done, in a sentence or two."""
+def about(entries: Entries, unit: str, *, repaired: bool) -> str:
+    """What was done, in a few sentences. repaired: what won came of a repair, whose settings are not compared."""
     first = entries[0]
     seeds, epochs = len(first["seeds"]), first["epoch"]
     made = [entry for entry in entries if entry["made_of"]]
     converted = f" {capital(_listed(made))} had no training: made of what LoRA had trained." if made else ""
+    before = " The winner is a repaired system; these are the settings before its repair." if repaired else ""
     return (
         f"Each was trained with {seeds} seeds by the settings of the winner, to epoch {epochs}, and answered all "
-        f"{counted(first['n'], f'test {unit}')} after the verdict, which stays.{converted}"
+        f"{counted(first['n'], f'test {unit}')} after the verdict, which stays.{converted}{before}"
     )
 
 

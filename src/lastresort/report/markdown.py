@@ -117,4 +117,5 @@ def _comparison(decision: Mapping[str, Any]) -> str:
     for row in comparison.rows(entries):
         lines.append(f"| {row['name']} | {' | '.join(row[key] for key in keys)} |")
     said = [f"- {plain(entry['said'])}" for entry in entries]
-    return "\n".join([stopped(comparison.finding(entries)), "", *lines, "", *said])
+    done = comparison.about(entries, unit_of(decision), repaired=decision["first_gate"] is not None)
+    return "\n".join([stopped(comparison.finding(entries)), "", *lines, "", done, "", *said])
