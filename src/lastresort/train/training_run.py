@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,9 +16,12 @@ from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError
 from lastresort.records.atomic import write_atomically
 from lastresort.train.adapters import save_trained
+from lastresort.train.alarm import measured, warning
+from lastresort.train.alarm import told as early_told
 from lastresort.train.batches import Batches
 from lastresort.train.file_items import Prepared, prepare_items
 from lastresort.train.file_model import Named, Opened, described, name_model, open_for_training
+from lastresort.train.file_watch import file_baseline, look_every
 from lastresort.train.items import Item
 from lastresort.train.launch import unused_settings
 from lastresort.train.loop import StepSeen, Trained, total_steps, train
@@ -144,6 +147,9 @@ def _train(
     trackers = Trackers(file.track if processes.main else (), folder, file.resolved)
     watch = _Watch(log, trackers, progress, steps_per_epoch(size, file.batch_size), total_steps(size, settings))
     with closing(trackers), processes.connected(), memory_errors(what_to_lower(file)):
+        if not processes.sharded:  # a sharded base answers only where all processes ask it alike
+            watch.figures = processes.from_main(lambda: _figures_of(file, named, opened, source, data, progress))
+            watch.look_every = look_every(file.epochs)
         trained = train(
             shard_base(opened.model, processes),
             source,
@@ -158,6 +164,20 @@ def _train(
             processes=processes,
         )
     return processes.from_main(lambda: _finish(file, named, opened, data, trained, watch))
+
+
+def _figures_of(
+    file: TrainingFile,
+    named: Named,
+    opened: Opened,
+    source: Sequence[Item] | Batches,
+    data: Prepared,
+    progress: Progress,
+) -> Callable[[], dict[str, float]] | None:
+    """How far the model is from its base, as often as that is asked; see `file_baseline`."""
+    items = source if isinstance(source, Sequence) else ()
+    base = file_baseline(file, named, opened, items, data.held_out or items, progress)
+    return None if base is None else lambda: base.figures(opened.model)
 
 
 def _finish(
@@ -189,7 +209,9 @@ def _withdrawn_if_refused(folder: Path, *, made_here: bool) -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Watch:
-    """What follows each step: the log, the trackers, the progress. seconds, tokens: of the steps of this process."""
+    """What follows each step: the log, the trackers, the progress. seconds, tokens: of the steps of this process. figures: how far
+    the model is from its base, asked at the end of every so many epochs.
+    """
 
     log: StepLog
     trackers: Trackers
@@ -198,6 +220,8 @@ class _Watch:
     steps: int
     seconds: float = 0.0
     tokens: int = 0
+    figures: Callable[[], dict[str, float]] | None = None
+    look_every: int = 1
 
     def see(self, seen: StepSeen) -> None:
         if self.seconds == 0.0 and self.tokens == 0:
@@ -211,6 +235,12 @@ class _Watch:
             held_out = {"eval_loss": seen.evaluated.loss, **{f"eval_{k}": v for k, v in seen.evaluated.shown.items()}}
             line |= held_out
             values |= held_out
+        if self.figures is not None and (
+            seen.step % (self.look_every * self.steps_per_epoch) == 0 or seen.step == self.steps
+        ):
+            looked = self.figures()
+            line |= looked
+            values |= looked
         self.log.add(line)
         self.trackers.log(values, seen.step)
         self.progress.advance(1, note=self._note(seen))
@@ -228,6 +258,10 @@ class _Watch:
         if seen.evaluated is not None:
             told += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.shown)])
         self.progress.say(told)
+        if measured(self.log.lines()[-1:]):
+            self.progress.say(early_told(self.log.lines()))
+            if (alarmed := warning(self.log.lines())) is not None:
+                self.progress.say(alarmed)
 
 
 def _figures(shown: Mapping[str, float]) -> list[str]:
@@ -257,6 +291,7 @@ def _record(
         "trained": asdict(trained),
         "epochs": _epochs(lines, watch.steps_per_epoch),
         "steps": list(lines),
+        "early_warning": warning(lines),
         "versions": {"lastresort": __version__, **{package: version(package) for package in PACKAGES}},
     }
 
