@@ -146,5 +146,8 @@ def test_a_plan_that_does_not_fit_is_not_begun(finished: tuple[Path, Climbed], t
     assert found["compare"] == []
     assert found["reasons"][-1].startswith("Nothing was compared (lora, full): its plan of ")
     assert found["reasons"][-1].endswith("`limits.hours`; raise it and go on with --resume.")
+    with pytest.raises(Cut):  # with a higher limit it begins
+        compared(path, run, None, Scissors(30))
+    assert not any("Nothing was compared" in reason for reason in compared(path, run).decision["reasons"])
     taken_back = compared(path, run, Asked()).decision
     assert not any("Nothing was compared" in reason for reason in taken_back["reasons"])

@@ -40,9 +40,9 @@ def shown(record: Record) -> list[dict[str, Any]]:
 
 
 def why_nothing(record: Record) -> list[str]:
-    """A reason for the decision where a comparison was asked for and there is none."""
+    """A reason for the decision where a comparison was asked for and was not begun."""
     asked, noted = asked_before(record), record.last(REFRAINED)
-    if asked is None or not asked.names or noted is None or shown(record):
+    if asked is None or not asked.names or noted is None or record.last(DONE) is not None:
         return []
     return [f"Nothing was compared ({', '.join(asked.names)}): {noted['because']}."]
 
