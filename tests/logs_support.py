@@ -29,3 +29,37 @@ def write_samples(
     rows = [lm_eval_row(number, score, **changes) for number, score in enumerate(scores)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def local_tasks(folder: Path, documents: int = 40) -> Path:
+    """A folder with two tasks of lm-eval, which needs no network: choices of four, scored twice, and a word to be said."""
+    folder.mkdir(parents=True)
+    choices = [{"question": f"Letter {one}?", "choices": list("abcd"), "answer": one % 4} for one in range(documents)]
+    _data(folder / "letters.jsonl", choices)
+    _data(folder / "words.jsonl", [{"question": f"Say {one}:", "answer": str(one)} for one in range(documents)])
+    accuracy = ["acc", "acc_norm"]
+    letters = {"output_type": "multiple_choice", "doc_to_choice": "choices", "doc_to_target": "answer"}
+    said = {"output_type": "generate_until", "doc_to_target": "{{answer}}"}
+    until = {"generation_kwargs": {"until": ["\n"], "max_gen_toks": 4, "do_sample": False}}
+    _task(folder, "letters", accuracy, **letters)
+    _task(folder, "words", ["exact_match"], **said, **until)
+    return folder
+
+
+def _data(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _task(folder: Path, name: str, metrics: Sequence[str], **keys: Any) -> None:
+    body = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / f"{name}.jsonl")}},
+        "test_split": "test",
+        "doc_to_text": "{{question}}",
+        "num_fewshot": 2 if name == "letters" else 0,
+        "fewshot_split": "test",
+        "metric_list": [{"metric": one, "aggregation": "mean", "higher_is_better": True} for one in metrics],
+        **keys,
+    }
+    (folder / f"{name}.yaml").write_text(json.dumps(body), encoding="utf-8")

@@ -25,6 +25,7 @@ from lastresort.ladder.costs import break_even_entry, cheapest_of, priced_system
 from lastresort.ladder.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.ladder.decision import decision_of
 from lastresort.ladder.gate.in_climb import Mode, gated, mode_of, shown
+from lastresort.ladder.gate.suites import check_further
 from lastresort.ladder.judging import Seat, refuse_what_the_judge_cannot_read
 from lastresort.ladder.limits import beyond_limits
 from lastresort.ladder.origin import note_origin
@@ -97,6 +98,8 @@ def climb(
             budget = Budget.of(prepared.task, record, clock)
             bench = _workbench(prepared, record, run, _models(prepared.task, shared), progress, budget)
             mode = mode_of(record, gate)
+            if mode != "none":
+                check_further(prepared.task)
             try:
                 outcomes, why, saving = _climb_rungs(bench, prepared, rules, ledger, mode)
                 costs = break_even_entry(bench.task, _standing(bench, outcomes), saving)

@@ -57,6 +57,11 @@ class LocalModel:
         self._table: TokenTable | None = None
         self._prefixes = PrefixCache()
 
+    @property
+    def template_kwargs(self) -> dict[str, Any]:
+        """What the chat template is given beside the conversation."""
+        return dict(self._template_kwargs)
+
     @cached_property
     def rendering_fingerprint(self) -> str:
         """How it renders conversations, to be compared with how the rows of its training were rendered."""

@@ -99,18 +99,19 @@ def _run(
     progress: Progress,
 ) -> Gated:
     task, settings = prepared.task, Settings(question.seed, question.quick)
+    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared.split.train)
     system = named.system or replace(plain_system(prepared, task.about.strip()), name=named.tuned.name)
     return run_gate(
         named.base,
         named.tuned,
-        plans_of(known_of(prepared, named.base.scores and named.tuned.scores, system.prompt, quick=question.quick)),
+        plans_of(known_of(prepared, scores, system.prompt, quick=question.quick)),
         task.keep,
         settings=settings,
         kept=kept,
-        training_texts=training_texts(prepared.split.train),
+        training_texts=texts,
         progress=progress,
         target=HeldOut(prepared, order, _scorer(prepared, cache), system, cache),
-        further=further_suites(task, settings.alpha),
+        further=further_suites(task, settings, texts, scores=scores),
     )
 
 

@@ -17,6 +17,7 @@ def gate_document(gated: Gated) -> dict[str, Any]:
     gate_schema.json says.
     """
     found, by_name = gated.found, {one.plan.name: one for one in gated.scored}
+    further = {one.found.name: one for one in gated.further}
     return {
         "verdict": found.verdict,
         "reasons": list(found.reasons),
@@ -24,7 +25,12 @@ def gate_document(gated: Gated) -> dict[str, Any]:
         "alpha": found.alpha,
         "power": gated.power,
         "target": target_document(found.target),
-        "suites": [_suite(suite, by_name.get(suite.suite)) for suite in found.suites],
+        "suites": [
+            suite_document(suite, further[suite.name].asked, further[suite.name].changed)
+            if suite.name in further
+            else _suite(suite, by_name.get(suite.suite))
+            for suite in found.suites
+        ],
         "failure_modes": failure_modes(found.suites, gated.scored),
         "forecast": asdict(gated.forecast),
         "spent": _spent(gated),

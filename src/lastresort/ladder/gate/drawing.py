@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lastresort.errors import DataError
 from lastresort.evals.suites.duplicates import without_duplicates
-from lastresort.evals.suites.suite import Item, Suite
+from lastresort.evals.suites.suite import Item
 from lastresort.types import Example
 
 TRIES = 4  # as many items as wanted may be passed over so many times
@@ -21,7 +22,16 @@ class Drawn:
     passed_over: int
 
 
-def draw(suite: Suite, seed: int, count: int, training_texts: Sequence[str]) -> Drawn:
+class Drawable(Protocol):
+    """A suite, or anything else that has items."""
+
+    @property
+    def name(self) -> str: ...
+
+    def draw(self, seed: int, start: int, stop: int) -> list[Item]: ...
+
+
+def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str]) -> Drawn:
     """The first `count` items of the seed's sequence that no training text gives away, fewer where it has no more.
 
     Raises DataError where there are hardly any.

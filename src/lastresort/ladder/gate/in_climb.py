@@ -102,7 +102,7 @@ def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings,
             training_texts=training_texts(prepared.split.train),
             progress=WithinLimits(bench.progress, bench.check_budget),
             target=target,
-            further=further_suites(bench.task, settings.alpha),
+            further=further_suites(bench.task, settings, training_texts(prepared.split.train), scores=scores),
         )
 
 

@@ -22,6 +22,7 @@ from lastresort.evals.gate import (
 from lastresort.evals.suites.asking import Asked, ask
 from lastresort.evals.suites.suite import Item, Measure, Pair
 from lastresort.ladder.gate.drawing import Drawn, draw
+from lastresort.ladder.gate.further import Further, Shown
 from lastresort.ladder.gate.pilot import pilot_of
 from lastresort.ladder.gate.plans import Plan, Ready
 from lastresort.ladder.gate.sides import Side, opened, refuse_other_rendering
@@ -99,13 +100,14 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """A finished gate. fingerprints: of the base and the tuned model."""
+    """A finished gate. fingerprints: of the base and the tuned model. further: measures of suites that others asked."""
 
     found: GateFound
     scored: tuple[Scored, ...]
     forecast: Forecast
     fingerprints: dict[str, str]
     power: float
+    further: tuple[Shown, ...] = ()
 
 
 def run_gate(
@@ -119,24 +121,26 @@ def run_gate(
     training_texts: Sequence[str],
     progress: Progress,
     target: Target | TargetFound | None = None,
-    further: Sequence[SuiteFound] = (),
+    further: Sequence[Further] = (),
 ) -> Gated:
     """Ask both models and judge.
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items that are too much like one of them are passed
     over. target: what the task itself says, to be asked here or found before; None where only what else the model can do is in
-    question. further: measures that were found otherwise.
+    question. further: suites that ask by themselves.
     Raises InputError where the two render conversations differently, StoppedError where asking stopped: the same call then goes on.
     """
     refuse_other_rendering(base, tuned)
     required = [plan for plan in plans if margins[plan.name] != "skip"]
     asking = _Asking(settings, kept, training_texts, progress, target if not isinstance(target, TargetFound) else None)
+    asking = replace(asking, further=further)
     scored, forecast, one = asking.base(base, required, margins)
     scored, other = asking.tuned(tuned, scored)
-    power = planned_power(_measures(required))
+    power = planned_power(_measures(required, further))
     suites = _suites(plans, scored, margins, settings, power)
-    found = gate([*suites, *further], _target(target, settings.alpha), alpha=settings.alpha)
-    return Gated(found, tuple(scored), forecast, {"base": one, "tuned": other}, power)
+    shown = tuple(one for suite in further for one in suite.found(power))
+    found = gate([*suites, *(one.found for one in shown)], _target(target, settings.alpha), alpha=settings.alpha)
+    return Gated(found, tuple(scored), forecast, {"base": one, "tuned": other}, power, shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +150,13 @@ class _Asking:
     training_texts: Sequence[str]
     progress: Progress
     target: Target | None
+    further: Sequence[Further] = ()
 
     def base(self, side: Side, plans: Sequence[Plan], margins: Margins) -> tuple[list[Scored], Forecast, str]:
         """Pilots, sizes and the forecast; then everything the base is asked."""
         self.progress.stage(f"opening the base {side.name}", None)
         with opened(side) as model:
-            measures = _measures(plans)
+            measures = _measures(plans, self.further)
             scored = [self._piloted(model, plan, float(margins[plan.name]), measures) for plan in plans]
             if self.target is not None:
                 self.progress.stage("base: a first look at the test set", None)
@@ -159,6 +164,8 @@ class _Asking:
             forecast = self._forecast(scored)
             asked = [replace(one, base=self._asked("base", model, one)) for one in scored]
             self._target("base", model)
+            for one in self.further:
+                one.answer("base", model, self.kept, planned_power(measures), self.progress)
             return asked, forecast, model.fingerprint
 
     def tuned(self, side: Side, scored: Sequence[Scored]) -> tuple[list[Scored], str]:
@@ -166,6 +173,8 @@ class _Asking:
         with opened(side) as model:
             asked = [replace(one, tuned=self._asked("tuned", model, one)) for one in scored]
             self._target("tuned", model)
+            for one in self.further:
+                one.answer("tuned", model, self.kept, 0.0, self.progress)
             return asked, model.fingerprint
 
     def _piloted(self, model: Model, plan: Plan, margin: float, measures: int) -> Scored:
@@ -207,8 +216,8 @@ class _Asking:
             self.target.answer(side, model, self.progress)
 
 
-def _measures(plans: Sequence[Plan]) -> int:
-    return max(1, sum(len(plan.pilot.measures) for plan in plans))
+def _measures(plans: Sequence[Plan], further: Sequence[Further]) -> int:
+    return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(one.measures for one in further))
 
 
 def _suites(

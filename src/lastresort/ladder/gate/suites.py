@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from lastresort.evals.gate import SuiteFound, skipped, suite_found
+from lastresort.evals.gate import skipped, suite_found
+from lastresort.ladder.gate.further import Further, Settled, Shown
 from lastresort.ladder.gate.plans import Known, Plan
+from lastresort.ladder.gate.run import Settings
 from lastresort.ladder.prepare import Prepared
+from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.sft_training import tuned_model
 from lastresort.spec.suites import KEEP
 from lastresort.spec.task import Task
 from lastresort.systems.lookup import question_of
@@ -23,6 +27,7 @@ FEW_BYTES, MOST_TOKENS = (
     512,
 )  # of a token, so that an answer is not thought too short; of an answer that shows its form
 CANNOT = "this version of lastresort cannot run it"
+NOT_HERE = "lm-eval asks only models whose weights are here, so that the gate cannot run it"
 
 Build = Callable[[Known], Plan]
 
@@ -42,20 +47,48 @@ def known_of(prepared: Prepared, scores: bool, design: PromptDesign, *, quick: b
     return Known(prepared.task, scores, design, inputs, min(tokens, MOST_TOKENS), quick)
 
 
-def further_suites(task: Task, alpha: float) -> list[SuiteFound]:
-    """Those of the task's `general`: none can be run yet, which holds a model back unless the task leaves them out."""
-    return [
-        skipped(name, name)
-        if task.keep.get(name) == "skip"
-        else suite_found(name, name, (), margin=_margin(task, name), binary=True, alpha=alpha, uninformative=CANNOT)
-        for name in task.general
-    ]
+def further_suites(task: Task, settings: Settings, training_texts: Sequence[str], *, scores: bool) -> list[Further]:
+    """Those of the task's `general`. scores: whether both models are here, with weights that lm-eval can ask; where it cannot, a
+    suite holds a model back unless the task leaves it out.
+
+    Raises what `load_parts` raises, before anything is asked.
+    """
+    return [_further(name, task, settings, training_texts, scores) for name in task.general]
+
+
+def check_further(task: Task) -> None:
+    """Raises what asking them would raise: that lm-eval, or what it asks, is not here."""
+    if is_endpoint(tuned_model(task)):
+        return
+    from lastresort.evals.harness import load_parts
+
+    for name in task.general:
+        if _is_lm_eval(name) and task.keep.get(name) != "skip":
+            load_parts(name, task.folder)
+
+
+def _further(name: str, task: Task, settings: Settings, training_texts: Sequence[str], scores: bool) -> Further:
+    if task.keep.get(name) == "skip":
+        return Settled(name, Shown(skipped(name, name)))
+    margin = _margin(task, name)
+    if scores and _is_lm_eval(name):
+        from lastresort.evals.harness import load_parts
+        from lastresort.ladder.gate.lm_eval_suite import LmEvalSuite
+
+        return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
+    why = NOT_HERE if _is_lm_eval(name) else CANNOT
+    found = suite_found(name, name, (), margin=margin, binary=True, alpha=settings.alpha, uninformative=why)
+    return Settled(name, Shown(found))
+
+
+def _is_lm_eval(name: str) -> bool:
+    return name.startswith("lm_eval:")
 
 
 def _margin(task: Task, name: str) -> float:
-    margin = task.keep.get(name, KEEP["general"])
-    assert margin != "skip"
-    return margin
+    """Its own, else that of general, unless that is left out."""
+    margins = [margin for key in (name, "general") if (margin := task.keep.get(key, "skip")) != "skip"]
+    return float([*margins, KEEP["general"]][0])
 
 
 def _builder(path: str) -> Build:

@@ -1,0 +1,163 @@
+"""A loaded model answers documents of lm-eval through lm-eval itself, a chunk at a time; what was answered is kept."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lastresort.evals.harness.quiet import quiet
+from lastresort.evals.harness.tasks import SEED, Part
+from lastresort.evals.logs.lm_eval_results import Results, pooled
+from lastresort.evals.logs.lm_eval_rows import log_of
+from lastresort.evals.logs.logged import Logged, LoggedItem, fingerprint
+from lastresort.evals.suites.suite import Item
+from lastresort.records.suite_answers import Asking, KeptAnswer, SuiteAnswers
+from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from lastresort.models.local import LocalModel
+
+CHUNK = 64  # documents at a time, after which limits are looked at and answers are kept
+VERSION = 1  # raised whenever the same documents would be asked otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """logs: one, or one a task where their metrics differ. seconds: whenever that was. new: documents that were asked just now."""
+
+    logs: tuple[Logged, ...]
+    seconds: float
+    new: int
+
+
+def ask(
+    model: LocalModel, suite: str, part: Part, items: Sequence[Item], kept: SuiteAnswers, progress: Progress
+) -> Heard:
+    """Every item of the part, in chunks that are the same for every model, since examples in a prompt are drawn chunk by chunk.
+
+    Raises DataError where the scores of a task cannot be weighed.
+    """
+    harness, asking = _harness(model), _asking(model, suite)
+    by_task: dict[str, list[Logged]] = defaultdict(list)
+    seconds, new = 0.0, 0
+    for start in range(0, len(items), CHUNK):
+        chunk = items[start : start + CHUNK]
+        answer, fresh = _chunk(harness, asking, part, chunk, kept)
+        seconds, new = seconds + answer.seconds, new + (len(chunk) if fresh else 0)
+        for told in (answer.said or {}).get("logs", ()):
+            by_task[told["name"]].append(_logged(told))
+        progress.advance(len(chunk))
+    together = [_joined(logs) for logs in by_task.values()]
+    groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
+    return Heard(tuple(pooled(together, Results(groups=groups), suite)), seconds, new)
+
+
+@dataclass(frozen=True, slots=True)
+class _Harness:
+    """lm: lm-eval's own wrapper. chat: whether conversations are rendered by the model's chat template."""
+
+    lm: Any
+    chat: bool
+
+    @property
+    def rendering(self) -> dict[str, Any]:
+        return {
+            "apply_chat_template": self.chat,
+            "fewshot_as_multiturn": self.chat,
+        }
+
+
+def _harness(model: LocalModel) -> _Harness:
+    """The tokenizer is a copy, since lm-eval changes its padding."""
+    with quiet(SEED):
+        from lm_eval.models.huggingface import HFLM
+
+        tokenizer = copy.deepcopy(model.loaded.tokenizer)
+        lm = HFLM(
+            pretrained=model.loaded.model,
+            tokenizer=tokenizer,
+            batch_size=model.batch_size,
+            max_length=model.context_tokens,
+            chat_template_args=model.template_kwargs,
+        )
+    return _Harness(lm, bool(tokenizer.chat_template))
+
+
+def _asking(model: LocalModel, suite: str) -> Asking:
+    from importlib.metadata import version
+
+    return Asking(
+        f"{model.fingerprint} on {model.loaded.model.device.type}", suite, VERSION, f"lm-eval {version('lm-eval')}"
+    )
+
+
+def _chunk(
+    harness: _Harness, asking: Asking, part: Part, items: Sequence[Item], kept: SuiteAnswers
+) -> tuple[KeptAnswer, bool]:
+    """What was said to the same requests before, else now."""
+    samples: dict[str, list[int]] = defaultdict(list)
+    for item in items:
+        samples[item.family].append(int(item.id.rpartition("/")[2]))
+    wanted = {task: sorted(numbers) for task, numbers in sorted(samples.items())}  # lm-eval numbers them in this order
+    name = fingerprint(wanted)
+    openings = {name: _requests(harness, part, wanted)}
+    known = kept.known(asking, openings).get(name)
+    if known is not None:
+        return known, False
+    began = time.perf_counter()
+    logs = _evaluated(harness, part, wanted)
+    answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, time.perf_counter() - began)
+    kept.put(asking, openings, {name: answer})
+    return answer, True
+
+
+def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> str:
+    """Hash of what is asked, as it is asked."""
+    told = []
+    with quiet(SEED):
+        for name, numbers in samples.items():
+            task = _fresh(part.tasks[name])
+            task.build_all_requests(
+                samples=numbers,
+                chat_template=harness.lm.apply_chat_template if harness.chat else None,
+                **harness.rendering,
+            )
+            told.append([name, task.get_config("metric_list"), [list(one.args) for one in task.instances]])
+    return fingerprint(told)
+
+
+def _evaluated(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> list[Logged]:
+    with quiet(SEED):
+        from lm_eval.evaluator import evaluate
+
+        found = evaluate(
+            lm=harness.lm,
+            task_dict={"tasks": {name: _fresh(part.tasks[name]) for name in samples}},
+            samples=dict(samples),
+            bootstrap_iters=0,
+            log_samples=True,
+            **harness.rendering,
+        )
+    return [
+        log_of(name, found["samples"][name], found["higher_is_better"].get(name) or {}, f"lm_eval:{name}")
+        for name in samples
+    ]
+
+
+def _fresh(task: Any) -> Any:
+    """Its examples are drawn from the beginning."""
+    task.set_fewshot_seed(seed=SEED)
+    return task
+
+
+def _logged(told: Mapping[str, Any]) -> Logged:
+    items = tuple(LoggedItem(**one) for one in told["items"])
+    return Logged(told["name"], told["metric"], items, told["source"], tuple(told["notes"]))
+
+
+def _joined(logs: Sequence[Logged]) -> Logged:
+    return replace(logs[0], items=tuple(item for one in logs for item in one.items))

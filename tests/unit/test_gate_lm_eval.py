@@ -1,0 +1,183 @@
+"""Tasks of lm-eval as suites of the gate: a local folder, offline, on tiny models; and what cannot be asked."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from climb_support import scripted_task
+from lastresort.errors import InputError, PrerequisiteError
+from lastresort.evals.gate import skipped, suite_found
+from lastresort.evals.harness import Documents, Heard, Part, ask, load_parts
+from lastresort.ladder.gate import suites
+from lastresort.ladder.gate.document import suite_document
+from lastresort.ladder.gate.lm_eval_suite import LmEvalSuite
+from lastresort.ladder.gate.run import Settings, run_gate
+from lastresort.ladder.gate.sides import Side
+from lastresort.ladder.gate.suites import further_suites
+from lastresort.models.local import LocalModel
+from lastresort.models.open import open_model
+from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.spec.task import Task, load_task
+from lastresort.types import Silent
+from logs_support import local_tasks
+from tiny_model import save_tiny_model
+
+SUITE = "lm_eval:tasks"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with tasks and two models, base and tuned."""
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path_factory.mktemp("lm_eval")
+    save_tiny_model(folder / "base", seed=0)
+    save_tiny_model(folder / "tuned", seed=1)
+    local_tasks(folder / "tasks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+        patch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def letters(here: Path) -> Part:
+    return next(part for part in load_parts(SUITE, here) if part.name == "letters")
+
+
+def opened(here: Path, name: str) -> LocalModel:
+    model = open_model(str(here / name), base_folder=here)
+    assert isinstance(model, LocalModel)
+    return model
+
+
+def asked(here: Path, name: str, part: Part, kept: SuiteAnswers, count: int = 32) -> Heard:
+    return ask(opened(here, name), SUITE, part, Documents(SUITE, part).draw(0, 0, count), kept, Silent())
+
+
+def task_with(folder: Path, tasks: Path, margin: float | str) -> Task:
+    name = f"lm_eval:{tasks}"
+    told = {"general": [name], "keep": {name: margin}}
+    return load_task(scripted_task(folder, quality=[{"right": 0.9}], task=told))
+
+
+def test_a_folder_holds_parts_and_their_documents_are_a_pilot_or_scored(here: Path) -> None:
+    parts = load_parts(SUITE, here)
+    assert [part.name for part in parts] == ["letters", "words"]
+    documents = Documents(SUITE, parts[0])
+    pilot, scored = documents.pilot(), documents.draw(0, 0, 100)
+    assert (len(pilot), len(scored)) == (8, 32)  # a fifth is piloted, and of 40 no more are left
+    assert not {item.id for item in pilot} & {item.id for item in scored}
+    assert {item.id for item in documents.draw(1, 0, 100)} == {item.id for item in scored}
+    assert documents.draw(1, 0, 100) != scored
+    assert pilot[0].text == f"Letter {pilot[0].id.removeprefix('letters/')}?"
+    assert [part.name for part in load_parts("lm_eval:tasks/words.yaml", here)] == ["words"]
+
+
+def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: Part, tmp_path: Path) -> None:
+    state = random.getstate()
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+        first = asked(here, "base", letters, kept)
+        again = asked(here, "base", letters, kept)
+        other = asked(here, "tuned", letters, kept)
+    assert random.getstate() == state  # lm-eval seeds the whole process
+    assert (first.new, again.new, other.new) == (32, 0, 32)
+    assert again.logs == first.logs
+    (log,), (told,) = first.logs, other.logs
+    assert (log.name, log.metric, len(log.items)) == ("lm_eval:letters", "acc", 32)
+    assert [item.same for item in log.items] == [item.same for item in told.items]
+    assert [item.answered for item in log.items] != [item.answered for item in told.items]
+    assert log.items[0].asked.startswith("<|im_start|>user\nLetter ")  # by the model's own template, with two examples
+    assert log.items[0].asked.count("Letter ") == 3
+
+
+def test_scores_are_those_of_lm_eval_itself(here: Path, letters: Part, tmp_path: Path) -> None:
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+        (log,) = asked(here, "base", letters, kept).logs
+    model = opened(here, "base")
+    found = simple_evaluate(
+        HFLM(pretrained=model.loaded.model, tokenizer=model.loaded.tokenizer, batch_size=3),
+        tasks=list(letters.tasks.values()),
+        samples={"letters": sorted(int(item.id) for item in log.items)},
+        apply_chat_template=True,
+        bootstrap_iters=0,
+    )
+    scores = {item.id: item.score for item in log.items}
+    assert {str(row["doc_id"]): row["acc"] for row in found["samples"]["letters"]} == scores
+    assert found["results"]["letters"]["acc,none"] == pytest.approx(sum(scores.values()) / len(scores))
+
+
+def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From end to end: what a random base only guesses says nothing; a margin of nothing to lose lets it be compared."""
+    monkeypatch.setattr(
+        "lastresort.ladder.gate.lm_eval_suite.without_headroom",
+        lambda scores, *, chance, margin: "" if scores else "none",
+    )
+    suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), Settings(), ["Letter 5?"])
+    sides = [Side(name, lambda name=name: opened(here, name)) for name in ("base", "tuned")]
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+        done = run_gate(
+            *sides, [], {}, settings=Settings(), kept=kept, training_texts=[], progress=Silent(), further=[suite]
+        )
+    assert [one.found.name for one in done.further] == [f"{SUITE}/letters", f"{SUITE}/words"]
+    assert done.power == 0.9  # planned for two measures
+    first = done.further[0]
+    assert first.asked == {"version": 1, "items": 31, "left_out": 0, "passed_over": 1, "pilot_items": 8}
+    assert first.found.n == 31
+    assert first.changed
+    base, tuned = (suite._asked[0].heard[side].logs[0].items for side in ("base", "tuned"))
+    assert first.found.base == pytest.approx(sum(item.score for item in base) / 31)
+    assert first.found.tuned == pytest.approx(sum(item.score for item in tuned) / 31)
+    assert json.dumps(suite_document(first.found, first.asked, first.changed))
+
+
+def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> None:
+    suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), Settings(quick=True), [])
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+        for side in ("base", "tuned"):
+            suite.answer(side, opened(here, side), kept, 0.9, Silent())  # type: ignore[arg-type]
+    found = suite.found(0.9)
+    assert {one.found.verdict for one in found} == {"UNINFORMATIVE"}
+    assert "on the 8 items of a pilot" in found[0].found.why
+    assert [one.asked["items"] for one in found if one.asked] == [0, 0]
+
+
+def test_a_suite_that_is_left_out_or_whose_model_is_elsewhere_asks_nothing(tmp_path: Path) -> None:
+    task = task_with(tmp_path, tmp_path / "nowhere", margin="skip")
+    (left_out,) = further_suites(task, Settings(), [], scores=True)
+    assert left_out.found(0.8)[0].found == skipped(task.general[0], task.general[0])
+    assert left_out.measures == 0
+    task = task_with(tmp_path, tmp_path / "nowhere", margin=0.07)
+    (elsewhere,) = further_suites(task, Settings(), [], scores=False)
+    name = task.general[0]
+    assert elsewhere.found(0.8)[0].found == suite_found(
+        name, name, (), margin=0.07, binary=True, alpha=0.05, uninformative=suites.NOT_HERE
+    )
+
+
+def test_what_cannot_be_asked_is_said_before_anything_is_spent(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no task there"):
+        load_parts("lm_eval:empty", tmp_path)
+    gone = local_tasks(tmp_path / "gone")
+    (gone / "words.jsonl").unlink()
+    with pytest.raises(PrerequisiteError, match=r"the documents of lm_eval:gone cannot be had here \(Unable to find"):
+        load_parts("lm_eval:gone", tmp_path)
+    unsafe = local_tasks(tmp_path / "unsafe")
+    body = json.loads((unsafe / "words.yaml").read_text())
+    (unsafe / "words.yaml").write_text(json.dumps({**body, "unsafe_code": True}))
+    with pytest.raises(InputError, match="the task words, which runs code that a model writes"):
+        load_parts("lm_eval:unsafe", tmp_path)
+    monkeypatch.setattr("lastresort.evals.harness.tasks.find_spec", lambda name: None)
+    with pytest.raises(PrerequisiteError, match=r"Run: pip install 'lastresort\[evals\]'") as missing:
+        load_parts(SUITE, here)
+    assert missing.value.exit_code == 3
