@@ -79,6 +79,10 @@ def test_every_kept_model_is_compared_with_the_base_that_was_there_before_pretra
     assert len(found[went]) == 3  # its start, and two epochs
     assert len({point["base_perplexity"] for points in found.values() for point in points}) == 1
     assert len(answers) == len(sums) == 1
+    entries = whole[1].decision["rungs"][0]["early_warnings"]
+    assert {entry["training"]: entry["kl_general"] for entry in entries} == {
+        name: points[-1]["kl_general"] for name, points in found.items()
+    }
 
 
 def test_no_checkpoint_of_three_times_the_model_is_left(whole: tuple[Path, Climbed, Scissors]) -> None:

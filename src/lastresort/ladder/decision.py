@@ -9,6 +9,7 @@ from typing import Any
 from lastresort.evals.measure import failures
 from lastresort.ladder.compare.entries import shown
 from lastresort.ladder.decide import Conclusion, RungOutcome, as_test
+from lastresort.ladder.early_entry import early_entry
 from lastresort.ladder.judge_summary import judge_entry
 from lastresort.ladder.retrieval_summary import retrieval_entry
 from lastresort.records.record import Measurement, Record
@@ -99,6 +100,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "gate": None if outcome.gate is None else outcome.gate.verdict,
         "failures": failures([item for measurement in dev for item in measurement.items], record.lacking_knowledge),
         "cost": rung_cost(record, outcome.rung, task),
+        **early_entry(record, outcome.rung),
     }
 
 
@@ -115,7 +117,9 @@ def rung_cost(record: Record, rung: str, task: Task) -> dict[str, Any]:
     done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
     rewarded = {note["asked"]: note for note in record.notes("rewarded") if note["rung"] == rung}.values()
     training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note["rung"] == rung}
-    made = [note for kind in ("replay", "samples") for note in record.notes(kind) if note["rung"] == rung]
+    made = [
+        note for kind in ("replay", "samples", "base_answers") for note in record.notes(kind) if note["rung"] == rung
+    ]
     asked = [*made, *rewarded]
     seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(note["seconds"] for note in made)
     unpriced = any(term.name == "judge" and without_price(term.parameters) for term in task.reward)
