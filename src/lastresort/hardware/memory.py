@@ -1,4 +1,4 @@
-"""How much memory there is, what training all weights takes of it at least, and giving freed memory back to the system."""
+"""How much memory there is, and giving freed memory back to the system."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gc
 import os
 from pathlib import Path
 
-FULL_BYTES = 16  # a parameter in float32: weight, gradient, and AdamW's two moments
 _CONTAINER = Path("/sys/fs/cgroup/memory.max")
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 
@@ -18,6 +17,11 @@ def machine_memory_bytes() -> int | None:
         import torch
 
         return int(torch.cuda.get_device_properties(0).total_memory)
+    return processor_memory_bytes()
+
+
+def processor_memory_bytes() -> int | None:
+    """Of this machine, or the container that it runs in; None where it does not say."""
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         limit = _CONTAINER.read_text(encoding="ascii").strip() if _CONTAINER.is_file() else "max"

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Utilisation measured by benchmarks/ on 2 CPU cores with the embedded model, as a share of this machine's matrix product
-# rate: long passes reach about half of it, decoding steps of a batch about a fifth.
-TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION = 0.5, 0.5, 0.2
+from lastresort.hardware.plan.time import (
+    ALL_WEIGHTS,
+    DECODE_UTILISATION,
+    FORWARD,
+    FROZEN_BASE,
+    PREFILL_UTILISATION,
+    TRAIN_UTILISATION,
+)
+
+__all__ = ["ALL_WEIGHTS", "FROZEN_BASE", "Forecast", "Machine", "Workload", "answering", "training"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +83,13 @@ def answering(
     if machine.parameters is not None:
         computed = shared_tokens + n * (prompt_tokens - shared_tokens)
         seconds = (
-            2
+            FORWARD
             * machine.parameters
             / machine.flops_per_s
             * (computed / PREFILL_UTILISATION + tokens_out / DECODE_UTILISATION)
         )
     line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens)"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
-
-
-FROZEN_BASE, ALL_WEIGHTS = (
-    4,
-    6,
-)  # operations a parameter and computed token: forward 2, backward 2 or 4 (DESIGN part 10)
 
 
 def training(

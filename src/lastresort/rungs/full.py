@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lastresort.hardware.memory import FULL_BYTES, machine_memory_bytes
+from lastresort.hardware.memory import machine_memory_bytes
+from lastresort.hardware.plan.held import bytes_of_training_all
 from lastresort.models.estimate import BYTES_PER_TOKEN
 from lastresort.models.protocol import is_endpoint
 from lastresort.models.size import parameters_told
@@ -122,12 +123,12 @@ def pretraining_reason(task: Task, lacking: int | None) -> str | None:
 
 def too_large(parameters: int | None, memory_bytes: int | None) -> str | None:
     """Why all weights cannot be trained in this memory, None where they may fit or it is not known. Activations come on top."""
-    if parameters is None or memory_bytes is None or FULL_BYTES * parameters < memory_bytes:
+    if parameters is None or memory_bytes is None or bytes_of_training_all(parameters) < memory_bytes:
         return None
     billions = parameters / 1e9
     told = f"{billions:,.0f}" if billions >= 100 else f"{billions:.3g}"
     return (
-        f"training all {told} billion weights takes {FULL_BYTES * parameters / GIB:,.0f} GiB for weights, "
+        f"training all {told} billion weights takes {bytes_of_training_all(parameters) / GIB:,.0f} GiB for weights, "
         f"gradients and optimizer alone, and this machine has {memory_bytes / GIB:,.0f} GiB"
     )
 

@@ -65,6 +65,7 @@ def _shape(config: Mapping[str, Any], kind: str, name: str) -> Shape:
         norm_parameters=hidden * (norms * layers + 1) + layers * _inner_norms(config, kind, size),
         linears=(*attention, *feed_forward),
         experts_per_token=experts_per_token,
+        caps_scores=kind == "gemma2",
         context_tokens=int(context) if context else None,
     )
 

@@ -35,8 +35,8 @@ class Shape:
     heads, key_heads: of queries, and of keys and values. head_size, value_size: of a head's query and key, and of its value.
     inner: widths of the feed-forward product that one token passes, summed over the experts it takes; the widest layer's.
     gated: feed-forward with a gate. norms: of width `hidden` in a layer. head_norms: each head's query and key are normed.
-    tied: the output layer is the embedding. norm_parameters: of all norms. context_tokens: longest text, None if it does not
-    say.
+    tied: the output layer is the embedding. norm_parameters: of all norms. caps_scores: attention's scores are capped,
+    which most kernels cannot. context_tokens: longest text, None if it does not say.
     """
 
     name: str
@@ -55,12 +55,19 @@ class Shape:
     norm_parameters: int
     linears: tuple[Linear, ...]
     experts_per_token: int = 0
+    caps_scores: bool = False
     context_tokens: int | None = None
 
     @property
     def linear_parameters(self) -> int:
-        """Weights inside the layers: what QLoRA keeps in 4 bits."""
+        """Weights inside the layers, those of routers left out."""
         return sum(linear.weights * linear.count for linear in self.linears if linear.place != "router")
+
+    @property
+    def quantised_parameters(self) -> int:
+        """Those of them that bitsandbytes turns into 4 bits: layers of their own, not experts that are stacked in one tensor."""
+        own = (linear for linear in self.linears if linear.place != "router" and not linear.expert)
+        return sum(linear.weights * linear.count for linear in own)
 
     @property
     def embedding_parameters(self) -> int:

@@ -1,0 +1,62 @@
+"""Peak memory of training and of measuring: pure arithmetic on shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lastresort.hardware.plan.activations import activations, layer_bytes
+from lastresort.hardware.plan.held import held, trained_parameters, weights
+from lastresort.hardware.plan.parts import Memory, Part, memory_of
+from lastresort.hardware.plan.passing import buffers, cache, context, logits, sampling
+from lastresort.hardware.plan.setup import Cards, Setup
+from lastresort.hardware.plan.shape import Shape
+
+_PREFILLED_TOKENS = 1536  # prompts read in one pass before answers are decoded
+
+
+def training_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
+    """The peak of a step. In grpo answers are drawn before the backward: of the two moments the larger counts."""
+    kept = list(held(shape, setup, cards))
+    step = [*activations(shape, setup), *logits(shape, setup)]
+    drawn = list(sampling(shape, setup, cards))
+    server = [part for part in drawn if part.kind == "server"]
+    drawn = [part for part in drawn if part.kind != "server"]
+    passing = max(step, drawn, key=_bytes) if setup.sampler == "engine" else [*step, *drawn]
+    passing = [*passing, *buffers(shape, setup, cards)]
+    return memory_of([*kept, *server, *passing, *context(cards, _bytes(passing))], cards.count)
+
+
+def measuring_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
+    """The peak while the tuned system answers: weights as they were trained on, the adapters, and the cache of the answers.
+
+    What was trained whole answers in 16 bits where the machine computes them.
+    """
+    answers = replace(setup, method="lora", compute="bfloat16") if setup.trains_all else setup
+    kept = list(weights(shape, answers, cards))
+    if not setup.trains_all:
+        size = 4 * trained_parameters(shape, setup)
+        kept.append(Part("adapters", "adapters", size, "as trained, in float32"))
+    rows = setup.measured_at_once
+    told = f"one layer of a pass of {_PREFILLED_TOKENS:,} tokens; nothing is kept for a backward"
+    passing = [
+        cache(shape, answers, rows, rows, "as many answers at once as a climb measures"),
+        Part("activations", "one layer", _PREFILLED_TOKENS * layer_bytes(shape, answers), told),
+        Part(
+            "logits",
+            "logits",
+            4 * rows * shape.vocabulary,
+            f"of the next token of {rows} answers, in float32",
+        ),
+        *buffers(shape, answers, cards),
+    ]
+    return memory_of([*kept, *passing, *context(cards, _bytes(passing))], cards.count)
+
+
+def peak_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
+    """Of training and of measuring, whichever takes more of a card."""
+    both = training_memory(shape, setup, cards), measuring_memory(shape, setup, cards)
+    return max(both, key=lambda memory: memory.per_card_bytes)
+
+
+def _bytes(parts: list[Part]) -> int:
+    return sum(part.per_card_bytes for part in parts)

@@ -1,0 +1,203 @@
+"""The plan as one document: memory part by part, whether it fits, time, money, and what to take instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lastresort.hardware.catalogue.prices import Price
+from lastresort.hardware.plan.fit import Fit, beyond_our_trainer, fit, gib, largest_batch, method_for, methods_on
+from lastresort.hardware.plan.offers import Offer, for_all, offers
+from lastresort.hardware.plan.parts import Memory
+from lastresort.hardware.plan.setup import Cards, Setup
+from lastresort.hardware.plan.shape import Shape
+from lastresort.hardware.plan.time import Job, training_time, usd
+
+SCHEMA = 1
+SQUEEZE = 0.95  # of a card's memory: beyond it a forecast's own error decides
+SHOWN_OFFERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """setup.method counts where `method` was asked for; else the plan takes what fits. cards: None where none was named and none is
+    here: then the cheapest that fit. here: the cards are this machine's."""
+
+    setup: Setup
+    method_told: bool
+    cards: Cards | None
+    here: bool
+    prices: Mapping[str, Price]
+    job: Job | None
+
+
+def plan(shape: Shape, asked: Asked) -> dict[str, Any]:
+    """The document of plan_schema.json."""
+    setup, why = _method(shape, asked)
+    wanted = offers(shape, setup, asked.prices, asked.job)
+    cards = asked.cards or (wanted[0].cards if wanted else None)
+    if cards is None:
+        return _nothing_fits(shape, asked, setup)
+    found = fit(shape, setup, cards)
+    return {
+        "schema": SCHEMA,
+        "model": _model(shape),
+        "setup": {**asdict(setup), "number_bytes": setup.number_bytes, "why": why},
+        "cards": _cards(cards, asked),
+        "fits": found.fits,
+        "memory": _memory(found.training),
+        "measuring": {
+            **_memory(found.measuring),
+            "answers_at_once": setup.measured_at_once,
+            "fit_at_once": found.answers_that_fit,
+        },
+        "largest_batch": largest_batch(shape, setup, cards),
+        "time": _time(shape, setup, cards, asked),
+        "methods": [_method_row(shape, one, asked) for one in methods_on(shape, setup, cards)],
+        "offers": [_offer(one) for one in wanted[:SHOWN_OFFERS]],
+        "ladder": _ladder(shape, setup, asked),
+        "beyond_our_trainer": beyond_our_trainer(setup, cards),
+        "warnings": _warnings(shape, found),
+    }
+
+
+def _method(shape: Shape, asked: Asked) -> tuple[Setup, str]:
+    if asked.method_told:
+        return asked.setup, "as asked"
+    if asked.cards is None:
+        return replace(asked.setup, method="lora"), "LoRA, since no card was named that would ask for less"
+    method, why = method_for(shape, asked.setup, asked.cards)
+    return replace(asked.setup, method=method or "qlora"), why
+
+
+def _nothing_fits(shape: Shape, asked: Asked, setup: Setup) -> dict[str, Any]:
+    """On none of the cards with a price: planned for a card without limits, so that the need is seen."""
+    from lastresort.hardware.catalogue.cards import known_cards
+
+    largest = max(known_cards().values(), key=lambda card: card.memory_bytes)
+    found = plan(shape, replace(asked, setup=setup, method_told=True, cards=Cards(largest, 8, "fsdp")))
+    return {**found, "warnings": ["it fits on none of the cards with a price, up to eight of them", *found["warnings"]]}
+
+
+def _model(shape: Shape) -> dict[str, Any]:
+    return {
+        "name": shape.name,
+        "parameters": shape.parameters,
+        "computed_parameters": shape.multiplied_parameters,
+        "layers": shape.layers,
+        "hidden": shape.hidden,
+        "vocabulary": shape.vocabulary,
+        "context_tokens": shape.context_tokens,
+    }
+
+
+def _cards(cards: Cards, asked: Asked) -> dict[str, Any]:
+    price = asked.prices.get(cards.card.name)
+    return {
+        "name": cards.card.name,
+        "count": cards.count,
+        "sharing": cards.sharing if cards.count > 1 else None,
+        "memory_bytes": cards.card.memory_bytes,
+        "memory_estimated": cards.card.estimated,
+        "here": asked.here,
+        "named": asked.cards is not None and not asked.here,
+        "price": None if price is None or asked.here else asdict(price),
+    }
+
+
+def _memory(memory: Memory) -> dict[str, Any]:
+    parts = [{**asdict(part), "total_bytes": memory.cards * part.per_card_bytes} for part in memory.parts]
+    return {"total_bytes": memory.total_bytes, "per_card_bytes": memory.per_card_bytes, "parts": parts}
+
+
+def _time(shape: Shape, setup: Setup, cards: Cards, asked: Asked) -> dict[str, Any] | None:
+    if asked.job is None:
+        return None
+    found, price = training_time(shape, setup, cards, asked.job), asked.prices.get(cards.card.name)
+    paid = 0.0 if asked.here else usd(found.seconds, cards, None if price is None else price.usd_per_hour)
+    return {**asdict(found), "lines": list(found.lines), "usd": paid}
+
+
+def _method_row(shape: Shape, found: Fit, asked: Asked) -> dict[str, Any]:
+    cheapest = next(iter(offers(shape, found.setup, asked.prices, asked.job)), None)
+    return {
+        "method": found.setup.method,
+        "per_card_bytes": found.training.per_card_bytes,
+        "measuring_bytes": found.measuring.per_card_bytes,
+        "fits": found.fits,
+        "cheapest": None if cheapest is None else _offer(cheapest),
+    }
+
+
+def _offer(one: Offer) -> dict[str, Any]:
+    return {
+        "card": one.cards.card.name,
+        "count": one.cards.count,
+        "sharing": one.cards.sharing if one.cards.count > 1 else None,
+        "per_card_bytes": one.per_card_bytes,
+        "card_bytes": one.cards.card.memory_bytes,
+        "usd_per_hour": one.usd_per_hour,
+        "price_date": one.price.date,
+        "price_kind": one.price.kind,
+        "seconds": one.seconds,
+        "usd": one.usd,
+        "beyond_our_trainer": one.beyond,
+    }
+
+
+def _ladder(shape: Shape, setup: Setup, asked: Asked) -> list[dict[str, Any]]:
+    """What each rung that trains would need, and the cheapest cards for it and for all up to it."""
+    adapters = replace(setup, method="lora" if setup.trains_all else setup.method, learning="sft")
+    rungs = {"sft": adapters, "preference": replace(adapters, learning="dpo"), "full": replace(adapters, method="full")}
+    found, so_far = [], []
+    for name, own in rungs.items():
+        so_far.append(own)
+        alone, together = for_all(shape, [own], asked.prices), for_all(shape, so_far, asked.prices)
+        found.append(
+            {
+                "rung": name,
+                "method": own.method,
+                "learning": own.learning,
+                "cheapest": None if alone is None else _offer(alone),
+                "cheapest_up_to_here": None if together is None else _offer(together),
+            }
+        )
+    return found
+
+
+def _warnings(shape: Shape, found: Fit) -> list[str]:
+    setup, room = found.setup, found.cards.card.memory_bytes
+    said = []
+    if found.training.per_card_bytes > room:
+        said.append(f"it does not fit: {gib(found.training.per_card_bytes)} are needed and {gib(room)} are there")
+    elif found.training.per_card_bytes > SQUEEZE * room:
+        said.append(
+            f"it is a squeeze: {gib(found.training.per_card_bytes)} of {gib(room)}, within this forecast's own error"
+        )
+    elif found.training.of("weights") > 0.75 * room:
+        said.append(
+            f"the weights alone take {found.training.of('weights') / room:.0%} of the card: longer rows soon do not fit"
+        )
+    if found.answers_that_fit < setup.measured_at_once:
+        said.append(
+            f"training is not all: measuring {setup.measured_at_once} answers at once takes "
+            f"{gib(found.measuring.per_card_bytes)}; {found.answers_that_fit or 'none'} fit"
+        )
+    if shape.context_tokens is not None and setup.row_tokens > shape.context_tokens:
+        said.append(
+            f"rows of {setup.row_tokens:,} tokens are longer than the model's context of {shape.context_tokens:,}"
+        )
+    if shape.has_experts and setup.method == "qlora":
+        said.append(
+            "the experts of a layer are one stacked tensor, which bitsandbytes leaves in 16 bits: 4 bits save little here"
+        )
+    if not found.cards.card.bf16 and setup.number_bytes == 2:
+        said.append(
+            f"{found.cards.card.name} has no bf16 products, and `lastresort train` uses no fp16: it would be far slower"
+        )
+    if found.cards.card.estimated:
+        said.append(
+            f"the memory of {found.cards.card.name} is estimated; name what your driver tells, such as --gpu 23.6GiB"
+        )
+    return said

@@ -1,0 +1,134 @@
+"""Time from operations and the share of a device's peak that work reaches; money from time.
+
+Operations a weight and computed token: 2 forward, 2 backward through a frozen base, 4 backward where its weights are trained, and 2
+more where checkpointing computes the forward again. Attention on top, by the length of the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lastresort.hardware.plan.held import weight_bytes
+from lastresort.hardware.plan.setup import Cards, Method, Setup
+from lastresort.hardware.plan.shape import Shape
+
+FORWARD = 2
+FROZEN_BASE, ALL_WEIGHTS = 4, 6  # forward and backward
+# Measured by benchmarks/ on 2 CPU cores with the embedded model, as a share of this machine's matrix product rate: long passes
+# reach about half of it, decoding steps of a batch about a fifth.
+TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION = 0.5, 0.5, 0.2
+# Of a card's peak, not yet measured by this project: what training in 16 bits usually reaches on one card, and on NF4 1.4 times
+# longer (Raschka 2023, LoRA and QLoRA of Llama 2 7B on an A100); float32 products have no share of that peak.
+CARD_UTILISATION: dict[Method, float] = {"lora": 0.40, "qlora": 0.28, "full": 0.40}
+BANDWIDTH_UTILISATION = 0.6  # of decoding, which reads all weights for every token
+FLOAT32_SHARE = 0.5  # of the peak in 16 bits, that of TF32 products on cards that have them
+SHARED_CARDS = 0.85  # of the rate of as many cards alone
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How much is trained on. rows: examples, pairs or prompts of groups. tokens: of a whole row on average. rate: of a measured
+    matrix product in operations a second, where the device is here; None for the catalogue's peak."""
+
+    rows: int
+    tokens: float
+    epochs: float
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """seconds: None where nothing is known of the device's speed. lines: how it comes about, in words."""
+
+    seconds: float | None
+    computed_tokens: int
+    lines: tuple[str, ...]
+
+
+def training_time(shape: Shape, setup: Setup, cards: Cards, job: Job) -> Time:
+    """Of the whole training, the sampling of groups among it; measuring not."""
+    trained = computed_tokens(setup, job)
+    each, told = operations(shape, setup, job)
+    rate, why = rate_of(setup, cards, job)
+    lines = [f"{trained:,} computed tokens: {_rows_told(setup, job)}", told, why]
+    if rate is None:
+        return Time(None, trained, tuple(lines))
+    seconds = trained * each / rate
+    if setup.learning == "grpo":
+        drawn = sampling_seconds(shape, setup, cards, job, rate)
+        seconds += drawn
+        lines.append(f"of it {drawn / seconds:.0%} for drawing the answers")
+    return Time(seconds, trained, tuple(lines))
+
+
+def computed_tokens(setup: Setup, job: Job) -> int:
+    """What all rows of a pass share counts once a pass; a pair is two rows, a group as many as it has answers."""
+    rows = job.rows * job.epochs * {"sft": 1, "dpo": 2, "grpo": setup.group_size}[setup.learning]
+    shared = min(setup.shared_tokens, job.tokens)
+    return round(rows * (job.tokens - shared) + rows / setup.rows * shared)
+
+
+def operations(shape: Shape, setup: Setup, job: Job) -> tuple[float, str]:
+    """Of one computed token, and in words."""
+    passes = ALL_WEIGHTS if setup.trains_all else FROZEN_BASE
+    passes += FORWARD * setup.checkpointing + FORWARD * (setup.learning != "sft")
+    weights = shape.multiplied_parameters
+    attention = passes / FORWARD * attention_operations(shape, job.tokens)
+    parts = ["forward 2", f"backward {passes_backward(setup)}"]
+    parts += ["again forward 2 (checkpointing)"] * setup.checkpointing + ["reference 2"] * (setup.learning != "sft")
+    told = (
+        f"{(passes * weights + attention) / 1e9:,.3g} billion operations a token: {weights / 1e9:,.3g} billion weights that a "
+        f"token passes x ({' + '.join(parts)}), attention {attention / (passes * weights + attention):.0%} of it"
+    )
+    return passes * weights + attention, told
+
+
+def passes_backward(setup: Setup) -> int:
+    return (ALL_WEIGHTS if setup.trains_all else FROZEN_BASE) - FORWARD
+
+
+def attention_operations(shape: Shape, tokens: float) -> float:
+    """Forward, of one token on average: scores and their sum over the half of the text that lies before it."""
+    return 2 * shape.layers * (shape.query_width + shape.attended_width) * tokens / 2
+
+
+def rate_of(setup: Setup, cards: Cards, job: Job) -> tuple[float | None, str]:
+    """Operations a second of all cards together, and in words."""
+    card, count = cards.card, cards.count
+    if job.rate is not None and card.is_cpu:
+        return TRAIN_UTILISATION * job.rate, (
+            f"{job.rate / 1e9:,.0f} billion operations a second in a matrix product here, of which training reaches "
+            f"{TRAIN_UTILISATION:.0%} (measured on 2 cores)"
+        )
+    if card.peak_flops_per_s is None:
+        return None, f"nothing is known of the speed of {card.name}"
+    share = CARD_UTILISATION[setup.method] * (FLOAT32_SHARE if setup.number_bytes == 4 else 1)
+    together = SHARED_CARDS if count > 1 else 1.0
+    told = f"{card.peak_flops_per_s / 1e12:,.0f} TFLOPs at best, of which {share:.0%} are assumed (not measured)"
+    if count > 1:
+        told += f"; {count} cards reach {together:.0%} of {count} times that (assumed)"
+    return count * together * share * card.peak_flops_per_s, told
+
+
+def sampling_seconds(shape: Shape, setup: Setup, cards: Cards, job: Job, rate: float) -> float:
+    """Drawing the answers of all groups: every step reads the weights once for all rows that decode together."""
+    answers = job.rows * job.epochs * setup.group_size
+    steps = answers / setup.rows_at_once * setup.new_tokens
+    product = setup.rows_at_once * FORWARD * shape.multiplied_parameters / rate
+    if cards.card.bandwidth_bytes_per_s is None:
+        return steps * product * (TRAIN_UTILISATION / DECODE_UTILISATION)
+    read = weight_bytes(shape, setup.method, setup.number_bytes) if setup.sampler == "engine" else 2 * shape.parameters
+    return steps * max(product, read / (cards.count * BANDWIDTH_UTILISATION * cards.card.bandwidth_bytes_per_s))
+
+
+def usd(seconds: float | None, cards: Cards, usd_per_hour: float | None) -> float | None:
+    """None where the time or the price is not known."""
+    if seconds is None or usd_per_hour is None:
+        return None
+    return seconds / 3600 * cards.count * usd_per_hour
+
+
+def _rows_told(setup: Setup, job: Job) -> str:
+    each = {"sft": "", "dpo": " x 2 answers", "grpo": f" x {setup.group_size} answers"}[setup.learning]
+    shared = f", of which {setup.shared_tokens:,} are computed once a pass" if setup.shared_tokens else ""
+    return f"{job.rows:,} rows{each} x {job.epochs:g} epochs x {job.tokens:,.0f} tokens{shared}"
