@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lastresort.evals.evidence import choose
 from lastresort.ladder.climb import Climbed, climb
 from lastresort.ladder.gate import suites
 from lastresort.rungs import RUNGS
+from lastresort.rungs.milder import Training
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign, System
@@ -21,6 +23,7 @@ from lastresort.types import Decoding, Progress
 from scripted_rung import ScriptedRung
 
 BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
+SETTINGS = {"peft_type": "LORA", "r": 16, "lora_alpha": 32}
 SAFE, BROKEN, WORN = 0.97, 0.5, 0.9  # of what both models are asked beside the task, what the tuned one answers
 
 
@@ -31,6 +34,7 @@ class TunedRung(ScriptedRung):
         adapter = bench.folder / "adapters" / self.name
         adapter.mkdir(parents=True, exist_ok=True)
         (adapter / "weights").write_text(self.name, encoding="utf-8")
+        (adapter / "adapter_config.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
         system = System(
             f"{self.name}-adapter",
             bench.models.base_name,
@@ -44,7 +48,46 @@ class TunedRung(ScriptedRung):
         return Search((candidate_of(system, items),), system, choice.reason, "One adapter was tried.")
 
 
+class TrainingRung(TunedRung):
+    """Of two checkpoints the second is chosen, and it can be trained anew. An adapter's settings say how it was made."""
+
+    def search(self, bench: Workbench) -> Search:
+        systems = [self._made(bench, f"epoch{epoch}") for epoch in (1, 2)]
+        items = [bench.dev_scores(self.name, system) for system in systems]
+        found = tuple(candidate_of(*pair) for pair in zip(systems, items, strict=True))
+        return Search(found, systems[1], "It is the last.", "Two checkpoints were tried.")
+
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        return Training(3e-4, 0.1, ((1, f"{self.name}-epoch1"),))
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        made = f"replay{replay:g}" if replay is not None else f"rate{learning_rate:g}"
+        return None if made == "rate0.0001" else self._made(bench, made, keep=False)
+
+    def _made(self, bench: Workbench, made: str, *, keep: bool = True) -> System:
+        adapter = bench.folder / "adapters" / f"{self.name}-{made}"
+        adapter.mkdir(parents=True, exist_ok=True)
+        (adapter / "adapter_config.json").write_text(json.dumps({**SETTINGS, "made": made}), encoding="utf-8")
+        design, decoding = PromptDesign(f"{self.name} prompt"), Decoding(bench.max_new_tokens)
+        system = System(f"{self.name}-{made}", bench.models.base_name, design, decoding, adapter=adapter)
+        if keep:
+            bench.keep(self.name, system)
+        return system
+
+
+def by_making(**levels: tuple[float, float]) -> list[dict[str, Any]]:
+    """As `quality`, for how an adapter of `TrainingRung` was made: right of the task, kept of what the gate asks. first: of all."""
+    found = list(BASE)
+    for made, (right, kept) in levels.items():
+        one = {"adapter": True if made == "first" else f'"made": "{made}'}
+        found += [{"right": right, **one}, {"right": kept, "contains": "^Say: ", **one}]
+    return found
+
+
 sft = functools.partial(TunedRung, "sft")
+training = functools.partial(TrainingRung, "sft")
 preference = functools.partial(TunedRung, "preference")
 
 
@@ -56,11 +99,20 @@ def quality(kept: float, right: float = 0.95, second: float | None = None) -> li
     )
 
 
+def by_scale(*levels: tuple[float, float, float]) -> list[dict[str, Any]]:
+    """As `quality`, for (scale, right of the task, kept of what the gate asks)."""
+    found = list(BASE)
+    for scale, right, kept in levels:
+        one = {"adapter": f'"lora_alpha": {32 * scale:g}[,}}]'}
+        found += [{"right": right, **one}, {"right": kept, "contains": "^Say: ", **one}]
+    return found
+
+
 def script_rungs(monkeypatch: pytest.MonkeyPatch, *rungs: str) -> None:
     """While the test lasts: small suites, and these rungs tuned by a script."""
     monkeypatch.setattr(suites, "SUITES", SUITES)
     for rung in rungs or ("sft",):
-        monkeypatch.setitem(RUNGS, rung, f"{__name__}:{rung}")
+        monkeypatch.setitem(RUNGS, "sft" if rung == "training" else rung, f"{__name__}:{rung}")
     monkeypatch.setitem(RUNGS, "prompting", "scripted_rung:prompting")
 
 

@@ -79,9 +79,9 @@ def comparable(decision: dict[str, Any]) -> dict[str, Any]:
     kept["winner"].pop("sha256")
     for rung in kept["rungs"]:
         rung["cost"].pop("seconds")
-    if kept["gate"]:  # what was asked now and what was kept differs, and so does what it took
-        kept["gate"].pop("spent")
-        kept["gate"]["forecast"].pop("seconds")
+    for gate in filter(None, (kept["gate"], kept["first_gate"])):  # what was asked now and what was kept differs
+        gate.pop("spent")
+        gate["forecast"].pop("seconds")
     costs = kept["break_even"] or {"systems": (), "pairs": ()}
     for system in costs["systems"]:
         for name in ("seconds", "per_call_usd", "per_call_machine_s", "one_off_usd", "one_off_machine_s"):

@@ -52,7 +52,7 @@ def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
     gate = decision["gate"]
     assert (decision["verdict"], decision["meets_bar"], decision["stopped_at"]) == ("MET", True, "sft")
     assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("adapter", False)
-    assert (gate["verdict"], gate["mode"], gate["alpha"], gate["rung"]) == ("SHIP", "quick", 0.05, "sft")
+    assert (gate["verdict"], gate["mode"], gate["alpha"], gate["rung"]) == ("SHIP", "quick", 0.025, "sft")
     assert [suite["name"] for suite in gate["suites"]] == ["general", "sycophancy", "format_leak"]
     assert [rung["gate"] for rung in decision["rungs"]] == [None, "SHIP"]
     assert decision["answer"].startswith("Yes: sft meets the bar")
@@ -144,7 +144,7 @@ def test_what_lost_too_much_never_wins(rejected: Climbed) -> None:
 
 
 def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.MonkeyPatch, rejected: Climbed) -> None:
-    """What the gate said of sft is noted before, as by a climb that was cut off after it; preference is gated here."""
+    """What the gate said of sft is noted before, as by an earlier version whose gates left no error for repairs."""
     taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
     first = gated_climb(tmp_path, quality(SAFE), task=taller, until="sft", gate="none")
     assert first.decision["gate"] is None
@@ -152,7 +152,7 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
         "No gate has been run: whether tuning broke anything else has not been measured." in first.decision["reasons"]
     )
     with Record.open(first.run) as record:
-        record.note("gate", rejected.decision["gate"], key="sft")
+        record.note("gate", rejected.decision["gate"] | {"alpha": 0.05}, key="sft")
     found = gated_climb(tmp_path, [], gate="quick").decision
     validate_decision(found)
     assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]

@@ -32,6 +32,8 @@ from lastresort.ladder.origin import note_origin
 from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.ladder.provenance import provenance
 from lastresort.ladder.reasons import extra_reasons
+from lastresort.ladder.repair.entries import first_gate_of, repairs_of
+from lastresort.ladder.repair.phase import after_repairs
 from lastresort.ladder.room import check_room, refuse_what_fits_no_prompt
 from lastresort.ladder.same_task import changed_keys
 from lastresort.ladder.saving import saving_after
@@ -249,7 +251,7 @@ def _concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], 
 def _ask_gate(
     bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], conclusion: Conclusion, mode: Mode
 ) -> list[RungOutcome] | None:
-    """The outcomes with the gate's word on the tuned system that would win; None where nothing is to be asked."""
+    """The outcomes with the gate's word on the tuned system that would win, after its repairs; None where nothing is asked."""
     won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
     if won is None or won.rung not in TRAINED or won.gate is not None:
         return None
@@ -257,7 +259,8 @@ def _ask_gate(
     if found is None:
         return None
     bench.progress.say(f"{won.rung}: the gate says {found.verdict}: {found.because}")
-    return [replace(outcome, gate=found) if outcome is won else outcome for outcome in outcomes]
+    settled = after_repairs(bench, prepared, outcomes, replace(won, gate=found))
+    return [settled if outcome is won else outcome for outcome in outcomes]
 
 
 def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -> RungOutcome:
@@ -341,13 +344,16 @@ def _decide(
 ) -> dict[str, Any]:
     """Write the winner and the decision, each whole or not at all."""
     task = bench.task
+    gate = shown(bench.record, outcomes, conclusion.winner)
     decision = decision_of(
         task,
         bench.record,
         outcomes,
         conclusion,
         winner=write_winner(bench, conclusion, outcomes),
-        gate=shown(bench.record, outcomes, conclusion.winner),
+        gate=gate,
+        first_gate=first_gate_of(bench.record, gate),
+        repairs=repairs_of(bench.record),
         extra_reasons=[
             *break_even.reasons(costs, task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),

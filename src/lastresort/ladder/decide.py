@@ -32,13 +32,17 @@ class Gating:
 
 @dataclass(frozen=True, slots=True)
 class RungOutcome:
-    """What became of a rung: tested (judgement, the system's name, and the gate's word where it was asked) or skipped (why)."""
+    """What became of a rung: tested (judgement, the system's name, and the gate's word where it was asked) or skipped (why).
+
+    repairs: what became of those that were tried after the gate, as a clause; "" where none was.
+    """
 
     rung: str
     judgement: Judgement | None = None
     system: str | None = None
     skipped: str | None = None
     gate: Gating | None = None
+    repairs: str = ""
 
     @property
     def verdict(self) -> Outcome | None:
@@ -231,12 +235,14 @@ def _stop_after(rules: Rules, last: RungOutcome) -> str | None:
 
 
 def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
-    """One sentence a rung, and one more where the gate was asked."""
+    """One sentence a rung, one more where the gate was asked, and one on repairs."""
     found = []
     for outcome in outcomes:
         found.append(_reason(rules, outcome))
         if outcome.gate is not None:
             found.append(f"{outcome.rung}: the gate {GATE_SAYS[outcome.gate.verdict]}: {outcome.gate.because}.")
+        if outcome.repairs:
+            found.append(f"{outcome.rung}: {outcome.repairs}.")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ def decision_of(
     *,
     winner: Winner,
     gate: dict[str, Any] | None,
+    first_gate: dict[str, Any] | None,
+    repairs: Sequence[dict[str, Any]],
     extra_reasons: Sequence[str],
     would_change: Sequence[str],
     break_even: dict[str, Any] | None,
@@ -71,8 +73,8 @@ def decision_of(
         "test_reuse": test_reuse,
         "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
         "gate": gate,
-        "first_gate": None,
-        "repairs": [],
+        "first_gate": first_gate,
+        "repairs": list(repairs),
         "compare": shown(record),
         "break_even": break_even,
         "winner": {"kind": winner.kind, "path": winner.path, "held": conclusion.held, "sha256": winner.sha256},
@@ -94,7 +96,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "name": outcome.rung,
         "applies": outcome.skipped is None,
         "skipped_because": outcome.skipped,
-        "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])],
+        "candidates": [*_searched(search), *_repaired(dev, chosen, search)],
         "chosen": chosen,
         "test": None if found is None else as_test(found),
         "gate": None if outcome.gate is None else outcome.gate.verdict,
@@ -102,6 +104,21 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "cost": rung_cost(record, outcome.rung, task),
         **early_entry(record, outcome.rung),
     }
+
+
+def _searched(search: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])]
+
+
+def _repaired(dev: Sequence[Measurement], chosen: str | None, search: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chosen system, where it came of a repair and not of the search. dev: what it did there."""
+    if chosen is None or chosen in {c["name"] for c in search.get("candidates", [])}:
+        return []
+    items = [item for measurement in dev for item in measurement.items]
+    score, tokens = (
+        sum(values) / len(items) for values in zip(*((i.score, i.prompt_tokens) for i in items), strict=True)
+    )
+    return [{"name": chosen, "dev": {"score": score, "n": len(items)}, "prompt_tokens": round(tokens, 1)}]
 
 
 def price_known(task: Task, rung: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lastresort.errors import DataError
 from lastresort.ladder.decide import Conclusion, RungOutcome
 from lastresort.ladder.decision import WINNER_KINDS, Winner
+from lastresort.ladder.gate.in_climb import gate_of
 from lastresort.records.atomic import disk_errors, replace_folder
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
@@ -41,8 +42,8 @@ def write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[Ru
 
 def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:
     """Hash of what the gate examined of this system, None where none was asked, or by a version that did not note it."""
-    noted = [note for note in record.notes("gate") if (note["rung"], note["system"]) == (outcome.rung, outcome.system)]
-    return noted[-1].get("artefact_sha256") if noted and outcome.gate is not None else None
+    noted = gate_of(record, outcome.rung, outcome.system)
+    return noted["artefact_sha256"] if noted is not None and outcome.gate is not None else None
 
 
 def _refuse_other_artefact(fresh: Path, candidate: Path, gated: str | None) -> None:

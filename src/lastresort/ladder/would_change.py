@@ -40,7 +40,13 @@ def _gate(outcomes: Sequence[RungOutcome]) -> list[str]:
         f"A system of {outcome.rung} that loses less: a lower scale of its adapter, more general rows among its training rows, a "
         "lower learning rate or fewer epochs."
         for outcome in outcomes
-        if outcome.rejected
+        if outcome.rejected and not outcome.repairs
+    ]
+    told += [
+        f"A system of {outcome.rung} that loses less than those that were tried after the gate: other training rows, or fewer of "
+        "their kind."
+        for outcome in outcomes
+        if outcome.rejected and outcome.repairs
     ]
     return told
 

@@ -5,7 +5,8 @@ answers_from  JSONL files (relative to the script) whose rows give `input` and `
 rules         [{match: regex on the last user turn, answer: text with \\1 …, probability: 1, otherwise: text}], first match wins
 default       the right answer to everything else ("")
 wrong         [texts] given in place of the right answer where the quality says so
-quality       [{right: 0..1, min_shots: n, grammar: true, adapter: true, contains: regex on the whole prompt}]
+quality       [{right: 0..1, min_shots: n, grammar: true, adapter: true, contains: regex on the whole prompt}]; adapter may be
+              a regex on the settings of the adapter, too
 context_tokens, delay_s (a call), seconds (reported for an answer)
 faults        {fail_first: k, fail_at: [n, …], message: text}: those calls raise InfrastructureError, counted from 1
 calls         a JSONL file to which every call is appended; calls of earlier processes then count on
@@ -33,7 +34,12 @@ def _object(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]
 
 _RULE = _object(("match", "answer"), match=_TEXT, answer=_TEXT, probability=_SHARE, otherwise=_TEXT)
 _QUALITY = _object(
-    ("right",), right=_SHARE, min_shots=_COUNT, grammar={"type": "boolean"}, adapter={"type": "boolean"}, contains=_TEXT
+    ("right",),
+    right=_SHARE,
+    min_shots=_COUNT,
+    grammar={"type": "boolean"},
+    adapter={"type": ["boolean", "string"]},
+    contains=_TEXT,
 )
 _FAULTS = _object(fail_first=_COUNT, fail_at={"type": "array", "items": _COUNT}, message=_TEXT)
 SCHEMA = _object(
@@ -66,7 +72,7 @@ class Quality:
     right: float
     min_shots: int = 0
     grammar: bool = False
-    adapter: bool = False
+    adapter: bool | str = False
     contains: str = ""
 
 
@@ -104,6 +110,7 @@ def read_script(path: Path) -> Script:
         _check_pattern(rule.match, f"rules[{index}].answer", path, replacement=rule.answer)
     for index, level in enumerate(quality):
         _check_pattern(level.contains, f"quality[{index}].contains", path)
+        _check_pattern(str(level.adapter), f"quality[{index}].adapter", path)
     faults = body.pop("faults", {})
     return Script(
         answers=answers,

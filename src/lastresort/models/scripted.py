@@ -43,6 +43,7 @@ class ScriptedModel:
     ) -> None:
         self.name, self._script, self._adapter = name, script, adapter
         self._prices, self._sleep = (prompt_price, output_price), sleep
+        self._settings = _adapter_settings(adapter)
         self._lock = threading.Lock()
         self.calls = _lines(script.calls)
         what = [script.answers, script.rules, script.default, script.wrong, script.quality, _adapter_identity(adapter)]
@@ -126,11 +127,16 @@ class ScriptedModel:
             if (
                 shots >= level.min_shots
                 and (decoding.grammar is not None or not level.grammar)
-                and (self._adapter is not None or not level.adapter)
+                and self._has(level.adapter)
                 and re.search(level.contains, whole)
             ):
                 share = level.right
         return share
+
+    def _has(self, adapter: bool | str) -> bool:
+        if not adapter:
+            return True
+        return self._adapter is not None and (adapter is True or re.search(str(adapter), self._settings) is not None)
 
     def _wrong_answer(self, right: str, asked: str, decoding: Decoding) -> str:
         """One of `wrong`; under choices one of the others, as constrained decoding could not say anything else."""
@@ -142,6 +148,11 @@ class ScriptedModel:
 def _adapter_identity(adapter: Path | None) -> str:
     """What the adapter holds, so that a copy of it elsewhere is the same; its name where there is no such folder."""
     return folder_hash(adapter) if adapter is not None and adapter.is_dir() else str(adapter or "")
+
+
+def _adapter_settings(adapter: Path | None) -> str:
+    path = adapter / "adapter_config.json" if adapter is not None else None
+    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
 
 
 def _right_answer(script: Script, asked: str, salt: str) -> str:

@@ -21,6 +21,7 @@ from lastresort.report import (
     gate_summary,
     judge,
     ladder_chart,
+    repairs,
     retrieval,
     wording,
 )
@@ -32,6 +33,7 @@ from lastresort.report.gate import in_limits, in_points
 from lastresort.report.labelled import labelled
 from lastresort.report.loss_chart import drawn_figure, loss_chart, went_furthest
 from lastresort.report.story import RungStory, Story, gather
+from lastresort.report.tradeoff_chart import tradeoff_chart
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -86,6 +88,7 @@ def page(story: Story, run: str) -> str:
 def _costs(story: Story) -> dict[str, dict[str, float]]:
     rungs = {rung.name: rung.entry["cost"] for rung in story.rungs if rung.entry is not None and rung.entry["applies"]}
     gate = {"gate": story.decision["gate"]["spent"]} if story.decision["gate"] else {}
+    gate |= {"the first gate": story.decision["first_gate"]["spent"]} if story.decision["first_gate"] else {}
     compared = {f"{comparison.NAME} ({entry['way']})": entry["cost"] for entry in story.decision["compare"]}
     judged = {judge.NAME: story.decision["judge"]["cost"]} if story.decision["judge"] else {}
     return {**rungs, **judged, **gate, **compared}
@@ -175,6 +178,8 @@ def _template() -> Template:
         retrieval_finding=retrieval.finding,
         retrieval_rows=retrieval.rows,
         judge_name=judge.NAME,
+        repairs=repairs,
+        tradeoff_chart=tradeoff_chart,
         training_of=_training,
         drift_title=_drift_title,
         early_warnings=early_warnings,

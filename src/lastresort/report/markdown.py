@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report import break_even, comparison, gate_summary, judge
+from lastresort.report import break_even, comparison, gate_summary, judge, repairs
 from lastresort.report.wording import (
     NO_BREAK,
     count,
@@ -32,6 +32,7 @@ def markdown(decision: Mapping[str, Any]) -> str:
         _reasons(decision),
         _would_change(decision),
         _gate(decision),
+        plain(stopped(repairs.finding(decision["repairs"]))) if decision["repairs"] else "",
         _comparison(decision),
         plain(decision["test_reuse"] or ""),
     ]

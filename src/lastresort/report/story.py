@@ -85,7 +85,8 @@ class Story:
         costs += [entry["cost"] for entry in self.decision["compare"]]
         paid = [cost["usd"] for cost in costs]
         whole = {key: sum(cost[key] for cost in costs) for key in ("tokens_in", "tokens_out", "seconds")}
-        whole["seconds"] += self.decision["gate"]["spent"]["seconds"] if self.decision["gate"] else 0.0
+        gates = filter(None, (self.decision["gate"], self.decision["first_gate"]))
+        whole["seconds"] += sum(gate["spent"]["seconds"] for gate in gates)
         return {**whole, "usd": None if None in paid else sum(paid)}
 
     @property

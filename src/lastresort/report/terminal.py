@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report import break_even, comparison, gate_summary, judge, ladder_chart
+from lastresort.report import break_even, comparison, gate_summary, judge, ladder_chart, repairs
 from lastresort.report.marks import MARKS, STYLES
 from lastresort.report.scale import Scale
 from lastresort.report.wording import (
@@ -53,6 +53,7 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
         elif rung["test"]["verdict"] == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
     lines += _gate(decision["gate"])
+    lines += _repairs(decision["repairs"])
     lines += _comparison(decision["compare"])
     if break_even.is_worth_a_line(decision["break_even"], decision["goal"]):
         lines.append(Text(printable(spaced(stopped(break_even.finding(decision["break_even"]))))))
@@ -113,6 +114,12 @@ def _gate(gate: Mapping[str, Any] | None) -> list[RenderableType]:
     first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=STYLES[gate["verdict"]])
     measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(gate)]
     return [first, *measures]
+
+
+def _repairs(tried: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    from rich.text import Text
+
+    return [Text(printable(spaced(stopped(repairs.finding(tried)))), style="bold")] if tried else []
 
 
 def _comparison(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:

@@ -132,24 +132,27 @@ def run_gate(
     """
     refuse_other_rendering(base, tuned)
     required = [plan for plan in plans if margins[plan.name] != "skip"]
-    asking = _Asking(settings, kept, training_texts, progress, target if not isinstance(target, TargetFound) else None)
+    asking = Asking(settings, kept, training_texts, progress, target if not isinstance(target, TargetFound) else None)
     asking = replace(asking, further=further)
     scored, forecast, one = asking.base(base, required, margins)
     scored, other = asking.tuned(tuned, scored)
     power = planned_power(_measures(required, further))
-    suites = _suites(plans, scored, margins, settings, power)
+    suites = suites_found(plans, scored, margins, settings, power)
     shown = tuple(one for suite in further for one in suite.found(power))
     found = gate([*suites, *(one.found for one in shown)], _target(target, settings.alpha), alpha=settings.alpha)
     return Gated(found, tuple(scored), forecast, {"base": one, "tuned": other}, power, shown)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class Asking:
+    """The two sides of a gate at work. asker: who the forecast speaks of."""
+
     settings: Settings
     kept: SuiteAnswers
     training_texts: Sequence[str]
     progress: Progress
     target: Target | None
+    asker: str = "The gate"
     further: Sequence[Further] = ()
 
     def base(self, side: Side, plans: Sequence[Plan], margins: Margins) -> tuple[list[Scored], Forecast, str]:
@@ -201,7 +204,7 @@ class _Asking:
         told = "; ".join(f"{name} {count(n)} items, {duration(2 * seconds)}" for name, n, seconds in parts)
         self.progress.say(
             spaced(
-                f"The gate asks {count(whole.items // 2)} items of each model, about {duration(whole.seconds)} ({told})."
+                f"{self.asker} asks {count(whole.items // 2)} items of each model, about {duration(whole.seconds)} ({told})."
             )
         )
         return whole
@@ -220,7 +223,7 @@ def _measures(plans: Sequence[Plan], further: Sequence[Further]) -> int:
     return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(one.measures for one in further))
 
 
-def _suites(
+def suites_found(
     plans: Sequence[Plan], scored: Sequence[Scored], margins: Margins, settings: Settings, power: float
 ) -> list[SuiteFound]:
     """One finding a measure, in the order of the plans."""

@@ -9,10 +9,8 @@ from lastresort.evals.gate.sizes import SPREAD, planned_power
 from lastresort.evals.suites.suite import Suite
 from lastresort.ladder.gate.plans import Said, base_scores
 
-QUICK_ITEMS = {
-    0.05: 160,
-    0.025: 208,
-}  # by alpha: the fewest, in whole batches, of which a loss of 2 points can be excluded
+# By alpha, the fewest, in whole batches, of which a loss of 2 points can be excluded.
+QUICK_ITEMS = {0.05: 160, 0.025: 208}
 FEWEST, MOST = 64, 4096
 
 

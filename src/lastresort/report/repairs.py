@@ -1,0 +1,64 @@
+"""What was tried after the first gate, for the page, Markdown and the terminal: all of it, also what was no good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lastresort.report.gate import in_points
+from lastresort.report.wording import percent, stopped
+
+Repair = Mapping[str, Any]
+Repairs = Sequence[Repair]
+
+KINDS = {"scale": "scale", "fewer_epochs": "checkpoint at", "replay": "replay", "learning_rate": "learning rate"}
+
+
+def finding(repairs: Repairs) -> str:
+    """ "Of 3 repairs 1 was good: lora-scale0.5 was tested and gated once more: SHIP"."""
+    n, good = len(repairs), sum(repair["good"] for repair in repairs)
+    head = f"Of {n} repair{'' if n == 1 else 's'} {good or 'none'} {'were' if good > 1 else 'was'} good"
+    frozen = next((repair for repair in repairs if repair["frozen"]), None)
+    return head if frozen is None else f"{head}: {frozen['system']} {_end(frozen)}"
+
+
+def _end(frozen: Repair) -> str:
+    if frozen["gate"] is None:
+        return "did not keep the bar in its test"
+    return f"was tested and gated once more, which says {frozen['gate']['verdict']}"
+
+
+def about(repairs: Repairs) -> str:
+    """What a reader has to know to read the table."""
+    return (
+        f"What was trained in {repairs[0]['rung']} was made milder after its gate, the cheapest first. Each was measured on dev "
+        "and on items that no gate scores; good is the bar on dev with at most half of the accepted loss where too much was lost. "
+        "The best on dev of the good ones alone was tested, once, and gated on fresh items."
+    )
+
+
+def rows(repairs: Repairs) -> list[dict[str, Any]]:
+    """The rows of the table, as text, in the order in which they were tried. measures: points won or lost, by name."""
+    return [
+        {
+            "way": way(repair),
+            "system": repair["system"] or "–",
+            "dev": "–" if repair["dev"] is None else percent(repair["dev"]["score"]),
+            "measures": {one["name"]: in_points(one["difference"]) or "–" for one in repair["measures"]},
+            "good": "good" if repair["good"] else "no good",
+            "why": stopped(repair["why"]),
+            "frozen": repair["frozen"],
+        }
+        for repair in repairs
+    ]
+
+
+def measures(repairs: Repairs) -> list[str]:
+    """Names of the measures, the columns of the table."""
+    return list(dict.fromkeys(one["name"] for repair in repairs for one in repair["measures"]))
+
+
+def way(repair: Repair) -> str:
+    """ "scale 0.5", "replay 25 %", "checkpoint at 2"."""
+    setting = percent(repair["setting"], 0) if repair["kind"] == "replay" else f"{repair['setting']:g}"
+    return f"{KINDS[repair['kind']]} {setting}"

@@ -1,0 +1,95 @@
+"""Repairs in words and as a curve: all that was tried, in order, and what became of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lastresort.report import repairs
+from lastresort.report.tradeoff_chart import points, tradeoff_chart
+
+
+def repair(
+    kind: str, setting: float, dev: float | None, lost: float, *, good: bool, frozen: bool = False
+) -> dict[str, Any]:
+    general = {
+        "name": "general",
+        "suite": "general",
+        "base": 0.6,
+        "tuned": 0.6 + lost,
+        "difference": lost,
+        "margin": 0.03,
+        "n": 208,
+        "counts": True,
+    }
+    return {
+        "rung": "sft",
+        "kind": kind,
+        "setting": setting,
+        "system": None if dev is None else f"lora-{kind}{setting:g}",
+        "dev": None if dev is None else {"score": dev, "n": 100},
+        "measures": [] if dev is None else [general],
+        "good": good,
+        "why": "its training diverged" if dev is None else "dev is as it is",
+        "frozen": frozen,
+        "test": None,
+        "gate": {"verdict": "SHIP"} if frozen else None,
+    }
+
+
+TRIED = [
+    repair("scale", 0.75, 0.95, -0.04, good=False),
+    repair("scale", 0.5, 0.9, -0.01, good=True, frozen=True),
+    repair("scale", 0.25, 0.7, 0.0, good=False),
+    repair("replay", 0.25, None, 0.0, good=False),
+]
+
+
+def test_a_line_says_what_became_of_them() -> None:
+    assert repairs.finding(TRIED) == (
+        "Of 4 repairs 1 was good: lora-scale0.5 was tested and gated once more, which says SHIP"
+    )
+    assert repairs.finding(TRIED[:1]) == "Of 1 repair none was good"
+    missed = TRIED[1] | {"gate": None}
+    assert repairs.finding([missed]) == "Of 1 repair 1 was good: lora-scale0.5 did not keep the bar in its test"
+
+
+def test_the_table_leaves_nothing_out() -> None:
+    rows = repairs.rows(TRIED)
+    assert [row["way"].replace("\u202f", " ").replace("\xa0", " ") for row in rows] == [
+        "scale 0.75",
+        "scale 0.5",
+        "scale 0.25",
+        "replay 25 %",
+    ]
+    assert [(row["good"], row["frozen"]) for row in rows] == [
+        ("no good", False),
+        ("good", True),
+        ("no good", False),
+        ("no good", False),
+    ]
+    assert rows[0]["measures"] == {"general": "−4.0"}
+    assert (rows[3]["dev"], rows[3]["system"], rows[3]["measures"]) == ("–", "–", {})
+    assert repairs.measures(TRIED) == ["general"]
+
+
+def test_the_curve_has_a_point_a_scale_in_their_order() -> None:
+    assert [(point.scale, point.lost, point.dev) for point in points(TRIED)] == [
+        (0.75, -0.04, 0.95),
+        (0.5, -0.01, 0.9),
+        (0.25, 0.0, 0.7),
+    ]
+    drawn = str(tradeoff_chart(TRIED, 0.8, "Target against general"))
+    places = re.findall(r'<circle class="(.*?)" cx="([\d.]+)" cy="([\d.]+)"', drawn)
+    assert [style for style, _, _ in places] == ["dev", "", "dev"]
+    across, down = ([float(place[side]) for place in places] for side in (1, 2))
+    assert across == sorted(across)  # less is lost to the right
+    assert down == sorted(down)  # and less is won below
+    assert 'aria-label="Target against general"' in drawn
+    assert drawn.count('class="name front"') == 1
+
+
+def test_one_scale_is_no_curve_and_a_suite_that_says_nothing_none_either() -> None:
+    assert tradeoff_chart(TRIED[:1], 0.8, "") is None
+    silent = [one | {"measures": [measure | {"counts": False} for measure in one["measures"]]} for one in TRIED]
+    assert tradeoff_chart(silent, 0.8, "") is None

@@ -1,0 +1,202 @@
+"""Repairs in whole climbs: what is tried after a gate, what is tested and gated once more, and what wins then."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from climb_gate_support import BROKEN, SAFE, by_making, by_scale, gated_climb, script_rungs
+from climb_support import calls, comparable
+from lastresort.ladder.climb import Climbed
+from lastresort.ladder.prepare import Prepared
+from lastresort.ladder.repair.losses import REPAIR_SEED
+from lastresort.records.record import Record
+from lastresort.report.decision import validate_decision
+from lastresort.report.markdown import markdown
+from lastresort.report.terminal import ladder_table
+from lastresort.systems.artefact import artefact_sha256
+from lastresort.systems.files import load_system
+
+ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
+MENDED = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.96, SAFE), (0.25, 0.6, SAFE))
+SPOILED = by_scale(*((scale, 0.99, BROKEN) for scale in (1, 0.75, 0.5, 0.25)))
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "sft", "preference")
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
+    return gated_climb(tmp_path_factory.mktemp("mended"), MENDED, task=ONE_SUITE, gate="quick")
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
+    return gated_climb(tmp_path_factory.mktemp("spoiled"), SPOILED, task=ONE_SUITE, gate="quick")
+
+
+def test_a_rejected_adapter_ships_at_the_scale_that_loses_nothing(mended: Climbed) -> None:
+    decision = mended.decision
+    validate_decision(decision)
+    assert (decision["verdict"], decision["meets_bar"], decision["stopped_at"]) == ("MET", True, "sft")
+    assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("adapter", False)
+    gate, first = decision["gate"], decision["first_gate"]
+    assert (first["verdict"], first["system"], first["seed"], first["alpha"]) == ("REJECT", "sft-adapter", 0, 0.025)
+    assert (gate["verdict"], gate["system"], gate["seed"], gate["alpha"]) == ("SHIP", "sft-adapter-scale0.5", 1, 0.025)
+    assert decision["rungs"][1]["chosen"] == "sft-adapter-scale0.5"
+    assert decision["rungs"][1]["candidates"][-1]["name"] == "sft-adapter-scale0.5"
+    assert artefact_sha256(mended.run / "winner") == gate["artefact_sha256"]
+    assert load_system(mended.run / "winner").name == "sft-adapter-scale0.5"
+    assert any(
+        reason.startswith(
+            "sft: the gate rejected it at first, and 3 repairs were tried, of which 1 was good; sft-adapter-scale0.5"
+        )
+        for reason in decision["reasons"]
+    )
+
+
+def test_all_that_was_tried_is_told_also_what_was_no_good(mended: Climbed) -> None:
+    repairs = mended.decision["repairs"]
+    assert [(one["kind"], one["setting"], one["good"], one["frozen"]) for one in repairs] == [
+        ("scale", 0.75, False, False),
+        ("scale", 0.5, True, True),
+        ("scale", 0.25, False, False),
+    ]
+    assert repairs[0]["why"].startswith("general lost ")
+    assert repairs[2]["why"].startswith("dev is at ")
+    assert all(one["dev"]["n"] == 20 and one["measures"][0]["n"] > 100 for one in repairs)
+    assert [one["test"] is None for one in repairs] == [True, False, True]
+    assert repairs[1]["test"]["verdict"] == "MET"
+    assert repairs[1]["gate"]["verdict"] == "SHIP"
+    assert repairs[1]["gate"]["measures"][0]["verdict"] == "NON_INFERIOR"
+
+
+def test_page_terminal_and_markdown_tell_of_repairs(mended: Climbed) -> None:
+    told = "Of 3 repairs 1 was good: sft-adapter-scale0.5 was tested and gated once more, which says SHIP"
+    page = mended.report.read_text("utf-8")
+    assert f'<h2 id="repairs">{told}' in page
+    assert "The gate before said REJECT of sft-adapter" in page
+    assert page.count('class="chart tradeoff"') == 1
+    assert all(f">scale {scale}" in page for scale in (0.75, 0.5, 0.25))
+    assert f"{told}." in markdown(mended.decision).replace("\\", "")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(ladder_table(mended.decision))
+    assert f"{told}." in console.export_text()
+
+
+def test_repairs_are_chosen_on_items_that_neither_gate_scores(mended: Climbed) -> None:
+    asked = {seed: _words(mended, seed) for seed in (REPAIR_SEED, -1, 0, 1)}
+    assert len({mended.decision["gate"]["seed"], mended.decision["first_gate"]["seed"], REPAIR_SEED, -1}) == 4
+    assert all(asked.values())
+
+
+def _words(found: Climbed, seed: int) -> int:
+    """How many items of this seed were asked of anybody."""
+    path = found.run.parent / ".lastresort" / "suite_answers.sqlite"
+    with sqlite3.connect(path) as database:
+        return len(database.execute("SELECT 1 FROM answer WHERE item LIKE ?", (f"%/1/{seed}/%",)).fetchall())
+
+
+def test_where_no_repair_is_good_none_is_tested_and_all_is_as_it_was(spoiled: Climbed) -> None:
+    decision = spoiled.decision
+    validate_decision(decision)
+    assert (decision["gate"]["verdict"], decision["gate"]["system"]) == ("REJECT", "sft-adapter")
+    assert (decision["first_gate"], decision["meets_bar"], decision["winner"]["kind"]) == (None, False, "prompt")
+    assert [(one["good"], one["frozen"], one["test"], one["gate"]) for one in decision["repairs"]] == [
+        (False, False, None, None)
+    ] * 3
+    assert any(
+        reason
+        == "sft: the gate rejected it at first, and 3 repairs were tried; none was good, so that none was tested."
+        for reason in decision["reasons"]
+    )
+    assert any(change.startswith("A system of sft that loses less than those") for change in decision["would_change"])
+
+
+def test_a_resumed_climb_repairs_nothing_again(mended: Climbed, spoiled: Climbed) -> None:
+    for found in (mended, spoiled):
+        task = found.run.parent.parent / "task"
+        before = len(calls(task))
+        for mode in ("none", "full", None):
+            assert comparable(gated_climb(task.parent, [], gate=mode).decision) == comparable(found.decision)
+        assert len(calls(task)) == before
+
+
+def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
+    """On the items of the second gate the repaired system is as bad as the first."""
+    second = {"right": BROKEN, "adapter": '"lora_alpha": 16[,}]', "contains": "^Say: [a-z]+ 1 "}
+    decision = gated_climb(tmp_path, [*MENDED, second], task=ONE_SUITE, gate="quick").decision
+    validate_decision(decision)
+    frozen = decision["repairs"][1]
+    assert (frozen["frozen"], frozen["test"]["verdict"], frozen["gate"]["verdict"]) == (True, "MET", "REJECT")
+    assert (decision["gate"]["system"], decision["gate"]["verdict"]) == ("sft-adapter", "REJECT")
+    assert (decision["first_gate"], decision["winner"]["kind"], decision["meets_bar"]) == (None, "prompt", False)
+    assert any("its gate on fresh items says REJECT: the first stays as it was" in why for why in decision["reasons"])
+
+
+def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
+    taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
+    decision = gated_climb(tmp_path, SPOILED, task=taller, gate="quick").decision
+    assert [rung["gate"] for rung in decision["rungs"]] == [None, "REJECT", "REJECT"]
+    assert {repair["rung"] for repair in decision["repairs"]} == {"sft"}
+    assert (decision["gate"]["rung"], decision["winner"]["kind"]) == ("preference", "prompt")
+
+
+def test_a_full_gate_that_holds_for_a_loss_is_repaired_and_a_quick_one_is_not(
+    tmp_path: Path, scripted: pytest.MonkeyPatch
+) -> None:
+    worn = by_scale((1, 0.99, 0.89), (0.75, 0.99, SAFE), (0.5, 0.99, SAFE), (0.25, 0.99, SAFE))
+    found = {mode: gated_climb(tmp_path / mode, worn, task=ONE_SUITE, gate=mode).decision for mode in ("full", "quick")}
+    assert (found["quick"]["gate"]["verdict"], found["quick"]["repairs"]) == ("HOLD", [])
+    decision = found["full"]
+    assert (decision["first_gate"]["verdict"], decision["gate"]["verdict"]) == ("HOLD", "SHIP")
+    assert (decision["winner"]["held"], decision["gate"]["system"]) == (False, "sft-adapter-scale0.75")
+
+
+@pytest.mark.parametrize("mode", ["quick", "full"])
+def test_training_anew_comes_last_and_never_after_a_quick_gate(tmp_path: Path, mode: str) -> None:
+    levels = by_making(first=(0.99, BROKEN), epoch1=(0.99, 0.8), replay=(0.97, SAFE))
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "training")
+        decision = gated_climb(tmp_path, levels, task=ONE_SUITE, gate=mode).decision
+    validate_decision(decision)
+    tried = [(one["kind"], one["setting"]) for one in decision["repairs"]]
+    untrained = [("scale", 0.75), ("scale", 0.5), ("scale", 0.25), ("fewer_epochs", 1)]
+    assert tried == (untrained if mode == "quick" else [*untrained, ("replay", 0.25)])
+    assert decision["gate"]["system"] == ("sft-epoch2" if mode == "quick" else "sft-replay0.25")
+    assert decision["gate"]["verdict"] == ("REJECT" if mode == "quick" else "SHIP")
+
+
+def test_a_training_that_diverges_or_does_not_fit_the_time_is_told(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "training")
+        spoiled = by_making(first=(0.99, BROKEN))
+        decision = gated_climb(tmp_path, spoiled, task=ONE_SUITE, gate="full").decision
+        assert (decision["repairs"][-1]["kind"], decision["repairs"][-1]["why"]) == (
+            "learning_rate",
+            "its training diverged",
+        )
+        assert (decision["repairs"][-1]["system"], decision["repairs"][-1]["dev"]) == (None, None)
+
+
+def test_a_task_of_an_earlier_version_which_kept_no_share_for_a_repair_gets_none(
+    tmp_path: Path, scripted: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastresort.ladder.climb.with_shares", _without_share)
+        decision = gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick").decision
+    assert (decision["gate"]["verdict"], decision["repairs"]) == ("REJECT", [])
+
+
+def _without_share(record: Record, prepared: Prepared) -> Prepared:
+    return replace(prepared, task=prepared.task.model_copy(update={"counts_repair": False}))
