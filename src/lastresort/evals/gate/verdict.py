@@ -81,7 +81,7 @@ def _not_worth(suites: Sequence[SuiteFound], target: TargetFound) -> str:
     lost = max(
         (-found.difference for found in suites if found.suite == GENERAL and found.difference is not None), default=0.0
     )
-    if not pays_too_much(lost, target.by, target.gain):
+    if target.gain is None or not pays_too_much(lost, target.by, target.gain):
         return ""
     return (
         f"Not worth it: {points(lost)} seem lost in general for {points(target.gain)} won on the target, "
