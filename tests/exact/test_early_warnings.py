@@ -228,8 +228,8 @@ POINT = {"step": 20, "kl_general": 0.03, "kl_task": 0.4, "perplexity": 21.0, "ba
         ({}, None),
         ({"kl_task": 3.0}, None),  # a task's prompts are to be answered otherwise
         ({"perplexity": 15.0}, None),
-        ({"kl_general": 0.6}, "at step 20 answers to general requests are 0.60 nats a token from the base's"),
-        ({"perplexity": 26.0}, "at step 20 plain prose is 1.30 times as perplexing as to the base"),
+        ({"kl_general": 1.2}, "at step 20 answers to general requests are 1.20 nats a token from the base's"),
+        ({"perplexity": 46.0}, "at step 20 plain prose is 2.30 times as perplexing as to the base"),
         ({"kl_general": math.nan}, "at step 20 answers to general requests are nan nats a token from the base's"),
     ],
 )

@@ -23,7 +23,7 @@ def looked(step: int, kl: float, task: float, times: float) -> dict[str, float]:
 STEPS = [{"step": step, "loss": 2 / step} for step in range(1, 21)]
 CURVES: dict[str, list[dict[str, float]]] = {
     "lr0.001": STEPS[:5],
-    "lr0.003": [looked(0, 0, 0, 1), *STEPS, looked(10, 0.25, 0.5, 1.1), looked(20, 0.5, 1.5, 1.5)],
+    "lr0.003": [looked(0, 0, 0, 1), *STEPS, looked(10, 0.5, 1.0, 1.1), looked(20, 1.0, 3.0, 2.4)],
 }
 
 
@@ -48,8 +48,8 @@ def test_points_lie_over_their_steps_and_at_their_values() -> None:
     for text in (
         "nats a token",
         "times the base&#39;s",
-        "from 0.5 on",
-        "from 1.25 on",
+        "from 1 on",
+        "from 2 on",
         ">general<",
         ">task<",
         ">prose<",
@@ -61,8 +61,8 @@ def test_what_is_alarming_has_a_line_at_its_height() -> None:
     svg = str(early_chart(CURVES, "label"))
     limits = [float(y) for y in re.findall(r'<line class="alarm"[^>]* y1="([0-9.]+)"', svg)]
     general, _, prose = lines(svg)
-    assert limits[0] == pytest.approx(general[2][1], abs=0.2)  # 0.5
-    assert prose[2][1] < limits[1] < prose[1][1]  # 1.5, 1.25, 1.1
+    assert limits[0] == pytest.approx(general[2][1], abs=0.2)  # 1.0
+    assert prose[2][1] < limits[1] < prose[1][1]  # 2.4, 2.0, 1.1
 
 
 def test_nothing_is_drawn_of_runs_that_were_not_looked_at_twice() -> None:
@@ -74,12 +74,12 @@ def test_nothing_is_drawn_of_runs_that_were_not_looked_at_twice() -> None:
 
 
 def test_the_run_that_went_the_whole_way_is_told_and_every_alarm() -> None:
-    early_left = [looked(0, 0, 0, 1), looked(5, 0.9, 0.1, 1.0)]
+    early_left = [looked(0, 0, 0, 1), looked(5, 1.9, 0.1, 1.0)]
     found = early_warnings(story({"lr0.01": early_left, **CURVES}))
     assert found is not None
-    assert found.title.startswith("lr0.003, at step 20 KL from the base 0.50 on general requests")
+    assert found.title.startswith("lr0.003, at step 20 KL from the base 1.00 on general requests")
     assert [name for name, _ in found.alarms] == ["lr0.01", "lr0.003"]
-    assert "1.50 times as perplexing" in found.alarms[1][1]
+    assert "2.40 times as perplexing" in found.alarms[1][1]
     assert "nats a token from the base's" not in found.alarms[1][1]
     assert most_followed({}) is None
 
