@@ -15,7 +15,7 @@ import numpy as np
 
 from lastresort.evals.evidence.resample import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.evals.gate import Planned, SuiteFound, TargetFound, Wanted, gate, planned
+from lastresort.evals.gate import GateVerdict, Planned, SuiteFound, TargetFound, Wanted, gate, planned
 
 ALPHA = 0.05
 SCORE_Z = 1.6448536269514722
@@ -189,6 +189,21 @@ def gates(
 
     losses: the true ones. together: correlation of the measures' luck, by which a model that is unlucky in one is so in others.
     """
+    verdicts = gate_verdicts(asked, sizes, losses, alpha=alpha, runs=runs, together=together, seed=seed)
+    return Rates(*(verdicts.count(verdict) / runs for verdict in ("SHIP", "HOLD", "REJECT")))
+
+
+def gate_verdicts(
+    asked: Sequence[Asked],
+    sizes: Sequence[int],
+    losses: Sequence[float],
+    *,
+    alpha: float,
+    runs: int,
+    together: float = 0.0,
+    seed: int = 0,
+) -> list[GateVerdict]:
+    """As `gates`, run by run."""
     generator = np.random.default_rng(seed)
     columns = [
         _p_values(one, n, loss, alpha, len(asked), uniform)
@@ -196,8 +211,7 @@ def gates(
             asked, sizes, losses, _luck(generator, len(asked), runs, together), strict=True
         )
     ]
-    verdicts = [gate([column[run] for column in columns], WON, alpha=alpha).verdict for run in range(runs)]
-    return Rates(*(verdicts.count(verdict) / runs for verdict in ("SHIP", "HOLD", "REJECT")))
+    return [gate([column[run] for column in columns], WON, alpha=alpha).verdict for run in range(runs)]
 
 
 def _luck(generator: np.random.Generator, measures: int, runs: int, together: float) -> Floats:
