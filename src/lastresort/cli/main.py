@@ -10,7 +10,7 @@ import sys
 import typer
 
 from lastresort import __version__
-from lastresort.cli import advise, chat, climb, data, gate, merge, recheck, report, train
+from lastresort.cli import advise, chat, climb, data, env, gate, merge, plan, recheck, report, train
 
 app = typer.Typer(
     name="lastresort",
@@ -39,12 +39,14 @@ def root(
 
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("advise")(advise.advise_command)
+app.command("plan")(plan.plan_command)
 app.command("report")(report.report_command)
 app.command("gate")(gate.gate_command)
 app.command("recheck")(recheck.recheck_command)
 app.command("chat")(chat.chat_command)
 app.command("train")(train.train_command)
 app.command("merge")(merge.merge_command)
+app.command("env")(env.env_command)
 app.add_typer(data.app, name="data")
 
 

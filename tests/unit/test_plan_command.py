@@ -1,0 +1,241 @@
+"""`lastresort plan` and `lastresort env`: what they print, what they choose, and what a user's mistake looks like."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.report.schema import schema_of
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a GPU, with 16 GiB."""
+    from lastresort.hardware import environment
+
+    monkeypatch.setattr(environment, "has_gpu", lambda: False)
+    monkeypatch.setattr(environment, "processor_memory_bytes", lambda: 16 << 30)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["lastresort", *words])
+    return guarded(app)
+
+
+def document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert run(monkeypatch, "plan", *words, "--json") == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert list(Draft202012Validator(schema_of("plan")).iter_errors(found)) == []
+    return found
+
+
+def test_the_terminal_shows_every_part_and_what_to_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", "llama-3-8b", "--gpu", "rtx-3060", "--rows", "10000")
+    assert run(monkeypatch, "plan", *words) == 0
+    out, error = capsys.readouterr()
+    assert not error
+    first = out.splitlines()[0]
+    assert first.startswith("llama-3-8b, QLoRA: ")
+    assert "fits on rtx-3060 (11.8" in " ".join(out.split())
+    told = " ".join(out.split())
+    assert "QLoRA, which needs" in told
+    assert "since LoRA needs" in told
+    for name in ("weights of the layers", "embeddings", "adapters", "optimizer", "one layer", "logits", "CUDA context"):
+        assert name in out
+    assert "6.98 billion x 0.516 bytes" in told
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_parts_add_up_and_the_document_fits_its_schema(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(monkeypatch, capsys, "--model", "llama-3.1-405b", "--method", "qlora", "--gpu", "4xh100")
+    memory = found["memory"]
+    assert memory["per_card_bytes"] == sum(part["per_card_bytes"] for part in memory["parts"])
+    assert memory["total_bytes"] == sum(part["total_bytes"] for part in memory["parts"]) == 4 * memory["per_card_bytes"]
+    assert found["fits"] is True
+    assert "cannot cut a base in 4 bits over cards yet" in found["beyond_our_trainer"]
+    assert found["time"] is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "method"), [("rtx-3060", "qlora"), ("rtx-3090", "lora"), ("a100-80", "lora"), ("t4", "qlora")]
+)
+def test_the_method_follows_from_the_card(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpu: str, method: str
+) -> None:
+    found = document(monkeypatch, capsys, "--model", "llama-3-8b", "--gpu", gpu)
+    assert found["setup"]["method"] == method
+
+
+def test_without_a_card_the_cheapest_that_fits_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = ("--price", "rtx-3090=9", "--price", "rtx-4090=8", "--price", "l40s=0.01")
+    found = document(monkeypatch, capsys, "--model", "llama-3-8b", "--rows", "1000", *prices)
+    assert (found["cards"]["name"], found["cards"]["named"]) == ("l40s", False)
+    costs = [offer["usd"] for offer in found["offers"]]
+    assert costs == sorted(costs)
+    assert found["offers"][0]["price_kind"] == "yours"
+
+
+def test_a_price_is_of_the_card_named_and_time_is_money(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", "mistral-7b", "--method", "qlora", "--gpu", "2xa100-80", "--rows", "10000", "--price", "2")
+    found = document(monkeypatch, capsys, *words)
+    assert found["cards"]["price"] == {"usd_per_hour": 2.0, "date": None, "kind": "yours"}
+    assert found["time"]["usd"] == pytest.approx(found["time"]["seconds"] / 3600 * 2 * 2)
+    assert found["time"]["computed_tokens"] == 10_000 * 1024 * 3
+
+
+def test_what_does_not_fit_says_so_and_what_would(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(monkeypatch, capsys, "--model", "llama-3-70b", "--gpu", "rtx-4090")
+    assert found["fits"] is False
+    assert found["largest_batch"] == 0
+    assert any("does not fit" in warning for warning in found["warnings"])
+    assert found["setup"]["why"].startswith("neither LoRA nor QLoRA")
+    assert found["offers"][0]["card"] in ("l40s", "a100-80")
+
+
+def test_a_training_that_fits_can_fail_to_measure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(monkeypatch, capsys, "--model", "llama-2-13b", "--gpu", "t4", "--method", "qlora")
+    assert found["fits"] is True
+    assert 0 < found["measuring"]["fit_at_once"] < found["measuring"]["answers_at_once"] == 16
+    assert any("training is not all" in warning for warning in found["warnings"])
+
+
+def test_the_largest_batch_fits_and_one_more_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", "qwen3-8b", "--method", "qlora", "--gpu", "rtx-3090")
+    most = document(monkeypatch, capsys, *words)["largest_batch"]
+    assert most > 4
+    for batch, fits in ((most, True), (most + 1, False)):
+        found = document(monkeypatch, capsys, *words, "--batch", str(batch))
+        assert (found["memory"]["per_card_bytes"] <= found["cards"]["memory_bytes"]) is fits
+
+
+def test_experts_in_4_bits_are_warned_of_and_a_card_without_bf16_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(monkeypatch, capsys, "--model", "mixtral-8x7b", "--method", "qlora", "--gpu", "8xv100")
+    assert any("stacked tensor" in warning for warning in found["warnings"])
+    assert any("no bf16" in warning for warning in found["warnings"])
+
+
+def test_the_ladder_ahead_has_a_card_for_each_rung_and_for_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rungs = {one["rung"]: one for one in document(monkeypatch, capsys, "--model", "qwen3-0.6b")["ladder"]}
+    assert list(rungs) == ["sft", "preference", "full"]
+    hourly = [rungs[name]["cheapest_up_to_here"]["usd_per_hour"] for name in rungs]
+    assert hourly == sorted(hourly), "what holds more rungs is never cheaper"
+
+
+def test_this_machines_processor_can_be_planned_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lastresort.hardware.probe.matrix_flops_per_s", lambda reduced: 1e11)
+    found = document(monkeypatch, capsys, "--model", "embedded", "--gpu", "cpu", "--rows", "100", "--tokens", "128")
+    assert found["cards"] == {
+        "name": "cpu", "count": 1, "sharing": None, "memory_bytes": 16 << 30, "memory_estimated": False, "here": True,
+        "named": False, "price": None,
+    }  # fmt: skip
+    assert found["time"]["usd"] == 0
+    assert found["time"]["seconds"] > 0
+
+
+def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "plan.svg"
+    assert run(monkeypatch, "plan", "--model", "llama-3-8b", "--gpu", "rtx-3090", "--picture", str(picture)) == 0
+    assert f"written: {picture}" in capsys.readouterr().out.replace("\n", "")
+    root = ElementTree.fromstring(picture.read_text(encoding="utf-8"))
+    texts = [node.text for node in root.iter() if node.tag.endswith("text")]
+    assert {"qlora", "lora", "full"} <= set(texts)
+    assert {"rtx-3090", "rtx-3060", "t4"} <= set(texts)
+    bars = [node for node in root.iter() if node.tag.endswith("rect") and list(node)]
+    assert len(bars) >= 2 * 7
+    assert "121 GiB →" in texts, "what takes far more than the plan and its card is cut off at the edge"
+    assert all(float(node.get("width", "0")) > 0 for node in bars)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "plan: no model, expected --model NAME"),
+        (("--model", "llama-3-9b"), "Did you mean llama-3-8b"),
+        (("--model", "qwen3-8b", "--gpu", "l40x"), "Did you mean l40s"),
+        (("--model", "qwen3-8b", "--method", "qlor"), 'Did you mean "qlora"?'),
+        (("--model", "qwen3-8b", "--tokens", "0"), "plan: found 0 tokens"),
+        (("--model", "qwen3-8b", "--price", "3"), "of no card"),
+        (("--model", "qwen3-8b", "--picture", "plan.png"), "ends in .svg"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert run(monkeypatch, "plan", *words) == 2
+    out, error = capsys.readouterr()
+    assert said in error
+    assert "Traceback" not in error
+    assert not out
+
+
+def test_the_catalogue_can_be_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "plan", "--list") == 0
+    out = capsys.readouterr().out
+    assert "llama-3.1-405b" in out
+    assert "a100-80" in out
+    assert run(monkeypatch, "plan", "--list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["models"]["llama-3-8b"] == 8_030_261_248
+
+
+def test_a_plan_loads_no_torch() -> None:
+    code = (
+        "import sys; from lastresort.cli.main import app; sys.argv = ['lastresort', 'plan', '--model', 'llama-3-8b', '--gpu',"
+        " 'l40s', '--rows', '10']; app(standalone_mode=False); assert 'torch' not in sys.modules, 'torch was loaded'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_env_says_what_is_here_and_what_it_trains(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "env", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["memory_bytes"] == 16 << 30
+    assert found["gpus"] == []
+    assert found["processor"]["cores"] >= 1
+    assert found["packages"]["torch"] is not None
+    assert found["precision"] in ("float32", "bfloat16")
+    assert (
+        found["reach"]["full"]["parameters"]
+        < found["reach"]["lora"]["parameters"]
+        <= found["reach"]["qlora"]["parameters"]
+    )
+    assert run(monkeypatch, "env") == 0
+    out = capsys.readouterr().out
+    assert "16.0 GiB" in out
+    assert "none that torch sees" in out
+    assert f"QLoRA: {found['reach']['qlora']['name']}" in out
+    assert max(map(len, out.splitlines())) <= 80
