@@ -11,10 +11,12 @@ from lastresort.hardware.plan.held import bytes_of_training_all
 from lastresort.models.estimate import BYTES_PER_TOKEN
 from lastresort.models.protocol import is_endpoint
 from lastresort.models.size import parameters_told
+from lastresort.rungs.anew import trained_anew, training_of
 from lastresort.rungs.choosing import choose_on_dev
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.learning_rates import losses_of_race, raced_beyond
 from lastresort.rungs.methods import WholeMethod
+from lastresort.rungs.milder import Training
 from lastresort.rungs.pretraining import BATCH, ROW_TOKENS, pretrained
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench
@@ -103,6 +105,18 @@ class Full:
             for name, folder in kept
         ]
         return choose_on_dev(bench, self.name, systems, f"{told}{trained.note(rate)}")
+
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        return training_of(bench, self.name, bench.task.full, name)
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        """From the same start as the search: what was pretrained is there."""
+        section, lacking = bench.task.full, bench.record.lacking_knowledge
+        first = pretraining_reason(bench.task, None if lacking is None else len(lacking)) is not None
+        method = WholeMethod(pretrained(bench, self.name, section).folder if first else None)
+        return trained_anew(bench, self.name, section, method, system, replay=replay, learning_rate=learning_rate)
 
 
 def pretraining_reason(task: Task, lacking: int | None) -> str | None:

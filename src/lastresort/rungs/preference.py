@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 
@@ -11,6 +12,7 @@ from lastresort.records.record import ItemScore
 from lastresort.rungs.choosing import choose_on_dev, on_dev
 from lastresort.rungs.drift import drift_of
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
+from lastresort.rungs.milder import Training
 from lastresort.rungs.preference_data import Preferred, kind_of_preferences, read_preferences
 from lastresort.rungs.preference_moved import KL_ANSWERS, KL_PROMPTS
 from lastresort.rungs.preference_plan import Course, Plan, course_of, plan_of
@@ -119,6 +121,33 @@ class Preference:
         self._note_drift(bench, found, start, before)
         return found
 
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        """Its earlier stops are those of the same learning rate."""
+        rate, step = _trained_as(name)
+        search = bench.record.last("search", self.name)
+        assert search is not None, "what is repaired was searched"
+        names = [one["name"] for one in search["candidates"] if "+" not in one["name"]]
+        kept = sorted(((_trained_as(one)[1], one) for one in names if _trained_as(one)[0] == rate), reverse=True)
+        return Training(rate, None, tuple((number, one) for number, one in kept if number < step))
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        """At a lower learning rate; there are no rows of replay in it."""
+        assert learning_rate is not None, "training_of tells of no replay"
+        supervised, given = _supervised(bench), bench.preferences
+        start = supervised or _base(bench)
+        plan = plan_of(bench.task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
+        if plan.source == "samples":
+            given = own_pairs(bench, self.name, start).preferences
+        course = replace(course_of(bench.task.preference, plan.objective), learning_rates=(learning_rate,))
+        trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
+        kept = trained.to_step(learning_rate, _trained_as(system.name)[1])
+        if kept is None:
+            return None
+        held = "+constrained" if system.decoding.grammar is not None else ""
+        return replace(system, name=f"{kept.name}{held}", adapter=kept.adapter, fingerprint="", rendering="")
+
     def _note_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
         """Note for every candidate how far it moved, and whether its answers grew."""
         for candidate in found.candidates:
@@ -136,6 +165,13 @@ class Preference:
                     "length": asdict(length),
                 }
                 bench.record.note("drift", body, key=name)
+
+
+def _trained_as(candidate: str) -> tuple[float, int]:
+    """The learning rate and the step that a candidate of `PreferenceTraining` is named after."""
+    found = re.search(r"-lr(.+)-step(\d+)", candidate)
+    assert found is not None, f"{candidate} is named by its training"
+    return float(found[1]), int(found[2])
 
 
 _NO_EXAMPLE = Example("", (), "")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.anew import trained_anew, training_of
 from lastresort.rungs.choosing import choose_on_dev
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.learning_rates import losses_of_race, raced_beyond
 from lastresort.rungs.methods import method_of
+from lastresort.rungs.milder import Training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.rungs.sft_training import SupervisedTraining, kept_epochs, tuned_model
@@ -90,3 +92,14 @@ class Sft:
             for name, folder in kept
         ]
         return choose_on_dev(bench, self.name, systems, trained.note(rate))
+
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        return training_of(bench, self.name, bench.task.sft, name)
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        task = bench.task
+        return trained_anew(
+            bench, self.name, task.sft, method_of(task), system, replay=replay, learning_rate=learning_rate
+        )

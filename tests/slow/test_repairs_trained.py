@@ -1,0 +1,81 @@
+"""Repairs that train anew, with the tiny model: every rung that trains has them, and a climb that was cut off goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gate_support import SUITES
+from lastresort.ladder.climb import climb
+from lastresort.ladder.gate import suites
+from lastresort.ladder.repair import phase
+from lastresort.records.record import Record
+from lastresort.report.decision import validate_decision
+from lastresort.spec.task import load_task
+from tuning_support import Cut, Scissors, pairs, tiny_task, tuned_files
+
+pytestmark = pytest.mark.slow
+
+KEYS: dict[str, Any] = {
+    "bar": 0.05,  # what is tried here is that repairs are trained, not what the tiny model learns
+    "keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"},
+    "sft": {"learning_rates": [0.03], "epochs": 2, "r": 4, "replay": 0.0},
+    "preference": {"learning_rates": [0.03], "epochs": 2},
+    "full": {"learning_rates": [0.01], "epochs": 2, "replay": 0.0},
+}
+
+
+@pytest.fixture
+def nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that rejects whatever answers otherwise than its base, and repairs that are never good: all are tried."""
+    monkeypatch.setattr(suites, "SUITES", {**SUITES, "general": "gate_support:steady"})
+    monkeypatch.setattr(phase, "faults", lambda *_, **__: ["it is never good here"])
+
+
+@pytest.mark.parametrize("rung", ["sft", "preference", "full"])
+def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: None, rung: str) -> None:
+    path = tiny_task(tmp_path / "task", preferences=pairs() if rung == "preference" else None, ladder=[rung], **KEYS)
+    found = climb(load_task(path), tmp_path / "run", gate="full")
+    validate_decision(found.decision)
+    assert found.decision["gate"]["verdict"] == "REJECT"
+    tried = {(one["kind"], one["setting"]): one for one in found.decision["repairs"]}
+    assert all(one["dev"]["n"] == 20 and one["measures"] for one in tried.values())
+    wanted = {"scale", "learning_rate"} | ({"replay"} if rung != "preference" else set())
+    assert (
+        wanted <= {kind for kind, _ in tried} <= wanted | {"fewer_epochs"}
+    )  # where the first checkpoint was chosen, none is earlier
+    rate = KEYS[rung]["learning_rates"][0] / 3
+    assert [setting for kind, setting in tried if kind == "learning_rate"] == [pytest.approx(rate, rel=1e-2)]
+    with Record.open(found.run, read_only=True) as record:
+        rates = {note["learning_rate"] for note in record.notes("training") if note["rung"] == rung}
+        shares = {note["replay_rows"] for note in record.notes("training") if "replay_rows" in note}
+    assert len(rates) == 2
+    assert rung == "preference" or len(shares) == 3  # none, 10 % and 25 %
+    files = tuned_files(found.run)
+    trained = [content for name, content in files.items() if "-scale" not in name]
+    assert len(set(trained)) == len(trained)
+
+
+def test_a_climb_cut_in_a_training_anew_goes_on_to_the_same_weights(tmp_path: Path, nothing_good: None) -> None:
+    def run(folder: Path, scissors: Scissors | None) -> dict[str, bytes]:
+        path = tiny_task(tmp_path / "task", ladder=["sft"], **KEYS)
+        return tuned_files(climb(load_task(path), folder / "run", gate="full", progress=scissors).run)
+
+    whole = run(tmp_path / "whole", None)
+    cut = _CutInReplay()
+    with pytest.raises(Cut):
+        run(tmp_path / "cut", cut)
+    assert run(tmp_path / "cut", None) == whole
+
+
+class _CutInReplay(Scissors):
+    """Ends the process in the first training with more replay."""
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        if self.left is None and "-scale0.25 on dev" in label:
+            self._armed = True
+        if self.left is None and getattr(self, "_armed", False) and "replay rows from the base model" in label:
+            self.left = self.seen + 12
+        super().stage(label, total)
