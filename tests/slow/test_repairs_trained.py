@@ -1,4 +1,4 @@
-"""Repairs that train anew, with the tiny model: every rung that trains has them, and a climb that was cut off goes on."""
+"""Repairs that train anew, with the tiny model: every rung that trains has them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from gate_support import SUITES
 from lastresort.ladder.climb import climb
 from lastresort.ladder.gate import suites
 from lastresort.ladder.repair import phase
+from lastresort.ladder.repair.when import KINDS, Needed
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
-from tuning_support import Cut, Scissors, pairs, tiny_task, tuned_files
+from tuning_support import pairs, tiny_task, tuned_files
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +30,9 @@ KEYS: dict[str, Any] = {
 
 @pytest.fixture
 def nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gate that rejects whatever answers otherwise than its base, and repairs that are never good: all are tried."""
+    """Whatever the gate says, repairs are called for, and none is ever good: all are tried."""
     monkeypatch.setattr(suites, "SUITES", {**SUITES, "general": "gate_support:steady"})
+    monkeypatch.setattr(phase, "repairs_after", lambda gate: Needed(("general",), costly=False, kinds=KINDS))
     monkeypatch.setattr(phase, "faults", lambda *_, **__: ["it is never good here"])
 
 
@@ -39,7 +41,6 @@ def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: N
     path = tiny_task(tmp_path / "task", preferences=pairs() if rung == "preference" else None, ladder=[rung], **KEYS)
     found = climb(load_task(path), tmp_path / "run", gate="full")
     validate_decision(found.decision)
-    assert found.decision["gate"]["verdict"] == "REJECT"
     tried = {(one["kind"], one["setting"]): one for one in found.decision["repairs"]}
     assert all(one["dev"]["n"] == 20 and one["measures"] for one in tried.values())
     wanted = {"scale", "learning_rate"} | ({"replay"} if rung != "preference" else set())
@@ -56,26 +57,3 @@ def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: N
     files = tuned_files(found.run)
     trained = [content for name, content in files.items() if "-scale" not in name]
     assert len(set(trained)) == len(trained)
-
-
-def test_a_climb_cut_in_a_training_anew_goes_on_to_the_same_weights(tmp_path: Path, nothing_good: None) -> None:
-    def run(folder: Path, scissors: Scissors | None) -> dict[str, bytes]:
-        path = tiny_task(tmp_path / "task", ladder=["sft"], **KEYS)
-        return tuned_files(climb(load_task(path), folder / "run", gate="full", progress=scissors).run)
-
-    whole = run(tmp_path / "whole", None)
-    cut = _CutInReplay()
-    with pytest.raises(Cut):
-        run(tmp_path / "cut", cut)
-    assert run(tmp_path / "cut", None) == whole
-
-
-class _CutInReplay(Scissors):
-    """Ends the process in the first training with more replay."""
-
-    def stage(self, label: str, total: int | None = None) -> None:
-        if self.left is None and "-scale0.25 on dev" in label:
-            self._armed = True
-        if self.left is None and getattr(self, "_armed", False) and "replay rows from the base model" in label:
-            self.left = self.seen + 12
-        super().stage(label, total)
