@@ -143,8 +143,10 @@ class WholeMethod:
 
 
 def method_of(task: Task) -> AdapterMethod:
-    """The adapter that `tune.method` asks for."""
-    return AdapterMethod(task.sft, in_4_bits=task.tune.method == "qlora")
+    """The adapter that `tune.method` asks for, or that the card here has room for."""
+    from lastresort.rungs.four_bits import in_4_bits
+
+    return AdapterMethod(task.sft, in_4_bits=in_4_bits(task))
 
 
 def adapter_settings(sft: Sft, *, in_4_bits: bool) -> AdapterSettings:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.rungs.early_warnings import EarlyWarnings
+from lastresort.rungs.four_bits import in_4_bits
 from lastresort.rungs.methods import adapter_settings, load_to_train
 from lastresort.rungs.preference_data import Preferred
 from lastresort.rungs.preference_items import Given, given_items, reward_groups
@@ -246,4 +247,4 @@ class PreferenceTraining:
 
     @property
     def _in_4_bits(self) -> bool:
-        return self._bench.task.tune.method == "qlora"
+        return in_4_bits(self._bench.task)
