@@ -13,6 +13,7 @@ from lastresort.evals.logs import Logged, paired, read_logs
 from lastresort.evals.logs.archive import Limits, archive
 from lastresort.evals.logs.inspect_files import inspect_archive
 from lastresort.evals.logs.inspect_log import measures_of, value_of
+from lastresort.evals.logs.lm_eval_rows import log_of
 from logs_support import FOLDER, lm_eval_row, write_samples
 
 LM_EVAL, INSPECT = FOLDER / "lm_eval", FOLDER / "inspect"
@@ -194,6 +195,16 @@ def test_a_measure_that_cannot_be_weighed_is_named_beside_others(tmp_path: Path)
         ("a.json", '{"eval": {"task": "x"}, "samples": [{"id": 1}]}', "no score in the samples of x"),
         ("a.csv", "", "another kind of file"),
         ("a.json", "[" * 100_000, "no JSON"),
+        ("samples_a.jsonl", json.dumps(lm_eval_row(0, 10**400)), "a value that is no number"),
+        ("samples_a.jsonl", json.dumps(lm_eval_row(0, 1.0, metrics=5)), "another shape than lm-eval writes"),
+        ("samples_a.jsonl", json.dumps(lm_eval_row(0, 1.0, filtered_resps={"a": 1})), "another shape than lm-eval"),
+        (
+            "a.json",
+            '{"eval": {"task": "x"}, "samples": [{"id": 1, "scores": [1]}]}',
+            "another shape than Inspect writes",
+        ),
+        ("a.json", '{"eval": {"task": "x"}, "samples": [{"id": 1, "messages": ["a"]}]}', "another shape than Inspect"),
+        ("a.json", '{"eval": {"task": "x"}, "samples": [{"id": 1, "output": "a"}]}', "another shape than Inspect"),
     ],
 )
 def test_what_is_no_log_is_refused_with_a_sentence(tmp_path: Path, name: str, content: str, told: str) -> None:
@@ -259,6 +270,24 @@ def test_a_cut_or_altered_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "altered.eval").write_bytes(bytes(altered))
     with pytest.raises(DataError, match=r"altered\.eval: found .*which cannot be unpacked"):
         read_logs(tmp_path / "altered.eval")
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_altered_member_is_refused_however_it_is_packed(tmp_path: Path, packing: int) -> None:
+    path = tmp_path / "a.eval"
+    with zipfile.ZipFile(path, "w", packing) as made:
+        made.writestr("header.json", json.dumps({"eval": {"task": "x"}, "padding": list(range(200))}))
+    altered = bytearray(path.read_bytes())
+    altered[60:120] = bytes(60)
+    path.write_bytes(bytes(altered))
+    with pytest.raises(DataError, match=r"found header\.json, which cannot be unpacked"):
+        read_logs(path)
+
+
+def test_a_row_without_its_filter_beside_rows_with_one() -> None:
+    rows = [lm_eval_row(0, 1.0), lm_eval_row(1, 0.0, filter="strict")]
+    del rows[0]["filter"]
+    assert [item.id for item in log_of("x", rows, {}, "here").items] == ["0"]
 
 
 def test_an_evaluation_that_was_cut_off_has_only_its_beginning(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Inspect compresses with Zstandard, which Python's own zip knows from 3.14 on; py
 from __future__ import annotations
 
 import json
+import lzma
 import struct
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from lastresort.errors import DataError
 ZSTANDARD = 93
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 1
+_CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Archive:
         room = member.file_size  # more than it says of itself is no more trusted than too much
         try:
             body = self._zstandard(member, room) if member.compress_type == ZSTANDARD else self._plain(member, room)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except _CORRUPT as error:
             raise self._refused(f"{member.filename}, which cannot be unpacked ({error})", "a whole archive") from error
         if len(body) > room:
             raise self._too_large(member, room)

@@ -10,7 +10,7 @@ from typing import Any
 from lastresort.errors import DataError
 from lastresort.evals.logs.archive import Archive, Limits, archive
 from lastresort.evals.logs.inspect_log import Sample, measures_of
-from lastresort.evals.logs.logged import Found
+from lastresort.evals.logs.logged import Found, as_written_by
 
 HEADER, BEGUN, SAMPLES = "header.json", "_journal/start.json", "samples/"
 LARGEST_JSON = 1024**3  # bytes
@@ -23,7 +23,8 @@ def inspect_archive(path: Path, limits: Limits | None = None) -> Found:
     """
     with archive(path, limits) as opened:
         header = _header(opened)
-        return measures_of(header, _samples(opened), str(path))
+        with as_written_by("Inspect", str(path)):
+            return measures_of(header, _samples(opened), str(path))
 
 
 def inspect_json(path: Path) -> Found:
@@ -32,7 +33,8 @@ def inspect_json(path: Path) -> Found:
     samples = document.get("samples")
     if not isinstance(document.get("eval"), dict) or not isinstance(samples, list):
         raise _no_log(path, "no log of Inspect with its samples")
-    return measures_of(document, (_sample(path, one) for one in samples), str(path))
+    with as_written_by("Inspect", str(path)):
+        return measures_of(document, (_sample(path, one) for one in samples), str(path))
 
 
 def json_of(path: Path) -> dict[str, Any]:

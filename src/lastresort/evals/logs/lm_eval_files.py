@@ -12,7 +12,7 @@ from typing import Any
 from lastresort.errors import DataError
 from lastresort.evals.logs.lm_eval_results import Results, pooled, results_of
 from lastresort.evals.logs.lm_eval_rows import log_of
-from lastresort.evals.logs.logged import Found, some
+from lastresort.evals.logs.logged import Found, as_written_by, some
 
 SAMPLES, RESULTS = "samples_*.jsonl", "results_*.json"
 LONGEST_LINE, LARGEST_RESULTS = 64 * 1024**2, 256 * 1024**2  # bytes
@@ -95,7 +95,8 @@ def _read(path: Path, results: Results) -> Found:
         raise _refused(path, "no sample", "a sample a line", "Name a log of an evaluation that ended.")
     task = task_of(path)
     try:
-        return [log_of(task, rows, results.higher.get(task, {}), str(path))], []
+        with as_written_by("lm-eval", str(path)):
+            return [log_of(task, rows, results.higher.get(task, {}), str(path))], []
     except DataError as fault:
         return [], [fault]
 

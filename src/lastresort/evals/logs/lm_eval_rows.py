@@ -52,7 +52,7 @@ def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: st
     metric = metric_of(task, kept[0], higher, where)
     items = tuple(item_of(task, row, metric, where) for row in kept)
     refuse_repeated(task, (item.id for item in items), where)
-    told = f"{metric.told}, filter {kept[0]['filter']}" if len(kept) < len(rows) else metric.told
+    told = f"{metric.told}, filter {kept[0].get('filter')}" if len(kept) < len(rows) else metric.told
     others = [name for name in _metrics(kept[0]) if name != metric.name]
     others += list(
         dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != kept[0].get("filter"))

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +58,25 @@ def fingerprint(value: Any) -> str:
 
 def number_of(value: Any) -> float | None:
     """A score as a number; None where it is none, or is no finite one."""
-    if isinstance(value, bool | int | float) and math.isfinite(value):
-        return float(value)
-    return None
+    try:
+        number = float(value) if isinstance(value, bool | int | float) else math.nan
+    except OverflowError:  # an integer that no float holds
+        return None
+    return number if math.isfinite(number) else None
+
+
+@contextmanager
+def as_written_by(tool: str, where: str) -> Iterator[None]:
+    """Raises DataError where a part of a log has another shape than the tool gives it."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:
+        raise DataError(
+            f"found a part that has another shape than {tool} writes ({type(error).__name__}: {error})",
+            where=where,
+            expected=f"a log of {tool} as it was written",
+            remedy="Make the log again, or name another.",
+        ) from error
 
 
 def refuse_outside(name: str, metric: str, values: Iterable[float | None], where: str) -> None:
