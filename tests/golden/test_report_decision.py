@@ -210,7 +210,8 @@ def test_the_gate_of_a_decision_is_the_gate_that_is_asked_alone() -> None:
         )
 
 
-SHARED = "seed artefact_sha256 alpha power verdict reasons would_decide target suites failure_modes forecast spent fingerprints".split()
+SHARED = """seed artefact_sha256 alpha power verdict reasons would_decide target suites failure_modes forecast spent
+fingerprints""".split()
 
 
 def test_a_decision_of_version_5_which_had_no_gate_is_read(decision: dict[str, Any], tmp_path: Path) -> None:

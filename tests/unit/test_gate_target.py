@@ -37,8 +37,8 @@ def test_better_passes_whatever_it_costs() -> None:
     assert found.gain == pytest.approx(50 / 300)
     assert found.p_better == better(scores(240), scores(290), binary=True).p
     assert found.reason == (
-        "The tuned system is shown to meet the bar (90.0 % on 140 items); compared on 300 items, it scores 96.7 % against 80.0 % of "
-        "five shots, and is shown to be better (p = 8.9e-16)."
+        "The tuned system is shown to meet the bar (90.0 % on 140 items); compared on 300 items, it scores 96.7 % against 80.0 % "
+        "of five shots, and is shown to be better (p = 8.9e-16)."
     )
 
 
