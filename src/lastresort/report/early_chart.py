@@ -111,8 +111,8 @@ def _drawn(panel: _Panel, across: Scale) -> Markup:
     y = panel.y(panel.limit)
     parts.append(Markup('<line class="alarm" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y))
     parts.append(
-        Markup('<text class="alarm" x="{}" y="{:.1f}">alarming from {:g} on</text>').format(
-            LEFT + 6, y - 5, panel.limit
+        Markup('<text class="alarm" x="{}" y="{:.1f}">{} from {:g} on</text>').format(
+            LEFT + 6, y - 5, panel.alarming, panel.limit
         )
     )
     parts += [_line(line, panel, across) for line in panel.lines]
