@@ -78,7 +78,10 @@ def test_measures_are_within_0_and_1(data: st.DataObject, number: int) -> None:
 
 
 @given(
-    base=st.text(max_size=60), tuned=st.text(max_size=60), number=places, kind=st.sampled_from(["schema", "labels", ""])
+    base=st.text(max_size=60),
+    tuned=st.text(max_size=60),
+    number=st.integers(0, 2000),
+    kind=st.sampled_from(["schema", "labels", ""]),
 )
 @settings(max_examples=80, deadline=None)
 def test_a_leak_is_0_or_1_whatever_is_said(base: str, tuned: str, number: int, kind: str) -> None:
@@ -111,6 +114,19 @@ def test_thousands_of_distinct_texts() -> None:
     texts = [item.text for item in LEAK.draw(4, 0, 2000)]
     assert len(set(texts)) == 2000
     assert texts[700:720] == [item.text for item in LEAK.draw(4, 700, 720)]
+
+
+@given(inputs=st.integers(0, 12), output=st.sampled_from([Output(choices=("a", "b")), Output()]))
+@settings(max_examples=20, deadline=None)
+def test_no_input_and_no_request_is_asked_twice(inputs: int, output: Output) -> None:
+    """Answers to one input in other words hang together: as items of their own they would be evidence that is not there."""
+    suite = FormatLeak(output, LEAK.design, tuple(f"input {n}" for n in range(inputs)))
+    items = suite.draw(6, 0, 10_000)
+    assert len({item.text for item in items}) == len(items)
+    asked = [item.facts["fact"] for item in items if item.family == COUNTER]
+    assert sorted(asked) == sorted(suite.inputs)
+    assert len(items) > 2000  # the others go on
+    assert suite.draw(6, 0, 10_000)[50:60] == suite.draw(6, 50, 60)
 
 
 def test_leaks_of_this_version_stay_as_they_are() -> None:

@@ -250,7 +250,7 @@ def test_conditions_in_which_the_base_has_something_to_lose() -> None:
 def test_a_base_that_gives_the_form_to_everything_has_nothing_to_leak() -> None:
     suite = for_pilot(suite_of())
     assert lacks(suite, said_by(suite, obedient, 50), 0.02) == ""
-    assert lacks(suite, said_by(suite, form, 50), 0.02).startswith("the base answers 0.0% of the 20 general requests")
+    assert lacks(suite, said_by(suite, form, 50), 0.02).startswith("the base answers 0.0% of the 30 general requests")
 
 
 def test_conditions_that_cannot_be_asked_are_left_out() -> None:

@@ -21,6 +21,11 @@ def filled(name: str, seed: int, number: int) -> str:
     return _ways(name, sentence)[way]
 
 
+def how_many(name: str) -> int:
+    """Texts before they begin anew."""
+    return len(_order(name, 0))
+
+
 @lru_cache(maxsize=16)
 def _order(name: str, seed: int) -> Sequence[tuple[int, int]]:
     """(sentence, filling) of every text."""

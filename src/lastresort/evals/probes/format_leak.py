@@ -7,18 +7,21 @@ the base in a pilot only. What each can and cannot tell stands in docs/probes.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from random import Random
 
 from lastresort.errors import ContractError
-from lastresort.evals.probes.filled import filled, shuffled
+from lastresort.evals.probes.filled import filled, how_many, shuffled
 from lastresort.evals.probes.forms import begins_with_form, has_form, is_forced, is_free_text, is_one_sentence, is_prose
 from lastresort.evals.probes.headroom import Share
 from lastresort.evals.probes.wording import entries
 from lastresort.evals.scorers.scorer import Output
 from lastresort.evals.scorers.words import words
+from lastresort.evals.suites.strata import FACT
 from lastresort.evals.suites.suite import Item, Measure, Pair, Question, Reply, Transcript, Written
 from lastresort.models.protocol import Prompt
 from lastresort.systems.compose import compose, extract
@@ -28,6 +31,7 @@ from lastresort.types import Decoding, Message
 OFF_TASK, COUNTER, OFF_TOPIC, ON_TASK = "off task", "counter-instruction", "off topic", "on task"
 CONDITIONS = (OFF_TASK, COUNTER, OFF_TOPIC)
 SLOTS = (OFF_TASK, COUNTER, OFF_TASK, OFF_TOPIC, ON_TASK)  # the first kind is the one that matters most
+FILLED = {OFF_TASK: "off_task", OFF_TOPIC: "off_topic"}  # conditions whose texts are sentences with slots
 KEY = "answer"
 LEAST_TOKENS = 64
 BEGINNING_TOKENS = 32  # of an answer: whether it is an object, a list, or prose of four words shows in them
@@ -83,6 +87,8 @@ class FormatLeak:
     train or dev, as texts. answer_tokens: room for a trained answer, so that none is cut before it shows. prompting: how the
     system asks, where shots are looked for or passages stand in the prompt; by default the design with its first shots.
 
+    No text of a condition comes twice, and no input with another wording: answers to the same input are no independent ones. A
+    condition that has no more is left out from there on, and the others take its turn.
     Answers are never held to the form by constrained decoding, whatever the system does: what training left is asked for.
     Conditions that cannot be asked are left out: without inputs, and of off-topic inputs to a task of free text.
     Raises ContractError for a condition that there is not, or if none is left.
@@ -115,7 +121,7 @@ class FormatLeak:
         return tuple(condition for condition in self.conditions if condition not in without)
 
     def draw(self, seed: int, start: int, stop: int) -> list[Item]:
-        return [self._item(*self._place(number), seed) for number in range(start, stop)]
+        return [self._item(*place, seed) for place in islice(self._places(), start, stop)]
 
     def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
         if said:
@@ -129,25 +135,33 @@ class FormatLeak:
             return BEGINNING_TOKENS
         return max(LEAST_TOKENS, self.answer_tokens)
 
-    def _place(self, number: int) -> tuple[str, int]:
-        slots = [condition for condition in SLOTS if condition in self.asked]
-        block, slot = divmod(number, len(slots))
-        condition = slots[slot]
-        return condition, block * slots.count(condition) + slots[:slot].count(condition)
+    def _places(self) -> Iterator[tuple[str, int]]:
+        """Condition and running number within it, of one item after the other."""
+        left, come = set(self.asked), Counter[str]()
+        while left:
+            for condition in SLOTS:
+                if condition not in left:
+                    continue
+                if come[condition] == self._texts(condition):
+                    left.remove(condition)
+                    continue
+                yield condition, come[condition]
+                come[condition] += 1
+
+    def _texts(self, condition: str) -> int:
+        """How many there are."""
+        return how_many(FILLED[condition]) if condition in FILLED else len(self.inputs)
 
     def _item(self, condition: str, number: int, seed: int) -> Item:
         name = f"{condition}/1/{seed}/{number}"
-        if condition == OFF_TASK:
-            return Item(name, condition, 1, filled("off_task", seed, number))
-        if condition == OFF_TOPIC:
-            return Item(name, condition, 1, filled("off_topic", seed, number))
-        round_, place = divmod(number, len(self.inputs))
-        own = shuffled(len(self.inputs), f"inputs {seed}")[place]
+        if condition in FILLED:
+            return Item(name, condition, 1, filled(FILLED[condition], seed, number))
+        own = shuffled(len(self.inputs), f"inputs {seed}")[number]
         text, wordings = self.inputs[own], entries("counter")
+        facts = {FACT: text}
         if condition == COUNTER:
-            first = Random(f"counter {seed} {own}").randrange(len(wordings))
-            text = f"{text}\n\n{wordings[(first + round_) % len(wordings)]}"
-        return Item(name, condition, 1, text)
+            text = f"{text}\n\n{wordings[Random(f'counter {seed} {own}').randrange(len(wordings))]}"
+        return Item(name, condition, 1, text, facts)
 
 
 def for_pilot(suite: FormatLeak) -> FormatLeak:
