@@ -13,7 +13,10 @@ from rich.console import Console
 
 from climb_gate_support import BROKEN, SAFE, by_making, by_scale, gated_climb, script_rungs
 from climb_support import calls, comparable
+from gate_support import Words
+from lastresort.evals.suites.suite import Item
 from lastresort.ladder.climb import Climbed
+from lastresort.ladder.gate.drawing import is_among
 from lastresort.ladder.prepare import Prepared
 from lastresort.ladder.repair.losses import REPAIR_SEED
 from lastresort.records.record import Record
@@ -94,17 +97,22 @@ def test_page_terminal_and_markdown_tell_of_repairs(mended: Climbed) -> None:
     assert f"{told}." in console.export_text()
 
 
-def test_repairs_are_chosen_on_items_that_neither_gate_scores(mended: Climbed) -> None:
+def test_repairs_are_chosen_on_items_and_facts_of_which_the_gate_that_follows_asks_nothing(mended: Climbed) -> None:
     asked = {seed: _words(mended, seed) for seed in (REPAIR_SEED, -1, 0, 1)}
     assert len({mended.decision["gate"]["seed"], mended.decision["first_gate"]["seed"], REPAIR_SEED, -1}) == 4
     assert all(asked.values())
+    assert all(is_among(item, "few") for item in asked[REPAIR_SEED])
+    assert all(is_among(item, "most") for item in asked[1])
+    assert {is_among(item, "few") for item in asked[0]} == {False, True}
 
 
-def _words(found: Climbed, seed: int) -> int:
-    """How many items of this seed were asked of anybody."""
+def _words(found: Climbed, seed: int) -> list[Item]:
+    """The items of this seed that were asked of anybody."""
     path = found.run.parent / ".lastresort" / "suite_answers.sqlite"
     with sqlite3.connect(path) as database:
-        return len(database.execute("SELECT 1 FROM answer WHERE item LIKE ?", (f"%/1/{seed}/%",)).fetchall())
+        rows = database.execute("SELECT DISTINCT item FROM answer WHERE item LIKE ?", (f"%/1/{seed}/%",)).fetchall()
+    numbers = [int(name.rsplit("/", 1)[1]) for (name,) in rows]
+    return [item for number in numbers for item in Words(name="general").draw(seed, number, number + 1)]
 
 
 def test_where_no_repair_is_good_none_is_tested_and_all_is_as_it_was(spoiled: Climbed) -> None:

@@ -10,12 +10,13 @@ from dataclasses import replace
 import pytest
 
 from lastresort.errors import ContractError
+from lastresort.evals.probes.sycophancy import Sycophancy
 from lastresort.evals.suites.duplicates import without_duplicates
 from lastresort.evals.suites.general import KEY, General, every_stratum, named, score
 from lastresort.evals.suites.headroom import Pilot, headroom
-from lastresort.evals.suites.strata import CHOSEN_STRATA, STRATA, WRITTEN_STRATA, Stratum
+from lastresort.evals.suites.strata import CHOSEN_STRATA, FACT, STRATA, WRITTEN_STRATA, Stratum
 from lastresort.evals.suites.suite import Chosen, Item, Reply, Suite, Written
-from lastresort.ladder.gate.drawing import draw
+from lastresort.ladder.gate.drawing import Facts, draw
 
 SUMS, KINDS2, SHAPE = STRATA["sums/1"], STRATA["kinds/2"], STRATA["constraints_shape/1"]
 CAPITALS = STRATA["capitals/1"]
@@ -273,3 +274,17 @@ def test_import_loads_neither_torch_nor_scipy() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+@pytest.mark.parametrize(
+    "suite", [General([Stratum("sums", 1), Stratum("capitals", 2), Stratum("kinds", 1)]), Sycophancy()]
+)
+def test_two_draws_can_be_about_different_facts_where_seeds_alone_do_not_part_them(suite: Suite) -> None:
+    def facts(seed: int, which: Facts, count: int) -> set[str]:
+        items = draw(suite, seed, count, (), which).items
+        assert len(items) == count
+        return {str(item.facts.get(FACT, item.text)) for item in items}
+
+    assert facts(-2, "all", 60) & facts(1, "all", 200)
+    assert not facts(-2, "few", 60) & facts(1, "most", 200)
+    assert facts(-2, "few", 60) & facts(1, "few", 60)

@@ -1,17 +1,28 @@
-"""The items of a gate: in the order of their suite, without those that are too much like a training row."""
+"""The items of a gate: in the order of their suite, without those that are too much like a training row.
+
+A seed is not enough to have items of their own for two questions: families whose facts are few come to the same facts with every
+seed. Where one question's answer chooses what the other is asked about, the facts are parted too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import count as counting
+from itertools import islice
+from typing import Literal, Protocol
 
 from lastresort.errors import DataError
 from lastresort.evals.suites.duplicates import without_duplicates
+from lastresort.evals.suites.strata import FACT
 from lastresort.evals.suites.suite import Item
 from lastresort.types import Example
 
 TRIES = 4  # as many items as wanted may be passed over so many times
+PARTS, STEP = 4, 64
+
+Facts = Literal["all", "few", "most"]  # few: one in four, by hash; most: the others, so that no fact is in both
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +42,42 @@ class Drawable(Protocol):
     def draw(self, seed: int, start: int, stop: int) -> list[Item]: ...
 
 
-def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str]) -> Drawn:
+def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str], facts: Facts = "all") -> Drawn:
     """The first `count` items of the seed's sequence that no training text gives away, fewer where it has no more.
 
+    facts: only items about these, or whose text is among these where a suite names no fact.
     Raises DataError where there are hardly any.
     """
+    own = (item for item in _sequence(suite, seed) if is_among(item, facts))
     items: list[Item] = []
-    start = 0
+    seen = 0
     while len(items) < count:
-        if start > TRIES * count:
+        if seen > TRIES * count:
             raise DataError(
-                f"{start - len(items)} of the first {start} items of the suite {suite.name} are in the training rows",
+                f"{seen - len(items)} of the first {seen} items of the suite {suite.name} are in the training rows",
                 expected="items that were not trained on",
                 remedy=f"Take them out of training, or set keep.{suite.name}: skip.",
             )
-        fresh = suite.draw(seed, start, start + count - len(items))
+        fresh = list(islice(own, count - len(items)))
         if not fresh:
             break
         items += without_duplicates(fresh, training_texts)
-        start += len(fresh)
-    return Drawn(tuple(items), start - len(items))
+        seen += len(fresh)
+    return Drawn(tuple(items), seen - len(items))
+
+
+def _sequence(suite: Drawable, seed: int) -> Iterator[Item]:
+    for start in counting(0, STEP):
+        items = suite.draw(seed, start, start + STEP)
+        yield from items
+        if len(items) < STEP:
+            return
+
+
+def is_among(item: Item, facts: Facts) -> bool:
+    """Whether an item is about one of these facts; the same for every seed."""
+    about = hashlib.sha256(str(item.facts.get(FACT, item.text)).encode("utf-8", "surrogatepass"))
+    return facts == "all" or (int(about.hexdigest(), 16) % PARTS == 0) is (facts == "few")
 
 
 def training_texts(train: Sequence[Example]) -> list[str]:

@@ -67,7 +67,7 @@ def gated_again(
     key = f"{repaired.rung}, repaired"
     known = bench.record.last("gate", key)
     if known is None:
-        settings = Settings(first["seed"] + 1, first["mode"] == "quick", CLIMB_ALPHA)
+        settings = Settings(first["seed"] + 1, first["mode"] == "quick", CLIMB_ALPHA, facts="most")
         known = _asked(bench, prepared, best_prompt(outcomes), repaired, settings)
         bench.record.note("gate", known, key=key)
     return known

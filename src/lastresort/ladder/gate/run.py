@@ -21,7 +21,7 @@ from lastresort.evals.gate import (
 )
 from lastresort.evals.suites.asking import Asked, ask
 from lastresort.evals.suites.suite import Item, Measure, Pair
-from lastresort.ladder.gate.drawing import Drawn, draw
+from lastresort.ladder.gate.drawing import Drawn, Facts, draw
 from lastresort.ladder.gate.further import Further, Shown
 from lastresort.ladder.gate.pilot import pilot_of
 from lastresort.ladder.gate.plans import Plan, Ready
@@ -38,11 +38,14 @@ Margins = Mapping[str, float | Literal["skip"]]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """seed: of the items that are scored, at least 0. alpha: the error of this gate, .05 alone, .025 for each of two."""
+    """seed: of the items that are scored, at least 0. alpha: the error of this gate, .05 alone, .025 for each of two. facts: what
+    items may be about.
+    """
 
     seed: int = 0
     quick: bool = False
     alpha: float = 0.05
+    facts: Facts = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,7 @@ class Asking:
             quick=self.settings.quick,
             batch=model.batch_size,
         )
-        drawn = draw(ready.suite, self.settings.seed, wanted, self.training_texts)
+        drawn = draw(ready.suite, self.settings.seed, wanted, self.training_texts, self.settings.facts)
         return Scored(plan, margin, ready, drawn, piloted.seconds_of(drawn.items), len(piloted.items))
 
     def _forecast(self, scored: Sequence[Scored]) -> Forecast:

@@ -1,5 +1,5 @@
-"""What a repaired system seems to have lost, on a draw of items that no gate scores: a choice made on a gate's own items would
-flatter whatever is chosen.
+"""What a repaired system seems to have lost, on a draw of items that no gate scores, about facts that the second gate does not ask
+of: a choice made on a gate's own items would flatter whatever is chosen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Losses:
 
     def __init__(self, bench: Workbench, prepared: Prepared) -> None:
         self._bench, self._prepared = bench, prepared
-        self._settings = Settings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA)
+        self._settings = Settings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
         self._base: list[Scored] | None = None
 
     def of(self, folder: Path) -> tuple[Measured, ...]:
