@@ -68,6 +68,17 @@ def test_an_adapter_whose_strength_is_no_number_is_no_candidate(tmp_path: Path) 
     assert not (tmp_path / "half").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("bias", "lora_only"), ("trainable_token_indices", [3]), ("modules_to_save", ["lm_head"])]
+)
+def test_what_alpha_does_not_reach_makes_no_candidate(key: str, value: object, tmp_path: Path) -> None:
+    _, adapter = saved(tmp_path, "lora")
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {key: value}), encoding="utf-8")
+    with pytest.raises(CandidateError, match="plain LoRA"):
+        scale_adapter(adapter, 0.5, tmp_path / "half")
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_all_weights_at_a_scale_lie_between_base_and_trained(tied: bool) -> None:
     def weights(seed: int) -> dict[str, torch.Tensor]:

@@ -85,7 +85,12 @@ NEEDED = Needed(("general",), costly=False, kinds=KINDS)
         (0.9, [measured("general", 0.0), measured("leak", 0.029)], []),
         (0.9, [measured("general", 0.0), measured("leak", 0.031)], ["leak lost 3.1 points of at most 3 points"]),
         (0.9, [measured("general", 0.0), measured("leak", 0.5, counts=False)], []),
-        (0.9, [measured("leak", 0.0)], ["general has no items beside those of its gate"]),
+        (0.9, [measured("leak", 0.0)], ["general has no items beside those of its gate that say anything"]),
+        (
+            0.9,
+            [measured("general", 0.0, counts=False)],
+            ["general has no items beside those of its gate that say anything"],
+        ),
     ],
 )
 def test_good_is_the_bar_on_dev_and_half_a_margin(dev: float, measures: list[Measured], wrong: list[str]) -> None:

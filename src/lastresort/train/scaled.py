@@ -11,6 +11,14 @@ from lastresort.errors import CandidateError
 from lastresort.records.atomic import disk_errors, replace_folder, write_atomically
 from lastresort.train.adapter_folder import CONFIG
 
+# What PEFT trains beside the low-rank update, or in place of it: alpha does not reach it. And the values that leave it out.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    "use_dora": (False,),
+    "modules_to_save": ([],),
+    "bias": ("none",),
+    "trainable_token_indices": ([], {}),
+}
+
 
 def scale_adapter(adapter: Path, scale: float, folder: Path) -> None:
     """Write the adapter anew into `folder` with its low-rank update multiplied by `scale`; its weights are the same.
@@ -19,7 +27,7 @@ def scale_adapter(adapter: Path, scale: float, folder: Path) -> None:
     0 is the base, 1 the adapter as it is. Raises CandidateError where the strength of an adapter is not in its alpha alone.
     """
     config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
+    if config.get("peft_type") != "LORA" or any(config.get(key) not in (None, *plain) for key, plain in _PLAIN.items()):
         raise CandidateError("only the strength of a plain LoRA adapter is a number", where=str(adapter / CONFIG))
     config["lora_alpha"] = _times(config["lora_alpha"], scale)
     config["alpha_pattern"] = {

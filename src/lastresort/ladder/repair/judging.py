@@ -55,7 +55,7 @@ def faults(
         accepted = (measure.margin or 0.0) * (LEFT if measure.name in needed.offending else 1.0)
         if measure.counts and measure.lost > accepted:
             found.append(f"{measure.name} lost {points(measure.lost)} of at most {points(accepted)}")
-    found += [f"{name} has no items beside those of its gate" for name in _unseen(measures, needed)]
+    found += [f"{name} has no items beside those of its gate that say anything" for name in _unseen(measures, needed)]
     lost = max((measure.lost for measure in measures if measure.suite == GENERAL), default=0.0)
     if needed.costly and prompt_dev is not None and lost > max(0.0, WORTH * (dev - prompt_dev)):
         found.append(f"{points(lost)} of general are more than half of the {points(dev - prompt_dev)} won on dev")
@@ -63,8 +63,8 @@ def faults(
 
 
 def _unseen(measures: Sequence[Measured], needed: Needed) -> list[str]:
-    """Offending measures that the separate draw does not have: those of fixed sets of items."""
-    seen = {measure.name for measure in measures}
+    """Offending measures of which the separate draw says nothing: those of fixed sets of items, or with none that tells."""
+    seen = {measure.name for measure in measures if measure.counts and measure.difference is not None}
     return [name for name in needed.offending if name not in seen]
 
 
