@@ -14,7 +14,7 @@ from lastresort.errors import InputError, PrerequisiteError
 from lastresort.evals.gate import skipped, suite_found
 from lastresort.evals.harness import Documents, Heard, Part, ask, load_parts
 from lastresort.ladder.gate import suites
-from lastresort.ladder.gate.document import suite_document
+from lastresort.ladder.gate.document import gate_document, suite_document
 from lastresort.ladder.gate.lm_eval_suite import LmEvalSuite
 from lastresort.ladder.gate.run import Settings, run_gate
 from lastresort.ladder.gate.sides import Side
@@ -95,6 +95,18 @@ def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: 
     assert log.items[0].asked.count("Letter ") == 3
 
 
+def test_what_a_folder_says_of_decoding_is_not_taken_for_what_its_model_can_do(here: Path, tmp_path: Path) -> None:
+    words = next(part for part in load_parts(SUITE, here) if part.name == "words")
+    model, answers = opened(here, "base"), []
+    items = Documents(SUITE, words).draw(0, 0, 8)
+    for name, suppressed in (("without", None), ("with", list(range(40, 200)))):
+        model.loaded.model.generation_config.suppress_tokens = suppressed
+        with SuiteAnswers(tmp_path / f"{name}.sqlite") as kept:
+            answers.append([item.answered for item in ask(model, SUITE, words, items, kept, Silent()).logs[0].items])
+    assert answers[0] == answers[1]
+    assert model.loaded.model.generation_config.suppress_tokens  # the model is left as it was
+
+
 def test_scores_are_those_of_lm_eval_itself(here: Path, letters: Part, tmp_path: Path) -> None:
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -129,13 +141,16 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
     assert [one.found.name for one in done.further] == [f"{SUITE}/letters", f"{SUITE}/words"]
     assert done.power == 0.9  # planned for two measures
     first = done.further[0]
-    assert first.asked == {"version": 1, "items": 31, "left_out": 0, "passed_over": 1, "pilot_items": 8}
+    assert first.asked == {"version": 2, "items": 31, "left_out": 0, "passed_over": 1, "pilot_items": 8}
     assert first.found.n == 31
     assert first.changed
     base, tuned = (suite._asked[0].heard[side].logs[0].items for side in ("base", "tuned"))
     assert first.found.base == pytest.approx(sum(item.score for item in base) / 31)
     assert first.found.tuned == pytest.approx(sum(item.score for item in tuned) / 31)
     assert json.dumps(suite_document(first.found, first.asked, first.changed))
+    spent = gate_document(done)["spent"]
+    assert spent["asked_now"] == 2 * sum(one.found.n for one in done.further)
+    assert spent["seconds"] > 0
 
 
 def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lastresort.models.local import LocalModel
 
 CHUNK = 64  # documents at a time, after which limits are looked at and answers are kept
-VERSION = 1  # raised whenever the same documents would be asked otherwise
+VERSION = 2  # raised whenever the same documents would be asked otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -
 
 
 def _evaluated(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> list[Logged]:
-    with quiet(SEED):
+    with quiet(SEED), _decoding_of_the_task(harness.lm.model):
         from lm_eval.evaluator import evaluate
 
         found = evaluate(
@@ -146,6 +147,22 @@ def _evaluated(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) 
         log_of(name, found["samples"][name], found["higher_is_better"].get(name) or {}, f"lm_eval:{name}")
         for name in samples
     ]
+
+
+@contextmanager
+def _decoding_of_the_task(model: Any) -> Iterator[None]:
+    """`generate` fills what a task leaves open from the model's generation_config: a repetition penalty that only one of the two
+    folders has would count as a loss. End tokens stay the model's own.
+    """
+    from transformers import GenerationConfig
+
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = causal.generation_config
+    causal.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id)
+    try:
+        yield
+    finally:
+        causal.generation_config = own
 
 
 def _fresh(task: Any) -> Any:

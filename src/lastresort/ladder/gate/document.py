@@ -9,6 +9,7 @@ from typing import Any
 from lastresort.evals.gate import SuiteFound, TargetFound
 from lastresort.ladder.gate.changed import changed_most
 from lastresort.ladder.gate.failure_modes import failure_modes
+from lastresort.ladder.gate.further import Spent
 from lastresort.ladder.gate.run import Gated, Scored
 
 
@@ -76,7 +77,9 @@ def _changed(found: SuiteFound, one: Scored) -> list[dict[str, Any]]:
 def _spent(gated: Gated) -> dict[str, Any]:
     """Of the suites: what asking them took, whenever that was, and how many items were asked just now."""
     asked = [side for one in gated.scored for side in (one.base, one.tuned) if side is not None]
-    return {"seconds": round(sum(side.seconds for side in asked), 3), "asked_now": sum(side.new for side in asked)}
+    spent = [*(Spent(side.seconds, side.new) for side in asked), *gated.spent]
+    seconds = round(sum(one.seconds for one in spent), 3)
+    return {"seconds": seconds, "asked_now": sum(one.asked_now for one in spent)}
 
 
 def _pair(interval: tuple[float, float] | None) -> list[float] | None:

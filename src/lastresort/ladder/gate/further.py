@@ -21,6 +21,14 @@ class Shown:
     changed: tuple[dict[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """seconds: of asking both models, whenever that was. asked_now: items that were asked just now."""
+
+    seconds: float = 0.0
+    asked_now: int = 0
+
+
 class Further(Protocol):
     """measures: how many are required, 0 where the task leaves the suite out."""
 
@@ -28,6 +36,8 @@ class Further(Protocol):
     def name(self) -> str: ...
     @property
     def measures(self) -> int: ...
+    @property
+    def spent(self) -> Spent: ...
 
     def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
         """Ask the base, which comes first, or the tuned model. power: that each measure is planned for, of the base's sizes."""
@@ -46,6 +56,10 @@ class Settled:
     @property
     def measures(self) -> int:
         return int(self.shown.found.verdict != "SKIPPED")
+
+    @property
+    def spent(self) -> Spent:
+        return Spent()
 
     def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None: ...
 

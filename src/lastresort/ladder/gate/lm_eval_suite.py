@@ -18,7 +18,7 @@ from lastresort.evals.harness.asking import VERSION
 from lastresort.evals.logs import Logged, Paired, paired
 from lastresort.ladder.gate.drawing import Drawn, draw
 from lastresort.ladder.gate.from_logs import changed_of
-from lastresort.ladder.gate.further import Shown
+from lastresort.ladder.gate.further import Shown, Spent
 from lastresort.ladder.gate.sizes import FEWEST, MOST
 from lastresort.ladder.gate.target import SideName
 from lastresort.models.protocol import Model
@@ -60,6 +60,11 @@ class LmEvalSuite:
     @property
     def measures(self) -> int:
         return len(self._asked)
+
+    @property
+    def spent(self) -> Spent:
+        heard = [side for one in self._asked for side in one.heard.values()]
+        return Spent(sum(side.seconds for side in heard), sum(side.new for side in heard))
 
     def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
         for one in self._asked:

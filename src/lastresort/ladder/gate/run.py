@@ -22,7 +22,7 @@ from lastresort.evals.gate import (
 from lastresort.evals.suites.asking import Asked, ask
 from lastresort.evals.suites.suite import Item, Measure, Pair
 from lastresort.ladder.gate.drawing import Drawn, Facts, draw
-from lastresort.ladder.gate.further import Further, Shown
+from lastresort.ladder.gate.further import Further, Shown, Spent
 from lastresort.ladder.gate.pilot import pilot_of
 from lastresort.ladder.gate.plans import Plan, Ready
 from lastresort.ladder.gate.sides import Side, opened, refuse_other_rendering
@@ -103,7 +103,9 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """A finished gate. fingerprints: of the base and the tuned model. further: measures of suites that others asked."""
+    """A finished gate. fingerprints: of the base and the tuned model. further: measures of suites that ask by themselves, and
+    spent: by each of these.
+    """
 
     found: GateFound
     scored: tuple[Scored, ...]
@@ -111,6 +113,7 @@ class Gated:
     fingerprints: dict[str, str]
     power: float
     further: tuple[Shown, ...] = ()
+    spent: tuple[Spent, ...] = ()
 
 
 def run_gate(
@@ -135,15 +138,16 @@ def run_gate(
     """
     refuse_other_rendering(base, tuned)
     required = [plan for plan in plans if margins[plan.name] != "skip"]
-    asking = Asking(settings, kept, training_texts, progress, target if not isinstance(target, TargetFound) else None)
-    asking = replace(asking, further=further)
+    to_ask = None if isinstance(target, TargetFound) else target
+    asking = Asking(settings, kept, training_texts, progress, to_ask, further=further)
     scored, forecast, one = asking.base(base, required, margins)
     scored, other = asking.tuned(tuned, scored)
     power = planned_power(_measures(required, further))
     suites = suites_found(plans, scored, margins, settings, power)
     shown = tuple(one for suite in further for one in suite.found(power))
     found = gate([*suites, *(one.found for one in shown)], _target(target, settings.alpha), alpha=settings.alpha)
-    return Gated(found, tuple(scored), forecast, {"base": one, "tuned": other}, power, shown)
+    spent = tuple(suite.spent for suite in further)
+    return Gated(found, tuple(scored), forecast, {"base": one, "tuned": other}, power, shown, spent)
 
 
 @dataclass(frozen=True, slots=True)
