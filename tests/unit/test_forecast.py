@@ -154,5 +154,5 @@ def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.Cap
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
     Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick")))
     said = capsys.readouterr().out
-    assert "gate (quick): general: up to about 1,264 items of the base first, then " in said
+    assert "gate (quick): general: up to about 1,104 items of the base first, then " in said
     assert "gate (quick): sycophancy: up to about 48 items of the base first, then " in said

@@ -84,12 +84,12 @@ class LeakPlan:
 
 
 def general(known: Known) -> Plan:
-    """Choice questions by likelihood where both models tell it, and in words where not and in a full gate; and instructions with
-    constraints.
+    """Choice questions by likelihood where both models tell it; where not and in a full gate choice questions in words, and
+    instructions with constraints. These take most of a pilot's time, and a small model keeps hardly any of them.
     """
-    chosen = CHOSEN_STRATA if known.scores else ()
-    written = () if known.scores and known.quick else WRITTEN_STRATA
-    return GeneralPlan((*chosen, *CONSTRAINT_STRATA, *written), known.quick)
+    if known.scores and known.quick:
+        return GeneralPlan(CHOSEN_STRATA, known.quick)
+    return GeneralPlan((*(CHOSEN_STRATA if known.scores else ()), *CONSTRAINT_STRATA, *WRITTEN_STRATA), known.quick)
 
 
 def sycophancy(known: Known) -> Plan:
