@@ -11,8 +11,10 @@ import pytest
 
 from climb_support import scripted_task
 from lastresort.errors import InputError, PrerequisiteError
+from lastresort.evals.evidence import power_of
 from lastresort.evals.gate import skipped, suite_found
 from lastresort.evals.harness import Documents, Heard, Part, ask, load_parts
+from lastresort.evals.logs.logged import Logged, LoggedItem
 from lastresort.ladder.gate import suites
 from lastresort.ladder.gate.document import gate_document, suite_document
 from lastresort.ladder.gate.lm_eval_suite import LmEvalSuite
@@ -151,6 +153,15 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
     spent = gate_document(done)["spent"]
     assert spent["asked_now"] == 2 * sum(one.found.n for one in done.further)
     assert spent["seconds"] > 0
+
+
+@pytest.mark.parametrize(("alpha", "documents"), [(0.05, 160), (0.025, 208)])
+def test_a_quick_gate_asks_as_many_as_can_exclude_a_loss_of_2_points(alpha: float, documents: int) -> None:
+    suite = LmEvalSuite(SUITE, 0.02, [], Settings(quick=True, alpha=alpha), [])
+    logs = [Logged(name, "acc", (LoggedItem("1", 1.0, {}),), "here") for name in ("letters", "words")]
+    assert suite._wanted(logs, 0.9) == 2 * documents
+    assert power_of(documents, 0.02, 0.0, alpha=alpha) > 0
+    assert power_of(140, 0.02, 0.0, alpha=alpha) == 0
 
 
 def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lastresort.evals.logs import Logged, Paired, paired
 from lastresort.ladder.gate.drawing import Drawn, draw
 from lastresort.ladder.gate.from_logs import changed_of
 from lastresort.ladder.gate.further import Shown, Spent
-from lastresort.ladder.gate.sizes import FEWEST, MOST
+from lastresort.ladder.gate.sizes import FEWEST, MOST, QUICK_ITEMS
 from lastresort.ladder.gate.target import SideName
 from lastresort.models.protocol import Model
 from lastresort.records.suite_answers import SuiteAnswers
@@ -29,7 +29,6 @@ from lastresort.types import Progress
 if TYPE_CHECKING:
     from lastresort.ladder.gate.run import Settings
 
-QUICK_DOCUMENTS = 160  # of a measure: about the fewest of which a loss of 2 points can be excluded
 TOO_FEW = "it has too few documents for a pilot beside those that are scored"
 
 
@@ -107,7 +106,7 @@ class LmEvalSuite:
         """Of a part whose tasks are several measures, as many for each."""
         binary = all(item.score in (0.0, 1.0) for log in logs for item in log.items)
         needed = items_needed(self._margin, SPREAD[binary], power=power, alpha=self._settings.alpha, binary=binary)
-        most = QUICK_DOCUMENTS if self._settings.quick else MOST
+        most = QUICK_ITEMS[self._settings.alpha] if self._settings.quick else MOST
         return math.ceil(min(max(needed, FEWEST), most)) * len(logs)
 
     def _found(self, one: _Asked, power: float) -> list[Shown]:
