@@ -88,8 +88,10 @@ def test_margins_of_the_command_line_of_the_task_and_by_default(gate: Run, tmp_p
     gated_task(tmp_path, task={"general": ["lm_eval:letters"], "keep": {"lm_eval:letters": 0.15, "general": 0.01}})
     gate("--from-logs", *logs, "task.yaml")
     assert written(tmp_path / "gates" / "routing-1")["suites"][0]["margin"] == 0.15
+    two(tmp_path, 20, task="extra")
     gate("--from-logs", *logs, "--margin", "lm_eval:letters=skip")
-    assert written(tmp_path / "gates" / "logs-3")["suites"][0]["verdict"] == "SKIPPED"
+    verdicts = {one["name"]: one["verdict"] for one in written(tmp_path / "gates" / "logs-3")["suites"]}
+    assert verdicts == {"lm_eval:extra": "NON_INFERIOR", "lm_eval:letters": "SKIPPED"}
 
 
 def test_what_the_base_only_guesses_says_nothing(gate: Run, tmp_path: Path) -> None:
@@ -136,12 +138,39 @@ def test_a_measure_of_one_side_is_named(gate: Run, tmp_path: Path) -> None:
     assert "lm_eval:extra is not in tuned and was left out." in written(tmp_path / "gates" / "logs-1")["notes"]
 
 
+def inspected(path: Path, unscored: int, wrong: int = 0) -> str:
+    values = [*"I" * wrong, *"C" * (MANY - wrong)][unscored:]
+    scores: list[dict[str, Any]] = [{} for _ in range(unscored)] + [{"match": {"value": one}} for one in values]
+    samples = [{"id": number, "scores": one} for number, one in enumerate(scores)]
+    body = {"status": "success", "eval": {"task": "sums"}, "samples": samples}
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return path.name
+
+
+@pytest.mark.parametrize(("unscored", "verdict"), [(12, "SHIP"), (13, "HOLD"), (160, "HOLD")])
+def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
+    gate: Run, tmp_path: Path, unscored: int, verdict: str
+) -> None:
+    """3 % of 400 are 12. The other way round nothing is hidden: what only the base could not be scored on is left out."""
+    base, tuned = inspected(tmp_path / "base.json", 0), inspected(tmp_path / "tuned.json", unscored)
+    assert gate("--from-logs", base, tuned)[0] == 0
+    found = written(tmp_path / "gates" / "logs-1")
+    assert found["verdict"] == verdict
+    assert (f"{unscored} of 400 items" in found["suites"][0]["why"]) is (verdict == "HOLD")
+    assert found["suites"][0]["verdict"] == ("UNINFORMATIVE" if verdict == "HOLD" else "NON_INFERIOR")
+    gate("--from-logs", tuned, base)
+    assert written(tmp_path / "gates" / "logs-2")["verdict"] == "SHIP"
+    worse = inspected(tmp_path / "worse.json", unscored, wrong=unscored + 100)
+    assert gate("--from-logs", base, worse)[0] == 1  # a loss that is shown on the others stays one
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--from-logs", "base", "missing"), "missing: found nothing on disk"),
         (("--from-logs", "base", "other"), "found lm_eval:letters in the one and lm_eval:other in the other"),
         (("--from-logs", "base", "tuned", "--margin", "lm_eval:mmlu=0.03"), "a measure that both logs hold"),
+        (("--from-logs", "base", "tuned", "--margin", "lm_eval:letters=skip"), "every measure is left out"),
         (("--from-logs", "base", "tuned", "--margin", "3"), "a share strictly between 0 and 1"),
         (("--from-logs", "base", "tuned", "--margin", "0.1", "--margin", "0.2"), "each measure once"),
         (("--from-logs", "base", "tuned", "--tuned", "x"), "found --tuned beside --from-logs"),

@@ -119,11 +119,11 @@ def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
 
 
 def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, notes: list[str]) -> Logged:
-    items, unscored = [], 0
+    items, unscored = [], []
     for name, one in by_id.items():
         told = [value for value in one.scores.get(scorer, ()) if not _missing(value)]
         if not told:
-            unscored += 1
+            unscored.append(name)
             continue
         values = [value_of(value) for value in told]
         refuse_outside(task, scorer, values, where)
@@ -132,9 +132,11 @@ def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, no
         score = fmean(value for value in values if value is not None)
         items.append(LoggedItem(name, score, same, one.asked, one.answered, chance=chance))
     left = (
-        [f"inspect:{task}/{scorer}: {unscored} samples of {where} have no score and were left out."] if unscored else []
+        [f"inspect:{task}/{scorer}: {len(unscored)} samples of {where} have no score and were left out."]
+        if unscored
+        else []
     )
-    return Logged(f"inspect:{task}/{scorer}", scorer, tuple(items), where, (*notes, *left))
+    return Logged(f"inspect:{task}/{scorer}", scorer, tuple(items), where, (*notes, *left), tuple(unscored))
 
 
 def _missing(value: Any) -> bool:

@@ -37,7 +37,7 @@ class LoggedItem:
 class Logged:
     """A measure of one model. metric: what the scores are, in the tool's own words. source: file or folder that it comes from.
 
-    notes: what a reader has to know of it, as sentences.
+    notes: what a reader has to know of it, as sentences. unscored: ids of items that were asked and have no score.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Logged:
     items: tuple[LoggedItem, ...]
     source: str
     notes: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
 
 
 Found = tuple[list[Logged], list[DataError]]  # the measures of a log, and why others cannot be weighed

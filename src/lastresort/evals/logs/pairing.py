@@ -18,7 +18,8 @@ FEWEST_OF_FEWER = (
 class Paired:
     """pairs: of the items that both logs hold, in the order of the base's. base, tuned: these items, by id.
 
-    chance: mean score of guessing, None where it is not known of each. notes: what a reader has to know, as sentences.
+    chance: mean score of guessing, None where it is not known of each. notes: what a reader has to know, as sentences. unanswered:
+    items with a score of the base on which the tuned model was asked and has none.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Paired:
     tuned: dict[str, LoggedItem]
     chance: float | None
     notes: tuple[str, ...]
+    unanswered: int = 0
 
     @property
     def binary(self) -> bool:
@@ -61,6 +63,7 @@ def paired(base: Logged, tuned: Logged) -> Paired:
         {name: after[name] for name in both},
         fmean(known) if len(known) == len(both) else None,
         (*_unpaired(base, tuned, len(both)), *base.notes, *(note for note in tuned.notes if note not in base.notes)),
+        len(before.keys() & set(tuned.unscored)),
     )
 
 

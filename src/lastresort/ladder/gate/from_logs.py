@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError
 from lastresort.evals.gate import GateFound, SuiteFound, gate, not_asked, planned_power, skipped, suite_found
 from lastresort.evals.gate.headroom import without_headroom
 from lastresort.evals.gate.sentences import listed
@@ -43,12 +43,19 @@ class LogQuestion:
 def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) -> tuple[dict[str, Any], Path]:
     """Pair, judge, and write `gate.json`; returns the document and its folder.
 
-    gates: where folders are made. out: the folder itself. Raises InputError for a margin of nothing, DataError for logs that cannot
-    be read or do not belong together.
+    gates: where folders are made. out: the folder itself. Raises InputError for a margin of nothing and where every measure is left
+    out, DataError for logs that cannot be read or do not belong together.
     """
     base, tuned = read_logs(question.base), read_logs(question.tuned)
     measures, alone = _together(question, base, tuned)
     margins = margins_of([one.name for one in measures], question.margins, question.task)
+    if all(margin == "skip" for margin in margins.values()):
+        raise InputError(
+            "every measure is left out",
+            where="--margin, keep",
+            expected="one that is compared",
+            remedy="Take one skip away.",
+        )
     found, power = _judged(measures, margins)
     document = {
         **_head(question, base, tuned, power),
@@ -65,15 +72,32 @@ def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) ->
 def found_of(measure: Paired, margin: float, *, power: float, alpha: float = ALPHA) -> SuiteFound:
     """The verdict on one measure; whether the base has something to lose is seen on the items themselves, for want of others."""
     scores = [pair.base for pair in measure.pairs]
-    return suite_found(
-        measure.name,
-        measure.name,
-        measure.pairs,
-        margin=margin,
-        binary=measure.binary,
-        alpha=alpha,
-        uninformative=without_headroom(scores, chance=measure.chance or 0.0, margin=margin, of="in the logs"),
-        power=power,
+
+    def judged(uninformative: str) -> SuiteFound:
+        return suite_found(
+            measure.name,
+            measure.name,
+            measure.pairs,
+            margin=margin,
+            binary=measure.binary,
+            alpha=alpha,
+            uninformative=uninformative,
+            power=power,
+        )
+
+    found = judged(without_headroom(scores, chance=measure.chance or 0.0, margin=margin, of="in the logs"))
+    hidden = _unanswered(measure, margin)
+    return judged(hidden) if hidden and found.verdict == "NON_INFERIOR" else found
+
+
+def _unanswered(measure: Paired, margin: float) -> str:
+    """Why too many items have no score of the tuned model: the loss could lie in what it could not be scored on."""
+    asked = len(measure.pairs) + measure.unanswered
+    if measure.unanswered <= margin * asked:
+        return ""
+    return (
+        f"{measure.unanswered} of {asked} items that the base has a score on have none of the tuned model, which could hide a loss "
+        f"of more than {100 * margin:g} points"
     )
 
 
