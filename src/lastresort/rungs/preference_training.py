@@ -82,12 +82,12 @@ class PreferenceTraining:
         self._early.tell()
         return [kept for kept in laps if kept]
 
-    def told(self) -> str:
     def to_step(self, rate: float, step: int) -> Kept | None:
         """Train one learning rate to the stop at this step; None where it diverged before."""
         numbers = range(self._stops().index(step) + 1)
         return self._laps([(rate, number) for number in numbers])[-1]
 
+    def told(self) -> str:
         """What it learned from, in words."""
         noted = self._bench.record.last("stops", self._rung)
         return str(noted["told"]) if noted is not None else ""
