@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,15 @@ def test_each_mode_has_a_heading_a_picture_its_items_and_answers_side_by_side(pa
     assert page.count("<summary>What changed most, side by side</summary>") == 3
     assert "items were put to both models in 6 conditions" in page
     assert re.search(r'aria-label="off task: [1-9] % before, [2-4]\d % after"', page)
+
+
+def test_items_that_say_nothing_are_told_on_the_page(found: dict[str, Any]) -> None:
+    (mode, *_) = failure_modes.modes(found)
+    assert "left out" not in failure_modes.counts(mode)
+    measures = tuple({**one, "asked": {**one["asked"], "left_out": 7, "passed_over": 3}} for one in mode.measures)
+    told = failure_modes.counts(replace(mode, measures=measures))
+    assert "7 items do not fit the context of one of the models and were left out." in told
+    assert "3 items say what a training row says and were passed over." in told
 
 
 def test_the_largest_loss_stands_first(page: str) -> None:

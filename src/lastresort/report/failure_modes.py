@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.report.gate import in_points
+from lastresort.report.gate import in_points, not_scored
 from lastresort.report.wording import NO_BREAK, count, percent
 
 SHOWN = 5  # items side by side
@@ -112,7 +112,8 @@ def counts(mode: Mode) -> str:
         return f"The task leaves it out: keep.{mode.measures[0]['suite']} is skip."
     kinds = f" in {count(len(mode.parts))} {_kinds(mode)}" if len(mode.parts) > 1 else ""
     pilot = f" {count(asked['pilot_items'])} more were asked of the base beforehand, to see whether it has something to lose."
-    return f"{count(asked['items'])} items were put to both models{kinds}.{pilot}"
+    told = [f"{count(asked['items'])} items were put to both models{kinds}.{pilot}", *not_scored(asked)]
+    return " ".join(told)
 
 
 def part_name(name: str) -> str:

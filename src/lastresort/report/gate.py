@@ -61,16 +61,17 @@ def warnings(document: Mapping[str, Any]) -> list[str]:
     """What a reader must know beside the verdict."""
     found = list(document["notes"])
     for suite in {suite["suite"]: suite for suite in document["suites"] if suite["asked"]}.values():
-        left_out, passed_over = suite["asked"]["left_out"], suite["asked"]["passed_over"]
-        if left_out:
-            found.append(
-                f"{suite['suite']}: {left_out} items do not fit the context of one of the models and were left out."
-            )
-        if passed_over:
-            found.append(f"{suite['suite']}: {passed_over} items say what a training row says and were passed over.")
+        found += [f"{suite['suite']}: {told}" for told in not_scored(suite["asked"])]
     if speaks_of_reuse(document["test_reuse"] or ""):
         found.append(document["test_reuse"])
     return found
+
+
+def not_scored(asked: Mapping[str, Any]) -> list[str]:
+    """Which items of a suite say nothing, as sentences. asked: as a suite has it."""
+    left_out, passed_over = asked["left_out"], asked["passed_over"]
+    told = [f"{left_out} items do not fit the context of one of the models and were left out."] * bool(left_out)
+    return [*told, *[f"{passed_over} items say what a training row says and were passed over."] * bool(passed_over)]
 
 
 def rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -31,8 +31,8 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Of one training. memory_bytes: its peak, None where it was cut or is not known. tokens: of the rows, however often they were
-    computed.
+    """Of one training. memory_bytes: its peak, since it went on where it was cut; None where that is not known. tokens: of the
+    rows, however often they were computed.
     """
 
     memory_bytes: int | None
