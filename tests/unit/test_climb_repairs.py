@@ -18,6 +18,7 @@ from lastresort.evals.suites.suite import Item
 from lastresort.ladder.climb import Climbed
 from lastresort.ladder.gate.drawing import is_among
 from lastresort.ladder.prepare import Prepared
+from lastresort.ladder.repair import time_left
 from lastresort.ladder.repair.losses import REPAIR_SEED
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
@@ -185,7 +186,7 @@ def test_training_anew_comes_last_and_never_after_a_quick_gate(tmp_path: Path, m
     assert decision["gate"]["verdict"] == ("REJECT" if mode == "quick" else "SHIP")
 
 
-def test_a_training_that_diverges_or_does_not_fit_the_time_is_told(tmp_path: Path) -> None:
+def test_a_training_that_diverges_is_told(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "training")
         spoiled = by_making(first=(0.99, BROKEN))
@@ -195,6 +196,26 @@ def test_a_training_that_diverges_or_does_not_fit_the_time_is_told(tmp_path: Pat
             "its training diverged",
         )
         assert (decision["repairs"][-1]["system"], decision["repairs"][-1]["dev"]) == (None, None)
+
+
+def test_a_training_that_does_not_fit_the_time_is_told_and_begun_where_more_is_given(tmp_path: Path) -> None:
+    levels = by_making(first=(0.99, BROKEN), epoch1=(0.99, 0.8), replay=(0.97, SAFE))
+    file = tmp_path / "task" / "task.yaml"
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "training")
+        patch.setattr(time_left, "too_long", lambda seconds, left: "no time" if left < 10 else None)
+        few = gated_climb(tmp_path, levels, task={**ONE_SUITE, "limits": {"hours": 5}}, gate="full").decision
+        again = gated_climb(tmp_path, []).decision
+        assert "hours: 5\n" in file.read_text()
+        file.write_text(file.read_text().replace("hours: 5\n", "hours: 50\n"))
+        more = gated_climb(tmp_path, []).decision
+        file.write_text(file.read_text().replace("hours: 50\n", "hours: 6\n"))
+        less = gated_climb(tmp_path, []).decision
+    assert [one["why"] for one in few["repairs"][-2:]] == ["no time", "no time"]
+    assert comparable(again) == comparable(few)
+    assert (more["gate"]["verdict"], more["gate"]["system"]) == ("SHIP", "sft-replay0.25")
+    assert [one["frozen"] for one in more["repairs"] if one["kind"] == "replay"] == [True]
+    assert (less["repairs"], less["gate"]) == (more["repairs"], more["gate"])
 
 
 def test_a_task_of_an_earlier_version_which_kept_no_share_for_a_repair_gets_none(

@@ -7,14 +7,15 @@ from typing import Any
 from lastresort.ladder.gate.in_climb import gate_of
 from lastresort.records.record import Record
 
-PHASE, TRIED, TESTED = "repairs", "repair", "repair_test"
+PHASE, TRIED, TESTED, PLANNED = "repairs", "repair", "repair_test", "repair_plan"
 _MEASURE = ("name", "verdict", "base", "tuned", "difference", "interval", "margin", "n")
 _GATE = ("verdict", "mode", "seed", "alpha", "artefact_sha256", "reasons")
 
 
 def repairs_of(record: Record) -> list[dict[str, Any]]:
-    """All that were tried, in that order, what became of the frozen one among them."""
-    return [{**body, **_end(record, body)} for body in record.notes(TRIED)]
+    """All that were tried, in that order, what became of the frozen one among them; what had no time at first as it came later."""
+    last = {(body["rung"], body["kind"], body["setting"]): body for body in record.notes(TRIED)}
+    return [{**body, **_end(record, body)} for body in last.values()]
 
 
 def first_gate_of(record: Record, gate: dict[str, Any] | None) -> dict[str, Any] | None:

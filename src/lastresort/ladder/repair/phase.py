@@ -22,7 +22,7 @@ from lastresort.ladder.repair.losses import Losses
 from lastresort.ladder.repair.making import Making
 from lastresort.ladder.repair.sentences import what_became
 from lastresort.ladder.repair.stages import Repair, stages
-from lastresort.ladder.repair.time_left import beyond_time
+from lastresort.ladder.repair.time_left import beyond_time, has_other_time
 from lastresort.ladder.repair.when import Needed, repairs_after
 from lastresort.ladder.testing import run_test
 from lastresort.rungs.choosing import on_dev
@@ -85,7 +85,7 @@ class _Trying:
     def tried(self, repair: Repair) -> Tried | None:
         """None where there is no such system."""
         known = self._bench.record.last(TRIED, f"{self._rung} {repair.key}")
-        if known is None:
+        if known is None or has_other_time(self._bench, self._rung, repair):
             known = self._measured(repair)
             self._bench.record.note(TRIED, known, key=f"{self._rung} {repair.key}")
         if known["dev"] is None:
@@ -95,7 +95,7 @@ class _Trying:
 
     def _measured(self, repair: Repair) -> dict[str, Any]:
         bench, rung = self._bench, self._rung
-        if beyond := beyond_time(bench, rung, repair.kind):
+        if beyond := beyond_time(bench, rung, repair):
             return _not_made(rung, repair, beyond)
         try:
             system = self.making.made(repair)
