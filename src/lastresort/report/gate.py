@@ -110,7 +110,7 @@ def _table(document: Mapping[str, Any]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("measure", overflow="fold")
+    table.add_column("measure", min_width=11)
     for name in ("base", "tuned", "points", "margin"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -120,7 +120,12 @@ def _table(document: Mapping[str, Any]) -> Table:
         scores = [Text("" if row[side] is None else percent(row[side]), style="bold") for side in ("base", "tuned")]
         asked = count(row["n"]) if row["n"] else ""
         table.add_row(
-            printable(row["name"]), *scores, in_points(row["difference"]), margin, _word(row["verdict"]), asked
+            printable(row["name"].replace("_", " ")),
+            *scores,
+            in_points(row["difference"]),
+            margin,
+            _word(row["verdict"]),
+            asked,
         )
         needed = "" if row["n_needed"] is None else f"of {count(row['n_needed'])}"
         if row["interval"] is not None or needed:
