@@ -1,6 +1,6 @@
 """The embedded model for real: exactness of the engine on it, and two examples climbed to their decisions. Minutes each.
 
-The climbs are of the examples with fewer rows; whole, `make demo` climbs the tickets in about ten minutes.
+The climbs are of the examples with fewer rows; whole, `make demo` climbs the tickets in a quarter to half an hour.
 """
 
 from __future__ import annotations
