@@ -79,7 +79,7 @@ def test_the_table_fits_80_columns(gate: Run, tmp_path: Path) -> None:
     _, out, _ = gate("--quick")
     assert max(map(len, out.splitlines())) <= 80
     assert "measure" in out.splitlines()[0]
-    for row in ("target ", "general ", "sycophancy ", "format_leak "):
+    for row in ("target ", "general ", "sycophancy ", "format leak "):
         assert any(line.startswith(row) for line in out.splitlines()), row
 
 

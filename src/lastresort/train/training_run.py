@@ -148,7 +148,7 @@ def _train(
     watch = _Watch(log, trackers, progress, steps_per_epoch(size, file.batch_size), total_steps(size, settings))
     with closing(trackers), processes.connected(), memory_errors(what_to_lower(file)):
         if not processes.sharded:  # a sharded base answers only where all processes ask it alike
-            watch.figures = processes.from_main(lambda: _figures_of(file, named, opened, source, data, progress))
+            processes.from_main(lambda: watch.follow(_figures_of(file, named, opened, source, data, progress)))
             watch.look_every = look_every(file.epochs)
         trained = train(
             shard_base(opened.model, processes),
@@ -222,6 +222,10 @@ class _Watch:
     tokens: int = 0
     figures: Callable[[], dict[str, float]] | None = None
     look_every: int = 1
+
+    def follow(self, figures: Callable[[], dict[str, float]] | None) -> None:
+        """Of the main process alone, and told to no other: it holds the model."""
+        self.figures = figures
 
     def see(self, seen: StepSeen) -> None:
         if self.seconds == 0.0 and self.tokens == 0:
