@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lastresort.report.axes import below, level, unit
 from lastresort.report.scale import Scale, amounts
 from lastresort.report.wording import count, counted
 
@@ -91,31 +92,13 @@ def _y(value: float, up: Scale) -> float:
 
 
 def _grid(across: Scale, up: Scale, currency: str) -> Markup:
-    sign, unit = ("$", "USD, added up") if currency == "usd" else ("", "hours of this machine, added up")
+    sign, told = ("$", "USD, added up") if currency == "usd" else ("", "hours of this machine, added up")
     step = up.high / (len(up.ticks) - 1)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    parts = [Markup('<text class="unit" x="{}" y="14">{}</text>').format(LEFT - 48, unit)]
-    for tick in up.ticks:
-        y = _y(tick, up)
-        parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
-        )
-        parts.append(
-            Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-                LEFT - 8, y + 4, f"{sign}{tick:,.{digits}f}"
-            )
-        )
-    for tick in across.ticks:
-        parts.append(
-            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                _x(tick, across), HEIGHT - BOTTOM + 18, count(tick)
-            )
-        )
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(
-        Markup('<text class="unit" x="{}" y="{}" text-anchor="middle">calls</text>').format(middle, HEIGHT - 6)
-    )
-    return Markup("").join(parts)
+    parts = [Markup('<text class="unit" x="{}" y="14">{}</text>').format(LEFT - 48, told)]
+    parts += [level(_y(tick, up), LEFT, WIDTH - RIGHT, f"{sign}{tick:,.{digits}f}") for tick in up.ticks]
+    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, count(tick)) for tick in across.ticks]
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "calls")])
 
 
 def _drawn(line: Line, number: int, across: Scale, up: Scale) -> Markup:

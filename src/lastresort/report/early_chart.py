@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from lastresort.report.axes import below, level, unit
 from lastresort.report.loss_chart import LABEL_HEIGHT, LEFT, RIGHT, WIDTH, Curve
 from lastresort.report.scale import Scale, amounts
 from lastresort.report.wording import count
@@ -61,11 +62,11 @@ def early_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
         ("perplexity, times the base's", prose, "alarming", PERPLEXITY_RATIO),
     ]
     panels: list[_Panel] = []
-    for unit, lines, alarming, limit in wanted:
+    for counted, lines, alarming, limit in wanted:
         drawn = tuple(sorted((line for line in lines if len(line.points) > 1), key=lambda line: line.front))
         if drawn:
             top = TOP + len(panels) * (PANEL + GAP)
-            panels.append(_Panel(unit, drawn, alarming, limit, _up(drawn, limit), top))
+            panels.append(_Panel(counted, drawn, alarming, limit, _up(drawn, limit), top))
     if not panels:
         return None
     across = amounts((point["step"] for curve in curves.values() for point in curve), about=6)
@@ -104,10 +105,7 @@ def _x(step: float, across: Scale) -> float:
 def _drawn(panel: _Panel, across: Scale) -> Markup:
     right = WIDTH - RIGHT
     parts = [Markup('<text class="unit" x="{}" y="{:.1f}">{}</text>').format(LEFT, panel.top - 10, panel.unit)]
-    for tick in panel.up.ticks:
-        y = panel.y(tick)
-        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y))
-        parts.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(LEFT - 8, y + 4, tick))
+    parts += [level(panel.y(tick), LEFT, right, f"{tick:g}") for tick in panel.up.ticks]
     y = panel.y(panel.limit)
     parts.append(Markup('<line class="alarm" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y))
     parts.append(
@@ -147,12 +145,5 @@ def _names(panel: _Panel, across: Scale) -> Markup:
 
 
 def _steps(across: Scale, height: float) -> Markup:
-    parts = [
-        Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(
-            _x(tick, across), height - BOTTOM + 18, count(tick)
-        )
-        for tick in across.ticks
-    ]
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(Markup('<text class="unit" x="{}" y="{}" text-anchor="middle">step</text>').format(middle, height - 4))
-    return Markup("").join(parts)
+    parts = [below(_x(tick, across), height - BOTTOM + 18, count(tick)) for tick in across.ticks]
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, height - 4, "step")])

@@ -9,6 +9,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from lastresort.report.axes import below, level, unit
 from lastresort.report.scale import Scale, amounts
 from lastresort.report.wording import count
 
@@ -106,23 +107,9 @@ def _y(value: float, up: Scale) -> float:
 
 
 def _grid(across: Scale, up: Scale) -> Markup:
-    parts = []
-    for tick in up.ticks:
-        y = _y(tick, up)
-        parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
-        )
-        parts.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(LEFT - 8, y + 4, tick))
-    for tick in across.ticks:
-        x = _x(tick, across)
-        parts.append(
-            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                x, HEIGHT - BOTTOM + 18, count(tick)
-            )
-        )
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(Markup('<text class="unit" x="{}" y="{}" text-anchor="middle">step</text>').format(middle, HEIGHT - 4))
-    return Markup("").join(parts)
+    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, f"{tick:g}") for tick in up.ticks]
+    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, count(tick)) for tick in across.ticks]
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 4, "step")])
 
 
 def _drawn(line: _Line, number: int, across: Scale, up: Scale) -> Markup:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lastresort.report.axes import below, level, unit
 from lastresort.report.gate import in_points
 from lastresort.report.scale import Scale, differences, scores
 from lastresort.report.wording import percent
@@ -63,18 +64,9 @@ def _y(dev: float, up: Scale) -> float:
 
 
 def _grid(across: Scale, up: Scale) -> Markup:
-    parts = []
-    for tick in up.ticks:
-        y = _y(tick, up)
-        parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
-        )
-        parts.append(_text(LEFT - 8, y + 4, percent(tick, 0), "end"))
-    for tick in across.ticks:
-        parts.append(_text(_x(tick, across), HEIGHT - BOTTOM + 18, in_points(tick) if tick else "0", "middle"))
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(_text(middle, HEIGHT - 6, "points of general, tuned less base", "middle", "unit"))
-    return Markup("").join(parts)
+    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
+    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, in_points(tick) if tick else "0") for tick in across.ticks]
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "points of general, tuned less base")])
 
 
 def _bar(bar: float, up: Scale) -> Markup:
