@@ -257,14 +257,15 @@ class _Watch:
 
     def _say_epoch(self, seen: StepSeen) -> None:
         number = -(-seen.step // self.steps_per_epoch)
-        losses = [line["loss"] for line in self.log.lines() if -(-line["step"] // self.steps_per_epoch) == number]
+        lines = self.log.lines()
+        losses = [line["loss"] for line in lines if -(-line["step"] // self.steps_per_epoch) == number]
         told = f"epoch {number}: loss {sum(losses) / len(losses):.4f}"
         if seen.evaluated is not None:
             told += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.shown)])
         self.progress.say(told)
-        if measured(self.log.lines()[-1:]):
-            self.progress.say(early_told(self.log.lines()))
-            if (alarmed := warning(self.log.lines())) is not None:
+        if measured(lines[-1:]):
+            self.progress.say(early_told(lines))
+            if (alarmed := warning(lines)) is not None:
                 self.progress.say(alarmed)
 
 

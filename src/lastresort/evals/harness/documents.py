@@ -27,6 +27,11 @@ class Documents:
             return {name: task.eval_docs for name, task in self.part.tasks.items()}
 
     @cached_property
+    def _orders(self) -> dict[int, list[tuple[str, int]]]:
+        """What is scored, by seed, since a gate draws it in many parts."""
+        return {}
+
+    @cached_property
     def _fixed(self) -> list[tuple[str, int]]:
         """All documents, in the order of the pilot."""
         named = [(task, number) for task, docs in self._read.items() for number in range(len(docs))]
@@ -42,10 +47,9 @@ class Documents:
 
     def draw(self, seed: int, start: int, stop: int) -> list[Item]:
         """Documents [start, stop) of the seed's order, fewer where there are no more."""
-        return [self._item(one) for one in self._scored(seed)[start:stop]]
-
-    def _scored(self, seed: int) -> list[tuple[str, int]]:
-        return sorted(self._fixed[self._piloted :], key=lambda one: _place(str(seed), one))
+        if seed not in self._orders:
+            self._orders[seed] = sorted(self._fixed[self._piloted :], key=lambda one: _place(str(seed), one))
+        return [self._item(one) for one in self._orders[seed][start:stop]]
 
     def _item(self, named: tuple[str, int]) -> Item:
         task, number = named

@@ -27,9 +27,8 @@ def inspect_archive(path: Path, limits: Limits | None = None) -> Found:
             return measures_of(header, _samples(opened), str(path))
 
 
-def inspect_json(path: Path) -> Found:
-    """Of a .json log, likewise. Raises DataError where it is none."""
-    document = json_of(path)
+def inspect_json(path: Path, document: dict[str, Any]) -> Found:
+    """Of a .json log, likewise. document: as `json_of` reads it. Raises DataError where it is none."""
     samples = document.get("samples")
     if not isinstance(document.get("eval"), dict) or not isinstance(samples, list):
         raise _no_log(path, "no log of Inspect with its samples")

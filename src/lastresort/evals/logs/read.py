@@ -50,9 +50,8 @@ def _read(path: Path) -> tuple[Found, list[str]]:
         raise _refused(path, "nothing on disk")
     (measures, faults), notes = lm_eval_folder(path)
     for one in sorted(path.rglob("*")):
-        if one.is_file() and (one.suffix == ".eval" or _is_inspect_json(one)):
-            own, others = _file(one)
-            measures, faults = [*measures, *own], [*faults, *others]
+        own, others = _of_inspect(one) if one.is_file() else ([], [])
+        measures, faults = [*measures, *own], [*faults, *others]
     if not measures and not faults:
         raise _refused(path, "a folder without logs")
     return (measures, faults), notes
@@ -64,18 +63,21 @@ def _file(path: Path) -> Found:
     if path.suffix == ".eval":
         return inspect_archive(path)
     if path.suffix == ".json":
-        return inspect_json(path)
+        return inspect_json(path, json_of(path))
     raise _refused(path, "another kind of file")
 
 
-def _is_inspect_json(path: Path) -> bool:
+def _of_inspect(path: Path) -> Found:
     """What else a folder holds is passed over."""
+    if path.suffix == ".eval":
+        return inspect_archive(path)
     if path.suffix != ".json" or path.name.startswith("results_"):
-        return False
+        return [], []
     try:
-        return isinstance(json_of(path).get("eval"), dict)
+        document = json_of(path)
     except DataError:
-        return False
+        return [], []
+    return inspect_json(path, document) if isinstance(document.get("eval"), dict) else ([], [])
 
 
 def _hash(measures: tuple[Logged, ...]) -> str:
