@@ -47,18 +47,21 @@ def test_a_comparison_added_to_a_finished_run_leaves_its_verdict(
     assert tuned_files(finished[1].run) == tuned_files(whole[0].run)
 
 
+def tested(record: Record, system: str) -> list[float]:
+    found = record.measurement("compare", system, "test")
+    assert found is not None
+    return [item.score for item in found.items]
+
+
 def test_what_is_reported_is_what_was_measured(whole: tuple[Climbed, int]) -> None:
     reference, *others = whole[0].decision["compare"]
     with Record.open(whole[0].run, read_only=True) as record:
         scores = {
-            entry["way"]: [
-                [item.score for item in record.measurement("compare", f"{entry['way']}-seed{seed}", "test").items]  # type: ignore[union-attr]
-                for seed in (1, 2)
-            ]
+            entry["way"]: [tested(record, f"{entry['way']}-seed{seed}") for seed in (1, 2)]
             for entry in (reference, *others)
         }
     assert (reference["difference"], reference["interval"], reference["verdict"]) == (None, None, None)
-    assert reference["score"] == pytest.approx(sum(map(sum, scores["lora"])) / 60)  # type: ignore[arg-type]
+    assert reference["score"] == pytest.approx(sum(score for seed in scores["lora"] for score in seed) / 60)
     for entry in others:
         found = over_seeds(scores["lora"], scores[entry["way"]], margin=0.03, alpha=0.05)
         assert (entry["difference"], entry["verdict"]) == (found.difference, found.verdict)

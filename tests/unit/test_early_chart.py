@@ -33,7 +33,8 @@ def story(curves: dict[str, list[dict[str, float]]]) -> RungStory:
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:
     found = re.findall(r'points="([^"]*)"', svg)
-    return [[tuple(map(float, pair.split(","))) for pair in one.split()] for one in found]  # type: ignore[misc]
+    pairs = [[pair.partition(",") for pair in one.split()] for one in found]
+    return [[(float(x), float(y)) for x, _, y in one] for one in pairs]
 
 
 def test_points_lie_over_their_steps_and_at_their_values() -> None:

@@ -135,7 +135,8 @@ def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
     """Where something may be tuned and a gate is not left out; a quick one asks fewer items."""
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
     assert dry_run(load_task(path), "prompting")["gate"] is None
-    without, full, quick = (dry_run(load_task(path), gate=gate) for gate in ("none", None, "quick"))  # type: ignore[arg-type]
+    task = load_task(path)
+    without, full, quick = dry_run(task, gate="none"), dry_run(task), dry_run(task, gate="quick")
     assert without["gate"] is None
     assert (full["gate"]["mode"], quick["gate"]["mode"]) == ("full", "quick")
     assert [suite["name"] for suite in full["gate"]["suites"]] == ["general", "sycophancy"]

@@ -78,6 +78,7 @@ def plan_command(
     from lastresort.errors import InputError
     from lastresort.hardware.catalogue.find import find_shape
     from lastresort.hardware.plan.plan import plan
+    from lastresort.hardware.plan.setup import SHARINGS
 
     if model is None:
         raise InputError(
@@ -88,7 +89,7 @@ def plan_command(
         r=r, target=target, optimizer=optimizer, compute=precision, sampler=sampler, new_tokens=answer_tokens,
         reference="second model" if second_model else "adapter off",
     )  # fmt: skip
-    cards, here = _cards(gpu, _one_of("--sharing", sharing, ("ddp", "zero1", "zero2", "zero3", "fsdp")))
+    cards, here = _cards(gpu, _one_of("--sharing", sharing, SHARINGS))
     shape = find_shape(model, Path.cwd())
     asked = _asked(
         setup, method != "auto", cards, here, price, prices, _job(rows, mean_tokens or tokens, epochs, cards)

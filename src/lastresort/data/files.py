@@ -116,8 +116,8 @@ def _json_list(text: str, path: str) -> list[RawRow]:
 
 
 def _parquet_rows(path: Path) -> list[RawRow]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow
+    import pyarrow.parquet
 
     try:
         values = pyarrow.parquet.read_table(path).to_pylist()

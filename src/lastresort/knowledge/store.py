@@ -162,7 +162,7 @@ def any_of(column: str, values: Sequence[str]) -> str:
 
 def schema(dimensions: int) -> Any:
     """id, what the chunk is, what is searched, key: hash of the text that was embedded, document_hash: of its document."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     def text(name: str) -> Any:
         return pa.field(name, pa.string(), nullable=False)

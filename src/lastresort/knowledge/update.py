@@ -181,7 +181,7 @@ def chunk_key(chunk: Chunk) -> str:
 
 def _rows(chunks: Sequence[Chunk], hashes: dict[str, str], vectors: dict[str, Any], dimensions: int) -> Any:
     import numpy as np
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     keys = [chunk_key(chunk) for chunk in chunks]
     values = np.stack([vectors[key] for key in keys]).astype(np.float32)

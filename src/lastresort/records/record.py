@@ -2,9 +2,9 @@
 
 Events are JSON bodies under a kind and a key. The first is run, with the run's id. The climb writes: task, files, place,
 documents, data, sizes, too_long, judge, agreement, judged, spent, store, retrieval, ceiling, replay, race, training, search,
-frozen, given_up, rewarded, skip, saving, verdict, compare_asked, compare_rate, compare_trained, compared, comparison,
-not_compared, decision; a recheck writes recheck. Measurements are kept item by item,
-curves step by step.
+frozen, given_up, rewarded, skip, saving, verdict, base_answers, base_sums, gate_mode, gate, repairs, repair, repair_plan,
+repair_test, compare_asked, compare_rate, compare_trained, compared, comparison, not_compared, decision; a recheck writes
+recheck. Measurements are kept item by item, curves step by step.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from lastresort.errors import DataError
 ZSTANDARD = 93
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 1
+# What zipfile and its decompressors raise at damaged, encrypted (RuntimeError) and unknown (NotImplementedError) members.
 _CORRUPT = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, RuntimeError)
 
 
@@ -76,7 +77,7 @@ class Archive:
             return stream.read(room + 1)
 
     def _zstandard(self, member: zipfile.ZipInfo, room: int) -> bytes:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
 
         packed = pyarrow.BufferReader(self._packed(member))
         with pyarrow.CompressedInputStream(packed, "zstd") as stream:

@@ -52,11 +52,5 @@ def measuring_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
     return memory_of([*kept, *passing, *context(cards, _bytes(passing))], cards.count)
 
 
-def peak_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
-    """Of training and of measuring, whichever takes more of a card."""
-    both = training_memory(shape, setup, cards), measuring_memory(shape, setup, cards)
-    return max(both, key=lambda memory: memory.per_card_bytes)
-
-
 def _bytes(parts: list[Part]) -> int:
     return sum(part.per_card_bytes for part in parts)

@@ -90,11 +90,6 @@ class Shape:
         return sum(linear.weights * linear.used for linear in self.linears) + self.vocabulary * self.hidden
 
     @property
-    def layer_parameters(self) -> int:
-        """Weights of one layer, the mean over the layers."""
-        return self.linear_parameters // self.layers
-
-    @property
     def query_width(self) -> int:
         return self.heads * self.head_size
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from lastresort.evals.gate import skipped, suite_found
+from lastresort.evals.logs.lm_eval_results import PREFIX
 from lastresort.ladder.gate.further import Further, Settled, Shown
 from lastresort.ladder.gate.plans import Known, Plan
 from lastresort.ladder.gate.run import Settings
@@ -82,7 +83,7 @@ def _further(name: str, task: Task, settings: Settings, training_texts: Sequence
 
 
 def _is_lm_eval(name: str) -> bool:
-    return name.startswith("lm_eval:")
+    return name.startswith(PREFIX)
 
 
 def _margin(task: Task, name: str) -> float:
