@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastresort.engine.forest import Row
 from lastresort.train.items import Item, completions, pairs
-from lastresort.train.policy import CHECKED_ITEMS, checked_rows
+from lastresort.train.policy import CHECKED_ITEMS, checked_rows, shortened
 
 
 def rows_of(*lengths: int) -> list[Row]:
@@ -23,7 +23,22 @@ def test_a_longer_row_counts_for_all_since_all_are_padded_to_it() -> None:
 
 
 def test_two_rows_whatever_their_length_so_that_a_piece_is_shared() -> None:
-    assert len(checked_rows(completions(rows_of(900, 900, 900)), 1000)) == 2
+    rows = checked_rows(completions(rows_of(900, 900, 900)), 1000)
+    assert len(rows) == 2
+    assert sum(len(row.ids) for row in rows) <= 1000, "a pass of the run holds no more"
+    assert all(any(row.targets) for row in rows)
+
+
+def test_rows_longer_than_a_pass_are_checked_in_the_room_of_one_of_them() -> None:
+    assert [len(row.ids) for row in checked_rows(completions(rows_of(900, 300)), 10)] == [450, 300]
+
+
+def test_what_is_cut_out_is_the_middle_and_what_follows_the_last_target() -> None:
+    row = Row(tuple(range(10)), tuple(i in (3, 7) for i in range(10)))
+    short = shortened(row, 5)
+    assert short.ids == (0, 1, 2, 6, 7)
+    assert short.targets == (False, False, False, False, True)
+    assert shortened(row, 8) is row
 
 
 def test_the_two_rows_of_a_pair_stay_together() -> None:

@@ -102,12 +102,24 @@ class Policy:
 
 
 def checked_rows(items: Sequence[Item], max_tokens: int) -> list[Row]:
-    """Rows of the first items, as many as the plain forward holds padded in `max_tokens`, but at least two to share a piece:
-    the check must not be what sets a run's memory."""
+    """Rows of the first items, as many as the plain forward holds padded in `max_tokens`, but at least two to share a piece, which
+    are shortened to fit: the check must not be what sets a run's memory."""
     rows: list[Row] = []
     for item in items[:CHECKED_ITEMS]:
         more = [*rows, *item.rows]
         if len(rows) >= 2 and len(more) * max(len(row.ids) for row in more) > max_tokens:
             break
         rows = more
-    return rows
+    longest = max((len(row.ids) for row in rows), default=0)
+    room = max(max_tokens, longest) // max(1, len(rows))  # a pass holds the longest row in any case
+    return rows if longest <= room else [shortened(row, room) for row in rows]
+
+
+def shortened(row: Row, tokens: int) -> Row:
+    """The row without its middle: the beginning, which others may share, and the end up to the last target."""
+    last = row.needed + 1  # what follows is not computed
+    if last <= tokens:
+        return row
+    end = max(1, tokens // 2)
+    kept = (*range(max(1, tokens - end)), *range(last - end, last))
+    return Row(tuple(row.ids[i] for i in kept), tuple(row.targets[i] for i in kept))
