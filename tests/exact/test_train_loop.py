@@ -261,6 +261,17 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert 0 < rates[-1] < 0.02
 
 
+def test_a_warmup_from_1_on_counts_steps() -> None:
+    for count in (1, 7):
+        by_count = TrainSettings(learning_rate=1.0, warmup=count)
+        rates = [learning_rate_at(step, 50, by_count) for step in range(50)]
+        assert rates == [
+            learning_rate_at(step, 50, TrainSettings(learning_rate=1.0, warmup=count / 50)) for step in range(50)
+        ]
+        assert rates[:count] == pytest.approx([(i + 1) / count for i in range(count)])
+        assert rates[count] == 1.0 > rates[count + 1]
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_schedules_are_those_of_transformers(schedule: Any) -> None:
     """Whose warm-up begins at 0, which would waste a step: here it begins at its second rate."""

@@ -47,12 +47,21 @@ def are_pairs(row: RawRow) -> bool:
 
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file, in its order. Raises DataError naming file, row and key."""
-    return [_pair(row) for row in read_rows(path)]
+    return pairs_of(read_rows(path))
+
+
+def pairs_of(rows: Sequence[RawRow]) -> list[Pair]:
+    """As read_pairs, of rows that were read already."""
+    return [_pair(row) for row in rows]
 
 
 def read_labelled(path: Path) -> list[tuple[Example, bool]]:
     """The labelled answers of a file, in its order. Raises DataError naming file, row and key."""
-    rows = read_rows(path)
+    return labelled_of(read_rows(path), path)
+
+
+def labelled_of(rows: Sequence[RawRow], path: Path) -> list[tuple[Example, bool]]:
+    """As read_labelled, of rows that were read already. path: the file they came from."""
     if are_pairs(rows[0]):
         raise DataError(
             "found preference pairs",
@@ -60,7 +69,7 @@ def read_labelled(path: Path) -> list[tuple[Example, bool]]:
             expected='answers with "label": true or false',
             remedy="Write pairs_as_labels: true to train on both answers of each, or take another objective.",
         )
-    labels = [_label(row) for row in rows]
+    labels = [label_of(row) for row in rows]
     bare = [replace(row, values={k: v for k, v in row.values.items() if k not in ("label", "id")}) for row in rows]
     return list(zip(examples_of(bare, path), labels, strict=True))
 
@@ -70,7 +79,8 @@ def as_labelled(pairs: Sequence[Pair]) -> list[tuple[Pair, bool]]:
     return [(pair, label) for pair in pairs for label in (True, False)]
 
 
-def _label(row: RawRow) -> bool:
+def label_of(row: RawRow) -> bool:
+    """Whether the answer of a labelled row is good. Raises DataError for what says neither."""
     value = row.values.get("label")
     if isinstance(value, bool):
         return value

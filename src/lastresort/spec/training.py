@@ -20,7 +20,7 @@ from lastresort.spec.sections import Count, Rate
 from lastresort.spec.text_file import Kind
 from lastresort.spec.training_groups import Limits, Server, StopStrings
 from lastresort.spec.training_sections import Adapter, Objective, TrainingData
-from lastresort.spec.values import Number, Reading, Section, TemplateArguments, Text, refuse
+from lastresort.spec.values import AnyShareOrCount, Number, Reading, Section, TemplateArguments, Text, refuse
 from lastresort.spec.wording import describe, listed
 from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile, usual_tries
 
@@ -56,6 +56,7 @@ ELSEWHERE = {
     "lr_scheduler": "schedule",
     "lr_scheduler_type": "schedule",
     "warmup_ratio": "warmup",
+    "warmup_steps": "warmup",
     "optim": "optimizer",
     "output_dir": "output",
     "report_to": "track",
@@ -127,7 +128,7 @@ class Training(Section):
     batch_size: Count = Field(16, description="items an optimizer step")
     max_steps: Count | None = Field(None, description="optimizer steps, where fewer than the epochs have")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate")
-    warmup: Annotated[float, Number(at_least=0, below=1)] = Field(0.05, description="a share of all steps")
+    warmup: AnyShareOrCount = Field(0.05, description="a share of all steps, or a count of them")
     weight_decay: Annotated[float, Number(at_least=0, below=1)] = Field(0.0, description="of AdamW")
     max_grad_norm: Annotated[float, Number(above=0)] = Field(1.0, description="gradients are clipped to this norm")
     optimizer: Literal["adamw", "paged_adamw_8bit"] = Field("adamw", description="the optimizer")

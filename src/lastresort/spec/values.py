@@ -159,8 +159,9 @@ class Number:
         return {**handler(schema), **{name: bound for name, bound in bounds.items() if bound is not None}}
 
 
-def _share_or_count(value: Any) -> float | int:
-    expected = "a share strictly between 0 and 1 or a count of at least 1"
+def _share_or_count(
+    value: Any, expected: str = "a share strictly between 0 and 1 or a count of at least 1"
+) -> float | int:
     number = to_number(value, expected)
     if isinstance(number, int) and number >= 1:
         return number
@@ -168,6 +169,11 @@ def _share_or_count(value: Any) -> float | int:
         return float(number)
     remedy = f"Write {int(number)} for a count." if number > 1 and float(number).is_integer() else f"Write {expected}."
     refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
+
+
+def _any_share_or_count(value: Any) -> float | int:
+    expected = "0, a share below 1 or a count of at least 1"
+    return 0.0 if to_number(value, expected) == 0 else _share_or_count(value, expected)
 
 
 def _json_able(value: Any) -> Any:
@@ -195,5 +201,12 @@ ShareOrCount = Annotated[
     BeforeValidator(_share_or_count),
     WithJsonSchema(
         {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, {"type": "integer", "minimum": 1}]}
+    ),
+]
+AnyShareOrCount = Annotated[
+    float | int,
+    BeforeValidator(_any_share_or_count),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, {"type": "integer", "minimum": 1}]}
     ),
 ]

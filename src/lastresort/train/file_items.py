@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.data.plain_text import packed_rows, read_documents
-from lastresort.data.rendering import render_training
+from lastresort.data.rendering import Rendered, render_training
+from lastresort.data.segments import Segments, render_segments
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError
-from lastresort.train.file_units import Unit, read_units, split
+from lastresort.train.file_units import Conversation, Unit, read_units, split
 from lastresort.train.items import Item, completions, labelled, pairs
 from lastresort.train.training_file import LongerRows, TrainingFile
 
@@ -121,16 +122,8 @@ def _render(
 
 
 def _rows(file: TrainingFile, unit: Unit, tokenizer: Any) -> tuple[Row, ...]:
-    rows = []
-    for conversation, turns in zip(unit.conversations, unit.turns, strict=True):
-        rendered = render_training(
-            tokenizer,
-            conversation,
-            trained_turns=turns,
-            template_kwargs=file.chat_template_kwargs,
-            where=unit.place,
-        )
-        rows.append(Row(rendered.ids, rendered.targets))
+    rendered = [_rendered(file, text, tokenizer, unit.place) for text in unit.texts]
+    rows = [Row(one.ids, one.targets) for one in rendered]
     if len({row.ids[: row.targets.index(True)] for row in rows}) > 1:
         raise DataError(
             "the prompt has other tokens before chosen than before rejected",
@@ -139,6 +132,13 @@ def _rows(file: TrainingFile, unit: Unit, tokenizer: Any) -> tuple[Row, ...]:
             remedy="Remove the row, or write chosen and rejected as answers beside one prompt.",
         )
     return tuple(rows)
+
+
+def _rendered(file: TrainingFile, text: Conversation | Segments, tokenizer: Any, place: str) -> Rendered:
+    if not isinstance(text, Conversation):
+        return render_segments(tokenizer, text, where=place)
+    kwargs = file.chat_template_kwargs
+    return render_training(tokenizer, text.messages, trained_turns=text.turns, template_kwargs=kwargs, where=place)
 
 
 def _fitted(rows: Sequence[Row], limit: int, how: LongerRows) -> tuple[Row, ...] | None:

@@ -1,4 +1,4 @@
-"""A training file's rows as conversations, whatever shape they come in: what is rendered, and which turns are trained."""
+"""A training file's rows as conversations or segments, whatever shape they come in: what is rendered, and what of it is trained."""
 
 from __future__ import annotations
 
@@ -9,46 +9,72 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.data.files import read_rows
-from lastresort.data.preferences import Pair, are_pairs, as_labelled, read_labelled, read_pairs
+from lastresort.data.preferences import Pair, are_pairs, as_labelled, label_of, labelled_of, pairs_of
 from lastresort.data.read import examples_of
 from lastresort.data.rendering import training_messages
 from lastresort.data.rows import RawRow
+from lastresort.data.segments import Segments, are_segments, prompt_text, read_segment_pair, read_segments
 from lastresort.errors import DataError
 from lastresort.train.training_file import TrainingFile
 from lastresort.types import Example, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """What becomes one item: one conversation, or the two of a pair. prompt: units with the same are held out together.
+class Conversation:
+    """turns: which turns of the messages are trained, as `render_training` takes it."""
 
-    turns: which turns of each conversation are trained, as `render_training` takes it.
-    """
+    messages: tuple[Message, ...]
+    turns: Literal["all", "last"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What becomes one item: one text, or the two of a pair. prompt: units with the same are held out together."""
 
     prompt: str
-    conversations: tuple[tuple[Message, ...], ...]
-    turns: tuple[Literal["all", "last"] | int, ...]
+    texts: tuple[Conversation | Segments, ...]
     place: str
     label: bool | None = None
 
 
 def read_units(file: TrainingFile, paths: Sequence[Path]) -> list[Unit]:
     """The rows of files as the objective of the training file needs them. Raises DataError naming file, row and key."""
-    units: list[Unit] = []
-    for path in paths:
-        if file.need == "pairs":
-            units += [_pair_unit(pair) for pair in read_pairs(path)]
-        elif file.need == "labels" and file.pairs_as_labels:
-            units += [_side_unit(pair, label) for pair, label in as_labelled(read_pairs(path))]
-        elif file.need == "labels":
-            units += [_example_unit(example, 1, label) for example, label in read_labelled(path)]
-        else:
-            units += [_example_unit(example, file.trained_turns) for example in _completions(path)]
-    return units
+    return [unit for path in paths for unit in _units(file, path)]
 
 
-def _completions(path: Path) -> list[Example]:
+def _units(file: TrainingFile, path: Path) -> list[Unit]:
     rows = read_rows(path)
+    if are_segments(rows[0]):
+        return [unit for row in rows for unit in _segment_units(file, row)]
+    if file.need == "pairs":
+        return [_pair_unit(pair) for pair in pairs_of(rows)]
+    if file.need == "labels" and file.pairs_as_labels:
+        return [_side_unit(pair, label) for pair, label in as_labelled(pairs_of(rows))]
+    if file.need == "labels":
+        return [_example_unit(example, 1, label) for example, label in labelled_of(rows, path)]
+    return [_example_unit(example, file.trained_turns) for example in _completions(rows, path)]
+
+
+def _segment_units(file: TrainingFile, row: RawRow) -> list[Unit]:
+    if file.trained_turns == "last":
+        raise DataError(
+            "found segments beside trained_turns: last",
+            where=row.place,
+            expected="one of them, since a segment says itself whether it is trained",
+            remedy="Remove trained_turns.",
+        )
+    if file.need == "pairs":
+        chosen, rejected = read_segment_pair(row)
+        return [Unit(prompt_text(chosen), (chosen, rejected), row.place)]
+    if file.need == "labels" and file.pairs_as_labels:
+        sides = zip(read_segment_pair(row), (True, False), strict=True)
+        return [Unit(prompt_text(side), (side,), row.place, label) for side, label in sides]
+    label = label_of(row) if file.need == "labels" else None
+    whole = read_segments(row)
+    return [Unit(prompt_text(whole), (whole,), row.place, label)]
+
+
+def _completions(rows: list[RawRow], path: Path) -> list[Example]:
     if are_pairs(rows[0]):
         raise DataError(
             "found preference pairs",
@@ -66,17 +92,19 @@ def _without(row: RawRow, key: str) -> RawRow:
 
 def _example_unit(example: Example, turns: Literal["all", "last"] | int, label: bool | None = None) -> Unit:
     place = f"{example.source}, row {example.row}"
-    return Unit(example.input_text, (training_messages(example),), (turns,), place, label)
+    return Unit(example.input_text, (Conversation(training_messages(example), turns),), place, label)
 
 
 def _pair_unit(pair: Pair) -> Unit:
-    whole = ((*pair.prompt, *pair.chosen), (*pair.prompt, *pair.rejected))
-    return Unit(_text(pair.prompt), whole, (len(pair.chosen), len(pair.rejected)), pair.place)
+    return Unit(_text(pair.prompt), (_side(pair, pair.chosen), _side(pair, pair.rejected)), pair.place)
 
 
 def _side_unit(pair: Pair, label: bool) -> Unit:
-    answer = pair.chosen if label else pair.rejected
-    return Unit(_text(pair.prompt), ((*pair.prompt, *answer),), (len(answer),), pair.place, label)
+    return Unit(_text(pair.prompt), (_side(pair, pair.chosen if label else pair.rejected),), pair.place, label)
+
+
+def _side(pair: Pair, answer: tuple[Message, ...]) -> Conversation:
+    return Conversation((*pair.prompt, *answer), len(answer))
 
 
 def _text(turns: Sequence[Message]) -> str:

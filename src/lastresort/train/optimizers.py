@@ -34,7 +34,7 @@ def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainSet
 
 def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
     """Learning rate of step `step` (0-based) of `steps`: a linear warm-up, then linear or cosine to 0 at `steps`, or constant."""
-    warm = round(settings.warmup * steps)
+    warm = round(settings.warmup * steps) if settings.warmup < 1 else round(settings.warmup)
     if step < warm:
         return settings.learning_rate * (step + 1) / warm
     left = max(0.0, (steps - step) / max(1, steps - warm))

@@ -53,10 +53,10 @@ class AdapterSettings:
 class TrainSettings:
     """Settings of one training run.
 
-    learning_rate: peak, after `warmup` (a share of all steps); then by `schedule`. batch_size: items (rows, pairs, prompts of
-    a group) an optimizer step, whatever number of passes they take. epochs: passes over the items. max_steps: stop the
-    schedule there, None for all epochs. max_pass_tokens: computed tokens in one forward and backward, the knob for
-    memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
+    learning_rate: peak, after `warmup` (a share of all steps, or from 1 on a count); then by `schedule`. batch_size: items
+    (rows, pairs, prompts of a group) an optimizer step, whatever number of passes they take. epochs: passes over the items.
+    max_steps: stop the schedule there, None for all epochs. max_pass_tokens: computed tokens in one forward and backward,
+    the knob for memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
     """
 
     learning_rate: float
