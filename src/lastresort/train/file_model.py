@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.embedded import quiet_transformers
-from lastresort.errors import TaskError
-from lastresort.models.loading import Loaded, context_tokens, load_local, weights_folder
+from lastresort.models.loading import Loaded, load_local, weights_folder
 from lastresort.models.open import local_folder, settled_name
 from lastresort.models.quantized import import_bitsandbytes, note_of
 from lastresort.models.renderings import rendering_fingerprint
+from lastresort.models.tokenizer import read_tokenizer
 from lastresort.train.adapter_folder import check_fits, read_adapter
 from lastresort.train.adapters import attach_adapter, trainable, unfreeze_adapter
 from lastresort.train.base_folder import linear_shapes
@@ -51,21 +50,8 @@ def name_model(file: TrainingFile) -> Named:
         check_fits(adapter, name, linear_shapes(folder))
         if adapter.base_name not in ("", name):
             note = f"start_from was trained on {adapter.base_name}; it goes on here on {name}, whose layers have the same shapes"
-    from transformers import AutoConfig, AutoTokenizer
-
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        raise TaskError(
-            f"the tokenizer cannot be loaded ({type(error).__name__}: {reason[:200]})",
-            where=str(folder),
-            expected="a causal language model with its tokenizer",
-            remedy="Name another.",
-        ) from error
-    return Named(folder, name, tokenizer, context_tokens(config, tokenizer), note)
+    read = read_tokenizer(folder)
+    return Named(folder, name, read.tokenizer, read.context_tokens, note)
 
 
 def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = False) -> Opened:

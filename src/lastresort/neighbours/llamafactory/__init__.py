@@ -1,0 +1,1 @@
+"""LLaMA-Factory's training file and its data sets, read and written."""

@@ -1,0 +1,99 @@
+"""How long, how fast and in what batches: the keys of transformers' Trainer that decide a training here too."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lastresort.neighbours.given import Given
+from lastresort.spec.values import Number
+from lastresort.spec.wording import listed
+
+_RATE, _DECAY = Number(above=0, at_most=1), Number(at_least=0, below=1)
+_SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant",
+    "constant_with_warmup": "constant",
+    "cosine_with_restarts": "cosine",
+    "polynomial": "linear",
+}
+_ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "paged_adamw", "paged_adamw_32bit")
+_ADAMW_8BIT = ("paged_adamw_8bit", "adamw_8bit", "adamw_bnb_8bit")
+_TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+NO_CLIPPING = 1e9
+
+
+def course_of(given: Given) -> dict[str, Any]:
+    """All but epochs and max_steps, which need the number of rows."""
+    schedule = _schedule(given)
+    return {
+        "learning_rate": given.number("learning_rate", 5e-5, _RATE),
+        "batch_size": given.count("per_device_train_batch_size", 8, least=1)
+        * given.count("gradient_accumulation_steps", 1, least=1),
+        "schedule": _SCHEDULES[schedule],
+        "warmup": _warmup(given, schedule),
+        "weight_decay": given.number("weight_decay", 0.0, _DECAY),
+        # 0 leaves the gradients as they are there.
+        "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or NO_CLIPPING,
+        "optimizer": _optimizer(given),
+        "checkpointing": _checkpointing(given),
+        "seed": given.count("seed", 42),
+    } | _track(given)
+
+
+def _schedule(given: Given) -> str:
+    schedule = given.choice("lr_scheduler_type", tuple(_SCHEDULES), "linear")
+    if schedule == "polynomial":
+        given.remark("lr_scheduler_type", "differs", "polynomial is linear to 0 here; there it ends at 1e-7.")
+    return schedule
+
+
+def _warmup(given: Given, schedule: str) -> float | int:
+    """warmup_steps goes before warmup_ratio, and below 1 is a share."""
+    steps = given.number("warmup_steps", 0, Number(at_least=0))
+    share = given.number("warmup_ratio", 0.0, Number(at_least=0, below=1))
+    if schedule == "constant" and (steps or share):
+        given.remark(
+            "warmup_steps" if steps else "warmup_ratio",
+            "trap",
+            "lr_scheduler_type: constant has no warm-up in LLaMA-Factory, and none here; constant_with_warmup has one.",
+        )
+        return 0
+    if steps >= 1:
+        return math.ceil(steps)
+    return steps or share
+
+
+def _optimizer(given: Given) -> str:
+    name = str(given.any("optim", "adamw_torch")).strip()
+    if name in _ADAMW:
+        return "adamw"
+    if name in _ADAMW_8BIT:
+        if not name.startswith("paged"):
+            given.remark("optim", "differs", f"{name} is paged_adamw_8bit here, whose results are the same.")
+        return "paged_adamw_8bit"
+    return given.refuse(
+        "optim", f'"{name}"', expected="AdamW in one of its forms, or paged_adamw_8bit", remedy="Write adamw_torch."
+    )
+
+
+def _checkpointing(given: Given) -> bool:
+    off = given.flag("disable_gradient_checkpointing")
+    asked = given.any("gradient_checkpointing")
+    if asked is False and not off:
+        given.remark(
+            "gradient_checkpointing",
+            "trap",
+            "false does not switch it off in LLaMA-Factory, nor here; disable_gradient_checkpointing: true does.",
+        )
+    return not off
+
+
+def _track(given: Given) -> dict[str, Any]:
+    asked = [name for name in given.names("report_to") if name != "none"]
+    others = [name for name in asked if name not in _TRACKERS]
+    if others:
+        given.remark("report_to", "ignored", f"not honoured; nothing is written to {listed(others)} here.")
+    ours = [name for name in asked if name in _TRACKERS]
+    return {"track": ours} if ours else {}
