@@ -10,7 +10,7 @@ import sys
 import typer
 
 from lastresort import __version__
-from lastresort.cli import advise, chat, climb, data, env, gate, merge, plan, recheck, report, train
+from lastresort.cli import advise, chat, climb, data, env, export, gate, merge, plan, recheck, report, train
 
 app = typer.Typer(
     name="lastresort",
@@ -46,6 +46,7 @@ app.command("recheck")(recheck.recheck_command)
 app.command("chat")(chat.chat_command)
 app.command("train")(train.train_command)
 app.command("merge")(merge.merge_command)
+app.command("export")(export.export_command)
 app.command("env")(env.env_command)
 app.add_typer(data.app, name="data")
 

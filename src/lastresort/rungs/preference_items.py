@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lastresort.data.files import read_rows
 from lastresort.rungs.preference_data import Preferred, render_preferences
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lastresort.train.items import Item
 
 HELD_SHARE, LEAST_HELD_PROMPTS = 0.1, 20  # of the prompts, which are held out where there are so many
+PreferredRows: TypeAlias = "tuple[Preferred, tuple[Row, ...]]"
 CROWD = 100  # labelled answers that are compared each with each
 
 
@@ -37,8 +38,6 @@ class Given:
 
 def given_items(bench: Workbench, start: System, loaded: Loaded, preferences: Sequence[Preferred]) -> Given:
     """Pairs or labelled answers as items, some prompts held out to measure margins on."""
-    from lastresort.train.file_units import split
-
     rendered = render_preferences(
         preferences,
         start.prompt,
@@ -48,16 +47,26 @@ def given_items(bench: Workbench, start: System, loaded: Loaded, preferences: Se
     )
     rows = list(rendered.rows)
     noun = "pairs" if preferences[0].label is None else "labelled answers"
-    train, held = rows, rows[:0]
-    if len({preferred.asked for preferred, _ in rows}) >= LEAST_HELD_PROMPTS:
-        train, held = split(rows, lambda row: row[0].asked, HELD_SHARE, bench.task.split.seed)
-    labels = {preferred.label for preferred, _ in held}
-    if not held or len(labels) < len({preferred.label for preferred, _ in rows}):  # nothing to compare there
+    train, held = divided(rows, bench.task.split.seed)
+    if not held:
         items = _items(rows, loaded.context_tokens)
         return Given(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.told()}")
     judged = _items(held, loaded.context_tokens)
     told = f"{len(train)} {noun}, {len(held)} more held out{rendered.told()}"
     return Given(_items(train, loaded.context_tokens), judged[:CROWD], f"{noun} held out", told)
+
+
+def divided(rows: list[PreferredRows], seed: int) -> tuple[list[PreferredRows], list[PreferredRows]]:
+    """Those to train on, and those held out; none where too few prompts, or one kind of labels alone, would be held out."""
+    from lastresort.train.file_units import split
+
+    if len({preferred.asked for preferred, _ in rows}) < LEAST_HELD_PROMPTS:
+        return rows, []
+    train, held = split(rows, lambda row: row[0].asked, HELD_SHARE, seed)
+    labels = {preferred.label for preferred, _ in held}
+    if len(labels) < len({preferred.label for preferred, _ in rows}):  # nothing to compare there
+        return rows, []
+    return train, held
 
 
 def _items(rows: Sequence[tuple[Preferred, tuple[Row, ...]]], limit: int | None) -> tuple[Item, ...]:
@@ -87,7 +96,14 @@ def reward_groups(
     task = bench.task
     settings = GroupSettings(group_size=task.preference.samples, max_new_tokens=bench.max_new_tokens)
     return groups_from(
-        with_room(bench.train, start.prompt, loaded, start.template_kwargs, bench.max_new_tokens),
+        with_room(
+            bench.train,
+            start.prompt,
+            loaded.tokenizer,
+            loaded.context_tokens,
+            start.template_kwargs,
+            bench.max_new_tokens,
+        ),
         task.reward,
         objective="grpo",
         tokenizer=loaded.tokenizer,
@@ -106,19 +122,23 @@ def reward_groups(
 
 
 def with_room(
-    examples: Sequence[Example], design: PromptDesign, loaded: Loaded, template_kwargs: dict[str, Any], new_tokens: int
+    examples: Sequence[Example],
+    design: PromptDesign,
+    tokenizer: Any,
+    context_tokens: int | None,
+    template_kwargs: dict[str, Any],
+    new_tokens: int,
 ) -> tuple[Example, ...]:
     """Those whose prompt leaves room for an answer."""
     from lastresort.data.rendering import render_prompt
 
-    if loaded.context_tokens is None:
+    if context_tokens is None:
         return tuple(examples)
-    most = loaded.context_tokens - new_tokens
+    most = context_tokens - new_tokens
     return tuple(
         example
         for example in examples
-        if len(render_prompt(loaded.tokenizer, compose(design, example.input, ()), template_kwargs=template_kwargs))
-        <= most
+        if len(render_prompt(tokenizer, compose(design, example.input, ()), template_kwargs=template_kwargs)) <= most
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -31,8 +31,13 @@ def own_pairs(bench: Workbench, rung: str, start: System) -> OwnPairs:
     if known is None:
         known = _made(bench, rung, start)
         bench.record.note("samples", known, key=rung)
-    prompts = {example.id: example for example in bench.train}
-    return OwnPairs(tuple(_preferred(prompts[pair["example"]], pair) for pair in known["pairs"]), known["told"])
+    return OwnPairs(noted_pairs(known, bench.train), known["told"])
+
+
+def noted_pairs(known: Mapping[str, Any], train: Sequence[Example]) -> tuple[Preferred, ...]:
+    """The pairs of a note of samples. train: the examples that it speaks of."""
+    prompts = {example.id: example for example in train}
+    return tuple(_preferred(prompts[pair["example"]], pair) for pair in known["pairs"])
 
 
 def _made(bench: Workbench, rung: str, start: System) -> dict[str, Any]:

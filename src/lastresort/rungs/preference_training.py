@@ -226,7 +226,8 @@ class PreferenceTraining:
         if trainee.given is not None:
             return len(trainee.given.items)
         start, bench = self._start, self._bench
-        return len(with_room(bench.train, start.prompt, trainee.loaded, start.template_kwargs, bench.max_new_tokens))
+        tokenizer, limit = trainee.loaded.tokenizer, trainee.loaded.context_tokens
+        return len(with_room(bench.train, start.prompt, tokenizer, limit, start.template_kwargs, bench.max_new_tokens))
 
     def _settings(self, rate: float) -> TrainSettings:
         from lastresort.train.objective import Objective

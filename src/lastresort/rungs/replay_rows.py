@@ -9,6 +9,7 @@ from __future__ import annotations
 from lastresort.evals.probes.forms import has_form, is_free_text
 from lastresort.evals.scorers.scorer import Output
 from lastresort.models.protocol import Model
+from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
 from lastresort.synthesis.counter_requests import counter_requests
 from lastresort.synthesis.general_prompts import REQUESTS, SUBJECTS, general_prompts
@@ -34,11 +35,9 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
     """
     if not n:
         return Replay()
-    known = next((note for note in bench.record.notes("replay") if note.get("asked", n) == n), None)
+    known = noted_replay(bench.record, n)
     if known is not None:
-        rows = known["rows"]
-        examples = tuple(Example(row["id"], _prompt(row), row["answer"]) for row in rows)
-        return Replay(examples, tuple(row["end"] for row in rows))
+        return known
     bench.progress.stage(f"{rung}: replay rows from the base model", n)
     form, model = _form(bench), bench.models.open(_base(bench))
     replay = generate_replay(
@@ -60,6 +59,16 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
     spent = {"tokens_in": replay.tokens_in, "tokens_out": replay.tokens_out, "seconds": replay.seconds}
     bench.record.note("replay", {"rung": rung, "asked": n, "rows": rows, **spent})
     return replay
+
+
+def noted_replay(record: Record, n: int) -> Replay | None:
+    """What the record holds of n rows that were asked for, None where so many were not."""
+    known = next((note for note in record.notes("replay") if note.get("asked", n) == n), None)
+    if known is None:
+        return None
+    rows = known["rows"]
+    examples = tuple(Example(row["id"], _prompt(row), row["answer"]) for row in rows)
+    return Replay(examples, tuple(row["end"] for row in rows))
 
 
 def _prompts(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:

@@ -37,6 +37,17 @@ def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
     return shapes
 
 
+def layer_names(source: Path, target: str) -> list[str]:
+    """Of the layers that get adapters, as `targets.target_names` finds them; no weight is read."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from lastresort.train.targets import target_names
+
+    with quiet_transformers(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, local_files_only=True))
+    return target_names(model, target)
+
+
 def stored_dtype(source: Path) -> str:
     """The dtype of most of the weights: float64, float32, float16 or bfloat16."""
     from safetensors import safe_open

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,7 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
     InputError or TaskError where the task file cannot be found.
     """
     decision = read_decision(run)
-    noted, files = record.last("task"), record.last("files")
-    if noted is None or files is None:
-        raise _other_version(run, "the record holds no task")
-    path = _task_file(run, record, task_file)
-    values = {key: value for key, value in noted.items() if key not in _UNUSED}
-    prepared = prepare(task_of(Document(f"{path} as {run} noted it", values), path))
-    _same_files(prepared, files, path)
+    path, noted, prepared = read_again(run, record, task_file, without=_UNUSED)
     order = tuple(order_of_test(prepared.split.test))
     tested = {rung["name"]: rung["chosen"] for rung in decision["rungs"] if rung["test"] is not None}
     return Finished(
@@ -96,6 +91,22 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
         winner=_winner(run, record, decision, tested, order),
         frozen=tested,
     )
+
+
+def read_again(
+    run: Path, record: Record, task_file: Path | None = None, *, without: Collection[str] = ()
+) -> tuple[Path, dict[str, Any], Prepared]:
+    """The task file, what was noted of it, and its examples as they were. without: keys that nobody asks for here, so that what
+    they name need not be there. Raises as `open_finished` does.
+    """
+    noted, files = record.last("task"), record.last("files")
+    if noted is None or files is None:
+        raise _other_version(run, "the record holds no task")
+    path = _task_file(run, record, task_file)
+    values = {key: value for key, value in noted.items() if key not in without}
+    prepared = prepare(task_of(Document(f"{path} as {run} noted it", values), path))
+    _same_files(prepared, files, path)
+    return path, noted, prepared
 
 
 def _task_file(run: Path, record: Record, given: Path | None) -> Path:

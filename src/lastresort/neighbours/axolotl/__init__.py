@@ -1,0 +1,1 @@
+"""Axolotl's configuration and its data sets, read and written."""

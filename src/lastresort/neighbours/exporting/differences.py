@@ -1,0 +1,84 @@
+"""Sentences on what these frameworks cannot be told, or take otherwise than `lastresort train`; the same for several of them."""
+
+from __future__ import annotations
+
+from lastresort.data.segments import SEGMENTS
+from lastresort.errors import InputError
+from lastresort.neighbours.exporting.job import Beside, Job, Row
+
+IPO_PER_TOKEN = (
+    "ipo: it divides the log-probabilities by the tokens of each answer, and per_token is false here: the same beta means "
+    "something else, so choose it anew."
+)
+KTO_BASELINE = (
+    "kto: its baseline is the mean of one pass, so a pass holds the whole batch here; smaller passes change the loss."
+)
+
+
+def no_counterpart(framework: str, what: str, remedy: str) -> InputError:
+    """For an objective, or a shape of rows, that a framework does not have."""
+    return InputError(f"{framework} has no counterpart of {what}", where="export", remedy=remedy)
+
+
+def of_trainer(job: Job) -> list[str]:
+    """Of transformers' Trainer."""
+    found = []
+    if job.file.warmup > 0:
+        found.append("warmup: there the first step has the learning rate 0, here the first share of the peak.")
+    if job.file.longer_rows == "drop":
+        found.append("longer_rows: drop is not what it does: rows beyond the limit are cut at their end there.")
+    return found
+
+
+def of_trl(job: Job) -> list[str]:
+    """Of TRL's losses (docs/train.md, "Options of an objective")."""
+    name, found = job.file.objective, []
+    if name == "ipo" and not job.option("per_token"):
+        found.append(IPO_PER_TOKEN)
+    if name == "orpo":
+        found.append("orpo: its likelihood counts the tokens of the prompt too; here it is the answer's alone.")
+    if name == "kto":
+        found.append(KTO_BASELINE)
+    if job.file.groups is not None:
+        found += _of_groups(job)
+    return found
+
+
+def _of_groups(job: Job) -> list[str]:
+    groups, found = job.file.groups, []
+    assert groups is not None
+    if groups.tries > 1:
+        found.append("tries: prompts whose answers are all rewarded alike are not drawn again there.")
+    if job.file.objective != "dr_grpo":
+        found.append("Groups whose answers are all rewarded alike stay in the batch there, with an advantage of 0.")
+    if groups.on_error == "zero":
+        found.append("on_error: zero is kept by rewards.py, but a fault is not counted in the log there.")
+    if groups.server is not None:
+        found.append("server: answers are sampled by its own engine there; use_vllm in its settings names a server.")
+    return found
+
+
+def whole_alpha(adapter: Beside, framework: str) -> int:
+    """Of frameworks that take no other. Raises InputError for one that is not whole."""
+    if float(adapter.alpha).is_integer():
+        return int(adapter.alpha)
+    raise no_counterpart(
+        framework,
+        f"alpha: {adapter.alpha:g}, since it takes whole numbers alone",
+        "Export it --to trl, or train with another alpha.",
+    )
+
+
+def of_template(job: Job, framework: str) -> list[str]:
+    if not job.file.chat_template_kwargs:
+        return []
+    return [f"chat_template_kwargs: {framework} gives its template no such arguments; rows are rendered without them."]
+
+
+def has_segments(job: Job) -> bool:
+    return bool(job.train) and SEGMENTS in job.train[0]
+
+
+def answers_per_row(rows: tuple[Row, ...]) -> int:
+    """The most turns of the assistant in one row of messages."""
+    return max((sum(turn["role"] == "assistant" for turn in row["messages"]) for row in rows), default=0)

@@ -1,0 +1,92 @@
+"""What is exchanged between what was trained and the frameworks that it is written for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lastresort.train.training_file import AdapterChoice, TrainingFile
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exportable:
+    """A training, whatever it was: that of a climb, or a training file's.
+
+    name: for titles. document: keys of our training file without `data` and `output`, its paths absolute. train, held_out:
+    rows as `rows.py` makes them, as they were trained. layers: short names of the layers that got adapters, () where only
+    `adapter.target` says it. row_tokens: the longest row that was allowed, None where nobody looked. notes: sentences on what
+    none of the frameworks can be told.
+    """
+
+    name: str
+    document: Mapping[str, Any]
+    train: tuple[Row, ...]
+    held_out: tuple[Row, ...]
+    layers: tuple[str, ...] = ()
+    row_tokens: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The adapter that is trained. layers: short names, or "all-linear". dropout: of its input."""
+
+    kind: AdapterChoice
+    r: int
+    alpha: float
+    dropout: float
+    layers: tuple[str, ...] | str
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The base model. name: what the files call it, a hub id or a path as seen from their folder. here: its folder on this machine,
+    None where only the name is known. is_path: whether the name is one."""
+
+    name: str
+    here: Path | None
+    is_path: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training to be written. file: the training file in the folder that is written, beside whose rows train.jsonl and
+    eval.jsonl it stands. adapter: None where all weights are trained. row_tokens: None for no limit. tokenizer: loads that of the
+    base; raises PrerequisiteError where it is not here. rewards: names of the functions in rewards.py, in the order of `file`.
+    """
+
+    name: str
+    file: TrainingFile
+    train: tuple[Row, ...]
+    held_out: tuple[Row, ...]
+    base: Base
+    adapter: Beside | None
+    row_tokens: int | None
+    tokenizer: Callable[[], Any]
+    rewards: tuple[str, ...] = ()
+
+    @property
+    def starts_from_adapter(self) -> bool:
+        return self.file.start_from is not None
+
+    def option(self, name: str) -> Any:
+        """Of the objective, its default where the file says nothing."""
+        return {**self.file.loss().defaults(), **dict(self.file.options)}[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """texts: name -> content of each file but the rows. train, held_out: rows in the shape that the framework reads. notes: what it
+    cannot be told, or takes otherwise. install, commands: for the README. told: what was chosen for the user."""
+
+    texts: Mapping[str, str]
+    train: Sequence[Row]
+    held_out: Sequence[Row]
+    notes: tuple[str, ...]
+    install: tuple[str, ...]
+    commands: tuple[str, ...]
+    told: tuple[str, ...] = ()

@@ -1,0 +1,61 @@
+"""Rewards of an exported training: rewards.py, whose functions have TRL's form and give what `lastresort train` would."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lastresort.records.atomic import disk_errors
+
+FILE = "rewards.py"
+_HEAD = '''"""The rewards of this training in TRL's form: each takes prompts and completions as lists, and gives a list of numbers.
+
+They are what `lastresort train` computes, so that lastresort has to be installed here (a process of its own runs a user's code).
+"""
+
+from pathlib import Path
+
+from lastresort.neighbours.trl.rewards import reward_function
+
+HERE = Path(__file__).resolve().parent
+'''
+
+
+def reward_files(document: dict[str, Any], folder: Path, *, functions: bool) -> tuple[str, ...]:
+    """Copy the user's own files, name them so in the document, and write rewards.py; returns the names of its functions.
+
+    functions: False where nobody calls them, and only the files are wanted.
+    """
+    terms = [dict(term) for term in document.get("reward") or []]
+    if not terms:
+        return ()
+    document["reward"] = terms
+    named, lines = [], [_HEAD]
+    kept = {"on_error": document.get("on_error", "stop"), "limits": document.get("limits") or {}}
+    for number, term in enumerate(terms, 1):
+        scorer = {key: value for key, value in term.items() if key != "weight"}
+        kind = next(iter(scorer))
+        if kind == "python":
+            scorer = {"python": _copied(scorer["python"], folder)}
+            term["python"] = scorer["python"]
+        name = f"{kind}_{number}"
+        named.append(name)
+        lines.append(f"{name} = reward_function({scorer!r}, HERE, {kept!r}, name={name!r})\n")
+    if not functions:
+        return ()
+    with disk_errors(folder):
+        (folder / FILE).write_text("".join(lines), encoding="utf-8")
+    return tuple(named)
+
+
+def _copied(value: Any, folder: Path) -> Any:
+    """The function of a copy beside, whose name is free: rewards.py is taken."""
+    told = value if isinstance(value, str) else value["function"]
+    file, _, function = str(told).rpartition(":")
+    source = Path(file)
+    name = source.name if source.name != FILE else "own_rewards.py"
+    with disk_errors(folder):
+        shutil.copyfile(source, folder / name)
+    named = f"{name}:{function}"
+    return named if isinstance(value, str) else {**value, "function": named}

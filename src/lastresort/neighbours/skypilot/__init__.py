@@ -1,0 +1,1 @@
+"""A training as a task that SkyPilot runs on a rented card."""

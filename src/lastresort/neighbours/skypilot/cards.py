@@ -1,0 +1,26 @@
+"""Cards of our catalogue by the names that SkyPilot rents them under (`sky show-gpus`)."""
+
+ACCELERATORS: dict[str, str] = {
+    "t4": "T4",
+    "v100-16": "V100",
+    "v100-32": "V100-32GB",
+    "l4": "L4",
+    "a10g": "A10G",
+    "a10": "A10",
+    "a40": "A40",
+    "a6000": "RTXA6000",
+    "l40s": "L40S",
+    "rtx-3060": "RTX3060",
+    "rtx-3080": "RTX3080",
+    "rtx-3090": "RTX3090",
+    "rtx-4090": "RTX4090",
+    "rtx-5090": "RTX5090",
+    "rtx-6000-ada": "RTX6000-Ada",
+    "a100-40": "A100",
+    "a100-80": "A100-80GB",
+    "h100-pcie": "H100",
+    "h100": "H100",
+    "h200": "H200",
+    "b200": "B200",
+    "mi300x": "MI300X",
+}

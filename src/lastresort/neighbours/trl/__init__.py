@@ -1,0 +1,1 @@
+"""A training as a script of TRL's, and its rewards in TRL's form."""

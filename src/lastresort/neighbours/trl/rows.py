@@ -1,0 +1,78 @@
+"""Rows in the shapes that TRL reads: a prompt and what follows it, each a list of messages or a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
+from lastresort.errors import InputError
+from lastresort.neighbours.exporting.differences import answers_per_row, has_segments, no_counterpart
+from lastresort.neighbours.exporting.job import Job, Row
+from lastresort.neighbours.trl.rewards import EXPECTED
+
+
+def trl_rows(job: Job, rows: Sequence[Row], framework: str) -> list[Row]:
+    """Raises InputError for segments that are no prompt with one answer."""
+    kwargs = dict(job.file.chat_template_kwargs)
+    beside = {"chat_template_kwargs": kwargs} if kwargs and job.file.need in ("completions", "pairs") else {}
+    shape = {"completions": _completion, "pairs": _pair, "labels": _labelled, "groups": _prompt, "text": _text}
+    return [{**shape[job.file.need](job, row, framework), **beside} for row in rows]
+
+
+def learns_several(job: Job) -> bool:
+    """Whether rows have several answers that are all trained: TRL then masks by the chat template."""
+    if job.file.need != "completions" or has_segments(job) or job.file.trained_turns == "last":
+        return False
+    return answers_per_row(job.train) > 1
+
+
+def _completion(job: Job, row: Row, framework: str) -> Row:
+    if SEGMENTS in row:
+        prompt, answer = _split(row[SEGMENTS], framework)
+        return {"prompt": prompt, "completion": answer}
+    if learns_several(job):
+        return {"messages": row["messages"]}
+    return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
+
+
+def _pair(job: Job, row: Row, framework: str) -> Row:
+    if SEGMENTS not in row:
+        return dict(row)
+    sides = {"chosen": row[CHOSEN], "rejected": row[REJECTED]}
+    return {"prompt": _joined(row[SEGMENTS]), **{name: _joined(own) for name, own in sides.items()}}
+
+
+def _labelled(job: Job, row: Row, framework: str) -> Row:
+    if SEGMENTS in row:
+        prompt, answer = _split(row[SEGMENTS], framework)
+        return {"prompt": prompt, "completion": answer, "label": row["label"]}
+    return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:], "label": row["label"]}
+
+
+def _prompt(job: Job, row: Row, framework: str) -> Row:
+    """The right answer under a name that TRL hands to the rewards: `completion` it keeps for itself."""
+    kept = {key: value for key, value in row.items() if key != "completion"}
+    return {EXPECTED: row["completion"], **kept} if "completion" in row else kept
+
+
+def _text(job: Job, row: Row, framework: str) -> Row:
+    return dict(row)
+
+
+def _split(segments: list[Row], framework: str) -> tuple[str, str]:
+    first = next(number for number, segment in enumerate(segments) if segment.get("train"))
+    if not all(segment.get("train") for segment in segments[first:]):
+        raise _several(framework)
+    return _joined(segments[:first]), _joined(segments[first:])
+
+
+def _several(framework: str) -> InputError:
+    return no_counterpart(
+        framework,
+        "segments of which several are trained with others in between",
+        "Train it with `lastresort train`, or export it --to axolotl, whose input_output says it.",
+    )
+
+
+def _joined(segments: list[Row]) -> str:
+    return "".join(segment["text"] for segment in segments)

@@ -1,0 +1,61 @@
+"""The parts of a training script that TRL's and Unsloth's share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lastresort.neighbours.exporting.job import Beside, Job
+from lastresort.neighbours.exporting.readme import commented, header
+from lastresort.neighbours.trl.settings import EXPERIMENTAL, arguments, source, trainer_of
+
+
+def head(job: Job, title: str, notes: Sequence[str]) -> str:
+    return commented(header(job, title, notes, "The rows are in train.jsonl beside it."))
+
+
+def trainer_import(job: Job) -> str:
+    name = trainer_of(job)
+    return f"from {EXPERIMENTAL.get(name, 'trl')} import {name}Config, {name}Trainer"
+
+
+def rewards_import(job: Job) -> list[str]:
+    return ["", f"from rewards import {', '.join(job.rewards)}"] if job.rewards else []
+
+
+def base_name(job: Job) -> str:
+    """Source of the base's name; of a folder, wherever the script is started from."""
+    return f"str((HERE / {source(job.base.name)}).resolve())" if job.base.is_path else source(job.base.name)
+
+
+def training(job: Job, *, peft: str | None) -> list[str]:
+    """Lines of main() from the rows to the saved model. peft: name of the adapter's configuration, None where there is none."""
+    name = trainer_of(job)
+    rows = ['    train = load_dataset("json", data_files=str(HERE / "train.jsonl"), split="train")']
+    if job.held_out:
+        rows.append('    held_out = load_dataset("json", data_files=str(HERE / "eval.jsonl"), split="train")')
+    given = {"model": "model", "args": "settings", "train_dataset": "train", "processing_class": "tokenizer"}
+    if job.held_out:
+        given["eval_dataset"] = "held_out"
+    if job.rewards:
+        given["reward_funcs"] = f"[{', '.join(job.rewards)}]"
+    if peft is not None:
+        given["peft_config"] = peft
+    return [
+        *rows,
+        *call(f"    settings = {name}Config", arguments(job)),
+        *call(f"    trainer = {name}Trainer", given),
+        "    trainer.train()",
+        f'    trainer.save_model(str(HERE / "out" / {source("model" if job.adapter is None else "adapter")}))',
+    ]
+
+
+def call(before: str, given: Mapping[str, str]) -> list[str]:
+    return [f"{before}(", *(f"        {name}={source}," for name, source in given.items()), "    )"]
+
+
+def number(value: float) -> str:
+    return repr(int(value) if float(value).is_integer() else value)
+
+
+def layers(adapter: Beside) -> str:
+    return source(adapter.layers if isinstance(adapter.layers, str) else list(adapter.layers))

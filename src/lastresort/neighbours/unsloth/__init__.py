@@ -1,0 +1,1 @@
+"""A training as a script of Unsloth's."""

@@ -1,0 +1,109 @@
+"""A training as a script of Unsloth's: TRL's trainers on a model that Unsloth has loaded."""
+
+from __future__ import annotations
+
+from lastresort.neighbours.exporting.course import takes_bf16
+from lastresort.neighbours.exporting.differences import no_counterpart
+from lastresort.neighbours.exporting.job import Job, Written
+from lastresort.neighbours.exporting.limits import row_limit
+from lastresort.neighbours.trl.notes import trl_notes
+from lastresort.neighbours.trl.rows import trl_rows
+from lastresort.neighbours.trl.script import (
+    base_name,
+    call,
+    head,
+    layers,
+    number,
+    rewards_import,
+    trainer_import,
+    training,
+)
+
+SCRIPT = "train.py"
+
+
+def written(job: Job) -> Written:
+    """train.py and the rows. Raises InputError for dora, of which its own adapters know nothing."""
+    if job.adapter is not None and job.adapter.kind == "dora":
+        raise no_counterpart("Unsloth", "adapter: dora", "Export it --to trl, or train a lora adapter.")
+    _, assumed = row_limit(job)
+    notes = (*trl_notes(job), *assumed, *_own_notes(job))
+    rewards = " lastresort" if job.rewards else ""
+    return Written(
+        {SCRIPT: _script(job, notes)},
+        trl_rows(job, job.train, "Unsloth"),
+        trl_rows(job, job.held_out, "Unsloth"),
+        notes,
+        (f"pip install unsloth{rewards}",),
+        (f"python {SCRIPT}",),
+    )
+
+
+def _own_notes(job: Job) -> list[str]:
+    found = []
+    if job.starts_from_adapter:
+        found.append("start/ names its base: Unsloth loads the base by that name, not by the one in this script.")
+    if job.adapter is not None and job.adapter.kind != "qlora" and takes_bf16(job) is None:
+        found.append("precision: auto is decided by Unsloth (dtype=None).")
+    return found
+
+
+def _script(job: Job, notes: tuple[str, ...]) -> str:
+    bf16 = takes_bf16(job)
+    lines = [
+        "from unsloth import FastLanguageModel  # first: it changes what is imported after it",
+        "",
+        "from pathlib import Path",
+        "",
+        "import torch",
+        "from datasets import load_dataset",
+        trainer_import(job),
+        *rewards_import(job),
+        "",
+        "HERE = Path(__file__).resolve().parent",
+        f"BASE = {base_name(job)}",
+        *(["BF16 = torch.cuda.is_bf16_supported()"] if bf16 is None else []),
+        "",
+        "",
+        "def main():",
+        *_model(job),
+        *_adapter(job),
+        *training(job, peft=None),
+        "",
+        "",
+        'if __name__ == "__main__":',
+        "    main()",
+    ]
+    return head(job, "Unsloth", notes) + "\n" + "\n".join(lines) + "\n"
+
+
+def _model(job: Job) -> list[str]:
+    bf16, (limit, _) = takes_bf16(job), row_limit(job)
+    given = {
+        "model_name": 'str(HERE / "start")' if job.starts_from_adapter else "BASE",
+        "max_seq_length": repr(limit),
+        "dtype": "None" if bf16 is None else "torch.bfloat16" if bf16 else "torch.float32",
+        "load_in_4bit": repr(job.adapter is not None and job.adapter.kind == "qlora"),
+        "full_finetuning": repr(job.adapter is None),
+        "use_gradient_checkpointing": repr(job.file.checkpointing),
+        "use_exact_model_name": "True",
+        "random_state": repr(job.file.seed),
+    }
+    return call("    model, tokenizer = FastLanguageModel.from_pretrained", given)
+
+
+def _adapter(job: Job) -> list[str]:
+    adapter = job.adapter
+    if adapter is None or job.starts_from_adapter:
+        return []
+    given = {
+        "model": "model",
+        "r": repr(adapter.r),
+        "lora_alpha": number(adapter.alpha),
+        "lora_dropout": repr(adapter.dropout),
+        "target_modules": layers(adapter),
+        "use_rslora": repr(adapter.kind == "rslora"),
+        "use_gradient_checkpointing": repr(job.file.checkpointing),
+        "random_state": repr(job.file.seed),
+    }
+    return call("    model = FastLanguageModel.get_peft_model", given)
