@@ -17,6 +17,7 @@ from lastresort.engine.logp import score_continuations
 from lastresort.engine.sampling import Generated, generate
 from lastresort.engine.support import computed_by
 from lastresort.errors import CandidateError
+from lastresort.hardware.answers_at_once import answers_at_once
 from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.loading import Loaded, load_local
 from lastresort.models.precision import is_reduced
@@ -33,7 +34,8 @@ ENGINE_PATH = "cache-3"  # how answers are computed; raised whenever the same we
 class LocalModel:
     """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it.
 
-    precision: the number format by name, as it was chosen. What a row draws at random depends on the prompt, the seed and how
+    precision: the number format by name, as it was chosen. batch_size: answers computed together, None for what a model of this
+    shape has room for. What a row draws at random depends on the prompt, the seed and how
     often the prompt came before in the call, not on the row's place.
     """
 
@@ -43,14 +45,14 @@ class LocalModel:
         *,
         name: str,
         template_kwargs: dict[str, Any] | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.loaded, self.name = loaded, name
         self.fingerprint, self.rendering = loaded.fingerprint, loaded.rendering
         self.precision = str(loaded.dtype).removeprefix("torch.")
         self.batch_matters = is_reduced(loaded.dtype)
-        self.batch_size = batch_size
+        self.batch_size = answers_at_once(_cache_bytes(loaded.model)) if batch_size is None else batch_size
         self._template_kwargs = dict(template_kwargs or {})
         self._clock = clock
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, template_kwargs=self._template_kwargs))
@@ -211,6 +213,14 @@ def row_seeds(rendered: Sequence[Sequence[int]], seed: int) -> list[int]:
         seeds.append(int.from_bytes(digest[:8], "big"))
         seen[prompt] += 1
     return seeds
+
+
+def _cache_bytes(model: Any) -> int:
+    """Keys and values of one token in all layers."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
 
 
 class _Shares:

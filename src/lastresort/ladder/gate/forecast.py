@@ -19,7 +19,6 @@ from lastresort.rungs.prompting import instruction
 from lastresort.rungs.sft_training import tuned_model
 from lastresort.systems.system import PromptDesign
 
-BATCH = 16
 SAMPLE = 252  # items of which the mean length is taken: each of the 84 strata of a quick general suite three times
 
 
@@ -42,9 +41,7 @@ def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float) -> tuple[Sui
     machine = workload(prepared, "sft").machine
     found = []
     for plan in plans:
-        items = items_to_ask(
-            plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick, batch=BATCH
-        )
+        items = items_to_ask(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
         found.append(_suite(plan, items, machine))
     return tuple(found)
 

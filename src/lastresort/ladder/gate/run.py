@@ -197,7 +197,6 @@ class Asking:
             measures=measures,
             alpha=self.settings.alpha,
             quick=self.settings.quick,
-            batch=model.batch_size,
         )
         drawn = draw(ready.suite, self.settings.seed, wanted, self.training_texts, self.settings.facts)
         return Scored(plan, margin, ready, drawn, piloted.seconds_of(drawn.items), len(piloted.items))

@@ -9,15 +9,13 @@ from lastresort.evals.gate.sizes import SPREAD, planned_power
 from lastresort.evals.suites.suite import Suite
 from lastresort.ladder.gate.plans import Said, base_scores
 
-# By alpha, the fewest, in whole batches, of which a loss of 2 points can be excluded.
+# By alpha, the fewest, in whole steps, of which a loss of 2 points can be excluded.
 QUICK_ITEMS = {0.05: 160, 0.025: 208}
-FEWEST, MOST = 64, 4096
+FEWEST, MOST, STEP = 64, 4096, 16
 
 
-def items_to_ask(
-    suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool, batch: int
-) -> int:
-    """Items of the suite that give each of its measures what it needs; whole batches.
+def items_to_ask(suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool) -> int:
+    """Items of the suite that give each of its measures what it needs, in steps of 16, whatever model answers.
 
     said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
     suites that are asked. alpha: .05 or .025. quick: QUICK_ITEMS at most, which can cost power and nothing else.
@@ -36,4 +34,4 @@ def items_to_ask(
         )
         wanted = max(wanted, math.ceil(needed / share))
     limited = min(wanted, QUICK_ITEMS[alpha] if quick else MOST)
-    return math.ceil(limited / batch) * batch
+    return math.ceil(limited / STEP) * STEP
