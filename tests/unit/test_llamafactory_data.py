@@ -11,6 +11,7 @@ import pytest
 from lastresort.errors import DataError, TaskError
 from lastresort.neighbours.llamafactory.read import read
 from llamafactory_support import ROWS, data_set, imported, remarks, rows_of
+from tiny_model import save_tiny_model
 
 OPENAI_TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
 TALK = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]
@@ -102,7 +103,7 @@ def test_plain_text_is_the_first_prompt_and_a_line_of_a_text_file(tmp_path: Path
     (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
     found = imported(tmp_path, stage="pt", dataset="lines", dataset_dir=str(tmp_path / "data"))
     assert rows_of(found) == [{"text": "one"}, {"text": "two"}]
-    assert "1 of 3 rows are left out, without any text" in remarks(found, "differs")["dataset lines"]
+    assert "1 of 3 rows of lines are left out, without any text" in remarks(found, "differs")["dataset lines"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_rows_that_they_drop_are_left_out_and_named(
     found = imported(tmp_path, data_set(tmp_path, [{"conversations": TALK}, row], formatting="sharegpt", **entry))
     assert len(rows_of(found)) == 1
     said = remarks(found, "trap")["dataset mine"]
-    assert f"1 of 2 rows are left out, {why}" in said
+    assert f"1 of 2 rows of mine are left out, {why}" in said
     assert "row 2" in said
     assert "drops them too" in said
 
@@ -201,7 +202,7 @@ def test_samples_and_limits(tmp_path: Path) -> None:
     assert len(texts) == 10
     assert len(set(texts[:4])) == 4
     assert texts == [row["messages"][0]["content"] for row in rows_of(imported(tmp_path, keys))]
-    assert "10 rows are drawn" in remarks(found, "differs")["mine.num_samples"]
+    assert "10 rows of mine are drawn" in remarks(found, "differs")["mine.num_samples"]
     assert len(rows_of(imported(tmp_path, data_set(tmp_path), max_samples=3))) == 3
 
 
@@ -238,6 +239,12 @@ def test_held_out_data_sets_are_read_alike(tmp_path: Path) -> None:
     assert "never looks at what is held out" in remarks(found, "trap")["eval_dataset"]
 
 
+TOOL_TEMPLATE = (
+    "{% if tools %}<|im_start|>tools {% for tool in tools %}{{ tool.name }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for call in m.tool_calls or [] %}{{ call.function.name }}"
+    "({% for key, value in call.function.arguments.items() %}{{ key }}={{ value }}{% endfor %}){% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 TOOLS = json.dumps([{"name": "weather", "parameters": {"type": "object"}}])
 CALL = {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Ulm"}}'}
 ASKED = [
@@ -260,11 +267,34 @@ def test_tools_that_all_rows_share_go_to_the_chat_template(tmp_path: Path) -> No
         {"role": "tool", "content": "dry"},
         {"role": "assistant", "content": "No."},
     ]
-    assert "rows with tools" in remarks(found, "differs")["template"]
+    assert "Rows with tools" in remarks(found, "differs")["template"]
 
 
-def test_tools_that_differ_are_refused(tmp_path: Path) -> None:
+def test_tools_that_differ_need_the_model(tmp_path: Path) -> None:
     rows = [{"conversations": ASKED, "tools": TOOLS}, {"conversations": TALK, "tools": "[]"}]
     keys = data_set(tmp_path, rows, formatting="sharegpt", columns=TOOL_COLUMNS)
-    with pytest.raises(DataError, match="found other tools than in the rows before"):
+    with pytest.raises(DataError, match="found other tools than in the rows before, expected a model on this machine"):
         imported(tmp_path, keys)
+
+
+def test_tools_that_differ_are_written_with_the_models_own_template(tmp_path: Path) -> None:
+    rows = [{"conversations": ASKED, "tools": TOOLS}, {"conversations": TALK, "tools": "[]"}]
+    keys = data_set(tmp_path, rows, formatting="sharegpt", columns=TOOL_COLUMNS)
+    model = save_tiny_model(tmp_path / "model")
+    (model / "chat_template.jinja").write_text(TOOL_TEMPLATE)
+    with_tools, without = rows_of(imported(tmp_path, keys, model_name_or_path=str(model)))
+    assert with_tools["segments"] == [
+        {"text": "<|im_start|>tools weather<|im_end|>\n<|im_start|>user\nRain?<|im_end|>\n<|im_start|>assistant\n"},
+        {"text": "weather(city=Ulm)<|im_end|>", "train": True},
+        {"text": "\n<|im_start|>tool\ndry<|im_end|>\n<|im_start|>assistant\n"},
+        {"text": "No.<|im_end|>", "train": True},
+        {"text": "\n"},
+    ]
+    assert without["segments"][0]["text"] == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    last = rows_of(imported(tmp_path, keys, model_name_or_path=str(model), mask_history=True))[0]
+    assert [bool(segment.get("train")) for segment in last["segments"]] == [False, True, False]
+    call = data_set(
+        tmp_path, [{"conversations": ASKED[:2], "tools": TOOLS}], formatting="sharegpt", columns=TOOL_COLUMNS
+    )
+    [row] = rows_of(imported(tmp_path, call, model_name_or_path=str(model)))
+    assert row["segments"][1] == {"text": "weather(city=Ulm)<|im_end|>", "train": True}

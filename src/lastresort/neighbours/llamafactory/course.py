@@ -45,7 +45,9 @@ def course_of(given: Given) -> dict[str, Any]:
 def _schedule(given: Given) -> str:
     schedule = given.choice("lr_scheduler_type", tuple(_SCHEDULES), "linear")
     if schedule == "polynomial":
-        given.remark("lr_scheduler_type", "differs", "polynomial is linear to 0 here; there it ends at 1e-7.")
+        given.remark(
+            "lr_scheduler_type", "differs", "lr_scheduler_type: polynomial is linear to 0 here; there it ends at 1e-7."
+        )
     return schedule
 
 
@@ -71,7 +73,7 @@ def _optimizer(given: Given) -> str:
         return "adamw"
     if name in _ADAMW_8BIT:
         if not name.startswith("paged"):
-            given.remark("optim", "differs", f"{name} is paged_adamw_8bit here, whose results are the same.")
+            given.remark("optim", "differs", f"optim: {name} is paged_adamw_8bit here, whose results are the same.")
         return "paged_adamw_8bit"
     return given.refuse(
         "optim", f'"{name}"', expected="AdamW in one of its forms, or paged_adamw_8bit", remedy="Write adamw_torch."
@@ -85,7 +87,8 @@ def _checkpointing(given: Given) -> bool:
         given.remark(
             "gradient_checkpointing",
             "trap",
-            "false does not switch it off in LLaMA-Factory, nor here; disable_gradient_checkpointing: true does.",
+            "gradient_checkpointing: false switches nothing off in LLaMA-Factory, nor here; "
+            "disable_gradient_checkpointing: true does.",
         )
     return not off
 
@@ -94,6 +97,6 @@ def _track(given: Given) -> dict[str, Any]:
     asked = [name for name in given.names("report_to") if name != "none"]
     others = [name for name in asked if name not in _TRACKERS]
     if others:
-        given.remark("report_to", "ignored", f"not honoured; nothing is written to {listed(others)} here.")
+        given.remark("report_to", "ignored", f"report_to is not heard for {listed(others)}: nothing is written there.")
     ours = [name for name in asked if name in _TRACKERS]
     return {"track": ours} if ours else {}

@@ -41,7 +41,9 @@ def _read(given: Given, entry: Entry, info: Info, stage: Stage, seed: int) -> Da
     kept = kept[: given.count("max_samples", len(kept), least=1)]
     if entry.num_samples is not None:
         given.remark(
-            f"{entry.name}.num_samples", "differs", f"{entry.num_samples} rows are drawn, from another random stream."
+            f"{entry.name}.num_samples",
+            "differs",
+            f"{entry.num_samples} rows of {entry.name} are drawn as num_samples says, but from another random stream.",
         )
     found = [aligned(entry, stage, row) for row in kept]
     dropped = [one for one in found if isinstance(one, Dropped)]
@@ -117,5 +119,6 @@ def _name_dropped(given: Given, entry: Entry, dropped: Sequence[Dropped], total:
         given.remark(
             f"dataset {entry.name}",
             "trap" if there else "differs",
-            f"{len(places)} of {total} rows are left out, {why} ({', '.join(places[:_NAMED_PLACES])}{more}); {also}.",
+            f"{len(places)} of {total} rows of {entry.name} are left out, {why} "
+            f"({', '.join(places[:_NAMED_PLACES])}{more}); {also}.",
         )

@@ -35,13 +35,13 @@ def name_evaluation(given: Given, held_out: bool) -> None:
         given.remark(
             key,
             "trap",
-            "without eval_strategy LLaMA-Factory never looks at what is held out; here it is evaluated at the end of each epoch.",
+            "Without eval_strategy LLaMA-Factory never looks at what is held out; here it is evaluated at the end of each epoch.",
         )
     elif strategy != "epoch":
         given.remark(
             "eval_strategy" if strategy == "steps" else "do_eval",
             "differs",
-            "what is held out is evaluated at the end of each epoch here.",
+            "What is held out is evaluated at the end of each epoch here.",
         )
     if key == "val_size":
-        given.remark(key, "differs", "all rows with one prompt are held out together here, from another random stream.")
+        given.remark(key, "differs", "All rows with one prompt are held out together here, from another random stream.")

@@ -63,7 +63,7 @@ def _bits(given: Given, kind: str) -> int | None:
         given.remark(
             "quantization_type" if quantised != "nf4" else "double_quantization",
             "differs",
-            "the base is held in NF4 with double quantisation here, whatever else is asked for.",
+            "The base is held in NF4 with double quantisation here, whatever else is asked for.",
         )
     return 4
 
@@ -119,12 +119,12 @@ def _started(stage: Stage, given: Given, path: Path, names: list[str], kind: str
         )
     for key in _LORA_KEYS:
         if given.any(key) is not None:
-            given.remark(key, "ignored", "not honoured; the adapter to go on from has its own, here as there.")
+            given.remark(key, "ignored", f"{key} is not heard: the adapter to go on from has its own, there too.")
     if (stage == "dpo" and given.any("pref_loss", "sigmoid") not in ("orpo", "simpo")) or stage == "kto":
         given.remark(
             "adapter_name_or_path",
             "differs",
-            "the reference is the adapter as it starts here; in LLaMA-Factory it is the base without any adapter.",
+            "The reference is the adapter as it starts here; in LLaMA-Factory it is the base without any adapter.",
         )
     return located(names[0], path)
 
@@ -133,7 +133,7 @@ def _precision(given: Given, kind: str, bits: int | None) -> str:
     bf16, fp16, pure = (given.flag(key) for key in ("bf16", "fp16", "pure_bf16"))
     if fp16:
         given.remark(
-            "fp16", "differs", "nothing is trained in float16 here: the precision is what is fast on this machine."
+            "fp16", "differs", "Nothing is trained in float16 here: the precision is what is fast on this machine."
         )
     if kind == "full":
         # Without pure_bf16 the trained weights are float32 there, as they are here.

@@ -38,7 +38,7 @@ def mixed(given: Given, data_sets: Sequence[Sequence[Row]], seed: int) -> list[l
         counts = [min(lengths) if strategy == "interleave_under" else max(lengths)] * len(lengths)
     else:
         given.remark(
-            "interleave_probs", "differs", "data sets are drawn with these chances, from another random stream."
+            "interleave_probs", "differs", "Data sets are drawn with these chances, from another random stream."
         )
         counts = _drawn(lengths, shares, strategy == "interleave_over", seed)
     return [

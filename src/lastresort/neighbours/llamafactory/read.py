@@ -58,7 +58,7 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
 def _refuse_untrained(given: Given) -> None:
     if "do_train" not in given:
         given.remark(
-            "do_train", "trap", "without do_train: true LLaMA-Factory trains nothing; here the file is trained."
+            "do_train", "trap", "Without do_train: true LLaMA-Factory trains nothing; here the file is trained."
         )
     elif not given.flag("do_train"):
         given.refuse("do_train", "false", expected="true, since this command trains", remedy="Write do_train: true.")

@@ -1,4 +1,4 @@
-"""Aligned rows -> rows of our own: turns for the model's own chat template, or segments of a named one."""
+"""Aligned rows -> rows of our own: turns for the model's own chat template, or segments."""
 
 from __future__ import annotations
 
@@ -6,38 +6,61 @@ import json
 from typing import Any
 
 from lastresort.errors import DataError
+from lastresort.neighbours.llamafactory.own_text import OwnText
 from lastresort.neighbours.llamafactory.stage import Stage
-from lastresort.neighbours.llamafactory.templates import Writing
+from lastresort.neighbours.llamafactory.templates import Segment, Writing
 from lastresort.neighbours.llamafactory.turns import Aligned, Turn
+from lastresort.types import Message
 
 _ROLES = {"user": "user", "assistant": "assistant", "function": "assistant", "observation": "tool"}
 
 
-def written_row(row: Aligned, stage: Stage, writing: Writing | None) -> dict[str, Any]:
-    """The row as `lastresort train` reads it. writing: None for the model's own chat template."""
+def written_row(row: Aligned, stage: Stage, writing: Writing | OwnText | None) -> dict[str, Any]:
+    """The row as `lastresort train` reads it. writing: None for turns, which the model's own chat template renders later."""
     if stage == "pt":
         return {"text": row.prompt[0].text}
-    return _turns(row, stage) if writing is None else _segments(row, stage, writing)
-
-
-def _segments(row: Aligned, stage: Stage, writing: Writing) -> dict[str, Any]:
+    if writing is None:
+        return _turns(row, stage)
     if stage == "sft":
-        return {"segments": writing.completion(row)}
-    prompt, answers = writing.answered(row)
+        return {"segments": _completion(row, writing)}
+    prompt, answers = _answered(row, writing)
     if stage == "dpo":
         return {"segments": prompt, "chosen_segments": answers[0], "rejected_segments": answers[1]}
     return {"segments": [*prompt, *answers[0]], "label": row.label}
 
 
+def _completion(row: Aligned, writing: Writing | OwnText) -> list[Segment]:
+    if isinstance(writing, Writing):
+        return writing.completion(row)
+    prompt, answers = _messages(row)
+    return writing.completion(row, [_made(one) for one in prompt], _made(answers[0]))
+
+
+def _answered(row: Aligned, writing: Writing | OwnText) -> tuple[list[Segment], list[list[Segment]]]:
+    if isinstance(writing, Writing):
+        return writing.answered(row)
+    prompt, answers = _messages(row)
+    return writing.answered(row, [_made(one) for one in prompt], [_made(one) for one in answers])
+
+
+def _made(message: dict[str, Any]) -> Message:
+    calls = {key: value for key, value in message.items() if key == "tool_calls"}
+    return Message(message["role"], message["content"], calls)
+
+
 def _turns(row: Aligned, stage: Stage) -> dict[str, Any]:
-    system = [{"role": "system", "content": row.system}] if row.system else []
-    prompt = [*system, *(_message(turn, row.place) for turn in row.prompt)]
-    answers = [_message(turn, row.place) for turn in row.answers]
+    prompt, answers = _messages(row)
     if stage == "sft":
         return {"messages": [*prompt, *answers]}
     if stage == "dpo":
         return {"prompt": prompt, "chosen": [answers[0]], "rejected": [answers[1]]}
     return {"messages": [*prompt, *answers], "label": row.label}
+
+
+def _messages(row: Aligned) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    system = [{"role": "system", "content": row.system}] if row.system else []
+    prompt = [*system, *(_message(turn, row.place) for turn in row.prompt)]
+    return prompt, [_message(turn, row.place) for turn in row.answers]
 
 
 def _message(turn: Turn, place: str) -> dict[str, Any]:

@@ -20,9 +20,9 @@ def name_own_template(given: Given, name: str, writing: Writing, base: ModelToke
         given.remark(
             "enable_thinking" if "enable_thinking" in given else "template",
             "trap",
-            "an empty <think></think> is put before every answer that has none, "
+            "An empty <think></think> is put before every answer that has none, "
             f"{'and trained' if writing.thinking else 'as part of the prompt'}, as LLaMA-Factory does; "
-            f'"{name}_nothink" or another template adds none.',
+            "another template, such as qwen3_nothink, adds none.",
         )
     if base is None:
         return
@@ -40,6 +40,6 @@ def name_own_template(given: Given, name: str, writing: Writing, base: ModelToke
         given.remark(
             "template",
             "trap",
-            f'"{name}" asks {shortened(ours, 200)} where the model\'s own chat template asks {shortened(theirs, 200)}: what is '
-            "trained here must be asked in the same words, which serve, chat and the gate do not do.",
+            f"template: {name} asks {shortened(ours, 200)} where the model's own chat template asks {shortened(theirs, 200)}: what "
+            "is trained here must be asked in the same words, which serve, chat and the gate do not do.",
         )

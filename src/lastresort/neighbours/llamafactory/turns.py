@@ -45,6 +45,10 @@ class Aligned:
         roles = {turn.role for turn in (*self.prompt, *self.answers)}
         return bool(self.tools) or bool(roles & {"function", "observation"})
 
+    @property
+    def ends_with_a_call(self) -> bool:
+        return any(answer.role == "function" for answer in self.answers)
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:

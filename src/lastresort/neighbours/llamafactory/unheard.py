@@ -40,32 +40,32 @@ _REFUSED = {
     "reward_model": "stage: ppo, which there is not here",
 }
 _GROUPS = {
-    "what is saved, and when: a checkpoint is kept every 30 seconds, and the end in the output folder": (
+    "a checkpoint is kept every 30 seconds, and the end in the output folder": (
         "save_strategy save_steps save_total_limit save_only_model save_on_each_node overwrite_output_dir overwrite_cache "
         "load_best_model_at_end metric_for_best_model greater_is_better early_stopping_steps save_safetensors "
         "enable_jit_checkpoint restore_callback_states_from_checkpoint ignore_data_skip"
     ),
-    "what is logged: every step stands in log.jsonl": (
+    "every step stands in log.jsonl": (
         "logging_steps logging_strategy logging_first_step logging_dir logging_nan_inf_filter log_on_each_node log_level "
         "log_level_replica disable_tqdm plot_loss run_name project trackio_space_id trackio_bucket_id trackio_static_space_id "
         "include_num_input_tokens_seen include_tokens_per_second include_effective_tokens_per_second print_param_status "
         "use_swanlab swanlab_project swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key swanlab_logdir "
         "swanlab_lark_webhook_url swanlab_lark_secret hf_hub_token ms_hub_token om_hub_token"
     ),
-    "evaluation: the rows held out are evaluated at the end of each epoch, by their loss alone": (
+    "the rows held out are evaluated at the end of each epoch, by their loss alone": (
         "eval_steps eval_delay eval_on_start per_device_eval_batch_size eval_on_each_dataset eval_accumulation_steps "
         "eval_num_beams prediction_loss_only compute_accuracy do_predict predict_with_generate include_for_metrics "
         "batch_eval_metrics eval_do_concat_batches eval_use_gather_object bf16_full_eval fp16_full_eval generation_max_length "
         "generation_num_beams generation_config do_sample temperature top_p top_k num_beams max_length max_new_tokens "
         "repetition_penalty length_penalty skip_special_tokens sortish_sampler"
     ),
-    "how rows are read and put together: they are read whole, and batches are made by their lengths": (
+    "rows are read whole, and batches are made by their lengths": (
         "preprocessing_num_workers preprocessing_batch_size dataloader_num_workers dataloader_pin_memory dataloader_drop_last "
         "dataloader_persistent_workers dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order "
         "streaming buffer_size data_shared_file_system remove_unused_columns label_names ignore_pad_token_for_loss group_by_length "
         "length_column_name train_sampling_strategy media_dir disable_shuffling data_seed auto_find_batch_size"
     ),
-    "kernels, memory and hardware: the engine takes what is fast here and changes no result": (
+    "the engine takes what is fast here and changes no result": (
         "flash_attn use_unsloth use_unsloth_gc enable_liger_kernel use_liger_kernel liger_kernel_config use_reentrant_gc "
         "gradient_checkpointing_kwargs activation_checkpointing activation_checkpointing_kwargs upcast_layernorm "
         "upcast_lmhead_output low_cpu_mem_usage use_kv_cache use_v1_kernels offload_folder quantization_device_map "
@@ -73,26 +73,26 @@ _GROUPS = {
         "torch_empty_cache_steps use_cpu moe_aux_loss_coef enable_torch_profiler profile_modules use_cache "
         "skip_memory_metrics full_determinism infer_backend infer_dtype"
     ),
-    "several processes: start lastresort with torchrun or accelerate instead (docs/train.md)": (
+    "several processes are started with torchrun or accelerate (docs/train.md)": (
         "deepspeed fsdp fsdp_config ddp_timeout ddp_backend ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
         "ddp_static_graph local_rank accelerator_config parallelism_config average_tokens_across_devices use_mca "
         "use_hyper_parallel hyper_parallel_args use_kt ray_num_workers ray_init_kwargs master_addr master_port ray_run_name "
         "ray_storage_path resources_per_worker placement_strategy"
     ),
-    "details of the optimizer: betas of 0.9 and 0.999, an epsilon of 1e-8, and the schedule as it is": (
+    "AdamW has betas of 0.9 and 0.999 and an epsilon of 1e-8, and schedules have no options": (
         "adam_beta1 adam_beta2 adam_epsilon optim_args optim_target_modules lr_scheduler_kwargs"
     ),
-    "loading and publishing: models come from the hub's cache, without code of their own, and nothing is pushed": (
+    "models come from the hub's cache, without code of their own, and nothing is pushed": (
         "cache_dir model_revision use_fast_tokenizer trust_remote_code split_special_tokens init_special_tokens adapter_folder "
         "push_to_hub hub_model_id hub_token hub_private_repo hub_strategy hub_always_push hub_revision export_dir export_size "
         "export_device export_quantization_bit export_quantization_dataset export_legacy_format export_hub_model_id"
     ),
-    "images, video and sound: only text is trained": (
+    "only text is trained": (
         "freeze_vision_tower freeze_multi_modal_projector freeze_language_model image_max_pixels image_min_pixels "
         "image_do_pan_and_scan crop_to_patches video_max_pixels video_min_pixels video_fps video_maxlen "
         "use_audio_in_video audio_sampling_rate"
     ),
-    "resuming: lastresort train --resume goes on with a run that was stopped": "resume_from_checkpoint",
+    "lastresort train --resume goes on with a run that was stopped": "resume_from_checkpoint",
 }
 # Whole families of which a file may hold any: they belong to what is refused or switched off elsewhere.
 _FAMILIES = {
@@ -140,17 +140,21 @@ def name_the_rest(given: Given) -> None:
     for reason, names in _GROUPS.items():
         found = [key for key in unread if key in names.split()]
         if found:
-            given.remark(", ".join(found), "ignored", f"not honoured; {reason}.")
+            given.remark(
+                ", ".join(found),
+                "ignored",
+                f"{listed(found)} {'is' if len(found) == 1 else 'are'} not heard: {reason}.",
+            )
         for key in found:
             del unread[key]
     for key in list(unread):
         family = next((whose for prefix, whose in _FAMILIES.items() if key.startswith(prefix)), None)
         if family is not None:
-            given.remark(key, "ignored", f"not honoured; it belongs to {family}, which this training has not.")
+            given.remark(key, "ignored", f"{key} is not heard: it belongs to {family}, which this training has not.")
             del unread[key]
     for key in unread:
         _refuse_misspelt(given, key)
-        given.remark(key, "ignored", "not honoured; it is not known here.")
+        given.remark(key, "ignored", f"{key} is not heard: it is no key that this program knows.")
 
 
 def _is_off(key: str, value: Any) -> bool:

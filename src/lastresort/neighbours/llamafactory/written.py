@@ -144,7 +144,6 @@ def _data(job: Job, limit: int) -> dict[str, Any]:
         "cutoff_len": limit,
         **({"packing": True} if job.file.need == "text" else {}),
         **({"mask_history": True} if job.file.need == "completions" and job.file.trained_turns == "last" else {}),
-        "overwrite_cache": True,
     }
 
 
@@ -238,6 +237,8 @@ def _notes(job: Job) -> list[str]:
         found.append(KTO_BASELINE)
     if job.adapter is not None and job.adapter.dropout and job.file.need in ("pairs", "labels"):
         found.append("lora_dropout: these trainers turn dropout off there.")
+    if job.adapter is not None and takes_bf16(job) is False:
+        found.append("precision: float32 is that of the adapter alone; on a card the frozen base is loaded in 16 bits there.")
     if takes_bf16(job) is None:
         found.append("precision: auto is written as bf16: true; set it to false on a machine without bfloat16.")
     return found
