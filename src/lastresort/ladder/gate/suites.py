@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from lastresort.evals.gate import skipped, suite_found
-from lastresort.evals.logs.lm_eval_results import PREFIX
 from lastresort.ladder.gate.further import Further, Settled, Shown
 from lastresort.ladder.gate.plans import Known, Plan
 from lastresort.ladder.gate.run import Settings
@@ -27,7 +26,6 @@ FEW_BYTES, MOST_TOKENS = (
     3,
     512,
 )  # of a token, so that an answer is not thought too short; of an answer that shows its form
-CANNOT = "this version of lastresort cannot run it"
 NOT_HERE = "lm-eval asks only models whose weights are here, so that the gate cannot run it"
 
 Build = Callable[[Known], Plan]
@@ -59,31 +57,30 @@ def further_suites(task: Task, settings: Settings, training_texts: Sequence[str]
 
 def check_further(task: Task) -> None:
     """Raises what asking them would raise: that lm-eval, or what it asks, is not here."""
-    if is_endpoint(tuned_model(task)):
-        return
     from lastresort.evals.harness import load_parts
 
-    for name in task.general:
-        if _is_lm_eval(name) and task.keep.get(name) != "skip":
-            load_parts(name, task.folder)
+    for name in asked_further(task):
+        load_parts(name, task.folder)
+
+
+def asked_further(task: Task) -> list[str]:
+    """The suites of `general` that lm-eval would ask, by name."""
+    if is_endpoint(tuned_model(task)):
+        return []
+    return [name for name in task.general if task.keep.get(name) != "skip"]
 
 
 def _further(name: str, task: Task, settings: Settings, training_texts: Sequence[str], scores: bool) -> Further:
     if task.keep.get(name) == "skip":
         return Settled(name, Shown(skipped(name, name)))
     margin = _margin(task, name)
-    if scores and _is_lm_eval(name):
+    if scores:
         from lastresort.evals.harness import load_parts
         from lastresort.ladder.gate.lm_eval_suite import LmEvalSuite
 
         return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
-    why = NOT_HERE if _is_lm_eval(name) else CANNOT
-    found = suite_found(name, name, (), margin=margin, binary=True, alpha=settings.alpha, uninformative=why)
+    found = suite_found(name, name, (), margin=margin, binary=True, alpha=settings.alpha, uninformative=NOT_HERE)
     return Settled(name, Shown(found))
-
-
-def _is_lm_eval(name: str) -> bool:
-    return name.startswith(PREFIX)
 
 
 def _margin(task: Task, name: str) -> float:
