@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class Policy:
         """Packed against plain on the run's first items, once; what fails goes on by the plain path."""
         if items and self.check is None and not self._asked_plain:
             rows = checked_rows(items, self._max_pass_tokens)
-            with adapters_in_base_precision(self.model):
+            with adapters_in_base_precision(self.model), recomputing(self.model):
                 self._take_path(self.processes.each(lambda: check_first_batch(self.model, rows))[0])
 
     def _take_path(self, check: FirstBatchCheck | None) -> None:
@@ -99,6 +100,22 @@ class Policy:
     def token_logps(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities in nats of each row's targets under the model as it stands; each process for itself."""
         return token_logps(self.model, rows, self._max_pass_tokens, plain=self._plain)
+
+
+@contextmanager
+def recomputing(model: Any) -> Iterator[None]:
+    """Layers that are checkpointed in training are so in evaluation too, since the check would hold what checkpointing spares.
+
+    Of the layers alone the mode is another, not of the dropout inside them.
+    """
+    layers = [one for one in model.modules() if getattr(one, "gradient_checkpointing", False) and not one.training]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def checked_rows(items: Sequence[Item], max_tokens: int) -> list[Row]:
