@@ -158,8 +158,10 @@ def test_a_reference_costs_nothing_where_the_adapter_can_be_turned_off() -> None
     assert total(pairs) == total(Setup("lora", batch=2)), "a pair is two rows"
     second = training_memory(LLAMA, replace(pairs, reference="second model"), ONE)
     assert second.of("weights") == 2 * training_memory(LLAMA, pairs, ONE).of("weights")
-    whole = training_memory(LLAMA, Setup("full", learning="dpo"), ONE)
-    assert whole.of("weights") == (4 + 2) * LLAMA.parameters, "with all weights trained there is no adapter to turn off"
+    whole = Setup("full", learning="dpo")
+    assert training_memory(LLAMA, whole, ONE).of("weights") == 4 * LLAMA.parameters, "it answered before the first step"
+    beside = training_memory(LLAMA, replace(whole, reference="second model"), ONE)
+    assert beside.of("weights") == (4 + 2) * LLAMA.parameters
 
 
 def test_groups_are_drawn_by_the_engine_before_the_step_or_by_a_server_beside_it() -> None:

@@ -7,7 +7,8 @@ import gc
 import os
 from pathlib import Path
 
-_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER, _CONTAINER_USES = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+_SYSTEM = Path("/proc/meminfo")
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 
 
@@ -28,6 +29,37 @@ def processor_memory_bytes() -> int | None:
     except (OSError, ValueError, AttributeError):
         return None
     return min(whole, int(limit)) if limit.isdecimal() else whole
+
+
+def free_memory_bytes() -> int | None:
+    """What a program could still get: of the first GPU, else of this machine or its container; None where it does not say."""
+    if has_gpu():
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    told = _system_bytes()
+    free = told.get("MemAvailable")
+    try:
+        limit, used = (file.read_text(encoding="ascii").strip() for file in (_CONTAINER, _CONTAINER_USES))
+    except OSError:
+        return free
+    left = int(limit) - int(used) if limit.isdecimal() and used.isdecimal() else None
+    return free if left is None else left if free is None else min(free, left)
+
+
+def swap_bytes() -> int:
+    """What the system may put on disk; 0 where it does not say."""
+    return _system_bytes().get("SwapTotal", 0)
+
+
+def _system_bytes() -> dict[str, int]:
+    """Of /proc/meminfo, which is in KiB."""
+    try:
+        lines = _SYSTEM.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    fields = (line.split() for line in lines)
+    return {words[0].rstrip(":"): 1024 * int(words[1]) for words in fields if len(words) > 1 and words[1].isdecimal()}
 
 
 def has_gpu() -> bool:

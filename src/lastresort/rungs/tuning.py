@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lastresort.rungs.room import PASS, answer_noted, lowered_settings, settings_that_fit
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Progress
 
@@ -36,27 +37,33 @@ def train_to(
 ) -> Trained:
     """Train `model`, which stands at the start of the run, up to a step. source: items or batches, as `train` takes them.
 
-    Raises BudgetError at the time limit, Diverged where the loss is not finite.
+    Raises BudgetError at the time limit, Diverged where the loss is not finite, InfrastructureError where memory runs out.
     """
     from lastresort.train.loop import train
+    from lastresort.train.memory_error import free_now, memory_errors
+    from lastresort.train.planned import plan_of_loaded
+
+    settings = settings_that_fit(bench, run.name, run.settings, plan_of_loaded(model, run.settings, source), free_now())
+    planned = plan_of_loaded(model, settings, source)
 
     def on_step(seen: StepSeen) -> None:
         values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}
         bench.record.add_curve_point(run.name, seen.step, values)
         bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
 
-    trained = train(
-        model,
-        source,
-        run.settings,
-        folder=bench.folder / "checkpoints" / run.name,
-        base=run.base,
-        until=until,
-        max_new_tokens=max_new_tokens,
-        on_step=on_step,
-        out_of_time=bench.out_of_time,
-        progress=_Labelled(bench.progress, f"{run.rung}, {run.label}"),
-    )
+    with memory_errors(answer_noted(bench, run.name, planned)):
+        trained = train(
+            model,
+            source,
+            settings,
+            folder=bench.folder / "checkpoints" / run.name,
+            base=run.base,
+            until=until,
+            max_new_tokens=max_new_tokens,
+            on_step=on_step,
+            out_of_time=bench.out_of_time,
+            progress=_Labelled(bench.progress, f"{run.rung}, {run.label}"),
+        )
     if trained.check is not None and not trained.check.ok and not bench.record.last("training", run.name):
         bench.progress.say(f"{run.rung}: training by the plain path: {trained.check.reason}")
     return trained
@@ -64,7 +71,8 @@ def train_to(
 
 def note_training(bench: Workbench, run: Run, trained: Trained) -> None:
     """Note how far the run is, what it computed and by which settings."""
-    body = {"rung": run.rung, "candidate": run.name, **run.facts, **asdict(trained), **asdict(run.settings)}
+    settings = lowered_settings(run.settings, bench.record.last(PASS, run.name) or {})
+    body = {"rung": run.rung, "candidate": run.name, **run.facts, **asdict(trained), **asdict(settings)}
     bench.record.note("training", body, key=run.name)
 
 

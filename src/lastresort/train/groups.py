@@ -66,6 +66,20 @@ class SampledGroups:
     def size(self) -> int:
         return len(self._asked)
 
+    @property
+    def settings(self) -> GroupSettings:
+        return self._settings
+
+    @property
+    def by_engine(self) -> bool:
+        """Whether the answers are drawn in the memory of the training."""
+        return isinstance(self._sampler, EngineSampler)
+
+    @property
+    def longest_tokens(self) -> int:
+        """Of a prompt and its answer."""
+        return max(len(asked.ids) for asked in self._asked) + self._settings.max_new_tokens
+
     def fingerprint(self) -> str:
         """Of what a run is a run of: a knob for memory, the server, and reward code that was corrected leave it what it is."""
         digest = hashlib.sha256(self._rewards.fingerprint().encode())

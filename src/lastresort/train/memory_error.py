@@ -1,41 +1,108 @@
-"""A run that does not fit into memory: one sentence that names what to lower, in place of a library's traceback.
-
-What the system kills without a word (Linux does so when it promised more memory than it has) goes on with --resume too.
+"""A run that does not fit into memory: one sentence with the plan's numbers and the setting that would fit, in place of a library's
+traceback; and the same beforehand, since Linux kills without a word what it promised more memory than it has.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
-from lastresort.errors import InfrastructureError
+from lastresort.errors import InfrastructureError, PrerequisiteError
+from lastresort.hardware.memory import free_memory_bytes, swap_bytes
+from lastresort.hardware.plan.fit import gib
+from lastresort.hardware.plan.lowering import lowered, smallest
+from lastresort.hardware.plan.planned import Planned
 from lastresort.train.training_file import TrainingFile
 
 # Of torch's allocators on CPU, CUDA and MPS, and of cuBLAS; none has a type of its own on CPU.
 _SAYS = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed|bad_alloc", re.IGNORECASE)
 _BYTES = re.compile(r"tried to allocate (\d+) bytes", re.IGNORECASE)
 _GIB = re.compile(r"tried to allocate ([\d.]+ [KMG]i?B)", re.IGNORECASE)
+NOTHING = "No setting makes it fit: take a smaller model, or a machine with more memory."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To a memory that was too small. told: the plan's numbers, "" without them. remedy: what the user can do."""
+
+    told: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A training, and the memory that was free before it was loaded; None where the system does not say."""
+
+    planned: Planned
+    free_bytes: int | None
+
+    def warning(self) -> str | None:
+        """One sentence where the plan says that it will not fit; None where it does, or where nothing is known."""
+        if self.free_bytes is None or self.planned.needed_bytes <= self.free_bytes:
+            return None
+        return f"this training may not fit: {self.told()}. {self._remedy(self.free_bytes, 'Set')}"
+
+    def refuse_the_impossible(self) -> None:
+        """Raise PrerequisiteError where weights, gradients and the optimizer alone are more than the machine has, with its swap."""
+        card = self.planned.cards.card
+        least, there = self.planned.least_bytes, card.memory_bytes + (swap_bytes() if card.is_cpu else 0)
+        if least > there:
+            raise PrerequisiteError(
+                f"weights, gradients and the optimizer's state alone take {gib(least)} and there are {gib(there)}",
+                where="training",
+                remedy=self._remedy(there, "Set"),
+            )
+
+    def answer(self, *, begun: bool) -> Answer:
+        """To a training that ran out of memory, so that its plan was too low or others took what was free.
+
+        begun: whether there is a run to go on with.
+        """
+        return Answer(self.told(), self._remedy(self.planned.room_below(self.free_bytes), "Go on" if begun else "Set"))
+
+    def told(self) -> str:
+        """ "the plan says that this training holds 5.3 GiB (most of it activations, 3.1 GiB), and 4.0 GiB were free"."""
+        free = "" if self.free_bytes is None else f", and {gib(self.free_bytes)} were free before it"
+        return f"the plan says that it holds {gib(self.planned.needed_bytes)} (most of it {self.planned.largest_part()}){free}"
+
+    def _remedy(self, room_bytes: int, verb: Literal["Set", "Go on"]) -> str:
+        found = lowered(self.planned, room_bytes)
+        if found is None or not found.keys:
+            least = smallest(self.planned)
+            return f"{NOTHING} Row by row, with checkpointing and in 4 bits, it would hold {gib(least.needed_bytes)}."
+        told = f"{found.written()}, with which the plan comes to {gib(found.planned.needed_bytes)}"
+        if verb == "Set":
+            return f"Set {told}."
+        if found.same_run:
+            return f"Go on with {told}, by --resume from the last checkpoint."
+        return f"Begin a new run with {told}; this one cannot go on so."
 
 
 @contextmanager
-def memory_errors(remedy: str) -> Iterator[None]:
-    """Whatever inside does not get its memory becomes an InfrastructureError. remedy: what the user can do."""
+def memory_errors(answer: Callable[[], Answer]) -> Iterator[None]:
+    """Whatever inside does not get its memory becomes an InfrastructureError with the answer, which is asked for then."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not _SAYS.search(str(error)):
             raise
-        asked = _asked_for(str(error))
+        asked, found = _asked_for(str(error)), answer()
         more = f" for {asked} more" if asked else ""
+        told = f": {found.told}" if found.told else ""
         raise InfrastructureError(
-            f"there is not enough memory{more}", where="training", expected="a pass that fits", remedy=remedy
+            f"there is not enough memory{more}{told}",
+            where="training",
+            expected="a pass that fits",
+            remedy=found.remedy,
         ) from error
 
 
 def what_to_lower(file: TrainingFile) -> str:
-    """The keys of the file that memory follows: first those that a run may change as it goes on, since they change no more of the
-    result than its rounding."""
+    """Where no plan can be made: the keys of the file that memory follows, first those that a run may change as it goes on, since
+    they change no more of the result than its rounding."""
     knobs, lengths = f"max_pass_tokens ({file.max_pass_tokens})", "max_tokens"
     if file.groups is not None:
         lengths = f"max_new_tokens ({file.groups.max_new_tokens})"
@@ -44,6 +111,11 @@ def what_to_lower(file: TrainingFile) -> str:
     whole = file.adapter.kind == "full" and file.start_from is None
     instead = " or train an adapter in place of all weights" if whole else ""
     return f"Lower {knobs}{recompute}, and go on with --resume from the last checkpoint; a new run may lower {lengths}{instead}."
+
+
+def free_now() -> int | None:
+    """See `free_memory_bytes`; a function of its own, so that a test can say otherwise."""
+    return free_memory_bytes()
 
 
 def _asked_for(said: str) -> str:

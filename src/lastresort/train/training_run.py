@@ -21,11 +21,12 @@ from lastresort.train.alarm import told as early_told
 from lastresort.train.batches import Batches
 from lastresort.train.file_items import Prepared, prepare_items
 from lastresort.train.file_model import Named, Opened, described, name_model, open_for_training
+from lastresort.train.file_room import answer_of, room_of
 from lastresort.train.file_watch import file_baseline, look_every
 from lastresort.train.items import Item
 from lastresort.train.launch import unused_settings
 from lastresort.train.loop import StepSeen, Trained, total_steps, train
-from lastresort.train.memory_error import memory_errors, what_to_lower
+from lastresort.train.memory_error import memory_errors
 from lastresort.train.order import steps_per_epoch
 from lastresort.train.processes import Processes, join
 from lastresort.train.run_folder import (
@@ -87,13 +88,20 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
     if named.note:
         progress.say(named.note)
     with _source(file, named, progress) as (source, data):
+        room = room_of(file, named, source) if processes.count == 1 else None
+        if room is not None:
+            room.refuse_the_impossible()
+            if (warned := room.warning()) is not None:
+                progress.say(warned)
         progress.stage("loading the model", None)
-        opened = open_for_training(file, named, keep_on_cpu=processes.sharded)
+        with memory_errors(lambda: answer_of(file, room, begun=False)):
+            opened = open_for_training(file, named, keep_on_cpu=processes.sharded)
         processes.each(lambda: None)  # all are ready, before anything is written
         mark["base"] = opened.loaded.fingerprint
         with ExitStack() as stack:
             processes.from_main(lambda: _begin(stack, folder, mark, found))
-            return _train(file, named, opened, source, data, progress, processes)
+            with memory_errors(lambda: answer_of(file, room, begun=True)):
+                return _train(file, named, opened, source, data, progress, processes)
 
 
 def _standing(folder: Path, mark: Mapping[str, Any], resume: bool) -> Standing:
@@ -146,7 +154,7 @@ def _train(
     log = StepLog(folder / LOG)
     trackers = Trackers(file.track if processes.main else (), folder, file.resolved)
     watch = _Watch(log, trackers, progress, steps_per_epoch(size, file.batch_size), total_steps(size, settings))
-    with closing(trackers), processes.connected(), memory_errors(what_to_lower(file)):
+    with closing(trackers), processes.connected():
         if not processes.sharded:  # a sharded base answers only where all processes ask it alike
             processes.from_main(lambda: watch.follow(_figures_of(file, named, opened, source, data, progress)))
             watch.look_every = look_every(file.epochs)

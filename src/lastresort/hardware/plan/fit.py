@@ -12,6 +12,7 @@ from lastresort.hardware.plan.shape import Shape
 
 GIB = 1 << 30
 MOST_BATCH = 4096
+SQUEEZE = 0.95  # of a card's memory: beyond it a forecast's own error decides
 NAMES = {"lora": "LoRA", "qlora": "QLoRA", "full": "training all weights"}
 
 

@@ -7,7 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lastresort.hardware.catalogue.prices import Price
-from lastresort.hardware.plan.fit import Fit, beyond_our_trainer, fit, gib, largest_batch, method_for, methods_on
+from lastresort.hardware.plan.fit import (
+    SQUEEZE,
+    Fit,
+    beyond_our_trainer,
+    fit,
+    gib,
+    largest_batch,
+    method_for,
+    methods_on,
+)
 from lastresort.hardware.plan.offers import Offer, for_all, offers
 from lastresort.hardware.plan.parts import Memory
 from lastresort.hardware.plan.setup import Cards, Setup
@@ -15,7 +24,6 @@ from lastresort.hardware.plan.shape import Shape
 from lastresort.hardware.plan.time import Job, training_time, usd
 
 SCHEMA = 1
-SQUEEZE = 0.95  # of a card's memory: beyond it a forecast's own error decides
 SHOWN_OFFERS = 3
 
 

@@ -79,10 +79,11 @@ class Setup:
 
     @property
     def needs_second_model(self) -> bool:
-        """Weights beside those that are trained: with all of them trained there is no adapter to turn off."""
-        if self.learning == "sft":
-            return False
-        return self.reference == "second model" or (self.trains_all and self.learning == "dpo")
+        """Weights beside those that are trained, where asked for.
+
+        With all of them trained the reference answers before the first step, and its log-probabilities are kept.
+        """
+        return self.learning != "sft" and self.reference == "second model"
 
 
 @dataclass(frozen=True, slots=True)

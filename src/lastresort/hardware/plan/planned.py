@@ -1,0 +1,99 @@
+"""A training as it is about to run, in passes of so many tokens: what it holds, and the largest pass with which it fits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from lastresort.hardware.plan.fit import SQUEEZE, gib
+from lastresort.hardware.plan.memory import training_memory
+from lastresort.hardware.plan.parts import Kind, Memory
+from lastresort.hardware.plan.setup import Cards, Setup
+from lastresort.hardware.plan.shape import Shape
+
+_STEP_TOKENS = 16  # to which the size of a pass is rounded down
+_LESS = 0.25  # of what comes and goes: so much less a training takes that ran out of memory, whatever its plan said
+_CALLED: dict[Kind, str] = {
+    "optimizer": "the optimizer's state",
+    "cache": "keys and values",
+    "context": "libraries and the allocator's gaps",
+    "buffers": "weights turned back into 16 bits",
+}
+_HELD: tuple[Kind, ...] = ("weights", "adapters", "gradients", "optimizer")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """setup: of it all but the sizes of rows and passes count, which these tell. longest_tokens: computed tokens of the largest
+    thing that stays in one pass (a row, the two rows of a pair). batch_tokens: of an optimizer step. pass_tokens: at most so many
+    in a pass, unless one thing alone has more.
+    """
+
+    shape: Shape
+    setup: Setup
+    cards: Cards
+    longest_tokens: int
+    batch_tokens: int
+    pass_tokens: int
+
+    @property
+    def memory(self) -> Memory:
+        """The peak of a step."""
+        return training_memory(self.shape, self._passed(), self.cards)
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.memory.per_card_bytes
+
+    @property
+    def least_bytes(self) -> int:
+        """What no size of a pass changes and every shape tells exactly: weights, gradients and the optimizer's state."""
+        return self.memory.of(*_HELD)
+
+    @property
+    def loaded_bytes(self) -> int:
+        """What is in memory before the first step: the model, what is trained of it, and the libraries."""
+        memory = self.memory
+        libraries = sum(part.per_card_bytes for part in memory.parts if part.name in ("libraries", "CUDA context"))
+        return memory.of("weights", "adapters") + libraries
+
+    def room_below(self, free_bytes: int | None) -> int:
+        """In which a training does not fit that ran out of memory: its plan was too low, or others took what was free."""
+        passing = self.memory.of("activations", "logits", "buffers", "cache")
+        below = int((self.needed_bytes - _LESS * passing) / SQUEEZE)
+        return below if free_bytes is None else min(below, free_bytes)
+
+    def fits(self, room_bytes: int) -> bool:
+        return self.needed_bytes <= SQUEEZE * room_bytes
+
+    def largest_part(self) -> str:
+        """In words, with its size: "activations, 3.1 GiB"."""
+        memory = self.memory
+        kinds = dict.fromkeys(part.kind for part in memory.parts)
+        largest = max(kinds, key=lambda kind: memory.of(kind))
+        return f"{_CALLED.get(largest, largest)}, {gib(memory.of(largest))}"
+
+    def with_largest_pass(self, room_bytes: int) -> Planned | None:
+        """The same with the largest pass that fits, at most the present one; None where even one row is too much."""
+        if self.fits(room_bytes):
+            return self
+        low, high = 0, min(self.pass_tokens, self.batch_tokens) // _STEP_TOKENS
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._in(middle * _STEP_TOKENS).fits(room_bytes) else (low, middle - 1)
+        found = self._in(max(low * _STEP_TOKENS, self.longest_tokens))
+        return found if found.fits(room_bytes) else None
+
+    def _in(self, pass_tokens: int) -> Planned:
+        return replace(self, pass_tokens=pass_tokens)
+
+    def _passed(self) -> Setup:
+        """With rows that come to the tokens of the fullest pass: memory follows their sum, however they are divided."""
+        tokens = max(self.longest_tokens, min(self.pass_tokens, self.batch_tokens))
+        of_one = 2 if self.setup.learning == "dpo" else 1
+        things = math.ceil(tokens / self.longest_tokens)
+        if self.setup.learning == "grpo":  # answers are drawn behind whole prompts, so that rows keep their length
+            return replace(self.setup, batch=things, shared_tokens=0)
+        return replace(
+            self.setup, batch=things, row_tokens=math.ceil(tokens / (of_one * things)), shared_tokens=0, new_tokens=0
+        )
