@@ -17,6 +17,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -69,7 +70,7 @@ def converted(gguf: Path) -> Path:
     Raises DataError where transformers cannot read the file, PrerequisiteError where the package gguf is missing,
     InfrastructureError where the folder cannot be written.
     """
-    target = cache_folder() / "models" / f"{gguf.stem}-{_content_hash(gguf)[:16]}-v{CONVERSION}"
+    target = _target(gguf)
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
@@ -92,6 +93,22 @@ def converted(gguf: Path) -> Path:
             remedy=f"Free {_parameters(model) * 4 / 1e9:.1f} GB there, or set LASTRESORT_CACHE to a folder that has it.",
         ) from error
     return target
+
+
+def converted_already(gguf: Path) -> Path | None:
+    """The folder of an earlier conversion, None where there was none; nothing is converted."""
+    target = _target(gguf)
+    return target if target.is_dir() else None
+
+
+def converted_name(folder: str) -> str | None:
+    """The name of the GGUF, without its ending, whose conversion a folder of this name holds; None for another folder."""
+    found = re.fullmatch(rf"(.+)-[0-9a-f]{{16}}-v{CONVERSION}", folder)
+    return found[1] if found else None
+
+
+def _target(gguf: Path) -> Path:
+    return cache_folder() / "models" / f"{gguf.stem}-{_content_hash(gguf)[:16]}-v{CONVERSION}"
 
 
 @contextmanager

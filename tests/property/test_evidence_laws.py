@@ -79,6 +79,19 @@ def test_tango_narrows_with_confidence(b: int, c: int, n: int) -> None:
     assert wide[0] < narrow[0] <= (b - c) / n <= narrow[1] < wide[1]
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 12), st.integers(0, 30), st.integers(60, 240), st.sampled_from([0.025, 0.05]))
+def test_the_interval_lies_where_the_verdict_is(wins: int, losses: int, n: int, alpha: float) -> None:
+    """The exact test decides; the limits beside it are the score test's, which near the margin may differ from it."""
+    base = [0.0] * wins + [1.0] * (n - wins)
+    tuned = [1.0] * wins + [0.0] * losses + [1.0] * (n - wins - losses)
+    found = non_inferior(base, tuned, margin=0.05, binary=True, alpha=alpha)
+    low, high = found.interval
+    assert low <= found.difference <= high
+    assert (found.verdict == "NON_INFERIOR") == (low > -0.05)
+    assert (found.p_regressed <= alpha) == (high < -0.05)
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.integers(0, 8), st.integers(0, 8), st.integers(20, 60))
 def test_a_larger_margin_is_easier(b: int, c: int, n: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,18 @@ def test_an_adapter_that_names_another_base_of_the_same_shape_is_asked_and_that_
     code, found, error = gate(adapter(tmp_path / "trained", base_name="org/other-model"))
     assert code == 0, error
     assert "says that it was trained on org/other-model" in found["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "told", ["small.Q4_1.gguf", "files/small.Q4_1.gguf", "small.Q4_1", "small.Q4_1-0123456789abcdef-v1"]
+)
+def test_a_base_that_was_converted_from_a_gguf_goes_by_the_name_of_the_file_too(
+    tmp_path: Path, tiny: Path, told: str
+) -> None:
+    base = shutil.copytree(tiny, tmp_path / "small.Q4_1-0123456789abcdef-v1")
+    assert named_sides(str(base), str(adapter(tmp_path / "trained", base_name=told)), {}, tmp_path).notes == ()
+    other = adapter(tmp_path / "other", base_name="small.Q8_0.gguf")
+    assert "small.Q8_0.gguf" in named_sides(str(base), str(other), {}, tmp_path).notes[0]
 
 
 @pytest.mark.parametrize(

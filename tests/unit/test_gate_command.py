@@ -16,6 +16,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.ladder.gate import suites
 from lastresort.report.gate import validate_gate
+from lastresort.report.gate_junit import gate_junit
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
 
@@ -221,6 +222,26 @@ def test_junit_of_a_hold_has_no_failure(gate: Run, tmp_path: Path) -> None:
     assert (suite.attrib["failures"], suite.attrib["skipped"]) == ("0", "3")
     properties = {one.attrib["name"]: one.attrib["value"] for one in suite.findall("properties/property")}
     assert properties["verdict"] == "HOLD"
+
+
+def test_junit_fails_where_the_bar_is_not_met() -> None:
+    target = {"passed": False, "outcome": "NOT_MET", "reason": "The bar is not met."}
+    unknown = dict.fromkeys(("score", "comparator_score", "tuned_score", "gain", "n", "n_needed"))
+    found = {
+        "task": "t",
+        "verdict": "HOLD",
+        "base": "b",
+        "tuned": {"name": "a"},
+        "mode": "quick",
+        "seed": 0,
+        "reasons": ["Hold."],
+    }
+    for outcome, element in (("NOT_MET", "failure"), ("UNDECIDED", "skipped")):
+        document = {**found, "target": {**unknown, **target, "outcome": outcome}, "suites": []}
+        (case,) = ElementTree.fromstring(gate_junit(document).encode()).iter("testcase")
+        told = case.find(element)
+        assert told is not None
+        assert told.attrib["message"] == "The bar is not met."
 
 
 def test_markdown_is_a_table_and_reasons(gate: Run, tmp_path: Path) -> None:

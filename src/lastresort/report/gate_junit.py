@@ -14,7 +14,7 @@ _SKIPPED = ("UNINFORMATIVE", "SKIPPED")
 
 
 def gate_junit(document: Mapping[str, Any]) -> str:
-    """A failure is a measure that is REGRESSED, skipped is one that says nothing or was left out.
+    """A failure is a measure that is REGRESSED, or a bar that is NOT_MET; skipped is what says nothing or was left out.
 
     The verdict of the whole gate is a property: HOLD is neither, and there may be nothing wrong with any single measure.
     """
@@ -52,7 +52,12 @@ def _target_case(document: Mapping[str, Any]) -> list[ElementTree.Element]:
     case = ElementTree.Element("testcase", {"classname": CLASS, "name": "target"})
     keys = ("passed", "outcome", "score", "comparator_score", "tuned_score", "gain", "n", "n_needed")
     _properties(case, {key: target[key] for key in keys})
-    ElementTree.SubElement(case, "system-out").text = _text(target["reason"])
+    if target["outcome"] == "NOT_MET":
+        ElementTree.SubElement(case, "failure", {"message": _text(target["reason"]), "type": "NOT_MET"})
+    elif not target["passed"]:
+        ElementTree.SubElement(case, "skipped", {"message": _text(target["reason"])})
+    else:
+        ElementTree.SubElement(case, "system-out").text = _text(target["reason"])
     return [case]
 
 

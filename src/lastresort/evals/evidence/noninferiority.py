@@ -10,7 +10,7 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence.paired import paired_differences
 from lastresort.evals.evidence.resample import reweighted_mean
 from lastresort.evals.evidence.sizes import POWER, items_that_decide
-from lastresort.evals.evidence.tango import p_less_than, p_more_than, tango_interval
+from lastresort.evals.evidence.tango import p_less_than, p_more_than, settled_limit, tango_interval
 from lastresort.evals.evidence.units import Array
 
 Standing = Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"]
@@ -22,8 +22,8 @@ class NonInferiority:
 
     p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger than the margin", which `holm`
     corrects over suites. difference: mean of tuned - base. interval: its two-sided limits at confidence 1 - 2 alpha, so
-    that each is a one-sided limit at alpha. loss_seen: the upper limit is below 0, a loss is shown, of whatever size.
-    n: items, or groups. spread: mean squared difference, of 0/1 scores the share of items that differ. n_needed: items (groups)
+    that each is a one-sided limit at alpha, on the side of the margin on which the verdict is. loss_seen: the upper limit is
+    below 0, a loss is shown, of whatever size. n: items, or groups. spread: mean squared difference, of 0/1 scores the share of items that differ. n_needed: items (groups)
     that would decide, of `items_that_decide`; None beside NON_INFERIOR, and where it cannot be told.
     """
 
@@ -102,8 +102,11 @@ Measured = tuple[float, float, tuple[float, float]]
 
 def _measure_binary(differences: Array, margin: float, alpha: float, seed: int) -> Measured:
     n, wins, losses = len(differences), int((differences > 0).sum()), int((differences < 0).sum())
-    interval = tango_interval(wins, losses, n, 1 - 2 * alpha)
-    return p_more_than(wins, losses, n, -margin), p_less_than(wins, losses, n, -margin), interval
+    low, high = tango_interval(wins, losses, n, 1 - 2 * alpha)
+    p, p_regressed = p_more_than(wins, losses, n, -margin), p_less_than(wins, losses, n, -margin)
+    low = settled_limit(wins, losses, n, low, -margin, alpha, p)
+    high = -settled_limit(losses, wins, n, -high, margin, alpha, p_regressed)
+    return p, p_regressed, (low, high)
 
 
 def _measure_graded(differences: Array, margin: float, alpha: float, seed: int) -> Measured:

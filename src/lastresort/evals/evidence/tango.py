@@ -19,6 +19,7 @@ _TIE = 1e-9
 _COARSE, _FINE = 240, 40
 _REACH = 8.0
 _NEGLIGIBLE = 1e-14
+_HALVINGS = 20
 
 
 def score_z(b: npt.ArrayLike, c: npt.ArrayLike, n: int, difference: float) -> Array:
@@ -60,6 +61,22 @@ def _lower(b: int, c: int, n: int, confidence: float) -> float:
         rejected = middle > -1.0 and float(score_z(b, c, n, middle)) > z
         low, high = (middle, high) if rejected else (low, middle)
     return high
+
+
+def settled_limit(b: int, c: int, n: int, limit: float, difference: float, alpha: float, p: float) -> float:
+    """The lower limit of the score test, or where it and the test of `difference` fall on different sides, that of the test.
+
+    limit: of `tango_interval` at confidence 1 - 2 alpha. p: of `p_more_than` at `difference`. The two tests differ only near
+    their limits; a reader who is told a verdict must not see the other one in the interval beside it.
+    """
+    shown = p <= alpha
+    if shown == (limit > difference):
+        return limit
+    low, high = (difference, max(difference, (b - c) / n)) if shown else (-1.0, difference)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if p_more_than(b, c, n, middle) <= alpha else (low, middle)
+    return high if shown else low
 
 
 def p_more_than(b: int, c: int, n: int, difference: float) -> float:

@@ -52,6 +52,11 @@ def _judged(found: SuiteFound, family: int) -> str:
         return (
             f"the loss is shown to be larger than the {accepted} that are accepted (p = {found.p_regressed:.2g}{over})."
         )
+    if high < -found.margin:
+        return (
+            f"the loss seems larger than the {accepted} that are accepted, but of {family} measures one may seem so by chance "
+            f"(p = {found.p_regressed:.2g}, too large over {family} by Holm); {needed(found)}."
+        )
     seen = "a loss is shown, but not" if found.loss_seen else "it cannot be told"
     return (
         f"{seen} whether it stays below {accepted}: the difference lies between {100 * low:+.1f} and {100 * high:+.1f} points; "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lastresort.embedded import converted_name
 from lastresort.errors import InputError
 from lastresort.ladder.gate.adapter_fit import check_fit, is_adapter, trained_on
 from lastresort.ladder.gate.sides import Side
@@ -104,7 +105,7 @@ def _of_adapter(
     check_fit(adapter, _weights(base, here), base)
     _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
     told = trained_on(adapter)
-    other = bool(told) and Path(told).name != Path(base).name
+    other = bool(told) and not _is_called(Path(told).name, base, here)
     notes = (f"{tuned} says that it was trained on {told}; here it is asked on {base}.",) if other else ()
     return side, "adapter", None, notes
 
@@ -129,6 +130,12 @@ def _side(
     own = adapter is not None and (adapter / TOKENIZER).is_file()
     rendering = rendering_of(adapter if own and adapter is not None else _weights(name, here), kwargs)
     return Side(known_as or name, opened, rendering)
+
+
+def _is_called(told: str, base: str, here: Path) -> bool:
+    """Whether a model that goes by this name may be the base: by its own name, its folder's, or that of the file it came from."""
+    folder = _weights(base, here).name
+    return told in (Path(base).name, folder) or converted_name(folder) in (told, told.removesuffix(".gguf"))
 
 
 def _weights(name: str, here: Path) -> Path:
