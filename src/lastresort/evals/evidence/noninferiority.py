@@ -23,8 +23,9 @@ class NonInferiority:
     p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger than the margin", which `holm`
     corrects over suites. difference: mean of tuned - base. interval: its two-sided limits at confidence 1 - 2 alpha, so
     that each is a one-sided limit at alpha, on the side of the margin on which the verdict is. loss_seen: the upper limit is
-    below 0, a loss is shown, of whatever size. n: items, or groups. spread: mean squared difference, of 0/1 scores the share of items that differ. n_needed: items (groups)
-    that would decide, of `items_that_decide`; None beside NON_INFERIOR, and where it cannot be told.
+    below 0, a loss is shown, of whatever size. n: items, or groups. spread: mean squared difference, of 0/1 scores the share of
+    items that differ. n_needed: items (groups) that would decide, of `items_that_decide`; None beside NON_INFERIOR, and where it
+    cannot be told.
     """
 
     verdict: Standing
