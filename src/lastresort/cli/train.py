@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,18 +25,23 @@ def train_command(
         [], "--set", help="Override a key of the training file: --set adapter.r=8.", metavar="KEY=VALUE"
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in the output folder."),
+    strict: bool = typer.Option(
+        False, "--strict", help="Refuse another framework's file with keys that are not honoured."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the record as one JSON document on stdout."),
 ) -> None:
-    """Train an adapter or a whole model: supervised, on plain text, on preferences, or on rewards."""
+    """Train an adapter or a whole model: supervised, on plain text, on preferences, or on rewards.
+
+    FILE may also be a YAML of Axolotl or of LLaMA-Factory; --set then overrides its own keys.
+    """
     from lastresort.cli.progress import progress
     from lastresort.cli.settings import parse_settings
-    from lastresort.spec.training import load_training
     from lastresort.train.launch import speaks
     from lastresort.types import Silent
 
     first = speaks(os.environ)
     with _silent_unless(first, LastresortError):
-        loaded = load_training(file, parse_settings(settings))
+        loaded = _loaded(file, parse_settings(settings), strict=strict, told=first)
     from lastresort.train.training_run import run_training
 
     with _silent_unless(first), progress() if first else nullcontext(Silent()) as shown:
@@ -46,6 +52,19 @@ def train_command(
         print(json.dumps(record, ensure_ascii=False, indent=2))
         return
     print("\n".join(told(record, loaded)))
+
+
+def _loaded(file: Path, overrides: dict[str, Any], *, strict: bool, told: bool) -> TrainingFile:
+    """Our own training file, or what another framework's becomes, whose remarks are told on stderr first."""
+    from lastresort.neighbours import reading
+    from lastresort.spec.training import load_training
+
+    if reading.foreign(file) is None:
+        return load_training(file, overrides)
+    imported = reading.read(file, overrides, strict=strict)
+    for line in reading.said(imported.remarks) if told else ():
+        print(line, file=sys.stderr)
+    return load_training(reading.written(imported, reading.output_of(imported, file), file))
 
 
 @contextmanager

@@ -15,9 +15,12 @@ from lastresort.errors import DataError
 _KNOWN = ".jsonl, .ndjson, .json, .csv, .tsv (each also with .gz) or .parquet"
 
 
-def read_rows(path: Path) -> list[RawRow]:
-    """The rows of a file in their order. Raises DataError for whatever keeps the file from being read."""
-    kind, packed = _kind(path)
+def read_rows(path: Path, *, kind: str | None = None) -> list[RawRow]:
+    """The rows of a file in their order. Raises DataError for whatever keeps the file from being read.
+
+    kind: the suffix as which it is read, None for its own.
+    """
+    kind, packed = _kind(path) if kind is None else (kind, path.suffix.lower() == ".gz")
     content = _content(path, packed)
     if not content.strip():
         raise DataError("found an empty file", where=str(path), expected="rows", remedy="Check how it was written.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,7 +21,7 @@ from lastresort.spec.sections import Count, Rate
 from lastresort.spec.text_file import Kind
 from lastresort.spec.training_groups import Limits, Server, StopStrings
 from lastresort.spec.training_sections import Adapter, Objective, TrainingData
-from lastresort.spec.values import AnyShareOrCount, Number, Reading, Section, TemplateArguments, Text, refuse
+from lastresort.spec.values import AnyShareOrCount, Noted, Number, Reading, Section, TemplateArguments, Text, refuse
 from lastresort.spec.wording import describe, listed
 from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile, usual_tries
 
@@ -98,7 +99,7 @@ def _output(value: Any, info: ValidationInfo) -> Any:
         return value
     if not isinstance(value, str) or not value.strip():
         refuse(f"found {describe(value)}", expected="the name of a folder", remedy="Write output: out/.")
-    return Path(info.context.folder / Path(value.strip()).expanduser())
+    return Path(os.path.abspath(info.context.folder / Path(value.strip()).expanduser()))  # noqa: PTH100 - links stay
 
 
 def _tracked(value: Any) -> Any:
@@ -156,6 +157,9 @@ class Training(Section):
     tries: Count | None = Field(None, description="rounds of drawing in a step, until enough groups differ")
     rows_at_once: Count = Field(64, description="answers that the engine decodes together")
     server: Server | None = Field(None, description="what samples in place of the engine")
+    origin: Noted | None = Field(
+        None, description="another framework's file that this one was made of; decides nothing"
+    )
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -312,7 +316,7 @@ def _groups(keys: Training) -> Groups:
     )
 
 
-_OTHERWISE = ("objective", "data", "adapter", "learning_rate", "output", *GROUP_KEYS)
+_OTHERWISE = ("objective", "data", "adapter", "learning_rate", "output", "origin", *GROUP_KEYS)
 _AS_THEY_ARE = tuple(name for name in Training.model_fields if name not in _OTHERWISE)
 
 
@@ -323,6 +327,7 @@ def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
     absent |= {"pairs_as_labels"} if need != "labels" else set()
     absent |= set(GROUP_KEYS) if need != "groups" else set()
     absent |= {"adapter"} if keys.start_from is not None else set()
+    absent |= {"origin"} if keys.origin is None else set()
     found: dict[str, Any] = {}
     filled = {"learning_rate": keys.rate, "output": output, "tries": keys.all_tries}
     for name, value in {**dict(keys), **filled}.items():

@@ -196,6 +196,7 @@ def _template_arguments(value: dict[str, Any]) -> dict[str, Any]:
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 TemplateArguments = Annotated[dict[str, Any], AfterValidator(_json_able), AfterValidator(_template_arguments)]
+Noted = Annotated[dict[str, Any], AfterValidator(_json_able)]
 ShareOrCount = Annotated[
     float | int,
     BeforeValidator(_share_or_count),

@@ -18,7 +18,9 @@ from lastresort.train.training_file import TrainingFile
 
 BEGUN, RECORD, LOG = "begun.json", "training.json", "log.jsonl"
 CHECKPOINT = "checkpoint"
-TOLD = {"track", "output", "checkpoint_every_s"}
+IMPORTED = "imported"
+"""What a file of another framework was translated to, in the output folder before the run begins."""
+TOLD = {"track", "output", "checkpoint_every_s", "origin"}
 MEMORY = {"max_pass_tokens", "checkpointing", "rows_at_once"}
 STOPPED_FOR = {"on_error", "limits", "server"}
 FREE = frozenset(TOLD | MEMORY | STOPPED_FOR)
@@ -33,11 +35,11 @@ def standing(folder: Path, *, resume: bool) -> Standing:
     if folder.exists() and not folder.is_dir():
         raise InputError("found a file", where=str(folder), expected="a folder for the output", remedy="Name another.")
     ours = (folder / BEGUN).is_file()
-    if not resume and folder.is_dir() and any(folder.iterdir()):
+    if not resume and _holds(folder, IMPORTED):
         remedy = "Add --resume to go on with it, or name another output." if ours else "Name another output."
         raise InputError("the output folder is not empty", where=str(folder), expected="a new folder", remedy=remedy)
     if resume and not ours:
-        if folder.is_dir() and any(path.name != lock.LOCK for path in folder.iterdir()):
+        if _holds(folder, IMPORTED, lock.LOCK):
             raise InputError(
                 f"no {BEGUN} there", where=str(folder), expected="a run to resume", remedy="Name another output."
             )
@@ -45,6 +47,10 @@ def standing(folder: Path, *, resume: bool) -> Standing:
     if not ours:
         return "new"
     return "finished" if (folder / RECORD).is_file() else "begun"
+
+
+def _holds(folder: Path, *but: str) -> bool:
+    return folder.is_dir() and any(path.name not in but for path in folder.iterdir())
 
 
 @contextmanager

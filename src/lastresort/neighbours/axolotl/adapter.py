@@ -1,0 +1,120 @@
+"""`adapter`, `lora_*` and `load_in_*` -> our adapter, or an adapter to go on from."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from lastresort.neighbours.given import Given
+from lastresort.neighbours.places import found_place
+from lastresort.spec.values import Number
+
+_LINEAR = "all-linear"
+LORA_KEYS = tuple(
+    "lora_r lora_alpha lora_dropout lora_target_modules lora_target_linear peft_use_dora peft_use_rslora".split()
+)
+
+
+def adapter_keys(given: Given, path: Path, *, rl: str) -> dict[str, Any]:
+    """{"adapter": …} or {"start_from": …}. Raises TaskError for what cannot be trained there either, and for other kinds."""
+    kind = given.text("adapter")
+    bits4, bits8 = given.flag("load_in_4bit"), given.flag("load_in_8bit")
+    if kind is None:
+        return _whole(given, bits4 or bits8)
+    if kind not in ("lora", "qlora"):
+        given.refuse("adapter", kind, expected="lora or qlora", remedy="Take one of them, or leave it out.")
+    _check_bits(given, kind, bits4, bits8)
+    start = given.text("lora_model_dir")
+    if start is not None:
+        return _start(given, start, path, rl)
+    return {"adapter": _fresh(given, kind)}
+
+
+def _whole(given: Given, quantised: bool) -> dict[str, Any]:
+    if quantised:
+        key = "load_in_4bit" if given.flag("load_in_4bit") else "load_in_8bit"
+        remedy = "Write adapter: qlora beside load_in_4bit, or remove it."
+        given.refuse(key, "it without an adapter", expected="an adapter to train", remedy=remedy)
+    if told := [key for key in LORA_KEYS if given.any(key) not in (None, False, 0)]:
+        given.remark(
+            told[0], "trap", f"{', '.join(told)} without adapter decide nothing, there either: all weights are trained."
+        )
+    if given.text("lora_model_dir") is not None:
+        given.remark("lora_model_dir", "trap", "lora_model_dir without adapter decides nothing, there either.")
+    return {"adapter": "full"}
+
+
+def _check_bits(given: Given, kind: str, bits4: bool, bits8: bool) -> None:
+    if kind == "qlora" and bits8:
+        given.refuse("load_in_8bit", "it beside qlora", expected="load_in_4bit", remedy="Remove it.")
+    if kind == "qlora" and not bits4:
+        given.refuse("load_in_4bit", "none beside qlora", expected="load_in_4bit: true", remedy="Add it.")
+    if kind == "lora" and bits4:
+        sentence = (
+            "adapter: lora with load_in_4bit loads the base in 16 bits there, and so it does here; qlora is 4 bits."
+        )
+        given.remark("load_in_4bit", "trap", sentence)
+    if kind == "lora" and bits8:
+        sentence = "A base in 8 bits is not here: it is loaded in 16 bits, which takes twice the memory."
+        given.remark("load_in_8bit", "ignored", sentence)
+
+
+def _start(given: Given, start: str, path: Path, rl: str) -> dict[str, Any]:
+    found = found_place(start, path)
+    if found is None:
+        given.refuse("lora_model_dir", f'no folder "{start}"', expected="an adapter", remedy="Correct the name.")
+    for key in LORA_KEYS:
+        given.any(key)  # its own decide, there too
+    if rl in ("dpo", "ipo", "kto") and not given.flag("rl_adapter_ref_model"):
+        given.remark(
+            "lora_model_dir",
+            "differs",
+            "The reference is the adapter that is gone on from; there it is the base, unless rl_adapter_ref_model is true.",
+        )
+    return {"start_from": str(found)}
+
+
+def _fresh(given: Given, kind: str) -> dict[str, Any]:
+    for key in ("lora_r", "lora_alpha"):
+        if key not in given:
+            given.refuse(key, f"nothing beside adapter: {kind}", expected="a number", remedy=f"Write {key}: 16.")
+    rank = given.count("lora_r", 16, least=1)
+    alpha = given.number("lora_alpha", 16, Number(above=0))
+    dora, rslora = given.flag("peft_use_dora"), given.flag("peft_use_rslora")
+    if dora and (kind == "qlora" or rslora):
+        beside = "a base in 4 bits" if kind == "qlora" else "peft_use_rslora"
+        given.remark("peft_use_dora", "ignored", f"DoRA beside {beside} is not here: LoRA is trained.")
+        dora = False
+    if rslora and kind == "qlora":
+        alpha, rslora = alpha * math.sqrt(rank), False
+        sentence = f"rsLoRA on a base in 4 bits is written as LoRA with alpha {alpha:g}, which is scaled the same."
+        given.remark("peft_use_rslora", "differs", sentence)
+    ours = "qlora" if kind == "qlora" else "dora" if dora else "rslora" if rslora else "lora"
+    return {
+        "kind": ours,
+        "r": rank,
+        "alpha": alpha,
+        "target": _target(given),
+        "dropout": given.number("lora_dropout", 0.0, Number(at_least=0, below=1)),
+    }
+
+
+def _target(given: Given) -> Any:
+    named = given.any("lora_target_modules")
+    if given.flag("lora_target_linear") or named in (_LINEAR, [_LINEAR]):
+        if isinstance(named, list) and named != [_LINEAR]:
+            given.remark(
+                "lora_target_modules", "differs", "All linear layers have adapters, which lora_target_linear says."
+            )
+        return _LINEAR
+    if isinstance(named, str) and re.search(r"[^\w.]", named):
+        given.refuse(
+            "lora_target_modules", f"the pattern {named}", expected="names of layers", remedy="Write [q_proj, v_proj]."
+        )
+    names = given.names("lora_target_modules")
+    if not names:
+        remedy = "Write lora_target_linear: true, or names of layers."
+        given.refuse("lora_target_modules", "nothing", expected="layers that get adapters", remedy=remedy)
+    return names

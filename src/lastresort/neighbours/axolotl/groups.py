@@ -1,0 +1,106 @@
+"""`rl: grpo` with its `trl` block -> our keys of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lastresort.neighbours.axolotl.keys import TRL_IGNORED, TRL_OWN, USUAL
+from lastresort.neighbours.axolotl.modules import function_of
+from lastresort.neighbours.given import Given
+from lastresort.neighbours.imported import Kind
+from lastresort.spec.values import Number
+
+_LOSSES = {"grpo": "grpo", "dr_grpo": "dr_grpo", "dapo": "dapo", "bnpo": "dapo"}
+
+
+def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
+    """objective, reward and the other keys of groups. completions: answers a step, which is what a batch counts there.
+
+    Raises TaskError for rewards that are no functions here, and for a batch that does not hold whole groups.
+    """
+    value = given.any("trl", {})
+    trl = Given(value if isinstance(value, Mapping) else {}, given.where("trl"))
+    size = trl.count("num_generations", 8, least=2)
+    if "generation_batch_size" in trl:
+        completions = trl.count("generation_batch_size", completions, least=1)
+    if completions % size:
+        given.refuse(
+            "micro_batch_size",
+            f"{completions} answers a step beside groups of {size}",
+            expected="whole groups",
+            remedy=f"Write gradient_accumulation_steps so that it is a multiple of {size}.",
+        )
+    longest = trl.count("max_completion_length", 512, least=1)
+    if "max_completion_length" not in trl:
+        trl.remark("max_completion_length", "differs", "max_completion_length is not set; it is 512 here, as in TRL.")
+    document = {
+        "objective": _objective(trl),
+        "reward": _rewards(trl, path),
+        "group_size": size,
+        "batch_size": completions // size,
+        "max_new_tokens": longest,
+        "temperature": trl.number("temperature", 1.0, Number(above=0, at_most=2)),
+        "top_p": trl.number("top_p", 1.0, Number(above=0, at_most=1)),
+        "top_k": trl.count("top_k", 0),
+        "tries": 1,
+    }
+    if kwargs := trl.any("chat_template_kwargs"):
+        document["chat_template_kwargs"] = dict(kwargs)
+    _say(trl)
+    given.remarks += trl.remarks
+    given.remark(
+        "trl.reward_funcs",
+        "trap",
+        "A reward function gets prompts and completions as texts here; there they are lists of messages where prompts are.",
+    )
+    return document
+
+
+def _objective(trl: Given) -> dict[str, Any]:
+    loss = trl.choice("loss_type", tuple(_LOSSES), "dapo")
+    low = trl.number("epsilon", 0.2, Number(above=0, below=1))
+    high = trl.number("epsilon_high", low, Number(above=0))
+    _say_scale(trl, _LOSSES[loss])
+    iterations = trl.count("num_iterations", 1, least=1)
+    if iterations > 1:
+        trl.remark("num_iterations", "ignored", "One update is made of each batch of answers here.")
+    weight = trl.number("beta", 0.0, Number(at_least=0))
+    return {_LOSSES[loss]: {"eps_low": low, "eps_high": high, "kl_weight": weight}}
+
+
+def _say_scale(trl: Given, ours: str) -> None:
+    """Advantages are divided by the group's deviation in grpo and dapo, and by nothing in dr_grpo."""
+    scale = str(trl.any("scale_rewards", "group")).lower()
+    there = {"true": "group", "false": "none"}.get(scale, scale)
+    here = "none" if ours == "dr_grpo" else "group"
+    if there != here:
+        kind: Kind = "differs" if "scale_rewards" not in trl else "ignored"
+        trl.remark("scale_rewards", kind, f"Rewards of {ours} are scaled by {here} here; the file says {there}.")
+
+
+def _rewards(trl: Given, path: Path) -> list[dict[str, Any]]:
+    names = trl.names("reward_funcs")
+    if not names:
+        trl.refuse("reward_funcs", "nothing", expected="functions", remedy="Write reward_funcs: [rewards.score].")
+    weights = trl.any("reward_weights") or [1.0] * len(names)
+    if not isinstance(weights, list) or len(weights) != len(names):
+        trl.refuse("reward_weights", str(weights), expected=f"{len(names)} numbers", remedy="Write one for each.")
+    found = []
+    for number, (name, weight) in enumerate(zip(names, weights, strict=True)):
+        file, function = function_of(name, path, trl.where(f"reward_funcs[{number}]"))
+        found.append({"python": f"{file}:{function}", "weight": float(weight)})
+    return found
+
+
+def _say(trl: Given) -> None:
+    for key in TRL_OWN:
+        trl.any(key)
+    told = [*TRL_IGNORED, *trl.unread()]
+    for key in dict.fromkeys(told):
+        value = trl.any(key)
+        if key not in TRL_IGNORED and value is not None:
+            trl.remark(key, "ignored", f"{key} is no key of trl that this program knows.")
+        elif value not in (None, False, 0, "", [], {}) and value != USUAL.get(key):
+            trl.remark(key, "ignored", f"{key} is not heard: answers are sampled and trained in one way here.")
