@@ -62,7 +62,7 @@ def test_retrieval_takes_no_more_than_was_forecast(tmp_path: Path, labelled: boo
 
 
 def work(**changes: Any) -> Workload:
-    sizes = {"n_train": 180, "n_dev": 100, "n_test": 300, "instruction_tokens": 30}
+    sizes = {"n_train": 180, "n_dev": 100, "n_test": 300, "instruction_tokens": 30, "about_tokens": 20}
     tokens = {"input_tokens": 20.0, "output_tokens": 5.0, "max_new_tokens": 40}
     return Workload(Machine(10**6, 1e9), **{**sizes, **tokens, **changes})  # type: ignore[arg-type]
 

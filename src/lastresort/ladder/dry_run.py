@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from lastresort.evals.scorers.judge import Judge, case_of
+from lastresort.ladder.assumed import assumptions, missing
 from lastresort.ladder.climb import rules_of, why_absent
 from lastresort.ladder.compare.forecast import forecast_of
 from lastresort.ladder.compare.names import Asked
@@ -15,8 +16,9 @@ from lastresort.ladder.gate.forecast import gate_forecast
 from lastresort.ladder.judging import labelled_cases
 from lastresort.ladder.prepare import Prepared, prepare
 from lastresort.ladder.repair.when import CLIMB_ALPHA
-from lastresort.ladder.workload import TEMPLATE_TOKENS, machine_of, workload
-from lastresort.models.estimate import estimated_prompt_tokens
+from lastresort.ladder.rung_memory import rung_memory
+from lastresort.ladder.token_counts import counts_of
+from lastresort.ladder.workload import machine_of, workload
 from lastresort.rungs import TRAINED
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import find_rung
@@ -43,11 +45,13 @@ def dry_run(
         rung = find_rung(name)
         skipped = why_absent(name, task) if rung is None else rung.skip_reason(task, prepared.split.train)
         if rung is None or skipped is not None:
-            rungs.append({"name": name, "applies": False, "skipped_because": skipped, "forecast": None})
+            rungs.append({"name": name, "applies": False, "skipped_because": skipped, "forecast": None, "memory": None})
         else:
-            forecast = rung.forecast(task, workload(prepared, name))
+            work = workload(prepared, name)
+            forecast, memory = rung.forecast(task, work), rung_memory(task, name, work)
             total += forecast
-            rungs.append({"name": name, "applies": True, "skipped_because": None, "forecast": asdict(forecast)})
+            told = {"skipped_because": None, "forecast": asdict(forecast), "memory": memory}
+            rungs.append({"name": name, "applies": True, **told})
         if name == rules.until:
             break
     comparison = forecast_of(asked, prepared) if asked.names else None
@@ -77,6 +81,8 @@ def dry_run(
         "gate": gated,
         "judge": None if judge is None else asdict(judge),
         "total": asdict(total),
+        "assumed": assumptions(prepared, [rung["name"] for rung in rungs if rung["applies"]]),
+        "missing": missing(task) if gated is not None else [],
     }
 
 
@@ -94,7 +100,9 @@ def judging(prepared: Prepared, judge: Judge, answer_tokens: int) -> Forecast:
     longest = workload(prepared, "prompting").max_new_tokens
     read = [judge.question.prompts(judge.about, case_of(example, "…")) for example in (*split.dev, *split.test)]
     prompts = [prompt for prompts in read for prompt in prompts]
-    prompt_tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + TEMPLATE_TOKENS + longest
+    counts = counts_of(task, keys["model"])
+    read_tokens = sum(counts.count(turn.content) for prompt in prompts for turn in prompt)
+    prompt_tokens = read_tokens / len(prompts) + counts.template + longest
     n = math.ceil(answer_tokens / longest) + len(labelled_cases(task, judge))
     asked = n * len(prompts) // len(read)
     return answering("verdicts", machine, asked, prompt_tokens, 0, judge.asking.max_new_tokens)

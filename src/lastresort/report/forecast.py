@@ -29,6 +29,8 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
             continue
         table.add_row(rung["name"], *_cells(rung["forecast"]))
         notes += [f"{rung['name']}: {line}" for line in rung["forecast"]["lines"]]
+        if rung["memory"] is not None:
+            notes.append(f"{rung['name']}: memory: {rung['memory']['sentence']}")
     if found["compare"] is not None:
         table.add_row("comparison", *_cells(found["compare"]))
         notes += [f"comparison: {line}" for line in found["compare"]["lines"]]
@@ -45,10 +47,12 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
         + f". {found['r']} {'test has' if found['r'] == 1 else 'tests share'} the error: {found['alpha_per_rung']:.3g} each."
     )
     foot = (
-        "An estimate on the high side, in tokens of four bytes: every rung as if the one below had missed the bar, every answer "
-        "as long as allowed, every test to its last item. The climb stops at the first rung that meets the bar."
+        "An estimate on the high side: every rung as if the one below had missed the bar, every answer as long as allowed, every "
+        "test to its last item. The climb stops at the first rung that meets the bar."
     )
-    return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot))
+    notes += [f"assumed of {told}" for told in found["assumed"]]
+    missing = [Text(told) for told in found["missing"]]
+    return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot), *missing)
 
 
 def _suite(mode: str, suite: dict[str, Any]) -> str:

@@ -13,7 +13,16 @@ from lastresort.hardware.plan.time import (
     TRAIN_UTILISATION,
 )
 
-__all__ = ["ALL_WEIGHTS", "FROZEN_BASE", "Forecast", "Machine", "Workload", "answering", "training"]
+__all__ = ["ALL_WEIGHTS", "FROZEN_BASE", "Forecast", "Machine", "Rates", "Workload", "answering", "training"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Operations a second that a kind of work reaches: training, reading prompts, decoding answers together."""
+
+    training: float
+    reading: float
+    answering: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +30,45 @@ class Machine:
     """The model that would work and the rate at which it can. parameters: of the model, None for an endpoint.
 
     flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens,
-    None where it is not known.
+    None where it is not known. measured: what work of this kind reached here, None for shares of flops_per_s.
     """
 
     parameters: int | None
     flops_per_s: float
     prompt_price: float | None = 0.0
     output_price: float | None = 0.0
+    measured: Rates | None = None
+
+    @property
+    def rates(self) -> Rates:
+        shares = (TRAIN_UTILISATION, PREFILL_UTILISATION, DECODE_UTILISATION)
+        return self.measured or Rates(*(share * self.flops_per_s for share in shares))
+
+    def tokens_per_s(self) -> Rates:
+        """Tokens a second that are computed in training, read, and answered."""
+        weights, rates = self.parameters or 0, self.rates
+        kinds = ((rates.training, FROZEN_BASE), (rates.reading, FORWARD), (rates.answering, FORWARD))
+        return Rates(*(rate / (operations * weights) for rate, operations in kinds))
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The size of a task, in tokens and examples. instruction_tokens: of the zero-shot prompt without the input."""
+    """The size of a task, in tokens and examples. instruction_tokens: of the zero-shot prompt without the input; about_tokens:
+    of the prompt that training renders, without the input; both with what the chat template adds. per_estimate: tokens that the
+    model's tokenizer makes of what `estimated_tokens` counts as one. longest_tokens: of a training row, None where it is not known.
+    """
 
     machine: Machine
     n_train: int
     n_dev: int
     n_test: int
     instruction_tokens: int
+    about_tokens: int
     input_tokens: float
     output_tokens: float
     max_new_tokens: int
+    per_estimate: float = 1.0
+    longest_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +109,8 @@ def answering(
     seconds = None
     if machine.parameters is not None:
         computed = shared_tokens + n * (prompt_tokens - shared_tokens)
-        seconds = (
-            FORWARD
-            * machine.parameters
-            / machine.flops_per_s
-            * (computed / PREFILL_UTILISATION + tokens_out / DECODE_UTILISATION)
-        )
+        reading, answered = computed / machine.rates.reading, tokens_out / machine.rates.answering
+        seconds = FORWARD * machine.parameters * (reading + answered)
     line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens)"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
 
@@ -108,6 +131,6 @@ def training(
     computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
     seconds = None
     if machine.parameters is not None:
-        seconds = operations * machine.parameters * computed / (machine.flops_per_s * TRAIN_UTILISATION)
+        seconds = operations * machine.parameters * computed / machine.rates.training
     line = f"{label}: {rows} rows x {epochs:g} epochs x {row_tokens:.0f} tokens, {computed:.0f} computed"
     return Forecast(0, 0, round(passes * row_tokens), seconds, 0.0, (line,))

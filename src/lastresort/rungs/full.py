@@ -51,7 +51,7 @@ class Full:
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """As of the rung sft, with the dearer training of all weights, after pretraining where there is knowledge."""
-        about = len(task.about) / 4 + 12
+        about = work.about_tokens
         row = about + work.input_tokens + work.output_tokens
         prompt, machine, section = about + work.input_tokens, work.machine, task.full
         rates, kept = len(section.learning_rates), len(kept_epochs(section.epochs))

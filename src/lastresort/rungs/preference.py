@@ -66,10 +66,9 @@ class Preference:
         once more held to the form, the test; every answer is as long as allowed.
         """
         preferences = read_preferences(task.preferences) if task.preferences is not None else ()
-        on_sft = "sft" in task.ladder and Sft().skip_reason(task, [_NO_EXAMPLE] * work.n_train) is None
-        plan = plan_of(task, kind_of_preferences(preferences) if preferences else None, on_sft=on_sft)
-        course = course_of(task.preference, plan.objective)
-        about = len(task.about) / 4 + 12
+        on_sft = _on_sft(task, work.n_train)
+        plan, course = planned_course(task, work.n_train, preferences)
+        about = work.about_tokens
         prompt, machine = about + work.input_tokens, work.machine
         parts, rates = len(course.stops(1_000_000)), len(course.learning_rates)
         candidates = rates + parts - 1
@@ -227,6 +226,19 @@ def _rates(course: Course, rate: float) -> str:
     return f"Learning rate {rate:g}, {raced}; {course.epochs} epochs at most, batch {course.batch_size}."
 
 
+def planned_course(task: Task, n_train: int, preferences: Sequence[Preferred] | None = None) -> tuple[Plan, Course]:
+    """Before anything is run. preferences: those of the task's file, None to have them read."""
+    if preferences is None:
+        preferences = read_preferences(task.preferences) if task.preferences is not None else ()
+    kind = kind_of_preferences(preferences) if preferences else None
+    plan = plan_of(task, kind, on_sft=_on_sft(task, n_train))
+    return plan, course_of(task.preference, plan.objective)
+
+
+def _on_sft(task: Task, n_train: int) -> bool:
+    return "sft" in task.ladder and Sft().skip_reason(task, [_NO_EXAMPLE] * n_train) is None
+
+
 def _learning(
     task: Task,
     work: Workload,
@@ -237,7 +249,7 @@ def _learning(
     share: float,
 ) -> Forecast:
     """What the training itself costs. share: of one whole training that the race makes of it."""
-    machine, about, samples = work.machine, len(task.about) / 4 + 12, task.preference.samples
+    machine, about, samples = work.machine, work.about_tokens, task.preference.samples
     epochs, label = course.epochs * share, f"{plan.objective}, {len(course.learning_rates)} learning rates"
     if plan.source == "reward":
         n = round(work.n_train * samples * epochs)
@@ -253,6 +265,6 @@ def _learning(
     rows = [sum(estimated_tokens(turn.content) for turn in answer) for one in preferences for answer in one.answers]
     questions = [estimated_tokens(preferred.asked) for preferred in preferences]
     answers = len(preferences[0].answers)
-    row = answers * (about + sum(questions) / len(questions) + sum(rows) / len(rows))
+    row = answers * (about + work.per_estimate * (sum(questions) / len(questions) + sum(rows) / len(rows)))
     # the reference is a forward pass, half of a training pass without gradients
     return training(label, machine, len(preferences), epochs + 0.5, row, about, course.batch_size)

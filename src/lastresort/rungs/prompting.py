@@ -21,6 +21,7 @@ from lastresort.types import Decoding, Example, Grammar
 
 NEAREST_POOL = 2000
 REASONING_REQUEST_TOKENS = 32
+SHOT_TOKENS = 10  # markers of the two turns of an example in the prompt
 _SHOTS = {"few-shot-3": (3, 3), "few-shot-5": (5, 5), "nearest-3": (3, 0), "nearest-5": (5, 0)}  # shown, and shared
 
 
@@ -37,7 +38,7 @@ class Prompting:
 
         def asking(name: str, label: str, n: int) -> Forecast:
             shots, shared_shots = _SHOTS.get(name, (0, 0))
-            shot = work.input_tokens + work.output_tokens
+            shot = work.input_tokens + work.output_tokens + SHOT_TOKENS
             shared = work.instruction_tokens + shared_shots * shot
             prompt = work.instruction_tokens + work.input_tokens + shots * shot
             thinking = name == "chain-of-thought"

@@ -23,7 +23,6 @@ from lastresort.types import Decoding, Example
 
 LEAST_ROWS, ADVISED_ROWS = 50, 500
 REPLAY_PROMPT_TOKENS = 48
-TEMPLATE_TOKENS = 12  # turn markers around the instruction and the input
 
 
 class Sft:
@@ -47,7 +46,7 @@ class Sft:
         """Replay, the race of learning rates, every checkpoint on dev and once more held to the form, the test; every answer is
         as long as allowed.
         """
-        about = len(task.about) / 4 + TEMPLATE_TOKENS
+        about = work.about_tokens
         row = about + work.input_tokens + work.output_tokens
         prompt, machine, sft = about + work.input_tokens, work.machine, task.sft
         rates, kept = len(sft.learning_rates), len(kept_epochs(sft.epochs))
@@ -66,7 +65,7 @@ class Sft:
 
     def forecast_call(self, task: Task, work: Workload) -> Forecast:
         """The instruction and the input alone, answered as the examples are."""
-        prompt = len(task.about) / 4 + TEMPLATE_TOKENS + work.input_tokens
+        prompt = work.about_tokens + work.input_tokens
         return answering("a call", work.machine, 1, prompt, 0, work.output_tokens)
 
     def search(self, bench: Workbench) -> Search:

@@ -7,14 +7,13 @@ from lastresort.ladder.prepare import Prepared
 from lastresort.ladder.workload import workload
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.learning_rates import raced_beyond
-from lastresort.rungs.sft import TEMPLATE_TOKENS
 from lastresort.synthesis.replay import replay_rows
 
 
 def forecast_of(asked: Asked, prepared: Prepared) -> Forecast:
     """All epochs, every answer as long as allowed; in 4 bits as long as otherwise."""
     task, work = prepared.task, workload(prepared, "sft")
-    about = len(task.about) / 4 + TEMPLATE_TOKENS
+    about = work.about_tokens
     row = about + work.input_tokens + work.output_tokens
     rows = work.n_train + replay_rows(work.n_train, task.sft.replay)
     whole = Forecast(0, 0, 0, 0.0, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -11,8 +11,8 @@ from lastresort.ladder.gate.plans import PILOT_SEED, Plan
 from lastresort.ladder.gate.sizes import items_to_ask
 from lastresort.ladder.gate.suites import known_of, plans_of
 from lastresort.ladder.prepare import Prepared
-from lastresort.ladder.workload import TEMPLATE_TOKENS, workload
-from lastresort.models.estimate import estimated_tokens
+from lastresort.ladder.token_counts import TokenCounts, counts_of
+from lastresort.ladder.workload import workload
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Machine, answering
 from lastresort.rungs.prompting import instruction
@@ -38,19 +38,19 @@ def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float) -> tuple[Sui
     known = known_of(prepared, not is_endpoint(tuned_model(task)), PromptDesign(instruction(task)), quick=quick)
     plans = [plan for plan in plans_of(known) if task.keep[plan.name] != "skip"]
     measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
-    machine = workload(prepared, "sft").machine
+    machine, counts = workload(prepared, "sft").machine, counts_of(task, tuned_model(task))
     found = []
     for plan in plans:
         items = items_to_ask(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
-        found.append(_suite(plan, items, machine))
+        found.append(_suite(plan, items, machine, counts))
     return tuple(found)
 
 
-def _suite(plan: Plan, items: int, machine: Machine) -> SuiteForecast:
+def _suite(plan: Plan, items: int, machine: Machine, counts: TokenCounts) -> SuiteForecast:
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
     questions = [question for item in sample for question in _asked(plan.pilot, item)]
     asked = (plan.pilot_items + 2 * items) * len(questions) / len(sample)
-    read, said = (fmean(tokens) for tokens in zip(*map(_tokens, questions), strict=True))
+    read, said = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
     forecast = answering(f"{plan.name}, pilot and both sides", machine, round(asked), read, 0, said)
     return SuiteForecast(plan.name, plan.pilot_items, items, forecast)
 
@@ -70,13 +70,9 @@ def _reply(item: Item, question: Question) -> Reply:
     return Reply(text if text in question.options else question.options[0], (0.0,))
 
 
-def _tokens(question: Question) -> tuple[float, float]:
+def _tokens(question: Question, counts: TokenCounts) -> tuple[float, float]:
     """Tokens that are read, options among them, and tokens that are said at most."""
-    prompt = _estimated([turn.content for turn in question.prompt]) + TEMPLATE_TOKENS
+    prompt = sum(counts.count(turn.content) for turn in question.prompt) + counts.template
     if isinstance(question, Chosen):
-        return prompt + _estimated(question.options), 0.0
+        return prompt + sum(map(counts.count, question.options)), 0.0
     return prompt, float(question.decoding.max_new_tokens)
-
-
-def _estimated(texts: Sequence[str]) -> int:
-    return sum(map(estimated_tokens, texts))

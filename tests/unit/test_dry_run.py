@@ -1,0 +1,142 @@
+"""What a dry run says beside its figures: the memory of rungs that train, what the figures rest on, and what is not here."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lastresort.hardware.catalogue.models import shape_named
+from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
+from lastresort.ladder import rates
+from lastresort.ladder.dry_run import dry_run
+from lastresort.ladder.prepare import prepare
+from lastresort.ladder.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of
+from lastresort.ladder.workload import workload
+from lastresort.report.forecast import forecast_table
+from lastresort.rungs.forecast import Machine, Rates, answering, training
+from lastresort.spec.task import Task, load_task
+from tuning_support import pairs, questions, tiny_task
+
+MEASURED = Rates(training=8e9, reading=4e9, answering=1e9)
+QUIET = {"keep": {"general": "skip", "sycophancy": "skip", "format_leak": "skip"}}
+
+
+@pytest.fixture(autouse=True)
+def timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is timed here but where a test does so itself."""
+    monkeypatch.setattr("lastresort.ladder.rates.measured_rates", lambda config, *, reduced: MEASURED)
+
+
+def task_of(folder: Path, **keys: Any) -> Task:
+    return load_task(
+        tiny_task(folder, preferences=pairs(), **{"ladder": ["sft", "preference", "full"], **QUIET, **keys})
+    )
+
+
+def shown(found: dict[str, Any]) -> str:
+    out = io.StringIO()
+    Console(file=out, width=300).print(forecast_table(json.loads(json.dumps(found))))
+    return " ".join(out.getvalue().split())
+
+
+def rungs_of(found: dict[str, Any]) -> dict[str, Any]:
+    return {rung["name"]: rung for rung in found["rungs"]}
+
+
+def test_every_rung_that_trains_has_its_memory(tmp_path: Path) -> None:
+    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft", "preference", "full"]))
+    rungs = rungs_of(found)
+    assert rungs["prompting"]["memory"] is None
+    for name, method in (("sft", "lora"), ("preference", "lora"), ("full", "full")):
+        memory = rungs[name]["memory"]
+        assert memory["method"] == method
+        assert memory["bytes"] == sum(memory["parts"].values())
+        assert memory["fits"]
+        assert f"{name}: memory: {memory['sentence']}" in shown(found)
+    assert rungs["full"]["memory"]["parts"]["optimizer"] > rungs["sft"]["memory"]["parts"]["optimizer"]
+    assert "are free here." in rungs["sft"]["memory"]["sentence"]
+
+
+def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the embedded model 1.0 GiB is too little for a full pass in float32; weights of a terabyte fit nowhere."""
+    monkeypatch.setattr("lastresort.ladder.rung_memory._reduced", lambda: False)
+    monkeypatch.setattr("lastresort.ladder.rung_memory.free_memory_bytes", lambda: 5 << 28)
+    write = [{"input": f"{row['input']} {'word ' * 100}", "output": row["output"]} for row in questions()]
+    path = tiny_task(tmp_path, ladder=["sft", "full"], model="embedded", **QUIET)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in write), encoding="utf-8")
+    rungs = rungs_of(dry_run(load_task(path)))
+    sft, full = rungs["sft"]["memory"], rungs["full"]["memory"]
+    assert not sft["fits"]
+    assert "it does not fit. It trains with max_pass_tokens: " in sft["sentence"]
+    assert (
+        "instead, which comes to 1.1 GiB." in sft["sentence"] or "instead, which comes to 1.2 GiB." in sft["sentence"]
+    )
+    assert "Leave full out of `ladder`, or name a smaller model: lora would fit" in full["sentence"]
+    monkeypatch.setattr("lastresort.ladder.rung_memory.free_memory_bytes", lambda: 1 << 20)
+    none = rungs_of(dry_run(load_task(path)))["sft"]["memory"]["sentence"]
+    assert "Nothing makes it fit: at the least it holds 0." in none
+
+
+def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(tmp_path, ladder=["sft"], general=["lm_eval:mmlu", "lm_eval:gsm8k"])
+    monkeypatch.setattr("lastresort.ladder.assumed.find_spec", lambda name: None)
+    found = dry_run(task)
+    (told,) = found["missing"]
+    assert "The gate asks lm_eval:mmlu and lm_eval:gsm8k, and lm-eval is not installed" in told
+    assert told in shown(found)
+    assert dry_run(task, gate="none")["missing"] == []
+    monkeypatch.setattr("lastresort.ladder.assumed.find_spec", lambda name: object())
+    assert dry_run(task)["missing"] == []
+
+
+def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> None:
+    """The tiny model's tokens are bytes; its template writes <|im_start|>user\\n…<|im_end|>\\n<|im_start|>assistant\\n."""
+    task = task_of(tmp_path, ladder=["sft"])
+    counts = counts_of(task, "model")
+    assert counts.count("näher") == 6
+    assert counts.template == 1 + len("user\n") + 1 + 1 + 1 + len("assistant\n")
+    work = workload(prepare(task), "sft")
+    assert work.about_tokens == len(task.about) + counts.template
+    assert work.output_tokens == pytest.approx(sum(map(len, ("red", "blue", "green"))) / 3, abs=0.1)
+    assert work.longest_tokens is not None
+    assert work.longest_tokens > work.about_tokens + work.input_tokens
+    elsewhere = counts_of(task, "somebody/model-that-is-not-here")
+    assert (elsewhere.count("x" * 30), elsewhere.template) == (30 // BYTES_PER_TOKEN, TEMPLATE_TOKENS)
+    told = dry_run(task)["assumed"]
+    assert len(told) == 1
+    assert told[0].startswith("model: tokens counted by the tokenizer of model; ")
+
+
+def test_measured_rates_go_before_assumed_ones() -> None:
+    """1,000 tokens of 10^6 weights: 4 x 10^9 operations in training, 2 x 10^9 read; 100 answered are 2 x 10^8."""
+    machine = Machine(10**6, 1e12, measured=MEASURED)
+    assert training("", machine, 10, 1, 100, 0, 1).seconds == pytest.approx(4e9 / 8e9)
+    assert answering("", machine, 10, 100, 0, 10).seconds == pytest.approx(2e9 / 4e9 + 2e8 / 1e9)
+    assert machine.tokens_per_s() == Rates(2000, 2000, 500)
+    assert Machine(10**6, 1e12).rates == Rates(0.5e12, 0.5e12, 0.2e12)
+
+
+def test_what_a_layer_adds_counts_for_all_of_them() -> None:
+    shape = shape_named("smollm2-135m")
+    assert rates._extrapolated(1.0, 3.0, shape.layers) == pytest.approx(3.0 + 24 * 0.5)
+    assert rates._extrapolated(3.0, 2.9, 30) > 2.9, "noise makes no layer free"
+    found = rates.rates_from(shape, 10.0, 5.0, 0.5)
+    tokens = rates.ROWS * rates.ROW_TOKENS
+    assert found.training == FROZEN_BASE * shape.multiplied_parameters * tokens / 10
+    assert found.answering == FORWARD * shape.multiplied_parameters * rates.ROWS / 0.5
+
+
+def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
+    monkeypatch.undo()
+    found = rates.measured_rates(config, reduced=False)
+    assert found is not None
+    assert min(found.training, found.reading, found.answering) > 0
+    assert rates.measured_rates(config, reduced=False) is found, "once a process"
+    assert rates.measured_rates({**config, "hidden_size": 8192, "intermediate_size": 32_768}, reduced=False) is None
+    assert rates.measured_rates({"model_type": "unheard"}, reduced=False) is None
