@@ -164,6 +164,16 @@ def test_a_reference_costs_nothing_where_the_adapter_can_be_turned_off() -> None
     assert beside.of("weights") == (4 + 2) * LLAMA.parameters
 
 
+def test_the_gradients_of_a_tied_embedding_are_summed_when_activations_are_gone() -> None:
+    """Qwen3 0.6B: 151,936 x 1,024 weights, twice in float32 beside their sum."""
+    small, few, many = shape_named("qwen3-0.6b"), Setup("full", row_tokens=128), Setup("full", row_tokens=8192)
+    assert training_memory(small, few, ONE).of("activations", "logits") == 0
+    assert training_memory(small, few, ONE).of("buffers") == 2 * 4 * 151_936 * 1024
+    assert training_memory(small, many, ONE).of("buffers") == 0
+    assert training_memory(small, replace(few, method="lora"), ONE).of("buffers") == 0
+    assert training_memory(LLAMA, few, ONE).of("buffers") == 0, "its output layer is another"
+
+
 def test_groups_are_drawn_by_the_engine_before_the_step_or_by_a_server_beside_it() -> None:
     """64 answers of 256 tokens to 8 prompts of 768: (8 x 768 + 64 x 256) x 32 layers x 2,048 x 2 bytes."""
     groups = Setup("lora", learning="grpo", batch=8)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from lastresort.hardware.plan.activations import activations, layer_bytes
 from lastresort.hardware.plan.held import held, trained_parameters, weights
 from lastresort.hardware.plan.parts import Memory, Part, memory_of
-from lastresort.hardware.plan.passing import buffers, cache, context, logits, sampling
+from lastresort.hardware.plan.passing import buffers, cache, context, logits, sampling, summed
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.hardware.plan.shape import Shape
 
@@ -15,9 +15,10 @@ _PREFILLED_TOKENS = 1536  # prompts read in one pass before answers are decoded
 
 
 def training_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
-    """The peak of a step. In grpo answers are drawn before the backward: of the two moments the larger counts."""
+    """The peak of a step. Its moments follow each other, and the largest counts: answers are drawn (grpo), passes go forward and
+    back, and at the end of a backward the gradients of a tied embedding are summed."""
     kept = list(held(shape, setup, cards))
-    step = [*activations(shape, setup), *logits(shape, setup)]
+    step = max([*activations(shape, setup), *logits(shape, setup)], list(summed(shape, setup)), key=_bytes)
     drawn = list(sampling(shape, setup, cards))
     server = [part for part in drawn if part.kind == "server"]
     drawn = [part for part in drawn if part.kind != "server"]

@@ -41,6 +41,15 @@ def logits(shape: Shape, setup: Setup) -> Iterator[Part]:
     yield Part("logits", "logits", alive * each + states, told, "never all of them: piece by piece, as `train` does")
 
 
+def summed(shape: Shape, setup: Setup) -> Iterator[Part]:
+    """At the end of a backward that trains an embedding which is the output layer too: the gradients of its two uses become one."""
+    if setup.trains_all and shape.tied:
+        told = f"of its two uses, beside their sum: 2 x {shape.embedding_parameters / 1e6:,.0f} million x 4 bytes"
+        yield Part(
+            "buffers", "gradients of the embedding", 8 * shape.embedding_parameters, told, "activations are gone then"
+        )
+
+
 def sampling(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
     """While the answers of groups are drawn; nothing is kept for a backward then."""
     if setup.learning != "grpo" or setup.sampler == "elsewhere":
