@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from lastresort.neighbours.exporting.export import Exported, export
-from lastresort.neighbours.exporting.trained import of_training_file, open_training_file
+from lastresort.neighbours.exporting.trained import of_file
 from train_support import training_file
 
 REWARDS = "def score(prompts, completions, **columns):\n    return [float(len(one)) for one in completions]\n"
@@ -19,7 +19,7 @@ def exported(folder: Path, to: str, objective: Any = "sft", rows: list[Any] | No
     """Write a training file and export it."""
     path = training_file(folder, objective, rows, **keys)
     details = {"gpu": "l4"} if to == "skypilot" else {}
-    return export(of_training_file(open_training_file(path)), to, folder / f"export-{to}", **details)
+    return export(of_file(path), to, folder / f"export-{to}", **details)
 
 
 def grouped(folder: Path, to: str, objective: Any = "grpo", **keys: Any) -> Exported:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from export_support import exported, grouped
-from lastresort.neighbours.exporting.trained import open_training_file
+from lastresort.spec.training import load_training
 from lastresort.train.training_run import run_training
 from lastresort.types import Silent
 from tiny_model import save_tiny_model
@@ -53,7 +53,7 @@ def test_the_first_loss_is_ours(objective: Any, tolerance: float, tmp_path: Path
     name = objective if isinstance(objective, str) else next(iter(objective))
     found = exported(tmp_path, "trl", objective, data_for(name), **WHOLE)
     theirs = run(found.folder)
-    ours = run_training(open_training_file(tmp_path / "train.yaml"), resume=False, progress=Silent())
+    ours = run_training(load_training(tmp_path / "train.yaml"), resume=False, progress=Silent())
     assert theirs["loss"] == pytest.approx(ours["steps"][0]["loss"], abs=tolerance)
 
 

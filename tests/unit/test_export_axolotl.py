@@ -187,12 +187,17 @@ def test_groups_with_their_rewards(objective: str, scaled: str, tmp_path: Path) 
     }  # fmt: skip
 
 
-def test_going_on_from_an_adapter_it_is_the_reference_too(tmp_path: Path) -> None:
-    adapter = saved_adapter(tmp_path)
-    found = exported(tmp_path, "axolotl", "dpo", adapter=None, start_from=str(adapter))
+def test_going_on_from_an_adapter(tmp_path: Path) -> None:
+    found = exported(tmp_path, "axolotl", "orpo", adapter=None, start_from=str(saved_adapter(tmp_path)))
     config = configuration(found, "axolotl.yaml")
-    assert (config["lora_model_dir"], config["rl_adapter_ref_model"]) == ("start", True)
+    assert (config["lora_model_dir"], config["lora_r"], config["lora_alpha"]) == ("start", 4, 8)
     assert (found.folder / "start" / "adapter_config.json").is_file()
+
+
+def test_it_would_train_a_fresh_adapter_with_a_reference(tmp_path: Path) -> None:
+    """In 0.19.0 `lora_model_dir` is not looked at where `rl` is dpo or kto."""
+    with pytest.raises(InputError, match="Axolotl has no counterpart of start_from beside dpo"):
+        exported(tmp_path, "axolotl", "dpo", adapter=None, start_from=str(saved_adapter(tmp_path)))
 
 
 def test_an_alpha_that_is_no_whole_number_has_no_counterpart(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def export_command(
     run: Path = typer.Argument(
-        help="The folder of a climb, the output folder of `lastresort train`, or a training file."
+        help="The folder of a climb, the output folder of `lastresort train`, or a training file (also Axolotl's, LLaMA-Factory's)."
     ),
     to: str = typer.Option(
         ..., "--to", metavar="axolotl|llamafactory|trl|unsloth|skypilot", help="The framework to write for."
@@ -62,12 +62,7 @@ def export_command(
 
 def _training(run: Path, rung: str | None) -> Exportable:
     from lastresort.errors import InputError
-    from lastresort.neighbours.exporting.trained import (
-        is_output_folder,
-        of_output_folder,
-        of_training_file,
-        open_training_file,
-    )
+    from lastresort.neighbours.exporting.trained import is_output_folder, of_file, of_output_folder
     from lastresort.records.record import FILE_NAME
 
     if (run / FILE_NAME).is_file():
@@ -83,7 +78,7 @@ def _training(run: Path, rung: str | None) -> Exportable:
         )
     if is_output_folder(run):
         return of_output_folder(run)
-    return of_training_file(open_training_file(run))
+    return of_file(run)
 
 
 def _document(written: Exported) -> dict[str, Any]:

@@ -7,8 +7,16 @@ from typing import Any
 import yaml
 
 from lastresort.neighbours.axolotl.written_rows import axolotl_rows, dataset_of
-from lastresort.neighbours.exporting.course import OPTIMIZERS, SCHEDULES, passes, takes_bf16, warmup_steps
-from lastresort.neighbours.exporting.differences import has_segments, of_template, of_trainer, of_trl, whole_alpha
+from lastresort.neighbours.exporting.course import OPTIMIZERS, SCHEDULES, max_steps, passes, takes_bf16, warmup_steps
+from lastresort.neighbours.exporting.differences import (
+    DROPOUT_OFF,
+    has_segments,
+    no_counterpart,
+    of_template,
+    of_trainer,
+    of_trl,
+    whole_alpha,
+)
 from lastresort.neighbours.exporting.job import Job, Written
 from lastresort.neighbours.exporting.limits import row_limit
 from lastresort.neighbours.exporting.readme import commented, header
@@ -20,11 +28,12 @@ TRACKERS = {"tensorboard": "use_tensorboard", "mlflow": "use_mlflow", "wandb": "
 
 
 def written(job: Job) -> Written:
-    """axolotl.yaml and the rows, for groups also the prompts' function in rewards.py.
+    """axolotl.yaml and the rows, for groups also rewards.py and how prompts are read.
 
-    Raises DataError for rows that none of its types reads, PrerequisiteError where rows have to be rendered and the base's
-    tokenizer is not here.
+    Raises InputError for what it has no counterpart of, DataError for rows that none of its types reads, PrerequisiteError
+    where rows have to be rendered and the base's tokenizer is not here.
     """
+    _refuse(job)
     limit, assumed = row_limit(job)
     notes = (*_notes(job), *assumed)
     config = {**_model(job), **_adapter(job), **_data(job, limit), **_objective(job), **_course(job)}
@@ -39,6 +48,16 @@ def written(job: Job) -> Written:
         ("pip install axolotl", *rewards),
         (f"axolotl train {CONFIG}",),
     )
+
+
+def _refuse(job: Job) -> None:
+    """For these losses it makes a fresh adapter, whatever lora_model_dir says (0.19.0, loaders/model.py, _load_adapters)."""
+    if job.starts_from_adapter and job.file.objective in ("dpo", "ipo", "hinge", "apo_zero", "kto"):
+        raise no_counterpart(
+            "Axolotl",
+            f"start_from beside {job.file.objective}: it would train a fresh adapter",
+            "Merge the adapter with `lastresort merge` and train from the merged model, or export it --to trl.",
+        )
 
 
 def _model(job: Job) -> dict[str, Any]:
@@ -61,8 +80,6 @@ def _adapter(job: Job) -> dict[str, Any]:
     )
     quantised = adapter.kind == "qlora"
     start: dict[str, Any] = {"lora_model_dir": "start"} if job.starts_from_adapter else {}
-    if start and job.file.need in ("pairs", "labels"):
-        start["rl_adapter_ref_model"] = True  # the reference is the adapter that is gone on from, not the base
     return {
         "adapter": "qlora" if quantised else "lora",
         **({"load_in_4bit": True} if quantised else {}),
@@ -144,7 +161,7 @@ def _course(job: Job) -> dict[str, Any]:
         "micro_batch_size": at_once,
         "gradient_accumulation_steps": accumulated,
         "num_epochs": file.epochs,
-        **({"max_steps": file.max_steps} if file.max_steps is not None else {}),
+        **max_steps(job),
         "learning_rate": file.learning_rate,
         "lr_scheduler": SCHEDULES[file.schedule],
         **({"warmup_steps": warmup_steps(job)} if as_count else {"warmup_ratio": file.warmup}),
@@ -181,6 +198,8 @@ def _notes(job: Job) -> list[str]:
     found += of_trl(job)
     if job.file.need == "text":
         found.append("text: documents are packed whole there and do not see each other; here they are one stream.")
+    if job.adapter is not None and job.adapter.dropout and job.file.need in ("pairs", "labels"):
+        found.append(DROPOUT_OFF)
     if job.file.need == "labels" and 0.0 in (job.option("desirable_weight"), job.option("undesirable_weight")):
         found.append("kto: a weight of 0 is read as 1 there.")
     if job.file.groups is None:

@@ -26,8 +26,21 @@ def passes(job: Job) -> tuple[int, int]:
 
 def steps(job: Job) -> int:
     """Optimizer steps of the whole training, of rows that are not packed."""
-    whole = steps_per_epoch(len(job.train), job.file.batch_size) * job.file.epochs
-    return whole if job.file.max_steps is None else min(whole, job.file.max_steps)
+    return min(_all_epochs(job), job.file.max_steps or _all_epochs(job))
+
+
+def max_steps(job: Job) -> dict[str, int]:
+    """The key, where there are fewer steps than the epochs have: there `max_steps` goes before the epochs, also beyond them.
+
+    Of packed text nobody has counted the rows.
+    """
+    most = job.file.max_steps
+    counts = most is not None and (job.file.need == "text" or most < _all_epochs(job))
+    return {"max_steps": most} if most is not None and counts else {}
+
+
+def _all_epochs(job: Job) -> int:
+    return steps_per_epoch(len(job.train), job.file.batch_size) * job.file.epochs
 
 
 def warmup_steps(job: Job) -> int:

@@ -15,6 +15,9 @@ KTO_BASELINE = (
 )
 
 
+DROPOUT_OFF = "lora_dropout: these trainers turn dropout off there."
+
+
 def no_counterpart(framework: str, what: str, remedy: str) -> InputError:
     """For an objective, or a shape of rows, that a framework does not have."""
     return InputError(f"{framework} has no counterpart of {what}", where="export", remedy=remedy)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,14 +15,14 @@ from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.neighbours.exporting.adapter import layers_in
 from lastresort.neighbours.exporting.job import Exportable
 from lastresort.neighbours.exporting.rows import rows_of
+from lastresort.neighbours.reading import foreign, read, written
 from lastresort.spec.document import Document
 from lastresort.spec.training import load_training, training_of
 from lastresort.train.file_items import TEXT_ROW_TOKENS
-from lastresort.train.run_folder import RECORD
+from lastresort.train.run_folder import IMPORTED, RECORD
 from lastresort.train.training_file import TrainingFile
 
-IMPORTED = "imported"
-_LEFT = frozenset({"data", "output"})  # an export has its own
+_LEFT = frozenset({"data", "output", "origin"})  # an export has its own
 
 
 def is_output_folder(folder: Path) -> bool:
@@ -75,8 +77,11 @@ def of_training_file(
     )
 
 
-def open_training_file(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainingFile:
-    """A training file of ours. Raises TaskError for whatever is wrong with it."""
+def of_file(path: Path) -> Exportable:
+    """The training that a file describes: one of ours, or one that `lastresort train` reads as another framework's.
+
+    Raises TaskError for whatever is wrong with it, InputError for a folder, DataError for its rows.
+    """
     if path.is_dir():
         raise InputError(
             f"found a folder without {RECORD} or record.sqlite",
@@ -84,7 +89,14 @@ def open_training_file(path: Path, overrides: Mapping[str, Any] | None = None) -
             expected="a climb's run, the output folder of a finished training, or a training file",
             remedy="Name one of them.",
         )
-    return load_training(path, overrides)
+    if foreign(path) is None:
+        return of_training_file(load_training(path))
+    imported = read(path)
+    with tempfile.TemporaryDirectory() as folder:
+        file = load_training(written(imported, Path(folder), path))
+        found = of_training_file(file, name=path.stem)
+    remarks = tuple(f"{remark.key}: {remark.sentence}" for remark in imported.remarks if remark.kind != "differs")
+    return replace(found, notes=(*remarks, *found.notes))
 
 
 def document_of(file: TrainingFile) -> dict[str, Any]:

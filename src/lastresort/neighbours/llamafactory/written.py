@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from lastresort.errors import DataError
-from lastresort.neighbours.exporting.course import SCHEDULES, passes, takes_bf16
+from lastresort.neighbours.exporting.course import SCHEDULES, max_steps, passes, takes_bf16
 from lastresort.neighbours.exporting.differences import (
+    DROPOUT_OFF,
     IPO_PER_TOKEN,
     KTO_BASELINE,
     has_segments,
@@ -155,7 +156,7 @@ def _course(job: Job) -> dict[str, Any]:
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": accumulated,
         "num_train_epochs": file.epochs,
-        **({"max_steps": file.max_steps} if file.max_steps is not None else {}),
+        **max_steps(job),
         "learning_rate": file.learning_rate,
         "lr_scheduler_type": SCHEDULES[file.schedule],
         **({"warmup_steps": int(file.warmup)} if as_count else {"warmup_ratio": file.warmup}),
@@ -236,9 +237,11 @@ def _notes(job: Job) -> list[str]:
     if name == "kto":
         found.append(KTO_BASELINE)
     if job.adapter is not None and job.adapter.dropout and job.file.need in ("pairs", "labels"):
-        found.append("lora_dropout: these trainers turn dropout off there.")
+        found.append(DROPOUT_OFF)
     if job.adapter is not None and takes_bf16(job) is False:
-        found.append("precision: float32 is that of the adapter alone; on a card the frozen base is loaded in 16 bits there.")
+        found.append(
+            "precision: float32 is that of the adapter alone; on a card the frozen base is loaded in 16 bits there."
+        )
     if takes_bf16(job) is None:
         found.append("precision: auto is written as bf16: true; set it to false on a machine without bfloat16.")
     return found

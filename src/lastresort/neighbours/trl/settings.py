@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lastresort.neighbours.exporting.course import OPTIMIZERS, SCHEDULES, passes, steps, takes_bf16
+from lastresort.neighbours.exporting.course import OPTIMIZERS, SCHEDULES, max_steps, passes, takes_bf16
 from lastresort.neighbours.exporting.job import Job
 from lastresort.neighbours.trl.rows import learns_several
 
@@ -53,8 +53,7 @@ def arguments(job: Job) -> dict[str, str]:
         "save_strategy": "epoch",
         "report_to": list(file.track) or "none",
     }
-    if file.max_steps is not None:
-        found["max_steps"] = file.max_steps if file.need == "text" else steps(job)
+    found |= max_steps(job)
     if job.held_out:
         found |= {"eval_strategy": "epoch", "per_device_eval_batch_size": at_once}
     found |= _OF_NEED[file.need](job)

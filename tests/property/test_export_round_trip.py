@@ -1,0 +1,168 @@
+"""What is written for another framework and read back is the training that it was: every key that both know, and the rows."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from lastresort.neighbours.exporting.export import export
+from lastresort.neighbours.exporting.rows import rows_of
+from lastresort.neighbours.exporting.trained import of_training_file
+from lastresort.neighbours.reading import foreign, read, written
+from lastresort.spec.training import load_training
+from lastresort.train.order import steps_per_epoch
+from lastresort.train.training_file import TrainingFile
+from tiny_model import save_tiny_model
+from train_support import data_for
+
+FILES = {"axolotl": "axolotl.yaml", "llamafactory": "llamafactory.yaml"}
+SAME = (
+    "learning_rate", "batch_size", "schedule", "weight_decay", "max_grad_norm", "optimizer",
+    "checkpointing", "seed", "max_tokens", "objective",
+)  # fmt: skip
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+numbers = st.sampled_from([0.05, 0.1, 0.25, 0.5, 1.5])
+adapters = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "kind": st.sampled_from(["lora", "rslora", "dora", "qlora"]),
+            "r": st.sampled_from([2, 8, 64]),
+            "alpha": st.sampled_from([1, 16, 128]),
+            "target": st.sampled_from(["attention", "all-linear", ["q_proj", "down_proj"]]),
+            "dropout": st.sampled_from([0.0, 0.1]),
+        }
+    ),
+    st.just("full"),
+)
+courses = st.fixed_dictionaries(
+    {
+        "learning_rate": st.sampled_from([1e-6, 2e-5, 3e-4]),
+        "epochs": st.integers(1, 5),
+        "batch_size": st.integers(2, 24),
+        "max_steps": st.sampled_from([None, 3]),
+        "schedule": st.sampled_from(["linear", "cosine", "constant"]),
+        "warmup": st.sampled_from([0.0, 0.03, 0.25, 2, 7]),
+        "weight_decay": st.sampled_from([0.0, 0.01]),
+        "max_grad_norm": st.sampled_from([0.3, 1.0]),
+        "optimizer": st.sampled_from(["adamw", "paged_adamw_8bit"]),
+        "checkpointing": st.booleans(),
+        "seed": st.integers(0, 2**31 - 1),
+        "max_tokens": st.sampled_from([64, 2048]),
+        "longer_rows": st.sampled_from(["refuse", "drop", "truncate"]),
+    }
+)
+OBJECTIVES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "sft": {},
+    "text": {},
+    "dpo": {"beta": numbers, "label_smoothing": st.sampled_from([0.0, 0.2])},
+    "ipo": {"beta": numbers, "per_token": st.just(True)},
+    "hinge": {"beta": numbers},
+    "apo_zero": {"beta": numbers},
+    "simpo": {"beta": numbers, "gamma": numbers},
+    "orpo": {"weight": numbers},
+    "kto": {"beta": numbers, "desirable_weight": numbers, "undesirable_weight": numbers},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    for to in FILES:
+        for objective in OBJECTIVES:
+            if (to, objective) != ("llamafactory", "apo_zero"):  # which has no counterpart
+                yield to, objective
+
+
+@contextmanager
+def there_and_back(
+    to: str, model: Path, objective: str, keys: dict[str, Any]
+) -> Iterator[tuple[TrainingFile, TrainingFile]]:
+    """The training file, and what comes of it after an export and an import."""
+    with tempfile.TemporaryDirectory(dir=model.parent) as name:
+        folder = Path(name)
+        rows = "".join(json.dumps(row) + "\n" for row in data_for(objective))
+        (folder / "rows.jsonl").write_text(rows, encoding="utf-8")
+        eval_share = {} if objective == "text" else {"eval": 0.25}
+        document = {"model": str(model), "data": {"train": "rows.jsonl", **eval_share}, **keys}
+        (folder / "train.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+        before = load_training(folder / "train.yaml")
+        exported = export(of_training_file(before), to, folder / "out")
+        config = exported.folder / FILES[to]
+        assert foreign(config) == to
+        yield before, load_training(written(read(config), folder / "back", config))
+
+
+@pytest.mark.parametrize(("to", "objective"), list(cases()))
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[*HealthCheck],
+)
+@given(data=st.data())
+def test_every_key_comes_back(to: str, objective: str, model: Path, data: st.DataObject) -> None:
+    course = data.draw(courses)
+    adapter = data.draw(adapters)
+    options = {name: data.draw(strategy) for name, strategy in OBJECTIVES[objective].items()}
+    keys = {**course, "adapter": adapter, "objective": {objective: options} if options else objective}
+    with there_and_back(to, model, objective, keys) as (before, after):
+        assert {name: getattr(after, name) for name in SAME} == {name: getattr(before, name) for name in SAME}
+        assert {**after.loss().defaults(), **dict(after.options)} == {
+            **before.loss().defaults(),
+            **dict(before.options),
+        }
+        check_length(objective, before, after)
+        check_warmup(to, objective, before, after)
+        check_adapter(to, before, after)
+        if to == "axolotl" and objective != "text":
+            assert after.longer_rows == before.longer_rows
+        if objective == "kto" and to == "axolotl":
+            return  # whose rows come back as text that is rendered already
+        assert rows_of(after) == rows_of(before)
+
+
+def check_length(objective: str, before: TrainingFile, after: TrainingFile) -> None:
+    """Where fewer steps are asked for than the epochs have, the epochs count for nothing there, and may come back as more."""
+    rows = len(rows_of(before)[0])
+    whole = steps_per_epoch(rows, before.batch_size) * before.epochs
+    if before.max_steps is not None and (objective == "text" or before.max_steps < whole):
+        assert after.max_steps == before.max_steps
+        assert after.epochs * steps_per_epoch(rows, before.batch_size) >= min(before.max_steps, whole)
+    else:
+        assert (after.max_steps, after.epochs) == (None, before.epochs)
+
+
+def check_warmup(to: str, objective: str, before: TrainingFile, after: TrainingFile) -> None:
+    """As it was; for simpo Axolotl takes a count alone."""
+    if to == "axolotl" and objective == "simpo" and before.warmup < 1:
+        assert after.warmup == int(after.warmup)
+    else:
+        assert after.warmup == before.warmup
+
+
+def check_adapter(to: str, before: TrainingFile, after: TrainingFile) -> None:
+    named = ATTENTION if before.adapter.target == "attention" else before.adapter.target
+    if before.adapter.kind == "full":
+        assert after.adapter.kind == "full"
+        return
+    found = after.adapter
+    lost = to == "llamafactory" and before.need in ("pairs", "labels")  # whose trainers turn dropout off
+    assert (found.kind, found.r, found.alpha, found.dropout) == (
+        before.adapter.kind, before.adapter.r, before.adapter.alpha, 0.0 if lost else before.adapter.dropout
+    )  # fmt: skip
+    assert found.target == named
