@@ -2,11 +2,12 @@
 # make test   run the tests; make test-slow: those that train or climb on the real model for minutes
 # make check  format, lint, types, import contracts
 # make bench  speed and memory against TRL and transformers, in one run on this machine
+# make peers  other frameworks, each in an environment of its own below .peers: they accept what is exported, their examples are read
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check bench peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,13 +38,18 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples scripts
+	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+peers: $(VENV)/.dev
+	$(BIN)/python scripts/peer_environments.py .peers
+	$(BIN)/python scripts/check_exports.py .peers
+	$(BIN)/python scripts/neighbour_configs.py .peers
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache
