@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lastresort.hardware.catalogue.by_size import lora_bytes
+from lastresort.hardware.catalogue.cards import card_named
 from lastresort.rungs import TRAINED
 from lastresort.rungs.staleness import outdates_weights
 from lastresort.spec.task import RUNGS, Pace
@@ -144,6 +146,8 @@ class Facts:
         return self.instruction_tokens / (self.instruction_tokens + self.input_tokens + self.answer_tokens)
 
     @property
-    def lora_gb(self) -> float | None:
-        """Memory of LoRA training, roughly: 16-bit weights and a fifth for the rest. `plan` tells it exactly."""
-        return None if self.parameters is None else self.parameters * 2 * 1.2 / 1e9
+    def too_small_for_lora(self) -> bool:
+        """Whether the card is known not to hold LoRA of the model, by the plan of one of its size."""
+        if self.card_gb is None or self.parameters is None:
+            return False
+        return card_named(f"{self.card_gb:f}GB").memory_bytes < lora_bytes(self.parameters)

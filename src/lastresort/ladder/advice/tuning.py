@@ -91,7 +91,7 @@ def _lora_not_full(facts: Facts) -> str | None:
 
 
 def _qlora_gap(facts: Facts) -> str | None:
-    if not (facts.method == "qlora" or _too_small_for_lora(facts)) or not facts.may_train:
+    if not (facts.method == "qlora" or facts.too_small_for_lora) or not facts.may_train:
         return None
     return "Where the last points matter, compare QLoRA with LoRA on your own test set: the 4-bit base costs about 1 to 3 %."
 
@@ -100,7 +100,7 @@ def _rent_a_big_card(facts: Facts) -> str | None:
     low, high = LORA_ON_A_BIG_CARD
     if facts.parameters is None or not low <= facts.parameters <= high or not facts.may_train:
         return None
-    if not (facts.method == "qlora" or _too_small_for_lora(facts)):
+    if not (facts.method == "qlora" or facts.too_small_for_lora):
         return None
     return (
         f"Rent a card of {BIG_CARD_GB:.0f} GB for some hours if that gap matters: this model trains there in 16 bits."
@@ -113,10 +113,6 @@ def _all_linear(facts: Facts) -> str | None:
     if not facts.is_wrong("capability") and (facts.n_train is None or facts.n_train <= NARROW_ROWS):
         return None
     return "Set `sft.target: all-linear`: adapters on attention alone learn less."
-
-
-def _too_small_for_lora(facts: Facts) -> bool:
-    return facts.card_gb is not None and facts.lora_gb is not None and facts.card_gb < facts.lora_gb
 
 
 RULES = (
