@@ -140,6 +140,42 @@ def test_a_model_that_is_nowhere_here_goes_by_its_name_with_what_is_assumed(tmp_
     assert any("target: attention is written as q_proj" in note for note in found.notes)
 
 
+def test_a_system_turn_that_the_template_refuses_stands_where_it_was_trained(tmp_path: Path) -> None:
+    place = save_tiny_model(tmp_path / "model") / "chat_template.jinja"
+    refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    place.write_text(refuses + place.read_text(encoding="utf-8"), encoding="utf-8")
+    rows = [{"messages": [{"role": "system", "content": "Be brief."}, *ROWS[0]["messages"]]}]
+    found = export(of_file(training_file(tmp_path, "sft", rows)), "llamafactory", tmp_path / "out2")
+    assert [turn["role"] for turn in rows_in(found)[0]["messages"]] == ["user", "assistant"]
+    assert rows_in(found)[0]["messages"][0]["content"].startswith("Be brief.")
+
+
+def test_pairs_as_labels_are_labels_already(tmp_path: Path) -> None:
+    from lastresort.spec.training import load_training
+    from lastresort.train.file_units import read_units
+    from train_support import pairs
+
+    path = training_file(tmp_path, "kto", pairs(), pairs_as_labels=True)
+    found = export(of_file(path), "skypilot", tmp_path / "out2", gpu="l4")
+    assert len(rows_in(found)) == 24
+    written = load_training(found.folder / "training.yaml")
+    assert [unit.label for unit in read_units(written, written.data.train)] == [True, False] * 12
+
+
+def test_a_call_of_a_tool_is_refused_where_it_would_be_lost(tmp_path: Path) -> None:
+    from lastresort.errors import DataError
+
+    call = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}],
+    }
+    asked, answer = ROWS[0]["messages"]
+    path = training_file(tmp_path, "sft", [{"messages": [asked, call, {"role": "tool", "content": "1"}, answer]}])
+    with pytest.raises(DataError, match="found a call of a tool"):
+        export(of_file(path), "llamafactory", tmp_path / "out2")
+
+
 def test_the_same_training_gives_the_same_bytes(tmp_path: Path) -> None:
     path = training_file(tmp_path, "sft", data={"train": "rows.jsonl", "eval": 0.25})
     texts = []

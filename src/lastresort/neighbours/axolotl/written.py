@@ -137,6 +137,9 @@ def _groups(job: Job) -> dict[str, Any]:
     assert groups is not None
     return {
         "beta": job.option("kl_weight"),
+        **(
+            {"use_bias_correction_kl": False} if job.option("kl_weight") else {}
+        ),  # true there: another gradient of the KL
         "num_generations": groups.group_size,
         "max_completion_length": groups.max_new_tokens,
         "temperature": groups.temperature,
@@ -197,7 +200,10 @@ def _notes(job: Job) -> list[str]:
     found = [note for note in of_trainer(job) if not note.startswith("longer_rows")]
     found += of_trl(job)
     if job.file.need == "text":
-        found.append("text: documents are packed whole there and do not see each other; here they are one stream.")
+        found.append(
+            "text: documents are packed whole there, and which of them see each other depends on attn_implementation; here they "
+            "are one stream."
+        )
     if job.adapter is not None and job.adapter.dropout and job.file.need in ("pairs", "labels"):
         found.append(DROPOUT_OFF)
     if job.file.need == "labels" and 0.0 in (job.option("desirable_weight"), job.option("undesirable_weight")):
@@ -206,10 +212,8 @@ def _notes(job: Job) -> list[str]:
         found += of_template(job, "Axolotl")
     elif job.file.groups.stop:
         found.append("stop: there is no key for strings that end an answer; an answer ends at the end token.")
-    if job.file.groups is not None and job.option("kl_weight"):
-        found.append(
-            "kl_weight: there the KL's gradient is multiplied by the ratio too (use_bias_correction_kl of TRL)."
-        )
+    if job.file.need != "text" and warmup_steps(job) == 1:
+        found.append("warmup: one step becomes two there.")
     if job.file.warmup and job.file.warmup < 1 and job.file.objective == "simpo":
         found.append("warmup is a count here, since a share is refused beside simpo.")
     return found

@@ -10,7 +10,7 @@ from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import DataError
 from lastresort.neighbours.exporting.differences import has_segments
 from lastresort.neighbours.exporting.job import Job, Row
-from lastresort.types import Message
+from lastresort.neighbours.exporting.rows import message_from
 
 TEXTS = {"field_prompt": "prompt", "field_completion": "completion", "field_label": "label"}
 
@@ -98,6 +98,8 @@ def _argilla(row: Row, number: int) -> Row:
 
 def _only(row: Row, key: str, number: int) -> dict[str, Any]:
     turns = row[key]
+    if any("tool_calls" in turn for turn in turns):
+        raise _refused(number, f"a call of a tool in {key}", "text, which is all that it takes")
     if len(turns) != 1:
         raise _refused(number, f"{len(turns)} turns in {key}", "one, since it takes the last one alone")
     only: dict[str, Any] = turns[0]
@@ -118,10 +120,7 @@ def _rendered(job: Job, rows: Sequence[Row]) -> list[Row]:
                 if one.get("train")
             )
         else:
-            turns = [
-                Message(one["role"], one["content"], {k: v for k, v in one.items() if k not in ("role", "content")})
-                for one in row["messages"]
-            ]
+            turns = [message_from(turn) for turn in row["messages"]]
             prompt = rendered_text(tokenizer, template, turns[:-1], prompt=True)
             answer = rendered_text(tokenizer, template, turns, prompt=False)[len(prompt) :].rstrip()
         found.append({"prompt": _without_start(tokenizer, prompt), "completion": answer, "label": row["label"]})

@@ -17,9 +17,10 @@ from lastresort.errors import DataError, InputError
 from lastresort.neighbours.exporting import TARGETS
 from lastresort.neighbours.exporting.adapter import adapter_of
 from lastresort.neighbours.exporting.base import base_for, tokenizer_of
-from lastresort.neighbours.exporting.job import Exportable, Job, Row, Written
+from lastresort.neighbours.exporting.job import Base, Exportable, Job, Row, Written
 from lastresort.neighbours.exporting.readme import readme
 from lastresort.neighbours.exporting.rewards import reward_files
+from lastresort.neighbours.exporting.rows import as_rendered
 from lastresort.records.atomic import disk_errors, replace_folder
 from lastresort.spec.training import load_training
 from lastresort.spec.wording import listed
@@ -105,15 +106,26 @@ def _job(
     names = reward_files(document, working, functions=to != "skypilot")
     document |= {"model": _name_here(to, document, base.name, renamed=copied or named is not None), "output": "out"}
     document["data"] = {"train": TRAIN} | ({"eval": HELD_OUT} if training.held_out else {})
-    _rows(working / TRAIN, training.train)
-    if training.held_out:
-        _rows(working / HELD_OUT, training.held_out)
+    train, held_out = _as_rendered(training, base)
+    _rows(working / TRAIN, train)
+    if held_out:
+        _rows(working / HELD_OUT, held_out)
     _put(working, {TRAINING: _yaml(document)})
     file = load_training(working / TRAINING)
     adapter, assumed = adapter_of(file, training.layers, base)
     rows = training.row_tokens if file.max_tokens is None else file.max_tokens
-    job = Job(training.name, file, training.train, training.held_out, base, adapter, rows, tokenizer_of(base), names)
+    job = Job(training.name, file, train, held_out, base, adapter, rows, tokenizer_of(base), names)
     return job, (*told, *assumed)
+
+
+def _as_rendered(training: Exportable, base: Base) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Rows to train on and held out, as the base's template takes them, as far as it is here."""
+    told = [row.get("messages") or row.get("prompt") or [] for row in training.train]
+    has_system = any(turn["role"] == "system" for turns in told for turn in turns)
+    if base.here is None or not has_system:
+        return training.train, training.held_out
+    tokenizer, kwargs = tokenizer_of(base)(), training.document.get("chat_template_kwargs") or {}
+    return as_rendered(training.train, tokenizer, kwargs), as_rendered(training.held_out, tokenizer, kwargs)
 
 
 def _name_here(to: str, document: Mapping[str, Any], name: str, *, renamed: bool) -> str:

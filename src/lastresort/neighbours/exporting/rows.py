@@ -7,10 +7,11 @@ all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lastresort.data.chat_template import accepted_turns, template_of
 from lastresort.data.plain_text import read_documents
 from lastresort.data.prompts import read_prompts
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS, Segments
@@ -60,6 +61,25 @@ def prompt_row(turns: Sequence[Message], example: Example, columns: dict[str, An
     """A prompt with its right answer, and the columns that reward functions may ask for."""
     answer = {"completion": example.output} if example.output else {}
     return {"prompt": messages(turns), **answer, **{key: value for key, value in columns.items() if key not in _SAID}}
+
+
+def as_rendered(rows: Sequence[Row], tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[Row, ...]:
+    """The rows as this template renders them here: a system turn that it refuses stands in the next turn of the user."""
+    template = template_of(tokenizer, template_kwargs)
+
+    def accepted(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not any(turn["role"] == "system" for turn in turns):
+            return turns
+        return messages(accepted_turns(tokenizer, template, [message_from(turn) for turn in turns]))
+
+    kept = ("messages", "prompt")
+    return tuple({key: accepted(value) if key in kept else value for key, value in row.items()} for row in rows)
+
+
+def message_from(turn: Mapping[str, Any]) -> Message:
+    """A turn as `messages` wrote it."""
+    extra = {key: value for key, value in turn.items() if key not in ("role", "content")}
+    return Message(turn["role"], turn["content"], extra)
 
 
 def messages(turns: Sequence[Message]) -> list[dict[str, Any]]:

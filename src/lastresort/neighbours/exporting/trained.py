@@ -22,7 +22,7 @@ from lastresort.train.file_items import TEXT_ROW_TOKENS
 from lastresort.train.run_folder import IMPORTED, RECORD
 from lastresort.train.training_file import TrainingFile
 
-_LEFT = frozenset({"data", "output", "origin"})  # an export has its own
+_LEFT = frozenset({"data", "output", "origin", "pairs_as_labels"})  # an export has its own, and its rows are labelled
 
 
 def is_output_folder(folder: Path) -> bool:

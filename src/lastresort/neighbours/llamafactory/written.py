@@ -193,12 +193,14 @@ def _row(job: Job, row: Row, number: int) -> Row:
         return dict(row)
     _check_turns(row["prompt"], number, ends_with="user")
     for key in ("chosen", "rejected"):
-        if len(row[key]) != 1:
-            raise _refused(number, f"{len(row[key])} turns in {key}", "one")
+        if len(row[key]) != 1 or "tool_calls" in row[key][0]:
+            raise _refused(number, f"{len(row[key])} turns in {key}, or a call of a tool", "one turn of text")
     return {"messages": row["prompt"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]}
 
 
 def _check_turns(turns: Sequence[Row], number: int, *, ends_with: str) -> None:
+    if any("tool_calls" in turn for turn in turns):
+        raise _refused(number, "a call of a tool", "text")
     roles = [turn["role"] for turn in turns]
     talk = roles[1:] if roles and roles[0] == "system" else roles
     sides = (USERS, ASSISTANTS)
