@@ -15,7 +15,14 @@ from lastresort.data.rendering import template_hash
 from lastresort.embedded import converted, quiet_checkpointing, quiet_transformers
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
-from lastresort.models.quantized import Quantize, import_bitsandbytes, keep_exact, nf4_arguments, settled
+from lastresort.models.quantized import (
+    Quantize,
+    import_bitsandbytes,
+    keep_exact,
+    let_go_of_file,
+    nf4_arguments,
+    settled,
+)
 from lastresort.models.weights import folder_hash
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
@@ -61,6 +68,7 @@ def load_local(
     model, tokenizer = _read(folder, dtype, nf4_arguments(dtype, device) if in_4_bits else {})
     if in_4_bits:
         keep_exact(model)
+        let_go_of_file(model)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model = model.to("cpu" if keep_on_cpu else device).eval().requires_grad_(False)
