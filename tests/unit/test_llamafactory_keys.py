@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from lastresort.errors import TaskError
+from lastresort.neighbours.llamafactory.templates import TEMPLATES
+from lastresort.neighbours.llamafactory.unheard import REFUSED
 from llamafactory_support import ROWS, data_set, imported, remarks
 
+FOR_PPO_ALONE = {"reward_model"}
 PAIRS = [{"instruction": f"Q{n}", "chosen": "good", "rejected": "bad"} for n in range(4)]
 PAIR_COLUMNS = {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"}
 
@@ -188,11 +191,13 @@ def test_keys_that_change_no_result_are_named_in_groups(tmp_path: Path, rows: di
         "flash_attn": "fa2",
         "adam_beta2": 0.95,
         "vllm_maxlen": 4096,
+        "pref_beta": 0.5,
         "of_the_future": 1,
     }
     named = remarks(imported(tmp_path, rows, keys), "ignored")
     assert set(named) == {
-        "logging_steps, plot_loss", "save_steps", "deepspeed", "flash_attn", "adam_beta2", "vllm_maxlen", "of_the_future"
+        "logging_steps, plot_loss", "save_steps", "deepspeed", "flash_attn", "adam_beta2", "vllm_maxlen", "pref_beta",
+        "of_the_future"
     }  # fmt: skip
     assert all(" not heard: " in sentence for sentence in named.values())
 
@@ -245,3 +250,10 @@ def test_the_share_that_is_held_out(tmp_path: Path, rows: dict[str, Any]) -> Non
     assert imported(tmp_path, rows).eval_share is None
     found = imported(tmp_path, rows, val_size=0.25, eval_strategy="epoch")
     assert "val_size" not in remarks(found, "trap")
+
+
+def test_the_page_names_what_is_refused_and_which_templates_are_written_out() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "neighbours.md").read_text(encoding="utf-8")
+    section = page.partition("## LLaMA-Factory")[2]
+    assert [key for key in REFUSED if f"`{key}`" not in section and key not in FOR_PPO_ALONE] == []
+    assert [name for name in TEMPLATES if f"`{name}`" not in section] == []

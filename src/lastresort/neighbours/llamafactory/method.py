@@ -8,6 +8,7 @@ from typing import Any
 
 from lastresort.neighbours.given import Given
 from lastresort.neighbours.llamafactory.stage import PREFERENCE_STAGES, Stage
+from lastresort.neighbours.places import found_place
 from lastresort.spec.values import Number
 
 _TYPES = ("lora", "oft", "freeze", "full")
@@ -26,6 +27,7 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
     bits = _bits(given, kind)
     document: dict[str, Any] = {"model": located(name, path)}
     start = given.names("adapter_name_or_path")
+    given.any("create_new_adapter")  # without another adapter, one is created anyway
     if start:
         document |= {"start_from": _started(stage, given, path, start, kind)}
     elif kind == "full":
@@ -36,12 +38,9 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
 
 
 def located(name: str, path: Path) -> str:
-    """A model or an adapter by name: paths are relative to the working directory there; the file's own folder is tried too."""
-    for folder in (Path.cwd(), path.absolute().parent):
-        found = folder / Path(name).expanduser()
-        if found.exists():
-            return str(found.resolve())
-    return name
+    """The absolute path of a model or an adapter that is on disk, else the name as it is: embedded, or a hub id."""
+    found = found_place(name, path) if name != "embedded" else None
+    return str(found or name)
 
 
 def _bits(given: Given, kind: str) -> int | None:

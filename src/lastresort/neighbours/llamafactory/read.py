@@ -21,6 +21,7 @@ from lastresort.neighbours.llamafactory.rendering import Rendering, rendering_of
 from lastresort.neighbours.llamafactory.rows import written_row
 from lastresort.neighbours.llamafactory.stage import Stage, objective_of, read_stage
 from lastresort.neighbours.llamafactory.unheard import name_the_rest, refuse_other_trainings
+from lastresort.neighbours.places import new_place
 
 
 def read(values: Mapping[str, Any], path: Path) -> Imported:
@@ -72,7 +73,7 @@ def _trained_rows(train: Sequence[DataSet], share: float | int | None) -> int:
 
 def _output(given: Given) -> dict[str, Any]:
     name = given.text("output_dir")
-    return {} if name is None else {"output": str(Path(name).expanduser().absolute())}
+    return {} if name is None else {"output": str(new_place(name))}
 
 
 def _source(data_set: DataSet, stage: Stage, rendering: Rendering) -> Source:

@@ -80,6 +80,10 @@ def _name_text(given: Given, name: str | None) -> None:
         given.remark("template", "differs", "Documents end with the end-of-text token of the model's tokenizer.")
     if given.flag("packing", True) is False:
         given.remark("packing", "differs", "Documents are always packed here, and none is cut.")
+    else:
+        given.remark(
+            "packing", "differs", "The last row of packed text, which is not full, is trained here and dropped there."
+        )
 
 
 def _name_packing(given: Given) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from lastresort.neighbours.given import Given
 from lastresort.spec.wording import listed, nearest
 
-_REFUSED = {
+REFUSED = {
     "use_galore": "AdamW",
     "use_apollo": "AdamW",
     "use_badam": "AdamW",
@@ -71,7 +71,7 @@ _GROUPS = {
         "upcast_lmhead_output low_cpu_mem_usage use_kv_cache use_v1_kernels offload_folder quantization_device_map "
         "torch_compile torch_compile_backend torch_compile_mode tf32 fp8 fp8_backend fp8_enable_fsdp_float8_all_gather "
         "torch_empty_cache_steps use_cpu moe_aux_loss_coef enable_torch_profiler profile_modules use_cache "
-        "skip_memory_metrics full_determinism infer_backend infer_dtype"
+        "skip_memory_metrics debug full_determinism infer_backend infer_dtype"
     ),
     "several processes are started with torchrun or accelerate (docs/train.md)": (
         "deepspeed fsdp fsdp_config ddp_timeout ddp_backend ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
@@ -96,6 +96,17 @@ _GROUPS = {
 }
 # Whole families of which a file may hold any: they belong to what is refused or switched off elsewhere.
 _FAMILIES = {
+    "pref_": "stage: dpo or kto",
+    "dpo_": "stage: dpo",
+    "simpo_": "stage: dpo",
+    "kto_": "stage: kto",
+    "ld_alpha": "stage: dpo",
+    "ref_model_": "another reference model",
+    "loraplus_": "LoRA+",
+    "pissa_": "PiSSA",
+    "asft_": "another loss",
+    "eaft_": "another loss",
+    "module_dropout": "finetuning_type: oft",
     "ppo_": "PPO",
     "reward_model_": "PPO",
     "galore_": "GaLore",
@@ -125,7 +136,7 @@ _DEFAULTS: dict[str, Any] = {
 
 def refuse_other_trainings(given: Given) -> None:
     """Raises TaskError for a key under which another training would come out."""
-    for key, expected in _REFUSED.items():
+    for key, expected in REFUSED.items():
         value = given.any(key)
         if value is not None and value not in _OFF and value != 0:
             given.refuse(key, str(value), expected=expected, remedy="Remove it, or train with LLaMA-Factory.")
