@@ -52,6 +52,7 @@ COURSE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rate as text": ({"learning_rate": "5e-5"}, {"learning_rate": 5e-5}),
     "warm-up as a count": ({"warmup_steps": 10}, {"warmup": 10}),
     "one step becomes two": ({"warmup_steps": 1}, {"warmup": 2}),
+    "less than a step is a share": ({"warmup_steps": 0.1}, {"warmup": 0.1}),
     "no warm-up": ({"warmup_steps": 0}, {"warmup": 0.0}),
     "warm-up as a share": ({"warmup_ratio": 0.1}, {"warmup": 0.1}),
     "constant has no warm-up": (
@@ -97,6 +98,10 @@ def test_the_course_of_a_training(name: str, tmp_path: Path) -> None:
 ADAPTERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": (LORA, {"kind": "lora", "r": 8, "alpha": 16, "target": "all-linear", "dropout": 0.0}),
     "names": ({**LORA, "lora_target_linear": None, "lora_target_modules": ["q_proj"]}, {"target": ["q_proj"]}),
+    "a pattern": (
+        {**LORA, "lora_target_linear": None, "lora_target_modules": r"model.layers.[\d]+.(mlp|self_attn).(up|q)_proj"},
+        {"target": ["up_proj", "q_proj"]},
+    ),
     "one name": ({**LORA, "lora_target_linear": None, "lora_target_modules": "q_proj"}, {"target": ["q_proj"]}),
     "dropout": ({**LORA, "lora_dropout": 0.05}, {"dropout": 0.05}),
     "dora": ({**LORA, "peft_use_dora": True}, {"kind": "dora"}),
@@ -242,6 +247,15 @@ REMARKED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "order": ({"shuffle_merged_datasets": False}, "shuffle_merged_datasets", "ignored"),
     "beside the others": ({"rl_adapter_ref_model": True}, "rl_adapter_ref_model", "ignored"),
+    "fast plugins": ({"plugins": ["axolotl.integrations.liger.LigerPlugin"]}, "plugins", "differs"),
+    "other plugins": ({"plugins": ["axolotl.integrations.spectrum.SpectrumPlugin"]}, "plugins", "ignored"),
+    "ends of turns": ({"eot_tokens": ["<|eot_id|>"]}, "eot_tokens", "differs"),
+    "a template that renders nothing": ({"chat_template": "chatml"}, "chat_template", "differs"),
+    "the template of the family": (
+        {"base_model": "google/gemma-3-1b-it", "chat_template": "gemma3", "kind": "chat_template"},
+        "chat_template",
+        "differs",
+    ),
     "packed": ({"sample_packing": True}, "sample_packing", "differs"),
     "several of no result": (
         {"flash_attention": True, "logging_steps": 1},
@@ -328,6 +342,10 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no rank": ({"adapter": "lora", "lora_target_linear": True}, "nothing beside adapter: lora"),
     "no layers": ({**LORA, "lora_target_linear": False}, "layers that get adapters"),
     "a pattern": ({**LORA, "lora_target_linear": False, "lora_target_modules": ".*proj"}, "found the pattern"),
+    "another family's template": (
+        {"base_model": "google/gemma-3-1b-it", "chat_template": "qwen3", "kind": "chat_template"},
+        "found qwen3, expected tokenizer_default",
+    ),
     "another adapter": ({"adapter": "llama-adapter"}, "expected lora or qlora"),
     "another optimizer": ({"optimizer": "muon"}, "muon, which is not here"),
     "gdpo": ({"rl": "gdpo"}, "The nearest thing here is grpo"),

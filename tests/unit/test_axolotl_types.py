@@ -328,6 +328,13 @@ def test_turns_say_whether_they_are_trained(tmp_path: Path) -> None:
     assert found[3] == {"role": "assistant", "content": "yes"}
 
 
+def test_thinking_has_a_column_and_a_name(tmp_path: Path) -> None:
+    said = [turns("q")[0], {"role": "assistant", "content": "yes", "thought": "hm"}]
+    entry = {"type": "chat_template", "field_thinking": "thought", "template_thinking_key": "reasoning_content"}
+    found = entry_row(tmp_path, {"messages": said}, entry)["messages"][1]
+    assert found == {"role": "assistant", "content": "yes", "reasoning_content": "hm"}
+
+
 def test_conversations_in_a_named_markup(tmp_path: Path) -> None:
     row = {"messages": turns("q", "yes")}
     found = only_row(tmp_path, row, "chat_template", chat_template="chatml")

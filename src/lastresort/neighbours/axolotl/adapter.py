@@ -110,11 +110,21 @@ def _target(given: Given) -> Any:
             )
         return _LINEAR
     if isinstance(named, str) and re.search(r"[^\w.]", named):
-        given.refuse(
-            "lora_target_modules", f"the pattern {named}", expected="names of layers", remedy="Write [q_proj, v_proj]."
-        )
+        return _of_pattern(given, named)
     names = given.names("lora_target_modules")
     if not names:
         remedy = "Write lora_target_linear: true, or names of layers."
         given.refuse("lora_target_modules", "nothing", expected="layers that get adapters", remedy=remedy)
+    return names
+
+
+def _of_pattern(given: Given, pattern: str) -> list[str]:
+    """The names at the end of a pattern such as `layers.[\\d]+.mlp.(up|down)_proj`. Raises TaskError for another pattern."""
+    match = re.fullmatch(r".*\.\(([\w|]+)\)(\w*)", pattern)
+    if match is None:
+        remedy = "Write names of layers, such as [q_proj, v_proj]."
+        given.refuse("lora_target_modules", f"the pattern {pattern}", expected="names of layers", remedy=remedy)
+    names = [f"{name}{match[2]}" for name in match[1].split("|")]
+    sentence = f"Of the pattern the names at its end are taken: every layer named {', '.join(names)} gets an adapter."
+    given.remark("lora_target_modules", "differs", sentence)
     return names

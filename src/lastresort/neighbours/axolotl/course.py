@@ -95,6 +95,8 @@ def _epochs(given: Given, max_steps: int) -> int:
 def _warmup(given: Given, max_steps: int) -> float | int:
     """A share, or a count. Without one there are 3 % of the steps, at most 100; a count of 1 becomes 2, as there."""
     steps, share = given.any("warmup_steps"), given.any("warmup_ratio")
+    if steps is not None and 0 < given.number("warmup_steps", 0) < 1:
+        return given.number("warmup_steps", 0)  # a share, as transformers reads it
     if steps is not None:
         count = given.count("warmup_steps", 0)
         return 2 if count == 1 else count or 0.0

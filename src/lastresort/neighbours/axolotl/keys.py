@@ -13,7 +13,7 @@ HONOURED = tuple(
     chat_template_kwargs sequence_len excess_length_strategy train_on_inputs sample_packing micro_batch_size batch_size
     gradient_accumulation_steps num_epochs max_steps learning_rate lr_scheduler warmup_steps warmup_ratio weight_decay max_grad_norm
     optimizer bf16 bfloat16 fp16 float16 float32 gradient_checkpointing seed output_dir use_wandb use_mlflow use_tensorboard
-    use_trackio eval_strategy evaluation_strategy eval_steps evals_per_epoch""".split()
+    use_trackio eot_tokens eval_strategy evaluation_strategy eval_steps evals_per_epoch""".split()
 )
 TRL_HONOURED = tuple(
     """beta reward_funcs reward_weights num_generations max_completion_length loss_type epsilon epsilon_high temperature top_p top_k
@@ -32,7 +32,8 @@ OWN: Mapping[str, tuple[str, ...]] = _named(
     lora_mlp_kernel lora_qkv_kernel lora_o_kernel lora_embedding_kernel chunked_cross_entropy chunked_cross_entropy_num_chunks
     cut_cross_entropy tiled_mlp tiled_mlp_num_shards tiled_mlp_use_original_mlp torch_compile torch_compile_backend
     torch_compile_mode torch_compile_options use_kernels experts_implementation tf32 liger_rope liger_rms_norm liger_layer_norm
-    liger_glu_activation liger_cross_entropy liger_fused_linear_cross_entropy liger_use_token_scaling dpo_use_liger_kernel
+    liger_rms_norm_gated use_scattermoe use_sonicmoe liger_glu_activation liger_cross_entropy liger_fused_linear_cross_entropy
+    liger_use_token_scaling dpo_use_liger_kernel
     gradient_checkpointing_kwargs selective_checkpointing activation_offloading layer_offloading ple_cpu_offload""",
     how_rows_are_packed_and_padded="""pad_to_sequence_len pad_to_multiple_of sample_packing_group_size sample_packing_bin_size
     sample_packing_sequentially sample_packing_mp_start_method sample_packing_eff_est eval_sample_packing group_by_length
@@ -44,7 +45,8 @@ OWN: Mapping[str, tuple[str, ...]] = _named(
     total_supervised_tokens shuffle_before_merging_datasets remove_unused_columns""",
     when_and_what_is_logged="""logging_steps wandb_project wandb_entity wandb_name wandb_run_id wandb_mode wandb_watch
     wandb_log_model mlflow_tracking_uri mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts comet_api_key
-    comet_workspace comet_project_name comet_experiment_key comet_mode comet_online comet_experiment_config trackio_project_name
+    swanlab_project swanlab_experiment_name swanlab_description swanlab_mode swanlab_workspace comet_workspace
+    comet_project_name comet_experiment_key comet_mode comet_online comet_experiment_config trackio_project_name
     trackio_run_name trackio_space_id use_otel_metrics otel_metrics_host otel_metrics_port profiler_steps profiler_steps_start
     include_tokens_per_second include_tkps debug strict axolotl_config_path gradio_title gradio_share gradio_server_name
     gradio_server_port gradio_max_new_tokens gradio_temperature""",
@@ -71,7 +73,7 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
     ),
     "tokens are not added, and their meaning stays as the model has it": tuple(
         """special_tokens tokens added_tokens_overrides resize_token_embeddings_to_32x mean_resizing_embeddings
-        shrink_embeddings embeddings_skip_upcast reinit_weights fix_untrained_tokens eot_tokens""".split()
+        shrink_embeddings embeddings_skip_upcast reinit_weights fix_untrained_tokens""".split()
     ),
     "the chat template is the model's own, ChatML or Llama 3": ("chat_template_jinja", "default_system_message"),
     "an adapter is trained on whole layers of one rank, from PEFT's usual start": tuple(
@@ -117,7 +119,7 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
         "fp8_config",
         "fp8_enable_fsdp_float8_all_gather",
     ),
-    "there is no such tracker": ("use_comet",),
+    "there is no such tracker": ("use_comet", "use_swanlab"),
     "plugins are not loaded": ("plugins", "trainer_cls"),
     "groups are sampled by the engine": ("vllm",),
     "the objective is not here": ("ebft", "num_labels"),

@@ -35,7 +35,7 @@ def chosen_objective(given: Given, *, text: bool) -> Chosen:
     """text: whether the rows are plain text. Raises TaskError for an objective that is not here, naming the nearest."""
     for key, why in REFUSED.items():
         if key in given and given.any(key) not in (False, 0):
-            given.refuse(key, f"{key}", expected="a training that is here", remedy=f"Remove it: {why}.")
+            given.refuse(key, "it", expected="a file without it", remedy=f"Remove it: {why}.")
     rl = given.text("rl") or ""
     if rl == "":
         return Chosen("", "text", "text") if text else Chosen("", "sft", "sft")

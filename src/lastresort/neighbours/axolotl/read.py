@@ -20,6 +20,7 @@ from lastresort.neighbours.places import found_place, new_place
 from lastresort.spec.wording import nearest
 
 OUTPUT = "./model-out"
+_FAST_PLUGINS = ("liger.", "cut_cross_entropy.", "kernels.")
 
 
 def read(values: Mapping[str, Any], path: Path) -> Imported:
@@ -64,6 +65,7 @@ def _course(given: Given, chosen: Chosen, path: Path) -> dict[str, Any]:
         return found | group_keys(given, path, batch)
     found["batch_size"] = batch
     if chosen.family == "text":
+        given.flag("sample_packing")
         sentence = "Documents are one stream, cut into rows of sequence_len; there a document begins a row of its own."
         given.remark("datasets", "differs", sentence)
         return found | {"max_tokens": length_keys(given)["max_tokens"]}
@@ -81,6 +83,7 @@ def _of_other_keys(given: Given) -> list[Remark]:
     """What no reader asked for: keys of no result in one remark, the others one by one."""
     unread = {key: value for key, value in given.unread().items() if value not in (False, "", [], {})}
     own = {key for names in OWN.values() for key in names}
+    own |= {"plugins"} if _of_speed(unread.get("plugins")) else set()
     told = [key for key in given.unread() if key in own]
     found = []
     if told:
@@ -92,6 +95,12 @@ def _of_other_keys(given: Given) -> list[Remark]:
             continue
         if key in reasons:
             found.append(Remark(key, "ignored", f"{key} is not heard: {reasons[key]}."))
+        elif key == "chat_template":
+            sentence = "No row is rendered by chat_template; there it is saved with the tokenizer, here the model keeps its own."
+            found.append(Remark(key, "differs", sentence))
+        elif key == "eot_tokens":
+            sentence = "The token with which the template ends a turn is trained, whatever eot_tokens names."
+            found.append(Remark(key, "differs", sentence))
         elif key in HONOURED:
             found.append(Remark(key, "ignored", f"{key} decides nothing beside the other keys."))
         elif key not in REFUSED:
@@ -101,6 +110,12 @@ def _of_other_keys(given: Given) -> list[Remark]:
     if given.any("shuffle_merged_datasets") is False:
         found.append(Remark("shuffle_merged_datasets", "ignored", "Rows are drawn in a shuffled order."))
     return found
+
+
+def _of_speed(plugins: Any) -> bool:
+    """Whether all plugins only compute the same in another way."""
+    names = plugins if isinstance(plugins, list) else [plugins]
+    return all(any(part in str(name) for part in _FAST_PLUGINS) for name in names)
 
 
 def _idle(key: str, value: Any) -> bool:

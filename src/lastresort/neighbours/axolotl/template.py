@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,36 @@ from lastresort.neighbours.axolotl.markup import MARKUPS, Markup
 from lastresort.neighbours.given import Given
 
 _FALLBACK = "tokenizer_default_fallback_"
+NAMED: Mapping[str, tuple[str, ...]] = {
+    **{f"mistral_{version}": ("mistral", "mixtral") for version in ("v1", "v2v3", "v3_tekken", "v7_tekken")},
+    **{f"command_a{kind}": ("commanda", "c4aicommand") for kind in ("", "_tool_use", "_rag")},
+    "cohere": ("command", "cohere"),
+    "aya": ("aya",),
+    "gemma": ("gemma2b", "gemma7b", "gemma2", "gemma11"),
+    "gemma3": ("gemma3",),
+    "gemma3n": ("gemma3n",),
+    "gemma4": ("gemma4",),
+    "gemma4_unified": ("gemma4",),
+    "llama3_2_vision": ("llama32",),
+    "llama4": ("llama4",),
+    "phi_3": ("phi3",),
+    "phi_35": ("phi35",),
+    "phi_4": ("phi4",),
+    "deepseek_v2": ("deepseekv2", "deepseekcoderv2"),
+    "deepseek_v3": ("deepseekv3",),
+    "jamba": ("jamba",),
+    "qwen_25": ("qwen25",),
+    "qwen3": ("qwen3",),
+    "qwen3_5": ("qwen35",),
+    "qwen2_vl": ("qwen2vl", "qwen25vl"),
+    "falcon_h1": ("falconh1",),
+    "nemotron_h": ("nemotronh", "nemotronnano"),
+    "exaone": ("exaone3",),
+    "exaone4": ("exaone4",),
+    "pixtral": ("pixtral",),
+    "llava": ("llava",),
+}
+"""Its further templates, and what the name of a model of their family holds."""
 _BY_NAME = ((re.compile(r"llama-?3", re.IGNORECASE), "llama3"), (re.compile(r"qwen|smollm", re.IGNORECASE), "chatml"))
 
 
@@ -48,6 +79,10 @@ def chosen_markup(given: Given, entry: Given, own: str | None) -> Markup | None:
         name = name.removeprefix(_FALLBACK)
     if name == "tokenizer_default":
         return None
+    if name not in MARKUPS and _is_family(name, str(given.any("base_model", ""))) and own != "":
+        sentence = f"{name} is the template of the model's family; the model's own renders the rows."
+        whence.remark("chat_template", "differs", sentence)
+        return None
     if name not in MARKUPS:
         whence.refuse(
             "chat_template",
@@ -56,6 +91,12 @@ def chosen_markup(given: Given, entry: Given, own: str | None) -> Markup | None:
             remedy="Write tokenizer_default, and save the template as chat_template.jinja in the model's folder.",
         )
     return MARKUPS[name]
+
+
+def _is_family(name: str, model: str) -> bool:
+    """Whether a template of this name is that of the model's family, by the model's name: gemma3 of google/gemma-3-1b-it."""
+    family, said = NAMED.get(name), re.sub(r"[^a-z0-9]", "", model.lower())
+    return family is not None and any(part in said for part in family)
 
 
 def misfit(markup: Markup, model: str, own: str | None) -> str | None:

@@ -74,6 +74,9 @@ def naming(entry: Given, default_roles: Mapping[str, str], *, strict: bool) -> N
                 remedy="Remove it.",
             )
         properties[name] = older or properties.get(name, name)
+    thinking, key = entry.text("field_thinking"), entry.text("template_thinking_key")
+    if thinking or key:
+        properties.setdefault(key or "reasoning_content", thinking or "reasoning_content")
     given = _mapping(entry, "roles")
     roles = {str(source): str(target) for target, sources in given.items() for source in _sources(entry, sources)}
     return Naming({name: str(key) for name, key in properties.items()}, roles or dict(default_roles), strict)
