@@ -182,13 +182,12 @@ def test_other_preference_losses_are_refused(
     assert sentence in str(refused.value)
 
 
-def test_keys_that_change_no_result_are_named_in_groups(tmp_path: Path, rows: dict[str, Any]) -> None:
+def test_keys_that_are_not_honoured_are_named_one_group_or_one_key_at_a_time(
+    tmp_path: Path, rows: dict[str, Any]
+) -> None:
     keys = {
-        "logging_steps": 10,
-        "plot_loss": True,
-        "save_steps": 500,
-        "deepspeed": "ds.json",
-        "flash_attn": "fa2",
+        "early_stopping_steps": 3,
+        "load_best_model_at_end": True,
         "adam_beta2": 0.95,
         "vllm_maxlen": 4096,
         "pref_beta": 0.5,
@@ -196,16 +195,33 @@ def test_keys_that_change_no_result_are_named_in_groups(tmp_path: Path, rows: di
     }
     named = remarks(imported(tmp_path, rows, keys), "ignored")
     assert set(named) == {
-        "logging_steps, plot_loss", "save_steps", "deepspeed", "flash_attn", "adam_beta2", "vllm_maxlen", "pref_beta",
-        "of_the_future"
+        "early_stopping_steps, load_best_model_at_end", "adam_beta2", "vllm_maxlen", "pref_beta",
+        "of_the_future",
     }  # fmt: skip
     assert all(" not heard: " in sentence for sentence in named.values())
+
+
+def test_keys_of_no_result_are_named_together(tmp_path: Path, rows: dict[str, Any]) -> None:
+    keys = {
+        "logging_steps": 10,
+        "plot_loss": True,
+        "save_steps": 500,
+        "deepspeed": "ds.json",
+        "flash_attn": "fa2",
+        "kt_x": 1,
+    }
+    found = imported(tmp_path, rows, keys)
+    assert remarks(found, "ignored") == {}
+    assert remarks(found, "differs")["logging_steps, plot_loss, save_steps, deepspeed, flash_attn, kt_x"].startswith(
+        "logging_steps, plot_loss, save_steps, deepspeed, flash_attn and kt_x change no result there"
+    )
 
 
 def test_what_is_switched_off_is_not_named(tmp_path: Path, rows: dict[str, Any]) -> None:
     keys = {"use_unsloth": False, "flash_attn": "auto", "resume_from_checkpoint": None, "report_to": "none",
             "ddp_timeout": 1800, "use_galore": False}  # fmt: skip
-    assert remarks(imported(tmp_path, rows, keys), "ignored") == {}
+    found = imported(tmp_path, rows, keys)
+    assert {remark.key for remark in found.remarks} == {"cutoff_len", "template"}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +243,12 @@ def test_what_is_switched_off_is_not_named(tmp_path: Path, rows: dict[str, Any])
 )
 def test_traps_are_said(tmp_path: Path, rows: dict[str, Any], keys: dict[str, Any], key: str, sentence: str) -> None:
     assert sentence in remarks(imported(tmp_path, rows, keys), "trap")[key]
+
+
+def test_no_code_of_a_model_is_run(tmp_path: Path, rows: dict[str, Any]) -> None:
+    found = imported(tmp_path, rows, trust_remote_code=True)
+    assert "refused when it is loaded" in remarks(found, "differs")["trust_remote_code"]
+    assert remarks(found, "ignored") == {}
 
 
 def test_dropout_is_off_where_preferences_are_trained(tmp_path: Path, pairs: dict[str, Any]) -> None:

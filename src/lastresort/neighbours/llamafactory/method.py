@@ -24,6 +24,9 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
     if kind in ("oft", "freeze"):
         near = "full trains all layers, lora all of them through adapters"
         given.refuse("finetuning_type", kind, expected=f"lora or full; {near}", remedy="Write finetuning_type: lora.")
+    if given.flag("trust_remote_code"):
+        sentence = "No code of a model is run here: a model that needs some is refused when it is loaded."
+        given.remark("trust_remote_code", "differs", sentence)
     bits = _bits(given, kind)
     document: dict[str, Any] = {"model": located(name, path)}
     start = given.names("adapter_name_or_path")

@@ -99,5 +99,5 @@ def _refuse_foreign_parts(given: Given) -> None:
         value = given.any(key)
         if value:
             raise TaskError(
-                f"found {value}", where=given.where(key), expected=f"it left out: {why}", remedy="Remove it."
+                f"found {key}: {value}", where=given.where(key), expected=f"it left out: {why}", remedy="Remove it."
             )
