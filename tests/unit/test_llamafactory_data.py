@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from lastresort.data.rows import RawRow
 from lastresort.errors import DataError, TaskError
+from lastresort.neighbours.llamafactory import data_sets
 from lastresort.neighbours.llamafactory.read import read
 from llamafactory_support import ROWS, data_set, imported, remarks, rows_of
 from tiny_model import save_tiny_model
@@ -147,7 +149,7 @@ def test_a_data_set_of_which_nothing_is_left_is_an_error(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"file_name": None, "hf_hub_url": "org/data"}, "not fetched from the Hugging Face hub"),
+        ({"hf_hub_url": 3}, "as hf_hub_url"),
         ({"ms_hub_url": "org/data"}, "not fetched from ModelScope"),
         ({"script_url": "load.py"}, "no code of a data set is run"),
         ({"cloud_file_name": "s3://bucket/a.json"}, "not fetched from S3 or GCS"),
@@ -298,3 +300,18 @@ def test_tools_that_differ_are_written_with_the_models_own_template(tmp_path: Pa
     )
     [row] = rows_of(imported(tmp_path, call, model_name_or_path=str(model)))
     assert row["segments"][1] == {"text": "weather(city=Ulm)<|im_end|>", "train": True}
+
+
+def test_a_data_set_of_the_hub_is_loaded_before_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def rows(name: str, **wanted: Any) -> list[RawRow]:
+        asked.update(wanted, path=name)
+        return [RawRow(row, number, f"{name}, row {number}") for number, row in enumerate(ROWS, 1)]
+
+    monkeypatch.setattr(data_sets, "hub_rows", rows)
+    keys = data_set(
+        tmp_path, ROWS[:1], hf_hub_url="org/data", ms_hub_url="other/data", subset="en", split="test", folder="f"
+    )
+    assert len(rows_of(imported(tmp_path, keys))) == 4
+    assert asked == {"path": "org/data", "name": "en", "split": "test", "revision": None, "data_dir": "f"}

@@ -10,10 +10,10 @@ from typing import Any
 
 from lastresort.data.rows import RawRow
 from lastresort.errors import DataError
-from lastresort.neighbours.axolotl.hub_data import hub_rows
 from lastresort.neighbours.axolotl.local_data import KINDS, file_rows, folder_rows, kind_of_file
 from lastresort.neighbours.axolotl.types import Read
 from lastresort.neighbours.given import Given
+from lastresort.neighbours.hub_data import hub_rows
 from lastresort.neighbours.imported import Source
 from lastresort.neighbours.places import found_place
 

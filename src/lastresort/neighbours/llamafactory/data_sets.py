@@ -10,6 +10,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.rows import RawRow
 from lastresort.errors import DataError, TaskError
 from lastresort.neighbours.given import Given
+from lastresort.neighbours.hub_data import hub_rows
 from lastresort.neighbours.llamafactory.dataset_info import Columns, Entry, Info, entry_of
 from lastresort.neighbours.llamafactory.mixing import mixed, sampled
 from lastresort.neighbours.llamafactory.stage import Stage
@@ -35,7 +36,7 @@ def read_data_sets(given: Given, info: Info, names: Sequence[str], stage: Stage,
 
 def _read(given: Given, entry: Entry, info: Info, stage: Stage, seed: int) -> DataSet:
     _refuse_other_stage(entry, info, stage)
-    rows = [row for file in entry.files for row in _file_rows(file)]
+    rows = _rows(entry)
     _refuse_absent_columns(entry, stage, rows)
     kept = sampled(rows, entry.num_samples, seed)
     kept = kept[: given.count("max_samples", len(kept), least=1)]
@@ -70,6 +71,13 @@ def _refuse_other_stage(entry: Entry, info: Info, stage: Stage) -> None:
         expected=expected,
         remedy="Name another data set, or change the stage.",
     )
+
+
+def _rows(entry: Entry) -> list[RawRow]:
+    if entry.hub is not None:
+        hub = entry.hub
+        return hub_rows(hub.name, name=hub.subset, split=hub.split, revision=None, data_dir=hub.folder)
+    return [row for file in entry.files for row in _file_rows(file)]
 
 
 def _file_rows(file: Path) -> list[RawRow]:

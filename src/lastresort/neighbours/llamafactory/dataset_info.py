@@ -19,7 +19,6 @@ from lastresort.spec.wording import describe, listed, nearest
 INFO = "dataset_info.json"
 Formatting = Literal["alpaca", "sharegpt", "openai"]
 _ELSEWHERE = {
-    "hf_hub_url": "data sets are not fetched from the Hugging Face hub",
     "ms_hub_url": "data sets are not fetched from ModelScope",
     "om_hub_url": "data sets are not fetched from openMind",
     "script_url": "no code of a data set is run",
@@ -27,6 +26,7 @@ _ELSEWHERE = {
 }
 _KNOWN = (
     "file_name",
+    "hf_hub_url",
     *_ELSEWHERE,
     "formatting",
     "ranking",
@@ -72,11 +72,23 @@ Group = TypeVar("Group", Columns, Tags)
 
 
 @dataclass(frozen=True, slots=True)
+class OnHub:
+    """A data set of the Hugging Face hub. folder: of its files, None for all."""
+
+    name: str
+    subset: str | None
+    split: str
+    folder: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A data set. files: absolute, of one suffix. num_samples: rows that are drawn from it, None for all."""
+    """A data set. files: absolute, of one suffix; none where it is on the hub. num_samples: rows that are drawn from it,
+    None for all."""
 
     name: str
     files: tuple[Path, ...]
+    hub: OnHub | None = None
     formatting: Formatting = "alpaca"
     ranking: bool = False
     num_samples: int | None = None
@@ -156,15 +168,11 @@ def entry_of(info: Info, name: str) -> Entry:
                 expected="text, since nothing else is trained",
                 remedy="Leave it out.",
             )
-    split = value.get("split") or "train"
-    if split != "train" or value.get("subset") or value.get("folder"):
-        beside = next(key for key in ("subset", "folder", "split") if value.get(key))
-        raise TaskError(
-            f'found {beside}: "{value[beside]}"', where=where, expected="a file, which has none", remedy="Remove it."
-        )
+    hub = _hub(value, where)
     return Entry(
         name,
-        _files(value, info.folders, where),
+        () if hub is not None else _files(value, info.folders, where),
+        hub,
         cast(Formatting, formatting),
         bool(value.get("ranking", False)),
         _samples(value.get("num_samples"), where),
@@ -198,6 +206,24 @@ def _samples(value: Any, where: str) -> int | None:
     raise TaskError(
         f"found {describe(value)} as num_samples", where=where, expected="a count of rows", remedy="Correct it."
     )
+
+
+def _hub(value: Mapping[str, Any], where: str) -> OnHub | None:
+    """Where the hub is named it goes before a file, as there; a file has no subset, folder or split of its own."""
+    subset, split, folder = value.get("subset"), str(value.get("split") or "train"), value.get("folder")
+    name = value.get("hf_hub_url")
+    if name is not None:
+        if not isinstance(name, str) or not name:
+            raise TaskError(
+                f"found {describe(name)} as hf_hub_url", where=where, expected="org/name", remedy="Correct it."
+            )
+        return OnHub(name, subset, split, folder)
+    if split != "train" or subset or folder:
+        beside = next(key for key in ("subset", "folder", "split") if value.get(key))
+        raise TaskError(
+            f'found {beside}: "{value[beside]}"', where=where, expected="a file, which has none", remedy="Remove it."
+        )
+    return None
 
 
 def _files(value: Mapping[str, Any], folders: tuple[Path, ...], where: str) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ def hub_rows(
     split: str,
     revision: str | None,
     data_files: Sequence[str] = (),
+    data_dir: str | None = None,
 ) -> list[RawRow]:
     """The rows of one split. Raises PrerequisiteError without `datasets`, DataError where the data cannot be loaded."""
     try:
@@ -29,6 +30,8 @@ def hub_rows(
     wanted: dict[str, Any] = {"name": name, "split": split, "revision": revision}
     if data_files:
         wanted["data_files"] = list(data_files)
+    if data_dir is not None:
+        wanted["data_dir"] = data_dir
     try:
         found = datasets.load_dataset(path, **wanted)
     except (OSError, ValueError, RuntimeError) as error:
