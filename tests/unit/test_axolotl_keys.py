@@ -224,6 +224,7 @@ def test_plain_text(tmp_path: Path) -> None:
     assert found.document["objective"] == "text"
     assert found.document["max_tokens"] == 64
     assert "longer_rows" not in found.document
+    assert not told(found, "sequence_len")
     path = str(tmp_path / "rows.jsonl")
     pretraining = imported(
         tmp_path, datasets=None, pretraining_dataset=[{"path": path, "text_column": "text"}], max_steps=5
@@ -338,6 +339,8 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "batch twice": ({"batch_size": 8, "gradient_accumulation_steps": 2}, "it beside gradient_accumulation_steps"),
     "batch alone": ({"batch_size": 8}, "micro_batch_size beside it"),
     "loss of another rl": ({"rl": "kto", "remove_unused_columns": False, "dpo_loss_type": ["ipo"]}, "it with rl: dpo"),
+    "no number to hold out": ({"val_set_size": "some"}, "expected a number of at least 0"),
+    "half a row to hold out": ({"val_set_size": 2.5}, "expected a share or a count"),
     "no rate": ({"learning_rate": None}, 'key "learning_rate": found nothing'),
     "no rank": ({"adapter": "lora", "lora_target_linear": True}, "nothing beside adapter: lora"),
     "no layers": ({**LORA, "lora_target_linear": False}, "layers that get adapters"),
@@ -377,6 +380,7 @@ def test_what_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
         ({"trl": {"reward_funcs": ["org/reward-model"]}}, "a reward that is a model is not asked"),
         ({"trl": {"reward_funcs": []}}, 'trl", key "reward_funcs": found nothing'),
         ({"trl": {"reward_weights": [1.0, 2.0]}}, "expected 1 numbers"),
+        ({"trl": {"reward_weights": ["much"]}}, "expected 1 numbers"),
         ({"trl": {"loss_type": "sapo"}}, "expected grpo, dr_grpo, dapo or bnpo"),
     ],
 )

@@ -30,6 +30,11 @@ def read_rows(path: Path, *, kind: str | None = None) -> list[RawRow]:
     return rows
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file. Raises DataError for whatever keeps the file from being read."""
+    return _text(_content(path, packed=False), path, ".txt").splitlines()
+
+
 def _kind(path: Path) -> tuple[str, bool]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = bool(suffixes) and suffixes[-1] == ".gz"

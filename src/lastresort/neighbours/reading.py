@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from lastresort.data.rows import compact_json
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.neighbours.imported import Framework, Imported, Remark, Source
 from lastresort.records.atomic import write_atomically
@@ -117,7 +117,7 @@ def _files(sources: Sequence[Source], stem: str) -> dict[str, Source]:
 
 
 def _lines(source: Source) -> str:
-    lines = [json.dumps(row, ensure_ascii=False, default=str) for _, row in source.rows()]
+    lines = [compact_json(row, place) for place, row in source.rows()]
     if not lines:
         raise DataError("found no row", where=source.name, expected="at least one", remedy="Check it.")
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lastresort.neighbours.given import Given
-from lastresort.spec.values import Number, to_number
+from lastresort.spec.values import Number
 
 _SAME = (
     "adamw_torch_fused",
@@ -80,6 +80,12 @@ def length_keys(given: Given) -> dict[str, Any]:
         )
         given.remark("sequence_len", "trap", sentence)
     return {"max_tokens": longest, "longer_rows": _LONGER[how]}
+
+
+def text_row(given: Given) -> int:
+    """Of plain text, which is cut and never left out, there too."""
+    given.any("excess_length_strategy")
+    return given.count("sequence_len", SEQUENCE_LEN, least=2)
 
 
 def _epochs(given: Given, max_steps: int) -> int:
@@ -169,10 +175,9 @@ def _precision(given: Given, four_bits: bool) -> str:
 
 def held_out(given: Given) -> float | int | None:
     """A share or a count of the rows, None for none."""
-    value = given.any("val_set_size", 0)
-    number = to_number(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0
-    if number < 0 or (number > 1 and not float(number).is_integer()):
-        given.refuse("val_set_size", str(value), expected="a share or a count", remedy="Correct it.")
+    number = given.number("val_set_size", 0, Number(at_least=0))
+    if number > 1 and not float(number).is_integer():
+        given.refuse("val_set_size", f"{number:g}", expected="a share or a count", remedy="Correct it.")
     scheduled = [
         key for key in ("eval_steps", "evals_per_epoch", "eval_strategy", "evaluation_strategy") if key in given
     ]

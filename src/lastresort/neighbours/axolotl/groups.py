@@ -46,7 +46,7 @@ def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
         "top_k": trl.count("top_k", 0),
         "tries": 1,
     }
-    if kwargs := trl.any("chat_template_kwargs"):
+    if isinstance(kwargs := trl.any("chat_template_kwargs"), Mapping):
         document["chat_template_kwargs"] = dict(kwargs)
     _say(trl)
     given.remarks += trl.remarks
@@ -85,7 +85,8 @@ def _rewards(trl: Given, path: Path) -> list[dict[str, Any]]:
     if not names:
         trl.refuse("reward_funcs", "nothing", expected="functions", remedy="Write reward_funcs: [rewards.score].")
     weights = trl.any("reward_weights") or [1.0] * len(names)
-    if not isinstance(weights, list) or len(weights) != len(names):
+    numbers = isinstance(weights, list) and all(type(weight) in (int, float) for weight in weights)
+    if not numbers or len(weights) != len(names):
         trl.refuse("reward_weights", str(weights), expected=f"{len(names)} numbers", remedy="Write one for each.")
     found = []
     for number, (name, weight) in enumerate(zip(names, weights, strict=True)):

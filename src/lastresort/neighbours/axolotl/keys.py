@@ -156,7 +156,7 @@ USUAL: dict[str, object] = {
     "adam_beta1": 0.9,
     "adam_beta2": 0.999,
     "adam_epsilon": 1e-8,
-    "shuffle_merged_datasets": True,
+    "chat_template": "tokenizer_default",
 }
 USUAL |= {"loraplus_lr_embedding": 1e-6, "repetition_penalty": 1.0, "importance_sampling_level": "token"}
 """Values that say what happens here anyway."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.data.files import read_rows
+from lastresort.data.files import read_lines, read_rows
 from lastresort.data.rows import RawRow
 from lastresort.errors import DataError
 
@@ -30,8 +30,7 @@ def file_rows(path: Path, kind: str) -> list[RawRow]:
     if kind == "arrow":
         return _arrow_rows([path])
     if kind == "text":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [RawRow({"text": line}, number, f"{path}, row {number}") for number, line in enumerate(lines, 1)]
+        return [RawRow({"text": line}, n, f"{path}, row {n}") for n, line in enumerate(read_lines(path), 1)]
     suffix = path.suffixes[0].lower() if path.suffix.lower() == ".gz" and path.suffixes[1:] else path.suffix.lower()
     same = _SUFFIXES.get(suffix) == kind
     return read_rows(path, kind=None if same else f".{kind}")

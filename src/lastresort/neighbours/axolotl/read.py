@@ -8,19 +8,17 @@ from typing import Any
 
 from lastresort.neighbours.axolotl import contradictions
 from lastresort.neighbours.axolotl.adapter import adapter_keys
-from lastresort.neighbours.axolotl.course import batch_of, course_keys, held_out, length_keys
+from lastresort.neighbours.axolotl.course import batch_of, course_keys, held_out, length_keys, text_row
 from lastresort.neighbours.axolotl.data import Model, is_text, sources
 from lastresort.neighbours.axolotl.groups import group_keys
-from lastresort.neighbours.axolotl.keys import HONOURED, IGNORED, OWN, REFUSED, USUAL, known
 from lastresort.neighbours.axolotl.objective import Chosen, chosen_objective
 from lastresort.neighbours.axolotl.template import own_template
+from lastresort.neighbours.axolotl.unheard import of_other_keys
 from lastresort.neighbours.given import Given
-from lastresort.neighbours.imported import Imported, Remark
+from lastresort.neighbours.imported import Imported
 from lastresort.neighbours.places import found_place, new_place
-from lastresort.spec.wording import nearest
 
 OUTPUT = "./model-out"
-_FAST_PLUGINS = ("liger.", "cut_cross_entropy.", "kernels.")
 
 
 def read(values: Mapping[str, Any], path: Path) -> Imported:
@@ -42,18 +40,14 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
     document = {
         "model": str(folder) if folder is not None else name,
         "objective": chosen.value,
-        **_adapter(given, chosen, path),
+        **adapter_keys(given, path, rl=chosen.rl),
         **_course(given, chosen, path),
         "output": str(new_place(given.text("output_dir") or OUTPUT)),
     }
     if chosen.family == "groups" and (share or kept_out):
         given.remark("val_set_size" if share else "test_datasets", "ignored", "Prompts of grpo are all trained on.")
         share, kept_out = None, ()
-    return Imported("axolotl", document, train, kept_out, share, (*given.remarks, *_of_other_keys(given)))
-
-
-def _adapter(given: Given, chosen: Chosen, path: Path) -> dict[str, Any]:
-    return adapter_keys(given, path, rl=chosen.rl)
+    return Imported("axolotl", document, train, kept_out, share, (*given.remarks, *of_other_keys(given)))
 
 
 def _course(given: Given, chosen: Chosen, path: Path) -> dict[str, Any]:
@@ -68,7 +62,7 @@ def _course(given: Given, chosen: Chosen, path: Path) -> dict[str, Any]:
         given.flag("sample_packing")
         sentence = "Documents are one stream, cut into rows of sequence_len; there a document begins a row of its own."
         given.remark("datasets", "differs", sentence)
-        return found | {"max_tokens": length_keys(given)["max_tokens"]}
+        return found | {"max_tokens": text_row(given)}
     if given.flag("sample_packing"):
         given.remark(
             "sample_packing",
@@ -77,47 +71,3 @@ def _course(given: Given, chosen: Chosen, path: Path) -> dict[str, Any]:
             "micro_batch_size to train as many.",
         )
     return found | length_keys(given)
-
-
-def _of_other_keys(given: Given) -> list[Remark]:
-    """What no reader asked for: keys of no result in one remark, the others one by one."""
-    unread = {key: value for key, value in given.unread().items() if value not in (False, "", [], {})}
-    own = {key for names in OWN.values() for key in names}
-    own |= {"plugins"} if _of_speed(unread.get("plugins")) else set()
-    told = [key for key in given.unread() if key in own]
-    found = []
-    if told:
-        sentence = f"{', '.join(told)}: of no result there; how that is done, the program decides itself here."
-        found.append(Remark(", ".join(told), "differs", sentence))
-    reasons = {key: reason for reason, names in IGNORED.items() for key in names}
-    for key, value in unread.items():
-        if key in own or (key in USUAL and value == USUAL[key]) or _idle(key, value):
-            continue
-        if key in reasons:
-            found.append(Remark(key, "ignored", f"{key} is not heard: {reasons[key]}."))
-        elif key == "chat_template":
-            sentence = "No row is rendered by chat_template; there it is saved with the tokenizer, here the model keeps its own."
-            found.append(Remark(key, "differs", sentence))
-        elif key == "eot_tokens":
-            sentence = "The token with which the template ends a turn is trained, whatever eot_tokens names."
-            found.append(Remark(key, "differs", sentence))
-        elif key in HONOURED:
-            found.append(Remark(key, "ignored", f"{key} decides nothing beside the other keys."))
-        elif key not in REFUSED:
-            close = nearest(key, known())
-            meant = f"; did you mean {close}?" if close else ""
-            found.append(Remark(key, "ignored", f"{key} is no key that this program knows{meant}"))
-    if given.any("shuffle_merged_datasets") is False:
-        found.append(Remark("shuffle_merged_datasets", "ignored", "Rows are drawn in a shuffled order."))
-    return found
-
-
-def _of_speed(plugins: Any) -> bool:
-    """Whether all plugins only compute the same in another way."""
-    names = plugins if isinstance(plugins, list) else [plugins]
-    return all(any(part in str(name) for part in _FAST_PLUGINS) for name in names)
-
-
-def _idle(key: str, value: Any) -> bool:
-    """Special tokens that only fill: there is no padding here. 0 switches most of the rest off."""
-    return (key == "special_tokens" and isinstance(value, Mapping) and set(value) <= {"pad_token"}) or value == 0

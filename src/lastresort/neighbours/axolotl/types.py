@@ -21,12 +21,10 @@ Read = Callable[[RawRow], Row]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """row: ours, of one of theirs. markup: what the type writes whatever the model's template is, None for nothing such.
-    by_template: whether the model's own template renders the rows."""
+    """row: ours, of one of theirs. markup: what the type writes whatever the model's template is, None for nothing such."""
 
     row: Read
     markup: Markup | None = None
-    by_template: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def _named(name: str, entry: Given, wanted: Wanted) -> Reader | None:
     if wanted.family == "sft":
         if name == "chat_template":
             read = chat.conversation(entry, wanted.chat, whole=wanted.whole)
-            return Reader(read, wanted.chat, by_template=wanted.chat is None)
+            return Reader(read, wanted.chat)
         if name == "alpaca_chat" and "conversation" in entry:
             name = f"alpaca:{entry.choice('conversation', tuple(instructions.STYLES), 'chat')}"
         if name in names("sft"):
@@ -113,7 +111,7 @@ def _named(name: str, entry: Given, wanted: Wanted) -> Reader | None:
     if markup in MARKUPS and marked is not None:
         return Reader(partial(marked, MARKUPS[markup]), MARKUPS[markup])
     if (rendered := _CHATS.get(wanted.family, {}).get(name)) is not None:
-        return Reader(rendered(entry, wanted.chat), wanted.chat, by_template=wanted.chat is None)
+        return Reader(rendered(entry, wanted.chat), wanted.chat)
     plain = _PLAIN[wanted.family].get(name)
     return None if plain is None else Reader(plain)
 
