@@ -310,8 +310,7 @@ def test_a_data_set_of_the_hub_is_loaded_before_a_file(tmp_path: Path, monkeypat
         return [RawRow(row, number, f"{name}, row {number}") for number, row in enumerate(ROWS, 1)]
 
     monkeypatch.setattr(data_sets, "hub_rows", rows)
-    keys = data_set(
-        tmp_path, ROWS[:1], hf_hub_url="org/data", ms_hub_url="other/data", subset="en", split="test", folder="f"
-    )
+    entry = {"hf_hub_url": "org/data", "ms_hub_url": "other/data", "subset": "en", "split": "test", "folder": "f"}
+    keys = {"dataset": "mine", "dataset_dir": {"mine": entry}}
     assert len(rows_of(imported(tmp_path, keys))) == 4
     assert asked == {"path": "org/data", "name": "en", "split": "test", "revision": None, "data_dir": "f"}
