@@ -3,9 +3,9 @@
     python scripts/check_exports.py FOLDER [FRAMEWORK …] [--json FILE]
 
 FOLDER: as `peer_environments.py` made it. Axolotl: its schema with the capabilities of an A100, then its own reading of the rows by
-the dataset types that are named. LLaMA-Factory: its argument parser, then its reading of the rows. SkyPilot: `sky.Task.from_yaml`.
-Unsloth: the calls of the script against its source. TRL, which is among this project's own development packages: the script is run.
-Exit code 1 where one of them refuses.
+the dataset types that are named. LLaMA-Factory: its argument parser, its reading of the rows, and a few steps on a tiny model.
+SkyPilot: `sky.Task.from_yaml`. Unsloth: the calls of the script against its source. TRL, which is among this project's own
+development packages: the script is run. Exit code 1 where one of them refuses.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # whoever trains it loads its data from the hub; here nothing is fetched
+
 from lastresort.errors import LastresortError
 from lastresort.neighbours.reading import foreign, read
 
@@ -86,7 +88,9 @@ def outcome(framework: str, root: Path, path: Path) -> Found:
         with started_in(root):
             imported = read(path)
     except LastresortError as error:
-        return Found(framework, name, "refused", (f"{error.found}; expected {error.expected}",), (), ())
+        key = re.search(r'key "([^"]+)"', error.where or "")
+        place = f"{key[1]}: " if key else ""
+        return Found(framework, name, "refused", (f"{place}{error.found}; expected {error.expected}",), (), ())
     by_kind = {
         kind: tuple(dict.fromkeys(one.key for one in imported.remarks if one.kind == kind))
         for kind in ("ignored", "differs", "trap")
@@ -125,7 +129,8 @@ def report(release: str, found: list[Found]) -> None:
 
 def kind_of(sentence: str) -> str:
     """A reason without what is particular to one file."""
-    return re.sub(r'"[^"]*"', '"…"', sentence)[:180]
+    shorter = re.sub(r"the pattern .*?; expected", "a pattern; expected", sentence)
+    return re.sub(r"\[\d+\]", "[…]", re.sub(r'"[^"]*"', '"…"', shorter))[:180]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("AXOLOTL_DO_NOT_TRACK", "1")
+os.environ.setdefault("AXOLOTL_DO_NOT_TRACK", "1")  # else it tells its authors of every run
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 A100 = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_80"}

@@ -1,4 +1,4 @@
-"""Run by LLaMA-Factory's own python: does it accept these configurations, and read their rows? One line of JSON a file."""
+"""Run by LLaMA-Factory's own python: does it accept these configurations, read their rows, and train? One line of JSON a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "ERROR")
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 def accepted(path: Path) -> str:
-    """Its argument parser, then its own reading of the rows with the template that it makes of the tokenizer's."""
+    """Its argument parser, its reading of the rows with the template that it makes of the tokenizer's, and a few steps."""
     import yaml
     from llamafactory.data.loader import get_dataset
     from llamafactory.data.template import get_template_and_fix_tokenizer
@@ -50,8 +51,21 @@ def accepted(path: Path) -> str:
     key = next(key for key in ("labels", "chosen_labels", "input_ids") if key in train[0])  # of text all is trained
     learned = tokenizer.decode([token for token in train[0][key] if token != -100])
     held = f", {len(found['eval_dataset'])} held out" if found.get("eval_dataset") else ""
-    left_out = f"; not asked here: bf16={bf16} {quantised or ''}".rstrip()
-    return f"parser; {len(train)} rows{held}; of the first is trained: {learned!r}{left_out}"
+    read = f"{len(train)} rows{held}; of the first is trained: {learned!r}"
+    if quantised or bf16:
+        return f"parser; {read}; not run, since it asks for a card"
+    return f"parser; {read}; {run(config)}"
+
+
+def run(config: dict[str, Any]) -> str:
+    """Train it: the model is tiny."""
+    from llamafactory.train.tuner import run_exp
+
+    run_exp({**config, "bf16": False})
+    states = Path(config["output_dir"]).glob("checkpoint-*/trainer_state.json")
+    state = max((json.loads(path.read_text(encoding="utf-8")) for path in states), key=lambda one: one["global_step"])
+    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    return f"run: {state['global_step']} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}"
 
 
 if __name__ == "__main__":
