@@ -305,9 +305,9 @@ def test_tools_that_differ_are_written_with_the_models_own_template(tmp_path: Pa
 def test_a_data_set_of_the_hub_is_loaded_before_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
-    def rows(name: str, **wanted: Any) -> list[RawRow]:
-        asked.update(wanted, path=name)
-        return [RawRow(row, number, f"{name}, row {number}") for number, row in enumerate(ROWS, 1)]
+    def rows(path: str, **wanted: Any) -> list[RawRow]:
+        asked.update(wanted, path=path)
+        return [RawRow(row, number, f"{path}, row {number}") for number, row in enumerate(ROWS, 1)]
 
     monkeypatch.setattr(data_sets, "hub_rows", rows)
     entry = {"hf_hub_url": "org/data", "ms_hub_url": "other/data", "subset": "en", "split": "test", "folder": "f"}
