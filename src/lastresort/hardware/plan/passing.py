@@ -11,8 +11,9 @@ from lastresort.hardware.plan.shape import Linear, Shape
 
 GIB = 1 << 30
 PIECE_LOGITS = 8_000_000  # logits alive at once, as in engine/head.py, which a test compares
-CONTEXT_BYTES, LIBRARIES_BYTES = int(0.7 * GIB), int(0.5 * GIB)
-ALLOCATOR_SHARE = 0.05  # of what comes and goes
+# Of a card, assumed; of a processor fitted by benchmarks/plan_memory.py to half of its runs (docs/plan.md).
+CONTEXT_BYTES, LIBRARIES_BYTES = int(0.7 * GIB), int(0.55 * GIB)
+ALLOCATOR_SHARE, PROCESSOR_SHARE = 0.05, 0.09  # of what comes and goes
 GATHERED_LAYERS = 2  # the one in use and the next
 
 
@@ -78,11 +79,19 @@ def cache(shape: Shape, setup: Setup, rows: int, prompts: int, why: str) -> Part
 def context(cards: Cards, passing_bytes: int) -> Iterator[Part]:
     """What the device and its libraries take, and what the allocator cannot fill."""
     if cards.card.is_cpu:
-        yield Part("context", "libraries", LIBRARIES_BYTES, "torch, transformers and Python themselves", "0.5 GiB")
+        own, name, told = LIBRARIES_BYTES, "libraries", "torch, transformers and Python themselves"
+        share, why = PROCESSOR_SHARE, "fitted to measured runs"
     else:
-        yield Part("context", "CUDA context", CONTEXT_BYTES, "the driver's context, kernels and workspaces", "0.7 GiB")
-    told = f"{ALLOCATOR_SHARE:.0%} of what comes and goes"
-    yield Part("context", "fragments", round(ALLOCATOR_SHARE * passing_bytes), told, "the allocator's gaps")
+        own, name, told = CONTEXT_BYTES, "CUDA context", "the driver's context, kernels and workspaces"
+        share, why = ALLOCATOR_SHARE, "assumed"
+    yield Part("context", name, own, told, f"{own / GIB:.2g} GiB, {why}")
+    yield Part(
+        "context",
+        "fragments",
+        round(share * passing_bytes),
+        f"{share:.1%} of what comes and goes",
+        "the allocator's gaps",
+    )
 
 
 def _widest(shape: Shape) -> Linear:
