@@ -20,7 +20,7 @@ from lastresort.neighbours.exporting.differences import (
     of_trainer,
     whole_alpha,
 )
-from lastresort.neighbours.exporting.job import Job, Row, Written
+from lastresort.neighbours.exporting.job import Beside, Job, Row, Written
 from lastresort.neighbours.exporting.limits import row_limit
 from lastresort.neighbours.exporting.readme import commented, header
 
@@ -104,21 +104,26 @@ def _method(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {"stage": STAGES[name], "do_train": True}
     if adapter is None:
         found["finetuning_type"] = "full"
+    elif job.starts_from_adapter:
+        found["finetuning_type"] = "lora"  # rank, scale and layers are those of the adapter
     else:
-        alpha = whole_alpha(adapter, "LLaMA-Factory")
-        named = adapter.layers
-        found |= {
-            "finetuning_type": "lora",
-            "lora_rank": adapter.r,
-            "lora_alpha": alpha,
-            "lora_dropout": adapter.dropout,
-            "lora_target": "all" if named == "all-linear" else named if isinstance(named, str) else ",".join(named),
-            **({"use_rslora": True} if adapter.kind == "rslora" else {}),
-            **({"use_dora": True} if adapter.kind == "dora" else {}),
-        }
+        found |= _fresh(adapter)
     if job.starts_from_adapter and name in ("dpo", "ipo", "hinge", "kto"):
         found |= {"ref_model": job.base.name, "ref_model_adapters": "start"}
     return found | _loss(job)
+
+
+def _fresh(adapter: Beside) -> dict[str, Any]:
+    named = adapter.layers
+    return {
+        "finetuning_type": "lora",
+        "lora_rank": adapter.r,
+        "lora_alpha": whole_alpha(adapter, "LLaMA-Factory"),
+        "lora_dropout": adapter.dropout,
+        "lora_target": "all" if named == "all-linear" else named if isinstance(named, str) else ",".join(named),
+        **({"use_rslora": True} if adapter.kind == "rslora" else {}),
+        **({"use_dora": True} if adapter.kind == "dora" else {}),
+    }
 
 
 def _loss(job: Job) -> dict[str, Any]:
