@@ -99,6 +99,17 @@ def test_a_run_goes_on_with_the_same_file_and_data(
     assert "the rows of train.jsonl have changed since this run began" in capsys.readouterr().err
 
 
+def test_a_run_that_was_cut_goes_on_to_the_same_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ("--set", "max_steps=2")
+    assert run(monkeypatch, *keys, "--set", "output_dir=whole") == 0
+    assert run(monkeypatch, *keys) == 0
+    (folder / "model-out" / "training.json").unlink()  # by which a finished run is known
+    assert run(monkeypatch, *keys, "--resume") == 0
+    cut, whole = record(folder / "model-out"), record(folder / "whole")
+    assert [step["loss"] for step in cut["steps"]] == [step["loss"] for step in whole["steps"]]
+    assert cut["file"]["origin"] == whole["file"]["origin"]
+
+
 def test_what_was_refused_may_be_corrected_in_the_same_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,6 +187,8 @@ def test_groups(tmp_path: Path) -> None:
     assert found.document["reward"] == [{"python": f"{tmp_path / 'rewards.py'}:score", "weight": 2.0}]
     assert next(found.train[0].rows())[1] == {"prompt": "q", "answer": "a"}
     assert "max_tokens" not in found.document
+    assert told(found, "trl.reward_funcs", "trap")
+    assert told(found, "datasets", "differs")
 
 
 def test_the_defaults_of_groups_are_trls(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
         "trap",
         "A reward function gets prompts and completions as texts here; there they are lists of messages where prompts are.",
     )
+    sentence = (
+        "A prompt that is a text is a user's turn here, which the model's template renders; there it is given as it is."
+    )
+    given.remark("datasets", "differs", sentence)
     return document
 
 
