@@ -102,6 +102,15 @@ def test_the_losses_on_pairs(objective: Any, said: dict[str, Any], tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize(("objective", "named"), [("ipo", True), ("hinge", True), ("dpo", False)])
+def test_the_losses_that_it_computes_as_sigmoid_with_newer_trl_are_named(
+    objective: str, named: bool, tmp_path: Path
+) -> None:
+    found = exported(tmp_path, "llamafactory", objective)
+    assert any(f"{objective} is computed as sigmoid" in note for note in found.notes) == named
+    assert ("'trl<0.20'" in (found.folder / "README.md").read_text(encoding="utf-8")) == named
+
+
 def test_kto_with_its_tag_and_a_pass_of_the_whole_batch(tmp_path: Path) -> None:
     found = exported(tmp_path, "llamafactory", {"kto": {"undesirable_weight": 0.5}}, LABELLED)
     config = configuration(found, CONFIG)

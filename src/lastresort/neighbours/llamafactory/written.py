@@ -36,6 +36,8 @@ STAGES = {
     "kto": "kto",
 }
 LOSSES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "simpo": "simpo", "orpo": "orpo"}
+# Its trainer calls TRL's dpo_loss without the name of the loss, which from TRL 0.20 on is then the sigmoid's.
+BY_OLD_TRL = ("ipo", "hinge")
 OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 TAGS = {
     "role_tag": "role",
@@ -69,7 +71,7 @@ def written(job: Job) -> Written:
         [_row(job, row, number) for number, row in enumerate(job.train, 1)],
         [_row(job, row, number) for number, row in enumerate(job.held_out, 1)],
         notes,
-        ("pip install llamafactory" + (" bitsandbytes" if _quantised(job) else ""),),
+        (_install(job),),
         (f"llamafactory-cli train {CONFIG}",),
     )
 
@@ -83,6 +85,14 @@ def _refuse(job: Job) -> None:
         raise no_counterpart(
             "LLaMA-Factory", "segments: it renders all rows by a template", "Export it --to axolotl or --to trl."
         )
+
+
+def _install(job: Job) -> str:
+    beside = [
+        *(["bitsandbytes"] if _quantised(job) else []),
+        *(["'trl<0.20'"] if job.file.objective in BY_OLD_TRL else []),
+    ]
+    return " ".join(["pip install llamafactory", *beside])
 
 
 def _quantised(job: Job) -> bool:
@@ -239,6 +249,10 @@ def _notes(job: Job) -> list[str]:
             "What the chat template writes after the end token of an answer, such as a line break, is trained too."
         )
         found += of_template(job, "LLaMA-Factory")
+    if name in BY_OLD_TRL:
+        found.append(
+            f"pref_loss: with TRL from 0.20 on, which it also takes, {name} is computed as sigmoid; install trl<0.20 beside it."
+        )
     if name == "ipo" and not job.option("per_token"):
         found.append(IPO_PER_TOKEN)
     if name == "kto":
