@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lastresort.hardware.plan.memory import measuring_memory, training_memory
+from lastresort.hardware.plan.memory import measured_at_once, measuring_memory, training_memory
 from lastresort.hardware.plan.parts import Memory
 from lastresort.hardware.plan.setup import METHODS, Cards, Method, Setup
 from lastresort.hardware.plan.shape import Shape
@@ -18,12 +18,13 @@ NAMES = {"lora": "LoRA", "qlora": "QLoRA", "full": "training all weights"}
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """answers_that_fit: how many can be measured at once, at most as many as were asked for; 0: not even one."""
+    """answers_at_once: as many as are asked for. answers_that_fit: how many of them can be measured at once; 0: not even one."""
 
     setup: Setup
     cards: Cards
     training: Memory
     measuring: Memory
+    answers_at_once: int
     answers_that_fit: int
 
     @property
@@ -33,8 +34,9 @@ class Fit:
 
 def fit(shape: Shape, setup: Setup, cards: Cards) -> Fit:
     measuring = measuring_memory(shape, setup, cards)
-    answers = _most(setup.measured_at_once, lambda n: _measures(shape, setup, cards, n))
-    return Fit(setup, cards, training_memory(shape, setup, cards), measuring, answers)
+    asked = measured_at_once(shape, setup)
+    answers = _most(asked, lambda n: _measures(shape, setup, cards, n))
+    return Fit(setup, cards, training_memory(shape, setup, cards), measuring, asked, answers)
 
 
 def largest_batch(shape: Shape, setup: Setup, cards: Cards) -> int:

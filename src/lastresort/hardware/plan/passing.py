@@ -63,12 +63,17 @@ def sampling(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
     yield cache(shape, setup, setup.rows_at_once, prompts, "as many answers at once as `rows_at_once` says")
 
 
+def token_bytes(shape: Shape, setup: Setup) -> int:
+    """Keys and values of one token in all layers."""
+    return shape.layers * shape.keys_values_width * setup.number_bytes
+
+
 def cache(shape: Shape, setup: Setup, rows: int, prompts: int, why: str) -> Part:
     """Keys and values of `rows` answers decoded together, behind `prompts` prompts."""
     prompt_tokens = max(0, setup.row_tokens - setup.new_tokens)
     own = prompt_tokens - min(setup.shared_tokens, prompt_tokens)
     tokens = (prompt_tokens - own) + prompts * own + rows * setup.new_tokens
-    size = shape.layers * shape.keys_values_width * setup.number_bytes
+    size = token_bytes(shape, setup)
     told = (
         f"{rows} answers of up to {setup.new_tokens:,} tokens behind {prompts} prompts of {prompt_tokens:,}: {tokens:,} tokens "
         f"x {shape.layers} layers x {shape.keys_values_width:,} x {setup.number_bytes} bytes"

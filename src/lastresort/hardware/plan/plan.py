@@ -57,7 +57,7 @@ def plan(shape: Shape, asked: Asked) -> dict[str, Any]:
         "memory": _memory(found.training),
         "measuring": {
             **_memory(found.measuring),
-            "answers_at_once": setup.measured_at_once,
+            "answers_at_once": found.answers_at_once,
             "fit_at_once": found.answers_that_fit,
         },
         "largest_batch": largest_batch(shape, setup, cards),
@@ -187,9 +187,9 @@ def _warnings(shape: Shape, found: Fit) -> list[str]:
         said.append(
             f"the weights alone take {found.training.of('weights') / room:.0%} of the card: longer rows soon do not fit"
         )
-    if found.answers_that_fit < setup.measured_at_once:
+    if found.answers_that_fit < found.answers_at_once:
         said.append(
-            f"training is not all: measuring {setup.measured_at_once} answers at once takes "
+            f"training is not all: measuring {found.answers_at_once} answers at once takes "
             f"{gib(found.measuring.per_card_bytes)}; {found.answers_that_fit or 'none'} fit"
         )
     if shape.context_tokens is not None and setup.row_tokens > shape.context_tokens:

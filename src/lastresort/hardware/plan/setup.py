@@ -24,7 +24,8 @@ class Setup:
     tokens at the beginning all rows of a pass have in common, which are computed once. accumulation: passes an optimizer step.
     compute: of the products; auto is bfloat16 with adapters and float32 for all weights, as `train` does. reference: of dpo and
     grpo, the model with its adapter off, or a second model. sampler: of grpo: the engine, a vLLM server on the same cards, or
-    one elsewhere. rows_at_once: answers decoded together in grpo; measured_at_once: when answers are measured. new_tokens: the
+    one elsewhere. rows_at_once: answers decoded together in grpo; measured_at_once: when answers are measured, None for as many as
+    a climb takes of a model of this shape. new_tokens: the
     longest answer, a part of row_tokens.
     Raises InputError for what contradicts itself.
     """
@@ -44,11 +45,11 @@ class Setup:
     sampler: Literal["engine", "vllm beside", "elsewhere"] = "engine"
     group_size: int = 8
     rows_at_once: int = 64
-    measured_at_once: int = 16
+    measured_at_once: int | None = None
     new_tokens: int = 256
 
     def __post_init__(self) -> None:
-        at_once = (self.batch, self.rows_at_once, self.measured_at_once, self.group_size)
+        at_once = (self.batch, self.rows_at_once, self.measured_at_once or 1, self.group_size)
         counts = (self.row_tokens, self.accumulation, self.r, *at_once)
         if min(counts) < 1 or self.new_tokens < 0 or not 0 <= self.shared_tokens < self.row_tokens:
             raise InputError(
