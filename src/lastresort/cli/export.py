@@ -40,6 +40,7 @@ def export_command(
     """
     from lastresort.errors import InputError
     from lastresort.neighbours.exporting.export import export
+    from lastresort.neighbours.exporting.readme import counted
 
     if base is not None and with_base:
         raise InputError("--base beside --with-base", expected="one of them", remedy="Leave one out.")
@@ -53,7 +54,7 @@ def export_command(
     if as_json:
         print_document(_document(written))
         return
-    rows = f"{written.rows} rows" + (f", {written.held_out} held out" if written.held_out else "")
+    rows = counted(written.rows) + (f", {written.held_out} held out" if written.held_out else "")
     for told in written.told:
         print(told)
     print(f"written: {written.folder} ({', '.join(written.files)}; {rows})")

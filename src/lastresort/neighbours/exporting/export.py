@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from lastresort.errors import DataError, InputError
+from lastresort.models.open import EMBEDDED
 from lastresort.neighbours.exporting import TARGETS
 from lastresort.neighbours.exporting.adapter import adapter_of
 from lastresort.neighbours.exporting.base import base_for, tokenizer_of
@@ -98,13 +99,15 @@ def _job(
         raise DataError("no row is left to train on", where=training.name, expected="at least one")
     document = dict(training.document)
     base, told = base_for(str(document["model"]), working, named=named, copied=copied)
+    if to == "skypilot" and document["model"] == EMBEDDED and named is None and not copied:
+        base, told = replace(base, name=EMBEDDED), ()  # which runs there too
     start = document.get("start_from")
     if start is not None:
         with disk_errors(working):
             shutil.copytree(start, working / START)
         document["start_from"] = START
     names = reward_files(document, working, functions=to != "skypilot")
-    document |= {"model": _name_here(to, document, base.name, renamed=copied or named is not None), "output": "out"}
+    document |= {"model": base.name, "output": "out"}
     document["data"] = {"train": TRAIN} | ({"eval": HELD_OUT} if training.held_out else {})
     train, held_out = _as_rendered(training, base)
     _rows(working / TRAIN, train)
@@ -126,11 +129,6 @@ def _as_rendered(training: Exportable, base: Base) -> tuple[tuple[Row, ...], tup
         return training.train, training.held_out
     tokenizer, kwargs = tokenizer_of(base)(), training.document.get("chat_template_kwargs") or {}
     return as_rendered(training.train, tokenizer, kwargs), as_rendered(training.held_out, tokenizer, kwargs)
-
-
-def _name_here(to: str, document: Mapping[str, Any], name: str, *, renamed: bool) -> str:
-    """The base in our own file: skypilot runs it, and knows `embedded`."""
-    return str(document["model"]) if to == "skypilot" and not renamed and document["model"] == "embedded" else name
 
 
 def _write(job: Job, to: str, working: Path, details: Mapping[str, Any]) -> Written:

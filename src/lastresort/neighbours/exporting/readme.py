@@ -17,7 +17,7 @@ TITLES = {
 
 
 def readme(job: Job, to: str, written: Written, notes: Sequence[str]) -> str:
-    rows = f"{len(job.train)} rows to train on" + (f", {len(job.held_out)} held out" if job.held_out else "")
+    rows = f"{counted(len(job.train))} to train on" + (f", {len(job.held_out)} held out" if job.held_out else "")
     title = TITLES[to]
     differs = "\n".join(f"- {note}" for note in notes) or "- Nothing that is known of."
     return f"""# {job.name} for {title}
@@ -38,6 +38,10 @@ relative to it.{"".join(f" {told}" for told in written.told)}
 - The order of rows and the fresh adapter are drawn from the same seed by another program: losses agree in their course, not in
   every digit.
 """
+
+
+def counted(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows} rows"
 
 
 def _lines(lines: Sequence[str]) -> str:

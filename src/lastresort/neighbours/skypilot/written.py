@@ -21,7 +21,7 @@ from lastresort.neighbours.skypilot.cards import ACCELERATORS
 
 TASK, TRAINING, BASE = "task.yaml", "training.yaml", "~/base"
 CHOICES = 3  # SkyPilot takes the cheapest of them that the user's clouds have
-IDLE_MINUTES, DISK_GB = 30, 100
+DISK_GB = 100
 LEARNING = {"completions": "sft", "text": "sft", "pairs": "dpo", "labels": "dpo", "groups": "grpo"}
 MARGIN = 1.5  # of the tokens that are estimated from characters
 
@@ -37,7 +37,7 @@ def written(job: Job, *, gpu: str | None = None) -> Written:
     mounts = {"file_mounts": {BASE: job.base.name}} if _mounted(job) else {}
     task = {
         "name": name,
-        "resources": {"accelerators": accelerators, "disk_size": DISK_GB, "autostop": {"idle_minutes": IDLE_MINUTES}},
+        "resources": {"accelerators": accelerators, "disk_size": DISK_GB},
         "workdir": ".",
         **mounts,
         "envs": {"LASTRESORT": f"lastresort{_extras(job)}", "OUTPUT": "out"},
@@ -67,6 +67,8 @@ def written(job: Job, *, gpu: str | None = None) -> Written:
 
 _HELP = (
     "LASTRESORT is what pip installs there: a name, a git address, or a wheel that lies in this folder.",
+    "An idle machine costs as much as a busy one: where the cloud can stop it, add resources.autostop: {idle_minutes: 30}; not",
+    "every cloud that rents these cards can, and with down: true the result would go with it.",
     "To survive a spot machine that is taken away (`sky jobs launch`), let the output lie in a bucket: add",
     "  file_mounts: {/results: {name: YOUR-BUCKET, mode: MOUNT_CACHED}}",
     "and set OUTPUT to /results/out; the training goes on from its last checkpoint, and the bucket keeps the result.",
