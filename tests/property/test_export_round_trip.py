@@ -14,6 +14,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from export_support import grouped
 from lastresort.neighbours.exporting.export import export
 from lastresort.neighbours.exporting.rows import rows_of
 from lastresort.neighbours.exporting.trained import of_training_file
@@ -166,3 +167,23 @@ def check_adapter(to: str, before: TrainingFile, after: TrainingFile) -> None:
         before.adapter.kind, before.adapter.r, before.adapter.alpha, 0.0 if lost else before.adapter.dropout
     )  # fmt: skip
     assert found.target == named
+
+
+@pytest.mark.parametrize("objective", ["grpo", "dr_grpo", "dapo"])
+def test_groups_come_back_with_their_rewards(objective: str, tmp_path: Path) -> None:
+    """The rewards as functions of rewards.py, which are what the file named."""
+    keys: dict[str, Any] = {"temperature": 0.8, "top_p": 0.9, "top_k": 40, "group_size": 4, "batch_size": 3}
+    exported = grouped(tmp_path, "axolotl", {objective: {"eps_low": 0.1, "eps_high": 0.3, "kl_weight": 0.05}}, **keys)
+    config = exported.folder / FILES["axolotl"]
+    before, after = (
+        load_training(tmp_path / "train.yaml"),
+        load_training(written(read(config), tmp_path / "back", config)),
+    )
+    assert (after.objective, dict(after.options)) == (objective, {"eps_low": 0.1, "eps_high": 0.3, "kl_weight": 0.05})
+    assert before.groups is not None
+    assert after.groups is not None
+    same = ("temperature", "top_p", "top_k", "group_size", "max_new_tokens")
+    assert {key: getattr(after.groups, key) for key in same} == {key: getattr(before.groups, key) for key in same}
+    assert (after.batch_size, after.epochs) == (3, before.epochs)
+    assert [term.weight for term in after.groups.reward] == [0.5, 1.0]
+    assert [term.parameters["function"] for term in after.groups.reward] == ["python_1", "exact_2"]

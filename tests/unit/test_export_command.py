@@ -68,6 +68,28 @@ def test_a_file_of_axolotls_becomes_one_of_llamafactorys(tmp_path: Path, monkeyp
     assert (written["stage"], written["pref_loss"], batch, written["cutoff_len"]) == ("dpo", "sigmoid", 8, 256)
 
 
+def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
+    tmp_path: Path, monkeypatch: Patch, capsys: Out
+) -> None:
+    save_tiny_model(tmp_path / "model")
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "b"}]} for n in range(4)
+    ]
+    write_rows(tmp_path / "talk.jsonl", rows)
+    config = {
+        "base_model": "model", "adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_modules": ["q_proj"],
+        "datasets": [{"path": "talk.jsonl", "type": "chat_template"}], "learning_rate": 1e-3, "micro_batch_size": 2,
+        "sequence_len": 256, "output_dir": "trained", "seed": 5,
+    }  # fmt: skip
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "train", "config.yml") == 0, capsys.readouterr().err
+    assert lastresort(monkeypatch, "export", "trained", "--to", "llamafactory") == 0, capsys.readouterr().err
+    written = yaml.safe_load((tmp_path / "trained/export-llamafactory/llamafactory.yaml").read_text(encoding="utf-8"))
+    assert (written["seed"], written["cutoff_len"], written["lora_target"]) == (5, 256, "q_proj")
+    assert written["model_name_or_path"] == "../../model"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
