@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from export_support import grouped
+from export_support import exported, grouped, saved_adapter
 from lastresort.neighbours.exporting.export import export
 from lastresort.neighbours.exporting.rows import rows_of
 from lastresort.neighbours.exporting.trained import of_training_file
@@ -100,8 +100,8 @@ def there_and_back(
         document = {"model": str(model), "data": {"train": "rows.jsonl", **eval_share}, **keys}
         (folder / "train.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
         before = load_training(folder / "train.yaml")
-        exported = export(of_training_file(before), to, folder / "out")
-        config = exported.folder / FILES[to]
+        found = export(of_training_file(before), to, folder / "out")
+        config = found.folder / FILES[to]
         assert foreign(config) == to
         yield before, load_training(written(read(config), folder / "back", config))
 
@@ -173,8 +173,8 @@ def check_adapter(to: str, before: TrainingFile, after: TrainingFile) -> None:
 def test_groups_come_back_with_their_rewards(objective: str, tmp_path: Path) -> None:
     """The rewards as functions of rewards.py, which are what the file named."""
     keys: dict[str, Any] = {"temperature": 0.8, "top_p": 0.9, "top_k": 40, "group_size": 4, "batch_size": 3}
-    exported = grouped(tmp_path, "axolotl", {objective: {"eps_low": 0.1, "eps_high": 0.3, "kl_weight": 0.05}}, **keys)
-    config = exported.folder / FILES["axolotl"]
+    found = grouped(tmp_path, "axolotl", {objective: {"eps_low": 0.1, "eps_high": 0.3, "kl_weight": 0.05}}, **keys)
+    config = found.folder / FILES["axolotl"]
     before, after = (
         load_training(tmp_path / "train.yaml"),
         load_training(written(read(config), tmp_path / "back", config)),
@@ -187,3 +187,12 @@ def test_groups_come_back_with_their_rewards(objective: str, tmp_path: Path) -> 
     assert (after.batch_size, after.epochs) == (3, before.epochs)
     assert [term.weight for term in after.groups.reward] == [0.5, 1.0]
     assert [term.parameters["function"] for term in after.groups.reward] == ["python_1", "exact_2"]
+
+
+@pytest.mark.parametrize(("to", "objective"), [("llamafactory", "dpo"), ("llamafactory", "kto"), ("axolotl", "orpo")])
+def test_what_a_training_goes_on_from_comes_back(to: str, objective: str, tmp_path: Path) -> None:
+    adapter = saved_adapter(tmp_path)
+    found = exported(tmp_path, to, objective, data_for(objective), adapter=None, start_from=str(adapter))
+    config = found.folder / FILES[to]
+    after = load_training(written(read(config), tmp_path / "back", config))
+    assert after.start_from == found.folder / "start"

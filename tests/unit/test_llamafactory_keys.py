@@ -266,6 +266,16 @@ def test_an_adapter_is_trained_further_with_another_reference(tmp_path: Path, pa
     assert "has its own" in remarks(found, "ignored")["lora_rank"]
 
 
+def test_the_adapter_that_is_trained_further_may_be_named_as_the_reference(
+    tmp_path: Path, pairs: dict[str, Any]
+) -> None:
+    (tmp_path / "sft").mkdir()
+    same = {"adapter_name_or_path": "sft", "ref_model": "nobody/nothing", "ref_model_adapters": "sft"}
+    found = imported(tmp_path, pairs, **same)
+    assert found.document["start_from"] == str(tmp_path / "sft")
+    assert "adapter_name_or_path" not in remarks(found, "differs")
+
+
 def test_the_share_that_is_held_out(tmp_path: Path, rows: dict[str, Any]) -> None:
     assert imported(tmp_path, rows, val_size=0.25).eval_share == 0.25
     assert imported(tmp_path, rows, val_size=2.0).eval_share == 2

@@ -8,6 +8,7 @@ from typing import Any
 
 from lastresort.neighbours.given import Given
 from lastresort.neighbours.llamafactory.stage import PREFERENCE_STAGES, Stage
+from lastresort.neighbours.llamafactory.unheard import names_its_start_as_reference
 from lastresort.neighbours.places import found_place
 from lastresort.spec.values import Number
 
@@ -122,7 +123,8 @@ def _started(stage: Stage, given: Given, path: Path, names: list[str], kind: str
     for key in _LORA_KEYS:
         if given.any(key) is not None:
             given.remark(key, "ignored", f"{key} is not heard: the adapter to go on from has its own, there too.")
-    if (stage == "dpo" and given.any("pref_loss", "sigmoid") not in ("orpo", "simpo")) or stage == "kto":
+    compared = (stage == "dpo" and given.any("pref_loss", "sigmoid") not in ("orpo", "simpo")) or stage == "kto"
+    if compared and not names_its_start_as_reference(given):
         given.remark(
             "adapter_name_or_path",
             "differs",

@@ -143,10 +143,18 @@ def refuse_other_trainings(given: Given) -> None:
     """Raises TaskError for a key under which another training would come out."""
     for key, expected in REFUSED.items():
         value = given.any(key)
+        if key.startswith("ref_model") and names_its_start_as_reference(given):
+            continue
         if value is not None and value not in _OFF and value != 0:
             given.refuse(
                 key, f"{key}: {str(value).lower()}", expected=expected, remedy="Remove it, or train with LLaMA-Factory."
             )
+
+
+def names_its_start_as_reference(given: Given) -> bool:
+    """Whether the reference is the model with the very adapter that is trained further, as it is here anyway."""
+    start, reference = given.any("adapter_name_or_path"), given.any("ref_model_adapters")
+    return reference is not None and (given.any("ref_model"), reference) == (given.any("model_name_or_path"), start)
 
 
 def name_the_rest(given: Given) -> None:
