@@ -125,10 +125,10 @@ def test_what_a_layer_adds_counts_for_all_of_them() -> None:
     shape = shape_named("smollm2-135m")
     assert rates._extrapolated(1.0, 3.0, shape.layers) == pytest.approx(3.0 + 24 * 0.5)
     assert rates._extrapolated(3.0, 2.9, 30) > 2.9, "noise makes no layer free"
-    found = rates.rates_from(shape, 10.0, 5.0, 0.5)
+    found = rates.rates_from(shape, 64, 10.0, 5.0, 0.5)
     tokens = rates.ROWS * rates.ROW_TOKENS
     assert found.training == FROZEN_BASE * shape.multiplied_parameters * tokens / 10
-    assert found.answering == FORWARD * shape.multiplied_parameters * rates.ROWS / 0.5
+    assert found.answering == FORWARD * shape.multiplied_parameters * 64 / 0.5
 
 
 def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from lastresort.errors import InputError
+from lastresort.hardware.answers_at_once import answers_at_once
 from lastresort.hardware.plan.config import shape_of
 from lastresort.hardware.plan.shape import Shape
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
@@ -18,7 +19,7 @@ from lastresort.rungs.forecast import Rates
 
 SHALLOW, DEEP = 2, 6
 MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
-ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; answers decoded together
+ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; tokens of each answer
 TRIES = 2
 _FEATURES = (
     "layer_types",
@@ -46,22 +47,23 @@ def _measured(text: str, reduced: bool) -> Rates | None:
         return None
     if deep.parameters > MOST_PARAMETERS or shape.has_experts:
         return None
+    at_once = answers_at_once(shape.layers * shape.keys_values_width * (2 if reduced else 4))
     try:
-        shallow_s, deep_s = (_timed(config, layers, reduced, time.perf_counter) for layers in (SHALLOW, DEEP))
+        shallow_s, deep_s = (_timed(config, layers, at_once, reduced, time.perf_counter) for layers in (SHALLOW, DEEP))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError):
         return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
     whole = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
-    return rates_from(shape, *whole)
+    return rates_from(shape, at_once, *whole)
 
 
-def rates_from(shape: Shape, train_s: float, read_s: float, answer_s: float) -> Rates:
+def rates_from(shape: Shape, at_once: int, train_s: float, read_s: float, answer_s: float) -> Rates:
     """In operations a second as a forecast counts them, from the seconds of a training pass, of reading the same rows, and of one
-    token of every row."""
+    token of each of the answers that are decoded at once."""
     weights, tokens = shape.multiplied_parameters, ROWS * ROW_TOKENS
     return Rates(
         training=FROZEN_BASE * weights * tokens / train_s,
         reading=FORWARD * weights * tokens / read_s,
-        answering=FORWARD * weights * ROWS / answer_s,
+        answering=FORWARD * weights * at_once / answer_s,
     )
 
 
@@ -70,8 +72,10 @@ def _extrapolated(shallow_s: float, deep_s: float, layers: int) -> float:
     return max(deep_s + (layers - DEEP) * a_layer, 0.1 * deep_s)
 
 
-def _timed(config: Mapping[str, Any], layers: int, reduced: bool, clock: Clock) -> tuple[float, float, float]:
-    """Seconds of a training pass, of reading the same rows, and of decoding one token of each."""
+def _timed(
+    config: Mapping[str, Any], layers: int, at_once: int, reduced: bool, clock: Clock
+) -> tuple[float, float, float]:
+    """Seconds of a training pass, of reading the same rows, and of decoding one token of so many answers at once."""
     import torch
 
     from lastresort.engine.choose import Sampling
@@ -84,8 +88,8 @@ def _timed(config: Mapping[str, Any], layers: int, reduced: bool, clock: Clock) 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = _stack(config, layers, torch.bfloat16 if reduced else torch.float32)
-        ids = torch.randint(0, int(model.config.vocab_size), (ROWS, ROW_TOKENS)).tolist()
-    rows = [Row(tuple(own), tuple(i >= ROW_TOKENS // 2 for i in range(ROW_TOKENS))) for own in ids]
+        ids = torch.randint(0, int(model.config.vocab_size), (max(ROWS, at_once), ROW_TOKENS)).tolist()
+    rows = [Row(tuple(own), tuple(i >= ROW_TOKENS // 2 for i in range(ROW_TOKENS))) for own in ids[:ROWS]]
     tuned = attach_adapter(model, AdapterSettings(), base_name="")
 
     def learn() -> None:
@@ -98,7 +102,7 @@ def _timed(config: Mapping[str, Any], layers: int, reduced: bool, clock: Clock) 
 
     def answer(tokens: int) -> Callable[[], object]:
         return lambda: generate(
-            model, ids, settings=Sampling(max_new_tokens=tokens, temperature=0.0, rows_at_once=ROWS)
+            model, ids[:at_once], settings=Sampling(max_new_tokens=tokens, temperature=0.0, rows_at_once=at_once)
         )
 
     tuned.train()
