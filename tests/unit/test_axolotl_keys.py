@@ -127,11 +127,12 @@ def test_an_adapter_to_go_on_from(tmp_path: Path) -> None:
     found = imported(tmp_path, **LORA, lora_model_dir=str(tmp_path / "adapter"), rl="dpo", kind="chatml")
     assert found.document["start_from"] == str(tmp_path / "adapter")
     assert "adapter" not in found.document
-    assert told(found, "lora_model_dir", "differs")
-    agreed = imported(
-        tmp_path, **LORA, lora_model_dir=str(tmp_path / "adapter"), rl="dpo", kind="chatml", rl_adapter_ref_model=True
+    [sentence] = told(found, "lora_model_dir", "trap")
+    assert "trains a fresh adapter" in sentence
+    compared = imported(
+        tmp_path, **LORA, lora_model_dir=str(tmp_path / "adapter"), rl="orpo", kind="chat_template.argilla"
     )
-    assert not told(agreed, "lora_model_dir")
+    assert not told(compared, "lora_model_dir")
 
 
 OBJECTIVES: dict[str, tuple[dict[str, Any], Any]] = {

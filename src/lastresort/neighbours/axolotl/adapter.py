@@ -67,11 +67,13 @@ def _start(given: Given, start: str, path: Path, rl: str) -> dict[str, Any]:
         given.refuse("lora_model_dir", f'no folder "{start}"', expected="an adapter", remedy="Correct the name.")
     for key in LORA_KEYS:
         given.any(key)  # its own decide, there too
-    if rl in ("dpo", "ipo", "kto") and not given.flag("rl_adapter_ref_model"):
+    given.flag("rl_adapter_ref_model")  # which its schema drops (0.19.0)
+    if rl in ("dpo", "ipo", "kto"):
         given.remark(
             "lora_model_dir",
-            "differs",
-            "The reference is the adapter that is gone on from; there it is the base, unless rl_adapter_ref_model is true.",
+            "trap",
+            f"Axolotl does not look at lora_model_dir beside rl: {rl} and trains a fresh adapter; here the adapter is trained "
+            "further, and as it stood it is the reference.",
         )
     return {"start_from": str(found)}
 
