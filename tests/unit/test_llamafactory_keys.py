@@ -276,6 +276,13 @@ def test_the_adapter_that_is_trained_further_may_be_named_as_the_reference(
     assert "adapter_name_or_path" not in remarks(found, "differs")
 
 
+@pytest.mark.parametrize(("loss", "told"), [("ipo", True), ("hinge", True), ("sigmoid", False), ("simpo", False)])
+def test_losses_that_newer_trl_computes_as_sigmoid_there_are_a_trap(
+    loss: str, told: bool, tmp_path: Path, pairs: dict[str, Any]
+) -> None:
+    assert ("pref_loss" in remarks(imported(tmp_path, pairs, pref_loss=loss), "trap")) == told
+
+
 def test_the_share_that_is_held_out(tmp_path: Path, rows: dict[str, Any]) -> None:
     assert imported(tmp_path, rows, val_size=0.25).eval_share == 0.25
     assert imported(tmp_path, rows, val_size=2.0).eval_share == 2

@@ -85,6 +85,12 @@ def _pairs(given: Given) -> dict[str, dict[str, Any]]:
         )
     if loss == "sigmoid":
         return {"dpo": {"beta": beta, "label_smoothing": smoothing}}
+    if loss in ("ipo", "hinge"):
+        given.remark(
+            "pref_loss",
+            "trap",
+            f"With TRL from 0.20 on, which LLaMA-Factory 0.9.5 also takes, {loss} is computed as sigmoid there; here it is {loss}.",
+        )
     if loss == "ipo":
         return {"ipo": {"beta": beta, "per_token": True}}  # its log-probabilities are means over the answer there
     if loss == "orpo":
