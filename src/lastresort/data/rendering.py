@@ -33,6 +33,7 @@ __all__ = [
     "template_hash",
     "training_messages",
     "turn_end_ids",
+    "turns_to_train",
 ]
 
 _SENTINEL = "xyzzy"
@@ -84,7 +85,7 @@ def render_training(
     """
     template = template_of(tokenizer, template_kwargs)
     turns = accepted_turns(tokenizer, template, messages)
-    trained = _trained_turns(turns, trained_turns)
+    trained = turns_to_train(turns, trained_turns)
     ends = turn_end_ids(tokenizer, template_kwargs=template_kwargs)
     whole = token_ids(tokenizer, template, turns, prompt=False, where=where)
     check_doubled_start(tokenizer, whole, where)
@@ -97,7 +98,8 @@ def render_training(
     return rendered
 
 
-def _trained_turns(turns: Sequence[Message], which: Literal["all", "last"] | int) -> list[int]:
+def turns_to_train(turns: Sequence[Message], which: Literal["all", "last"] | int) -> list[int]:
+    """The numbers of the turns that `render_training` trains."""
     answers = [index for index, turn in enumerate(turns) if turn.role == "assistant" and index > 0]
     if isinstance(which, int):
         asked = [index for index in answers if index >= len(turns) - which]

@@ -8,7 +8,7 @@ from typing import Any
 from lastresort.data.chat_template import rendered_text, template_of
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import DataError
-from lastresort.neighbours.exporting.differences import has_segments
+from lastresort.neighbours.exporting.differences import answers_trained, has_segments, turns_trained
 from lastresort.neighbours.exporting.job import Job, Row
 from lastresort.neighbours.exporting.rows import message_from
 
@@ -36,7 +36,7 @@ def _type(job: Job) -> dict[str, Any]:
         return {"type": "chat_template.argilla"}
     if need == "pairs":
         return {"type": "chat_template.default", "field_messages": "prompt"}
-    if job.file.trained_turns == "last":
+    if answers_trained(job) != "all":
         return {
             "type": "chat_template",
             "message_field_training": "training",
@@ -60,8 +60,8 @@ def axolotl_rows(job: Job, rows: Sequence[Row]) -> list[Row]:
         return [_argilla(row, number) for number, row in enumerate(rows, 1)]
     if need == "pairs":
         return [_pair(row, number) for number, row in enumerate(rows, 1)]
-    if job.file.trained_turns == "last":
-        return [_last_trained(row) for row in rows]
+    if answers_trained(job) != "all":
+        return [_told_by_turn(job, row) for row in rows]
     return list(rows)
 
 
@@ -72,9 +72,9 @@ def _with_expected(row: Row) -> Row:
     return {EXPECTED: row["completion"], **kept} if "completion" in row else kept
 
 
-def _last_trained(row: Row) -> Row:
-    turns = row["messages"]
-    return {"messages": [{**turn, "training": number == len(turns)} for number, turn in enumerate(turns, 1)]}
+def _told_by_turn(job: Job, row: Row) -> Row:
+    trained = turns_trained(job, row)
+    return {"messages": [{**turn, "training": number in trained} for number, turn in enumerate(row["messages"])]}
 
 
 def _pair(row: Row, number: int) -> Row:

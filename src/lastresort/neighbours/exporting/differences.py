@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
+from lastresort.data.rendering import turns_to_train
 from lastresort.data.segments import SEGMENTS
 from lastresort.errors import InputError
 from lastresort.neighbours.exporting.job import Beside, Job, Row
+from lastresort.neighbours.exporting.rows import message_from
 
 IPO_PER_TOKEN = (
     "ipo: it divides the log-probabilities by the tokens of each answer, and per_token is false here: the same beta means "
@@ -82,6 +87,34 @@ def has_segments(job: Job) -> bool:
     return bool(job.train) and SEGMENTS in job.train[0]
 
 
-def answers_per_row(rows: tuple[Row, ...]) -> int:
+def turns_trained(job: Job, row: Row) -> list[int]:
+    """The numbers of the turns of a conversation that are trained here."""
+    return turns_to_train([message_from(turn) for turn in row["messages"]], job.file.trained_turns)
+
+
+def answers_trained(job: Job) -> Literal["all", "last", "some"]:
+    """Which turns of the assistant the conversations train: all of them, the last alone, or others (weight: 0)."""
+    rows = [(row["messages"], turns_trained(job, row)) for row in (*job.train, *job.held_out)]
+    last = all(trained == [len(turns) - 1] for turns, trained in rows)
+    every = all(trained == _answers(turns) for turns, trained in rows)
+    if last and (job.file.trained_turns == "last" or not every):
+        return "last"
+    return "all" if every else "some"
+
+
+def answers_per_row(job: Job) -> int:
     """The most turns of the assistant in one row of messages."""
-    return max((sum(turn["role"] == "assistant" for turn in row["messages"]) for row in rows), default=0)
+    return max((len(_answers(row["messages"])) for row in job.train), default=0)
+
+
+def some_answers(framework: str) -> InputError:
+    """For a framework that cannot be told of each turn whether it is trained."""
+    return no_counterpart(
+        framework,
+        "rows of which some answers are trained and others are not (weight: 0)",
+        "Export it --to axolotl, or train it with `lastresort train`.",
+    )
+
+
+def _answers(turns: Sequence[Row]) -> list[int]:
+    return [number for number, turn in enumerate(turns) if turn["role"] == "assistant"]

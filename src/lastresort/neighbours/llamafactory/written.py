@@ -14,10 +14,12 @@ from lastresort.neighbours.exporting.differences import (
     DROPOUT_OFF,
     IPO_PER_TOKEN,
     KTO_BASELINE,
+    answers_trained,
     has_segments,
     no_counterpart,
     of_template,
     of_trainer,
+    some_answers,
     whole_alpha,
 )
 from lastresort.neighbours.exporting.job import Beside, Job, Row, Written
@@ -85,6 +87,8 @@ def _refuse(job: Job) -> None:
         raise no_counterpart(
             "LLaMA-Factory", "segments: it renders all rows by a template", "Export it --to axolotl or --to trl."
         )
+    if job.file.need == "completions" and answers_trained(job) == "some":
+        raise some_answers("LLaMA-Factory")
 
 
 def _install(job: Job) -> str:
@@ -159,7 +163,7 @@ def _data(job: Job, limit: int) -> dict[str, Any]:
         **({"eval_dataset": "eval"} if job.held_out else {}),
         "cutoff_len": limit,
         **({"packing": True} if job.file.need == "text" else {}),
-        **({"mask_history": True} if job.file.need == "completions" and job.file.trained_turns == "last" else {}),
+        **({"mask_history": True} if job.file.need == "completions" and answers_trained(job) == "last" else {}),
     }
 
 

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import InputError
-from lastresort.neighbours.exporting.differences import answers_per_row, has_segments, no_counterpart
+from lastresort.neighbours.exporting.differences import (
+    answers_per_row,
+    answers_trained,
+    has_segments,
+    no_counterpart,
+    some_answers,
+)
 from lastresort.neighbours.exporting.job import Job, Row
 from lastresort.neighbours.trl.rewards import EXPECTED
 
 
 def trl_rows(job: Job, rows: Sequence[Row], framework: str) -> list[Row]:
-    """Raises InputError for segments that are no prompt with one answer."""
+    """Raises InputError for segments that are no prompt with one answer, and for rows of which some answers are not trained."""
+    if rows and job.file.need == "completions" and not has_segments(job) and answers_trained(job) == "some":
+        raise some_answers(framework)
     kwargs = dict(job.file.chat_template_kwargs)
     beside = {"chat_template_kwargs": kwargs} if kwargs and job.file.need in ("completions", "pairs") else {}
-    shape = {"completions": _completion, "pairs": _pair, "labels": _labelled, "groups": _prompt, "text": _text}
+    completion = partial(_completion, several=learns_several(job))  # asked once, since it looks at all rows
+    shape: dict[str, Callable[[Job, Row, str], Row]] = {
+        "completions": completion,
+        "pairs": _pair,
+        "labels": _labelled,
+        "groups": _prompt,
+        "text": _text,
+    }
     return [{**shape[job.file.need](job, row, framework), **beside} for row in rows]
 
 
 def learns_several(job: Job) -> bool:
     """Whether rows have several answers that are all trained: TRL then masks by the chat template."""
-    if job.file.need != "completions" or has_segments(job) or job.file.trained_turns == "last":
+    if job.file.need != "completions" or has_segments(job):
         return False
-    return answers_per_row(job.train) > 1
+    return answers_trained(job) == "all" and answers_per_row(job) > 1
 
 
-def _completion(job: Job, row: Row, framework: str) -> Row:
+def _completion(job: Job, row: Row, framework: str, *, several: bool) -> Row:
     if SEGMENTS in row:
         prompt, answer = _split(row[SEGMENTS], framework)
         return {"prompt": prompt, "completion": answer}
-    if learns_several(job):
+    if several:
         return {"messages": row["messages"]}
     return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
 
