@@ -129,7 +129,7 @@ def test_every_key_comes_back(to: str, objective: str, model: Path, data: st.Dat
         }
         check_length(objective, before, after)
         check_warmup(to, objective, before, after)
-        check_adapter(to, before, after)
+        check_adapter(before, after)
         if to == "axolotl" and objective != "text":
             assert after.longer_rows == before.longer_rows
         if objective == "kto" and to == "axolotl":
@@ -156,13 +156,13 @@ def check_warmup(to: str, objective: str, before: TrainingFile, after: TrainingF
         assert after.warmup == before.warmup
 
 
-def check_adapter(to: str, before: TrainingFile, after: TrainingFile) -> None:
+def check_adapter(before: TrainingFile, after: TrainingFile) -> None:
     named = ATTENTION if before.adapter.target == "attention" else before.adapter.target
     if before.adapter.kind == "full":
         assert after.adapter.kind == "full"
         return
     found = after.adapter
-    lost = to == "llamafactory" and before.need in ("pairs", "labels")  # whose trainers turn dropout off
+    lost = before.need in ("pairs", "labels")  # whose trainers turn dropout off
     assert (found.kind, found.r, found.alpha, found.dropout) == (
         before.adapter.kind, before.adapter.r, before.adapter.alpha, 0.0 if lost else before.adapter.dropout
     )  # fmt: skip

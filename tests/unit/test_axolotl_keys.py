@@ -198,6 +198,41 @@ def test_the_defaults_of_groups_are_trls(tmp_path: Path) -> None:
     assert (found["group_size"], found["batch_size"], found["max_new_tokens"]) == (8, 2, 512)
 
 
+@pytest.mark.parametrize(
+    ("keys", "weight"),
+    [({"rl_beta": 0.04}, 0.04), ({"rl_beta": 0.04, "trl": {"beta": 0.01}}, 0.01), ({"rl_beta": 0}, 0.0)],
+)
+def test_the_kl_weight_of_groups_is_beta_by_any_of_its_names(
+    keys: dict[str, Any], weight: float, tmp_path: Path
+) -> None:
+    found = imported(tmp_path, **grpo(tmp_path, **keys))
+    assert found.document["objective"]["dapo"]["kl_weight"] == weight
+    assert not told(found, "rl_beta")
+
+
+@pytest.mark.parametrize(("sampled", "micro", "prompts"), [(64, 16, 2), (16, 16, 2), (32, 4, 4)])
+def test_a_step_trains_what_a_step_trains_there(sampled: int, micro: int, prompts: int, tmp_path: Path) -> None:
+    """Not what is sampled at once, unless a step there is no whole group of 8."""
+    found = imported(tmp_path, **grpo(tmp_path, micro_batch_size=micro, trl={"generation_batch_size": sampled}))
+    assert found.document["batch_size"] == prompts
+    assert bool(told(found, "generation_batch_size", "differs")) is (sampled != micro)
+
+
+@pytest.mark.parametrize(("rl", "dropout"), [("", 0.1), ("dpo", 0.0), ("simpo", 0.0)])
+def test_dropout_is_off_where_trl_turns_it_off(rl: str, dropout: float, tmp_path: Path) -> None:
+    keys = {"rl": rl, "kind": "chatml"} if rl else {}
+    assert document(tmp_path, **LORA, lora_dropout=0.1, **keys)["adapter"]["dropout"] == dropout
+
+
+def test_an_adapter_on_a_base_in_4_bits(tmp_path: Path) -> None:
+    """Its base is in 4 bits here only where the adapter's own folder says so."""
+    adapter, keys = tmp_path / "adapter", {**LORA, "adapter": "qlora", "load_in_4bit": True}
+    adapter.mkdir()
+    assert told(imported(tmp_path, **keys, lora_model_dir=str(adapter)), "load_in_4bit", "ignored")
+    (adapter / "trained_on.json").write_text('{"quantize": "nf4", "dtype": "bfloat16"}')
+    assert not told(imported(tmp_path, **keys, lora_model_dir=str(adapter)), "load_in_4bit")
+
+
 def test_prompts_by_a_function_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "data.py").write_text(
         "def transform(cfg, *args, **kwargs):\n"
@@ -270,7 +305,17 @@ REMARKED: dict[str, tuple[dict[str, Any], str, str]] = {
     "never evaluated": ({"val_set_size": 0.1}, "val_set_size", "trap"),
     "dropped": ({}, "sequence_len", "trap"),
     "lora without adapter": ({"lora_r": 8}, "lora_r", "trap"),
-    "simpo with likelihood": ({"rl": "simpo", "simpo_gamma": 1.0, "kind": "chatml"}, "cpo_alpha", "trap"),
+    "simpo with likelihood": ({"rl": "simpo", "simpo_gamma": 1.0, "kind": "chatml"}, "cpo_alpha", "ignored"),
+    "dropout beside a loss on preferences": (
+        {**LORA, "lora_dropout": 0.1, "rl": "dpo", "kind": "chatml"},
+        "lora_dropout",
+        "trap",
+    ),
+    "kto in passes": (
+        {"rl": "kto", "remove_unused_columns": False, "gradient_accumulation_steps": 4, "kind": "chatml.intel"},
+        "gradient_accumulation_steps",
+        "differs",
+    ),
     "weight of 0": (
         {"rl": "kto", "remove_unused_columns": False, "kto_desirable_weight": 0, "kind": "chatml.intel"},
         "kto_desirable_weight",

@@ -203,3 +203,12 @@ def test_rewards_are_those_of_lastresort(tmp_path: Path) -> None:
     assert exact(prompts, answers, expected=["ape", "ape"], trainer_state=object()) == [1.0, 0.0]
     own = reward_function({"python": "mine.py:score"}, found.folder, {}, name="own")
     assert own(["Say ape."] * 2, ["ape", "gibbon"], hint=["a", "a"]) == [3.0, 6.0]
+
+
+def test_an_adapter_whose_base_was_in_4_bits_goes_on_so(tmp_path: Path) -> None:
+    note = saved_adapter(tmp_path) / "trained_on.json"
+    note.write_text('{"quantize": "nf4", "dtype": "bfloat16"}', encoding="utf-8")
+    found = exported(tmp_path, "trl", start_from="adapter", adapter=None)
+    assert calls(found)["BitsAndBytesConfig"]["load_in_4bit"] is True
+    note.unlink()
+    assert "BitsAndBytesConfig" not in calls(exported(tmp_path, "trl", start_from="adapter", adapter=None))

@@ -266,6 +266,14 @@ def test_an_adapter_is_trained_further_with_another_reference(tmp_path: Path, pa
     assert "has its own" in remarks(found, "ignored")["lora_rank"]
 
 
+def test_an_adapter_on_a_base_in_4_bits_says_so_itself(tmp_path: Path, rows: dict[str, Any]) -> None:
+    (tmp_path / "sft").mkdir()
+    keys = {"adapter_name_or_path": "sft", "quantization_bit": 4}
+    assert "16 bits" in remarks(imported(tmp_path, rows, **keys), "ignored")["quantization_bit"]
+    (tmp_path / "sft" / "trained_on.json").write_text('{"quantize": "nf4", "dtype": "bfloat16"}')
+    assert "quantization_bit" not in remarks(imported(tmp_path, rows, **keys), "ignored")
+
+
 def test_the_adapter_that_is_trained_further_may_be_named_as_the_reference(
     tmp_path: Path, pairs: dict[str, Any]
 ) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from lastresort.neighbours.given import Given
 from lastresort.neighbours.places import found_place
+from lastresort.neighbours.started import NOT_IN_4_BITS, says_its_base
 from lastresort.spec.values import Number
 
 _LINEAR = "all-linear"
+_WITHOUT_DROPOUT = ("dpo", "ipo", "kto", "orpo", "simpo")
 LORA_KEYS = tuple(
     "lora_r lora_alpha lora_dropout lora_target_modules lora_target_linear peft_use_dora peft_use_rslora".split()
 )
@@ -28,8 +30,8 @@ def adapter_keys(given: Given, path: Path, *, rl: str) -> dict[str, Any]:
     _check_bits(given, kind, bits4, bits8)
     start = given.text("lora_model_dir")
     if start is not None:
-        return _start(given, start, path, rl)
-    return {"adapter": _fresh(given, kind)}
+        return _start(given, start, path, rl, four_bits=kind == "qlora")
+    return {"adapter": _fresh(given, kind, rl)}
 
 
 def _whole(given: Given, quantised: bool) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def _check_bits(given: Given, kind: str, bits4: bool, bits8: bool) -> None:
         given.remark("load_in_8bit", "ignored", sentence)
 
 
-def _start(given: Given, start: str, path: Path, rl: str) -> dict[str, Any]:
+def _start(given: Given, start: str, path: Path, rl: str, *, four_bits: bool) -> dict[str, Any]:
     found = found_place(start, path)
     if found is None:
         given.refuse("lora_model_dir", f'no folder "{start}"', expected="an adapter", remedy="Correct the name.")
@@ -75,10 +77,12 @@ def _start(given: Given, start: str, path: Path, rl: str) -> dict[str, Any]:
             f"Axolotl does not look at lora_model_dir beside rl: {rl} and trains a fresh adapter; here the adapter is trained "
             "further, and as it stood it is the reference.",
         )
+    if four_bits and not says_its_base(found):
+        given.remark("load_in_4bit", "ignored", NOT_IN_4_BITS)
     return {"start_from": str(found)}
 
 
-def _fresh(given: Given, kind: str) -> dict[str, Any]:
+def _fresh(given: Given, kind: str, rl: str) -> dict[str, Any]:
     for key in ("lora_r", "lora_alpha"):
         if key not in given:
             given.refuse(key, f"nothing beside adapter: {kind}", expected="a number", remedy=f"Write {key}: 16.")
@@ -99,8 +103,20 @@ def _fresh(given: Given, kind: str) -> dict[str, Any]:
         "r": rank,
         "alpha": alpha,
         "target": _target(given),
-        "dropout": given.number("lora_dropout", 0.0, Number(at_least=0, below=1)),
+        "dropout": _dropout(given, rl),
     }
+
+
+def _dropout(given: Given, rl: str) -> float:
+    """TRL turns every dropout off beside a loss on preferences, and Axolotl does not tell it otherwise."""
+    dropout = given.number("lora_dropout", 0.0, Number(at_least=0, below=1))
+    if dropout and rl in _WITHOUT_DROPOUT:
+        sentence = (
+            f"Every dropout is switched off there beside rl: {rl}, so {dropout:g} had no effect; here it is 0 too."
+        )
+        given.remark("lora_dropout", "trap", sentence)
+        return 0.0
+    return dropout
 
 
 def _target(given: Given) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lastresort.neighbours.axolotl.keys import TRL_IGNORED, TRL_OWN, USUAL
 from lastresort.neighbours.axolotl.modules import function_of
+from lastresort.neighbours.axolotl.objective import beta
 from lastresort.neighbours.given import Given
 from lastresort.neighbours.imported import Kind
 from lastresort.spec.values import Number
@@ -23,8 +24,7 @@ def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
     value = given.any("trl", {})
     trl = Given(value if isinstance(value, Mapping) else {}, given.where("trl"))
     size = trl.count("num_generations", 8, least=2)
-    if "generation_batch_size" in trl:
-        completions = trl.count("generation_batch_size", completions, least=1)
+    completions = _of_a_step(trl, completions, size)
     if completions % size:
         given.refuse(
             "micro_batch_size",
@@ -36,7 +36,7 @@ def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
     if "max_completion_length" not in trl:
         trl.remark("max_completion_length", "differs", "max_completion_length is not set; it is 512 here, as in TRL.")
     document = {
-        "objective": _objective(trl),
+        "objective": _objective(trl, beta(given, 0.0, Number(at_least=0))),
         "reward": _rewards(trl, path),
         "group_size": size,
         "batch_size": completions // size,
@@ -62,7 +62,23 @@ def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
     return document
 
 
-def _objective(trl: Given) -> dict[str, Any]:
+def _of_a_step(trl: Given, completions: int, size: int) -> int:
+    """Answers of an optimizer step. Of generation_batch_size only where a step is no whole groups: it says how many are sampled at
+    once, of which a step may train a part."""
+    sampled = trl.count("generation_batch_size", completions, least=1)
+    if sampled == completions:
+        return completions
+    found = completions if completions % size == 0 else sampled
+    trl.remark(
+        "generation_batch_size",
+        "differs",
+        f"There {sampled} answers are sampled at once and {completions} trained in a step; here the {found} of a step are sampled "
+        "before it.",
+    )
+    return found
+
+
+def _objective(trl: Given, kl_weight: float) -> dict[str, Any]:
     loss = trl.choice("loss_type", tuple(_LOSSES), "dapo")
     low = trl.number("epsilon", 0.2, Number(above=0, below=1))
     high = trl.number("epsilon_high", low, Number(above=0))
@@ -70,8 +86,8 @@ def _objective(trl: Given) -> dict[str, Any]:
     iterations = trl.count("num_iterations", 1, least=1)
     if iterations > 1:
         trl.remark("num_iterations", "ignored", "One update is made of each batch of answers here.")
-    weight = trl.number("beta", 0.0, Number(at_least=0))
-    return {_LOSSES[loss]: {"eps_low": low, "eps_high": high, "kl_weight": weight}}
+    trl.any("beta")
+    return {_LOSSES[loss]: {"eps_low": low, "eps_high": high, "kl_weight": kl_weight}}
 
 
 def _say_scale(trl: Given, ours: str) -> None:

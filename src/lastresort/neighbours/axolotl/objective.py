@@ -55,16 +55,19 @@ def chosen_objective(given: Given, *, text: bool) -> Chosen:
         return Chosen(rl, "orpo", {"orpo": {"weight": beta(given)}})
     if rl == "kto":
         given.any("remove_unused_columns")
+        if given.count("gradient_accumulation_steps", 1, least=1) > 1:
+            sentence = "KTO's baseline is formed over the whole batch of a step here, over each pass there."
+            given.remark("gradient_accumulation_steps", "differs", sentence)
         weights = {f"{side}_weight": _weight(given, f"kto_{side}_weight") for side in ("desirable", "undesirable")}
         return Chosen(rl, "labels", {"kto": {"beta": beta(given), **weights}})
     return Chosen(rl, "groups", "grpo")  # groups.py knows which of its kinds
 
 
-def beta(given: Given, default: float = 0.1) -> float:
+def beta(given: Given, default: float = 0.1, bounds: Number = ABOVE_0) -> float:
     """trl.beta, else rl_beta (dpo_beta by its older name), else orpo_alpha."""
     trl = given.any("trl")
     inner = Given(trl, given.where("trl")) if isinstance(trl, Mapping) else None
-    found = [given.number(key, default, ABOVE_0) for key in ("rl_beta", "dpo_beta", "orpo_alpha") if key in given]
+    found = [given.number(key, default, bounds) for key in ("rl_beta", "dpo_beta", "orpo_alpha") if key in given]
     if inner is not None and "beta" in inner:
         return inner.number("beta", default, Number(at_least=0))
     return found[0] if found else default
@@ -102,7 +105,7 @@ def _simpo(given: Given) -> Chosen:
     if alpha:
         given.remark(
             "cpo_alpha",
-            "trap" if "cpo_alpha" not in given else "ignored",
+            "ignored",  # also where the file does not say it: another loss is trained there
             f"The loss of simpo there has {alpha:g} times the likelihood of chosen answers added unless cpo_alpha is 0; here it "
             "is SimPO alone.",
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from lastresort.errors import DataError
 from lastresort.neighbours.exporting.job import Base, Beside
+from lastresort.neighbours.started import says_its_base
 from lastresort.train.adapter_folder import CONFIG
 from lastresort.train.training_file import AdapterChoice, TrainingFile
 
@@ -63,6 +64,7 @@ def _started(folder: Path) -> Beside:
     try:
         found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind: AdapterChoice = "dora" if found.get("use_dora") else "rslora" if found.get("use_rslora") else "lora"
+        kind = "qlora" if says_its_base(folder) else kind  # its own files say the rest
         modules = found["target_modules"]
         layers = modules if isinstance(modules, str) else tuple(sorted(modules))
         return Beside(kind, int(found["r"]), float(found["lora_alpha"]), float(found["lora_dropout"]), layers)

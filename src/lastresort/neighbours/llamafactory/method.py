@@ -10,6 +10,7 @@ from lastresort.neighbours.given import Given
 from lastresort.neighbours.llamafactory.stage import PREFERENCE_STAGES, Stage
 from lastresort.neighbours.llamafactory.unheard import names_its_start_as_reference
 from lastresort.neighbours.places import found_place
+from lastresort.neighbours.started import NOT_IN_4_BITS, says_its_base
 from lastresort.spec.values import Number
 
 _TYPES = ("lora", "oft", "freeze", "full")
@@ -34,6 +35,8 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
     given.any("create_new_adapter")  # without another adapter, one is created anyway
     if start:
         document |= {"start_from": _started(stage, given, path, start, kind)}
+        if bits is not None and not says_its_base(Path(document["start_from"])):
+            given.remark("quantization_bit", "ignored", NOT_IN_4_BITS)
     elif kind == "full":
         document |= {"adapter": "full"}
     else:
