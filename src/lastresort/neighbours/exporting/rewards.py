@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from lastresort.records.atomic import disk_errors
 
 FILE = "rewards.py"
+_TAKEN = (FILE, "train.py", "prompts.py")  # by the scripts of TRL and Unsloth, and by Axolotl's prompts
 _HEAD = '''"""The rewards of this training in TRL's form: each takes prompts and completions as lists, and gives a list of numbers.
 
 They are what `lastresort train` computes, so that lastresort has to be installed here (a process of its own runs a user's code).
@@ -49,12 +51,21 @@ def reward_files(document: dict[str, Any], folder: Path, *, functions: bool) -> 
     return tuple(named)
 
 
+def _free_name(source: Path, folder: Path) -> str:
+    """Its own, unless an export writes a file of this name, or another file was copied under it."""
+    name, number = source.name if source.name not in _TAKEN else f"own_{source.name}", 1
+    while (folder / name).exists() and not filecmp.cmp(source, folder / name, shallow=False):
+        number += 1
+        name = f"{source.stem}_{number}{source.suffix}"
+    return name
+
+
 def _copied(value: Any, folder: Path) -> Any:
-    """The function of a copy beside, whose name is free: rewards.py is taken."""
+    """The function of a copy beside, whose name is free."""
     told = value if isinstance(value, str) else value["function"]
     file, _, function = str(told).rpartition(":")
     source = Path(file)
-    name = source.name if source.name != FILE else "own_rewards.py"
+    name = _free_name(source, folder)
     with disk_errors(folder):
         shutil.copyfile(source, folder / name)
     named = f"{name}:{function}"
