@@ -95,3 +95,11 @@ def test_fewer_answers_are_drawn_at_once_where_these_are_what_is_too_much() -> N
     assert found is not None
     assert found.keys["rows_at_once"] in (32, 16, 8)
     assert found.same_run
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_an_adapter_that_is_trained_further_keeps_its_kind(method: Any) -> None:
+    """A training file refuses `adapter` beside `start_from`, so that it must not be what the answer says."""
+    asked = replace(planned(method), keeps_method=True)
+    assert smallest(asked).setup.method == method
+    assert lowered(asked, int(0.9 * smallest(asked).needed_bytes)) is None

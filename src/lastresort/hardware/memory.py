@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 _CONTAINER, _CONTAINER_USES = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+_CONTAINER_SAYS = Path("/sys/fs/cgroup/memory.stat")
 _SYSTEM = Path("/proc/meminfo")
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 
@@ -37,14 +38,23 @@ def free_memory_bytes() -> int | None:
         import torch
 
         return int(torch.cuda.mem_get_info()[0])
-    told = _system_bytes()
-    free = told.get("MemAvailable")
+    free = _system_bytes().get("MemAvailable")
     try:
         limit, used = (file.read_text(encoding="ascii").strip() for file in (_CONTAINER, _CONTAINER_USES))
     except OSError:
         return free
-    left = int(limit) - int(used) if limit.isdecimal() and used.isdecimal() else None
+    left = int(limit) - int(used) + _cached_bytes() if limit.isdecimal() and used.isdecimal() else None
     return free if left is None else left if free is None else min(free, left)
+
+
+def _cached_bytes() -> int:
+    """Files that were read, such as a model's weights, count as used in a container, and make room for a program at once."""
+    try:
+        lines = _CONTAINER_SAYS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    told = dict(line.split() for line in lines if len(line.split()) == 2)
+    return sum(int(told.get(key, 0)) for key in ("inactive_file", "active_file"))
 
 
 def swap_bytes() -> int:

@@ -28,7 +28,9 @@ def room_of(file: TrainingFile, named: Named, source: Sequence[Item] | Batches) 
         precision = "float32"  # as `open_for_training` has it
     reduced = is_reduced(chosen_dtype(precision, chosen_device()))
     planned = plan_of(config, settings, source, "bfloat16" if reduced else "float32")
-    return None if planned is None else Room(planned, free_now())
+    if planned is None:
+        return None
+    return Room(replace(planned, keeps_method=file.start_from is not None), free_now())
 
 
 def answer_of(file: TrainingFile, room: Room | None, *, begun: bool) -> Answer:

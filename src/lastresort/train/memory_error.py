@@ -72,7 +72,8 @@ class Room:
         found = lowered(self.planned, room_bytes)
         if found is None or not found.keys:
             least = smallest(self.planned)
-            return f"{NOTHING} Row by row, with checkpointing and in 4 bits, it would hold {gib(least.needed_bytes)}."
+            how = "with checkpointing and in 4 bits" if least.setup.method == "qlora" else "with checkpointing"
+            return f"{NOTHING} Row by row, {how}, it would hold {gib(least.needed_bytes)}."
         told = f"{found.written()}, with which the plan comes to {gib(found.planned.needed_bytes)}"
         if verb == "Set":
             return f"Set {told}."

@@ -52,6 +52,8 @@ def _changes(planned: Planned) -> Iterator[Lowered]:
     if not planned.setup.checkpointing:
         planned, keys = _with(planned, checkpointing=True), {**keys, "checkpointing": True}
         yield Lowered(planned, dict(keys))
+    if planned.keeps_method:
+        return
     if planned.setup.method == "full":
         planned = _with(planned, method="lora", compute="auto")
         yield Lowered(planned, {**keys, "adapter": "lora"}, same_run=False)

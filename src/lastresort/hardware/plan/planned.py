@@ -26,7 +26,8 @@ _HELD: tuple[Kind, ...] = ("weights", "adapters", "gradients", "optimizer")
 class Planned:
     """setup: of it all but the sizes of rows and passes count, which these tell. longest_tokens: computed tokens of the largest
     thing that stays in one pass (a row, the two rows of a pair). batch_tokens: of an optimizer step. pass_tokens: at most so many
-    in a pass, unless one thing alone has more.
+    in a pass, unless one thing alone has more. keeps_method: an adapter is trained further, whose kind and base are
+    its own.
     """
 
     shape: Shape
@@ -35,6 +36,7 @@ class Planned:
     longest_tokens: int
     batch_tokens: int
     pass_tokens: int
+    keeps_method: bool = False
 
     @property
     def memory(self) -> Memory:
