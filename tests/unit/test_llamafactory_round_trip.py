@@ -21,7 +21,17 @@ LABELLED = {"columns": {"prompt": "instruction", "response": "output", "kto_tag"
 @pytest.mark.parametrize(
     ("entry", "keys"),
     [
-        ({}, {"stage": "sft", "per_device_train_batch_size": 2, "max_steps": 7, "warmup_steps": 3, "lora_dropout": 0.05, "use_rslora": True}),
+        (
+            {},
+            {
+                "stage": "sft",
+                "per_device_train_batch_size": 2,
+                "max_steps": 7,
+                "warmup_steps": 3,
+                "lora_dropout": 0.05,
+                "use_rslora": True,
+            },
+        ),
         (
             {},
             {

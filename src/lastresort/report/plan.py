@@ -151,6 +151,7 @@ def _foot(found: Plan) -> str:
     )
     priced = f"Prices are of {listed(dates)}; --price says yours. " if dates else ""
     return (
-        f"{priced}A forecast from shapes: no weight was read. Constants are fitted to runs on a processor; of cards they are assumed. "
+        f"{priced}A forecast from shapes: no weight was read. Constants are fitted to runs on a processor; of cards they "
+        "are assumed. "
         "docs/plan.md says what each part rests on, and why the tables of other frameworks differ."
     )
