@@ -70,9 +70,21 @@ def adapters_in_base_precision(model: Any) -> Iterator[None]:
     if not is_adapter(model) or dtype not in (torch.bfloat16, torch.float16):
         yield
         return
+    with torch.autocast(model.device.type, dtype=dtype), inputs_in_base_precision(model):
+        yield
+
+
+@contextmanager
+def inputs_in_base_precision(model: Any) -> Iterator[None]:
+    """Adapters take the inputs of a 16-bit base as they are. To be held around a backward too, in which checkpointed layers are
+    computed again: torch restores the precision of their products then, but not what PEFT does with their inputs.
+    """
+    if not is_adapter(model) or not in_16_bits(model):
+        yield
+        return
     from peft.helpers import disable_input_dtype_casting
 
-    with torch.autocast(model.device.type, dtype=dtype), disable_input_dtype_casting(model):
+    with disable_input_dtype_casting(model):
         yield
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import BudgetError, DataError
-from lastresort.train.adapters import trainable
+from lastresort.train.adapters import inputs_in_base_precision, trainable
 from lastresort.train.batches import Batches, DataSet
 from lastresort.train.checkpoints import Checkpoints, CheckpointState
 from lastresort.train.evaluation import Evaluated, hold_out
@@ -108,7 +108,7 @@ def train(
     """
     processes, progress = processes or join(), progress or Silent()
     batches: Batches = DataSet(items, settings.batch_size, settings.seed) if isinstance(items, Sequence) else items
-    with processes.together():
+    with processes.together(), inputs_in_base_precision(model):
         run = _fingerprint(settings, base, batches, processes)
         if settings.checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
