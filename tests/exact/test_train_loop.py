@@ -327,13 +327,15 @@ def test_adapters_in_base_precision_are_as_near_to_the_truth_as_peft():
 def test_checkpointed_layers_of_a_16_bit_base_are_computed_again_alike(tmp_path: Path, dropout: float):
     """With dropout in the adapter, whose input PEFT would turn into float32 in the second computation alone."""
     adapter = AdapterSettings(r=4, alpha=8, dropout=dropout)
-    found = {}
-    for checkpointing in (False, True):
+
+    def losses(checkpointing: bool) -> list[float]:
         settings = replace(SETTINGS, adapter=adapter, checkpointing=checkpointing, max_steps=3)
         model = attach_adapter(tiny().bfloat16(), adapter, base_name="tiny", seed=settings.seed)
-        losses: list[float] = []
+        seen: list[StepSeen] = []
         folder = tmp_path / str(checkpointing)
-        train(model, completions(some_rows()), settings, folder=folder, on_step=lambda seen: losses.append(seen.loss))
-        found[checkpointing] = losses
-    assert len(found[True]) == 3
-    assert found[True] == pytest.approx(found[False], rel=0.02)
+        train(model, completions(some_rows()), settings, folder=folder, on_step=seen.append)
+        return [step.loss for step in seen]
+
+    again = losses(True)
+    assert len(again) == 3
+    assert again == pytest.approx(losses(False), rel=0.02)
