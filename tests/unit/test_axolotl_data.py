@@ -170,6 +170,10 @@ def test_data_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"path": "s3://bucket/rows"}, "Download it"),
         ({}, 'datasets\\[0\\], key "path": found nothing'),
         ({"path": ".", "data_files": ["nothing.jsonl"]}, 'no file "nothing.jsonl"'),
+        ({"path": "data/nope.jsonl"}, 'key "path": found no file "data/nope.jsonl"'),
+        ({"path": "data/nope.json.gz"}, 'found no file "data/nope.json.gz"'),
+        ({"path": "./org/data"}, 'found no file "./org/data"'),
+        ({"path": "~/no/such/data"}, 'found no file "~/no/such/data"'),
         ({"path": "rows.jsonl", "ds_type": "xml"}, "expected json, csv, parquet, arrow or text"),
     ],
 )

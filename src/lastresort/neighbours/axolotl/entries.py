@@ -10,7 +10,7 @@ from typing import Any
 
 from lastresort.data.rows import RawRow
 from lastresort.errors import DataError
-from lastresort.neighbours.axolotl.local_data import KINDS, file_rows, folder_rows, kind_of_file
+from lastresort.neighbours.axolotl.local_data import KINDS, file_rows, folder_rows, kind_of_file, names_file
 from lastresort.neighbours.axolotl.types import Read
 from lastresort.neighbours.given import Given
 from lastresort.neighbours.hub_data import hub_rows
@@ -88,6 +88,9 @@ def places_of(entry: Given, beside: Path, *, shard_seed: int | None, default_spl
         entry.refuse("path", path, expected="data on this machine or a name on the Hub", remedy="Download it.")
     kind = entry.choice("ds_type", KINDS, "json") if "ds_type" in entry else path if path in KINDS else None
     found, names = found_place(path, beside), entry.names("data_files")
+    if found is None and names_file(path):
+        remedy = "Correct the name: it is looked for from the current folder, and from that of this file."
+        entry.refuse("path", f'no file "{path}"', expected="a file or folder that exists", remedy=remedy)
     files = [found_place(name, beside) or _below(found, name) for name in names]
     local = found is not None or (path in KINDS and bool(names))
     if local and None in files:

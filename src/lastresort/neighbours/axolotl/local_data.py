@@ -19,6 +19,11 @@ _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _HELD_OUT = {"validation": ("validation", "valid", "dev", "val"), "test": ("test", "testing", "eval", "evaluation")}
 
 
+def names_file(name: str) -> bool:
+    """Whether a name that is not found can only be meant for a file or folder of this machine, and for nothing on the Hub."""
+    return name.startswith(("./", "../", "/", "~")) or Path(name.removesuffix(".gz")).suffix.lower() in _SUFFIXES
+
+
 def kind_of_file(path: Path) -> str:
     """json where the suffix says nothing else."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
