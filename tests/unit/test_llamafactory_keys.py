@@ -134,6 +134,8 @@ def test_labels_have_their_weights(tmp_path: Path) -> None:
         ({"stage": "sftt"}, "expected sft, pt, dpo, kto, ppo or rm"),
         ({"finetuning_type": "freeze"}, "expected lora or full"),
         ({"finetuning_type": "oft"}, "expected lora or full"),
+        ({"finetuning_type": "qlora"}, "Write finetuning_type: lora and quantization_bit: 4."),
+        ({"finetuning_type": "lore"}, "expected lora or full. Correct it"),
         ({"quantization_bit": 8}, "expected 4 by bitsandbytes"),
         ({"quantization_bit": 4, "quantization_method": "hqq"}, "4 bits by hqq"),
         ({"quantization_bit": 4, "use_dora": True}, "DoRA is trained here on a base that is not quantised"),

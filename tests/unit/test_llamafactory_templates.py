@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lastresort.neighbours.llamafactory.traps import shown
 from llamafactory_support import data_set, imported, remarks, rows_of
 from tiny_model import save_tiny_model
 
@@ -114,6 +116,29 @@ def test_a_template_that_the_model_has_not_is_a_trap(tmp_path: Path) -> None:
     said = remarks(imported(tmp_path, keys, template="llama3"), "trap")["template"]
     assert "<|start_header_id|>" in said
     assert "<|im_start|>" in said
+    assert "chat and the gate do not" in said
+    assert "serve" not in said
+
+
+def test_both_texts_are_shown_whole_with_their_first_special_token(tmp_path: Path) -> None:
+    """Of the embedded model, and others of ChatML, <|im_start|> is also what the tokenizer calls its begin-of-text token."""
+    model = save_tiny_model(tmp_path / "model")
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": "<|im_start|>"}))
+    said = remarks(
+        imported(tmp_path, data_set(tmp_path), model_name_or_path=str(model), template="llama3"),
+        "trap",
+    )["template"]
+    assert 'asks "<|im_start|>' in said
+
+
+def test_of_long_texts_what_is_around_the_first_difference_is_shown() -> None:
+    one, other = "same " * 60 + "here " + "a" * 300, "same " * 60 + "there"
+    at = len("same " * 60)
+    assert "same here aaa" in shown(one, at)
+    assert shown(one, at).startswith('…"')
+    assert shown(one, at).endswith('"…')
+    assert shown(other, at).endswith('same there"')
 
 
 def test_a_cutoff_beyond_the_context_of_the_model(tmp_path: Path) -> None:

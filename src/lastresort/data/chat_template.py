@@ -75,7 +75,7 @@ def template_of(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | N
             expected="one of them, so that an answer can end",
             remedy="Set eos_token in the model's tokenizer_config.json.",
         )
-    return Template(PLAIN_NAME, PLAIN_TEMPLATE, {"start": _start_of_text(tokenizer), **arguments})
+    return Template(PLAIN_NAME, PLAIN_TEMPLATE, {"start": start_of_text(tokenizer), **arguments})
 
 
 def template_hash(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | None = None) -> str:
@@ -171,7 +171,8 @@ def _dated(text: str) -> str:
     return f"{{% macro strftime_now(format) %}}{{{{ format{chain} }}}}{{% endmacro %}}\n{text}"
 
 
-def _start_of_text(tokenizer: ChatTokenizer) -> str:
+def start_of_text(tokenizer: ChatTokenizer) -> str:
+    """The begin-of-text token if the tokenizer puts one before every text, "" if not."""
     first = tokenizer("a")["input_ids"][:1]
     bos = getattr(tokenizer, "bos_token_id", None)
     return str(getattr(tokenizer, "bos_token", "")) if bos is not None and list(first) == [bos] else ""

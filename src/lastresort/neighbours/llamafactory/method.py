@@ -13,7 +13,8 @@ from lastresort.neighbours.places import found_place
 from lastresort.neighbours.started import NOT_IN_4_BITS, says_its_base
 from lastresort.spec.values import Number
 
-_TYPES = ("lora", "oft", "freeze", "full")
+_TYPES = ("lora", "full")
+_OTHER_TYPES = ("oft", "freeze")
 _LORA_KEYS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora")
 
 
@@ -22,10 +23,7 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
     name = given.text("model_name_or_path")
     if name is None:
         given.refuse("model_name_or_path", "nothing", expected="a model", remedy="Write a folder or a hub id.")
-    kind = given.choice("finetuning_type", _TYPES, "lora")
-    if kind in ("oft", "freeze"):
-        near = "full trains all layers, lora all of them through adapters"
-        given.refuse("finetuning_type", kind, expected=f"lora or full; {near}", remedy="Write finetuning_type: lora.")
+    kind = _type(given)
     if given.flag("trust_remote_code"):
         sentence = "No code of a model is run here: a model that needs some is refused when it is loaded."
         given.remark("trust_remote_code", "differs", sentence)
@@ -42,6 +40,17 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
     else:
         document |= {"adapter": _adapter(stage, given, bits)}
     return document | {"precision": _precision(given, kind, bits)}
+
+
+def _type(given: Given) -> str:
+    kind = str(given.any("finetuning_type", "lora")).strip()
+    if kind in _OTHER_TYPES:
+        near = "full trains all layers, lora all of them through adapters"
+        given.refuse("finetuning_type", kind, expected=f"lora or full; {near}", remedy="Write finetuning_type: lora.")
+    if kind == "qlora":
+        remedy = "Write finetuning_type: lora and quantization_bit: 4."
+        given.refuse("finetuning_type", '"qlora"', expected="lora or full", remedy=remedy)
+    return given.choice("finetuning_type", _TYPES, "lora")
 
 
 def located(name: str, path: Path) -> str:
