@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ def test_the_plan_picks_the_cheapest_cards_that_fit(tmp_path: Path) -> None:
     assert usd == sorted(usd)
     assert "T4" not in small
     assert all(known_cards()[ours[name]].memory_bytes > 36 * (1 << 30) for name in large["accelerators"])
+
+
+def test_names_of_layers_outside_attention_are_planned_as_all_layers(tmp_path: Path) -> None:
+    def needed(name: str, target: Any) -> float:
+        folder = tmp_path / name
+        task_for(folder, "llama-3-8b", adapter={"r": 64, "target": target}, max_tokens=512)
+        return float(re.findall(r"\(([\d.]+) of", (folder / "out" / "README.md").read_text(encoding="utf-8"))[0])
+
+    attention, every = needed("attention", "attention"), needed("all", "all-linear")
+    assert needed("q", ["q_proj", "v_proj"]) == attention < every
+    assert needed("up", ["q_proj", "up_proj"]) == every
 
 
 def test_what_no_single_card_holds_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -14,6 +14,7 @@ from lastresort.hardware.catalogue.find import find_shape
 from lastresort.hardware.catalogue.prices import known_prices
 from lastresort.hardware.plan.offers import Offer, offers
 from lastresort.hardware.plan.setup import Setup
+from lastresort.hardware.plan.shape import Shape
 from lastresort.models.estimate import estimated_tokens
 from lastresort.neighbours.exporting.job import Job, Written
 from lastresort.neighbours.exporting.readme import commented, header
@@ -106,7 +107,6 @@ def _named(gpu: str) -> tuple[dict[str, int], str]:
 
 def _planned(job: Job) -> tuple[dict[str, int], str]:
     """The cheapest single cards on which the training fits."""
-    setup, tokens = _setup_of(job)
     try:
         shape = find_shape(str(job.base.here or job.base.name), job.file.folder)
     except InputError as error:
@@ -116,6 +116,7 @@ def _planned(job: Job) -> tuple[dict[str, int], str]:
             expected="a model whose config.json is on this machine, or one of `lastresort plan --list`",
             remedy="Name a card with --gpu, such as --gpu l4.",
         ) from error
+    setup, tokens = _setup_of(job, shape)
     found = [
         offer
         for offer in offers(shape, setup, known_prices(), None)
@@ -141,7 +142,7 @@ def _told(offer: Offer) -> str:
     return f"{offer.cards.card.name} ({needed:.1f} of {room:.1f} GiB, ${offer.usd_per_hour:.2f} an hour, {offer.price.date})"
 
 
-def _setup_of(job: Job) -> tuple[Setup, int]:
+def _setup_of(job: Job, shape: Shape) -> tuple[Setup, int]:
     """How the plan is asked, and the tokens of the longest row."""
     file, groups = job.file, job.file.groups
     new = groups.max_new_tokens if groups is not None else 0
@@ -158,13 +159,23 @@ def _setup_of(job: Job) -> tuple[Setup, int]:
         batch=max(1, file.max_pass_tokens // tokens),
         checkpointing=file.checkpointing,
         r=adapter.r if adapter is not None else 16,
-        target="all-linear" if adapter is not None and adapter.layers == "all-linear" else "attention",
+        target=_target(job, shape),
         optimizer=file.optimizer,
         compute="auto" if file.precision == "auto" else "bfloat16" if file.precision == "bfloat16" else "float32",
         group_size=groups.group_size if groups is not None else 8,
         rows_at_once=groups.rows_at_once if groups is not None else 64,
         new_tokens=min(new or 256, tokens - 1),
     ), tokens
+
+
+def _target(job: Job, shape: Shape) -> Literal["attention", "all-linear"]:
+    """What holds no less than the adapter: all layers, unless every one that it names is attention's."""
+    if job.adapter is None or (job.file.start_from is None and job.file.adapter.target == "attention"):
+        return "attention"
+    own = {layer.name for layer in shape.linears if layer.place == "attention"}
+    return (
+        "attention" if not isinstance(job.adapter.layers, str) and own.issuperset(job.adapter.layers) else "all-linear"
+    )
 
 
 def _mounted(job: Job) -> bool:
