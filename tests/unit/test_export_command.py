@@ -79,13 +79,19 @@ def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
     config = {
         "base_model": "model", "adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_modules": ["q_proj"],
         "datasets": [{"path": "talk.jsonl", "type": "chat_template"}], "learning_rate": 1e-3, "micro_batch_size": 2,
-        "sequence_len": 256, "output_dir": "trained", "seed": 5,
+        "sequence_len": 256, "output_dir": "trained", "seed": 5, "neftune_noise_alpha": 3, "val_set_size": 1,
     }  # fmt: skip
     (tmp_path / "config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert lastresort(monkeypatch, "train", "config.yml") == 0, capsys.readouterr().err
+    capsys.readouterr()
     assert lastresort(monkeypatch, "export", "trained", "--to", "llamafactory") == 0, capsys.readouterr().err
-    written = yaml.safe_load((tmp_path / "trained/export-llamafactory/llamafactory.yaml").read_text(encoding="utf-8"))
+    top = (tmp_path / "trained/export-llamafactory/llamafactory.yaml").read_text(encoding="utf-8")
+    readme = (tmp_path / "trained/export-llamafactory/README.md").read_text(encoding="utf-8")
+    for text in (capsys.readouterr().err, top, readme):
+        assert "neftune_noise_alpha: " in text  # not honoured
+        assert "val_set_size: Nothing sets when to evaluate" in text  # a trap
+    written = yaml.safe_load(top)
     assert (written["seed"], written["cutoff_len"], written["lora_target"]) == (5, 256, "q_proj")
     assert written["model_name_or_path"] == "../../model"
 
@@ -97,6 +103,7 @@ def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
             ["train.yaml", "--to", "keras"],
             'found "keras", expected one of axolotl, llamafactory, trl, unsloth or skypilot',
         ),
+        (["begun", "--to", "trl"], "begun: this training has not finished, expected one that ran to its end"),
         (["model", "--to", "trl"], "found a folder without training.json or record.sqlite"),
         (["train.yaml", "--to", "trl", "--rung", "sft"], "--rung beside what is no climb"),
         (["train.yaml", "--to", "trl", "--gpu", "l4"], "--gpu beside --to trl"),
@@ -109,6 +116,8 @@ def test_what_it_refuses_is_one_sentence(
     arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: Patch, capsys: Out
 ) -> None:
     training_file(tmp_path, "sft")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "begun.json").write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     capsys.readouterr()
@@ -127,6 +136,7 @@ def test_the_embedded_model_goes_by_its_hub_id_and_says_so(tmp_path: Path) -> No
     found = written_for(tmp_path, "embedded")
     assert found.base == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert any("4-bit quantisation" in note for note in found.notes)
+    assert "4-bit quantisation" in (found.folder / "train.py").read_text(encoding="utf-8")
 
 
 def test_the_base_goes_along_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -73,3 +73,15 @@ def test_honoured_keys_and_rows_stay(
 
 def _without_output(found: Imported) -> dict[str, Any]:
     return {key: value for key, value in found.document.items() if key != "output"}
+
+
+def test_a_template_that_was_written_out_is_named_as_what_cannot_be_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "train.yaml"
+    keys = {"model_name_or_path": "nobody/nothing", "do_train": True, "stage": "sft", "template": "llama3"}
+    path.write_text(yaml.safe_dump(keys | data_set(tmp_path)))
+    assert lastresort(monkeypatch, "export", str(path), "--to", "llamafactory") != 0
+    said = capsys.readouterr().err
+    assert "no counterpart of rows rendered by template: llama3" in said
+    assert "Leave template out" in said

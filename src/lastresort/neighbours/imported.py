@@ -38,7 +38,8 @@ class Imported:
     """A neighbour's training in our words.
 
     document: keys of our training file (docs/train.md), without `data`. eval_share: a share or a count of the rows
-    that are held out.
+    that are held out. rendered_by: the key and value of the neighbour's file by which rows become text ("template: llama3"),
+    None where they stay turns.
     """
 
     framework: Framework
@@ -47,3 +48,4 @@ class Imported:
     held_out: tuple[Source, ...]
     eval_share: float | int | None
     remarks: tuple[Remark, ...]
+    rendered_by: str | None = None

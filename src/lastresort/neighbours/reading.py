@@ -83,6 +83,8 @@ def written(imported: Imported, output: Path, path: Path) -> Path:
         data["eval"] = imported.eval_share
     remarks = [asdict(remark) for remark in dict.fromkeys(imported.remarks)]
     origin = {"framework": imported.framework, "file": path.name, "remarks": remarks}
+    if imported.rendered_by is not None:
+        origin["rendered_by"] = imported.rendered_by
     title = f"# {TITLES[imported.framework]}'s {path.name}, in the words of `lastresort train`.\n"
     _write(folder / TRAINING_FILE, title + _yaml({**imported.document, "origin": origin}, data, folder))
     return folder / TRAINING_FILE

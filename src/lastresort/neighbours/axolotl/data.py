@@ -58,6 +58,17 @@ def is_text(given: Given) -> bool:
     return bool(entries) and all(entry.any("type") == "completion" for entry in entries)
 
 
+def rendered_by(given: Given) -> str | None:
+    """The key and value by which rows become text, where they do: that of the first entry that says more than chat_template."""
+    for entry in entries_of(given, "datasets"):
+        kind, named = entry.any("type"), entry.any("chat_template") or given.any("chat_template")
+        if not str(kind).startswith("chat_template"):
+            return f"type: {kind}" if isinstance(kind, str) else "a type of columns and formats"
+        if named not in (None, "tokenizer_default"):
+            return f"chat_template: {named}"
+    return None
+
+
 def sources(given: Given, key: str, chosen: Chosen, model: Model, path: Path) -> tuple[Source, ...]:
     """Raises TaskError for an entry that cannot be read."""
     found: list[Source] = []

@@ -9,7 +9,7 @@ from typing import Any
 from lastresort.neighbours.axolotl import contradictions
 from lastresort.neighbours.axolotl.adapter import adapter_keys
 from lastresort.neighbours.axolotl.course import batch_of, course_keys, held_out, length_keys, text_row
-from lastresort.neighbours.axolotl.data import Model, is_text, sources
+from lastresort.neighbours.axolotl.data import Model, is_text, rendered_by, sources
 from lastresort.neighbours.axolotl.groups import group_keys
 from lastresort.neighbours.axolotl.objective import Chosen, chosen_objective
 from lastresort.neighbours.axolotl.template import own_template
@@ -47,7 +47,8 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
     if chosen.family == "groups" and (share or kept_out):
         given.remark("val_set_size" if share else "test_datasets", "ignored", "Prompts of grpo are all trained on.")
         share, kept_out = None, ()
-    return Imported("axolotl", document, train, kept_out, share, (*given.remarks, *of_other_keys(given)))
+    by = rendered_by(given)
+    return Imported("axolotl", document, train, kept_out, share, (*given.remarks, *of_other_keys(given)), by)
 
 
 def _course(given: Given, chosen: Chosen, path: Path) -> dict[str, Any]:

@@ -64,9 +64,9 @@ def export(
         # Beside the final folder, so that relative paths in the files are the same from both.
         working = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
-        job, notes = _job(training, working, to, named=base, copied=with_base)
+        job = _job(training, working, to, named=base, copied=with_base)
         written = _write(job, to, working, details)
-        notes = tuple(dict.fromkeys((*training.notes, *notes, *written.notes)))
+        notes = tuple(dict.fromkeys((*job.notes, *written.notes)))
         mark = {"to": to, "name": training.name}
         texts = {"README.md": readme(job, to, written, notes), MARK: json.dumps(mark) + "\n"}
         _put(working, texts)
@@ -91,9 +91,7 @@ def _check_free(folder: Path) -> None:
     )
 
 
-def _job(
-    training: Exportable, working: Path, to: str, *, named: str | None, copied: bool
-) -> tuple[Job, tuple[str, ...]]:
+def _job(training: Exportable, working: Path, to: str, *, named: str | None, copied: bool) -> Job:
     """The training file with its rows in the folder, read back: what every framework's writer sees."""
     if not training.train:
         raise DataError("no row is left to train on", where=training.name, expected="at least one")
@@ -117,8 +115,9 @@ def _job(
     file = load_training(working / TRAINING)
     adapter, assumed = adapter_of(file, training.layers, base)
     rows = training.row_tokens if file.max_tokens is None else file.max_tokens
-    job = Job(training.name, file, train, held_out, base, adapter, rows, tokenizer_of(base), names)
-    return job, (*told, *assumed)
+    notes = (*training.notes, *told, *assumed)
+    tokenizer = tokenizer_of(base)
+    return Job(training.name, file, train, held_out, base, adapter, rows, tokenizer, names, notes, training.rendered_by)
 
 
 def _as_rendered(training: Exportable, base: Base) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

@@ -19,7 +19,7 @@ class Exportable:
     name: for titles. document: keys of our training file without `data` and `output`, its paths absolute. train, held_out:
     rows as `rows.py` makes them, as they were trained. layers: short names of the layers that got adapters, () where only
     `adapter.target` says it. row_tokens: the longest row that was allowed, None where nobody looked. notes: sentences on what
-    none of the frameworks can be told.
+    none of the frameworks can be told. rendered_by: what of another framework's file made text of the rows, where it did.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Exportable:
     layers: tuple[str, ...] = ()
     row_tokens: int | None = None
     notes: tuple[str, ...] = ()
+    rendered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Job:
     """One training to be written. file: the training file in the folder that is written, beside whose rows train.jsonl and
     eval.jsonl it stands. adapter: None where all weights are trained. row_tokens: None for no limit. tokenizer: loads that of the
     base; raises PrerequisiteError where it is not here. rewards: names of the functions in rewards.py, in the order of `file`.
+    notes: what is said of the training and its base, whatever framework it is written for. rendered_by: as of `Exportable`.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Job:
     row_tokens: int | None
     tokenizer: Callable[[], Any]
     rewards: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rendered_by: str | None = None
 
     @property
     def starts_from_adapter(self) -> bool:

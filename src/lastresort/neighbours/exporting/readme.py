@@ -49,7 +49,8 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def header(job: Job, title: str, notes: Sequence[str], files: str) -> list[str]:
-    """The comment at the top of a configuration, a line each, without its comment marks."""
+    """The comment at the top of a configuration, a line each, without its comment marks. notes: of the framework's writer."""
+    notes = tuple(dict.fromkeys((*job.notes, *notes)))
     lines = [f"{job.name}: {job.file.objective} for {title}, written by lastresort {__version__}. {files}"]
     if notes:
         lines += ["", "What cannot be said here, or means something else:", *(f"- {note}" for note in notes)]

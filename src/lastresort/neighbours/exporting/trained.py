@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,9 +62,10 @@ def of_training_file(
 ) -> Exportable:
     """The training that this file describes. layers, row_tokens: where a run has shown them. Raises DataError for its rows."""
     train, held_out = rows_of(file)
-    notes: tuple[str, ...] = ()
+    origin = file.resolved.get("origin") or {}
+    notes = _of_import(origin)
     if file.need == "text" and file.data.eval_share is not None:
-        notes = ("eval: a share of packed rows was held out, which stand in no file: here nothing is held out.",)
+        notes += ("eval: a share of packed rows was held out, which stand in no file: here nothing is held out.",)
     return Exportable(
         name or file.path.stem,
         document_of(file),
@@ -74,6 +74,16 @@ def of_training_file(
         layers,
         row_tokens if row_tokens is not None else _row_tokens(file),
         notes,
+        by if isinstance(by := origin.get("rendered_by"), str) else None,
+    )
+
+
+def _of_import(origin: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an import said of keys that are not honoured, and of traps: an export does not honour them either."""
+    told = origin.get("remarks")
+    remarks = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+    return tuple(
+        f"{one.get('key')}: {one.get('sentence')}" for one in remarks if one.get("kind") in ("ignored", "trap")
     )
 
 
@@ -94,9 +104,7 @@ def of_file(path: Path) -> Exportable:
     imported = read(path)
     with tempfile.TemporaryDirectory() as folder:
         file = load_training(written(imported, Path(folder), path))
-        found = of_training_file(file, name=path.stem)
-    remarks = tuple(f"{remark.key}: {remark.sentence}" for remark in imported.remarks if remark.kind != "differs")
-    return replace(found, notes=(*remarks, *found.notes))
+        return of_training_file(file, name=path.stem)
 
 
 def document_of(file: TrainingFile) -> dict[str, Any]:

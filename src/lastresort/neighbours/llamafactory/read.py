@@ -53,6 +53,7 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
         held_out=tuple(_source(data_set, stage, rendering) for data_set in held_out),
         eval_share=share,
         remarks=tuple(given.remarks),
+        rendered_by=rendering.by,
     )
 
 

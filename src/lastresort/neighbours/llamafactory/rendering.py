@@ -24,10 +24,12 @@ CUTOFF = 2048
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """writing: None for turns, which the model's own chat template renders later. document: keys of our training file."""
+    """writing: None for turns, which the model's own chat template renders later. document: keys of our training file. by: the
+    template that is written out, as the file names it."""
 
     writing: Writing | OwnText | None
     document: dict[str, Any]
+    by: str | None = None
 
 
 def rendering_of(given: Given, stage: Stage, model: str, path: Path, data_sets: Sequence[DataSet]) -> Rendering:
@@ -51,7 +53,7 @@ def rendering_of(given: Given, stage: Stage, model: str, path: Path, data_sets: 
         return Rendering(own.writing, document | own.document)
     writing = Writing(template, None if thinking is None else given.flag("enable_thinking", True), keep, whole, last)
     name_own_template(given, str(name), writing, base)
-    return Rendering(writing, document)
+    return Rendering(writing, document, f"template: {name}")
 
 
 def _length(given: Given, stage: Stage, base: ModelTokenizer | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError
 from lastresort.neighbours.exporting.course import SCHEDULES, max_steps, passes, takes_bf16
 from lastresort.neighbours.exporting.differences import (
     DROPOUT_OFF,
@@ -84,11 +84,21 @@ def _refuse(job: Job) -> None:
         remedy = "Export it --to trl or --to axolotl." if groups else "Export it --to trl, or train dpo."
         raise no_counterpart("LLaMA-Factory", f"objective: {job.file.objective}", remedy)
     if has_segments(job):
-        raise no_counterpart(
-            "LLaMA-Factory", "segments: it renders all rows by a template", "Export it --to axolotl or --to trl."
-        )
+        raise _rendered(job)
     if job.file.need == "completions" and answers_trained(job) == "some":
         raise some_answers("LLaMA-Factory")
+
+
+def _rendered(job: Job) -> InputError:
+    """It renders all rows by a template of its own."""
+    by = job.rendered_by
+    remedy = "Export it --to axolotl or --to trl."
+    if by is None:
+        return no_counterpart("LLaMA-Factory", "segments: it renders all rows by a template", remedy)
+    key = by.partition(":")[0]
+    if key in ("template", "chat_template"):
+        remedy = f"Leave {key} out, so that rows stay turns, or export it --to axolotl or --to trl."
+    return no_counterpart("LLaMA-Factory", f"rows rendered by {by}, since it renders them itself", remedy)
 
 
 def _install(job: Job) -> str:
