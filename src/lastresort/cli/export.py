@@ -65,6 +65,7 @@ def _training(run: Path, rung: str | None) -> Exportable:
     from lastresort.errors import InputError
     from lastresort.neighbours.exporting.trained import is_output_folder, of_file, of_output_folder
     from lastresort.records.record import FILE_NAME
+    from lastresort.train.run_folder import BEGUN
 
     if (run / FILE_NAME).is_file():
         from lastresort.ladder.exported.climb import of_climb
@@ -79,6 +80,13 @@ def _training(run: Path, rung: str | None) -> Exportable:
         )
     if is_output_folder(run):
         return of_output_folder(run)
+    if (run / BEGUN).is_file():
+        raise InputError(
+            "this training has not finished",
+            where=str(run),
+            expected="one that ran to its end",
+            remedy="`lastresort train FILE --resume` goes on with it; FILE itself can be exported already.",
+        )
     return of_file(run)
 
 
