@@ -164,7 +164,7 @@ def _refuse_longer(file: TrainingFile, longer: Sequence[tuple[int, str]], limit:
 def _items(
     file: TrainingFile, made: Sequence[_Made], limit: int | None, part: str, found: _Findings
 ) -> tuple[Item, ...]:
-    where = ", ".join(str(path) for path in (file.data.eval if part == "eval" and file.data.eval else file.data.train))
+    where = _where(file, part)
     if not made:
         left = "; ".join(finding.sentence() for finding in found.all())
         raise DataError(
@@ -176,11 +176,18 @@ def _items(
     if file.need == "pairs":
         return tuple(pairs([one.rows[0] for one in made], [one.rows[1] for one in made]))
     if file.need == "labels":
-        return _labelled(made, limit, where, part, found)
+        return _labelled(file, made, limit, part, found)
     return tuple(completions([one.rows[0] for one in made]))
 
 
-def _labelled(made: Sequence[_Made], limit: int | None, where: str, part: str, found: _Findings) -> tuple[Item, ...]:
+def _where(file: TrainingFile, part: str) -> str:
+    return ", ".join(str(path) for path in (file.data.eval if part == "eval" and file.data.eval else file.data.train))
+
+
+def _labelled(
+    file: TrainingFile, made: Sequence[_Made], limit: int | None, part: str, found: _Findings
+) -> tuple[Item, ...]:
+    where = _where(file, part)
     labels = [bool(one.label) for one in made]
     if part == "train" and len(set(labels)) == 1:
         raise DataError(
@@ -194,10 +201,18 @@ def _labelled(made: Sequence[_Made], limit: int | None, where: str, part: str, f
             f"all {len(made)} prompts of {part} are the same",
             where=where,
             expected="at least two different ones, since kto compares a prompt with the answer to another",
-            remedy="Add rows.",
+            remedy=_more_prompts(file, part),
         )
     items = labelled([one.rows[0] for one in made], labels)
     return tuple(_mismatched_fits(item, one.place, limit, found) for item, one in zip(items, made, strict=True))
+
+
+def _more_prompts(file: TrainingFile, part: str) -> str:
+    """What to do about a part whose prompts are all the same."""
+    if part == "eval" and file.data.eval_share is not None:
+        return f"Raise data.eval from {file.data.eval_share:g}, or leave it out: there may be too few rows to hold some out."
+    held_out = ", or lower data.eval" if file.data.eval_share is not None else ""
+    return f"Add rows with other prompts{held_out}."
 
 
 def _mismatched_fits(item: Item, place: str, limit: int | None, found: _Findings) -> Item:
