@@ -127,6 +127,14 @@ def quiet_transformers() -> Iterator[None]:
             messages.enable_progress_bar()
 
 
+def without_length_warning(tokenizer: Any) -> Any:
+    """The tokenizer, which no longer warns of a text that is longer than the model's context: what is too long is said by row."""
+    told = getattr(tokenizer, "deprecation_warnings", None)
+    if isinstance(told, dict):
+        told["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
+
+
 @contextmanager
 def quiet_checkpointing() -> Iterator[None]:
     """Without the FutureWarning that transformers 5 gives of the name by which PEFT asks whether activations are recomputed."""

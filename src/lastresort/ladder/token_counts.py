@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.data.rendering import render_prompt
-from lastresort.embedded import converted_already, embedded_gguf, quiet_transformers
+from lastresort.embedded import converted_already, embedded_gguf, quiet_transformers, without_length_warning
 from lastresort.errors import DataError
 from lastresort.models.estimate import estimated_tokens
 from lastresort.models.open import EMBEDDED
@@ -67,9 +67,10 @@ def _tokenizer(folder: Path) -> Any:
 
     try:
         with quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError):
         return None
+    return without_length_warning(tokenizer)
 
 
 def _counted(tokenizer: Any, text: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lastresort.data.rendering import template_hash
-from lastresort.embedded import converted, quiet_checkpointing, quiet_transformers
+from lastresort.embedded import converted, quiet_checkpointing, quiet_transformers, without_length_warning
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
 from lastresort.models.quantized import (
@@ -144,7 +144,7 @@ def _read(folder: Path, dtype: torch.dtype, arguments: dict[str, Any]) -> tuple[
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise _unreadable(error, folder, "a causal language model with its tokenizer") from error
-    return model, tokenizer
+    return model, without_length_warning(tokenizer)
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:

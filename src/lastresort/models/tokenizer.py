@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.embedded import quiet_transformers
+from lastresort.embedded import quiet_transformers, without_length_warning
 from lastresort.errors import TaskError
 from lastresort.models.loading import context_tokens, weights_folder
 from lastresort.models.open import local_folder
@@ -36,7 +36,7 @@ def read_tokenizer(folder: Path | str) -> ModelTokenizer:
             expected="a causal language model with its tokenizer",
             remedy="Name another.",
         ) from error
-    return ModelTokenizer(tokenizer, context_tokens(config, tokenizer))
+    return ModelTokenizer(without_length_warning(tokenizer), context_tokens(config, tokenizer))
 
 
 def tokenizer_on_disk(name: str, base_folder: Path) -> ModelTokenizer | None:

@@ -111,7 +111,7 @@ def train(
     with processes.together(), inputs_in_base_precision(model):
         run = _fingerprint(settings, base, batches, processes)
         if settings.checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _checkpoint_activations(model)
         optimizer = build_optimizer([parameter for _, parameter in trainable(model)], settings)
         checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
         state = checkpoints.load(progress)
@@ -148,6 +148,13 @@ def train(
                 checkpoints.save(state)
     model.eval()
     return _trained(state, policy, count)
+
+
+def _checkpoint_activations(model: Any) -> None:
+    """By the name that transformers has for it: later versions warn of the older one."""
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    enable = getattr(model, f"{name}_checkpointing_enable")
+    enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
 
 
 def _trained(state: CheckpointState, policy: Policy, steps: int) -> Trained:
