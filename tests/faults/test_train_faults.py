@@ -34,6 +34,12 @@ BAD: dict[str, Case] = {
     "all pairs equal": ("dpo", [{**ROW, "rejected": "yo"}] * 3, {}, "3 left out, chosen and rejected are the same"),
     "labels all alike": ("kto", [{**row, "label": True} for row in LABELLED], {}, "all 12 labels are true"),
     "one prompt": ("kto", [{**row, "prompt": "hi"} for row in LABELLED], {}, "all 12 prompts of train are the same"),
+    "one prompt held out": (
+        "kto",
+        LABELLED,
+        {"data": {"train": "rows.jsonl", "eval": 1}},
+        "Raise data.eval from 1, or leave it out",
+    ),
     "no label": ("kto", data_for("sft"), {}, 'key "label": found nothing'),
     "label of words": ("kto", [{**LABELLED[0], "label": "yes"}], {}, 'found text ("yes"), expected true or false'),
     "pairs for kto": ("kto", pairs(), {}, "pairs_as_labels: true"),
@@ -106,6 +112,24 @@ def test_a_mismatched_answer_that_would_not_fit_is_cut(
     assert finding["places"] == [f"{tmp_path / 'rows.jsonl'}, row 1"]
 
 
+@pytest.mark.filterwarnings("error:.*checkpointing:FutureWarning")
+def test_what_transformers_says_of_long_rows_and_checkpointing_stays_unsaid(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Our own sentences tell of long rows; the tokenizer of a folder knows its model's context."""
+    import shutil
+
+    shutil.copytree(model, tmp_path / "model")
+    config = tmp_path / "model" / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 2048}), encoding="utf-8")
+    rows = [*pairs(), {**ROW, "chosen": LONG}]
+    keys: dict[str, Any] = {"rows": rows, "longer_rows": "drop", "checkpointing": True, "max_steps": 1}
+    assert run(tmp_path, tmp_path / "model", monkeypatch, **keys) == 0
+    told = capfd.readouterr()
+    assert "1 left out, longer than 2048 tokens" in told.out + told.err
+    assert "Token indices" not in told.out + told.err
+
+
 def test_files_of_one_name_are_told_apart_when_a_run_goes_on(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +194,22 @@ def test_a_run_that_diverges_says_so_and_keeps_its_log(
     assert f"in step {steps + 1} of 6" in capsys.readouterr().err
     log = tmp_path / "out" / "log.jsonl"
     assert (log.read_text(encoding="utf-8").count("\n") if steps else (tmp_path / "out").exists()) == steps
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_optimizer_that_cannot_run_here_leaves_the_folder_free(
+    known: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """known: before anything is loaded. Otherwise the run has begun when it is found, and is taken back."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    if not known:
+        monkeypatch.setattr("lastresort.train.training_run.require_optimizer", lambda name: None)
+    assert run(tmp_path, model, monkeypatch, optimizer="paged_adamw_8bit", max_steps=1) == 3
+    told = capsys.readouterr().err
+    assert "optimizer paged_adamw_8bit: no CUDA device here. Take adamw." in told
+    assert ("loading the model" in told) != known
+    assert not (tmp_path / "out").exists()
+    assert run(tmp_path, model, monkeypatch, max_steps=1) == 0
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb", "trackio"])

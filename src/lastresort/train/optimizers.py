@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,26 +10,37 @@ from typing import Any
 import torch
 
 from lastresort.errors import PrerequisiteError
-from lastresort.train.settings import TrainSettings
+from lastresort.train.settings import Optimizer, TrainSettings
+
+_PAGED = "paged_adamw_8bit"
+
+
+def require_optimizer(name: Optimizer) -> None:
+    """Raise PrerequisiteError where paged_adamw_8bit has no CUDA device or no bitsandbytes: known before anything is loaded."""
+    if name != _PAGED:
+        return
+    where = f"optimizer {_PAGED}"
+    if not torch.cuda.is_available():
+        raise PrerequisiteError("no CUDA device here", where=where, remedy="Take adamw.")
+    try:
+        importlib.import_module("bitsandbytes.optim")
+    except ImportError as error:
+        raise PrerequisiteError(
+            "bitsandbytes is not installed", where=where, remedy="Run: pip install 'lastresort[qlora]'"
+        ) from error
 
 
 def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainSettings) -> Any:
     """adamw: torch's fused AdamW. paged_adamw_8bit: bitsandbytes', whose state is 8 bits wide and moves out of the GPU's way.
 
-    Raises PrerequisiteError where the second has no bitsandbytes or no CUDA.
+    Raises PrerequisiteError as `require_optimizer` does.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
-    where = "optimizer paged_adamw_8bit"
-    if not torch.cuda.is_available():
-        raise PrerequisiteError("no CUDA device here", where=where, remedy="Take adamw.")
-    try:
-        from bitsandbytes.optim import PagedAdamW8bit
-    except ImportError as error:
-        raise PrerequisiteError(
-            "bitsandbytes is not installed", where=where, remedy="Run: pip install 'lastresort[qlora]'"
-        ) from error
+    require_optimizer(settings.optimizer)
+    from bitsandbytes.optim import PagedAdamW8bit
+
     return PagedAdamW8bit(parameters, lr=rate, weight_decay=decay)
 
 

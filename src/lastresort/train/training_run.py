@@ -13,7 +13,7 @@ from typing import Any
 
 from lastresort import __version__
 from lastresort.embedded import quiet_transformers
-from lastresort.errors import InputError, LastresortError
+from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.atomic import write_atomically
 from lastresort.train.adapters import save_trained
 from lastresort.train.alarm import measured, warning
@@ -27,6 +27,7 @@ from lastresort.train.items import Item
 from lastresort.train.launch import unused_settings
 from lastresort.train.loop import StepSeen, Trained, total_steps, train
 from lastresort.train.memory_error import memory_errors
+from lastresort.train.optimizers import require_optimizer
 from lastresort.train.order import steps_per_epoch
 from lastresort.train.processes import Processes, join
 from lastresort.train.run_folder import (
@@ -82,7 +83,7 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
     for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
         progress.say(f"{name} has changed since this run began: what follows is rewarded by what stands there now")
     processes.from_main(lambda: require_trackers(file.track))
-    file.settings()
+    processes.each(lambda: require_optimizer(file.settings().optimizer))
     check_shardable(file, processes)
     named = processes.main_first(lambda: name_model(file))
     if named.note:
@@ -206,10 +207,10 @@ def _finish(
 
 @contextmanager
 def _withdrawn_if_refused(folder: Path, *, made_here: bool) -> Iterator[None]:
-    """Where a run that began here is refused before its first step, nothing of it is left to resume."""
+    """Where a run that began here is refused, or lacks something, before its first step, nothing of it is left to resume."""
     try:
         yield
-    except InputError:
+    except (InputError, PrerequisiteError):
         if made_here:
             withdraw(folder)
         raise
