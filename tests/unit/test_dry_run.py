@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,35 @@ def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> Non
     told = dry_run(task)["assumed"]
     assert len(told) == 1
     assert told[0].startswith("model: tokens counted by the tokenizer of model; ")
+
+
+def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -> None:
+    """Of a suite, and of a rung whose prompts share their beginning; all weights take 6 operations a token, adapters 4."""
+    keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
+    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft"], keep=keep), gate="quick")
+    told = shown(found)
+    assert '"about" is the tokens that are computed at the rates below' in told
+    rates_told = re.search(
+        r"([\d,]+) tokens a second in training \(([\d,]+) of all weights\), ([\d,]+) read, ([\d,]+) a", told
+    )
+    assert rates_told is not None
+    trained, all_weights, reading, answering_rate = (number(one) for one in rates_told.groups())
+    assert all_weights == pytest.approx(trained * 4 / 6, abs=1)
+    (suite,) = found["gate"]["suites"]
+    tokens = re.search(r"of base and tuned; ([\d,]+) tokens read and ([\d,]+) answered, about ", told)
+    assert tokens is not None
+    seconds = number(tokens[1]) / reading + number(tokens[2]) / answering_rate
+    assert seconds == pytest.approx(suite["forecast"]["seconds"], rel=0.01)
+    prompting = rungs_of(found)["prompting"]["forecast"]
+    computed = [
+        number(one) for line in prompting["lines"] for one in re.findall(r"(\d+) of the prompts computed", line)
+    ]
+    assert computed
+    assert sum(computed) < prompting["tokens_in"]
+
+
+def number(text: str) -> float:
+    return float(text.replace(",", ""))
 
 
 def test_measured_rates_go_before_assumed_ones() -> None:

@@ -10,7 +10,7 @@ from lastresort.ladder.prepare import Prepared
 from lastresort.ladder.token_counts import counts_of
 from lastresort.ladder.workload import model_of, workload
 from lastresort.report.wording import listed
-from lastresort.rungs.forecast import Machine
+from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Machine
 from lastresort.spec.task import Task
 
 
@@ -41,7 +41,8 @@ def _speed(machine: Machine) -> str:
         return "nothing is known of its speed"
     rates = machine.tokens_per_s()
     told = (
-        f"{rates.training:,.0f} tokens a second in training, {rates.reading:,.0f} read, {rates.answering:,.0f} answered"
+        f"{rates.training:,.0f} tokens a second in training ({rates.training * FROZEN_BASE / ALL_WEIGHTS:,.0f} of all weights), "
+        f"{rates.reading:,.0f} read, {rates.answering:,.0f} answered"
     )
     if machine.measured is not None:
         return f"{told}, by a few layers of its shape timed here just now"

@@ -50,18 +50,30 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
         "An estimate on the high side: every rung as if the one below had missed the bar, every answer as long as allowed, every "
         "test to its last item. The climb stops at the first rung that meets the bar."
     )
+    if any(one and one["seconds"] for one in _forecasts(found)):
+        notes.append(
+            '"about" is the tokens that are computed at the rates below: what all prompts share is computed once.'
+        )
     notes += [f"assumed of {told}" for told in found["assumed"]]
     missing = [Text(told) for told in found["missing"]]
     return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot), *missing)
 
 
+def _forecasts(found: dict[str, Any]) -> list[dict[str, Any] | None]:
+    gate = found["gate"]
+    rungs = [rung["forecast"] for rung in found["rungs"]]
+    return [*rungs, found["compare"], found["judge"], None if gate is None else gate["forecast"]]
+
+
 def _suite(mode: str, suite: dict[str, Any]) -> str:
-    """Items and minutes of a suite of the gate."""
-    seconds = suite["forecast"]["seconds"]
+    """Items, tokens and minutes of a suite of the gate."""
+    forecast = suite["forecast"]
+    seconds, read, said = (forecast[key] for key in ("seconds", "tokens_in", "tokens_out"))
+    tokens = f"; {read:,} tokens read and {said:,} answered"
     takes = "" if seconds is None else f", about {duration(seconds)}"
     return (
         f"gate ({mode}): {suite['name']}: up to about {count(suite['pilot_items'])} items of the base first, then "
-        f"{count(suite['items'])} of base and tuned{takes}."
+        f"{count(suite['items'])} of base and tuned{tokens}{takes}."
     )
 
 

@@ -106,12 +106,13 @@ def answering(
     usd = None
     if machine.prompt_price is not None and machine.output_price is not None:
         usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
-    seconds = None
+    seconds, told = None, ""
     if machine.parameters is not None:
         computed = shared_tokens + n * (prompt_tokens - shared_tokens)
         reading, answered = computed / machine.rates.reading, tokens_out / machine.rates.answering
         seconds = FORWARD * machine.parameters * (reading + answered)
-    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens)"
+        told = f", {computed:.0f} of the prompts computed" if shared_tokens else ""
+    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens){told}"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
 
 
