@@ -41,7 +41,7 @@ def train_command(
 
     first = speaks(os.environ)
     with _silent_unless(first, LastresortError):
-        loaded = _loaded(file, parse_settings(settings), strict=strict, told=first)
+        loaded = _loaded(file, parse_settings(settings), resume=resume, strict=strict, told=first)
     from lastresort.train.training_run import run_training
 
     with _silent_unless(first), progress() if first else nullcontext(Silent()) as shown:
@@ -54,7 +54,7 @@ def train_command(
     print("\n".join(told(record, loaded)))
 
 
-def _loaded(file: Path, overrides: dict[str, Any], *, strict: bool, told: bool) -> TrainingFile:
+def _loaded(file: Path, overrides: dict[str, Any], *, resume: bool, strict: bool, told: bool) -> TrainingFile:
     """Our own training file, or what another framework's becomes, whose remarks are told on stderr first."""
     from lastresort.neighbours import reading
     from lastresort.spec.training import load_training
@@ -64,7 +64,9 @@ def _loaded(file: Path, overrides: dict[str, Any], *, strict: bool, told: bool) 
     imported = reading.read(file, overrides, strict=strict)
     for line in reading.said(imported.remarks) if told else ():
         print(line, file=sys.stderr)
-    return load_training(reading.written(imported, reading.output_of(imported, file), file))
+    # The others may find the run that the first process has begun by now.
+    output = reading.output_of(imported, file)
+    return load_training(reading.written(imported, output, file, resume=resume or not told))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from lastresort.spec.document import Document, with_overrides
 from lastresort.spec.paths import relative_name
 from lastresort.spec.text_file import read_text
 from lastresort.spec.training import TRAINING
-from lastresort.train.run_folder import BEGUN, IMPORTED
+from lastresort.train.run_folder import BEGUN, IMPORTED, standing
 
 TRAINING_FILE = "training.yaml"
 READERS: Mapping[Framework, str] = {
@@ -52,7 +52,7 @@ def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool
         raise TaskError(
             f"found {len(ignored)} of its keys that are not honoured: {' '.join(remark.sentence for remark in ignored)}",
             where=str(path),
-            remedy="Remove them, or leave --strict out.",
+            remedy="Remove or correct them, or leave --strict out.",
         )
     return imported
 
@@ -63,12 +63,13 @@ def output_of(imported: Imported, path: Path) -> Path:
     return Path(named) if named is not None else path.absolute().with_name(f"{path.stem}-out")
 
 
-def written(imported: Imported, output: Path, path: Path) -> Path:
+def written(imported: Imported, output: Path, path: Path, *, resume: bool = True) -> Path:
     """Write the rows and a training file of ours below OUTPUT; the same file and data give the same bytes. Returns its path.
 
-    path: the file that was read. Raises DataError for rows that cannot be read, and InputError where a run that was begun
-    with other rows stands in OUTPUT.
+    path: the file that was read. resume: whether a run that stands in OUTPUT may be gone on with. Raises DataError for rows that
+    cannot be read; InputError, with nothing written, where OUTPUT may not be written into or holds a run begun with other rows.
     """
+    standing(output, resume=resume)
     folder = output / IMPORTED
     train, held = _files(imported.train, "train"), _files(imported.held_out, "eval")
     rows = {name: _lines(source) for name, source in {**train, **held}.items()}

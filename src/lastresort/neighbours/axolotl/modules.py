@@ -18,13 +18,14 @@ def function_of(name: str, beside: Path, where: str) -> tuple[Path, str]:
     """The file and the function. Raises TaskError where no such file is, as for a reward that is a model."""
     module, _, function = name.rpartition(".")
     file = module.replace(".", "/") + ".py"
-    path = found_place(file, beside) if module and "/" not in name else None
+    importable = bool(module) and all(part.isidentifier() for part in name.split("."))
+    path = found_place(file, beside) if importable else None
     if path is None:
         raise TaskError(
             f'found "{name}", which is no function here',
             where=where,
             expected="module.function of a Python file in the current folder; a reward that is a model is not asked",
-            remedy=f"Write the file {file if module else 'rewards.py'}, or correct the name.",
+            remedy=f"Write the file {file if importable else 'rewards.py'}, or correct the name.",
         )
     return path, function
 
@@ -40,7 +41,8 @@ def prompt_reader(name: str, beside: Path, cfg: Mapping[str, Any], where: str) -
         if not made:  # the user's code runs when rows are wanted, not when the file is read
             made.append(_made(path, function, cfg, where))
         try:
-            found = made[0](dict(row.values))
+            with _beside(path):  # for what it imports only now
+                found = made[0](dict(row.values))
         except Exception as error:
             raise DataError(
                 f"{path.name}:{function} raised {type(error).__name__} ({error})",
