@@ -59,7 +59,7 @@ def test_the_file_trains_an_adapter_that_peft_loads(
 
     assert run(monkeypatch, "--set", "max_steps=3") == 0
     told = capsys.readouterr().err
-    assert told.index("trap: Rows longer than sequence_len, 512 tokens") < told.index("loading the model")
+    assert told.index("differs: Rows longer than sequence_len, 512 tokens") < told.index("loading the model")
     base = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     ids = torch.tensor([[5, 6, 7]])
     before = base(ids).logits
@@ -76,7 +76,7 @@ def test_the_record_names_where_its_training_came_from(folder: Path, monkeypatch
     assert found["file"]["origin"]["framework"] == "axolotl"
     assert found["file"]["origin"]["file"] == "config.yml"
     keys = {remark["key"]: remark["kind"] for remark in found["file"]["origin"]["remarks"]}
-    assert keys == {"sequence_len": "trap", "model_type, tokenizer_type": "differs"}
+    assert keys == {"sequence_len": "differs", "model_type, tokenizer_type": "differs"}
     assert found["file"]["adapter"]["kind"] == "qlora"
     assert found["steps"][0]["loss"] == pytest.approx(0.6931, abs=1e-3)
 
@@ -97,6 +97,16 @@ def test_a_run_goes_on_with_the_same_file_and_data(
     write_rows(folder / "my_preference_dataset.jsonl", [{"question": "q", "chosen": "a", "rejected": "b"}])
     assert run(monkeypatch, "--set", "max_steps=1", "--resume") == 2
     assert "the rows of train.jsonl have changed since this run began" in capsys.readouterr().err
+
+
+def test_nothing_is_written_into_a_folder_that_holds_something_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "model-out").mkdir()
+    (folder / "model-out" / "notes.txt").write_text("mine", encoding="utf-8")
+    assert run(monkeypatch, "--set", "max_steps=1") == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in (folder / "model-out").iterdir()] == ["notes.txt"]
 
 
 def test_a_run_that_was_cut_goes_on_to_the_same_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +144,7 @@ def test_strict_refuses_what_is_not_honoured(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "--set", "neftune_noise_alpha=5", "--strict") == 2
-    assert "neftune_noise_alpha is not heard" in capsys.readouterr().err
+    assert "neftune_noise_alpha is not honoured" in capsys.readouterr().err
     assert not (folder / "model-out").exists()
 
 

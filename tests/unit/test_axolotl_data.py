@@ -123,7 +123,7 @@ def test_shards_are_those_of_datasets(tmp_path: Path) -> None:
         texts(tmp_path, {"path": path, "shards": 4, "shards_idx": 4})
 
 
-def test_shards_are_not_heard_beside_rl(tmp_path: Path) -> None:
+def test_shards_are_not_honoured_beside_rl(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text('{"question": "q", "chosen": "a", "rejected": "b"}\n')
     entry = {"path": str(tmp_path / "pairs.jsonl"), "type": "chatml.intel", "shards": 4}
     assert told(imported(tmp_path, datasets=[entry], rl="dpo"), "shards", "ignored")
@@ -221,7 +221,7 @@ def test_a_column_that_is_not_there_is_named_with_its_row(tmp_path: Path) -> Non
         rows_of(found)
 
 
-def test_keys_of_an_entry_that_are_not_heard_are_named(tmp_path: Path) -> None:
+def test_keys_of_an_entry_that_are_not_honoured_are_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n')
     entry = {

@@ -237,9 +237,11 @@ def test_prompts_by_a_function_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "data.py").write_text(
         "def transform(cfg, *args, **kwargs):\n"
         "    def one(example, tokenizer=None):\n"
-        "        return {'prompt': [{'role': 'user', 'content': example['question']}], 'seen': cfg['seed']}\n"
+        "        from beside_data import role\n"  # of the user's folder, imported only when rows are read
+        "        return {'prompt': [{'role': role, 'content': example['question']}], 'seen': cfg['seed']}\n"
         "    return one, {'remove_columns': ['question']}\n"
     )
+    (tmp_path / "beside_data.py").write_text("role = 'user'\n")
     keys = grpo(tmp_path, kind="data.transform", seed=5, rows=[{"question": "q", "answer": "a"}])
     row = next(imported(tmp_path, **keys).train[0].rows())[1]
     assert row == {"question": "q", "answer": "a", "prompt": [{"role": "user", "content": "q"}], "seen": 5}
@@ -303,7 +305,11 @@ REMARKED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "lora in 4 bits": ({**LORA, "load_in_4bit": True}, "load_in_4bit", "trap"),
     "never evaluated": ({"val_set_size": 0.1}, "val_set_size", "trap"),
-    "dropped": ({}, "sequence_len", "trap"),
+    "dropped": ({}, "sequence_len", "differs"),
+    "code of a model": ({"trust_remote_code": True}, "trust_remote_code", "differs"),
+    "a warm-up that nobody set": ({}, "warmup_ratio", "differs"),
+    "all weights in bfloat16": ({}, "bf16", "differs"),
+    "few bits": ({**LORA, "optimizer": "adamw_bnb_8bit"}, "optimizer", "differs"),
     "lora without adapter": ({"lora_r": 8}, "lora_r", "trap"),
     "simpo with likelihood": ({"rl": "simpo", "simpo_gamma": 1.0, "kind": "chatml"}, "cpo_alpha", "ignored"),
     "dropout beside a loss on preferences": (
@@ -368,9 +374,24 @@ def test_no_key_stands_in_two_lists() -> None:
 def test_what_is_switched_off_is_not_remarked(tmp_path: Path) -> None:
     off = {"load_in_8bit": False, "neftune_noise_alpha": None, "early_stopping_patience": 0, "adam_beta1": 0.9}
     found = imported(
-        tmp_path, **off, special_tokens={"pad_token": "<pad>"}, sequence_len=512, excess_length_strategy="drop"
+        tmp_path,
+        **off,
+        special_tokens={"pad_token": "<pad>"},
+        sequence_len=512,
+        excess_length_strategy="drop",
+        bf16=True,
+        warmup_steps=10,
     )
     assert found.remarks == ()
+
+
+def test_a_key_that_is_not_known_is_told_the_nearest_that_is_honoured(tmp_path: Path) -> None:
+    (sentence,) = told(imported(tmp_path, **LORA, lora_rank=8), "lora_rank", "ignored")
+    assert sentence.endswith("did you mean lora_r?")
+
+
+def test_an_adapter_in_auto_is_as_there(tmp_path: Path) -> None:
+    assert not told(imported(tmp_path, **LORA), "bf16")
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -426,6 +447,7 @@ def test_what_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
     [
         ({"trl": {"num_generations": 5}}, "groups of 5"),
         ({"trl": {"reward_funcs": ["org/reward-model"]}}, "a reward that is a model is not asked"),
+        ({"trl": {"reward_funcs": ["..etc.x"]}}, 'found "..etc.x", which is no function here'),
         ({"trl": {"reward_funcs": []}}, 'trl", key "reward_funcs": found nothing'),
         ({"trl": {"reward_weights": [1.0, 2.0]}}, "expected 1 numbers"),
         ({"trl": {"reward_weights": ["much"]}}, "expected 1 numbers"),

@@ -62,7 +62,9 @@ def test_the_defaults_are_theirs(tmp_path: Path, rows: dict[str, Any]) -> None:
         ({"warmup_steps": 0.1}, {"warmup": 0.1}),
         ({"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 5}, {"schedule": "constant", "warmup": 5}),
         ({"max_grad_norm": 0}, {"max_grad_norm": 1e9}),
-        ({"optim": "adamw_8bit"}, {"optimizer": "paged_adamw_8bit"}),
+        ({"optim": "adamw_8bit"}, {"optimizer": "adamw"}),
+        ({"optim": "adamw_8bit", "finetuning_type": "full"}, {"optimizer": "paged_adamw_8bit"}),
+        ({"optim": "paged_adamw_8bit"}, {"optimizer": "paged_adamw_8bit"}),
         ({"disable_gradient_checkpointing": True}, {"checkpointing": False}),
         (
             {"seed": 7, "weight_decay": 0.1, "max_grad_norm": 0.5},
@@ -200,7 +202,7 @@ def test_keys_that_are_not_honoured_are_named_one_group_or_one_key_at_a_time(
         "early_stopping_steps, load_best_model_at_end", "adam_beta2", "vllm_maxlen", "pref_beta",
         "of_the_future",
     }  # fmt: skip
-    assert all(" not heard: " in sentence for sentence in named.values())
+    assert all(" not honoured: " in sentence for sentence in named.values())
 
 
 def test_keys_of_no_result_are_named_together(tmp_path: Path, rows: dict[str, Any]) -> None:
@@ -231,7 +233,6 @@ def test_what_is_switched_off_is_not_named(tmp_path: Path, rows: dict[str, Any])
     [
         ({"do_train": None}, "do_train", "LLaMA-Factory trains nothing"),
         ({"val_size": 0.25}, "val_size", "never looks at what is held out"),
-        ({}, "cutoff_len", "Rows longer than 2048 tokens are cut"),
         ({"template": "glm4"}, "template", "template: glm4 is not written out here"),
         (
             {"template": "qwen3"},
@@ -251,6 +252,18 @@ def test_no_code_of_a_model_is_run(tmp_path: Path, rows: dict[str, Any]) -> None
     found = imported(tmp_path, rows, trust_remote_code=True)
     assert "refused when it is loaded" in remarks(found, "differs")["trust_remote_code"]
     assert remarks(found, "ignored") == {}
+
+
+def test_rows_that_may_be_longer_are_no_trap_yet(tmp_path: Path, rows: dict[str, Any]) -> None:
+    found = imported(tmp_path, rows)
+    assert "Rows longer than 2048 tokens are cut" in remarks(found, "differs")["cutoff_len"]
+    assert "cutoff_len" not in remarks(found, "trap")
+
+
+def test_no_output_is_overwritten(tmp_path: Path, rows: dict[str, Any]) -> None:
+    named = remarks(imported(tmp_path, rows, overwrite_output_dir=True, logging_steps=10), "ignored")
+    assert "a second run needs another output_dir, or --resume" in named["overwrite_output_dir"]
+    assert remarks(imported(tmp_path, rows, overwrite_output_dir=False), "ignored") == {}
 
 
 def test_dropout_is_off_where_preferences_are_trained(tmp_path: Path, pairs: dict[str, Any]) -> None:

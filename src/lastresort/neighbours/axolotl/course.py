@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from lastresort.neighbours.given import Given
+from lastresort.neighbours.said_by_both import NO_CLIPPING, PAGED_8BIT, few_bits
 from lastresort.spec.values import Number
 
 _SAME = (
@@ -21,11 +22,9 @@ _NEAR = ("adamw_anyprecision", "optimi_adamw", "flash_adamw", "adamw_torch_xla",
 _IN_FEW_BITS = tuple(
     "adamw_bnb_8bit adamw_8bit ao_adamw_8bit ao_adamw_fp8 ao_adamw_4bit adamw_torch_8bit adamw_torch_4bit".split()
 )
-_PAGED = "paged_adamw_8bit"
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
 _LONGER = {"drop": "drop", "truncate": "truncate", "raise": "refuse"}
 _TRACKERS = {"use_wandb": "wandb", "use_mlflow": "mlflow", "use_tensorboard": "tensorboard", "use_trackio": "trackio"}
-_LARGE = 1e9
 SEQUENCE_LEN = 512
 
 
@@ -42,11 +41,11 @@ def course_keys(given: Given, *, full: bool, four_bits: bool) -> dict[str, Any]:
         "warmup": 0.0 if schedule == "constant" else _warmup(given, max_steps),
         "weight_decay": given.number("weight_decay", 0.0, Number(at_least=0, below=1)),
         # 0 clips nothing there.
-        "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or _LARGE,
+        "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or NO_CLIPPING,
         "optimizer": _optimizer(given, full),
         "checkpointing": _checkpointing(given),
         "seed": given.count("seed", 42),
-        "precision": _precision(given, four_bits),
+        "precision": _precision(given, full=full, four_bits=four_bits),
     }
     if track := [ours for key, ours in _TRACKERS.items() if given.flag(key)]:
         document["track"] = track
@@ -78,7 +77,7 @@ def length_keys(given: Given) -> dict[str, Any]:
         sentence = (
             f"Rows longer than sequence_len, {longest} tokens{whence}, are left out, as there, and counted below."
         )
-        given.remark("sequence_len", "trap", sentence)
+        given.remark("sequence_len", "differs", sentence)
     return {"max_tokens": longest, "longer_rows": _LONGER[how]}
 
 
@@ -99,7 +98,8 @@ def _epochs(given: Given, max_steps: int) -> int:
 
 
 def _warmup(given: Given, max_steps: int) -> float | int:
-    """A share, or a count. Without one there are 3 % of the steps, at most 100; a count of 1 becomes 2, as there."""
+    """A share, or a count; a count of 1 becomes 2, as there. Without one there are 3 % of the steps, there at most 100, and so here
+    where max_steps says how many steps there are; else the share is taken without that limit."""
     steps, share = given.any("warmup_steps"), given.any("warmup_ratio")
     if steps is not None and 0 < given.number("warmup_steps", 0) < 1:
         return given.number("warmup_steps", 0)  # a share, as transformers reads it
@@ -111,6 +111,11 @@ def _warmup(given: Given, max_steps: int) -> float | int:
     if max_steps > 0:
         count = min(int(0.03 * max_steps), 100)
         return 2 if count == 1 else count or 0.0
+    sentence = (
+        "Without warmup_steps and warmup_ratio the rate rises over 3 % of the steps; there over at most 100 steps, which here "
+        "holds with max_steps alone."
+    )
+    given.remark("warmup_ratio", "differs", sentence)
     return 0.03
 
 
@@ -127,18 +132,13 @@ def _optimizer(given: Given, full: bool) -> str:
     name = str(given.any("optimizer", _SAME[0]))
     if name in _SAME:
         return "adamw"
-    if name == _PAGED:
-        return _PAGED
+    if name == PAGED_8BIT:
+        return PAGED_8BIT
     if name in _NEAR:
         given.remark("optimizer", "differs", f"{name} is AdamW, and torch's is taken here.")
         return "adamw"
     if name in _IN_FEW_BITS:
-        if full:
-            given.remark("optimizer", "differs", f"{name} keeps its state in few bits; paged_adamw_8bit does so here.")
-            return _PAGED
-        sentence = f"{name} keeps its state in few bits; that of an adapter is small, and torch's AdamW is taken here."
-        given.remark("optimizer", "differs", sentence)
-        return "adamw"
+        return few_bits(given, "optimizer", name, full=full)
     return given.refuse(
         "optimizer",
         f"{name}, which is not here",
@@ -156,7 +156,7 @@ def _checkpointing(given: Given) -> bool:
     return given.flag("gradient_checkpointing")
 
 
-def _precision(given: Given, four_bits: bool) -> str:
+def _precision(given: Given, *, full: bool, four_bits: bool) -> str:
     bf16 = str(given.any("bf16", given.any("bfloat16", "auto"))).lower()
     half = any(given.flag(key) for key in ("fp16", "float16"))
     if bf16 in ("true", "yes", "on", "full"):
@@ -167,6 +167,9 @@ def _precision(given: Given, four_bits: bool) -> str:
         return "auto"
     if bf16 == "auto":
         given.any("float32")
+        if full:
+            sentence = "bf16: auto trains all weights in bfloat16 on a card there, and in float32 here; true is bfloat16 here too."
+            given.remark("bf16", "differs", sentence)
         return "auto"
     if bf16 not in ("false", "no", "off"):
         given.refuse("bf16", bf16, expected="true, false, auto or full", remedy="Correct it.")

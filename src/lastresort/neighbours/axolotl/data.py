@@ -19,7 +19,7 @@ from lastresort.neighbours.given import Given
 from lastresort.neighbours.imported import Source
 from lastresort.spec.wording import describe
 
-_NOT_HEARD = {
+_NOT_HONOURED = {
     "train_on_eos": "the end token of each trained turn is trained, and no other",
     "train_on_eot": "the end token of each trained turn is trained, and no other",
     "split_thinking": "thinking stays in the text as it stands there",
@@ -61,9 +61,10 @@ def is_text(given: Given) -> bool:
 def rendered_by(given: Given) -> str | None:
     """The key and value by which rows become text, where they do: that of the first entry that says more than chat_template."""
     for entry in entries_of(given, "datasets"):
-        kind, named = entry.any("type"), entry.any("chat_template") or given.any("chat_template")
+        kind = entry.any("type")
         if not str(kind).startswith("chat_template"):
             return f"type: {kind}" if isinstance(kind, str) else "a type of columns and formats"
+        named = entry.any("chat_template") or given.any("chat_template")
         if named not in (None, "tokenizer_default"):
             return f"chat_template: {named}"
     return None
@@ -127,7 +128,7 @@ def _say(given: Given, entry: Given, read: Reader, model: Model) -> None:
             or (name in ("train_on_eos", "train_on_eot") and value == "turn")
         ):
             continue
-        why = _NOT_HEARD.get(name, f"{name} is not heard with the type {kind}")
+        why = _NOT_HONOURED.get(name, f"{name} is not honoured with the type {kind}")
         given.remark(f"{_key(given, entry)}.{name}", "ignored", f"{why[0].upper()}{why[1:]}.")
 
 

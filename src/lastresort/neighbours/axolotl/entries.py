@@ -77,7 +77,7 @@ class Place:
 
 
 def places_of(entry: Given, beside: Path, *, shard_seed: int | None, default_split: str) -> list[Place]:
-    """One place, or one for each of several names. shard_seed: None where `shards` is not heard, as with rl.
+    """One place, or one for each of several names. shard_seed: None where `shards` is not honoured, as with rl.
 
     Raises TaskError for an entry that names no place that is read.
     """
@@ -108,7 +108,7 @@ def _shards_of(entry: Given, seed: int | None) -> Shards:
     count, index = entry.count("shards", 1, least=1), entry.count("shards_idx", 0)
     if seed is None:
         if count > 1:
-            entry.remark("shards", "ignored", "shards is not heard beside rl, there either: all rows are taken.")
+            entry.remark("shards", "ignored", "shards is not honoured beside rl, there either: all rows are taken.")
         return Shards(1, 0, 0)
     if index >= count:
         entry.refuse("shards_idx", str(index), expected=f"less than shards, {count}", remedy="Correct it.")

@@ -124,4 +124,4 @@ def _say(trl: Given) -> None:
         if key not in TRL_IGNORED and value is not None:
             trl.remark(key, "ignored", f"{key} is no key of trl that this program knows.")
         elif value not in (None, False, 0, "", [], {}) and value != USUAL.get(key):
-            trl.remark(key, "ignored", f"{key} is not heard: answers are sampled and trained in one way here.")
+            trl.remark(key, "ignored", f"{key} is not honoured: answers are sampled and trained in one way here.")

@@ -13,7 +13,7 @@ HONOURED = tuple(
     chat_template_kwargs sequence_len excess_length_strategy train_on_inputs sample_packing micro_batch_size batch_size
     gradient_accumulation_steps num_epochs max_steps learning_rate lr_scheduler warmup_steps warmup_ratio weight_decay max_grad_norm
     optimizer bf16 bfloat16 fp16 float16 float32 gradient_checkpointing seed output_dir use_wandb use_mlflow use_tensorboard
-    use_trackio eot_tokens eval_strategy evaluation_strategy eval_steps evals_per_epoch""".split()
+    use_trackio trust_remote_code eot_tokens eval_strategy evaluation_strategy eval_steps evals_per_epoch""".split()
 )
 TRL_HONOURED = tuple(
     """beta reward_funcs reward_weights num_generations max_completion_length loss_type epsilon epsilon_high temperature top_p top_k
@@ -64,7 +64,6 @@ OWN: Mapping[str, tuple[str, ...]] = _named(
 """Of no result: here the program decides it itself."""
 
 IGNORED: Mapping[str, tuple[str, ...]] = {
-    "code that comes with a model is not run": ("trust_remote_code",),
     "model, configuration and tokenizer are those of base_model": tuple(
         """base_model_config cls_model_config tokenizer_config tokenizer_use_mistral_common model_revision revision_of_model
         model_config overrides_of_model_config model_kwargs overrides_of_model_kwargs processor_kwargs

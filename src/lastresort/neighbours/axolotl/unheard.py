@@ -8,11 +8,13 @@ from typing import Any
 from lastresort.neighbours.axolotl.keys import HONOURED, IGNORED, OWN, REFUSED, USUAL, known
 from lastresort.neighbours.given import Given
 from lastresort.neighbours.imported import Remark
+from lastresort.neighbours.said_by_both import NO_REMOTE_CODE
 from lastresort.spec.wording import nearest
 
 _FAST_PLUGINS = ("liger.", "cut_cross_entropy.", "kernels.")
 _DIFFERS = {
     "chat_template": "No row is rendered by chat_template; there it is saved with the tokenizer, here the model keeps its own.",
+    "trust_remote_code": NO_REMOTE_CODE,
     "eot_tokens": "The token with which the template ends a turn is trained, whatever eot_tokens names.",
 }
 
@@ -38,8 +40,8 @@ def _remark(key: str) -> Remark:
         return Remark(key, "ignored", f"{key} decides nothing beside the other keys.")
     for reason, names in IGNORED.items():
         if key in names:
-            return Remark(key, "ignored", f"{key} is not heard: {reason}.")
-    close = nearest(key, known())
+            return Remark(key, "ignored", f"{key} is not honoured: {reason}.")
+    close = nearest(key, HONOURED) or nearest(key, known())
     meant = f"; did you mean {close}?" if close else "."
     return Remark(key, "ignored", f"{key} is no key that this program knows{meant}")
 

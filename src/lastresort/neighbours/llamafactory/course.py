@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from lastresort.neighbours.given import Given
+from lastresort.neighbours.said_by_both import NO_CLIPPING, PAGED_8BIT, few_bits
 from lastresort.spec.values import Number
 from lastresort.spec.wording import listed
 
@@ -19,13 +20,12 @@ _SCHEDULES = {
     "polynomial": "linear",
 }
 _ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "paged_adamw", "paged_adamw_32bit")
-_ADAMW_8BIT = ("paged_adamw_8bit", "adamw_8bit", "adamw_bnb_8bit")
+_ADAMW_8BIT = ("adamw_8bit", "adamw_bnb_8bit")
 _TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
-NO_CLIPPING = 1e9
 
 
-def course_of(given: Given) -> dict[str, Any]:
-    """All but epochs and max_steps, which need the number of rows."""
+def course_of(given: Given, *, full: bool) -> dict[str, Any]:
+    """full: whether all weights are trained. All but epochs and max_steps, which need the number of rows."""
     schedule = _schedule(given)
     return {
         "learning_rate": given.number("learning_rate", 5e-5, _RATE),
@@ -36,7 +36,7 @@ def course_of(given: Given) -> dict[str, Any]:
         "weight_decay": given.number("weight_decay", 0.0, _DECAY),
         # 0 leaves the gradients as they are there.
         "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or NO_CLIPPING,
-        "optimizer": _optimizer(given),
+        "optimizer": _optimizer(given, full),
         "checkpointing": _checkpointing(given),
         "seed": given.count("seed", 42),
     } | _track(given)
@@ -67,14 +67,14 @@ def _warmup(given: Given, schedule: str) -> float | int:
     return steps or share
 
 
-def _optimizer(given: Given) -> str:
+def _optimizer(given: Given, full: bool) -> str:
     name = str(given.any("optim", "adamw_torch")).strip()
     if name in _ADAMW:
         return "adamw"
+    if name == PAGED_8BIT:
+        return PAGED_8BIT
     if name in _ADAMW_8BIT:
-        if not name.startswith("paged"):
-            given.remark("optim", "differs", f"optim: {name} is paged_adamw_8bit here, whose results are the same.")
-        return "paged_adamw_8bit"
+        return few_bits(given, "optim", name, full=full)
     return given.refuse(
         "optim", f'"{name}"', expected="AdamW in one of its forms, or paged_adamw_8bit", remedy="Write adamw_torch."
     )
@@ -97,6 +97,8 @@ def _track(given: Given) -> dict[str, Any]:
     asked = [name for name in given.names("report_to") if name != "none"]
     others = [name for name in asked if name not in _TRACKERS]
     if others:
-        given.remark("report_to", "ignored", f"report_to is not heard for {listed(others)}: nothing is written there.")
+        given.remark(
+            "report_to", "ignored", f"report_to is not honoured for {listed(others)}: nothing is written there."
+        )
     ours = [name for name in asked if name in _TRACKERS]
     return {"track": ours} if ours else {}

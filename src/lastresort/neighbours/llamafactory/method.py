@@ -10,6 +10,7 @@ from lastresort.neighbours.given import Given
 from lastresort.neighbours.llamafactory.stage import PREFERENCE_STAGES, Stage
 from lastresort.neighbours.llamafactory.unheard import names_its_start_as_reference
 from lastresort.neighbours.places import found_place
+from lastresort.neighbours.said_by_both import NO_REMOTE_CODE
 from lastresort.neighbours.started import NOT_IN_4_BITS, says_its_base
 from lastresort.spec.values import Number
 
@@ -25,8 +26,7 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
         given.refuse("model_name_or_path", "nothing", expected="a model", remedy="Write a folder or a hub id.")
     kind = _type(given)
     if given.flag("trust_remote_code"):
-        sentence = "No code of a model is run here: a model that needs some is refused when it is loaded."
-        given.remark("trust_remote_code", "differs", sentence)
+        given.remark("trust_remote_code", "differs", NO_REMOTE_CODE)
     bits = _bits(given, kind)
     document: dict[str, Any] = {"model": located(name, path)}
     start = given.names("adapter_name_or_path")
@@ -134,7 +134,7 @@ def _started(stage: Stage, given: Given, path: Path, names: list[str], kind: str
         )
     for key in _LORA_KEYS:
         if given.any(key) is not None:
-            given.remark(key, "ignored", f"{key} is not heard: the adapter to go on from has its own, there too.")
+            given.remark(key, "ignored", f"{key} is not honoured: the adapter to go on from has its own, there too.")
     compared = (stage == "dpo" and given.any("pref_loss", "sigmoid") not in ("orpo", "simpo")) or stage == "kto"
     if compared and not names_its_start_as_reference(given):
         given.remark(

@@ -33,7 +33,8 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
     stage = read_stage(given)
     _refuse_untrained(given)
     refuse_other_trainings(given)
-    document = method_of(stage, given, path) | {"objective": objective_of(stage, given)} | course_of(given)
+    document = method_of(stage, given, path) | {"objective": objective_of(stage, given)}
+    document |= course_of(given, full=document.get("adapter") == "full")
     share, seed = held_out_share(given), document["seed"]
     info, names, held_names = read_info(given, path), given.names("dataset"), given.names("eval_dataset")
     if not names:

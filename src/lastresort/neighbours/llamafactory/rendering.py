@@ -70,7 +70,7 @@ def _length(given: Given, stage: Stage, base: ModelTokenizer | None) -> dict[str
         return {"max_tokens": limit}
     given.remark(
         "cutoff_len",
-        "trap",
+        "differs",
         f"Rows longer than {limit} tokens are cut at their end here, counted and named, and left out if no answer remains; "
         "LLaMA-Factory shortens prompts and answers in proportion, without a word.",
     )
@@ -122,11 +122,11 @@ def _template(given: Given, name: str | None, data_sets: Sequence[DataSet]) -> T
         return TEMPLATES[name].with_system(system)
     if system is not None:
         given.remark(
-            "default_system", "ignored", "default_system is not heard: the model's own chat template has its own."
+            "default_system", "ignored", "default_system is not honoured: the model's own chat template has its own."
         )
     if tools is not None:
         given.remark(
-            "tool_format", "ignored", "tool_format is not heard: the model's own chat template writes the tools."
+            "tool_format", "ignored", "tool_format is not honoured: the model's own chat template writes the tools."
         )
     return None
 
@@ -139,11 +139,11 @@ def _own(
         given.remark(
             "train_on_prompt",
             "ignored",
-            "train_on_prompt is not heard: with the model's own chat template answers alone are trained.",
+            "train_on_prompt is not honoured: with the model's own chat template answers alone are trained.",
         )
     if given.any("preserve_thinking"):
         given.remark(
-            "preserve_thinking", "ignored", "preserve_thinking is not heard: the model's own chat template decides."
+            "preserve_thinking", "ignored", "preserve_thinking is not honoured: the model's own chat template decides."
         )
     arguments: dict[str, Any] = {}
     if "enable_thinking" in given and thinking is not None:

@@ -41,7 +41,7 @@ REFUSED = {
 }
 # Of no result there: here the program decides it itself.
 _OWN = frozenset(
-    """save_strategy save_steps save_total_limit save_only_model save_on_each_node save_safetensors overwrite_output_dir
+    """save_strategy save_steps save_total_limit save_only_model save_on_each_node save_safetensors
     overwrite_cache enable_jit_checkpoint restore_callback_states_from_checkpoint ignore_data_skip resume_from_checkpoint
     logging_steps logging_strategy logging_first_step logging_dir logging_nan_inf_filter log_on_each_node log_level
     log_level_replica disable_tqdm plot_loss run_name project trackio_space_id trackio_bucket_id trackio_static_space_id
@@ -71,6 +71,7 @@ _GROUPS = {
     "a run goes to its end, and what it ends with is saved": (
         "load_best_model_at_end metric_for_best_model greater_is_better early_stopping_steps"
     ),
+    "nothing is overwritten: a second run needs another output_dir, or --resume": "overwrite_output_dir",
     "there is no such tracker": "use_swanlab",
     "what is held out is measured by its loss, at the end of each epoch, all together": (
         "eval_on_start eval_on_each_dataset eval_num_beams compute_accuracy do_predict predict_with_generate "
@@ -171,18 +172,18 @@ def name_the_rest(given: Given) -> None:
             given.remark(
                 ", ".join(found),
                 "ignored",
-                f"{listed(found)} {'is' if len(found) == 1 else 'are'} not heard: {reason}.",
+                f"{listed(found)} {'is' if len(found) == 1 else 'are'} not honoured: {reason}.",
             )
         for key in found:
             del unread[key]
     for key in list(unread):
         family = next((whose for prefix, whose in _FAMILIES.items() if key.startswith(prefix)), None)
         if family is not None:
-            given.remark(key, "ignored", f"{key} is not heard: it belongs to {family}, which this training has not.")
+            given.remark(key, "ignored", f"{key} is not honoured: it belongs to {family}, which this training has not.")
             del unread[key]
     for key in unread:
         _refuse_misspelt(given, key)
-        given.remark(key, "ignored", f"{key} is not heard: it is no key that this program knows.")
+        given.remark(key, "ignored", f"{key} is not honoured: it is no key that this program knows.")
 
 
 def _name_own(given: Given, keys: list[str]) -> None:
