@@ -91,6 +91,31 @@ def test_without_a_card_the_cheapest_that_fits_is_taken(
     assert found["offers"][0]["price_kind"] == "yours"
 
 
+@pytest.mark.parametrize(
+    ("job", "headings"), [(("--rows", "1000"), ("for this job", "by the hour")), ((), ("by the hour", "by the hour"))]
+)
+def test_each_table_says_what_its_cheapest_card_is_cheapest_by(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: tuple[str, ...], headings: tuple[str, str]
+) -> None:
+    assert run(monkeypatch, "plan", "--model", "qwen3-8b", *job) == 0
+    methods, ladder = (line for line in capsys.readouterr().out.splitlines() if "cheapest" in line)
+    assert f"cheapest {headings[0]}" in methods
+    assert f"cheapest {headings[1]}" in ladder
+
+
+def test_of_a_bare_size_the_cards_are_named_whose_speed_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", "qwen3-0.6b", "--gpu", "12GB", "--rows", "1000")
+    assert run(monkeypatch, "plan", *words) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        "No time, since nothing is known of the speed of 12gb; known are those of rtx-3060, rtx-4070, of about" in told
+    )
+    time = document(monkeypatch, capsys, *words[:3], "13.3GB", *words[4:])["time"]
+    assert time["lines"][-1] == "no time, since nothing is known of the speed of 13.3gb"
+
+
 def test_a_price_is_of_the_card_named_and_time_is_money(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +210,16 @@ def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
         (("--model", "llama-3-9b"), "Did you mean llama-3-8b"),
         (("--model", "qwen3-8b", "--gpu", "l40x"), "Did you mean l40s"),
         (("--model", "qwen3-8b", "--method", "qlor"), 'Did you mean "qlora"?'),
+        (
+            ("--model", "qwen3-8b", "--objective", "orpo"),
+            "Name dpo, which stands for all on pairs: dpo, ipo, hinge, simpo",
+        ),
+        (
+            ("--model", "qwen3-8b", "--objective", "dapo"),
+            "Name grpo, which stands for all on groups: grpo, dr_grpo, dapo.",
+        ),
+        (("--model", "qwen3-8b", "--objective", "kto"), "Name sft, whose memory kto takes"),
+        (("--model", "qwen3-8b", "--objective", "gpro"), 'Did you mean "grpo"?'),
         (("--model", "qwen3-8b", "--tokens", "0"), "plan: found 0 tokens"),
         (("--model", "qwen3-8b", "--price", "3"), "of no card"),
         (("--model", "qwen3-8b", "--picture", "plan.png"), "ends in .svg"),

@@ -112,6 +112,7 @@ def plan_command(
 def _setup(*, method: str, **told: Any) -> Setup:
     from lastresort.hardware.plan.setup import Setup
 
+    _refuse_what_another_stands_for(told["learning"])
     allowed = {
         "learning": ("sft", "dpo", "grpo"),
         "target": ("attention", "all-linear"),
@@ -126,6 +127,25 @@ def _setup(*, method: str, **told: Any) -> Setup:
         told["sampler"] = "vllm beside"
     chosen: Any = _one_of("--method", method, ("auto", "lora", "qlora", "full"))
     return Setup("lora" if chosen == "auto" else chosen, **told)
+
+
+def _refuse_what_another_stands_for(objective: str) -> None:
+    """An objective that `train` knows and the plan has no figures of its own for."""
+    from lastresort.errors import InputError
+    from lastresort.objectives import NEEDS
+
+    need = NEEDS.get(objective)
+    stands = {"pairs": "dpo", "groups": "grpo", "text": "sft", "labels": "sft"}.get(need or "", objective)
+    if objective == stands:
+        return
+    alike = ", ".join(name for name, own in NEEDS.items() if own == need)
+    why = {
+        "text": "which stands for plain text, too",
+        "labels": "whose memory kto takes; its reference and the answers to other prompts take time beside",
+    }.get(need or "", f"which stands for all on {need}: {alike}")
+    raise InputError(
+        f'found "{objective}"', where="--objective", expected="sft, dpo, grpo", remedy=f"Name {stands}, {why}."
+    )
 
 
 def _one_of(flag: str, found: str, names: tuple[str, ...]) -> Any:

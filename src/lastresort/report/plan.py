@@ -108,7 +108,8 @@ def _methods(found: Plan) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("method", "GiB a card", "fits", "cheapest to rent"):
+    by_job = any(one["cheapest"] is not None and one["cheapest"]["usd"] is not None for one in found["methods"])
+    for name in ("method", "GiB a card", "fits", "cheapest for this job" if by_job else "cheapest by the hour"):
         table.add_column(name, justify="right" if name == "GiB a card" else "left")
     for one in found["methods"]:
         fits = "yes" if one["fits"] else "no"
@@ -120,7 +121,7 @@ def _ladder(found: Plan) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("rung", "by", "cheapest by the hour", "for all up to here"):
+    for name in ("rung", "by", "cheapest by the hour", "for all up to here, by the hour"):
         table.add_column(name)
     for one in found["ladder"]:
         by = one["method"] if one["learning"] == "sft" else f"{one['method']}, {one['learning']}"

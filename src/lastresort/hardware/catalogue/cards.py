@@ -15,6 +15,7 @@ GIB = 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*gi?b", re.IGNORECASE)
 _COUNTED = re.compile(r"(\d+)\s*[x×*]\s*(.+)", re.IGNORECASE)
 _KEPT_BY_DRIVER = 0.02  # of the memory in a card's name
+_ABOUT = 0.08
 _EXPECTED = "a card of the catalogue, a size such as 24GB, or several, such as 2xl40s"
 
 
@@ -62,6 +63,11 @@ def card_named(name: str) -> Card:
         remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(known_cards())}."
         raise InputError(f'found "{name}"', where="--gpu", expected=_EXPECTED, remedy=remedy)
     return known_cards()[found]
+
+
+def cards_of_size(memory_bytes: int) -> list[str]:
+    """Names of the catalogue's cards of about this memory, within 8 %: what a driver keeps, and checks, of one size."""
+    return [name for name, card in known_cards().items() if abs(card.memory_bytes / memory_bytes - 1) < _ABOUT]
 
 
 def card_of_driver(name: str, memory_bytes: int) -> Card:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lastresort.hardware.catalogue.cards import cards_of_size
 from lastresort.hardware.plan.held import weight_bytes
 from lastresort.hardware.plan.setup import Cards, Method, Setup
 from lastresort.hardware.plan.shape import Shape
@@ -101,7 +102,11 @@ def rate_of(setup: Setup, cards: Cards, job: Job) -> tuple[float | None, str]:
             f"{TRAIN_UTILISATION:.0%} (measured on 2 cores)"
         )
     if card.peak_flops_per_s is None:
-        return None, f"nothing is known of the speed of {card.name}"
+        alike = cards_of_size(card.memory_bytes)
+        named = (
+            f"; known are those of {', '.join(alike)}, of about its memory: name the one that is meant" if alike else ""
+        )
+        return None, f"no time, since nothing is known of the speed of {card.name}{named}"
     share = CARD_UTILISATION[setup.method] * (FLOAT32_SHARE if setup.number_bytes == 4 else 1)
     together = SHARED_CARDS if count > 1 else 1.0
     told = f"{card.peak_flops_per_s / 1e12:,.0f} TFLOPs at best, of which {share:.0%} are assumed (not measured)"
