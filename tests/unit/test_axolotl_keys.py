@@ -192,6 +192,12 @@ def test_groups(tmp_path: Path) -> None:
     assert told(found, "datasets", "differs")
 
 
+def test_bnpo_is_dapo_with_another_divisor(tmp_path: Path) -> None:
+    found = imported(tmp_path, **grpo(tmp_path, trl={"loss_type": "bnpo"}))
+    assert "dapo" in found.document["objective"]
+    assert "tokens of the whole step here" in told(found, "loss_type", "differs")[0]
+
+
 def test_the_defaults_of_groups_are_trls(tmp_path: Path) -> None:
     found = document(tmp_path, **grpo(tmp_path))
     assert found["objective"] == {"dapo": {"eps_low": 0.2, "eps_high": 0.2, "kl_weight": 0.0}}

@@ -173,6 +173,17 @@ def test_segments_keep_what_is_trained_and_end_the_text(tmp_path: Path) -> None:
     assert configuration(found, "axolotl.yaml")["datasets"][0]["type"] == "input_output"
 
 
+@pytest.mark.parametrize("to", ["axolotl", "trl"])
+def test_answers_that_do_not_end_the_text_are_ended_there(to: str, tmp_path: Path) -> None:
+    def ends(name: str, **end: bool) -> bool:
+        sides = {"chosen_segments": [{"text": " b", **end}], "rejected_segments": [{"text": " c", "end": True}]}
+        found = exported(tmp_path / name, to, "dpo", [{"segments": [{"text": "Q: a\nA:"}], **sides}])
+        return any("an end token is trained after all of them there" in note for note in found.notes)
+
+    assert ends("open")
+    assert not ends("ended", end=True)
+
+
 @pytest.mark.parametrize(("objective", "scaled"), [("grpo", "group"), ("dr_grpo", "none"), ("dapo", "group")])
 def test_groups_with_their_rewards(objective: str, scaled: str, tmp_path: Path) -> None:
     found = grouped(tmp_path, "axolotl", objective)

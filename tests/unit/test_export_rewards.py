@@ -40,6 +40,18 @@ def test_a_file_that_an_export_writes_is_not_replaced(name: str, tmp_path: Path)
     assert copied(tmp_path, (name, LENGTH)) == {f"own_{name}": LENGTH}
 
 
+@pytest.mark.parametrize("to", ["trl", "axolotl", "skypilot"])
+@pytest.mark.parametrize("line", ["import helper", "from helper import size", "    from helper.deep import size"])
+def test_what_a_file_imports_from_beside_it_is_named(line: str, to: str, tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("size = 1\n", encoding="utf-8")
+    body = f"import json\nimport numpy\ndef score(prompts, completions, **columns):\n    pass\n{line}\n"
+    (tmp_path / "counts.py").write_text(body, encoding="utf-8")
+    found = grouped(tmp_path, to, reward=[{"python": "counts.py:score"}])
+    (said,) = [note for note in found.notes if note.startswith("counts.py imports")]
+    assert said.startswith("counts.py imports helper from beside it")
+    assert not any("imports" in note for note in grouped(tmp_path / "alone", to).notes)
+
+
 def test_the_script_stands_beside_them(tmp_path: Path) -> None:
     found = grouped(tmp_path, "trl", reward=[{"python": "mine.py:score"}])
     assert (found.folder / "mine.py").read_text(encoding="utf-8") == REWARDS

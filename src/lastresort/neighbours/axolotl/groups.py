@@ -80,6 +80,12 @@ def _of_a_step(trl: Given, completions: int, size: int) -> int:
 
 def _objective(trl: Given, kl_weight: float) -> dict[str, Any]:
     loss = trl.choice("loss_type", tuple(_LOSSES), "dapo")
+    if loss == "bnpo":
+        sentence = (
+            "bnpo is trained as dapo: the loss is divided by the tokens of the whole step here, there by those of each pass, which "
+            "is the same without accumulation."
+        )
+        trl.remark("loss_type", "differs", sentence)
     low = trl.number("epsilon", 0.2, Number(above=0, below=1))
     high = trl.number("epsilon_high", low, Number(above=0))
     _say_scale(trl, _LOSSES[loss])

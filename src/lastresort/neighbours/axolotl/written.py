@@ -12,6 +12,7 @@ from lastresort.neighbours.exporting.differences import (
     DROPOUT_OFF,
     has_segments,
     no_counterpart,
+    of_open_ends,
     of_template,
     of_trainer,
     of_trl,
@@ -199,6 +200,8 @@ def _prompts(job: Job) -> dict[str, str]:
 def _notes(job: Job) -> list[str]:
     found = [note for note in of_trainer(job) if not note.startswith("longer_rows")]
     found += of_trl(job)
+    if job.file.need in ("pairs", "labels"):
+        found += of_open_ends(job)
     if job.file.need == "text":
         found.append(
             "text: documents are packed whole there, and which of them see each other depends on attn_implementation; here they "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lastresort.data.rendering import turns_to_train
-from lastresort.data.segments import SEGMENTS
+from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import InputError
 from lastresort.neighbours.exporting.job import Beside, Job, Row
 from lastresort.neighbours.exporting.rows import message_from
@@ -64,6 +64,14 @@ def _of_groups(job: Job) -> list[str]:
     if groups.server is not None:
         found.append("server: answers are sampled by its own engine there; use_vllm in its settings names a server.")
     return found
+
+
+def of_open_ends(job: Job) -> list[str]:
+    """Of TRL's trainers, which end every answer that is a text."""
+    keys = (CHOSEN, REJECTED) if job.file.need == "pairs" else (SEGMENTS,)
+    if has_segments(job) and any(not row[key][-1].get("end") for row in job.train for key in keys):
+        return ["Some answers do not end the text; an end token is trained after all of them there."]
+    return []
 
 
 def whole_alpha(adapter: Beside, framework: str) -> int:

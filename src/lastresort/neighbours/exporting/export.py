@@ -104,7 +104,7 @@ def _job(training: Exportable, working: Path, to: str, *, named: str | None, cop
         with disk_errors(working):
             shutil.copytree(start, working / START)
         document["start_from"] = START
-    names = reward_files(document, working, functions=to != "skypilot")
+    names, needs = reward_files(document, working, functions=to != "skypilot")
     document |= {"model": base.name, "output": "out"}
     document["data"] = {"train": TRAIN} | ({"eval": HELD_OUT} if training.held_out else {})
     train, held_out = _as_rendered(training, base)
@@ -115,7 +115,7 @@ def _job(training: Exportable, working: Path, to: str, *, named: str | None, cop
     file = load_training(working / TRAINING)
     adapter, assumed = adapter_of(file, training.layers, base)
     rows = training.row_tokens if file.max_tokens is None else file.max_tokens
-    notes = (*training.notes, *told, *assumed)
+    notes = (*training.notes, *told, *needs, *assumed)
     tokenizer = tokenizer_of(base)
     return Job(training.name, file, train, held_out, base, adapter, rows, tokenizer, names, notes, training.rendered_by)
 

@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from lastresort.neighbours.exporting.reward_imports import imported_beside
 from lastresort.records.atomic import disk_errors
+from lastresort.spec.wording import listed
 
 FILE = "rewards.py"
 _TAKEN = (FILE, "train.py", "prompts.py")  # by the scripts of TRL and Unsloth, and by Axolotl's prompts
@@ -24,14 +26,16 @@ HERE = Path(__file__).resolve().parent
 '''
 
 
-def reward_files(document: dict[str, Any], folder: Path, *, functions: bool) -> tuple[str, ...]:
-    """Copy the user's own files, name them so in the document, and write rewards.py; returns the names of its functions.
+def reward_files(document: dict[str, Any], folder: Path, *, functions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Copy the user's own files, name them so in the document, and write rewards.py; returns the names of its functions, and
+    sentences on what the files need beside them.
 
     functions: False where nobody calls them, and only the files are wanted.
     """
     terms = [dict(term) for term in document.get("reward") or []]
     if not terms:
-        return ()
+        return (), ()
+    notes = tuple(dict.fromkeys(note for term in terms if "python" in term for note in _needs(term["python"])))
     document["reward"] = terms
     named, lines = [], [_HEAD]
     kept = {"on_error": document.get("on_error", "stop"), "limits": document.get("limits") or {}}
@@ -45,10 +49,24 @@ def reward_files(document: dict[str, Any], folder: Path, *, functions: bool) -> 
         named.append(name)
         lines.append(f"{name} = reward_function({scorer!r}, HERE, {kept!r}, name={name!r})\n")
     if not functions:
-        return ()
+        return (), notes
     with disk_errors(folder):
         (folder / FILE).write_text("".join(lines), encoding="utf-8")
-    return tuple(named)
+    return tuple(named), notes
+
+
+def _needs(value: Any) -> list[str]:
+    file = _file_of(value)
+    beside = imported_beside(file)
+    if not beside:
+        return []
+    return [
+        f"{file.name} imports {listed(beside)} from beside it, which is not copied: copy that into this folder too."
+    ]
+
+
+def _file_of(value: Any) -> Path:
+    return Path(str(value if isinstance(value, str) else value["function"]).rpartition(":")[0])
 
 
 def _free_name(source: Path, folder: Path) -> str:
@@ -63,8 +81,7 @@ def _free_name(source: Path, folder: Path) -> str:
 def _copied(value: Any, folder: Path) -> Any:
     """The function of a copy beside, whose name is free."""
     told = value if isinstance(value, str) else value["function"]
-    file, _, function = str(told).rpartition(":")
-    source = Path(file)
+    function, source = str(told).rpartition(":")[2], _file_of(value)
     name = _free_name(source, folder)
     with disk_errors(folder):
         shutil.copyfile(source, folder / name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
-from lastresort.neighbours.exporting.differences import has_segments, of_template, of_trainer, of_trl
+from lastresort.neighbours.exporting.differences import has_segments, of_open_ends, of_template, of_trainer, of_trl
 from lastresort.neighbours.exporting.job import Job
 from lastresort.neighbours.trl.rows import learns_several
 
@@ -21,8 +20,7 @@ def trl_notes(job: Job) -> tuple[str, ...]:
             "Rows hold several answers: which tokens are theirs is told by the chat template, which TRL knows for the usual models "
             "(assistant_only_loss); with another template it stops and says so."
         )
-    if has_segments(job) and _ends_open(job):
-        found.append("Some answers do not end the text; an end token is trained after all of them there.")
+    found += of_open_ends(job)
     if job.file.need == "labels" or job.file.objective in ("orpo", "simpo"):
         found += of_template(job, "this trainer")
     if job.file.groups is not None and job.file.groups.stop:
@@ -30,8 +28,3 @@ def trl_notes(job: Job) -> tuple[str, ...]:
             "stop: its own sampling ends at the end token alone; with use_vllm, generation_kwargs takes stop strings."
         )
     return tuple(found)
-
-
-def _ends_open(job: Job) -> bool:
-    keys = (CHOSEN, REJECTED) if job.file.need == "pairs" else (SEGMENTS,)
-    return any(not row[key][-1].get("end") for row in job.train for key in keys)
