@@ -175,6 +175,8 @@ def test_a_finished_run_is_read_back_and_another_file_refused(
     before = (tmp_path / "out" / "training.json").read_bytes()
     assert run(tmp_path, model, monkeypatch, max_steps=2) == 2
     assert "Add --resume" in capsys.readouterr().err
+    assert lastresort(monkeypatch, "train", str(tmp_path / "out"), "--resume") == 2
+    assert "out: found the output folder of a training, expected the training file" in capsys.readouterr().err
     assert run(tmp_path, model, monkeypatch, "--resume", max_steps=2) == 0
     assert "nothing is left to do" in capsys.readouterr().err
     assert (tmp_path / "out" / "training.json").read_bytes() == before

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lastresort.cli.border import INTERRUPTED
-from lastresort.errors import LastresortError
+from lastresort.errors import LastresortError, TaskError
 
 if TYPE_CHECKING:
     from lastresort.train.training_file import TrainingFile
@@ -58,7 +58,15 @@ def _loaded(file: Path, overrides: dict[str, Any], *, resume: bool, strict: bool
     """Our own training file, or what another framework's becomes, whose remarks are told on stderr first."""
     from lastresort.neighbours import reading
     from lastresort.spec.training import load_training
+    from lastresort.train.run_folder import BEGUN
 
+    if (file / BEGUN).is_file():
+        raise TaskError(
+            "found the output folder of a training",
+            where=str(file),
+            expected="the training file that it came of",
+            remedy="`lastresort train FILE --resume` goes on with it.",
+        )
     if reading.foreign(file) is None:
         return load_training(file, overrides)
     imported = reading.read(file, overrides, strict=strict)
