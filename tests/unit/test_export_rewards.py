@@ -55,4 +55,5 @@ def test_what_a_file_imports_from_beside_it_is_named(line: str, to: str, tmp_pat
 def test_the_script_stands_beside_them(tmp_path: Path) -> None:
     found = grouped(tmp_path, "trl", reward=[{"python": "mine.py:score"}])
     assert (found.folder / "mine.py").read_text(encoding="utf-8") == REWARDS
+    assert "pip install SOURCE" in (found.folder / "README.md").read_text(encoding="utf-8")
     assert "GRPOTrainer" in (found.folder / "train.py").read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ from lastresort.neighbours.exporting.differences import (
 from lastresort.neighbours.exporting.job import Job, Written
 from lastresort.neighbours.exporting.limits import row_limit
 from lastresort.neighbours.exporting.readme import commented, header
+from lastresort.neighbours.exporting.rewards import INSTALL
 
 CONFIG = "axolotl.yaml"
 LONGER = {"refuse": "raise", "drop": "drop", "truncate": "truncate"}
@@ -40,7 +41,7 @@ def written(job: Job) -> Written:
     config = {**_model(job), **_adapter(job), **_data(job, limit), **_objective(job), **_course(job)}
     top = commented(header(job, "Axolotl", notes, "Keys that are not here have Axolotl's defaults."))
     text = top + yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
-    rewards = ("pip install lastresort  # the rewards are its functions",) if job.rewards else ()
+    rewards = (INSTALL,) if job.rewards else ()
     return Written(
         {CONFIG: text, **_prompts(job)},
         axolotl_rows(job, job.train),

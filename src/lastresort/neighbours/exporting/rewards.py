@@ -13,6 +13,7 @@ from lastresort.spec.wording import listed
 
 FILE = "rewards.py"
 _TAKEN = (FILE, "train.py", "prompts.py")  # by the scripts of TRL and Unsloth, and by Axolotl's prompts
+INSTALL = "pip install SOURCE  # the folder of lastresort, whose functions the rewards are"
 _HEAD = '''"""The rewards of this training in TRL's form: each takes prompts and completions as lists, and gives a list of numbers.
 
 They are what `lastresort train` computes, so that lastresort has to be installed here (a process of its own runs a user's code).

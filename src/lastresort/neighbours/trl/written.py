@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lastresort.neighbours.exporting.course import takes_bf16
 from lastresort.neighbours.exporting.job import Job, Written
+from lastresort.neighbours.exporting.rewards import INSTALL
 from lastresort.neighbours.trl.notes import trl_notes
 from lastresort.neighbours.trl.rows import trl_rows
 from lastresort.neighbours.trl.script import (
@@ -24,13 +25,13 @@ def written(job: Job) -> Written:
     """train.py and the rows. Raises InputError for segments that are no prompt with one answer."""
     notes = trl_notes(job)
     quantised = job.adapter is not None and job.adapter.kind == "qlora"
-    packages = ["trl>=1.16", "peft", *(["bitsandbytes"] if quantised else []), *(["lastresort"] if job.rewards else [])]
+    packages = ["trl>=1.16", "peft", *(["bitsandbytes"] if quantised else [])]
     return Written(
         {SCRIPT: _script(job, notes)},
         trl_rows(job, job.train, "TRL"),
         trl_rows(job, job.held_out, "TRL"),
         notes,
-        (f"pip install {' '.join(repr(package) for package in packages)}",),
+        (f"pip install {' '.join(repr(package) for package in packages)}", *((INSTALL,) if job.rewards else ())),
         (f"python {SCRIPT}",),
     )
 

@@ -6,6 +6,7 @@ from lastresort.neighbours.exporting.course import takes_bf16
 from lastresort.neighbours.exporting.differences import no_counterpart
 from lastresort.neighbours.exporting.job import Job, Written
 from lastresort.neighbours.exporting.limits import row_limit
+from lastresort.neighbours.exporting.rewards import INSTALL
 from lastresort.neighbours.trl.notes import trl_notes
 from lastresort.neighbours.trl.rows import trl_rows
 from lastresort.neighbours.trl.script import (
@@ -28,13 +29,12 @@ def written(job: Job) -> Written:
         raise no_counterpart("Unsloth", "adapter: dora", "Export it --to trl, or train a lora adapter.")
     _, assumed = row_limit(job)
     notes = (*trl_notes(job), *assumed, *_own_notes(job))
-    rewards = " lastresort" if job.rewards else ""
     return Written(
         {SCRIPT: _script(job, notes)},
         trl_rows(job, job.train, "Unsloth"),
         trl_rows(job, job.held_out, "Unsloth"),
         notes,
-        (f"pip install unsloth{rewards}",),
+        ("pip install unsloth", *((INSTALL,) if job.rewards else ())),
         (f"python {SCRIPT}",),
     )
 
