@@ -80,11 +80,12 @@ def of_training_file(
 
 def _of_import(origin: Mapping[str, Any]) -> tuple[str, ...]:
     """What an import said of keys that are not honoured, and of traps: an export does not honour them either."""
-    told = origin.get("remarks")
-    remarks = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
-    return tuple(
-        f"{one.get('key')}: {one.get('sentence')}" for one in remarks if one.get("kind") in ("ignored", "trap")
-    )
+    found = origin.get("remarks")
+    remarks = [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    told = [
+        (str(one.get("key")), str(one.get("sentence"))) for one in remarks if one.get("kind") in ("ignored", "trap")
+    ]
+    return tuple(text if text.startswith(key.partition(",")[0]) else f"{key}: {text}" for key, text in told)
 
 
 def of_file(path: Path) -> Exportable:
