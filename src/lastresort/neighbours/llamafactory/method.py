@@ -27,6 +27,9 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
     kind = _type(given)
     if given.flag("trust_remote_code"):
         given.remark("trust_remote_code", "differs", NO_REMOTE_CODE)
+    if given.flag("overwrite_output_dir"):
+        sentence = "Nothing is overwritten: a second run needs another output_dir, or --resume."
+        given.remark("overwrite_output_dir", "differs", sentence)
     bits = _bits(given, kind)
     document: dict[str, Any] = {"model": located(name, path)}
     start = given.names("adapter_name_or_path")

@@ -71,7 +71,6 @@ _GROUPS = {
     "a run goes to its end, and what it ends with is saved": (
         "load_best_model_at_end metric_for_best_model greater_is_better early_stopping_steps"
     ),
-    "nothing is overwritten: a second run needs another output_dir, or --resume": "overwrite_output_dir",
     "there is no such tracker": "use_swanlab",
     "what is held out is measured by its loss, at the end of each epoch, all together": (
         "eval_on_start eval_on_each_dataset eval_num_beams compute_accuracy do_predict predict_with_generate "
