@@ -10,27 +10,11 @@ import pytest
 import torch
 import yaml
 
+from axolotl_sample import FILE
 from lastresort.spec.training import load_training
 from lastresort.train.run_folder import identity
 from tiny_model import save_tiny_model
 from train_support import ANIMALS, lastresort, record, write_rows
-
-FILE = """
-base_model: meta-llama/Meta-Llama-3-8B-Instruct
-model_type: LlamaForCausalLM
-tokenizer_type: AutoTokenizer
-load_in_4bit: true
-adapter: qlora
-lora_r: 16
-lora_alpha: 32
-lora_target_modules: [q_proj, k_proj, v_proj, o_proj]
-datasets:
-  - path: my_preference_dataset.jsonl
-    type: chatml.intel
-rl: dpo
-learning_rate: 5e-5
-num_epochs: 3
-"""
 
 
 @pytest.fixture

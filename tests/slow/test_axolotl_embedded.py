@@ -7,27 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from axolotl_sample import FILE
 from lastresort.embedded import embedded_folder
 from train_support import ANIMALS, lastresort, record, write_rows
 
 pytestmark = pytest.mark.slow
-
-FILE = """
-base_model: meta-llama/Meta-Llama-3-8B-Instruct
-model_type: LlamaForCausalLM
-tokenizer_type: AutoTokenizer
-load_in_4bit: true
-adapter: qlora
-lora_r: 16
-lora_alpha: 32
-lora_target_modules: [q_proj, k_proj, v_proj, o_proj]
-datasets:
-  - path: my_preference_dataset.jsonl
-    type: chatml.intel
-rl: dpo
-learning_rate: 5e-5
-num_epochs: 3
-"""
 
 
 def test_the_file_trains_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
