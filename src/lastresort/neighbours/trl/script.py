@@ -4,25 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lastresort.neighbours.exporting.course import takes_bf16
 from lastresort.neighbours.exporting.job import Beside, Job
 from lastresort.neighbours.exporting.readme import commented, header
 from lastresort.neighbours.trl.settings import EXPERIMENTAL, arguments, source, trainer_of
 
 
-def head(job: Job, title: str, notes: Sequence[str]) -> str:
+def script(
+    job: Job, title: str, notes: Sequence[str], *, imports: Sequence[str], bf16: str, main: Sequence[str]
+) -> str:
+    """The whole of it. imports: before those of the trainer and of rewards. bf16: source of whether the device has it, where
+    that is decided there. main: lines of its one function.
+    """
+    lines = [
+        *imports,
+        _trainer_import(job),
+        *_rewards_import(job),
+        "",
+        "HERE = Path(__file__).resolve().parent",
+        f"BASE = {_base_name(job)}",
+        *([f"BF16 = {bf16}"] if takes_bf16(job) is None else []),
+        "",
+        "",
+        "def main():",
+        *main,
+        "",
+        "",
+        'if __name__ == "__main__":',
+        "    main()",
+    ]
+    return _head(job, title, notes) + "\n" + "\n".join(lines) + "\n"
+
+
+def _head(job: Job, title: str, notes: Sequence[str]) -> str:
     return commented(header(job, title, notes, "The rows are in train.jsonl beside it."))
 
 
-def trainer_import(job: Job) -> str:
+def _trainer_import(job: Job) -> str:
     name = trainer_of(job)
     return f"from {EXPERIMENTAL.get(name, 'trl')} import {name}Config, {name}Trainer"
 
 
-def rewards_import(job: Job) -> list[str]:
+def _rewards_import(job: Job) -> list[str]:
     return ["", f"from rewards import {', '.join(job.rewards)}"] if job.rewards else []
 
 
-def base_name(job: Job) -> str:
+def _base_name(job: Job) -> str:
     """Source of the base's name; of a folder, wherever the script is started from."""
     return f"str((HERE / {source(job.base.name)}).resolve())" if job.base.is_path else source(job.base.name)
 

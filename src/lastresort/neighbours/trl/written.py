@@ -7,16 +7,7 @@ from lastresort.neighbours.exporting.job import Job, Written
 from lastresort.neighbours.exporting.rewards import INSTALL
 from lastresort.neighbours.trl.notes import trl_notes
 from lastresort.neighbours.trl.rows import trl_rows
-from lastresort.neighbours.trl.script import (
-    base_name,
-    call,
-    head,
-    layers,
-    number,
-    rewards_import,
-    trainer_import,
-    training,
-)
+from lastresort.neighbours.trl.script import call, layers, number, script, training
 
 SCRIPT = "train.py"
 
@@ -40,32 +31,22 @@ def _script(job: Job, notes: tuple[str, ...]) -> str:
     adapter = job.adapter
     quantised = adapter is not None and adapter.kind == "qlora"
     peft = None if adapter is None else "PeftModel" if job.starts_from_adapter else "LoraConfig"
-    lines = [
+    imports = [
         "from pathlib import Path",
         "",
         *(["import torch"] if takes_bf16(job) is None or quantised else []),
         "from datasets import load_dataset",
         *([f"from peft import {peft}"] if peft else []),
         f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if quantised else ''}",
-        trainer_import(job),
-        *rewards_import(job),
-        "",
-        "HERE = Path(__file__).resolve().parent",
-        f"BASE = {base_name(job)}",
-        *(["BF16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()"] if takes_bf16(job) is None else []),
-        "",
-        "",
-        "def main():",
+    ]
+    main = [
         "    tokenizer = AutoTokenizer.from_pretrained(BASE)",
         *_model(job, quantised),
         *_adapter(job),
         *training(job, peft="adapter" if peft == "LoraConfig" else None),
-        "",
-        "",
-        'if __name__ == "__main__":',
-        "    main()",
     ]
-    return head(job, "TRL", notes) + "\n" + "\n".join(lines) + "\n"
+    bf16 = "torch.cuda.is_available() and torch.cuda.is_bf16_supported()"
+    return script(job, "TRL", notes, imports=imports, bf16=bf16, main=main)
 
 
 def _model(job: Job, quantised: bool) -> list[str]:

@@ -9,16 +9,7 @@ from lastresort.neighbours.exporting.limits import row_limit
 from lastresort.neighbours.exporting.rewards import INSTALL
 from lastresort.neighbours.trl.notes import trl_notes
 from lastresort.neighbours.trl.rows import trl_rows
-from lastresort.neighbours.trl.script import (
-    base_name,
-    call,
-    head,
-    layers,
-    number,
-    rewards_import,
-    trainer_import,
-    training,
-)
+from lastresort.neighbours.trl.script import call, layers, number, script, training
 
 SCRIPT = "train.py"
 
@@ -49,32 +40,16 @@ def _own_notes(job: Job) -> list[str]:
 
 
 def _script(job: Job, notes: tuple[str, ...]) -> str:
-    bf16 = takes_bf16(job)
-    lines = [
+    imports = [
         "from unsloth import FastLanguageModel  # first: it changes what is imported after it",
         "",
         "from pathlib import Path",
         "",
         "import torch",
         "from datasets import load_dataset",
-        trainer_import(job),
-        *rewards_import(job),
-        "",
-        "HERE = Path(__file__).resolve().parent",
-        f"BASE = {base_name(job)}",
-        *(["BF16 = torch.cuda.is_bf16_supported()"] if bf16 is None else []),
-        "",
-        "",
-        "def main():",
-        *_model(job),
-        *_adapter(job),
-        *training(job, peft=None),
-        "",
-        "",
-        'if __name__ == "__main__":',
-        "    main()",
     ]
-    return head(job, "Unsloth", notes) + "\n" + "\n".join(lines) + "\n"
+    main = [*_model(job), *_adapter(job), *training(job, peft=None)]
+    return script(job, "Unsloth", notes, imports=imports, bf16="torch.cuda.is_bf16_supported()", main=main)
 
 
 def _model(job: Job) -> list[str]:
