@@ -47,7 +47,7 @@ def _measured(text: str, reduced: bool) -> Rates | None:
         return None
     if deep.parameters > MOST_PARAMETERS or shape.has_experts:
         return None
-    at_once = answers_at_once(shape.layers * shape.keys_values_width * (2 if reduced else 4))
+    at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
     try:
         shallow_s, deep_s = (_timed(config, layers, at_once, reduced, time.perf_counter) for layers in (SHALLOW, DEEP))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError):

@@ -43,8 +43,10 @@ def train_to(
     from lastresort.train.memory_error import free_now, memory_errors
     from lastresort.train.planned import plan_of_loaded
 
-    settings = settings_that_fit(bench, run.name, run.settings, plan_of_loaded(model, run.settings, source), free_now())
-    planned = plan_of_loaded(model, settings, source)
+    planned = plan_of_loaded(model, run.settings, source)
+    settings = settings_that_fit(bench, run.name, run.settings, planned, free_now())
+    if planned is not None:
+        planned = planned.lowered_to(settings.max_pass_tokens, checkpointing=settings.checkpointing)
 
     def on_step(seen: StepSeen) -> None:
         values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}

@@ -65,7 +65,7 @@ def sampling(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
 
 def token_bytes(shape: Shape, setup: Setup) -> int:
     """Keys and values of one token in all layers."""
-    return shape.layers * shape.keys_values_width * setup.number_bytes
+    return shape.cached_numbers * setup.number_bytes
 
 
 def cache(shape: Shape, setup: Setup, rows: int, prompts: int, why: str) -> Part:

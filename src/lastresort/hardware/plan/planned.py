@@ -75,6 +75,10 @@ class Planned:
         largest = max(kinds, key=lambda kind: memory.of(kind))
         return f"{_CALLED.get(largest, largest)}, {gib(memory.of(largest))}"
 
+    def lowered_to(self, pass_tokens: int, *, checkpointing: bool) -> Planned:
+        """With what a run may change as it goes on."""
+        return replace(self, pass_tokens=pass_tokens, setup=replace(self.setup, checkpointing=checkpointing))
+
     def with_largest_pass(self, room_bytes: int) -> Planned | None:
         """The same with the largest pass that fits, at most the present one; None where even one row is too much."""
         if self.fits(room_bytes):

@@ -104,6 +104,11 @@ class Shape:
         return self.key_heads * (self.head_size + self.value_size)
 
     @property
+    def cached_numbers(self) -> int:
+        """Numbers that a cache keeps of one token in all layers."""
+        return self.layers * self.keys_values_width
+
+    @property
     def has_experts(self) -> bool:
         return self.experts_per_token > 0
 
