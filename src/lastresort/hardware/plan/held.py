@@ -47,7 +47,9 @@ def weight_bytes(shape: Shape, method: Method, number_bytes: int) -> int:
 
 
 def trained_parameters(shape: Shape, setup: Setup) -> int:
-    return shape.parameters if setup.trains_all else shape.adapter_parameters(setup.r, setup.target)
+    if setup.trains_all:
+        return shape.parameters
+    return shape.adapter_parameters(setup.r, setup.target) * setup.learning_layers(shape.layers) // shape.layers
 
 
 def bytes_of_training_all(parameters: int) -> int:
@@ -81,7 +83,8 @@ def _reference(shape: Shape, setup: Setup, cards: Cards) -> Part:
 
 def _trained(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
     count = trained_parameters(shape, setup)
-    of = "all weights" if setup.trains_all else f"adapters of r {setup.r} on {setup.target} layers"
+    some = "" if setup.adapted_layers is None else f" of the last {setup.adapted_layers} blocks"
+    of = "all weights" if setup.trains_all else f"adapters of r {setup.r} on {setup.target} layers{some}"
 
     def part(kind: Kind, name: str, each: int, pieces: int, formula: str, why: str = "") -> Part:
         return Part(kind, name, each * count // pieces, formula + cut(pieces), why)
