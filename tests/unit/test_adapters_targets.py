@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from adapters_support import FAMILIES, family_model, some_ids
-from lastresort.engine.forest import Row
-from lastresort.engine.support import check_first_batch
+from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
 from lastresort.train.adapters import attach_adapter, detach, save_adapter, trainable
 from lastresort.train.settings import AdapterSettings, TrainSettings
@@ -57,39 +54,6 @@ def test_what_gets_an_adapter(family: str, target: str) -> None:
     assert all("lora" in name for name, _ in trainable(model))
 
 
-@pytest.mark.parametrize("target", ["attention", "all-linear"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_last_layers_alone(family: str, target: str) -> None:
-    """Of the tiny models, which have two, the second: it has the adapters that it has with all of them, and no more."""
-    settings = AdapterSettings(r=2, target=target)  # type: ignore[arg-type]
-    everywhere = adapted(attach_adapter(family_model(family), settings, base_name="b"))
-    last = adapted(attach_adapter(family_model(family), replace(settings, layers=1), base_name="b"))
-    assert last == {name for name in everywhere if ".1." in name}
-    assert 2 * len(last) == len(everywhere)
-    assert adapted(attach_adapter(family_model(family), replace(settings, layers=2), base_name="b")) == everywhere
-
-
-def test_nothing_below_the_last_layers_is_gone_back_through() -> None:
-    model = attach_adapter(family_model(), AdapterSettings(r=2, layers=1), base_name="b")
-    reached: list[bool] = []
-    blocks = model.get_base_model().model.layers
-    for block in blocks:
-        block.register_forward_hook(lambda _m, _i, out: reached.append(out.requires_grad))
-    model(input_ids=some_ids(), use_cache=False).logits.sum().backward()
-    assert reached == [False, True]
-    assert all(parameter.grad is not None for _, parameter in trainable(model))
-    rows = [Row(tuple(range(3, 20 + n)), (*[False] * (14 + n), *[True] * 3)) for n in (0, 2, 5)]
-    check = check_first_batch(model, rows)
-    assert check.ok, check.reason
-    assert check.gradient_difference is not None
-    assert check.gradient_difference < 1e-4
-
-
-def test_more_layers_than_there_are() -> None:
-    with pytest.raises(DataError, match=r"the last 3 layers of a model that has 2.*1 to 2"):
-        attach_adapter(family_model(), AdapterSettings(layers=3), base_name="b")
-
-
 def test_names_that_are_not_there_say_what_is() -> None:
     with pytest.raises(DataError, match=r'"query" names no linear layer.*q_proj, k_proj'):
         attach_adapter(family_model(), AdapterSettings(target=("q_proj", "query")), base_name="b")
@@ -128,7 +92,6 @@ def test_a_base_must_be_loaded_as_the_settings_say() -> None:
         ({"r": 0}, "r 0"),
         ({"alpha": 0}, "alpha 0"),
         ({"dropout": 1.0}, "dropout 1"),
-        ({"layers": 0}, "layers 0"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, object], told: str) -> None:
@@ -139,7 +102,6 @@ def test_settings_that_cannot_be(changes: dict[str, object], told: str) -> None:
 def test_the_adapter_is_part_of_what_a_checkpoint_belongs_to() -> None:
     kinds = [TrainSettings(1e-3, adapter=AdapterSettings(kind=kind)) for kind in ("lora", "rslora", "dora", "none")]
     kinds.append(TrainSettings(1e-3, adapter=AdapterSettings(target=("q_proj",))))
-    kinds.append(TrainSettings(1e-3, adapter=AdapterSettings(layers=1)))
     assert len({settings.fingerprint() for settings in kinds}) == len(kinds)
 
 

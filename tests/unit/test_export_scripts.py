@@ -134,17 +134,6 @@ def test_the_adapter_of_trl(adapter: Any, said: dict[str, Any], tmp_path: Path) 
     assert given["DPOConfig"].get("disable_dropout") == (False if dropout else None)  # on unless it would be lost
 
 
-def test_the_last_blocks_go_by_their_numbers(tmp_path: Path) -> None:
-    """PEFT takes them beside names of layers only, so that all-linear is spelt out."""
-    adapter = {"target": "all-linear", "layers": 1}
-    for to, call in (("trl", "LoraConfig"), ("unsloth", "FastLanguageModel.get_peft_model")):
-        given = calls(exported(tmp_path / to, to, adapter=adapter))[call]
-        assert given["layers_to_transform"] == [1]
-        assert {"q_proj", "down_proj"} < set(given["target_modules"])
-    with pytest.raises(InputError, match=r"LLaMA-Factory has no counterpart of adapter\.layers"):
-        exported(tmp_path / "factory", "llamafactory", adapter=adapter)
-
-
 def test_four_bits(tmp_path: Path) -> None:
     trl = calls(exported(tmp_path / "a", "trl", adapter="qlora", precision=None))
     assert trl["BitsAndBytesConfig"]["bnb_4bit_quant_type"] == "nf4"

@@ -98,7 +98,6 @@ DEFAULTS: dict[str, Any] = {
         "r": 16,
         "alpha": None,
         "target": "attention",
-        "layers": None,
         "replay": 0.1,
         "batch_size": 16,
     },

@@ -61,7 +61,6 @@ def _adapters(task: Task, row_tokens: int, **more: Any) -> Setup:
         checkpointing=False,
         r=task.sft.r,
         target=task.sft.target,
-        adapted_layers=task.sft.layers,
         compute=computes,
         **more,
     )

@@ -67,8 +67,7 @@ class AdapterMethod:
 
     def described(self) -> str:
         kind = "QLoRA" if self.in_4_bits else "LoRA"
-        where = f" of the last {self.sft.layers} blocks" if self.sft.layers is not None else ""
-        return f"{kind} r {self.sft.r} on {self.sft.target} layers{where}"
+        return f"{kind} r {self.sft.r} on {self.sft.target} layers"
 
     def settings(self) -> AdapterSettings:
         return adapter_settings(self.sft, in_4_bits=self.in_4_bits)
@@ -154,9 +153,7 @@ def adapter_settings(sft: Sft, *, in_4_bits: bool) -> AdapterSettings:
     from lastresort.train.settings import AdapterSettings
 
     quantize: Any = "nf4" if in_4_bits else None
-    return AdapterSettings(
-        r=sft.r, alpha=sft.alpha or 2 * sft.r, target=sft.target, quantize=quantize, layers=sft.layers
-    )
+    return AdapterSettings(r=sft.r, alpha=sft.alpha or 2 * sft.r, target=sft.target, quantize=quantize)
 
 
 def load_to_train(

@@ -183,8 +183,7 @@ class Retrieval(Section):
 
 class Sft(Section):
     """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
-    r: LoRA rank. alpha: LoRA scale, None is 2r. layers: adapters in so many of the last blocks, None is all. batch_size: rows an
-    optimizer step.
+    r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step.
     """
 
     learning_rates: Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (
@@ -196,7 +195,6 @@ class Sft(Section):
     r: Count = 16
     alpha: Count | None = None
     target: Literal["attention", "all-linear"] = "attention"
-    layers: Count | None = None
     replay: Annotated[float, Number(at_least=0, at_most=0.5)] = 0.1
     batch_size: Count = 16
 

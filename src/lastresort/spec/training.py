@@ -292,7 +292,7 @@ def _training_file(keys: Training, path: Path, reading: Reading) -> TrainingFile
         objective=keys.objective.name,
         options=tuple(keys.objective.options.items()),
         data=DataFiles(data.train, data.eval, data.eval_share),
-        adapter=AdapterPlan(adapter.kind, adapter.r, adapter.scale, adapter.target, adapter.dropout, adapter.layers),
+        adapter=AdapterPlan(adapter.kind, adapter.r, adapter.scale, adapter.target, adapter.dropout),
         learning_rate=keys.rate,
         output=output,
         groups=groups,

@@ -117,8 +117,7 @@ def _targets(value: Any) -> Any:
 
 class Adapter(Section):
     """kind: lora, rslora, dora, qlora (LoRA on a 4-bit base) or full (the base's own weights). r: rank. alpha: scale, None is
-    2r. target: attention, all-linear, or names of layers. layers: in so many of the last blocks, None is all. dropout: of the
-    adapter's input; it costs the packed form.
+    2r. target: attention, all-linear, or names of layers. dropout: of the adapter's input; it costs the packed form.
     """
 
     kind: Literal["lora", "rslora", "dora", "qlora", "full"] = "lora"
@@ -129,7 +128,6 @@ class Adapter(Section):
         BeforeValidator(_targets),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ] = "attention"
-    layers: Count | None = None
     dropout: Annotated[float, Number(at_least=0, below=1)] = 0.0
 
     @model_validator(mode="before")
@@ -152,16 +150,7 @@ class Adapter(Section):
         if self.kind == "full":
             return "full"
         target = self.target if isinstance(self.target, str) else list(self.target)
-        # A file without the key is the same training as before there was one.
-        layers = {} if self.layers is None else {"layers": self.layers}
-        return {
-            "kind": self.kind,
-            "r": self.r,
-            "alpha": self.scale,
-            "target": target,
-            **layers,
-            "dropout": self.dropout,
-        }
+        return {"kind": self.kind, "r": self.r, "alpha": self.scale, "target": target, "dropout": self.dropout}
 
 
 class Objective(Section):

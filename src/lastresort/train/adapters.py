@@ -16,15 +16,15 @@ from lastresort.errors import ContractError
 from lastresort.models.quantized import import_bitsandbytes, note_of, write_note
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, write_atomically
 from lastresort.train.settings import AdapterSettings
-from lastresort.train.targets import last_layers, target_names
+from lastresort.train.targets import target_names
 
 
 def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, seed: int = 0) -> Any:
     """A PEFT model around `model` with fresh adapters, the base frozen; for kind "none" the model, all its weights trainable.
 
     base_name: what adapter_config.json will call the base. A fresh adapter changes no answer. Norms and embeddings stay in
-    the base's precision. Raises DataError for targets and layers that do not exist, ContractError for a base quantised otherwise
-    than the settings say.
+    the base's precision. Raises DataError for targets that do not exist, ContractError for a base quantised otherwise than
+    the settings say.
     """
     loaded = "nf4" if note_of(model) is not None else None
     if loaded != settings.quantize:
@@ -41,7 +41,6 @@ def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, see
         use_rslora=settings.kind == "rslora",
         use_dora=settings.kind == "dora",
         target_modules=target_names(model, settings.target),
-        layers_to_transform=last_layers(model.config, settings.layers),
         fan_in_fan_out=_stores_inputs_first(model),
         task_type="CAUSAL_LM",
     )

@@ -48,15 +48,6 @@ def layer_names(source: Path, target: str) -> list[str]:
     return target_names(model, target)
 
 
-def last_layers_of(source: Path, count: int) -> list[int]:
-    """The numbers of the last `count` blocks. Raises DataError where the model has fewer."""
-    from transformers import AutoConfig
-
-    from lastresort.train.targets import last_layers
-
-    return last_layers(AutoConfig.from_pretrained(source, local_files_only=True), count) or []
-
-
 def stored_dtype(source: Path) -> str:
     """The dtype of most of the weights: float64, float32, float16 or bfloat16."""
     from safetensors import safe_open

@@ -95,7 +95,6 @@ def _setup(settings: TrainSettings, source: Any, compute: Literal["float32", "bf
         checkpointing=settings.checkpointing,
         r=adapter.r,
         target=target,
-        adapted_layers=adapter.layers,
         optimizer=settings.optimizer,
         compute=compute,
         **groups,

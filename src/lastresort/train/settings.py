@@ -23,8 +23,7 @@ class AdapterSettings:
     kind: LoRA (Hu et al. 2021), scaled by alpha/r; rsLoRA (Kalajdzievski 2023), scaled by alpha/sqrt(r); DoRA (Liu et al.
     2024), which also trains each output's magnitude; none: all weights of the base. target: the linear layers that get
     adapters, by short name ("q_proj") where they are named; never the output layer or the embeddings. quantize: nf4 is
-    QLoRA, on a base that was loaded so. layers: in so many of the last blocks, None for all; nothing below them is gone back
-    through. Raises InputError for settings that contradict each other.
+    QLoRA, on a base that was loaded so. Raises InputError for settings that contradict each other.
     """
 
     kind: AdapterKind = "lora"
@@ -33,7 +32,6 @@ class AdapterSettings:
     target: Literal["attention", "all-linear"] | tuple[str, ...] = "attention"
     dropout: float = 0.0
     quantize: Literal["nf4"] | None = None
-    layers: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "none" and self.quantize is not None:
@@ -43,11 +41,11 @@ class AdapterSettings:
                 expected="weights that can be trained",
                 remedy="Choose an adapter, or leave the quantisation out.",
             )
-        if self.r < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1 or (self.layers is not None and self.layers < 1):
+        if self.r < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise InputError(
-                f"found r {self.r}, alpha {self.alpha:g}, dropout {self.dropout:g}, layers {self.layers}",
+                f"found r {self.r}, alpha {self.alpha:g}, dropout {self.dropout:g}",
                 where="adapter",
-                expected="r and layers at least 1, alpha above 0, dropout in [0, 1)",
+                expected="r at least 1, alpha above 0, dropout in [0, 1)",
             )
 
 
@@ -79,6 +77,4 @@ class TrainSettings:
     def fingerprint(self) -> str:
         """Of all that decides the result, but for its rounding: a run may go on with less memory."""
         decides = {name: value for name, value in asdict(self).items() if name not in MEMORY}
-        if self.adapter.layers is None:  # as before there was the setting
-            del decides["adapter"]["layers"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

@@ -32,22 +32,6 @@ def target_names(model: torch.nn.Module, target: str | Sequence[str]) -> list[st
     return list(dict.fromkeys(names))
 
 
-def last_layers(config: Any, count: int | None) -> list[int] | None:
-    """The numbers of the last `count` blocks, None for all of them. Raises DataError where the model has fewer."""
-    if count is None:
-        return None
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    there = int(text.num_hidden_layers)
-    if count > there:
-        raise DataError(
-            f"adapters in the last {count} layers of a model that has {there}",
-            where="layers",
-            expected=f"1 to {there}",
-            remedy="Lower it, or leave it out for all of them.",
-        )
-    return list(range(there - count, there))
-
-
 def linear_layers(model: torch.nn.Module) -> list[str]:
     """Paths of all linear layers, quantised or not, in the model's order, without the output layer."""
     from transformers.pytorch_utils import Conv1D

@@ -32,15 +32,13 @@ class DataFiles:
 
 @dataclass(frozen=True, slots=True)
 class AdapterPlan:
-    """What is trained: an adapter by its kind (qlora: LoRA on a 4-bit base), or with "full" the base's own weights. layers: in so
-    many of the last blocks, None for all."""
+    """What is trained: an adapter by its kind (qlora: LoRA on a 4-bit base), or with "full" the base's own weights."""
 
     kind: AdapterChoice = "lora"
     r: int = 16
     alpha: float = 32
     target: str | tuple[str, ...] = "attention"
     dropout: float = 0.0
-    layers: int | None = None
 
     def settings(self) -> AdapterSettings:
         from lastresort.train.settings import AdapterSettings
@@ -48,7 +46,7 @@ class AdapterPlan:
         kind: Any = {"qlora": "lora", "full": "none"}.get(self.kind, self.kind)
         target: Any = self.target
         quantize: Any = "nf4" if self.kind == "qlora" else None
-        return AdapterSettings(kind, self.r, self.alpha, target, self.dropout, quantize, self.layers)
+        return AdapterSettings(kind, self.r, self.alpha, target, self.dropout, quantize)
 
 
 @dataclass(frozen=True, slots=True)

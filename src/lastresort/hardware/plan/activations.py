@@ -20,16 +20,14 @@ def activations(shape: Shape, setup: Setup) -> Iterator[Part]:
     tokens, kept = setup.computed_tokens, layer_input_bytes(shape, setup)
     inside, moving = layer_bytes(shape, setup), moving_bytes(shape, setup)
     of = f"{tokens:,} computed tokens{_sharing(setup)}"
-    learning = setup.learning_layers(shape.layers)
-    layers = f"{shape.layers} layers" if learning == shape.layers else f"{learning} of {shape.layers} layers"
     if setup.checkpointing:
-        told = f"input of each of {layers}: {of} x {shape.hidden:,} x {setup.number_bytes} bytes"
-        yield Part("activations", "inputs of the layers", learning * tokens * kept, told, "checkpointing on")
+        told = f"input of each of {shape.layers} layers: {of} x {shape.hidden:,} x {setup.number_bytes} bytes"
+        yield Part("activations", "inputs of the layers", shape.layers * tokens * kept, told, "checkpointing on")
         told = f"one layer, computed again and gone back through: {of} x {(inside + moving) / 1024:,.0f} KiB"
         yield Part("activations", "one layer", tokens * (inside + moving), told, LISTED)
         return
-    told = f"{layers}: {of} x {inside / 1024:,.0f} KiB"
-    yield Part("activations", "all layers", learning * tokens * inside, told, f"checkpointing off; {LISTED}")
+    told = f"{shape.layers} layers: {of} x {inside / 1024:,.0f} KiB"
+    yield Part("activations", "all layers", shape.layers * tokens * inside, told, f"checkpointing off; {LISTED}")
     told = f"gradients on their way through one layer: {of} x {moving / 1024:,.0f} KiB"
     yield Part("activations", "one layer", tokens * moving, told)
 

@@ -47,9 +47,7 @@ def weight_bytes(shape: Shape, method: Method, number_bytes: int) -> int:
 
 
 def trained_parameters(shape: Shape, setup: Setup) -> int:
-    if setup.trains_all:
-        return shape.parameters
-    return shape.adapter_parameters(setup.r, setup.target) * setup.learning_layers(shape.layers) // shape.layers
+    return shape.parameters if setup.trains_all else shape.adapter_parameters(setup.r, setup.target)
 
 
 def bytes_of_training_all(parameters: int) -> int:
@@ -83,8 +81,7 @@ def _reference(shape: Shape, setup: Setup, cards: Cards) -> Part:
 
 def _trained(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
     count = trained_parameters(shape, setup)
-    some = "" if setup.adapted_layers is None else f" of the last {setup.adapted_layers} blocks"
-    of = "all weights" if setup.trains_all else f"adapters of r {setup.r} on {setup.target} layers{some}"
+    of = "all weights" if setup.trains_all else f"adapters of r {setup.r} on {setup.target} layers"
 
     def part(kind: Kind, name: str, each: int, pieces: int, formula: str, why: str = "") -> Part:
         return Part(kind, name, each * count // pieces, formula + cut(pieces), why)

@@ -22,10 +22,10 @@ class Setup:
     learning: sft also stands for plain text; dpo for every objective on pairs; grpo for those on groups.
     row_tokens: of the longest row. batch: rows in one pass (dpo: pairs, of two rows each), on each card. shared_tokens: how many
     tokens at the beginning all rows of a pass have in common, which are computed once. accumulation: passes an optimizer step.
-    adapted_layers: so many of the last have adapters, None for all. compute: of the products; auto is bfloat16 with adapters and
-    float32 for all weights, as `train` does. reference: of dpo and grpo, the model with its adapter off, or a second model.
-    sampler: of grpo: the engine, a vLLM server on the same cards, or one elsewhere. rows_at_once: answers decoded together in
-    grpo; measured_at_once: when answers are measured, None for as many as a climb takes of a model of this shape. new_tokens: the
+    compute: of the products; auto is bfloat16 with adapters and float32 for all weights, as `train` does. reference: of dpo and
+    grpo, the model with its adapter off, or a second model. sampler: of grpo: the engine, a vLLM server on the same cards, or
+    one elsewhere. rows_at_once: answers decoded together in grpo; measured_at_once: when answers are measured, None for as many as
+    a climb takes of a model of this shape. new_tokens: the
     longest answer, a part of row_tokens.
     Raises InputError for what contradicts itself.
     """
@@ -39,7 +39,6 @@ class Setup:
     checkpointing: bool = True
     r: int = 16
     target: Literal["attention", "all-linear"] = "attention"
-    adapted_layers: int | None = None
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
     reference: Literal["adapter off", "second model"] = "adapter off"
@@ -62,10 +61,6 @@ class Setup:
     @property
     def trains_all(self) -> bool:
         return self.method == "full"
-
-    def learning_layers(self, layers: int) -> int:
-        """Of a model with so many: those that are gone back through, and whose activations are kept for it."""
-        return layers if self.trains_all or self.adapted_layers is None else min(self.adapted_layers, layers)
 
     @property
     def number_bytes(self) -> int:

@@ -71,11 +71,11 @@ def computed_tokens(setup: Setup, job: Job) -> int:
 
 def operations(shape: Shape, setup: Setup, job: Job) -> tuple[float, str]:
     """Of one computed token, and in words."""
-    back = passes_backward(setup) * setup.learning_layers(shape.layers) / shape.layers
-    passes = FORWARD + back + FORWARD * setup.checkpointing + FORWARD * (setup.learning != "sft")
+    passes = ALL_WEIGHTS if setup.trains_all else FROZEN_BASE
+    passes += FORWARD * setup.checkpointing + FORWARD * (setup.learning != "sft")
     weights = shape.multiplied_parameters
     attention = passes / FORWARD * attention_operations(shape, job.tokens)
-    parts = ["forward 2", f"backward {back:.3g}"]
+    parts = ["forward 2", f"backward {passes_backward(setup)}"]
     parts += ["again forward 2 (checkpointing)"] * setup.checkpointing + ["reference 2"] * (setup.learning != "sft")
     told = (
         f"{(passes * weights + attention) / 1e9:,.3g} billion operations a token: {weights / 1e9:,.3g} billion weights that a "

@@ -130,8 +130,6 @@ def _document(noted: Mapping[str, Any], source: Source) -> dict[str, Any]:
     else:
         kind = "qlora" if adapter["quantize"] else adapter["kind"]
         found["adapter"] = {"kind": kind, **{key: adapter[key] for key in ("r", "alpha", "target", "dropout")}}
-        if adapter.get("layers") is not None:
-            found["adapter"]["layers"] = adapter["layers"]
     found["chat_template_kwargs"] = dict(source.prepared.task.chat_template_kwargs)
     return found
 

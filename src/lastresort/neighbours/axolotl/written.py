@@ -89,7 +89,6 @@ def _adapter(job: Job) -> dict[str, Any]:
         "lora_alpha": whole_alpha(adapter, "Axolotl"),
         "lora_dropout": adapter.dropout,
         **layers,
-        **({"peft_layers_to_transform": list(adapter.blocks)} if adapter.blocks else {}),
         **({"peft_use_rslora": True} if adapter.kind == "rslora" else {}),
         **({"peft_use_dora": True} if adapter.kind == "dora" else {}),
         **start,

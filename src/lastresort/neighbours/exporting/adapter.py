@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import DataError, PrerequisiteError
+from lastresort.errors import DataError
 from lastresort.neighbours.exporting.job import Base, Beside
 from lastresort.neighbours.started import says_its_base
 from lastresort.train.adapter_folder import CONFIG
@@ -20,23 +20,23 @@ def adapter_of(file: TrainingFile, layers: tuple[str, ...], base: Base) -> tuple
     """The adapter, None where all weights are trained; with sentences on what had to be assumed.
 
     layers: names that are known from the trained adapter, () otherwise. Raises DataError for an adapter to start from that is
-    none of PEFT's, PrerequisiteError for the last blocks of a base that is not here to be counted.
+    none of PEFT's.
     """
     if file.start_from is not None:
         return _started(file.start_from), ()
     plan = file.adapter
     if plan.kind == "full":
         return None, ()
-    blocks = _blocks(plan.layers, base)
-    named, notes = _layers(plan.target, layers, base, by_name=bool(blocks))
-    return Beside(plan.kind, plan.r, plan.alpha, plan.dropout, named, blocks), notes
+    named, notes = _layers(plan.target, layers, base)
+    return Beside(plan.kind, plan.r, plan.alpha, plan.dropout, named), notes
 
 
 def _layers(
-    target: str | tuple[str, ...], known: tuple[str, ...], base: Base, *, by_name: bool
+    target: str | tuple[str, ...], known: tuple[str, ...], base: Base
 ) -> tuple[tuple[str, ...] | str, tuple[str, ...]]:
-    """by_name: PEFT takes numbers of blocks beside names of layers only."""
-    if not isinstance(target, str) or (target == "all-linear" and not by_name):
+    if not isinstance(target, str):
+        return target, ()
+    if target == "all-linear":
         return target, ()
     if known:
         return known, ()
@@ -49,21 +49,6 @@ def _layers(
         f"target: attention is written as {listed}, which is what Llama, Mistral, Qwen and Gemma call these layers; the base is "
         "not on this machine, where its own names could be looked up.",
     )
-
-
-def _blocks(count: int | None, base: Base) -> tuple[int, ...]:
-    """The other files number the blocks that have adapters."""
-    if count is None:
-        return ()
-    if base.here is None:
-        raise PrerequisiteError(
-            f"adapter.layers: {count} means the last blocks, and the base whose blocks are to be counted is not on this machine",
-            where=base.name,
-            remedy="Name a folder that holds it with --base.",
-        )
-    from lastresort.train.base_folder import last_layers_of
-
-    return tuple(last_layers_of(base.here, count))
 
 
 def layers_in(adapter: Path) -> tuple[str, ...]:

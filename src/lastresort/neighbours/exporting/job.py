@@ -34,15 +34,13 @@ class Exportable:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The adapter that is trained. layers: short names, or "all-linear". dropout: of its input. blocks: numbers of those that have
-    it, () for all."""
+    """The adapter that is trained. layers: short names, or "all-linear". dropout: of its input."""
 
     kind: AdapterChoice
     r: int
     alpha: float
     dropout: float
     layers: tuple[str, ...] | str
-    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,9 +85,6 @@ def _refuse(job: Job) -> None:
         raise no_counterpart("LLaMA-Factory", f"objective: {job.file.objective}", remedy)
     if has_segments(job):
         raise _rendered(job)
-    if job.adapter is not None and job.adapter.blocks:
-        remedy = "Leave adapter.layers out, or export it --to trl, --to axolotl or --to unsloth."
-        raise no_counterpart("LLaMA-Factory", "adapter.layers: its adapters are in all blocks", remedy)
     if job.file.need == "completions" and answers_trained(job) == "some":
         raise some_answers("LLaMA-Factory")
 

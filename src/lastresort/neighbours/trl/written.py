@@ -81,7 +81,6 @@ def _adapter(job: Job) -> list[str]:
         "lora_alpha": number(adapter.alpha),
         "lora_dropout": repr(adapter.dropout),
         "target_modules": layers(adapter),
-        **({"layers_to_transform": repr(list(adapter.blocks))} if adapter.blocks else {}),
         **({"use_rslora": "True"} if adapter.kind == "rslora" else {}),
         **({"use_dora": "True"} if adapter.kind == "dora" else {}),
         "task_type": '"CAUSAL_LM"',

@@ -77,7 +77,6 @@ def _adapter(job: Job) -> list[str]:
         "lora_alpha": number(adapter.alpha),
         "lora_dropout": repr(adapter.dropout),
         "target_modules": layers(adapter),
-        **({"layers_to_transform": repr(list(adapter.blocks))} if adapter.blocks else {}),
         "use_rslora": repr(adapter.kind == "rslora"),
         "use_gradient_checkpointing": repr(job.file.checkpointing),
         "random_state": repr(job.file.seed),
