@@ -7,7 +7,7 @@ from engine_support import FAMILIES, draw, every_row, gradients, reference, rela
 from lastresort.engine.forest import split_passes
 from lastresort.engine.logp import score_continuations, target_logps
 from lastresort.engine.plain import plain_logps
-from lastresort.engine.support import check_first_batch
+from lastresort.engine.support import TOLERANCES, check_first_batch
 from lastresort.errors import ContractError
 from lastresort.objectives.sft import sft
 
@@ -206,3 +206,19 @@ def test_first_batch_check_sees_a_wrong_packed_form(monkeypatch):
     check = check_first_batch(model, every_row()[:4])
     assert not check.ok
     assert "first batch" in (check.reason or "")
+
+
+@pytest.mark.parametrize(("times", "ok"), [(30, True), (1e-3, False)])
+def test_rounding_is_known_by_the_plain_form_and_a_fault_is_not_taken_for_it(times, ok, monkeypatch):
+    """As with a trained adapter, whose gradient is mostly rounding: here the limit is put below it, and the losses say nothing."""
+    monkeypatch.setitem(TOLERANCES, torch.bfloat16, (1.0, torch.inf, 1e-9))
+    monkeypatch.setattr("lastresort.engine.support.OWN_DIFFERENCES", times)
+    model = tiny(dtype=torch.bfloat16)
+    check = check_first_batch(model, every_row()[:4])
+    assert check.ok is ok, check.reason
+    assert check.gradient_difference is not None
+    assert check.gradient_difference > 1e-9
+    monkeypatch.setattr("lastresort.engine.attention.merge", lambda out, lse, part, part_lse: None)
+    check = check_first_batch(model, every_row()[:4])
+    assert not check.ok
+    assert "the plain one from itself" in (check.reason or "")

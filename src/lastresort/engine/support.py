@@ -24,6 +24,9 @@ TOLERANCES = {
     torch.bfloat16: (1.5e-1, 3e-2, 1.5e-1),
     torch.float16: (5e-2, 1e-2, 1e-1),
 }
+# Where almost nothing is left to learn, rounding is much of a gradient. A packed one may then be off by so many times what the
+# plain one differs from itself, the same rows one by one: seen on a trained adapter in bf16 are 5 to 22 % beside 10 to 17 %.
+OWN_DIFFERENCES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Support:
 @dataclass(frozen=True, slots=True)
 class FirstBatchCheck:
     """Packed against plain on a few rows. loss_difference: largest of a row's mean loss, in nats. gradient_difference: norm
-    of the difference over the norm of the plain gradient, None where nothing is trained. reason: why not, if not ok.
+    of the difference over the norm of the plain gradient, None where nothing is trained; a large one is held against the
+    difference of the plain gradient from that of the same rows one by one. reason: why not, if not ok.
     A packed pass that fails counts as having given nothing. kernel: what computed the packed attention, None where there was
     none. passed_over: faster kernels, with the reason against each."""
 
@@ -136,12 +140,16 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
         return FirstBatchCheck(0.0, None, False, reason, passed_over=passed_over)
     trained = [p for p in model.parameters() if p.requires_grad]
 
-    def computed(plain: bool) -> tuple[Tensor, list[Tensor] | None]:
+    def losses_of(some: Sequence[Row], *, plain: bool) -> Tensor:
+        found = target_logps(model, some, plain=plain)
+        counts = torch.bincount(found.row, minlength=len(some)).clamp(min=1)
+        return found.per_token.new_zeros(len(some)).index_add(0, found.row, -found.per_token) / counts
+
+    def computed(*, plain: bool, one_by_one: bool = False) -> tuple[Tensor, list[Tensor] | None]:
         """The mean loss of each row, and the gradients of their mean."""
-        found = target_logps(model, rows, plain=plain)
-        counts = torch.bincount(found.row, minlength=len(rows)).clamp(min=1)
-        loss = found.per_token.new_zeros(len(rows)).index_add(0, found.row, -found.per_token) / counts
-        if not (trained and found.per_token.requires_grad):
+        parts = [[row] for row in rows] if one_by_one else [rows]
+        loss = torch.cat([losses_of(part, plain=plain) for part in parts])
+        if not (trained and loss.requires_grad):
             return loss.detach(), None
         seen = torch.autograd.grad(loss.mean(), trained, allow_unused=True)
         return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(trained, seen, strict=True)]
@@ -158,11 +166,16 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
     _, loss_limit, gradient_limit = TOLERANCES[next(model.parameters()).dtype]
     difference = float((losses - expected).abs().max())
     wrong = not difference <= loss_limit * max(1.0, float(expected.abs().max()))
-    relative = None
+    relative, told = None, ""
     if expected_gradients is not None:
-        relative = _apart(gradients, expected_gradients)
+        relative, gradients = _apart(gradients, expected_gradients), None
+        told = f", gradient {relative:.2g}"
+        if not (wrong or failure or relative <= gradient_limit):
+            own = _apart(computed(plain=True, one_by_one=True)[1], expected_gradients)
+            told += f", the plain one from itself {own:.2g}"
+            gradient_limit = max(gradient_limit, OWN_DIFFERENCES * own)
         wrong = wrong or not relative <= gradient_limit
-    reason = f"packed and plain forward differ on the first batch (loss {difference:.2g}, gradient {relative})"
+    reason = f"packed and plain forward differ on the first batch (loss {difference:.2g}{told})"
     reason = failure or (reason if wrong else None)
     return FirstBatchCheck(difference, relative, reason is None, reason, known.kernel.name, passed_over)
 
