@@ -20,7 +20,7 @@ from lastresort.errors import CandidateError, ContractError, TaskError
 from lastresort.models.cached import CachedModel
 from lastresort.models.local import ENGINE_PATH, LocalModel, load_local, row_seeds
 from lastresort.models.open import open_model
-from lastresort.models.precision import chosen_dtype, is_reduced
+from lastresort.models.precision import chosen_dtype, is_reduced, processor_computes_bfloat16
 from lastresort.models.protocol import ScoresContinuations
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Answer, Decoding, Grammar, Message
@@ -289,6 +289,24 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
     file.write_bytes(b"other")
     assert weights.file_hash(file) != first
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize(
+    ("tiles", "instruction", "gain", "quicker"),
+    [
+        (True, True, 0.5, True),
+        (False, True, 2.0, True),
+        (False, True, 0.5, False),  # Intel's Xeons without their tiles
+        (False, False, 2.0, False),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_only_where_that_is_quicker(
+    monkeypatch: pytest.MonkeyPatch, tiles: bool, instruction: bool, gain: float, quicker: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instruction)
+    monkeypatch.setattr("lastresort.models.precision.matrix_flops_per_s", lambda reduced: gain if reduced else 1.0)
+    assert processor_computes_bfloat16.__wrapped__() is quicker
 
 
 def test_precision_auto_is_one_of_two_and_reduced_precision_binds_answers_to_their_batch(folder: Path) -> None:
