@@ -18,6 +18,8 @@ from engine_support import (
     twin,
 )
 from lastresort.engine import kernels
+from lastresort.engine.attention import ByNode
+from lastresort.engine.calls import calls_of
 from lastresort.engine.flex import BLOCK, ByMask, block_mask, blocks
 from lastresort.engine.forest import Row, plan_forest
 from lastresort.engine.kernel_choice import PRODUCTS, TRIAL_FOREST, TRIAL_LIMITS, HeadShape, candidates, trial
@@ -150,19 +152,23 @@ def test_products_are_flash(causal, piece_scores, monkeypatch):
     torch.testing.assert_close(found, (expected[0], *(x.sum(1, keepdim=True) for x in expected[1:])))
 
 
-def test_products_take_a_bias():
+@pytest.mark.parametrize("piece_scores", [1, 1 << 24])
+def test_products_take_a_bias(piece_scores, monkeypatch):
+    monkeypatch.setattr(kernels, "PIECE_SCORES", piece_scores)
     query, key, bias = numbers(2, 3, 4, 6, seed=1), numbers(2, 3, 5, 6, seed=2), numbers(2, 3, 4, 5, seed=3)
+    grad = numbers(2, 3, 4, 6, seed=4)
     bias[:, :, :, 2] = -torch.inf
-    torch.testing.assert_close(
-        Products().forward(query, key, key, False, 0.3, bias), CpuFlash().forward(query, key, key, False, 0.3, bias)
-    )
+    out, lse = CpuFlash().forward(query, key, key, False, 0.3, bias)
+    torch.testing.assert_close(Products().forward(query, key, key, False, 0.3, bias), (out, lse))
+    asked = (grad, query, key, key, out, lse, False, 0.3, bias)
+    torch.testing.assert_close(Products().backward(*asked), CpuFlash().backward(*asked))
 
 
 def test_gradients_through_a_prefix_are_refused():
     """They would lack what the prefix takes of the softmax."""
     query, key = numbers(1, 4, 9, 8, seed=1).requires_grad_(), numbers(1, 2, 9, 8, seed=2)
     prefix = (numbers(1, 2, 5, 8, seed=3), numbers(1, 2, 5, 8, seed=4))
-    out = PRODUCTS.attend(query, key, key, ((0, 9, 9),), prefix, 0.3)
+    out = PRODUCTS.attend(query, key, key, PRODUCTS.plan(((0, 9, 9),), CPU), prefix, 0.3)
     with pytest.raises(ContractError, match="external prefix"):
         out.sum().backward()
 
@@ -291,7 +297,10 @@ def test_flex_is_products(with_prefix):
     flex = ByMask(compiled=False)
     found = flex.attend(query, key, value, flex.plan(TRIAL_FOREST, CPU), prefix, 0.3)
     torch.testing.assert_close(
-        found, PRODUCTS.attend(query, key, value, TRIAL_FOREST, prefix, 0.3), atol=1e-5, rtol=1e-5
+        found,
+        PRODUCTS.attend(query, key, value, PRODUCTS.plan(TRIAL_FOREST, CPU), prefix, 0.3),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
@@ -307,3 +316,45 @@ def test_levels_are_all_that_is_seen(name):
             assert not bool(seen[end:last, start:end].any())  # each pair once
             seen[end:last, start:end] = True
     assert bool((seen == visible(nodes)).all())
+
+
+@pytest.mark.parametrize("together", [0, 6, 60, 1000])
+@pytest.mark.parametrize("name", forests())
+def test_calls_are_all_that_is_seen(name, together):
+    nodes = forests()[name]
+    seen = torch.zeros(nodes[-1][1], nodes[-1][1], dtype=torch.int)
+    calls = calls_of(nodes, CPU, together=together)
+    for start, end, bias in calls.own:
+        shown = torch.ones(end - start, end - start).tril() if bias is None else bias[0, 0].exp()
+        assert bias is None or end - start <= together
+        seen[start:end, start:end] += shown.int()
+    for start, end, last in calls.above:
+        seen[end:last, start:end] += 1
+    assert bool((seen == visible(nodes)).all())  # each pair once
+    if together == 0:
+        assert (len(calls.own), len(calls.above)) == (len(nodes), sum(last > end for _, end, last in nodes))
+    if together == 1000 and nodes[-1][1] <= 1000:
+        assert len(calls.own) == 1
+
+
+@pytest.mark.parametrize("with_prefix", [False, True])
+@pytest.mark.parametrize("name", forests())
+@pytest.mark.parametrize(
+    ("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)], ids=str
+)
+def test_nodes_together_are_nodes_apart(name, dtype, limit, with_prefix):
+    """Outputs and gradients do not depend on which nodes share a call."""
+    nodes = forests()[name]
+    inputs = [numbers(1, heads, nodes[-1][1], 8, seed=i, dtype=dtype) for i, heads in enumerate((4, 2, 2))]
+    prefix = tuple(numbers(1, 2, 20, 8, seed=9 + i, dtype=dtype) for i in range(2)) if with_prefix else None
+    found = []
+    for together in (0, 6, 60, 1000):
+        kernel = ByNode(CpuFlash(), together)
+        query, key, value = (x.clone().requires_grad_(not with_prefix) for x in inputs)
+        out = kernel.attend(query, key, value, kernel.plan(nodes, CPU), prefix, 0.3)
+        if not with_prefix:
+            (out * numbers(*out.shape, seed=5, dtype=dtype)).sum().backward()
+        found.append([x.detach() for x in (out, query.grad, key.grad, value.grad) if x is not None])
+    for other in found[1:]:
+        for x, y in zip(other, found[0], strict=True):
+            assert relative_difference({"x": x}, {"x": y}) <= limit

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engine_support import FAMILIES, draw, every_row, gradients, reference, relative_difference, row, shapes, tiny, twin
+from lastresort.engine.calls import calls_of
 from lastresort.engine.forest import split_passes
 from lastresort.engine.logp import score_continuations, target_logps
 from lastresort.engine.plain import plain_logps
@@ -199,10 +200,16 @@ def test_first_batch_check_passes_and_leaves_gradients_alone():
     assert model.model.embed_tokens.weight.grad is None
 
 
+def unmerged(monkeypatch):
+    """A fault: nobody sees what it descends from. Each node has a call of its own, as long ones have."""
+    monkeypatch.setattr("lastresort.engine.attention.calls_of", lambda nodes, device, **_: calls_of(nodes, device))
+    monkeypatch.setattr("lastresort.engine.attention.merge", lambda out, lse, part, part_lse: None)
+
+
 def test_first_batch_check_sees_a_wrong_packed_form(monkeypatch):
     model = tiny()
     assert check_first_batch(model, every_row()[:4]).ok
-    monkeypatch.setattr("lastresort.engine.attention.merge", lambda out, lse, part, part_lse: None)
+    unmerged(monkeypatch)
     check = check_first_batch(model, every_row()[:4])
     assert not check.ok
     assert "first batch" in (check.reason or "")
@@ -218,7 +225,7 @@ def test_rounding_is_known_by_the_plain_form_and_a_fault_is_not_taken_for_it(tim
     assert check.ok is ok, check.reason
     assert check.gradient_difference is not None
     assert check.gradient_difference > 1e-9
-    monkeypatch.setattr("lastresort.engine.attention.merge", lambda out, lse, part, part_lse: None)
+    unmerged(monkeypatch)
     check = check_first_batch(model, every_row()[:4])
     assert not check.ok
     assert "the plain one from itself" in (check.reason or "")

@@ -1,9 +1,10 @@
 """Attention over a packed forest, registered as a transformers attention implementation.
 
-Per node two kernel calls on views: the node on itself (causal) and its descendants on it (unmasked). Partial results merge
-by their log-sum-exp; backward calls each kernel's backward with the merged output and log-sum-exp, as ring attention does
-(Liu et al. 2023). No mask, no cache, no padding; it works under activation checkpointing, because a model keeps the
-implementation once it has it: without a `lastresort` argument it is torch's own scaled dot product attention.
+Per node two kernel calls on views: the node on itself (causal) and its descendants on it (unmasked); what is small may share one
+(calls.py). Partial results merge by their log-sum-exp; backward calls each kernel's backward with the merged output and
+log-sum-exp, as ring attention does (Liu et al. 2023). No mask of all tokens, no cache, no padding; it works under activation
+checkpointing, because a model keeps the implementation once it has it: without a `lastresort` argument it is torch's own scaled
+dot product attention.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lastresort.engine.calls import Calls, Nodes, calls_of
 from lastresort.engine.kernels import CpuFlash, Kernel, merge
 from lastresort.errors import ContractError
 
 NAME = "lastresort"
+# Most tokens of nodes that share a call: attention of multiple choice takes half as long, that of training rows as long as before.
+TOGETHER = 128
 
-Nodes = Sequence[tuple[int, int, int]]
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -52,19 +55,20 @@ class ForestKernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ByNode:
-    """Two calls a node, of any kernel."""
+    """Two calls a node, of any kernel. together: most tokens of neighbours that share one."""
 
     pieces: Kernel
+    together: int = 0
 
     @property
     def name(self) -> str:
         return self.pieces.name
 
-    def plan(self, nodes: Nodes, device: torch.device) -> Nodes:
-        return nodes
+    def plan(self, nodes: Nodes, device: torch.device) -> Calls:
+        return calls_of(nodes, device, together=self.together)
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, plan: Nodes, prefix: KeysValues | None, scale: float
+        self, query: Tensor, key: Tensor, value: Tensor, plan: Calls, prefix: KeysValues | None, scale: float
     ) -> Tensor:
         heads, key_heads = query.shape[1], key.shape[1]
         grouped = query.view(key_heads, heads // key_heads, *query.shape[2:])
@@ -74,7 +78,7 @@ class ByNode:
         return out.flatten(0, 1)[None]
 
 
-BY_NODE_ON_CPU = ByNode(CpuFlash())
+BY_NODE_ON_CPU = ByNode(CpuFlash(), together=TOGETHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +114,35 @@ class ForestAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        nodes: Nodes,
+        calls: Calls,
         prefix: KeysValues | None,
         scale: float,
         kernel: Kernel,
     ) -> Tensor:
         key_heads, group, tokens, size = query.shape
         wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
-        if len(nodes) == 1:
-            out, lse = kernel.forward(query, wide_key, wide_value, True, scale)
+        if len(calls.own) == 1 and not calls.above:
+            bias = calls.own[0][2]
+            out, lse = kernel.forward(query, wide_key, wide_value, bias is None, scale, bias)
         else:
             # The layout [tokens, heads, size], which the model's next layer reads without a copy.
             out = query.new_empty(tokens, key_heads, group, size).permute(1, 2, 0, 3)
             lse = query.new_empty(key_heads, group, tokens, dtype=torch.promote_types(query.dtype, torch.float32))
-            for start, end, _ in nodes:
-                own, own_lse = kernel.forward(
-                    query[:, :, start:end], wide_key[:, :, start:end], wide_value[:, :, start:end], True, scale
-                )
+            for start, end, bias in calls.own:
+                own, own_key, own_value = (x[:, :, start:end] for x in (query, wide_key, wide_value))
+                own, own_lse = kernel.forward(own, own_key, own_value, bias is None, scale, bias)
                 out[:, :, start:end], lse[:, :, start:end] = own, own_lse
-            for start, end, last in nodes:
-                if last > end:
-                    part, part_lse = kernel.forward(
-                        query[:, :, end:last], wide_key[:, :, start:end], wide_value[:, :, start:end], False, scale
-                    )
-                    merge(out[:, :, end:last], lse[:, :, end:last], part, part_lse)
+            for start, end, last in calls.above:
+                part, part_lse = kernel.forward(
+                    query[:, :, end:last], wide_key[:, :, start:end], wide_value[:, :, start:end], False, scale
+                )
+                merge(out[:, :, end:last], lse[:, :, end:last], part, part_lse)
         if prefix is not None:
             far_key, far_value = (kernel.shared(x[0, :, None], group) for x in prefix)
             merge(out, lse, *kernel.forward(query, far_key, far_value, False, scale))
         elif any(ctx.needs_input_grad):
             ctx.save_for_backward(query, key, value, out, lse)
-            ctx.nodes, ctx.scale, ctx.kernel = nodes, scale, kernel
+            ctx.calls, ctx.scale, ctx.kernel = calls, scale, kernel
         return out
 
     @staticmethod
@@ -154,7 +157,9 @@ class ForestAttention(torch.autograd.Function):
         group = query.shape[1]
         wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
 
-        def gradients(first: int, last: int, start: int, end: int, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+        def gradients(
+            first: int, last: int, start: int, end: int, causal: bool, bias: Tensor | None = None
+        ) -> tuple[Tensor, Tensor, Tensor]:
             """Of queries first:last on keys start:end."""
             to_query, to_key, to_value = kernel.backward(
                 grad[:, :, first:last],
@@ -165,23 +170,25 @@ class ForestAttention(torch.autograd.Function):
                 lse[:, :, first:last],
                 causal,
                 ctx.scale,
+                bias,
             )
             if to_key.shape[1] > 1:
                 to_key, to_value = to_key.sum(1, keepdim=True), to_value.sum(1, keepdim=True)
             return to_query, to_key, to_value
 
-        if len(ctx.nodes) == 1:
-            return (*gradients(0, query.shape[2], 0, query.shape[2], True), None, None, None, None)
+        calls: Calls = ctx.calls
+        if len(calls.own) == 1 and not calls.above:
+            ((start, end, bias),) = calls.own
+            return (*gradients(start, end, start, end, bias is None, bias), None, None, None, None)
         sums = [torch.empty_like(x, dtype=lse.dtype) for x in (query, key, value)]
-        for start, end, _ in ctx.nodes:  # each token is in one node, so this fills every place once
-            for total, gradient in zip(sums, gradients(start, end, start, end, True), strict=True):
+        for start, end, bias in calls.own:  # each token is in one, so this fills every place once
+            for total, gradient in zip(sums, gradients(start, end, start, end, bias is None, bias), strict=True):
                 total[:, :, start:end] = gradient
-        for start, end, last in ctx.nodes:
-            if last > end:
-                to_query, to_key, to_value = gradients(end, last, start, end, False)
-                sums[0][:, :, end:last] += to_query
-                sums[1][:, :, start:end] += to_key
-                sums[2][:, :, start:end] += to_value
+        for start, end, last in calls.above:
+            to_query, to_key, to_value = gradients(end, last, start, end, False)
+            sums[0][:, :, end:last] += to_query
+            sums[1][:, :, start:end] += to_key
+            sums[2][:, :, start:end] += to_value
         return (*sums, None, None, None, None)  # autograd casts each to its input's precision
 
 

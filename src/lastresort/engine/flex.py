@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import KeysValues, Nodes
+from lastresort.engine.attention import KeysValues
+from lastresort.engine.calls import Nodes
 from lastresort.engine.kernels import Kernel, Products, merge
 
 BLOCK = 128

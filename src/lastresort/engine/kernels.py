@@ -52,6 +52,7 @@ class Kernel(Protocol):
         lse: Tensor,
         causal: bool,
         scale: float,
+        bias: Tensor | None = None,
     ) -> Gradients:
         """Of query, key and value; where heads share a key, its gradient may come with a head for each."""
 
@@ -69,7 +70,9 @@ class CpuFlash:
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        return _cpu_forward(query, key, value, 0.0, causal, attn_mask=bias, scale=scale)  # type: ignore[no-any-return]
+        return _cpu_forward(  # type: ignore[no-any-return]
+            query, key, value, 0.0, causal, attn_mask=_as_wide(bias, query), scale=scale
+        )
 
     def backward(
         self,
@@ -81,8 +84,11 @@ class CpuFlash:
         lse: Tensor,
         causal: bool,
         scale: float,
+        bias: Tensor | None = None,
     ) -> Gradients:
-        return _cpu_backward(grad, query, key, value, out, lse, 0.0, causal, scale=scale)  # type: ignore[no-any-return]
+        return _cpu_backward(  # type: ignore[no-any-return]
+            grad, query, key, value, out, lse, 0.0, causal, attn_mask=_as_wide(bias, query), scale=scale
+        )
 
 
 class Products:
@@ -121,6 +127,7 @@ class Products:
         lse: Tensor,
         causal: bool,
         scale: float,
+        bias: Tensor | None = None,
     ) -> Gradients:
         grad, query, key, value, out = (x.to(lse.dtype) for x in (grad, query, key, value, out))
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
@@ -129,6 +136,8 @@ class Products:
             near_key, near_value = key[:, :, :seen], value[:, :, :seen]
             own, own_grad = query[:, :, first:last], grad[:, :, first:last]
             p = _scores(own, near_key, first if causal else None, scale)
+            if bias is not None:
+                p += bias[:, :, first:last]
             p.sub_(lse[:, :, first:last, None]).exp_()
             to_value[:, :, :seen] += _sum_over_queries(p, own_grad, value.shape[1])
             through = (own_grad * out[:, :, first:last]).sum(-1, keepdim=True)
@@ -166,7 +175,10 @@ class CudaFlash:
         lse: Tensor,
         causal: bool,
         scale: float,
+        bias: Tensor | None = None,
     ) -> Gradients:
+        if bias is not None:
+            return Products().backward(grad, query, key, value, out, lse, causal, scale, bias)
         query, key, value = (rows_whole(x) for x in (query, key, value))
         state = no_random_state(query)
         return _aten._scaled_dot_product_flash_attention_backward(  # type: ignore[no-any-return]
@@ -218,7 +230,10 @@ class CudaEfficient:
         lse: Tensor,
         causal: bool,
         scale: float,
+        bias: Tensor | None = None,
     ) -> Gradients:
+        if bias is not None:
+            return Products().backward(grad, query, key, value, out, lse, causal, scale, bias)
         query, key, value = (rows_whole(x) for x in (query, key, value))
         queries = query.shape[2]
         step = 1 if torch.version.hip else 32
@@ -252,6 +267,11 @@ def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
         out.lerp_(part, weight)
     else:
         out.copy_(torch.lerp(out.to(weight.dtype), part.to(weight.dtype), weight))
+
+
+def _as_wide(bias: Tensor | None, query: Tensor) -> Tensor | None:
+    """torch 2.13 takes a float32 bias beside float64 on CPU, and reads it as if it were float64."""
+    return bias.double() if bias is not None and query.dtype == torch.float64 else bias
 
 
 def rows_whole(x: Tensor) -> Tensor:
