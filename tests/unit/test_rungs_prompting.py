@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,48 @@ def test_losers_leave_the_race_early(tmp_path: Path) -> None:
     dev = {candidate["name"]: candidate["dev"]["n"] for candidate in decision["rungs"][0]["candidates"]}
     assert dev["few-shot-5"] == 60
     assert sum(n == 24 for n in dev.values()) == 4
+
+
+def searched(tmp_path: Path) -> dict[str, Any]:
+    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
+        search: dict[str, Any] | None = record.last("search", "prompting")
+    assert search is not None
+    return search
+
+
+def test_the_race_ends_where_nothing_can_reach_the_bar(tmp_path: Path) -> None:
+    decision = found(tmp_path, [{"right": 0.1}, {"right": 0.4, "min_shots": 5}], script={"wrong": [TEAMS[0]]})
+    rung = decision["rungs"][0]
+    assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
+    assert rung["chosen"] == "few-shot-5"  # the least far off of what answered
+    assert rung["test"]["verdict"] == "NOT_MET"
+    assert "The race ended after 24 of 60 dev items" in searched(tmp_path)["note"]
+
+
+def test_what_is_held_to_the_form_goes_the_whole_way_where_it_may_reach_the_bar(tmp_path: Path) -> None:
+    levels = [{"right": 0.1}, {"right": 0.4, "min_shots": 3}, {"right": 0.95, "min_shots": 3, "grammar": True}]
+    decision = found(tmp_path, levels)
+    rung = decision["rungs"][0]
+    dev = {candidate["name"]: candidate["dev"]["n"] for candidate in rung["candidates"]}
+    assert rung["chosen"].endswith("-3+constrained")
+    assert {n for name, n in dev.items() if name != rung["chosen"]} == {24}
+    assert dev[rung["chosen"]] == 60
+    assert decision["verdict"] == "MET"
+    assert "held to the form one may" in searched(tmp_path)["note"]
+
+
+def test_rows_that_belong_together_go_the_whole_way(tmp_path: Path) -> None:
+    """Half a group shows nothing that is certain."""
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.1}])
+    file = path.with_name("rows.jsonl")
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    grouped = [json.dumps({**row, "case": str(i // 2)}) + "\n" for i, row in enumerate(rows)]
+    file.write_text("".join(grouped), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("test: 120", "test: 120\n  group_by: case"), encoding="utf-8"
+    )
+    decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
+    assert max(candidate["dev"]["n"] for candidate in decision["rungs"][0]["candidates"]) == 60
 
 
 def test_the_search_sees_no_test_item(tmp_path: Path) -> None:

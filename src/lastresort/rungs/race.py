@@ -1,4 +1,7 @@
-"""Systems raced on dev: all answer a little of it, the better half more, few the whole, and of these one is chosen."""
+"""Systems raced on dev: all answer a little of it, the better half more, few the whole, and of these one is chosen.
+
+Where nothing that is left in the race can reach the bar, it ends there: which of them is the least far off is not worth its price.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import Choice, choose, selection_bias_corrected
+from lastresort.evals.evidence import Choice, choose, judge_bar, selection_bias_corrected
 from lastresort.evals.measure import failures
 from lastresort.records.record import ItemScore
 from lastresort.rungs.racing import stretches, survivors
@@ -14,12 +17,15 @@ from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, me
 from lastresort.systems.system import System
 from lastresort.types import Grammar
 
+HOPELESS = 0.01  # the error of ending a race in which something would have reached the bar
 REASONING_TOKENS = 128  # that a system which thinks first has for it, beyond the answer
 
 
 class Race:
     """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason.
 
+    The race ends at the end of a round where the rule of the test (`judge_bar`) finds all that are left below the bar. What held to
+    the output's form is still tried then, and goes the whole way unless it is found so too.
     what: the variants in words, such as "ways of prompting".
     """
 
@@ -30,6 +36,8 @@ class Race:
         self._cost: dict[str, float] = {}
         self._dropped: dict[str, str] = {}
         self._alive: list[str] = []
+        self._until = len(bench.dev)  # items of dev that those have answered of whom one is chosen
+        self._ended: int | None = None  # where nothing that was left could reach the bar
         for system in systems:
             self._enter(system)
         self._alive.sort(key=lambda name: self._cost[name])
@@ -51,6 +59,9 @@ class Race:
             for name in list(self._alive):
                 self._measure(name, start, stop)
             if number + 1 < len(rounds):
+                if self._alive and all(map(self._hopeless, self._alive)):
+                    self._ended = self._until = stop
+                    return
                 order = sorted(self.systems, key=lambda name: self._cost[name])
                 self._alive = survivors({name: _promise(self._items[name]) for name in self._alive}, order)
 
@@ -63,8 +74,14 @@ class Race:
         if guided.name in self.systems or guided.name in self._dropped:
             return
         self._enter(guided)
-        if guided.name in self.systems:
-            self._measure(guided.name, 0, len(self._bench.dev))
+        if guided.name not in self.systems:
+            return
+        self._measure(guided.name, 0, self._until)
+        start, stop = self._until, len(self._bench.dev)
+        if start < stop and guided.name in self._items and not self._hopeless(guided.name):
+            self._measure(guided.name, start, stop)
+            if guided.name in self._items:
+                self._until = stop
 
     def choose(self) -> Choice:
         scores, nothing = self._scores(), self.nothing_left()
@@ -93,13 +110,39 @@ class Race:
         return tuple(candidate_of(self.systems[name], self._items[name]) for name in order if self._items[name])
 
     def note(self) -> str:
-        early = sum(len(items) < len(self._bench.dev) for items in self._items.values())
+        ended = len(self._bench.dev) if self._ended is None else self._ended
+        early = sum(len(items) < ended for items in self._items.values())
         told = f"{len(self._items)} {self._what} were tried on dev; {early} were dropped early by successive halving."
+        if self._ended is not None:
+            told += (
+                f" The race ended after {self._ended} of {len(self._bench.dev)} dev items, since nothing that was left can "
+                f"reach the bar (the rule of the test, at an error of {HOPELESS:.0%})"
+            ).replace("%", " %")
+            told += "; held to the form one may, and went the whole way." if self._until > self._ended else "."
         return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
 
     def _scores(self) -> dict[str, list[float]]:
-        full = len(self._bench.dev)
-        return {name: [item.score for item in items] for name, items in self._items.items() if len(items) == full}
+        return {
+            name: [item.score for item in items] for name, items in self._items.items() if len(items) == self._until
+        }
+
+    def _hopeless(self, name: str) -> bool:
+        """Whether what it has answered shows that it is below the bar.
+
+        Half a group shows nothing that is certain, so that where rows belong together all go the whole way.
+        """
+        if self._bench.dev_groups() is not None:
+            return False
+        task, scores = self._bench.task, [item.score for item in self._items[name]]
+        found = judge_bar(
+            scores,
+            bar=task.bar,
+            alpha=task.alpha_per_rung,
+            beta=HOPELESS,
+            binary=self._bench.scorer.binary,
+            n_available=len(self._bench.dev),
+        )
+        return found is not None and found.outcome == "NOT_MET"
 
     def _enter(self, system: System) -> None:
         try:

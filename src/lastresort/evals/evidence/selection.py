@@ -58,7 +58,7 @@ def choose(
     if totals[leader] < totals[best] - _TIE:
         return Choice(leader, f"{shown[leader]} is within one item of {shown[best]} and cheaper.")
     if len(full) == 1:
-        return Choice(leader, f"{shown[leader]} is the only variant measured on the whole dev set.")
+        return Choice(leader, f"{shown[leader]} is the only variant left in the end.")
     return Choice(leader, f"{shown[leader]} has the highest score.")
 
 
@@ -69,7 +69,7 @@ def selection_bias_corrected(
 
     2,000 seeded resamples of the items; in each the variant that is best in-bag is scored on the items left out (the
     mean over those tied for best), and the mean over resamples is returned. With one variant: its plain mean.
-    dev_scores: as in `choose`; only variants with the full dev set take part. groups: label of each dev item where items
+    dev_scores: as in `choose`; only variants measured to the end take part. groups: label of each dev item where items
     belong together; then whole groups are drawn, so that none stands on both sides.
     Source: Tsamardinos, Greasidou and Borboudakis 2018 (bootstrap bias correction).
     """
@@ -91,7 +91,7 @@ def selection_bias_corrected(
 
 
 def _full_variants(dev_scores: Mapping[str, Sequence[float]]) -> dict[str, Array]:
-    """The variants measured on the whole dev set, that is on as many items as the longest."""
+    """The variants measured to the end, that is on as many items as the longest."""
     longest = max((len(scores) for scores in dev_scores.values()), default=0)
     if longest == 0:
         raise ContractError("no variant with a dev score", expected="at least one")

@@ -142,7 +142,7 @@ def _tested(
 
 
 def _dev_of(bench: Workbench, outcomes: Sequence[RungOutcome]) -> float | None:
-    """Score of the best prompt on the whole dev set, None where there is no prompt."""
+    """Score of the best prompt on what it answered of dev, None where there is no prompt."""
     prompt = best_prompt(outcomes)
     search = bench.record.last("search", prompt.rung) if prompt is not None else None
     if prompt is None or search is None:
