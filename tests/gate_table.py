@@ -25,12 +25,12 @@ from gate_simulation import (
     size,
 )
 from lastresort.evals.evidence import items_needed
+from lastresort.ladder.gate.sizes import QUICK_ITEMS
 from page_tables import block, filled, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "gate-simulations.md"
 SEED = 0
 RUNS = 10_000
-QUICK = 160
 ITEMS = (50, 100, 200, 500, 1_000, 2_000)
 BCA_UP_TO = 200  # items, beyond which 9,999 resamples of every table take too long
 
@@ -59,7 +59,7 @@ class PowerCell:
 
 @dataclass(frozen=True, slots=True)
 class GateCell:
-    """losses: "none", "the margin in all" or "the margin in one", the first measure. quick: at most QUICK items of each."""
+    """losses: "none", "the margin in all" or "the margin in one", the first measure. quick: at most QUICK_ITEMS of each."""
 
     measures: int
     losses: str
@@ -174,10 +174,9 @@ def gate_row(cell: GateCell, runs: int = RUNS) -> tuple[str, ...]:
     alone, first, second = (_rates(cell, alpha, runs, seed) for alpha, seed in ((0.05, 0), (0.025, 1), (0.025, 2)))
     ship = first.ship + (1 - first.ship) * second.ship
     reject = first.reject + first.hold * second.reject
-    sizes = [planned.n for planned in plan(GATES[cell.measures], ALPHA, QUICK if cell.quick else None)]
     return (
         *gate_known(cell),
-        f"{min(sizes):,} to {max(sizes):,}",
+        _items(cell),
         with_error(alone.ship, runs),
         with_error(alone.hold, runs),
         with_error(alone.reject, runs),
@@ -186,16 +185,27 @@ def gate_row(cell: GateCell, runs: int = RUNS) -> tuple[str, ...]:
     )
 
 
+def _items(cell: GateCell) -> str:
+    """Of one gate; a quick one asks as many of each measure, and each of two more than one alone."""
+    sizes = _sizes(cell, ALPHA)
+    if cell.quick:
+        return f"{max(sizes)}, {max(_sizes(cell, ALPHA / 2))} in each of two"
+    return f"{min(sizes):,} to {max(sizes):,}"
+
+
+def _sizes(cell: GateCell, alpha: float) -> list[int]:
+    return [planned.n for planned in plan(GATES[cell.measures], alpha, QUICK_ITEMS[alpha] if cell.quick else None)]
+
+
 def gate_known(cell: GateCell) -> tuple[str, ...]:
     return (str(cell.measures), cell.losses, f"{cell.together:g}")
 
 
 def _rates(cell: GateCell, alpha: float, runs: int, seed: int) -> Rates:
     asked = GATES[cell.measures]
-    sizes = [planned.n for planned in plan(asked, alpha, QUICK if cell.quick else None)]
     lost = {"none": 0, "the margin in all": len(asked), "the margin in one": 1}[cell.losses]
     losses = [one.margin if number < lost else 0.0 for number, one in enumerate(asked)]
-    return gates(asked, sizes, losses, alpha=alpha, runs=runs, together=cell.together, seed=SEED + seed)
+    return gates(asked, _sizes(cell, alpha), losses, alpha=alpha, runs=runs, together=cell.together, seed=SEED + seed)
 
 
 def findings(rows: dict[str, list[tuple[str, ...]]]) -> list[str]:
@@ -207,7 +217,7 @@ def findings(rows: dict[str, list[tuple[str, ...]]]) -> list[str]:
         return f"{worst[column]} %"
 
     lost = ("the margin in all", "the margin in one")
-    least = min(float(row[4].split(" ± ")[0]) for row in rows["gates"] if row[1] == "none" and "160 to" not in row[3])
+    least = min(float(row[4].split(" ± ")[0]) for row in rows["gates"] if row[1] == "none" and " to " in row[3])
     short = min(float(row[5]) - float(row[3]) for row in rows["powers"])
     return [
         f"0/1 scores, a loss that equals the margin, summed exactly: NON_INFERIOR at most {most('sizes', 2)} (the score test "

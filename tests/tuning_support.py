@@ -55,6 +55,19 @@ class Scissors:
             raise Cut
 
 
+class CutAt(Scissors):
+    """Ends the process at the n-th sign of life after a stage of this name began."""
+
+    def __init__(self, label: str, after: int) -> None:
+        super().__init__()
+        self._label, self._after = label, after
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        if self.left is None and label.startswith(self._label):
+            self.left = self.seen + self._after
+        super().stage(label, total)
+
+
 def questions(n: int = 120) -> list[dict[str, str]]:
     return [{"input": f"{THINGS[i % 24]} {i}?", "output": COLOURS[i * 7 % 3]} for i in range(n)]
 

@@ -10,23 +10,10 @@ from climb_gate_support import BROKEN, SAFE, by_scale, gated_climb, script_rungs
 from climb_support import calls, comparable
 from lastresort.errors import BudgetError
 from lastresort.ladder.climb import Climbed
-from tuning_support import Cut, Scissors
+from tuning_support import Cut, CutAt, Scissors
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
 MENDED = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.96, SAFE), (0.25, 0.6, SAFE))
-
-
-class CutAt(Scissors):
-    """Ends the process at the n-th sign of life after a stage of this name began."""
-
-    def __init__(self, label: str, after: int) -> None:
-        super().__init__()
-        self._label, self._after = label, after
-
-    def stage(self, label: str, total: int | None = None) -> None:
-        if self.left is None and label.startswith(self._label):
-            self.left = self.seen + self._after
-        super().stage(label, total)
 
 
 @pytest.fixture(scope="module")

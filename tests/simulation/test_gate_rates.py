@@ -25,7 +25,6 @@ from gate_simulation import (
     size,
 )
 from gate_table import (
-    QUICK,
     RUNS,
     TABLES,
     PowerCell,
@@ -192,4 +191,4 @@ def test_the_page_shows_the_promises_kept() -> None:
         ship, reject, ship_in_two, reject_in_two = (share(row[column]) for column in (4, 6, 7, 8))
         assert max(reject, reject_in_two) <= most
         assert row[1] == "none" or max(ship, ship_in_two) <= most
-        assert row[1] != "none" or row[3] == f"{QUICK} to {QUICK}" or ship >= 80
+        assert row[1] != "none" or " to " not in row[3] or ship >= 80

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from climb_support import comparable
 from gate_support import SUITES
 from lastresort.ladder.climb import climb
 from lastresort.ladder.gate import suites
@@ -15,7 +16,8 @@ from lastresort.ladder.repair.when import KINDS, Needed
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
-from tuning_support import pairs, tiny_task, tuned_files
+from lastresort.train.checkpoints import Checkpoints
+from tuning_support import Cut, Scissors, pairs, tiny_task, tuned_files
 
 pytestmark = pytest.mark.slow
 
@@ -57,3 +59,33 @@ def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: N
     files = tuned_files(found.run)
     trained = [content for name, content in files.items() if "-scale" not in name]
     assert len(set(trained)) == len(trained)
+
+
+class Marked(Scissors):
+    """Knows at which sign of life each training began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trainings: list[int] = []
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        if label.endswith(": training"):
+            self.trainings.append(self.seen + 1)
+        super().stage(label, total)
+
+
+def test_a_climb_cut_in_the_middle_of_a_repairs_training_goes_on_from_there(
+    tmp_path: Path, nothing_good: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoints, "due", property(lambda self: True))
+    path, marked = tiny_task(tmp_path / "task", ladder=["sft"], **KEYS), Marked()
+    whole = climb(load_task(path), tmp_path / "whole", gate="full", progress=marked)
+    assert len(marked.trainings) == 4  # the rung's, two with replay, one at a lower rate
+    for began in marked.trainings[1:]:
+        run, again = tmp_path / f"cut-{began}", Scissors()
+        with pytest.raises(Cut):
+            climb(load_task(path), run, gate="full", progress=Scissors(began + 3))
+        found = climb(load_task(path), run, gate="full", progress=again)
+        assert any("training, from step" in label for label in again.labels)
+        assert comparable(found.decision) == comparable(whole.decision)
+        assert tuned_files(run) == tuned_files(whole.run)
