@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engine_support import FAMILIES, draw, every_row, gradients, reference, relative_difference, row, shapes, tiny, twin
+from lastresort.engine.attention import TOGETHER
 from lastresort.engine.calls import calls_of
 from lastresort.engine.forest import split_passes
 from lastresort.engine.logp import score_continuations, target_logps
@@ -24,6 +25,16 @@ def compare(model, rows, loss_limit, gradient_limit):
     assert relative_difference(gradients(model, found.per_token), gradients(other, expected)) <= gradient_limit
 
 
+@pytest.fixture(params=[0, TOGETHER], ids=["apart", "together"])
+def calls(request, monkeypatch):
+    """Small nodes in calls of their own, whose parts are merged, and sharing one."""
+    monkeypatch.setattr(
+        "lastresort.engine.attention.calls_of",
+        lambda nodes, device, **_: calls_of(nodes, device, together=request.param),
+    )
+
+
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_float64(family):
     compare(tiny(family), every_row(), 1e-9, 1e-6)
@@ -34,11 +45,13 @@ def test_family_float32(family):
     compare(tiny(family, torch.float32), every_row(), 1e-5, 1e-4)
 
 
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("name", shapes())
 def test_shape(name):
     compare(tiny(), shapes()[name], 1e-9, 1e-6)
 
 
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("heads", [1, 4])
 def test_key_heads(heads):
     compare(tiny(num_key_value_heads=heads), every_row(), 1e-9, 1e-6)
@@ -65,6 +78,7 @@ def test_capped_logits(monkeypatch):
     compare(model, every_row(), 1e-6, 1e-5)  # its eager attention has its softmax in float32
 
 
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_lora(dtype, checkpointing):

@@ -26,7 +26,7 @@ PRICE = 1e6  # USD per million tokens: a token costs a dollar
 def priced_task(folder: Path, usd: float, **limits: float) -> Path:
     return scripted_task(
         folder,
-        quality=[{"right": 0.3}],
+        quality=[{"right": 0.7}],  # near the bar, so that the race goes on
         task={"use": {"prompt_price": PRICE, "output_price": 0.0}, "limits": {"usd": usd, **limits}},
         script={"delay_s": 0.003},
     )

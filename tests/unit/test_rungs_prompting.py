@@ -110,7 +110,15 @@ def test_what_is_held_to_the_form_goes_the_whole_way_where_it_may_reach_the_bar(
     assert {n for name, n in dev.items() if name != rung["chosen"]} == {24}
     assert dev[rung["chosen"]] == 60
     assert decision["verdict"] == "MET"
-    assert "held to the form one may" in searched(tmp_path)["note"]
+    assert "could still reach it" in searched(tmp_path)["note"]
+
+
+def test_what_is_held_to_the_form_and_is_below_the_bar_too_ends_there(tmp_path: Path) -> None:
+    levels = [{"right": 0.1}, {"right": 0.2, "min_shots": 3}, {"right": 0.3, "min_shots": 3, "grammar": True}]
+    rung = found(tmp_path, levels)["rungs"][0]
+    assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
+    assert rung["chosen"].endswith("-3+constrained")
+    assert rung["test"]["verdict"] == "NOT_MET"
 
 
 def test_rows_that_belong_together_go_the_whole_way(tmp_path: Path) -> None:

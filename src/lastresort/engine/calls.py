@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 import torch
 from torch import Tensor
 
 Nodes = Sequence[tuple[int, int, int]]
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _bias(nodes: Nodes, first: int, whole: int, device: torch.device) -> Tensor:
     origin = nodes[first][0]
     size = whole - origin
     sees = torch.zeros(size, size, dtype=torch.bool)
-    for start, end, last in (nodes[i] for i in range(first, len(nodes)) if nodes[i][0] < whole):
+    for start, end, last in takewhile(lambda node: node[0] < whole, islice(nodes, first, None)):
         sees[start - origin : last - origin, start - origin : end - origin] = True
-    bias = torch.zeros(size, size).masked_fill_(~sees.tril_(), -torch.inf)
+    bias = torch.zeros(size, size, dtype=torch.float32).masked_fill_(~sees.tril_(), -torch.inf)
     return bias[None, None].to(device)

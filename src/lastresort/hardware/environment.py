@@ -16,7 +16,7 @@ from lastresort.hardware.memory import has_gpu, processor_memory_bytes
 # What a feature is good for, in the order in which it is told.
 FEATURES = {
     "amx_bf16": "tiles of bfloat16",
-    "avx512_bf16": "bfloat16 products",
+    "avx512_bf16": "bfloat16 products, quick on AMD",
     "avx512f": "512-bit vectors",
     "avx2": "256-bit vectors",
     "bf16": "bfloat16 products",

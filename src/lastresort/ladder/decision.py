@@ -91,6 +91,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         for m in record.measurements()
         if m.rung == outcome.rung and m.candidate == chosen and m.split.startswith("dev[")
     ]
+    answered = {item.id: item for measurement in dev for item in measurement.items}
     found = outcome.judgement
     return {
         "name": outcome.rung,
@@ -100,7 +101,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "chosen": chosen,
         "test": None if found is None else as_test(found),
         "gate": None if outcome.gate is None else outcome.gate.verdict,
-        "failures": failures([item for measurement in dev for item in measurement.items], record.lacking_knowledge),
+        "failures": failures([*answered.values()], record.lacking_knowledge),
         "cost": rung_cost(record, outcome.rung, task),
         **early_entry(record, outcome.rung),
     }

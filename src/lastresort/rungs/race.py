@@ -1,6 +1,6 @@
 """Systems raced on dev: all answer a little of it, the better half more, few the whole, and of these one is chosen.
 
-Where nothing that is left in the race can reach the bar, it ends there: which of them is the least far off is not worth its price.
+Where all that is left in the race is below the bar, it ends there: which of them is the least far off is not worth its price.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, me
 from lastresort.systems.system import System
 from lastresort.types import Grammar
 
-HOPELESS = 0.01  # the error of ending a race in which something would have reached the bar
+FINALISTS = 2
+HOPELESS = 0.01  # the error of ending a race in which something that is left reaches the bar
 REASONING_TOKENS = 128  # that a system which thinks first has for it, beyond the answer
 
 
 class Race:
     """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason.
 
-    The race ends at the end of a round where the rule of the test (`judge_bar`) finds all that are left below the bar. What held to
+    The race ends after a round where the rule of the test (`judge_bar`) finds all that are left below the bar. The leader held to
     the output's form is still tried then, and goes the whole way unless it is found so too.
     what: the variants in words, such as "ways of prompting".
     """
@@ -59,11 +60,17 @@ class Race:
             for name in list(self._alive):
                 self._measure(name, start, stop)
             if number + 1 < len(rounds):
+                self._halve()
                 if self._alive and all(map(self._hopeless, self._alive)):
+                    while len(self._alive) > FINALISTS:
+                        self._halve()
                     self._ended = self._until = stop
                     return
-                order = sorted(self.systems, key=lambda name: self._cost[name])
-                self._alive = survivors({name: _promise(self._items[name]) for name in self._alive}, order)
+
+    def _halve(self) -> None:
+        order = sorted(self.systems, key=lambda name: self._cost[name])
+        promise = {name: _promise(self._items[name]) for name in self._alive}
+        self._alive = survivors(promise, order, at_least=FINALISTS)
 
     def constrain(self, name: str, grammar: Grammar | None) -> None:
         """Hold the leader to the output's form, where some of its answers failed by form."""
@@ -80,7 +87,7 @@ class Race:
         start, stop = self._until, len(self._bench.dev)
         if start < stop and guided.name in self._items and not self._hopeless(guided.name):
             self._measure(guided.name, start, stop)
-            if guided.name in self._items:
+            if guided.name in self._items and not self._hopeless(guided.name):
                 self._until = stop
 
     def choose(self) -> Choice:
@@ -115,16 +122,18 @@ class Race:
         told = f"{len(self._items)} {self._what} were tried on dev; {early} were dropped early by successive halving."
         if self._ended is not None:
             told += (
-                f" The race ended after {self._ended} of {len(self._bench.dev)} dev items, since nothing that was left can "
-                f"reach the bar (the rule of the test, at an error of {HOPELESS:.0%})"
+                f" The race ended after {self._ended} of {len(self._bench.dev)} dev items, where all that was left was below the "
+                f"bar by the rule of the test, at an error of {HOPELESS:.0%}."
             ).replace("%", " %")
-            told += "; held to the form one may, and went the whole way." if self._until > self._ended else "."
+            beyond = [name for name, items in self._items.items() if len(items) > self._ended]
+            told += "".join(f" {name} could still reach it and answered all of dev." for name in beyond)
         return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
 
     def _scores(self) -> dict[str, list[float]]:
-        return {
-            name: [item.score for item in items] for name, items in self._items.items() if len(items) == self._until
-        }
+        """Of those of whom one is chosen, on the same items."""
+        until = self._until
+        finalists = {name: self._items[name] for name in self._alive if len(self._items[name]) >= until}
+        return {name: [item.score for item in items[:until]] for name, items in finalists.items()}
 
     def _hopeless(self, name: str) -> bool:
         """Whether what it has answered shows that it is below the bar.

@@ -116,10 +116,8 @@ class Retrieval:
         """Dev answered without passages: by the prompt that prompting chose, else by the plain one."""
         chosen = bench.record.last("frozen", "prompting")
         if chosen is not None:
-            known = [m for m in bench.record.measurements() if (m.rung, m.candidate) == ("prompting", chosen["name"])]
-            items = {item.id: item for m in known if m.split.startswith("dev[") for item in m.items}
-            if len(items) == len(bench.dev):
-                return list(items.values())
+            system = load_system(bench.candidate_folder("prompting", chosen["name"]))
+            return bench.whole_dev_scores("prompting", system)
         system = replace(plain, name="closed-book")
         bench.progress.stage(f"{self.name}: closed book on dev", len(bench.dev))
         return bench.dev_scores(self.name, system)

@@ -43,7 +43,7 @@ def choose(
     if missing:
         raise ContractError(f"no cost of variant {missing[0]!r}", expected="a cost for every variant")
     totals = {name: float(np.sum(scores)) for name, scores in full.items()}
-    shown = {name: f"{name} ({totals[name] / len(full[name]):.3f} on dev)" for name in full}
+    shown = {name: f"{name} ({totals[name] / len(full[name]):.3f} on {len(full[name])} dev items)" for name in full}
     best = max(full, key=lambda name: (totals[name], -cost[name]))
     level = [name for name in full if totals[name] >= totals[best] - 1 - _TIE]
     leader = min(level, key=lambda name: (cost[name], -totals[name]))

@@ -57,7 +57,8 @@ def _tried(
     """Stage after stage until one holds a good repair."""
     assert gated.system is not None
     system = load_system(bench.candidate_folder(gated.rung, gated.system))
-    trying = _Trying(bench, prepared, gated.rung, needed, Making(bench, gated.rung, system), _dev_of(bench, outcomes))
+    prompt_dev = _dev_of(bench, outcomes) if needed.costly else None
+    trying = _Trying(bench, prepared, gated.rung, needed, Making(bench, gated.rung, system), prompt_dev)
     found: list[Tried] = []
     for stage in stages(needed.kinds, trying.making.training()):
         found += [tried for repair in stage if (tried := trying.tried(repair)) is not None]
@@ -67,7 +68,8 @@ def _tried(
 
 
 class _Trying:
-    """Repairs one by one, each in the record when it is measured. prompt_dev: score of the best prompt on dev."""
+    """Repairs one by one, each in the record when it is measured. prompt_dev: score of the best prompt on dev, where too much was
+    paid for what was won."""
 
     def __init__(
         self,
@@ -142,12 +144,12 @@ def _tested(
 
 
 def _dev_of(bench: Workbench, outcomes: Sequence[RungOutcome]) -> float | None:
-    """Score of the best prompt on what it answered of dev, None where there is no prompt."""
+    """Score of the best prompt on the whole dev set, None where there is no prompt."""
     prompt = best_prompt(outcomes)
-    search = bench.record.last("search", prompt.rung) if prompt is not None else None
-    if prompt is None or search is None:
+    if prompt is None or prompt.system is None:
         return None
-    return next(float(one["dev"]["score"]) for one in search["candidates"] if one["name"] == prompt.system)
+    system = load_system(bench.candidate_folder(prompt.rung, prompt.system))
+    return mean_score(bench.whole_dev_scores(prompt.rung, system))
 
 
 def _head(rung: str, repair: Repair) -> dict[str, Any]:
