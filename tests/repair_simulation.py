@@ -57,7 +57,7 @@ def _chosen(repairs: Sequence[float], generator: np.random.Generator) -> int | N
     for number, loss in enumerate(repairs):
         dev = generator.binomial(100, 0.9) / 100
         measures = [_seen(one, loss if one is ASKED[0] else 0.0, generator) for one in ASKED]
-        wrong = faults(dev, measures, needed, bar=BAR, prompt_dev=None)
+        wrong = faults(dev, measures, needed, bar=BAR, won=None)
         tried.append(Tried(str(number), dev, tuple(measures), not wrong))
     found = best(tried)
     return None if found is None else int(found.system)

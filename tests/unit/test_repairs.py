@@ -94,16 +94,16 @@ NEEDED = Needed(("general",), costly=False, kinds=KINDS)
     ],
 )
 def test_good_is_the_bar_on_dev_and_half_a_margin(dev: float, measures: list[Measured], wrong: list[str]) -> None:
-    found = faults(dev, measures, NEEDED, bar=0.8, prompt_dev=0.6)
+    found = faults(dev, measures, NEEDED, bar=0.8, won=0.3)
     assert [clause.replace(" ", " ") for clause in found] == wrong
 
 
 def test_where_too_much_was_paid_half_of_what_is_won_on_dev_is_the_most() -> None:
     costly = Needed(("general",), costly=True, kinds=KINDS)
     lost = [measured("general", 0.014)]
-    assert faults(0.83, lost, costly, bar=0.8, prompt_dev=0.8) == []
-    assert faults(0.82, lost, costly, bar=0.8, prompt_dev=0.8) != []
-    assert faults(0.82, lost, costly, bar=0.8, prompt_dev=None) == []
+    assert faults(0.83, lost, costly, bar=0.8, won=0.03) == []
+    assert faults(0.83, lost, costly, bar=0.8, won=0.02) != []
+    assert faults(0.83, lost, costly, bar=0.8, won=None) == []
 
 
 def test_the_best_on_dev_of_the_good_ones_is_frozen() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from climb_support import TEAMS, scripted_task
+from climb_support import TEAMS, calls, comparable, scripted_task
 from lastresort.errors import CandidateError, DataError
 from lastresort.ladder.climb import climb
 from lastresort.ladder.prepare import prepare
@@ -17,6 +17,7 @@ from lastresort.records.record import Record
 from lastresort.rungs.prompting import instruction, shots_of, variants
 from lastresort.spec.task import load_task
 from lastresort.types import Decoding, Example, Message
+from tuning_support import Cut, CutAt
 
 
 def examples(*pairs: tuple[str, str]) -> list[Example]:
@@ -92,33 +93,50 @@ def searched(tmp_path: Path) -> dict[str, Any]:
     return search
 
 
-def test_the_race_ends_where_nothing_can_reach_the_bar(tmp_path: Path) -> None:
+def test_the_race_ends_where_all_is_below_the_bar(tmp_path: Path) -> None:
     decision = found(tmp_path, [{"right": 0.1}, {"right": 0.4, "min_shots": 5}], script={"wrong": [TEAMS[0]]})
     rung = decision["rungs"][0]
     assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
     assert rung["chosen"] == "few-shot-5"  # the least far off of what answered
     assert rung["test"]["verdict"] == "NOT_MET"
-    assert "The race ended after 24 of 60 dev items" in searched(tmp_path)["note"]
+    assert "the race ended after 24 of 60 items" in searched(tmp_path)["note"]
 
 
-def test_what_is_held_to_the_form_goes_the_whole_way_where_it_may_reach_the_bar(tmp_path: Path) -> None:
-    levels = [{"right": 0.1}, {"right": 0.4, "min_shots": 3}, {"right": 0.95, "min_shots": 3, "grammar": True}]
-    decision = found(tmp_path, levels)
+def test_the_choice_is_corrected_over_all_that_answered_as_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also over those that the end of the race spared from being dropped: the leader was chosen among them."""
+    corrected: list[int] = []
+
+    def count(scores: dict[str, list[float]], seed: int, *, groups: object) -> float:
+        corrected.append(len(scores))
+        return 0.0
+
+    monkeypatch.setattr("lastresort.rungs.race.selection_bias_corrected", count)
+    found(tmp_path, [{"right": 0.1}], script={"wrong": [TEAMS[0]]})
+    assert corrected == [9]  # the eight, and the leader held to the form
+
+
+HELD_TO_THE_FORM = [{"right": 0.1}, {"right": 0.4, "min_shots": 3}, {"right": 0.95, "min_shots": 3, "grammar": True}]
+
+
+def test_what_is_held_to_the_form_is_tried_on_as_many_items_and_the_test_decides(tmp_path: Path) -> None:
+    decision = found(tmp_path, HELD_TO_THE_FORM)
     rung = decision["rungs"][0]
-    dev = {candidate["name"]: candidate["dev"]["n"] for candidate in rung["candidates"]}
     assert rung["chosen"].endswith("-3+constrained")
-    assert {n for name, n in dev.items() if name != rung["chosen"]} == {24}
-    assert dev[rung["chosen"]] == 60
-    assert decision["verdict"] == "MET"
-    assert "could still reach it" in searched(tmp_path)["note"]
-
-
-def test_what_is_held_to_the_form_and_is_below_the_bar_too_ends_there(tmp_path: Path) -> None:
-    levels = [{"right": 0.1}, {"right": 0.2, "min_shots": 3}, {"right": 0.3, "min_shots": 3, "grammar": True}]
-    rung = found(tmp_path, levels)["rungs"][0]
     assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
-    assert rung["chosen"].endswith("-3+constrained")
-    assert rung["test"]["verdict"] == "NOT_MET"
+    assert decision["verdict"] == "MET"
+
+
+@pytest.mark.parametrize("label", ["prompting: chain-of-thought", "prompting: few-shot-3+constrained"])
+def test_a_race_that_is_cut_where_it_ends_decides_the_same(tmp_path: Path, label: str) -> None:
+    whole = found(tmp_path / "whole", HELD_TO_THE_FORM)
+    path = scripted_task(tmp_path / "cut", quality=HELD_TO_THE_FORM)
+    with pytest.raises(Cut):
+        climb(load_task(path), tmp_path / "run", until="prompting", progress=CutAt(label, 1))
+    again = climb(load_task(path), tmp_path / "run", until="prompting").decision
+    assert comparable(again) == comparable(whole)
+    assert len(calls(tmp_path / "cut")) == len(calls(tmp_path / "whole" / "task"))
 
 
 def test_rows_that_belong_together_go_the_whole_way(tmp_path: Path) -> None:

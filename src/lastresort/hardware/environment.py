@@ -77,6 +77,10 @@ def processor() -> dict[str, Any]:
     return {"name": name, "cores": cores(), "features": [feature for feature in FEATURES if feature in flags]}
 
 
+def made_by_amd() -> bool:
+    return "AuthenticAMD" in (_field(_read(_CPU_INFO), "vendor_id") or platform.processor())
+
+
 def cores() -> int:
     """Those that this process may use: by its affinity, and by the container's quota where that allows fewer."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

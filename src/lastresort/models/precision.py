@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from lastresort.errors import TaskError
-from lastresort.hardware.environment import processor
+from lastresort.hardware.environment import made_by_amd
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 
@@ -41,8 +41,8 @@ def is_reduced(dtype: torch.dtype) -> bool:
 def processor_computes_bfloat16() -> bool:
     """Whether products of bfloat16 are quicker here than those of float32: with tiles (AMX) they are, without any instruction for
     them never. AVX512-BF16 alone doubles the rate on AMD's Zen 4 and 5, and halves it on Intel's Xeons whose tiles a virtual
-    machine hides. Told by name and not by clock, so that all processes and sessions of a run find the same.
+    machine hides. Told by the maker and not by the clock, so that all processes and sessions of a run find the same.
     """
     if torch.cpu._is_amx_tile_supported():
         return True
-    return torch.cpu._is_avx512_bf16_supported() and "Intel" not in processor()["name"]
+    return torch.cpu._is_avx512_bf16_supported() and made_by_amd()

@@ -26,7 +26,7 @@ class Race:
     """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason.
 
     The race ends after a round where the rule of the test (`judge_bar`) finds all that are left below the bar. The leader held to
-    the output's form is still tried then, and goes the whole way unless it is found so too.
+    the output's form is still tried then, on as many items: whether that is enough is for the test to say.
     what: the variants in words, such as "ways of prompting".
     """
 
@@ -38,7 +38,6 @@ class Race:
         self._dropped: dict[str, str] = {}
         self._alive: list[str] = []
         self._until = len(bench.dev)  # items of dev that those have answered of whom one is chosen
-        self._ended: int | None = None  # where nothing that was left could reach the bar
         for system in systems:
             self._enter(system)
         self._alive.sort(key=lambda name: self._cost[name])
@@ -64,7 +63,7 @@ class Race:
                 if self._alive and all(map(self._hopeless, self._alive)):
                     while len(self._alive) > FINALISTS:
                         self._halve()
-                    self._ended = self._until = stop
+                    self._until = stop
                     return
 
     def _halve(self) -> None:
@@ -81,14 +80,8 @@ class Race:
         if guided.name in self.systems or guided.name in self._dropped:
             return
         self._enter(guided)
-        if guided.name not in self.systems:
-            return
-        self._measure(guided.name, 0, self._until)
-        start, stop = self._until, len(self._bench.dev)
-        if start < stop and guided.name in self._items and not self._hopeless(guided.name):
-            self._measure(guided.name, start, stop)
-            if guided.name in self._items and not self._hopeless(guided.name):
-                self._until = stop
+        if guided.name in self.systems:
+            self._measure(guided.name, 0, self._until)
 
     def choose(self) -> Choice:
         scores, nothing = self._scores(), self.nothing_left()
@@ -107,7 +100,8 @@ class Race:
         return f"none of the {self._what} can be measured: {'; '.join(self._dropped.values())}"
 
     def bias_corrected(self) -> float | None:
-        scores = self._scores()
+        """Over all that answered as much as those of whom one is chosen, also where the race ended before it had dropped them."""
+        scores = {name: scored(items) for name, items in self._items.items() if len(items) == self._until}
         if len(scores) < 2:
             return None
         return selection_bias_corrected(scores, self._bench.task.split.seed, groups=self._bench.dev_groups())
@@ -117,23 +111,20 @@ class Race:
         return tuple(candidate_of(self.systems[name], self._items[name]) for name in order if self._items[name])
 
     def note(self) -> str:
-        ended = len(self._bench.dev) if self._ended is None else self._ended
-        early = sum(len(items) < ended for items in self._items.values())
-        told = f"{len(self._items)} {self._what} were tried on dev; {early} were dropped early by successive halving."
-        if self._ended is not None:
+        told = f"{len(self._items)} {self._what} were tried on dev;"
+        if self._until < len(self._bench.dev):
             told += (
-                f" The race ended after {self._ended} of {len(self._bench.dev)} dev items, where all that was left was below the "
-                f"bar by the rule of the test, at an error of {HOPELESS:.0%}."
+                f" the race ended after {self._until} of {len(self._bench.dev)} items, where all that was left was below the bar "
+                f"by the rule of the test, at an error of {HOPELESS:.0%}."
             ).replace("%", " %")
-            beyond = [name for name, items in self._items.items() if len(items) > self._ended]
-            told += "".join(f" {name} could still reach it and answered all of dev." for name in beyond)
+        else:
+            early = sum(len(items) < self._until for items in self._items.values())
+            told += f" {early} were dropped early by successive halving."
         return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
 
     def _scores(self) -> dict[str, list[float]]:
-        """Of those of whom one is chosen, on the same items."""
-        until = self._until
-        finalists = {name: self._items[name] for name in self._alive if len(self._items[name]) >= until}
-        return {name: [item.score for item in items[:until]] for name, items in finalists.items()}
+        """Of those of whom one is chosen."""
+        return {name: scored(self._items[name]) for name in self._alive if len(self._items[name]) == self._until}
 
     def _hopeless(self, name: str) -> bool:
         """Whether what it has answered shows that it is below the bar.
@@ -142,9 +133,9 @@ class Race:
         """
         if self._bench.dev_groups() is not None:
             return False
-        task, scores = self._bench.task, [item.score for item in self._items[name]]
+        task = self._bench.task
         found = judge_bar(
-            scores,
+            scored(self._items[name]),
             bar=task.bar,
             alpha=task.alpha_per_rung,
             beta=HOPELESS,
@@ -173,6 +164,10 @@ class Race:
             self._dropped[name] = str(error)
             self._alive.remove(name)
             del self._items[name]
+
+
+def scored(items: Sequence[ItemScore]) -> list[float]:
+    return [item.score for item in items]
 
 
 def _call_cost(bench: Workbench, system: System) -> float:

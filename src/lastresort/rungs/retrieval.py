@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from lastresort.errors import CandidateError
 from lastresort.knowledge.evaluation import measure
 from lastresort.knowledge.reranker import Reranker, open_reranker
 from lastresort.knowledge.search import Mode
@@ -116,11 +117,19 @@ class Retrieval:
         """Dev answered without passages: by the prompt that prompting chose, else by the plain one."""
         chosen = bench.record.last("frozen", "prompting")
         if chosen is not None:
-            system = load_system(bench.candidate_folder("prompting", chosen["name"]))
-            return bench.whole_dev_scores("prompting", system)
-        system = replace(plain, name="closed-book")
+            known = [m for m in bench.record.measurements() if (m.rung, m.candidate) == ("prompting", chosen["name"])]
+            items = {item.id: item for m in known if m.split.startswith("dev[") for item in m.items}
+            if len(items) == len(bench.dev):
+                return list(items.values())
+            try:  # its race ended before the whole of dev was asked
+                return self._asked_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen["name"])))
+            except CandidateError as error:
+                bench.progress.say(f"{self.name}: closed book by the plain prompt, since {error}")
+        return self._asked_closed_book(bench, plain)
+
+    def _asked_closed_book(self, bench: Workbench, system: System) -> list[ItemScore]:
         bench.progress.stage(f"{self.name}: closed book on dev", len(bench.dev))
-        return bench.dev_scores(self.name, system)
+        return bench.dev_scores(self.name, replace(system, name="closed-book"))
 
 
 def base_systems(bench: Workbench) -> list[System]:

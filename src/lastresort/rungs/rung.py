@@ -111,16 +111,6 @@ class Workbench:
         self.record.add_measurement(Measurement(rung, system.name, split, stop - start, tuple(items)))
         return items
 
-    def whole_dev_scores(self, rung: str, system: System) -> list[ItemScore]:
-        """Scores of all of dev; what a race that ended early did not ask is asked now."""
-        stretches = [m for m in self.record.measurements() if (m.rung, m.candidate) == (rung, system.name)]
-        items = {item.id: item for m in stretches if m.split.startswith("dev[") for item in m.items}
-        if len(items) < len(self.dev):
-            start = len(items)  # stretches stand one behind the other
-            self.progress.stage(f"{rung}: {system.name}, dev items {start + 1}-{len(self.dev)}", len(self.dev) - start)
-            items |= {item.id: item for item in self.dev_scores(rung, system, start)}
-        return list(items.values())
-
     def measured(
         self,
         system: System,

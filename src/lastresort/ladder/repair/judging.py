@@ -42,13 +42,11 @@ class Tried:
     good: bool
 
 
-def faults(
-    dev: float, measures: Sequence[Measured], needed: Needed, *, bar: float, prompt_dev: float | None
-) -> list[str]:
+def faults(dev: float, measures: Sequence[Measured], needed: Needed, *, bar: float, won: float | None) -> list[str]:
     """Why a repaired system is not good, as clauses; nothing where it is.
 
     Good: dev at or above the bar, of each offending measure at most half of its margin seen to be lost, of no other more than its
-    margin; where too much was paid, at most half of what is won on dev. prompt_dev: of the best prompt, None without one.
+    margin; where too much was paid, at most half of what is won on dev. won: over the best prompt, None without one.
     """
     found = [f"dev is at {percent(dev)}, below the bar of {percent(bar)}"] if dev < bar else []
     for measure in measures:
@@ -57,8 +55,8 @@ def faults(
             found.append(f"{measure.name} lost {points(measure.lost)} of at most {points(accepted)}")
     found += [f"{name} has no items beside those of its gate that say anything" for name in _unseen(measures, needed)]
     lost = max((measure.lost for measure in measures if measure.suite == GENERAL), default=0.0)
-    if needed.costly and prompt_dev is not None and lost > max(0.0, WORTH * (dev - prompt_dev)):
-        found.append(f"{points(lost)} of general are more than half of the {points(dev - prompt_dev)} won on dev")
+    if needed.costly and won is not None and lost > max(0.0, WORTH * won):
+        found.append(f"{points(lost)} of general are more than half of the {points(won)} won on dev")
     return found
 
 

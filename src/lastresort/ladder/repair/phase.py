@@ -6,7 +6,7 @@ and chooses the same; nothing that was tried is left out, whatever became of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from lastresort.ladder.repair.stages import Repair, stages
 from lastresort.ladder.repair.time_left import beyond_time, has_other_time
 from lastresort.ladder.repair.when import Needed, repairs_after
 from lastresort.ladder.testing import run_test
+from lastresort.records.record import ItemScore
 from lastresort.rungs.choosing import on_dev
 from lastresort.rungs.rung import Workbench, mean_score
 from lastresort.systems.files import load_system
@@ -57,8 +58,8 @@ def _tried(
     """Stage after stage until one holds a good repair."""
     assert gated.system is not None
     system = load_system(bench.candidate_folder(gated.rung, gated.system))
-    prompt_dev = _dev_of(bench, outcomes) if needed.costly else None
-    trying = _Trying(bench, prepared, gated.rung, needed, Making(bench, gated.rung, system), prompt_dev)
+    making = Making(bench, gated.rung, system)
+    trying = _Trying(bench, prepared, gated.rung, needed, making, _prompted(bench, outcomes))
     found: list[Tried] = []
     for stage in stages(needed.kinds, trying.making.training()):
         found += [tried for repair in stage if (tried := trying.tried(repair)) is not None]
@@ -68,8 +69,7 @@ def _tried(
 
 
 class _Trying:
-    """Repairs one by one, each in the record when it is measured. prompt_dev: score of the best prompt on dev, where too much was
-    paid for what was won."""
+    """Repairs one by one, each in the record when it is measured. prompted: scores of the best prompt on dev, by item."""
 
     def __init__(
         self,
@@ -78,10 +78,10 @@ class _Trying:
         rung: str,
         needed: Needed,
         making: Making,
-        prompt_dev: float | None,
+        prompted: dict[str, float],
     ) -> None:
         self.making = making
-        self._bench, self._rung, self._needed, self._prompt_dev = bench, rung, needed, prompt_dev
+        self._bench, self._rung, self._needed, self._prompted = bench, rung, needed, prompted
         self._losses = Losses(bench, prepared)
 
     def tried(self, repair: Repair) -> Tried | None:
@@ -108,7 +108,7 @@ class _Trying:
         items = on_dev(bench, rung, system)
         dev = mean_score(items)
         measures = self._losses.of(bench.candidate_folder(rung, system.name))
-        wrong = faults(dev, measures, self._needed, bar=bench.task.bar, prompt_dev=self._prompt_dev)
+        wrong = faults(dev, measures, self._needed, bar=bench.task.bar, won=_won(items, self._prompted))
         return {
             **_head(rung, repair),
             "system": system.name,
@@ -143,13 +143,19 @@ def _tested(
     return replace(repaired, gate=gating_of(second))
 
 
-def _dev_of(bench: Workbench, outcomes: Sequence[RungOutcome]) -> float | None:
-    """Score of the best prompt on the whole dev set, None where there is no prompt."""
+def _prompted(bench: Workbench, outcomes: Sequence[RungOutcome]) -> dict[str, float]:
+    """Scores of the best prompt on dev, as far as its race went; none where there is no prompt."""
     prompt = best_prompt(outcomes)
-    if prompt is None or prompt.system is None:
-        return None
-    system = load_system(bench.candidate_folder(prompt.rung, prompt.system))
-    return mean_score(bench.whole_dev_scores(prompt.rung, system))
+    if prompt is None:
+        return {}
+    own = [m for m in bench.record.measurements() if (m.rung, m.candidate) == (prompt.rung, prompt.system)]
+    return {item.id: item.score for m in own if m.split.startswith("dev[") for item in m.items}
+
+
+def _won(items: Sequence[ItemScore], prompted: Mapping[str, float]) -> float | None:
+    """By how much these items are better than the prompt's, on those that both answered; None without any."""
+    both = [item for item in items if item.id in prompted]
+    return mean_score(both) - sum(prompted[item.id] for item in both) / len(both) if both else None
 
 
 def _head(rung: str, repair: Repair) -> dict[str, Any]:
