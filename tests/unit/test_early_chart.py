@@ -66,6 +66,18 @@ def test_what_is_alarming_has_a_line_at_its_height() -> None:
     assert prose[2][1] < limits[1] < prose[1][1]  # 2.4, 2.0, 1.1
 
 
+@pytest.mark.parametrize("highest", [1.1, 1.9, 2.4, 9.0])
+def test_what_is_written_over_a_panel_and_at_its_alarm_does_not_touch(highest: float) -> None:
+    """Where nothing comes near the alarm its line lies at the panel's upper edge, right below the unit."""
+    svg = str(early_chart({"a": [looked(0, 0, 0, 1), *STEPS, looked(20, highest / 2, 0.1, highest)]}, "label"))
+    units, alarms = (
+        [float(y) for y in re.findall(rf'<text class="{name}" x="[0-9.]+" y="([0-9.]+)"', svg)]
+        for name in ("unit", "alarm")
+    )
+    assert len(alarms) == 2
+    assert min(abs(unit - alarm) for unit in units for alarm in alarms) >= 12
+
+
 def test_nothing_is_drawn_of_runs_that_were_not_looked_at_twice() -> None:
     assert early_chart({"a": STEPS}, "label") is None
     assert early_chart({"a": [*STEPS, looked(20, 1, 1, 1)]}, "label") is None

@@ -108,9 +108,10 @@ def _drawn(panel: _Panel, across: Scale) -> Markup:
     parts += [level(panel.y(tick), LEFT, right, f"{tick:g}") for tick in panel.up.ticks]
     y = panel.y(panel.limit)
     parts.append(Markup('<line class="alarm" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y))
+    # Below its line where above it the unit stands.
     parts.append(
         Markup('<text class="alarm" x="{}" y="{:.1f}">{} from {:g} on</text>').format(
-            LEFT + 6, y - 5, panel.alarming, panel.limit
+            LEFT + 6, y - 5 if y - panel.top >= LABEL_HEIGHT else y + 12, panel.alarming, panel.limit
         )
     )
     parts += [_line(line, panel, across) for line in panel.lines]
