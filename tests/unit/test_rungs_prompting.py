@@ -182,10 +182,7 @@ def test_a_prompt_that_does_not_fit_drops_its_candidate_and_not_the_climb(tmp_pa
     assert "zero-shot" in names
     assert "few-shot-5" not in names
     assert decision["verdict"] == "MET"
-    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
-        search = record.last("search", "prompting")
-    assert search is not None
-    assert "few-shot-5 could not be tried" in search["note"]
+    assert "few-shot-5 could not be tried" in searched(tmp_path)["note"]
 
 
 def test_nothing_fits_is_one_clear_error(tmp_path: Path) -> None:
@@ -205,8 +202,6 @@ def test_a_form_that_cannot_be_enforced_drops_its_candidates_and_not_the_climb(
     monkeypatch.setattr(ScriptedModel, "check_decoding", check_decoding)
     decision = found(tmp_path, [{"right": 0.2}, {"right": 0.9, "min_shots": 3}])
     assert decision["rungs"][0]["failures"]["format"] > 0
-    with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
-        search = record.last("search", "prompting")
-    assert search is not None
+    search = searched(tmp_path)
     assert "zero-shot+constrained could not be tried" in search["note"]
     assert f"{search['chosen']}+constrained could not be tried" in search["note"]

@@ -121,7 +121,7 @@ class ForestAttention(torch.autograd.Function):
     ) -> Tensor:
         key_heads, group, tokens, size = query.shape
         wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
-        if len(calls.own) == 1 and not calls.above:
+        if len(calls.own) == 1:
             bias = calls.own[0][2]
             out, lse = kernel.forward(query, wide_key, wide_value, bias is None, scale, bias)
         else:
@@ -177,7 +177,7 @@ class ForestAttention(torch.autograd.Function):
             return to_query, to_key, to_value
 
         calls: Calls = ctx.calls
-        if len(calls.own) == 1 and not calls.above:
+        if len(calls.own) == 1:
             ((start, end, bias),) = calls.own
             return (*gradients(start, end, start, end, bias is None, bias), None, None, None, None)
         sums = [torch.empty_like(x, dtype=lse.dtype) for x in (query, key, value)]

@@ -12,6 +12,7 @@ checks the layouts, so that a wrong one would be a wrong gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -22,8 +23,8 @@ PIECE_SCORES = 1 << 24  # attention scores alive at once in Products, 64 MB in f
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 _aten: Any = torch.ops.aten
-_cpu_forward = _aten._scaled_dot_product_flash_attention_for_cpu
-_cpu_backward = _aten._scaled_dot_product_flash_attention_for_cpu_backward
+_cpu_forward: Callable[..., tuple[Tensor, Tensor]] = _aten._scaled_dot_product_flash_attention_for_cpu
+_cpu_backward: Callable[..., Gradients] = _aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class Kernel(Protocol):
@@ -70,9 +71,7 @@ class CpuFlash:
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        return _cpu_forward(  # type: ignore[no-any-return]
-            query, key, value, 0.0, causal, attn_mask=_as_wide(bias, query), scale=scale
-        )
+        return _cpu_forward(query, key, value, 0.0, causal, attn_mask=_as_wide(bias, query), scale=scale)
 
     def backward(
         self,
@@ -86,9 +85,8 @@ class CpuFlash:
         scale: float,
         bias: Tensor | None = None,
     ) -> Gradients:
-        return _cpu_backward(  # type: ignore[no-any-return]
-            grad, query, key, value, out, lse, 0.0, causal, attn_mask=_as_wide(bias, query), scale=scale
-        )
+        mask = _as_wide(bias, query)
+        return _cpu_backward(grad, query, key, value, out, lse, 0.0, causal, attn_mask=mask, scale=scale)
 
 
 class Products:

@@ -12,7 +12,7 @@ from lastresort.ladder.decide import Conclusion, RungOutcome, as_test
 from lastresort.ladder.early_entry import early_entry
 from lastresort.ladder.judge_summary import judge_entry
 from lastresort.ladder.retrieval_summary import retrieval_entry
-from lastresort.records.record import Measurement, Record
+from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import VERSION
 from lastresort.spec.judge import without_price
 from lastresort.spec.task import Task
@@ -86,12 +86,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
     """One entry of `rungs`."""
     search = record.last("search", outcome.rung) or {}
     chosen = outcome.system
-    dev = [
-        m
-        for m in record.measurements()
-        if m.rung == outcome.rung and m.candidate == chosen and m.split.startswith("dev[")
-    ]
-    answered = {item.id: item for measurement in dev for item in measurement.items}
+    dev = [*record.dev_items(outcome.rung, chosen).values()]
     found = outcome.judgement
     return {
         "name": outcome.rung,
@@ -101,7 +96,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "chosen": chosen,
         "test": None if found is None else as_test(found),
         "gate": None if outcome.gate is None else outcome.gate.verdict,
-        "failures": failures([*answered.values()], record.lacking_knowledge),
+        "failures": failures(dev, record.lacking_knowledge),
         "cost": rung_cost(record, outcome.rung, task),
         **early_entry(record, outcome.rung),
     }
@@ -111,11 +106,10 @@ def _searched(search: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])]
 
 
-def _repaired(dev: Sequence[Measurement], chosen: str | None, search: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The chosen system, where it came of a repair and not of the search. dev: what it did there."""
+def _repaired(items: Sequence[ItemScore], chosen: str | None, search: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chosen system, where it came of a repair and not of the search. items: what it answered on dev."""
     if chosen is None or chosen in {c["name"] for c in search.get("candidates", [])}:
         return []
-    items = [item for measurement in dev for item in measurement.items]
     score, tokens = (
         sum(values) / len(items) for values in zip(*((i.score, i.prompt_tokens) for i in items), strict=True)
     )

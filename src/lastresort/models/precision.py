@@ -43,6 +43,4 @@ def processor_computes_bfloat16() -> bool:
     them never. AVX512-BF16 alone doubles the rate on AMD's Zen 4 and 5, and halves it on Intel's Xeons whose tiles a virtual
     machine hides. Told by the maker and not by the clock, so that all processes and sessions of a run find the same.
     """
-    if torch.cpu._is_amx_tile_supported():
-        return True
-    return torch.cpu._is_avx512_bf16_supported() and made_by_amd()
+    return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and made_by_amd())

@@ -203,6 +203,13 @@ class Record:
         )
         return [self._with_items(row) for row in rows]
 
+    def dev_items(self, rung: str, candidate: str | None) -> dict[str, ItemScore]:
+        """What a candidate of a search answered on dev, by item; it is measured in stretches, so in several measurements."""
+        own = [
+            m for m in self.measurements() if (m.rung, m.candidate) == (rung, candidate) and m.split.startswith("dev[")
+        ]
+        return {item.id: item for measurement in own for item in measurement.items}
+
     def add_curve_point(self, candidate: str, step: int, values: Mapping[str, float]) -> None:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""
         text = _json({name: float(value) for name, value in values.items()}, what="a curve point")

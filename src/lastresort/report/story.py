@@ -124,7 +124,7 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
     if entry is None or not entry["candidates"]:
         return RungStory(name, finding, entry, {})
     search = record.last("search", name) or {}
-    items = _dev_items(record, name, entry["chosen"])
+    items = [*record.dev_items(name, entry["chosen"]).values()]
     wrong = [item for item in items if item.score < 1]
     trained = _trained(record, name)
     return RungStory(
@@ -160,15 +160,6 @@ def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()
             if items and len(chosen) < EXAMPLES:
                 chosen.append(Failing(kind, items.pop(0)))
     return tuple(sorted(chosen, key=lambda failing: list(kinds).index(failing.kind)))
-
-
-def _dev_items(record: Record, rung: str, candidate: str | None) -> list[ItemScore]:
-    """The chosen candidate's dev items; a search measures them in stretches, so that there may be several measurements."""
-    found = [
-        m for m in record.measurements() if (m.rung, m.candidate) == (rung, candidate) and m.split.startswith("dev")
-    ]
-    items = {item.id: item for measurement in found for item in measurement.items}
-    return list(items.values())
 
 
 def _candidates(entry: Mapping[str, Any], search: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:

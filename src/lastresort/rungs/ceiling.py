@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lastresort.errors import CandidateError
-from lastresort.evals.evidence import judge_bar
 from lastresort.evals.measure import failures
 from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.search import search
 from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.record import ItemScore
+from lastresort.rungs.giving_up import judged_on_dev
 from lastresort.rungs.rung import Workbench, mean_score
 from lastresort.systems.lookup import Conversation, KnownPassages, Lookup, conversation, question_of
 from lastresort.systems.system import Retriever, System
 from lastresort.types import Example, Grammar, Judgement
 
 MOST_PASSAGES = 5  # shown at once, where the labels name more or nobody knows the right one
-BETA = 0.01  # of giving up a rung that would reach the bar; small, since its test may fail it wrongly too
 Passages = Mapping[Conversation, tuple[Chunk, ...]]
 
 
@@ -101,22 +100,6 @@ def measure_ceiling(
     return Ceiling(found.judged, found.dropped, frozenset(right & wrong), named)
 
 
-def judged_on_dev(bench: Workbench, items: Sequence[ItemScore]) -> Judgement:
-    """The verdict rule of the test, on the whole dev set."""
-    groups = bench.dev_groups()
-    order = range(len(items)) if groups is None else sorted(range(len(items)), key=lambda i: groups.index(groups[i]))
-    found = judge_bar(
-        [items[i].score for i in order],
-        bar=bench.task.bar,
-        alpha=bench.task.alpha_per_rung,
-        beta=BETA,
-        binary=bench.scorer.binary,
-        groups=None if groups is None else [groups[i] for i in order],
-    )
-    assert found is not None, "a whole set is always judged"
-    return found
-
-
 def _out_of_reach(judged: Mapping[str, Judgement], dropped: Mapping[str, str]) -> bool:
     return {judgement.outcome for judgement in judged.values()} == {"NOT_MET"} and not dropped
 
@@ -136,7 +119,9 @@ def _measure(
             found.dropped[system.name] = str(error)
             continue
         found.items[system.name] = items
-        found.judged[system.name] = judged_on_dev(bench, items)
+        judged = judged_on_dev(bench, items)
+        assert judged is not None, "a whole set is always judged"
+        found.judged[system.name] = judged
         guided = grammar is not None and system.decoding.grammar is None and failures(items)["format"]
         if guided and found.judged[system.name].outcome != "MET":
             decoding = replace(system.decoding, grammar=grammar)

@@ -5,27 +5,26 @@ Where all that is left in the race is below the bar, it ends there: which of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import Choice, choose, judge_bar, selection_bias_corrected
+from lastresort.evals.evidence import Choice, choose, selection_bias_corrected
 from lastresort.evals.measure import failures
 from lastresort.records.record import ItemScore
-from lastresort.rungs.racing import stretches, survivors
+from lastresort.rungs.giving_up import BETA, judged_on_dev
+from lastresort.rungs.racing import FINALISTS, stretches, survivors
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, mean_score
 from lastresort.systems.system import System
 from lastresort.types import Grammar
 
-FINALISTS = 2
-HOPELESS = 0.01  # the error of ending a race in which something that is left reaches the bar
 REASONING_TOKENS = 128  # that a system which thinks first has for it, beyond the answer
 
 
 class Race:
     """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason.
 
-    The race ends after a round where the rule of the test (`judge_bar`) finds all that are left below the bar. The leader held to
+    The race ends after a round where the rule of the test finds all that are left below the bar. The leader held to
     the output's form is still tried then, on as many items: whether that is enough is for the test to say.
     what: the variants in words, such as "ways of prompting".
     """
@@ -69,7 +68,7 @@ class Race:
     def _halve(self) -> None:
         order = sorted(self.systems, key=lambda name: self._cost[name])
         promise = {name: _promise(self._items[name]) for name in self._alive}
-        self._alive = survivors(promise, order, at_least=FINALISTS)
+        self._alive = survivors(promise, order)
 
     def constrain(self, name: str, grammar: Grammar | None) -> None:
         """Hold the leader to the output's form, where some of its answers failed by form."""
@@ -84,7 +83,7 @@ class Race:
             self._measure(guided.name, 0, self._until)
 
     def choose(self) -> Choice:
-        scores, nothing = self._scores(), self.nothing_left()
+        scores, nothing = self._scores(self._alive), self.nothing_left()
         if nothing is not None:
             raise DataError(
                 nothing,
@@ -95,13 +94,13 @@ class Race:
 
     def nothing_left(self) -> str | None:
         """Why no system could be measured, None where one could."""
-        if self._scores():
+        if self._scores(self._alive):
             return None
         return f"none of the {self._what} can be measured: {'; '.join(self._dropped.values())}"
 
     def bias_corrected(self) -> float | None:
         """Over all that answered as much as those of whom one is chosen, also where the race ended before it had dropped them."""
-        scores = {name: scored(items) for name, items in self._items.items() if len(items) == self._until}
+        scores = self._scores(self._items)
         if len(scores) < 2:
             return None
         return selection_bias_corrected(scores, self._bench.task.split.seed, groups=self._bench.dev_groups())
@@ -115,33 +114,21 @@ class Race:
         if self._until < len(self._bench.dev):
             told += (
                 f" the race ended after {self._until} of {len(self._bench.dev)} items, where all that was left was below the bar "
-                f"by the rule of the test, at an error of {HOPELESS:.0%}."
+                f"by the rule of the test, at an error of {BETA:.0%}."
             ).replace("%", " %")
         else:
             early = sum(len(items) < self._until for items in self._items.values())
             told += f" {early} were dropped early by successive halving."
         return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
 
-    def _scores(self) -> dict[str, list[float]]:
-        """Of those of whom one is chosen."""
-        return {name: scored(self._items[name]) for name in self._alive if len(self._items[name]) == self._until}
+    def _scores(self, names: Iterable[str]) -> dict[str, list[float]]:
+        """Of those that answered as much as the finalists, of whom one is chosen."""
+        whole = [name for name in names if len(self._items[name]) == self._until]
+        return {name: [item.score for item in self._items[name]] for name in whole}
 
     def _hopeless(self, name: str) -> bool:
-        """Whether what it has answered shows that it is below the bar.
-
-        Half a group shows nothing that is certain, so that where rows belong together all go the whole way.
-        """
-        if self._bench.dev_groups() is not None:
-            return False
-        task = self._bench.task
-        found = judge_bar(
-            scored(self._items[name]),
-            bar=task.bar,
-            alpha=task.alpha_per_rung,
-            beta=HOPELESS,
-            binary=self._bench.scorer.binary,
-            n_available=len(self._bench.dev),
-        )
+        """Whether what it has answered shows that it is below the bar."""
+        found = judged_on_dev(self._bench, self._items[name])
         return found is not None and found.outcome == "NOT_MET"
 
     def _enter(self, system: System) -> None:
@@ -164,10 +151,6 @@ class Race:
             self._dropped[name] = str(error)
             self._alive.remove(name)
             del self._items[name]
-
-
-def scored(items: Sequence[ItemScore]) -> list[float]:
-    return [item.score for item in items]
 
 
 def _call_cost(bench: Workbench, system: System) -> float:

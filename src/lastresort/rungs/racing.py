@@ -6,6 +6,8 @@ import itertools
 import math
 from collections.abc import Sequence
 
+FINALISTS = 2
+
 
 def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, int]]:
     """Consecutive stretches [start, stop) of n items, one a round; each later round is about as dear as the first.
@@ -24,7 +26,7 @@ def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, in
     return list(itertools.pairwise(cuts))
 
 
-def survivors(scores: dict[str, float], order: Sequence[str], *, at_least: int = 2) -> list[str]:
+def survivors(scores: dict[str, float], order: Sequence[str], *, at_least: int = FINALISTS) -> list[str]:
     """The better half by score, ties kept in `order` (cheaper first), never fewer than `at_least`; the best always stays."""
     keep = max(at_least, math.ceil(len(scores) / 2))
     ranked = sorted(scores, key=lambda name: (-scores[name], order.index(name)))

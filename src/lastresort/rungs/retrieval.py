@@ -117,8 +117,7 @@ class Retrieval:
         """Dev answered without passages: by the prompt that prompting chose, else by the plain one."""
         chosen = bench.record.last("frozen", "prompting")
         if chosen is not None:
-            known = [m for m in bench.record.measurements() if (m.rung, m.candidate) == ("prompting", chosen["name"])]
-            items = {item.id: item for m in known if m.split.startswith("dev[") for item in m.items}
+            items = bench.record.dev_items("prompting", chosen["name"])
             if len(items) == len(bench.dev):
                 return list(items.values())
             try:  # its race ended before the whole of dev was asked

@@ -148,8 +148,7 @@ def _prompted(bench: Workbench, outcomes: Sequence[RungOutcome]) -> dict[str, fl
     prompt = best_prompt(outcomes)
     if prompt is None:
         return {}
-    own = [m for m in bench.record.measurements() if (m.rung, m.candidate) == (prompt.rung, prompt.system)]
-    return {item.id: item.score for m in own if m.split.startswith("dev[") for item in m.items}
+    return {name: item.score for name, item in bench.record.dev_items(prompt.rung, prompt.system).items()}
 
 
 def _won(items: Sequence[ItemScore], prompted: Mapping[str, float]) -> float | None:
