@@ -13,7 +13,7 @@ import torch
 
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
-from lastresort.errors import BudgetError, DataError
+from lastresort.errors import BudgetError, DataError, InputError
 from lastresort.train.adapters import adapters_in_base_precision, attach_adapter, detach, save_adapter, trainable
 from lastresort.train.evaluation import HeldOut
 from lastresort.train.items import Item, completions, pairs
@@ -297,12 +297,52 @@ def test_a_step_is_adamws_on_clipped_gradients() -> None:
     """
     settings = TrainSettings(learning_rate=1.0, weight_decay=0.5)
     weight = torch.nn.Parameter(torch.tensor([2.0, -1.0], dtype=torch.float64))
-    optimizer = build_optimizer([weight], settings)
+    optimizer = build_optimizer([("weight", weight)], settings)
     weight.grad = torch.tensor([3.0, 4.0], dtype=torch.float64)
     assert take_step(optimizer, 0.1, 1.0) == pytest.approx(5.0)
     assert weight.tolist() == pytest.approx([2.0 * 0.95 - 0.1, -1.0 * 0.95 - 0.1], rel=1e-6)
     assert optimizer.state[weight]["exp_avg"].tolist() == pytest.approx([0.06, 0.08], rel=1e-5)
     assert weight.grad is None
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_lora_plus_is_that_of_peft(tmp_path: Path, kind: Any) -> None:
+    """Its optimizer over the same steps: the same batches, a constant rate, no clipping, decay on all matrices."""
+    from peft.optimizers import create_loraplus_optimizer
+
+    adapter, rows = replace(SMALL, kind=kind), some_rows(8)
+    settings = TrainSettings(
+        1e-2, epochs=2, batch_size=8, adapter=adapter, schedule="constant", warmup=0, max_grad_norm=1e9, loraplus_lr_ratio=4
+    )
+    ours = attach_adapter(tiny(), adapter, base_name="tiny")
+    train(ours, completions(rows), settings, folder=tmp_path)
+
+    theirs = attach_adapter(tiny(), adapter, base_name="tiny")
+    optimizer = create_loraplus_optimizer(theirs, torch.optim.AdamW, lr=1e-2, loraplus_lr_ratio=4)
+    for _ in range(2):
+        (-target_logps(theirs, rows).per_token.mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for (name, mine), (_, other) in zip(trainable(ours), trainable(theirs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_ratio_moves_every_b_and_makes_another_run(tmp_path: Path) -> None:
+    plain, plus = (attach_adapter(tiny(), SMALL, base_name="tiny") for _ in range(2))
+    settings = replace(SETTINGS, max_steps=2)
+    train(plain, completions(some_rows()), settings, folder=tmp_path / "plain")
+    train(plus, completions(some_rows()), replace(settings, loraplus_lr_ratio=4), folder=tmp_path / "plus")
+    moved = {
+        name: float((p - q).detach().abs().max())
+        for (name, p), (_, q) in zip(trainable(plain), trainable(plus), strict=True)
+    }
+    assert min(change for name, change in moved.items() if "lora_B" in name) > 1e-3
+    assert settings.fingerprint() != replace(settings, loraplus_lr_ratio=4).fingerprint()
+
+
+def test_a_ratio_beside_no_adapter_is_refused() -> None:
+    with pytest.raises(InputError, match="loraplus_lr_ratio.*adapter"):
+        TrainSettings(1e-4, adapter=AdapterSettings(kind="none"), loraplus_lr_ratio=2)
 
 
 def test_adapters_in_base_precision_are_as_near_to_the_truth_as_peft():

@@ -78,6 +78,23 @@ def test_its_adapter_is_loaded_by_peft_and_has_moved(tmp_path: Path) -> None:
     assert all("q_proj" in name for name in moved)
 
 
+def test_its_trainer_takes_lora_plus_from_peft(tmp_path: Path) -> None:
+    """One step of all rows: Adam's first moves every weight by its learning rate, so that B has moved by 4 times the other's."""
+    from safetensors.torch import load_file
+
+    course = WHOLE | {"learning_rate": 1e-3, "adapter": {"r": 4, "target": ["q_proj"]}}
+    moved = []
+    for ratio in (1, 4):
+        folder = tmp_path / str(ratio)
+        folder.mkdir()
+        model_without_a_line_break(folder)
+        found = exported(folder, "trl", "sft", data_for("sft"), loraplus_lr_ratio=ratio, **course)
+        assert run(found.folder)["learning_rate"] == 1e-3
+        weights = load_file(found.folder / "out" / "adapter" / "adapter_model.safetensors")
+        moved.append(max(float(weight.abs().max()) for name, weight in weights.items() if "lora_B" in name))
+    assert moved == pytest.approx([1e-3, 4e-3], rel=1e-3)
+
+
 def test_rewards_are_called_by_its_grpo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = grouped(tmp_path, "trl", "dapo", epochs=1)
     monkeypatch.syspath_prepend(str(found.folder))  # as where python starts a script

@@ -28,7 +28,7 @@ from train_support import data_for
 FILES = {"axolotl": "axolotl.yaml", "llamafactory": "llamafactory.yaml"}
 SAME = (
     "learning_rate", "batch_size", "schedule", "weight_decay", "max_grad_norm", "optimizer",
-    "checkpointing", "seed", "max_tokens", "objective",
+    "loraplus_lr_ratio", "checkpointing", "seed", "max_tokens", "objective",
 )  # fmt: skip
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -120,6 +120,8 @@ def test_every_key_comes_back(to: str, objective: str, model: Path, data: st.Dat
     course = data.draw(courses)
     adapter = data.draw(adapters)
     options = {name: data.draw(strategy) for name, strategy in OBJECTIVES[objective].items()}
+    if adapter != "full":
+        course["loraplus_lr_ratio"] = data.draw(st.sampled_from([1.0, 2.5, 16.0]))
     keys = {**course, "adapter": adapter, "objective": {objective: options} if options else objective}
     with there_and_back(to, model, objective, keys) as (before, after):
         assert {name: getattr(after, name) for name in SAME} == {name: getattr(before, name) for name in SAME}

@@ -66,6 +66,7 @@ COURSE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "linear": ({"lr_scheduler": "linear"}, {"schedule": "linear"}),
     "decay and norm": ({"weight_decay": 0.1, "max_grad_norm": 0.3}, {"weight_decay": 0.1, "max_grad_norm": 0.3}),
     "no clipping": ({"max_grad_norm": 0}, {"max_grad_norm": 1e9}),
+    "LoRA+": ({**LORA, "loraplus_lr_ratio": 16}, {"loraplus_lr_ratio": 16}),
     "8 bits, all weights": ({"optimizer": "adamw_bnb_8bit"}, {"optimizer": "paged_adamw_8bit"}),
     "8 bits, an adapter": ({**LORA, "optimizer": "adamw_bnb_8bit"}, {"optimizer": "adamw"}),
     "paged": ({**LORA, "optimizer": "paged_adamw_8bit"}, {"optimizer": "paged_adamw_8bit"}),

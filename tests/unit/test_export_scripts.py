@@ -60,6 +60,14 @@ def test_the_course_of_a_training_is_said_argument_by_argument(tmp_path: Path) -
     assert calls(found)["SFTTrainer"]["eval_dataset"] == "held_out"
 
 
+@pytest.mark.parametrize("to", ["trl", "unsloth"])
+def test_lora_plus_is_a_trainer_of_its_own(to: str, tmp_path: Path) -> None:
+    found = exported(tmp_path, to, loraplus_lr_ratio=2.5)
+    assert calls(found)["create_loraplus_optimizer"]["loraplus_lr_ratio"] == 2.5
+    assert "settings" in calls(found)["LoraPlus"]["args"]
+    assert "SFTTrainer" not in calls(found)
+
+
 @pytest.mark.parametrize(
     ("objective", "trainer", "said"),
     [

@@ -62,6 +62,7 @@ def test_the_defaults_are_theirs(tmp_path: Path, rows: dict[str, Any]) -> None:
         ({"warmup_steps": 0.1}, {"warmup": 0.1}),
         ({"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 5}, {"schedule": "constant", "warmup": 5}),
         ({"max_grad_norm": 0}, {"max_grad_norm": 1e9}),
+        ({"loraplus_lr_ratio": 16.0}, {"loraplus_lr_ratio": 16}),
         ({"optim": "adamw_8bit"}, {"optimizer": "adamw"}),
         ({"optim": "adamw_8bit", "finetuning_type": "full"}, {"optimizer": "paged_adamw_8bit"}),
         ({"optim": "paged_adamw_8bit"}, {"optimizer": "paged_adamw_8bit"}),

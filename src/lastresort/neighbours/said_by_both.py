@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lastresort.neighbours.given import Given
+from lastresort.spec.values import Number
 
 NO_CLIPPING = 1e9
 """The norm of gradients for a file whose 0 clips nothing."""
@@ -18,3 +21,14 @@ def few_bits(given: Given, key: str, name: str, *, full: bool) -> str:
     sentence = f"{name} keeps its state in few bits; that of an adapter is small, and torch's AdamW is taken here."
     given.remark(key, "differs", sentence)
     return "adamw"
+
+
+def lora_plus(given: Given, *, full: bool) -> dict[str, Any]:
+    """Our key for LoRA+, where it is asked for. full: whether all weights are trained."""
+    key = "loraplus_lr_ratio"
+    ratio = given.number(key, 1.0, Number(at_least=1))
+    if ratio == 1:
+        return {}
+    if full:
+        given.refuse(key, f"{ratio:g} beside a training of all weights", expected="an adapter", remedy="Remove it.")
+    return {key: ratio}

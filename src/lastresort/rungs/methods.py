@@ -29,6 +29,10 @@ class Method(Protocol):
     def holds_base(self) -> bool:
         """Whether the model that begins is the base, or an adapter around it."""
 
+    @property
+    def loraplus_lr_ratio(self) -> float:
+        """How many times the learning rate the B of an adapter learns at."""
+
     def described(self) -> str:
         """In words, for the note of the search."""
 
@@ -65,9 +69,14 @@ class AdapterMethod:
     def holds_base(self) -> bool:
         return True
 
+    @property
+    def loraplus_lr_ratio(self) -> float:
+        return self.sft.loraplus_lr_ratio
+
     def described(self) -> str:
-        kind = "QLoRA" if self.in_4_bits else "LoRA"
-        return f"{kind} r {self.sft.r} on {self.sft.target} layers"
+        kind, ratio = "QLoRA" if self.in_4_bits else "LoRA", self.sft.loraplus_lr_ratio
+        plus = f", B at {ratio:g} times the learning rate (LoRA+)" if ratio != 1 else ""
+        return f"{kind} r {self.sft.r} on {self.sft.target} layers{plus}"
 
     def settings(self) -> AdapterSettings:
         return adapter_settings(self.sft, in_4_bits=self.in_4_bits)
@@ -104,6 +113,7 @@ class WholeMethod:
     name: str = "full"
     prefix: str = "full-"
     folder: str = "models"
+    loraplus_lr_ratio: float = 1.0
 
     @property
     def holds_base(self) -> bool:

@@ -184,6 +184,7 @@ class SupervisedTraining:
             batch_size=self._section.batch_size,
             adapter=self._method.settings(),
             seed=self._seed,
+            loraplus_lr_ratio=self._method.loraplus_lr_ratio,
         )
 
     def _prepare(self) -> tuple[Loaded, list[Any]]:

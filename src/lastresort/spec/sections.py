@@ -27,6 +27,7 @@ from lastresort.spec.wording import describe
 Money = Annotated[float, Number(at_least=0)]
 Limit = Annotated[float, Number(above=0)]
 Rate = Annotated[float, Number(above=0, at_most=1)]
+Ratio = Annotated[float, Number(at_least=1)]
 Count = Annotated[int, Number(at_least=1, whole=True)]
 
 
@@ -183,7 +184,8 @@ class Retrieval(Section):
 
 class Sft(Section):
     """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
-    r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step.
+    r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step. loraplus_lr_ratio: how many times the
+    learning rate the B of an adapter learns at (LoRA+).
     """
 
     learning_rates: Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (
@@ -195,6 +197,7 @@ class Sft(Section):
     r: Count = 16
     alpha: Count | None = None
     target: Literal["attention", "all-linear"] = "attention"
+    loraplus_lr_ratio: Ratio = 1.0
     replay: Annotated[float, Number(at_least=0, at_most=0.5)] = 0.1
     batch_size: Count = 16
 

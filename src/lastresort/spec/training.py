@@ -17,7 +17,7 @@ from lastresort.spec.judge import PRICES
 from lastresort.spec.model_name import ModelName
 from lastresort.spec.paths import FileOrFolder, relative_name
 from lastresort.spec.score import Reward
-from lastresort.spec.sections import Count, Rate
+from lastresort.spec.sections import Count, Rate, Ratio
 from lastresort.spec.text_file import Kind
 from lastresort.spec.training_groups import Limits, Server, StopStrings
 from lastresort.spec.training_sections import Adapter, Objective, TrainingData
@@ -132,6 +132,7 @@ class Training(Section):
     warmup: AnyShareOrCount = Field(0.05, description="a share of all steps, or a count of them")
     weight_decay: Annotated[float, Number(at_least=0, below=1)] = Field(0.0, description="of AdamW")
     max_grad_norm: Annotated[float, Number(above=0)] = Field(1.0, description="gradients are clipped to this norm")
+    loraplus_lr_ratio: Ratio = Field(1.0, description="how many times the rate the B of an adapter learns at (LoRA+)")
     optimizer: Literal["adamw", "paged_adamw_8bit"] = Field("adamw", description="the optimizer")
     max_pass_tokens: Count = Field(1536, description="computed tokens in one forward and backward")
     checkpointing: bool = Field(False, description="true or false: recompute activations to save memory")
@@ -174,6 +175,13 @@ class Training(Section):
         if self.start_from is not None and "adapter" in self.model_fields_set:
             remedy = "Remove adapter: its kind, rank and layers are those of start_from."
             refuse("found it beside start_from", expected="one of them", remedy=remedy, key=("adapter",))
+        if self.adapter.kind == "full" and self.loraplus_lr_ratio != 1:
+            refuse(
+                "found it beside adapter: full",
+                expected="an adapter, whose B it speeds up",
+                remedy="Remove it.",
+                key=("loraplus_lr_ratio",),
+            )
         if self.adapter.kind == "qlora" and self.precision == "float32":
             remedy = "Write precision: bfloat16, or leave it out."
             refuse("found float32 beside qlora", expected="bfloat16", remedy=remedy, key=("precision",))

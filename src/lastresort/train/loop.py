@@ -112,7 +112,7 @@ def train(
         run = _fingerprint(settings, base, batches, processes)
         if settings.checkpointing:
             _checkpoint_activations(model)
-        optimizer = build_optimizer([parameter for _, parameter in trainable(model)], settings)
+        optimizer = build_optimizer(trainable(model), settings)
         checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
         state = checkpoints.load(progress)
         began = clock() - state.seconds

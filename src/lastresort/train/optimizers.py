@@ -13,6 +13,7 @@ from lastresort.errors import PrerequisiteError
 from lastresort.train.settings import Optimizer, TrainSettings
 
 _PAGED = "paged_adamw_8bit"
+_TIMES = "times"  # how many times the schedule's rate a group of parameters learns at
 
 
 def require_optimizer(name: Optimizer) -> None:
@@ -30,18 +31,29 @@ def require_optimizer(name: Optimizer) -> None:
         ) from error
 
 
-def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: TrainSettings) -> Any:
+def build_optimizer(parameters: Sequence[tuple[str, torch.nn.Parameter]], settings: TrainSettings) -> Any:
     """adamw: torch's fused AdamW. paged_adamw_8bit: bitsandbytes', whose state is 8 bits wide and moves out of the GPU's way.
 
-    Raises PrerequisiteError as `require_optimizer` does.
+    parameters: with their names, as PEFT gives them. Raises PrerequisiteError as `require_optimizer` does.
     """
-    rate, decay = settings.learning_rate, settings.weight_decay
+    groups, rate, decay = _groups(parameters, settings.loraplus_lr_ratio), settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
     require_optimizer(settings.optimizer)
     from bitsandbytes.optim import PagedAdamW8bit
 
-    return PagedAdamW8bit(parameters, lr=rate, weight_decay=decay)
+    return PagedAdamW8bit(groups, lr=rate, weight_decay=decay)
+
+
+def _groups(parameters: Sequence[tuple[str, torch.nn.Parameter]], ratio: float) -> list[dict[str, Any]]:
+    """One group, or with a ratio a second one of what LoRA+ speeds up: every B, and vectors such as DoRA's magnitudes."""
+    if ratio == 1:
+        return [{"params": [parameter for _, parameter in parameters], _TIMES: 1.0}]
+    slow: list[torch.nn.Parameter] = []
+    fast: list[torch.nn.Parameter] = []
+    for name, parameter in parameters:
+        (fast if "lora_B" in name or parameter.ndim == 1 else slow).append(parameter)
+    return [{"params": slow, _TIMES: 1.0}, {"params": fast, _TIMES: ratio}]
 
 
 def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
@@ -63,7 +75,7 @@ def take_step(optimizer: Any, rate: float, max_grad_norm: float) -> float:
     Where the norm is no finite number the weights stay as they are: clipping would make every one of them nan.
     """
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[_TIMES]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
     if math.isfinite(norm):

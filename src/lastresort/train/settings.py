@@ -57,6 +57,8 @@ class TrainSettings:
     (rows, pairs, prompts of a group) an optimizer step, whatever number of passes they take. epochs: passes over the items.
     max_steps: stop the schedule there, None for all epochs. max_pass_tokens: computed tokens in one forward and backward,
     the knob for memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
+    loraplus_lr_ratio: how many times `learning_rate` the B of an adapter learns at (LoRA+, Hayou et al. 2024), as in PEFT. Raises
+    InputError for a ratio beside no adapter.
     """
 
     learning_rate: float
@@ -73,6 +75,16 @@ class TrainSettings:
     max_pass_tokens: int = 1536
     checkpointing: bool = False
     seed: int = 0
+    loraplus_lr_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.loraplus_lr_ratio != 1 and self.adapter.kind == "none":
+            raise InputError(
+                f"found {self.loraplus_lr_ratio:g} beside a training of all weights",
+                where="loraplus_lr_ratio",
+                expected="an adapter, whose B it speeds up",
+                remedy="Choose an adapter, or leave the ratio out.",
+            )
 
     def fingerprint(self) -> str:
         """Of all that decides the result, but for its rounding: a run may go on with less memory."""

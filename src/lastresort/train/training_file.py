@@ -120,6 +120,7 @@ class TrainingFile:
     warmup: float
     weight_decay: float
     max_grad_norm: float
+    loraplus_lr_ratio: float
     optimizer: Literal["adamw", "paged_adamw_8bit"]
     max_pass_tokens: int
     checkpointing: bool
@@ -159,6 +160,7 @@ class TrainingFile:
             warmup=self.warmup,
             weight_decay=self.weight_decay,
             max_grad_norm=self.max_grad_norm,
+            loraplus_lr_ratio=self.loraplus_lr_ratio,
             max_steps=self.max_steps,
             max_pass_tokens=self.max_pass_tokens,
             checkpointing=self.checkpointing,

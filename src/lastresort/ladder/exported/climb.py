@@ -25,6 +25,7 @@ from lastresort.systems.files import load_system
 
 _SETTINGS = (
     "learning_rate", "epochs", "batch_size", "optimizer", "schedule", "warmup", "weight_decay", "max_grad_norm", "max_steps",
+    "loraplus_lr_ratio",
     "max_pass_tokens", "checkpointing", "seed",
 )  # fmt: skip
 

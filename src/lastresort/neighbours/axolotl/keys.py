@@ -78,8 +78,8 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
     "an adapter is trained on whole layers of one rank, from PEFT's usual start": tuple(
         """lora_modules_to_save lora_target_parameters lora_rank_pattern lora_alpha_pattern lora_fan_in_fan_out
         peft_layers_to_transform peft_layers_pattern peft_layer_replication peft_init_lora_weights peft
-        peft_trainable_token_indices peft_ensure_weight_tying peft_autocast_adapter_dtype loraplus_lr_ratio
-        loraplus_lr_embedding gptq bnb_config_kwargs unfrozen_parameters quantize_moe_experts""".split()
+        peft_trainable_token_indices peft_ensure_weight_tying peft_autocast_adapter_dtype loraplus_lr_embedding
+        gptq bnb_config_kwargs unfrozen_parameters quantize_moe_experts""".split()
     ),
     "there are no restarts of adapters and no changing choice of layers": tuple(
         """relora relora_steps relora_warmup_steps relora_prune_ratio relora_prune_method relora_cpu_offload jagged_restart_steps

@@ -172,6 +172,7 @@ def _course(job: Job) -> dict[str, Any]:
         **({"warmup_steps": warmup_steps(job)} if as_count else {"warmup_ratio": file.warmup}),
         "weight_decay": file.weight_decay,
         "max_grad_norm": file.max_grad_norm,
+        **({"loraplus_lr_ratio": file.loraplus_lr_ratio} if file.loraplus_lr_ratio != 1 else {}),
         "optimizer": OPTIMIZERS[file.optimizer],
         "gradient_checkpointing": file.checkpointing,
         "seed": file.seed,

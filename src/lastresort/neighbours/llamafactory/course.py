@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lastresort.neighbours.given import Given
-from lastresort.neighbours.said_by_both import NO_CLIPPING, PAGED_8BIT, few_bits
+from lastresort.neighbours.said_by_both import NO_CLIPPING, PAGED_8BIT, few_bits, lora_plus
 from lastresort.spec.values import Number
 from lastresort.spec.wording import listed
 
@@ -36,6 +36,7 @@ def course_of(given: Given, *, full: bool) -> dict[str, Any]:
         "weight_decay": given.number("weight_decay", 0.0, _DECAY),
         # 0 leaves the gradients as they are there.
         "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or NO_CLIPPING,
+        **lora_plus(given, full=full),
         "optimizer": _optimizer(given, full),
         "checkpointing": _checkpointing(given),
         "seed": given.count("seed", 42),

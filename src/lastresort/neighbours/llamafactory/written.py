@@ -191,6 +191,7 @@ def _course(job: Job) -> dict[str, Any]:
         **({"warmup_steps": int(file.warmup)} if as_count else {"warmup_ratio": file.warmup}),
         "weight_decay": file.weight_decay,
         "max_grad_norm": file.max_grad_norm,
+        **({"loraplus_lr_ratio": file.loraplus_lr_ratio} if file.loraplus_lr_ratio != 1 else {}),
         "optim": OPTIMIZERS[file.optimizer],
         "bf16": bf16 is not False,
         "seed": file.seed,

@@ -20,10 +20,12 @@ def script(
         *imports,
         _trainer_import(job),
         *_rewards_import(job),
+        *_lora_plus_import(job),
         "",
         "HERE = Path(__file__).resolve().parent",
         f"BASE = {_base_name(job)}",
         *([f"BF16 = {bf16}"] if takes_bf16(job) is None else []),
+        *_lora_plus(job),
         "",
         "",
         "def main():",
@@ -49,6 +51,32 @@ def _rewards_import(job: Job) -> list[str]:
     return ["", f"from rewards import {', '.join(job.rewards)}"] if job.rewards else []
 
 
+def _lora_plus_import(job: Job) -> list[str]:
+    return ["from peft.optimizers import create_loraplus_optimizer"] if job.file.loraplus_lr_ratio != 1 else []
+
+
+def _lora_plus(job: Job) -> list[str]:
+    """A trainer with PEFT's optimizer: no argument of its configuration asks for it."""
+    if job.file.loraplus_lr_ratio == 1:
+        return []
+    return [
+        "",
+        "",
+        f"class LoraPlus({trainer_of(job)}Trainer):",
+        "    def create_optimizer(self, model=None):",
+        "        if self.optimizer is None:",
+        "            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)",
+        "            self.optimizer = create_loraplus_optimizer(",
+        "                self.model,",
+        "                kind,",
+        f"                loraplus_lr_ratio={number(job.file.loraplus_lr_ratio)},",
+        "                loraplus_weight_decay=self.args.weight_decay,",
+        "                **options,",
+        "            )",
+        "        return self.optimizer",
+    ]
+
+
 def _base_name(job: Job) -> str:
     """Source of the base's name; of a folder, wherever the script is started from."""
     return f"str((HERE / {source(job.base.name)}).resolve())" if job.base.is_path else source(job.base.name)
@@ -70,7 +98,7 @@ def training(job: Job, *, peft: str | None) -> list[str]:
     return [
         *rows,
         *call(f"    settings = {name}Config", arguments(job)),
-        *call(f"    trainer = {name}Trainer", given),
+        *call(f"    trainer = {'LoraPlus' if job.file.loraplus_lr_ratio != 1 else f'{name}Trainer'}", given),
         "    trainer.train()",
         f'    trainer.save_model(str(HERE / "out" / {source("model" if job.adapter is None else "adapter")}))',
     ]
