@@ -75,10 +75,10 @@ def run(folder: Path, settings: TrainSettings = SETTINGS, **arguments: Any) -> t
     return model, seen
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_run_in_pieces_ends_equal_to_an_uncut_one(dropout: float, tmp_path: Path) -> None:
-    """With dropout too: what it draws follows the step."""
-    settings = replace(SETTINGS, adapter=replace(SMALL, dropout=dropout))
+@pytest.mark.parametrize(("dropout", "ratio"), [(0.0, 1), (0.3, 1), (0.0, 4)])
+def test_a_run_in_pieces_ends_equal_to_an_uncut_one(dropout: float, ratio: float, tmp_path: Path) -> None:
+    """With dropout too: what it draws follows the step. With LoRA+ too, whose groups number the weights otherwise."""
+    settings = replace(SETTINGS, adapter=replace(SMALL, dropout=dropout), loraplus_lr_ratio=ratio)
     whole, seen = run(tmp_path / "whole", settings)
     steps = total_steps(11, settings)
     assert [one.step for one in seen] == list(range(1, steps + 1))
@@ -312,13 +312,18 @@ def test_lora_plus_is_that_of_peft(tmp_path: Path, kind: Any) -> None:
 
     adapter, rows = replace(SMALL, kind=kind), some_rows(8)
     settings = TrainSettings(
-        1e-2, epochs=2, batch_size=8, adapter=adapter, schedule="constant", warmup=0, max_grad_norm=1e9, loraplus_lr_ratio=4
-    )
+        1e-2, epochs=2, batch_size=8, adapter=adapter, schedule="constant", warmup=0, max_grad_norm=1e9, loraplus_lr_ratio=4,
+        weight_decay=0.1,
+    )  # fmt: skip
     ours = attach_adapter(tiny(), adapter, base_name="tiny")
     train(ours, completions(rows), settings, folder=tmp_path)
 
     theirs = attach_adapter(tiny(), adapter, base_name="tiny")
-    optimizer = create_loraplus_optimizer(theirs, torch.optim.AdamW, lr=1e-2, loraplus_lr_ratio=4)
+    matrices = [parameter for _, parameter in trainable(theirs) if parameter.ndim > 1]
+    optimizer = create_loraplus_optimizer(
+        theirs, torch.optim.AdamW, lr=1e-2, loraplus_lr_ratio=4, loraplus_weight_decay=0.1
+    )
+    assert sum(group["weight_decay"] > 0 for group in optimizer.param_groups for _ in group["params"]) >= len(matrices)
     for _ in range(2):
         (-target_logps(theirs, rows).per_token.mean()).backward()
         optimizer.step()
@@ -338,6 +343,10 @@ def test_a_ratio_moves_every_b_and_makes_another_run(tmp_path: Path) -> None:
     }
     assert min(change for name, change in moved.items() if "lora_B" in name) > 1e-3
     assert settings.fingerprint() != replace(settings, loraplus_lr_ratio=4).fingerprint()
+
+
+def test_a_run_without_a_ratio_is_that_of_the_version_before_there_was_one() -> None:
+    assert TrainSettings(1e-4).fingerprint() == "ec10e8237d2d4e50"
 
 
 def test_a_ratio_beside_no_adapter_is_refused() -> None:

@@ -426,6 +426,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         "found qwen3, expected tokenizer_default",
     ),
     "another adapter": ({"adapter": "llama-adapter"}, "expected lora or qlora"),
+    "LoRA+ of all weights": ({"loraplus_lr_ratio": 16}, 'key "loraplus_lr_ratio".*beside a training of all weights'),
     "another optimizer": ({"optimizer": "muon"}, "muon, which is not here"),
     "gdpo": ({"rl": "gdpo"}, "The nearest thing here is grpo"),
     "ebft": ({"rl": "ebft"}, "The nearest thing here is grpo with a reward"),
@@ -482,6 +483,14 @@ def test_keys_are_set_from_outside_and_aliases_are_read(tmp_path: Path) -> None:
     assert read(path, {"base_model": "embedded", "lr_scheduler": "linear"}).document["model"] == "embedded"
     path.write_text(path.read_text() + "weight_decay: &same 0.1\nmax_grad_norm: *same\n")
     assert read(path).document["max_grad_norm"] == 0.1
+
+
+def test_a_decay_beside_lora_plus_is_named(tmp_path: Path) -> None:
+    """Axolotl's issue 4010."""
+    for keys, named in (({"weight_decay": 0.1}, True), ({}, False)):
+        found = imported(tmp_path, **{**LORA, "loraplus_lr_ratio": 16, **keys})
+        assert found.document["weight_decay"] == keys.get("weight_decay", 0.0)
+        assert bool(told(found, "weight_decay", "differs")) is named
 
 
 def test_strict_refuses_what_is_not_honoured(tmp_path: Path) -> None:

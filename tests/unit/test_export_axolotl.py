@@ -223,3 +223,10 @@ def test_what_differs_is_named_in_the_file(tmp_path: Path) -> None:
     assert "# - ipo: it divides" in text
     per_token = exported(tmp_path / "b", "axolotl", {"ipo": {"per_token": True}}, pairs())
     assert not any(note.startswith("ipo") for note in per_token.notes)
+
+
+@pytest.mark.parametrize(("ratio", "decay"), [(1, 0.1), (4, 0.0), (4, 0.1)])
+def test_a_decay_beside_lora_plus_is_named(ratio: float, decay: float, tmp_path: Path) -> None:
+    found = exported(tmp_path, "axolotl", loraplus_lr_ratio=ratio, weight_decay=decay)
+    assert configuration(found, "axolotl.yaml").get("loraplus_lr_ratio", 1) == ratio
+    assert any("issue 4010" in note for note in found.notes) is (ratio != 1 and decay > 0)

@@ -15,7 +15,7 @@ from lastresort.neighbours.exporting.export import export
 from lastresort.records.record import Record
 from tuning_support import climbed, labels, pairs, tiny_task
 
-SUPERVISED = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.1}
+SUPERVISED = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.1, "loraplus_lr_ratio": 2}
 HOPELESS = {"python": "score.py:begins"}
 ONE_RATE = {"learning_rates": [0.003], "epochs": 1, "samples": 4}
 
@@ -53,6 +53,7 @@ def test_its_settings_are_those_that_were_noted(on_pairs: Climbed) -> None:
         "warmup": 0.05,
         "schedule": "linear",
         "objective": "sft",
+        "loraplus_lr_ratio": 2,
     }
     assert {key: found[key] for key in said} == said
     assert found["adapter"] == {"kind": "lora", "r": 4, "alpha": 8, "target": "attention", "dropout": 0.0}

@@ -147,6 +147,8 @@ def test_labels_have_their_weights(tmp_path: Path) -> None:
         ({"learning_rate": "fast"}, 'key "learning_rate": found text ("fast")'),
         ({"learning_rte": 1e-4}, 'Write "learning_rate", or remove the key.'),
         ({"use_galore": True}, "expected AdamW"),
+        ({"loraplus_lr_ratio": 4, "finetuning_type": "full"}, "beside a training of all weights"),
+        ({"loraplus_lr_ration": 16}, 'Write "loraplus_lr_ratio"'),
         ({"neftune_noise_alpha": 5}, "expected embeddings without noise"),
         ({"do_train": False}, "this command trains"),
         ({"train_on_prompt": True, "mask_history": True}, "found it beside mask_history"),

@@ -98,6 +98,7 @@ DEFAULTS: dict[str, Any] = {
         "r": 16,
         "alpha": None,
         "target": "attention",
+        "loraplus_lr_ratio": 1.0,
         "replay": 0.1,
         "batch_size": 16,
     },

@@ -90,6 +90,13 @@ def test_adapters_as_the_loop_takes_them(folder: Path, adapter: str, kind: str, 
     assert (settings.kind, settings.quantize) == (kind, quantize)
 
 
+def test_lora_plus_reaches_the_loop_and_is_nothing_beside_all_weights(folder: Path) -> None:
+    assert load(folder, "data: rows.jsonl\nloraplus_lr_ratio: 4").settings().loraplus_lr_ratio == 4
+    assert "loraplus_lr_ratio" not in load(folder, "data: rows.jsonl").resolved  # so that runs begun before it go on
+    with pytest.raises(TaskError, match='key "loraplus_lr_ratio".*beside adapter: full'):
+        load(folder, "data: rows.jsonl\nadapter: full\nloraplus_lr_ratio: 4")
+
+
 def test_targets_by_name(folder: Path) -> None:
     assert load(folder, "data: rows.jsonl\nadapter: {target: [q_proj, v_proj]}").adapter.target == ("q_proj", "v_proj")
     assert load(folder, "data: rows.jsonl\nadapter: {target: q_proj}").adapter.target == ("q_proj",)

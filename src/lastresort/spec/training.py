@@ -336,6 +336,8 @@ def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
     absent |= set(GROUP_KEYS) if need != "groups" else set()
     absent |= {"adapter"} if keys.start_from is not None else set()
     absent |= {"origin"} if keys.origin is None else set()
+    # Without a ratio as before there was the key, so that a run begun then goes on.
+    absent |= {"loraplus_lr_ratio"} if keys.loraplus_lr_ratio == 1 else set()
     found: dict[str, Any] = {}
     filled = {"learning_rate": keys.rate, "output": output, "tries": keys.all_tries}
     for name, value in {**dict(keys), **filled}.items():

@@ -57,8 +57,8 @@ class TrainSettings:
     (rows, pairs, prompts of a group) an optimizer step, whatever number of passes they take. epochs: passes over the items.
     max_steps: stop the schedule there, None for all epochs. max_pass_tokens: computed tokens in one forward and backward,
     the knob for memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
-    loraplus_lr_ratio: how many times `learning_rate` the B of an adapter learns at (LoRA+, Hayou et al. 2024), as in PEFT. Raises
-    InputError for a ratio beside no adapter.
+    loraplus_lr_ratio: how many times `learning_rate` the B of an adapter, and DoRA's magnitudes, learn at (LoRA+, Hayou et al. 2024), as
+    in PEFT. Raises InputError for a ratio beside no adapter.
     """
 
     learning_rate: float
@@ -89,4 +89,6 @@ class TrainSettings:
     def fingerprint(self) -> str:
         """Of all that decides the result, but for its rounding: a run may go on with less memory."""
         decides = {name: value for name, value in asdict(self).items() if name not in MEMORY}
+        if self.loraplus_lr_ratio == 1:  # the same training as before there was the setting
+            del decides["loraplus_lr_ratio"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

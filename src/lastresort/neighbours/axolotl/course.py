@@ -26,6 +26,9 @@ _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "c
 _LONGER = {"drop": "drop", "truncate": "truncate", "raise": "refuse"}
 _TRACKERS = {"use_wandb": "wandb", "use_mlflow": "mlflow", "use_tensorboard": "tensorboard", "use_trackio": "trackio"}
 SEQUENCE_LEN = 512
+DECAY_BESIDE_LORA_PLUS = (
+    "Axolotl up to 0.19.0 has no weight decay beside loraplus_lr_ratio, whatever it is set to (its issue 4010); {}."
+)
 
 
 def course_keys(given: Given, *, full: bool, four_bits: bool) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def course_keys(given: Given, *, full: bool, four_bits: bool) -> dict[str, Any]:
         "weight_decay": given.number("weight_decay", 0.0, Number(at_least=0, below=1)),
         # 0 clips nothing there.
         "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or NO_CLIPPING,
-        **lora_plus(given, full=full),
+        **_lora_plus(given, full=full),
         "optimizer": _optimizer(given, full),
         "checkpointing": _checkpointing(given),
         "seed": given.count("seed", 42),
@@ -51,6 +54,13 @@ def course_keys(given: Given, *, full: bool, four_bits: bool) -> dict[str, Any]:
     if track := [ours for key, ours in _TRACKERS.items() if given.flag(key)]:
         document["track"] = track
     return document
+
+
+def _lora_plus(given: Given, *, full: bool) -> dict[str, Any]:
+    found = lora_plus(given, full=full)
+    if found and given.number("weight_decay", 0.0):
+        given.remark("weight_decay", "differs", DECAY_BESIDE_LORA_PLUS.format("here it holds as it is written"))
+    return found
 
 
 def batch_of(given: Given) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from lastresort.neighbours.axolotl.course import DECAY_BESIDE_LORA_PLUS
 from lastresort.neighbours.axolotl.written_rows import axolotl_rows, dataset_of
 from lastresort.neighbours.exporting.course import OPTIMIZERS, SCHEDULES, max_steps, passes, takes_bf16, warmup_steps
 from lastresort.neighbours.exporting.differences import (
@@ -213,6 +214,8 @@ def _notes(job: Job) -> list[str]:
         found.append(DROPOUT_OFF)
     if job.file.need == "labels" and 0.0 in (job.option("desirable_weight"), job.option("undesirable_weight")):
         found.append("kto: a weight of 0 is read as 1 there.")
+    if job.file.loraplus_lr_ratio != 1 and job.file.weight_decay:
+        found.append("weight_decay: " + DECAY_BESIDE_LORA_PLUS.format("a later one decays"))
     if job.file.groups is None:
         found += of_template(job, "Axolotl")
     elif job.file.groups.stop:
