@@ -350,7 +350,7 @@ def test_a_run_without_a_ratio_is_that_of_the_version_before_there_was_one() -> 
 
 
 def test_a_ratio_beside_no_adapter_is_refused() -> None:
-    with pytest.raises(InputError, match="loraplus_lr_ratio.*adapter"):
+    with pytest.raises(InputError, match=r"loraplus_lr_ratio.*adapter"):
         TrainSettings(1e-4, adapter=AdapterSettings(kind="none"), loraplus_lr_ratio=2)
 
 

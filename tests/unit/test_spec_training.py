@@ -93,7 +93,7 @@ def test_adapters_as_the_loop_takes_them(folder: Path, adapter: str, kind: str, 
 def test_lora_plus_reaches_the_loop_and_is_nothing_beside_all_weights(folder: Path) -> None:
     assert load(folder, "data: rows.jsonl\nloraplus_lr_ratio: 4").settings().loraplus_lr_ratio == 4
     assert "loraplus_lr_ratio" not in load(folder, "data: rows.jsonl").resolved  # so that runs begun before it go on
-    with pytest.raises(TaskError, match='key "loraplus_lr_ratio".*beside adapter: full'):
+    with pytest.raises(TaskError, match=r'key "loraplus_lr_ratio".*beside adapter: full'):
         load(folder, "data: rows.jsonl\nadapter: full\nloraplus_lr_ratio: 4")
 
 

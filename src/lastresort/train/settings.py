@@ -57,8 +57,8 @@ class TrainSettings:
     (rows, pairs, prompts of a group) an optimizer step, whatever number of passes they take. epochs: passes over the items.
     max_steps: stop the schedule there, None for all epochs. max_pass_tokens: computed tokens in one forward and backward,
     the knob for memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
-    loraplus_lr_ratio: how many times `learning_rate` the B of an adapter, and DoRA's magnitudes, learn at (LoRA+, Hayou et al. 2024), as
-    in PEFT. Raises InputError for a ratio beside no adapter.
+    loraplus_lr_ratio: how many times `learning_rate` the B of an adapter, and DoRA's magnitudes, learn at (LoRA+, Hayou et al.
+    2024), as in PEFT. Raises InputError for a ratio beside no adapter.
     """
 
     learning_rate: float

@@ -12,8 +12,9 @@ HONOURED = tuple(
     lora_alpha lora_dropout lora_target_modules lora_target_linear peft_use_dora peft_use_rslora rl_adapter_ref_model chat_template
     chat_template_kwargs sequence_len excess_length_strategy train_on_inputs sample_packing micro_batch_size batch_size
     gradient_accumulation_steps num_epochs max_steps learning_rate lr_scheduler warmup_steps warmup_ratio weight_decay max_grad_norm
-    loraplus_lr_ratio optimizer bf16 bfloat16 fp16 float16 float32 gradient_checkpointing seed output_dir use_wandb use_mlflow use_tensorboard
-    use_trackio trust_remote_code eot_tokens eval_strategy evaluation_strategy eval_steps evals_per_epoch""".split()
+    optimizer bf16 bfloat16 fp16 float16 float32 gradient_checkpointing seed output_dir use_wandb use_mlflow use_tensorboard
+    use_trackio trust_remote_code eot_tokens eval_strategy evaluation_strategy eval_steps evals_per_epoch
+    loraplus_lr_ratio""".split()
 )
 TRL_HONOURED = tuple(
     """beta reward_funcs reward_weights num_generations max_completion_length loss_type epsilon epsilon_high temperature top_p top_k
