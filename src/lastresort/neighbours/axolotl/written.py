@@ -8,7 +8,15 @@ import yaml
 
 from lastresort.neighbours.axolotl.course import DECAY_BESIDE_LORA_PLUS
 from lastresort.neighbours.axolotl.written_rows import axolotl_rows, dataset_of
-from lastresort.neighbours.exporting.course import OPTIMIZERS, SCHEDULES, max_steps, passes, takes_bf16, warmup_steps
+from lastresort.neighbours.exporting.course import (
+    OPTIMIZERS,
+    SCHEDULES,
+    lora_plus,
+    max_steps,
+    passes,
+    takes_bf16,
+    warmup_steps,
+)
 from lastresort.neighbours.exporting.differences import (
     DROPOUT_OFF,
     has_segments,
@@ -173,7 +181,7 @@ def _course(job: Job) -> dict[str, Any]:
         **({"warmup_steps": warmup_steps(job)} if as_count else {"warmup_ratio": file.warmup}),
         "weight_decay": file.weight_decay,
         "max_grad_norm": file.max_grad_norm,
-        **({"loraplus_lr_ratio": file.loraplus_lr_ratio} if file.loraplus_lr_ratio != 1 else {}),
+        **lora_plus(job),
         "optimizer": OPTIMIZERS[file.optimizer],
         "gradient_checkpointing": file.checkpointing,
         "seed": file.seed,
@@ -214,7 +222,7 @@ def _notes(job: Job) -> list[str]:
         found.append(DROPOUT_OFF)
     if job.file.need == "labels" and 0.0 in (job.option("desirable_weight"), job.option("undesirable_weight")):
         found.append("kto: a weight of 0 is read as 1 there.")
-    if job.file.loraplus_lr_ratio != 1 and job.file.weight_decay:
+    if lora_plus(job) and job.file.weight_decay:
         found.append("weight_decay: " + DECAY_BESIDE_LORA_PLUS.format("a later one decays"))
     if job.file.groups is None:
         found += of_template(job, "Axolotl")

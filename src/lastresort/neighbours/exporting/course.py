@@ -29,6 +29,12 @@ def steps(job: Job) -> int:
     return min(_all_epochs(job), job.file.max_steps or _all_epochs(job))
 
 
+def lora_plus(job: Job) -> dict[str, float]:
+    """The key that PEFT, Axolotl and LLaMA-Factory share, where B learns faster than A."""
+    ratio = job.file.loraplus_lr_ratio
+    return {"loraplus_lr_ratio": ratio} if ratio != 1 else {}
+
+
 def max_steps(job: Job) -> dict[str, int]:
     """The key, where there are fewer steps than the epochs have: there `max_steps` goes before the epochs, also beyond them.
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from lastresort.errors import DataError, InputError
-from lastresort.neighbours.exporting.course import SCHEDULES, max_steps, passes, takes_bf16
+from lastresort.neighbours.exporting.course import SCHEDULES, lora_plus, max_steps, passes, takes_bf16
 from lastresort.neighbours.exporting.differences import (
     DROPOUT_OFF,
     IPO_PER_TOKEN,
@@ -191,7 +191,7 @@ def _course(job: Job) -> dict[str, Any]:
         **({"warmup_steps": int(file.warmup)} if as_count else {"warmup_ratio": file.warmup}),
         "weight_decay": file.weight_decay,
         "max_grad_norm": file.max_grad_norm,
-        **({"loraplus_lr_ratio": file.loraplus_lr_ratio} if file.loraplus_lr_ratio != 1 else {}),
+        **lora_plus(job),
         "optim": OPTIMIZERS[file.optimizer],
         "bf16": bf16 is not False,
         "seed": file.seed,

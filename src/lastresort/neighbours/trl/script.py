@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lastresort.neighbours.exporting.course import takes_bf16
+from lastresort.neighbours.exporting.course import lora_plus, takes_bf16
 from lastresort.neighbours.exporting.job import Beside, Job
 from lastresort.neighbours.exporting.readme import commented, header
 from lastresort.neighbours.trl.settings import EXPERIMENTAL, arguments, source, trainer_of
@@ -52,12 +52,12 @@ def _rewards_import(job: Job) -> list[str]:
 
 
 def _lora_plus_import(job: Job) -> list[str]:
-    return ["from peft.optimizers import create_loraplus_optimizer"] if job.file.loraplus_lr_ratio != 1 else []
+    return ["from peft.optimizers import create_loraplus_optimizer"] if lora_plus(job) else []
 
 
 def _lora_plus(job: Job) -> list[str]:
     """A trainer with PEFT's optimizer: no argument of its configuration asks for it."""
-    if job.file.loraplus_lr_ratio == 1:
+    if not lora_plus(job):
         return []
     return [
         "",
@@ -99,7 +99,7 @@ def training(job: Job, *, peft: str | None) -> list[str]:
     return [
         *rows,
         *call(f"    settings = {name}Config", arguments(job)),
-        *call(f"    trainer = {'LoraPlus' if job.file.loraplus_lr_ratio != 1 else f'{name}Trainer'}", given),
+        *call(f"    trainer = {'LoraPlus' if lora_plus(job) else f'{name}Trainer'}", given),
         "    trainer.train()",
         f'    trainer.save_model(str(HERE / "out" / {source("model" if job.adapter is None else "adapter")}))',
     ]
