@@ -99,10 +99,14 @@ class Packed:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         if self.captured is not None:
             self.captured[layer] = (key.detach(), value.detach())
-        if not self.plans:
-            self.plans.append(self.kernel.plan(self.nodes, query.device))
         prefix = None if self.prefix is None else self.prefix[layer]
-        return self.kernel.attend(query, key, value, self.plans[0], prefix, scale)
+        return self.kernel.attend(query, key, value, self.plan(query.device), prefix, scale)
+
+    def plan(self, device: torch.device) -> Any:
+        """The kernel's, of the nodes."""
+        if not self.plans:
+            self.plans.append(self.kernel.plan(self.nodes, device))
+        return self.plans[0]
 
 
 class ForestAttention(torch.autograd.Function):
@@ -119,26 +123,9 @@ class ForestAttention(torch.autograd.Function):
         scale: float,
         kernel: Kernel,
     ) -> Tensor:
-        key_heads, group, tokens, size = query.shape
-        wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
-        if len(calls.own) == 1:
-            bias = calls.own[0][2]
-            out, lse = kernel.forward(query, wide_key, wide_value, bias is None, scale, bias)
-        else:
-            # The layout [tokens, heads, size], which the model's next layer reads without a copy.
-            out = query.new_empty(tokens, key_heads, group, size).permute(1, 2, 0, 3)
-            lse = query.new_empty(key_heads, group, tokens, dtype=torch.promote_types(query.dtype, torch.float32))
-            for start, end, bias in calls.own:
-                own, own_key, own_value = (x[:, :, start:end] for x in (query, wide_key, wide_value))
-                own, own_lse = kernel.forward(own, own_key, own_value, bias is None, scale, bias)
-                out[:, :, start:end], lse[:, :, start:end] = own, own_lse
-            for start, end, last in calls.above:
-                part, part_lse = kernel.forward(
-                    query[:, :, end:last], wide_key[:, :, start:end], wide_value[:, :, start:end], False, scale
-                )
-                merge(out[:, :, end:last], lse[:, :, end:last], part, part_lse)
+        out, lse = forest_forward(query, key, value, calls, scale, kernel)
         if prefix is not None:
-            far_key, far_value = (kernel.shared(x[0, :, None], group) for x in prefix)
+            far_key, far_value = (kernel.shared(x[0, :, None], query.shape[1]) for x in prefix)
             merge(out, lse, *kernel.forward(query, far_key, far_value, False, scale))
         elif any(ctx.needs_input_grad):
             ctx.save_for_backward(query, key, value, out, lse)
@@ -150,46 +137,81 @@ class ForestAttention(torch.autograd.Function):
         saved = ctx.saved_tensors  # read once: under checkpointing a second reading is refused
         if not saved:
             raise ContractError("gradients through an external prefix", where="ForestAttention")
-        kernel: Kernel = ctx.kernel
-        lse = saved[-1]
-        precision = lse.dtype if kernel.wide_gradients else saved[0].dtype
-        query, key, value, out, grad = (x.to(precision) for x in (*saved[:-1], *grads))
-        group = query.shape[1]
-        wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
+        found = forest_backward(grads[0], saved, ctx.calls, ctx.scale, ctx.kernel)
+        return (*found, None, None, None, None)  # autograd casts each to its input's precision
 
-        def gradients(
-            first: int, last: int, start: int, end: int, causal: bool, bias: Tensor | None = None
-        ) -> tuple[Tensor, Tensor, Tensor]:
-            """Of queries first:last on keys start:end."""
-            to_query, to_key, to_value = kernel.backward(
-                grad[:, :, first:last],
-                query[:, :, first:last],
-                wide_key[:, :, start:end],
-                wide_value[:, :, start:end],
-                out[:, :, first:last],
-                lse[:, :, first:last],
-                causal,
-                ctx.scale,
-                bias,
-            )
-            if to_key.shape[1] > 1:
-                to_key, to_value = to_key.sum(1, keepdim=True), to_value.sum(1, keepdim=True)
-            return to_query, to_key, to_value
 
-        calls: Calls = ctx.calls
-        if len(calls.own) == 1:
-            ((start, end, bias),) = calls.own
-            return (*gradients(start, end, start, end, bias is None, bias), None, None, None, None)
-        sums = [torch.empty_like(x, dtype=lse.dtype) for x in (query, key, value)]
-        for start, end, bias in calls.own:  # each token is in one, so this fills every place once
-            for total, gradient in zip(sums, gradients(start, end, start, end, bias is None, bias), strict=True):
-                total[:, :, start:end] = gradient
-        for start, end, last in calls.above:
-            to_query, to_key, to_value = gradients(end, last, start, end, False)
-            sums[0][:, :, end:last] += to_query
-            sums[1][:, :, start:end] += to_key
-            sums[2][:, :, start:end] += to_value
-        return (*sums, None, None, None, None)  # autograd casts each to its input's precision
+def forest_forward(
+    query: Tensor, key: Tensor, value: Tensor, calls: Calls, scale: float, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    """out like query, and its log-sum-exp [key heads, group, tokens]; shapes as in ForestAttention."""
+    key_heads, group, tokens, size = query.shape
+    key, value = kernel.shared(key, group), kernel.shared(value, group)
+    if len(calls.own) == 1:
+        bias = calls.own[0][2]
+        return kernel.forward(query, key, value, bias is None, scale, bias)
+    # The layout [tokens, heads, size], which the model's next layer reads without a copy.
+    out = query.new_empty(tokens, key_heads, group, size).permute(1, 2, 0, 3)
+    lse = query.new_empty(key_heads, group, tokens, dtype=torch.promote_types(query.dtype, torch.float32))
+    for start, end, bias in calls.own:
+        own, own_key, own_value = (x[:, :, start:end] for x in (query, key, value))
+        own, own_lse = kernel.forward(own, own_key, own_value, bias is None, scale, bias)
+        out[:, :, start:end], lse[:, :, start:end] = own, own_lse
+    for start, end, last in calls.above:
+        part, part_lse = kernel.forward(
+            query[:, :, end:last], key[:, :, start:end], value[:, :, start:end], False, scale
+        )
+        merge(out[:, :, end:last], lse[:, :, end:last], part, part_lse)
+    return out, lse
+
+
+def forest_backward(
+    grad: Tensor, attended: Sequence[Tensor], calls: Calls, scale: float, kernel: Kernel
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value. attended: these three, and the out and lse that `forest_forward` gave; the gradients
+    are in lse's precision where there are several calls or the kernel computes them so."""
+    query, key, value, out, lse = attended
+    precision = lse.dtype if kernel.wide_gradients else query.dtype
+    grad, query, key, value, out = (x.to(precision) for x in (grad, query, key, value, out))
+    group = query.shape[1]
+    wide_key, wide_value = kernel.shared(key, group), kernel.shared(value, group)
+
+    def gradients(
+        first: int, last: int, start: int, end: int, causal: bool, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of queries first:last on keys start:end."""
+        to_query, to_key, to_value = kernel.backward(
+            grad[:, :, first:last],
+            query[:, :, first:last],
+            wide_key[:, :, start:end],
+            wide_value[:, :, start:end],
+            out[:, :, first:last],
+            lse[:, :, first:last],
+            causal,
+            scale,
+            bias,
+        )
+        if to_key.shape[1] > 1:
+            to_key, to_value = to_key.sum(1, keepdim=True), to_value.sum(1, keepdim=True)
+        return to_query, to_key, to_value
+
+    if len(calls.own) == 1:
+        ((start, end, bias),) = calls.own
+        return gradients(start, end, start, end, bias is None, bias)
+    sums = (
+        torch.empty_like(query, dtype=lse.dtype),
+        torch.empty_like(key, dtype=lse.dtype),
+        torch.empty_like(value, dtype=lse.dtype),
+    )
+    for start, end, bias in calls.own:  # each token is in one, so this fills every place once
+        for total, gradient in zip(sums, gradients(start, end, start, end, bias is None, bias), strict=True):
+            total[:, :, start:end] = gradient
+    for start, end, last in calls.above:
+        to_query, to_key, to_value = gradients(end, last, start, end, False)
+        sums[0][:, :, end:last] += to_query
+        sums[1][:, :, start:end] += to_key
+        sums[2][:, :, start:end] += to_value
+    return sums
 
 
 def attention(
@@ -237,19 +259,3 @@ def enable(causal: Any) -> None:
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     causal.set_attn_implementation(NAME)
-
-
-def packed_hidden(
-    trunk: Any, ids: Sequence[int], positions: Sequence[int], attends: Attends, device: torch.device
-) -> Tensor:
-    """Hidden states [tokens, width] of one packed row."""
-    return trunk_hidden(trunk, torch.tensor([ids], device=device), torch.tensor([positions], device=device), attends)[0]
-
-
-def trunk_hidden(trunk: Any, ids: Tensor, positions: Tensor, attends: Attends) -> Tensor:
-    """Hidden states [rows, tokens, width]; ids and positions [rows, tokens]."""
-    # transformers takes a mask of four dimensions as it is; with none it would build one of tokens x tokens.
-    no_mask = torch.zeros(1, 1, 1, 1, device=ids.device)
-    return trunk(  # type: ignore[no-any-return]
-        input_ids=ids, position_ids=positions, attention_mask=no_mask, use_cache=False, lastresort=attends
-    ).last_hidden_state

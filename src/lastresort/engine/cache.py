@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import BY_NODE_ON_CPU, ForestKernel, KeysValues, Packed, packed_hidden
+from lastresort.engine.attention import BY_NODE_ON_CPU, ForestKernel, KeysValues, Packed
 from lastresort.engine.forest import common_length
+from lastresort.engine.forward import packed_hidden
 from lastresort.engine.kernels import Kernel, merge
 from lastresort.engine.parts import Parts
 

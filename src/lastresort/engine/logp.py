@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import Packed, packed_hidden
+from lastresort.engine.attention import Packed
 from lastresort.engine.forest import Row, plan_forest, split_indices, split_padded
+from lastresort.engine.forward import packed_hidden
 from lastresort.engine.head import target_logps_of
 from lastresort.engine.plain import plain_logps
 from lastresort.engine.support import support, why_plain_batch

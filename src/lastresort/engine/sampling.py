@@ -14,10 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import KeysValues, Packed, packed_hidden, trunk_hidden
+from lastresort.engine.attention import KeysValues, Packed
 from lastresort.engine.cache import Prefix, PrefixCache, Slots, shared_prefix_length
 from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict
 from lastresort.engine.forest import Row, plan_forest, split_indices
+from lastresort.engine.forward import packed_hidden, trunk_hidden
 from lastresort.engine.logp import Path
 from lastresort.engine.plain_sampling import generate_plain
 from lastresort.engine.support import Support, support, why_plain_batch

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lastresort.engine.attention import Attends, ForestKernel, Packed, enable, packed_hidden
+from lastresort.engine.attention import Attends, ForestKernel, Packed, enable
 from lastresort.engine.forest import Row, plan_forest
+from lastresort.engine.forward import own_hidden, trunk_hidden
 from lastresort.engine.kernel_choice import HeadShape, candidates, kernel_named, trial
 from lastresort.engine.parts import Head, Parts, take_apart
 from lastresort.errors import ContractError
@@ -312,9 +313,15 @@ def _probe_packed(parts: Parts, kernel: ForestKernel, shapes: set[HeadShape]) ->
         enable(parts.causal)
         try:
             attends = _Watched(Packed(forest.nodes, kernel=kernel), shapes)
-            hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, attends, parts.causal.device)
-            ends = hidden[torch.tensor(forest.pick, device=hidden.device)]
-            reason = _far(parts.head.logits(ends), torch.stack(own))
+            tokens, positions = (
+                torch.tensor([numbers], device=parts.causal.device) for numbers in (forest.ids, forest.positions)
+            )
+            for way in (own_hidden, trunk_hidden):
+                hidden = way(parts.trunk, tokens, positions, attends)[0]
+                ends = hidden[torch.tensor(forest.pick, device=hidden.device)]
+                reason = _far(parts.head.logits(ends), torch.stack(own))
+                if reason is not None:
+                    break
         except _FAILURES as error:
             reason = f"the packed form fails on it: {error}"
     if reason is not None:
