@@ -24,7 +24,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +165,7 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
 
     damaged = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, EOFError, struct.error)
     try:
-        # The GGUF reader draws a bar of its own.
-        with quiet_transformers(), redirect_stderr(io.StringIO()), _parsed_once():
+        with quiet_transformers(), redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar of its own
             model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except damaged as error:
@@ -185,20 +183,6 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     if longest:
         tokenizer.model_max_length = longest
     return model, tokenizer
-
-
-@contextmanager
-def _parsed_once() -> Iterator[None]:
-    """transformers 5 reads a GGUF anew for configuration, weights and tokenizer, and makes the table of tensor names for every
-    module of the model: half of what the embedded model's conversion takes."""
-    import gguf
-
-    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = cache(reader), cache(names)
-    try:
-        yield
-    finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names
 
 
 def _write(model: Any, tokenizer: Any, folder: Path, gguf: Path) -> None:
