@@ -6,12 +6,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from engine_support import row, shapes, tiny
 from lastresort.engine import forward
+from lastresort.engine.choose import Sampling
 from lastresort.engine.fused import fused_layers
 from lastresort.engine.logp import target_logps
 from lastresort.engine.parts import take_apart
+from lastresort.engine.sampling import generate
 from lastresort.train.adapters import adapters_in_base_precision
 
 FUSED = ("llama", "mistral", "qwen2")
@@ -108,49 +111,136 @@ def test_in_bf16_it_is_as_near_to_the_true_gradient_as_peft_is(monkeypatch: pyte
     assert off[True] < 1.1 * off[False]
 
 
-def test_gradients_keep_the_precision_of_the_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = adapted(dtype=torch.bfloat16)
-    _, gradients = learnt(model, shapes()["one row"], monkeypatch, fused=True)
-    assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+def test_adapters_of_some_layers_and_a_first_layer_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted(targets=["k_proj", "gate_proj"], layers_to_transform=[1])
+    logps, gradients = learnt(model, shapes()["several levels"], monkeypatch, fused=True)
+    expected, expected_gradients = learnt(model, shapes()["several levels"], monkeypatch, fused=False)
+    assert torch.allclose(logps, expected, rtol=0, atol=1e-6)
+    assert apart(gradients.values(), expected_gradients.values()) < 1e-5
 
 
-def test_what_computes_anything_else_is_not_fused() -> None:
-    def fusable(model):
-        return fused_layers(take_apart(model).trunk) is not None
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("targets", ["all-linear", ATTENTION], ids=["all", "attention"])
+def test_backward_keeps_less_than_autograd_does(
+    dtype: torch.dtype, targets: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which the plan of a run's memory counts on every device."""
+    model, rows, kept = adapted(dtype=dtype, targets=targets), shapes()["several levels"], {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    for fused in (True, False):
+        saved: dict[int, int] = {}
 
-    assert fusable(adapted())
-    assert not fusable(adapted("qwen3"))  # norms of queries and keys
-    assert not fusable(adapted("gemma"))
-    assert not fusable(adapted(use_dora=True))
-    assert not fusable(adapted(lora_bias=True))
-    assert not fusable(adapted(modules_to_save=["embed_tokens"]))
-    assert not fusable(adapted(changes={"hidden_act": "gelu"}))
-    assert not fusable(tiny().train())  # its own weights are trained
+        def keep(tensor, saved=saved):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
 
-    checkpointed = adapted()
-    checkpointed.get_base_model().gradient_checkpointing_enable()
-    assert not fusable(checkpointed)
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            learnt(model, rows, monkeypatch, fused=fused)
+        kept[fused] = sum(saved.values())
+    assert kept[True] < kept[False]
 
-    hooked = adapted()
-    hooked.get_base_model().model.layers[1].mlp.register_forward_hook(lambda *_: None)
-    assert not fusable(hooked)
 
-    merged = adapted()
-    merged.merge_adapter()
-    assert not fusable(merged)
+@pytest.mark.parametrize("trained", [False, True], ids=["fresh", "trained"])
+def test_answers_with_an_adapter_are_those_of_the_models_own_forward(
+    trained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a common prefix, prompts of several lengths and rows that end at different steps."""
+    model = adapted(trained=trained).eval()
+    prompts = [(*range(3, 40), *range(50, 50 + more)) for more in (1, 4, 9, 2)]
+    settings = Sampling(max_new_tokens=12, temperature=1.0, seed=3, rows_at_once=3, stop_ids=frozenset({5, 6, 7}))
+    found = generate(model, prompts, settings=settings)
+    assert fused_layers(take_apart(model).trunk) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(forward, "fused_layers", lambda trunk: None)
+        expected = generate(model, prompts, settings=settings)
+    assert [one.tokens for one in found] == [one.tokens for one in expected]
 
-    norms = adapted()
-    norms.get_base_model().model.layers[0].input_layernorm.weight.requires_grad_(True)
-    assert not fusable(norms)
 
-    several = adapted()
-    several.add_adapter("second", several.peft_config["default"])
-    several.base_model.set_adapter(["default", "second"])
-    assert not fusable(several)
+def test_bf16_answers_are_as_near_to_the_truth_as_those_of_an_adapter_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEFT would answer with the adapter in float32: what is trained in bf16 is answered in bf16."""
+    rows, off = shapes()["several levels"], {"fused": 0.0, "own, in bf16": 0.0}
+    for seed in range(6):
+        low, exact = adapted(dtype=torch.bfloat16, seed=seed), adapted(seed=seed)
+        exact.load_state_dict({name: weight.double() for name, weight in low.state_dict().items()})
+        with torch.no_grad():
+            true = target_logps(exact, rows).per_token
+            found = target_logps(low, rows).per_token
+            with monkeypatch.context() as patch, adapters_in_base_precision(low):
+                patch.setattr(forward, "fused_layers", lambda trunk: None)
+                own = target_logps(low, rows).per_token
+        off["fused"] += float((found - true).norm()) / 6
+        off["own, in bf16"] += float((own - true).norm()) / 6
+    assert off["fused"] < 1.1 * off["own, in bf16"]
 
-    replaced = adapted()
-    replaced.get_base_model().model.layers[0].self_attn.o_proj = nn.Identity()
-    assert not fusable(replaced)
+
+def layer_of(model):
+    return take_apart(model).trunk.layers[1]
+
+
+def checkpointed(model):
+    take_apart(model).causal.gradient_checkpointing_enable()
+
+
+def several(model):
+    model.add_adapter("second", model.peft_config["default"])
+    model.base_model.set_adapter(["default", "second"])
+
+
+def answered_by_another(model):
+    layer_of(model).self_attn.forward = lambda *arguments, **others: None
+
+
+def of_another_class(model):
+    attention = layer_of(model).self_attn
+    attention.__class__ = type("Attention", (type(attention),), {})
+
+
+CHANGES = {
+    "activation checkpointing": checkpointed,
+    "a hook": lambda model: layer_of(model).mlp.register_forward_hook(lambda *_: None),
+    "a hook of a linear layer": lambda model: layer_of(model).mlp.up_proj.register_forward_pre_hook(lambda *_: None),
+    "merged": lambda model: model.merge_adapter(),
+    "a norm that is trained": lambda model: layer_of(model).input_layernorm.weight.requires_grad_(True),
+    "the last norm trained": lambda model: take_apart(model).trunk.norm.weight.requires_grad_(True),
+    "a weight that is trained": lambda model: layer_of(model).mlp.up_proj.base_layer.weight.requires_grad_(True),
+    "several adapters": several,
+    "another layer in place of one": lambda model: setattr(layer_of(model).self_attn, "o_proj", nn.Identity()),
+    "another norm": lambda model: setattr(layer_of(model), "input_layernorm", nn.RMSNorm(32)),
+    "another activation": lambda model: setattr(layer_of(model).mlp, "act_fn", nn.GELU()),
+    "a forward of its own": answered_by_another,
+    "a class of its own": of_another_class,
+    "attention both ways": lambda model: setattr(layer_of(model).self_attn, "is_causal", False),
+    "a weight in another precision": lambda model: layer_of(model).mlp.up_proj.base_layer.to(torch.float32),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_computes_anything_else_is_not_fused(name: str) -> None:
+    model = adapted()
+    assert fused_layers(take_apart(model).trunk) is not None
+    CHANGES[name](model)
+    assert fused_layers(take_apart(model).trunk) is None
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("qwen3", {}),  # norms of queries and keys
+        ("gemma", {}),
+        ("llama", {"use_dora": True}),
+        ("llama", {"lora_bias": True}),
+        ("llama", {"modules_to_save": ["embed_tokens"]}),
+        ("llama", {"changes": {"hidden_act": "gelu"}}),
+    ],
+)
+def test_other_layers_and_adapters_are_not_fused(family: str, settings: dict[str, object]) -> None:
+    assert fused_layers(take_apart(adapted(family, **settings)).trunk) is None
+
+
+def test_layers_whose_own_weights_are_trained_are_not_fused() -> None:
+    assert fused_layers(take_apart(tiny().train()).trunk) is None
 
 
 def test_an_adapter_that_is_off_is_left_out() -> None:

@@ -1,10 +1,9 @@
-"""Decoder layers of Llama's form, frozen and with LoRA, each as one step of autograd: the same mathematics in half the calls.
+"""Decoder layers of Llama's form, frozen, with LoRA or without, in few calls on CPU; each is one step of autograd.
 
-Through PEFT and autograd a layer is some three hundred calls, and in a small model most of them take longer to start than to run:
-casts, scalings and sums as large as an output of every adapted linear layer. Here the adapter's product is added by the product
-itself, the scale multiplies [tokens, rank], and backward is written by hand. What a layer keeps for it is less than what autograd
-would keep. Unsloth fuses the adapters of a block on GPUs in the same way (its `fast_lora`); this is the whole layer, on CPU, where
-kernels of another kind than torch's own cannot be brought along.
+Through PEFT and autograd a layer casts, scales and adds tensors as large as the output of every adapted linear layer. Here the
+adapter's product is added by the product itself, the scale multiplies [tokens, rank], backward is written by hand, and less is
+kept for it. Adapters are multiplied in the precision of the base, in answers as in training, where PEFT answers with float32
+adapters in float32. Unsloth fuses the adapters of a block on GPUs in this way (its `fast_lora`); this is a whole layer.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lastresort.engine.attention import Attends, forest_backward, forest_forward
 from lastresort.engine.calls import Calls
@@ -22,7 +22,7 @@ from lastresort.engine.kernels import Kernel
 
 # Whose forward is nothing but embedding, layers of `Layer`'s form and a norm, in transformers.
 FORMS = {"LlamaModel", "MistralModel", "Qwen2Model"}
-NAMES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """linears: in the order of NAMES. head_size: of queries and keys. scale: of the attention scores."""
+    """linears: in the order of LINEARS. head_size: of queries and keys. scale: of the attention scores."""
 
     linears: tuple[Adapted, ...]
     norms: tuple[Norm, Norm]
@@ -61,7 +61,10 @@ class Layer:
 
 
 def fused_layers(trunk: Any) -> list[Layer] | None:
-    """The layers of a trunk none of whose own weights is trained, None where one of them is not of this form."""
+    """The layers of a trunk none of whose own weights is trained, None where one of them is not of this form.
+
+    Dropout while training is not looked at: `why_plain` keeps such a model from the packed form.
+    """
     if (
         type(trunk).__name__ not in FORMS
         or not type(trunk).__module__.startswith("transformers.models.")
@@ -73,8 +76,8 @@ def fused_layers(trunk: Any) -> list[Layer] | None:
     ):
         return None
     layers = []
-    for module in trunk.layers:
-        layer = _layer(module, trunk.dtype)
+    for module in trunk.layers[: trunk.config.num_hidden_layers]:
+        layer = _layer(module, type(trunk).__module__, trunk.dtype)
         if layer is None:
             return None
         layers.append(layer)
@@ -144,25 +147,41 @@ class FusedLayer(torch.autograd.Function):
 
         with torch.autocast(hidden.device.type, enabled=False):
             out, kept, mids = _through(hidden, angles, layer, linears, attend)
+        spread, x, *others, y, gated, raised, inner = kept
+        q, k, v, _, gate, up, down = (linear.a is not None for linear in linears)
         ctx.save_for_backward(
-            hidden, *kept, *lses, *mids, *(factor for linear in linears for factor in (linear.a, linear.b))
+            hidden,
+            spread,
+            x if q or k or v else None,  # of no use but to adapters
+            *others,
+            y if gate or up else None,
+            gated,
+            raised,
+            inner if down else None,
+            *lses,
+            *mids,
+            *(factor for linear in linears for factor in (linear.a, linear.b)),
         )
         ctx.angles, ctx.layer, ctx.calls, ctx.kernel = angles, layer, calls, kernel
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        hidden, spread, x, query, key, value, seen, middle, spread_2, y, gated, wide, inner, lse = saved[:14]
+        hidden, spread, x, query, key, value, seen, middle, spread_2, y, gated, raised, inner, lse = saved[:14]
         mids, layer = saved[14:21], ctx.layer
         q, k, v, o, gate, up, down = _in_precision(layer, saved[21:], hidden.dtype)
         (to_out,) = grads
         with torch.autocast(hidden.device.type, enabled=False):
             to_inner, *of_down = _backward(to_out, inner, down, mids[6])
-            to_wide = nn.functional.silu(gated).mul_(to_inner)
-            to_gated = torch.ops.aten.silu_backward(to_inner.mul_(wide), gated)
-            to_y, *of_gate = _backward(to_gated, y, gate, mids[4])
-            to_y, *of_up = _backward(to_wide, y, up, mids[5], to_y)
+            to_raised = nn.functional.silu(gated).mul_(to_inner)
+            to_y, *of_up = _backward(to_raised, y, up, mids[5])
+            del to_raised
+            to_gated = torch.ops.aten.silu_backward(to_inner.mul_(raised), gated)
+            del to_inner
+            to_y, *of_gate = _backward(to_gated, y, gate, mids[4], to_y)
+            del to_gated
             to_middle = _normalised_backward(to_y, middle, spread_2, layer.norms[1], to_out)
             to_seen, *of_o = _backward(to_middle, seen, o, mids[3])
             heads = key.shape[1]
@@ -208,11 +227,11 @@ def _through(
     middle += hidden  # last: each sum rounds to the precision of what is largest in it
     y, spread_2 = _normalised(middle, layer.norms[1])
     gated, mid_gate = _forward(y, gate)
-    wide, mid_up = _forward(y, up)
-    inner = nn.functional.silu(gated).mul_(wide)
+    raised, mid_up = _forward(y, up)
+    inner = nn.functional.silu(gated).mul_(raised)
     out, mid_down = _forward(inner, down)
     out += middle
-    kept = (spread, x, query, key, value, seen, middle, spread_2, y, gated, wide, inner)
+    kept = (spread, x, query, key, value, seen, middle, spread_2, y, gated, raised, inner)
     return out, kept, (mid_q, mid_k, mid_v, mid_o, mid_gate, mid_up, mid_down)
 
 
@@ -237,11 +256,11 @@ def _forward(x: Tensor, linear: Adapted) -> tuple[Tensor, Tensor | None]:
 
 
 def _backward(
-    grad: Tensor, x: Tensor, linear: Adapted, mid: Tensor | None, to_x: Tensor | None = None
+    grad: Tensor, x: Tensor | None, linear: Adapted, mid: Tensor | None, to_x: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of x, added to to_x where given, of a and of b."""
     to_x = torch.mm(grad, linear.weight) if to_x is None else to_x.addmm_(grad, linear.weight)
-    if linear.a is None or linear.b is None or mid is None:
+    if linear.a is None or linear.b is None or mid is None or x is None:
         return to_x, None, None
     to_mid = torch.mm(grad, linear.b).mul_(linear.scale)
     return to_x.addmm_(to_mid, linear.a), torch.mm(to_mid.t(), x), torch.mm(grad.t(), mid)
@@ -281,12 +300,21 @@ def _in_precision(layer: Layer, factors: Sequence[Tensor | None], precision: tor
     ]
 
 
-def _layer(module: Any, precision: torch.dtype) -> Layer | None:
-    attention, inner = module.self_attn, module.mlp
-    norms = (module.input_layernorm, module.post_attention_layernorm)
-    if any(map(_touched, (module, attention, inner, *norms))) or any(norm.weight.requires_grad for norm in norms):
+def _layer(module: Any, family: str, precision: torch.dtype) -> Layer | None:
+    """family: the module of transformers from which everything has to be that is not a linear layer."""
+    if type(module).__module__ != family:
         return None
-    found = [_adapted(getattr(attention if name[0] in "qkvo" else inner, name), precision) for name in NAMES]
+    attention, inner, norms = module.self_attn, module.mlp, (module.input_layernorm, module.post_attention_layernorm)
+    parts = (attention, inner, *norms)
+    if (
+        any(type(part).__module__ != family for part in parts)
+        or any(map(_touched, (module, inner.act_fn, *parts)))
+        or type(inner.act_fn).__name__ not in ("SiLUActivation", "SiLU")
+        or not attention.is_causal
+        or any(norm.weight.requires_grad or norm.weight.dtype != precision for norm in norms)
+    ):
+        return None
+    found = [_adapted(getattr(attention if name[0] in "qkvo" else inner, name), precision) for name in LINEARS]
     linears = tuple(linear for linear in found if linear is not None)
     if len(linears) < len(found):
         return None
@@ -312,17 +340,16 @@ def _adapted(module: Any, precision: torch.dtype) -> Adapted | None:
             if not (_is_linear(down) and _is_linear(up)) or module.lora_bias[name]:
                 return None
             a, b, scale = down.weight, up.weight, module.scaling[name]
-    if not _is_linear(base) or base.weight.dtype != precision or any(p.requires_grad for p in base.parameters()):
+    if not _is_linear(base) or any(p.requires_grad or p.dtype != precision for p in base.parameters()):
         return None
     return Adapted(base.weight, base.bias, a, b, scale)
 
 
 def _is_linear(module: Any) -> bool:
-    return type(module) is nn.Linear and not _touched(module)
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter and not _touched(module)
 
 
 def _touched(module: nn.Module) -> bool:
     """Whether someone else computes something beside or in place of its forward."""
-    return bool(
-        "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-    )
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return "forward" in vars(module) or any(hooks)
