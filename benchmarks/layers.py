@@ -20,7 +20,6 @@ import torch
 from benchmarks.material import SFT_CASES, embedded, rows_of
 from lastresort.engine import forward
 from lastresort.engine.choose import Sampling
-from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
 from lastresort.engine.sampling import generate
 from lastresort.train.adapters import adapters_in_base_precision, attach_adapter
@@ -69,14 +68,10 @@ def main(precision: str, target: Any, steps: int) -> dict[str, dict[str, float]]
 
     found = {f"a step of SFT, batches of {batch}": by_turns(partial(step, batch), steps) for batch in BATCHES}
     model.eval()
-    prompts = [prompt_of(row) for row in rows[:ANSWERS]]
+    prompts = [row.ids[: row.targets.index(True)] for row in rows[:ANSWERS]]
     settings = Sampling(NEW_TOKENS, rows_at_once=ANSWERS)
     answers = by_turns(lambda _: generate(model, prompts, settings=settings), 3)
     return {**found, f"{ANSWERS} answers of {NEW_TOKENS} tokens": answers}
-
-
-def prompt_of(row: Row) -> list[int]:
-    return list(row.ids[: row.targets.index(True)])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
+from contextlib import contextmanager
 
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 
 from lastresort.engine.forest import Row
 
@@ -140,3 +142,19 @@ def relative_difference(a, b):
     assert a.keys() == b.keys()
     apart = sum(float((a[k].double() - b[k].double()).square().sum()) for k in b)
     return (apart / sum(float(b[k].double().square().sum()) for k in b)) ** 0.5
+
+
+@contextmanager
+def saved_beside_weights(model):
+    """Bytes of each storage that autograd saves for a backward inside, those of the model's weights left out."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, int] = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield saved

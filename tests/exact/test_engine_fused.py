@@ -6,9 +6,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
 
-from engine_support import row, shapes, tiny
+from engine_support import row, saved_beside_weights, shapes, tiny
 from lastresort.engine import forward
 from lastresort.engine.choose import Sampling
 from lastresort.engine.fused import fused_layers
@@ -61,13 +60,18 @@ def apart(a, b):
     return (top / sum(float(y.double().square().sum()) for y in b)) ** 0.5
 
 
-@pytest.mark.parametrize("name", shapes())
-def test_a_fused_layer_computes_what_peft_and_autograd_compute(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rows = adapted(), shapes()[name]
+def assert_the_same(model, rows, monkeypatch):
+    """Whether the layers are fused or not. Llama's norms are in float32 whatever the weights are in, so that gradients round."""
     logps, gradients = learnt(model, rows, monkeypatch, fused=True)
     expected, expected_gradients = learnt(model, rows, monkeypatch, fused=False)
-    # Llama's norms are in float32 whatever the weights are in, so that their gradient rounds.
     assert torch.allclose(logps, expected, rtol=0, atol=1e-6)
+    assert apart(gradients.values(), expected_gradients.values()) < 1e-5
+    return gradients, expected_gradients
+
+
+@pytest.mark.parametrize("name", shapes())
+def test_a_fused_layer_computes_what_peft_and_autograd_compute(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients, expected_gradients = assert_the_same(adapted(), shapes()[name], monkeypatch)
     for parameter, gradient in expected_gradients.items():
         assert apart([gradients[parameter]], [gradient]) < 1e-5, parameter
 
@@ -78,26 +82,17 @@ def test_every_family_and_any_of_its_linear_layers(
     family: str, targets: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, rows = adapted(family, targets=targets, use_rslora=True), shapes()["several levels"]
-    logps, gradients = learnt(model, rows, monkeypatch, fused=True)
-    expected, expected_gradients = learnt(model, rows, monkeypatch, fused=False)
-    assert torch.allclose(logps, expected, rtol=0, atol=1e-6)
-    assert apart(gradients.values(), expected_gradients.values()) < 1e-5
+    assert_the_same(model, rows, monkeypatch)
 
 
 def test_biases_of_all_linear_layers_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = adapted(changes=BIASED), shapes()["several levels"]
-    logps, gradients = learnt(model, rows, monkeypatch, fused=True)
-    expected, expected_gradients = learnt(model, rows, monkeypatch, fused=False)
-    assert torch.allclose(logps, expected, rtol=0, atol=1e-6)
-    assert apart(gradients.values(), expected_gradients.values()) < 1e-5
+    assert_the_same(model, rows, monkeypatch)
 
 
 def test_ranks_and_scales_of_single_layers_are_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(rank_pattern={"q_proj": 2, "down_proj": 7}, alpha_pattern={"v_proj": 20})
-    logps, gradients = learnt(model, shapes()["one row"], monkeypatch, fused=True)
-    expected, expected_gradients = learnt(model, shapes()["one row"], monkeypatch, fused=False)
-    assert torch.allclose(logps, expected, rtol=0, atol=1e-6)
-    assert apart(gradients.values(), expected_gradients.values()) < 1e-5
+    assert_the_same(model, shapes()["one row"], monkeypatch)
 
 
 def test_in_bf16_it_is_as_near_to_the_true_gradient_as_peft_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,10 +108,7 @@ def test_in_bf16_it_is_as_near_to_the_true_gradient_as_peft_is(monkeypatch: pyte
 
 def test_adapters_of_some_layers_and_a_first_layer_without(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(targets=["k_proj", "gate_proj"], layers_to_transform=[1])
-    logps, gradients = learnt(model, shapes()["several levels"], monkeypatch, fused=True)
-    expected, expected_gradients = learnt(model, shapes()["several levels"], monkeypatch, fused=False)
-    assert torch.allclose(logps, expected, rtol=0, atol=1e-6)
-    assert apart(gradients.values(), expected_gradients.values()) < 1e-5
+    assert_the_same(model, shapes()["several levels"], monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -126,17 +118,8 @@ def test_backward_keeps_less_than_autograd_does(
 ) -> None:
     """Of which the plan of a run's memory counts on every device."""
     model, rows, kept = adapted(dtype=dtype, targets=targets), shapes()["several levels"], {}
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     for fused in (True, False):
-        saved: dict[int, int] = {}
-
-        def keep(tensor, saved=saved):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
+        with saved_beside_weights(model) as saved:
             learnt(model, rows, monkeypatch, fused=fused)
         kept[fused] = sum(saved.values())
     assert kept[True] < kept[False]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.autograd.graph import saved_tensors_hooks
 
+from engine_support import saved_beside_weights
 from lastresort.hardware.plan.activations import layer_bytes
 from lastresort.hardware.plan.config import shape_of
 from lastresort.hardware.plan.setup import Setup
@@ -56,17 +56,8 @@ def _saved_bytes(family: str, layers: int, method: str, target: Any, dtype: torc
     config._attn_implementation = "eager" if family == "gemma2" else "sdpa"
     settings = AdapterSettings(kind="none") if method == "full" else AdapterSettings(r=4, alpha=8, target=target)
     model = attach_adapter(AutoModelForCausalLM.from_config(config, dtype=dtype), settings, base_name="tiny")
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    saved: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     trunk = model.model if method == "full" else model.get_base_model().model
-    with adapters_in_base_precision(model), saved_tensors_hooks(keep, lambda tensor: tensor):
+    with adapters_in_base_precision(model), saved_beside_weights(model) as saved:
         states = trunk(torch.arange(TOKENS)[None] % 290 + 3).last_hidden_state
     assert states.requires_grad
     return sum(saved.values())

@@ -89,7 +89,8 @@ def answered_hidden(trunk: Any, layers: Sequence[Layer], ids: Tensor, positions:
     hidden, angles = _embedded(trunk, ids, positions)
     for number, layer in enumerate(layers):
         hidden = _answered(hidden, ids.shape, angles, number, layer, attends)
-    return trunk.norm(hidden.view(*ids.shape, -1))  # type: ignore[no-any-return]
+    normalised: Tensor = trunk.norm(hidden.view(*ids.shape, -1))
+    return normalised
 
 
 def trained_hidden(
@@ -99,7 +100,8 @@ def trained_hidden(
     hidden, angles = _embedded(trunk, ids, positions)
     for layer in layers:
         hidden = FusedLayer.apply(hidden, angles, layer, calls, kernel, *layer.factors)  # type: ignore[no-untyped-call]
-    return trunk.norm(hidden.view(*ids.shape, -1))  # type: ignore[no-any-return]
+    normalised: Tensor = trunk.norm(hidden.view(*ids.shape, -1))
+    return normalised
 
 
 def _embedded(trunk: Any, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -115,9 +117,10 @@ def _answered(
 ) -> Tensor:
     """Through one layer without gradients; nothing is kept. hidden [rows * tokens, width]; shape: rows and tokens."""
 
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, None]:
         query, key, value = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
-        return attends.attend(number, query, key, value, layer.scale).transpose(1, 2).reshape(len(hidden), -1)
+        seen = attends.attend(number, query, key, value, layer.scale)
+        return seen.transpose(1, 2).reshape(len(hidden), -1), None
 
     with torch.autocast(hidden.device.type, enabled=False):
         return _through(hidden, angles, layer, _in_precision(layer, layer.factors, hidden.dtype), attend)[0]
@@ -136,14 +139,13 @@ class FusedLayer(torch.autograd.Function):
         kernel: Kernel,
         *factors: Tensor | None,
     ) -> Tensor:
-        linears, lses = _in_precision(layer, factors, hidden.dtype), list[Tensor]()
+        linears = _in_precision(layer, factors, hidden.dtype)
 
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
             heads = key.shape[1]
             query, key, value = (_grouped(x, heads) for x in (query, key, value))
             seen, lse = forest_forward(query, key, value, calls, layer.scale, kernel)
-            lses.append(lse)
-            return seen.permute(2, 0, 1, 3).flatten(1)
+            return seen.permute(2, 0, 1, 3).flatten(1), lse
 
         with torch.autocast(hidden.device.type, enabled=False):
             out, kept, mids = _through(hidden, angles, layer, linears, attend)
@@ -158,7 +160,6 @@ class FusedLayer(torch.autograd.Function):
             gated,
             raised,
             inner if down else None,
-            *lses,
             *mids,
             *(factor for linear in linears for factor in (linear.a, linear.b)),
         )
@@ -169,7 +170,7 @@ class FusedLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        hidden, spread, x, query, key, value, seen, middle, spread_2, y, gated, raised, inner, lse = saved[:14]
+        hidden, spread, x, query, key, value, seen, lse, middle, spread_2, y, gated, raised, inner = saved[:14]
         mids, layer = saved[14:21], ctx.layer
         q, k, v, o, gate, up, down = _in_precision(layer, saved[21:], hidden.dtype)
         (to_out,) = grads
@@ -209,11 +210,11 @@ def _through(
     angles: tuple[Tensor, Tensor],
     layer: Layer,
     linears: Sequence[Adapted],
-    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+    attend: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]],
+) -> tuple[Tensor, tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
     """What comes out, what backward needs of the way, and `_forward`'s second of each linear layer.
 
-    attend: query, key, value [tokens, heads, size] -> [tokens, heads * size].
+    attend: query, key, value [tokens, heads, size] -> [tokens, heads * size], and its log-sum-exp where backward will want it.
     """
     q, k, v, o, gate, up, down = linears
     x, spread = _normalised(hidden, layer.norms[0])
@@ -222,7 +223,7 @@ def _through(
     value, mid_v = _forward(x, v)
     query, key = (rotated(_by_head(part, layer), *angles) for part in (query, key))
     value = _by_head(value, layer)
-    seen = attend(query, key, value)
+    seen, lse = attend(query, key, value)
     middle, mid_o = _forward(seen, o)
     middle += hidden  # last: each sum rounds to the precision of what is largest in it
     y, spread_2 = _normalised(middle, layer.norms[1])
@@ -231,7 +232,7 @@ def _through(
     inner = nn.functional.silu(gated).mul_(raised)
     out, mid_down = _forward(inner, down)
     out += middle
-    kept = (spread, x, query, key, value, seen, middle, spread_2, y, gated, raised, inner)
+    kept = (spread, x, query, key, value, seen, lse, middle, spread_2, y, gated, raised, inner)
     return out, kept, (mid_q, mid_k, mid_v, mid_o, mid_gate, mid_up, mid_down)
 
 
