@@ -141,6 +141,15 @@ def test_answers_with_an_adapter_are_those_of_the_models_own_forward(
     assert [one.tokens for one in found] == [one.tokens for one in expected]
 
 
+def test_a_call_looks_at_the_layers_once_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, looked, known = adapted().eval(), [], forward.fused_layers
+    generate(model, [(3, 4)], settings=Sampling(max_new_tokens=1))  # the model itself is looked at once
+    monkeypatch.setattr(forward, "fused_layers", lambda trunk: looked.append(1) or known(trunk))
+    for steps in (2, 12):
+        generate(model, [(3, 4, 5), (3, 4, 6, 7)], settings=Sampling(max_new_tokens=steps))
+    assert len(looked) == 2
+
+
 def test_bf16_answers_are_as_near_to_the_truth_as_those_of_an_adapter_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """PEFT would answer with the adapter in float32: what is trained in bf16 is answered in bf16."""
     rows, off = shapes()["several levels"], {"fused": 0.0, "own, in bf16": 0.0}

@@ -9,7 +9,7 @@ adapters in float32. Unsloth fuses the adapters of a block on GPUs in this way (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,8 +84,13 @@ def fused_layers(trunk: Any) -> list[Layer] | None:
     return layers
 
 
+def in_precision(layers: Sequence[Layer], precision: torch.dtype) -> list[Layer]:
+    """The layers with their adapters in the precision of the weights."""
+    return [replace(layer, linears=tuple(_in_precision(layer, layer.factors, precision))) for layer in layers]
+
+
 def answered_hidden(trunk: Any, layers: Sequence[Layer], ids: Tensor, positions: Tensor, attends: Attends) -> Tensor:
-    """As `trunk_hidden`, without gradients: nothing is kept of a layer."""
+    """As `trunk_hidden`, without gradients: nothing is kept of a layer. layers: as `in_precision` gives them."""
     hidden, angles = _embedded(trunk, ids, positions)
     for number, layer in enumerate(layers):
         hidden = _answered(hidden, ids.shape, angles, number, layer, attends)
@@ -123,7 +128,7 @@ def _answered(
         return seen.transpose(1, 2).reshape(len(hidden), -1), None
 
     with torch.autocast(hidden.device.type, enabled=False):
-        return _through(hidden, angles, layer, _in_precision(layer, layer.factors, hidden.dtype), attend)[0]
+        return _through(hidden, angles, layer, layer.linears, attend)[0]
 
 
 class FusedLayer(torch.autograd.Function):

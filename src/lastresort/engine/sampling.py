@@ -18,7 +18,7 @@ from lastresort.engine.attention import KeysValues, Packed
 from lastresort.engine.cache import Prefix, PrefixCache, Slots, shared_prefix_length
 from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict
 from lastresort.engine.forest import Row, plan_forest, split_indices
-from lastresort.engine.forward import packed_hidden, trunk_hidden
+from lastresort.engine.forward import Forward, answering
 from lastresort.engine.logp import Path
 from lastresort.engine.plain_sampling import generate_plain
 from lastresort.engine.support import Support, support, why_plain_batch
@@ -137,7 +137,7 @@ def _streams(count: int, seed: int, seeds: Sequence[int] | None) -> list[Random]
 def _generate_packed(
     found: Support, texts: Sequence[tuple[int, ...]], settings: Sampling, rows: Rows, prefixes: PrefixCache
 ) -> None:
-    parts = found.parts
+    parts, forward = found.parts, answering(found.parts.trunk)
     shared = shared_prefix_length(texts)
     prefix = prefixes.get(parts, texts[0][:shared], found.kernel)[0] if shared else None
     at_once = min(settings.rows_at_once, len(texts))
@@ -148,9 +148,9 @@ def _generate_packed(
         # Refill by the quarter: a prefill of one row costs nearly as much as one of many.
         if waiting and at_once - len(active) >= min(len(waiting), max(1, at_once // 4)):
             new = [waiting.popleft() for _ in range(min(at_once - len(active), len(waiting)))]
-            active += _prefill(found, texts, new, prefix, slots, rows)
+            active += _prefill(found, forward, texts, new, prefix, slots, rows)
         else:
-            _step(found, active, shared, slots, rows)
+            _step(found, forward, active, shared, slots, rows)
         for slot in range(len(active) - 1, -1, -1):
             if rows.results[active[slot]] is not None:
                 slots.remove(slot)
@@ -160,6 +160,7 @@ def _generate_packed(
 
 def _prefill(
     found: Support,
+    forward: Forward,
     texts: Sequence[tuple[int, ...]],
     new: Sequence[int],
     prefix: Prefix | None,
@@ -168,6 +169,7 @@ def _prefill(
 ) -> list[int]:
     """Compute the suffixes of new rows into slots and choose their first tokens. Returns the rows in the order of slots."""
     parts, shared = found.parts, 0 if prefix is None else len(prefix.tokens)
+    device = parts.causal.device
     # A row whose last token is a target has all tokens before it computed.
     asked = [Row((*texts[i], 0), (*[False] * len(texts[i]), True)) for i in new]
     order: list[int] = []
@@ -175,20 +177,21 @@ def _prefill(
         forest = plan_forest([asked[i] for i in part], offset=shared)
         captured: dict[int, KeysValues] = {}
         attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured, found.kernel)
-        hidden = packed_hidden(parts.trunk, forest.ids, forest.positions, attends, parts.causal.device)
+        ids, positions = (torch.tensor([x], device=device) for x in (forest.ids, forest.positions))
+        hidden = forward(ids, positions, attends)[0]
         slots.append(captured, forest.paths)
         members = [new[i] for i in part]
-        ends = hidden[torch.tensor(forest.pick, device=hidden.device)]
+        ends = hidden[torch.tensor(forest.pick, device=device)]
         rows.advance(members, parts.head.logits(ends))
         order += members
     return order
 
 
-def _step(found: Support, active: Sequence[int], shared: int, slots: Slots, rows: Rows) -> None:
+def _step(found: Support, forward: Forward, active: Sequence[int], shared: int, slots: Slots, rows: Rows) -> None:
     """One token more for each active row."""
     device = found.parts.causal.device
     positions = torch.tensor([[shared + length] for length in slots.lengths], device=device)
     slots.begin_step()
     ids = torch.tensor([[rows.tokens[row][-1]] for row in active], device=device)
-    hidden = trunk_hidden(found.parts.trunk, ids, positions, slots)
+    hidden = forward(ids, positions, slots)
     rows.advance(active, found.parts.head.logits(hidden[:, 0]))
