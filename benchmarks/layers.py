@@ -68,7 +68,7 @@ def main(precision: str, target: Any, steps: int) -> dict[str, dict[str, float]]
 
     found = {f"a step of SFT, batches of {batch}": by_turns(partial(step, batch), steps) for batch in BATCHES}
     model.eval()
-    prompts = [row.ids[: row.targets.index(True)] for row in rows[:ANSWERS]]
+    prompts = [row.prompt for row in rows[:ANSWERS]]
     settings = Sampling(NEW_TOKENS, rows_at_once=ANSWERS)
     answers = by_turns(lambda _: generate(model, prompts, settings=settings), 3)
     return {**found, f"{ANSWERS} answers of {NEW_TOKENS} tokens": answers}

@@ -109,7 +109,7 @@ def test_a_group_computes_its_prompt_once_and_chunks_change_nothing(tmp_path):
             counts.append(sum(computed))
     hook.remove()
     assert found[0] == found[1] == found[2]
-    prompt = found[0][0].rows[0].targets.index(True)
+    prompt = len(found[0][0].rows[0].prompt)
     answers = 12 * SETTINGS.max_new_tokens
     assert counts[0] < 2 * prompt + answers  # of three prompts that differ in their last letter
     assert counts[0] < counts[1] == counts[2] < 3 * prompt + answers + 12  # of one group a chunk, each prompt once
@@ -129,7 +129,7 @@ def test_answers_are_what_is_trained_and_rewarded(tmp_path):
         by_text[line["completion"]] = line
     for item in batch.items:
         (row,) = item.rows
-        start = row.targets.index(True)
+        start = len(row.prompt)
         assert all(row.targets[start:])
         assert tokenizer.decode(row.ids[:start]).endswith("<|im_start|>assistant\n")
         line = by_text[tokenizer.decode(row.ids[start:], skip_special_tokens=True)]
@@ -267,7 +267,7 @@ def test_an_answer_ends_with_the_token_that_completes_a_stop_string(narrow, tmp_
     plain, stopped = twin(model), set()
     for line, item, member in zip(lines_of(tmp_path), batch.items, list(range(4)) * 3, strict=True):
         (row,) = item.rows
-        start = row.targets.index(True)
+        start = len(row.prompt)
         answer = row.ids[start:]
         seed = member_seed(5, 0, line["example"], member)
         assert answer == plain_answer(plain, tokenizer, row.ids[:start], seed, stopping)

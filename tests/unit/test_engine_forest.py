@@ -46,6 +46,11 @@ def test_each_shared_piece_is_computed_once():
     assert [end - start for start, end, _ in forest.nodes] in ([30, 20, 4, 4, 25, 4, 4], [30, 25, 4, 4, 20, 4, 4])
 
 
+def test_the_prompt_of_a_row_ends_before_its_first_target():
+    assert Row((5, 6, 7, 8, 9), (False, False, True, False, True)).prompt == (5, 6)
+    assert Row((5, 6), (False, False)).prompt == (5, 6)
+
+
 def test_identical_rows_are_one():
     rows = [row(draw(9, 1), draw(4, 2))] * 5
     forest = plan_forest(rows)

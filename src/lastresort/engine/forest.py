@@ -31,6 +31,11 @@ class Row:
             raise ContractError("the first token is a target", where="Row", expected="something to predict it from")
 
     @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens before the first target, all of them where there is none."""
+        return self.ids[: self.targets.index(True)] if any(self.targets) else self.ids
+
+    @property
     def needed(self) -> int:
         """How many tokens from the start must be computed: all before the last target."""
         for i in range(len(self.targets) - 1, 0, -1):

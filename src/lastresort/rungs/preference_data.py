@@ -126,7 +126,7 @@ def render_preferences(
             left_out["longer than the context"] += 1
         elif len(rows) == 2 and rows[0] == rows[1]:
             left_out["chosen and rejected the same"] += 1
-        elif len({row.ids[: row.targets.index(True)] for row in rows}) > 1:
+        elif len({row.prompt for row in rows}) > 1:
             left_out["their prompts' tokens differ"] += 1
         else:
             found.append((preferred, rows))

@@ -75,7 +75,7 @@ def _items(rows: Sequence[tuple[Preferred, tuple[Row, ...]]], limit: int | None)
 
     if not rows or rows[0][0].label is None:
         return tuple(pairs([own[0] for _, own in rows], [own[1] for _, own in rows]))
-    if len({own[0].ids[: own[0].targets.index(True)] for _, own in rows}) < 2:  # nothing to mismatch, nor to train on
+    if len({own[0].prompt for _, own in rows}) < 2:  # nothing to mismatch, nor to train on
         return tuple(Item((own[0], own[0]), desirable=bool(preferred.label)) for preferred, own in rows)
     items = labelled([own[0] for _, own in rows], [bool(preferred.label) for preferred, _ in rows])
     fitted = []

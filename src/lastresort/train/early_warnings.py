@@ -144,7 +144,7 @@ def figures(watched: Watched, base: Sums, own: Sums) -> dict[str, float]:
 def watched_to_json(watched: Watched) -> dict[str, Any]:
     """Each row as its tokens and the place of its first target."""
     parts = {"general": watched.general, "task": watched.task, "prose": watched.prose}
-    return {name: [[list(row.ids), row.targets.index(True)] for row in rows] for name, rows in parts.items()}
+    return {name: [[list(row.ids), len(row.prompt)] for row in rows] for name, rows in parts.items()}
 
 
 def watched_from_json(kept: Mapping[str, Any]) -> Watched:

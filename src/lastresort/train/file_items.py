@@ -124,7 +124,7 @@ def _render(
 def _rows(file: TrainingFile, unit: Unit, tokenizer: Any) -> tuple[Row, ...]:
     rendered = [_rendered(file, text, tokenizer, unit.place) for text in unit.texts]
     rows = [Row(one.ids, one.targets) for one in rendered]
-    if len({row.ids[: row.targets.index(True)] for row in rows}) > 1:
+    if len({row.prompt for row in rows}) > 1:
         raise DataError(
             "the prompt has other tokens before chosen than before rejected",
             where=unit.place,
@@ -196,7 +196,7 @@ def _labelled(
             expected="good and bad answers",
             remedy="Add answers of the other kind, or train on the good ones with objective: sft.",
         )
-    if len({row.ids[: row.targets.index(True)] for row in (one.rows[0] for one in made)}) == 1:
+    if len({one.rows[0].prompt for one in made}) == 1:
         raise DataError(
             f"all {len(made)} prompts of {part} are the same",
             where=where,

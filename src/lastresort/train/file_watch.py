@@ -65,9 +65,8 @@ def task_prompts(items: Sequence[Item]) -> list[tuple[int, ...]]:
     found: dict[tuple[int, ...], None] = {}
     for item in items:
         row = item.rows[0]
-        first = row.targets.index(True) if any(row.targets) else 0
-        if first > 1:  # the first token of plain text is no target either
-            found[row.ids[:first]] = None
+        if any(row.targets) and len(row.prompt) > 1:  # the first token of plain text is no target either
+            found[row.prompt] = None
         if len(found) == 2 * MOST_PROMPTS:
             break
     return list(found)

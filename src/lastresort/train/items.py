@@ -52,17 +52,11 @@ def labelled(rows: Sequence[Row], labels: Sequence[bool]) -> list[Item]:
     """
     items = []
     for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        prompt = _prompt(row)
         later = (rows[(number + step) % len(rows)] for step in range(1, len(rows)))
-        other = next((row for row in later if _prompt(row) != prompt), None)
+        other = next((other for other in later if other.prompt != row.prompt), None)
         if other is None:
             raise ContractError("all prompts are the same", where="kto", expected="at least two prompts")
-        answer = other.ids[len(_prompt(other)) :]
-        mismatched = Row((*prompt, *answer), (*[False] * len(prompt), *other.targets[len(_prompt(other)) :]))
+        start = len(other.prompt)
+        mismatched = Row((*row.prompt, *other.ids[start:]), (*[False] * len(row.prompt), *other.targets[start:]))
         items.append(Item((row, mismatched), desirable=label))
     return items
-
-
-def _prompt(row: Row) -> tuple[int, ...]:
-    """The tokens before the first target."""
-    return row.ids[: row.targets.index(True)] if any(row.targets) else row.ids
