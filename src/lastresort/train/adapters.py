@@ -55,6 +55,12 @@ def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
+def ranks(model: torch.nn.Module) -> dict[str, int]:
+    """Of the adapters that are trained, by the path of their layer; empty where all weights are."""
+    down = ".lora_A."
+    return {name.split(down)[0]: weight.shape[0] for name, weight in trainable(model) if down in name}
+
+
 def in_16_bits(model: Any) -> bool:
     """Whether the base's weights are bf16 or fp16, whatever its adapters are in."""
     return next(model.parameters()).dtype in (torch.bfloat16, torch.float16)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 from lastresort.models.quantized import settled
+from lastresort.train.adapter_folder import read_adapter
 from lastresort.train.batches import Batches
 from lastresort.train.file_model import Named
 from lastresort.train.items import Item
 from lastresort.train.memory_error import Answer, Room, free_now, what_to_lower
-from lastresort.train.planned import plan_of
+from lastresort.train.planned import held, plan_of
 from lastresort.train.settings import TrainSettings
 from lastresort.train.training_file import TrainingFile
 
@@ -23,7 +25,7 @@ def room_of(file: TrainingFile, named: Named, source: Sequence[Item] | Batches) 
     settings = file.settings()
     in_4_bits, precision = settled("nf4" if file.adapter.kind == "qlora" else "auto", file.precision, file.start_from)
     if file.start_from is not None:
-        settings = _on_an_adapter(settings, in_4_bits)
+        settings = _on_an_adapter(settings, file.start_from, in_4_bits)
     if settings.adapter.kind == "none" and file.precision == "auto":
         precision = "float32"  # as `open_for_training` has it
     reduced = is_reduced(chosen_dtype(precision, chosen_device()))
@@ -38,7 +40,8 @@ def answer_of(file: TrainingFile, room: Room | None, *, begun: bool) -> Answer:
     return Answer("", what_to_lower(file)) if room is None else room.answer(begun=begun)
 
 
-def _on_an_adapter(settings: TrainSettings, in_4_bits: bool) -> TrainSettings:
+def _on_an_adapter(settings: TrainSettings, start_from: Path, in_4_bits: bool) -> TrainSettings:
     """An adapter to start from is what is trained, whatever kind the file names."""
     adapter = replace(settings.adapter, kind="lora", quantize="nf4" if in_4_bits else None)
-    return replace(settings, adapter=adapter)
+    ranks = {layer: rank for layer, (_, rank, _) in read_adapter(start_from).layers.items()}
+    return replace(settings, adapter=held(adapter, ranks))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lastresort.engine.forest import Row, common_length
@@ -12,10 +12,12 @@ from lastresort.hardware.environment import card_here
 from lastresort.hardware.plan.config import shape_of
 from lastresort.hardware.plan.planned import Planned
 from lastresort.hardware.plan.setup import Cards, Learning, Method, Setup
+from lastresort.train.adapters import ranks
 from lastresort.train.batches import Batches
 from lastresort.train.groups import SampledGroups
 from lastresort.train.items import Item
-from lastresort.train.settings import TrainSettings
+from lastresort.train.settings import AdapterSettings, TrainSettings
+from lastresort.train.targets import in_attention
 
 _LEARNING: Mapping[str, Learning] = {"pairs": "dpo", "groups": "grpo"}
 
@@ -51,7 +53,17 @@ def plan_of(
 def plan_of_loaded(model: Any, settings: TrainSettings, source: Sequence[Item] | Batches) -> Planned | None:
     """As `plan_of`, of a model in memory, with its adapter."""
     reduced = next(model.parameters()).element_size() == 2
+    settings = replace(settings, adapter=held(settings.adapter, ranks(model)))
     return plan_of(model.config.to_dict(), settings, source, "bfloat16" if reduced else "float32")
+
+
+def held(adapter: AdapterSettings, ranks: Mapping[str, int]) -> AdapterSettings:
+    """The settings as they would be of an adapter that is there. ranks: of its layers, by path; none where all weights are
+    trained. Layers of several ranks count as of the largest."""
+    if not ranks:
+        return adapter
+    target: Literal["attention", "all-linear"] = "attention" if all(map(in_attention, ranks)) else "all-linear"
+    return replace(adapter, r=max(ranks.values()), target=target)
 
 
 def sizes_of(source: Sequence[Item] | Batches, batch_size: int) -> Sizes:

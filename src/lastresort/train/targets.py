@@ -19,7 +19,7 @@ def target_names(model: torch.nn.Module, target: str | Sequence[str]) -> list[st
     linear = linear_layers(model)
     if not isinstance(target, str):
         return _checked(tuple(target), linear)
-    chosen = [path for path in linear if target == "all-linear" or _in_attention(path)]
+    chosen = [path for path in linear if target == "all-linear" or in_attention(path)]
     if not chosen:
         raise DataError(
             "no linear layer lies in a block whose name speaks of attention",
@@ -60,7 +60,7 @@ def _matches(name: str, path: str) -> bool:
     return path == name or path.endswith(f".{name}")
 
 
-def _in_attention(path: str) -> bool:
+def in_attention(path: str) -> bool:
     return any("attn" in part or "attention" in part for part in path.split(".")[:-1])
 
 
