@@ -73,6 +73,7 @@ SAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
         ANSWERS,
         {"objective": "sft", "adapter": {"kind": "rslora", "target": "all-linear"}, "schedule": "cosine"},
     ),
+    "sft-loraplus": (ANSWERS, {"objective": "sft", "loraplus_lr_ratio": 8.0}),
     "sft-dora": (ANSWERS, {"objective": "sft", "adapter": {"kind": "dora", "dropout": 0.1}, "schedule": "constant"}),
     "sft-full": (ANSWERS, {"objective": "sft", "adapter": "full", "warmup": 2, "max_steps": 4}),
     "text": (TEXTS, {"objective": "text", "max_tokens": 64}),
