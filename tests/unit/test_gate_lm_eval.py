@@ -97,6 +97,46 @@ def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: 
     assert log.items[0].asked.count("Letter ") == 3
 
 
+def scored_by(folder: Path, body: str, **keys: object) -> Path:
+    """A folder of tasks whose `words` are scored by a function of its own."""
+    tasks = local_tasks(folder)
+    (tasks / "scores.py").write_text(f"def scored(document, results):\n    {body}\n", encoding="utf-8")
+    told = json.loads((tasks / "words.yaml").read_text())
+    text = json.dumps({**told, **keys})[:-1] + ', "process_results": !function scores.scored}'
+    (tasks / "words.yaml").write_text(text, encoding="utf-8")
+    return tasks
+
+
+def words_of(here: Path, tasks: Path) -> Part:
+    return next(part for part in load_parts(f"lm_eval:{tasks}", here) if part.name == "words")
+
+
+def test_scores_are_kept_of_one_way_to_score_and_of_one_right_answer(here: Path, tmp_path: Path) -> None:
+    first = words_of(here, scored_by(tmp_path / "a", "return {'exact_match': 0.0}"))
+    read_again = words_of(here, tmp_path / "a")
+    mended = words_of(here, scored_by(tmp_path / "b", "return {'exact_match': 1.0}"))
+    corrected = words_of(here, scored_by(tmp_path / "c", "return {'exact_match': 0.0}"))
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+        new = [asked(here, "base", part, kept, 4).new for part in (first, read_again, mended)]
+        told = asked(here, "base", mended, kept, 4).logs[0].items
+        corrected.tasks["words"].dataset["test"] = (
+            corrected.tasks["words"].dataset["test"].map(lambda _: {"answer": "x"})
+        )
+        new.append(asked(here, "base", corrected, kept, 4).new)
+    assert new == [4, 0, 4, 4]
+    assert {item.score for item in told} == {1.0}
+
+
+def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, tmp_path: Path) -> None:
+    tasks = scored_by(tmp_path / "faulty", "return {'exact_match': document['gold']}")
+    suite = LmEvalSuite(SUITE, 0.03, [words_of(here, tasks)], Settings(), [])
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+        suite.answer("base", opened(here, "base"), kept, 0.9, Silent())
+    (shown,) = suite.found(0.9)
+    assert shown.found.verdict == "UNINFORMATIVE"
+    assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.found.why
+
+
 def test_what_a_folder_says_of_decoding_is_not_taken_for_what_its_model_can_do(here: Path, tmp_path: Path) -> None:
     words = next(part for part in load_parts(SUITE, here) if part.name == "words")
     model, answers = opened(here, "base"), []
@@ -143,7 +183,7 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
     assert [one.found.name for one in done.further] == [f"{SUITE}/letters", f"{SUITE}/words"]
     assert done.power == 0.9  # planned for two measures
     first = done.further[0]
-    assert first.asked == {"version": 2, "items": 31, "left_out": 0, "passed_over": 1, "pilot_items": 8}
+    assert first.asked == {"version": 3, "items": 31, "left_out": 0, "passed_over": 1, "pilot_items": 8}
     assert first.found.n == 31
     assert first.changed
     base, tuned = (suite._asked[0].heard[side].logs[0].items for side in ("base", "tuned"))

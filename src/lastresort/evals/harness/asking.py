@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lastresort.evals.harness.definition import definition_of
+from lastresort.evals.harness.faults import faults_of
 from lastresort.evals.harness.quiet import quiet
 from lastresort.evals.harness.tasks import SEED, Part
 from lastresort.evals.logs.lm_eval_results import Results, pooled
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from lastresort.models.local import LocalModel
 
 CHUNK = 64  # documents at a time, after which limits are looked at and answers are kept
-VERSION = 2  # raised whenever the same documents would be asked otherwise
+VERSION = 3  # raised whenever the same documents would be asked otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +107,21 @@ def _chunk(
         samples[item.family].append(int(item.id.rpartition("/")[2]))
     wanted = {task: sorted(numbers) for task, numbers in sorted(samples.items())}  # lm-eval numbers them in this order
     name = fingerprint(wanted)
-    openings = {name: _requests(harness, part, wanted)}
+    with faults_of(asking.suite):
+        openings = {name: _requests(harness, part, wanted)}
     known = kept.known(asking, openings).get(name)
     if known is not None:
         return known, False
     began = time.perf_counter()
-    logs = _evaluated(harness, part, wanted)
+    with faults_of(asking.suite):
+        logs = _evaluated(harness, part, wanted)
     answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, time.perf_counter() - began)
     kept.put(asking, openings, {name: answer})
     return answer, True
 
 
 def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> str:
-    """Hash of what is asked, as it is asked."""
+    """Hash of what is asked, as it is asked, and of how it is scored."""
     told = []
     with quiet(SEED):
         for name, numbers in samples.items():
@@ -127,7 +131,7 @@ def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -
                 chat_template=harness.lm.apply_chat_template if harness.chat else None,
                 **harness.rendering,
             )
-            told.append([name, task.get_config("metric_list"), [list(one.args) for one in task.instances]])
+            told.append([name, definition_of(task, numbers), [list(one.args) for one in task.instances]])
     return fingerprint(told)
 
 

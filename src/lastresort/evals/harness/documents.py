@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lastresort.evals.harness.faults import faults_of
 from lastresort.evals.harness.quiet import quiet
 from lastresort.evals.harness.tasks import SEED, Part
 from lastresort.evals.suites.suite import Item
@@ -23,7 +24,7 @@ class Documents:
 
     @cached_property
     def _read(self) -> dict[str, Any]:
-        with quiet(SEED):
+        with quiet(SEED), faults_of(self.name):
             return {name: task.eval_docs for name, task in self.part.tasks.items()}
 
     @cached_property
@@ -53,7 +54,8 @@ class Documents:
 
     def _item(self, named: tuple[str, int]) -> Item:
         task, number = named
-        text = self.part.tasks[task].doc_to_text(self._read[task][number])
+        with faults_of(self.name):
+            text = self.part.tasks[task].doc_to_text(self._read[task][number])
         return Item(f"{task}/{number}", task, 0, str(text))
 
 

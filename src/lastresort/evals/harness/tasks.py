@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import InputError, PrerequisiteError
+from lastresort.evals.harness.faults import first_line
 from lastresort.evals.harness.quiet import quiet
 from lastresort.evals.logs.lm_eval_results import PREFIX, results_of
 
@@ -67,11 +68,11 @@ def _loaded(name: str, told: str, path: Path | None) -> Mapping[str, Any]:
         loaded: Mapping[str, Any] = manager.load(wanted)
     except OSError as error:  # of datasets and its hub: no network, no such data set, no such file
         raise PrerequisiteError(
-            f"the documents of {name} cannot be had here ({_first_line(error)})",
+            f"the documents of {name} cannot be had here ({first_line(error)})",
             remedy="Connect to the network once, so that they are kept in the cache of Hugging Face, or remove it from general.",
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, LookupError, RuntimeError) as error:
-        raise _refused(name, f"a task that lm-eval cannot read ({_first_line(error)})") from error
+        raise _refused(name, f"a task that lm-eval cannot read ({first_line(error)})") from error
     return loaded
 
 
@@ -108,11 +109,6 @@ def _refuse_what_is_no_text(name: str, task: Any) -> None:
         raise _refused(name, f"the task {task.task_name}, which runs code that a model writes")
     if getattr(task, "MULTIMODAL", False):
         raise _refused(name, f"the task {task.task_name}, which shows more than text")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200].rstrip(".")
 
 
 def _refused(name: str, found: str) -> InputError:
