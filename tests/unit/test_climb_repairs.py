@@ -141,6 +141,23 @@ def test_a_resumed_climb_repairs_nothing_again(mended: Climbed, spoiled: Climbed
         assert len(calls(task)) == before
 
 
+def test_without_a_gate_no_repair_is_begun_of_one_that_was_rejected_before(
+    tmp_path: Path, scripted: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr("lastresort.ladder.climb.after_repairs", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick")
+    before = len(calls(tmp_path / "task"))
+    decision = gated_climb(tmp_path, MENDED, gate="none").decision
+    assert (decision["gate"]["verdict"], decision["repairs"]) == ("REJECT", [])
+    assert len(calls(tmp_path / "task")) == before
+
+
+def _killed(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
     """On the items of the second gate the repaired system is as bad as the first."""
     second = {"right": BROKEN, "adapter": '"lora_alpha": 16[,}]', "contains": "^Say: [a-z]+ 1 "}

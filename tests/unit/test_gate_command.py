@@ -147,6 +147,22 @@ def test_a_second_gate_asks_the_base_nothing_and_has_a_folder_of_its_own(gate: R
     assert "used by earlier runs" in written(tmp_path / "gates" / "routing-2")["test_reuse"]
 
 
+def test_each_training_in_the_same_folder_is_another_look_at_the_test_set(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    told = []
+    for levels in (GOOD, GOOD, BAD):
+        write_script(tmp_path / "tuned.json", levels)
+        gate("--quick")
+        newest = max((tmp_path / "gates").iterdir(), key=lambda path: int(path.name.removeprefix("routing-")))
+        told.append(written(newest)["test_reuse"])
+    assert ["by an earlier run" in one for one in told[:2]] == [
+        True,
+        True,
+    ]  # asked again it is the same look: none before
+    assert told[0] == told[1]
+    assert "used by earlier runs" in told[2]
+
+
 def test_another_seed_asks_other_items(gate: Run, tmp_path: Path) -> None:
     gated_task(tmp_path, tuned=BAD)
     gate("--quick")

@@ -46,6 +46,11 @@ def test_after_a_rejection_all_is_tried_and_after_a_quick_one_nothing_is_trained
         (gate("HOLD", suite(difference=-0.02), gain=0.03), ("general",)),  # too much paid, though not beyond the margin
         (gate("HOLD", suite(difference=-0.02), OPEN | {"name": "more", "suite": "more"}, gain=0.3), None),
         (gate("HOLD", OPEN, gain=0.03, by="cheaper"), None),
+        (
+            gate("REJECT", LOST, suite("lm_eval:mmlu", "REGRESSED", difference=-0.1)),
+            None,
+        ),  # no draw would show it mended
+        (gate("REJECT", LOST, suite("lm_eval:mmlu", "UNDERPOWERED", difference=0.01)), ("sycophancy",)),
         (gate("REJECT", LOST) | {"alpha": 0.05}, None),  # of an earlier version, which left no error for a second
     ],
 )

@@ -259,7 +259,7 @@ def _ask_gate(
     if found is None:
         return None
     bench.progress.say(f"{won.rung}: the gate says {found.verdict}: {found.because}")
-    settled = after_repairs(bench, prepared, outcomes, replace(won, gate=found))
+    settled = after_repairs(bench, prepared, outcomes, replace(won, gate=found), mode)
     return [settled if outcome is won else outcome for outcome in outcomes]
 
 

@@ -80,10 +80,11 @@ def gate_alone(
             gated = _run(prepared, named, question, order, kept, cache, progress)
         except InfrastructureError as error:
             raise given_again(error) from error
+        look = {**asked, "weights": gated.fingerprints["tuned"]}  # another training in the same folder is another look
         document = {
             **_head(question, base, named, asked, prepared),
             **gate_document(gated),
-            "test_reuse": _reuse(shared, order, asked),
+            "test_reuse": _reuse(shared, order, look),
         }
         write_gate(folder, document)
     return document, folder
@@ -99,7 +100,7 @@ def _run(
     progress: Progress,
 ) -> Gated:
     task, settings = prepared.task, Settings(question.seed, question.quick)
-    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared.split.train)
+    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
     system = named.system or replace(plain_system(prepared, task.about.strip()), name=named.tuned.name)
     return run_gate(
         named.base,
@@ -160,5 +161,5 @@ def _head(question: Question, base: str, named: Named, asked: dict[str, Any], pr
     }
 
 
-def _reuse(shared: Path, order: Sequence[Example], asked: dict[str, Any]) -> str:
-    return noted_look(shared, order, "gate " + hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest())
+def _reuse(shared: Path, order: Sequence[Example], look: dict[str, Any]) -> str:
+    return noted_look(shared, order, "gate " + hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest())

@@ -17,7 +17,7 @@ from lastresort.errors import DataError
 from lastresort.evals.suites.duplicates import without_duplicates
 from lastresort.evals.suites.strata import FACT
 from lastresort.evals.suites.suite import Item
-from lastresort.types import Example
+from lastresort.ladder.prepare import Prepared
 
 TRIES = 4  # as many items as wanted may be passed over so many times
 PARTS, STEP = 4, 64
@@ -80,6 +80,8 @@ def is_among(item: Item, facts: Facts) -> bool:
     return facts == "all" or (int(about.hexdigest(), 16) % PARTS == 0) is (facts == "few")
 
 
-def training_texts(train: Sequence[Example]) -> list[str]:
-    """What the users say in the training rows, turn by turn."""
-    return [turn.content for example in train for turn in example.input if turn.role == "user"]
+def training_texts(prepared: Prepared) -> list[str]:
+    """What the users say in the training rows and in the preferences, turn by turn."""
+    asked = [example.input for example in prepared.split.train]
+    asked += [preferred.prompt for preferred in prepared.preferences or ()]
+    return [turn.content for turns in asked for turn in turns if turn.role == "user"]

@@ -108,7 +108,7 @@ def _asked(
 def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings, target: Any) -> Gated:
     assert bench.shared is not None
     assert named.system is not None
-    scores = named.base.scores and named.tuned.scores
+    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
     with SuiteAnswers(bench.shared / ANSWERS) as kept:
         return run_gate(
             named.base,
@@ -117,10 +117,10 @@ def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings,
             bench.task.keep,
             settings=settings,
             kept=kept,
-            training_texts=training_texts(prepared.split.train),
+            training_texts=texts,
             progress=WithinLimits(bench.progress, bench.check_budget),
             target=target,
-            further=further_suites(bench.task, settings, training_texts(prepared.split.train), scores=scores),
+            further=further_suites(bench.task, settings, texts, scores=scores),
         )
 
 

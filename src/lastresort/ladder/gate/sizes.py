@@ -6,7 +6,7 @@ import math
 
 from lastresort.evals.evidence import items_needed
 from lastresort.evals.gate.sizes import SPREAD, planned_power
-from lastresort.evals.suites.suite import Suite
+from lastresort.evals.suites.suite import Item, Suite, Transcript
 from lastresort.ladder.gate.plans import Said, base_scores
 
 # By alpha, the fewest, in whole steps, of which a loss of 2 points can be excluded.
@@ -20,9 +20,9 @@ def items_to_ask(suite: Suite, said: Said, margin: float, *, measures: int, alph
     said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
     suites that are asked. alpha: .05 or .025. quick: QUICK_ITEMS at most, which can cost power and nothing else.
     """
-    wanted = FEWEST
+    wanted, of_any = FEWEST, sum(_says_something(suite, one) for one in said)
     for measure in suite.measures:
-        share = len(base_scores(said, measure)) / len(said) if said else 1.0
+        share = len(base_scores(said, measure)) / of_any if of_any else 1.0
         if share == 0:
             continue
         needed = items_needed(
@@ -35,3 +35,9 @@ def items_to_ask(suite: Suite, said: Said, margin: float, *, measures: int, alph
         wanted = max(wanted, math.ceil(needed / share))
     limited = min(wanted, QUICK_ITEMS[alpha] if quick else MOST)
     return math.ceil(limited / STEP) * STEP
+
+
+def _says_something(suite: Suite, one: tuple[Item, Transcript]) -> bool:
+    """By one measure at least; what a pilot alone asks says nothing by any."""
+    item, transcript = one
+    return any(measure.pair(item, transcript, transcript) is not None for measure in suite.measures)

@@ -13,7 +13,7 @@ from typing import Any
 from lastresort.errors import CandidateError
 from lastresort.ladder.decide import RungOutcome, as_test
 from lastresort.ladder.gate.best_prompt import best_prompt
-from lastresort.ladder.gate.in_climb import gate_of, gated_again
+from lastresort.ladder.gate.in_climb import Mode, gate_of, gated_again
 from lastresort.ladder.gate.said import gating_of
 from lastresort.ladder.prepare import Prepared
 from lastresort.ladder.repair.entries import PHASE, TESTED, TRIED, repairs_of
@@ -32,15 +32,17 @@ from lastresort.systems.files import load_system
 
 
 def after_repairs(
-    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], gated: RungOutcome
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], gated: RungOutcome, mode: Mode
 ) -> RungOutcome:
     """The outcome of the rung after its gate: of the repaired system where it takes the place of the gated one, else `gated`.
 
-    outcomes: of the climb so far, among which is the best prompt. Raises StoppedError where a limit is reached or a model cannot
-    be asked: a resumed climb goes on from there.
+    outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" no phase is begun. Raises
+    StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
     """
     first, begun = gate_of(bench.record, gated.rung, gated.system), bench.record.last(PHASE)
     needed = repairs_after(first) if first is not None and prepared.task.counts_repair else None
+    if begun is None and mode == "none":
+        return gated
     if first is None or needed is None or (begun is not None and begun["rung"] != gated.rung):
         return gated
     if begun is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lastresort.evals.gate.verdict import GENERAL, pays_too_much
+from lastresort.evals.logs.lm_eval_results import PREFIX
 
 CLIMB_ALPHA = 0.025  # of each of the two gates of a climb
 
@@ -31,8 +32,8 @@ def repairs_after(gate: Mapping[str, Any]) -> Needed | None:
 
     gate: as the decision has it. They are tried after REJECT, and after HOLD where a loss is seen or too much was paid for what was
     won. A lack of items, a suite that says nothing of this base or a target that is missed are nothing that a milder training
-    mends. After a quick gate, whose time is bounded, only after REJECT and without training. A gate of an earlier version took all
-    of the error that two share, and is followed by none.
+    mends, and of the documents of lm-eval there is no draw in which it would show. After a quick gate, whose time is bounded, only
+    after REJECT and without training. A gate of an earlier version took all of the error that two share, and is followed by none.
     """
     target, quick = gate["target"], gate["mode"] == "quick"
     if gate["verdict"] == "SHIP" or gate["alpha"] > CLIMB_ALPHA or target["passed"] is False:
@@ -41,7 +42,9 @@ def repairs_after(gate: Mapping[str, Any]) -> Needed | None:
         return None
     costly = pays_too_much(_lost_in_general(gate["suites"]), target["by"], target["gain"])
     offending = tuple(suite["name"] for suite in gate["suites"] if _offends(suite, gate["verdict"], costly=costly))
-    return Needed(offending, costly, UNTRAINED if quick else KINDS) if offending else None
+    if not offending or any(name.startswith(PREFIX) for name in offending):
+        return None
+    return Needed(offending, costly, UNTRAINED if quick else KINDS)
 
 
 def _offends(suite: Mapping[str, Any], verdict: str, *, costly: bool) -> bool:
