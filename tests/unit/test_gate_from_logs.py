@@ -189,3 +189,32 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(
     assert code == 2
     assert told in " ".join(error.split())
     assert not (tmp_path / "gates").exists()
+
+
+def in_epochs(path: Path, short: int, *, logged: bool = True) -> str:
+    """Of 400 samples in 4 epochs so many are without the score of one; logged: whether that epoch stands in the log at all."""
+    samples: list[dict[str, Any]] = []
+    for number in range(MANY):
+        kept = [1, 2, 3] if number < short else [1, 2, 3, 4]
+        scored = {"match": {"value": "C"}}
+        samples += [{"id": number, "epoch": epoch, "scores": scored} for epoch in kept]
+        if logged and number < short:
+            samples.append({"id": number, "epoch": 4, "error": {"message": "timed out"}})
+    body = {"status": "success", "eval": {"task": "sums", "config": {"epochs": 4}}, "samples": samples}
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return path.name
+
+
+@pytest.mark.parametrize("logged", [True, False])
+@pytest.mark.parametrize(("short", "verdict"), [(48, "SHIP"), (52, "HOLD")])
+def test_an_epoch_without_a_score_hides_its_share_of_an_item(
+    gate: Run, tmp_path: Path, short: int, verdict: str, logged: bool
+) -> None:
+    base, tuned = in_epochs(tmp_path / "base.json", 0), in_epochs(tmp_path / "tuned.json", short, logged=logged)
+    assert gate("--from-logs", base, tuned)[0] == 0
+    found = written(tmp_path / "gates" / "logs-1")
+    assert found["verdict"] == verdict
+    assert ("13 of 400 items" in found["suites"][0]["why"]) is (verdict == "HOLD")
+    assert f"{short} samples of tuned.json have a score in some of their epochs only." in " ".join(found["notes"])
+    gate("--from-logs", tuned, tuned)
+    assert written(tmp_path / "gates" / "logs-2")["verdict"] == "SHIP"  # what neither has hides nothing

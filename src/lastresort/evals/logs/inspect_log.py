@@ -31,12 +31,13 @@ Sample = Mapping[str, Any]
 
 @dataclass
 class _Asked:
-    """A sample in all its epochs. scores: by scorer, as they are found."""
+    """A sample in all its epochs. epochs: in which it was to be asked. scores: by scorer, as they are found."""
 
     same: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     asked: str = ""
     answered: str = ""
     options: int = 0
+    epochs: int = 0
     scores: dict[str, list[float | None]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -53,6 +54,8 @@ def measures_of(header: Mapping[str, Any], samples: Iterable[Sample], where: str
         seen.append(f"{sample.get('id')} of epoch {sample.get('epoch', 1)}")
         _add(by_id.setdefault(str(sample.get("id")), _Asked()), sample)
     refuse_repeated(task, seen, where)
+    for one in by_id.values():
+        one.epochs = max(one.epochs, _epochs(header))
     notes = _status(header, task, where)
     names = list(dict.fromkeys(name for one in by_id.values() for name in one.scores))
     if not names:
@@ -102,6 +105,7 @@ def _add(known: _Asked, sample: Sample) -> None:
     if not known.asked:
         known.asked = _text(prompt[-1][1] if prompt else said(sample.get("input")))[-LONGEST:]
         known.answered = _text(said((sample.get("output") or {}).get("completion")))[:LONGEST]
+    known.epochs += 1
     if sample.get("invalidation"):
         return
     for name, value in _values(sample):
@@ -130,13 +134,20 @@ def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, no
         same = {part: fingerprint(sorted(hashes)) for part, hashes in one.same.items()}
         chance = 1 / one.options if scorer == CHOICE and one.options > 1 else None
         score = fmean(value for value in values if value is not None)
-        items.append(LoggedItem(name, score, same, one.asked, one.answered, chance=chance))
-    left = (
-        [f"inspect:{task}/{scorer}: {len(unscored)} samples of {where} have no score and were left out."]
-        if unscored
-        else []
-    )
+        scored = len(told) / one.epochs
+        items.append(LoggedItem(name, score, same, one.asked, one.answered, chance=chance, scored=scored))
+    left = []
+    if unscored:
+        left.append(f"inspect:{task}/{scorer}: {len(unscored)} samples of {where} have no score and were left out.")
+    if partly := sum(item.scored < 1 for item in items):
+        left.append(f"inspect:{task}/{scorer}: {partly} samples of {where} have a score in some of their epochs only.")
     return Logged(f"inspect:{task}/{scorer}", scorer, tuple(items), where, (*notes, *left), tuple(unscored))
+
+
+def _epochs(header: Mapping[str, Any]) -> int:
+    """How often each sample was to be asked, also where the log ends before."""
+    told = ((header.get("eval") or {}).get("config") or {}).get("epochs")
+    return told if isinstance(told, int) else 1
 
 
 def _missing(value: Any) -> bool:

@@ -21,7 +21,8 @@ class LoggedItem:
     """An item as one model was scored on it. id: within its measure. score: in [0, 1], higher is better.
 
     same: by name (document, prompt, target, …) the hash of what base and tuned model must have in common. asked, answered: to be
-    shown. stratum: what it is counted under in tables. chance: the score of guessing, None where that is not known.
+    shown. stratum: what it is counted under in tables. chance: the score of guessing, None where that is not known. scored: the
+    share of its epochs that have a score.
     """
 
     id: str
@@ -31,6 +32,7 @@ class LoggedItem:
     answered: str = ""
     stratum: str = ""
     chance: float | None = None
+    scored: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ FEWEST_OF_FEWER = (
 class Paired:
     """pairs: of the items that both logs hold, in the order of the base's. base, tuned: these items, by id.
 
-    chance: mean score of guessing, None where it is not known of each. notes: what a reader has to know, as sentences. unanswered:
-    items with a score of the base on which the tuned model was asked and has none.
+    chance: mean score of guessing, None where it is not known of each. notes: what a reader has to know, as sentences. asked: items
+    with a score of the base that the tuned model was asked. unanswered: how many of these have none of the tuned model; of an item
+    asked in several epochs, the share of them in which only the base has one.
     """
 
     name: str
@@ -29,7 +30,8 @@ class Paired:
     tuned: dict[str, LoggedItem]
     chance: float | None
     notes: tuple[str, ...]
-    unanswered: int = 0
+    asked: int
+    unanswered: float
 
     @property
     def binary(self) -> bool:
@@ -53,6 +55,7 @@ def paired(base: Logged, tuned: Logged) -> Paired:
         found = f"{len(both)} items that are in both logs, of {len(before)} and {len(after)}"
         raise _refused(base, tuned, found, "the same items in both")
     _refuse_other_items(base, tuned, [(before[name], after[name]) for name in both])
+    without = before.keys() & set(tuned.unscored)
     chances = [before[name].chance for name in both]
     known = [chance for chance in chances if chance is not None]
     return Paired(
@@ -63,7 +66,8 @@ def paired(base: Logged, tuned: Logged) -> Paired:
         {name: after[name] for name in both},
         fmean(known) if len(known) == len(both) else None,
         (*_unpaired(base, tuned, len(both)), *base.notes, *(note for note in tuned.notes if note not in base.notes)),
-        len(before.keys() & set(tuned.unscored)),
+        len(both) + len(without),
+        len(without) + sum(max(0.0, before[name].scored - after[name].scored) for name in both),
     )
 
 

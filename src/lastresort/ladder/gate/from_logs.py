@@ -92,12 +92,11 @@ def found_of(measure: Paired, margin: float, *, power: float, alpha: float = ALP
 
 def _unanswered(measure: Paired, margin: float) -> str:
     """Why too many items have no score of the tuned model: the loss could lie in what it could not be scored on."""
-    asked = len(measure.pairs) + measure.unanswered
-    if measure.unanswered <= margin * asked:
+    if measure.unanswered <= margin * measure.asked:
         return ""
     return (
-        f"{measure.unanswered} of {asked} items that the base has a score on have none of the tuned model, which could hide a loss "
-        f"of more than {100 * margin:g} points"
+        f"{measure.unanswered:.4g} of {measure.asked} items that the base has a score on have none of the tuned model, "
+        f"which could hide a loss of more than {100 * margin:g} points"
     )
 
 
