@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from lastresort.evals.suites.suite import Item, Pair
 from lastresort.ladder.gate.drawing import training_texts
-from lastresort.ladder.gate.sizes import items_to_ask
+from lastresort.ladder.gate.run import Asking, Scored, Settings
+from lastresort.ladder.gate.sizes import MOST, Size, size_of
 from lastresort.rungs.preference_data import Preferred
 from lastresort.types import Example, Message
 
@@ -15,7 +18,7 @@ from lastresort.types import Example, Message
 class Measure:
     """Says something of items of some families."""
 
-    binary, margin_factor = True, 1.0
+    name, binary, margin_factor = "right", True, 1.0
 
     def __init__(self, *families: str) -> None:
         self.families = families
@@ -24,21 +27,38 @@ class Measure:
         return Pair(item.id, 1.0, 1.0, item.family, item.text) if item.family in self.families else None
 
 
-def wanted(pilot: list[str], *measures: Measure) -> int:
+def size(pilot: list[str], *measures: Measure, margin: float = 0.03, quick: bool = False) -> Size:
     said = [(Item(str(number), family, 1, "?"), {}) for number, family in enumerate(pilot)]
     suite: Any = SimpleNamespace(measures=measures)
-    return items_to_ask(suite, said, 0.03, measures=2, alpha=0.05, quick=False)
+    return size_of(suite, said, margin, measures=2, alpha=0.05, quick=quick)
 
 
 def test_what_a_pilot_alone_asks_makes_no_suite_larger() -> None:
-    plain = wanted(["asked"] * 40, Measure("asked"))
-    assert wanted(["asked"] * 40 + ["only in the pilot"] * 40, Measure("asked")) == plain
+    plain = size(["asked"] * 40, Measure("asked"))
+    assert size(["asked"] * 40 + ["only in the pilot"] * 40, Measure("asked")) == plain
 
 
 def test_a_measure_of_every_second_item_takes_twice_as_many() -> None:
-    every = wanted(["even"] * 40, Measure("even"))
-    found = wanted(["even", "odd"] * 20, Measure("even", "odd"), Measure("even"))
-    assert abs(found - 2 * every) <= 16
+    every = size(["even"] * 40, Measure("even"))
+    found = size(["even", "odd"] * 20, Measure("even", "odd"), Measure("even"))
+    assert abs(found.items - 2 * every.items) <= 16
+
+
+def test_a_bounded_suite_knows_what_it_would_need() -> None:
+    whole = size(["asked"] * 40, Measure("asked"))
+    assert size(["asked"] * 40, Measure("asked"), quick=True) == Size(160, whole.needed)
+    narrow = size(["asked"] * 40, Measure("asked"), margin=0.01)
+    assert narrow.items == MOST < narrow.needed
+
+
+@pytest.mark.parametrize(("needed", "quick", "told"), [(100, False, True), (99, False, False), (100, True, False)])
+def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bool, told: bool) -> None:
+    said: list[str] = []
+    progress: Any = SimpleNamespace(say=said.append)
+    asking = Asking(Settings(quick=quick), None, (), progress, None)  # type: ignore[arg-type]
+    plan: Any = SimpleNamespace(name="general")
+    asking._forecast([Scored(plan, 0.01, None, SimpleNamespace(items=[1] * 99), 60.0, 48, needed)])  # type: ignore[arg-type]
+    assert ("general asks 99 items, where its margin takes about 100: it may hold for want of items." in said) is told
 
 
 def test_what_preferences_ask_is_a_training_text_too() -> None:

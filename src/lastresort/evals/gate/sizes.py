@@ -48,12 +48,16 @@ def planned_power(measures: int) -> float:
     return 1 - 0.2 / measures
 
 
-def planned(wanted: Sequence[Wanted], *, alpha: float, at_most: int | None = None) -> tuple[Planned, ...]:
-    """The items of each measure. at_most: of each, as `--gate quick` sets it, which can cost power and nothing else.
+def planned(
+    wanted: Sequence[Wanted], *, alpha: float, at_most: int | None = None, measures: int | None = None
+) -> tuple[Planned, ...]:
+    """The items of each measure. at_most: of each, as `--gate quick` sets it, which can cost power and nothing else. measures: of
+    the whole gate, where these are some of them.
 
     Raises ContractError where a share that says something is not in (0, 1], and as `items_needed` does.
     """
-    return tuple(_planned(one, planned_power(len(wanted)), alpha, at_most) for one in wanted)
+    power = planned_power(len(wanted) if measures is None else measures)
+    return tuple(_planned(one, power, alpha, at_most) for one in wanted)
 
 
 def _planned(one: Wanted, power: float, alpha: float, at_most: int | None) -> Planned:

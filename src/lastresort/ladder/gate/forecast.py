@@ -8,7 +8,7 @@ from statistics import fmean
 
 from lastresort.evals.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript
 from lastresort.ladder.gate.plans import PILOT_SEED, Plan
-from lastresort.ladder.gate.sizes import items_to_ask
+from lastresort.ladder.gate.sizes import size_of
 from lastresort.ladder.gate.suites import known_of, plans_of
 from lastresort.ladder.prepare import Prepared
 from lastresort.ladder.token_counts import TokenCounts, counts_of
@@ -41,8 +41,8 @@ def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float) -> tuple[Sui
     machine, counts = workload(prepared, "sft").machine, counts_of(task, tuned_model(task))
     found = []
     for plan in plans:
-        items = items_to_ask(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
-        found.append(_suite(plan, items, machine, counts))
+        size = size_of(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
+        found.append(_suite(plan, size.items, machine, counts))
     return tuple(found)
 
 

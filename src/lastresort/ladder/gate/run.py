@@ -26,7 +26,7 @@ from lastresort.ladder.gate.further import Further, Shown, Spent
 from lastresort.ladder.gate.pilot import pilot_of
 from lastresort.ladder.gate.plans import Plan, Ready
 from lastresort.ladder.gate.sides import Side, opened, refuse_other_rendering
-from lastresort.ladder.gate.sizes import items_to_ask
+from lastresort.ladder.gate.sizes import size_of
 from lastresort.ladder.gate.target import Target
 from lastresort.models.protocol import Model
 from lastresort.records.suite_answers import SuiteAnswers
@@ -50,7 +50,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A suite with its items and what both said. seconds: forecast of asking one side. pilot_items: asked of the base before."""
+    """A suite with its items and what both said. seconds: forecast of asking one side. pilot_items: asked of the base before.
+    needed: items that the planned power takes.
+    """
 
     plan: Plan
     margin: float
@@ -58,6 +60,7 @@ class Scored:
     drawn: Drawn
     seconds: float
     pilot_items: int
+    needed: int
     base: Asked | None = None
     tuned: Asked | None = None
 
@@ -190,7 +193,7 @@ class Asking:
     def _piloted(self, model: Model, plan: Plan, margin: float, measures: int) -> Scored:
         piloted = pilot_of(model, plan, margin, self.kept, self.progress)
         ready = plan.ready(piloted.said, margin)
-        wanted = items_to_ask(
+        size = size_of(
             ready.suite,
             piloted.said,
             margin,
@@ -198,8 +201,9 @@ class Asking:
             alpha=self.settings.alpha,
             quick=self.settings.quick,
         )
-        drawn = draw(ready.suite, self.settings.seed, wanted, self.training_texts, self.settings.facts)
-        return Scored(plan, margin, ready, drawn, piloted.seconds_of(drawn.items), len(piloted.items))
+        drawn = draw(ready.suite, self.settings.seed, size.items, self.training_texts, self.settings.facts)
+        seconds = piloted.seconds_of(drawn.items)
+        return Scored(plan, margin, ready, drawn, seconds, len(piloted.items), size.needed)
 
     def _forecast(self, scored: Sequence[Scored]) -> Forecast:
         """Said before the long part begins, and by suite, so that a reader sees what takes its time."""
@@ -213,6 +217,12 @@ class Asking:
                 f"{self.asker} asks {count(whole.items // 2)} items of each model, about {duration(whole.seconds)} ({told})."
             )
         )
+        for one in scored:
+            if not self.settings.quick and len(one.drawn.items) < one.needed:
+                self.progress.say(
+                    f"{one.plan.name} asks {count(len(one.drawn.items))} items, where its margin takes about {count(one.needed)}: "
+                    "it may hold for want of items."
+                )
         return whole
 
     def _asked(self, side: str, model: Model, one: Scored) -> Asked:
