@@ -99,13 +99,12 @@ def test_texts_to_the_letter() -> None:
     }
 
 
-def test_shots_stand_where_the_systems_stand_and_the_system_may_ask_in_its_own_way() -> None:
+def test_shots_stand_where_the_systems_stand_and_not_before_a_general_request() -> None:
     design = PromptDesign("Route.", shots=(Shot((Message("user", "Hello"),), FORM),), k=1)
     (question,) = FormatLeak(JSON, design, INPUTS).ask(Item("", COUNTER, 1, "Text."), {})
     assert [turn.content for turn in question.prompt] == ["Route.", "Hello", FORM, "Text."]
-    own = suite_of(prompting=lambda turns: (Message("system", "Own."), *turns))
-    assert [turn.content for turn in own.ask(Item("", OFF_TOPIC, 1, "Text."), {})[0].prompt] == ["Own.", "Text."]
-    assert [turn.content for turn in own.ask(Item("", OFF_TASK, 1, "Text."), {})[0].prompt] == ["Text."]
+    (question,) = FormatLeak(JSON, design, INPUTS).ask(Item("", OFF_TASK, 1, "Text."), {})
+    assert [turn.content for turn in question.prompt] == ["Text."]
 
 
 def test_a_trained_answer_has_room_and_is_not_held_to_a_form() -> None:

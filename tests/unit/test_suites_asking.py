@@ -151,6 +151,13 @@ def test_seconds_are_shared_in_a_batch_and_kept(tmp_path: Path) -> None:
         assert ask(Recorder(), suite, items[:6], kept).seconds == pytest.approx(1.5)
 
 
+def test_an_item_that_will_ask_otherwise_later_is_another_one(tmp_path: Path) -> None:
+    suite, items = Words(), Words().draw(0, 0, 4)
+    reworded = [replace(item, facts={**item.facts, "again": "Really?"}) for item in items]
+    with SuiteAnswers(tmp_path / "answers.sqlite") as kept:
+        assert [ask(Recorder(), suite, asked, kept).new for asked in (items, items, reworded)] == [4, 0, 4]
+
+
 def test_a_damaged_file_is_moved_aside_and_filled_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "answers.sqlite"
     path.write_bytes(b"no database at all" * 50)

@@ -44,8 +44,8 @@ class KeptAnswer:
 class SuiteAnswers:
     """Answers by who was asked what, and the item. Several processes may share the file; it can always be refilled.
 
-    opening: hash of what an item asks first. An item of the same name that asks something else is another one, also where a
-    suite's version was not raised.
+    opening: hash of what an item asks first, and of its facts, by which it asks on. An item of the same name that asks something
+    else is another one, also where a suite's version was not raised.
     """
 
     def __init__(self, path: Path) -> None:

@@ -8,9 +8,8 @@ the base in a pilot only. What each can and cannot tell stands in docs/probes.md
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from random import Random
 
@@ -23,7 +22,6 @@ from lastresort.evals.scorers.scorer import Output
 from lastresort.evals.scorers.words import words
 from lastresort.evals.suites.strata import FACT
 from lastresort.evals.suites.suite import Item, Measure, Pair, Question, Reply, Transcript, Written
-from lastresort.models.protocol import Prompt
 from lastresort.systems.compose import compose, extract
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Decoding, Message
@@ -37,8 +35,6 @@ LEAST_TOKENS = 64
 BEGINNING_TOKENS = 32  # of an answer: whether it is an object, a list, or prose of four words shows in them
 LENGTHS = 4.0  # largest ratio of lengths, either way, that is no leak of free text
 LEVELLED_WORDS = 8  # added to both lengths, so that short answers may differ more
-
-Prompting = Callable[[Sequence[Message]], Prompt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +80,7 @@ def of_like_length(before: str, after: str) -> bool:
 @dataclass(frozen=True)
 class FormatLeak:
     """output: what the task says about answers. design: of the tuned system; base and tuned are asked with the same. inputs: of
-    train or dev, as texts. answer_tokens: room for a trained answer, so that none is cut before it shows. prompting: how the
-    system asks, where shots are looked for or passages stand in the prompt; by default the design with its first shots.
+    train or dev, as texts. answer_tokens: room for a trained answer, so that none is cut before it shows.
 
     No text of a condition comes twice, and no input with another wording: answers to the same input are no independent ones. A
     condition that has no more is left out from there on, and the others take its turn.
@@ -99,7 +94,6 @@ class FormatLeak:
     inputs: tuple[str, ...] = ()
     answer_tokens: int = LEAST_TOKENS
     conditions: tuple[str, ...] = CONDITIONS
-    prompting: Prompting | None = None
     name: str = "format_leak"
     version: int = 2  # since 2 an answer of which only the beginning matters is asked for its beginning
 
@@ -127,7 +121,7 @@ class FormatLeak:
         if said:
             return []
         turns = (Message("user", item.text),)
-        prompt = turns if item.family == OFF_TASK else (self.prompting or partial(_plainly, self.design))(turns)
+        prompt = turns if item.family == OFF_TASK else compose(self.design, turns, self.design.shots[: self.design.k])
         return [Written(KEY, prompt, Decoding(self._tokens(item.family)))]
 
     def _tokens(self, condition: str) -> int:
@@ -207,7 +201,3 @@ def _form_share(measure: Leak, said: Sequence[tuple[Item, Transcript]]) -> Share
 
 def _answer(measure: Leak, reply: Reply) -> str:
     return extract(measure.design, reply.text)
-
-
-def _plainly(design: PromptDesign, turns: Sequence[Message]) -> Prompt:
-    return compose(design, turns, design.shots[: design.k])

@@ -188,6 +188,6 @@ def _has_room(model: Model, question: Question) -> bool:
 
 
 def _opening(suite: Suite, item: Item) -> str:
-    """Hash of what the item asks first."""
-    body = [[type(question).__name__, asdict(question)] for question in suite.ask(item, {})]
+    """Hash of what the item asks first, and of its facts, by which it asks on."""
+    body = [item.facts, *([type(question).__name__, asdict(question)] for question in suite.ask(item, {}))]
     return hashlib.sha256(json.dumps(body, ensure_ascii=True).encode()).hexdigest()

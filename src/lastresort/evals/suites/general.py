@@ -141,10 +141,6 @@ def named(text: str, options: Sequence[str]) -> str | None:
     return first[2] if not re.search(r"\w", text[: first[0]]) else last[2]
 
 
-def _holds(outer: tuple[int, int, str], inner: tuple[int, int, str]) -> bool:
-    return outer != inner and outer[0] <= inner[0] and inner[1] <= outer[1]
-
-
 def _found(option: str, text: str) -> Iterator[re.Match[str]]:
     body = re.escape(option.casefold().rstrip("."))
     return re.finditer(rf"(?<!\w)(?<!\w-)(?<!\d[.,:]){body}(?!\w)(?!-\w)(?![.,:]\d)", text.casefold())
