@@ -52,7 +52,15 @@ def named_sides(base: str, tuned: str, template_kwargs: Mapping[str, Any], here:
         return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
-    return Named(_side(base, template_kwargs, here), side, "model")
+    notes = tuple(_known_by_name(name) for name in (base, tuned) if is_endpoint(name))
+    return Named(_side(base, template_kwargs, here), side, "model", notes=notes)
+
+
+def _known_by_name(endpoint: str) -> str:
+    return (
+        f"{endpoint} is known by its address alone: what it answered to the same items before was not asked again. "
+        "Serve other weights under another name."
+    )
 
 
 def _winner(folder: Path) -> Path | None:
