@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from lastresort.evals.gate import suite_found
+from lastresort.evals.suites.suite import Pair
 from lastresort.ladder.repair.judging import Measured, Tried, best, faults, goes_to_the_gate, stands
+from lastresort.ladder.repair.losses import REPAIR_SEED
 from lastresort.ladder.repair.stages import Repair, stages
 from lastresort.ladder.repair.when import CLIMB_ALPHA, KINDS, UNTRAINED, Needed, repairs_after
 from lastresort.rungs.milder import Training
@@ -72,6 +75,16 @@ def test_the_stages_go_from_what_costs_nothing_to_training_anew() -> None:
     first = stages(KINDS, Training(3e-4, 0.0))
     assert [stage[0].setting for stage in first] == [0.75, 0.1, 0.25, 1e-4]
     assert [stage[0].kind for stage in stages(KINDS, Training(3e-4, None))] == ["scale", "learning_rate"]
+
+
+def test_a_graded_measure_is_judged_on_the_draw_of_repairs_as_on_any_other() -> None:
+    pairs = [Pair(str(number), 0.5 * (number % 3), 0.5 * (number * 7 % 3)) for number in range(80)]
+    found = [
+        suite_found("suggestion", "sycophancy", pairs, margin=0.1, binary=False, alpha=CLIMB_ALPHA, seed=seed)
+        for seed in (REPAIR_SEED, 0)
+    ]
+    assert found[0].verdict == found[1].verdict
+    assert found[0].interval == pytest.approx(found[1].interval, abs=0.02)
 
 
 def measured(name: str, lost: float, margin: float = 0.03, *, counts: bool = True) -> Measured:

@@ -16,6 +16,11 @@ _CHUNK_CELLS = 2_000_000
 _TIE = 1e-12
 
 
+def generator_of(seed: int) -> np.random.Generator:
+    """Of any whole number: numpy takes none below 0, where the draws lie that no gate scores."""
+    return np.random.default_rng(seed % 2**64)
+
+
 def sign_flip_p(differences: Array, seed: int) -> float:
     """One-sided p of "the mean difference is above 0", every difference being as likely with either sign.
 
@@ -31,7 +36,7 @@ def sign_flip_p(differences: Array, seed: int) -> float:
     if len(moved) <= EXACT_FLIPS_UP_TO:
         patterns = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
         return float((((1 - 2 * patterns) @ moved) >= bound).mean())
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     step, reached, left = max(1, _CHUNK_CELLS // len(moved)), 0, MONTE_CARLO_FLIPS
     while left > 0:
         signs = 1.0 - 2.0 * generator.integers(0, 2, size=(min(step, left), len(moved)), dtype=np.int8)
@@ -71,7 +76,7 @@ def bootstrap_mean(values: Array, seed: int) -> BootstrapMean | None:
     deviation = values - values.mean()
     if float(np.abs(deviation).max()) <= _TIE:
         return None
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     n, step = len(values), max(1, _CHUNK_CELLS // len(values))
     parts = [
         values[generator.integers(0, n, size=(min(step, RESAMPLES - start), n))].mean(axis=1)
@@ -142,7 +147,7 @@ def reweighted_mean(values: Array, seed: int) -> ReweightedMean:
     Source: Gaffke 2005; Learned-Miller and Thomas 2019. Simulations: docs/gate-simulations.md.
     """
     seen, counts = np.unique(values, return_counts=True)
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     unseen = generator.standard_exponential(RESAMPLES)
     step = max(1, _CHUNK_CELLS // len(seen))
     sums, totals = [], []

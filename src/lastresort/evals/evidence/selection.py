@@ -9,6 +9,7 @@ import numpy as np
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.noninferiority import non_inferior
+from lastresort.evals.evidence.resample import generator_of
 from lastresort.evals.evidence.units import Array, as_scores
 
 CHEAPER_MARGIN = 0.02
@@ -81,7 +82,7 @@ def selection_bias_corrected(
     n = len(sizes)
     if len(full) == 1 or n < 2:
         return float(scores.mean(axis=1).max())
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    counts = generator_of(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     left_out = (counts == 0).astype(np.float64)
     usable = left_out.sum(axis=1) > 0
     in_bag = (counts @ sums.T)[usable]
