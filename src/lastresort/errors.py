@@ -9,7 +9,7 @@
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
     │   └── BudgetError           the limit of money or time is reached
-    └── ContractError     1    a part of this program was called wrongly: our fault, please report
+    └── ContractError    70    a part of this program was called wrongly: our fault, please report
 
 Each message is one sentence of the form "where: found what, expected what. What to do."
 """
@@ -23,7 +23,7 @@ class LastresortError(Exception):
     where: file, row and key, as far as known. found, expected: in words. remedy: what to do, an imperative sentence.
     """
 
-    exit_code = 1
+    exit_code = 70  # EX_SOFTWARE of sysexits.h; 1 is the answer "no" of a command that judges
 
     def __init__(self, found: str, *, where: str = "", expected: str = "", remedy: str = "") -> None:
         self.found, self.where, self.expected, self.remedy = found, where, expected, remedy

@@ -183,7 +183,7 @@ def test_the_border_puts_the_system_in_words(error: Exception, told: str, capsys
 def test_our_own_fault_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     """Also an OSError that a library raises without the system having refused anything."""
     for error in (OSError("not a model"), sqlite3.OperationalError("no such table"), ValueError("x")):
-        assert guarded(raising(error)) == 1
+        assert guarded(raising(error)) == 70
         shown = capsys.readouterr().err
         assert "Traceback" in shown
         assert "please report" in shown

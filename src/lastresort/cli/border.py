@@ -16,6 +16,9 @@ from lastresort.errors import InfrastructureError, LastresortError
 from lastresort.records.atomic import FULL, disk_error
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
+GO_ON = dict.fromkeys(("climb", "train"), " Nothing finished is lost; go on with --resume.") | dict.fromkeys(
+    ("gate", "recheck"), " What was answered is kept; give the same command again."
+)
 
 
 def guarded(command: Callable[..., Any]) -> int:
@@ -61,8 +64,7 @@ def _say(error: LastresortError) -> int:
 
 
 def _interrupted() -> int:
-    resumable = sys.argv[1:2] in (["climb"], ["train"])
-    print("Interrupted." + " Nothing finished is lost; go on with --resume." * resumable, file=sys.stderr)
+    print(f"Interrupted.{GO_ON.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
     return INTERRUPTED
 
 
@@ -100,4 +102,4 @@ def _unexpected(error: Exception) -> int:
         return exit_code
     traceback.print_exc()
     print("Error: this is a fault of lastresort, please report it with the lines above.", file=sys.stderr)
-    return 1
+    return LastresortError.exit_code
