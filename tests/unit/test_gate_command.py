@@ -323,3 +323,43 @@ def test_a_winner_with_an_adapter_answers_the_test_set_by_its_own_prompt(gate: R
     assert code == 0, error
     found = written(tmp_path / "gates" / "routing-1")
     assert (found["tuned"]["kind"], found["target"]["tuned_score"]) == ("winner", 1.0)
+
+
+def test_where_it_would_be_written_is_looked_at_before_anything_is_asked(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    (tmp_path / "notes").write_text("mine")
+    for option, told in (("--junit", f"found a file at {tmp_path / 'notes'}"), ("--markdown", "found a folder")):
+        path = "notes/gate.xml" if option == "--junit" else "."
+        code, _, error = gate("--quick", option, path)
+        assert code == 2
+        assert error == f"Error: {option} {path}: {told}, expected a file that can be written. Name another.\n"
+    assert not (tmp_path / "gates").exists()
+    assert not calls(tmp_path)
+
+
+def test_a_name_that_leads_nowhere_is_told_as_the_option_that_it_was_given_with(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    save_adapter_of(tmp_path / "my-adapter")
+    _, _, error = gate("--quick", tuned="my-adaptr")
+    assert 'Error: --tuned: found "my-adaptr", which is nothing on disk, expected a PEFT adapter\'s folder' in error
+    assert 'Did you mean "my-adapter"?' in error
+    _, _, error = gate("--quick", "--base", "gone", tuned="my-adapter")
+    assert 'Error: --base: found "gone", which is nothing on disk, expected the model that the adapter' in error
+
+
+def test_half_an_adapter_is_told_as_one(gate: Run, tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    folder = save_adapter_of(tmp_path / "my-adapter")
+    weights = folder / "adapter_model.safetensors"
+    _, _, error = gate("--quick", tuned=str(weights))
+    assert error.endswith(f"Name the folder: {folder}.\n")
+    (folder / "adapter_config.json").unlink()
+    _, _, error = gate("--quick", tuned="my-adapter")
+    assert "found adapter_model.safetensors and no adapter_config.json beside it, expected an adapter's folder" in error
+
+
+def save_adapter_of(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    return folder

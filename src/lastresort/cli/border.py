@@ -64,7 +64,8 @@ def _say(error: LastresortError) -> int:
 
 
 def _interrupted() -> int:
-    print(f"Interrupted.{GO_ON.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
+    go_on = "" if "--dry-run" in sys.argv else GO_ON.get("".join(sys.argv[1:2]), "")
+    print(f"Interrupted.{go_on}", file=sys.stderr)
     return INTERRUPTED
 
 

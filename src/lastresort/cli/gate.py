@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from lastresort.cli.document import print_document
+from lastresort.cli.document import print_document, refuse_unwritable
 
 GATES, RUNS = Path("gates"), Path("runs")
 
@@ -47,12 +47,13 @@ def gate_command(
 
     The same command given again goes on with a gate that was cut off; what the base said is kept for later gates.
     """
+    for option, path in (("--junit", junit), ("--markdown", markdown)):
+        refuse_unwritable(option, path)
     if from_logs is not None:
         _refuse_beside_logs(tuned, base, quick, seed)
         found, folder = _of_logs(from_logs, task, margin, out)
     else:
         found, folder = _of_models(task, tuned, base, quick, seed, margin, out)
-    _write(found, junit, markdown)
     if as_json:
         print_document(found)
     else:
@@ -62,6 +63,7 @@ def gate_command(
 
         Console().print(gate_text(found))
         print(f"written: {folder / FILE_NAME}")
+    _write(found, junit, markdown)
     if found["verdict"] == "REJECT":
         raise typer.Exit(1)
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FILE_NAME = "gate.json"
 VERSION = 3  # 1 knew no failure modes, 2 no logs
 LONGEST, MOST = 160, 3  # letters of an answer in the terminal, items a measure
+MILDER = (
+    "What may keep what was lost: the same adapter at a smaller alpha, an earlier checkpoint, more replay of general answers, "
+    "a third of the learning rate. A climb tries these by itself."
+)
 MODES = {"general": "forgetting", "sycophancy": "sycophancy", "format_leak": "format_overfitting"}  # by suite
 
 
@@ -52,6 +56,7 @@ def gate_text(document: Mapping[str, Any]) -> RenderableType:
     if document["would_decide"]:
         parts += [Text(""), Text("What would decide:", style="bold")]
         parts += [Text(printable(sentence(would))) for would in document["would_decide"]]
+    parts += [Text(""), Text(MILDER)] * (document["verdict"] == "REJECT")
     parts += _changes(document)
     parts += [Text(printable(sentence(note)), style="yellow") for note in warnings(document)]
     return Group(*parts)
@@ -159,10 +164,15 @@ def _side_by_side(one: Mapping[str, Any]) -> Table:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     score = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}".replace(NO_BREAK, " ")
-    asked = f"{one['asked']} ({one['question']})" if one["question"] else one["asked"]
-    for name, text in (("asked", asked), ("base", one["base"]), ("tuned", one["tuned"]), ("score", score)):
+    for name, text in (("asked", asked_of(one)), ("base", one["base"]), ("tuned", one["tuned"]), ("score", score)):
         table.add_row(name, Text(printable(shortened(text)) or "(nothing)"))
     return table
+
+
+def asked_of(one: Mapping[str, Any]) -> str:
+    """What was asked, to which of an item's questions the answers are, and what else its score comes from."""
+    beside = "; ".join(filter(None, (one["question"].replace("_", " "), one.get("detail", ""))))
+    return f"{one['asked']} ({beside})" if beside else str(one["asked"])
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

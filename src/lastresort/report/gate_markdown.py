@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report.gate import MOST, in_limits, in_points, rows, shortened, warnings
+from lastresort.report.gate import MILDER, MOST, asked_of, in_limits, in_points, rows, shortened, warnings
 from lastresort.report.markdown import plain
 from lastresort.report.wording import NO_BREAK, count, percent, round_percent, stopped, verdict
 
@@ -16,6 +16,7 @@ def gate_markdown(document: Mapping[str, Any]) -> str:
     parts = [f"## {plain(first)}", _facts(document), _table(document), _listed(others)]
     if document["would_decide"]:
         parts.append("What would decide:\n\n" + _listed(document["would_decide"], mark="-"))
+    parts += [MILDER] * (document["verdict"] == "REJECT")
     parts += [_changes(document), _listed(warnings(document), mark="-")]
     return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
 
@@ -52,7 +53,7 @@ def _changes(document: Mapping[str, Any]) -> str:
     lines = []
     for suite in document["suites"]:
         for one in suite["changed"][:MOST]:
-            told = [plain(shortened(one[key], 300)) for key in ("asked", "base", "tuned")]
+            told = [plain(shortened(text, 300)) for text in (asked_of(one), one["base"], one["tuned"])]
             scores = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}"
             lines.append(f"| {plain(suite['name'])} | {' | '.join(told)} | {scores} |")
     if not lines:

@@ -85,7 +85,5 @@ def _off_the_middle(pilot: Pilot) -> tuple[float, int]:
 
 
 def _reason(families: int, of: int, fewest: int, margin: float) -> str:
-    told = (
-        f"{families} of {of} families are informative: the base is shown to score at least 2 x {margin:g} above chance"
-    )
+    told = f"in {families} of {of} families the base is shown to score at least 2 x {margin:g} above chance"
     return told if families >= fewest else f"{told}; {fewest} are needed"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.embedded import converted_name
-from lastresort.errors import InputError
+from lastresort.errors import InputError, TaskError
 from lastresort.ladder.gate.adapter_fit import check_fit, is_adapter, trained_on
 from lastresort.ladder.gate.sides import Side
 from lastresort.ladder.winner_folder import load_winner
@@ -18,6 +19,7 @@ from lastresort.models.renderings import TOKENIZER, rendering_of
 from lastresort.systems.artefact import artefact_sha256
 from lastresort.systems.files import FILE
 from lastresort.systems.system import System
+from lastresort.train.adapter_folder import CONFIG, WEIGHTS
 from lastresort.train.run_folder import trained_rendering
 
 Kind = Literal["adapter", "model", "winner"]
@@ -43,17 +45,46 @@ def named_sides(base: str, tuned: str, template_kwargs: Mapping[str, Any], here:
     here: what relative paths start from. Raises InputError where one leads nowhere, where the adapter does not fit the base, and
     where the winner was not tuned.
     """
-    winner = _winner(here / Path(tuned).expanduser())
+    folder = here / Path(tuned).expanduser()
+    winner = _winner(folder)
     if winner is not None:
         return _of_winner(base, tuned, winner, here)
-    folder = here / Path(tuned).expanduser()
     if is_adapter(folder):
-        base_side = _side(base, template_kwargs, here)
+        with _speaking_of("--base", "the model that the adapter was trained on"):
+            base_side = _side(base, template_kwargs, here)
         return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
-    side = _side(tuned, template_kwargs, here)
+    _refuse_half_an_adapter(folder)
+    with _speaking_of("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
+        side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
     notes = tuple(_known_by_name(name) for name in (base, tuned) if is_endpoint(name))
-    return Named(_side(base, template_kwargs, here), side, "model", notes=notes)
+    with _speaking_of("--base", "the model that it was tuned from"):
+        base_side = _side(base, template_kwargs, here)
+    return Named(base_side, side, "model", notes=notes)
+
+
+@contextmanager
+def _speaking_of(option: str, expected: str) -> Iterator[None]:
+    """A name that leads nowhere is told as the option that it was given with."""
+    try:
+        yield
+    except TaskError as error:
+        if error.where != "model":
+            raise
+        raise TaskError(error.found, where=option, expected=expected, remedy=error.remedy) from error
+
+
+def _refuse_half_an_adapter(place: Path) -> None:
+    """Raises InputError for the weights of an adapter in place of its folder, and for a folder that lacks its configuration."""
+    weights = place if place.is_file() else place / WEIGHTS
+    if weights.name.startswith("adapter_") and weights.is_file():
+        lacks = "" if is_adapter(weights.parent) else f" and no {CONFIG} beside it"
+        raise InputError(
+            f"found {weights.name}{lacks}",
+            where=f"--tuned {place}",
+            expected="an adapter's folder as PEFT's save_pretrained writes it",
+            remedy="Save the adapter anew." if lacks else f"Name the folder: {weights.parent}.",
+        )
 
 
 def _known_by_name(endpoint: str) -> str:
