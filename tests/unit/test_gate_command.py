@@ -14,8 +14,10 @@ from climb_support import calls
 from gate_support import BAD, BASE, GOOD, KEEP, SUITES, gated_task, write_script
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.errors import TaskError
 from lastresort.ladder.gate import suites
-from lastresort.report.gate import validate_gate
+from lastresort.ladder.gate.named import named_sides
+from lastresort.report.gate import asked_of, validate_gate
 from lastresort.report.gate_junit import gate_junit
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
@@ -344,7 +346,20 @@ def test_a_name_that_leads_nowhere_is_told_as_the_option_that_it_was_given_with(
     assert 'Error: --tuned: found "my-adaptr", which is nothing on disk, expected a PEFT adapter\'s folder' in error
     assert 'Did you mean "my-adapter"?' in error
     _, _, error = gate("--quick", "--base", "gone", tuned="my-adapter")
-    assert 'Error: --base: found "gone", which is nothing on disk, expected the model that the adapter' in error
+    assert 'Error: --base: found "gone", which is nothing on disk, expected the model that it was tuned from' in error
+    _, _, error = gate("--quick", "--base", "http://127.0.0.1:9/v1", tuned="my-adapter")
+    assert 'Error: --base: found "http://127.0.0.1:9/v1", expected openai:NAME or http://host/v1#NAME.' in error
+    with pytest.raises(
+        TaskError, match='^the task, what it may train: found "gone/for/good", which is nothing on disk'
+    ):
+        named_sides("gone/for/good", "my-adapter", {}, tmp_path, base_as="the task, what it may train")
+
+
+def test_what_changed_says_which_question_and_what_was_said_beside_it() -> None:
+    one = {"asked": "Which is a vehicle?", "question": "wrong_suggested", "detail": "I believe it is boxing."}
+    assert asked_of(one, 100) == "Which is a vehicle? (wrong suggested; I believe it is boxing.)"
+    assert asked_of({**one, "detail": one["asked"]}, 100) == "Which is a vehicle? (wrong suggested)"
+    assert asked_of({**one, "asked": "x" * 200}, 20) == "x" * 19 + "… (wrong suggested; I believe it is box…)"
 
 
 def test_half_an_adapter_is_told_as_one(gate: Run, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
-from lastresort.errors import InputError, PrerequisiteError
+from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.evals.evidence import power_of
 from lastresort.evals.gate import skipped, suite_found
 from lastresort.evals.harness import Documents, Heard, Part, ask, load_parts
+from lastresort.evals.harness.faults import faults_of
 from lastresort.evals.logs.logged import Logged, LoggedItem
 from lastresort.ladder.gate import suites
 from lastresort.ladder.gate.document import gate_document, suite_document
@@ -135,6 +136,30 @@ def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, 
     (shown,) = suite.found(0.9)
     assert shown.found.verdict == "UNINFORMATIVE"
     assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.found.why
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            'RuntimeError("DefaultCPUAllocator: can\'t allocate memory")',
+            "did not get the memory that it wants. Free some.",
+        ),
+        ("ConnectionError('no such host')", "could not read what it needs (no such host). Check the network."),
+    ],
+)
+def test_what_passes_is_no_word_on_a_task(here: Path, tmp_path: Path, raised: str, told: str) -> None:
+    """It stops the gate, which goes on later; noted in a climb it would be a verdict for good."""
+    part = words_of(here, scored_by(tmp_path / "faulty", f"raise {raised}"))
+    suite = LmEvalSuite(SUITE, 0.03, [part], Settings(), [])
+    with SuiteAnswers(tmp_path / "kept.sqlite") as kept, pytest.raises(InfrastructureError) as caught:
+        suite.answer("base", opened(here, "base"), kept, 0.9, Silent())
+    assert told in str(caught.value)
+
+
+def test_what_the_system_refuses_keeps_its_own_words() -> None:
+    with pytest.raises(FileNotFoundError), faults_of(SUITE):
+        Path("/nowhere/at/all").read_text()
 
 
 def test_what_a_folder_says_of_decoding_is_not_taken_for_what_its_model_can_do(here: Path, tmp_path: Path) -> None:

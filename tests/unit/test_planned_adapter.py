@@ -11,11 +11,11 @@ from adapters_support import tuned
 from export_support import saved_adapter
 from lastresort.engine.forest import Row
 from lastresort.spec.training import load_training
-from lastresort.train.adapters import ranks
+from lastresort.train.adapters import ranks_of
 from lastresort.train.file_model import name_model
 from lastresort.train.file_room import room_of
 from lastresort.train.items import completions
-from lastresort.train.planned import held, plan_of_loaded
+from lastresort.train.planned import plan_of_loaded, with_ranks
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from tiny_model import save_tiny_model
 from train_support import training_file
@@ -26,16 +26,16 @@ DEFAULT = AdapterSettings()
 
 def test_the_largest_rank_counts_and_one_layer_outside_attention_makes_all_linear() -> None:
     attention, inner = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj"
-    assert held(DEFAULT, {}) == DEFAULT
-    assert held(AdapterSettings(target="all-linear"), {attention: 5}) == AdapterSettings(r=5, target="attention")
-    assert held(DEFAULT, {attention: 5, inner: 7}) == AdapterSettings(r=7, target="all-linear")
+    assert with_ranks(DEFAULT, {}) == DEFAULT
+    assert with_ranks(AdapterSettings(target="all-linear"), {attention: 5}) == AdapterSettings(r=5, target="attention")
+    assert with_ranks(DEFAULT, {attention: 5, inner: 7}) == AdapterSettings(r=7, target="all-linear")
 
 
 @pytest.mark.parametrize("target", ["attention", "all-linear"])
 def test_of_a_model_in_memory(target: str, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(save_tiny_model(tmp_path / "model"))
     adapted = tuned(model, target=target)
-    assert set(ranks(adapted).values()) == {4}
+    assert set(ranks_of(adapted).values()) == {4}
     planned = plan_of_loaded(adapted, TrainSettings(1e-3), ITEMS)
     assert (planned.setup.r, planned.setup.target) == (4, target)
 
@@ -43,7 +43,7 @@ def test_of_a_model_in_memory(target: str, tmp_path: Path) -> None:
 def test_of_a_model_all_of_whose_weights_are_trained(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(save_tiny_model(tmp_path / "model"))
     settings = TrainSettings(1e-3, adapter=AdapterSettings("none"))
-    assert ranks(model) == {}
+    assert ranks_of(model) == {}
     assert plan_of_loaded(model, settings, ITEMS).setup.method == "full"
 
 

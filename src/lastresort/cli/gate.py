@@ -54,18 +54,24 @@ def gate_command(
         found, folder = _of_logs(from_logs, task, margin, out)
     else:
         found, folder = _of_models(task, tuned, base, quick, seed, margin, out)
-    if as_json:
-        print_document(found)
-    else:
-        from rich.console import Console
-
-        from lastresort.report.gate import FILE_NAME, gate_text
-
-        Console().print(gate_text(found))
-        print(f"written: {folder / FILE_NAME}")
-    _write(found, junit, markdown)
+    try:
+        _print(found, folder, as_json)
+    finally:  # also where nobody reads on
+        _write(found, junit, markdown)
     if found["verdict"] == "REJECT":
         raise typer.Exit(1)
+
+
+def _print(found: dict[str, Any], folder: Path, as_json: bool) -> None:
+    if as_json:
+        print_document(found)
+        return
+    from rich.console import Console
+
+    from lastresort.report.gate import FILE_NAME, gate_text
+
+    Console().print(gate_text(found))
+    print(f"written: {folder / FILE_NAME}")
 
 
 def _of_models(

@@ -5,12 +5,20 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 from pathlib import Path
 
 _CONTAINER, _CONTAINER_USES = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 _CONTAINER_SAYS = Path("/sys/fs/cgroup/memory.stat")
 _SYSTEM = Path("/proc/meminfo")
+# Of torch's allocators on CPU, CUDA and MPS, and of cuBLAS; none has a type of its own on CPU.
+_TOO_LITTLE = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed|bad_alloc", re.IGNORECASE)
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether Python or a library says with it that it did not get the memory that it wants."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_TOO_LITTLE.search(str(error))))
 
 
 def machine_memory_bytes() -> int | None:

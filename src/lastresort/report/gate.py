@@ -20,8 +20,8 @@ FILE_NAME = "gate.json"
 VERSION = 3  # 1 knew no failure modes, 2 no logs
 LONGEST, MOST = 160, 3  # letters of an answer in the terminal, items a measure
 MILDER = (
-    "What may keep what was lost: the same adapter at a smaller alpha, an earlier checkpoint, more replay of general answers, "
-    "a third of the learning rate. A climb tries these by itself."
+    "What may keep what was lost: the same adapter at a smaller alpha, an earlier checkpoint, more replay of general answers, or "
+    "a third of the learning rate."
 )
 MODES = {"general": "forgetting", "sycophancy": "sycophancy", "format_leak": "format_overfitting"}  # by suite
 
@@ -164,15 +164,23 @@ def _side_by_side(one: Mapping[str, Any]) -> Table:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     score = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}".replace(NO_BREAK, " ")
-    for name, text in (("asked", asked_of(one)), ("base", one["base"]), ("tuned", one["tuned"]), ("score", score)):
-        table.add_row(name, Text(printable(shortened(text)) or "(nothing)"))
+    for name, text in (
+        ("asked", asked_of(one, LONGEST)),
+        ("base", one["base"]),
+        ("tuned", one["tuned"]),
+        ("score", score),
+    ):
+        table.add_row(name, Text(printable(text if name == "asked" else shortened(text)) or "(nothing)"))
     return table
 
 
-def asked_of(one: Mapping[str, Any]) -> str:
-    """What was asked, to which of an item's questions the answers are, and what else its score comes from."""
-    beside = "; ".join(filter(None, (one["question"].replace("_", " "), one.get("detail", ""))))
-    return f"{one['asked']} ({beside})" if beside else str(one["asked"])
+def asked_of(one: Mapping[str, Any], longest: int) -> str:
+    """What was asked, to which of an item's questions the answers are, and what else its score comes from; each cut at `longest`
+    letters."""
+    detail = "" if one["detail"] == one["asked"] else shortened(one["detail"], longest)
+    beside = "; ".join(filter(None, (one["question"].replace("_", " "), detail)))
+    asked = shortened(one["asked"], longest)
+    return f"{asked} ({beside})" if beside else asked
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

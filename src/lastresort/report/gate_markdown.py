@@ -53,7 +53,8 @@ def _changes(document: Mapping[str, Any]) -> str:
     lines = []
     for suite in document["suites"]:
         for one in suite["changed"][:MOST]:
-            told = [plain(shortened(text, 300)) for text in (asked_of(one), one["base"], one["tuned"])]
+            answers = (shortened(one[side], 300) for side in ("base", "tuned"))
+            told = [plain(text) for text in (asked_of(one, 300), *answers)]
             scores = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}"
             lines.append(f"| {plain(suite['name'])} | {' | '.join(told)} | {scores} |")
     if not lines:

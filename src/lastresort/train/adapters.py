@@ -55,7 +55,7 @@ def trainable(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-def ranks(model: torch.nn.Module) -> dict[str, int]:
+def ranks_of(model: torch.nn.Module) -> dict[str, int]:
     """Of the adapters that are trained, by the path of their layer; empty where all weights are."""
     down = ".lora_A."
     return {name.split(down)[0]: weight.shape[0] for name, weight in trainable(model) if down in name}

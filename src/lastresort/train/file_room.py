@@ -14,7 +14,7 @@ from lastresort.train.batches import Batches
 from lastresort.train.file_model import Named
 from lastresort.train.items import Item
 from lastresort.train.memory_error import Answer, Room, free_now, what_to_lower
-from lastresort.train.planned import held, plan_of
+from lastresort.train.planned import plan_of, with_ranks
 from lastresort.train.settings import TrainSettings
 from lastresort.train.training_file import TrainingFile
 
@@ -44,4 +44,4 @@ def _on_an_adapter(settings: TrainSettings, start_from: Path, in_4_bits: bool) -
     """An adapter to start from is what is trained, whatever kind the file names."""
     adapter = replace(settings.adapter, kind="lora", quantize="nf4" if in_4_bits else None)
     ranks = {layer: rank for layer, (_, rank, _) in read_adapter(start_from).layers.items()}
-    return replace(settings, adapter=held(adapter, ranks))
+    return replace(settings, adapter=with_ranks(adapter, ranks))

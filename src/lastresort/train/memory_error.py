@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.errors import InfrastructureError, PrerequisiteError
-from lastresort.hardware.memory import free_memory_bytes, swap_bytes
+from lastresort.hardware.memory import free_memory_bytes, is_lack_of_memory, swap_bytes
 from lastresort.hardware.plan.fit import gib
 from lastresort.hardware.plan.lowering import lowered, smallest
 from lastresort.hardware.plan.planned import Planned
 from lastresort.train.training_file import TrainingFile
 
-# Of torch's allocators on CPU, CUDA and MPS, and of cuBLAS; none has a type of its own on CPU.
-_SAYS = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed|bad_alloc", re.IGNORECASE)
 _BYTES = re.compile(r"tried to allocate (\d+) bytes", re.IGNORECASE)
 _GIB = re.compile(r"tried to allocate ([\d.]+ [KMG]i?B)", re.IGNORECASE)
 NOTHING = "No setting makes it fit: take a smaller model, or a machine with more memory."
@@ -88,7 +86,7 @@ def memory_errors(answer: Callable[[], Answer]) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _SAYS.search(str(error)):
+        if not is_lack_of_memory(error):
             raise
         asked, found = _asked_for(str(error)), answer()
         more = f" for {asked} more" if asked else ""

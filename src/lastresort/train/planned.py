@@ -12,7 +12,7 @@ from lastresort.hardware.environment import card_here
 from lastresort.hardware.plan.config import shape_of
 from lastresort.hardware.plan.planned import Planned
 from lastresort.hardware.plan.setup import Cards, Learning, Method, Setup
-from lastresort.train.adapters import ranks
+from lastresort.train.adapters import ranks_of
 from lastresort.train.batches import Batches
 from lastresort.train.groups import SampledGroups
 from lastresort.train.items import Item
@@ -53,13 +53,13 @@ def plan_of(
 def plan_of_loaded(model: Any, settings: TrainSettings, source: Sequence[Item] | Batches) -> Planned | None:
     """As `plan_of`, of a model in memory, with its adapter."""
     reduced = next(model.parameters()).element_size() == 2
-    settings = replace(settings, adapter=held(settings.adapter, ranks(model)))
+    settings = replace(settings, adapter=with_ranks(settings.adapter, ranks_of(model)))
     return plan_of(model.config.to_dict(), settings, source, "bfloat16" if reduced else "float32")
 
 
-def held(adapter: AdapterSettings, ranks: Mapping[str, int]) -> AdapterSettings:
+def with_ranks(adapter: AdapterSettings, ranks: Mapping[str, int]) -> AdapterSettings:
     """The settings as they would be of an adapter that is there. ranks: of its layers, by path; none where all weights are
-    trained. Layers of several ranks count as of the largest."""
+    trained. Layers of several ranks count as of the largest, and some layers of attention as all of them."""
     if not ranks:
         return adapter
     target: Literal["attention", "all-linear"] = "attention" if all(map(in_attention, ranks)) else "all-linear"

@@ -66,7 +66,8 @@ def gate_alone(
     task = question.task
     prepared = prepare(task)
     base = question.base or settled_name(tuned_model(task), task.folder)
-    named = named_sides(base, question.tuned, task.chat_template_kwargs, here)
+    base_as = "--base" if question.base else "the task, what it may train"
+    named = named_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
     asked = _question(prepared, question, base, here)
     shared = workspace / SHARED
     with (

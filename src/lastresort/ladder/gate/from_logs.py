@@ -94,8 +94,9 @@ def _unanswered(measure: Paired, margin: float) -> str:
     """Why too many items have no score of the tuned model: the loss could lie in what it could not be scored on."""
     if measure.unanswered <= margin * measure.asked:
         return ""
+    without = f"{measure.unanswered:.1f}".removesuffix(".0")
     return (
-        f"{measure.unanswered:.4g} of {measure.asked} items that the base has a score on have none of the tuned model, "
+        f"{without} of {measure.asked} items that the base has a score on have none of the tuned model, "
         f"which could hide a loss of more than {100 * margin:g} points"
     )
 

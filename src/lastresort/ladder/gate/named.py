@@ -39,39 +39,50 @@ class Named:
     artefact: str | None = None
 
 
-def named_sides(base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path) -> Named:
+def named_sides(
+    base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path, *, base_as: str = "--base"
+) -> Named:
     """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, or the winner of a run.
 
-    here: what relative paths start from. Raises InputError where one leads nowhere, where the adapter does not fit the base, and
-    where the winner was not tuned.
+    here: what relative paths start from. base_as: where a user gave the base. Raises InputError where one leads nowhere, where the
+    adapter does not fit the base, and where the winner was not tuned.
     """
+    with _speaking_of(base_as, "the model that it was tuned from"):
+        _refuse_unknown(base, here)
     folder = here / Path(tuned).expanduser()
     winner = _winner(folder)
     if winner is not None:
         return _of_winner(base, tuned, winner, here)
     if is_adapter(folder):
-        with _speaking_of("--base", "the model that the adapter was trained on"):
-            base_side = _side(base, template_kwargs, here)
+        base_side = _side(base, template_kwargs, here)
         return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     _refuse_half_an_adapter(folder)
     with _speaking_of("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
         side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
     notes = tuple(_known_by_name(name) for name in (base, tuned) if is_endpoint(name))
-    with _speaking_of("--base", "the model that it was tuned from"):
-        base_side = _side(base, template_kwargs, here)
-    return Named(base_side, side, "model", notes=notes)
+    return Named(_side(base, template_kwargs, here), side, "model", notes=notes)
 
 
 @contextmanager
 def _speaking_of(option: str, expected: str) -> Iterator[None]:
-    """A name that leads nowhere is told as the option that it was given with."""
+    """A name that leads nowhere is told as the option that it was given with. expected: of what is nothing on disk."""
     try:
         yield
     except TaskError as error:
         if error.where != "model":
             raise
-        raise TaskError(error.found, where=option, expected=expected, remedy=error.remedy) from error
+        told = expected if error.found.endswith("nothing on disk") else error.expected
+        raise TaskError(error.found, where=option, expected=told, remedy=error.remedy) from error
+
+
+def _refuse_unknown(name: str, here: Path) -> None:
+    if not is_endpoint(name):
+        _weights(name, here)
+    elif not name.startswith("scripted:"):
+        from lastresort.models.endpoint import parse_endpoint
+
+        parse_endpoint(name)
 
 
 def _refuse_half_an_adapter(place: Path) -> None:
