@@ -350,7 +350,7 @@ def test_a_name_that_leads_nowhere_is_told_as_the_option_that_it_was_given_with(
     _, _, error = gate("--quick", "--base", "http://127.0.0.1:9/v1", tuned="my-adapter")
     assert 'Error: --base: found "http://127.0.0.1:9/v1", expected openai:NAME or http://host/v1#NAME.' in error
     with pytest.raises(
-        TaskError, match='^the task, what it may train: found "gone/for/good", which is nothing on disk'
+        TaskError, match=r'^the task, what it may train: found "gone/for/good", which is nothing on disk'
     ):
         named_sides("gone/for/good", "my-adapter", {}, tmp_path, base_as="the task, what it may train")
 
