@@ -55,9 +55,11 @@ def test_a_bounded_suite_knows_what_it_would_need() -> None:
 def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bool, told: bool) -> None:
     said: list[str] = []
     progress: Any = SimpleNamespace(say=said.append)
-    asking = Asking(Settings(quick=quick), None, (), progress, None)  # type: ignore[arg-type]
     plan: Any = SimpleNamespace(name="general")
-    asking._forecast([Scored(plan, 0.01, None, SimpleNamespace(items=[1] * 99), 60.0, 48, needed)])  # type: ignore[arg-type]
+    drawn: Any = SimpleNamespace(items=[1] * 99)
+    unused: Any = None
+    asking = Asking(Settings(quick=quick), unused, (), progress, None)
+    asking._forecast([Scored(plan, 0.01, unused, drawn, 60.0, 48, needed)])
     assert ("general asks 99 items, where its margin takes about 100: it may hold for want of items." in said) is told
 
 

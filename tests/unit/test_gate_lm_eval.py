@@ -98,12 +98,12 @@ def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: 
     assert log.items[0].asked.count("Letter ") == 3
 
 
-def scored_by(folder: Path, body: str, **keys: object) -> Path:
+def scored_by(folder: Path, body: str) -> Path:
     """A folder of tasks whose `words` are scored by a function of its own."""
     tasks = local_tasks(folder)
     (tasks / "scores.py").write_text(f"def scored(document, results):\n    {body}\n", encoding="utf-8")
     told = json.loads((tasks / "words.yaml").read_text())
-    text = json.dumps({**told, **keys})[:-1] + ', "process_results": !function scores.scored}'
+    text = json.dumps(told)[:-1] + ', "process_results": !function scores.scored}'
     (tasks / "words.yaml").write_text(text, encoding="utf-8")
     return tasks
 

@@ -131,7 +131,7 @@ def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -
                 chat_template=harness.lm.apply_chat_template if harness.chat else None,
                 **harness.rendering,
             )
-            told.append([name, definition_of(task, numbers), [list(one.args) for one in task.instances]])
+            told.append([name, definition_of(task), [list(one.args) for one in task.instances]])
     return fingerprint(told)
 
 

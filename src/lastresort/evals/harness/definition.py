@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 from lastresort.evals.logs.logged import fingerprint
 
 
-def definition_of(task: Any, numbers: Iterable[int]) -> str:
-    """Hash of its configuration and class, and of these documents whole: their right answers are not in what is asked."""
-    documents = task.eval_docs
-    return fingerprint([_told(task.config), _told(type(task)), [documents[number] for number in numbers]])
+def definition_of(task: Any) -> str:
+    """Hash of its configuration and class, and of the documents that its requests are made of, whole: their right answers are not
+    in what is asked."""
+    documents = {one.doc_id: one.doc for one in task.instances}
+    return fingerprint([_told(task.config), _told(type(task)), documents])
 
 
 def _told(value: Any) -> Any:

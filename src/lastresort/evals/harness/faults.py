@@ -20,7 +20,7 @@ def faults_of(task: str) -> Iterator[None]:
         yield
     except LastresortError:
         raise
-    except Exception as error:
+    except Exception as error:  # a task's code is anybody's, and raises what it likes
         if is_lack_of_memory(error):
             raise InfrastructureError(
                 "lm-eval did not get the memory that it wants", where=task, remedy=f"Free some. {AGAIN}"

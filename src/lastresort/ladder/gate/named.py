@@ -47,21 +47,26 @@ def named_sides(
     here: what relative paths start from. base_as: where a user gave the base. Raises InputError where one leads nowhere, where the
     adapter does not fit the base, and where the winner was not tuned.
     """
-    with _speaking_of(base_as, "the model that it was tuned from"):
-        _refuse_unknown(base, here)
     folder = here / Path(tuned).expanduser()
     winner = _winner(folder)
     if winner is not None:
-        return _of_winner(base, tuned, winner, here)
+        return _of_winner(base, tuned, winner, here, base_as)
+    base_side = _base_side(base, template_kwargs, here, base_as)
     if is_adapter(folder):
-        base_side = _side(base, template_kwargs, here)
         return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     _refuse_half_an_adapter(folder)
     with _speaking_of("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
         side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
     notes = tuple(_known_by_name(name) for name in (base, tuned) if is_endpoint(name))
-    return Named(_side(base, template_kwargs, here), side, "model", notes=notes)
+    return Named(base_side, side, "model", notes=notes)
+
+
+def _base_side(
+    name: str, template_kwargs: Mapping[str, Any], here: Path, base_as: str, precision: str = "auto"
+) -> Side:
+    with _speaking_of(base_as, "the model that it was tuned from"):
+        return _side(name, template_kwargs, here, precision)
 
 
 @contextmanager
@@ -74,15 +79,6 @@ def _speaking_of(option: str, expected: str) -> Iterator[None]:
             raise
         told = expected if error.found.endswith("nothing on disk") else error.expected
         raise TaskError(error.found, where=option, expected=told, remedy=error.remedy) from error
-
-
-def _refuse_unknown(name: str, here: Path) -> None:
-    if not is_endpoint(name):
-        _weights(name, here)
-    elif not name.startswith("scripted:"):
-        from lastresort.models.endpoint import parse_endpoint
-
-        parse_endpoint(name)
 
 
 def _refuse_half_an_adapter(place: Path) -> None:
@@ -109,9 +105,10 @@ def _winner(folder: Path) -> Path | None:
     return next((place for place in (folder, folder / "winner") if (place / FILE).is_file()), None)
 
 
-def _of_winner(base: str, tuned: str, folder: Path, here: Path) -> Named:
+def _of_winner(base: str, tuned: str, folder: Path, here: Path, base_as: str) -> Named:
     system = load_winner(folder)
     kwargs, precision = system.template_kwargs, system.precision
+    base_side = _base_side(base, kwargs, here, base_as, precision)
     notes: tuple[str, ...] = ()
     if system.adapter is not None:
         side, _, _, notes = _of_adapter(base, tuned, system.adapter, kwargs, here, precision)
@@ -122,8 +119,7 @@ def _of_winner(base: str, tuned: str, folder: Path, here: Path) -> Named:
     else:
         raise _nothing_tuned(system, folder)
     _refuse_other_than_trained(side, system.trained_rendering, f"the rows that {system.name} was trained on")
-    base_side, artefact = _side(base, kwargs, here, precision), artefact_sha256(folder)
-    return Named(base_side, side, "winner", system, notes, artefact)
+    return Named(base_side, side, "winner", system, notes, artefact_sha256(folder))
 
 
 def _nothing_tuned(system: System, folder: Path) -> InputError:
