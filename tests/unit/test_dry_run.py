@@ -21,6 +21,7 @@ from lastresort.ladder.workload import workload
 from lastresort.report.forecast import forecast_table
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.spec.task import Task, load_task
+from lastresort.types import Silent
 from tuning_support import pairs, questions, tiny_task
 
 MEASURED = Rates(training=8e9, reading=4e9, answering=1e9)
@@ -136,6 +137,23 @@ def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -
     ]
     assert computed
     assert sum(computed) < prompting["tokens_in"]
+
+
+class Stages(Silent):
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self.labels.append(label)
+
+
+def test_each_part_of_a_dry_run_says_that_it_has_begun(tmp_path: Path) -> None:
+    """The forecast of a gate may take a minute."""
+    stages = Stages()
+    keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
+    dry_run(task_of(tmp_path, ladder=["prompting", "sft"], keep=keep), gate="quick", progress=stages)
+    gate = "forecast of the gate: how many items general takes"
+    assert stages.labels == ["reading the examples", "forecast of prompting", "forecast of sft", gate]
 
 
 def number(text: str) -> float:

@@ -161,10 +161,12 @@ def _folder(name: str, run: Path | None, resume: bool) -> Path:
 
 
 def _print_forecast(task: Task, until: str | None, asked: Asked | None, gate: Gate | None, as_json: bool) -> None:
+    from lastresort.cli.progress import progress
     from lastresort.ladder.dry_run import dry_run
     from lastresort.report.forecast import forecast_table
 
-    found = dry_run(task, until, asked, gate)
+    with progress() as shown:
+        found = dry_run(task, until, asked, gate, shown)
     if as_json:
         print_document(found)
         return

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan_command(
+    context: typer.Context,
     model: str | None = typer.Option(
         None,
         "--model",
@@ -72,10 +73,19 @@ def plan_command(
     as_json: bool = typer.Option(False, "--json", help="Print the plan as one JSON document on stdout."),
 ) -> None:
     """Forecast memory part by part, whether it fits, time and money; and say what to take. Nothing is loaded or downloaded."""
+    from lastresort.errors import InputError
+
+    if context.args:  # most likely a task file
+        task = context.args[0]
+        raise InputError(
+            f"found {task}",
+            where="plan",
+            expected="--model NAME, and what is trained in options",
+            remedy=f"`lastresort climb {task} --dry-run` forecasts a task: memory, time and money of each rung.",
+        )
     if listed:
         _list(as_json)
         return
-    from lastresort.errors import InputError
     from lastresort.hardware.catalogue.find import find_shape
     from lastresort.hardware.plan.plan import plan
     from lastresort.hardware.plan.setup import SHARINGS

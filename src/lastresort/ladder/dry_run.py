@@ -23,6 +23,7 @@ from lastresort.rungs import TRAINED
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
+from lastresort.types import Progress, Silent
 
 
 def dry_run(
@@ -30,11 +31,14 @@ def dry_run(
     until: str | None = None,
     compare: Asked | None = None,
     gate: Literal["quick", "full", "none"] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Forecast of every rung, as if each below had failed and every answer were as long as allowed. No model is loaded.
 
     compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full one.
     """
+    progress = progress or Silent()
+    progress.stage("reading the examples")
     prepared = prepare(task)
     rules = rules_of(task, until)
     asked = compare or Asked()
@@ -47,6 +51,7 @@ def dry_run(
         if rung is None or skipped is not None:
             rungs.append({"name": name, "applies": False, "skipped_because": skipped, "forecast": None, "memory": None})
         else:
+            progress.stage(f"forecast of {name}")
             work = workload(prepared, name)
             forecast, memory = rung.forecast(task, work), rung_memory(task, name, work)
             total += forecast
@@ -63,7 +68,7 @@ def dry_run(
         total += judge
     gated = None
     if gate != "none" and any(rung["applies"] and rung["name"] in TRAINED for rung in rungs):
-        gated = gating(prepared, gate or "full")
+        gated = gating(prepared, gate or "full", progress)
         total += Forecast(**gated["forecast"])
     split = prepared.split
     return {
@@ -86,9 +91,9 @@ def dry_run(
     }
 
 
-def gating(prepared: Prepared, mode: Literal["quick", "full"]) -> dict[str, Any]:
+def gating(prepared: Prepared, mode: Literal["quick", "full"], progress: Progress) -> dict[str, Any]:
     """What the first gate would take, by suite; what the test sets take stands with the rungs."""
-    suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA)
+    suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA, progress=progress)
     whole = sum((suite.forecast for suite in suites), start=Forecast(0, 0, 0, 0.0, 0.0))
     return {"mode": mode, "suites": [asdict(suite) for suite in suites], "forecast": asdict(whole)}
 

@@ -18,6 +18,7 @@ from lastresort.rungs.forecast import Forecast, Machine, answering
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.sft_training import tuned_model
 from lastresort.systems.system import PromptDesign
+from lastresort.types import Progress
 
 SAMPLE = 252  # items of which the mean length is taken: each of the 84 strata of a quick general suite three times
 
@@ -32,7 +33,9 @@ class SuiteForecast:
     forecast: Forecast
 
 
-def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float) -> tuple[SuiteForecast, ...]:
+def gate_forecast(
+    prepared: Prepared, *, quick: bool, alpha: float, progress: Progress
+) -> tuple[SuiteForecast, ...]:
     """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
     task = prepared.task
     known = known_of(prepared, not is_endpoint(tuned_model(task)), PromptDesign(instruction(task)), quick=quick)
@@ -41,6 +44,7 @@ def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float) -> tuple[Sui
     machine, counts = workload(prepared, "sft").machine, counts_of(task, tuned_model(task))
     found = []
     for plan in plans:
+        progress.stage(f"forecast of the gate: how many items {plan.name} takes")
         size = size_of(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
         found.append(_suite(plan, size.items, machine, counts))
     return tuple(found)
