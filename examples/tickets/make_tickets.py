@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROWS, SEED = 1600, 21
+ROWS, SEED = 1360, 22
 NAMES = {
     "coffee": ("Heron", "coffee machine", "espresso maker", "brewer"),
     "kettle": ("Newt", "kettle", "water boiler"),
@@ -37,16 +37,7 @@ KINDS = {
     "supplies": 12,
     "question": 11,
 }
-CUES = (
-    44,
-    17,
-    17,
-    2,
-    17,
-    1,
-    2,
-    0,
-)  # none; 1: a place of work writes, 2: not for the first time, 4: there is a deadline
+CUES = (29, 31, 14, 5, 12, 5, 4, 0)  # none; 1: a place of work writes, 2: not for the first time, 4: there is a deadline
 TEAM = {
     "parcel": "delivery",
     "arrival": "delivery",
@@ -61,7 +52,8 @@ TEAM = {
 class Facts:
     """What a ticket is about, before it is put into words.
 
-    kind: a key of KINDS. machine: a key of NAMES, None where none is named. order: "R" and four digits, or None.
+    kind: a key of KINDS. machine: a key of NAMES, None where none is named. order: "R" and four digits, or None. again and deadline:
+    they stand in the text and decide nothing.
     """
 
     kind: str
@@ -100,11 +92,7 @@ def priority_of(facts: Facts) -> tuple[str, str]:
         return "normal", "P-advice"
     if facts.kind == "danger":
         return "danger", "P-danger"
-    if facts.workplace:
-        return "business", "P-business"
-    if facts.again:
-        return "reminder", "P-reminder"
-    return ("deadline", "P-deadline") if facts.deadline else ("normal", "P-normal")
+    return ("business", "P-business") if facts.workplace else ("normal", "P-normal")
 
 
 def product_of(facts: Facts) -> tuple[str | None, str]:

@@ -120,11 +120,11 @@ def test_the_rules_of_the_house_say_what_the_program_does(maker: ModuleType) -> 
         (("fault", "lamp"), ("delivery", "normal", "lamp")),
         (("money_broken", "fan", True), ("repair", "business", "fan")),
         (("money", None, True, True), ("billing", "business", None)),
-        (("supplies", "clock", False, False, True), ("parts", "deadline", "part")),
+        (("supplies", "clock", False, False, True), ("parts", "normal", "part")),
         (("question", "robot", True, True, True), ("advice", "normal", "robot")),
         (("danger", "lamp", True), ("delivery", "danger", "lamp")),
         (("danger", "clock"), ("repair", "danger", "clock")),
-        (("app", "kettle", False, True), ("app", "reminder", "kettle")),
+        (("app", "kettle", False, True), ("app", "normal", "kettle")),
     ],
 )
 def test_cases_worked_by_hand(maker: ModuleType, facts: tuple[Any, ...], answer: tuple[str, ...]) -> None:
