@@ -1,4 +1,4 @@
-# make demo   install with the embedded model and climb the tickets ladder (13 to 19 minutes seen on two quiet cores)
+# make demo   install with the embedded model and climb the tickets ladder (11 minutes seen on two quiet cores)
 # make test   run the tests; make test-slow: those that train or climb on the real model for minutes
 # make check  format, lint, types, import contracts
 # make bench  speed and memory against TRL and transformers, in one run on this machine
