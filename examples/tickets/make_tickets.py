@@ -37,7 +37,9 @@ KINDS = {
     "supplies": 12,
     "question": 11,
 }
-CUES = (29, 31, 14, 5, 12, 5, 4, 0)  # none; 1: a place of work writes, 2: not for the first time, 4: there is a deadline
+# How often a place of work writes, it is not for the first time, there is a deadline: drawn apart, so that the last two tell
+# nothing about the first, which alone counts.
+WORKPLACE, AGAIN, DEADLINE = 0.42, 0.22, 0.2
 TEAM = {
     "parcel": "delivery",
     "arrival": "delivery",
@@ -52,8 +54,8 @@ TEAM = {
 class Facts:
     """What a ticket is about, before it is put into words.
 
-    kind: a key of KINDS. machine: a key of NAMES, None where none is named. order: "R" and four digits, or None. again and deadline:
-    they stand in the text and decide nothing.
+    kind: a key of KINDS. machine: a key of NAMES, None where none is named. order: "R" and four digits, or None.
+    again, deadline: said in the text; they decide nothing.
     """
 
     kind: str
@@ -137,8 +139,7 @@ def draw_facts(phrases: Phrases) -> tuple[Facts, str]:
     named = "{p}" in matter or pack.startswith("fault")
     order = f"R{rng.randrange(1000, 10000)}" if phrases.chance(0.6) else None
     lone = kind in ("danger", "question") and phrases.chance(0.5)
-    cues = 0 if lone else rng.choices(range(8), weights=CUES)[0]
-    workplace, again, deadline = bool(cues & 1), bool(cues & 2), bool(cues & 4)
+    workplace, again, deadline = (not lone and phrases.chance(share) for share in (WORKPLACE, AGAIN, DEADLINE))
     return Facts(kind, machine if named else None, workplace, again, deadline, order), matter
 
 
@@ -153,11 +154,10 @@ def draw_sentences(facts: Facts, matter: str, phrases: Phrases) -> list[str]:
             ("deadline", facts.deadline),
             ("calm", facts.kind == "fault" and phrases.chance(0.08)),
             ("settled", phrases.chance(0.05)),
+            ("neutral", phrases.chance(0.15)),
         )
         if wanted
     ]
-    if phrases.chance(0.4 if not around else 0.1) and not facts.again and not facts.deadline:
-        around.append(phrases.deal("neutral"))
     rng.shuffle(around)
     around.insert(rng.randint(0, len(around)), matter)
     if facts.order:

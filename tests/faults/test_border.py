@@ -124,12 +124,12 @@ def test_a_file_is_no_run(finished: Path, monkeypatch: pytest.MonkeyPatch, capsy
         assert "could not be written" not in error
 
 
-def test_a_choice_that_is_none_is_told_without_the_words_of_a_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_gate_that_is_none_is_told_and_the_near_one_named(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert lastresort(monkeypatch, "climb", str(tmp_path / "task.yaml"), "--gate", "quik") == 2
+    assert lastresort(monkeypatch, "climb", "task/task.yaml", "--gate", "quik") == 2
     error = capsys.readouterr().err
-    assert error.endswith("Error: Invalid value for '--gate': 'quik' is not one of 'quick', 'full', 'none'.\n")
+    assert error == 'Error: --gate: found "quik", expected quick, full, none. Did you mean "quick"?\n'
 
 
 def test_both_forms_of_a_report_at_once_are_refused(

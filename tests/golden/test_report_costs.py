@@ -50,7 +50,7 @@ NO_PRICE = {
         ({"pair": NEVER}, "sft never becomes cheaper than prompting: its calls cost no less"),
         (
             {"pair": NEVER, "prompting": {"verdict": "NOT_MET"}},
-            "sft never becomes cheaper than prompting, which is not shown to meet the bar: its calls cost no less",
+            "sft never becomes cheaper than prompting, which stays below the bar: its calls cost no less",
         ),
         (
             {"prompting": {"verdict": "UNDECIDED"}},

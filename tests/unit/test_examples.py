@@ -132,6 +132,17 @@ def test_cases_worked_by_hand(maker: ModuleType, facts: tuple[Any, ...], answer:
     assert (maker.team_of(it)[0], maker.priority_of(it)[0], maker.product_of(it)[0]) == answer
 
 
+@pytest.mark.parametrize("cue", ["again", "deadline"])
+def test_what_never_counts_tells_nothing_of_the_priority(made: Any, cue: str) -> None:
+    """Where a place of work decides: a ticket with the cue comes from one as often as a ticket without."""
+    plain = [t for t in made if t.facts.kind not in ("danger", "question")]
+    told, silent = (
+        [t.answer["priority"] == "business" for t in plain if getattr(t.facts, cue) is said] for said in (True, False)
+    )
+    assert min(len(told), len(silent)) >= 150
+    assert abs(sum(told) / len(told) - sum(silent) / len(silent)) < 0.08
+
+
 def test_order_numbers_can_be_read_from_the_ticket_and_others_stand_beside_them(rows: list[dict[str, Any]]) -> None:
     several = 0
     for row in rows:

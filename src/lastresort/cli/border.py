@@ -99,8 +99,6 @@ def _refused_by_the_system(error: OSError | sqlite3.OperationalError) -> Infrast
 def _unexpected(error: Exception) -> int:
     show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if callable(show) and isinstance(exit_code, int):  # click's UsageError and its kin
-        if message := getattr(error, "message", None):  # typer passes pydantic's prefix on
-            vars(error)["message"] = message.replace("Value error, ", "")
         show()
         return exit_code
     traceback.print_exc()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import typer
 from typer.core import TyperCommand
 
+from lastresort.cli.choice import one_of
 from lastresort.cli.document import print_document
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 Gate = Literal["quick", "full", "none"]
+GATES: tuple[Gate, ...] = get_args(Gate)
 
 
 class ClimbCommand(TyperCommand):
@@ -34,7 +36,7 @@ def _with_run(arguments: list[str]) -> list[str]:
     for word in arguments:
         if word.startswith("--resume="):
             words += ["--resume", "--run", word.removeprefix("--resume=")]
-        elif words and words[-1] == "--resume" and not (word.startswith("-") or _names_a_task(word)):
+        elif words and words[-1] == "--resume" and not (word.startswith("-") or names_a_task(word)):
             words += ["--run", word]
         else:
             words.append(word)
@@ -43,7 +45,8 @@ def _with_run(arguments: list[str]) -> list[str]:
     return words
 
 
-def _names_a_task(word: str) -> bool:
+def names_a_task(word: str) -> bool:
+    """Whether a word of the command line can only be a task file."""
     return Path(word).is_file() or Path(word).suffix in (".yaml", ".yml")
 
 
@@ -58,9 +61,10 @@ def climb_command(
         help="Go on with a run: --resume RUN, or without RUN the newest unfinished run of this task.",
     ),
     until: str | None = typer.Option(None, "--until", help="The last rung to try."),
-    gate: Gate | None = typer.Option(
+    gate: str | None = typer.Option(
         None,
         "--gate",
+        metavar="quick|full|none",
         help="What a tuned system is asked before it wins: is it better, and did nothing else break? quick: a bounded number of "
         "items, within minutes. full: as many as it takes to tell. none: nothing, and the decision says so. Default: full; of a "
         "run that is resumed, what it was begun with.",
@@ -86,9 +90,10 @@ def climb_command(
     from lastresort.spec.task import load_task
 
     loaded = load_task(task, parse_settings(settings))
+    gated = None if gate is None else one_of("--gate", gate, GATES)
     asked = None if compare is None else parse_asked(compare, compare_seeds)
     if dry_run:
-        _print_forecast(loaded, until, asked, gate, as_json)
+        _print_forecast(loaded, until, asked, gated, as_json)
         return
     from lastresort.cli.progress import progress
     from lastresort.ladder.climb import climb, rules_of
@@ -104,7 +109,7 @@ def climb_command(
     folder = _folder(loaded.task, run, resume)
     with withdrawn_if_refused(folder, made_here=made_here), progress() as shown:
         shown.say(f"run: {folder}")
-        climbed = climb(prepared, folder, until=until, gate=gate, compare=asked, progress=shown)
+        climbed = climb(prepared, folder, until=until, gate=gated, compare=asked, progress=shown)
     if as_json:
         print_document(climbed.decision)
         return

@@ -39,7 +39,7 @@ def root(
 
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("advise")(advise.advise_command)
-app.command("plan", context_settings={"allow_extra_args": True})(plan.plan_command)
+app.command("plan")(plan.plan_command)
 app.command("report")(report.report_command)
 app.command("gate")(gate.gate_command)
 app.command("recheck")(recheck.recheck_command)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lastresort.cli.choice import one_of
+from lastresort.cli.climb import names_a_task
 from lastresort.cli.document import print_document
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def plan_command(
-    context: typer.Context,
+    stray: str | None = typer.Argument(None, metavar="--model NAME", hidden=True),
     model: str | None = typer.Option(
         None,
         "--model",
@@ -75,14 +77,11 @@ def plan_command(
     """Forecast memory part by part, whether it fits, time and money; and say what to take. Nothing is loaded or downloaded."""
     from lastresort.errors import InputError
 
-    if context.args:  # most likely a task file
-        task = context.args[0]
-        raise InputError(
-            f"found {task}",
-            where="plan",
-            expected="--model NAME, and what is trained in options",
-            remedy=f"`lastresort climb {task} --dry-run` forecasts a task: memory, time and money of each rung.",
-        )
+    if stray is not None:
+        remedy = f"Did you mean --model {stray}?"
+        if names_a_task(stray):
+            remedy = f"`lastresort climb {stray} --dry-run` forecasts a task: memory, time and money of each rung."
+        raise InputError(f'found "{stray}"', where="plan", expected="options only", remedy=remedy)
     if listed:
         _list(as_json)
         return
@@ -99,7 +98,7 @@ def plan_command(
         r=r, target=target, optimizer=optimizer, compute=precision, sampler=sampler, new_tokens=answer_tokens,
         reference="second model" if second_model else "adapter off",
     )  # fmt: skip
-    cards, here = _cards(gpu, _one_of("--sharing", sharing, SHARINGS))
+    cards, here = _cards(gpu, one_of("--sharing", sharing, SHARINGS))
     shape = find_shape(model, Path.cwd())
     asked = _asked(
         setup, method != "auto", cards, here, price, prices, _job(rows, mean_tokens or tokens, epochs, cards)
@@ -132,10 +131,10 @@ def _setup(*, method: str, **told: Any) -> Setup:
     }
     flags = {"learning": "--objective", "compute": "--precision"}
     for key, names in allowed.items():
-        _one_of(flags.get(key, f"--{key}"), told[key], names)
+        one_of(flags.get(key, f"--{key}"), told[key], names)
     if told["sampler"] == "beside":
         told["sampler"] = "vllm beside"
-    chosen: Any = _one_of("--method", method, ("auto", "lora", "qlora", "full"))
+    chosen: Any = one_of("--method", method, ("auto", "lora", "qlora", "full"))
     return Setup("lora" if chosen == "auto" else chosen, **told)
 
 
@@ -156,18 +155,6 @@ def _refuse_what_another_stands_for(objective: str) -> None:
     raise InputError(
         f'found "{objective}"', where="--objective", expected="sft, dpo, grpo", remedy=f"Name {stands}, {why}."
     )
-
-
-def _one_of(flag: str, found: str, names: tuple[str, ...]) -> Any:
-    from difflib import get_close_matches
-
-    from lastresort.errors import InputError
-
-    if found in names:
-        return found
-    near = get_close_matches(found, names, 1)
-    remedy = f'Did you mean "{near[0]}"?' if near else "Name one of them."
-    raise InputError(f'found "{found}"', where=flag, expected=", ".join(names), remedy=remedy)
 
 
 def _cards(gpu: str | None, sharing: Any) -> tuple[Cards | None, bool]:

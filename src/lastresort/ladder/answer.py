@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.wording import percent_in_text as percent
+from lastresort.report.wording import short_of_the_bar
 from lastresort.rungs import TRAINED
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ def _answer_rejected(
 
 
 def _remains(kept: RungOutcome) -> str:
-    below = "which stays below the bar" if kept.verdict == "NOT_MET" else "which is not shown to meet the bar"
-    return f"what remains is {kept.rung} ({kept.system}) with {percent(kept.score)}, {below}"
+    return f"what remains is {kept.rung} ({kept.system}) with {percent(kept.score)}, {short_of_the_bar(kept.verdict)}"
 
 
 def _kept_away(rules: Rules, outcomes: Sequence[RungOutcome]) -> str:

@@ -16,6 +16,7 @@ from lastresort.report.wording import (
     points,
     price,
     short_duration,
+    short_of_the_bar,
     spaced,
     verdict,
 )
@@ -162,8 +163,8 @@ def _told_pairs(entry: Entry) -> list[Mapping[str, Any]]:
 
 def _crossing(pair: Mapping[str, Any], entry: Entry) -> str:
     tuned, untuned = pair["tuned"], pair["untuned"]
-    met = next(system for system in entry["systems"] if system["rung"] == untuned)["verdict"] == "MET"
-    apart = "" if met else ", which is not shown to meet the bar"
+    stands = next(system for system in entry["systems"] if system["rung"] == untuned)["verdict"]
+    apart = "" if stands == "MET" else f", {short_of_the_bar(stands)}"
     than = f"{untuned}{apart}{',' if apart else ''}"
     if pair["crossing"] == "unknown":
         return f"Whether {tuned} is cheaper than {untuned} cannot be told: {_gives_no(entry['missing'])}"

@@ -148,6 +148,11 @@ def how_decided(test: Mapping[str, Any], bar: float) -> str:
     return f"{told}, at an error of {percent(decided['error'])}; the interval, drawn at a smaller error, holds the bar"
 
 
+def short_of_the_bar(verdict: str) -> str:
+    """How a system stands to the bar whose verdict is not MET."""
+    return "which stays below the bar" if verdict == "NOT_MET" else "which is not shown to meet the bar"
+
+
 def stopped(text: str) -> str:
     """With a full stop, or the sign it ends in."""
     text = text.strip()

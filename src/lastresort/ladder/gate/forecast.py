@@ -33,9 +33,7 @@ class SuiteForecast:
     forecast: Forecast
 
 
-def gate_forecast(
-    prepared: Prepared, *, quick: bool, alpha: float, progress: Progress
-) -> tuple[SuiteForecast, ...]:
+def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float, progress: Progress) -> tuple[SuiteForecast, ...]:
     """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
     task = prepared.task
     known = known_of(prepared, not is_endpoint(tuned_model(task)), PromptDesign(instruction(task)), quick=quick)
