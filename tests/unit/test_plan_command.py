@@ -211,7 +211,7 @@ def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
             ("task.yaml",),
             'plan: found "task.yaml", expected options only. `lastresort climb task.yaml --dry-run` forecasts',
         ),
-        (("llama-3-8b",), "Did you mean --model llama-3-8b?"),
+        (("llama-3-8b",), "Put the name of its option before it, such as --model llama-3-8b."),
         (("--model", "llama-3-9b"), "Did you mean llama-3-8b"),
         (("--model", "qwen3-8b", "--gpu", "l40x"), "Did you mean l40s"),
         (("--model", "qwen3-8b", "--method", "qlor"), 'Did you mean "qlora"?'),

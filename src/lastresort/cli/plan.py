@@ -78,7 +78,7 @@ def plan_command(
     from lastresort.errors import InputError
 
     if stray is not None:
-        remedy = f"Did you mean --model {stray}?"
+        remedy = f"Put the name of its option before it, such as --model {stray}."
         if names_a_task(stray):
             remedy = f"`lastresort climb {stray} --dry-run` forecasts a task: memory, time and money of each rung."
         raise InputError(f'found "{stray}"', where="plan", expected="options only", remedy=remedy)
