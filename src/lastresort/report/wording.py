@@ -148,8 +148,8 @@ def how_decided(test: Mapping[str, Any], bar: float) -> str:
     return f"{told}, at an error of {percent(decided['error'])}; the interval, drawn at a smaller error, holds the bar"
 
 
-def short_of_the_bar(verdict: str) -> str:
-    """How a system stands to the bar whose verdict is not MET."""
+def short_of_the_bar(verdict: str | None) -> str:
+    """How a system stands to the bar whose verdict is not MET; None where it was not tested."""
     return "which stays below the bar" if verdict == "NOT_MET" else "which is not shown to meet the bar"
 
 
