@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,19 @@ def write_samples(
     path = folder / f"samples_{task}_{date}.jsonl"
     rows = [lm_eval_row(number, score, **changes) for number, score in enumerate(scores)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_inspect(
+    path: Path, samples: Iterable[Mapping[str, Any]], *, status: str = "success", epochs: int | None = None
+) -> Path:
+    """By Inspect itself, as .eval or .json. samples: what differs from a sample of the first epoch."""
+    from inspect_ai.log import EvalLog, EvalSample, write_eval_log
+
+    eval_spec = {"created": "2026-01-02T03:04:05+00:00", "task": "sums", "dataset": {}, "model": "mockllm/model"}
+    body = [EvalSample.model_validate({"epoch": 1, "input": "?", "target": "!", **one}) for one in samples]
+    log = EvalLog.model_validate({"status": status, "eval": {**eval_spec, "config": {"epochs": epochs}}})
+    write_eval_log(log.model_copy(update={"samples": body}), str(path))
     return path
 
 

@@ -17,7 +17,7 @@ from lastresort.evals.gate import suite_found
 from lastresort.evals.logs import paired, read_logs
 from lastresort.ladder.gate.from_logs import found_of
 from lastresort.report.gate import validate_gate
-from logs_support import FOLDER, write_samples
+from logs_support import FOLDER, write_inspect, write_samples
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
 MANY = 400
@@ -141,10 +141,7 @@ def test_a_measure_of_one_side_is_named(gate: Run, tmp_path: Path) -> None:
 def inspected(path: Path, unscored: int, wrong: int = 0) -> str:
     values = [*"I" * wrong, *"C" * (MANY - wrong)][unscored:]
     scores: list[dict[str, Any]] = [{} for _ in range(unscored)] + [{"match": {"value": one}} for one in values]
-    samples = [{"id": number, "scores": one} for number, one in enumerate(scores)]
-    body = {"status": "success", "eval": {"task": "sums"}, "samples": samples}
-    path.write_text(json.dumps(body), encoding="utf-8")
-    return path.name
+    return write_inspect(path, ({"id": number, "scores": one} for number, one in enumerate(scores))).name
 
 
 @pytest.mark.parametrize(("unscored", "verdict"), [(12, "SHIP"), (13, "HOLD"), (160, "HOLD")])
@@ -199,10 +196,9 @@ def in_epochs(path: Path, short: int, *, logged: bool = True) -> str:
         scored = {"match": {"value": "C"}}
         samples += [{"id": number, "epoch": epoch, "scores": scored} for epoch in kept]
         if logged and number < short:
-            samples.append({"id": number, "epoch": 4, "error": {"message": "timed out"}})
-    body = {"status": "success", "eval": {"task": "sums", "config": {"epochs": 4}}, "samples": samples}
-    path.write_text(json.dumps(body), encoding="utf-8")
-    return path.name
+            error = {"message": "timed out", "traceback": "", "traceback_ansi": ""}
+            samples.append({"id": number, "epoch": 4, "error": error})
+    return write_inspect(path, samples, epochs=4).name
 
 
 @pytest.mark.parametrize("logged", [True, False])

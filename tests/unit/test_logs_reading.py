@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from lastresort.errors import DataError
-from lastresort.evals.logs import Logged, paired, read_logs
-from lastresort.evals.logs.archive import Limits, archive
-from lastresort.evals.logs.inspect_files import inspect_archive
+from lastresort.errors import DataError, PrerequisiteError
+from lastresort.evals.logs import Logged, inspect_files, paired, read_logs
+from lastresort.evals.logs.inspect_files import AT_ONCE, Limits, inspect_log
 from lastresort.evals.logs.inspect_log import measures_of, value_of
 from lastresort.evals.logs.lm_eval_rows import log_of
-from logs_support import FOLDER, lm_eval_row, write_samples
+from logs_support import FOLDER, lm_eval_row, write_inspect, write_samples
 
 LM_EVAL, INSPECT = FOLDER / "lm_eval", FOLDER / "inspect"
 
@@ -180,6 +181,15 @@ def test_a_measure_that_cannot_be_weighed_is_named_beside_others(tmp_path: Path)
     assert "word_perplexity" in logs.notes[0]
 
 
+ASKED = {"epoch": 1, "input": "?", "target": "!"}
+
+
+def inspect_json(*samples: dict[str, object]) -> str:
+    """As somebody else may write it, right or wrong."""
+    about = {"created": "2026-01-02T03:04:05+00:00", "task": "x", "dataset": {}, "model": "m", "config": {}}
+    return json.dumps({"version": 2, "eval": about, "samples": list(samples)})
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
@@ -188,23 +198,24 @@ def test_a_measure_that_cannot_be_weighed_is_named_beside_others(tmp_path: Path)
         ("samples_a.jsonl", '{"output": 0}\n', "row 1, which is no sample of lm-eval"),
         ("samples_a.jsonl", json.dumps(lm_eval_row(0, 1.0)) * 2, "row 1, which is not JSON"),
         ("samples_a.jsonl", (json.dumps(lm_eval_row(0, 1.0)) + "\n") * 2, "1 items of a stand in it more than once"),
-        ("a.eval", "no zip", "cannot be opened"),
-        ("a.json", "[1]", "no object"),
-        ("a.json", '{"rows": []}', "no log of Inspect with its samples"),
-        ("a.json", '{"eval": {}, "samples": [{"scores": {}}]}', "a sample without an id"),
-        ("a.json", '{"eval": {"task": "x"}, "samples": [{"id": 1}]}', "no score in the samples of x"),
+        ("a.eval", "no zip", "no zip that can be opened"),
+        ("a.json", "[1]", "what inspect_ai cannot read"),
+        ("a.json", '{"rows": []}', r"inspect_ai cannot read \(eval: Field required\)"),
+        ("a.json", inspect_json({"scores": {}}), r"inspect_ai cannot read \(samples\.0\.id: Field required\)"),
+        ("a.json", inspect_json({"id": 1, **ASKED}), "no score in the samples of x"),
+        ("a.json", inspect_json(), "no score in the samples of x"),
         ("a.csv", "", "another kind of file"),
-        ("a.json", "[" * 100_000, "no JSON"),
+        ("a.json", "[" * 100_000, "what inspect_ai cannot read"),
         ("samples_a.jsonl", json.dumps(lm_eval_row(0, 10**400)), "a value that is no number"),
         ("samples_a.jsonl", json.dumps(lm_eval_row(0, 1.0, metrics=5)), "another shape than lm-eval writes"),
         ("samples_a.jsonl", json.dumps(lm_eval_row(0, 1.0, filtered_resps={"a": 1})), "another shape than lm-eval"),
+        ("a.json", inspect_json({"id": 1, **ASKED, "scores": [1]}), r"inspect_ai cannot read \(samples\.0\.scores"),
         (
             "a.json",
-            '{"eval": {"task": "x"}, "samples": [{"id": 1, "scores": [1]}]}',
-            "another shape than Inspect writes",
+            inspect_json({"id": 1, **ASKED, "messages": ["a"]}),
+            r"inspect_ai cannot read \(samples\.0\.messages",
         ),
-        ("a.json", '{"eval": {"task": "x"}, "samples": [{"id": 1, "messages": ["a"]}]}', "another shape than Inspect"),
-        ("a.json", '{"eval": {"task": "x"}, "samples": [{"id": 1, "output": "a"}]}', "another shape than Inspect"),
+        ("a.json", inspect_json({"id": 1, **ASKED, "output": "a"}), r"inspect_ai cannot read \(samples\.0\.output"),
     ],
 )
 def test_what_is_no_log_is_refused_with_a_sentence(tmp_path: Path, name: str, content: str, told: str) -> None:
@@ -222,47 +233,58 @@ def test_a_folder_without_logs_and_a_path_that_leads_nowhere(tmp_path: Path) -> 
         read_logs(tmp_path / "missing")
 
 
-def zipped(path: Path, members: dict[str, str]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
-        for name, text in members.items():
-            opened.writestr(name, text)
+def repacked(path: Path, source: Path, members: dict[str, str | None], packing: int = zipfile.ZIP_DEFLATED) -> Path:
+    """The members of a log, of which some are replaced, left out (None) or added."""
+    import inspect_ai.log  # noqa: F401 with it zipfile reads Zstandard, as it does by itself from Python 3.14 on
+
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", packing) as new:
+        for name in dict.fromkeys((*old.namelist(), *members)):
+            body = members[name] if name in members else old.read(name)
+            if body is not None:
+                new.writestr(name, body)
     return path
 
 
-HEADER = {"header.json": '{"eval": {"task": "x"}, "status": "success"}'}
-SAMPLE = {"samples/1_epoch_1.json": '{"id": 1, "scores": {"match": {"value": "C"}}}'}
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    scores = {"match": {"value": "C"}}
+    return write_inspect(tmp_path / "whole.eval", [{"id": number, "scores": scores} for number in (1, 2)])
 
 
-def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, log: Path) -> None:
     bomb = json.dumps({"id": 2, "scores": {}, "padding": " " * 5_000_000})
-    path = zipped(tmp_path / "a.eval", {**HEADER, **SAMPLE, "samples/2_epoch_1.json": bomb})
+    path = repacked(tmp_path / "a.eval", log, {"samples/2_epoch_1.json": bomb})
     assert path.stat().st_size < 50_000
     with pytest.raises(DataError, match="larger than 1,000,000 bytes"):
-        inspect_archive(path, Limits(member_bytes=1_000_000))
-    with pytest.raises(DataError, match="a log of a sensible size"):
-        inspect_archive(path, Limits(all_bytes=1_000_000))
-    with pytest.raises(DataError, match="3 members"):
-        inspect_archive(path, Limits(members=2))
+        inspect_log(path, Limits(member_bytes=1_000_000))
+    with pytest.raises(DataError, match=r"found samples/2_epoch_1\.json, which is larger than"):
+        inspect_log(path, Limits(all_bytes=1_000_000))
+    with pytest.raises(DataError, match=r"\d members, of which 2 are read at most"):
+        inspect_log(path, Limits(members=2))
 
 
-def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
-    path = zipped(tmp_path / "a.eval", {**HEADER, **SAMPLE})
-    with archive(path) as opened:
-        opened._zip.NameToInfo["header.json"].file_size = 3
-        with pytest.raises(DataError):
-            opened.json("header.json")
+def test_a_huge_json_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect_files, "LARGEST_JSON", 10_000)
+    with pytest.raises(DataError, match="found more than 10,000 bytes"):
+        read_logs(INSPECT / "base" / "letters.json")
 
 
-@pytest.mark.parametrize("name", ["../samples/1.json", "/samples/1.json", "samples\\..\\1.json"])
-def test_names_that_lead_out_of_the_archive_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="names that stay inside the archive"):
-        inspect_archive(zipped(tmp_path / "a.eval", {**HEADER, name: "{}"}))
+def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path, log: Path) -> None:
+    path = repacked(tmp_path / "a.eval", log, {"samples/2_epoch_1.json": " " * 3_000_000})
+    body = bytearray(path.read_bytes())
+    said = body.rindex((3_000_000).to_bytes(4, "little"))  # in the directory at the end
+    body[said : said + 4] = (3).to_bytes(4, "little")
+    path.write_bytes(bytes(body))
+    with zipfile.ZipFile(path) as opened:
+        assert opened.getinfo("samples/2_epoch_1.json").file_size == 3
+    with pytest.raises(DataError, match="larger than 1,000,000 bytes"):
+        inspect_log(path, Limits(member_bytes=1_000_000))
 
 
 def test_a_cut_or_altered_archive_is_refused(tmp_path: Path) -> None:
     whole = (INSPECT / "base" / "sums.eval").read_bytes()
     (tmp_path / "cut.eval").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="cannot be opened"):
+    with pytest.raises(DataError, match="no zip that can be opened"):
         read_logs(tmp_path / "cut.eval")
     altered = bytearray(whole)
     within = whole.index(b"samples/s0") + 300
@@ -272,16 +294,98 @@ def test_a_cut_or_altered_archive_is_refused(tmp_path: Path) -> None:
         read_logs(tmp_path / "altered.eval")
 
 
-@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_an_altered_member_is_refused_however_it_is_packed(tmp_path: Path, packing: int) -> None:
-    path = tmp_path / "a.eval"
-    with zipfile.ZipFile(path, "w", packing) as made:
-        made.writestr("header.json", json.dumps({"eval": {"task": "x"}, "padding": list(range(200))}))
-    altered = bytearray(path.read_bytes())
-    altered[60:120] = bytes(60)
-    path.write_bytes(bytes(altered))
-    with pytest.raises(DataError, match=r"found header\.json, which cannot be unpacked"):
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_altered_score_is_refused_however_it_is_packed(tmp_path: Path, log: Path, packing: int) -> None:
+    """Stored, it is JSON as before, and only its checksum tells."""
+    path = repacked(tmp_path / "a.eval", log, {}, packing)
+    body = path.read_bytes()
+    within = body.index(b'"C"') + 1 if packing == zipfile.ZIP_STORED else 100
+    path.write_bytes(body[:within] + b"I" + body[within + 1 :])
+    with pytest.raises(DataError, match="which cannot be unpacked"):
         read_logs(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"header.json": None, "_journal/start.json": None}, r"a zip without header\.json"),
+        ({"header.json": "nonsense"}, "what inspect_ai cannot read"),
+        ({"header.json": "[" * 100_000}, "what inspect_ai cannot read"),
+        ({"header.json": '{"eval": {"task": "x"}}'}, r"inspect_ai cannot read \(eval\.created: Field required\)"),
+        ({"samples/1_epoch_1.json": "{}"}, r"inspect_ai cannot read \(id: Field required\)"),
+        ({"samples/1_epoch_1.json": None}, "1 samples, of which its summary names 2"),
+        ({"samples/3_epoch_1.json": "{}"}, "3 samples, of which its summary names 2"),
+        ({"summaries.json": "[]"}, "2 samples, of which its summary names 0"),
+    ],
+)
+def test_a_part_that_is_missing_or_has_another_shape(
+    tmp_path: Path, log: Path, members: dict[str, str | None], told: str
+) -> None:
+    with pytest.raises(DataError, match=told) as caught:
+        inspect_log(repacked(tmp_path / "a.eval", log, members))
+    assert str(caught.value).startswith(str(tmp_path / "a.eval"))
+
+
+def test_a_log_of_a_later_version_is_refused(tmp_path: Path, log: Path) -> None:
+    with zipfile.ZipFile(repacked(tmp_path / "a.eval", log, {})) as opened:
+        header = json.loads(opened.read("header.json"))
+    later = json.dumps({**header, "version": 99})
+    with pytest.raises(DataError, match="version 99 of the format of logs"):
+        read_logs(repacked(tmp_path / "b.eval", log, {"header.json": later}))
+    (tmp_path / "c.json").write_text(later, encoding="utf-8")
+    with pytest.raises(DataError, match="Unable to read version 99"):
+        read_logs(tmp_path / "c.json")
+
+
+def test_a_json_log_is_read_anew_where_its_file_changed(tmp_path: Path) -> None:
+    for value, score in (("C", 1.0), ("I", 0.0)):
+        path = write_inspect(tmp_path / "a.json", [{"id": 1, "scores": {"match": {"value": value}}}])
+        assert read_logs(path).measures[0].items[0].score == score
+
+
+def test_long_texts_that_are_kept_apart_are_put_back(tmp_path: Path) -> None:
+    def sample(text: str) -> dict[str, object]:
+        turns = [{"role": "user", "content": text}]
+        return {"id": 1, "input": turns, "messages": turns, "scores": {"match": {"value": "C"}}}
+
+    whole = read_logs(write_inspect(tmp_path / "whole.json", [sample("Why?")])).measures[0].items[0]
+    assert whole.asked == "Why?"
+    for name in ("a.eval", "a.json"):
+        apart = write_inspect(tmp_path / name, [{**sample("attachment://7"), "attachments": {"7": "Why?"}}])
+        assert read_logs(apart).measures[0].items[0] == whole
+
+
+def test_more_samples_than_are_read_at_once(tmp_path: Path) -> None:
+    samples = [{"id": n, "scores": {"match": {"value": n % 2}}} for n in range(AT_ONCE + 2)]
+    items = read_logs(write_inspect(tmp_path / "a.eval", samples)).measures[0].items
+    assert {item.id: item.score for item in items} == {str(n): float(n % 2) for n in range(AT_ONCE + 2)}
+
+
+def test_without_inspect_ai_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
+    for path in (INSPECT / "base" / "sums.eval", INSPECT / "base" / "letters.json", INSPECT / "base"):
+        with pytest.raises(PrerequisiteError, match=r"pip install 'lastresort\[evals\]'"):
+            read_logs(path)
+    write_samples(tmp_path, [1.0])
+    (tmp_path / "package.json").write_text("{}", encoding="utf-8")
+    assert [one.name for one in read_logs(tmp_path).measures] == ["lm_eval:letters"]
+
+
+def test_reading_opens_no_connection_starts_nothing_and_loads_no_torch() -> None:
+    code = f"from {read_logs.__module__} import read_logs\n"
+    code += """
+import sys, pathlib
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "pickle.find_class"):
+        raise SystemExit(f"{event} {arguments}")
+sys.addaudithook(watch)
+assert len(read_logs(pathlib.Path(sys.argv[1])).measures) == 2
+assert not {"torch", "transformers"}.intersection(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(INSPECT / "base")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_row_without_its_filter_beside_rows_with_one() -> None:
@@ -290,9 +394,10 @@ def test_a_row_without_its_filter_beside_rows_with_one() -> None:
     assert [item.id for item in log_of("x", rows, {}, "here").items] == ["0"]
 
 
-def test_an_evaluation_that_was_cut_off_has_only_its_beginning(tmp_path: Path) -> None:
-    members = {"_journal/start.json": '{"eval": {"task": "x"}}', **SAMPLE}
-    (found,), _ = inspect_archive(zipped(tmp_path / "a.eval", members))
-    assert "did not end (started)" in found.notes[0]
-    with pytest.raises(DataError, match=r"a zip without header\.json"):
-        inspect_archive(zipped(tmp_path / "b.eval", SAMPLE))
+def test_an_evaluation_that_was_cut_off_has_only_its_beginning(tmp_path: Path, log: Path) -> None:
+    path = repacked(tmp_path / "a.eval", log, {"header.json": None, "summaries.json": None})
+    (found,), _ = inspect_log(path)
+    assert (len(found.items), found.notes) == (
+        2,
+        (f"inspect:sums: {path} says that its evaluation did not end (started).",),
+    )

@@ -1,4 +1,4 @@
-"""A log of Inspect -> a measure a scorer. Pure: samples come one by one, from an archive or from a JSON file."""
+"""A log of Inspect -> a measure a scorer. Pure: samples come one by one, as JSON of `inspect_ai.log.EvalSample`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from lastresort.evals.logs.logged import (
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # correct, incorrect, partly, no answer
 WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 CHOICE = "choice"  # the scorer of Inspect whose answers can be guessed among a sample's choices
-_ATTACHED = "attachment://"
 
 Sample = Mapping[str, Any]
 
@@ -91,20 +90,16 @@ def value_of(value: Any) -> float | None:
 
 
 def _add(known: _Asked, sample: Sample) -> None:
-    said = _resolved(sample.get("attachments") or {})
-    prompt = [(turn.get("role"), said(turn.get("content"))) for turn in _opening(sample)]
-    for part, told in (
-        ("input", said(sample.get("input"))),
-        ("target", sample.get("target")),
-        ("choices", sample.get("choices")),
-    ):
+    asked = _told(sample.get("input"))
+    prompt = [(turn.get("role"), _told(turn.get("content"))) for turn in _opening(sample)]
+    for part, told in (("input", asked), ("target", sample.get("target")), ("choices", sample.get("choices"))):
         known.same[part].add(fingerprint(told))
     if prompt:
         known.same["prompt"].add(fingerprint(prompt))
     known.options = len(sample.get("choices") or ())
     if not known.asked:
-        known.asked = _text(prompt[-1][1] if prompt else said(sample.get("input")))[-LONGEST:]
-        known.answered = _text(said((sample.get("output") or {}).get("completion")))[:LONGEST]
+        known.asked = _text(prompt[-1][1] if prompt else asked)[-LONGEST:]
+        known.answered = _text((sample.get("output") or {}).get("completion"))[:LONGEST]
     known.epochs += 1
     if sample.get("invalidation"):
         return
@@ -170,21 +165,13 @@ def _opening(sample: Sample) -> list[Mapping[str, Any]]:
     return opening
 
 
-def _resolved(attachments: Mapping[str, Any]) -> Any:
-    """Long texts are kept apart and named by their hash."""
-
-    def said(value: Any) -> Any:
-        if isinstance(value, str) and value.startswith(_ATTACHED):
-            return attachments.get(value.removeprefix(_ATTACHED), value)
-        if isinstance(value, list):
-            return [said(one) for one in value]
-        if isinstance(value, Mapping):
-            return {
-                key: said(one) for key, one in value.items() if key != "id"
-            }  # ids of turns are drawn anew in every run
-        return value
-
-    return said
+def _told(value: Any) -> Any:
+    """Without the ids of turns, which are drawn anew in every run."""
+    if isinstance(value, list):
+        return [_told(one) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _told(one) for key, one in value.items() if key != "id"}
+    return value
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.errors import DataError
-from lastresort.evals.logs.inspect_files import inspect_archive, inspect_json, json_of
+from lastresort.evals.logs.inspect_files import inspect_log, json_of
 from lastresort.evals.logs.lm_eval_files import lm_eval_file, lm_eval_folder
 from lastresort.evals.logs.logged import Found, Logged
 
@@ -60,24 +60,22 @@ def _read(path: Path) -> tuple[Found, list[str]]:
 def _file(path: Path) -> Found:
     if path.suffix == ".jsonl":
         return lm_eval_file(path)
-    if path.suffix == ".eval":
-        return inspect_archive(path)
-    if path.suffix == ".json":
-        return inspect_json(path, json_of(path))
+    if path.suffix in (".eval", ".json"):
+        return inspect_log(path)
     raise _refused(path, "another kind of file")
 
 
 def _of_inspect(path: Path) -> Found:
     """What else a folder holds is passed over."""
     if path.suffix == ".eval":
-        return inspect_archive(path)
+        return inspect_log(path)
     if path.suffix != ".json" or path.name.startswith("results_"):
         return [], []
     try:
         document = json_of(path)
     except DataError:
         return [], []
-    return inspect_json(path, document) if isinstance(document.get("eval"), dict) else ([], [])
+    return inspect_log(path) if isinstance(document.get("eval"), dict) else ([], [])
 
 
 def _hash(measures: tuple[Logged, ...]) -> str:
