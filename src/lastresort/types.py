@@ -67,8 +67,9 @@ class Decoding:
 class Answer:
     """What a model said to one prompt. finish: "stop" (it ended by itself) or "length" (it was cut).
 
-    seconds: this answer's share of the time of its batch. usd: 0 for local models. passages: ids of those that stood in
-    the prompt, in their order; models leave it empty, a system that looks things up fills it.
+    seconds: this answer's share of the time of its batch. usd: what the answer costs, 0 for local models. passages: ids of those
+    that stood in the prompt, in their order; models leave it empty, a system that looks things up fills it. paid: the USD that it
+    cost now, 0 where it is replayed from the cache.
     """
 
     text: str
@@ -78,6 +79,7 @@ class Answer:
     seconds: float = 0.0
     usd: float = 0.0
     passages: tuple[str, ...] = ()
+    paid: float = 0.0
 
 
 Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]

@@ -10,25 +10,32 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from climb_support import calls, scripted_task
-from lastresort.errors import BudgetError
+from climb_support import TEAMS, calls, scripted_task
+from lastresort.errors import BudgetError, InfrastructureError
+from lastresort.evals.scorers import build_scorer
 from lastresort.ladder.budget import NOTED_EVERY_S, Budget
+from lastresort.ladder.climb import climb
 from lastresort.records.record import Record
+from lastresort.records.responses import ResponseCache
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, Message, Silent
 
-BATCH = 16
 PRICE = 1e6  # USD per million tokens: a token costs a dollar
 
 
-def priced_task(folder: Path, usd: float, **limits: float) -> Path:
+def priced_task(folder: Path, usd: float, script: dict[str, Any] | None = None, **limits: float) -> Path:
     return scripted_task(
         folder,
         quality=[{"right": 0.7}],  # near the bar, so that the race goes on
         task={"use": {"prompt_price": PRICE, "output_price": 0.0}, "limits": {"usd": usd, **limits}},
-        script={"delay_s": 0.003},
+        script={"delay_s": 0.003, **(script or {})},
     )
 
 
@@ -55,12 +62,43 @@ def test_money_of_killed_sessions_is_counted(tmp_path: Path) -> None:
     prices, asked = paid(tmp_path / "runs" / ".lastresort" / "responses.sqlite"), len(calls(tmp_path / "task"))
     with Record.open(tmp_path / "runs" / "r") as record:
         noted = Budget.of(load_task(task), record, time.monotonic).paid_usd
-    assert sum(prices) - noted <= 3 * BATCH * max(prices), "what a kill can hide is the batch that it cut"
+    assert abs(sum(prices) - noted) <= 3 * max(prices), "what a kill can hide is the answer that it cut"
     priced_task(tmp_path / "task", usd=noted)
     stopped = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert stopped.returncode == 4, stopped.stderr
     assert "limits.usd" in stopped.stderr
     assert len(calls(tmp_path / "task")) == asked
+
+
+def test_a_batch_that_failed_in_the_middle_is_paid_as_far_as_it_came(tmp_path: Path) -> None:
+    """Its answers are in the cache, so that the resumed climb asks for them no more."""
+    task = priced_task(tmp_path / "task", usd=1e9, script={"faults": {"fail_at": [21]}})
+    with pytest.raises(InfrastructureError):
+        climb(load_task(task), tmp_path / "runs" / "r")
+    with Record.open(tmp_path / "runs" / "r") as record:
+        noted = sum(note["usd"] for note in record.notes("spent"))
+    prices = paid(tmp_path / "runs" / ".lastresort" / "responses.sqlite")
+    assert len(prices) == 20
+    assert noted == pytest.approx(sum(prices))
+
+
+def test_a_dear_answer_among_kept_ones_is_paid_in_full(tmp_path: Path) -> None:
+    """Fifteen of a batch were answered before, and the only one that is asked costs more than all of them."""
+    task = load_task(priced_task(tmp_path / "task", usd=1e9))
+    short = [Example(str(n), (Message("user", f"case {n}"),), "billing") for n in range(15)]
+    long = Example("long", (Message("user", "case " * 500),), "billing")
+    system = System("bare", "scripted:script.json", PromptDesign(""), Decoding(8))
+    payments: list[float] = []
+    with ResponseCache(tmp_path / "responses.sqlite") as cache, Record.create(tmp_path / "run") as record:
+        models = OpenModels(cache, base_folder=task.folder, base_name="m", tuned_name="n", prompt_price=PRICE)
+        scorer, progress = build_scorer("choice", {}, choices=TEAMS), Silent()
+        bench = Workbench(task, (), (), scorer, record, tmp_path, models, progress, 8, pay=payments.append)
+        kept = [item for batch in bench.measured(system, short) for item in batch]
+        before = sum(payments)
+        [mixed] = bench.measured(system, [*short, long])
+    assert before == sum(item.usd for item in kept) > 0
+    assert sum(payments) - before == mixed[-1].usd > sum(item.usd for item in kept)
+    assert sum(item.usd for item in mixed) == sum(payments)
 
 
 class Clock:

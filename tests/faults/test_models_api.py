@@ -144,8 +144,8 @@ def test_answers_in_order_with_tokens_and_price(server: Endpoint) -> None:
     ticks = iter(range(100))
     asked = model(server, prompt_price=10.0, output_price=100.0, clock=lambda: float(next(ticks)))
     assert asked.generate(ask("a", "b"), DECODING) == [
-        Answer("<a>", 7, 2, "stop", seconds=1.0, usd=270e-6),
-        Answer("<b>", 7, 2, "stop", seconds=1.0, usd=270e-6),
+        Answer("<a>", 7, 2, "stop", seconds=1.0, usd=270e-6, paid=270e-6),
+        Answer("<b>", 7, 2, "stop", seconds=1.0, usd=270e-6, paid=270e-6),
     ]
     assert server.requests[0] == {
         "model": "m",
@@ -306,7 +306,6 @@ def test_answers_that_arrived_before_a_failure_are_kept(server: Endpoint, tmp_pa
             "<c>",
             "<d>",
         ]
-    assert resumed.hits == 2
     assert [request["messages"][-1]["content"] for request in server.requests] == ["a", "b", "c", "c", "d"]
 
 

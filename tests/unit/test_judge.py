@@ -250,7 +250,7 @@ class Refusing:
             raise CandidateError("the server takes no such form for its answers (400)", where=self.name)
         if max(len(prompt[-1].content) for prompt in prompts) > self.longest:
             raise CandidateError("the prompt is too long (400)", where=self.name)
-        return [Answer("tie", 10, 1, "stop", 0.5, 0.25) for _ in prompts]
+        return [Answer("tie", 10, 1, "stop", 0.5, 0.25, paid=0.25) for _ in prompts]
 
 
 def test_a_model_that_refuses_the_form_is_asked_for_text_from_then_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,19 @@ def test_what_the_judge_spends_counts_towards_the_limit_and_once(tmp_path: Path)
     poor = judged_task(tmp_path / "poor", judge, limits={"usd": 2000}, use={"prompt_price": 0, "output_price": 0})
     with pytest.raises(BudgetError):
         climb(poor, tmp_path / "elsewhere" / "runs" / "poor")
+
+
+def test_verdicts_of_a_batch_that_failed_in_the_middle_are_paid(tmp_path: Path) -> None:
+    judge = write_judge(tmp_path / "task", {**FAIR, "faults": {"fail_at": [22]}}, prompt_price=1e6, output_price=0)
+    task = judged_task(tmp_path / "task", judge, limits={"usd": 1e9}, use={"prompt_price": 0, "output_price": 0})
+    with pytest.raises(InfrastructureError):
+        climb(task, tmp_path / "runs" / "run")
+    with sqlite3.connect(tmp_path / "runs" / ".lastresort" / "responses.sqlite") as cache:
+        prices = [json.loads(body)["usd"] for (body,) in cache.execute("SELECT body FROM response")]
+    with Record.open(tmp_path / "runs" / "run") as record:
+        paid = sum(note["usd"] for note in record.notes("spent"))
+    assert sum(price > 0 for price in prices) == 21
+    assert paid == pytest.approx(sum(prices))
 
 
 def test_a_run_goes_on_only_with_the_judge_and_the_cases_it_began_with(tmp_path: Path) -> None:

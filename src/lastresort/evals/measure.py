@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer, format_ok, scores_of
+from lastresort.models.protocol import OnAnswer
 from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example
@@ -34,22 +35,24 @@ def measured(
     *,
     batch_size: int,
     refused_is_wrong: bool = False,
+    on_answer: OnAnswer | None = None,
 ) -> Iterator[list[ItemScore]]:
     """Yield the scores batch by batch, in order; the caller may stop early.
 
     An infrastructure failure is raised, never scored. refused_is_wrong: an item that the model refuses (CandidateError:
     its prompt is too long) scores 0 with finish "refused", as the system would fail on it in use; otherwise it raises.
+    on_answer: given every answer as it arrives, also those of a batch that is never scored.
     """
     if refused_is_wrong:
         answerer.model.check_decoding(answerer.system.decoding)  # a system that can answer nothing is not merely wrong
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
         try:
-            answers: list[Answer | None] = [*answerer.answer([example.input for example in batch])]
+            answers: list[Answer | None] = [*answerer.answer([example.input for example in batch], on_answer)]
         except CandidateError:
             if not refused_is_wrong:
                 raise
-            answers = [_one_answer(answerer, example) for example in batch]
+            answers = [_one_answer(answerer, example, on_answer) for example in batch]
         answered = [(example, answer) for example, answer in zip(batch, answers, strict=True) if answer is not None]
         scores = iter(scores_of(scorer, [answer.text for _, answer in answered], [example for example, _ in answered]))
         yield [
@@ -58,9 +61,9 @@ def measured(
         ]
 
 
-def _one_answer(answerer: Answerer, example: Example) -> Answer | None:
+def _one_answer(answerer: Answerer, example: Example, on_answer: OnAnswer | None) -> Answer | None:
     try:
-        return answerer.answer([example.input])[0]
+        return answerer.answer([example.input], on_answer)[0]
     except CandidateError:
         return None
 

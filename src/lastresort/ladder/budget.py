@@ -1,6 +1,6 @@
 """The task's limits of time and money, kept over all sessions of a run, also those that were killed.
 
-What is spent goes into the record as it is spent: money with every batch, time every few seconds.
+What is spent goes into the record as it is spent: money with every answer, time every few seconds.
 """
 
 from __future__ import annotations

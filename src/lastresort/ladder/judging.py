@@ -16,7 +16,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge, Judged, case_of
 from lastresort.evals.scorers.judge_asking import Spent
 from lastresort.evals.scorers.judge_labels import Labelled, agreement_with, read_labelled
-from lastresort.models.protocol import Model
+from lastresort.models.protocol import Model, Pay
 from lastresort.records.record import Record
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
@@ -27,9 +27,9 @@ REMINDER_TOKENS = 32  # of a second asking, beyond the two verdicts
 
 
 class Seat:
-    """Where the judge sits in a climb. pay: told of every USD that is really paid."""
+    """Where the judge sits in a climb. pay: told of every USD that is really paid, answer by answer."""
 
-    def __init__(self, task: Task, record: Record, models: OpenModels, pay: Callable[[float], None]) -> None:
+    def __init__(self, task: Task, record: Record, models: OpenModels, pay: Pay) -> None:
         self._task, self._record, self._models, self._pay = task, record, models, pay
         self._recognised = False
 
@@ -37,7 +37,7 @@ class Seat:
         """A judge with this climb's model, record and purse; any other scorer as it is."""
         if not isinstance(scorer, Judge):
             return scorer
-        return replace(scorer.asked_of(self._opened), heard=self._heard)
+        return replace(scorer.asked_of(self._opened, self._pay), heard=self._heard)
 
     def check_agreement(self, scorer: Scorer, progress: Progress, check_budget: Callable[[], None]) -> None:
         """Ask a judge what people were asked, once a run and before the first rung."""
@@ -51,7 +51,6 @@ class Seat:
         for start in range(0, len(labelled), AGREEMENT_BATCH):
             check_budget()
             found = scorer.judged([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
-            self._pay(sum(one.spent.paid_usd for one in found))
             judged += found
             progress.advance(len(found))
         body = asdict(agreement_with(labelled, judged, scorer.question))
@@ -88,7 +87,6 @@ class Seat:
             for example, answer, one in zip(examples, answers, judged, strict=True)
         ]
         self._record.note("judged", {"items": items})
-        self._pay(sum(one.spent.paid_usd for one in judged))
 
 
 def labelled_cases(task: Task, scorer: Scorer) -> list[Labelled]:

@@ -162,7 +162,7 @@ class ApiModel:
         tokens_in = reply.prompt_tokens if reply.prompt_tokens is not None else estimated_prompt_tokens(prompt)
         tokens_out = reply.completion_tokens if reply.completion_tokens is not None else estimated_tokens(reply.text)
         usd = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
-        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd)
+        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd, paid=usd)
 
     def _persistently(
         self, attempt: Callable[[], T], index: int, stop: threading.Event, patience: Patience | None = None

@@ -30,7 +30,7 @@ class CachedModel:
     the order given (of each sample index by itself), are stored and replayed only whole, and a half-finished one is computed
     again.
 
-    hits, misses: answers from the cache and from the model. A hit keeps the tokens, seconds and USD of the first time.
+    An answer from the cache keeps the tokens, seconds and USD of the first time, and nothing is paid for it.
     """
 
     def __init__(self, model: Model, cache: Cache) -> None:
@@ -39,7 +39,6 @@ class CachedModel:
         self.batch_matters, self.batch_size = model.batch_matters, model.batch_size
         self.rendering: str = getattr(model, "rendering", "")
         self.precision: str = getattr(model, "precision", "auto")
-        self.hits = self.misses = 0
 
     @property
     def rendering_fingerprint(self) -> str:
@@ -91,10 +90,8 @@ class CachedModel:
         keys = [self._key([*whole, row], decoding) for row in range(len(batch))]
         found = self._cache.get_many(keys)
         if len(found) == len(keys):
-            self.hits += len(keys)
             return [Answer(**found[key]) for key in keys]
         answers = self._model.generate(batch, decoding)
-        self.misses += len(keys)
         self._cache.put_many({key: _body(answer) for key, answer in zip(keys, answers, strict=True)})
         return answers
 
@@ -112,7 +109,6 @@ class CachedModel:
 
         for index, key in enumerate(keys):
             if key in found:
-                self.hits += 1
                 take(index, Answer(**found[key]))
         for sample, missing in _missing(keys, samples, found):
             self._ask(prompts, missing, replace(decoding, seed=decoding.seed + sample), take)
@@ -121,16 +117,16 @@ class CachedModel:
     def _ask(
         self, prompts: Sequence[Prompt], missing: Mapping[str, list[int]], decoding: Decoding, take: OnAnswer
     ) -> None:
-        """Forward the missing prompts together, each once; store and hand over every answer as it arrives."""
+        """Forward the missing prompts together, each once; hand over and store every answer as it arrives."""
         keys = list(missing)
 
         def arrived(position: int, answer: Answer) -> None:
             key = keys[position]
+            first, *others = missing[key]
+            take(first, answer)  # before it is stored: a kill in between must not leave an answer that nobody paid for
             self._cache.put_many({key: _body(answer)})
-            self.misses += 1
-            self.hits += len(missing[key]) - 1
-            for index in missing[key]:
-                take(index, answer)
+            for index in others:
+                take(index, replace(answer, paid=0.0))
 
         self._model.generate([prompts[missing[key][0]] for key in keys], decoding, arrived)
 
@@ -141,8 +137,8 @@ class CachedModel:
 
 
 def _body(answer: Answer) -> dict[str, Any]:
-    """The answer as it is stored; which passages were shown is not the model's to say."""
-    return {name: value for name, value in asdict(answer).items() if name != "passages"}
+    """The answer as it is stored; which passages were shown is not the model's to say, and a replay is not paid for."""
+    return {name: value for name, value in asdict(answer).items() if name not in ("passages", "paid")}
 
 
 def _turns(prompt: Prompt) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from lastresort.types import Answer, Decoding, Message
 
 Prompt = tuple[Message, ...]
 OnAnswer = Callable[[int, Answer], None]
+Pay = Callable[[float], None]
 
 _WITHOUT_WEIGHTS = ("openai:", "http://", "https://", "scripted:")
 
@@ -16,6 +17,16 @@ _WITHOUT_WEIGHTS = ("openai:", "http://", "https://", "scripted:")
 def is_endpoint(name: str) -> bool:
     """Whether a model of this name only answers, so that there are no weights here to train or to score with."""
     return name.startswith(_WITHOUT_WEIGHTS)
+
+
+def paying(pay: Pay) -> OnAnswer:
+    """Pays for every answer as it arrives, so that a batch which ends early is paid for as far as it came."""
+
+    def arrived(_: int, answer: Answer) -> None:
+        if answer.paid:
+            pay(answer.paid)
+
+    return arrived
 
 
 class Model(Protocol):

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from lastresort.errors import CandidateError, InfrastructureError
 from lastresort.models.estimate import BYTES_PER_TOKEN, estimated_prompt_tokens, estimated_tokens
@@ -117,7 +118,8 @@ class ScriptedModel:
             )
         tokens_in = estimated_prompt_tokens(prompt)
         usd = (tokens_in * self._prices[0] + tokens * self._prices[1]) / 1e6
-        return Answer(text, tokens_in, tokens, "stop" if finish == "stop" else "length", self._script.seconds, usd)
+        ended: Literal["stop", "length"] = "stop" if finish == "stop" else "length"
+        return Answer(text, tokens_in, tokens, ended, self._script.seconds, usd, paid=usd)
 
     def _share_right(self, prompt: Prompt, decoding: Decoding) -> float:
         shots = sum(message.role == "assistant" for message in prompt)

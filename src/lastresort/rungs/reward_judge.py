@@ -40,10 +40,9 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
         body = {"rung": rung, "asked": _hash([dict(parameters), asked]), **asdict(spent)}
         bench.record.note("rewarded", body)
         if spent.paid_usd:
-            bench.pay(spent.paid_usd)
             bench.check_budget()
 
-    return replace(scorer.asked_of(opened), about=bench.task.about, heard=heard)
+    return replace(scorer.asked_of(opened, bench.pay), about=bench.task.about, heard=heard)
 
 
 def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:

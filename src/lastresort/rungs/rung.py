@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from lastresort.data.split import groups_of
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import Scorer
+from lastresort.models.protocol import Pay, paying
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.rungs import RUNGS
 from lastresort.rungs.forecast import Forecast, Workload
@@ -73,7 +74,7 @@ class Workbench:
     progress: Progress
     max_new_tokens: int
     check_budget: Callable[[], None] = lambda: None
-    pay: Callable[[float], None] = lambda usd: None
+    pay: Pay = lambda usd: None
     out_of_time: Callable[[], bool] = lambda: False
     hours_left: Callable[[], float | None] = lambda: None
     preferences: tuple[Preferred, ...] | None = None
@@ -122,14 +123,15 @@ class Workbench:
         """Scores batch by batch, within the budget. refused_is_wrong: as in `evals.measure.measured`."""
         answerer = self.answerer(system, lookup)
         self.check_budget()
-        misses = getattr(answerer.model, "misses", 0)
-        size = answerer.model.batch_size
         for batch in measured(
-            answerer, examples, self.scorer, self.task.output, batch_size=size, refused_is_wrong=refused_is_wrong
+            answerer,
+            examples,
+            self.scorer,
+            self.task.output,
+            batch_size=answerer.model.batch_size,
+            refused_is_wrong=refused_is_wrong,
+            on_answer=paying(self.pay),
         ):
-            asked = getattr(answerer.model, "misses", len(batch)) - misses
-            misses += asked
-            self.pay(sum(item.usd for item in batch) * asked / len(batch))
             self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
             yield batch
             self.check_budget()

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import Chunk
-from lastresort.models.protocol import Model, Prompt
+from lastresort.models.protocol import Model, OnAnswer, Prompt
 from lastresort.systems.compose import compose, extract
 from lastresort.systems.lookup import Lookup, Lookups
 from lastresort.systems.nearest import NearestShots
@@ -55,10 +55,13 @@ class Answerer:
         """Those that stand in the prompt before this input, in their order."""
         return self._lookup(turns) if self._lookup is not None else ()
 
-    def answer(self, inputs: Sequence[Sequence[Message]]) -> list[Answer]:
-        """One answer an input, in order; the text is what counts as the answer (after reasoning, if there is any)."""
+    def answer(self, inputs: Sequence[Sequence[Message]], on_answer: OnAnswer | None = None) -> list[Answer]:
+        """One answer an input, in order; the text is what counts as the answer (after reasoning, if there is any).
+
+        on_answer: given every answer as it arrives, as the model said it.
+        """
         prompts = [self.prompt(turns) for turns in inputs]
-        answers = self.model.generate(prompts, self.system.decoding)
+        answers = self.model.generate(prompts, self.system.decoding, on_answer)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.model.name)
         return [

@@ -12,7 +12,7 @@ from lastresort.errors import TaskError
 from lastresort.evals.scorers.judge_asking import VERDICT_TOKENS, Asking, Spent
 from lastresort.evals.scorers.judge_questions import UNPARSED, Case, Comparison, Grading, Question
 from lastresort.evals.scorers.scorer import Output
-from lastresort.models.protocol import Model
+from lastresort.models.protocol import Model, Pay
 from lastresort.types import Example
 
 PARAMETERS = (
@@ -86,9 +86,9 @@ class Judge:
             found.append(Judged(self.question.score(said), said, spent))
         return found
 
-    def asked_of(self, opened: Callable[[], Model]) -> Judge:
-        """The same judge, whose model is opened so."""
-        return replace(self, asking=Asking(opened, self.asking.max_new_tokens))
+    def asked_of(self, opened: Callable[[], Model], pay: Pay = lambda usd: None) -> Judge:
+        """The same judge, whose model is opened so. pay: given the price of each of its answers as it arrives."""
+        return replace(self, asking=Asking(opened, self.asking.max_new_tokens, pay))
 
 
 def judge(parameters: Mapping[str, Any], output: Output) -> Judge:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lastresort.errors import CandidateError, TaskError
 from lastresort.evals.scorers.judge_questions import Prompt, only, read_verdict
-from lastresort.models.protocol import Model
+from lastresort.models.protocol import Model, Pay, paying
 from lastresort.types import Answer, Decoding, Grammar, Message
 
 VERDICT_TOKENS = 32
@@ -15,7 +15,7 @@ VERDICT_TOKENS = 32
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What asking took. calls: prompts answered. paid_usd: the part of usd that no cache had, as far as batches tell."""
+    """What asking took. calls: prompts answered. paid_usd: the part of usd that was paid now, for what no cache had."""
 
     calls: int = 0
     tokens_in: int = 0
@@ -46,12 +46,15 @@ class Verdict:
 class Asking:
     """Asks the model that `opened` gives, which is called when the first verdict is wanted and has to keep what it opens.
 
-    max_new_tokens: of a verdict. Decoding is greedy. A model that refuses the form is asked for text from then on, which is
-    read strictly.
+    max_new_tokens: of a verdict. pay: given the price of every answer as it arrives. Decoding is greedy. A model that refuses the
+    form is asked for text from then on, which is read strictly.
     """
 
-    def __init__(self, opened: Callable[[], Model], max_new_tokens: int = VERDICT_TOKENS) -> None:
+    def __init__(
+        self, opened: Callable[[], Model], max_new_tokens: int = VERDICT_TOKENS, pay: Pay = lambda usd: None
+    ) -> None:
         self._opened, self.max_new_tokens = opened, max_new_tokens
+        self._on_answer = paying(pay)
         self._constrained = True
 
     def open(self) -> Model:
@@ -77,11 +80,7 @@ class Asking:
     def _answers(self, prompts: Sequence[Prompt], choices: tuple[str, ...]) -> list[tuple[Answer, Spent]]:
         if not prompts:
             return []
-        model = self.open()
-        known = getattr(model, "misses", None)
-        answers = self._generated(model, prompts, choices)
-        new = 1.0 if known is None else (getattr(model, "misses", 0) - known) / len(prompts)
-        return [(answer, _spent(answer, new)) for answer in answers]
+        return [(answer, _spent(answer)) for answer in self._generated(self.open(), prompts, choices)]
 
     def _generated(self, model: Model, prompts: Sequence[Prompt], choices: tuple[str, ...]) -> list[Answer]:
         text = Decoding(self.max_new_tokens)
@@ -89,31 +88,28 @@ class Asking:
             form = replace(text, grammar=Grammar(choices=choices))
             try:
                 model.check_decoding(form)
-                return model.generate(prompts, form)
+                return model.generate(prompts, form, self._on_answer)
             except CandidateError:  # the form or the length: asking without the form tells which
-                answers = _asked_for_text(model, prompts, text)
+                answers = self._asked_for_text(model, prompts, text)
                 self._constrained = False
                 return answers
-        return _asked_for_text(model, prompts, text)
+        return self._asked_for_text(model, prompts, text)
 
-
-def _asked_for_text(model: Model, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
-    try:
-        return model.generate(prompts, decoding)
-    except CandidateError as error:
-        raise TaskError(
-            error.found,
-            where=f"the judge {model.name}",
-            expected=error.expected,
-            remedy="Take a judge with a longer context, shorten the inputs, or lower decode.max_new_tokens.",
-        ) from error
+    def _asked_for_text(self, model: Model, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+        try:
+            return model.generate(prompts, decoding, self._on_answer)
+        except CandidateError as error:
+            raise TaskError(
+                error.found,
+                where=f"the judge {model.name}",
+                expected=error.expected,
+                remedy="Take a judge with a longer context, shorten the inputs, or lower decode.max_new_tokens.",
+            ) from error
 
 
 def _reminder(choices: Sequence[str]) -> Message:
     return Message("user", f"That is no verdict. {only(choices)}")
 
 
-def _spent(answer: Answer, new: float) -> Spent:
-    return Spent(
-        1, answer.prompt_tokens, answer.completion_tokens, answer.seconds, answer.usd, paid_usd=new * answer.usd
-    )
+def _spent(answer: Answer) -> Spent:
+    return Spent(1, answer.prompt_tokens, answer.completion_tokens, answer.seconds, answer.usd, answer.paid)
