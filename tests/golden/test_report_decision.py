@@ -226,6 +226,7 @@ def test_a_decision_of_version_5_which_had_no_gate_is_read(decision: dict[str, A
 def test_a_gate_of_version_6_which_had_no_failure_modes_is_read(decision: dict[str, Any], tmp_path: Path) -> None:
     old = gated(copy.deepcopy(decision)) | {"schema": 6}
     del old["gate"]["failure_modes"], old["gate"]["artefact_sha256"], old["first_gate"]
+    del old["gate"]["spent"]["tokens_in"], old["gate"]["spent"]["tokens_out"]
     (tmp_path / "decision.json").write_text(json.dumps(old), encoding="utf-8")
     modes = read_decision(tmp_path)["gate"]["failure_modes"]
     assert [mode["name"] for mode in modes] == ["forgetting", "sycophancy", "format_overfitting"]

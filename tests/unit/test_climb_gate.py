@@ -18,6 +18,7 @@ from lastresort.ladder.climb import Climbed
 from lastresort.ladder.gate.best_prompt import QUICK_COMPARED
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
+from lastresort.report.story import gather
 from lastresort.systems.files import load_system
 from tuning_support import Cut, Scissors
 
@@ -93,6 +94,18 @@ def test_the_page_has_a_section_on_the_gate(shipped: Climbed) -> None:
     page = shipped.report.read_text("utf-8")
     assert '<h2 id="gate">The gate says SHIP: the tuned model is worth having for its task' in page
     assert page.count('class="badge NON_INFERIOR"') == 2 * 3  # beside the other measures, and in its failure mode
+
+
+def test_the_total_of_tokens_holds_what_both_models_read_and_said_for_the_gate(shipped: Climbed) -> None:
+    decision, spent = shipped.decision, shipped.decision["gate"]["spent"]
+    with Record.open(shipped.run, read_only=True) as record:
+        total = gather(record, decision).total
+    for key in ("tokens_in", "tokens_out"):
+        assert spent[key] >= 2 * sum(suite["asked"]["items"] for suite in decision["gate"]["suites"])
+        assert total[key] == sum(rung["cost"][key] for rung in decision["rungs"]) + spent[key]
+    page = shipped.report.read_text("utf-8")
+    assert f"{spent['tokens_in']:,}" in page
+    assert f"{total['tokens_in']:,}" in page
 
 
 def test_a_resumed_climb_asks_nothing_again_whatever_gate_it_names(shipped: Climbed) -> None:

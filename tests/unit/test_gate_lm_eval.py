@@ -218,6 +218,7 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
     spent = gate_document(done)["spent"]
     assert spent["asked_now"] == 2 * sum(one.found.n for one in done.further)
     assert spent["seconds"] > 0
+    assert spent["tokens_in"] > spent["asked_now"]
 
 
 @pytest.mark.parametrize(("alpha", "documents"), [(0.05, 160), (0.025, 208)])

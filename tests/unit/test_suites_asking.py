@@ -151,6 +151,16 @@ def test_seconds_are_shared_in_a_batch_and_kept(tmp_path: Path) -> None:
         assert ask(Recorder(), suite, items[:6], kept).seconds == pytest.approx(1.5)
 
 
+def test_tokens_are_counted_and_kept(tmp_path: Path) -> None:
+    """Each item asks twice for words, a token in and a token out, and for the likelier of yes and no after 7 characters."""
+    suite, items = Letters(), Letters().draw(0, 0, 6)
+    with SuiteAnswers(tmp_path / "answers.sqlite") as kept:
+        first = ask(Recorder(), suite, items, kept)
+        again = ask(Recorder(), suite, items[:4], kept)
+    assert (first.tokens_in, first.tokens_out) == (6 * (1 + 1 + 7 + 5), 6 * 2)
+    assert (again.new, again.tokens_in, again.tokens_out) == (0, 4 * 14, 4 * 2)
+
+
 def test_an_item_that_will_ask_otherwise_later_is_another_one(tmp_path: Path) -> None:
     suite, items = Words(), Words().draw(0, 0, 4)
     reworded = [replace(item, facts={**item.facts, "again": "Really?"}) for item in items]

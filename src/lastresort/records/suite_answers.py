@@ -20,6 +20,10 @@ MIGRATIONS = (
         PRIMARY KEY (model, suite, version, mode, item, opening)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE answer ADD COLUMN tokens_in INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE answer ADD COLUMN tokens_out INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 
@@ -35,10 +39,14 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
-    """said: what was said, JSON-able; None where the model's context cannot hold the item. seconds: its share of its batch."""
+    """said: what was said, JSON-able; None where the model's context cannot hold the item. seconds: its share of its batch.
+    tokens_in, tokens_out: read and said for it; 0 where a version kept it that did not count them.
+    """
 
     said: dict[str, Any] | None
     seconds: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 class SuiteAnswers:
@@ -57,13 +65,14 @@ class SuiteAnswers:
         """Those of these items that are known. openings: by item id."""
         found: dict[str, KeptAnswer] = {}
         query = (
-            "SELECT item, opening, said, seconds FROM answer "
+            "SELECT item, opening, said, seconds, tokens_in, tokens_out FROM answer "
             "WHERE model = ? AND suite = ? AND version = ? AND mode = ? AND item IN ({keys})"
         )
         try:
             for row in self._file.database.rows_of(query, list(openings), _values(asking)):
                 if row["opening"] == openings[row["item"]]:
-                    found[row["item"]] = KeptAnswer(json.loads(row["said"]), row["seconds"])
+                    tokens = row["tokens_in"], row["tokens_out"]
+                    found[row["item"]] = KeptAnswer(json.loads(row["said"]), row["seconds"], *tokens)
         except (DataError, json.JSONDecodeError) as damage:
             self._file.start_anew(damage)
             return {}
@@ -72,10 +81,18 @@ class SuiteAnswers:
     def put(self, asking: Asking, openings: Mapping[str, str], answers: Mapping[str, KeptAnswer]) -> None:
         """Store all or none. Of two answers of one item the first stays."""
         rows = [
-            (*_values(asking), item, openings[item], json.dumps(kept.said), kept.seconds)
+            (
+                *_values(asking),
+                item,
+                openings[item],
+                json.dumps(kept.said),
+                kept.seconds,
+                kept.tokens_in,
+                kept.tokens_out,
+            )
             for item, kept in answers.items()
         ]
-        self._file.insert("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._file.insert("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def close(self) -> None:
         self._file.close()

@@ -99,11 +99,12 @@ def winner_beside(folder: Path) -> dict[str, str] | None:
 
 def _of_this_version(decision: Any) -> Any:
     """Version 5 had no gate, of which version 6 speaks in every rung; in version 6 a gate had no failure modes at first; version 7
-    tells of repairs.
+    tells of repairs. At first no gate counted its tokens.
     """
     version = decision.get("schema") if isinstance(decision, dict) else None
-    if isinstance(decision, dict) and _is_gate(decision.get("gate")):
-        decision = {**decision, "gate": completed(decision["gate"])}
+    if isinstance(decision, dict):
+        gates = {key: completed(decision[key]) for key in ("gate", "first_gate") if _is_gate(decision.get(key))}
+        decision = {**decision, **gates}
     if version not in range(OLDEST, VERSION) or not isinstance(decision.get("rungs"), list):
         return decision
     decision = {**decision, "schema": VERSION, "first_gate": None}
@@ -115,7 +116,9 @@ def _of_this_version(decision: Any) -> Any:
 
 def _is_gate(gate: Any) -> bool:
     """Enough of one to be completed; the rest is for the schema to tell."""
-    suites = gate.get("suites") if isinstance(gate, dict) else None
+    if not isinstance(gate, dict) or not isinstance(gate.get("spent"), dict):
+        return False
+    suites = gate.get("suites")
     return isinstance(suites, list) and all(isinstance(suite, dict) and "suite" in suite for suite in suites)
 
 

@@ -41,7 +41,8 @@ def completed(gate: Mapping[str, Any]) -> dict[str, Any]:
     """A gate that an older version may have written, with what this one adds."""
     suites = dict.fromkeys(suite["suite"] for suite in gate["suites"] if suite["suite"] in MODES)
     modes = [{"name": MODES[suite], "suite": suite, "parts": []} for suite in suites]
-    return {"artefact_sha256": None, "failure_modes": modes, **gate}
+    spent = {"tokens_in": 0, "tokens_out": 0, **gate["spent"]}
+    return {"artefact_sha256": None, "failure_modes": modes, **gate, "spent": spent}
 
 
 def gate_text(document: Mapping[str, Any]) -> RenderableType:

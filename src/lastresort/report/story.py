@@ -84,9 +84,9 @@ class Story:
         costs += [self.decision["judge"]["cost"]] if self.decision["judge"] else []
         costs += [entry["cost"] for entry in self.decision["compare"]]
         paid = [cost["usd"] for cost in costs]
-        whole = {key: sum(cost[key] for cost in costs) for key in ("tokens_in", "tokens_out", "seconds")}
         gates = filter(None, (self.decision["gate"], self.decision["first_gate"]))
-        whole["seconds"] += sum(gate["spent"]["seconds"] for gate in gates)
+        done = [*costs, *(gate["spent"] for gate in gates)]
+        whole = {key: sum(cost[key] for cost in done) for key in ("tokens_in", "tokens_out", "seconds")}
         return {**whole, "usd": None if None in paid else sum(paid)}
 
     @property

@@ -30,11 +30,15 @@ VERSION = 3  # raised whenever the same documents would be asked otherwise
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """logs: one, or one a task where their metrics differ. seconds: whenever that was. new: documents that were asked just now."""
+    """logs: one, or one a task where their metrics differ. seconds, tokens_in, tokens_out: whenever that was. new: documents
+    that were asked just now.
+    """
 
     logs: tuple[Logged, ...]
     seconds: float
     new: int
+    tokens_in: int
+    tokens_out: int
 
 
 def ask(
@@ -46,17 +50,25 @@ def ask(
     """
     harness, asking = _harness(model), _asking(model, suite)
     by_task: dict[str, list[Logged]] = defaultdict(list)
-    seconds, new = 0.0, 0
+    answers: list[KeptAnswer] = []
+    new = 0
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
         answer, fresh = _chunk(harness, asking, part, chunk, kept)
-        seconds, new = seconds + answer.seconds, new + (len(chunk) if fresh else 0)
+        answers.append(answer)
+        new += len(chunk) if fresh else 0
         for told in (answer.said or {}).get("logs", ()):
             by_task[told["name"]].append(_logged(told))
         progress.advance(len(chunk))
     together = [_joined(logs) for logs in by_task.values()]
     groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
-    return Heard(tuple(pooled(together, Results(groups=groups), suite)), seconds, new)
+    return Heard(
+        tuple(pooled(together, Results(groups=groups), suite)),
+        sum(one.seconds for one in answers),
+        new,
+        sum(one.tokens_in for one in answers),
+        sum(one.tokens_out for one in answers),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +126,8 @@ def _chunk(
         return known, False
     began = time.perf_counter()
     with faults_of(asking.suite):
-        logs = _evaluated(harness, part, wanted)
-    answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, time.perf_counter() - began)
+        logs, *tokens = _evaluated(harness, part, wanted)
+    answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, time.perf_counter() - began, *tokens)
     kept.put(asking, openings, {name: answer})
     return answer, True
 
@@ -135,7 +147,8 @@ def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -
     return fingerprint(told)
 
 
-def _evaluated(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> list[Logged]:
+def _evaluated(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> tuple[list[Logged], int, int]:
+    """The logs, and the tokens that were read and said."""
     with quiet(SEED), _decoding_of_the_task(harness.lm.model):
         from lm_eval.evaluator import evaluate
 
@@ -147,10 +160,24 @@ def _evaluated(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) 
             log_samples=True,
             **harness.rendering,
         )
-    return [
+    logs = [
         log_of(name, found["samples"][name], found["higher_is_better"].get(name) or {}, f"lm_eval:{name}")
         for name in samples
     ]
+    counted = [_tokens(harness.lm, row) for name in samples for row in found["samples"][name]]
+    return logs, sum(read for read, _ in counted), sum(said for _, said in counted)
+
+
+def _tokens(lm: Any, row: Mapping[str, Any]) -> tuple[int, int]:
+    """Read for a document, its options among them, and said. A beginning that its requests share is read once."""
+
+    def count(text: str) -> int:
+        return len(lm.tok_encode(text))
+
+    read = sum(map(count, {arguments[0] for arguments in row["arguments"]}))
+    read += sum(count(text) for arguments in row["arguments"] for text in arguments[1:2] if isinstance(text, str))
+    said = sum(count(text) for answers in row["resps"] for text in answers if isinstance(text, str))
+    return read, said
 
 
 @contextmanager

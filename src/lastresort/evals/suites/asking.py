@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lastresort.errors import ContractError
@@ -21,18 +22,22 @@ from lastresort.records.suite_answers import Asking, KeptAnswer, SuiteAnswers
 from lastresort.types import Message, Progress, Silent
 
 _Round = list[tuple[Item, Question]]
+_Counted = tuple[Reply, int, int]  # a reply, the tokens read for it and those said
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """transcripts: by item id, of those that could be asked. left_out: ids of those for which the model's context has no room.
-    new: how many items were asked now, the others being known. seconds_by_item: what each took when it was asked.
+    new: how many items were asked now, the others being known. seconds_by_item: what each took when it was asked. tokens_in,
+    tokens_out: read and said for all of them, whenever that was.
     """
 
     transcripts: dict[str, Transcript]
     left_out: tuple[str, ...]
     new: int
     seconds_by_item: dict[str, float]
+    tokens_in: int
+    tokens_out: int
 
     @property
     def seconds(self) -> float:
@@ -81,6 +86,8 @@ def ask(
         left_out=tuple(item.id for item in items if found[item.id].said is None),
         new=new,
         seconds_by_item={item.id: found[item.id].seconds for item in items},
+        tokens_in=sum(found[item.id].tokens_in for item in items),
+        tokens_out=sum(found[item.id].tokens_out for item in items),
     )
 
 
@@ -116,17 +123,14 @@ def _timed_batch(
     began = clock()
     told = _batch(model, suite, batch)
     share = (clock() - began) / len(batch)
-    bodies = {
-        name: None if said is None else {key: asdict(reply) for key, reply in said.items()}
-        for name, said in told.items()
-    }
-    return {name: KeptAnswer(body, share) for name, body in bodies.items()}
+    return {name: replace(answer, seconds=share) for name, answer in told.items()}
 
 
-def _batch(model: Model, suite: Suite, batch: Sequence[Item]) -> dict[str, Transcript | None]:
-    """Round after round until no item asks more; None for an item that the context cannot hold in some round."""
+def _batch(model: Model, suite: Suite, batch: Sequence[Item]) -> dict[str, KeptAnswer]:
+    """Round after round until no item asks more; nothing is said to an item that the context cannot hold in some round."""
     said: dict[str, Transcript] = {item.id: {} for item in batch}
     too_long: set[str] = set()
+    tokens_in, tokens_out = Counter[str](), Counter[str]()
     while True:
         asked = [
             (item, question) for item in batch if item.id not in too_long for question in suite.ask(item, said[item.id])
@@ -134,16 +138,22 @@ def _batch(model: Model, suite: Suite, batch: Sequence[Item]) -> dict[str, Trans
         too_long |= {item.id for item, question in asked if not _has_room(model, question)}
         asked = [(item, question) for item, question in asked if item.id not in too_long]
         if not asked:
-            return {item.id: None if item.id in too_long else said[item.id] for item in batch}
-        for (item, question), reply in zip(asked, _replies(model, asked), strict=True):
+            bodies = {
+                name: None if name in too_long else {key: asdict(reply) for key, reply in replies.items()}
+                for name, replies in said.items()
+            }
+            return {name: KeptAnswer(body, 0.0, tokens_in[name], tokens_out[name]) for name, body in bodies.items()}
+        for (item, question), (reply, read, written) in zip(asked, _replies(model, asked), strict=True):
             if question.key in said[item.id]:
                 raise ContractError(f'asks "{question.key}" of {item.id} twice', where=suite.name)
             said[item.id][question.key] = reply
+            tokens_in[item.id] += read
+            tokens_out[item.id] += written
 
 
-def _replies(model: Model, asked: _Round) -> list[Reply]:
+def _replies(model: Model, asked: _Round) -> list[_Counted]:
     """In the order asked. Those of one kind go together: the likelihoods, and answers by how they are decoded."""
-    found: dict[int, Reply] = {}
+    found: dict[int, _Counted] = {}
     for places in _alike(asked):
         questions = [asked[place][1] for place in places]
         found |= zip(places, _of_a_kind(model, questions), strict=True)
@@ -157,24 +167,34 @@ def _alike(asked: _Round) -> Iterator[list[int]]:
     yield from kinds.values()
 
 
-def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[Reply]:
+def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[_Counted]:
     chosen = [question for question in questions if isinstance(question, Chosen)]
     if chosen:
         return _likeliest(model, chosen)
     first = questions[0]
     assert isinstance(first, Written)
     answers = model.generate([question.prompt for question in questions], first.decoding)
-    return [Reply(answer.text, (), answer.finish) for answer in answers]
+    return [
+        (Reply(answer.text, (), answer.finish), answer.prompt_tokens, answer.completion_tokens) for answer in answers
+    ]
 
 
-def _likeliest(model: Model, questions: Sequence[Chosen]) -> list[Reply]:
+def _likeliest(model: Model, questions: Sequence[Chosen]) -> list[_Counted]:
     if not isinstance(model, ScoresContinuations):
         raise ContractError("cannot tell how likely an answer is", where=model.name, expected="a local model")
     scored = model.score([question.prompt for question in questions], [question.options for question in questions])
+    turn = model.count_tokens((Message("user", ""),))
     return [
-        Reply(question.options[max(range(len(logps)), key=logps.__getitem__)], tuple(logps))
+        (Reply(question.options[max(range(len(logps)), key=logps.__getitem__)], tuple(logps)), read, 0)
         for question, logps in zip(questions, scored, strict=True)
+        for read in (_read(model, question, turn),)
     ]
+
+
+def _read(model: Model, question: Chosen, turn: int) -> int:
+    """Tokens of the prompt and of its options. turn: those of the turn around an option, which is not read."""
+    options = sum(model.count_tokens((Message("user", option),)) - turn for option in question.options)
+    return model.count_tokens(question.prompt) + options
 
 
 def _has_room(model: Model, question: Question) -> bool:

@@ -77,9 +77,16 @@ def _changed(found: SuiteFound, one: Scored) -> list[dict[str, Any]]:
 def _spent(gated: Gated) -> dict[str, Any]:
     """Of the suites: what asking them took, whenever that was, and how many items were asked just now."""
     asked = [side for one in gated.scored for side in (one.base, one.tuned) if side is not None]
-    spent = [*(Spent(side.seconds, side.new) for side in asked), *gated.spent]
-    seconds = round(sum(one.seconds for one in spent), 3)
-    return {"seconds": seconds, "asked_now": sum(one.asked_now for one in spent)}
+    spent = [
+        *(Spent(side.seconds, side.new, side.tokens_in, side.tokens_out) for side in asked),
+        *gated.spent,
+    ]
+    return {
+        "seconds": round(sum(one.seconds for one in spent), 3),
+        "asked_now": sum(one.asked_now for one in spent),
+        "tokens_in": sum(one.tokens_in for one in spent),
+        "tokens_out": sum(one.tokens_out for one in spent),
+    }
 
 
 def _pair(interval: tuple[float, float] | None) -> list[float] | None:

@@ -163,7 +163,7 @@ def _head(question: LogQuestion, base: Logs, tuned: Logs, power: float) -> dict[
         "bar": None,
         "power": power,
         "forecast": {"items": 0, "seconds": 0.0},
-        "spent": {"seconds": 0.0, "asked_now": 0},
+        "spent": {"seconds": 0.0, "asked_now": 0, "tokens_in": 0, "tokens_out": 0},
         "fingerprints": {"base": base.sha256, "tuned": tuned.sha256},
         "failure_modes": [],
         "test_reuse": None,

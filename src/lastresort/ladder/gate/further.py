@@ -23,10 +23,12 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """seconds: of asking both models, whenever that was. asked_now: items that were asked just now."""
+    """seconds, tokens_in, tokens_out: of asking both models, whenever that was. asked_now: items that were asked just now."""
 
     seconds: float = 0.0
     asked_now: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 class Further(Protocol):

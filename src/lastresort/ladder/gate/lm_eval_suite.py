@@ -63,7 +63,12 @@ class LmEvalSuite:
     @property
     def spent(self) -> Spent:
         heard = [side for one in self._asked for side in one.heard.values()]
-        return Spent(sum(side.seconds for side in heard), sum(side.new for side in heard))
+        return Spent(
+            sum(side.seconds for side in heard),
+            sum(side.new for side in heard),
+            sum(side.tokens_in for side in heard),
+            sum(side.tokens_out for side in heard),
+        )
 
     def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
         for one in self._asked:
