@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant", "tool"]
+ReasoningEffort = Literal["minimal", "low", "medium", "high"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,11 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How an answer is sampled. temperature 0 is greedy. stop: strings that end the answer and are cut from it."""
+    """How an answer is sampled. temperature 0 is greedy. stop: strings that end the answer and are cut from it.
+
+    reasoning_effort: how long an endpoint's model thinks before it answers, None to leave that to the model. max_new_tokens counts
+    the answer alone.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -61,6 +66,14 @@ class Decoding:
     stop: tuple[str, ...] = ()
     grammar: Grammar | None = None
     seed: int = 0
+    reasoning_effort: ReasoningEffort | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What answers are kept under: an effort that is not set is left out, so that the keys of earlier answers stay."""
+        body = asdict(self)
+        if self.reasoning_effort is None:
+            del body["reasoning_effort"]
+        return body
 
 
 @dataclass(frozen=True, slots=True)

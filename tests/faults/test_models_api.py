@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
-from lastresort.models.api import ApiModel
+from lastresort.models.api import THINKING_TOKENS, ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.parallel import each_at_once
@@ -87,9 +87,24 @@ def echo(handler: Handler, request: dict[str, Any]) -> None:
     handler.send(200, completion(f"<{text}>", usage={"prompt_tokens": 7, "completion_tokens": 2}))
 
 
-def status(code: int, message: str = "no", error_code: str | None = None, **headers: str) -> Step:
-    body = {"error": {"message": message, "code": error_code, "type": "t", "param": None}}
+def status(
+    code: int, message: str = "no", error_code: str | None = None, param: str | None = None, **headers: str
+) -> Step:
+    body = {"error": {"message": message, "code": error_code, "type": "t", "param": param}}
     return lambda handler, _: handler.send(code, body, **headers)
+
+
+def refuses(*names: str) -> Step:
+    """A model that refuses each of these parameters by its name, and answers where none is sent."""
+
+    def step(handler: Handler, request: dict[str, Any]) -> None:
+        for name in names:
+            if name in request:
+                said = f"Unsupported parameter: '{name}' is not supported with this model."
+                return status(400, said, "unsupported_parameter", name)(handler, request)
+        return echo(handler, request)
+
+    return step
 
 
 def raw(body: bytes) -> Step:
@@ -451,6 +466,63 @@ def test_openai_needs_a_key_and_gets_the_new_name_of_the_limit(monkeypatch: pyte
     request = ApiModel(parse_endpoint("openai:gpt"))._request(ask("a")[0], DECODING, 0)
     assert request["max_completion_tokens"] == 16
     assert "max_tokens" not in request
+
+
+def test_a_reasoning_model_is_asked_without_a_temperature_and_with_room_to_think(
+    server: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.otherwise = refuses("max_tokens", "temperature")
+    asked = model(server)
+    assert [answer.text for answer in asked.generate(ask("a", "b"), DECODING)] == ["<a>", "<b>"]
+    first, second, third, last = server.requests
+    assert (first["max_tokens"], first["temperature"]) == (16, 0.0)
+    assert (second["max_completion_tokens"], second["temperature"]) == (16, 0.0)
+    assert third["max_completion_tokens"] == last["max_completion_tokens"] == 16 + THINKING_TOKENS["medium"]
+    assert not {"max_tokens", "temperature"} & {*third, *last}
+    [note] = [record.message for record in caplog.records if "temperature" in record.message]
+    assert note.startswith(f"{server.name} takes no temperature: it answers at its own")
+
+
+def test_a_server_that_takes_a_temperature_is_asked_for_the_likeliest_answer(server: Endpoint) -> None:
+    model(server).generate(ask("a", "b"), DECODING)
+    assert [(request["temperature"], request["max_tokens"]) for request in server.requests] == [(0.0, 16)] * 2
+    assert "reasoning_effort" not in server.requests[0]
+
+
+@pytest.mark.parametrize("effort", ["minimal", "low", "medium", "high"])
+def test_an_effort_is_sent_with_room_for_it(server: Endpoint, effort: Any) -> None:
+    model(server).generate(ask("a"), replace(DECODING, reasoning_effort=effort))
+    [request] = server.requests
+    assert (request["reasoning_effort"], request["max_tokens"]) == (effort, 16 + THINKING_TOKENS[effort])
+
+
+@pytest.mark.parametrize(
+    ("name", "decoding"),
+    [
+        ("temperature", replace(DECODING, temperature=0.7)),
+        ("reasoning_effort", replace(DECODING, reasoning_effort="minimal")),
+        ("stop", DECODING),
+    ],
+)
+def test_a_parameter_that_was_chosen_is_not_left_out_but_named(server: Endpoint, name: str, decoding: Decoding) -> None:
+    server.otherwise = refuses(name)
+    with pytest.raises(TaskError, match=rf"the model refuses {name}: Unsupported parameter.*Leave it out") as caught:
+        model(server).generate(ask("a"), decoding)
+    assert "\n" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_goes_on_refusing_what_it_was_not_sent_is_not_asked_for_ever(server: Endpoint) -> None:
+    server.otherwise = status(400, "no", "unsupported_value", "temperature")
+    with pytest.raises(TaskError, match="the model refuses temperature"):
+        model(server).generate(ask("a"), DECODING)
+    assert len(server.requests) == 2
+
+
+def test_a_form_that_is_refused_by_its_name_is_still_a_matter_of_the_candidate(server: Endpoint) -> None:
+    server.otherwise = status(400, "no json_schema here", "unsupported_parameter", "response_format")
+    with pytest.raises(CandidateError, match="no such form"):
+        model(server).generate(ask("a"), replace(DECODING, grammar=Grammar(choices=("a", "b"))))
 
 
 def test_a_refusal_or_an_answer_cut_before_its_first_word_is_an_answer() -> None:

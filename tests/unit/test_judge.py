@@ -23,7 +23,8 @@ from judge_support import (
 )
 from lastresort.errors import CandidateError, DataError, InfrastructureError, TaskError
 from lastresort.evals.evidence import wilson_interval
-from lastresort.evals.scorers.judge import Judged
+from lastresort.evals.scorers import build_scorer
+from lastresort.evals.scorers.judge import Judge, Judged
 from lastresort.evals.scorers.judge_asking import Asking
 from lastresort.evals.scorers.judge_labels import agreement_with, read_labelled
 from lastresort.evals.scorers.judge_questions import UNPARSED, Case, Comparison, Grading, read_verdict
@@ -222,7 +223,7 @@ def test_turns_are_shown_with_who_speaks(tmp_path: Path) -> None:
 def _form(asking: Asking) -> Decoding:
     from lastresort.types import Grammar
 
-    return Decoding(asking.max_new_tokens, grammar=Grammar(choices=("A", "B", "tie")))
+    return replace(asking.decoding, grammar=Grammar(choices=("A", "B", "tie")))
 
 
 def test_a_failing_line_is_raised_and_never_scored(tmp_path: Path) -> None:
@@ -263,6 +264,12 @@ def test_a_model_that_refuses_the_form_is_asked_for_text_from_then_on(tmp_path: 
     spent = judged.spent
     assert (spent.calls, spent.tokens_in, spent.tokens_out, spent.seconds) == (2, 20, 2, 1.0)
     assert (spent.usd, spent.paid_usd) == (0.5, 0.5)  # no cache lies before it, so that all of it is paid
+
+
+def test_a_judge_is_told_how_long_to_think(tmp_path: Path) -> None:
+    judge = build_scorer("judge", {"model": "openai:m", "reasoning_effort": "low"})
+    assert isinstance(judge, Judge)
+    assert judge.asked_of(Refusing).asking.decoding == Decoding(32, reasoning_effort="low")
 
 
 def test_a_prompt_without_room_is_the_judges_fault_and_not_the_candidates(tmp_path: Path) -> None:

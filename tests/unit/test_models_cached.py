@@ -106,6 +106,7 @@ def test_samples_of_one_prompt_stay_apart_and_are_replayed_each() -> None:
         Decoding(max_new_tokens=20, temperature=0.5),
         Decoding(max_new_tokens=20, seed=1),
         Decoding(max_new_tokens=20, stop=("\n",)),
+        Decoding(max_new_tokens=20, reasoning_effort="low"),
         Decoding(max_new_tokens=20, grammar=Grammar(choices=("a", "b"))),
     ],
 )
@@ -115,6 +116,14 @@ def test_another_decoding_is_another_question(other: Decoding) -> None:
     cached.generate(ask("a"), GREEDY)
     cached.generate(ask("a"), other)
     assert inner.calls == 2
+
+
+def test_answers_from_before_there_was_an_effort_are_found_again() -> None:
+    """The key of an answer of version 0.1.0."""
+    cached = CachedModel(ScriptedModel(ECHO), memory := Memory())
+    cached.fingerprint = "f"
+    cached.generate([(Message("user", "a"),)], GREEDY)
+    assert list(memory.bodies) == ["54173cde553aedbeb5ac837f4c5cd797fa628b4fe1428a95b1ca5585dfebaa95"]
 
 
 def test_the_order_of_a_schemas_properties_is_part_of_the_question() -> None:

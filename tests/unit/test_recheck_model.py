@@ -271,6 +271,12 @@ def test_openai_is_not_given_the_arguments_of_a_chat_template() -> None:
     assert _with_new(system, "a", New("b", "b")).template_kwargs == {"enable_thinking": False}
 
 
+@pytest.mark.parametrize(("model", "effort"), [("openai:other", "low"), ("embedded", None)])
+def test_a_new_model_that_runs_here_is_given_no_effort(model: str, effort: str | None) -> None:
+    system = System("s", "openai:m", PromptDesign(""), Decoding(4, reasoning_effort="low"))
+    assert _with_new(system, "openai:m", New(model, model)).decoding.reasoning_effort == effort
+
+
 def test_a_model_that_leads_nowhere_is_no_look(run: Path) -> None:
     with pytest.raises(TaskError, match="nothing on disk"):
         rechecked(run, new=New("./nowhere", str(task_of(run) / "nowhere")))

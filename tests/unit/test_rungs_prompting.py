@@ -16,6 +16,7 @@ from lastresort.models.scripted import ScriptedModel
 from lastresort.records.record import Record
 from lastresort.rungs.prompting import instruction, shots_of, variants
 from lastresort.spec.task import load_task
+from lastresort.systems.files import load_system, save_system
 from lastresort.types import Decoding, Example, Message
 from tuning_support import Cut, CutAt
 
@@ -38,6 +39,14 @@ def test_every_way_of_design_part_7_is_there(tmp_path: Path) -> None:
         "chain-of-thought",
         "zero-shot+constrained",
     ]
+
+
+def test_every_prompt_thinks_as_long_as_the_task_says(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path, quality=[], task={"decode": {"reasoning_effort": "high"}}))
+    systems = variants(task, prepare(task).split.train, 16, "m")
+    assert {system.decoding.reasoning_effort for system in systems} == {"high"}
+    save_system(systems[0], tmp_path / "system")
+    assert load_system(tmp_path / "system") == systems[0]
 
 
 def test_shots_come_from_train_alone(tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"sft": {"learning_rates": [-1]}}, 'key "sft.learning_rates[0]"', "(-1)", "above 0", "Write a number"),
     ({"decode": {"temperature": 3}}, 'key "decode.temperature"', "(3)", "from 0 to 2", "Write a number from 0 to 2."),
     ({"decode": {"max_new_tokens": "all"}}, 'key "decode.max_new_tokens"', '"all"', "auto or a whole", "Write"),
+    ({"decode": {"reasoning_effort": "lo"}}, 'key "decode.reasoning_effort"', '"lo"', "minimal, low", 'Write "low".'),
+    ({"decode": {"reasoning_effort": "low"}}, 'key "decode.reasoning_effort"', "runs here", "an endpoint", "Remove it"),
     ({"decode": {"max_new_tokens": 0}}, 'key "decode.max_new_tokens"', "(0)", "auto or a whole", "Write auto."),
     ({"use": {"prompt_price": -1}}, 'key "use.prompt_price"', "(-1)", "at least 0", "Write a number"),
     ({"use": {"hourly_price": -1}}, 'key "use.hourly_price"', "(-1)", "at least 0", "Write a number"),
@@ -282,6 +284,20 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "(-1)",
         "at least 0",
         "Write",
+    ),
+    (
+        {"score": {"judge": {"model": "openai:m", "reasoning_effort": "much"}}},
+        '"score.judge.reasoning_effort"',
+        '"much"',
+        "minimal, low, medium or high",
+        "Write minimal.",
+    ),
+    (
+        {"score": {"judge": {"model": "embedded", "reasoning_effort": "low"}}},
+        '"score.judge.reasoning_effort"',
+        "runs here",
+        "behind an endpoint",
+        "Remove it.",
     ),
     # rewards, suites, margins
     (

@@ -111,7 +111,7 @@ DEFAULTS: dict[str, Any] = {
         "text_learning_rate": 5e-5,
         "text_epochs": 3,
     },
-    "decode": {"max_new_tokens": "auto", "temperature": 0.0},
+    "decode": {"max_new_tokens": "auto", "temperature": 0.0, "reasoning_effort": None},
     "chat_template_kwargs": {},
     "general": [],
     "keep": {"general": 0.03, "sycophancy": 0.05, "format_leak": 0.02},

@@ -120,6 +120,14 @@ def test_what_the_context_cannot_hold_is_left_out_and_counted_and_that_is_kept_t
         assert again.calls == []
 
 
+def test_answers_of_the_gate_from_before_there_was_an_effort_are_found_again(tmp_path: Path) -> None:
+    [item] = Words().draw(0, 0, 1)
+    opening = "dd22a73af2a4a3a540d4c17e0e39eedb807ba6a62f9b754c379d36eb702565ce"
+    with SuiteAnswers(tmp_path / "answers.sqlite") as kept:
+        kept.put(asking_of(Recorder(), Words()), {item.id: opening}, {item.id: KeptAnswer(None)})
+        assert ask(Recorder(), Words(), [item], kept).new == 0
+
+
 def test_an_item_can_become_too_long_in_a_later_round() -> None:
     suite, items = Words(rounds=2), Words().draw(0, 0, 2)
     room = len(items[0].text) + 16

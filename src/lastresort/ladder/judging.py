@@ -106,7 +106,7 @@ def refuse_what_the_judge_cannot_read(scorer: Scorer, examples: Sequence[Example
     limit = model.context_tokens
     if limit is None:
         return
-    reserved = answer_tokens + 2 * scorer.asking.max_new_tokens + REMINDER_TOKENS
+    reserved = answer_tokens + 2 * scorer.asking.decoding.max_new_tokens + REMINDER_TOKENS
     for example in examples:
         prompts = scorer.question.prompts(scorer.about, case_of(example, ""))
         tokens = max((model.count_tokens(prompt) for prompt in prompts), default=0)

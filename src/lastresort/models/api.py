@@ -1,5 +1,7 @@
 """A model behind an OpenAI-compatible endpoint: OpenAI itself, vLLM, Ollama, llama.cpp, a gateway.
 
+A parameter that the model refuses by its name is left out where nothing is lost by that: reasoning models take no temperature.
+
 The client's own retries are off: ours are seeded, hear Retry-After, and end in an InfrastructureError, so that a failing
 line is never scored as a wrong answer.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -24,14 +27,19 @@ from lastresort.models.endpoint import Endpoint
 from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
 from lastresort.models.parallel import each_at_once
 from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.models.replies import Denied, Reply, denied, read_reply, refusal
+from lastresort.models.replies import Denied, Reply, UnsupportedParameter, denied, read_reply, refusal
 from lastresort.models.retry import Passing, Patience, persist
-from lastresort.types import Answer, Decoding, Grammar
+from lastresort.types import Answer, Decoding, Grammar, ReasoningEffort
 
 if TYPE_CHECKING:
     import openai
 
 T = TypeVar("T")
+THINKING_TOKENS: dict[ReasoningEffort, int] = {"minimal": 2_000, "low": 8_000, "medium": 16_000, "high": 32_000}
+"""Room for thinking beyond an answer's max_new_tokens: a server counts both against one limit."""
+OWN_EFFORT: ReasoningEffort = "medium"  # of a reasoning model that is told none
+THINKING_TIMEOUT_S = 600.0
+_log = logging.getLogger("lastresort")
 
 
 class ApiModel:
@@ -76,6 +84,8 @@ class ApiModel:
         if endpoint.is_openai and not self._key:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
         self._client = self._connected()
+        self._refused: set[str] = set()  # names of parameters that the model does not take
+        self._lock = threading.Lock()
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
         self.batch_size = 4 * concurrency
         identity = {"endpoint": endpoint.url, "model": endpoint.model, "template": self._template_kwargs}
@@ -144,7 +154,7 @@ class ApiModel:
 
         def attempt() -> Denied | None:
             try:
-                with self._passing_faults():
+                with self._passing_faults(self._timeout_s):
                     self._client.post(path, cast_to=str, body=dict(body))
             except openai.APIStatusError as error:
                 return denied(error, redact=self._key, now_s=self._now())
@@ -177,14 +187,32 @@ class ApiModel:
         )
 
     def _ask(self, prompt: Prompt, decoding: Decoding, seed: int) -> Reply:
-        reply = self._send(self._request(prompt, decoding, seed), format_sent=decoding.grammar is not None)
-        return replace(reply, text=_unwrapped(reply.text, decoding.grammar)) if decoding.grammar is not None else reply
+        """The reply, asked for again where the model refuses a parameter by which no answer is other than what is asked for."""
+        while True:
+            request = self._request(prompt, decoding, seed)
+            try:
+                reply = self._send(request, format_sent=decoding.grammar is not None)
+            except UnsupportedParameter as error:
+                if error.parameter not in request or not _may_be_left_out(error.parameter, decoding):
+                    raise
+                self._leave_out(error.parameter)
+                continue
+            grammar = decoding.grammar
+            return reply if grammar is None else replace(reply, text=_unwrapped(reply.text, grammar))
+
+    def _leave_out(self, parameter: str) -> None:
+        with self._lock:
+            if parameter in self._refused:
+                return
+            self._refused.add(parameter)
+        if parameter in _NOTES:
+            _log.warning("%s takes no %s: %s.", self.name, parameter, _NOTES[parameter])
 
     def _send(self, request: dict[str, Any], *, format_sent: bool) -> Reply:
         import openai
 
         try:
-            with self._passing_faults():
+            with self._passing_faults(request.get("timeout", self._timeout_s)):
                 raw = self._client.chat.completions.with_raw_response.create(**request)
                 return read_reply(raw.http_response.text)
         except openai.APIStatusError as error:
@@ -198,14 +226,14 @@ class ApiModel:
             ) from None  # the original holds the request with its key
 
     @contextmanager
-    def _passing_faults(self) -> Iterator[None]:
+    def _passing_faults(self, timeout_s: float) -> Iterator[None]:
         """What the line does wrong inside may pass."""
         import openai
 
         try:
             yield
         except openai.APITimeoutError as error:
-            raise Passing(f"no answer within {self._timeout_s:.0f} seconds") from error
+            raise Passing(f"no answer within {timeout_s:.0f} seconds") from error
         except openai.APIConnectionError as error:
             raise Passing(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
 
@@ -214,11 +242,17 @@ class ApiModel:
         request: dict[str, Any] = {
             "model": self._endpoint.model,
             "messages": [message.as_dict() for message in prompt],
-            "temperature": decoding.temperature,
-            "seed": seed,
-            # OpenAI's newer models refuse the old name, other servers do not know the new one
-            "max_completion_tokens" if openai_itself else "max_tokens": decoding.max_new_tokens,
         }
+        sampling = {"temperature": decoding.temperature, "seed": seed}
+        request |= {name: value for name, value in sampling.items() if name not in self._refused}
+        # OpenAI's newer models refuse the old name, other servers do not know the new one
+        newer = openai_itself or "max_tokens" in self._refused
+        thinking = self._thinking_tokens(decoding)
+        request["max_completion_tokens" if newer else "max_tokens"] = decoding.max_new_tokens + thinking
+        if thinking:
+            request["timeout"] = max(self._timeout_s, THINKING_TIMEOUT_S)
+        if decoding.reasoning_effort is not None:
+            request["reasoning_effort"] = decoding.reasoning_effort
         # Said even where nothing is left out: vLLM would take what is not from the model's generation_config.json.
         if decoding.top_p < 1 or (decoding.temperature > 0 and not openai_itself):
             request["top_p"] = decoding.top_p
@@ -235,6 +269,12 @@ class ApiModel:
             raise TaskError(f"{self.name} takes no top_k", remedy="Leave it out for this model.")
         return {**request, "extra_body": extra} if extra else request
 
+    def _thinking_tokens(self, decoding: Decoding) -> int:
+        """Room for what is thought before the answer; a model that takes no temperature is one that thinks."""
+        if decoding.reasoning_effort is not None:
+            return THINKING_TOKENS[decoding.reasoning_effort]
+        return THINKING_TOKENS[OWN_EFFORT] if "temperature" in self._refused else 0
+
     def _connected(self) -> openai.OpenAI:
         import openai
 
@@ -246,6 +286,19 @@ class ApiModel:
             timeout=self._timeout_s,
             max_retries=0,
         )
+
+
+_NOTES = {
+    "temperature": "it answers at its own, so that the same prompt can be answered otherwise the next time",
+    "seed": "samples cannot be drawn again, but those that were drawn are kept",
+}
+
+
+def _may_be_left_out(parameter: str, decoding: Decoding) -> bool:
+    """A temperature of 0 asks for the likeliest answer, of which the model's own sampling is as near as it comes, and one of 1 is
+    its own; any other was chosen. max_tokens has a newer name.
+    """
+    return parameter in ("seed", "max_tokens") or (parameter == "temperature" and decoding.temperature in (0.0, 1.0))
 
 
 def response_format(grammar: Grammar) -> dict[str, Any]:

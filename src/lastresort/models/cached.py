@@ -132,7 +132,7 @@ class CachedModel:
 
     def _key(self, what: list[Any], decoding: Decoding) -> str:
         # keys stay in their order: that of a schema's properties decides the answer
-        body = [self.fingerprint, getattr(self._model, "computed_by", ""), what, asdict(decoding)]
+        body = [self.fingerprint, getattr(self._model, "computed_by", ""), what, decoding.as_dict()]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 

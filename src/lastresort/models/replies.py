@@ -14,9 +14,19 @@ if TYPE_CHECKING:
 
 _PASSING_STATUS = {408, 409, 425, 429}
 _GATEWAY_STATUS = {502, 503, 504}
+_UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
 _LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
+
+
+class UnsupportedParameter(TaskError):
+    """The model takes no such parameter, or not this value of it."""
+
+    def __init__(self, parameter: str, said: str, *, where: str) -> None:
+        self.parameter = parameter
+        remedy = "Leave it out of the task file, give a value that this model takes, or take another model."
+        super().__init__(f"the model refuses {parameter}{said}", where=where, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +126,8 @@ def refusal(
             where=where,
             remedy="Correct the model's name or the address under `model`.",
         )
+    if error.code in _UNSUPPORTED and error.param and not (format_sent and error.param.startswith("response_format")):
+        return UnsupportedParameter(error.param, said, where=where)
     return _bad_request(status, said, where=where, format_sent=format_sent)
 
 

@@ -69,7 +69,7 @@ class Prompting:
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:
     """The systems of this rung, in no particular order. Few-shot ones only where train has examples enough."""
     described = instruction(task)
-    decoding = Decoding(max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
+    decoding = prompted(task, max_new_tokens)
     grammar = grammar_of(task)
     pool = shots_of(train, task.split.seed)
     plain = PromptDesign(described)
@@ -94,6 +94,16 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
             if system.name == "zero-shot"
         ]
     return found
+
+
+def prompted(task: Task, max_new_tokens: int) -> Decoding:
+    """How the task's own model answers. Tuned models are weights that are here, which take no effort."""
+    return Decoding(
+        max_new_tokens,
+        temperature=task.decode.temperature,
+        seed=task.split.seed,
+        reasoning_effort=task.decode.reasoning_effort,
+    )
 
 
 def instruction(task: Task) -> str:

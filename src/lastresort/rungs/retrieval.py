@@ -16,7 +16,7 @@ from lastresort.records.record import ItemScore
 from lastresort.rungs.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.knowledge_store import knowledge_store, passage_tokens
-from lastresort.rungs.prompting import grammar_of, instruction, shots_of
+from lastresort.rungs.prompting import grammar_of, instruction, prompted, shots_of
 from lastresort.rungs.race import Race
 from lastresort.rungs.racing import stretches
 from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
@@ -24,7 +24,7 @@ from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 from lastresort.systems.lookup import conversation, question_of
 from lastresort.systems.system import PromptDesign, Retriever, System
-from lastresort.types import Decoding, Example
+from lastresort.types import Example
 
 SHOTS = 3
 CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose
@@ -134,7 +134,7 @@ class Retrieval:
 def base_systems(bench: Workbench) -> list[System]:
     """The systems that are given passages: zero-shot, with solved examples, and what prompting chose, where it is another."""
     task = bench.task
-    decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
+    decoding = prompted(task, bench.max_new_tokens)
     plain = PromptDesign(instruction(task))
     designs = {"zero-shot": plain}
     pool = shots_of(bench.train, task.split.seed)

@@ -59,7 +59,7 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
         if is_paid(term.parameters["model"]):
             machine = Machine(None, 1.0, term.parameters.get("prompt_price"), term.parameters.get("output_price"))
         n = answers * len(prompts)
-        yield answering("verdicts of the reward", machine, n, tokens, 0, judge.asking.max_new_tokens)
+        yield answering("verdicts of the reward", machine, n, tokens, 0, judge.asking.decoding.max_new_tokens)
 
 
 def _hash(value: Any) -> str:

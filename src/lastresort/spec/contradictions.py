@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lastresort.data.strict_json import is_json
 from lastresort.knowledge.reading import is_read
+from lastresort.models.protocol import is_endpoint
 from lastresort.spec.judge import PRICES, without_price
 from lastresort.spec.paths import relative_name
 from lastresort.spec.suites import KEEP
@@ -25,6 +26,7 @@ def check_together(task: Task) -> None:
     _cost_and_volume(task)
     _money_and_prices(task)
     _margins_and_suites(task)
+    _effort_and_model(task)
 
 
 def _score_and_output(task: Task) -> None:
@@ -120,3 +122,13 @@ def _margins_and_suites(task: Task) -> None:
         if name not in known:
             detail = unknown_name("suite", name, known)
             refuse(**detail, key=("keep", name))
+
+
+def _effort_and_model(task: Task) -> None:
+    if task.decode.reasoning_effort is not None and not is_endpoint(task.model):
+        refuse(
+            f"found a reasoning effort of {task.model}, which runs here",
+            expected="an endpoint whose model takes one",
+            remedy="Remove it; chat_template_kwargs can switch the thinking of a local model on or off.",
+            key=("decode", "reasoning_effort"),
+        )

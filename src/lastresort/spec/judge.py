@@ -7,17 +7,31 @@ where these are given; `rubric` grades without one, on `scale`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lastresort.models.open import settled_name
+from lastresort.models.protocol import is_endpoint
 from lastresort.spec.model_name import check_model_name, is_paid
 from lastresort.spec.paths import found_path, relative_name
 from lastresort.spec.values import Number, Reading, below, refuse, refuse_unknown_keys
 from lastresort.spec.wording import describe, listed
+from lastresort.types import ReasoningEffort
 
 Parameters = dict[str, Any]
 SCALES = ("1-5", "yes-no")
-KEYS = ("model", "against", "criteria", "rubric", "scale", "labelled", "max_new_tokens", "prompt_price", "output_price")
+KEYS = (
+    "model",
+    "against",
+    "criteria",
+    "rubric",
+    "scale",
+    "labelled",
+    "max_new_tokens",
+    "reasoning_effort",
+    "prompt_price",
+    "output_price",
+)
+EFFORTS: tuple[str, ...] = get_args(ReasoningEffort)
 PRICES = ("prompt_price", "output_price")
 _NUMBERS = {
     "max_new_tokens": Number(at_least=1, whole=True),
@@ -79,6 +93,7 @@ def judge_json_schema() -> dict[str, Any]:
         "scale": {"enum": list(SCALES), "default": SCALES[0]},
         "labelled": {"type": "string"},
         "max_new_tokens": {"type": "integer", "minimum": 1, "default": 32},
+        "reasoning_effort": {"enum": list(EFFORTS)},
         "prompt_price": price,
         "output_price": price,
     }
@@ -99,10 +114,10 @@ def _value(name: str, value: Any, reading: Reading) -> Any:
         return _NUMBERS[name].check(value)
     if name == "labelled":
         return str(found_path(value, reading))
-    allowed = {"against": ("reference",), "scale": SCALES}.get(name)
+    allowed = {"against": ("reference",), "scale": SCALES, "reasoning_effort": EFFORTS}.get(name)
     if allowed is not None and value not in allowed:
         remedy = f"Write {allowed[0]}" + (
-            "." if name == "scale" else ", or a rubric to have answers graded by themselves."
+            ", or a rubric to have answers graded by themselves." if name == "against" else "."
         )
         refuse(f"found {describe(value)}", expected=listed(allowed, "or"), remedy=remedy)
     if not isinstance(value, str) or not value.strip():
@@ -112,7 +127,14 @@ def _value(name: str, value: Any, reading: Reading) -> Any:
 
 
 def _check_question(parameters: Parameters) -> None:
-    """A judge compares or grades, not both."""
+    """A judge compares or grades, not both; and only an endpoint can be told how long to think."""
+    if "reasoning_effort" in parameters and not is_endpoint(parameters["model"]):
+        refuse(
+            "found a reasoning effort of a judge that runs here",
+            expected="a judge behind an endpoint",
+            remedy="Remove it.",
+            key=("reasoning_effort",),
+        )
     if "rubric" in parameters:
         for name, remedy in (
             ("against", "Remove one of them: with a rubric an answer is graded without the reference."),

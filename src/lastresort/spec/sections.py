@@ -23,6 +23,7 @@ from lastresort.spec.values import (
     unknown_name,
 )
 from lastresort.spec.wording import describe
+from lastresort.types import ReasoningEffort
 
 Money = Annotated[float, Number(at_least=0)]
 Limit = Annotated[float, Number(above=0)]
@@ -203,7 +204,10 @@ class Sft(Section):
 
 
 class Decode(Section):
-    """max_new_tokens: auto is twice the longest training answer. temperature 0 is greedy."""
+    """max_new_tokens: auto is twice the longest training answer. temperature 0 is greedy. reasoning_effort: how long an endpoint's
+    model thinks before it answers, beyond max_new_tokens; None leaves that to the model.
+    """
 
     max_new_tokens: Annotated[int | Literal["auto"], BeforeValidator(auto_or_count)] = "auto"
     temperature: Annotated[float, Number(at_least=0, at_most=2)] = 0.0
+    reasoning_effort: ReasoningEffort | None = None

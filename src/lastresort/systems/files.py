@@ -125,6 +125,8 @@ def as_dict(system: System) -> dict[str, Any]:
             "grammar": None,
         },
     }
+    if decoding.reasoning_effort is not None:
+        body["decoding"]["reasoning_effort"] = decoding.reasoning_effort
     if system.tuned_from:
         body["tuned_from"] = system.tuned_from
     if system.trained_rendering:

@@ -13,7 +13,7 @@ from lastresort.evals.scorers.judge_asking import VERDICT_TOKENS, Asking, Spent
 from lastresort.evals.scorers.judge_questions import UNPARSED, Case, Comparison, Grading, Question
 from lastresort.evals.scorers.scorer import Output
 from lastresort.models.protocol import Model, Pay
-from lastresort.types import Example
+from lastresort.types import Decoding, Example
 
 PARAMETERS = (
     "model",
@@ -23,6 +23,7 @@ PARAMETERS = (
     "scale",
     "labelled",
     "max_new_tokens",
+    "reasoning_effort",
     "prompt_price",
     "output_price",
 )
@@ -88,7 +89,7 @@ class Judge:
 
     def asked_of(self, opened: Callable[[], Model], pay: Pay = lambda usd: None) -> Judge:
         """The same judge, whose model is opened so. pay: given the price of each of its answers as it arrives."""
-        return replace(self, asking=Asking(opened, self.asking.max_new_tokens, pay))
+        return replace(self, asking=Asking(opened, self.asking.decoding, pay))
 
 
 def judge(parameters: Mapping[str, Any], output: Output) -> Judge:
@@ -108,8 +109,8 @@ def judge(parameters: Mapping[str, Any], output: Output) -> Judge:
     question: Question = Comparison(parameters.get("criteria") or "")
     if rubric:
         question = Grading(rubric, parameters.get("scale") or "1-5")
-    asking = Asking(opened, int(parameters.get("max_new_tokens") or VERDICT_TOKENS))
-    return Judge(question, asking, output.about)
+    tokens, effort = int(parameters.get("max_new_tokens") or VERDICT_TOKENS), parameters.get("reasoning_effort")
+    return Judge(question, Asking(opened, Decoding(tokens, reasoning_effort=effort)), output.about)
 
 
 def case_of(example: Example, answer: str) -> Case:

@@ -11,6 +11,7 @@ from lastresort.models.protocol import Model, Pay, paying
 from lastresort.types import Answer, Decoding, Grammar, Message
 
 VERDICT_TOKENS = 32
+_VERDICT = Decoding(VERDICT_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,12 @@ class Verdict:
 class Asking:
     """Asks the model that `opened` gives, which is called when the first verdict is wanted and has to keep what it opens.
 
-    max_new_tokens: of a verdict. pay: given the price of every answer as it arrives. Decoding is greedy. A model that refuses the
-    form is asked for text from then on, which is read strictly.
+    decoding: of a verdict, whose form is added where the model takes it. pay: given the price of every answer as it arrives. A
+    model that refuses the form is asked for text from then on, which is read strictly.
     """
 
-    def __init__(
-        self, opened: Callable[[], Model], max_new_tokens: int = VERDICT_TOKENS, pay: Pay = lambda usd: None
-    ) -> None:
-        self._opened, self.max_new_tokens = opened, max_new_tokens
+    def __init__(self, opened: Callable[[], Model], decoding: Decoding = _VERDICT, pay: Pay = lambda usd: None) -> None:
+        self._opened, self.decoding = opened, decoding
         self._on_answer = paying(pay)
         self._constrained = True
 
@@ -83,7 +82,7 @@ class Asking:
         return [(answer, _spent(answer)) for answer in self._generated(self.open(), prompts, choices)]
 
     def _generated(self, model: Model, prompts: Sequence[Prompt], choices: tuple[str, ...]) -> list[Answer]:
-        text = Decoding(self.max_new_tokens)
+        text = self.decoding
         if self._constrained:
             form = replace(text, grammar=Grammar(choices=choices))
             try:

@@ -209,5 +209,10 @@ def _has_room(model: Model, question: Question) -> bool:
 
 def _opening(suite: Suite, item: Item) -> str:
     """Hash of what the item asks first, and of its facts, by which it asks on."""
-    body = [item.facts, *([type(question).__name__, asdict(question)] for question in suite.ask(item, {}))]
+    body = [item.facts, *([type(question).__name__, _body(question)] for question in suite.ask(item, {}))]
     return hashlib.sha256(json.dumps(body, ensure_ascii=True).encode()).hexdigest()
+
+
+def _body(question: Question) -> dict[str, Any]:
+    body = asdict(question)
+    return {**body, "decoding": question.decoding.as_dict()} if isinstance(question, Written) else body

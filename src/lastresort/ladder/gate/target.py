@@ -14,13 +14,13 @@ from lastresort.ladder.answer_length import max_new_tokens
 from lastresort.ladder.prepare import Prepared
 from lastresort.ladder.testing import judge_so_far, order_of_test
 from lastresort.models.cached import CachedModel
-from lastresort.models.protocol import Model
+from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
-from lastresort.rungs.prompting import instruction
+from lastresort.rungs.prompting import instruction, prompted
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Progress
+from lastresort.types import Example, Progress
 
 QUICK_ITEMS = 64
 AUTO_TOKENS = -1  # of a system whose longest answer is not known before the base counts it
@@ -93,14 +93,16 @@ class HeldOut:
         system = self.tuned if side == "tuned" else plain_system(self.prepared, instruction(self.prepared.task))
         if system.decoding.max_new_tokens == AUTO_TOKENS:
             system = replace(system, decoding=replace(system.decoding, max_new_tokens=self._longest))
+        if not is_endpoint(model.name):  # weights that are here take no effort
+            system = replace(system, decoding=replace(system.decoding, reasoning_effort=None))
         return system
 
 
 def plain_system(prepared: Prepared, instructed: str) -> System:
     """An instruction and the input alone, as the rung sft serves its adapters."""
     task = prepared.task
-    decoding = Decoding(AUTO_TOKENS, temperature=task.decode.temperature, seed=task.split.seed)
-    return System(PLAIN, task.model, PromptDesign(instructed), decoding, template_kwargs=task.chat_template_kwargs)
+    design, decoding = PromptDesign(instructed), prompted(task, AUTO_TOKENS)
+    return System(PLAIN, task.model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 
 def order_of(prepared: Prepared, quick: bool) -> list[Example]:

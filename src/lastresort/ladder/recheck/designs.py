@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from lastresort.errors import CandidateError, InputError
 from lastresort.ladder.recheck.finished import Finished
 from lastresort.models.open import settled_name
+from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.prompting import instruction
+from lastresort.rungs.prompting import instruction, prompted
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,7 @@ def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design],
 def _plain(finished: Finished, model: str) -> System:
     task, sizes = finished.task, finished.record.last("sizes")
     assert sizes is not None, "a finished run has measured its data"
-    decoding = Decoding(sizes["max_new_tokens"], temperature=task.decode.temperature, seed=task.split.seed)
-    design = PromptDesign(instruction(task))
+    design, decoding = PromptDesign(instruction(task)), prompted(task, sizes["max_new_tokens"])
     return System("zero-shot", model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 
@@ -106,6 +105,8 @@ def _with_new(system: System, own: str, new: New) -> System:
         system = replace(system, model=new.settled, precision="auto", rendering="", fingerprint="")
         if new.settled.startswith("openai:"):  # which takes no such arguments, and the run's task cannot leave them out
             system = replace(system, template_kwargs={})
+        if not is_endpoint(new.settled):  # which takes no effort
+            system = replace(system, decoding=replace(system.decoding, reasoning_effort=None))
     if new.prompt is None:
         return system
     return replace(system, name=f"{system.name}, new prompt", prompt=replace(system.prompt, instruction=new.prompt))
