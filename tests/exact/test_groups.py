@@ -20,11 +20,15 @@ from groups_support import (
     tiny_and_tokenizer,
 )
 from lastresort.engine.choose import Sampling, choose, random_stream
+from lastresort.engine.logp import target_logps
+from lastresort.engine.sampling import generate
+from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import DataError, InputError
 from lastresort.train.adapters import trainable
 from lastresort.train.groups import groups_from
 from lastresort.train.loop import train
 from lastresort.train.objective import Objective
+from lastresort.train.passes import token_logps
 from lastresort.train.sampling import GroupSettings, member_seed
 from lastresort.train.settings import TrainSettings
 from lastresort.train.training_file import RewardTerm
@@ -178,9 +182,9 @@ def test_a_step_raises_the_rewarded_answers(tmp_path):
     with sampled_groups(tmp_path, tokenizer, batch_size=6) as groups:
         items = groups.at(0, model, None).items
         rows = [item.rows[0] for item in items]
-        before = [sum(logps) for logps in groups.policy_logps(model, rows)]
+        before = [sum(logps) for logps in token_logps(model, rows, 1536)]
         train(model, groups, settings, folder=tmp_path / "run")
-        after = [sum(logps) for logps in groups.policy_logps(model, rows)]
+        after = [sum(logps) for logps in token_logps(model, rows, 1536)]
     gain = [b - a for a, b in zip(before, after, strict=True)]
     better = [g for g, item in zip(gain, items, strict=True) if item.advantage > 0]
     worse = [g for g, item in zip(gain, items, strict=True) if item.advantage < 0]
@@ -233,6 +237,68 @@ def test_the_engine_s_answers_come_from_the_policy_of_the_update(tmp_path):
     assert all(item.old == () for item in items)
     assert seen[0].loss == pytest.approx(-sum(item.advantage for item in items) / len(items), abs=1e-6)
     assert seen[0].grad_norm > 0
+
+
+def failed(*_):
+    return FirstBatchCheck(1.0, 1.0, False, "packed and plain differ")
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "the check failed"])
+def test_a_run_that_takes_the_plain_path_takes_it_from_its_first_answer_on(asked, tmp_path, monkeypatch):
+    """Sampling and the reference too; and so does a run that goes on."""
+    scored, sampled = [], []
+
+    def score(*arguments, **named):
+        found = target_logps(*arguments, **named)
+        scored.append(found.path)
+        return found
+
+    def sample(*arguments, **named):
+        found = generate(*arguments, **named)
+        sampled.extend(answer.path for answer in found)
+        return found
+
+    monkeypatch.setattr("lastresort.train.passes.target_logps", score)
+    monkeypatch.setattr("lastresort.train.sampling.generate", sample)
+    arguments = {"plain": True} if asked else {}
+    if not asked:
+        monkeypatch.setattr("lastresort.train.policy.check_first_batch", failed)
+    options = (("kl_weight", 0.05),)
+    for until in (1, 2):
+        run(tmp_path / "run", options=options, until=until, **arguments)
+        assert set(scored) == set(sampled) == {"plain"}
+        assert len(scored) >= 2, "the reference and what trains"
+        scored.clear()
+        sampled.clear()
+
+
+def test_the_check_is_made_before_anything_is_sampled_on_groups_as_they_will_be(tmp_path, monkeypatch):
+    """Two answers to each of two prompts of the first step, and once a run."""
+    model, tokenizer = tiny_and_tokenizer(tmp_path)
+    seen, events = [], []
+
+    def check(model, rows):
+        seen.append(rows)
+        events.append("check")
+        return check_first_batch(model, rows)
+
+    def sample(*arguments, **named):
+        events.append("sample")
+        return generate(*arguments, **named)
+
+    monkeypatch.setattr("lastresort.train.policy.check_first_batch", check)
+    monkeypatch.setattr("lastresort.train.sampling.generate", sample)
+    with sampled_groups(tmp_path, tokenizer) as groups:
+        trained = train(model, groups, settings_of(epochs=1), folder=tmp_path / "run")
+        prompts = [item.rows[0].prompt for item in groups.at(0, model, None).items]
+    assert events[:2] == ["check", "sample"]
+    assert events.count("check") == 1
+    (rows,) = seen
+    assert [row.prompt for row in rows] == [prompts[0], prompts[0], prompts[4], prompts[4]]
+    assert all(sum(row.targets) == SETTINGS.max_new_tokens for row in rows)
+    assert len({row.ids for row in rows}) == 4
+    assert trained.check.ok
+    assert trained.check.gradient_difference is not None
 
 
 def plain_answer(model, tokenizer, prompt, seed, settings):

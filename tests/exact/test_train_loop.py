@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
+from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import BudgetError, DataError, InputError
 from lastresort.train.adapters import adapters_in_base_precision, attach_adapter, detach, save_adapter, trainable
 from lastresort.train.evaluation import HeldOut
@@ -110,6 +112,67 @@ def test_plain_path_trains_the_same(tmp_path: Path) -> None:
     packed, _ = run(tmp_path / "packed")
     plain, _ = run(tmp_path / "plain", plain=True)
     same(weights(plain), weights(packed), tolerance=1e-5)
+
+
+WINDOW = 40
+
+
+def windowed() -> Any:
+    """A model of which the packed form takes 40 tokens."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "mistral",
+        vocab_size=89,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=WINDOW,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).double().eval()
+    return attach_adapter(model, SMALL, base_name="tiny")
+
+
+def long_rows(numbers: Sequence[int], n: int) -> list[Item]:
+    """Rows of which those of these numbers are longer than the window."""
+    return completions(
+        [
+            Row((7,) * WINDOW + row.ids, (False,) * WINDOW + row.targets) if i in numbers else row
+            for i, row in enumerate(some_rows(n))
+        ]
+    )
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_first_batch_beyond_the_window_is_checked_all_the_same(
+    right: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are shortened for it; later batches, which the packed form takes, are trained by the path that was found right."""
+    settings = replace(SETTINGS, epochs=1)
+    first = batch_of(0, 8, settings.batch_size, settings.seed)
+    if not right:
+
+        def wrong(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
+            return replace(check_first_batch(model, rows), ok=False, reason="packed and plain differ")
+
+        monkeypatch.setattr("lastresort.train.policy.check_first_batch", wrong)
+    paths: list[str] = []
+
+    def score(*arguments: Any, **named: Any) -> Any:
+        found = target_logps(*arguments, **named)
+        paths.append(found.path)
+        return found
+
+    monkeypatch.setattr("lastresort.train.passes.target_logps", score)
+    trained = train(windowed(), long_rows(first, 8), settings, folder=tmp_path / "run")
+    assert trained.check is not None
+    assert trained.check.gradient_difference is not None, "the check was made"
+    assert trained.check.ok == right
+    assert paths == (["plain", "packed"] if right else ["plain", "plain"])
 
 
 def test_a_checkpoint_of_another_run_is_not_continued_and_that_is_said(tmp_path: Path) -> None:

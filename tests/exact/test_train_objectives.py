@@ -56,7 +56,10 @@ class Sampled:
     def fingerprint(self) -> str:
         return "sampled"
 
-    def at(self, step: int, model: Any, reference: Any) -> Batch:
+    def first_items(self) -> tuple[Item, ...]:
+        return ()
+
+    def at(self, step: int, model: Any, reference: Any, *, plain: bool = False) -> Batch:
         items = []
         for i in range(3):
             for j in range(2):
@@ -223,7 +226,7 @@ def test_dropped_answers_count_as_answers_without_an_advantage(name, tmp_path):
 
     def of(alike: float | None, dropped: int) -> dict[str, torch.Tensor]:
         class Half(Sampled):
-            def at(self, step, model, reference):
+            def at(self, step, model, reference, *, plain=False):
                 items = super().at(step, model, reference).items
                 kept = items[:4] if alike is None else (*items[:4], *(replace(i, advantage=alike) for i in items[4:]))
                 return Batch(kept, dropped=dropped)
@@ -275,7 +278,7 @@ def test_a_mismatched_row_is_the_prompt_with_another_answer():
 
 def test_a_batch_that_teaches_nothing_is_skipped(tmp_path):
     class Nothing(Sampled):
-        def at(self, step, model, reference):
+        def at(self, step, model, reference, *, plain=False):
             return Batch((), shown={"dropped_groups": 3.0})
 
     model = attach_adapter(tiny(), SMALL, base_name="tiny")

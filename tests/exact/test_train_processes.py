@@ -69,7 +69,10 @@ class Sampled:
     def fingerprint(self) -> str:
         return "sampled"
 
-    def at(self, step: int, model: Any, reference: Any) -> Batch:
+    def first_items(self) -> tuple[Item, ...]:
+        return ()
+
+    def at(self, step: int, model: Any, reference: Any, *, plain: bool = False) -> Batch:
         items = [
             Item((row(draw(20, 1), draw(2 + j, 90 + 7 * step + 2 * i + j)),), advantage=1.0 if j else -0.5)
             for i in range(2)
@@ -137,7 +140,7 @@ def figures(seen: list[StepSeen]) -> list[Any]:
 class FailsInTheSecond(DataSet):
     """Its third batch cannot be had by the second process."""
 
-    def at(self, step: int, model: Any, reference: Any) -> Batch:
+    def at(self, step: int, model: Any, reference: Any, *, plain: bool = False) -> Batch:
         if step == 2 and torch.distributed.get_rank() == 1:
             raise DataError("the second process fails", where="here")
         return super().at(step, model, reference)

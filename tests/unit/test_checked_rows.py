@@ -47,5 +47,18 @@ def test_the_two_rows_of_a_pair_stay_together() -> None:
     assert len(checked_rows(items, 1200)) == 4
 
 
+def test_rows_longer_than_the_packed_form_takes_are_shortened_to_it() -> None:
+    rows = checked_rows(completions(rows_of(900, 300, 20)), 10_000, longest=50)
+    assert [len(row.ids) for row in rows] == [50, 50, 20]
+    assert all(any(row.targets) for row in rows)
+    late = Row((1,) * 80, (False,) * 60 + (True,) + (False,) * 19)
+    (short,) = checked_rows(completions([late]), 10_000, longest=70)
+    assert (len(short.ids), short.targets[-1]) == (61, True), "what follows the last target is long too"
+
+
+def test_as_many_rows_as_fit_once_they_are_shortened() -> None:
+    assert len(checked_rows(completions(rows_of(900, 900, 900)), 150, longest=50)) == 3
+
+
 def test_one_row_where_there_is_no_other() -> None:
     assert len(checked_rows(completions(rows_of(50)), 10)) == 1

@@ -99,13 +99,14 @@ def generate(
     stopped: Callable[[int, Sequence[int]], bool] | None = None,
     prefixes: PrefixCache | None = None,
     on_finished: Callable[[int, Generated], None] | None = None,
+    plain: bool = False,
 ) -> list[Generated]:
     """Continue each prompt; results in the order of the prompts.
 
     seeds: one a row, in place of settings.seed and the row's place. allowed(row, tokens so far): a mask as `restrict` takes
     it, or None for no limit. stopped(row, tokens so far, the newest last): True ends the row, all its tokens kept. prefixes:
-    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended. The model should
-    be in eval mode; the context limit is the caller's matter.
+    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended. plain: use the
+    plain path. The model should be in eval mode; the context limit is the caller's matter.
     Raises ContractError for an empty prompt, for seeds of another number, or where no token is allowed.
     """
     texts = [tuple(int(token) for token in prompt) for prompt in prompts]
@@ -115,6 +116,8 @@ def generate(
         return []
     found = support(model)
     reason = why_plain_batch(found, max(map(len, texts)) + settings.max_new_tokens)
+    if plain:
+        reason = reason or "the plain path was asked for"
     rows = Rows(_streams(len(texts), settings.seed, seeds), settings, allowed, stopped, on_finished, reason)
     if reason is not None:
         generate_plain(found, texts, settings, rows.advance, lambda row: rows.results[row] is not None)

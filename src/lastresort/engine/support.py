@@ -131,6 +131,11 @@ def sliding_window(config: Any) -> int | None:
     return int(window)
 
 
+def longest_packed(model: Any) -> int | None:
+    """Tokens of the longest text that the packed form takes of this model, None where any length is."""
+    return sliding_window(take_apart(model).config)
+
+
 def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
     """Compare loss and gradients of the packed form with the plain forward; the parameters' gradients stay as they are."""
     from lastresort.engine.logp import target_logps

@@ -54,7 +54,7 @@ def moved(
     from lastresort.train.divergence import divergence, margins, odds_margins
     from lastresort.train.settings import TrainSettings
 
-    found = divergence(model, weights, _answered(bench, start, loaded, model))
+    found = divergence(model, weights, _answered(bench, start, loaded, model, plain))
     kl = (found.kl, found.error, found.kl_per_token, found.answers)
     judged = None
     if given is not None and given.judged:
@@ -66,7 +66,7 @@ def moved(
     return Moved(*kl, judged.mean, judged.above_0, judged.n, given.judged_as, judged.before)
 
 
-def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any) -> list[Row]:
+def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any, plain: bool) -> list[Row]:
     """Prompts of dev with answers that the model samples."""
     from lastresort.data.rendering import render_prompt, stop_token_ids
     from lastresort.engine.forest import Row
@@ -79,7 +79,7 @@ def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any) -> li
         asked.append(Asked(example, messages, tuple(render_prompt(tokenizer, messages, template_kwargs=kwargs))))
     settings = GroupSettings(group_size=KL_ANSWERS, max_new_tokens=bench.max_new_tokens)
     ends = stop_token_ids(tokenizer, template_kwargs=kwargs)
-    groups = EngineSampler(tokenizer, ends, settings, bench.task.split.seed).answers(model, 0, asked)
+    groups = EngineSampler(tokenizer, ends, settings, bench.task.split.seed).answers(model, 0, asked, plain=plain)
     return [
         Row((*prompt.ids, *answer.ids), (*[False] * len(prompt.ids), *[True] * len(answer.ids)))
         for prompt, group in zip(asked, groups, strict=True)

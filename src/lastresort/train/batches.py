@@ -38,8 +38,17 @@ class Batches(Protocol):
     def fingerprint(self) -> str:
         """Changes whenever a batch might."""
 
-    def at(self, step: int, model: Any, reference: Callable[[Sequence[Row]], Any] | None) -> Batch:
-        """Batch of step `step` (0-based): a function of step, the data and the model's weights alone."""
+    def first_items(self) -> Sequence[Item]:
+        """What the run's first step is like, by which the engine's paths are compared before anything else is computed. () where
+        nothing is known of it."""
+
+    def at(
+        self, step: int, model: Any, reference: Callable[[Sequence[Row]], Any] | None, *, plain: bool = False
+    ) -> Batch:
+        """Batch of step `step` (0-based): a function of step, the data and the model's weights alone.
+
+        plain: whether what is sampled for it takes the engine's plain path.
+        """
 
 
 class DataSet:
@@ -57,7 +66,12 @@ class DataSet:
     def fingerprint(self) -> str:
         return fingerprint(self.items)
 
-    def at(self, step: int, model: Any, reference: Callable[[Sequence[Row]], Any] | None) -> Batch:
+    def first_items(self) -> Sequence[Item]:
+        return self.at(0, None, None).items
+
+    def at(
+        self, step: int, model: Any, reference: Callable[[Sequence[Row]], Any] | None, *, plain: bool = False
+    ) -> Batch:
         numbers = batch_of(step, len(self.items), self._batch_size, self._seed)
         return Batch(tuple(self.items[i] for i in numbers), tuple(numbers))
 

@@ -54,7 +54,6 @@ def prepare_groups(
         on_error=file.groups.on_error,
         limits=file.groups.limits,
         log=file.output / COMPLETIONS,
-        max_pass_tokens=file.max_pass_tokens,
         **_server(file),
     ) as groups:
         noun = f"prompts, {file.groups.group_size} answers to each"

@@ -20,11 +20,10 @@ from lastresort.train.completions_log import CompletionsLog
 from lastresort.train.group import Group, figures
 from lastresort.train.items import Item
 from lastresort.train.order import batch_of
-from lastresort.train.passes import token_logps
 from lastresort.train.processes import Processes
 from lastresort.train.reward_process import RewardLimits
 from lastresort.train.rewards import LIMITS, OnError, Rewards, Seated, Wanted, place_of
-from lastresort.train.sampling import Asked, EngineSampler, GroupSettings, Sampled, Sampler
+from lastresort.train.sampling import Asked, EngineSampler, GroupSettings, Sampler
 from lastresort.train.served_adapter import ServedAdapter
 from lastresort.train.server_sampling import Server, ServerSampler
 from lastresort.train.training_file import usual_tries
@@ -54,13 +53,11 @@ class SampledGroups:
         batch_size: int,
         seed: int,
         log: Path | None = None,
-        max_pass_tokens: int = 1536,
     ) -> None:
         self._asked, self._rewards, self._sampler, self._settings = tuple(asked), rewards, sampler, settings
         self._objective, self._batch_size, self._seed = objective, batch_size, seed
         self._tries = settings.tries or usual_tries(objective)
         self._log = None if log is None else CompletionsLog(log)
-        self._max_pass_tokens = max_pass_tokens
 
     @property
     def size(self) -> int:
@@ -89,7 +86,19 @@ class SampledGroups:
             digest.update(repr((asked.example.id, asked.ids, asked.example.output)).encode())
         return digest.hexdigest()
 
-    def at(self, step: int, model: Any, reference: Reference) -> Batch:
+    def first_items(self) -> tuple[Item, ...]:
+        """The first two prompts of the run's first step, each answered by the beginnings of its own two halves: groups as they
+        will be, before any answer is there."""
+        prompts = [self._asked[number].ids for number in batch_of(0, self.size, self._batch_size, self._seed)[:2]]
+        longest = self._settings.max_new_tokens
+        return tuple(
+            Item((_row(ids, half[:longest]),))
+            for ids in prompts
+            for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])
+            if half
+        )
+
+    def at(self, step: int, model: Any, reference: Reference, *, plain: bool = False) -> Batch:
         """Raises DataError where a reward function fails and is to stop the run; what a server raises passes through."""
         self._sampler.begin(step, model, _processes())
         wanted = batch_of(step, self.size, self._batch_size, self._seed)
@@ -97,7 +106,7 @@ class SampledGroups:
         drawn: list[Group] = []
         numbers = wanted
         for _ in range(self._tries):
-            drawn += self._shared(step, numbers, model, reference)
+            drawn += self._shared(step, numbers, model, reference, plain)
             missing = len(wanted) - sum(bool(group.items) for group in drawn)
             numbers = [number for number, _ in zip(further, range(missing), strict=False)]
             if not numbers:
@@ -128,19 +137,19 @@ class SampledGroups:
         random.Random(f"{self._seed}:{step}:further").shuffle(order)
         return iter(order)
 
-    def _shared(self, step: int, numbers: Sequence[int], model: Any, reference: Reference) -> list[Group]:
+    def _shared(self, step: int, numbers: Sequence[int], model: Any, reference: Reference, plain: bool) -> list[Group]:
         """The groups of all processes, in the order of `numbers`. What fails in one process is raised in all of them."""
         processes = _processes()
         found = processes.each(
-            lambda: self._groups(step, numbers[processes.place :: processes.count], model, reference)
+            lambda: self._groups(step, numbers[processes.place :: processes.count], model, reference, plain)
         )
         return [found[i % processes.count][i // processes.count] for i in range(len(numbers))]
 
-    def _groups(self, step: int, numbers: Sequence[int], model: Any, reference: Reference) -> list[Group]:
+    def _groups(self, step: int, numbers: Sequence[int], model: Any, reference: Reference, plain: bool) -> list[Group]:
         if not numbers:
             return []
         asked, size = [self._asked[number] for number in numbers], self._settings.group_size
-        answers = [answer for group in self._sampler.answers(model, step, asked) for answer in group]
+        answers = [answer for group in self._sampler.answers(model, step, asked, plain=plain) for answer in group]
         owners = [prompt for prompt in asked for _ in range(size)]
         scored = self._rewards.score([prompt.example for prompt in owners], [answer.text for answer in answers])
         rewards = torch.tensor([found.total for found in scored], dtype=torch.float64)
@@ -149,7 +158,7 @@ class SampledGroups:
         alike = (rewards.view(-1, size) == rewards.view(-1, size)[:, :1]).all(1).tolist()
         kept = [i for i in range(len(answers)) if not alike[i // size]]
         rows = [_row(owners[i].ids, answers[i].ids) for i in kept]
-        old = self._old(model, rows, [answers[i] for i in kept])
+        old = [answers[i].logps for i in kept]
         items = dict(zip(kept, _items(rows, [advantages[i] for i in kept], old, reference), strict=True))
         return [
             Group(
@@ -161,20 +170,6 @@ class SampledGroups:
             )
             for prompt, start in zip(asked, range(0, len(answers), size), strict=True)
         ]
-
-    def _old(self, model: Any, rows: Sequence[Row], answers: Sequence[Sampled]) -> list[tuple[float, ...]]:
-        """Log-probabilities of each row's targets under the policy that sampled it, () where that is the one that is updated:
-        as the sampler tells them, else under the policy as it stands."""
-        old = [answer.logps for answer in answers]
-        if not self._sampler.knows_old:
-            missing = [i for i, logps in enumerate(old) if not logps]
-            for i, logps in zip(missing, self.policy_logps(model, [rows[i] for i in missing]), strict=True):
-                old[i] = logps
-        return old
-
-    def policy_logps(self, model: Any, rows: Sequence[Row]) -> list[tuple[float, ...]]:
-        """Log-probabilities in nats of each row's targets under the model as it stands, in evaluation mode."""
-        return token_logps(model, rows, self._max_pass_tokens)
 
 
 def groups_from(
@@ -199,7 +194,6 @@ def groups_from(
     served: ServedAdapter | None = None,
     ask_tokens: bool = True,
     log: Path | None = None,
-    max_pass_tokens: int = 1536,
 ) -> SampledGroups:
     """What `train` takes in place of items for grpo, dr_grpo and dapo; pass it settings.max_new_tokens too, for dr_grpo.
 
@@ -208,7 +202,7 @@ def groups_from(
     example id -> the row's further columns, see `data.prompts`. compose: turns of the input -> the conversation shown.
     context_tokens, template_kwargs: of the model. json_schema, choices: for the scorers that need them. on_error: "stop", or
     "zero" to count a failed reward function as 0. seated: as `Rewards` takes it. server, served, ask_tokens: samples in place of
-    the engine, see `ServerSampler`. log: a JSONL file of all answers. max_pass_tokens: as in TrainSettings.
+    the engine, see `ServerSampler`. log: a JSONL file of all answers.
     Loads the reward functions. Raises InputError, TaskError or DataError for what cannot work, before anything is sampled.
     """
     settings = settings or GroupSettings()
@@ -245,7 +239,6 @@ def groups_from(
         batch_size=batch_size,
         seed=seed,
         log=log,
-        max_pass_tokens=max_pass_tokens,
     )
     try:
         scored.check(examples)

@@ -118,8 +118,7 @@ def train(
         began = clock() - state.seconds
         policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
         progress.stage("the first batch", None)
-        if settings.objective.need != "groups":
-            policy.check_first(batches.at(0, model, None).items)
+        policy.check_first(batches.first_items())
         keeping = Keeping(folder, run, begun=state.step > 0)
         reference = reference_of_run(policy, batches, settings.objective, keeping, progress)
         held = hold_out(policy, held_out, settings.objective, keeping, progress)

@@ -195,13 +195,12 @@ class _Groups:
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
         own = torch.tensor(list(numbers), device=row.device)[row]
         advantages = per_token.new_tensor([item.advantage for item in self._items])[own]
-        old = self._known(numbers, "old", per_token)
+        old = self._old(numbers, per_token.detach(), row)
         options: dict[str, Any] = dict(self._objective.options)
         if self._objective.needs_reference:
-            options["per_token_ref_logps"] = self._known(numbers, "reference", per_token)
-        losses = self._objective.function()(
-            per_token, per_token.detach() if old is None else old, advantages, **options
-        )
+            far = [value for i in numbers for value in self._items[i].reference]
+            options["per_token_ref_logps"] = per_token.new_tensor(far) if far else None
+        losses = self._objective.function()(per_token, old, advantages, **options)
         variant = cast(Variant, self._objective.name)
         weights = token_weights(
             own, self._tokens.to(row.device), variant=variant, max_tokens=self._longest, dtype=per_token.dtype
@@ -212,6 +211,11 @@ class _Groups:
         seen.add(len(numbers), answer_tokens=self._tokens[list(numbers)].sum())
         return (losses * weights).sum()
 
-    def _known(self, numbers: Sequence[int], name: str, beside: Tensor) -> Tensor | None:
-        values = [value for i in numbers for value in getattr(self._items[i], name)]
-        return beside.new_tensor(values) if values else None
+    def _old(self, numbers: Sequence[int], present: Tensor, row: Tensor) -> Tensor:
+        """Log-probabilities under the policy that sampled. Where an item has none, it is the policy that is updated, as this pass
+        has it: each batch gets one update."""
+        known = [self._items[i].old for i in numbers]
+        if not any(known):
+            return present
+        parts = torch.split(present, torch.bincount(row, minlength=len(numbers)).tolist())
+        return torch.cat([part.new_tensor(old) if old else part for part, old in zip(parts, known, strict=True)])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import TargetLogps
-from lastresort.engine.support import FirstBatchCheck, check_first_batch
+from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed
 from lastresort.train.adapters import adapters_in_base_precision
 from lastresort.train.items import Item
 from lastresort.train.passes import passes, token_logps, unit_sums
@@ -44,9 +44,14 @@ class Policy:
     def check_first(self, items: Sequence[Item]) -> None:
         """Packed against plain on the run's first items, once; what fails goes on by the plain path."""
         if items and self.check is None and not self._asked_plain:
-            rows = checked_rows(items, self._max_pass_tokens)
+            rows = checked_rows(items, self._max_pass_tokens, longest=longest_packed(self.model))
             with adapters_in_base_precision(self.model), recomputing(self.model):
                 self._take_path(self.processes.each(lambda: check_first_batch(self.model, rows))[0])
+
+    @property
+    def plain(self) -> bool:
+        """Whether everything of the run takes the plain path: it was asked for, or the check found the packed one wrong."""
+        return self._plain
 
     def _take_path(self, check: FirstBatchCheck | None) -> None:
         self.check = check
@@ -118,18 +123,30 @@ def recomputing(model: Any) -> Iterator[None]:
             layer.training = False
 
 
-def checked_rows(items: Sequence[Item], max_tokens: int) -> list[Row]:
+def checked_rows(items: Sequence[Item], max_tokens: int, *, longest: int | None = None) -> list[Row]:
     """Rows of the first items, as many as the plain forward holds padded in `max_tokens`, but at least two to share a piece, which
-    are shortened to fit: the check must not be what sets a run's memory."""
+    are shortened to fit: the check must not be what sets a run's memory.
+
+    longest: tokens of the longest text that the packed form takes; longer rows are shortened to it, since other batches may
+    hold shorter ones.
+    """
     rows: list[Row] = []
     for item in items[:CHECKED_ITEMS]:
-        more = [*rows, *item.rows]
+        more = [*rows, *(row if longest is None else _within(row, longest) for row in item.rows)]
         if len(rows) >= 2 and len(more) * max(len(row.ids) for row in more) > max_tokens:
             break
         rows = more
-    longest = max((len(row.ids) for row in rows), default=0)
-    room = max(max_tokens, longest) // max(1, len(rows))  # a pass holds the longest row in any case
-    return rows if longest <= room else [shortened(row, room) for row in rows]
+    most = max((len(row.ids) for row in rows), default=0)
+    room = max(max_tokens, most) // max(1, len(rows))  # a pass holds the longest row in any case
+    return rows if most <= room else [shortened(row, room) for row in rows]
+
+
+def _within(row: Row, tokens: int) -> Row:
+    """The row in at most so many tokens: without what follows its last target, and without its middle."""
+    if len(row.ids) <= tokens:
+        return row
+    last = row.needed + 1
+    return shortened(Row(row.ids[:last], row.targets[:last]), tokens)
 
 
 def shortened(row: Row, tokens: int) -> Row:

@@ -68,7 +68,7 @@ class Asked:
 class Sampled:
     """One answer. ids: its tokens, with the end token where it ended by itself, or those of the stop string. text: without
     either. cut: it did not end. logps: of ids in nats, under the weights that sampled them; () where these are the present ones
-    or where it is not known."""
+    or where it is not known, so that nothing corrects for the difference."""
 
     ids: tuple[int, ...]
     text: str
@@ -77,16 +77,14 @@ class Sampled:
 
 
 class Sampler(Protocol):
-    """knows_old: whether the answers come from the very weights of the update, so that nobody need score them again."""
-
-    @property
-    def knows_old(self) -> bool: ...
+    """Where the answers of a step come from."""
 
     def begin(self, step: int, model: Any, processes: Processes) -> None:
         """Called in every process before the first answers of a step."""
 
-    def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
-        """A group for each prompt, decided by the weights, the step and the prompt."""
+    def answers(self, model: Any, step: int, asked: Sequence[Asked], *, plain: bool = False) -> list[list[Sampled]]:
+        """A group for each prompt, decided by the weights, the step and the prompt. plain: by the engine's plain path, where it
+        is the engine that samples."""
 
     def close(self) -> None:
         """Called at the end, in the main process."""
@@ -94,8 +92,6 @@ class Sampler(Protocol):
 
 class EngineSampler:
     """The engine on the model itself. Every prompt is computed once for its group, what all prompts share once for all."""
-
-    knows_old = True
 
     def __init__(self, tokenizer: ChatTokenizer, stop_ids: Sequence[int], settings: GroupSettings, seed: int) -> None:
         self._tokenizer, self._stop_ids, self._settings, self._seed = tokenizer, frozenset(stop_ids), settings, seed
@@ -106,16 +102,18 @@ class EngineSampler:
     def close(self) -> None:
         """Nothing to be closed."""
 
-    def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
+    def answers(self, model: Any, step: int, asked: Sequence[Asked], *, plain: bool = False) -> list[list[Sampled]]:
         size, prefixes = self._settings.group_size, PrefixCache()
         at_once = max(1, self._settings.rows_at_once // size)
         groups: list[list[Sampled]] = []
         with evaluating(model):
             for start in range(0, len(asked), at_once):
-                groups += self._together(model, step, asked[start : start + at_once], prefixes)
+                groups += self._together(model, step, asked[start : start + at_once], prefixes, plain)
         return groups
 
-    def _together(self, model: Any, step: int, asked: Sequence[Asked], prefixes: PrefixCache) -> list[list[Sampled]]:
+    def _together(
+        self, model: Any, step: int, asked: Sequence[Asked], prefixes: PrefixCache, plain: bool
+    ) -> list[list[Sampled]]:
         settings, size = self._settings, self._settings.group_size
         sampling = Sampling(
             settings.max_new_tokens,
@@ -132,6 +130,7 @@ class EngineSampler:
                 seeds=[member_seed(self._seed, step, prompt.example.id, k) for prompt in asked for k in range(size)],
                 stopped=self._stopped,
                 prefixes=prefixes,
+                plain=plain,
             )
         answers = [self._sampled(answer.tokens) for answer in found]
         return [answers[i : i + size] for i in range(0, len(answers), size)]

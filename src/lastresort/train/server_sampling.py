@@ -41,8 +41,6 @@ class ServerSampler:
     which an answer ends, the first being added where the server tells no tokens. ask_tokens: whether to ask for them, and in
     vLLM's words for the distribution that is trained; a server that refuses those is asked without them."""
 
-    knows_old = False
-
     def __init__(
         self,
         server: Server,
@@ -63,7 +61,7 @@ class ServerSampler:
         if adapter is not None:
             self._served = processes.from_main(lambda: adapter.bring(step, model))
 
-    def answers(self, model: Any, step: int, asked: Sequence[Asked]) -> list[list[Sampled]]:
+    def answers(self, model: Any, step: int, asked: Sequence[Asked], *, plain: bool = False) -> list[list[Sampled]]:
         """Raises InputError where the server refuses, or renders a prompt into other tokens than it has here."""
         settings, size = self._settings, self._settings.group_size
         decoding = Decoding(

@@ -37,7 +37,7 @@ class Steps:
         """Of the step's batch, in the parameters, the same in every process."""
         policy, objective = self.policy, self.settings.objective
         with _draws_of(step, self.settings.seed, policy.processes.place):
-            batch = self.batches.at(step, policy.model, self.reference.of_answers)
+            batch = self.batches.at(step, policy.model, self.reference.of_answers, plain=policy.plain)
             return batch_gradients(policy, batch, objective, self.reference, max_new_tokens=self.max_new_tokens)
 
     def rate(self, step: int) -> float:
