@@ -33,11 +33,12 @@ class Cut(BaseException):
 
 
 class Scissors:
-    """Progress that ends the process at the n-th sign of life. labels: of all stages."""
+    """Progress that ends the process at the n-th sign of life. labels: of all stages. said: all that was said."""
 
     def __init__(self, at: int | None = None) -> None:
         self.left, self.seen = at, 0
         self.labels: list[str] = []
+        self.said: list[str] = []
 
     def stage(self, label: str, total: int | None = None) -> None:
         self.labels.append(label)
@@ -47,6 +48,7 @@ class Scissors:
         self._sign()
 
     def say(self, text: str) -> None:
+        self.said.append(text)
         self._sign()
 
     def _sign(self) -> None:

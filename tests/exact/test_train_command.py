@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from adapters_support import family_folder
 from engine_support import reference
 from lastresort.data.preferences import read_pairs
 from lastresort.data.rendering import render_training
@@ -83,6 +84,42 @@ def test_a_whole_model_is_trained_in_float32_and_loads_again(model: Path, tmp_pa
     ids = torch.tensor([[5, 6, 7]])
     assert not torch.allclose(before.model(ids).logits, after.model(ids).logits)
     assert found["model"]["trained_parameters"] == sum(p.numel() for p in after.model.parameters())
+    assert found["model"]["adapted"] is None
+
+
+HYBRID = {
+    "num_hidden_layers": 8,
+    "attn_layer_period": 8,
+    "attn_layer_offset": 4,
+    "num_experts": 2,
+    "mamba_d_state": 8,
+    "mamba_dt_rank": 4,
+}
+
+
+class Said(Silent):
+    """Progress that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("target", ["attention", "all-linear"])
+def test_how_many_layers_the_adapters_reach_is_said_and_recorded(target: str, tmp_path: Path) -> None:
+    """Of a model with attention in one layer of eight, before it is trained."""
+    base = family_folder(tmp_path / "jamba", "jamba", **HYBRID)
+    keys: dict[str, Any] = {"adapter": {"kind": "lora", "r": 2, "target": target}, "max_steps": 1}
+    file = load_training(training_file(tmp_path / "run", "sft", model=str(base), **keys))
+    progress = Said()
+    found = run_training(file, resume=False, progress=progress)["model"]
+    layers = 1 if target == "attention" else 8
+    assert found["adapted"] == {"layers": layers, "all_layers": 8, "parameters": found["trained_parameters"]}
+    assert f"adapters in {layers} of 8 layers, {found['trained_parameters']:,} parameters" in progress.lines
+    warned = "the adapters reach only 1 of 8 layers, and the others learn nothing. Set adapter.target to all-linear."
+    assert (warned in progress.lines) == (target == "attention")
 
 
 def rendered(model: Path, rows: Path) -> list[tuple[Row, Row]]:

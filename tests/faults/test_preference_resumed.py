@@ -40,6 +40,18 @@ def test_pairs_train_dpo_from_the_adapter_of_sft(on_pairs: tuple[Path, Climbed, 
     assert curve[-1]["margin"] > 0
 
 
+def test_how_many_layers_the_adapters_reach_is_said_once_a_rung_and_recorded(
+    on_pairs: tuple[Path, Climbed, Scissors],
+) -> None:
+    _, found, scissors = on_pairs
+    with Record.open(found.run, read_only=True) as record:
+        reach = [note["adapted"] for note in record.notes("training")]
+    assert {(one["layers"], one["all_layers"]) for one in reach} == {(2, 2)}
+    (parameters,) = {one["parameters"] for one in reach}
+    told = f"adapters in 2 of 2 layers, {parameters:,} parameters"
+    assert [line for line in scissors.said if "layers" in line] == [f"sft: {told}", f"preference: {told}"]
+
+
 def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[Path, Climbed, Scissors]) -> None:
     _, found, _ = on_pairs
     preference = found.decision["rungs"][1]

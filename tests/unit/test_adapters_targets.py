@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
+from lastresort.records.record import Record
+from lastresort.rungs.tuning import Run, tell_reach
 from lastresort.train.adapters import attach_adapter, detach, save_adapter, trainable
 from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.train.targets import target_names
+from lastresort.train.targets import Adapted, adapted, adapted_layers, target_names
 
 QKVO = {"q_proj", "k_proj", "v_proj", "o_proj"}
 GATED = {"gate_proj", "up_proj", "down_proj"}
@@ -28,7 +32,7 @@ ALL_LINEAR = dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma"), QKVO
 }
 
 
-def adapted(model: torch.nn.Module) -> set[str]:
+def adapted_names(model: torch.nn.Module) -> set[str]:
     return {name.split(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A." in name}
 
 
@@ -43,7 +47,7 @@ def test_names_of_every_family(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_gets_an_adapter(family: str, target: str) -> None:
     model = attach_adapter(family_model(family), AdapterSettings(r=2, target=target), base_name="b")  # type: ignore[arg-type]
-    found = adapted(model)
+    found = adapted_names(model)
     per_layer = len((ATTENTION if target == "attention" else ALL_LINEAR)[family])
     if family == "gpt2" and target == "all-linear":
         per_layer += 1  # c_proj stands for two
@@ -70,7 +74,7 @@ def test_the_output_layer_and_what_is_not_linear_are_refused_by_name(name: str) 
 def test_a_longer_name_chooses_one_of_two() -> None:
     assert target_names(family_model("gpt2"), ("mlp.c_proj",)) == ["mlp.c_proj"]
     model = attach_adapter(family_model("gpt2"), AdapterSettings(target=("mlp.c_proj",)), base_name="b")
-    assert all("mlp" in name for name in adapted(model))
+    assert all("mlp" in name for name in adapted_names(model))
 
 
 def test_none_trains_every_weight_and_has_no_base_left() -> None:
@@ -125,3 +129,91 @@ def test_a_saved_adapter_has_the_same_bytes_in_every_process(tmp_path: Path) -> 
     names = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
     assert len(names) == 7
     assert names == sorted(names)
+
+
+HYBRID = {
+    "num_hidden_layers": 8,
+    "attn_layer_period": 8,
+    "attn_layer_offset": 4,
+    "num_experts": 2,
+    "mamba_d_state": 8,
+    "mamba_dt_rank": 4,
+}
+"""Jamba's shape: of eight layers one with attention, the others with Mamba."""
+
+
+def test_attention_of_a_hybrid_is_one_layer_of_eight_and_that_is_said() -> None:
+    base = family_model("jamba", **HYBRID)
+    model = attach_adapter(base, AdapterSettings(r=2), base_name="b")
+    found = adapted(model)
+    assert found == Adapted(1, 8, sum(parameter.numel() for _, parameter in trainable(model)))
+    assert found.sentence() == f"adapters in 1 of 8 layers, {found.parameters:,} parameters"
+    assert found.warning("adapter.target", "attention") == (
+        "the adapters reach only 1 of 8 layers, and the others learn nothing. Set adapter.target to all-linear."
+    )
+    model = attach_adapter(detach(model), AdapterSettings(r=2, target="all-linear"), base_name="b")
+    found = adapted(model)
+    assert found is not None
+    assert (found.layers, found.all_layers) == (8, 8)
+    assert found.warning("adapter.target", "all-linear") is None
+
+
+def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> None:
+    settings = AdapterSettings(r=2)
+    model = attach_adapter(family_model("jamba", **HYBRID), settings, base_name="b")
+    run = Run("sft", "lr0.001", "learning rate 0.001", "", TrainSettings(1e-3, adapter=settings), {})
+    said: list[str] = []
+    with Record.create(tmp_path / "run") as record:
+        bench: Any = SimpleNamespace(record=record, progress=SimpleNamespace(say=said.append))
+        tell_reach(bench, run, model)
+        assert [line.partition(",")[0] for line in said] == [
+            "sft: adapters in 1 of 8 layers",
+            "sft: the adapters reach only 1 of 8 layers",
+        ]
+        assert said[1].endswith(" Set sft.target to all-linear.")
+        record.note("training", {"rung": "sft"}, key="lr0.003")
+        tell_reach(bench, run, model)
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attention_is_in_every_layer_of_other_families(family: str) -> None:
+    found = adapted(attach_adapter(family_model(family), AdapterSettings(r=2), base_name="b"))
+    assert found is not None
+    assert (found.layers, found.all_layers, found.warning("adapter.target", "attention")) == (2, 2, None)
+
+
+def test_no_adapter_reaches_nothing() -> None:
+    assert adapted(attach_adapter(family_model(), AdapterSettings(kind="none"), base_name="b")) is None
+
+
+def test_layers_are_counted_by_the_names_of_modules() -> None:
+    towers = [f"vision.blocks.{i}.attn.proj" for i in range(9)] + ["projector.0", "projector.1"]
+    layers = [f"m.layers.{i}.mixer.experts.{j}.up" for i in range(4) for j in range(10)]
+    assert adapted_layers([*towers, *layers, "m.layers", "m.norm"]) == (0, 0)
+    on = [f"m.layers.{i}.mixer.experts.7.up.lora_A.default" for i in (1, 3)]
+    assert adapted_layers([*towers, *layers, *on]) == (2, 4)
+    assert adapted_layers([*towers, *layers, *on, "vision.blocks.2.attn.proj.lora_A"]) == (3, 13)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("attention", "Set sft.target to all-linear."),
+        (("q_proj",), "Name layers of the others in sft.target too, or set it to all-linear."),
+        ("all-linear", "The others hold no linear layer: train all weights where that is not enough."),
+        (None, "Start from the base, or from an adapter that reaches more of them."),
+    ],
+)
+def test_a_warning_below_half_says_what_to_set(target: str | tuple[str, ...] | None, told: str) -> None:
+    warned = Adapted(3, 8, 100).warning("sft.target", target)
+    assert warned == f"the adapters reach only 3 of 8 layers, and the others learn nothing. {told}"
+    assert Adapted(4, 8, 100).warning("sft.target", target) is None
+
+
+def test_all_linear_leaves_out_what_peft_refuses() -> None:
+    shape = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_n_groups": 1}
+    base = family_model("falcon_h1", **shape)
+    model = attach_adapter(base, AdapterSettings(r=2, target="all-linear"), base_name="b")
+    assert not any("out_proj" in name for name in adapted_names(model))
+    assert any("mamba.in_proj" in name for name in adapted_names(model))

@@ -131,6 +131,7 @@ class PreferenceTraining:
     def _lap(self, trainee: _Trainee, rate: float, number: int) -> None:
         from lastresort.train.adapters import save_adapter
         from lastresort.train.loop import Diverged
+        from lastresort.train.targets import adapted_facts
 
         bench, name, until = self._bench, self._name(rate, number), self._stops()[number]
         run = Run(
@@ -139,7 +140,12 @@ class PreferenceTraining:
             f"{self._plan.objective}, learning rate {rate:g}",
             trainee.loaded.fingerprint,
             self._settings(rate),
-            {"rows": self._size(trainee), "start": self._start.name, "learns_from": self._plan.source},
+            {
+                "rows": self._size(trainee),
+                "start": self._start.name,
+                "learns_from": self._plan.source,
+                **adapted_facts(trainee.model),
+            },
         )
         trainee.start.restore()
         self._watch(trainee, run.name)

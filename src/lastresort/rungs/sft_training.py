@@ -146,13 +146,14 @@ class SupervisedTraining:
     def _train(self, rate: float, until: int, folder: Path | None) -> float:
         """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
         from lastresort.train.items import completions
+        from lastresort.train.targets import adapted_facts
 
         loaded, rows = self._prepare()
         bench, settings = self._bench, self._settings(rate)
-        facts = {"rows": len(rows), "replay_rows": self._replay_rows}
         name = self.run_name(rate)
-        run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
+        facts = {"rows": len(rows), "replay_rows": self._replay_rows, **adapted_facts(model)}
+        run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         try:
             if folder is not None and self._watched:
                 self._watch(loaded, model, name)

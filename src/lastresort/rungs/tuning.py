@@ -43,6 +43,7 @@ def train_to(
     from lastresort.train.memory_error import free_now, memory_errors
     from lastresort.train.planned import plan_of_loaded
 
+    tell_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
     settings = settings_that_fit(bench, run.name, run.settings, planned, free_now())
     if planned is not None:
@@ -66,9 +67,25 @@ def train_to(
             out_of_time=bench.out_of_time,
             progress=_Labelled(bench.progress, f"{run.rung}, {run.label}"),
         )
-    if trained.check is not None and not trained.check.ok and not bench.record.last("training", run.name):
-        bench.progress.say(f"{run.rung}: training by the plain path: {trained.check.reason}")
+    reason = trained.reason if trained.path == "plain" else None
+    if trained.check is not None and not trained.check.ok:
+        reason = trained.check.reason
+    if reason is not None and not bench.record.last("training", run.name):
+        bench.progress.say(f"{run.rung}: training by the plain path: {reason}")
     return trained
+
+
+def tell_reach(bench: Workbench, run: Run, model: Any) -> None:
+    """How far the adapters reach, before the first training of a rung."""
+    from lastresort.train.targets import adapted
+
+    found = adapted(model)
+    if found is None or any(note.get("rung", "sft") == run.rung for note in bench.record.notes("training")):
+        return
+    warned = found.warning("sft.target", run.settings.adapter.target)
+    for told in (found.sentence(), warned):
+        if told is not None:
+            bench.progress.say(f"{run.rung}: {told}")
 
 
 def note_training(bench: Workbench, run: Run, trained: Trained) -> None:

@@ -15,6 +15,7 @@ from lastresort.models.tokenizer import read_tokenizer
 from lastresort.train.adapter_folder import check_fits, read_adapter
 from lastresort.train.adapters import attach_adapter, trainable, unfreeze_adapter
 from lastresort.train.base_folder import linear_shapes
+from lastresort.train.targets import Adapted, adapted
 from lastresort.train.training_file import TrainingFile
 
 
@@ -31,11 +32,21 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model ready to be trained. loaded: as it was read; its `fingerprint` is of base, starting adapter and precision."""
+    """A model ready to be trained. loaded: as it was read; its `fingerprint` is of base, starting adapter and precision. adapted:
+    how far its adapters reach, None where all weights are trained."""
 
     model: Any
     loaded: Loaded
     trained_parameters: int
+    adapted: Adapted | None
+
+    def reach(self, file: TrainingFile) -> list[str]:
+        """What a reader should know of its adapters before they are trained."""
+        if self.adapted is None:
+            return []
+        target = None if file.start_from is not None else file.adapter.settings().target
+        warned = self.adapted.warning("adapter.target", target)
+        return [self.adapted.sentence(), *([] if warned is None else [warned])]
 
 
 def name_model(file: TrainingFile) -> Named:
@@ -76,7 +87,7 @@ def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = F
     else:
         settings = file.adapter.settings()
         model = attach_adapter(loaded.model, settings, base_name=named.name, seed=file.seed)
-    return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)))
+    return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
 
 
 def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,4 +100,5 @@ def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) 
         "precision": str(opened.loaded.dtype).removeprefix("torch."),
         "quantised": None if quantised is None else asdict(quantised),
         "trained_parameters": opened.trained_parameters,
+        "adapted": None if opened.adapted is None else asdict(opened.adapted),
     }

@@ -97,6 +97,8 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
         progress.stage("loading the model", None)
         with memory_errors(lambda: answer_of(file, room, begun=False)):
             opened = open_for_training(file, named, keep_on_cpu=processes.sharded)
+        for told in opened.reach(file):
+            progress.say(told)
         processes.each(lambda: None)  # all are ready, before anything is written
         mark["base"] = opened.loaded.fingerprint
         with ExitStack() as stack:
