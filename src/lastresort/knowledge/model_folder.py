@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lastresort.embedded import quiet_transformers
+from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
@@ -73,7 +73,7 @@ def loading(folder: Path, expected: str) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
-        with quiet_transformers():
+        with quiet_transformers(), own_code_refused(folder, DataError):
             yield
     except (
         OSError,

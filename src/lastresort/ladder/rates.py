@@ -122,7 +122,7 @@ def _stack(config: Mapping[str, Any], layers: int, dtype: Any) -> Any:
         if key not in (*_FEATURES, "num_hidden_layers", "dtype", "torch_dtype")
     }
     made = AutoConfig.for_model(**kept, num_hidden_layers=layers)
-    return AutoModelForCausalLM.from_config(made, dtype=dtype).requires_grad_(False)
+    return AutoModelForCausalLM.from_config(made, dtype=dtype, trust_remote_code=False).requires_grad_(False)
 
 
 def _least(work: Callable[[], object], clock: Clock) -> float:

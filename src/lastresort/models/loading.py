@@ -12,7 +12,13 @@ from typing import Any
 import torch
 
 from lastresort.data.rendering import template_hash
-from lastresort.embedded import converted, quiet_checkpointing, quiet_transformers, without_length_warning
+from lastresort.embedded import (
+    converted,
+    own_code_refused,
+    quiet_checkpointing,
+    quiet_transformers,
+    without_length_warning,
+)
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
 from lastresort.models.quantized import (
@@ -137,7 +143,7 @@ def _read(folder: Path, dtype: torch.dtype, arguments: dict[str, Any]) -> tuple[
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        with quiet_transformers():
+        with quiet_transformers(), own_code_refused(folder):
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **arguments
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from lastresort.data.chat_template import template_of
 from lastresort.data.rendering import render_prompt, stop_token_ids
-from lastresort.embedded import quiet_transformers
+from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError, TaskError
 from lastresort.types import Message
 
@@ -32,7 +32,7 @@ def rendering_of(folder: Path, template_kwargs: Mapping[str, Any]) -> str:
     from transformers import AutoTokenizer
 
     try:
-        with quiet_transformers():
+        with quiet_transformers(), own_code_refused(folder):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise TaskError(

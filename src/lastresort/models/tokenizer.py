@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.embedded import quiet_transformers, without_length_warning
+from lastresort.embedded import own_code_refused, quiet_transformers, without_length_warning
 from lastresort.errors import TaskError
 from lastresort.models.loading import context_tokens, weights_folder
 from lastresort.models.open import local_folder
@@ -25,7 +25,7 @@ def read_tokenizer(folder: Path | str) -> ModelTokenizer:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        with quiet_transformers():
+        with quiet_transformers(), own_code_refused(folder):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from lastresort.embedded import quiet_transformers
+from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError
 
 
 def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
     """Path -> (inputs, outputs) of the linear layers that a merge may change: not the output layer if it is the embedding."""
-    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
     stored = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -25,8 +25,7 @@ def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
             expected="its ordinary weights",
             remedy="Name the model that it was quantised from.",
         )
-    with quiet_transformers(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, local_files_only=True))
+    model = _without_weights(source)
     tied = model.get_output_embeddings() if getattr(model.config, "tie_word_embeddings", False) else None
     shapes = {}
     for name, module in model.named_modules():
@@ -39,13 +38,17 @@ def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
 
 def layer_names(source: Path, target: str) -> list[str]:
     """Of the layers that get adapters, as `targets.target_names` finds them; no weight is read."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     from lastresort.train.targets import target_names
 
-    with quiet_transformers(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, local_files_only=True))
-    return target_names(model, target)
+    return target_names(_without_weights(source), target)
+
+
+def _without_weights(source: Path) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers(), own_code_refused(source), torch.device("meta"):
+        config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def stored_dtype(source: Path) -> str:

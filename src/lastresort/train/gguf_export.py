@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.embedded import quiet_transformers
+from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.models.loading import checked_folder
 from lastresort.records.atomic import disk_errors, replace_folder
@@ -84,10 +84,10 @@ def _described(folder: Path, dtype: str | None) -> tuple[Any, Any, str, GgufToke
     kind = dtype or _LOSSLESS[stored_dtype(folder)]
     if kind not in DTYPES:
         raise InputError(f'found "{dtype}"', where="GGUF type", expected=", ".join(DTYPES), remedy="Name one of them.")
-    with quiet_transformers():
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with quiet_transformers(), own_code_refused(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         architecture = check_family(config, str(folder))
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return config, tokenizer, architecture, gguf_tokenizer(folder, tokenizer, config.vocab_size), kind
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lastresort.embedded import quiet_transformers
+from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError
 from lastresort.train.adapter_folder import CONFIG, weight_shapes
 
@@ -66,11 +66,11 @@ def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with quiet_transformers(), torch.device("meta"):
+    with quiet_transformers(), own_code_refused(base), torch.device("meta"):
         config: Any = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         if hasattr(config, "quantization_config"):  # a base stored in 4 bits has the shapes of what was quantised
             del config.quantization_config
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return {
         name: tuple(module.weight.shape)
         for name, module in model.named_modules()
