@@ -19,6 +19,7 @@ from lastresort.errors import CandidateError, InfrastructureError, LastresortErr
 from lastresort.models.api import THINKING_TOKENS, ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.keys import known_keys, redacted
 from lastresort.models.parallel import each_at_once
 from lastresort.models.replies import Denied, Tokens, read_reply
 from lastresort.models.retry import Passing, Patience, retry_after_s, wait_s
@@ -308,6 +309,56 @@ def test_what_will_not_pass_is_said_at_once_in_one_sentence_without_the_key(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        raw(f"no such key: {KEY}".encode()),
+        raw(f"{'x' * 50}{KEY}".encode()),
+        reply({"error": {"message": f"wrong key {KEY}"}}),
+        reply({"error": f"{'x' * 110} {KEY}"}),
+        reply({**completion("", "error"), "error": f"Bearer {KEY} is unknown"}),
+    ],
+    ids=["no JSON", "no JSON, cut", "error", "error, cut", "unfinished"],
+)
+def test_a_server_that_echoes_the_key_in_a_reply_puts_it_into_no_message(server: Endpoint, trouble: Step) -> None:
+    server.otherwise = trouble
+    with pytest.raises(InfrastructureError, match=r"\*\*\*") as caught:
+        model(server, patience=Patience(attempts=1)).generate(ask("a"), DECODING)
+    assert KEY[:6] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://models.example/v1#m", "http://10.0.0.7:8000/v1#m", "http://[2001:db8::1]/v1#m", "HTTP://h/v1#m"]
+)
+def test_a_key_is_not_sent_unencrypted_to_another_machine(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TaskError, match="LASTRESORT_API_KEY is set and would be sent unencrypted") as caught:
+        ApiModel(parse_endpoint(address))
+    assert KEY not in str(caught.value)
+    monkeypatch.delenv("LASTRESORT_API_KEY")
+    ApiModel(parse_endpoint(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://localhost:1/v1#m",
+        "http://127.0.0.2/v1#m",
+        "http://[::1]:8/v1#m",
+        "http://0.0.0.0:8/v1#m",
+        "https://h/v1#m",
+    ],
+)
+def test_a_key_goes_to_this_machine_and_over_an_encrypted_line(address: str) -> None:
+    assert ApiModel(parse_endpoint(address)).name == address
+
+
+def test_keys_are_hidden_whole_and_placeholders_stay() -> None:
+    environment = {"OPENAI_API_KEY": "sk-12345678", "LASTRESORT_API_KEY": "sk-12345678-and-more", "HF_TOKEN": "none"}
+    keys = known_keys(environment)
+    assert keys == ("sk-12345678", "sk-12345678-and-more")
+    assert redacted("sk-12345678-and-more, sk-12345678 and none", keys) == "***, *** and none"
+
+
 def test_answers_that_arrived_before_a_failure_are_kept(server: Endpoint, tmp_path: Path) -> None:
     server.script = [echo, echo, status(401)]
     with ResponseCache(tmp_path / "r.sqlite") as store:
@@ -440,7 +491,7 @@ def test_the_fingerprint_knows_the_address_but_not_the_key(server: Endpoint, mon
     before = model(server)
     monkeypatch.setenv("LASTRESORT_API_KEY", "another")
     assert model(server).fingerprint == before.fingerprint
-    assert ApiModel(parse_endpoint("http://h/v1#m")).fingerprint != before.fingerprint
+    assert ApiModel(parse_endpoint("https://h/v1#m")).fingerprint != before.fingerprint
     assert KEY not in before.name + before.fingerprint
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.data.strict_json import NotJson, parse_json
 from lastresort.errors import ContractError, PrerequisiteError, TaskError
-from lastresort.models.endpoint import Endpoint
+from lastresort.models.endpoint import Endpoint, refuse_overheard_key
 from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
 from lastresort.models.parallel import each_at_once
 from lastresort.models.protocol import OnAnswer, Prompt
@@ -49,7 +49,7 @@ class ApiModel:
     arguments so that tests need not wait.
 
     Raises PrerequisiteError where the endpoint needs a key and the environment holds none, TaskError where it takes no
-    template_kwargs.
+    template_kwargs, or where the key would travel unencrypted.
     """
 
     batch_matters = False
@@ -83,6 +83,7 @@ class ApiModel:
         self._key = os.environ.get(endpoint.key_name, "").strip()  # a file's line break would be no header
         if endpoint.is_openai and not self._key:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
+        refuse_overheard_key(endpoint, self._key)
         self._client = self._connected()
         self._refused: set[str] = set()  # names of parameters that the model does not take
         self._lock = threading.Lock()
@@ -214,7 +215,7 @@ class ApiModel:
         try:
             with self._passing_faults(request.get("timeout", self._timeout_s)):
                 raw = self._client.chat.completions.with_raw_response.create(**request)
-                return read_reply(raw.http_response.text)
+                return read_reply(raw.http_response.text, redact=self._key)
         except openai.APIStatusError as error:
             raise refusal(
                 error,

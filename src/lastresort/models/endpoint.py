@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -21,6 +22,12 @@ class Endpoint:
     @property
     def is_openai(self) -> bool:
         return self.url == OPENAI_URL
+
+    @property
+    def can_be_overheard(self) -> bool:
+        """Whether what is sent there crosses a network unencrypted."""
+        parts = urlsplit(self.url)
+        return parts.scheme != "https" and not _is_this_machine(parts.hostname or "")
 
 
 def parse_endpoint(name: str) -> Endpoint:
@@ -45,3 +52,26 @@ def parse_endpoint(name: str) -> Endpoint:
             remedy="Name the model to ask for.",
         )
     return Endpoint(url, model, key_name)
+
+
+def refuse_overheard_key(endpoint: Endpoint, key: str) -> None:
+    """Raises TaskError where a key would cross a network unencrypted. Without a key any address may be asked."""
+    if key and endpoint.can_be_overheard:
+        raise TaskError(
+            f"{endpoint.key_name} is set and would be sent unencrypted over http",
+            where=f"{endpoint.url}#{endpoint.model}",
+            expected="an https address, or a server on this machine",
+            remedy=f"Write https://, or unset {endpoint.key_name} for a server that needs no key.",
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+        return (
+            address.is_loopback or address.is_unspecified
+        )  # 0.0.0.0, as servers name themselves, leads to this machine
+    except ValueError:
+        return False

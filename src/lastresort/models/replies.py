@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.models.keys import redacted
 from lastresort.models.retry import Passing, retry_after_s
 
 if TYPE_CHECKING:
@@ -62,15 +63,18 @@ class Denied:
     said: str
 
 
-def read_reply(body: str) -> Reply:
-    """Raises Passing where the body is not a finished chat completion: garbage is a fault of the line, not an answer."""
+def read_reply(body: str, *, redact: str = "") -> Reply:
+    """Raises Passing where the body is not a finished chat completion: garbage is a fault of the line, not an answer.
+
+    redact: the key, which must appear in no message.
+    """
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError) as error:  # also a number longer than Python reads
-        raise Passing(f"the reply is not JSON (it begins {body[:60]!r})") from error
+        raise Passing(f"the reply is not JSON (it begins {redacted(body, [redact])[:60]!r})") from error
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-        raise Passing(f"the reply holds no choices{_told(reply)}")
+        raise Passing(f"the reply holds no choices{_told(reply, redact)}")
     message, finish = choices[0].get("message"), choices[0].get("finish_reason")
     if not isinstance(message, dict):
         raise Passing("the reply's first choice holds no message")
@@ -78,7 +82,7 @@ def read_reply(body: str) -> Reply:
     if not isinstance(text, str):
         raise Passing(f"the reply's content is not text but {type(text).__name__}")
     if not text and finish in (None, "error"):
-        raise Passing(f"the reply is empty and not finished (finish_reason {finish!r}){_told(reply)}")
+        raise Passing(f"the reply is empty and not finished (finish_reason {finish!r}){_told(reply, redact)}")
     usage = reply.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Reply(
@@ -157,15 +161,14 @@ def _said(error: openai.APIStatusError, redact: str) -> str:
     if not isinstance(words, str):
         words = body if isinstance(body, str) else json.dumps(body) if body else ""
     line = " ".join(words.split())
-    if redact:
-        line = line.replace(redact, "***")
+    line = redacted(line, [redact])
     return f": {line[:200]}" if line else ""
 
 
-def _told(reply: Any) -> str:
+def _told(reply: Any, redact: str) -> str:
     error = reply.get("error") if isinstance(reply, dict) else None
     words = error.get("message") if isinstance(error, dict) else error
-    return f" ({' '.join(words.split())[:120]})" if isinstance(words, str) else ""
+    return f" ({redacted(' '.join(words.split()), [redact])[:120]})" if isinstance(words, str) else ""
 
 
 def _tokens(reply: dict[str, Any], choice: dict[str, Any]) -> Tokens:
