@@ -57,11 +57,10 @@ def advise_command(
     if as_json:
         print_document(document)
         return
-    from rich.console import Console
-
+    from lastresort.cli.console import SafeConsole
     from lastresort.report.advice import advice_text
 
-    Console().print(advice_text(document))
+    SafeConsole().print(advice_text(document))
 
 
 def _check_asking(task: Path | None, asks: bool, settings: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from lastresort.cli.terminal import print_note
 from lastresort.errors import InputError
 from lastresort.ladder.advice.facts import Facts
 from lastresort.ladder.advice.questions import Open, Question, read_answer
@@ -17,10 +18,10 @@ Read = Callable[[str], str | None]
 
 def read_line(prompt: str) -> str | None:
     """A line that was typed, None where the input ended."""
-    print(prompt, end="", file=sys.stderr, flush=True)
+    print_note(prompt, end="")
     line = sys.stdin.readline()
     if not line:
-        print(file=sys.stderr)
+        print_note()
     return line.strip() if line else None
 
 
@@ -29,7 +30,7 @@ def ask(facts: Facts, read: Read = read_line, say: Callable[[str], None] | None 
 
     The end of the input ends the asking, as an answer of `q` does.
     """
-    say = say or (lambda text: print(text, file=sys.stderr))
+    say = say or print_note
     say("Enter leaves a question open, q ends.")
     passed: set[str] = set()
     while True:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lastresort.cli.terminal import print_note, shown
 from lastresort.errors import InfrastructureError, LastresortError
 from lastresort.records.atomic import FULL, disk_error
 
@@ -30,7 +33,8 @@ def guarded(command: Callable[..., Any]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     _take_any_text()
     try:
-        result = command(standalone_mode=False)
+        with _warnings_shown():
+            result = command(standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, so that a full disk or a closed pipe behind it is still met
     except LastresortError as error:
@@ -51,6 +55,24 @@ def guarded(command: Callable[..., Any]) -> int:
     return int(result) if isinstance(result, int) else 0
 
 
+class _AsShown(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """What this program logs as a warning, on stderr as all else that is said there."""
+    log, handler = logging.getLogger("lastresort"), logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_AsShown())
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
 def _take_any_text() -> None:
     """No character that a terminal lacks, and no byte of a pipe that is no text, ends a command."""
     for stream in (sys.stdin, sys.stdout):
@@ -59,13 +81,13 @@ def _take_any_text() -> None:
 
 
 def _say(error: LastresortError) -> int:
-    print(f"Error: {error}", file=sys.stderr)
+    print_note(f"Error: {error}")
     return error.exit_code
 
 
 def _interrupted() -> int:
     go_on = "" if "--dry-run" in sys.argv else GO_ON.get("".join(sys.argv[1:2]), "")
-    print(f"Interrupted.{go_on}", file=sys.stderr)
+    print_note(f"Interrupted.{go_on}")
     return INTERRUPTED
 
 
@@ -99,8 +121,10 @@ def _refused_by_the_system(error: OSError | sqlite3.OperationalError) -> Infrast
 def _unexpected(error: Exception) -> int:
     show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if callable(show) and isinstance(exit_code, int):  # click's UsageError and its kin
-        show()
+        said = io.StringIO()
+        show(file=said)
+        print_note(said.getvalue(), end="")
         return exit_code
-    traceback.print_exc()
-    print("Error: this is a fault of lastresort, please report it with the lines above.", file=sys.stderr)
+    print_note("".join(traceback.format_exception(error)), end="")
+    print_note("Error: this is a fault of lastresort, please report it with the lines above.")
     return LastresortError.exit_code

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lastresort.cli.terminal import print_note, print_text
+
 if TYPE_CHECKING:
     from lastresort.systems.answerer import Answerer
 
@@ -32,7 +34,7 @@ def chat_command(
         return
     interactive = sys.stdin.isatty()
     if interactive:
-        print(f"{answerer.system.name} on {answerer.system.model}. An empty line or Ctrl-D leaves.", file=sys.stderr)
+        print_note(f"{answerer.system.name} on {answerer.system.model}. An empty line or Ctrl-D leaves.")
     for text in _inputs(interactive):
         _say(answerer, text)
 
@@ -55,7 +57,7 @@ def _inputs(interactive: bool) -> Iterator[str]:
     """The lines of stdin that hold something; at a terminal an empty one ends them."""
     while True:
         if interactive:
-            print("> ", end="", file=sys.stderr, flush=True)
+            print_note("> ", end="")
         line = sys.stdin.readline()
         text = line.strip()
         if not line or (interactive and not text):
@@ -69,6 +71,6 @@ def _say(answerer: Answerer, text: str) -> None:
     from lastresort.types import Message
 
     turns = (Message("user", text),)
-    print(answerer.answer([turns])[0].text, flush=True)
+    print_text(answerer.answer([turns])[0].text, flush=True)
     for number, passage in enumerate(answerer.passages(turns), 1):
-        print(f"[{number}] {passage.id}", file=sys.stderr, flush=True)
+        print_note(f"[{number}] {passage.id}")

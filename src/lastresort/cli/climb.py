@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from lastresort.cli.choice import one_of
 from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_text
 
 if TYPE_CHECKING:
     from lastresort.ladder.compare.names import Asked
@@ -113,12 +114,11 @@ def climb_command(
     if as_json:
         print_document(climbed.decision)
         return
-    from rich.console import Console
-
+    from lastresort.cli.console import SafeConsole
     from lastresort.report.terminal import ladder_table
 
-    Console().print(ladder_table(climbed.decision))
-    print(f"report: {climbed.report}")
+    SafeConsole().print(ladder_table(climbed.decision))
+    print_text(f"report: {climbed.report}")
 
 
 def _check_models(task: Task) -> None:
@@ -175,6 +175,6 @@ def _print_forecast(task: Task, until: str | None, asked: Asked | None, gate: Ga
     if as_json:
         print_document(found)
         return
-    from rich.console import Console
+    from lastresort.cli.console import SafeConsole
 
-    Console(file=sys.stdout).print(forecast_table(found))
+    SafeConsole(file=sys.stdout).print(forecast_table(found))

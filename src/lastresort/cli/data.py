@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_text
 
 app = typer.Typer(help="Look at data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -30,6 +31,6 @@ def check_command(
     if as_json:
         print_document(found.as_dict())
     else:
-        print("\n".join(found.lines()))
+        print_text("\n".join(found.lines()))
     if found.must_mend:
         raise typer.Exit(1)

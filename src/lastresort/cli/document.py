@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lastresort.cli.terminal import UNSAFE
 from lastresort.errors import InputError
 
 
 def print_document(document: Any) -> None:
-    """Print it as JSON; letters are escaped where stdout cannot write all of them."""
+    """Print it as JSON; letters are escaped where stdout cannot write all of them, control characters everywhere."""
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("_", "-")
-    print(json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"), indent=2))
+    text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"), indent=2)
+    # They occur within strings alone, and are the same to who reads the document.
+    print(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def refuse_unwritable(option: str, path: Path | None) -> None:

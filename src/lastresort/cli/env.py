@@ -21,8 +21,7 @@ def env_command(
     if as_json:
         print_document(found)
         return
-    from rich.console import Console
-
+    from lastresort.cli.console import SafeConsole
     from lastresort.report.environment import environment_text
 
-    Console().print(environment_text(found))
+    SafeConsole().print(environment_text(found))

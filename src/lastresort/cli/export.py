@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_note, print_text
 
 if TYPE_CHECKING:
     from lastresort.neighbours.exporting.export import Exported
@@ -50,15 +50,15 @@ def export_command(
     place = out or (run if run.is_dir() else run.parent) / f"export-{to}"
     written = export(_training(run, rung), to, place, base=base, with_base=with_base, **details)
     for note in written.notes:
-        print(note, file=sys.stderr)
+        print_note(note)
     if as_json:
         print_document(_document(written))
         return
     rows = counted(written.rows) + (f", {written.held_out} held out" if written.held_out else "")
     for told in written.told:
-        print(told)
-    print(f"written: {written.folder} ({', '.join(written.files)}; {rows})")
-    print("\n".join(f"run: {command}" for command in written.commands))
+        print_text(told)
+    print_text(f"written: {written.folder} ({', '.join(written.files)}; {rows})")
+    print_text("\n".join(f"run: {command}" for command in written.commands))
 
 
 def _training(run: Path, rung: str | None) -> Exportable:

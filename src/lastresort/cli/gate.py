@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from lastresort.cli.document import print_document, refuse_unwritable
+from lastresort.cli.terminal import print_text
 
 GATES, RUNS = Path("gates"), Path("runs")
 
@@ -66,12 +67,11 @@ def _print(found: dict[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
         print_document(found)
         return
-    from rich.console import Console
-
+    from lastresort.cli.console import SafeConsole
     from lastresort.report.gate import FILE_NAME, gate_text
 
-    Console().print(gate_text(found))
-    print(f"written: {folder / FILE_NAME}")
+    SafeConsole().print(gate_text(found))
+    print_text(f"written: {folder / FILE_NAME}")
 
 
 def _of_models(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_note, print_text
 
 if TYPE_CHECKING:
     from lastresort.train.gguf_export import Exported
@@ -48,7 +49,7 @@ def merge_command(
     merged = merge_adapter(named, adapter, target, into=chosen, scale=scale, dtype=dtype)
     exported = _export(merged, adapter, gguf_type) if gguf or gguf_type else None
     if as_json:
-        print(json.dumps(_document(merged, exported), ensure_ascii=False, indent=2))
+        print_document(_document(merged, exported))
         return
     _say(merged, exported)
 
@@ -106,17 +107,16 @@ def _document(merged: Merged, exported: Exported | None) -> dict[str, Any]:
 def _say(merged: Merged, exported: Exported | None) -> None:
     check = merged.check
     weights = "the dequantised 4-bit weights" if merged.into == "nf4" else "the weights"
-    print(f"{merged.layers} layers of {merged.base} merged into {weights}, scale {merged.scale:g}, {merged.dtype}")
-    print(
+    print_text(f"{merged.layers} layers of {merged.base} merged into {weights}, scale {merged.scale:g}, {merged.dtype}")
+    print_text(
         f"checked on {check.texts} texts: logits differ by {check.relative_difference:.2g} of their spread "
         f"(at most {check.tolerance:g}; {check.largest_difference:.2g} at the most), "
         f"the adapter moves them by {check.adapter_effect:.2g}; the likeliest token is the same in {check.same_tokens:.0%}"
     )
     if check.drowned:
-        print(
-            f"Warning: rounding to {merged.dtype} is as large as what the adapter changes; --dtype float32 keeps it.",
-            file=sys.stderr,
+        print_note(
+            f"Warning: rounding to {merged.dtype} is as large as what the adapter changes; --dtype float32 keeps it."
         )
-    print(f"model: {merged.folder}")
+    print_text(f"model: {merged.folder}")
     if exported is not None:
-        print(f"gguf: {exported.path}\nollama: ollama create NAME -f {exported.modelfile}")
+        print_text(f"gguf: {exported.path}\nollama: ollama create NAME -f {exported.modelfile}")

@@ -10,6 +10,7 @@ import typer
 from lastresort.cli.choice import one_of
 from lastresort.cli.climb import names_a_task
 from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_text
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.plan import Asked
@@ -109,13 +110,12 @@ def plan_command(
     if as_json:
         print_document(found)
         return
-    from rich.console import Console
-
+    from lastresort.cli.console import SafeConsole
     from lastresort.report.plan import plan_text
 
-    Console().print(plan_text(found))
+    SafeConsole().print(plan_text(found))
     if picture is not None:
-        print(f"written: {picture}")
+        print_text(f"written: {picture}")
 
 
 def _setup(*, method: str, **told: Any) -> Setup:
@@ -227,8 +227,8 @@ def _list(as_json: bool) -> None:
         print_document({"models": models, "cards": cards})
         return
     for name, parameters in models.items():
-        print(f"{name:<20} {parameters / 1e9:>8,.3g} billion parameters")
-    print()
+        print_text(f"{name:<20} {parameters / 1e9:>8,.3g} billion parameters")
+    print_text()
     for name, card in known_cards().items():
         usd = f"  ${prices[name].usd_per_hour:.2f} an hour" if name in prices else ""
-        print(f"{name:<20} {card.memory_bytes / (1 << 30):>8,.1f} GiB{usd}")
+        print_text(f"{name:<20} {card.memory_bytes / (1 << 30):>8,.1f} GiB{usd}")

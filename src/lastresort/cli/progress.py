@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from lastresort.cli.console import SafeConsole
+from lastresort.cli.terminal import print_note, shown
 
 PLAIN_EVERY_S = 15.0
 
@@ -25,7 +26,7 @@ class TerminalProgress:
             TimeRemainingColumn,
         )
 
-        self._console = Console(stderr=True)
+        self._console = SafeConsole(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -52,15 +53,15 @@ class TerminalProgress:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._note = ""
-        self._task = self._bar.add_task(label, total=total, note="")
+        self._task = self._bar.add_task(shown(label), total=total, note="")
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         if self._task is not None:
-            self._note = note or self._note
+            self._note = shown(note) or self._note
             self._bar.update(self._task, advance=amount, note=self._note)
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(shown(text), markup=False, highlight=False)
 
 
 class PlainProgress:
@@ -91,7 +92,7 @@ class PlainProgress:
             self._told = now
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print_note(text)
 
 
 def progress() -> TerminalProgress | PlainProgress:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_text
 
 if TYPE_CHECKING:
     from lastresort.ladder.recheck.designs import New
@@ -65,10 +66,10 @@ def recheck_command(
     if as_json:
         print_document(found)
     else:
-        from rich.console import Console
+        from lastresort.cli.console import SafeConsole
 
-        Console().print(recheck_text(found))
-        print(f"written: {run / file_name(found['number'])}")
+        SafeConsole().print(recheck_text(found))
+        print_text(f"written: {run / file_name(found['number'])}")
     if found["yes"] is False:
         raise typer.Exit(1)
 

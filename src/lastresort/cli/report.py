@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_text
 
 
 def report_command(
@@ -27,13 +28,12 @@ def report_command(
     if as_markdown:
         from lastresort.report.markdown import markdown
 
-        print(markdown(decision))
+        print_text(markdown(decision))
         return
-    from rich.console import Console
-
+    from lastresort.cli.console import SafeConsole
     from lastresort.report.html import write_report
     from lastresort.report.terminal import ladder_table
 
     path = write_report(run)
-    Console().print(ladder_table(decision))
-    print(f"report: {path}")
+    SafeConsole().print(ladder_table(decision))
+    print_text(f"report: {path}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lastresort.cli.border import INTERRUPTED
+from lastresort.cli.document import print_document
+from lastresort.cli.terminal import print_note, print_text
 from lastresort.errors import LastresortError, TaskError
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def train_command(
     if not first:
         return
     if as_json:
-        print(json.dumps(record, ensure_ascii=False, indent=2))
+        print_document(record)
         return
-    print("\n".join(told(record, loaded)))
+    print_text("\n".join(told(record, loaded)))
 
 
 def _loaded(file: Path, overrides: dict[str, Any], *, resume: bool, strict: bool, told: bool) -> TrainingFile:
@@ -71,7 +71,7 @@ def _loaded(file: Path, overrides: dict[str, Any], *, resume: bool, strict: bool
         return load_training(file, overrides)
     imported = reading.read(file, overrides, strict=strict)
     for line in reading.said(imported.remarks) if told else ():
-        print(line, file=sys.stderr)
+        print_note(line)
     # The others may find the run that the first process has begun by now.
     output = reading.output_of(imported, file)
     return load_training(reading.written(imported, output, file, resume=resume or not told))

@@ -1,0 +1,35 @@
+"""All text on its way to the terminal: control characters of files, labels and models are escaped, and no key is shown.
+
+A model's answer or a file's name could else move the cursor, rename the window, or show one text and mean another.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+from lastresort.models.keys import known_keys, redacted
+
+# C0 without tab and line break, DEL, C1, and what reverses the direction in which a line is read.
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def escaped(text: str) -> str:
+    """The text with control characters as Python writes them, such as \\x1b."""
+    return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
+
+
+def shown(text: str) -> str:
+    """What a terminal may show of a text."""
+    return escaped(redacted(text, known_keys(os.environ)))
+
+
+def print_text(text: str = "", *, flush: bool = False) -> None:
+    """What was asked for, on stdout."""
+    print(shown(text), flush=flush)
+
+
+def print_note(text: str = "", *, end: str = "\n") -> None:
+    """What is said beside it, on stderr."""
+    print(shown(text), end=end, file=sys.stderr, flush=True)
