@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import threading
@@ -16,6 +15,7 @@ from lastresort.errors import DataError
 from lastresort.ladder.climb import Climbed, climb
 from lastresort.ladder.dry_run import dry_run
 from lastresort.ladder.winner_folder import load_winner
+from lastresort.records.lock import locked
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.rungs.retrieval import Retrieval
@@ -163,8 +163,7 @@ def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Pa
         climb(load_task(task / "task.yaml"), climbed.run.parent / "waits", until="retrieval", progress=Watching())
         ended.set()
 
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with locked(lock):
         thread = threading.Thread(target=second)
         thread.start()
         assert waits.wait(60)

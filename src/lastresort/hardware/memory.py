@@ -32,12 +32,20 @@ def machine_memory_bytes() -> int | None:
 
 def processor_memory_bytes() -> int | None:
     """Of this machine, or the container that it runs in; None where it does not say."""
+    whole = physical_memory_bytes()
     try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         limit = _CONTAINER.read_text(encoding="ascii").strip() if _CONTAINER.is_file() else "max"
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return None
-    return min(whole, int(limit)) if limit.isdecimal() else whole
+    return min(whole, int(limit)) if whole is not None and limit.isdecimal() else whole
+
+
+def physical_memory_bytes() -> int | None:
+    """Of this machine, whatever a container allows; None where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):  # Windows has no sysconf
+        return None
 
 
 def free_memory_bytes() -> int | None:
@@ -96,6 +104,10 @@ def give_back_freed_memory() -> None:
     4.3 GB, of which more than a gigabyte was held by nobody (docs/log.md).
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    try:
+        library = ctypes.CDLL(None)
+    except TypeError:  # Windows wants a name
+        return
+    trim = getattr(library, "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from lastresort.knowledge.document import Document
 from lastresort.knowledge.fulltext import COLUMN, index_config, searchable
 from lastresort.knowledge.manifest import write_manifest
 from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors
+from lastresort.records.lock import Busy, locked
 from lastresort.types import Progress, Silent
 
 COMMIT_CHUNKS = 2000  # at least so many chunks a commit, but whole documents; what is lost when killed
@@ -202,16 +202,11 @@ def _rows(chunks: Sequence[Chunk], hashes: dict[str, str], vectors: dict[str, An
 
 @contextmanager
 def _only_writer(folder: Path) -> Iterator[None]:
-    """A lock that a killed process leaves open; on Windows, which has no such lock, nobody is kept out."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with (folder / ".updating").open("w") as file:
+    """One process at a time; a lock that a killed process leaves open."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context(locked(folder / ".updating"))
+        except Busy as error:
             raise DataError(
                 "another process is updating this store", where=str(folder), remedy="Wait for it, then try again."
             ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort import __version__
+from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.records.record import Record
 from lastresort.spec.task import Task
 
@@ -27,12 +28,12 @@ def provenance(task: Task, files: dict[str, str], record: Record) -> dict[str, A
 
 
 def machine() -> dict[str, str | int]:
-    """System, processor, cores and memory of this machine."""
+    """System, processor, cores and memory of this machine; 0 bytes where it does not say."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count() or 0,
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": physical_memory_bytes() or 0,
     }
 
 

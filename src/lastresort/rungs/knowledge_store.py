@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from lastresort.knowledge.store import Store, content_hash, open_or_create_store
 from lastresort.knowledge.update import update
 from lastresort.models.estimate import estimated_tokens
 from lastresort.models.open import settled_name
+from lastresort.records.lock import Busy, locked
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.store_copy import copy_store
@@ -90,12 +90,13 @@ def _built(bench: Workbench, folder: Path) -> dict[str, Any]:
 def _turn(shared: Path, progress: Progress) -> Iterator[None]:
     """Runs that want the same store take turns: who comes second finds it built."""
     shared.parent.mkdir(parents=True, exist_ok=True)
-    with shared.with_name(f"{shared.name}.lock").open("w") as lock:
+    path = shared.with_name(f"{shared.name}.lock")
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(locked(path))
+        except Busy:
             progress.stage("retrieval: waiting for another run that builds the same store", None)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(locked(path, wait=True))
         yield
 
 

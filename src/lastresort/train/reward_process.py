@@ -1,7 +1,8 @@
 """A reward function of the user's in a process of its own, with limits of time and memory; started again after a fault.
 
 JSON lines travel both ways, never pickled objects. The process is ended when it is closed, dropped, or the program ends;
-should the program be killed, it ends by itself.
+should the program be killed, it ends by itself. That, the limit of memory, and the end of what the function itself started need
+POSIX: elsewhere the limit of time alone holds.
 """
 
 from __future__ import annotations
