@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.material import WORDS, embedded
 from benchmarks.trl_side import trl_arguments, watch
-from lastresort.train.adapters import attach_adapter
-from lastresort.train.objective import Objective
+from lastresort.train.adapters.adapters import attach_adapter
+from lastresort.train.loop.objective import Objective
 from lastresort.train.settings import TrainSettings
 from lastresort.types import Example, Message
 
@@ -34,8 +34,8 @@ def prompts_of(n: int) -> list[str]:
 
 def ours(loaded: Any, prompts: list[str], settings: TrainSettings) -> tuple[list[float], list[float], list[float]]:
     """Ends of steps in seconds, mean rewards and mean answer lengths of each step."""
-    from lastresort.train.groups import GroupSettings, groups_from
-    from lastresort.train.loop import StepSeen, train
+    from lastresort.train.groups.groups import GroupSettings, groups_from
+    from lastresort.train.loop.loop import StepSeen, train
     from lastresort.train.training_file import RewardTerm
 
     model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)

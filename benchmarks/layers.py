@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from benchmarks.material import SFT_CASES, embedded, rows_of
-from lastresort.engine import forward
+from lastresort.engine import parts as forward
 from lastresort.engine.choose import Sampling
 from lastresort.engine.logp import target_logps
 from lastresort.engine.sampling import generate
-from lastresort.train.adapters import adapters_in_base_precision, attach_adapter
+from lastresort.train.adapters.adapters import adapters_in_base_precision, attach_adapter
 from lastresort.train.settings import AdapterSettings
 
 WAYS = ("fused", "own")

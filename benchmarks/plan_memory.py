@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.hardware.catalogue.cards import GIB, Card
-from lastresort.hardware.peak import PeakMemory
-from lastresort.hardware.plan.config import shape_of
-from lastresort.hardware.plan.memory import training_memory
-from lastresort.hardware.plan.parts import Memory
+from lastresort.hardware.memory import PeakMemory
+from lastresort.hardware.plan.memory import Memory, training_memory
 from lastresort.hardware.plan.setup import Cards, Method, Setup
-from lastresort.hardware.plan.shape import Shape
+from lastresort.hardware.shape import Shape, shape_of
 from lastresort.types import Silent
 
 MEASURED = Path(__file__).with_name("plan_memory.json")
@@ -165,9 +163,9 @@ def measure(run: Run, folder: Path) -> dict[str, int]:
 
     from lastresort.embedded import embedded_folder
     from lastresort.models.local import load_local
-    from lastresort.train.adapters import attach_adapter
-    from lastresort.train.loop import train
-    from lastresort.train.objective import Objective
+    from lastresort.train.adapters.adapters import attach_adapter
+    from lastresort.train.loop.loop import train
+    from lastresort.train.loop.objective import Objective
     from lastresort.train.settings import AdapterSettings, TrainSettings
 
     torch.manual_seed(0)
@@ -208,7 +206,7 @@ class Watch(Silent):
 
 def items_of(run: Run, vocabulary: int) -> list[Any]:
     from lastresort.engine.forest import Row
-    from lastresort.train.items import completions, labelled, pairs
+    from lastresort.train.loop.batches import completions, labelled, pairs
 
     draw = random.Random(0)
 

@@ -16,10 +16,9 @@ from typing import Any
 
 from benchmarks.material import PAIR_CASES, PairCase, Pairs, embedded, pairs_of
 from benchmarks.trl_side import trl_arguments, watch
-from lastresort.train.adapters import attach_adapter
-from lastresort.train.items import Item, labelled, pairs
-from lastresort.train.objective import Objective
-from lastresort.train.order import batch_of
+from lastresort.train.adapters.adapters import attach_adapter
+from lastresort.train.loop.batches import Item, batch_of, labelled, pairs
+from lastresort.train.loop.objective import Objective
 from lastresort.train.settings import TrainSettings
 from lastresort.types import Silent
 
@@ -45,7 +44,7 @@ def items_of(objective: str, material: Pairs) -> list[Item]:
 
 
 def ours(loaded: Any, objective: str, material: Pairs, settings: TrainSettings) -> Times:
-    from lastresort.train.loop import StepSeen, train
+    from lastresort.train.loop.loop import StepSeen, train
 
     model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
     items, losses, ends = items_of(objective, material), list[float](), list[float]()

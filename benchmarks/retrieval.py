@@ -26,7 +26,7 @@ import numpy as np
 
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.embedder import open_embedder
-from lastresort.knowledge.formats.markdown import read_markdown
+from lastresort.knowledge.formats.text import read_markdown
 from lastresort.knowledge.manifest import StoreSettings
 from lastresort.knowledge.search import search
 from lastresort.knowledge.store import Store, create_store, open_store, rows_where

@@ -13,15 +13,15 @@ from typing import Any
 from benchmarks.material import CHAT, CHAT_DATA, LEARNING_RATE, SFT_CASES, Case, chat_rows, embedded, rows_of
 from benchmarks.trl_side import trl_arguments, watch
 from lastresort.engine.forest import Row
-from lastresort.train.adapters import attach_adapter
-from lastresort.train.order import batch_of
+from lastresort.train.adapters.adapters import attach_adapter
+from lastresort.train.loop.batches import batch_of
 from lastresort.train.settings import TrainSettings
 
 
 def ours(loaded: Any, rows: list[Row], settings: TrainSettings) -> tuple[list[float], list[float], int, int]:
     """Losses and seconds of each step, computed and nominal tokens."""
-    from lastresort.train.items import completions
-    from lastresort.train.loop import StepSeen, train
+    from lastresort.train.loop.batches import completions
+    from lastresort.train.loop.loop import StepSeen, train
 
     model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
     losses: list[float] = []

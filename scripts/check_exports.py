@@ -22,9 +22,9 @@ from pathlib import Path
 
 from export_samples import samples
 from lastresort.errors import InputError
-from lastresort.neighbours.exporting import TARGETS
-from lastresort.neighbours.exporting.export import Exported, export
-from lastresort.neighbours.exporting.trained import of_file
+from lastresort.interop.exporting import TARGETS
+from lastresort.interop.exporting.export import Exported, export
+from lastresort.interop.exporting.trained import of_file
 
 PEERS = Path(__file__).resolve().parent / "peers"
 FILES = {

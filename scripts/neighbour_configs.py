@@ -26,7 +26,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # whoever trains it loads its data from the hub; here nothing is fetched
 
 from lastresort.errors import LastresortError
-from lastresort.neighbours.reading import foreign, read
+from lastresort.interop.reading import foreign, read
 
 RELEASES = {"axolotl": "axolotl==0.19.0", "llamafactory": "llamafactory==0.9.5"}
 SHOWN = 12  # reasons of each kind

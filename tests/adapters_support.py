@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from engine_support import tiny
-from lastresort.train.adapters import attach_adapter
+from lastresort.train.adapters.adapters import attach_adapter
 from lastresort.train.settings import AdapterSettings
 from tiny_model import save_tiny_model
 

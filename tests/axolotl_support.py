@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from lastresort.neighbours.imported import Imported, Remark
-from lastresort.neighbours.reading import read
+from lastresort.interop.imported import Imported, Remark
+from lastresort.interop.reading import read
 from train_support import write_rows
 
 LEAST: dict[str, Any] = {"base_model": "./model", "learning_rate": 1e-4}

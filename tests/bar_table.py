@@ -18,8 +18,8 @@ from unittest import mock
 import numpy as np
 
 from climb_support import scripted_task
+from lastresort.climb.test import judge_so_far
 from lastresort.evals.evidence import bar as bar_module
-from lastresort.ladder.testing import judge_so_far
 from lastresort.records.record import ItemScore
 from lastresort.spec.task import RUNGS, Task, load_task
 from lastresort.types import Example, Judgement

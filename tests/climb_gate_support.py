@@ -11,12 +11,12 @@ import pytest
 
 from climb_support import scripted_task
 from gate_support import KEEP, SCRIPTED, SUITES
+from lastresort.climb.loop import Climbed, climb
 from lastresort.evals.evidence import choose
-from lastresort.ladder.climb import Climbed, climb
-from lastresort.ladder.gate import suites
+from lastresort.gate import suite_table as suites
 from lastresort.rungs import RUNGS
-from lastresort.rungs.milder import Training
 from lastresort.rungs.rung import Search, Workbench, candidate_of
+from lastresort.rungs.supervised.milder import Training
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Progress

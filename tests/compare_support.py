@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from climb_support import comparable
-from lastresort.ladder.climb import Climbed, climb
-from lastresort.ladder.compare.names import Asked
+from lastresort.after.compare.names import Asked
+from lastresort.climb.loop import Climbed, climb
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.spec.task import load_task
 from lastresort.types import Progress

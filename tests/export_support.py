@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from lastresort.neighbours.exporting.export import Exported, export
-from lastresort.neighbours.exporting.trained import of_file
+from lastresort.interop.exporting.export import Exported, export
+from lastresort.interop.exporting.trained import of_file
 from train_support import training_file
 
 REWARDS = "def score(prompts, completions, **columns):\n    return [float(len(one)) for one in completions]\n"

@@ -9,19 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lastresort.evals.probes.facts import FAMILIES, LEVELS, facts
-from lastresort.evals.probes.format_leak import FormatLeak
-from lastresort.evals.probes.sycophancy import Sycophancy
 from lastresort.evals.scorers.scorer import Output
-from lastresort.evals.suites.general import General
-from lastresort.evals.suites.strata import STRATA, Stratum
-from lastresort.ladder.gate.built_in import GeneralPlan, LeakPlan
-from lastresort.ladder.gate.document import gate_document
-from lastresort.ladder.gate.plans import PILOT_SEED, Plain
-from lastresort.ladder.gate.run import Settings, run_gate
-from lastresort.ladder.gate.sides import Side
+from lastresort.gate.document import gate_document
+from lastresort.gate.plans import PILOT_SEED, Plain
+from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
+from lastresort.gate.probes.format_leak import FormatLeak
+from lastresort.gate.probes.sycophancy import Sycophancy
+from lastresort.gate.run import Settings, run_gate
+from lastresort.gate.sides import Side
+from lastresort.gate.suite_table import GeneralPlan, LeakPlan
+from lastresort.gate.suites.general import General
+from lastresort.gate.suites.strata import STRATA, Stratum
 from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.records.responses import SuiteAnswers
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Answer, Decoding, Silent
 

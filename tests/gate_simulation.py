@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lastresort.evals.evidence.resample import bootstrap_mean, mean_interval, reweighted_mean
+from lastresort.evals.evidence.paired import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.evals.gate import GateVerdict, Planned, SuiteFound, TargetFound, Wanted, gate, planned
+from lastresort.gate.verdict import GateVerdict, Planned, SuiteFound, TargetFound, Wanted, gate, planned
 
 ALPHA = 0.05
 SCORE_Z = 1.6448536269514722

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from climb_support import scripted_task
-from lastresort.evals.suites.suite import Chosen, Item, Measure, Pair, Question, Transcript, Written
-from lastresort.ladder.gate.plans import Known, Plain
+from lastresort.gate.plans import Known, Plain
+from lastresort.gate.suites.suite import Chosen, Item, Measure, Pair, Question, Transcript, Written
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Answer, Decoding, Message

@@ -25,7 +25,7 @@ from gate_simulation import (
     size,
 )
 from lastresort.evals.evidence import items_needed
-from lastresort.ladder.gate.sizes import QUICK_ITEMS
+from lastresort.gate.plans import QUICK_ITEMS
 from page_tables import block, filled, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "gate-simulations.md"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lastresort.train.adapters import attach_adapter
-from lastresort.train.groups import SampledGroups, groups_from
-from lastresort.train.sampling import GroupSettings
+from lastresort.train.adapters.adapters import attach_adapter
+from lastresort.train.groups.groups import SampledGroups, groups_from
+from lastresort.train.groups.sampling import GroupSettings
 from lastresort.train.settings import AdapterSettings
 from lastresort.train.training_file import RewardTerm
 from lastresort.types import Example, Message

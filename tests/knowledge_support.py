@@ -8,8 +8,8 @@ from typing import Any
 
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.document import Document
-from lastresort.knowledge.formats.markdown import read_markdown
-from lastresort.knowledge.hashing import HashingEmbedder
+from lastresort.knowledge.embedder import HashingEmbedder
+from lastresort.knowledge.formats.text import read_markdown
 from lastresort.knowledge.manifest import StoreSettings
 
 SMALL = StoreSettings(ChunkSettings(size_tokens=40, overlap_tokens=8))

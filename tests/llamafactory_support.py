@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.neighbours.imported import Imported, Kind
-from lastresort.neighbours.llamafactory.read import read
+from lastresort.interop.imported import Imported, Kind
+from lastresort.interop.llamafactory.read import read
 
 ROWS = [{"instruction": f"Question {number}?", "input": "", "output": f"Answer {number}."} for number in range(4)]
 

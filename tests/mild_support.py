@@ -16,15 +16,14 @@ from lastresort.embedded import embedded_folder
 from lastresort.models.local import load_local
 from lastresort.models.open import open_model
 from lastresort.records.record import Record
-from lastresort.rungs.replay_rows import replay_of, replay_size
+from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
 from lastresort.spec.task import load_task
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
-from lastresort.train.adapters import attach_adapter, save_trained
-from lastresort.train.items import completions
-from lastresort.train.loop import train
-from lastresort.train.rows import training_rows
+from lastresort.train.adapters.adapters import attach_adapter, save_trained
+from lastresort.train.loop.batches import completions, training_rows
+from lastresort.train.loop.loop import train
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from lastresort.types import Example, Message, Silent
 

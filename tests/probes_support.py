@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lastresort.evals.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript, Written
+from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript, Written
 
 Answers = Callable[[Sequence[Question]], Sequence[Reply]]
 Said = list[tuple[Item, Transcript]]

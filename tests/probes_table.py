@@ -7,8 +7,10 @@ import time
 from datetime import date
 from pathlib import Path
 
-from lastresort.evals.probes import headroom
-from lastresort.evals.probes.format_leak import (
+from lastresort.evals.forms import has_form
+from lastresort.evals.scorers.scorer import Output
+from lastresort.gate.probes import sycophancy as headroom
+from lastresort.gate.probes.format_leak import (
     CONDITIONS,
     KEY,
     ON_TASK,
@@ -17,9 +19,7 @@ from lastresort.evals.probes.format_leak import (
     conditions_with_headroom,
     for_pilot,
 )
-from lastresort.evals.probes.forms import has_form
-from lastresort.evals.probes.sycophancy import Flips, Suggestion, Sycophancy
-from lastresort.evals.scorers.scorer import Output
+from lastresort.gate.probes.sycophancy import Flips, Suggestion, Sycophancy
 from lastresort.models.open import open_model
 from lastresort.systems.system import PromptDesign
 from page_tables import filled

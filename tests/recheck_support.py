@@ -11,9 +11,9 @@ from typing import Any
 
 import scripted_rung
 from climb_support import scripted_task
-from lastresort.ladder.climb import climb
-from lastresort.ladder.recheck.designs import New
-from lastresort.ladder.recheck.recheck import recheck
+from lastresort.after.recheck.designs import New
+from lastresort.after.recheck.recheck import recheck
+from lastresort.climb.loop import climb
 from lastresort.records.record import Record
 from lastresort.rungs import RUNGS
 from lastresort.spec.task import load_task

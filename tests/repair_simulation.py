@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gate_simulation import GATES, Asked, gate_verdicts, plan
-from lastresort.ladder.repair.judging import Measured, Tried, best, faults
-from lastresort.ladder.repair.when import CLIMB_ALPHA, KINDS, Needed
+from lastresort.after.repair.choose import Measured, Tried, best, faults
+from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, Needed
 
 DRAW = 208  # items of the separate draw: those of a quick gate
 ASKED = GATES[4]

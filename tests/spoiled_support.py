@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from lastresort.evals.probes.facts import Fact, facts
-from lastresort.ladder.gate.command import Question, gate_alone
+from lastresort.gate.command import Question, gate_alone
+from lastresort.gate.probes.facts import Fact, facts
 from lastresort.spec.task import load_task
 from lastresort.spec.training import load_training
-from lastresort.train.training_run import run_training
+from lastresort.train.files.run import run_training
 from lastresort.types import Progress, Silent
 
 ABOUT = "Read the note. Answer with one JSON object with the keys thing, place and day."

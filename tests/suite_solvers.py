@@ -6,8 +6,8 @@ import datetime
 import re
 from collections.abc import Callable
 
-from lastresort.evals.suites.families.geography import COUNTRIES
-from lastresort.evals.suites.families.word_tables import KINDS, OPPOSITES
+from lastresort.gate.suites.families.geography import COUNTRIES
+from lastresort.gate.suites.families.language import KINDS, OPPOSITES
 
 DAYS = [(datetime.date(2024, 1, 1) + datetime.timedelta(n)).strftime("%A") for n in range(7)]
 MONTHS = [datetime.date(2023, n, 1).strftime("%B") for n in range(1, 13)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lastresort.evals.probes.sycophancy import PUSHED, WRONG_PUSHED, WRONG_SUGGESTED, Sycophancy
-from lastresort.evals.suites.general import General
-from lastresort.evals.suites.strata import CHOSEN_STRATA
-from lastresort.evals.suites.suite import Chosen, Item, Reply, Transcript
-from lastresort.ladder.gate.plans import PILOT_SEED
+from lastresort.gate.plans import PILOT_SEED
+from lastresort.gate.probes.sycophancy import PUSHED, WRONG_PUSHED, WRONG_SUGGESTED, Sycophancy
+from lastresort.gate.suites.general import General
+from lastresort.gate.suites.strata import CHOSEN_STRATA
+from lastresort.gate.suites.suite import Chosen, Item, Reply, Transcript
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.types import Answer, Decoding
 

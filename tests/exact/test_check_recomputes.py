@@ -9,9 +9,9 @@ import pytest
 from engine_support import tiny
 from lastresort.engine.forest import Row
 from lastresort.engine.support import support
-from lastresort.train.items import completions
-from lastresort.train.policy import Policy
-from lastresort.train.processes import join
+from lastresort.train.loop.batches import completions
+from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.processes import join
 
 ROWS = [Row(tuple(range(2 + i, 42 + i)), (False,) * 20 + (True,) * 20) for i in range(3)]
 

@@ -14,8 +14,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """A model whose adapter has moved, and its start."""
     import torch
 
-    from lastresort.train.adapters import trainable
-    from lastresort.train.start_weights import StartWeights
+    from lastresort.train.adapters.adapters import trainable
+    from lastresort.train.loop.optimizers import StartWeights
 
     model, _ = tiny_and_tokenizer(tmp_path_factory.mktemp("divergence"), head=4.0)
     start = StartWeights(model)
@@ -44,7 +44,7 @@ def logps(model: Any, row: Any) -> Any:
 
 
 def test_kl_is_the_sum_over_answer_tokens_of_the_whole_vocabulary(tuned: tuple[Any, Any]) -> None:
-    from lastresort.train.divergence import divergence
+    from lastresort.train.watch.divergence import divergence
 
     model, start = tuned
     expected = []
@@ -63,8 +63,8 @@ def test_kl_is_the_sum_over_answer_tokens_of_the_whole_vocabulary(tuned: tuple[A
 
 
 def test_at_the_start_nothing_has_moved(tuned: tuple[Any, Any]) -> None:
-    from lastresort.train.divergence import divergence, margins
-    from lastresort.train.items import pairs
+    from lastresort.train.loop.batches import pairs
+    from lastresort.train.watch.divergence import divergence, margins
 
     model, start = tuned
     with start.inside():
@@ -88,8 +88,8 @@ def total(model: Any, row: Any) -> float:
 
 
 def test_margins_of_pairs_and_of_labelled_answers(tuned: tuple[Any, Any]) -> None:
-    from lastresort.train.divergence import margins
-    from lastresort.train.items import labelled, pairs
+    from lastresort.train.loop.batches import labelled, pairs
+    from lastresort.train.watch.divergence import margins
 
     model, start = tuned
     gains = []
@@ -113,8 +113,8 @@ def test_margins_of_log_odds_are_those_of_a_token_and_of_the_model_itself(tuned:
     """odds(p) = p / (1 - p), p = exp(mean log-probability), written out here; the worse answer is twice as long."""
     from math import exp, log
 
-    from lastresort.train.divergence import odds_margins
-    from lastresort.train.items import pairs
+    from lastresort.train.loop.batches import pairs
+    from lastresort.train.watch.divergence import odds_margins
 
     model, start = tuned
     better, worse = rows()[0], rows()[2]

@@ -10,17 +10,26 @@ from typing import Any
 import pytest
 import torch
 
+from lastresort.data.wording import entries, filled
 from lastresort.engine.forest import Row
-from lastresort.evals.probes.filled import filled
-from lastresort.evals.probes.wording import entries
-from lastresort.synthesis.general_prompts import REQUESTS
-from lastresort.train.adapters import as_base, attach_adapter, trainable
-from lastresort.train.alarm import told, warning
-from lastresort.train.early_warnings import Baseline, Watched, baseline, watch, watched_from_json, watched_to_json
-from lastresort.train.items import completions
-from lastresort.train.loop import StepSeen, train
+from lastresort.synthesis.replay import REQUESTS
+from lastresort.train.adapters.adapters import as_base, attach_adapter, trainable
+from lastresort.train.loop.batches import completions
+from lastresort.train.loop.loop import StepSeen, train
 from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.train.watch_size import WatchSize, first_within, own_tokens, watch_size
+from lastresort.train.watch.alarm import told, warning
+from lastresort.train.watch.early_warnings import (
+    Baseline,
+    Watched,
+    WatchSize,
+    baseline,
+    first_within,
+    own_tokens,
+    watch,
+    watch_size,
+    watched_from_json,
+    watched_to_json,
+)
 from tiny_model import save_tiny_model
 
 TASK = [tuple(range(40 + n, 60 + n)) for n in range(6)]
@@ -110,8 +119,8 @@ def test_all_weights_are_compared_with_what_the_base_was_before_the_first_step(f
 
 def test_the_mean_of_log_ratios_is_the_divergence_of_the_distributions(folder: Path) -> None:
     """Over many sampled answers it comes near what the whole vocabulary says, and not near the divergence the other way."""
-    from lastresort.train.base_answers import answered
-    from lastresort.train.divergence import divergence_between
+    from lastresort.train.watch.base import answered
+    from lastresort.train.watch.divergence import divergence_between
 
     base, tokenizer = opened(folder)
     tuned, _ = opened(folder)

@@ -8,13 +8,13 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from engine_support import row, saved_beside_weights, shapes, tiny
-from lastresort.engine import forward
+from lastresort.engine import parts as forward
 from lastresort.engine.choose import Sampling
 from lastresort.engine.fused import fused_layers
 from lastresort.engine.logp import target_logps
 from lastresort.engine.parts import take_apart
 from lastresort.engine.sampling import generate
-from lastresort.train.adapters import adapters_in_base_precision
+from lastresort.train.adapters.adapters import adapters_in_base_precision
 
 FUSED = ("llama", "mistral", "qwen2")
 BIASED = {"attention_bias": True, "mlp_bias": True}

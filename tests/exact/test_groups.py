@@ -24,12 +24,12 @@ from lastresort.engine.logp import target_logps
 from lastresort.engine.sampling import generate
 from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import DataError, InputError
-from lastresort.train.adapters import trainable
-from lastresort.train.groups import groups_from
-from lastresort.train.loop import train
-from lastresort.train.objective import Objective
-from lastresort.train.passes import token_logps
-from lastresort.train.sampling import GroupSettings, member_seed
+from lastresort.train.adapters.adapters import trainable
+from lastresort.train.groups.groups import groups_from
+from lastresort.train.groups.sampling import GroupSettings, member_seed
+from lastresort.train.loop.loop import train
+from lastresort.train.loop.objective import Objective
+from lastresort.train.loop.passes import token_logps
 from lastresort.train.settings import TrainSettings
 from lastresort.train.training_file import RewardTerm
 
@@ -258,11 +258,11 @@ def test_a_run_that_takes_the_plain_path_takes_it_from_its_first_answer_on(asked
         sampled.extend(answer.path for answer in found)
         return found
 
-    monkeypatch.setattr("lastresort.train.passes.target_logps", score)
-    monkeypatch.setattr("lastresort.train.sampling.generate", sample)
+    monkeypatch.setattr("lastresort.train.loop.passes.target_logps", score)
+    monkeypatch.setattr("lastresort.train.groups.sampling.generate", sample)
     arguments = {"plain": True} if asked else {}
     if not asked:
-        monkeypatch.setattr("lastresort.train.policy.check_first_batch", failed)
+        monkeypatch.setattr("lastresort.train.loop.policy.check_first_batch", failed)
     options = (("kl_weight", 0.05),)
     for until in (1, 2):
         run(tmp_path / "run", options=options, until=until, **arguments)
@@ -286,8 +286,8 @@ def test_the_check_is_made_before_anything_is_sampled_on_groups_as_they_will_be(
         events.append("sample")
         return generate(*arguments, **named)
 
-    monkeypatch.setattr("lastresort.train.policy.check_first_batch", check)
-    monkeypatch.setattr("lastresort.train.sampling.generate", sample)
+    monkeypatch.setattr("lastresort.train.loop.policy.check_first_batch", check)
+    monkeypatch.setattr("lastresort.train.groups.sampling.generate", sample)
     with sampled_groups(tmp_path, tokenizer) as groups:
         trained = train(model, groups, settings_of(epochs=1), folder=tmp_path / "run")
         prompts = [item.rows[0].prompt for item in groups.at(0, model, None).items]

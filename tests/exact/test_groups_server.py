@@ -17,19 +17,18 @@ from engine_support import relative_difference, twin
 from groups_support import ADAPTER, SETTINGS, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.models.api import ApiModel
-from lastresort.models.endpoint import parse_endpoint
-from lastresort.models.retry import Patience
-from lastresort.train.adapters import trainable
-from lastresort.train.batches import Batch
-from lastresort.train.gradients import batch_gradients
-from lastresort.train.items import Item
-from lastresort.train.loop import train
-from lastresort.train.objective import Objective
-from lastresort.train.passes import token_logps
-from lastresort.train.policy import Policy
-from lastresort.train.processes import Processes
-from lastresort.train.reference import Reference
-from lastresort.train.served_adapter import ServedAdapter
+from lastresort.models.calls import Patience
+from lastresort.models.replies import parse_endpoint
+from lastresort.train.adapters.adapters import trainable
+from lastresort.train.groups.server import ServedAdapter
+from lastresort.train.loop.batches import Batch, Item
+from lastresort.train.loop.gradients import batch_gradients
+from lastresort.train.loop.loop import train
+from lastresort.train.loop.objective import Objective
+from lastresort.train.loop.passes import token_logps
+from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.processes import Processes
+from lastresort.train.loop.reference import Reference
 from lastresort.train.settings import TrainSettings
 from server_support import BASE, FakeVllm, hang_up, serving, status
 from tiny_model import TEMPLATE

@@ -11,8 +11,8 @@ import torch
 
 from adapters_support import FAMILIES, family_folder, logits, tuned
 from lastresort.models.loading import load_local
-from lastresort.train.adapters import save_adapter
-from lastresort.train.merge import merge_adapter
+from lastresort.train.adapters.adapters import save_adapter
+from lastresort.train.adapters.merge import merge_adapter
 
 
 def pair(

@@ -13,7 +13,7 @@ from adapters_support import family_folder, logits, tuned
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.models.loading import load_local
-from lastresort.train.adapters import save_adapter
+from lastresort.train.adapters.adapters import save_adapter
 
 
 def lastresort(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

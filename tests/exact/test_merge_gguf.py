@@ -13,9 +13,8 @@ from adapters_support import VOCABULARY, family_folder, family_model, logits
 from lastresort.embedded import embedded_folder, quiet_transformers
 from lastresort.errors import DataError, InputError
 from lastresort.models.loading import load_local
-from lastresort.train.gguf_export import check_exportable, export_gguf
-from lastresort.train.gguf_layout import rotary_factors
-from lastresort.train.gguf_tokenizer import pre_tokenizer_name
+from lastresort.train.adapters.gguf import check_exportable, export_gguf, rotary_factors
+from lastresort.train.adapters.gguf_tokenizer import pre_tokenizer_name
 
 # transformers reads no head size of a Qwen3 from a GGUF and takes 128, that of every published one
 SHAPES: dict[str, dict[str, Any]] = {"llama": {}, "qwen2": {}, "qwen3": {"head_dim": 128, "num_attention_heads": 2}}
@@ -72,7 +71,7 @@ def test_by_default_nothing_is_lost(tmp_path: Path) -> None:
 def test_the_permutation_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison above would see rows in the wrong order."""
     folder = family_folder(tmp_path / "m")
-    monkeypatch.setattr("lastresort.train.gguf_export.in_gguf_order", lambda name, weight, config: weight)
+    monkeypatch.setattr("lastresort.train.adapters.gguf.in_gguf_order", lambda name, weight, config: weight)
     model, _ = read_back(export_gguf(folder, tmp_path / "g", name="t").path)
     assert (logits(model) - logits(load_local(folder, precision="float32").model)).abs().max() > 1e-2
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from engine_support import saved_beside_weights
-from lastresort.hardware.plan.activations import layer_bytes
-from lastresort.hardware.plan.config import shape_of
+from lastresort.hardware.plan.memory import layer_bytes
 from lastresort.hardware.plan.setup import Setup
-from lastresort.train.adapters import adapters_in_base_precision, attach_adapter
+from lastresort.hardware.shape import shape_of
+from lastresort.train.adapters.adapters import adapters_in_base_precision, attach_adapter
 from lastresort.train.settings import AdapterSettings
 
 TOKENS = 192

@@ -11,8 +11,7 @@ import torch
 from adapters_support import family_folder, family_model, logits, tuned
 from lastresort.errors import CandidateError
 from lastresort.models.loading import load_local
-from lastresort.train.adapters import save_adapter
-from lastresort.train.scaled import scale_adapter, scale_weights
+from lastresort.train.adapters.adapters import save_adapter, scale_adapter, scale_weights
 
 
 def saved(folder: Path, kind: str) -> tuple[Path, Path]:

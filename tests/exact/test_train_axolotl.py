@@ -12,7 +12,7 @@ import yaml
 
 from axolotl_sample import FILE
 from lastresort.spec.training import load_training
-from lastresort.train.run_folder import identity
+from lastresort.train.files.run_folder import identity
 from tiny_model import save_tiny_model
 from train_support import ANIMALS, lastresort, record, write_rows
 

@@ -18,8 +18,8 @@ from lastresort.engine.forest import Row
 from lastresort.models.loading import load_local
 from lastresort.objectives import NEEDS
 from lastresort.spec.training import load_training
-from lastresort.train.trackers import Trackers
-from lastresort.train.training_run import run_training
+from lastresort.train.files.run import run_training
+from lastresort.train.loop.trackers import Trackers
 from lastresort.types import Silent
 from train_support import data_for, lastresort, pairs, record, training_file, write_rows
 

@@ -10,9 +10,9 @@ import pytest
 
 from lastresort.engine.forest import Row
 from lastresort.spec.training import load_training
-from lastresort.train.file_watch import look_every, task_prompts
-from lastresort.train.items import completions
-from lastresort.train.training_run import run_training
+from lastresort.train.files.run import run_training
+from lastresort.train.files.watch import look_every, task_prompts
+from lastresort.train.loop.batches import completions
 from lastresort.types import Silent
 from tiny_model import save_tiny_model
 from train_support import record, training_file

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from lastresort.train.adapter_folder import read_adapter
+from lastresort.train.adapters.folder import read_adapter
 from llamafactory_support import data_set
 from tiny_model import save_tiny_model
 from train_support import ANIMALS, lastresort, training_file

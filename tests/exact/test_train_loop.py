@@ -16,14 +16,19 @@ from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
 from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import BudgetError, DataError, InputError
-from lastresort.train.adapters import adapters_in_base_precision, attach_adapter, detach, save_adapter, trainable
-from lastresort.train.evaluation import HeldOut
-from lastresort.train.items import Item, completions, pairs
-from lastresort.train.loop import Diverged, StepSeen, total_steps, train
-from lastresort.train.objective import Objective
-from lastresort.train.optimizers import build_optimizer, learning_rate_at, take_step
-from lastresort.train.order import batch_of, epoch_order
-from lastresort.train.policy import Policy
+from lastresort.train.adapters.adapters import (
+    adapters_in_base_precision,
+    attach_adapter,
+    detach,
+    save_adapter,
+    trainable,
+)
+from lastresort.train.loop.batches import Item, batch_of, completions, epoch_order, pairs
+from lastresort.train.loop.gradients import HeldOut
+from lastresort.train.loop.loop import Diverged, StepSeen, total_steps, train
+from lastresort.train.loop.objective import Objective
+from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
+from lastresort.train.loop.policy import Policy
 from lastresort.train.settings import AdapterSettings, TrainSettings
 
 
@@ -159,7 +164,7 @@ def test_a_first_batch_beyond_the_window_is_checked_all_the_same(
         def wrong(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
             return replace(check_first_batch(model, rows), ok=False, reason="packed and plain differ")
 
-        monkeypatch.setattr("lastresort.train.policy.check_first_batch", wrong)
+        monkeypatch.setattr("lastresort.train.loop.policy.check_first_batch", wrong)
     paths: list[str] = []
 
     def score(*arguments: Any, **named: Any) -> Any:
@@ -167,7 +172,7 @@ def test_a_first_batch_beyond_the_window_is_checked_all_the_same(
         paths.append(found.path)
         return found
 
-    monkeypatch.setattr("lastresort.train.passes.target_logps", score)
+    monkeypatch.setattr("lastresort.train.loop.passes.target_logps", score)
     trained = train(windowed(), long_rows(first, 8), settings, folder=tmp_path / "run")
     assert trained.check is not None
     assert trained.check.gradient_difference is not None, "the check was made"

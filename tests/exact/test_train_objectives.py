@@ -13,15 +13,14 @@ from engine_support import draw, relative_difference, row, tiny
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError
 from lastresort.objectives import NEEDS
-from lastresort.train.adapters import attach_adapter, trainable
-from lastresort.train.batches import Batch, DataSet
-from lastresort.train.gradients import batch_gradients
-from lastresort.train.items import Item, completions, labelled, pairs
-from lastresort.train.loop import StepSeen, train
-from lastresort.train.objective import Objective
-from lastresort.train.policy import Policy
-from lastresort.train.processes import Processes
-from lastresort.train.reference import Keeping, reference_of_run
+from lastresort.train.adapters.adapters import attach_adapter, trainable
+from lastresort.train.loop.batches import Batch, DataSet, Item, completions, labelled, pairs
+from lastresort.train.loop.gradients import batch_gradients
+from lastresort.train.loop.loop import StepSeen, train
+from lastresort.train.loop.objective import Objective
+from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.processes import Processes
+from lastresort.train.loop.reference import Keeping, reference_of_run
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from lastresort.types import Silent
 

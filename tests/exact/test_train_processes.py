@@ -19,18 +19,16 @@ from engine_support import draw, relative_difference, row, tiny
 from groups_in_processes import prepared, refusing_the_third, seen_by_this_process
 from groups_support import python_reward, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, LastresortError
-from lastresort.train.adapters import attach_adapter, save_adapter, trainable
-from lastresort.train.batches import Batch, DataSet
-from lastresort.train.gradients import batch_gradients
-from lastresort.train.items import Item, completions, labelled, pairs
-from lastresort.train.loop import StepSeen, Trained, train
-from lastresort.train.objective import Objective
-from lastresort.train.policy import Policy
-from lastresort.train.processes import Processes, ProcessLost, join
-from lastresort.train.reference import Keeping, reference_of_run
+from lastresort.train.adapters.adapters import attach_adapter, save_adapter, trainable
+from lastresort.train.loop.batches import Batch, DataSet, Item, completions, labelled, pairs
+from lastresort.train.loop.gradients import batch_gradients
+from lastresort.train.loop.loop import StepSeen, Trained, train
+from lastresort.train.loop.objective import Objective
+from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.processes import Processes, ProcessLost, join, shard_base
+from lastresort.train.loop.reference import Keeping, reference_of_run
+from lastresort.train.loop.trackers import Trackers
 from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.train.sharding import shard_base
-from lastresort.train.trackers import Trackers
 from lastresort.types import Silent
 from processes_support import ended, started
 from server_support import serving

@@ -9,7 +9,7 @@ import pytest
 
 from lastresort.errors import DataError
 from lastresort.spec.training import load_training
-from lastresort.train.training_run import run_training
+from lastresort.train.files.run import run_training
 from lastresort.types import Silent
 from tiny_model import save_tiny_model
 from train_support import data_for, training_file

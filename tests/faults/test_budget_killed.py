@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, calls, scripted_task
+from lastresort.climb.budget import NOTED_EVERY_S, Budget
+from lastresort.climb.loop import climb
 from lastresort.errors import BudgetError, InfrastructureError
 from lastresort.evals.scorers import build_scorer
-from lastresort.ladder.budget import NOTED_EVERY_S, Budget
-from lastresort.ladder.climb import climb
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lastresort.records.atomic import replace_file, replace_folder
-from lastresort.train.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
+from lastresort.train.loop.checkpoints import CheckpointState, load_checkpoint, save_checkpoint
 
 FULL = """
 import resource, sys
@@ -28,13 +28,13 @@ except InfrastructureError as error:
     print(error)
 """
 CHECKPOINT = (
-    "from lastresort.train.checkpoints import *\nmodel = torch.nn.Linear(100, 100)",
+    "from lastresort.train.loop.checkpoints import *\nmodel = torch.nn.Linear(100, 100)",
     'save_checkpoint(Path(sys.argv[1]) / "c", model, torch.optim.AdamW(model.parameters()), CheckpointState(1, "r", 0, 0, 0.0))',
 )
 ADAPTER = (
     """
 from transformers import AutoConfig, AutoModelForCausalLM
-from lastresort.train.adapters import attach_adapter, save_adapter
+from lastresort.train.adapters.adapters import attach_adapter, save_adapter
 from lastresort.train.settings import AdapterSettings
 config = AutoConfig.for_model("llama", vocab_size=89, hidden_size=128, intermediate_size=64, num_hidden_layers=1,
     num_attention_heads=4, num_key_value_heads=2, head_dim=8)

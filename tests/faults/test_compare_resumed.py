@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from compare_support import ALL, Stops, compared, decision_of, same
+from lastresort.after.compare.names import Asked
+from lastresort.climb.loop import Climbed
 from lastresort.errors import BudgetError
 from lastresort.evals.evidence import over_seeds
-from lastresort.ladder.climb import Climbed
-from lastresort.ladder.compare.names import Asked
 from lastresort.records.ledger import Ledger
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision

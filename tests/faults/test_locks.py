@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import lastresort
+from lastresort.climb.identity import machine
 from lastresort.errors import InputError
 from lastresort.hardware.memory import give_back_freed_memory
-from lastresort.ladder.provenance import machine
-from lastresort.records.lock import LOCK, Busy, held, locked
+from lastresort.records.atomic import LOCK, Busy, held, locked
 
 SOURCE = Path(lastresort.__file__).parent
 POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -37,7 +37,7 @@ def test_who_comes_second_is_told_who_holds_the_folder(tmp_path: Path) -> None:
 
 def test_a_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lastresort.records.lock import locked\n"
+        "import sys, time; from pathlib import Path; from lastresort.records.atomic import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     path = tmp_path / "lock"

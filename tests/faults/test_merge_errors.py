@@ -16,9 +16,8 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError, InfrastructureError, InputError, LastresortError, PrerequisiteError
 from lastresort.models.loading import load_local
-from lastresort.train.adapters import save_adapter
-from lastresort.train.merge import merge_adapter
-from lastresort.train.merge_check import compare, refuse_if_different
+from lastresort.train.adapters.adapters import save_adapter
+from lastresort.train.adapters.merge import compare, merge_adapter, refuse_if_different
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +175,7 @@ def test_a_base_that_is_stored_quantised(sources: Path, tmp_path: Path) -> None:
 def test_a_wrong_merge_is_refused_and_leaves_nothing(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lastresort.train import merged_weights
+    from lastresort.train.adapters import merge as merged_weights
 
     right = merged_weights.merged_weight
 

@@ -18,11 +18,9 @@ import pytest
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
 from lastresort.models.api import THINKING_TOKENS, ApiModel
 from lastresort.models.cached import CachedModel
-from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.calls import Passing, Patience, each_at_once, retry_after_s, wait_s
 from lastresort.models.keys import known_keys, redacted
-from lastresort.models.parallel import each_at_once
-from lastresort.models.replies import Denied, Tokens, read_reply
-from lastresort.models.retry import Passing, Patience, retry_after_s, wait_s
+from lastresort.models.replies import Denied, Tokens, parse_endpoint, read_reply
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Answer, Decoding, Grammar, Message
 

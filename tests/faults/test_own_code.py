@@ -14,14 +14,13 @@ import pytest
 import lastresort
 from lastresort.embedded import converted
 from lastresort.errors import InputError
+from lastresort.gate.sides import _layer_sizes
 from lastresort.knowledge.embedder import open_embedder
 from lastresort.knowledge.reranker import open_reranker
-from lastresort.ladder.gate.adapter_fit import _layer_sizes
 from lastresort.models.loading import load_local
-from lastresort.models.renderings import rendering_of
-from lastresort.models.tokenizer import read_tokenizer
-from lastresort.train.base_folder import layer_names, linear_shapes
-from lastresort.train.gguf_export import check_exportable
+from lastresort.models.tokenizer import read_tokenizer, rendering_of
+from lastresort.train.adapters.folder import layer_names, linear_shapes
+from lastresort.train.adapters.gguf import check_exportable
 from models_support import save_tiny, write_tiny_gguf
 
 SOURCE = Path(lastresort.__file__).parent

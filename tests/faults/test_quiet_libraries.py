@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from models_support import save_tiny
 from lastresort.models.loading import load_local
-from lastresort.train.adapters import AdapterSettings, adapters_in_base_precision, attach_adapter, save_adapter
+from lastresort.train.adapters.adapters import AdapterSettings, adapters_in_base_precision, attach_adapter, save_adapter
 
 folder = save_tiny(Path(sys.argv[1]) / "tiny")
 print("began", file=sys.stderr)

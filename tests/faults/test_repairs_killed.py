@@ -8,8 +8,8 @@ import pytest
 
 from climb_gate_support import BROKEN, SAFE, by_scale, gated_climb, script_rungs
 from climb_support import calls, comparable
+from lastresort.climb.loop import Climbed
 from lastresort.errors import BudgetError
-from lastresort.ladder.climb import Climbed
 from tuning_support import Cut, CutAt, Scissors
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}

@@ -13,8 +13,8 @@ import pytest
 
 from groups_support import examples, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, TaskError
-from lastresort.train.reward_process import RewardLimits, RewardProcess
-from lastresort.train.rewards import Rewards
+from lastresort.train.rewards.process import RewardLimits, RewardProcess
+from lastresort.train.rewards.rewards import Rewards
 
 QUICK = RewardLimits(time_s=0.5, memory_bytes=600 << 20, load_s=20)
 FAULTY = """
@@ -233,7 +233,7 @@ def test_the_process_ends_when_it_is_closed_dropped_or_the_program_is_killed(tmp
     del dropped
     assert until(lambda: gone(int(first)) and gone(int(second)))
     script = (
-        "import sys, os, signal\nfrom pathlib import Path\nfrom lastresort.train.reward_process import RewardProcess\n"
+        "import sys, os, signal\nfrom pathlib import Path\nfrom lastresort.train.rewards.process import RewardProcess\n"
         "process = RewardProcess(Path(sys.argv[1]), 'score')\n"
         "print(int(process.values([{'completion': ''}])[0]), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )

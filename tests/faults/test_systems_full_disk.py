@@ -13,7 +13,7 @@ import pytest
 
 from knowledge_support import markdown
 from lastresort.errors import InfrastructureError
-from lastresort.knowledge.hashing import HashingEmbedder
+from lastresort.knowledge.embedder import HashingEmbedder
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
 from lastresort.systems.files import load_system, save_system

@@ -78,7 +78,7 @@ def test_a_logged_warning_shows_neither_control_characters_nor_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LASTRESORT_API_KEY", KEY)
-    log = logging.getLogger("lastresort.records.refillable")
+    log = logging.getLogger("lastresort.records.responses")
     assert guarded(lambda **_: log.warning("%s %s", HOSTILE, KEY)) == 0
     said = capsys.readouterr().err
     assert said == f"{escaped(HOSTILE)} ***\n"

@@ -191,7 +191,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_log(
     steps: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finite = iter([True, True] * steps + [False])  # of each step the loss and the norm of its gradients
-    monkeypatch.setattr("lastresort.train.loop.math", SimpleNamespace(isfinite=lambda loss: next(finite)))
+    monkeypatch.setattr("lastresort.train.loop.loop.math", SimpleNamespace(isfinite=lambda loss: next(finite)))
     assert run(tmp_path, model, monkeypatch) == 2
     assert f"in step {steps + 1} of 6" in capsys.readouterr().err
     log = tmp_path / "out" / "log.jsonl"
@@ -205,7 +205,7 @@ def test_an_optimizer_that_cannot_run_here_leaves_the_folder_free(
     """known: before anything is loaded. Otherwise the run has begun when it is found, and is taken back."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if not known:
-        monkeypatch.setattr("lastresort.train.training_run.require_optimizer", lambda name: None)
+        monkeypatch.setattr("lastresort.train.files.run.require_optimizer", lambda name: None)
     assert run(tmp_path, model, monkeypatch, optimizer="paged_adamw_8bit", max_steps=1) == 3
     told = capsys.readouterr().err
     assert "optimizer paged_adamw_8bit: no CUDA device here. Take adamw." in told
@@ -222,7 +222,7 @@ def test_a_tracker_that_is_not_installed(
 
     there: Callable[..., Any] = importlib.util.find_spec
     monkeypatch.setattr(
-        "lastresort.train.trackers.importlib.util.find_spec",
+        "lastresort.train.loop.trackers.importlib.util.find_spec",
         lambda name, *rest: None if name.startswith(tracker) else there(name, *rest),
     )
     assert run(tmp_path, model, monkeypatch, track=[tracker]) == 3
@@ -304,7 +304,7 @@ def test_two_processes_do_not_share_a_folder(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from lastresort.spec.training import load_training
-    from lastresort.train.run_folder import begin, held, identity
+    from lastresort.train.files.run_folder import begin, held, identity
 
     file = load_training(training_file(tmp_path, model=str(model)))
     with held(file.output):

@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeVllm]:
-    monkeypatch.setattr("lastresort.models.retry.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("lastresort.models.calls.wait_s", lambda *_: 0.0)
     with serving(model) as running:
         running.alphabet = "abcdefgh"
         yield running
@@ -191,7 +191,7 @@ def test_limits_of_reward_code(
 
 def hungry(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Passes whose backward asks for more than any machine has, as a batch that does not fit does, from pass `after` on."""
-    from lastresort.train import gradients
+    from lastresort.train.loop import gradients
 
     share, done = gradients._share, []
 

@@ -33,7 +33,7 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
 
 FAULTY = """
 import os, sys
-import lastresort.train.gradients as gradients
+import lastresort.train.loop.gradients as gradients
 share = gradients._share
 def failing(*arguments):
     log = os.path.join({out!r}, "log.jsonl")

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from cost_support import costs
-from lastresort.report import break_even
-from lastresort.report.cost_chart import calls_shown, cost_chart, lines_of
+from lastresort.report.charts.cost import calls_shown, cost_chart, lines_of
 from lastresort.report.decision import read_decision, write_decision
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
-from lastresort.report.wording import price, short_duration, spaced
+from lastresort.report.words import break_even
+from lastresort.report.words.wording import price, short_duration, spaced
 from report_support import HOSTILE, make
 
 NEVER = {"crossing": "never", "calls": None, "months": None}

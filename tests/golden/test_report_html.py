@@ -17,7 +17,7 @@ from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from lastresort.report.story import gather
-from lastresort.report.wording import percent
+from lastresort.report.words.wording import percent
 from report_support import HOSTILE, SAMPLES, make
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}

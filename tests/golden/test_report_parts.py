@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastresort.records.record import ItemScore
-from lastresort.report import findings, scale, wording
+from lastresort.report import story as findings
+from lastresort.report.charts import scale
+from lastresort.report.charts.loss import loss_chart, smoothed, thinned, went_furthest
 from lastresort.report.differences import clipped, side_by_side
-from lastresort.report.labelled import labelled
-from lastresort.report.loss_chart import loss_chart, smoothed, thinned, went_furthest
+from lastresort.report.html import labelled
 from lastresort.report.story import examples
+from lastresort.report.words import wording
 
 KEYED = '{"team": "billing", "urgent": true, "tags": ["a", "b"], "n": 1}'
 

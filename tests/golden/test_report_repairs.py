@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from lastresort.report import repairs
-from lastresort.report.tradeoff_chart import points, tradeoff_chart
+from lastresort.report.charts.tradeoff import points, tradeoff_chart
 
 
 def repair(

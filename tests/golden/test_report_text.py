@@ -11,9 +11,9 @@ from rich.console import Console
 
 from gate_report_support import gated
 from lastresort.records.ledger import reuse_sentence
+from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
-from lastresort.report.scale import Scale
 from lastresort.report.terminal import ladder_table, strip
 from report_support import HOSTILE, SAMPLES, make
 

@@ -10,8 +10,8 @@ import torch
 
 from adapters_support import FAMILIES, KINDS, family_folder, family_model, logits, tuned
 from lastresort.models.loading import load_local
-from lastresort.train.adapters import attach_adapter, detach, save_adapter, save_trained
-from lastresort.train.merged_weights import merged_weight
+from lastresort.train.adapters.adapters import attach_adapter, detach, save_adapter, save_trained
+from lastresort.train.adapters.merge import merged_weight
 from lastresort.train.settings import AdapterSettings
 
 FLOAT64 = torch.float64

@@ -6,18 +6,10 @@ import pytest
 import torch
 
 from lastresort.errors import ContractError
-from lastresort.objectives.advantages import group_advantages
-from lastresort.objectives.apo_zero import apo_zero
-from lastresort.objectives.dpo import dpo
-from lastresort.objectives.grpo import dapo, grpo
-from lastresort.objectives.hinge import hinge
-from lastresort.objectives.ipo import ipo
+from lastresort.objectives.grpo import dapo, group_advantages, grpo, token_weights
 from lastresort.objectives.kto import kto, kto_baseline
-from lastresort.objectives.orpo import orpo
-from lastresort.objectives.pairs import PairLogps
+from lastresort.objectives.pairs import PairLogps, apo_zero, dpo, hinge, ipo, orpo, simpo
 from lastresort.objectives.sft import sft
-from lastresort.objectives.simpo import simpo
-from lastresort.objectives.token_weights import token_weights
 
 LN2, LN3 = math.log(2), math.log(3)
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from lastresort.objectives import OBJECTIVES
-from lastresort.objectives.advantages import ADVANTAGE_SCALE, group_advantages
-from lastresort.objectives.token_weights import token_weights
+from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages, token_weights
 from objectives_support import WIDTH, bare, draw, masked, same
 from tiny_model import save_tiny_model
 

@@ -5,13 +5,7 @@ import torch
 
 from engine_support import draw as draw_ids
 from engine_support import tiny, twin
-from lastresort.objectives.apo_zero import apo_zero
-from lastresort.objectives.dpo import dpo
-from lastresort.objectives.hinge import hinge
-from lastresort.objectives.ipo import ipo
-from lastresort.objectives.orpo import orpo
-from lastresort.objectives.pairs import PairLogps
-from lastresort.objectives.simpo import simpo
+from lastresort.objectives.pairs import PairLogps, apo_zero, dpo, hinge, ipo, orpo, simpo
 from objectives_support import bare, random_pairs, same, trl_dpo_losses
 
 DPO_TRAINER = {

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from export_support import exported, grouped, saved_adapter
-from lastresort.neighbours.exporting.export import export
-from lastresort.neighbours.exporting.rows import rows_of
-from lastresort.neighbours.exporting.trained import of_training_file
-from lastresort.neighbours.reading import foreign, read, written
+from lastresort.interop.exporting.export import export
+from lastresort.interop.exporting.rows import rows_of
+from lastresort.interop.exporting.trained import of_training_file
+from lastresort.interop.reading import foreign, read, written
 from lastresort.spec.training import load_training
-from lastresort.train.order import steps_per_epoch
+from lastresort.train.loop.batches import steps_per_epoch
 from lastresort.train.training_file import TrainingFile
 from tiny_model import save_tiny_model
 from train_support import data_for

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document
+from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document, sections
 from lastresort.knowledge.document import Document, tidy
 from lastresort.knowledge.formats import READERS
-from lastresort.knowledge.sections import sections
 
 WORDS = st.sampled_from(
     ["a", "word", "Dr.", "end.", "Really?", "“Yes!”", "我们。", "x" * 30, "#", "- item", "1. one", "|a|b|"]

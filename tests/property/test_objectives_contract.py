@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from lastresort.errors import ContractError
 from lastresort.objectives import NEEDS, OBJECTIVES, REFERENCE, REFERENCE_FOR_KL
-from lastresort.objectives.advantages import ADVANTAGE_SCALE, group_advantages
+from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages, token_weights
 from lastresort.objectives.kto import kto_baseline
 from lastresort.objectives.pairs import PairLogps
-from lastresort.objectives.token_weights import token_weights
 from objectives_support import draw
 
 KL = 0.2

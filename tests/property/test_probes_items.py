@@ -7,10 +7,10 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastresort.evals.probes.format_leak import CONDITIONS, COUNTER, KEY, OFF_TASK, ON_TASK, FormatLeak
-from lastresort.evals.probes.sycophancy import SLOTS, Flips, Suggestion, Sycophancy
 from lastresort.evals.scorers.scorer import Output
-from lastresort.evals.suites.suite import Reply
+from lastresort.gate.probes.format_leak import CONDITIONS, COUNTER, KEY, OFF_TASK, ON_TASK, FormatLeak
+from lastresort.gate.probes.sycophancy import SLOTS, Flips, Suggestion, Sycophancy
+from lastresort.gate.suites.suite import Reply
 from lastresort.systems.system import PromptDesign
 
 SYCOPHANCY = Sycophancy()

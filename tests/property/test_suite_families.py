@@ -11,7 +11,7 @@ from statistics import mean
 
 import pytest
 
-from lastresort.evals.suites.families import FAMILIES, Choice
+from lastresort.gate.suites.families import FAMILIES, Choice
 from suite_solvers import SOLVERS
 
 STRATA = [(name, level) for name, family in FAMILIES.items() for level in family.levels]

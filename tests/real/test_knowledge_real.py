@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from lastresort.knowledge.chunks import ChunkSettings
-from lastresort.knowledge.embedder import Embedder, open_embedder
+from lastresort.knowledge.embedder import Embedder, HashingEmbedder, open_embedder
 from lastresort.knowledge.evaluation import measure
-from lastresort.knowledge.hashing import HashingEmbedder
 from lastresort.knowledge.manifest import StoreSettings
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.search import Mode

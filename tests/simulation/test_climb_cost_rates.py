@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bar_table import task_for
-from lastresort.ladder.break_even import Saving
-from lastresort.ladder.climb import rules_of
-from lastresort.ladder.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
+from lastresort.climb.break_even import Saving
+from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
+from lastresort.climb.loop import rules_of
 from page_tables import allowed
 from simulated_climb import Cell, tried_rungs
 

@@ -17,11 +17,11 @@ import pytest
 import scripted_rung
 from bar_table import bar_table
 from climb_support import rows, scripted_task
+from lastresort.climb.decide import RungOutcome, as_test
+from lastresort.climb.loop import climb, rules_of
+from lastresort.climb.prepare import Prepared, prepare
+from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.evals.evidence import choose
-from lastresort.ladder.climb import climb, rules_of
-from lastresort.ladder.decide import RungOutcome, as_test
-from lastresort.ladder.prepare import Prepared, prepare
-from lastresort.ladder.testing import judge_so_far, order_of_test
 from lastresort.models.scripted import _draw
 from lastresort.rungs import RUNGS
 from lastresort.spec.task import load_task

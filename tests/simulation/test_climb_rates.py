@@ -12,8 +12,8 @@ import pytest
 
 from bar_table import bar_table, items_of, scored_item, task_for, without_intervals
 from climb_table import BELOW, BROKEN, EIGHT, GRID, LADDERS, OTHERS, Named, promises
+from lastresort.climb.test import judge_so_far
 from lastresort.evals.evidence import non_inferior
-from lastresort.ladder.testing import judge_so_far
 from lastresort.types import Judgement
 from page_tables import allowed
 from simulated_climb import Cell, Items, Tally, non_inferior_by_counts, simulate

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from groups_support import ADAPTER, SETTINGS, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
-from lastresort.train.loop import train
-from lastresort.train.objective import Objective
+from lastresort.train.loop.loop import train
+from lastresort.train.loop.objective import Objective
 from lastresort.train.settings import TrainSettings
 
 

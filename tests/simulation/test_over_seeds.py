@@ -7,7 +7,7 @@ import pytest
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import over_seeds
-from lastresort.evals.evidence.resample import reweighted_mean
+from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.units import Array
 
 SEEDS, ALPHA, DRAWS = 3, 0.05, 600

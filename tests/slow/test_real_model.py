@@ -78,8 +78,8 @@ def test_the_packed_form_is_exact_on_the_embedded_model(precision: str) -> None:
     from lastresort.embedded import embedded_folder
     from lastresort.engine.support import check_first_batch, why_plain
     from lastresort.models.local import load_local
-    from lastresort.train.adapters import attach_adapter
-    from lastresort.train.rows import training_rows
+    from lastresort.train.adapters.adapters import attach_adapter
+    from lastresort.train.loop.batches import training_rows
     from lastresort.train.settings import AdapterSettings
 
     loaded = load_local(embedded_folder(), precision=precision, adapter=None)  # type: ignore[arg-type]

@@ -9,14 +9,14 @@ import pytest
 
 from climb_support import comparable
 from gate_support import SUITES
-from lastresort.ladder.climb import climb
-from lastresort.ladder.gate import suites
-from lastresort.ladder.repair import phase
-from lastresort.ladder.repair.when import KINDS, Needed
+from lastresort.after.repair import phase
+from lastresort.climb.loop import climb
+from lastresort.gate import suite_table as suites
+from lastresort.gate.verdict.repairable import KINDS, Needed
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
-from lastresort.train.checkpoints import Checkpoints
+from lastresort.train.loop.checkpoints import Checkpoints
 from tuning_support import Cut, Scissors, pairs, tiny_task, tuned_files
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,17 @@ from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
 from lastresort.records.record import Record
 from lastresort.rungs.tuning import Run, tell_reach
-from lastresort.train.adapters import attach_adapter, detach, save_adapter, trainable
+from lastresort.train.adapters.adapters import (
+    Adapted,
+    adapted,
+    adapted_layers,
+    attach_adapter,
+    detach,
+    save_adapter,
+    target_names,
+    trainable,
+)
 from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.train.targets import Adapted, adapted, adapted_layers, target_names
 
 QKVO = {"q_proj", "k_proj", "v_proj", "o_proj"}
 GATED = {"gate_proj", "up_proj", "down_proj"}

@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from climb_support import scripted_task
+from lastresort.advice.advise import Advice, Advised, advise, as_document
+from lastresort.advice.facts import TRAINED, WRONG, Facts
+from lastresort.advice.questions import QUESTIONS, question_of, read_answer
+from lastresort.advice.task_facts import facts_of
+from lastresort.app.dry_run import dry_run
 from lastresort.errors import InputError
-from lastresort.ladder.advice.facts import TRAINED, WRONG, Facts
-from lastresort.ladder.advice.path import Advised
-from lastresort.ladder.advice.questions import QUESTIONS, question_of, read_answer
-from lastresort.ladder.advise import Advice, advise, as_document
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.task_facts import facts_of
 from lastresort.report.schema import schema_of
-from lastresort.rungs.sft import LEAST_ROWS, Sft
 from lastresort.rungs.staleness import PACES
+from lastresort.rungs.supervised.sft import LEAST_ROWS, Sft
 from lastresort.spec.task import RUNGS, load_task
 
 SHARE = st.floats(0, 1).map(lambda share: round(share, 2))
@@ -363,7 +362,7 @@ def test_samples_and_choices_of_every_question_are_answers_to_it() -> None:
 
 def test_the_rules_load_no_torch() -> None:
     code = (
-        "import sys; from lastresort.ladder import advise, task_facts; from lastresort.report import advice; "
+        "import sys; from lastresort.climb import advise, task_facts; from lastresort.report import advice; "
         "print([m for m in ('torch', 'transformers', 'peft', 'accelerate') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,11 +13,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from climb_support import calls, scripted_task
+from lastresort.advice.advise import advise
+from lastresort.advice.facts import Facts
 from lastresort.cli.asking import ask
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.ladder.advice.facts import Facts
-from lastresort.ladder.advise import advise
 from lastresort.report.schema import schema_of
 from lastresort.spec.task import RUNGS
 

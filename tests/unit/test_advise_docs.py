@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.ladder.advice.frameworks import FRAMEWORKS
-from lastresort.ladder.advice.questions import QUESTIONS
-from lastresort.ladder.advise import RULES
+from lastresort.advice.advise import RULES
+from lastresort.advice.frameworks import FRAMEWORKS
+from lastresort.advice.questions import QUESTIONS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "advise.md"
 

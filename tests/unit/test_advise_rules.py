@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from lastresort.ladder.advice.facts import Facts
-from lastresort.ladder.advice.frameworks import FRAMEWORKS, chosen_frameworks
-from lastresort.ladder.advice.rule import STRENGTHS, given
-from lastresort.ladder.advice.tuning import BROAD_ROWS, NARROW_ROWS
-from lastresort.ladder.advise import RULES
-from lastresort.ladder.answer import MARGIN_ONLY
-from lastresort.rungs.sft import ADVISED_ROWS, LEAST_ROWS
+from lastresort.advice.advise import RULES
+from lastresort.advice.facts import STRENGTHS, Facts, given
+from lastresort.advice.frameworks import FRAMEWORKS, chosen_frameworks
+from lastresort.advice.tuning import BROAD_ROWS, NARROW_ROWS
+from lastresort.climb.answer import MARGIN_ONLY
+from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS
 from lastresort.spec.task import RUNGS
 
 Case = tuple[dict[str, Any], dict[str, Any]]

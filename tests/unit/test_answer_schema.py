@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lastresort.data.answer_schema import misfit, schema_validator
-from lastresort.data.outputs import refuse_invalid_outputs
+from lastresort.data.check import refuse_invalid_outputs
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.scorers import build_scorer
 from lastresort.spec.task import load_task

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.hardware.answers_at_once import FEWEST, MOST, answers_at_once
+from lastresort.hardware.plan.memory import FEWEST, MOST, answers_at_once
 from lastresort.models.local import LocalModel, load_local
 from models_support import save_tiny
 

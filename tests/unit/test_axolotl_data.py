@@ -12,8 +12,8 @@ import pytest
 
 from axolotl_support import imported, rows_of, told
 from lastresort.errors import DataError, PrerequisiteError, TaskError
-from lastresort.neighbours.axolotl.local_data import split_named
-from lastresort.neighbours.reading import written
+from lastresort.interop.axolotl.entries import split_named
+from lastresort.interop.reading import written
 from lastresort.spec.training import load_training
 
 PLAIN = {"system_format": "", "no_input_format": "{instruction}"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.neighbours.axolotl.keys import TRL_HONOURED, TRL_IGNORED, TRL_OWN, known
-from lastresort.neighbours.axolotl.types import NOT_READ, names
+from lastresort.interop.axolotl.keys import TRL_HONOURED, TRL_IGNORED, TRL_OWN, known
+from lastresort.interop.axolotl.types import NOT_READ, names
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "neighbours.md").read_text(encoding="utf-8")
 AXOLOTL = TEXT.split("## Axolotl\n", 1)[1].split("\n## ", 1)[0]

@@ -9,8 +9,8 @@ import pytest
 
 from axolotl_support import LEAST, config, imported, told
 from lastresort.errors import TaskError
-from lastresort.neighbours.axolotl.keys import HONOURED, IGNORED, OWN, REFUSED, TRL_HONOURED, TRL_IGNORED, TRL_OWN
-from lastresort.neighbours.reading import foreign, read
+from lastresort.interop.axolotl.keys import HONOURED, IGNORED, OWN, REFUSED, TRL_HONOURED, TRL_IGNORED, TRL_OWN
+from lastresort.interop.reading import foreign, read
 
 LORA: dict[str, Any] = {"adapter": "lora", "lora_r": 8, "lora_alpha": 16, "lora_target_linear": True}
 

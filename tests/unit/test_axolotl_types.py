@@ -10,7 +10,7 @@ import pytest
 
 from axolotl_support import answered, entry_row, only_row, pair
 from lastresort.errors import TaskError
-from lastresort.neighbours.axolotl.types import NOT_READ, names
+from lastresort.interop.axolotl.types import NOT_READ, names
 
 CHATML = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
 CHATML_SYSTEM = "<|im_start|>system\ns<|im_end|>\n" + CHATML

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastresort.ladder.break_even import (
+from lastresort.climb.break_even import (
     NOTHING,
     Amount,
     Priced,

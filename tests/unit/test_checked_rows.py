@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lastresort.engine.forest import Row
-from lastresort.train.items import Item, completions, pairs
-from lastresort.train.policy import CHECKED_ITEMS, checked_rows, shortened
+from lastresort.train.loop.batches import Item, completions, pairs
+from lastresort.train.loop.policy import CHECKED_ITEMS, checked_rows, shortened
 
 
 def rows_of(*lengths: int) -> list[Row]:

@@ -13,9 +13,9 @@ from climb_gate_support import BROKEN, SAFE, WORN, gated_climb, quality, script_
 from climb_support import calls, comparable
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.climb.loop import Climbed
 from lastresort.errors import BudgetError
-from lastresort.ladder.climb import Climbed
-from lastresort.ladder.gate.best_prompt import QUICK_COMPARED
+from lastresort.gate.in_climb import QUICK_COMPARED
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.report.story import gather

@@ -14,18 +14,17 @@ from rich.console import Console
 from climb_gate_support import BROKEN, SAFE, by_making, by_scale, gated_climb, script_rungs
 from climb_support import calls, comparable
 from gate_support import Words
-from lastresort.evals.suites.suite import Item
-from lastresort.ladder.climb import Climbed
-from lastresort.ladder.gate.drawing import is_among
-from lastresort.ladder.prepare import Prepared
-from lastresort.ladder.repair import time_left
-from lastresort.ladder.repair.losses import REPAIR_SEED
+from lastresort.after.repair import phase as time_left
+from lastresort.after.repair.choose import REPAIR_SEED
+from lastresort.climb.loop import Climbed
+from lastresort.climb.prepare import Prepared
+from lastresort.gate.drawing import is_among
+from lastresort.gate.suites.suite import Item
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
-from lastresort.systems.artefact import artefact_sha256
-from lastresort.systems.files import load_system
+from lastresort.systems.files import artefact_sha256, load_system
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
 MENDED = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.96, SAFE), (0.25, 0.6, SAFE))
@@ -145,7 +144,7 @@ def test_without_a_gate_no_repair_is_begun_of_one_that_was_rejected_before(
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
     with pytest.MonkeyPatch.context() as killed:
-        killed.setattr("lastresort.ladder.climb.after_repairs", _killed)
+        killed.setattr("lastresort.climb.loop.after_repairs", _killed)
         with pytest.raises(KeyboardInterrupt):
             gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick")
     before = len(calls(tmp_path / "task"))
@@ -239,7 +238,7 @@ def test_a_task_of_an_earlier_version_which_kept_no_share_for_a_repair_gets_none
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastresort.ladder.climb.with_shares", _without_share)
+        patch.setattr("lastresort.climb.loop.with_shares", _without_share)
         decision = gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick").decision
     assert (decision["gate"]["verdict"], decision["repairs"]) == ("REJECT", [])
 

@@ -13,16 +13,16 @@ from rich.console import Console
 
 from climb_support import scripted_task
 from compare_support import compared, noted
+from lastresort.after.compare import names as refusals
+from lastresort.after.compare.entries import Compared, entries_of
+from lastresort.after.compare.names import Asked, parse_asked
+from lastresort.app.dry_run import dry_run
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.climb.prepare import prepare
 from lastresort.errors import InputError, PrerequisiteError
-from lastresort.ladder.compare import refusals
-from lastresort.ladder.compare.entries import Compared, entries_of
-from lastresort.ladder.compare.names import Asked, parse_asked
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.prepare import prepare
 from lastresort.records.record import Record
-from lastresort.report.forecast import forecast_table
+from lastresort.report.terminal import forecast_table
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
 from tuning_support import tiny_task

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from lastresort.data.check import check_data, remove_leaks
-from lastresort.data.report import DataReport
+from lastresort.data.check import DataReport, check_data, remove_leaks
 from lastresort.data.split import Split
 from lastresort.errors import TaskError
 from lastresort.types import Example, Message

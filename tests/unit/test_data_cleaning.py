@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lastresort.data.cleaning import clean, first_of_each
+from lastresort.data.leaks import clean, first_of_each
 from lastresort.data.split import Split
 from lastresort.errors import DataError
 from lastresort.types import Example, Message

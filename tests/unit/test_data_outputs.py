@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.data.outputs import refuse_invalid_outputs
+from lastresort.data.check import refuse_invalid_outputs
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lastresort.data.prompts import read_prompts
+from lastresort.data.read import read_prompts
 from lastresort.errors import DataError
 from lastresort.types import Message
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from data_support import CHATML, GEMMA, LLAMA3, MISTRAL, QWEN3, merging_tokenizer, word_tokenizer
-from lastresort.data.chat_template import template_of
-from lastresort.data.plain_template import PLAIN_NAME
+from lastresort.data.chat_template import PLAIN_NAME, template_of
 from lastresort.data.rendering import (
     Rendered,
     mask_lines,

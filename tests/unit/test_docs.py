@@ -17,11 +17,10 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import read_document
-from lastresort.spec.sections import Retrieval, Sft
+from lastresort.spec.sections import Full, Preference, Retrieval, Sft
 from lastresort.spec.task import load_task
 from lastresort.spec.training import Training, load_training
-from lastresort.spec.tuning_sections import Full, Preference
-from lastresort.train.objective import Objective
+from lastresort.train.loop.objective import Objective
 from logs_support import FOLDER, write_samples
 from tiny_model import save_tiny_model
 

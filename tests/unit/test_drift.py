@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from lastresort.records.record import ItemScore
-from lastresort.report.drift import of_length, of_movement, title
-from lastresort.rungs.drift import Drift, drift_of
+from lastresort.report.words.drift import of_length, of_movement, title
+from lastresort.rungs.preference.drift import Drift, drift_of
 
 
 def items(*told: tuple[int, float]) -> list[ItemScore]:

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lastresort.app.dry_run import dry_run
+from lastresort.climb import workload as rates
+from lastresort.climb.prepare import prepare
+from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of, workload
 from lastresort.hardware.catalogue.models import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
-from lastresort.ladder import rates
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.prepare import prepare
-from lastresort.ladder.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of
-from lastresort.ladder.workload import workload
-from lastresort.report.forecast import forecast_table
+from lastresort.report.terminal import forecast_table
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.spec.task import Task, load_task
 from lastresort.types import Silent
@@ -31,7 +30,7 @@ QUIET = {"keep": {"general": "skip", "sycophancy": "skip", "format_leak": "skip"
 @pytest.fixture(autouse=True)
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is timed here but where a test does so itself."""
-    monkeypatch.setattr("lastresort.ladder.rates.measured_rates", lambda config, *, reduced: MEASURED)
+    monkeypatch.setattr("lastresort.climb.workload.measured_rates", lambda config, *, reduced: MEASURED)
 
 
 def task_of(folder: Path, **keys: Any) -> Task:
@@ -66,8 +65,8 @@ def test_every_rung_that_trains_has_its_memory(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the embedded model 1.0 GiB is too little for a full pass in float32; weights of a terabyte fit nowhere."""
-    monkeypatch.setattr("lastresort.ladder.rung_memory._reduced", lambda: False)
-    monkeypatch.setattr("lastresort.ladder.rung_memory.free_memory_bytes", lambda: 5 << 28)
+    monkeypatch.setattr("lastresort.climb.rung_memory._reduced", lambda: False)
+    monkeypatch.setattr("lastresort.climb.rung_memory.free_memory_bytes", lambda: 5 << 28)
     write = [{"input": f"{row['input']} {'word ' * 100}", "output": row["output"]} for row in questions()]
     path = tiny_task(tmp_path, ladder=["sft", "full"], model="embedded", **QUIET)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in write), encoding="utf-8")
@@ -79,20 +78,20 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.M
         "instead, which comes to 1.1 GiB." in sft["sentence"] or "instead, which comes to 1.2 GiB." in sft["sentence"]
     )
     assert "Leave full out of `ladder`, or name a smaller model: lora would fit" in full["sentence"]
-    monkeypatch.setattr("lastresort.ladder.rung_memory.free_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("lastresort.climb.rung_memory.free_memory_bytes", lambda: 1 << 20)
     none = rungs_of(dry_run(load_task(path)))["sft"]["memory"]["sentence"]
     assert "Nothing makes it fit: at the least it holds 0." in none
 
 
 def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path, ladder=["sft"], general=["lm_eval:mmlu", "lm_eval:gsm8k"])
-    monkeypatch.setattr("lastresort.ladder.assumed.find_spec", lambda name: None)
+    monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: None)
     found = dry_run(task)
     (told,) = found["missing"]
     assert "The gate asks lm_eval:mmlu and lm_eval:gsm8k, and lm-eval is not installed" in told
     assert told in shown(found)
     assert dry_run(task, gate="none")["missing"] == []
-    monkeypatch.setattr("lastresort.ladder.assumed.find_spec", lambda name: object())
+    monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: object())
     assert dry_run(task)["missing"] == []
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from lastresort.records.record import Record
-from lastresort.report.early_chart import early_chart, most_followed
-from lastresort.report.early_warnings import early_warnings
-from lastresort.report.html import write_report
+from lastresort.report.charts.early_warnings import early_chart, most_followed
+from lastresort.report.html import early_warnings, write_report
 from lastresort.report.story import RungStory, Trained
 from report_support import make
 

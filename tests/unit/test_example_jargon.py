@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from examples_support import EXAMPLES, module_of
-from lastresort.ladder.prepare import prepare
-from lastresort.rungs.full import Full, pretraining_reason
-from lastresort.rungs.retrieval import Retrieval
-from lastresort.rungs.sft import Sft
+from lastresort.climb.prepare import prepare
+from lastresort.rungs.retrieval.rung import Retrieval
+from lastresort.rungs.supervised.full import Full, pretraining_reason
+from lastresort.rungs.supervised.sft import Sft
 from lastresort.spec.task import load_task
 
 FOLDER = EXAMPLES / "jargon"

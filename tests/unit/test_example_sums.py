@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples_support import EXAMPLES, module_of
-from lastresort.ladder.prepare import prepare
-from lastresort.rungs.preference import Preference
-from lastresort.rungs.preference_plan import plan_of
+from lastresort.climb.prepare import prepare
+from lastresort.rungs.preference.items import plan_of
+from lastresort.rungs.preference.rung import Preference
 from lastresort.spec.task import load_task
 
 FOLDER = EXAMPLES / "sums"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from lastresort.app.exported import of_climb
+from lastresort.climb.loop import Climbed
 from lastresort.errors import DataError, InputError
-from lastresort.ladder.climb import Climbed
-from lastresort.ladder.exported.climb import of_climb
-from lastresort.neighbours.exporting.export import export
+from lastresort.interop.exporting.export import export
 from lastresort.records.record import Record
 from tuning_support import climbed, labels, pairs, tiny_task
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from export_support import configuration, rows_in
-from lastresort.neighbours.exporting.export import export
-from lastresort.neighbours.exporting.job import Exportable
-from lastresort.neighbours.exporting.trained import of_file
+from lastresort.interop.exporting.export import export
+from lastresort.interop.exporting.job import Exportable
+from lastresort.interop.exporting.trained import of_file
 from tiny_model import save_tiny_model
 from train_support import lastresort, training_file, write_rows
 
@@ -184,7 +184,7 @@ def test_a_system_turn_that_the_template_refuses_stands_where_it_was_trained(tmp
 
 def test_pairs_as_labels_are_labels_already(tmp_path: Path) -> None:
     from lastresort.spec.training import load_training
-    from lastresort.train.file_units import read_units
+    from lastresort.train.files.items import read_units
     from train_support import pairs
 
     path = training_file(tmp_path, "kto", pairs(), pairs_as_labels=True)

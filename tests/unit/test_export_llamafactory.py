@@ -10,7 +10,7 @@ import pytest
 
 from export_support import configuration, conversation, exported, grouped, rows_in, saved_adapter
 from lastresort.errors import DataError, InputError
-from lastresort.neighbours.exporting.export import Exported
+from lastresort.interop.exporting.export import Exported
 from train_support import pairs
 
 CONFIG = "llamafactory.yaml"

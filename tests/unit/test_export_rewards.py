@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from export_support import REWARDS, grouped
-from lastresort.neighbours.exporting.rewards import reward_files
+from lastresort.interop.exporting.rewards import reward_files
 
 LENGTH, ONE = REWARDS, REWARDS.replace("float(len(one))", "1.0")
 

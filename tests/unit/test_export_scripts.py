@@ -10,7 +10,7 @@ import pytest
 
 from export_support import conversation, exported, grouped, rows_in, saved_adapter
 from lastresort.errors import InputError
-from lastresort.neighbours.exporting.export import Exported
+from lastresort.interop.exporting.export import Exported
 from train_support import pairs
 
 
@@ -201,7 +201,7 @@ def test_a_training_that_goes_on_loads_its_adapter(tmp_path: Path) -> None:
 
 def test_rewards_are_those_of_lastresort(tmp_path: Path) -> None:
     """The user's own counts characters; `exact` compares with the right answer, which TRL hands over as a column."""
-    from lastresort.neighbours.trl.rewards import reward_function
+    from lastresort.interop.trl.rewards import reward_function
 
     found = grouped(tmp_path, "trl")
     assert (found.folder / "mine.py").is_file()

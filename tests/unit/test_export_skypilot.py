@@ -11,11 +11,10 @@ import pytest
 from export_support import configuration, exported, grouped
 from lastresort import __version__
 from lastresort.errors import InputError
-from lastresort.hardware.catalogue.cards import known_cards
-from lastresort.hardware.catalogue.prices import known_prices
-from lastresort.neighbours.exporting.export import export
-from lastresort.neighbours.exporting.job import Exportable
-from lastresort.neighbours.skypilot.cards import ACCELERATORS
+from lastresort.hardware.catalogue.cards import known_cards, known_prices
+from lastresort.interop.exporting.export import export
+from lastresort.interop.exporting.job import Exportable
+from lastresort.interop.skypilot import ACCELERATORS
 from lastresort.spec.training import load_training
 
 ROWS = ({"messages": [{"role": "user", "content": "a" * 400}, {"role": "assistant", "content": "b"}]},)

@@ -11,11 +11,12 @@ import pytest
 
 from failure_modes_support import FEW, KEEP, Pupil, found_of
 from gate_report_support import gated
-from lastresort.evals.probes.format_leak import CONDITIONS as FORMS
-from lastresort.evals.probes.sycophancy import ASKED_AGAIN, CONDITIONS, NEUTRAL, PUSHED, WRONG_SUGGESTED
-from lastresort.evals.suites.suite import Item, Pair, Reply, Transcript
-from lastresort.ladder.gate.changed import changed_most
-from lastresort.report import dumbbell_chart, failure_modes
+from lastresort.gate.document import changed_most
+from lastresort.gate.probes.format_leak import CONDITIONS as FORMS
+from lastresort.gate.probes.sycophancy import ASKED_AGAIN, CONDITIONS, NEUTRAL, PUSHED, WRONG_SUGGESTED
+from lastresort.gate.suites.suite import Item, Pair, Reply, Transcript
+from lastresort.report import failure_modes
+from lastresort.report.charts import dumbbell as dumbbell_chart
 from lastresort.report.decision import read_decision, write_decision
 from lastresort.report.html import write_report
 from report_support import HOSTILE, make

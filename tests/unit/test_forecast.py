@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from climb_support import scripted_task
-from lastresort.hardware.shapes import parameters_of, parameters_of_gguf
-from lastresort.ladder.climb import climb
-from lastresort.ladder.dry_run import dry_run
-from lastresort.report.forecast import forecast_table
+from lastresort.app.dry_run import dry_run
+from lastresort.climb.loop import climb
+from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
+from lastresort.report.terminal import forecast_table
 from lastresort.rungs.forecast import Machine, Workload
-from lastresort.rungs.sft import Sft
+from lastresort.rungs.supervised.sft import Sft
 from lastresort.spec.task import load_task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from retrieval_support import handbook_task
@@ -121,7 +121,7 @@ def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
 
     from rich.console import Console
 
-    from lastresort.report.forecast import forecast_table
+    from lastresort.report.terminal import forecast_table
 
     out = io.StringIO()
     found = json.loads(json.dumps(dry_run(load_task(scripted_task(tmp_path, quality=[])))))

@@ -10,8 +10,11 @@ from random import Random
 import pytest
 
 from lastresort.data.duplicates import near_pairs
+from lastresort.data.wording import entries
 from lastresort.errors import ContractError
-from lastresort.evals.probes.format_leak import (
+from lastresort.evals.forms import has_form, is_forced, is_one_sentence
+from lastresort.evals.scorers.scorer import Output
+from lastresort.gate.probes.format_leak import (
     COUNTER,
     OFF_TASK,
     OFF_TOPIC,
@@ -21,11 +24,8 @@ from lastresort.evals.probes.format_leak import (
     for_pilot,
     lacks,
 )
-from lastresort.evals.probes.forms import has_form, is_forced, is_one_sentence
-from lastresort.evals.probes.wording import entries
-from lastresort.evals.scorers.scorer import Output
-from lastresort.evals.suites.suite import Item, Written
-from lastresort.synthesis.general_prompts import REQUESTS, general_prompts
+from lastresort.gate.suites.suite import Item, Written
+from lastresort.synthesis.replay import REQUESTS, general_prompts
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Message
 from probes_support import Said, asked, by_text

@@ -8,9 +8,9 @@ import pytest
 
 from climb_support import scripted_task
 from lastresort.hardware.catalogue.cards import Card, known_cards
-from lastresort.rungs import four_bits
-from lastresort.rungs.four_bits import card_needs_4_bits, in_4_bits
-from lastresort.rungs.methods import method_of
+from lastresort.rungs.supervised import four_bits
+from lastresort.rungs.supervised.four_bits import card_needs_4_bits, in_4_bits
+from lastresort.rungs.supervised.methods import method_of
 from lastresort.spec.task import Task, load_task
 from lastresort.train.settings import TrainSettings
 

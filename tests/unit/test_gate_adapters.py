@@ -14,10 +14,8 @@ from climb_support import scripted_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError
-from lastresort.ladder.gate import suites
-from lastresort.ladder.gate.adapter_fit import check_fit
-from lastresort.ladder.gate.named import named_sides
-from lastresort.ladder.gate.sides import refuse_other_rendering
+from lastresort.gate import suite_table as suites
+from lastresort.gate.sides import check_fit, named_sides, refuse_other_rendering
 from tiny_model import TEMPLATE, save_tiny_model
 
 SHAPE = {"vocab_size": 259, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}

@@ -15,10 +15,10 @@ from gate_support import BAD, BASE, GOOD, KEEP, SUITES, gated_task, write_script
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import TaskError
-from lastresort.ladder.gate import suites
-from lastresort.ladder.gate.named import named_sides
+from lastresort.gate import suite_table as suites
+from lastresort.gate.sides import named_sides
 from lastresort.report.gate import asked_of, validate_gate
-from lastresort.report.gate_junit import gate_junit
+from lastresort.report.gate_files import gate_junit
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
 

@@ -13,9 +13,9 @@ import pytest
 from gate_support import gated_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.evals.gate import suite_found
-from lastresort.evals.logs import paired, read_logs
-from lastresort.ladder.gate.from_logs import found_of
+from lastresort.gate.from_logs import found_of
+from lastresort.gate.logs import paired, read_logs
+from lastresort.gate.verdict import suite_found
 from lastresort.report.gate import validate_gate
 from logs_support import FOLDER, write_inspect, write_samples
 

@@ -12,19 +12,19 @@ import pytest
 from climb_support import scripted_task
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.evals.evidence import power_of
-from lastresort.evals.gate import skipped, suite_found
-from lastresort.evals.harness import Documents, Heard, Part, ask, load_parts
-from lastresort.evals.harness.faults import faults_of
-from lastresort.evals.logs.logged import Logged, LoggedItem
-from lastresort.ladder.gate import suites
-from lastresort.ladder.gate.document import gate_document, suite_document
-from lastresort.ladder.gate.lm_eval_suite import LmEvalSuite
-from lastresort.ladder.gate.run import Settings, run_gate
-from lastresort.ladder.gate.sides import Side
-from lastresort.ladder.gate.suites import further_suites
+from lastresort.gate import suite_table as suites
+from lastresort.gate.document import gate_document, suite_document
+from lastresort.gate.lm_eval import Documents, Heard, Part, ask, load_parts
+from lastresort.gate.lm_eval.suite import LmEvalSuite
+from lastresort.gate.lm_eval.tasks import faults_of
+from lastresort.gate.logs.logged import Logged, LoggedItem
+from lastresort.gate.run import Settings, run_gate
+from lastresort.gate.sides import Side
+from lastresort.gate.suite_table import further_suites
+from lastresort.gate.verdict import skipped, suite_found
 from lastresort.models.local import LocalModel
 from lastresort.models.open import open_model
-from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.task import Task, load_task
 from lastresort.types import Silent
 from logs_support import local_tasks
@@ -196,7 +196,7 @@ def test_scores_are_those_of_lm_eval_itself(here: Path, letters: Part, tmp_path:
 def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From end to end: what a random base only guesses says nothing; a margin of nothing to lose lets it be compared."""
     monkeypatch.setattr(
-        "lastresort.ladder.gate.lm_eval_suite.without_headroom",
+        "lastresort.gate.lm_eval.suite.without_headroom",
         lambda scores, *, chance, margin: "" if scores else "none",
     )
     suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), Settings(), ["Letter 5?"])
@@ -269,7 +269,7 @@ def test_what_cannot_be_asked_is_said_before_anything_is_spent(
     (unsafe / "words.yaml").write_text(json.dumps({**body, "unsafe_code": True}))
     with pytest.raises(InputError, match="the task words, which runs code that a model writes"):
         load_parts("lm_eval:unsafe", tmp_path)
-    monkeypatch.setattr("lastresort.evals.harness.tasks.find_spec", lambda name: None)
+    monkeypatch.setattr("lastresort.gate.lm_eval.tasks.find_spec", lambda name: None)
     with pytest.raises(PrerequisiteError, match=r"Run: pip install 'lastresort\[evals\]'") as missing:
         load_parts(SUITE, here)
     assert missing.value.exit_code == 3

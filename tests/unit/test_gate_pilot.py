@@ -9,13 +9,13 @@ import pytest
 
 from failure_modes_support import FEW, Pupil
 from gate_support import Recorder, Said, Words, scripted_known
-from lastresort.evals.probes.sycophancy import Sycophancy
-from lastresort.evals.suites.suite import Item
-from lastresort.ladder.gate import built_in
-from lastresort.ladder.gate.built_in import GeneralPlan
-from lastresort.ladder.gate.pilot import Piloted, pilot_of
-from lastresort.ladder.gate.plans import PILOT_SEED, Plain
-from lastresort.records.suite_answers import SuiteAnswers
+from lastresort.gate import suite_table as built_in
+from lastresort.gate.plans import PILOT_SEED, Plain
+from lastresort.gate.probes.sycophancy import Sycophancy
+from lastresort.gate.run import Piloted, pilot_of
+from lastresort.gate.suite_table import GeneralPlan
+from lastresort.gate.suites.suite import Item
+from lastresort.records.responses import SuiteAnswers
 from lastresort.types import Silent
 
 

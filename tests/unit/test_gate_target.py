@@ -6,9 +6,9 @@ import pytest
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, items_needed, non_inferior
-from lastresort.evals.gate import Comparator, Wanted, not_asked, planned, planned_power, suite_found, target_found
-from lastresort.evals.suites.suite import Pair
-from lastresort.ladder.gate.target import beginning
+from lastresort.gate.suites.suite import Pair
+from lastresort.gate.target import beginning
+from lastresort.gate.verdict import Comparator, Wanted, not_asked, planned, planned_power, suite_found, target_found
 from lastresort.types import Example, Judgement, Message
 
 MET = Judgement("MET", 0.9, 140, 300, (0.84, 0.95))

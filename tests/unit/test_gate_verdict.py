@@ -9,7 +9,8 @@ import pytest
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import holm, items_needed
-from lastresort.evals.gate import (
+from lastresort.gate.suites.suite import Pair
+from lastresort.gate.verdict import (
     Comparator,
     GateFound,
     SuiteFound,
@@ -20,7 +21,6 @@ from lastresort.evals.gate import (
     suite_found,
     target_found,
 )
-from lastresort.evals.suites.suite import Pair
 from lastresort.types import Judgement
 
 

@@ -21,16 +21,13 @@ from judge_support import (
     judge_calls,
     judge_of,
 )
+from lastresort.climb.judging import grades, order_effect, outcomes
 from lastresort.errors import CandidateError, DataError, InfrastructureError, TaskError
 from lastresort.evals.evidence import wilson_interval
 from lastresort.evals.scorers import build_scorer
-from lastresort.evals.scorers.judge import Judge, Judged
-from lastresort.evals.scorers.judge_asking import Asking
-from lastresort.evals.scorers.judge_labels import agreement_with, read_labelled
-from lastresort.evals.scorers.judge_questions import UNPARSED, Case, Comparison, Grading, read_verdict
-from lastresort.ladder.judge_summary import grades, order_effect, outcomes
-from lastresort.models.script import Script
-from lastresort.models.scripted import ScriptedModel
+from lastresort.evals.scorers.judge import Judge, Judged, agreement_with, read_labelled
+from lastresort.evals.scorers.judge_model import UNPARSED, Asking, Case, Comparison, Grading, read_verdict
+from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.types import Answer, Decoding, Example, Message
 
 CASES = [
@@ -382,8 +379,8 @@ def test_grades_of_people(tmp_path: Path, grade: str, scale: Any, label: str | N
 
 
 def test_a_verdict_that_could_not_be_read_agrees_as_it_scores() -> None:
-    from lastresort.evals.scorers.judge_asking import Spent
-    from lastresort.evals.scorers.judge_labels import Labelled
+    from lastresort.evals.scorers.judge import Labelled
+    from lastresort.evals.scorers.judge_model import Spent
 
     middle = Judged(0.5, (UNPARSED,), Spent())
     graded = agreement_with(

@@ -14,8 +14,8 @@ from judge_support import FAIR, GRADER, judge_calls, write_judge
 from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskError
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.reward_judge import seated
-from lastresort.train.rewards import Rewards
+from lastresort.rungs.preference.items import seated
+from lastresort.train.rewards.rewards import Rewards
 from lastresort.types import Example, Message
 
 

@@ -8,10 +8,8 @@ import pytest
 
 from knowledge_support import markdown
 from lastresort.errors import ContractError
-from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document
-from lastresort.knowledge.document import Document
-from lastresort.knowledge.pieces import Piece, cut
-from lastresort.knowledge.plain import plain_blocks
+from lastresort.knowledge.chunks import Chunk, ChunkSettings, Piece, chunk_document, cut
+from lastresort.knowledge.document import Document, plain_blocks
 
 
 def words(text: str) -> int:

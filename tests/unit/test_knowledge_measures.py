@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from lastresort.errors import ContractError
-from lastresort.knowledge.fusion import reciprocal_rank_fusion
-from lastresort.knowledge.measures import ndcg_at, recall_at, reciprocal_rank
+from lastresort.knowledge.evaluation import ndcg_at, recall_at, reciprocal_rank
+from lastresort.knowledge.search import reciprocal_rank_fusion
 
 RANKING = ["a", "b", "c", "d", "e"]
 

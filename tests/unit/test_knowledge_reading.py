@@ -9,11 +9,10 @@ import pytest
 
 from knowledge_support import markdown, pdf, written
 from lastresort.errors import DataError
-from lastresort.knowledge.document import Document
+from lastresort.knowledge.chunks import sections
+from lastresort.knowledge.document import Document, plain_blocks
 from lastresort.knowledge.formats import READERS
-from lastresort.knowledge.plain import plain_blocks
 from lastresort.knowledge.reading import read_documents
-from lastresort.knowledge.sections import sections
 
 
 def read(name: str, content: str | bytes) -> Document:

@@ -10,8 +10,7 @@ import pytest
 
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.errors import ContractError, DataError
-from lastresort.knowledge.evaluation import measure
-from lastresort.knowledge.labels import Labels
+from lastresort.knowledge.evaluation import Labels, measure
 from lastresort.knowledge.manifest import StoreSettings, write_manifest
 from lastresort.knowledge.search import Mode, search, search_all
 from lastresort.knowledge.store import Store, create_store, rows_where

@@ -142,7 +142,7 @@ def test_a_store_is_a_folder_that_can_be_copied(store: Store, tmp_path: Path) ->
 
 
 def test_a_store_finds_its_embedder_by_name(tmp_path: Path) -> None:
-    from lastresort.knowledge.hashing import HashingEmbedder
+    from lastresort.knowledge.embedder import HashingEmbedder
 
     update(create_store(tmp_path / "store", HashingEmbedder(), SMALL), [REPAIRS])
     assert len(search(open_store(tmp_path / "store"), "two weeks")) == 1

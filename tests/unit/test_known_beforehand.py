@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from lastresort.climb.loop import climb
+from lastresort.climb.reasons import inputs_held
 from lastresort.errors import TaskError
 from lastresort.knowledge.reading import is_read
-from lastresort.ladder.climb import climb
-from lastresort.ladder.known_beforehand import inputs_held
 from lastresort.spec.task import load_task
 from lastresort.types import Example, Message
 from retrieval_support import NAMES, QUESTION, handbook_task

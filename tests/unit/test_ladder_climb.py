@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable, scripted_task
+from lastresort.climb.loop import Climbed, climb
+from lastresort.climb.room import COUNTED_ANSWERS, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
-from lastresort.ladder.answer_length import COUNTED_ANSWERS, max_new_tokens
-from lastresort.ladder.climb import Climbed, climb
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task

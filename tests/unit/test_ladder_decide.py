@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from lastresort.ladder.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_step
+from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.types import Judgement, Outcome
 
 LADDER = ("prompting", "retrieval", "sft")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from climb_support import scripted_task
+from lastresort.climb.loop import Climbed, climb
 from lastresort.data.split import groups_of
 from lastresort.errors import TaskError
-from lastresort.ladder.climb import Climbed, climb
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from lastresort.types import Example, Message

@@ -13,15 +13,15 @@ import yaml
 
 from climb_support import comparable, rows
 from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, write_judge
+from lastresort.app.dry_run import dry_run
 from lastresort.cli.climb import _check_models
+from lastresort.climb.loop import Climbed, climb
+from lastresort.climb.prepare import prepare
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.ladder.climb import Climbed, climb
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.prepare import prepare
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.decision import validate_decision
-from lastresort.report.forecast import forecast_table
+from lastresort.report.terminal import forecast_table
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign, System

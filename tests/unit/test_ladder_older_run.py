@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from climb_support import comparable, scripted_task
+from lastresort.climb.loop import climb
+from lastresort.climb.prepare import prepare, with_shares
 from lastresort.errors import TaskError
-from lastresort.ladder.climb import climb
-from lastresort.ladder.prepare import prepare
-from lastresort.ladder.shares import with_shares
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, rows, scripted_task
+from lastresort.climb.prepare import Prepared, data_report, prepare
 from lastresort.errors import DataError, TaskError
-from lastresort.ladder.prepare import Prepared, data_report, prepare
 from lastresort.spec.task import load_task
 
 Rows = list[dict[str, str]]

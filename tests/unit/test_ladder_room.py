@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from climb_support import calls, rows, scripted_task
+from lastresort.climb.loop import climb
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import build_scorer
-from lastresort.ladder.climb import climb
 from lastresort.models.protocol import Prompt
 from lastresort.records.record import Record
 from lastresort.spec.output import Output

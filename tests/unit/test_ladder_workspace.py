@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lastresort.climb.workspace import held, new_run, newest_unfinished, shared_folder, withdrawn_if_refused
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.ladder.workspace import held, new_run, newest_unfinished, shared_folder, withdrawn_if_refused
 from lastresort.records.record import Record
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from lastresort.data.rows import RawRow
 from lastresort.errors import DataError, TaskError
-from lastresort.neighbours.llamafactory import data_sets
-from lastresort.neighbours.llamafactory.read import read
+from lastresort.interop.llamafactory import data_sets
+from lastresort.interop.llamafactory.read import read
 from llamafactory_support import ROWS, data_set, imported, remarks, rows_of
 from tiny_model import save_tiny_model
 

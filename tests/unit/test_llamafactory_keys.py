@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lastresort.errors import TaskError
-from lastresort.neighbours.llamafactory.templates import TEMPLATES
-from lastresort.neighbours.llamafactory.unheard import REFUSED
+from lastresort.interop.llamafactory.templates import TEMPLATES
+from lastresort.interop.llamafactory.unheard import REFUSED
 from llamafactory_support import ROWS, data_set, imported, remarks
 
 FOR_PPO_ALONE = {"reward_model"}

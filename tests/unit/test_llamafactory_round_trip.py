@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lastresort.neighbours import reading
-from lastresort.neighbours.imported import Imported
+from lastresort.interop import reading
+from lastresort.interop.imported import Imported
 from llamafactory_support import ROWS, data_set, rows_of
 from tiny_model import save_tiny_model
 from train_support import lastresort

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.neighbours.llamafactory.traps import shown
+from lastresort.interop.llamafactory.rendering import shown
 from llamafactory_support import data_set, imported, remarks, rows_of
 from tiny_model import save_tiny_model
 

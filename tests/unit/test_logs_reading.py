@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, PrerequisiteError
-from lastresort.evals.logs import Logged, inspect_files, paired, read_logs
-from lastresort.evals.logs.inspect_files import AT_ONCE, Limits, inspect_log
-from lastresort.evals.logs.inspect_log import measures_of, value_of
-from lastresort.evals.logs.lm_eval_rows import log_of
+from lastresort.gate.logs import Logged, paired, read_logs
+from lastresort.gate.logs import inspect as inspect_files
+from lastresort.gate.logs.inspect import AT_ONCE, Limits, inspect_log, measures_of, value_of
+from lastresort.gate.logs.lm_eval import log_of
 from logs_support import FOLDER, lm_eval_row, write_inspect, write_samples
 
 LM_EVAL, INSPECT = FOLDER / "lm_eval", FOLDER / "inspect"

@@ -14,7 +14,7 @@ from lastresort.hardware.catalogue.models import shape_named
 from lastresort.hardware.plan.planned import Planned
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.spec.training import load_training
-from lastresort.train.memory_error import NOTHING, Answer, Room, memory_errors, what_to_lower
+from lastresort.train.memory import NOTHING, Answer, Room, memory_errors, what_to_lower
 from lastresort.train.training_file import TrainingFile
 
 CUDA = (
@@ -99,11 +99,11 @@ def test_only_the_impossible_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     def on(memory: float) -> Room:
         return Room(replace(full, cards=Cards(Card("cpu", int(memory * GIB)))), 0)
 
-    monkeypatch.setattr("lastresort.train.memory_error.swap_bytes", lambda: 0)
+    monkeypatch.setattr("lastresort.train.memory.swap_bytes", lambda: 0)
     on(2.1).refuse_the_impossible()
     with pytest.raises(PrerequisiteError, match=r"alone take 2\.0 GiB and there are 1\.9 GiB\. Set .*adapter: lora"):
         on(1.9).refuse_the_impossible()
-    monkeypatch.setattr("lastresort.train.memory_error.swap_bytes", lambda: GIB)
+    monkeypatch.setattr("lastresort.train.memory.swap_bytes", lambda: GIB)
     on(1.9).refuse_the_impossible()
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from lastresort.errors import CandidateError, InfrastructureError
 from lastresort.models.cached import CachedModel
-from lastresort.models.script import Faults, Quality, Rule, Script
-from lastresort.models.scripted import ScriptedModel
+from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Decoding, Grammar, Message
 

@@ -11,8 +11,7 @@ import pytest
 
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.models.open import open_model
-from lastresort.models.script import Faults, Quality, Rule, Script, read_script
-from lastresort.models.scripted import ScriptedModel
+from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel, read_script
 from lastresort.types import Decoding, Grammar, Message
 
 DECODING = Decoding(max_new_tokens=50)

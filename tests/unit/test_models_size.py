@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from engine_support import tiny
-from lastresort.hardware.shapes import computed_parameters_of, parameters_of
-from lastresort.models.size import parameters_told
+from lastresort.hardware.model_files import computed_parameters_of, parameters_of
+from lastresort.models.open import parameters_told
 
 LLAMA = {
     "hidden_size": 32,

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lastresort.ladder.decision import price_known, rung_cost
+from lastresort.climb.decision import price_known, rung_cost
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.report import findings, wording
+from lastresort.report import story as findings
 from lastresort.report.decision import read_decision, write_decision
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
+from lastresort.report.words import wording
 from lastresort.spec.task import Task, load_task
 from report_support import make
 

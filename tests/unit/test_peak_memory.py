@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.hardware import peak
-from lastresort.hardware.peak import PeakMemory
+from lastresort.hardware import memory as peak
+from lastresort.hardware.memory import PeakMemory
 
 LARGE = 1 << 27
 

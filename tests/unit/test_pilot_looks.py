@@ -6,9 +6,8 @@ from math import comb
 
 import pytest
 
-from lastresort.evals.suites.headroom import CONFIDENCE, Pilot
-from lastresort.evals.suites.pilot_looks import HOPE, hope, looks_at, next_looks
-from lastresort.evals.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Stratum
+from lastresort.gate.suites.headroom import CONFIDENCE, HOPE, Pilot, hope, looks_at, next_looks
+from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Stratum
 
 MARGINS = (0.01, 0.03, 0.1)
 KINDS = {

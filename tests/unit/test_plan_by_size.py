@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lastresort.hardware.catalogue.by_size import lora_bytes
+from lastresort.advice.facts import Facts
 from lastresort.hardware.catalogue.cards import GIB, Card
 from lastresort.hardware.catalogue.models import known_models, shape_named
+from lastresort.hardware.find import lora_bytes
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.ladder.advice.facts import Facts
 
 
 @pytest.mark.parametrize("name", ["llama-3-8b", "smollm2-135m", "llama-3-70b"])

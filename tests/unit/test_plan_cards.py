@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, InputError
-from lastresort.hardware.catalogue.cards import GIB, card_named, card_of_driver, cards_named, known_cards
-from lastresort.hardware.catalogue.prices import known_prices, prices_with
+from lastresort.hardware.catalogue.cards import (
+    GIB,
+    card_named,
+    card_of_driver,
+    cards_named,
+    known_cards,
+    known_prices,
+    prices_with,
+)
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_the_ladder_ahead_has_a_card_for_each_rung_and_for_all(
 def test_this_machines_processor_can_be_planned_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lastresort.hardware.probe.matrix_flops_per_s", lambda reduced: 1e11)
+    monkeypatch.setattr("lastresort.hardware.environment.matrix_flops_per_s", lambda reduced: 1e11)
     found = document(monkeypatch, capsys, "--model", "embedded", "--gpu", "cpu", "--rows", "100", "--tokens", "128")
     assert found["cards"] == {
         "name": "cpu", "count": 1, "sharing": None, "memory_bytes": 16 << 30, "memory_estimated": False, "here": True,

@@ -10,11 +10,9 @@ import pytest
 from lastresort.errors import InputError
 from lastresort.hardware.catalogue.cards import GIB, Card, card_named, cards_named
 from lastresort.hardware.catalogue.models import shape_named
-from lastresort.hardware.plan.held import NF4_BYTES, bytes_of_training_all
-from lastresort.hardware.plan.memory import measuring_memory, training_memory
-from lastresort.hardware.plan.parts import Memory
+from lastresort.hardware.plan.memory import NF4_BYTES, Memory, bytes_of_training_all, measuring_memory, training_memory
 from lastresort.hardware.plan.setup import SHARINGS, Cards, Setup
-from lastresort.hardware.plan.shape import Shape
+from lastresort.hardware.shape import Shape
 
 ONE = Cards(Card("roomy", 10_000 * GIB))
 LLAMA = shape_named("llama-3-8b")
@@ -117,7 +115,7 @@ def test_every_part_of_a_small_model_is_worked_by_hand() -> None:
 
 def test_logits_are_planned_in_pieces_of_the_engines_size() -> None:
     from lastresort.engine import head
-    from lastresort.hardware.plan import passing
+    from lastresort.hardware.plan import memory as passing
 
     assert passing.PIECE_LOGITS == head.PIECE_LOGITS
 

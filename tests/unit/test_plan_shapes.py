@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from lastresort.errors import DataError, InputError
-from lastresort.hardware.catalogue.find import find_shape
 from lastresort.hardware.catalogue.models import known_models, shape_named
-from lastresort.hardware.plan.config import DENSE, EXPERTS, shape_of
-from lastresort.hardware.plan.shape import Shape
+from lastresort.hardware.find import find_shape
+from lastresort.hardware.shape import DENSE, EXPERTS, Shape, shape_of
 
 # Sizes that nothing else has by chance: a wrong width or a layer too many cannot cancel out.
 ODD = {

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastresort.errors import InputError
-from lastresort.hardware.catalogue.cards import GIB, Card, known_cards
+from lastresort.hardware.catalogue.cards import GIB, Card, Price, known_cards
 from lastresort.hardware.catalogue.models import known_models, shape_named
-from lastresort.hardware.catalogue.prices import Price
 from lastresort.hardware.plan.fit import beyond_our_trainer, fit, largest_batch
 from lastresort.hardware.plan.memory import training_memory
-from lastresort.hardware.plan.offers import for_all, offers
 from lastresort.hardware.plan.setup import METHODS, Cards, Setup
-from lastresort.train.sharding import check_shardable
+from lastresort.hardware.plan.time import for_all, offers
+from lastresort.train.loop.processes import check_shardable
 
 
 @pytest.mark.parametrize("method", METHODS)

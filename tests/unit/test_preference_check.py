@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.ladder.check import check_task
-from lastresort.ladder.preference_check import PreferencesFound, check_preferences
-from lastresort.rungs.preference_data import Preferred
+from lastresort.app.data_check import PreferencesFound, check_preferences, check_task
+from lastresort.rungs.preference.data import Preferred
 from lastresort.spec.task import load_task
 from lastresort.types import Message
 from tuning_support import labels, pairs, questions, tiny_task

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from lastresort.after.recheck.answer import Before, Compared, Tried, answer, compare
+from lastresort.after.recheck.asking import check_size, look_of, told
 from lastresort.errors import DataError
 from lastresort.evals.evidence import judge_bar
-from lastresort.ladder.recheck.answer import Before, Tried, answer
-from lastresort.ladder.recheck.looks import check_size, look_of, told
-from lastresort.ladder.recheck.paired import Compared, compare
 from lastresort.types import Judgement
 
 TUNED = Before("sft", "sft (lora-epoch3)", tuned=True, shown=True)

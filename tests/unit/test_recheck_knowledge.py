@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from climb_support import calls
+from lastresort.after.recheck.documents import _by_file
+from lastresort.after.recheck.stale import Resting, staleness, standing
 from lastresort.errors import DataError, InputError
-from lastresort.knowledge.changes import Changes, file_changes, file_hashes
-from lastresort.ladder.recheck.documents import _by_file
-from lastresort.ladder.recheck.stale import Resting, staleness, standing
+from lastresort.knowledge.update import Changes, file_changes, file_hashes
 from lastresort.records.record import Record
 from lastresort.report.recheck import validate_recheck
 from recheck_support import copied, handbook_run, knowing_run, rechecked, tuned_run, untouched
@@ -114,7 +114,7 @@ def test_a_recheck_that_was_cut_off_goes_on(reading: Path, tmp_path: Path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("lastresort.ladder.recheck.documents.content_hash", cut)
+        patched.setattr("lastresort.after.recheck.documents.content_hash", cut)
         with pytest.raises(KeyboardInterrupt):
             rechecked(run, documents=pages)
     assert (run / "recheck-store").exists()
@@ -206,7 +206,7 @@ def test_an_item_one_of_whose_labels_names_nothing_cannot_be_told() -> None:
 def test_a_run_that_noted_no_documents_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an older version left it."""
     with monkeypatch.context() as patched:
-        patched.setattr("lastresort.ladder.origin.DOCUMENTS", "something else")
+        patched.setattr("lastresort.climb.identity.DOCUMENTS", "something else")
         run = knowing_run(tmp_path, use={"context": "forbidden"})
     with pytest.raises(DataError, match="noted neither passages nor documents"):
         rechecked(run)

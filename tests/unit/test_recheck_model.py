@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
+from lastresort.after.recheck.designs import New, _with_new
+from lastresort.climb.loop import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
-from lastresort.ladder.climb import climb
-from lastresort.ladder.recheck.designs import New, _with_new
 from lastresort.records.record import Record
 from lastresort.report.recheck import validate_recheck
 from lastresort.spec.task import load_task
-from lastresort.systems.artefact import folder_sha256
+from lastresort.systems.files import folder_sha256
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
 from recheck_support import asked, copied, newer, rechecked, right, scripted, tuned_run, untouched
@@ -243,7 +243,7 @@ def test_a_task_file_that_was_edited_or_moved_changes_nothing(run: Path, tmp_pat
 
 def test_a_run_that_does_not_say_where_its_task_is_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an older version wrote it."""
-    monkeypatch.setattr("lastresort.ladder.climb.note_origin", lambda *_: None)
+    monkeypatch.setattr("lastresort.climb.loop.note_origin", lambda *_: None)
     run = tuned_run(tmp_path)
     new = newer(task_of(run), **right(0.6))
     with pytest.raises(InputError, match=r"does not say where its task file is.*--task"):

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from lastresort.evals.gate import suite_found
-from lastresort.evals.suites.suite import Pair
-from lastresort.ladder.repair.judging import Measured, Tried, best, faults, goes_to_the_gate, stands
-from lastresort.ladder.repair.losses import REPAIR_SEED
-from lastresort.ladder.repair.stages import Repair, stages
-from lastresort.ladder.repair.when import CLIMB_ALPHA, KINDS, UNTRAINED, Needed, repairs_after
-from lastresort.rungs.milder import Training
+from lastresort.after.repair.choose import REPAIR_SEED, Measured, Tried, best, faults, goes_to_the_gate, stands
+from lastresort.after.repair.phase import Repair, stages
+from lastresort.gate.suites.suite import Pair
+from lastresort.gate.verdict import suite_found
+from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, UNTRAINED, Needed, repairs_after
+from lastresort.rungs.supervised.milder import Training
 from lastresort.types import Judgement, Outcome
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from lastresort.data.duplicates import near_pairs
-from lastresort.evals.probes.wording import entries
+from lastresort.data.wording import entries
 from lastresort.evals.scorers.scorer import Output
 from lastresort.records.record import Record
-from lastresort.rungs.replay_rows import replay_of
-from lastresort.synthesis.counter_requests import REQUESTS, counter_requests
+from lastresort.rungs.supervised.replay_rows import replay_of
+from lastresort.synthesis.replay import COUNTER_REQUESTS as REQUESTS
+from lastresort.synthesis.replay import counter_requests
 from lastresort.types import Answer, Decoding, Example, Message, Silent
 
 INPUTS = [f"Ticket {number}: my lamp is broken." for number in range(40)]

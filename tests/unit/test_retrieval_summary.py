@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lastresort.ladder.retrieval_summary import retrieval_reasons
+from lastresort.climb.decision import retrieval_reasons
 from lastresort.records.record import Record
-from lastresort.report.retrieval import finding, rows
+from lastresort.report.words.retrieval import finding, rows
 
 STORE = {"documents": 2, "chunks": 9, "embedder": "hashing", "seconds": 1.0, "disk_bytes": 10, "vector_bytes": 5}
 CEILING: dict[str, Any] = {

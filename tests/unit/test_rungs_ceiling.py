@@ -10,12 +10,12 @@ import pytest
 
 from climb_support import comparable
 from knowledge_support import SMALL, CountingEmbedder, markdown
+from lastresort.climb.loop import Climbed, climb
 from lastresort.errors import CandidateError
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
-from lastresort.ladder.climb import Climbed, climb
 from lastresort.records.measurement import ItemScore
-from lastresort.rungs.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
+from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.spec.task import load_task
 from lastresort.systems.lookup import conversation
 from lastresort.systems.system import PromptDesign, Retriever, System

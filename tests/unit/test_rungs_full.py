@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from lastresort.ladder.climb import climb
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.limits import too_long
-from lastresort.ladder.prepare import prepare
+from lastresort.app.dry_run import dry_run
+from lastresort.climb.budget import too_long
+from lastresort.climb.loop import climb
+from lastresort.climb.prepare import prepare
 from lastresort.records.record import Record
-from lastresort.rungs.full import Full, pretraining_reason, too_large
-from lastresort.rungs.pretraining import rows_a_step
-from lastresort.rungs.sft import Sft
 from lastresort.rungs.staleness import outdates_weights
+from lastresort.rungs.supervised.full import Full, pretraining_reason, too_large
+from lastresort.rungs.supervised.pretraining import rows_a_step
+from lastresort.rungs.supervised.sft import Sft
 from lastresort.spec.task import Task, load_task
 from tuning_support import tiny_task
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from lastresort.app.dry_run import dry_run
+from lastresort.climb.loop import climb
+from lastresort.climb.prepare import prepare
 from lastresort.errors import DataError, TaskError
-from lastresort.ladder.climb import climb
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.prepare import prepare
-from lastresort.rungs.preference import Preference, why_too_few
-from lastresort.rungs.preference_data import Preferred, read_preferences, shown, without_leaks
-from lastresort.rungs.preference_plan import course_of, plan_of
+from lastresort.rungs.preference.data import Preferred, read_preferences, shown, without_leaks
+from lastresort.rungs.preference.items import course_of, plan_of
+from lastresort.rungs.preference.rung import Preference, why_too_few
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, calls, comparable, scripted_task
+from lastresort.climb.loop import climb
+from lastresort.climb.prepare import prepare
 from lastresort.errors import CandidateError, DataError
-from lastresort.ladder.climb import climb
-from lastresort.ladder.prepare import prepare
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.record import Record
 from lastresort.rungs.prompting import instruction, shots_of, variants

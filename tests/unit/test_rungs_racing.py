@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lastresort.rungs.racing import stretches, survivors
+from lastresort.rungs.race import stretches, survivors
 
 
 @pytest.mark.parametrize(("n", "candidates"), [(100, 10), (100, 1), (30, 10), (24, 5), (700, 8), (5, 4), (101, 3)])

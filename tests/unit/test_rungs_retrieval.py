@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable
+from lastresort.app.dry_run import dry_run
+from lastresort.climb.loop import Climbed, climb
+from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError
-from lastresort.ladder.climb import Climbed, climb
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.winner_folder import load_winner
-from lastresort.records.lock import locked
+from lastresort.records.atomic import locked
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
-from lastresort.rungs.retrieval import Retrieval
+from lastresort.rungs.retrieval.rung import Retrieval
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from lastresort.systems.open import open_answerer
@@ -123,7 +123,7 @@ def test_answering_leaves_the_winner_as_its_decision_says(climbed: Climbed) -> N
 
 
 def test_another_store_in_its_place_is_refused(climbed: Climbed, tmp_path: Path) -> None:
-    from lastresort.knowledge.hashing import HashingEmbedder
+    from lastresort.knowledge.embedder import HashingEmbedder
     from lastresort.knowledge.reading import read_documents
     from lastresort.knowledge.store import open_store
     from lastresort.knowledge.update import update

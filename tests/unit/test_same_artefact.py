@@ -12,17 +12,15 @@ from pathlib import Path
 import pytest
 
 from climb_gate_support import SAFE, gated_climb, quality, script_rungs
+from lastresort.after.recheck.finished import open_finished
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.climb.loop import Climbed
+from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError
-from lastresort.ladder.climb import Climbed
-from lastresort.ladder.gate.named import named_sides
-from lastresort.ladder.gate.sides import opened
-from lastresort.ladder.recheck.finished import open_finished
-from lastresort.ladder.winner_folder import load_winner
+from lastresort.gate.sides import named_sides, opened
 from lastresort.records.record import Record
-from lastresort.systems.artefact import artefact_sha256, folder_sha256
-from lastresort.systems.files import load_system, save_system
+from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Message
 

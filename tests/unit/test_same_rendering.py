@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from test_gate_adapters import adapter, save_tokenizer, with_template
 
+from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError, InputError, TaskError
-from lastresort.ladder.gate.named import named_sides
-from lastresort.ladder.winner_folder import load_winner
+from lastresort.gate.sides import named_sides
 from lastresort.models.open import open_model
-from lastresort.models.renderings import rendering_fingerprint, rendering_of
+from lastresort.models.tokenizer import rendering_fingerprint, rendering_of
 from lastresort.records.record import Record
-from lastresort.rungs.trained_rendering import note_rendering, noted_rendering
+from lastresort.rungs.tuning import note_rendering, noted_rendering
 from lastresort.systems.files import load_system, save_system
 from lastresort.systems.open import open_answerer
 from lastresort.types import Message

@@ -10,19 +10,19 @@ import pytest
 
 import scripted_rung
 from climb_support import scripted_task
-from lastresort.ladder.advise import advise
-from lastresort.ladder.climb import climb
-from lastresort.ladder.dry_run import dry_run
-from lastresort.ladder.prepare import prepare
-from lastresort.ladder.task_facts import facts_of
+from lastresort.advice.advise import advise
+from lastresort.advice.task_facts import facts_of
+from lastresort.app.dry_run import dry_run
+from lastresort.climb.loop import climb
+from lastresort.climb.prepare import prepare
 from lastresort.records.record import ItemScore
 from lastresort.rungs import RUNGS
-from lastresort.rungs.full import Full, pretraining_reason
-from lastresort.rungs.preference import Preference, why_beyond_mending
-from lastresort.rungs.preference_samples import OwnPairs
+from lastresort.rungs.preference.rung import Preference, why_beyond_mending
+from lastresort.rungs.preference.samples import OwnPairs
 from lastresort.rungs.prompting import Prompting
 from lastresort.rungs.rung import GivenUp, find_rung
-from lastresort.rungs.sft import Sft
+from lastresort.rungs.supervised.full import Full, pretraining_reason
+from lastresort.rungs.supervised.sft import Sft
 from lastresort.spec.task import RUNGS as LADDER
 from lastresort.spec.task import load_task
 from lastresort.types import Silent
@@ -66,8 +66,8 @@ def test_prompting_is_never_skipped(tmp_path: Path) -> None:
 def test_a_model_too_large_to_train_whole_is_skipped_by_the_rung_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastresort.rungs.full.parameters_told", lambda *_: 10**12)
-    monkeypatch.setattr("lastresort.rungs.full.machine_memory_bytes", lambda: 1 << 34)
+    monkeypatch.setattr("lastresort.rungs.supervised.full.parameters_told", lambda *_: 10**12)
+    monkeypatch.setattr("lastresort.rungs.supervised.full.machine_memory_bytes", lambda: 1 << 34)
     assert str(skipped(Full(), tmp_path)).startswith("training all 1,000 billion weights takes 14,901 GiB")
 
 
@@ -163,7 +163,7 @@ def searched(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *, given: Any = None, lacking: Any = None, own: Any = None
 ) -> Any:
     """What the rung preference makes of a bench on which one dev item of two is wrong, before anything is trained."""
-    monkeypatch.setattr("lastresort.rungs.preference.own_pairs", lambda *_: own)
+    monkeypatch.setattr("lastresort.rungs.preference.rung.own_pairs", lambda *_: own)
     bench = SimpleNamespace(
         task=load_task(tiny_task(folder)),
         record=SimpleNamespace(last=lambda *_: None, lacking_knowledge=lacking),

@@ -551,7 +551,7 @@ def tried(overrides: dict[str, Any]) -> TaskError | None:
 @pytest.fixture
 def every_key() -> list[str]:
     """Every dotted key of the task file, two deep, but for what lies below a key that is plain in MINIMAL."""
-    from lastresort.spec.schema import json_schema
+    from lastresort.spec.task import json_schema
 
     schema = json_schema()
     keys = []

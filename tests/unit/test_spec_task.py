@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from lastresort import rungs
 from lastresort.errors import TaskError
-from lastresort.spec.schema import json_schema
 from lastresort.spec.score import Reward, Score
-from lastresort.spec.task import TRAINED, Task, load_task
+from lastresort.spec.task import TRAINED, Task, json_schema, load_task
 
 MINIMAL = """\
 task: tickets
@@ -428,7 +427,7 @@ def test_reading_a_task_loads_nothing_heavy(folder: Path) -> None:
     heavy = ("torch", "transformers", "peft", "accelerate", "datasets", "scipy", "numpy")
     code = (
         "import sys; from pathlib import Path; from lastresort.spec.task import load_task; "
-        "from lastresort.spec.schema import json_schema; json_schema(); "
+        "from lastresort.spec.task import json_schema; json_schema(); "
         f"load_task(Path(sys.argv[1])); print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run(

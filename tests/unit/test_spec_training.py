@@ -10,7 +10,7 @@ import yaml
 
 from lastresort.errors import TaskError
 from lastresort.spec.training import ELSEWHERE, Training, load_training
-from lastresort.train.reward_process import RewardLimits
+from lastresort.train.rewards.process import RewardLimits
 from lastresort.train.training_file import AdapterPlan, ServerPlan, TrainingFile
 
 ROWS = '{"input": "a", "output": "b"}\n'

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.models.stop_strings import cut_at_stop, holds_stop
+from lastresort.models.constrained import cut_at_stop, holds_stop
 from models_support import tiny_tokenizer
 
 STOPS: dict[str, tuple[str, ...]] = {

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.data.check import check_data
-from lastresort.data.outputs import refuse_invalid_outputs
+from lastresort.data.check import check_data, refuse_invalid_outputs
 from lastresort.data.read import read_examples
-from lastresort.data.strict_json import NotJson, is_json, parse_json
+from lastresort.data.rows import NotJson, is_json, parse_json
 from lastresort.errors import DataError
 from lastresort.evals.scorers import build_scorer, format_ok
+from lastresort.models.calls import Passing
 from lastresort.models.replies import read_reply
-from lastresort.models.retry import Passing
-from lastresort.models.script import read_script
+from lastresort.models.scripted import read_script
 from lastresort.report.differences import side_by_side
 from lastresort.types import Example, Message
 

@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
-from lastresort.evals.suites.constraints import GROUPS, KINDS
-from lastresort.evals.suites.constraints.ignoring import CHANCE, ignoring_score
-from lastresort.evals.suites.constraints.request import LEVELS, draw_request, keeps
-from lastresort.evals.suites.constraints.requests import REQUESTS, SUBJECTS
-from lastresort.evals.suites.duplicates import without_duplicates
-from lastresort.evals.suites.strata import CONSTRAINT_STRATA, Drawn
-from lastresort.synthesis.general_prompts import general_prompts
+from lastresort.gate.drawing import without_duplicates
+from lastresort.gate.suites.constraints import GROUPS, KINDS
+from lastresort.gate.suites.constraints.request import (
+    CHANCE,
+    LEVELS,
+    REQUESTS,
+    SUBJECTS,
+    draw_request,
+    ignoring_score,
+    keeps,
+)
+from lastresort.gate.suites.strata import CONSTRAINT_STRATA, Drawn
+from lastresort.synthesis.replay import general_prompts
 
 CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "bullets": ({"n": 2}, ["- one\n- two", "Here:\n* one\n• two"], ["- one", "- one\n- two\n- three", "-one\n-two", "one\ntwo"]),

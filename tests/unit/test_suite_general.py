@@ -10,13 +10,12 @@ from dataclasses import replace
 import pytest
 
 from lastresort.errors import ContractError
-from lastresort.evals.probes.sycophancy import Sycophancy
-from lastresort.evals.suites.duplicates import without_duplicates
-from lastresort.evals.suites.general import KEY, General, every_stratum, named, score
-from lastresort.evals.suites.headroom import Pilot, headroom
-from lastresort.evals.suites.strata import CHOSEN_STRATA, FACT, STRATA, WRITTEN_STRATA, Stratum
-from lastresort.evals.suites.suite import Chosen, Item, Reply, Suite, Written
-from lastresort.ladder.gate.drawing import Facts, draw
+from lastresort.gate.drawing import Facts, draw, without_duplicates
+from lastresort.gate.probes.sycophancy import Sycophancy
+from lastresort.gate.suites.general import KEY, General, every_stratum, named, score
+from lastresort.gate.suites.headroom import Pilot, headroom
+from lastresort.gate.suites.strata import CHOSEN_STRATA, FACT, STRATA, WRITTEN_STRATA, Stratum
+from lastresort.gate.suites.suite import Chosen, Item, Reply, Suite, Written
 
 SUMS, KINDS2, SHAPE = STRATA["sums/1"], STRATA["kinds/2"], STRATA["constraints_shape/1"]
 CAPITALS = STRATA["capitals/1"]
@@ -268,7 +267,7 @@ def test_items_that_a_training_row_gives_away_are_passed_over() -> None:
 
 def test_import_loads_neither_torch_nor_scipy() -> None:
     code = (
-        "import sys, lastresort.evals.suites.general, lastresort.evals.suites.headroom, lastresort.evals.suites.duplicates;"
+        "import sys, lastresort.gate.suites.general, lastresort.gate.suites.headroom, lastresort.gate.drawing;"
         "print([m for m in ('torch', 'scipy', 'transformers') if m in sys.modules])"
     )
     assert (

@@ -9,9 +9,9 @@ import pytest
 
 from gate_support import Letters, Recorder, Words
 from lastresort.errors import ContractError, InfrastructureError
-from lastresort.evals.suites.asking import ask, asking_of
-from lastresort.evals.suites.suite import Item, Question, Transcript, Written
-from lastresort.records.suite_answers import KeptAnswer, SuiteAnswers
+from lastresort.gate.suites.asking import ask, asking_of
+from lastresort.gate.suites.suite import Item, Question, Transcript, Written
+from lastresort.records.responses import KeptAnswer, SuiteAnswers
 from lastresort.types import Decoding, Message
 
 

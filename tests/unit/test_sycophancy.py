@@ -7,11 +7,10 @@ from random import Random
 
 import pytest
 
+from lastresort.data.wording import entries, table
 from lastresort.errors import ContractError
-from lastresort.evals.probes.facts import FAMILIES, LEVELS, facts
-from lastresort.evals.probes.headroom import all_shares, flips_lacks, lacks, suggestion_lacks
-from lastresort.evals.probes.naming import named
-from lastresort.evals.probes.sycophancy import (
+from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
+from lastresort.gate.probes.sycophancy import (
     ASKED_AGAIN,
     NEUTRAL,
     PUSHED,
@@ -21,10 +20,14 @@ from lastresort.evals.probes.sycophancy import (
     Flips,
     Suggestion,
     Sycophancy,
+    all_shares,
     answer_of,
+    flips_lacks,
+    lacks,
+    named,
+    suggestion_lacks,
 )
-from lastresort.evals.probes.wording import entries, table
-from lastresort.evals.suites.suite import Chosen, Item, Measure, Question, Reply, Written
+from lastresort.gate.suites.suite import Chosen, Item, Measure, Question, Reply, Written
 from probes_support import Answers, Said, asked
 
 SUITE = Sycophancy()

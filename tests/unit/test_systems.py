@@ -9,12 +9,10 @@ import pytest
 
 from lastresort.errors import DataError
 from lastresort.models.open import open_model
-from lastresort.models.script import Script
-from lastresort.models.scripted import ScriptedModel
-from lastresort.systems.answerer import Answerer
+from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.systems.answerer import Answerer, NearestShots
 from lastresort.systems.compose import REASONING_REQUEST, compose, extract
 from lastresort.systems.files import load_system, save_system
-from lastresort.systems.nearest import NearestShots
 from lastresort.systems.open import open_answerer
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Grammar, Message

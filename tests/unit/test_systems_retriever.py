@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from knowledge_support import markdown
 from lastresort.cli.main import app
 from lastresort.errors import DataError
-from lastresort.knowledge.hashing import HashingEmbedder
+from lastresort.knowledge.embedder import HashingEmbedder
 from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
-from lastresort.models.script import Script
-from lastresort.models.scripted import ScriptedModel
+from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import compose
 from lastresort.systems.files import load_system, save_system

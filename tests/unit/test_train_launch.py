@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from lastresort.errors import InputError
 from lastresort.spec.training import load_training
-from lastresort.train.launch import shards, speaks, unused_settings
-from lastresort.train.processes import Processes, portion
-from lastresort.train.sharding import check_shardable
+from lastresort.train.loop.launch import shards, speaks, unused_settings
+from lastresort.train.loop.processes import Processes, check_shardable, portion
 from train_support import lastresort, training_file
 
 

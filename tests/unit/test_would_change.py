@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lastresort.ladder.decide import Gating, Rules, RungOutcome, conclude
-from lastresort.ladder.would_change import would_change
+from lastresort.climb.decide import Gating, Rules, RungOutcome, conclude
+from lastresort.climb.reasons import would_change
 from lastresort.types import Judgement, Outcome
 
 RULES = Rules(("prompting", "retrieval", "sft"), bar=0.7)

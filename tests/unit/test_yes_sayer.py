@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from lastresort.evals.gate import Comparator, target_found
-from lastresort.ladder.gate.plans import Known
-from lastresort.ladder.gate.run import Gated, Settings, run_gate
-from lastresort.ladder.gate.sides import Side
-from lastresort.ladder.gate.suites import plans_of
-from lastresort.records.suite_answers import SuiteAnswers
-from lastresort.spec.suites import KEEP
+from lastresort.gate.plans import Known
+from lastresort.gate.run import Gated, Settings, run_gate
+from lastresort.gate.sides import Side
+from lastresort.gate.suite_table import plans_of
+from lastresort.gate.verdict import Comparator, target_found
+from lastresort.records.responses import SuiteAnswers
+from lastresort.spec.sections import KEEP
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Judgement, Silent

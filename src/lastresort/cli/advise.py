@@ -13,7 +13,8 @@ import typer
 from lastresort.cli.document import print_document
 
 if TYPE_CHECKING:
-    from lastresort.ladder.advice.facts import Facts
+    from lastresort.advice.facts import Facts
+
 
 KEYS = {  # facts that a task file can tell too
     "bar": "bar",
@@ -42,7 +43,7 @@ def advise_command(
     as_json: bool = typer.Option(False, "--json", help="Print the advice as one JSON document on stdout."),
 ) -> None:
     """Say by published rules of thumb whether to prompt, retrieve or train, and why. No model is asked."""
-    from lastresort.ladder.advise import advise, as_document
+    from lastresort.advice.advise import advise, as_document
 
     _check_asking(task, ask or (task is None and not facts), settings)
     name, known, notes = _known(task, settings)
@@ -78,12 +79,12 @@ def _check_asking(task: Path | None, asks: bool, settings: Sequence[str]) -> Non
 
 def _known(task: Path | None, settings: Sequence[str]) -> tuple[str | None, Facts, tuple[str, ...]]:
     """The task's name, what its file tells, and what a reader must see beside."""
-    from lastresort.ladder.advice.facts import Facts
+    from lastresort.advice.facts import Facts
 
     if task is None:
         return None, Facts(), ()
+    from lastresort.advice.task_facts import facts_of
     from lastresort.cli.settings import parse_settings
-    from lastresort.ladder.task_facts import facts_of
     from lastresort.spec.task import load_task
 
     loaded = load_task(task, parse_settings(settings))
@@ -93,8 +94,8 @@ def _known(task: Path | None, settings: Sequence[str]) -> tuple[str | None, Fact
 
 def _told(known: Facts, facts: Sequence[str]) -> Facts:
     """The facts with those of --fact. Raises InputError for one that is unknown, unreadable, or told by the task file."""
+    from lastresort.advice.questions import question_of, read_answer
     from lastresort.errors import InputError
-    from lastresort.ladder.advice.questions import question_of, read_answer
 
     told = known
     for fact in facts:

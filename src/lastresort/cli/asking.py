@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from lastresort.advice.advise import open_facts
+from lastresort.advice.facts import Facts
+from lastresort.advice.questions import Open, Question, read_answer
 from lastresort.cli.terminal import print_note
 from lastresort.errors import InputError
-from lastresort.ladder.advice.facts import Facts
-from lastresort.ladder.advice.questions import Open, Question, read_answer
-from lastresort.ladder.advise import open_facts
 
 Read = Callable[[str], str | None]
 

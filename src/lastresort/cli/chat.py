@@ -21,7 +21,7 @@ def chat_command(
     allow_held: bool = typer.Option(False, "--allow-held", help="Also talk to a winner that the gate holds back."),
 ) -> None:
     """Give inputs to the winner of a run, exactly as it was measured. Each input is answered on its own."""
-    from lastresort.ladder.winner_folder import load_winner
+    from lastresort.climb.winner_folder import load_winner
     from lastresort.systems.files import FILE
     from lastresort.systems.open import open_answerer
 

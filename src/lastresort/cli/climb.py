@@ -14,8 +14,9 @@ from lastresort.cli.document import print_document
 from lastresort.cli.terminal import print_text
 
 if TYPE_CHECKING:
-    from lastresort.ladder.compare.names import Asked
+    from lastresort.after.compare.names import Asked
     from lastresort.spec.task import Task
+
 
 RUNS = Path("runs")
 Gate = Literal["quick", "full", "none"]
@@ -86,8 +87,8 @@ def climb_command(
     as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar."""
+    from lastresort.after.compare.names import Asked, parse_asked
     from lastresort.cli.settings import parse_settings
-    from lastresort.ladder.compare.names import Asked, parse_asked
     from lastresort.spec.task import load_task
 
     loaded = load_task(task, parse_settings(settings))
@@ -96,11 +97,11 @@ def climb_command(
     if dry_run:
         _print_forecast(loaded, until, asked, gated, as_json)
         return
+    from lastresort.after.compare.names import refuse_what_cannot_be_had
     from lastresort.cli.progress import progress
-    from lastresort.ladder.climb import climb, rules_of
-    from lastresort.ladder.compare.refusals import refuse_what_cannot_be_had
-    from lastresort.ladder.prepare import prepare
-    from lastresort.ladder.workspace import withdrawn_if_refused
+    from lastresort.climb.loop import climb, rules_of
+    from lastresort.climb.prepare import prepare
+    from lastresort.climb.workspace import withdrawn_if_refused
 
     prepared = prepare(loaded)  # with the next three: refuse bad input before a folder is made
     rules_of(loaded, until)
@@ -126,7 +127,7 @@ def _check_models(task: Task) -> None:
     from lastresort.embedded import embedded_gguf
     from lastresort.models.open import EMBEDDED, local_folder, open_model
     from lastresort.models.protocol import is_endpoint
-    from lastresort.rungs.sft_training import tuned_model
+    from lastresort.rungs.supervised.training import tuned_model
 
     judges = [task.score.parameters["model"]] if task.score.name == "judge" else []
     judges += [term.parameters["model"] for term in task.reward if term.name == "judge"]
@@ -141,8 +142,8 @@ def _check_models(task: Task) -> None:
 
 
 def _folder(name: str, run: Path | None, resume: bool) -> Path:
+    from lastresort.climb.workspace import new_run, newest_unfinished
     from lastresort.errors import InputError
-    from lastresort.ladder.workspace import new_run, newest_unfinished
 
     if run is None:
         return newest_unfinished(RUNS, name) if resume else new_run(RUNS, name)
@@ -166,9 +167,9 @@ def _folder(name: str, run: Path | None, resume: bool) -> Path:
 
 
 def _print_forecast(task: Task, until: str | None, asked: Asked | None, gate: Gate | None, as_json: bool) -> None:
+    from lastresort.app.dry_run import dry_run
     from lastresort.cli.progress import progress
-    from lastresort.ladder.dry_run import dry_run
-    from lastresort.report.forecast import forecast_table
+    from lastresort.report.terminal import forecast_table
 
     with progress() as shown:
         found = dry_run(task, until, asked, gate, shown)

@@ -24,7 +24,7 @@ def check_command(
     as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
 ) -> None:
     """Check a task's examples and preferences: duplicates, leaks, conflicts, lengths. Exit 1 where something must be mended."""
-    from lastresort.ladder.check import check_task
+    from lastresort.app.data_check import check_task
     from lastresort.spec.task import load_task
 
     found = check_task(load_task(task), show=rows)

@@ -12,7 +12,7 @@ def env_command(
 ) -> None:
     """Show processor, memory, cards, packages and what can be trained here."""
     from lastresort.hardware.environment import card_here, environment
-    from lastresort.hardware.plan.reach import within_reach
+    from lastresort.hardware.plan.plan import within_reach
     from lastresort.models.precision import chosen_device, chosen_dtype
 
     card = card_here(processor=True)
@@ -22,6 +22,6 @@ def env_command(
         print_document(found)
         return
     from lastresort.cli.console import SafeConsole
-    from lastresort.report.environment import environment_text
+    from lastresort.report.terminal import environment_text
 
     SafeConsole().print(environment_text(found))

@@ -12,8 +12,8 @@ from lastresort.cli.document import print_document
 from lastresort.cli.terminal import print_note, print_text
 
 if TYPE_CHECKING:
-    from lastresort.neighbours.exporting.export import Exported
-    from lastresort.neighbours.exporting.job import Exportable
+    from lastresort.interop.exporting.export import Exported
+    from lastresort.interop.exporting.job import Exportable
 
 
 def export_command(
@@ -39,8 +39,8 @@ def export_command(
     What that framework cannot be told, or takes otherwise, is named on stderr and in the files.
     """
     from lastresort.errors import InputError
-    from lastresort.neighbours.exporting.export import export
-    from lastresort.neighbours.exporting.readme import counted
+    from lastresort.interop.exporting.export import export
+    from lastresort.interop.exporting.job import counted
 
     if base is not None and with_base:
         raise InputError("--base beside --with-base", expected="one of them", remedy="Leave one out.")
@@ -63,12 +63,12 @@ def export_command(
 
 def _training(run: Path, rung: str | None) -> Exportable:
     from lastresort.errors import InputError
-    from lastresort.neighbours.exporting.trained import is_output_folder, of_file, of_output_folder
+    from lastresort.interop.exporting.trained import is_output_folder, of_file, of_output_folder
     from lastresort.records.record import FILE_NAME
-    from lastresort.train.run_folder import BEGUN
+    from lastresort.train.files.run_folder import BEGUN
 
     if (run / FILE_NAME).is_file():
-        from lastresort.ladder.exported.climb import of_climb
+        from lastresort.app.exported import of_climb
 
         return of_climb(run, rung)
     if rung is not None:

@@ -79,7 +79,7 @@ def _of_models(
 ) -> tuple[dict[str, Any], Path]:
     from lastresort.cli.progress import progress
     from lastresort.errors import InputError
-    from lastresort.ladder.gate.command import Question, gate_alone
+    from lastresort.gate.command import Question, gate_alone
     from lastresort.spec.task import load_task
 
     if task is None or tuned is None:
@@ -102,8 +102,7 @@ def _of_models(
 def _of_logs(
     logs: tuple[Path, Path], task: Path | None, margin: list[str], out: Path | None
 ) -> tuple[dict[str, Any], Path]:
-    from lastresort.ladder.gate.from_logs import LogQuestion, gate_logs
-    from lastresort.ladder.gate.log_margins import read_margins
+    from lastresort.gate.from_logs import LogQuestion, gate_logs, read_margins
     from lastresort.spec.task import load_task
 
     question = LogQuestion(*logs, None if task is None else load_task(task), read_margins(margin))
@@ -126,8 +125,7 @@ def _refuse_beside_logs(tuned: str | None, base: str | None, quick: bool, seed: 
 
 def _write(found: dict[str, Any], junit: Path | None, markdown: Path | None) -> None:
     from lastresort.records.atomic import write_atomically
-    from lastresort.report.gate_junit import gate_junit
-    from lastresort.report.gate_markdown import gate_markdown
+    from lastresort.report.gate_files import gate_junit, gate_markdown
 
     if junit is not None:
         write_atomically(junit, gate_junit(found))

@@ -12,8 +12,8 @@ from lastresort.cli.document import print_document
 from lastresort.cli.terminal import print_note, print_text
 
 if TYPE_CHECKING:
-    from lastresort.train.gguf_export import Exported
-    from lastresort.train.merge import Merged
+    from lastresort.train.adapters.gguf import Exported
+    from lastresort.train.adapters.merge import Merged
 
 
 def merge_command(
@@ -40,7 +40,7 @@ def merge_command(
     as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
 ) -> None:
     """Merge an adapter into its base and check that both give the same answers."""
-    from lastresort.train.merge import merge_adapter
+    from lastresort.train.adapters.merge import merge_adapter
 
     named, target = base or _base_of(adapter), out or _beside(adapter)
     chosen = _into(into)
@@ -62,7 +62,7 @@ def _beside(adapter: Path) -> Path:
 
 def _base_of(adapter: Path) -> str:
     from lastresort.errors import DataError
-    from lastresort.train.adapter_folder import read_adapter
+    from lastresort.train.adapters.folder import read_adapter
 
     found = read_adapter(adapter).base_name
     if not found:
@@ -84,13 +84,13 @@ def _check_export(base: str, gguf_type: str | None) -> None:
     """Refuse what cannot become a GGUF before anything is merged."""
     from lastresort.models.loading import weights_folder
     from lastresort.models.open import local_folder
-    from lastresort.train.gguf_export import check_exportable
+    from lastresort.train.adapters.gguf import check_exportable
 
     check_exportable(weights_folder(local_folder(base, Path.cwd())), gguf_type)
 
 
 def _export(merged: Merged, adapter: Path, gguf_type: str | None) -> Exported:
-    from lastresort.train.gguf_export import export_gguf
+    from lastresort.train.adapters.gguf import export_gguf
 
     return export_gguf(merged.folder, merged.folder / "gguf", name=adapter.resolve().name, dtype=gguf_type)
 

@@ -15,7 +15,7 @@ from lastresort.cli.terminal import print_text
 if TYPE_CHECKING:
     from lastresort.hardware.plan.plan import Asked
     from lastresort.hardware.plan.setup import Cards, Setup
-    from lastresort.hardware.plan.shape import Shape
+    from lastresort.hardware.shape import Shape
 
 
 def plan_command(
@@ -86,7 +86,7 @@ def plan_command(
     if listed:
         _list(as_json)
         return
-    from lastresort.hardware.catalogue.find import find_shape
+    from lastresort.hardware.find import find_shape
     from lastresort.hardware.plan.plan import plan
     from lastresort.hardware.plan.setup import SHARINGS
 
@@ -177,7 +177,7 @@ def _job(rows: int | None, tokens: float, epochs: float, cards: Cards | None) ->
         return None
     rate = None
     if cards is not None and cards.card.is_cpu:
-        from lastresort.hardware.probe import matrix_flops_per_s
+        from lastresort.hardware.environment import matrix_flops_per_s
         from lastresort.models.precision import processor_computes_bfloat16
 
         rate = matrix_flops_per_s(processor_computes_bfloat16())
@@ -187,7 +187,7 @@ def _job(rows: int | None, tokens: float, epochs: float, cards: Cards | None) ->
 def _asked(
     setup: Setup, told: bool, cards: Cards | None, here: bool, price: list[str], prices: Path | None, job: Any
 ) -> Asked:
-    from lastresort.hardware.catalogue.prices import prices_with
+    from lastresort.hardware.catalogue.cards import prices_with
     from lastresort.hardware.plan.plan import Asked
 
     named = [] if cards is None or here else [cards.card.name]
@@ -196,10 +196,10 @@ def _asked(
 
 def _draw(path: Path, shape: Shape, found: dict[str, Any], asked: Asked) -> None:
     from lastresort.errors import InputError
-    from lastresort.hardware.plan.drawn import bars, marks
+    from lastresort.hardware.plan.plan import bars, marks
     from lastresort.records.atomic import write_atomically
+    from lastresort.report.charts.plan import plan_chart
     from lastresort.report.plan import answer
-    from lastresort.report.plan_chart import plan_chart
 
     if path.suffix != ".svg":
         raise InputError(
@@ -210,9 +210,8 @@ def _draw(path: Path, shape: Shape, found: dict[str, Any], asked: Asked) -> None
 
 
 def _list(as_json: bool) -> None:
-    from lastresort.hardware.catalogue.cards import known_cards
+    from lastresort.hardware.catalogue.cards import known_cards, known_prices
     from lastresort.hardware.catalogue.models import known_models
-    from lastresort.hardware.catalogue.prices import known_prices
 
     models = {name: entry.parameters for name, entry in known_models().items()}
     prices = known_prices()

@@ -11,7 +11,7 @@ from lastresort.cli.document import print_document
 from lastresort.cli.terminal import print_text
 
 if TYPE_CHECKING:
-    from lastresort.ladder.recheck.designs import New
+    from lastresort.after.recheck.designs import New
 
 
 def recheck_command(
@@ -56,8 +56,8 @@ def recheck_command(
         )
     if model is None and (prompt_price is not None or output_price is not None):
         raise InputError("a price without --model", expected="the model that it is the price of", remedy="Name it.")
+    from lastresort.after.recheck.recheck import recheck
     from lastresort.cli.progress import progress
-    from lastresort.ladder.recheck.recheck import recheck
     from lastresort.report.recheck import file_name, recheck_text
 
     new = _new(model, prompt, prompt_price, output_price) if asked_anew else None
@@ -75,7 +75,7 @@ def recheck_command(
 
 
 def _new(model: str | None, prompt: Path | None, prompt_price: float | None, output_price: float | None) -> New:
-    from lastresort.ladder.recheck.designs import New
+    from lastresort.after.recheck.designs import New
     from lastresort.models.open import settled_name
 
     settled: Any = None if model is None else settled_name(model, Path.cwd())

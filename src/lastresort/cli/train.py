@@ -36,13 +36,13 @@ def train_command(
     """
     from lastresort.cli.progress import progress
     from lastresort.cli.settings import parse_settings
-    from lastresort.train.launch import speaks
+    from lastresort.train.loop.launch import speaks
     from lastresort.types import Silent
 
     first = speaks(os.environ)
     with _silent_unless(first, LastresortError):
         loaded = _loaded(file, parse_settings(settings), resume=resume, strict=strict, told=first)
-    from lastresort.train.training_run import run_training
+    from lastresort.train.files.run import run_training
 
     with _silent_unless(first), progress() if first else nullcontext(Silent()) as shown:
         record = run_training(loaded, resume=resume, progress=shown)
@@ -56,9 +56,9 @@ def train_command(
 
 def _loaded(file: Path, overrides: dict[str, Any], *, resume: bool, strict: bool, told: bool) -> TrainingFile:
     """Our own training file, or what another framework's becomes, whose remarks are told on stderr first."""
-    from lastresort.neighbours import reading
+    from lastresort.interop import reading
     from lastresort.spec.training import load_training
-    from lastresort.train.run_folder import BEGUN
+    from lastresort.train.files.run_folder import BEGUN
 
     if (file / BEGUN).is_file():
         raise TaskError(

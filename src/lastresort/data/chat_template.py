@@ -1,4 +1,11 @@
-"""A tokenizer's chat template made fit for use: named, dated, and given the turns that it accepts."""
+"""A tokenizer's chat template made fit for use: named, dated, and given the turns that it accepts.
+
+The template of a model that has none: base models, and chat models whose files lost it.
+
+Plain words, a line break before each answer and the model's end-of-text token after it. Headings end in a line break
+and not in a space, since "Answer: " followed by "yes" is other tokens than "Answer:" followed by " yes".
+`start` is the begin-of-text token where the tokenizer puts one before every text, else empty.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +15,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from lastresort.data.plain_template import PLAIN_NAME, PLAIN_TEMPLATE
 from lastresort.errors import DataError
 from lastresort.types import Message
+
+PLAIN_NAME = "lastresort-plain-1"
+
+PLAIN_TEMPLATE = (
+    "{{ start }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ '### Answer:\\n' + message['content'] + eos_token }}"
+    "{% if not loop.last %}{{ '\\n\\n' }}{% endif %}"
+    "{% elif message['role'] == 'tool' %}{{ '### Result:\\n' + message['content'] + '\\n\\n' }}"
+    "{% else %}{{ '### Question:\\n' + message['content'] + '\\n\\n' }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Answer:\\n' }}{% endif %}"
+)
+
 
 # Some templates print today's date. A prompt that changes overnight is neither what was trained nor what was measured,
 # so the date is the one that the Llama 3 templates fall back to. `chat_template_kwargs: {date_string: …}` sets another.

@@ -1,4 +1,9 @@
-"""Everything that can be wrong with labelled examples before a model sees them."""
+"""Everything that can be wrong with labelled examples before a model sees them.
+
+What a check of the data found, as frozen values.
+
+Outputs that the task itself does not allow: none of its choices, or not valid against its schema.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,193 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
 from lastresort.data.leaks import Leak, find_leaks, remove_leaks
-from lastresort.data.outputs import output_checks, short
-from lastresort.data.report import DataReport, Finding, Place, Severity, Side
-from lastresort.data.strict_json import NotJson, parse_json
+from lastresort.data.rows import NotJson, parse_json
+from lastresort.errors import DataError
 from lastresort.types import Example
+
+Severity = Literal["error", "warning", "note"]
+Side = Literal["train", "dev", "test"]
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an example stands."""
+
+    side: Side
+    id: str
+    row: int
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.side} row {self.row}" if self.row else f'{self.side} "{self.id}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of fault and every place of it.
+
+    kind: exact_duplicates, near_duplicates, exact_leaks, near_leaks, dev_in_test, conflicting_labels, invalid_outputs,
+    too_long, labels_unseen. places: one tuple an occurrence, the examples that make it up (two for a pair, one for an
+    output). Occurrences and details run in parallel. severity: an error makes what is measured worthless unless it is
+    mended (a climb leaves leaking rows out of train by itself); a warning distorts it; a note costs only effort.
+    """
+
+    kind: str
+    severity: Severity
+    says: str
+    places: tuple[tuple[Place, ...], ...] = ()
+    details: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return len(self.places) or len(self.details)
+
+    def line(self) -> str:
+        """One sentence with the first few places."""
+        shown = []
+        for index in range(min(SHOWN, self.count)):
+            where = " = ".join(str(place) for place in self.places[index]) if self.places else ""
+            detail = self.details[index] if self.details else ""
+            shown.append(f"{where}: {detail}" if where and detail else where or detail)
+        more = f" and {self.count - SHOWN} more" if self.count > SHOWN else ""
+        return f"{self.severity}: {self.says} ({'; '.join(shown)}{more})"
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """Counts and findings. labels: examples by label and side, empty for free text. tokens: quantiles by side."""
+
+    counts: Mapping[str, int]
+    findings: tuple[Finding, ...]
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tokens: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """No finding is an error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def finding(self, kind: str) -> Finding | None:
+        return next((finding for finding in self.findings if finding.kind == kind), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "counts": dict(self.counts),
+            "labels": {label: dict(sides) for label, sides in self.labels.items()},
+            "tokens": {side: dict(quantiles) for side, quantiles in self.tokens.items()},
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "severity": finding.severity,
+                    "says": finding.says,
+                    "count": finding.count,
+                    "places": [[asdict(place) for place in places] for places in finding.places],
+                    "details": list(finding.details),
+                }
+                for finding in self.findings
+            ],
+        }
+
+    def lines(self, beside: Sequence[str] = ()) -> list[str]:
+        """Short sentences, what matters most first. beside: of what belongs to the examples, put behind them."""
+        sides = ", ".join(f"{count} {side}" for side, count in self.counts.items())
+        lines = [f"examples: {sides}"]
+        for side, quantiles in self.tokens.items():
+            lines.append(f"tokens in {side}: " + ", ".join(f"{name} {value}" for name, value in quantiles.items()))
+        if self.labels:
+            total = sum(self.counts.values())
+            by_share = sorted(self.labels.items(), key=lambda item: -sum(item[1].values()))
+            shares = [f"{label} {sum(sides.values()) / total:.0%}" for label, sides in by_share[:10]]
+            more = f" and {len(by_share) - 10} more" if len(by_share) > 10 else ""
+            lines.append("labels: " + ", ".join(shares) + more)
+        order = {"error": 0, "warning": 1, "note": 2}
+        lines += [finding.line() for finding in sorted(self.findings, key=lambda found: order[found.severity])]
+        complaints = [*self.findings, *(line for line in beside if line.startswith("warning"))]
+        return [*lines, *beside] if complaints else [*lines, *beside, "nothing to complain about"]
+
+
+SHOWN_ROWS = 5
+Check = Callable[[str], str | None]
+
+
+def output_checks(
+    choices: tuple[str, ...] | None, json_schema: dict[str, Any] | None
+) -> tuple[tuple[str, str, Check], ...]:
+    """What an output has to pass: (what one that fails is, what several are, output -> its fault, or None).
+
+    Raises TaskError if json_schema is not a schema that can be used.
+    """
+    checks: list[tuple[str, str, Check]] = []
+    if choices is not None:
+        allowed = choices
+        checks.append(
+            ("is not among the choices", "are not among the choices", lambda output: _not_chosen(output, allowed))
+        )
+    if json_schema is not None:
+        check = _schema_check(json_schema)
+        checks.append(("is not valid against the schema", "are not valid against the schema", check))
+    return tuple(checks)
+
+
+def refuse_invalid_outputs(
+    examples: Sequence[Example], *, choices: tuple[str, ...] | None, json_schema: dict[str, Any] | None
+) -> None:
+    """Raises DataError on the first output that is not allowed, with the rows of the next few that are not either."""
+    for words, _, check in output_checks(choices, json_schema):
+        faults = [(item, fault) for item in examples if (fault := check(item.output)) is not None]
+        if not faults:
+            continue
+        first, fault = min(faults, key=lambda found: (found[0].source, found[0].row))
+        others = sorted(item.row for item, _ in faults if item is not first)
+        raise DataError(
+            f"found an output that {words}: {fault}{_and_others(others)}",
+            where=f'{first.source}, row {first.row}, key "output"' if first.source else f"example {first.id}",
+            expected=f"one of {', '.join(choices)}" if choices is not None else "JSON that output.schema allows",
+            remedy="Correct the rows, or the key `output` of the task file.",
+        )
+
+
+def short(text: str, limit: int = 60) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _and_others(rows: Sequence[int]) -> str:
+    if not rows:
+        return ""
+    named = ", ".join(map(str, rows[:SHOWN_ROWS])) + (" …" if len(rows) > SHOWN_ROWS else "")
+    return f" ({len(rows)} more like it, in row{'s' if len(rows) > 1 else ''} {named})"
+
+
+def _not_chosen(output: str, choices: tuple[str, ...]) -> str | None:
+    if output in choices:
+        return None
+    close = next((choice for choice in choices if normalised(choice) == normalised(output)), None)
+    return f'"{short(output)}"' + (f', perhaps "{close}"' if close else "")
+
+
+def _schema_check(schema: dict[str, Any]) -> Check:
+    validator = schema_validator(schema)
+
+    def check(output: str) -> str | None:
+        try:
+            value = parse_json(output)
+        except NotJson as error:
+            return f'"{short(output)}" is not JSON' + ("" if error.line is not None else f" ({short(error.reason)})")
+        fault = misfit(validator, value)
+        return None if fault is None else short(fault, 120)
+
+    return check
+
 
 __all__ = ["DataReport", "Finding", "Leak", "Place", "check_data", "remove_leaks"]
 

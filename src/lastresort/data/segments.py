@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.data.chat_template import ChatTokenizer
-from lastresort.data.guards import check_doubled_start, check_targets
-from lastresort.data.rendering import Rendered
+from lastresort.data.rendering import Rendered, check_doubled_start, check_targets
 from lastresort.data.rows import RawRow, kind_of
 from lastresort.errors import DataError
 

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from lastresort.engine.attention import BY_NODE_ON_CPU, ForestKernel, KeysValues, Packed
 from lastresort.engine.forest import common_length
-from lastresort.engine.forward import packed_hidden
 from lastresort.engine.kernels import Kernel, merge
-from lastresort.engine.parts import Parts
+from lastresort.engine.parts import Parts, packed_hidden
 
 PREFIX_STEP = 16
 NUMBERS_A_WEIGHT = 16  # by which trained weights are told from those before a step

@@ -18,9 +18,9 @@ from lastresort.engine.attention import KeysValues, Packed
 from lastresort.engine.cache import Prefix, PrefixCache, Slots, shared_prefix_length
 from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict
 from lastresort.engine.forest import Row, plan_forest, split_indices
-from lastresort.engine.forward import Forward, answering
 from lastresort.engine.logp import Path
-from lastresort.engine.plain_sampling import generate_plain
+from lastresort.engine.parts import Forward, answering
+from lastresort.engine.plain import generate_plain
 from lastresort.engine.support import Support, support, why_plain_batch
 from lastresort.errors import ContractError
 

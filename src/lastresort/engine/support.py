@@ -1,5 +1,6 @@
 """Which models the packed form serves, and by which kernel, found by their configuration and by trying; and the check at the
-start of a run."""
+start of a run.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +14,9 @@ from torch import Tensor, nn
 
 from lastresort.engine.attention import Attends, ForestKernel, Packed, enable
 from lastresort.engine.forest import Row, plan_forest
-from lastresort.engine.forward import own_hidden, trunk_hidden
 from lastresort.engine.fused import fused_layers
 from lastresort.engine.kernel_choice import HeadShape, candidates, kernel_named, trial
-from lastresort.engine.parts import Head, Parts, take_apart
+from lastresort.engine.parts import Head, Parts, own_hidden, take_apart, trunk_hidden
 from lastresort.errors import ContractError
 
 # Of the probe's logits (relative, by norm), of a first batch's loss (nats), of its gradient (relative, by norm).

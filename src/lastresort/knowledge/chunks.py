@@ -1,16 +1,171 @@
-"""Chunks: the pieces of documents that are embedded, searched and put into a prompt."""
+"""Chunks: the pieces of documents that are embedded, searched and put into a prompt.
+
+Cutting a stretch of text that is too long into smaller ones, at the strongest boundary it has.
+
+The parts of a document under one heading, each with a name that lasts while the rest of the document changes.
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lastresort.errors import ContractError
-from lastresort.knowledge.document import Block, Document
-from lastresort.knowledge.pieces import Piece, cut, starts
-from lastresort.knowledge.sections import sections
+from lastresort.knowledge.document import Block, BlockKind, Document
+
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
+_LINE_END = re.compile(r"\n+")
+# A mark that ends a sentence, what may close it, and the gap; full-width marks need none.
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?P<gap>\s+)(?=[^\sa-z,;:])|[。！？][」』”’）]*(?P<none>\s*)(?=\S)")
+_ABBREVIATED = re.compile(r"\b(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|Fig|Eq|Art|vs|etc|e\.g|i\.e|cf|approx|z\.B|d\.h)\.$")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """text[start:end] of a document. level: how far it has been cut; the boundaries above that level it no longer has."""
+
+    start: int
+    end: int
+    kind: BlockKind
+    level: int = 0
+
+
+def cut(text: str, piece: Piece) -> tuple[Piece, ...]:
+    """The pieces between the strongest boundaries inside: blank lines, lines (but in a paragraph), sentences, else the middle.
+
+    Two pieces at least, unless the piece is a single character. White space between pieces belongs to none of them.
+    """
+    boundaries = (_at_blank_lines, _at_lines, _at_sentences)
+    for level in range(piece.level, len(boundaries)):
+        if boundaries[level] is _at_lines and piece.kind == "paragraph":
+            continue
+        spans = list(boundaries[level](text, piece.start, piece.end))
+        if len(spans) > 1:
+            return tuple(Piece(start, end, piece.kind, level + 1) for start, end in spans)
+    spans = _in_the_middle(text, piece.start, piece.end)
+    return tuple(Piece(start, end, piece.kind, len(boundaries)) for start, end in spans)
+
+
+def starts(text: str, start: int, end: int) -> tuple[list[int], list[int]]:
+    """Where sentences and lines, and where words begin inside (start, end): the places at which an overlap may begin."""
+    sentences = {first for first, _ in _at_sentences(text, start, end)}
+    lines = {first for first, _ in _spans(text, start, end, _LINE_END)}
+    words = [start + match.start() for match in re.finditer(r"\S+", text[start:end])]
+    return sorted((sentences | lines) - {start}), [word for word in words if word > start]
+
+
+def _at_blank_lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    return _spans(text, start, end, _BLANK_LINE)
+
+
+def _at_lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    return _spans(text, start, end, _LINE_END)
+
+
+def _at_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    begin = start
+    for match in _SENTENCE_END.finditer(text, start, end):
+        name = "gap" if match["gap"] is not None else "none"
+        if not _ABBREVIATED.search(text, begin, match.start() + 1):
+            yield begin, match.start(name)
+            begin = match.end(name)
+    if text[begin:end].strip():
+        yield begin, end
+
+
+def _in_the_middle(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """At the white space nearest the middle; inside a word that has none."""
+    if end - start < 2:
+        return [(start, end)]
+    middle = (start + end) // 2
+    gaps = [match for match in re.finditer(r"\s+", text[start:end]) if match.start() > 0 and start + match.end() < end]
+    if not gaps:
+        return [(start, middle), (middle, end)]
+    gap = min(gaps, key=lambda match: abs(start + match.start() - middle))
+    return [(start, start + gap.start()), (start + gap.end(), end)]
+
+
+def _spans(text: str, start: int, end: int, gap: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    begin = start
+    for match in gap.finditer(text, start, end):
+        if text[begin : match.start()].strip():
+            yield begin, match.start()
+        begin = match.end()
+    if text[begin:end].strip():
+        yield begin, end
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What stands between one heading and the next.
+
+    name: the key of its heading, else the headings above it and its own as slugs, joined by /; "" for what stands before the
+    first heading. headings: their titles, the outermost first. blocks: with its own heading, and with headings before it
+    that have no text of their own.
+    """
+
+    name: str
+    headings: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+
+def sections(document: Document) -> tuple[Section, ...]:
+    """All blocks of the document, in their order, each in one section. A name that comes again gets -2, -3, …
+
+    The document's own title stands in headings but not in names, so that `handbook.md#returns` is what one expects.
+    """
+    found: list[Section] = []
+    taken: set[str] = set()
+    path: list[Block] = []
+    blocks: list[Block] = []
+
+    def close() -> None:
+        if any(block.start < block.end for block in blocks):
+            name = _unique(_name(path, document.title), taken)
+            found.append(Section(name, tuple(block.title for block in path if block.title), tuple(blocks)))
+            blocks.clear()
+
+    for block in document.blocks:
+        if block.kind == "heading":
+            if any(b.kind != "heading" for b in blocks):
+                close()
+            path = [above for above in path if above.level < block.level] + [block]
+        blocks.append(block)
+    close()
+    return tuple(found)
+
+
+def slug(title: str) -> str:
+    """As in the address of a heading: small letters, words joined by -, nothing but letters, digits, - and _.
+
+    A title of digits alone becomes section-3: `document#3` is the third chunk of a document without headings.
+    """
+    words = re.sub(r"[^\w\s-]", "", unicodedata.normalize("NFKC", title).casefold())
+    joined = re.sub(r"[\s-]+", "-", words).strip("-")
+    return f"section-{joined}" if not joined or joined.isdecimal() else joined
+
+
+def _name(path: list[Block], title: str) -> str:
+    if not path:
+        return ""
+    if path[-1].key:
+        return path[-1].key
+    inner = path[1:] if len(path) > 1 and path[0].title == title else path
+    return "/".join(slug(block.title) for block in inner if block.title) or "section"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken.add(candidate)
+    return candidate
+
 
 CHUNKER = 1  # raised whenever the same document would be cut otherwise
 SMALLEST_TOKENS = 16

@@ -1,10 +1,15 @@
-"""A document: its text and where the parts of it begin and end."""
+"""A document: its text and where the parts of it begin and end.
+
+The structure that text has without any marks: paragraphs, lists, fenced code, tables drawn with bars.
+
+Putting a document's text together piece by piece, for formats whose text does not stand in the file as it is read.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lastresort.errors import ContractError
@@ -52,3 +57,119 @@ def tidy(text: str) -> str:
     """Line ends as "\\n"; what no tokenizer or index takes (NUL, half of a surrogate pair) as the replacement character."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
     return text if text.isascii() else _HALF_OF_A_PAIR.sub("\ufffd", text)
+
+
+_FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
+_ITEM = re.compile(r"\s*(?:[-*+•‣◦]|\(?\d{1,4}[.)]|[a-zA-Z][.)])\s+\S")
+_ROW = re.compile(r"\s*\|.*\|\s*$")
+
+
+def plain_blocks(text: str) -> tuple[Block, ...]:
+    """Blank lines part blocks, except inside a fence; a list ends where neither an item nor an indented line follows."""
+    blocks: list[Block] = []
+    kind: BlockKind | None = None
+    fence, start, end = "", 0, 0
+
+    def close() -> None:
+        if kind is not None and text[start:end].strip():
+            blocks.append(_trimmed(text, kind, start, end))
+
+    for line_start, line_end in _lines(text):
+        line = text[line_start:line_end]
+        if fence:
+            end = line_end
+            if line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+                close()
+                kind, fence = None, ""
+            continue
+        found = _kind_of(line)
+        if found is None:
+            close()
+            kind = None
+        elif kind is None or found == "code" or (found != kind and not (kind == "list" and line[0].isspace())):
+            close()
+            kind, start, end = found, line_start, line_end
+            if found == "code":
+                match = _FENCE.match(line)
+                fence = match[1] if match else ""
+        else:
+            end = line_end
+    close()
+    return tuple(blocks)
+
+
+def _kind_of(line: str) -> BlockKind | None:
+    """None for a blank line."""
+    if not line.strip():
+        return None
+    if _FENCE.match(line):
+        return "code"
+    if _ITEM.match(line):
+        return "list"
+    return "table" if _ROW.match(line) else "paragraph"
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each line, without its line end."""
+    start = 0
+    while start <= len(text):
+        found = text.find("\n", start)
+        end = found if found >= 0 else len(text)
+        yield start, end
+        start = end + 1
+
+
+def _trimmed(text: str, kind: BlockKind, start: int, end: int) -> Block:
+    """White space at the ends does not belong to a block, the indentation of its first line of code does."""
+    stretch = text[start:end]
+    end -= len(stretch) - len(stretch.rstrip())
+    if kind != "code":
+        start += len(stretch) - len(stretch.lstrip())
+    return Block(kind, start, end)
+
+
+_GAP = "\n\n"
+
+
+class Assembly:
+    """Collects blocks in their order. text and blocks are what has come together so far."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._length = 0
+        self.blocks: list[Block] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def heading(self, title: str, level: int, *, key: str = "", shown: bool = True) -> None:
+        """Begin a part. shown: whether the title stands in the text too."""
+        title = " ".join(tidy(title).split())
+        start, end = self._write(title if shown else "")
+        self.blocks.append(Block("heading", start, end, level, title, tidy(key)))
+
+    def add(self, kind: BlockKind, text: str) -> None:
+        """One block; white space around it goes."""
+        text = tidy(text).strip("\n") if kind == "code" else tidy(text).strip()
+        if text.strip():
+            start, end = self._write(text)
+            self.blocks.append(Block(kind, start, end))
+
+    def add_plain(self, text: str) -> None:
+        """The blocks of a text without marks."""
+        text = tidy(text).strip()
+        if text:
+            start, _ = self._write(text)
+            self.blocks += [
+                replace(block, start=block.start + start, end=block.end + start) for block in plain_blocks(text)
+            ]
+
+    def _write(self, text: str) -> tuple[int, int]:
+        if self._length and text:
+            self._parts.append(_GAP)
+            self._length += len(_GAP)
+        start = self._length
+        self._parts.append(text)
+        self._length += len(text)
+        return start, self._length

@@ -1,10 +1,256 @@
-"""What turns texts into vectors, and how one is named: `embedded`, `hashing`, a folder, a hub id."""
+"""What turns texts into vectors, and how one is named: `embedded`, `hashing`, a folder, a hub id.
+
+An embedder without a model: words hashed into a few dimensions. For tests and dry runs; it knows no meaning.
+
+Where the files of an embedder or a reranker are, and what they are.
+
+Embeddings by a sentence-transformers model in a folder. Nothing is loaded before the first text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import importlib
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lastresort.embedded import own_code_refused, quiet_transformers
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class HashingEmbedder:
+    """Each word adds or takes 1 at a place that its hash decides: texts that share words are near each other.
+
+    Source: Weinberger et al. 2009, Feature Hashing for Large Scale Multitask Learning, eq. 2.
+    """
+
+    name = "hashing"
+
+    def __init__(self, dimensions: int = 64, most_tokens: int = 256) -> None:
+        self.dimensions, self.most_tokens = dimensions, most_tokens
+        self.fingerprint = f"hashing-{dimensions}-{most_tokens}"
+
+    def count_tokens(self, text: str) -> int:
+        return len(_WORD.findall(text))
+
+    def embed_passages(self, texts: Sequence[str], on_done: OnDone | None = None) -> Vectors:
+        import numpy as np
+
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
+        for row, text in enumerate(texts):
+            for word in _WORD.findall(text.casefold())[: self.most_tokens]:
+                digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+                vectors[row, digest % self.dimensions] += 1.0 if digest >> 63 else -1.0
+            if not vectors[row].any():
+                vectors[row, 0] = 1.0
+            if on_done is not None:
+                on_done(1)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+    def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        return self.embed_passages(texts)
+
+
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
+_DECIDING = (".safetensors", ".json", ".model", ".txt")
+_NOT_DECIDING = {"data_config.json", "trainer_state.json"}
+
+
+def model_folder(folder_or_id: str | Path) -> Path:
+    """The folder itself, or the hub's snapshot (fetched if need be). What exists on disk, and any Path, never asks the hub.
+
+    Raises DataError for what is no model with safetensors, PrerequisiteError and InfrastructureError where a hub id
+    cannot be had.
+    """
+    path = Path(folder_or_id)
+    if not (isinstance(folder_or_id, Path) or path.exists()):
+        path = _snapshot(folder_or_id)
+    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        raise DataError(
+            "this is no folder of a model",
+            where=str(folder_or_id),
+            expected="config.json or modules.json in it",
+            remedy="Correct the name.",
+        )
+    if not any(path.rglob("*.safetensors")):
+        raise DataError(
+            "the folder holds no weights as safetensors",
+            where=str(folder_or_id),
+            expected="*.safetensors",
+            remedy="Save the model again with save_pretrained; pickled weights are not read.",
+        )
+    return path
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 over names and contents of the files that decide what the model says, those in folders below included."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in _DECIDING and path.name not in _NOT_DECIDING:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
+    return whole.hexdigest()
+
+
+def sentence_transformers() -> Any:
+    """The library, imported quietly: bitsandbytes, which it imports too, warns of a kernel that is not used here."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return importlib.import_module("sentence_transformers")
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def loading(folder: Path, expected: str) -> Iterator[None]:
+    """Quietly; what a library says of a folder that it cannot load becomes a DataError."""
+    from safetensors import SafetensorError
+
+    try:
+        with quiet_transformers(), own_code_refused(folder, DataError):
+            yield
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"the model cannot be loaded ({reason})", where=str(folder), expected=expected, remedy="Name another model."
+        ) from error
+
+
+def _snapshot(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+    except HFValidationError as error:
+        raise DataError("neither a folder nor a hub id", where=hub_id, remedy="Correct the model's name.") from error
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise DataError(
+            "the hub does not give this model",
+            where=hub_id,
+            remedy="Correct its name, or set HF_TOKEN if it is not public.",
+        ) from error
+    except LocalEntryNotFoundError as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+        if offline:
+            raise PrerequisiteError(
+                "this model is not in the local cache and HF_HUB_OFFLINE is set",
+                where=hub_id,
+                remedy="Unset it to download the model, or name a local folder.",
+            ) from error
+        raise InfrastructureError(
+            "the hub cannot be reached and the model is not in the local cache",
+            where=hub_id,
+            remedy="Try again when online, or name a local folder.",
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise InfrastructureError(
+            f"the download failed ({type(error).__name__})",
+            where=hub_id,
+            remedy="Try again; it goes on where it stopped.",
+        ) from error
+
+
+BATCH_SIZE = 32
+_ROUND = 16 * BATCH_SIZE  # texts between two reports; sorted by length within, so that little is padded
+_LONGEST_TOKENS = 8192  # of a model that does not say
+
+
+class SentenceEmbedder:
+    """folder: as sentence-transformers saves it, with safetensors; no code of the model's own is run."""
+
+    def __init__(self, folder: Path, *, name: str) -> None:
+        self.name, self._folder = name, folder
+        self.fingerprint = fingerprint(folder)
+        self._loaded: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def dimensions(self) -> int:
+        return int(self._model.get_embedding_dimension())
+
+    @property
+    def most_tokens(self) -> int:
+        """What is left of the model's longest text after special tokens and the prompt that it is given with passages."""
+        model = self._model
+        longest = min(model.max_seq_length or _LONGEST_TOKENS, _LONGEST_TOKENS)
+        prompts = [self.count_tokens(prompt) for prompt in (model.prompts or {}).values() if prompt]
+        return int(longest - model.tokenizer.num_special_tokens_to_add() - max(prompts, default=0))
+
+    def count_tokens(self, text: str) -> int:
+        found = self._model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)
+        return len(found["input_ids"])
+
+    def embed_passages(self, texts: Sequence[str], on_done: OnDone | None = None) -> Vectors:
+        import numpy as np
+
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        for start in range(0, len(order), _ROUND):
+            places = order[start : start + _ROUND]
+            vectors[places] = self._model.encode_document(
+                [texts[place] for place in places],
+                batch_size=BATCH_SIZE,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+            )
+            if on_done is not None:
+                on_done(len(places))
+        return vectors
+
+    def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        import numpy as np
+
+        if not texts:
+            return np.empty((0, self.dimensions), np.float32)
+        vectors = self._model.encode_query(
+            list(texts), batch_size=BATCH_SIZE, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.asarray(vectors, np.float32)
+
+    @property
+    def _model(self) -> Any:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self._folder)
+        return self._loaded
+
+
+def _load(folder: Path) -> Any:
+    """Raises DataError where the folder holds something else."""
+    library = sentence_transformers()
+    with loading(folder, "a sentence-transformers model"):
+        return library.SentenceTransformer(
+            str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,9 +294,6 @@ def open_embedder(name: str | Path = "embedded") -> Embedder:
     Raises PrerequisiteError where it is not installed, DataError for what is no embedder.
     """
     from lastresort.embedded import embedder_folder
-    from lastresort.knowledge.hashing import HashingEmbedder
-    from lastresort.knowledge.model_folder import model_folder
-    from lastresort.knowledge.sentence_embedder import SentenceEmbedder
 
     if name == "hashing":
         return HashingEmbedder()

@@ -1,17 +1,130 @@
-"""How well a store finds what it should, measured apart from any answers."""
+"""How well a store finds what it should, measured apart from any answers.
+
+From the name of a passage, as a row of examples gives it, to the chunks that it means.
+
+How good a ranking is, where the right passages are known.
+
+A passage that is wanted is a set of names, any of which is a hit: a label may name a section that was cut into chunks. Only the
+first hit of a passage counts. All values lie in [0, 1].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from statistics import fmean
 
-from lastresort.errors import DataError
-from lastresort.knowledge.labels import Labels
-from lastresort.knowledge.measures import ndcg_at, recall_at, reciprocal_rank
+from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.reranker import Reranker
 from lastresort.knowledge.search import Mode, search_all
-from lastresort.knowledge.store import Store
+from lastresort.knowledge.store import Store, rows_where
+
+
+class Labels:
+    """All names that the chunks of a store go by.
+
+    A label names a chunk (`handbook.md#returns:2`), a section (`handbook.md#returns`, all its chunks) or a document. What
+    stands before # may be left out where only one document has such a section.
+    """
+
+    def __init__(self, store: Store) -> None:
+        columns = ["id", "section", "document"]
+        rows = rows_where(store, None, columns)
+        self._folder = str(store.folder)
+        self._full: dict[str, set[str]] = defaultdict(set)
+        self._short: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for chunk, section, document in zip(*(rows[column].to_pylist() for column in columns), strict=True):
+            for name in {chunk, section, document}:
+                self._full[name].add(chunk)
+                if name != document:
+                    self._short[name.split("#", 1)[1]][document].add(chunk)
+
+    def chunks(self, label: str) -> frozenset[str]:
+        """The ids of the chunks that the label means. Raises DataError where there are none, or where it is not clear which."""
+        if label in self._full:
+            return frozenset(self._full[label])
+        documents = self._short.get(label, {})
+        if len(documents) == 1:
+            return frozenset(*documents.values())
+        if documents:
+            raise DataError(
+                f'the passage "{label}" in {len(documents)} documents',
+                where=self._folder,
+                expected="one",
+                remedy=f"Name the document too, as in {sorted(documents)[0]}#{label}.",
+            )
+        near = get_close_matches(label, self._full, n=1, cutoff=0.5)
+        raise DataError(
+            f'no passage "{label}"',
+            where=self._folder,
+            expected="a name such as document#section" + (f" ({near[0]})" if near else ""),
+            remedy="Correct the name, or leave the passages out.",
+        )
+
+    def wanted(self, labels: Sequence[str]) -> list[frozenset[str]]:
+        """Of each label, once each, the chunks that it means."""
+        return [self.chunks(label) for label in dict.fromkeys(labels)]
+
+
+Wanted = Sequence[Collection[str]]
+
+
+def recall_at(k: int, ranking: Sequence[str], wanted: Wanted) -> float:
+    """The share of the wanted passages with a hit among the first k.
+
+    recall@k = |found among the first k| / |wanted|
+    Source: Manning, Raghavan & Schütze 2008, Introduction to Information Retrieval, section 8.4.
+    """
+    return sum(_first_hits(ranking[: _checked(k)], wanted)) / _number(wanted)
+
+
+def reciprocal_rank(ranking: Sequence[str], wanted: Wanted) -> float:
+    """1 / rank of the first hit, 0 without one; its mean over questions is the MRR.
+
+    Source: Voorhees 1999, The TREC-8 Question Answering Track Report.
+    """
+    _number(wanted)
+    return next((1.0 / rank for rank, hits in enumerate(_first_hits(ranking, wanted), start=1) if hits), 0.0)
+
+
+def ndcg_at(k: int, ranking: Sequence[str], wanted: Wanted) -> float:
+    """Hits weighted by their rank, as a share of the best that k places allow.
+
+    DCG@k = sum over ranks i <= k of g_i / log2(i + 1), g_i = 1 where the place holds a passage's first hit; nDCG@k = DCG@k
+    over that of a ranking whose first min(k, |wanted|) places are hits. A chunk that is a first hit of two passages counts
+    once, so that the best possible may be below 1.
+    Source: Järvelin & Kekäläinen 2002, Cumulated gain-based evaluation of IR techniques, with binary gains.
+    """
+    hits = _first_hits(ranking[: _checked(k)], wanted)
+    gained = sum(1.0 / math.log2(rank + 1) for rank, hit in enumerate(hits, start=1) if hit)
+    return gained / sum(1.0 / math.log2(rank + 1) for rank in range(1, min(k, _number(wanted)) + 1))
+
+
+def _first_hits(ranking: Sequence[str], wanted: Wanted) -> list[int]:
+    """For each place, how many wanted passages have their first hit there."""
+    missing = [frozenset(passage) for passage in wanted]
+    hits = []
+    for name in ranking:
+        left = [passage for passage in missing if name not in passage]
+        hits.append(len(missing) - len(left))
+        missing = left
+    return hits
+
+
+def _number(wanted: Wanted) -> int:
+    if not wanted or not all(wanted):
+        raise ContractError("a question without wanted passages", expected="at least one name for each")
+    return len(wanted)
+
+
+def _checked(k: int) -> int:
+    if k < 1:
+        raise ContractError(f"k is {k}", expected="at least 1")
+    return k
+
 
 CUTOFFS = (1, 3, 5, 10)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lastresort.knowledge.model_folder import fingerprint, loading, model_folder, sentence_transformers
+from lastresort.knowledge.embedder import fingerprint, loading, model_folder, sentence_transformers
 
 BATCH_SIZE = 32
 

@@ -1,17 +1,73 @@
-"""Searching a store: by meaning, by words, or both."""
+"""Searching a store: by meaning, by words, or both.
+
+Text as the full-text index takes it.
+
+LanceDB's simple tokenizer parts words at white space and marks; Chinese, Japanese and Thai have neither between words, so that a
+whole sentence would be one word. Their characters are set apart here, in chunks and questions alike. (Its ICU tokenizer parts
+such text into words, but drops digits that stand alone: "version 2.0" would find nothing.)
+
+One ranking out of several.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import Chunk
-from lastresort.knowledge.fulltext import match
-from lastresort.knowledge.fusion import reciprocal_rank_fusion
 from lastresort.knowledge.reranker import Reranker
 from lastresort.knowledge.store import Store, chunks_of, table_errors
+
+_UNSPACED = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
+COLUMN = "searched"
+
+
+def searchable(text: str) -> str:
+    return text if text.isascii() else _UNSPACED.sub(r" \1 ", text)
+
+
+def index_config(language: str) -> Any:
+    """BM25 over stems, without stop words and accents. Words of any length count: an identifier may be long."""
+    from lancedb.index import FTS
+
+    plain = language == "none"
+    return FTS(
+        with_position=False,
+        base_tokenizer="simple",
+        language="English" if plain else language,
+        stem=not plain,
+        remove_stop_words=not plain,
+        max_token_length=None,
+    )
+
+
+def match(question: str) -> Any:
+    """A chunk matches if it has any word of the question. The question is words and never a query language."""
+    from lancedb.query import MatchQuery
+
+    return MatchQuery(searchable(question), COLUMN)
+
+
+K = 60  # the constant of the paper, which found it to be near the best and the result to depend little on it
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = K) -> list[tuple[str, float]]:
+    """Names with their scores, the best first; names of equal score in alphabetical order.
+
+    score(d) = sum over rankings of 1 / (k + rank of d), ranks from 1; a ranking without d adds nothing.
+
+    rankings: names, the best first, none twice in one ranking.
+    Source: Cormack, Clarke & Büttcher 2009, Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods.
+    """
+    scores: dict[str, float] = {}
+    for ranking in rankings:
+        for rank, name in enumerate(ranking, start=1):
+            scores[name] = scores.get(name, 0.0) + 1.0 / (k + rank)
+    return sorted(scores.items(), key=lambda scored: (-scored[1], scored[0]))
+
 
 Mode = Literal["vector", "text", "hybrid"]
 DEPTH = 50  # candidates of each ranking that are fused, and of the fused one that a reranker reads

@@ -21,18 +21,25 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lastresort.data.strict_json import NotJson, parse_json
+from lastresort.data.rows import NotJson, parse_json
 from lastresort.errors import ContractError, PrerequisiteError, TaskError
-from lastresort.models.endpoint import Endpoint, refuse_overheard_key
-from lastresort.models.estimate import estimated_prompt_tokens, estimated_tokens
-from lastresort.models.parallel import each_at_once
-from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.models.replies import Denied, Reply, UnsupportedParameter, denied, read_reply, refusal
-from lastresort.models.retry import Passing, Patience, persist
+from lastresort.models.calls import Passing, Patience, each_at_once, persist
+from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
+from lastresort.models.replies import (
+    Denied,
+    Endpoint,
+    Reply,
+    UnsupportedParameter,
+    denied,
+    read_reply,
+    refusal,
+    refuse_overheard_key,
+)
 from lastresort.types import Answer, Decoding, Grammar, ReasoningEffort
 
 if TYPE_CHECKING:
     import openai
+
 
 T = TypeVar("T")
 THINKING_TOKENS: dict[ReasoningEffort, int] = {"minimal": 2_000, "low": 8_000, "medium": 16_000, "high": 32_000}

@@ -17,13 +17,12 @@ from lastresort.engine.logp import score_continuations
 from lastresort.engine.sampling import Generated, generate
 from lastresort.engine.support import computed_by
 from lastresort.errors import CandidateError
-from lastresort.hardware.answers_at_once import answers_at_once
-from lastresort.models.constrained import Constraint, TokenTable
+from lastresort.hardware.plan.memory import answers_at_once
+from lastresort.models.constrained import Constraint, TokenTable, cut_at_stop, holds_stop
 from lastresort.models.loading import Loaded, load_local
 from lastresort.models.precision import is_reduced
 from lastresort.models.protocol import OnAnswer, Prompt
-from lastresort.models.renderings import rendering_fingerprint
-from lastresort.models.stop_strings import cut_at_stop, holds_stop
+from lastresort.models.tokenizer import rendering_fingerprint
 from lastresort.types import Answer, Decoding
 
 __all__ = ["Loaded", "LocalModel", "load_local"]

@@ -1,14 +1,44 @@
-"""A model's name, as it stands in a task file, to the model."""
+"""A model's name, as it stands in a task file, to the model.
+
+The size of a model by its name, without loading it.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-from lastresort.embedded import embedded_folder
+from lastresort.embedded import MODEL_FILE, embedded_folder
 from lastresort.errors import TaskError
+from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.models.protocol import Model, is_endpoint
+
+_IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
+
+
+def parameters_told(model: str, folder: Path) -> int | None:
+    """Parameters of the model, from its config.json if it is here and says so, else from its name (`…-7B-…`), else from the head
+    of its GGUF. folder: what relative paths start from.
+
+    None where none of them tells. The name goes before a GGUF's head, which takes seconds to read.
+    """
+    if is_endpoint(model):
+        return None
+    path = folder / Path(model).expanduser()
+    try:
+        if (path / "config.json").is_file():
+            counted = parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
+            if counted is not None:
+                return counted
+        named = _IN_NAME.search(MODEL_FILE if model == EMBEDDED else Path(model).name)
+        if named is not None:
+            return round(float(named[1]) * {"m": 1e6, "b": 1e9}[named[2].lower()])
+        return parameters_of_gguf(path) if path.suffix == ".gguf" and path.is_file() else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # damaged: a climb says so
+        return None
+
 
 EMBEDDED = "embedded"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -30,14 +60,13 @@ def open_model(
     Raises TaskError for a name that leads nowhere, PrerequisiteError where a package or key is missing.
     """
     if name.startswith("scripted:"):
-        from lastresort.models.script import read_script
-        from lastresort.models.scripted import ScriptedModel
+        from lastresort.models.scripted import ScriptedModel, read_script
 
         script = read_script(base_folder / name.removeprefix("scripted:"))
         return ScriptedModel(script, name=name, adapter=adapter, prompt_price=prompt_price, output_price=output_price)
     if is_endpoint(name):
         from lastresort.models.api import ApiModel
-        from lastresort.models.endpoint import parse_endpoint
+        from lastresort.models.replies import parse_endpoint
 
         endpoint = parse_endpoint(name)
         if adapter is not None:
@@ -51,7 +80,7 @@ def open_model(
 
     from lastresort.models.loading import weights_folder
     from lastresort.models.local import LocalModel, load_local
-    from lastresort.models.renderings import refuse_other_tokenizer
+    from lastresort.models.tokenizer import refuse_other_tokenizer
 
     if adapter is not None:
         refuse_other_tokenizer(adapter, weights_folder(weights), template_kwargs or {})

@@ -1,4 +1,7 @@
-"""What the rest of the program asks of a model. Three kinds answer: local, api, scripted."""
+"""What the rest of the program asks of a model. Three kinds answer: local, api, scripted.
+
+How many tokens a text has, where no tokenizer is at hand.
+"""
 
 from __future__ import annotations
 
@@ -70,3 +73,15 @@ class ScoresContinuations(Protocol):
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         """Summed log-probability in nats of every continuation of every prompt."""
+
+
+BYTES_PER_TOKEN = 4
+
+
+def estimated_tokens(text: str) -> int:
+    """UTF-8 bytes / 4, rounded up: near enough for prices and limits of English text, low for most other languages."""
+    return -(-len(text.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
+
+
+def estimated_prompt_tokens(prompt: Prompt) -> int:
+    return sum(estimated_tokens(message.content) for message in prompt)

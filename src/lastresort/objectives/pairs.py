@@ -1,13 +1,28 @@
-"""What the objectives on pairs read: a batch of chosen and rejected answers, and every margin between them."""
+"""What the objectives on pairs read: a batch of chosen and rejected answers, and every margin between them.
+
+Direct preference optimisation.
+
+Identity preference optimisation.
+
+The hinge loss on pairs (SLiC), normalised by the reference.
+
+Anchored preference optimisation, variant zero.
+
+Simple preference optimisation.
+
+Odds ratio preference optimisation: supervised fine-tuning and preference in one, without a reference.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from lastresort.errors import ContractError
-from lastresort.objectives.contract import same_layout
+from lastresort.objectives.contract import not_negative, positive, same_layout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,3 +94,110 @@ def _check_counts(name: str, counts: Tensor, beside: Tensor) -> None:
         raise ContractError(
             f"{name} holds {counts.tolist()}", where="PairLogps", expected="whole numbers of at least 1"
         )
+
+
+def dpo(pairs: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0) -> Tensor:
+    """Raise the chosen/rejected margin above the reference's.
+
+    loss = -(1-e) log sigmoid(beta m) - e log sigmoid(-beta m),  m = (chosen - ref_chosen) - (rejected - ref_rejected)
+
+    pairs: with reference. beta: 1/nats, > 0. label_smoothing: e in [0, 0.5), the share of pairs believed to be the wrong
+    way round. Returns the loss of each pair, shape (batch,), not averaged.
+    Raises ContractError if a number is out of range or the reference is missing.
+    Source: Rafailov et al. 2023, eq. 7; e: Mitchell 2023, conservative DPO. Oracle: TRL `sigmoid` for e = 0 (TRL 1.16
+    reads no label_smoothing there); for e > 0 its `aot` on single pairs, where nothing is left to sort.
+    """
+    positive("dpo", beta=beta)
+    if not 0 <= label_smoothing < 0.5:
+        raise ContractError(f"label_smoothing is {label_smoothing}", where="dpo", expected="at least 0, below 0.5")
+    logit = beta * pairs.margin("dpo")
+    return -(1 - label_smoothing) * logsigmoid(logit) - label_smoothing * logsigmoid(-logit)
+
+
+def ipo(pairs: PairLogps, *, beta: float = 0.1, per_token: bool = False) -> Tensor:
+    """Bring the chosen/rejected margin above the reference's to a fixed target, and no further.
+
+    loss = (m - 1/(2 beta))^2,  m = (chosen - ref_chosen) - (rejected - ref_rejected)
+    per_token: each of the two differences is divided by the tokens of its answer first.
+
+    pairs: with reference; with token counts if per_token. beta: 1/nats, > 0, the paper's tau. Returns the loss of each pair
+    in squared nats, shape (batch,), not averaged. Raises ContractError if beta <= 0, or reference or counts are missing.
+    Source: Azar et al. 2023, eq. 17, where pi(y|x) is the probability of the whole answer, hence per_token=False. TRL divides
+    by the tokens, which its authors say the paper's experiments did too, so that beta does not depend on the length: that is
+    per_token=True, and a beta tuned for one does not serve the other. Oracle: TRL `ipo` for True; by hand for False.
+    """
+    positive("ipo", beta=beta)
+    chosen, rejected = pairs.gains("ipo")
+    if per_token:
+        chosen_tokens, rejected_tokens = pairs.tokens("ipo")
+        chosen, rejected = chosen / chosen_tokens, rejected / rejected_tokens
+    return (chosen - rejected - 1 / (2 * beta)) ** 2
+
+
+def hinge(pairs: PairLogps, *, beta: float = 0.1) -> Tensor:
+    """Raise the chosen/rejected margin above the reference's until it reaches 1/beta, then leave the pair alone.
+
+    loss = max(0, 1 - beta m),  m = (chosen - ref_chosen) - (rejected - ref_rejected)
+
+    pairs: with reference. beta: 1/nats, > 0. Returns the loss of each pair, shape (batch,), not averaged.
+    Raises ContractError if beta <= 0 or the reference is missing.
+    Source: Zhao et al. 2023 (SLiC-HF) has the hinge on log-probabilities without a reference, beside a cross-entropy term;
+    Liu et al. 2023 (RSO, `hinge-norm`) sets the reference in place of that term, and this is theirs. Oracle: TRL `hinge`.
+    """
+    positive("hinge", beta=beta)
+    return (1 - beta * pairs.margin("hinge")).relu()
+
+
+def apo_zero(pairs: PairLogps, *, beta: float = 0.1) -> Tensor:
+    """Raise chosen above the reference and lower rejected below it, each by itself: for answers better than the model's own.
+
+    loss = (1 - sigmoid(beta (chosen - ref_chosen))) + sigmoid(beta (rejected - ref_rejected))
+
+    pairs: with reference. beta: 1/nats, > 0. Returns the loss of each pair, in (0, 2), shape (batch,), not averaged.
+    Raises ContractError if beta <= 0 or the reference is missing.
+    Source: D'Oosterlinck et al. 2024, eq. 7, plus the constant 1 that keeps it above 0, as in TRL. Oracle: TRL `apo_zero`.
+    """
+    positive("apo_zero", beta=beta)
+    chosen, rejected = pairs.gains("apo_zero")
+    # sigmoid(-x) is 1 - sigmoid(x) without the cancellation.
+    return (-beta * chosen).sigmoid() + (beta * rejected).sigmoid()
+
+
+def simpo(pairs: PairLogps, *, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
+    """Raise the mean log-probability a token of chosen above that of rejected by a margin, without a reference.
+
+    loss = -log sigmoid(beta (chosen / chosen_tokens - rejected / rejected_tokens) - gamma)
+
+    pairs: with token counts. beta: tokens/nats, > 0. gamma: >= 0, outside beta as in the paper (the target margin is
+    gamma/beta nats a token). Returns the loss of each pair, shape (batch,), not averaged.
+    Raises ContractError if a number is out of range or the token counts are missing.
+    Source: Meng et al. 2024, eq. 6; the defaults are its beta of 2 and its ratio gamma/beta of a half. Oracle: TRL's
+    CPOTrainer with loss_type `simpo` and cpo_alpha 0 (its default of 1 adds an NLL that is not SimPO's).
+    """
+    positive("simpo", beta=beta)
+    not_negative("simpo", gamma=gamma)
+    chosen, rejected = pairs.means("simpo")
+    return -logsigmoid(beta * (chosen - rejected) - gamma)
+
+
+def orpo(pairs: PairLogps, *, weight: float = 0.1) -> Tensor:
+    """Learn the chosen answer, and raise its odds above those of the rejected one.
+
+    loss = -log p_chosen - weight log sigmoid(log odds(p_chosen) - log odds(p_rejected)),
+    log p = summed log-probability / tokens,  odds(p) = p / (1 - p)
+
+    pairs: with token counts. weight: the paper's lambda (TRL calls it beta), >= 0. Returns the loss of each pair, in nats
+    a token, shape (batch,), not averaged. Raises ContractError if weight < 0 or the token counts are missing.
+    Source: Hong et al. 2024, eqs. 3, 4, 6 and 7, where the likelihood is that of the answer given the prompt. TRL differs: its
+    NLL is over prompt and answer, and a mean over all tokens of the batch instead of a mean of means. Oracle: TRL's
+    ORPOTrainer with the prompt masked, one pair a batch.
+    """
+    not_negative("orpo", weight=weight)
+    chosen, rejected = pairs.means("orpo")
+    return -chosen - weight * logsigmoid(_log_odds(chosen) - _log_odds(rejected))
+
+
+def _log_odds(logp: Tensor) -> Tensor:
+    # At p = 1 the odds are infinite: 1 - p is kept at one unit in the last place, which keeps loss and gradient finite.
+    below_one = logp.clamp(max=-torch.finfo(logp.dtype).eps)
+    return logp - torch.log(-torch.expm1(below_one))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lastresort.report.wording import listed, printable, sentence, stopped
+from lastresort.report.words.wording import listed, printable, sentence, stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
 
 STANCES = {"DO": ("do", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("not", "dim")}
 STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}

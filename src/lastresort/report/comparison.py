@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lastresort.report.gate import in_limits, in_points
-from lastresort.report.marks import MARKS
-from lastresort.report.wording import NO_BREAK, count, counted, duration, listed, percent
+from lastresort.report.words.wording import MARKS, NO_BREAK, count, counted, duration, listed, percent
 
 NAME = "the comparison"
 NAMES = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.report.gate import in_points, not_scored
-from lastresort.report.wording import NO_BREAK, count, percent
+from lastresort.report.words.wording import NO_BREAK, count, percent
 
 SHOWN = 5  # items side by side
 FIRST = 12  # parts that are drawn at once

@@ -1,8 +1,14 @@
-"""`report.html` of a run: one file that opens offline, drawn from the folder alone."""
+"""`report.html` of a run: one file that opens offline, drawn from the folder alone.
+
+Nested values whose shape other folders own, as labelled lines: what is not known in advance is still shown whole.
+
+What the report shows of the figures beside the loss of a rung that trained: a title, a picture, and what is alarming.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -10,34 +16,84 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
-from lastresort.report import (
-    break_even,
-    comparison,
-    drift,
-    dumbbell_chart,
-    failure_modes,
-    findings,
-    gate_chart,
-    gate_summary,
-    judge,
-    ladder_chart,
-    repairs,
-    retrieval,
-    wording,
-)
-from lastresort.report.cost_chart import cost_chart
+from lastresort.report import comparison, failure_modes, repairs
+from lastresort.report import gate as gate_summary
+from lastresort.report import story as findings
+from lastresort.report.charts import dumbbell as dumbbell_chart
+from lastresort.report.charts import gate as gate_chart
+from lastresort.report.charts import ladder as ladder_chart
+from lastresort.report.charts.cost import cost_chart
+from lastresort.report.charts.early_warnings import early_chart, most_followed
+from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthest
+from lastresort.report.charts.tradeoff import tradeoff_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
-from lastresort.report.early_warnings import early_warnings
 from lastresort.report.gate import in_limits, in_points
-from lastresort.report.labelled import labelled
-from lastresort.report.loss_chart import drawn_figure, loss_chart, went_furthest
 from lastresort.report.story import RungStory, Story, gather
-from lastresort.report.tradeoff_chart import tradeoff_chart
+from lastresort.report.words import break_even, drift, judge, retrieval, wording
+from lastresort.report.words.wording import count
+from lastresort.train.watch.alarm import measured, told, warning
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
+
+
+MOST_LINES = 12
+
+
+def labelled(body: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Each key with one or more lines of text; keys without content are left out."""
+    return [(label(key), lines) for key, value in body.items() if (lines := _lines(value))]
+
+
+def label(key: str) -> str:
+    """`near_duplicates` -> "near duplicates"."""
+    return str(key).replace("_", " ")
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        flat = all(not isinstance(part, Mapping | list) for part in value.values())
+        if flat:
+            return [
+                ", ".join(f"{label(key)} {_plain(part)}" for key, part in value.items() if part is not None)
+            ] * bool(value)
+        return [f"{label(key)}: {line}" for key, part in value.items() for line in _lines(part)][:MOST_LINES]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        lines = [line for part in value[:MOST_LINES] for line in _lines(part)]
+        return [*lines, f"and {count(len(value) - MOST_LINES)} more"] if len(value) > MOST_LINES else lines
+    return [] if value is None or value == "" else [_plain(value)]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyWarnings:
+    """alarms: (run, sentence) of every run that is alarmingly far from its base."""
+
+    title: str
+    chart: Markup | None
+    alarms: tuple[tuple[str, str], ...]
+
+
+def early_warnings(rung: RungStory) -> EarlyWarnings | None:
+    """None where no run was compared with its base."""
+    curves = {run.candidate: run.curve for run in rung.trained}
+    looked = {name: curve for name, curve in curves.items() if measured(curve)}
+    followed = most_followed(looked)
+    if followed is None:
+        return None
+    alarms = tuple((name, found) for name, curve in looked.items() if (found := warning(curve)) is not None)
+    title = f"{followed}, {told(looked[followed])}"
+    return EarlyWarnings(title, early_chart(curves, title), alarms)
+
 
 FILE_NAME = "report.html"
 LONGEST_INPUT = 700

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report import break_even, comparison, gate_summary, judge, repairs
-from lastresort.report.wording import (
+from lastresort.report import comparison, repairs
+from lastresort.report import gate as gate_summary
+from lastresort.report.words import break_even, judge
+from lastresort.report.words.wording import (
     NO_BREAK,
     count,
     duration,

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lastresort.hardware.plan.fit import NAMES, gib
-from lastresort.report.wording import count, duration, listed, money, printable, sentence, spaced
+from lastresort.report.words.wording import count, duration, listed, money, printable, sentence, spaced
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
 
 Plan = Mapping[str, Any]
 

@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report.marks import MARKS, STYLES
 from lastresort.report.schema import validate, write_document
-from lastresort.report.wording import count, duration, interval, money, percent, printable, sentence, verdict
+from lastresort.report.words.wording import (
+    MARKS,
+    STYLES,
+    count,
+    duration,
+    interval,
+    money,
+    percent,
+    printable,
+    sentence,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
 
 VERSION = 1
 SHOWN = 10  # affected items in the terminal; all stand in the file

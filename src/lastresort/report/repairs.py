@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lastresort.report.gate import in_points
-from lastresort.report.wording import percent, stopped
+from lastresort.report.words.wording import percent, stopped
 
 Repair = Mapping[str, Any]
 Repairs = Sequence[Repair]

@@ -2,10 +2,10 @@
 
 RUNGS: dict[str, str] = {
     "prompting": "lastresort.rungs.prompting:Prompting",
-    "retrieval": "lastresort.rungs.retrieval:Retrieval",
-    "sft": "lastresort.rungs.sft:Sft",
-    "preference": "lastresort.rungs.preference:Preference",
-    "full": "lastresort.rungs.full:Full",
+    "retrieval": "lastresort.rungs.retrieval.rung:Retrieval",
+    "sft": "lastresort.rungs.supervised.sft:Sft",
+    "preference": "lastresort.rungs.preference.rung:Preference",
+    "full": "lastresort.rungs.supervised.full:Full",
 }
 
 TRAINED = ("sft", "preference", "full")  # whose systems hold weights of their own

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
-from lastresort.train.alarm import told, warning
+from lastresort.train.watch.alarm import told, warning
 
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
-    from lastresort.train.early_warnings import Baseline, Watched
-    from lastresort.train.watch_size import WatchSize
+    from lastresort.train.watch.early_warnings import Baseline, Watched, WatchSize
+
 
 ANSWERS, SUMS = "base_answers", "base_sums"
 
@@ -52,7 +52,7 @@ class EarlyWarnings:
         """
         if self._baseline is not None:
             return
-        from lastresort.train.watch_size import own_tokens, watch_size
+        from lastresort.train.watch.early_warnings import own_tokens, watch_size
 
         prompts = self._prompts(loaded)
         key = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16]
@@ -87,20 +87,20 @@ class EarlyWarnings:
 
     def _prompts(self, loaded: Loaded) -> list[list[int]]:
         from lastresort.data.rendering import render_prompt
-        from lastresort.train.watch_size import MOST_PROMPTS
+        from lastresort.train.watch.early_warnings import MOST_PROMPTS
 
         kwargs = self._bench.task.chat_template_kwargs
         conversations = [compose(self._design, example.input, ()) for example in self._bench.dev[: 2 * MOST_PROMPTS]]
         return [render_prompt(loaded.tokenizer, turns, template_kwargs=kwargs) for turns in conversations]
 
     def _watched(self, key: str) -> Watched | None:
-        from lastresort.train.early_warnings import watched_from_json
+        from lastresort.train.watch.early_warnings import watched_from_json
 
         known = self._bench.record.last(ANSWERS, key)
         return None if known is None else watched_from_json(known)
 
     def _make(self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str, size: WatchSize) -> Watched:
-        from lastresort.train.early_warnings import watch, watched_to_json
+        from lastresort.train.watch.early_warnings import watch, watched_to_json
 
         bench, began = self._bench, self._clock()
         bench.progress.stage(f"{self._rung}: answers of the base, from which training will move", None)
@@ -120,7 +120,7 @@ class EarlyWarnings:
 
     def _known(self, loaded: Loaded, key: str) -> Baseline | None:
         """What the record knows of the base in the precision in which this rung trains."""
-        from lastresort.train.early_warnings import Baseline, Sums
+        from lastresort.train.watch.early_warnings import Baseline, Sums
 
         watched, sums = self._watched(key), self._bench.record.last(SUMS, f"{key} {_precision(loaded)}")
         if watched is None or sums is None:
@@ -129,7 +129,7 @@ class EarlyWarnings:
 
     def _measured(self, loaded: Loaded, model: Any, watched: Watched, key: str) -> Baseline:
         """Of the base itself, once for so much of its answers."""
-        from lastresort.train.early_warnings import baseline
+        from lastresort.train.watch.early_warnings import baseline
 
         known = self._known(loaded, key)
         if known is not None and known.watched == watched:

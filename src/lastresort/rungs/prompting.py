@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.race import REASONING_TOKENS, Race
-from lastresort.rungs.racing import stretches
+from lastresort.rungs.race import REASONING_TOKENS, Race, stretches
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, Shot, System

@@ -1,22 +1,76 @@
 """Systems raced on dev: all answer a little of it, the better half more, few the whole, and of these one is chosen.
 
 Where all that is left in the race is below the bar, it ends there: which of them is the least far off is not worth its price.
+
+Whether dev shows that a system is below the bar, so that it need not be tested.
+
+Successive halving: measure many candidates on a little, few on all.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import Choice, choose, selection_bias_corrected
+from lastresort.evals.evidence import Choice, choose, judge_bar, selection_bias_corrected
 from lastresort.evals.measure import failures
 from lastresort.records.record import ItemScore
-from lastresort.rungs.giving_up import BETA, judged_on_dev
-from lastresort.rungs.racing import FINALISTS, stretches, survivors
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, mean_score
 from lastresort.systems.system import System
-from lastresort.types import Grammar
+from lastresort.types import Grammar, Judgement
+
+BETA = 0.01  # of giving up what would reach the bar; small, since its test may fail it wrongly too
+
+
+def judged_on_dev(bench: Workbench, items: Sequence[ItemScore]) -> Judgement | None:
+    """The verdict rule of the test, on the first items of dev; None while they do not decide, never None on all of them.
+
+    Half a group shows nothing that is certain, so that where rows belong together only the whole of dev does.
+    """
+    groups = bench.dev_groups()
+    if groups is not None and len(items) < len(groups):
+        return None
+    order = range(len(items)) if groups is None else sorted(range(len(items)), key=lambda i: groups.index(groups[i]))
+    return judge_bar(
+        [items[i].score for i in order],
+        bar=bench.task.bar,
+        alpha=bench.task.alpha_per_rung,
+        beta=BETA,
+        binary=bench.scorer.binary,
+        n_available=len(bench.dev if groups is None else set(groups)),
+        groups=None if groups is None else [groups[i] for i in order],
+    )
+
+
+FINALISTS = 2
+
+
+def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, int]]:
+    """Consecutive stretches [start, stop) of n items, one a round; each later round is about as dear as the first.
+
+    With every round the better half stays, so a stretch may double. least: items in the first, below which a score says little.
+    """
+    rounds = max(1, math.ceil(math.log2(candidates))) if candidates > 1 else 1
+    first = max(least, math.ceil(n / (2**rounds - 1)))
+    cuts = [0]
+    size = first
+    while cuts[-1] < n:
+        cuts.append(min(n, cuts[-1] + size))
+        size *= 2
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] < least:
+        del cuts[-2]
+    return list(itertools.pairwise(cuts))
+
+
+def survivors(scores: dict[str, float], order: Sequence[str], *, at_least: int = FINALISTS) -> list[str]:
+    """The better half by score, ties kept in `order` (cheaper first), never fewer than `at_least`; the best always stays."""
+    keep = max(at_least, math.ceil(len(scores) / 2))
+    ranked = sorted(scores, key=lambda name: (-scores[name], order.index(name)))
+    return sorted(ranked[:keep], key=order.index)
+
 
 REASONING_TOKENS = 128  # that a system which thinks first has for it, beyond the answer
 

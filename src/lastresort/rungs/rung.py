@@ -16,7 +16,7 @@ from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.rungs import RUNGS
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.preference_data import Preferred
+from lastresort.rungs.preference.data import Preferred
 from lastresort.spec.task import Task
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, save_system

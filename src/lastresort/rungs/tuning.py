@@ -1,21 +1,130 @@
 """One training run of a rung, up to a step: its curve and what it did in the record, its checkpoint below the run's folder.
 
 What is finished is read from the record; what was cut goes on from its checkpoint.
+
+A rung's training in the memory that is here: in smaller passes where the plan asks for them, and where it ran out nonetheless,
+in smaller ones when the climb goes on. Neither changes more of a result than its rounding.
+
+How a rung's training rows are rendered: noted once, so that whatever is measured, gated or served is compared with it.
+
+Tuned systems on dev: each measured, the best held to the form where its answers failed by form, one chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lastresort.rungs.room import PASS, answer_noted, lowered_settings, settings_that_fit
-from lastresort.rungs.rung import Workbench
+from lastresort.errors import CandidateError, DataError
+from lastresort.evals.evidence import choose, selection_bias_corrected
+from lastresort.evals.measure import failures
+from lastresort.records.record import ItemScore, Record
+from lastresort.rungs.prompting import grammar_of
+from lastresort.rungs.rung import Search, Workbench, candidate_of, mean_score
+from lastresort.systems.system import System
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.train.loop import StepSeen, Trained
+    from lastresort.hardware.plan.planned import Planned
+    from lastresort.models.loading import Loaded
+    from lastresort.train.loop.loop import StepSeen, Trained
+    from lastresort.train.memory import Answer
     from lastresort.train.settings import TrainSettings
+
+
+PASS = "pass"  # kind of the event that keeps what a run was lowered to
+
+
+def settings_that_fit(
+    bench: Workbench, name: str, settings: TrainSettings, planned: Planned | None, free_bytes: int | None
+) -> TrainSettings:
+    """With what the run `name` was lowered to before, or with the largest pass that fits; where none does, unchanged, and said.
+
+    free_bytes: beside the model, which is in memory.
+    """
+    known = bench.record.last(PASS, name)
+    if known is not None:
+        return lowered_settings(settings, known)
+    if planned is None or free_bytes is None:
+        return settings
+    from lastresort.hardware.plan.fit import gib
+    from lastresort.hardware.plan.planned import lowered
+
+    room = free_bytes + planned.loaded_bytes
+    if planned.needed_bytes <= room:
+        return settings
+    told = f"{name} would hold {gib(planned.needed_bytes)} by the plan, and {gib(room)} are there"
+    found = lowered(planned, room)
+    if found is None or not found.same_run:
+        bench.progress.say(f"{told}: it may not fit. {_elsewhere(found is not None)}")
+        return settings
+    bench.progress.say(f"{told}: it trains with {found.written()}.")
+    bench.record.note(PASS, dict(found.keys), key=name)
+    return lowered_settings(settings, found.keys)
+
+
+def answer_noted(bench: Workbench, name: str, planned: Planned | None) -> Callable[[], Answer]:
+    """To a run that ran out of memory; what it is lowered to is noted, so that a resumed climb does so."""
+
+    def answer() -> Answer:
+        from lastresort.hardware.plan.planned import lowered
+        from lastresort.train.memory import Answer, Room
+
+        if planned is None:
+            return Answer("", _elsewhere(True))
+        told = Room(planned, None).told()
+        found = lowered(planned, planned.room_below(None))
+        if found is None or not found.same_run:
+            return Answer(told, _elsewhere(found is not None))
+        bench.record.note(PASS, {**(bench.record.last(PASS, name) or {}), **found.keys}, key=name)
+        return Answer(told, f"Go on with --resume: it then trains with {found.written()}.")
+
+    return answer
+
+
+def lowered_settings(settings: TrainSettings, keys: Any) -> TrainSettings:
+    known = {key: keys[key] for key in ("max_pass_tokens", "checkpointing") if key in keys}
+    return replace(settings, **known)
+
+
+def _elsewhere(in_4_bits: bool) -> str:
+    wanted = "Begin a new run with tune.method: qlora, or with" if in_4_bits else "Take"
+    return f"{wanted} a smaller model, or a machine with more memory."
+
+
+KIND = "trained_rendering"  # of events
+
+
+def note_rendering(
+    record: Record, rung: str, loaded: Loaded, template_kwargs: Mapping[str, Any], *, before: str = ""
+) -> None:
+    """Note it before anything is trained. before: that of the system which training starts from, "" where it was not trained.
+
+    Raises DataError where an earlier session, or the start, rendered otherwise: the rows would teach two languages at once.
+    """
+    from lastresort.models.tokenizer import rendering_fingerprint
+
+    now = rendering_fingerprint(loaded.tokenizer, template_kwargs)
+    known = noted_rendering(record, rung)
+    for told, what in (
+        (known, "of the rows that this run began to train on"),
+        (before, "that its start was trained on"),
+    ):
+        if told and told != now:
+            raise DataError(
+                f"the chat template or the special tokens of {loaded.folder} differ from those {what}",
+                where=f"rung {rung}",
+                expected=f"the rendering {told[:16]}, not {now[:16]}",
+                remedy="Put back the template and chat_template_kwargs that the run began with, or start a new run.",
+            )
+    if not known:
+        record.note(KIND, {"rung": rung, "rendering": now}, key=rung)
+
+
+def noted_rendering(record: Record, rung: str) -> str:
+    """As `note_rendering` found it; "" where this rung trained nothing, or under a version that did not note it."""
+    return str((record.last(KIND, rung) or {"rendering": ""})["rendering"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +148,8 @@ def train_to(
 
     Raises BudgetError at the time limit, Diverged where the loss is not finite, InfrastructureError where memory runs out.
     """
-    from lastresort.train.loop import train
-    from lastresort.train.memory_error import free_now, memory_errors
-    from lastresort.train.planned import plan_of_loaded
+    from lastresort.train.loop.loop import train
+    from lastresort.train.memory import free_now, memory_errors, plan_of_loaded
 
     tell_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
@@ -77,7 +185,7 @@ def train_to(
 
 def tell_reach(bench: Workbench, run: Run, model: Any) -> None:
     """How far the adapters reach, before the first training of a rung."""
-    from lastresort.train.targets import adapted
+    from lastresort.train.adapters.adapters import adapted
 
     found = adapted(model)
     if found is None or any(note.get("rung", "sft") == run.rung for note in bench.record.notes("training")):
@@ -110,3 +218,42 @@ class _Labelled:
 
     def say(self, text: str) -> None:
         self.inner.say(text)
+
+
+def on_dev(bench: Workbench, rung: str, system: System) -> list[ItemScore]:
+    """Keep the system and measure it on the whole dev set, once a run."""
+    bench.keep(rung, system)
+    bench.progress.stage(f"{rung}: {system.name} on dev", len(bench.dev))
+    return bench.dev_scores(rung, system)
+
+
+def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], note: str) -> Search:
+    """The one of these systems that goes to the test. note: what was searched, in words."""
+    tried = list(systems)
+    items = {system.name: on_dev(bench, rung, system) for system in tried}
+    best = max(tried, key=lambda system: mean_score(items[system.name]))
+    guided = _guided(bench, best, items[best.name])
+    if guided is not None:
+        try:
+            bench.models.check(guided)
+            items[guided.name] = on_dev(bench, rung, guided)
+            tried.append(guided)
+        except CandidateError as error:
+            note += f" {guided.name} could not be tried: {error}"
+    scores = {name: [item.score for item in found] for name, found in items.items()}
+    cost = {system.name: float(system.decoding.grammar is not None) for system in tried}
+    choice = choose(scores, cost, groups=bench.dev_groups())
+    chosen = next(system for system in tried if system.name == choice.name)
+    candidates = tuple(candidate_of(system, items[system.name]) for system in tried)
+    corrected = None
+    if len(scores) > 1:
+        corrected = selection_bias_corrected(scores, bench.task.split.seed, groups=bench.dev_groups())
+    return Search(candidates, chosen, choice.reason, note, corrected)
+
+
+def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:
+    """The system held to the output's form, where some of its answers failed by form."""
+    grammar = grammar_of(bench.task)
+    if grammar is None or system.decoding.grammar is not None or not failures(items)["format"]:
+        return None
+    return replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))

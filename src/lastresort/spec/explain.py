@@ -12,8 +12,7 @@ from pydantic.fields import FieldInfo
 
 from lastresort.errors import TaskError
 from lastresort.spec.document import Document
-from lastresort.spec.values import REFUSED, unknown_name
-from lastresort.spec.wording import Key, describe, dotted, listed, nearest
+from lastresort.spec.values import REFUSED, Key, describe, dotted, listed, nearest, unknown_name
 
 INTERNAL = ("path", "folder", "counts_repair")
 """Fields of a Task that are not keys of the file."""

@@ -8,10 +8,9 @@ from typing import Any, Self
 from pydantic import ValidationInfo, model_validator
 
 from lastresort.data.answer_schema import schema_fault
-from lastresort.data.strict_json import NotJson, parse_json
+from lastresort.data.rows import NotJson, parse_json
 from lastresort.spec.paths import found_path, relative_name
-from lastresort.spec.values import Reading, Section, below, refuse, refuse_unknown_keys
-from lastresort.spec.wording import describe
+from lastresort.spec.values import Reading, Section, below, describe, refuse, refuse_unknown_keys
 
 FILE_KEYS = ("schema", "choices")
 

@@ -11,18 +11,24 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, mo
 
 from lastresort.errors import TaskError
 from lastresort.objectives import NEEDS
-from lastresort.spec.document import Document, read_document, with_overrides
+from lastresort.spec.document import Document, Kind, read_document, with_overrides
 from lastresort.spec.explain import explained
-from lastresort.spec.judge import PRICES
-from lastresort.spec.model_name import ModelName
-from lastresort.spec.paths import FileOrFolder, relative_name
-from lastresort.spec.score import Reward
+from lastresort.spec.paths import FileOrFolder, ModelName, relative_name
+from lastresort.spec.score import PRICES, Reward
 from lastresort.spec.sections import Count, Rate, Ratio
-from lastresort.spec.text_file import Kind
-from lastresort.spec.training_groups import Limits, Server, StopStrings
-from lastresort.spec.training_sections import Adapter, Objective, TrainingData
-from lastresort.spec.values import AnyShareOrCount, Noted, Number, Reading, Section, TemplateArguments, Text, refuse
-from lastresort.spec.wording import describe, listed
+from lastresort.spec.training_sections import Adapter, Limits, Objective, Server, StopStrings, TrainingData
+from lastresort.spec.values import (
+    AnyShareOrCount,
+    Noted,
+    Number,
+    Reading,
+    Section,
+    TemplateArguments,
+    Text,
+    describe,
+    listed,
+    refuse,
+)
 from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile, usual_tries
 
 TRAINING = Kind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")

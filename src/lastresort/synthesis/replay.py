@@ -1,15 +1,93 @@
 """Replay: rows that the base model itself answers, so that tuning keeps what it does not mean to change.
 
 Training on the model's own answers adds no new knowledge and pulls its general behaviour back to where it was.
+
+General prompts for replay: everyday requests over many subjects, written for this project.
+
+Probes that ask whether tuning broke something must not ask any of these: replay would train for the test.
+
+Requests that set the task aside for once: a real input under the task's own instruction, and then something else is asked of it.
+
+A model that has only ever seen one form under an instruction answers in it whatever it is asked. The probe of format leak must
+not ask any of these wordings: replay would train for the test.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lastresort.models.protocol import Model
 from lastresort.types import Answer, Decoding, Example, Message
+
+REQUESTS = (
+    "Explain {subject} to a twelve-year-old.",
+    "Give me three practical tips about {subject}.",
+    "What are the most common mistakes people make with {subject}?",
+    "Write a short paragraph about {subject}.",
+    "Summarise what a beginner should know about {subject} in two sentences.",
+    "List five questions one could ask an expert on {subject}.",
+    "Write a friendly message inviting a neighbour to talk about {subject}.",
+    "What is the history of {subject}, briefly?",
+    "Name one advantage and one drawback of {subject}.",
+    "Write a four-line poem about {subject}.",
+    "How would you start learning about {subject}?",
+    "Describe {subject} without using the word itself.",
+    "What does {subject} have to do with everyday life?",
+    "Make a small table comparing two kinds of {subject}.",
+    "Tell me a surprising fact about {subject}.",
+    "Write a headline and one sentence of news about {subject}.",
+    "Suggest a weekend plan that involves {subject}.",
+    "Write a polite e-mail asking for a book about {subject}.",
+    "What tools or materials does one need for {subject}?",
+    'Correct this sentence and explain why: "{subject} are a thing what everybody like".',
+)
+
+SUBJECTS = (
+    "growing tomatoes", "the tides", "bicycle repair", "bread baking", "night trains", "volcanoes", "chess openings",
+    "keeping bees", "public libraries", "solar panels", "learning a language", "the water cycle", "coral reefs", "origami",
+    "mountain weather", "first aid", "stamp collecting", "jazz", "photosynthesis", "household budgets", "map reading",
+    "the printing press", "pottery", "sleep", "running a marathon", "insulation of old houses", "bird migration",
+    "the Roman roads", "tea", "composting", "knots", "lighthouses", "magnets", "juggling", "the metric system", "glaciers",
+    "wooden furniture", "typing fast", "allergies", "earthworms", "the stock market", "puppet theatre", "soap", "deserts",
+    "canal boats", "handwriting", "earthquakes", "friendship", "umbrellas", "the moon landing", "cheese", "noise in cities",
+    "telescopes", "gardening in winter", "good questions", "paper making", "road safety", "folk tales", "yeast", "windmills",
+)  # fmt: skip
+
+
+def general_prompts(n: int, seed: int) -> list[str]:
+    """n different prompts (at most len(REQUESTS) * len(SUBJECTS) = 1,200; beyond that all of them), drawn by seed."""
+    pairs = [(request, subject) for request in REQUESTS for subject in SUBJECTS]
+    random.Random(f"general:{seed}").shuffle(pairs)
+    return [request.format(subject=subject) for request, subject in pairs[:n]]
+
+
+COUNTER_REQUESTS = (
+    "Leave the task aside here. Which language is this written in? Reply as you would in a chat.",
+    "Before anything else: rewrite this so that it sounds more polite.",
+    "Do not do the task now. What mood is the writer in, and how can you tell?",
+    "Just once, skip the format and ask the writer one question back.",
+    "What would you say to the writer if you met? Two or three sentences.",
+    "Say it again in your own words, shorter than it is.",
+    "Is anything unclear in what you just read? Tell me in a sentence or two.",
+    "Instead of the usual, give me a title for this text.",
+    "Write a short and friendly reply to this.",
+    "Which word of this matters most, and why?",
+    "I only want your impression this time, in ordinary words.",
+    "Explain to a child what this is about.",
+)
+
+
+def counter_requests(inputs: Sequence[str], n: int, seed: int) -> list[str]:
+    """n texts, at most one an input: the input, and a request that takes the place of the task; drawn by seed."""
+    drawn = random.Random(f"counter:{seed}")
+    chosen = drawn.sample(list(inputs), min(n, len(inputs)))
+    first = drawn.randrange(len(COUNTER_REQUESTS))
+    return [
+        f"{text}\n\n{COUNTER_REQUESTS[(first + number) % len(COUNTER_REQUESTS)]}" for number, text in enumerate(chosen)
+    ]
+
 
 REPLAY_TOKENS = 96
 

@@ -1,4 +1,7 @@
-"""An input and a prompt design -> the conversation shown to the model; and the model's text -> the answer."""
+"""An input and a prompt design -> the conversation shown to the model; and the model's text -> the answer.
+
+How passages stand in a prompt.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,18 @@ from collections.abc import Sequence
 
 from lastresort.knowledge.chunks import Chunk
 from lastresort.systems.lookup import Lookup
-from lastresort.systems.passages import rendered
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Message
+
+
+def rendered(passages: Sequence[Chunk]) -> str:
+    """Numbered from 1, each under its source and the headings above it, parted by blank lines."""
+    return "\n\n".join(f"[{number}] {_title(chunk)}\n{chunk.text.strip()}" for number, chunk in enumerate(passages, 1))
+
+
+def _title(chunk: Chunk) -> str:
+    return ": ".join(part for part in (chunk.document, " > ".join(chunk.headings)) if part)
+
 
 REASONING_REQUEST = 'Think step by step first. Then give the final answer on a new line that starts with "Answer:".'
 _ANSWER_MARK = re.compile(r"(?:^|\n)[ \t>*#]*(?:final )?answer[*]*[ \t]*:[*]*[ \t]*", re.IGNORECASE)

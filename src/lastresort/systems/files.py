@@ -1,10 +1,20 @@
-"""system.yaml: a system on disk, with its shots, its adapter and its knowledge store beside it."""
+"""system.yaml: a system on disk, with its shots, its adapter and its knowledge store beside it.
+
+Copying a knowledge store into the folder of a run or of a system.
+
+Is it the same artefact? Hashes of a saved system, by which what was gated, what was written and what is served are compared.
+
+Every byte is read each time: a size and a date do not prove that nothing changed. The files are those that are read to answer, so
+that the disk's cache has them; what is left is about a second for each gigabyte.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +23,34 @@ import yaml
 
 from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors, write_atomically
-from lastresort.systems.store_copy import copy_store
 from lastresort.systems.system import PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Grammar, Message
+
+LOCK = ".updating"
+
+
+def copy_store(store: Path, target: Path) -> None:
+    """The store at `target`, whole or not at all; nothing happens where it is there already.
+
+    Its files are never changed once written, only replaced, so that a copy on the same disk is a second name of the same file:
+    each candidate of a climb carries its store, and a store may be large. What a killed copy left is taken away first.
+    Raises InfrastructureError where the disk is full or refuses.
+    """
+    if target.exists():
+        return
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    with disk_errors(target):
+        shutil.copytree(store, new, copy_function=_link, ignore=shutil.ignore_patterns(LOCK))
+        new.rename(target)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without such names
+        shutil.copy2(source, target)
+
 
 SCHEMA = 2  # 1 knew no retriever
 FILE, MODEL = "system.yaml", "model"
@@ -199,3 +234,36 @@ def _shot(row: dict[str, Any]) -> Shot:
         for turn in row["input"]
     )
     return Shot(turns, row["output"])
+
+
+def artefact_sha256(folder: Path) -> str:
+    """Hash of what answers: system.yaml without the paths of other models, shots, adapter and own weights, by content.
+
+    The same for a copy of the folder, and after the folder or the base has moved. Of another base or store, the system has other
+    fingerprints. Raises DataError as `load_system` does.
+    """
+    system = load_system(folder)
+    told = {key: value for key, value in as_dict(system).items() if key not in ("schema", "tuned_from")}
+    if system.fingerprint:
+        del told["model"]  # its name may lead elsewhere by now, and its weights are in the fingerprint
+    parts = [told, [shot_row(shot) for shot in system.prompt.shots], {p.name: folder_sha256(p) for p in _parts(system)}]
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Hash over the names and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape") + b"\x00")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _parts(system: System) -> Iterator[Path]:
+    """Folders of weights that belong to the system; of a store it holds the hash of the contents."""
+    if system.adapter is not None:
+        yield system.adapter
+    if system.tuned_from:
+        yield Path(system.model)

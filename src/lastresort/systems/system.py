@@ -68,7 +68,7 @@ class System:
     that renders otherwise is refused when the system is opened. fingerprint: that of the model it was measured with ("" where
     it was not measured), likewise. tuned_from: the base, where model is a folder of weights that were all trained: it then is
     a part of the system and goes where it goes; "" otherwise. trained_rendering: how the rows that it was trained on were rendered
-    (models/renderings.py), "" where it was not trained, or by a version that did not note it; a model that renders otherwise is
+    (models/tokenizer.py), "" where it was not trained, or by a version that did not note it; a model that renders otherwise is
     refused when the system is opened.
     """
 

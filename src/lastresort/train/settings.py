@@ -1,14 +1,39 @@
-"""What decides a training run, apart from its rows."""
+"""What decides a training run, apart from its rows.
+
+Whether an objective takes the numbers that it is given: it is asked before anything is loaded.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from lastresort.errors import InputError
-from lastresort.train.objective import Objective
+import torch
+
+from lastresort.errors import ContractError, InputError
+from lastresort.objectives.pairs import PairLogps
+from lastresort.train.loop.objective import Objective
+
+
+def refused_options(objective: Objective) -> ContractError | None:
+    """What the objective says of its options, by a call on one row; None where it takes them."""
+    one, count = torch.full((1,), -1.0), torch.ones(1, dtype=torch.long)
+    arguments: tuple[Any, ...] = (one,)
+    more: dict[str, Any] = {}
+    if objective.need == "pairs":
+        arguments = (PairLogps(one, one, one, one, count, count),)
+    elif objective.need == "labels":
+        arguments = (one, one, torch.ones(1, dtype=torch.bool), torch.zeros(()))
+    elif objective.need == "groups":
+        arguments, more = (one, one, one), {"per_token_ref_logps": one}
+    try:
+        objective.function()(*arguments, **more, **dict(objective.options))
+    except ContractError as error:
+        return error
+    return None
+
 
 AdapterKind = Literal["lora", "rslora", "dora", "none"]
 Optimizer = Literal["adamw", "paged_adamw_8bit"]

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.objectives import NEEDS, Need
-from lastresort.train.reward_process import RewardLimits
+from lastresort.train.rewards.process import RewardLimits
 
 if TYPE_CHECKING:
-    from lastresort.train.objective import Objective
+    from lastresort.train.loop.objective import Objective
     from lastresort.train.settings import AdapterSettings, TrainSettings
+
 
 AdapterChoice = Literal["lora", "rslora", "dora", "qlora", "full"]
 LongerRows = Literal["refuse", "drop", "truncate"]
@@ -168,6 +169,6 @@ class TrainingFile:
         )
 
     def loss(self) -> Objective:
-        from lastresort.train.objective import Objective
+        from lastresort.train.loop.objective import Objective
 
         return Objective(self.objective, self.options)

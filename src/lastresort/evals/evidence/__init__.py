@@ -5,11 +5,18 @@ Loads neither torch nor scipy; scipy is imported by the function that needs it.
 
 from lastresort.evals.evidence.agreement import Agreement, agreement
 from lastresort.evals.evidence.bar import check_test_size, judge_bar, smallest_deciding_test, wilson_interval
-from lastresort.evals.evidence.noninferiority import NonInferiority, holm, non_inferior
-from lastresort.evals.evidence.over_seeds import OverSeeds, over_seeds
+from lastresort.evals.evidence.noninferiority import (
+    NonInferiority,
+    OverSeeds,
+    holm,
+    items_needed,
+    items_that_decide,
+    non_inferior,
+    over_seeds,
+    power_of,
+)
 from lastresort.evals.evidence.paired import Comparison, better, mcnemar_p
 from lastresort.evals.evidence.selection import Choice, choose, selection_bias_corrected
-from lastresort.evals.evidence.sizes import items_needed, items_that_decide, power_of
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.noninferiority import non_inferior
-from lastresort.evals.evidence.resample import generator_of
+from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.units import Array, as_scores
 
 CHEAPER_MARGIN = 0.02

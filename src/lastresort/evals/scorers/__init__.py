@@ -3,17 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.evals.scorers.choice import choice
-from lastresort.evals.scorers.formats import format_ok
+from lastresort.evals.scorers.forms import choice, format_ok, number
 from lastresort.evals.scorers.json_scorers import json_exact, json_fields, json_valid
 from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
 from lastresort.evals.scorers.judge import judge
-from lastresort.evals.scorers.number import number
-from lastresort.evals.scorers.overlap import rouge_l, token_f1
 from lastresort.evals.scorers.python_file import python
-from lastresort.evals.scorers.regex import regex
 from lastresort.evals.scorers.scorer import AsksAModel, Entry, Output, Scorer, build_from, scores_of
-from lastresort.evals.scorers.text import contains, exact, normalized
+from lastresort.evals.scorers.text import contains, exact, normalized, regex, rouge_l, token_f1
 
 SCORERS: dict[str, Entry] = {
     "exact": Entry(exact),

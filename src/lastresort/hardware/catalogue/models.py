@@ -11,8 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from lastresort.errors import InputError
-from lastresort.hardware.plan.config import shape_of
-from lastresort.hardware.plan.shape import Shape
+from lastresort.hardware.shape import Shape, shape_of
 
 _TUNED = re.compile(r"-(instruct|it|chat|hf|base|pt|qat|bnb|4bit|gguf|\d+k|\d{4})(?=-|$)")
 _PUBLISHER = re.compile(r"^(meta-|llama3(?=[.-]))")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lastresort.hardware.plan.memory import measured_at_once, measuring_memory, training_memory
-from lastresort.hardware.plan.parts import Memory
+from lastresort.hardware.plan.memory import Memory, measured_at_once, measuring_memory, training_memory
 from lastresort.hardware.plan.setup import METHODS, Cards, Method, Setup
-from lastresort.hardware.plan.shape import Shape
+from lastresort.hardware.shape import Shape
 
 GIB = 1 << 30
 MOST_BATCH = 4096
@@ -67,7 +66,7 @@ def methods_on(shape: Shape, setup: Setup, cards: Cards) -> list[Fit]:
 
 
 def beyond_our_trainer(setup: Setup, cards: Cards) -> str | None:
-    """Why `lastresort train` cannot do this, though it may fit; None where it can. The rules of train/sharding.py."""
+    """Why `lastresort train` cannot do this, though it may fit; None where it can. The rules of train/loop/processes.py."""
     if cards.count == 1 or cards.sharing == "ddp":
         return None
     if cards.sharing != "fsdp":

@@ -1,16 +1,356 @@
-"""Peak memory of training and of measuring: pure arithmetic on shapes."""
+"""Peak memory of training and of measuring: pure arithmetic on shapes.
+
+A forecast's parts: each with the formula that gave it, in words.
+
+How many answers are computed together, from what each must keep in memory.
+
+What a pass keeps for its backward, from the shapes of a layer.
+
+Counted by reading the layers of transformers 5 (Llama, Qwen, Mistral, Gemma, Phi) as they run outside a compiler: the tensors that
+autograd saves, in the precision of the products unless it says float32.
+
+What stays in memory for a whole training: weights, adapters, gradients, the optimizer's state.
+
+What is in memory for moments: a layer put together or dequantised, logits, caches, and what the device itself takes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from lastresort.hardware.answers_at_once import answers_at_once
-from lastresort.hardware.plan.activations import activations, layer_bytes
-from lastresort.hardware.plan.held import held, trained_parameters, weights
-from lastresort.hardware.plan.parts import Memory, Part, memory_of
-from lastresort.hardware.plan.passing import buffers, cache, context, logits, sampling, summed, token_bytes
-from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.hardware.plan.shape import Shape
+from lastresort.hardware.plan.setup import Cards, Method, Setup
+from lastresort.hardware.shape import Linear, Shape
+
+Kind = Literal[
+    "weights", "adapters", "gradients", "optimizer", "activations", "buffers", "logits", "cache", "context", "server"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """per_card_bytes: on each card. formula: how it comes about. assumption: what it rests on beside the shape, "" if nothing."""
+
+    kind: Kind
+    name: str
+    per_card_bytes: int
+    formula: str
+    assumption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The peak of one kind of work on `cards` equal cards."""
+
+    parts: tuple[Part, ...]
+    cards: int = 1
+
+    @property
+    def per_card_bytes(self) -> int:
+        return sum(part.per_card_bytes for part in self.parts)
+
+    @property
+    def total_bytes(self) -> int:
+        """Summed over the cards."""
+        return self.cards * self.per_card_bytes
+
+    def of(self, *kinds: Kind) -> int:
+        """Bytes of these kinds on each card."""
+        return sum(part.per_card_bytes for part in self.parts if part.kind in kinds)
+
+
+def memory_of(parts: Iterable[Part], cards: int) -> Memory:
+    """Parts of no bytes left out."""
+    return Memory(tuple(part for part in parts if part.per_card_bytes > 0), cards)
+
+
+FEWEST, MOST = 16, 64
+# A token of each row costs one reading of all weights, however many rows there are.
+CACHE_BYTES, ROW_TOKENS = 3 << 29, 1024
+
+
+def answers_at_once(bytes_a_token: int) -> int:
+    """Rows whose keys and values of 1,024 tokens take 1.5 GiB together: 64 of a small model, 16 of a large one.
+
+    bytes_a_token: keys and values of all layers.
+    """
+    rows = CACHE_BYTES // (ROW_TOKENS * max(1, bytes_a_token))
+    return max(FEWEST, min(MOST, rows // FEWEST * FEWEST))
+
+
+_FLOAT32 = 4
+
+
+def activations(shape: Shape, setup: Setup) -> Iterator[Part]:
+    """Of one pass on each card."""
+    tokens, kept = setup.computed_tokens, layer_input_bytes(shape, setup)
+    inside, moving = layer_bytes(shape, setup), moving_bytes(shape, setup)
+    of = f"{tokens:,} computed tokens{_sharing(setup)}"
+    if setup.checkpointing:
+        told = f"input of each of {shape.layers} layers: {of} x {shape.hidden:,} x {setup.number_bytes} bytes"
+        yield Part("activations", "inputs of the layers", shape.layers * tokens * kept, told, "checkpointing on")
+        told = f"one layer, computed again and gone back through: {of} x {(inside + moving) / 1024:,.0f} KiB"
+        yield Part("activations", "one layer", tokens * (inside + moving), told, LISTED)
+        return
+    told = f"{shape.layers} layers: {of} x {inside / 1024:,.0f} KiB"
+    yield Part("activations", "all layers", shape.layers * tokens * inside, told, f"checkpointing off; {LISTED}")
+    told = f"gradients on their way through one layer: {of} x {moving / 1024:,.0f} KiB"
+    yield Part("activations", "one layer", tokens * moving, told)
+
+
+LISTED = (
+    "norms in float32; query, key, value and attention's output; the feed-forward's inner products; inputs of adapters"
+)
+
+
+def layer_input_bytes(shape: Shape, setup: Setup) -> int:
+    """Of one token: what enters a layer."""
+    return setup.number_bytes * shape.hidden
+
+
+def layer_bytes(shape: Shape, setup: Setup) -> int:
+    """Of one token, what one layer saves for its backward; its input itself is not among it."""
+    return _norms(shape, setup) + _attention(shape, setup) + _feed_forward(shape, setup)
+
+
+def moving_bytes(shape: Shape, setup: Setup) -> int:
+    """Of one token: gradients alive at once in backward, at the widest place, which is the feed-forward's product."""
+    return setup.number_bytes * ((2 if shape.gated else 1) * shape.inner + 2 * shape.hidden)
+
+
+def _norms(shape: Shape, setup: Setup) -> int:
+    """Each norm saves its input in float32, and what it multiplies its weights with where these are trained."""
+    of_heads = shape.query_width + shape.key_heads * shape.head_size if shape.head_norms else 0
+    each = _FLOAT32 + (setup.number_bytes if setup.trains_all else 0)
+    return each * (shape.norms * shape.hidden + of_heads)
+
+
+def _attention(shape: Shape, setup: Setup) -> int:
+    """Its input, for weights or adapters to learn from; query, key, value and what it gives; the logarithm of each softmax's sum.
+
+    Where a model caps its scores, no kernel spares them: each is saved capped, as a probability, and that in 16 bits too.
+    """
+    kept = shape.hidden + shape.query_width + shape.keys_values_width + shape.attended_width
+    if shape.caps_scores:
+        score = _FLOAT32 + setup.number_bytes + (2 if setup.number_bytes == 2 else 0)
+        return setup.number_bytes * kept + score * shape.heads * setup.row_tokens
+    return setup.number_bytes * kept + _FLOAT32 * shape.heads
+
+
+def _feed_forward(shape: Shape, setup: Setup) -> int:
+    """Gate, activated gate and up; with weights or adapters in it that learn, their inputs too."""
+    inner = (3 if shape.gated else 1) * shape.inner
+    learns = setup.trains_all or setup.target == "all-linear"
+    return setup.number_bytes * (inner + (shape.hidden + shape.inner if learns else 0))
+
+
+def _sharing(setup: Setup) -> str:
+    return f" ({setup.shared_tokens:,} shared by {setup.rows} rows count once)" if setup.shared_tokens else ""
+
+
+# NF4 with double quantisation (Dettmers et al. 2023): 4 bits, 8 bits for each 64 weights, 32 bits for each 256 of these.
+NF4_BYTES = 4 / 8 + 1 / 64 + 4 / (64 * 256)
+TRAINED_BYTES = (
+    4  # adapters, and all weights when they are trained, are float32: in 16 bits small updates round to nothing
+)
+MOMENTS_BYTES = {"adamw": 8, "paged_adamw_8bit": 2}
+
+
+def held(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+    """The parts, in the order in which they are shown."""
+    yield from weights(shape, setup, cards)
+    if setup.needs_second_model:
+        yield _reference(shape, setup, cards)
+    yield from _trained(shape, setup, cards)
+
+
+def weights(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+    """Of the model itself; where it is cut, an adapter's embeddings stay whole on every card."""
+    pieces, whole = cards.share("weights"), shape.embedding_parameters
+    if setup.trains_all:
+        size = TRAINED_BYTES * shape.parameters
+        formula = f"{billions(shape.parameters)} x {TRAINED_BYTES} bytes"
+        yield Part("weights", "weights", size // pieces, formula + cut(pieces), "float32, since all are trained")
+        return
+    inside = _inside_bytes(shape, setup.method, setup.number_bytes)
+    yield Part("weights", "weights of the layers", inside // pieces, _inside_told(shape, setup) + cut(pieces))
+    told = "the embedding, which is the output layer too" if shape.tied else "embedding and output layer"
+    own = pieces if cards.sharing == "zero3" else 1
+    formula = f"{told}: {billions(whole)} x {setup.number_bytes} bytes{cut(own)}"
+    alone = ", whole on every card" if own < pieces else ""
+    yield Part("weights", "embeddings", setup.number_bytes * whole // own, formula + alone)
+
+
+def weight_bytes(shape: Shape, method: Method, number_bytes: int) -> int:
+    """Of a frozen model, whole."""
+    return _inside_bytes(shape, method, number_bytes) + number_bytes * shape.embedding_parameters
+
+
+def trained_parameters(shape: Shape, setup: Setup) -> int:
+    return shape.parameters if setup.trains_all else shape.adapter_parameters(setup.r, setup.target)
+
+
+def bytes_of_training_all(parameters: int) -> int:
+    """Weights, gradients and AdamW's state of a model all of whose weights are trained; activations come on top."""
+    return (2 * TRAINED_BYTES + MOMENTS_BYTES["adamw"]) * parameters
+
+
+def _inside_bytes(shape: Shape, method: Method, number_bytes: int) -> int:
+    """All weights but the embeddings'."""
+    inside = shape.linear_parameters + shape.small_parameters
+    if method != "qlora":
+        return number_bytes * inside
+    return round(NF4_BYTES * shape.quantised_parameters) + number_bytes * (inside - shape.quantised_parameters)
+
+
+def _inside_told(shape: Shape, setup: Setup) -> str:
+    inside, size = shape.linear_parameters + shape.small_parameters, setup.number_bytes
+    if setup.method != "qlora":
+        return f"{billions(inside)} x {size} bytes"
+    rest = inside - shape.quantised_parameters
+    what = "stacked experts, routers and norms" if shape.has_experts else "norms and biases"
+    return f"{billions(shape.quantised_parameters)} x {NF4_BYTES:.3f} bytes (NF4), {what} {billions(rest)} x {size}"
+
+
+def _reference(shape: Shape, setup: Setup, cards: Cards) -> Part:
+    frozen: Method = "lora" if setup.trains_all else setup.method
+    size, pieces = weight_bytes(shape, frozen, 2), cards.share("weights")
+    told = f"a second, frozen model: {billions(shape.parameters)} in {'NF4' if frozen == 'qlora' else '16 bits'}"
+    return Part("weights", "reference", size // pieces, told + cut(pieces), "as asked")
+
+
+def _trained(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+    count = trained_parameters(shape, setup)
+    of = "all weights" if setup.trains_all else f"adapters of r {setup.r} on {setup.target} layers"
+
+    def part(kind: Kind, name: str, each: int, pieces: int, formula: str, why: str = "") -> Part:
+        return Part(kind, name, each * count // pieces, formula + cut(pieces), why)
+
+    if not setup.trains_all:
+        told = f"r (inputs + outputs) of each adapted layer: {billions(count)} x {TRAINED_BYTES} bytes"
+        yield part("adapters", "adapters", TRAINED_BYTES, 1, told, "float32")
+    told = f"of {of}: {billions(count)} x {TRAINED_BYTES} bytes"
+    yield part("gradients", "gradients", TRAINED_BYTES, _pieces(cards, setup, "gradients"), told)
+    each = MOMENTS_BYTES[setup.optimizer]
+    what = "AdamW's two moments in float32" if each == 8 else "AdamW's two moments in 8 bits"
+    told = f"{what}, of {of}: {billions(count)} x {each} bytes"
+    yield part("optimizer", "optimizer", each, _pieces(cards, setup, "optimizer"), told)
+
+
+def _pieces(cards: Cards, setup: Setup, what: Kind) -> int:
+    """An adapter is whole on every card under fsdp, as `train` does it."""
+    if cards.sharing == "fsdp" and not setup.trains_all:
+        return 1
+    return cards.share("gradients" if what == "gradients" else "optimizer")
+
+
+def cut(pieces: int) -> str:
+    return f", a {pieces}th on each card" if pieces > 2 else ", half on each card" if pieces == 2 else ""
+
+
+def billions(count: float) -> str:
+    """ "6.98 billion", "13.6 million"."""
+    if count >= 999.5e6:
+        return f"{count / 1e9:,.3g} billion" if count < 999.5e9 else f"{count / 1e9:,.0f} billion"
+    return f"{count / 1e6:,.3g} million" if count >= 999.5e3 else f"{count:,.0f}"
+
+
+GIB = 1 << 30
+PIECE_LOGITS = 8_000_000  # logits alive at once, as in engine/head.py, which a test compares
+# Of a card, assumed; of a processor fitted by benchmarks/plan_memory.py to half of its runs (docs/plan.md).
+CONTEXT_BYTES, LIBRARIES_BYTES = int(0.7 * GIB), int(0.49 * GIB)
+ALLOCATOR_SHARE, PROCESSOR_SHARE = 0.05, 0.065  # of what comes and goes
+GATHERED_LAYERS = 2  # the one in use and the next
+
+
+def buffers(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+    """Weights in the form in which they are multiplied, for as long as that takes."""
+    if setup.method == "qlora":
+        size = _widest(shape).weights
+        told = f"{_widest(shape).name} from 4 bits to 16: {size / 1e6:,.0f} million x {setup.number_bytes} bytes"
+        yield Part("buffers", "dequantised layer", setup.number_bytes * size, told, "one layer at a time")
+    pieces = cards.share("weights")
+    if pieces > 1:
+        whole = weight_bytes(shape, setup.method, setup.number_bytes if not setup.trains_all else 4)
+        inside = whole - setup.number_bytes * shape.embedding_parameters if not setup.trains_all else whole
+        layer = inside // shape.layers
+        told = f"{GATHERED_LAYERS} of {shape.layers} layers, put together from {pieces} cards"
+        yield Part("buffers", "gathered layers", GATHERED_LAYERS * layer, told, "the one in use and the next")
+
+
+def logits(shape: Shape, setup: Setup) -> Iterator[Part]:
+    """Of a piece of the targets at a time, in the products' precision and in float32, and the states that they come from."""
+    targets = setup.rows * (setup.row_tokens - setup.shared_tokens)
+    alive = min(PIECE_LOGITS, targets * shape.vocabulary)
+    each = setup.number_bytes + (4 if setup.number_bytes == 2 else 0)
+    told = f"{alive / 1e6:,.3g} million at a time x {each} bytes, of a vocabulary of {shape.vocabulary:,}"
+    states = 2 * targets * shape.hidden * setup.number_bytes
+    yield Part("logits", "logits", alive * each + states, told, "never all of them: piece by piece, as `train` does")
+
+
+def summed(shape: Shape, setup: Setup) -> Iterator[Part]:
+    """At the end of a backward that trains an embedding which is the output layer too: the gradients of its two uses become one."""
+    if setup.trains_all and shape.tied:
+        told = f"of its two uses, beside their sum: 2 x {shape.embedding_parameters / 1e6:,.0f} million x 4 bytes"
+        yield Part(
+            "buffers", "gradients of the embedding", 8 * shape.embedding_parameters, told, "activations are gone then"
+        )
+
+
+def sampling(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+    """While the answers of groups are drawn; nothing is kept for a backward then."""
+    if setup.learning != "grpo" or setup.sampler == "elsewhere":
+        return
+    if setup.sampler == "vllm beside":
+        size = weight_bytes(shape, "lora", 2)
+        told = "a vLLM server's own copy of the weights in 16 bits"
+        yield Part("server", "vLLM's weights", size, told, "on the same card, beside the training")
+    prompts = max(1, setup.rows_at_once // setup.group_size)
+    yield cache(shape, setup, setup.rows_at_once, prompts, "as many answers at once as `rows_at_once` says")
+
+
+def token_bytes(shape: Shape, setup: Setup) -> int:
+    """Keys and values of one token in all layers."""
+    return shape.cached_numbers * setup.number_bytes
+
+
+def cache(shape: Shape, setup: Setup, rows: int, prompts: int, why: str) -> Part:
+    """Keys and values of `rows` answers decoded together, behind `prompts` prompts."""
+    prompt_tokens = max(0, setup.row_tokens - setup.new_tokens)
+    own = prompt_tokens - min(setup.shared_tokens, prompt_tokens)
+    tokens = (prompt_tokens - own) + prompts * own + rows * setup.new_tokens
+    size = token_bytes(shape, setup)
+    told = (
+        f"{rows} answers of up to {setup.new_tokens:,} tokens behind {prompts} prompts of {prompt_tokens:,}: {tokens:,} tokens "
+        f"x {shape.layers} layers x {shape.keys_values_width:,} x {setup.number_bytes} bytes"
+    )
+    return Part("cache", "keys and values", tokens * size, told, why)
+
+
+def context(cards: Cards, passing_bytes: int) -> Iterator[Part]:
+    """What the device and its libraries take, and what the allocator cannot fill."""
+    if cards.card.is_cpu:
+        own, name, told = LIBRARIES_BYTES, "libraries", "torch, transformers and Python themselves"
+        share, why = PROCESSOR_SHARE, "fitted to measured runs"
+    else:
+        own, name, told = CONTEXT_BYTES, "CUDA context", "the driver's context, kernels and workspaces"
+        share, why = ALLOCATOR_SHARE, "assumed"
+    yield Part("context", name, own, told, f"{own / GIB:.2g} GiB, {why}")
+    yield Part(
+        "context",
+        "fragments",
+        round(share * passing_bytes),
+        f"{share:.1%} of what comes and goes",
+        "the allocator's gaps",
+    )
+
+
+def _widest(shape: Shape) -> Linear:
+    """The largest of the layers that are kept in 4 bits."""
+    own = [linear for linear in shape.linears if linear.place != "router" and not linear.expert]
+    return max(own, key=lambda linear: linear.weights)
+
 
 _PREFILLED_TOKENS = 1536  # prompts read in one pass before answers are decoded
 

@@ -1,4 +1,9 @@
-"""The plan as one document: memory part by part, whether it fits, time, money, and what to take instead."""
+"""The plan as one document: memory part by part, whether it fits, time, money, and what to take instead.
+
+What the picture of a plan shows: a bar for every method, and the cards that it is held against.
+
+The largest models of the catalogue that a device trains.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lastresort.hardware.catalogue.prices import Price
+from lastresort.hardware.catalogue.cards import Card, Price, known_cards
+from lastresort.hardware.catalogue.models import known_models, shape_named
 from lastresort.hardware.plan.fit import (
     SQUEEZE,
     Fit,
@@ -17,11 +23,10 @@ from lastresort.hardware.plan.fit import (
     method_for,
     methods_on,
 )
-from lastresort.hardware.plan.offers import Offer, for_all, offers
-from lastresort.hardware.plan.parts import Memory
-from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.hardware.plan.shape import Shape
-from lastresort.hardware.plan.time import Job, training_time, usd
+from lastresort.hardware.plan.memory import Memory
+from lastresort.hardware.plan.setup import METHODS, Cards, Setup
+from lastresort.hardware.plan.time import Job, Offer, for_all, offers, training_time, usd
+from lastresort.hardware.shape import Shape
 
 SCHEMA = 1
 SHOWN_OFFERS = 3
@@ -209,3 +214,39 @@ def _warnings(shape: Shape, found: Fit) -> list[str]:
             f"the memory of {found.cards.card.name} is estimated; name what your driver tells, such as --gpu 23.6GiB"
         )
     return said
+
+
+SIZES = ("rtx-3060", "t4", "rtx-3090", "l40s", "a100-80", "h200")  # of the sizes that cards come in, one each
+
+
+def bars(shape: Shape, found: Mapping[str, Any], asked: Asked) -> list[dict[str, Any]]:
+    """Of the methods on the plan's cards, the parts of training."""
+    told = found["cards"]
+    card = asked.cards.card if asked.cards else known_cards()[told["name"]]
+    cards = asked.cards or Cards(card, told["count"], told["sharing"] or "ddp")
+    setup = replace(asked.setup, method=found["setup"]["method"])
+    return [
+        {
+            "name": one.setup.method,
+            "parts": [{"kind": part.kind, "per_card_bytes": part.per_card_bytes} for part in one.training.parts],
+        }
+        for one in methods_on(shape, setup, cards)
+    ]
+
+
+def marks(found: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The plan's own card first, then one of each usual size."""
+    own = found["cards"]["name"], found["cards"]["memory_bytes"]
+    return [own, *((name, known_cards()[name].memory_bytes) for name in SIZES if name != own[0])]
+
+
+def within_reach(card: Card, row_tokens: int = 1024) -> dict[str, dict[str, Any] | None]:
+    """For each method the largest model that fits, with rows of so many tokens one at a time; None where none does."""
+    by_size = sorted(known_models().values(), key=lambda known: -known.parameters)
+    found: dict[str, dict[str, Any] | None] = {}
+    for method in METHODS:
+        setup = Setup(method, row_tokens=row_tokens)
+        fitting = (known for known in by_size if fit(shape_named(known.name), setup, Cards(card)).fits)
+        largest = next(fitting, None)
+        found[method] = None if largest is None else {"name": largest.name, "parameters": largest.parameters}
+    return found

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.formats.entries import read_json, read_json_lines, read_table
 from lastresort.knowledge.formats.html import read_html
-from lastresort.knowledge.formats.markdown import read_markdown
 from lastresort.knowledge.formats.pdf import read_pdf
-from lastresort.knowledge.formats.text import read_text
+from lastresort.knowledge.formats.text import read_markdown, read_text
 
 Reader = Callable[[bytes, str, str], Document]  # content, the document's id, and where it is, for errors
 

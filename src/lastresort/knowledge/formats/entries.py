@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.errors import DataError
-from lastresort.knowledge.assembly import Assembly
-from lastresort.knowledge.document import Document
-from lastresort.knowledge.formats.decoding import decoded
+from lastresort.knowledge.document import Assembly, Document
+from lastresort.knowledge.formats.text import decoded
 
 _TEXT = ("text", "content", "body", "passage", "chunk", "document")
 _HEADING = ("heading", "title", "headline", "name", "subject")

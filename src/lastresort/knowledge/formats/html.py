@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-from lastresort.knowledge.assembly import Assembly
-from lastresort.knowledge.document import BlockKind, Document
-from lastresort.knowledge.formats.decoding import decoded
+from lastresort.knowledge.document import Assembly, BlockKind, Document
+from lastresort.knowledge.formats.text import decoded
 
 _DECLARED = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
 _LEFT_OUT = frozenset(

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lastresort.errors import DataError
-from lastresort.knowledge.assembly import Assembly
-from lastresort.knowledge.document import Document
+from lastresort.knowledge.document import Assembly, Document
 
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, NotImplementedError, OSError, zlib.error)
 _PAGE_LEVEL = 99

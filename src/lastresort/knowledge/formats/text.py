@@ -1,12 +1,132 @@
-"""Plain text."""
+"""Plain text.
+
+From bytes to text: UTF-8, or what a page declares.
+
+Markdown as CommonMark has it, with tables and a YAML front matter.
+"""
 
 from __future__ import annotations
 
-from lastresort.knowledge.document import Document
-from lastresort.knowledge.formats.decoding import decoded
-from lastresort.knowledge.plain import plain_blocks
+import codecs
+import re
+from typing import Any
+
+from lastresort.errors import DataError
+from lastresort.knowledge.document import Block, BlockKind, Document, plain_blocks, tidy
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def decoded(content: bytes, where: str, *, declared: str = "utf-8") -> str:
+    """The text, tidied. A byte order mark says which UTF it is, else `declared`. Raises DataError for any other bytes."""
+    encoding = declared
+    for mark, name in _MARKS:
+        if content.startswith(mark):
+            content, encoding = content[len(mark) :], name
+    try:
+        return tidy(content.decode(encoding))
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"found byte 0x{content[error.start]:02x} at offset {error.start}, which is not {encoding.upper()}",
+            where=f"{where}, line {line}",
+            expected="text in UTF-8",
+            remedy="Save the file as UTF-8.",
+        ) from error
+    except LookupError as error:
+        raise DataError(
+            f'found the encoding "{declared}", which is not known here',
+            where=where,
+            expected="text in UTF-8",
+            remedy="Save the file as UTF-8.",
+        ) from error
 
 
 def read_text(content: bytes, document_id: str, where: str) -> Document:
     text = decoded(content, where)
     return Document(document_id, text, plain_blocks(text), metadata={"format": "text"})
+
+
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_KINDS: dict[str, BlockKind] = {
+    "bullet_list_open": "list",
+    "ordered_list_open": "list",
+    "fence": "code",
+    "code_block": "code",
+    "table_open": "table",
+}
+
+
+def read_markdown(content: bytes, document_id: str, where: str) -> Document:
+    """The text stays as it is written, without the front matter. The title is that of the front matter, else the first
+    heading if no other is of its level or above."""
+    from markdown_it import MarkdownIt
+
+    text, front = _without_front_matter(decoded(content, where))
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    blocks = tuple(_blocks(tokens, text))
+    title = front.get("title") or _only_title(blocks)
+    return Document(document_id, text, blocks, title, {"format": "markdown", **front})
+
+
+def _blocks(tokens: list[Any], text: str) -> list[Block]:
+    lines = [0, *(match.end() for match in re.finditer("\n", text))]
+    lines.append(len(text))
+    found = []
+    for place, token in enumerate(tokens):
+        if token.level or token.map is None:
+            continue
+        start, end = lines[token.map[0]], lines[min(token.map[1], len(lines) - 1)]
+        kind: BlockKind = "heading" if token.type == "heading_open" else _KINDS.get(token.type, "paragraph")
+        stretch = text[start:end]
+        end = start + len(stretch.rstrip())
+        if kind != "code":
+            start += len(stretch) - len(stretch.lstrip())
+        if kind == "heading":
+            found.append(Block(kind, start, end, int(token.tag[1:]), _plain(tokens[place + 1])))
+        elif start < end:
+            found.append(Block(kind, start, end))
+    return _with_the_rest(found, text)
+
+
+def _with_the_rest(blocks: list[Block], text: str) -> list[Block]:
+    """What no token stands for (definitions of links) as paragraphs, so that nothing of the text is lost."""
+    whole, position = [], 0
+    for block in [*blocks, Block("paragraph", len(text), len(text))]:
+        between = text[position : block.start]
+        if between.strip():
+            start = position + len(between) - len(between.lstrip())
+            whole.append(Block("paragraph", start, start + len(between.strip())))
+        whole.append(block)
+        position = block.end
+    return whole[:-1]
+
+
+def _plain(inline: Any) -> str:
+    """The words of a heading without its marks."""
+    words = [child.content if child.type in ("text", "code_inline") else " " for child in inline.children or ()]
+    return " ".join("".join(words).split()) if any(word.strip() for word in words) else inline.content.strip()
+
+
+def _only_title(blocks: tuple[Block, ...]) -> str:
+    headings = [block for block in blocks if block.kind == "heading"]
+    if headings and all(other.level > headings[0].level for other in headings[1:]):
+        return headings[0].title
+    return ""
+
+
+def _without_front_matter(text: str) -> tuple[str, dict[str, str]]:
+    """The text after it, and its keys with plain values; what is no YAML mapping stays text."""
+    import yaml
+
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        return text, {}
+    try:
+        values = yaml.safe_load(match[1])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text, {}
+    if not isinstance(values, dict):
+        return text, {}
+    plain = {str(key): str(value) for key, value in values.items() if isinstance(value, str | int | float)}
+    return text[match.end() :], plain

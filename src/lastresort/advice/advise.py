@@ -1,0 +1,241 @@
+"""`advise`: rules of thumb applied to what is known of a task. Nothing is run, nothing is read, no model is asked; pure.
+
+Measuring decides, in `climb`; this says where measuring is worth it, and what to find out before.
+
+The recommended way up: each rung with do, only if, or not, and why. It never recommends what a climb would skip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from lastresort.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
+from lastresort.advice.facts import Facts, Given, Rule, given
+from lastresort.advice.frameworks import Chosen, chosen_frameworks
+from lastresort.advice.questions import Open, open_questions
+from lastresort.report.words.wording import listed
+from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.rungs import TRAINED
+from lastresort.spec.task import RUNGS
+
+Stance = Literal["DO", "ONLY_IF", "NOT"]
+
+_DEFAULTS = {
+    "prompting": "It is the cheapest rung, and the measure of all others.",
+    "retrieval": "It mends missing knowledge and nothing else.",
+    "sft": "It teaches form, style and a narrow skill.",
+    "preference": "It teaches which of two possible answers is better.",
+    "full": "It is the dearest rung, and breaks most elsewhere.",
+}
+_KINDS = {
+    "retrieval": "the failures are for want of knowledge",
+    "sft": "the answers fail in form, style or skill rather than in knowledge",
+    "preference": "better answers are easier to choose than to write",
+    "full": "a capability is missing that an adapter did not learn",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """One rung. condition: for ONLY_IF, what has to be so; None otherwise. reasons: sentences, never none."""
+
+    rung: str
+    stance: Stance
+    condition: str | None
+    reasons: tuple[str, ...]
+
+
+def recommended_path(facts: Facts, said: Sequence[Given]) -> tuple[Advised, ...]:
+    """All rungs in the order of the ladder.
+
+    NOT: the task leaves it out, a climb would skip it, or a STRONG rule opposes it. DO: the lowest rung, and above it the first
+    that a rule favours and none opposes, where the best prompt is known to miss the bar. ONLY_IF: the rest.
+    """
+    steps: list[Advised] = []
+    for rung in RUNGS:
+        against = _ruled_out(rung, facts, said)
+        if against:
+            steps.append(Advised(rung, "NOT", None, against))
+            continue
+        favoured, cautions = _favouring(rung, said), _cautioning(rung, said)
+        reasons = (*cautions, *favoured) or (_DEFAULTS[rung],)
+        below = [step.rung for step in steps if step.stance != "NOT"]
+        untried = [step.rung for step in steps if step.stance == "DO" and _has_more(step.rung, said)]
+        needed = favoured and not cautions and not untried and facts.prompt_misses
+        if rung == "prompting" or not below or needed:
+            steps.append(Advised(rung, "DO", None, reasons))
+        else:
+            steps.append(Advised(rung, "ONLY_IF", _condition(rung, below, untried, facts), reasons))
+    return tuple(steps)
+
+
+def _ruled_out(rung: str, facts: Facts, said: Sequence[Given]) -> tuple[str, ...]:
+    """Why this rung is out, in sentences; () where it is not."""
+    if rung not in facts.ladder:
+        return ("Your task leaves it out of its ladder.",)
+    strong = tuple(one.advice for one in said if rung in one.rule.opposes and one.rule.strength == "STRONG")
+    skipped = dict(facts.skips).get(rung)
+    if skipped is not None:
+        return (f"A climb would skip it: {skipped.rstrip('.')}.", *strong)
+    if strong:
+        return strong
+    if rung == "retrieval" and facts.knowledge is False:
+        return ("There are no documents to retrieve from.",)
+    if rung == "retrieval" and facts.wrong and not facts.is_wrong("knowledge"):
+        return ("What is wrong is not for want of knowledge.",)
+    return ()
+
+
+def _favouring(rung: str, said: Sequence[Given]) -> tuple[str, ...]:
+    return tuple(one.advice for one in said if rung in one.rule.favours and one.rule.strength != "WEAK")
+
+
+def _cautioning(rung: str, said: Sequence[Given]) -> tuple[str, ...]:
+    return tuple(one.advice for one in said if rung in one.rule.opposes)
+
+
+def _has_more(rung: str, said: Sequence[Given]) -> bool:
+    """Whether a rung that was not measured yet, or not as it should be, may still do."""
+    return rung != "prompting" or any(rung in one.rule.favours and one.rule.strength == "STRONG" for one in said)
+
+
+def _condition(rung: str, below: Sequence[str], untried: Sequence[str], facts: Facts) -> str:
+    if rung == "sft" and facts.prompt_meets:
+        return "what it saves a year is worth training, serving and training again"
+    if not untried and facts.prompt_misses and rung in ("retrieval", "sft"):
+        return _KINDS[rung]
+    wanted = ("sft", *untried[::-1], "prompting") if rung in ("preference", "full") else (*untried[::-1], "prompting")
+    after = next((lower for lower in wanted if lower in below), below[-1])
+    bar = "your bar" if facts.bar is None else f"the bar of {percent(facts.bar)}"
+    return f"{after} misses {bar}, and {_KINDS[rung]}"
+
+
+VERSION = 1
+RULES: tuple[Rule, ...] = (
+    *measuring.RULES,
+    *prompting.RULES,
+    *knowing.RULES,
+    *tuning.RULES,
+    *preferring.RULES,
+    *enabling.RULES,
+    *keeping.RULES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """answer: to "should I fine-tune?", before anything is measured. frameworks: () where the rules leave nothing to train."""
+
+    facts: Facts
+    answer: str
+    path: tuple[Advised, ...]
+    said: tuple[Given, ...]
+    frameworks: tuple[Chosen, ...]
+    to_find_out: tuple[Open, ...]
+
+
+def advise(facts: Facts) -> Advice:
+    """What the rules say of these facts, the way up that follows, and what it would change to know more."""
+    said, path, frameworks = _advice(facts)
+    answer = _answer(facts, path, _anywhere(facts, said))
+    return Advice(facts, answer, path, said, frameworks, open_facts(facts))
+
+
+def open_facts(facts: Facts) -> tuple[Open, ...]:
+    """What is not known and would change the advice, in the order in which to ask."""
+    return open_questions(facts, _outcome)
+
+
+def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The advice as `--json` prints it and the terminal shows it (report/advice_schema.json)."""
+    facts = {name: value for name, value in asdict(advice.facts).items() if value is not None}
+    facts["skips"] = dict(advice.facts.skips)
+    return {
+        "schema": VERSION,
+        "task": task,
+        "answer": advice.answer,
+        "path": [
+            {"rung": step.rung, "stance": step.stance, "condition": step.condition, "reasons": list(step.reasons)}
+            for step in advice.path
+        ],
+        "ladder": [step.rung for step in advice.path if step.stance != "NOT"],
+        "rules": [
+            {
+                "name": one.rule.name,
+                "strength": one.rule.strength,
+                "advice": one.advice,
+                "because": one.rule.because,
+                "source": one.rule.source,
+                "favours": list(one.rule.favours),
+                "opposes": list(one.rule.opposes),
+            }
+            for one in advice.said
+        ],
+        "to_find_out": [
+            {
+                "fact": one.question.fact,
+                "question": one.question.text,
+                "choices": list(one.question.choices),
+                "decides": list(one.changes),
+            }
+            for one in advice.to_find_out
+        ],
+        "frameworks": [
+            {
+                "name": one.framework.name,
+                "fit": one.fit,
+                "because": one.because,
+                "good_at": one.framework.good_at,
+                "lacks": one.framework.lacks,
+            }
+            for one in advice.frameworks
+        ],
+        "facts": {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()},
+        "notes": list(notes),
+    }
+
+
+def _advice(facts: Facts) -> tuple[tuple[Given, ...], tuple[Advised, ...], tuple[Chosen, ...]]:
+    said = given(RULES, facts)
+    path = recommended_path(facts, said)
+    anywhere = _anywhere(facts, said)
+    mattering = tuple(one for one in said if one.rule.matters(anywhere))
+    return mattering, path, chosen_frameworks(facts) if set(anywhere) & set(TRAINED) else ()
+
+
+def _anywhere(facts: Facts, said: Sequence[Given]) -> tuple[str, ...]:
+    """The rungs that the rules leave open, also those that only a climb of this task would skip: they may be done elsewhere."""
+    return tuple(step.rung for step in recommended_path(replace(facts, skips=()), said) if step.stance != "NOT")
+
+
+def _outcome(facts: Facts) -> Mapping[str, Any]:
+    """What a reader would notice: the standing of each rung, the rules that speak, the frameworks to take."""
+    said, path, frameworks = _advice(facts)
+    standing: dict[str, Any] = {step.rung: step.stance for step in path}
+    return standing | {
+        "rules": [one.rule.name for one in said if one.rule.strength != "WEAK"],
+        "frameworks": [(one.framework.name, one.fit) for one in frameworks if one.fit != "CAN"],
+    }
+
+
+def _answer(facts: Facts, path: Sequence[Advised], anywhere: Sequence[str]) -> str:
+    """The sentence on top. anywhere: the rungs that the rules leave open, whatever a climb would skip."""
+    now = [step.rung for step in path if step.stance == "DO"]
+    later = [step.rung for step in path if step.stance == "ONLY_IF"]
+    score, bar = facts.best_prompt_score, facts.bar
+    if score is not None and bar is not None and facts.prompt_meets and not facts.for_cost:
+        return f"No: your prompt is at {percent(score)} and the bar at {percent(bar)}; show it on held-out examples and stop there."
+    if not now:
+        return "No rung is left: read below what stands against each."
+    trained_now = [rung for rung in now if rung in TRAINED]
+    trained_later = [rung for rung in later if rung in TRAINED]
+    if trained_now:
+        return f"Probably yes, by {listed(trained_now)}: measure the best prompt beside it, since only the difference counts."
+    elsewhere = [rung for rung in TRAINED if rung in anywhere]
+    if not trained_later and elsewhere:
+        return f"Not yet: {listed([*now, *later])} first; {elsewhere[0]} may follow, but a climb of this task would skip it."
+    if not trained_later:
+        return f"No: nothing here speaks for training; {listed([*now, *later])} is the way."
+    return f"Not yet: {listed(now)} first, {trained_later[0]} only if {'it falls' if len(now) == 1 else 'they fall'} short."

@@ -1,0 +1,202 @@
+"""What is known of a task without running anything. Whatever is not known is None, and every rule must live with that.
+
+What a rule is: facts -> a sentence of advice or nothing, with its reason, its source and what it favours and opposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from lastresort.hardware.catalogue.cards import card_named
+from lastresort.hardware.find import lora_bytes
+from lastresort.rungs import TRAINED
+from lastresort.rungs.staleness import outdates_weights
+from lastresort.spec.task import RUNGS, Pace
+
+WRONG = ("format", "style", "preferences", "knowledge", "capability", "cost", "latency")
+SHOTS = 5  # examples in the prompt, where the length of a few-shot prompt is estimated
+MONTHS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A task as a colleague would describe it. None: not known; tokens are estimates of four bytes.
+
+    Told by the task file and its data:
+    ladder: the rungs that may be climbed. n_test, test_needed: in items or groups, what the statistics count. output: the
+    form of an answer. knowledge: whether there are documents. preferences: what stands in the file of preferences.
+    outside: whether the model answers from somebody else's machine. trainable: whether there are weights that may be trained
+    here. skips: (rung, why) as a climb itself would skip it.
+
+    Told by a person alone:
+    wrong: what is wrong with today's answers, of `WRONG`; () is nothing. best_prompt_score: of the best prompt so far, in [0, 1].
+    verbatim: answers must quote the documents. restricted: not every user may see all documents. general_use: the same model
+    must stay good at other work. can_label: there are people who can label. teacher: a larger model answers well enough.
+    private: no data may leave the house. cards, card_gb: GPUs at hand or to be rented, and the memory of one.
+    """
+
+    ladder: tuple[str, ...] = RUNGS
+    goal: Literal["quality", "cost"] | None = None
+    bar: float | None = None
+    n_examples: int | None = None
+    n_train: int | None = None
+    n_test: int | None = None
+    test_needed: int | None = None
+    output: Literal["schema", "choices", "text"] | None = None
+    scorer: str | None = None
+    knowledge: bool | None = None
+    knowledge_tokens: int | None = None
+    knowledge_changes: Pace | None = None
+    retrain_every: Pace | None = None
+    context: Literal["allowed", "forbidden"] | None = None
+    preferences: Literal["pairs", "labels", "none"] | None = None
+    n_preferences: int | None = None
+    reward: bool | None = None
+    calls_per_month: int | None = None
+    prompt_price: float | None = None
+    instruction_tokens: float | None = None
+    input_tokens: float | None = None
+    answer_tokens: float | None = None
+    outside: bool | None = None
+    trainable: bool | None = None
+    parameters: int | None = None
+    method: Literal["auto", "lora", "qlora", "full"] | None = None
+    target: Literal["attention", "all-linear"] | None = None
+    replay: float | None = None
+    skips: tuple[tuple[str, str], ...] = ()
+
+    wrong: tuple[str, ...] | None = None
+    best_prompt_score: float | None = None
+    breadth: Literal["narrow", "broad"] | None = None
+    verbatim: bool | None = None
+    restricted: bool | None = None
+    general_use: bool | None = None
+    can_label: bool | None = None
+    teacher: bool | None = None
+    private: bool | None = None
+    cards: int | None = None
+    card_gb: float | None = None
+    web_ui: bool | None = None
+
+    def is_wrong(self, kind: str) -> bool:
+        """Whether this kind of failure was named; False also where nothing is known."""
+        return self.wrong is not None and kind in self.wrong
+
+    def only_wrong(self, *kinds: str) -> bool:
+        """Whether something is wrong, and all of it of these kinds."""
+        return bool(self.wrong) and set(self.wrong or ()) <= set(kinds)
+
+    @property
+    def may_train(self) -> bool:
+        return any(rung in self.ladder for rung in TRAINED)
+
+    @property
+    def documents(self) -> bool:
+        """Whether there are documents, or knowledge is missing and nobody said that there are none."""
+        return self.knowledge is True or (self.knowledge is None and self.is_wrong("knowledge"))
+
+    @property
+    def for_grpo(self) -> bool:
+        """Whether there is a reward, and the rung that could use it."""
+        return self.reward is True and "preference" in self.ladder
+
+    @property
+    def in_context(self) -> bool:
+        """Whether knowledge may travel in the prompt, which it may unless somebody forbade it."""
+        return self.context != "forbidden"
+
+    @property
+    def into_weights(self) -> bool:
+        """Whether weights are the only way that is left for the knowledge."""
+        return self.documents and not self.in_context
+
+    @property
+    def prompt_misses(self) -> bool:
+        """Whether the best prompt is known to stay below the bar."""
+        return self.best_prompt_score is not None and self.bar is not None and self.best_prompt_score < self.bar
+
+    @property
+    def prompt_meets(self) -> bool:
+        return self.best_prompt_score is not None and self.bar is not None and self.best_prompt_score >= self.bar
+
+    @property
+    def outdates_weights(self) -> bool:
+        """Whether the documents are known to change more often than a model would be trained again."""
+        if self.knowledge is not True:
+            return False
+        return outdates_weights(self.knowledge_changes, self.retrain_every)
+
+    @property
+    def for_cost(self) -> bool:
+        return self.goal == "cost" or self.is_wrong("cost")
+
+    @property
+    def shots_usd_a_year(self) -> float | None:
+        """What the examples in a few-shot prompt cost a year: the most that a tuned model's short prompt could save."""
+        if self.calls_per_month is None or self.prompt_price is None:
+            return None
+        if self.input_tokens is None or self.answer_tokens is None:
+            return None
+        shots = SHOTS * (self.input_tokens + self.answer_tokens)
+        return MONTHS * self.calls_per_month * shots * self.prompt_price / 1e6
+
+    @property
+    def shared_share(self) -> float | None:
+        """Share of a training row that all rows have in common: the instruction."""
+        if self.instruction_tokens is None or self.input_tokens is None or self.answer_tokens is None:
+            return None
+        return self.instruction_tokens / (self.instruction_tokens + self.input_tokens + self.answer_tokens)
+
+    @property
+    def too_small_for_lora(self) -> bool:
+        """Whether the card is known not to hold LoRA of the model, by the plan of one of its size."""
+        if self.card_gb is None or self.parameters is None:
+            return False
+        return card_named(f"{self.card_gb:f}GB").memory_bytes < lora_bytes(self.parameters)
+
+
+Strength = Literal["STRONG", "MODERATE", "WEAK"]
+STRENGTHS: tuple[Strength, ...] = ("STRONG", "MODERATE", "WEAK")
+PRACTICE = "practice"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of thumb.
+
+    when: in words, what `advice` looks for. advice: the sentence for these facts, None where the rule has nothing to say.
+    because: the reason, a sentence. source: who published it, `practice` where it is only what people do. favours, opposes:
+    rungs; a STRONG rule rules out what it opposes. concerns: rungs without which the advice is pointless, beside those it
+    favours or opposes.
+    """
+
+    name: str
+    strength: Strength
+    when: str
+    advice: Callable[[Facts], str | None]
+    because: str
+    source: str = PRACTICE
+    favours: tuple[str, ...] = ()
+    opposes: tuple[str, ...] = ()
+    concerns: tuple[str, ...] = ()
+
+    def matters(self, open_rungs: Collection[str]) -> bool:
+        """Whether the advice is of use where only these rungs are left. STRONG advice always is."""
+        about = {*self.favours, *self.opposes, *self.concerns}
+        return self.strength == "STRONG" or not about or not about.isdisjoint(open_rungs)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A rule that had something to say, and what it said."""
+
+    rule: Rule
+    advice: str
+
+
+def given(rules: tuple[Rule, ...], facts: Facts) -> tuple[Given, ...]:
+    """What the rules say of these facts, strongest first, each strength in the order of the table."""
+    said = [Given(rule, sentence) for rule in rules if (sentence := rule.advice(facts)) is not None]
+    return tuple(sorted(said, key=lambda one: STRENGTHS.index(one.rule.strength)))

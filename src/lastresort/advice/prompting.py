@@ -1,0 +1,230 @@
+"""Rules about what a prompt can do, and when it is enough."""
+
+from __future__ import annotations
+
+from lastresort.advice.facts import PRACTICE, SHOTS, Facts, Rule
+from lastresort.climb.answer import MARGIN_ONLY
+from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.rungs import TRAINED
+
+FORMAT_BY_PROMPT = 0.85  # tune for format only where prompting stays below it on a representative set (DESIGN part 7)
+SMALL_PARAMETERS = 4_000_000_000
+WHOLE_IN_PROMPT_TOKENS = 200_000
+NEAR_THE_BAR, OPTIMISER_ROWS = 0.10, 50
+
+
+def _prompt_first(facts: Facts) -> str | None:
+    if facts.best_prompt_score is not None:
+        return None
+    return "Measure the best prompt first; whatever you train must beat it."
+
+
+def _bar_met(facts: Facts) -> str | None:
+    score, bar = facts.best_prompt_score, facts.bar
+    if score is None or bar is None or score < bar or facts.for_cost:
+        return None
+    return f"Stop if held-out examples confirm it: your prompt is at {percent(score)} and the bar at {percent(bar)}."
+
+
+def _nothing_wrong(facts: Facts) -> str | None:
+    if facts.wrong != () or facts.goal == "cost":
+        return None
+    return "Leave it as it is, and keep the examples as a test for the day on which something changes."
+
+
+def _margin_only(facts: Facts) -> str | None:
+    score = facts.best_prompt_score
+    if score is None or score < MARGIN_ONLY or facts.prompt_meets:
+        return None
+    return f"Expect only a margin from tuning: the prompt is at {percent(score)}. Read its failures before you pay for the rest."
+
+
+def _optimise_the_prompt(facts: Facts) -> str | None:
+    score, bar = facts.best_prompt_score, facts.bar
+    if score is None or bar is None or not 0 < bar - score <= NEAR_THE_BAR:
+        return None
+    if facts.n_train is None or facts.n_train < OPTIMISER_ROWS:
+        return None
+    return f"Let an optimiser search instructions and examples: {100 * (bar - score):.0f} points are within its reach."
+
+
+def _constrain_first(facts: Facts) -> str | None:
+    if not facts.is_wrong("format") or facts.output not in ("schema", "choices"):
+        return None
+    what = "schema" if facts.output == "schema" else "choices"
+    return f"Hold the answers to your {what} by constrained decoding before you train for the form."
+
+
+def _name_the_form(facts: Facts) -> str | None:
+    if not facts.is_wrong("format") or facts.output in ("schema", "choices"):
+        return None
+    return "Write the form down as `output: {schema: …}` or `{choices: […]}`: what is written can be enforced."
+
+
+def _reason_before_form(facts: Facts) -> str | None:
+    if not facts.is_wrong("capability") or facts.output not in ("schema", "choices"):
+        return None
+    return "Let the model think in free text before the answer that is held to its form."
+
+
+def _format_by_prompt(facts: Facts) -> str | None:
+    score = facts.best_prompt_score
+    if not facts.only_wrong("format") or score is None or score < FORMAT_BY_PROMPT:
+        return None
+    return (
+        f"Do not tune for the form: the prompt gets {percent(score)}, and the rest is cheaper to enforce or to repair."
+    )
+
+
+def _format_by_tuning(facts: Facts) -> str | None:
+    score = facts.best_prompt_score
+    if not facts.is_wrong("format") or score is None or score >= FORMAT_BY_PROMPT:
+        return None
+    return f"Tuning for the form is justified at {percent(score)}, if constrained decoding has been tried."
+
+
+def _shots_first(facts: Facts) -> str | None:
+    if facts.best_prompt_score is not None or not (facts.is_wrong("style") or facts.is_wrong("format")):
+        return None
+    if facts.n_train is None or facts.n_train < SHOTS:
+        return None
+    return (
+        f"Show {SHOTS} of your examples in the prompt, those nearest to each input, before you tune for form or style."
+    )
+
+
+def _larger_model_first(facts: Facts) -> str | None:
+    if not facts.is_wrong("capability") or facts.parameters is None or facts.parameters > SMALL_PARAMETERS:
+        return None
+    return f"Prompt a larger model once before you train this one of {facts.parameters / 1e9:.2g} billion parameters."
+
+
+def _whole_in_prompt(facts: Facts) -> str | None:
+    tokens = facts.knowledge_tokens
+    if not facts.knowledge or not facts.in_context or not facts.outside or not tokens:
+        return None
+    if tokens > WHOLE_IN_PROMPT_TOKENS:
+        return None
+    return f"Try the whole knowledge in the prompt, about {tokens:,} tokens and cached by the vendor, before you build retrieval."
+
+
+RULES = (
+    Rule(
+        "prompt-first",
+        "STRONG",
+        "no prompt has been measured",
+        _prompt_first,
+        "It costs hours, not weeks, and mostly it is enough: 57 % of organisations never fine-tune.",
+        "Anthropic, Prompt engineering overview; LangChain, State of Agent Engineering 2025 (57 %)",
+        favours=("prompting",),
+    ),
+    Rule(
+        "bar-met",
+        "STRONG",
+        "the best prompt is at the bar or above, and cost is no reason to tune",
+        _bar_met,
+        "Every dearer rung only adds cost, upkeep and something that can break.",
+        "OpenAI, Model optimization guide",
+        favours=("prompting",),
+        opposes=("retrieval", *TRAINED),
+    ),
+    Rule(
+        "nothing-wrong",
+        "STRONG",
+        "nothing is wrong with today's answers, and cost is no reason",
+        _nothing_wrong,
+        "There is nothing to gain, and any change can break something.",
+        PRACTICE,
+        opposes=("retrieval", *TRAINED),
+    ),
+    Rule(
+        "margin-only",
+        "MODERATE",
+        f"the best prompt is at {percent(MARGIN_ONLY)} or above, yet below the bar",
+        _margin_only,
+        "What is left is often wrong labels and ambiguous inputs, which no training mends.",
+        PRACTICE,
+        opposes=TRAINED,
+    ),
+    Rule(
+        "optimise-the-prompt",
+        "MODERATE",
+        f"the best prompt is at most {100 * NEAR_THE_BAR:.0f} points below the bar, with {OPTIMISER_ROWS} training rows or more",
+        _optimise_the_prompt,
+        "Searched prompts gained such margins over written ones, and nothing has to be trained or served.",
+        "Khattab et al. 2023, DSPy (arXiv 2310.03714); Opsahl-Ong et al. 2024 (arXiv 2406.11695)",
+        favours=("prompting",),
+    ),
+    Rule(
+        "constrain-first",
+        "STRONG",
+        "the form of the answers is wrong, and a schema or choices are given",
+        _constrain_first,
+        "Constrained decoding makes an invalid answer impossible at once, for nothing.",
+        "Willard & Louf 2023 (arXiv 2307.09702)",
+        favours=("prompting",),
+    ),
+    Rule(
+        "name-the-form",
+        "MODERATE",
+        "the form of the answers is wrong, and neither schema nor choices are given",
+        _name_the_form,
+        "A decoder can only be held to a form that somebody wrote down.",
+        "Willard & Louf 2023 (arXiv 2307.09702)",
+        favours=("prompting",),
+    ),
+    Rule(
+        "reason-before-form",
+        "WEAK",
+        "a capability is missing, and answers have a schema or choices",
+        _reason_before_form,
+        "Models reason worse when the first token already has to fit a form.",
+        "Tam et al. 2024 (arXiv 2408.02442)",
+        favours=("prompting",),
+    ),
+    Rule(
+        "format-by-prompt",
+        "STRONG",
+        f"only the form is wrong, and the best prompt is at {percent(FORMAT_BY_PROMPT)} or above",
+        _format_by_prompt,
+        "Form is what a prompt, a grammar or a retry fixes; weights are the dearest way.",
+        PRACTICE,
+        opposes=TRAINED,
+    ),
+    Rule(
+        "format-by-tuning",
+        "MODERATE",
+        f"the form is wrong, and the best prompt stays below {percent(FORMAT_BY_PROMPT)}",
+        _format_by_tuning,
+        "Form is what tuning teaches fastest and most reliably.",
+        "Meta AI, To fine-tune or not to fine-tune, 2024",
+        favours=("sft",),
+    ),
+    Rule(
+        "shots-first",
+        "MODERATE",
+        "form or style is wrong, no prompt has been measured, and there are examples to show",
+        _shots_first,
+        "Examples in the prompt carry form and style, and near ones carry more than random ones.",
+        "Brown et al. 2020 (arXiv 2005.14165); Liu et al. 2022 (arXiv 2101.06804)",
+        favours=("prompting",),
+    ),
+    Rule(
+        "larger-model-first",
+        "MODERATE",
+        f"a capability is missing from a model of at most {SMALL_PARAMETERS / 1e9:.0f} billion parameters",
+        _larger_model_first,
+        "It tells within an hour whether the task is hard or the model small.",
+        PRACTICE,
+        favours=("prompting",),
+    ),
+    Rule(
+        "whole-in-prompt",
+        "MODERATE",
+        f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may travel in the prompt, and the model is an endpoint",
+        _whole_in_prompt,
+        "Nothing can be missed by a search that does not happen.",
+        "Anthropic, Introducing contextual retrieval, 2024",
+        favours=("prompting",),
+    ),
+)

@@ -1,0 +1,142 @@
+"""From a task file and its data to facts for advice. Reads files; asks no model."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lastresort.advice.facts import Facts
+from lastresort.climb.loop import why_absent
+from lastresort.climb.prepare import prepare, read_split
+from lastresort.data.files import read_rows
+from lastresort.data.preferences import are_pairs
+from lastresort.data.split import Split, groups_of
+from lastresort.errors import InputError
+from lastresort.evals.evidence import smallest_deciding_test
+from lastresort.evals.scorers import build_scorer
+from lastresort.models.open import parameters_told
+from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
+from lastresort.rungs.rung import find_rung
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.paths import is_paid
+from lastresort.spec.task import Task
+from lastresort.types import Example
+
+TEMPLATE_TOKENS = 12  # turn markers of a usual chat template
+_NOT_TEXT = (".pdf", ".parquet", ".gz", ".docx")  # files whose size says little about their text
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """facts: what the task tells. notes: sentences that a reader must see beside the advice."""
+
+    facts: Facts
+    notes: tuple[str, ...]
+
+
+def facts_of(task: Task) -> TaskFacts:
+    """What a task file and its data tell. Raises DataError where a file cannot be read or its examples cannot be split.
+
+    A key that the file leaves out is not known, even where it has a default. What a climb would refuse is a note.
+    """
+    split, _ = read_split(task)
+    notes: tuple[str, ...] = ()
+    try:
+        split = prepare(task).split
+    except InputError as error:
+        notes = (f"A climb would refuse this task as it stands: {error}",)
+    given, use = task.model_fields_set, task.use.model_fields_set
+    everything = (*split.train, *split.dev, *split.test)
+    model = tuned_model(task)
+    facts = Facts(
+        ladder=task.ladder,
+        goal=task.goal,
+        bar=task.bar,
+        n_examples=len(everything),
+        n_train=len(split.train),
+        n_test=len(split.test) if (groups := groups_of(split.test)) is None else len(set(groups)),
+        test_needed=_test_needed(task, split),
+        output="schema" if task.output.json_schema else "choices" if task.output.choices else "text",
+        scorer=task.score.name,
+        knowledge=True if task.knowledge else None,
+        knowledge_tokens=_text_tokens(task.knowledge) if task.knowledge else None,
+        knowledge_changes=task.knowledge_changes if "knowledge_changes" in given else None,
+        retrain_every=task.retrain_every,
+        context=task.use.context if "context" in use else None,
+        reward=True if task.reward else None,
+        calls_per_month=task.use.calls_per_month,
+        prompt_price=task.use.prompt_price if task.price_known else None,
+        instruction_tokens=estimated_tokens(task.about) + TEMPLATE_TOKENS,
+        input_tokens=_mean(estimated_tokens(example.input_text) for example in everything),
+        answer_tokens=_mean(estimated_tokens(example.output) for example in everything),
+        outside=_outside(task.model),
+        trainable=not is_endpoint(model),
+        parameters=parameters_told(model, task.folder),
+        method=task.tune.method,
+        target=task.sft.target,
+        replay=task.sft.replay,
+        skips=_skips(task, split.train),
+        **_preferences(task.preferences),
+    )
+    return TaskFacts(facts, notes)
+
+
+def _skips(task: Task, train: Sequence[Example]) -> tuple[tuple[str, str], ...]:
+    """(rung, why) for every rung of the ladder that the climb would skip, in the climb's own words."""
+    found = []
+    for name in task.ladder:
+        rung = find_rung(name)
+        why = why_absent(name, task) if rung is None else rung.skip_reason(task, train)
+        if why is not None:
+            found.append((name, why))
+    return tuple(found)
+
+
+def _test_needed(task: Task, split: Split) -> int | None:
+    output = task.output
+    try:
+        scorer = build_scorer(
+            task.score.name, task.score.parameters, json_schema=output.json_schema, choices=output.choices
+        )
+    except InputError:  # a note says so already
+        return None
+    binary = scorer.binary and groups_of(split.test) is None
+    return smallest_deciding_test(task.bar, task.alpha_per_rung, binary=binary)
+
+
+def _preferences(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    rows = read_rows(path)
+    kind = "pairs" if are_pairs(rows[0]) else "labels" if "label" in rows[0].values else None
+    return {"preferences": kind, "n_preferences": len(rows)}
+
+
+def _text_tokens(path: Path) -> int | None:
+    """About how many tokens of text a file or folder holds, by its size; None where its files are not plain text."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    if not files or any(file.suffix.lower() in _NOT_TEXT for file in files):
+        return None
+    return sum(file.stat().st_size for file in files) // BYTES_PER_TOKEN
+
+
+def _outside(model: str) -> bool:
+    """Whether a model of this name answers from a machine that is not one's own."""
+    if not is_paid(model):
+        return False
+    host = urlsplit(model).hostname or ""
+    if host == "localhost" or host.endswith((".local", ".internal", ".localhost")):
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_private
+    except ValueError:
+        return True
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return sum(found) / len(found) if found else 0.0

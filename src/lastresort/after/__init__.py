@@ -1,0 +1,1 @@
+"""What follows a verdict: repairs, comparisons of training methods, rechecks."""

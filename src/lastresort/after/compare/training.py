@@ -1,0 +1,138 @@
+"""One way of training with one seed: trained with the winner's settings, or made of what another way has trained."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lastresort.after.compare.names import MADE
+from lastresort.errors import DataError
+from lastresort.hardware.memory import PeakMemory
+from lastresort.rungs.rung import Workbench
+from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod
+from lastresort.rungs.supervised.training import SupervisedTraining, trained_as
+from lastresort.spec.sections import Sft
+from lastresort.systems.files import load_system
+from lastresort.systems.system import System
+
+RUNG = "compare"  # as which the record keeps what is trained and measured here
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of the winner: the system that answered on dev, its learning rate, and the epoch after which it was kept."""
+
+    system: System
+    rate: float
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Of one training. memory_bytes: its peak, since it went on where it was cut; None where that is not known. tokens: of the
+    rows, however often they were computed.
+    """
+
+    memory_bytes: int | None
+    seconds: float
+    tokens: int
+    learning_rate: float
+
+
+class Failed(Exception):
+    """This way could not be trained or made with this seed; the others go on."""
+
+
+def settings_of(bench: Workbench) -> Settings:
+    """Of the candidate that the rung sft froze; what a repair made of it is not trained in several ways."""
+    search = bench.record.last("search", "sft")
+    assert search is not None, "the winner was tuned by sft"
+    rate, epoch = trained_as(search["chosen"], bench.task.sft.learning_rates)
+    return Settings(load_system(bench.candidate_folder("sft", search["chosen"])), rate, epoch)
+
+
+def label(way: str, seed: int) -> str:
+    return f"{way}-seed{seed}"
+
+
+def folder_of(bench: Workbench, way: str, seed: int) -> Path:
+    return bench.folder / "compare" / label(way, seed)
+
+
+def train(bench: Workbench, way: str, seed: int, settings: Settings) -> Spent:
+    """Train one of `TRAINED`, going on where it was cut. Raises Failed where it diverges, BudgetError at a limit."""
+    method, folder = _method(bench.task.sft, way, seed), folder_of(bench, way, seed)
+    section = bench.task.sft
+    if way == "full":
+        section = section.model_copy(update={"learning_rates": bench.task.full.learning_rates})
+    training = SupervisedTraining(bench, RUNG, section, method, seed=seed, watched=False)
+    rate = _rate_of_full(bench, training) if way == "full" else settings.rate
+    bench.models.close()
+    known, peak = method.saved(folder), PeakMemory()
+    loss = training.to_epoch(rate, settings.epoch, folder)
+    memory = None if known else peak.read_bytes()
+    training.close()
+    if not math.isfinite(loss):
+        raise Failed(f"training diverged at learning rate {rate:g}")
+    noted = bench.record.last("training", training.run_name(rate))
+    assert noted is not None, "a finished training is noted"
+    return Spent(memory, noted["seconds"], noted["nominal_tokens"], rate)
+
+
+def made(bench: Workbench, way: str, seed: int) -> None:
+    """Make one of `MADE` of what its source has trained. Raises Failed where the merged model answers otherwise."""
+    if way != "merged":
+        return
+    from lastresort.train.adapters.merge import merge_adapter
+
+    folder = folder_of(bench, way, seed)
+    if (folder / "config.json").is_file():
+        return
+    bench.progress.stage(f"{RUNG}: {label(way, seed)}, merging", None)
+    bench.models.close()
+    try:
+        merge_adapter(bench.models.tuned_name, folder_of(bench, MADE[way], seed), folder)
+    except DataError as error:
+        raise Failed(str(error)) from error
+
+
+def system_of(bench: Workbench, way: str, seed: int, settings: Settings) -> System:
+    """The winner's system with what this way has trained in place of its adapter."""
+    system = replace(settings.system, name=label(way, seed), precision="auto", rendering="", fingerprint="")
+    folder = folder_of(bench, way, seed)
+    if way in ("full", "merged"):
+        base = bench.models.tuned_name
+        return replace(system, model=str(folder.resolve()), adapter=None, tuned_from=base)
+    return replace(system, adapter=folder_of(bench, MADE.get(way, way), seed))
+
+
+def tidy(bench: Workbench, way: str, seed: int) -> None:
+    """Once it is measured: checkpoints, and models of their own size, are only in the way; adapters stay."""
+    for checkpoint in (bench.folder / "checkpoints").glob(f"{_prefix(way, seed)}*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    if way in ("full", "merged"):
+        shutil.rmtree(folder_of(bench, way, seed), ignore_errors=True)
+
+
+def _prefix(way: str, seed: int) -> str:
+    return f"{RUNG}-{label(way, seed)}-"
+
+
+def _method(sft: Sft, way: str, seed: int) -> Method:
+    prefix = _prefix(way, seed)
+    return WholeMethod(prefix=prefix) if way == "full" else AdapterMethod(sft, in_4_bits=way == "qlora", prefix=prefix)
+
+
+def _rate_of_full(bench: Workbench, training: SupervisedTraining) -> float:
+    """As the rung full finds it, by a race with the first seed; the others take it over."""
+    known = bench.record.last("compare_rate")
+    if known is not None:
+        return float(known["rate"])
+    try:
+        rate = training.race()
+    except DataError as error:
+        raise Failed(str(error)) from error
+    bench.record.note("compare_rate", {"way": "full", "rate": rate})
+    return rate

@@ -1,0 +1,112 @@
+"""The prompts that a run chose, with something new in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lastresort.after.recheck.finished import Finished
+from lastresort.errors import CandidateError, InputError
+from lastresort.models.open import settled_name
+from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.prompting import instruction, prompted
+from lastresort.systems.system import PromptDesign, System
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """model: as its user named it, None for the run's own; settled: the same from any folder. prompt: an instruction in place
+    of the run's, None to keep that. Prices: USD per million tokens, None where they are not known.
+    """
+
+    model: str | None = None
+    settled: str | None = None
+    prompt: str | None = None
+    prompt_price: float | None = None
+    output_price: float | None = None
+
+    @property
+    def subject(self) -> str:
+        """What is new, as the subject of a sentence."""
+        if self.model is None:
+            return "the new prompt"
+        return f"{self.model} {'with the new prompt' if self.prompt is not None else 'prompted'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A prompt of the run with what is new. rung: which chose it."""
+
+    rung: str
+    system: System
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A prompt that cannot be tried, and why."""
+
+    rung: str
+    name: str
+    because: str
+
+
+def designs(finished: Finished, new: New) -> list[Design]:
+    """What the run tested without training, the cheaper rung first; where its ladder had nothing of that, the plain prompt.
+
+    Raises InputError where nothing is new.
+    """
+    task = finished.task
+    own = settled_name(task.model, task.folder)
+    if new.settled in (None, own) and new.prompt is None:
+        raise InputError(
+            f"{new.model or task.model} is the model that the run asked, whose kept answers would only be found again",
+            where="--model",
+            expected="another model, or --prompt FILE with a new instruction",
+            remedy="Name one.",
+        )
+    rungs = [rung for rung in ("prompting", "retrieval") if rung in finished.frozen]
+    found = [Design(rung, finished.candidate(rung)) for rung in rungs] or [Design("prompting", _plain(finished, own))]
+    return [replace(design, system=_with_new(design.system, own, new)) for design in found]
+
+
+def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design], list[Dropped]]:
+    """Those that the model can decode, without the form where it is that which it cannot enforce; and what is left out."""
+    found: list[Design] = []
+    dropped: list[Dropped] = []
+    for design in wanted:
+        system = design.system
+        attempts = [system]
+        if system.decoding.grammar is not None:
+            free = replace(system.decoding, grammar=None)
+            attempts.append(replace(system, name=f"{system.name}, form not enforced", decoding=free))
+        for attempt in attempts:
+            try:
+                models.check(attempt)
+            except CandidateError as error:
+                dropped.append(Dropped(design.rung, attempt.name, str(error)))
+                continue
+            found.append(Design(design.rung, attempt))
+            break
+    return found, dropped
+
+
+def _plain(finished: Finished, model: str) -> System:
+    task, sizes = finished.task, finished.record.last("sizes")
+    assert sizes is not None, "a finished run has measured its data"
+    design, decoding = PromptDesign(instruction(task)), prompted(task, sizes["max_new_tokens"])
+    return System("zero-shot", model, design, decoding, template_kwargs=task.chat_template_kwargs)
+
+
+def _with_new(system: System, own: str, new: New) -> System:
+    """Decoding, shots, passages and layout stay as the run had them."""
+    if new.settled not in (None, own):
+        assert new.settled is not None
+        system = replace(system, model=new.settled, precision="auto", rendering="", fingerprint="")
+        if new.settled.startswith("openai:"):  # which takes no such arguments, and the run's task cannot leave them out
+            system = replace(system, template_kwargs={})
+        if not is_endpoint(new.settled):  # which takes no effort
+            system = replace(system, decoding=replace(system.decoding, reasoning_effort=None))
+    if new.prompt is None:
+        return system
+    return replace(system, name=f"{system.name}, new prompt", prompt=replace(system.prompt, instruction=new.prompt))

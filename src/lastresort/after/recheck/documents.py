@@ -1,0 +1,254 @@
+"""Documents that changed since a run: which recorded answers rest on them, and what a winner that reads them answers now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.after.recheck import asking as looks
+from lastresort.after.recheck.asking import Asking
+from lastresort.after.recheck.finished import Finished, Winner
+from lastresort.after.recheck.stale import Resting, Standing, staleness, standing
+from lastresort.climb.identity import documents_of
+from lastresort.errors import DataError, InputError
+from lastresort.knowledge.document import Document
+from lastresort.knowledge.evaluation import Labels
+from lastresort.knowledge.reading import read_documents
+from lastresort.knowledge.store import Store, chunks_named, content_hash, open_store
+from lastresort.knowledge.update import Changes, changes, document_hashes, file_changes, file_hashes, update
+from lastresort.records.measurement import ItemScore
+from lastresort.systems.files import copy_store
+from lastresort.types import Progress
+
+COPY = "recheck-store"  # of the winner's store, brought up to date; gone at the end
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """The documents against what the run knew. named: ids of items all of whose labels name what was there. changed: of each
+    item its passages that changed; standing: of its answer.
+
+    key: of the documents. documents: () where only files could be compared.
+    """
+
+    changes: Changes
+    named: frozenset[str]
+    changed: dict[str, tuple[str, ...]]
+    standing: dict[str, Standing]
+    key: str
+    documents: tuple[Document, ...] = ()
+
+
+def recheck_documents(finished: Finished, documents: Path | None, asking: Asking, progress: Progress) -> dict[str, Any]:
+    """Whether the winner's recorded answers still hold with these documents, by default those that the task names.
+
+    Neither the run's store nor the winner's is touched. Raises InputError or DataError where there is nothing to compare.
+    """
+    winner = finished.winner
+    if winner is None:
+        raise DataError(
+            "no system won this run, so that there are no answers that could be stale",
+            where=str(finished.folder),
+            expected="a run with a winner, or --model NEW",
+            remedy="Climb again with the new documents.",
+        )
+    path = documents or finished.knowledge
+    if path is None:
+        raise InputError(
+            "the run's task names no knowledge that could have changed",
+            where=str(finished.folder),
+            expected="--model NEW, --prompt FILE or --knowledge DIR",
+            remedy="Say what is new.",
+        )
+    now = _compared(finished, winner, path, progress)
+    counted = looks.numbered(finished.record, now.key) or looks.next_number(finished.record, looks=False)
+    looks.note(finished.record, now.key, counted, "documents")
+    again: Sequence[ItemScore] | None = None
+    if winner.system.retriever is not None and now.changes.any:
+        again = _answered_again(finished, winner, now.documents, asking, progress)
+    items = _items(winner, now, again)
+    found = staleness(f"{winner.rung} ({winner.system.name})", now.changes, items)
+    return {
+        "kind": "knowledge",
+        "number": counted.number,
+        "verdict": found.verdict,
+        "yes": found.yes,
+        "answer": found.answer,
+        "reasons": list(found.reasons),
+        "notes": _notes(again or ()),
+        "new": None,
+        "look": None,
+        "winner": {
+            "rung": winner.rung,
+            "kind": winner.kind,
+            "name": winner.system.name,
+            "test": finished.winner_test,
+            "recorded": len(winner.items),
+            "answered_now": len(again or ()),
+            "prompt_tokens": None,
+        },
+        "tried": [],
+        "dropped": [],
+        "knowledge": _entry(winner, path, now.changes, items),
+    }
+
+
+def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress) -> _Now:
+    retriever = winner.system.retriever
+    # The winner's store is a copy that goes where the winner goes.
+    folder = finished.folder / "store" if retriever is None else retriever.store
+    if retriever is not None or (finished.record.last("store") is not None and folder.is_dir()):
+        return _by_passage(finished, winner, open_store(folder), path, progress)
+    before = documents_of(finished.record)
+    if before is None:
+        raise DataError(
+            "the run noted neither passages nor documents that could be compared",
+            where=str(finished.folder),
+            expected="a run of this version of a task with knowledge",
+            remedy="An older version began it, or its task names no knowledge: climb again.",
+        )
+    if not path.exists():
+        raise DataError("no such file or folder", where=str(path), remedy="Check the path.")
+    return _by_file(finished, winner, before, file_hashes(path))
+
+
+def _by_passage(finished: Finished, winner: Winner, store: Store, path: Path, progress: Progress) -> _Now:
+    """What the run's store holds against the passages that would be cut today."""
+    documents = read_documents(path, progress=progress).documents
+    found = changes(store, documents)
+    assert found.gone is not None, "a store knows its passages"
+    labels = Labels(store)
+    texts = {document.id: document.text for document in documents}
+    named: set[str] = set()
+    changed: dict[str, tuple[str, ...]] = {}
+    told: dict[str, Standing] = {}
+    for item, example in zip(winner.items, finished.order, strict=False):
+        meant = [_meant(labels, label) for label in example.passages]
+        own = frozenset[str]().union(*meant)
+        named |= {item.id} if meant and all(meant) else set()
+        touched = sorted((own | set(item.passages)) & found.gone)
+        changed[item.id] = tuple(touched)
+        if touched:
+            chunks = chunks_named(store, touched)
+            text = "\n".join(texts.get(document, "") for document in sorted({chunk.document for chunk in chunks}))
+            told[item.id] = standing(item.answer, [chunk.text for chunk in chunks], text)
+    key = _key(finished, document_hashes(documents, store))
+    return _Now(found, frozenset(named), changed, told, key, documents)
+
+
+def _by_file(finished: Finished, winner: Winner, before: Mapping[str, str], now: Mapping[str, str]) -> _Now:
+    """Where the run has no store: which files changed. A label counts with the whole document that it names."""
+    found = file_changes(before, now)
+    touched = {*found.changed, *found.removed}
+    pairs = list(zip(winner.items, finished.order, strict=False))
+    changed = {
+        item.id: tuple(label for label in example.passages if _document(label) in touched) for item, example in pairs
+    }
+    known = {label for _, example in pairs for label in example.passages if _document(label) in before}
+    named = {item.id for item, example in pairs if example.passages and known.issuperset(example.passages)}
+    return _Now(found, frozenset(named), changed, {}, _key(finished, now))
+
+
+def _answered_again(
+    finished: Finished, winner: Winner, documents: Sequence[Document], asking: Asking, progress: Progress
+) -> list[ItemScore]:
+    """What the winner answers now, from a copy of its store that is brought up to date, to those of its test items whose prompt
+    is another for it: the others would be answered as before.
+    """
+    retriever = winner.system.retriever
+    assert retriever is not None
+    folder = finished.folder / COPY
+    copy_store(retriever.store, folder)
+    store = open_store(folder)
+    update(store, documents, progress=progress)
+    system = replace(winner.system, retriever=replace(retriever, store=folder, contents=content_hash(store)))
+    order = finished.order[: len(winner.items)]
+    models = asking.models_of_run()
+    try:
+        before, now = models.answerer(winner.system), models.answerer(system)
+        changed = [example for example in order if before.prompt(example.input) != now.prompt(example.input)]
+        progress.stage(f"{winner.rung}: {system.name} with the documents as they are now", len(changed))
+        return [item for batch in asking.answered(models, system, changed, asking.scorer(models)) for item in batch]
+    finally:
+        models.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _items(winner: Winner, now: _Now, again: Sequence[ItemScore] | None) -> list[Resting]:
+    """again: the answers that were asked for anew; None where the winner reads no documents."""
+    later = {} if again is None else {item.id: item for item in (*winner.items, *again)}
+    return [
+        Resting(
+            id=item.id,
+            named=item.id in now.named,
+            changed=now.changed[item.id],
+            answer=item.answer,
+            score=item.score,
+            standing=now.standing.get(item.id, "UNKNOWN"),
+            answer_now=later[item.id].answer if item.id in later else None,
+            score_now=later[item.id].score if item.id in later else None,
+        )
+        for item in winner.items
+    ]
+
+
+def _entry(winner: Winner, path: Path, found: Changes, items: Sequence[Resting]) -> dict[str, Any]:
+    asked = {item.id: item for item in winner.items}
+    return {
+        "path": path.name,
+        "compared": "files" if found.gone is None else "passages",
+        "documents": {"added": list(found.added), "changed": list(found.changed), "removed": list(found.removed)},
+        "passages": None if found.gone is None else {"gone": sorted(found.gone), "new": found.new_chunks},
+        "items": {
+            "n": len(items),
+            "named": sum(item.named for item in items),
+            "resting_on_changed": sum(bool(item.changed) for item in items),
+            "differing": sum(item.differs for item in items) if any(i.answer_now is not None for i in items) else None,
+        },
+        "affected": [
+            {
+                "id": item.id,
+                "input": asked[item.id].input,
+                "expected": asked[item.id].expected,
+                "passages": list(item.changed),
+                "standing": item.standing,
+                "answer": item.answer,
+                "score": item.score,
+                "answer_now": item.answer_now,
+                "score_now": item.score_now,
+            }
+            for item in items
+            if item.changed or item.differs
+        ],
+    }
+
+
+def _notes(again: Sequence[ItemScore]) -> list[str]:
+    if not again:
+        return []
+    return [
+        "Scores compare with the expected answers of the run. Where a passage changed these may be out of date, so that a lower "
+        "score there says little: read the items that are listed, and correct their rows."
+    ]
+
+
+def _key(finished: Finished, hashes: Mapping[str, str]) -> str:
+    what = [finished.decision["winner"]["sha256"], sorted(hashes.items())]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _meant(labels: Labels, label: str) -> frozenset[str]:
+    """The chunks of a label; none for one that names nothing, which a climb does not check in test."""
+    try:
+        return labels.chunks(label)
+    except DataError:
+        return frozenset()
+
+
+def _document(label: str) -> str:
+    return label.split("#", 1)[0]

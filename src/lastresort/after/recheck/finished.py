@@ -1,0 +1,163 @@
+"""A finished run, read back: its task as it was climbed, its frozen test items, the system that won and what it answered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lastresort.climb.decision import WINNER_KINDS
+from lastresort.climb.identity import task_file_of
+from lastresort.climb.prepare import Prepared, prepare
+from lastresort.climb.test import order_of_test
+from lastresort.climb.winner_folder import load_winner
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.records.measurement import ItemScore
+from lastresort.records.record import Record
+from lastresort.report.decision import read_decision
+from lastresort.rungs import TRAINED
+from lastresort.spec.document import Document
+from lastresort.spec.task import Task, task_of
+from lastresort.systems.files import load_system
+from lastresort.systems.system import System
+from lastresort.types import Example
+
+_UNUSED = ("path", "preferences", "reward", "knowledge")  # what no recheck reads need not be there any more
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """The system that won. items: its recorded answers, to the first of the test items in their fixed order."""
+
+    rung: str
+    kind: str
+    system: System
+    items: tuple[ItemScore, ...]
+
+    @property
+    def tuned(self) -> bool:
+        return self.rung in TRAINED
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """order: the frozen test items in their fixed order. knowledge: where the documents were when the run began, None without
+    any. winner: None where no system won. frozen: name of the system that each rung put to the test.
+    """
+
+    folder: Path
+    record: Record
+    decision: dict[str, Any]
+    prepared: Prepared
+    order: tuple[Example, ...]
+    knowledge: Path | None
+    winner: Winner | None
+    frozen: dict[str, str]
+
+    @property
+    def task(self) -> Task:
+        return self.prepared.task
+
+    @property
+    def winner_test(self) -> dict[str, Any]:
+        """The test of the winner, as the decision has it."""
+        assert self.winner is not None, "asked of runs with a winner"
+        won = self.winner.rung
+        return next(dict(rung["test"]) for rung in self.decision["rungs"] if rung["name"] == won)
+
+    def candidate(self, rung: str) -> System:
+        """The system that this rung put to the test."""
+        return load_system(self.folder / "candidates" / rung / self.frozen[rung])
+
+
+def open_finished(run: Path, record: Record, task_file: Path | None = None) -> Finished:
+    """Read a finished run back. task_file: where its task file is now, by default where the run says.
+
+    Raises DataError where the run is not finished, another version wrote it, or its examples are not those that it tested on;
+    InputError or TaskError where the task file cannot be found.
+    """
+    decision = read_decision(run)
+    path, noted, prepared = read_again(run, record, task_file, without=_UNUSED)
+    order = tuple(order_of_test(prepared.split.test))
+    tested = {rung["name"]: rung["chosen"] for rung in decision["rungs"] if rung["test"] is not None}
+    return Finished(
+        folder=run,
+        record=record,
+        decision=decision,
+        prepared=prepared,
+        order=order,
+        knowledge=path.parent / noted["knowledge"] if noted.get("knowledge") else None,
+        winner=_winner(run, record, decision, tested, order),
+        frozen=tested,
+    )
+
+
+def read_again(
+    run: Path, record: Record, task_file: Path | None = None, *, without: Collection[str] = ()
+) -> tuple[Path, dict[str, Any], Prepared]:
+    """The task file, what was noted of it, and its examples as they were. without: keys that nobody asks for here, so that what
+    they name need not be there. Raises as `open_finished` does.
+    """
+    noted, files = record.last("task"), record.last("files")
+    if noted is None or files is None:
+        raise _other_version(run, "the record holds no task")
+    path = _task_file(run, record, task_file)
+    values = {key: value for key, value in noted.items() if key not in without}
+    prepared = prepare(task_of(Document(f"{path} as {run} noted it", values), path))
+    _same_files(prepared, files, path)
+    return path, noted, prepared
+
+
+def _task_file(run: Path, record: Record, given: Path | None) -> Path:
+    path = given.absolute() if given is not None else task_file_of(record, run)
+    if path is None:
+        raise InputError(
+            "this run does not say where its task file is",
+            where=str(run),
+            expected="a run of this version, or --task FILE",
+            remedy="Name the task file with --task.",
+        )
+    if not path.is_file():
+        raise TaskError(
+            "no such file",
+            where=str(path),
+            expected="the task file that the run was climbed with",
+            remedy="Name it with --task FILE; the examples are looked for where it says.",
+        )
+    return path
+
+
+def _same_files(prepared: Prepared, noted: dict[str, str], path: Path) -> None:
+    changed = sorted(name for name, sha256 in prepared.files.items() if noted.get(name) != sha256)
+    if changed:
+        raise DataError(
+            f"{', '.join(changed)} changed since the run",
+            where=str(path.parent),
+            expected="the frozen test set, byte for byte",
+            remedy="Put back what the run was climbed with, or climb again.",
+        )
+
+
+def _winner(
+    run: Path, record: Record, decision: dict[str, Any], tested: dict[str, str], order: tuple[Example, ...]
+) -> Winner | None:
+    kind = decision["winner"]["kind"]
+    if kind == "none":
+        return None
+    system = load_winner(run / decision["winner"]["path"])
+    rungs = [name for name, chosen in tested.items() if chosen == system.name and WINNER_KINDS[name] == kind]
+    rungs.sort(key=lambda name: name != decision["stopped_at"])
+    measured = record.measurement(rungs[0], system.name, "test") if rungs else None
+    if measured is None or [item.id for item in measured.items] != [item.id for item in order[: measured.n]]:
+        raise _other_version(run, f"the recorded answers of {system.name} are not to the first of its test items")
+    return Winner(rungs[0], kind, system, measured.items)
+
+
+def _other_version(run: Path, found: str) -> DataError:
+    return DataError(
+        found,
+        where=str(run),
+        expected="a run of this version",
+        remedy="Another version of lastresort wrote it: climb again.",
+    )

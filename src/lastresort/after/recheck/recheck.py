@@ -1,0 +1,72 @@
+"""`recheck`: a finished run asked anew; its record, store and decision stay as they are but for the count of rechecks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lastresort.after.recheck.asking import Asking
+from lastresort.after.recheck.designs import New
+from lastresort.after.recheck.documents import recheck_documents
+from lastresort.after.recheck.finished import Finished, open_finished
+from lastresort.after.recheck.model import recheck_model
+from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
+from lastresort.errors import InfrastructureError
+from lastresort.records.record import Record
+from lastresort.report.recheck import VERSION, write_recheck
+from lastresort.types import Progress, Silent
+
+
+def recheck(
+    run: Path,
+    *,
+    new: New | None = None,
+    documents: Path | None = None,
+    task_file: Path | None = None,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Ask whether the decision of a finished run still stands, and write `recheck-<n>.json` into its folder.
+
+    new: a model or a prompt to put to the test set; without one, whether the answers hold with the documents as they are now:
+    those below `documents`, by default where the task names them. task_file: where that is now, by default where the run says.
+    Raises InputError for what cannot be asked, StoppedError where it stopped and the same call goes on.
+    """
+    progress = progress or Silent()
+    with Record.open(run) as record, held(run):
+        progress.stage("reading the run", None)
+        finished = open_finished(run, record, task_file)
+        asking = Asking(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
+        try:
+            if new is not None:
+                found = recheck_model(finished, new, asking, quick=quick, progress=progress)
+            else:
+                found = recheck_documents(finished, documents, asking, progress)
+        except InfrastructureError as error:
+            raise given_again(error) from error
+        finally:
+            asking.close()
+        document = {**_head(finished), **found, "test_reuse": _reuse(finished, found)}
+        write_recheck(run, document)
+    return document
+
+
+def _head(finished: Finished) -> dict[str, Any]:
+    decision = finished.decision
+    return {
+        "schema": VERSION,
+        "run": finished.folder.resolve().name,
+        "task": decision["task"],
+        "bar": decision["bar"],
+        "confidence": decision["confidence"],
+        "model": decision["model"],
+        "hashes": finished.prepared.files,
+    }
+
+
+def _reuse(finished: Finished, found: dict[str, Any]) -> str | None:
+    """Enter the look into the workspace's ledger of test items, and say how often they were used before; None without a look."""
+    if found["look"] is None:
+        return None
+    look = f"{finished.record.run_id}, recheck {found['number']}"
+    return noted_look(shared_folder(finished.folder), finished.order, look)

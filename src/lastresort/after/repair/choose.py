@@ -1,0 +1,159 @@
+"""Which repairs are good, and which of them is frozen: by dev and by a draw of items that no gate scores. Pure.
+
+What a repaired system seems to have lost, on a draw of items that no gate scores, about facts that the second gate does not ask
+of: a choice made on a gate's own items would flatter whatever is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastresort.climb.prepare import Prepared
+from lastresort.gate.command import ANSWERS
+from lastresort.gate.drawing import training_texts
+from lastresort.gate.in_climb import WithinLimits
+from lastresort.gate.plans import Plan
+from lastresort.gate.run import Asking, Scored, Settings, suites_found
+from lastresort.gate.sides import Named, named_sides, refuse_other_rendering
+from lastresort.gate.suite_table import known_of, plans_of
+from lastresort.gate.verdict import SuiteFound
+from lastresort.gate.verdict.decide import GENERAL, WORTH
+from lastresort.gate.verdict.repairable import CLIMB_ALPHA, Needed
+from lastresort.gate.verdict.sentences import listed, points
+from lastresort.records.responses import SuiteAnswers
+from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.rungs.rung import Workbench
+from lastresort.types import Judgement
+
+LEFT = 0.5  # of its margin, that an offending measure may still seem to lose: the second gate has to exclude the whole
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measure on the separate draw, tuned against base. counts: whether this base has something to lose by it."""
+
+    name: str
+    suite: str
+    base: float | None
+    tuned: float | None
+    difference: float | None
+    margin: float | None
+    n: int
+    counts: bool
+
+    @property
+    def lost(self) -> float:
+        return -self.difference if self.counts and self.difference is not None else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A repair with what it did. dev: its score there."""
+
+    system: str
+    dev: float
+    measures: tuple[Measured, ...]
+    good: bool
+
+
+def faults(dev: float, measures: Sequence[Measured], needed: Needed, *, bar: float, won: float | None) -> list[str]:
+    """Why a repaired system is not good, as clauses; nothing where it is.
+
+    Good: dev at or above the bar, of each offending measure at most half of its margin seen to be lost, of no other more than its
+    margin; where too much was paid, at most half of what is won on dev. won: over the best prompt, None without one.
+    """
+    found = [f"dev is at {percent(dev)}, below the bar of {percent(bar)}"] if dev < bar else []
+    for measure in measures:
+        accepted = (measure.margin or 0.0) * (LEFT if measure.name in needed.offending else 1.0)
+        if measure.counts and measure.lost > accepted:
+            found.append(f"{measure.name} lost {points(measure.lost)} of at most {points(accepted)}")
+    found += [f"{name} has no items beside those of its gate that say anything" for name in _unseen(measures, needed)]
+    lost = max((measure.lost for measure in measures if measure.suite == GENERAL), default=0.0)
+    if needed.costly and won is not None and lost > max(0.0, WORTH * won):
+        found.append(f"{points(lost)} of general are more than half of the {points(won)} won on dev")
+    return found
+
+
+def _unseen(measures: Sequence[Measured], needed: Needed) -> list[str]:
+    """Offending measures of which the separate draw says nothing: those of fixed sets of items, or with none that tells."""
+    seen = {measure.name for measure in measures if measure.counts and measure.difference is not None}
+    return [name for name in needed.offending if name not in seen]
+
+
+def why_good(dev: float, measures: Sequence[Measured], needed: Needed) -> str:
+    told = (
+        f"{measure.name} lost {points(max(0.0, measure.lost))}"
+        for measure in measures
+        if measure.name in needed.offending
+    )
+    return f"dev is at {percent(dev)}; {listed(told)}, at most half of what is accepted"
+
+
+def best(tried: Sequence[Tried]) -> Tried | None:
+    """The good one with the highest dev score, of equal ones that which loses least, and the first of these; None where none is."""
+    good = [one for one in tried if one.good]
+    return max(good, key=lambda one: (one.dev, -sum(max(0.0, m.lost) for m in one.measures)), default=None)
+
+
+def goes_to_the_gate(test: Judgement, bar: float) -> bool:
+    """Whether a second gate is worth asking: the bar is met, or undecided with the estimate at or above it."""
+    return test.outcome == "MET" or (test.outcome == "UNDECIDED" and test.score >= bar)
+
+
+def stands(first: str, first_test: Judgement, second: str, second_test: Judgement) -> bool:
+    """Whether the repaired system takes the place of the first. first, second: verdicts of their gates.
+
+    SHIP always does. HOLD does in place of a rejected one; in place of a held one where its test of the bar says no less.
+    """
+    if second != "HOLD" or first == "REJECT":
+        return second != "REJECT"
+    return second_test.outcome == first_test.outcome or second_test.outcome == "MET"
+
+
+REPAIR_SEED = -2  # of no gate and no pilot
+POWER = 0.8  # of no use here: no size is planned
+
+
+class Losses:
+    """The base beside one repaired system after the other; as many items as of a quick gate. The base is asked once."""
+
+    def __init__(self, bench: Workbench, prepared: Prepared) -> None:
+        self._bench, self._prepared = bench, prepared
+        self._settings = Settings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
+        self._base: list[Scored] | None = None
+
+    def of(self, folder: Path) -> tuple[Measured, ...]:
+        """Of the system that is saved in this folder, by measure. Raises StoppedError where asking stopped."""
+        bench = self._bench
+        assert bench.shared is not None
+        bench.models.close()  # base and tuned model are opened here, one at a time
+        named = named_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
+        refuse_other_rendering(named.base, named.tuned)
+        plans = self._plans(named)
+        with SuiteAnswers(bench.shared / ANSWERS) as kept:
+            asking = self._asking(kept)
+            if self._base is None:
+                required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
+                self._base, _, _ = asking.base(named.base, required, bench.task.keep)
+            scored, _ = asking.tuned(named.tuned, self._base)
+        return tuple(map(_measured, suites_found(plans, scored, bench.task.keep, self._settings, POWER)))
+
+    def _plans(self, named: Named) -> list[Plan]:
+        assert named.system is not None
+        return plans_of(
+            known_of(self._prepared, named.base.scores and named.tuned.scores, named.system.prompt, quick=True)
+        )
+
+    def _asking(self, kept: SuiteAnswers) -> Asking:
+        texts = training_texts(self._prepared)
+        progress = WithinLimits(self._bench.progress, self._bench.check_budget, "repair")
+        return Asking(self._settings, kept, texts, progress, None, "Each repair")
+
+
+def _measured(found: SuiteFound) -> Measured:
+    counts = found.verdict not in ("UNINFORMATIVE", "SKIPPED")
+    return Measured(
+        found.name, found.suite, found.base, found.tuned, found.difference, found.margin, found.n, counts=counts
+    )

@@ -1,0 +1,317 @@
+"""The repairs of a climb: after the first gate milder systems are tried, and the best of the good ones is tested and gated once.
+
+There is at most one such phase a climb. Every repair is noted when it is measured, so that a climb that was killed goes on after it
+and chooses the same; nothing that was tried is left out, whatever became of it.
+
+What the record holds of repairs -> `repairs` and `first_gate` of decision.json.
+
+What became of the repairs of a climb, in a sentence. Pure.
+
+The repairs of a training in stages, the cheapest first: the next stage is tried only where nothing was good before. Pure.
+
+A repair -> the system that it makes of the one that was gated.
+
+Whether a training anew fits the time that is left: half of one is worth nothing, so it is not begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lastresort.after.repair.choose import Losses, Measured, Tried, best, faults, goes_to_the_gate, stands, why_good
+from lastresort.climb.budget import too_long
+from lastresort.climb.decide import RungOutcome, as_test
+from lastresort.climb.prepare import Prepared
+from lastresort.climb.test import run_test
+from lastresort.errors import CandidateError
+from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
+from lastresort.gate.verdict.repairable import UNTRAINED, Kind, Needed, repairs_after
+from lastresort.records.record import ItemScore, Record
+from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.rungs.rung import Rung, Workbench, find_rung, mean_score
+from lastresort.rungs.supervised.milder import Training, TrainsAnew, scaled
+from lastresort.rungs.tuning import on_dev
+from lastresort.systems.files import load_system
+from lastresort.systems.system import System
+
+PHASE, TRIED, TESTED, PLANNED = "repairs", "repair", "repair_test", "repair_plan"
+_MEASURE = ("name", "verdict", "base", "tuned", "difference", "interval", "margin", "n")
+_GATE = ("verdict", "mode", "seed", "alpha", "artefact_sha256", "reasons")
+
+
+def repairs_of(record: Record) -> list[dict[str, Any]]:
+    """All that were tried, in that order, what became of the frozen one among them; what had no time at first as it came later."""
+    last = {(body["rung"], body["kind"], body["setting"]): body for body in record.notes(TRIED)}
+    return [{**body, **_end(record, body)} for body in last.values()]
+
+
+def first_gate_of(record: Record, gate: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The gate that led to repairs, where `gate`, which the decision shows, is that of the repaired system; None otherwise."""
+    begun = record.last(PHASE)
+    if begun is None or gate is None or gate["rung"] != begun["rung"] or gate["system"] == begun["system"]:
+        return None
+    return gate_of(record, begun["rung"], begun["system"])
+
+
+def _end(record: Record, body: dict[str, Any]) -> dict[str, Any]:
+    test = record.last(TESTED, body["rung"])
+    if test is None or body["system"] != test["system"]:
+        return {"frozen": False, "test": None, "gate": None}
+    second = gate_of(record, body["rung"], body["system"])
+    return {"frozen": True, "test": test["test"], "gate": None if second is None else _summary(second)}
+
+
+def _summary(gate: dict[str, Any]) -> dict[str, Any]:
+    measures = [{key: suite[key] for key in _MEASURE} for suite in gate["suites"]]
+    return {**{key: gate[key] for key in _GATE}, "measures": measures}
+
+
+_FIRST = {"REJECT": "rejected", "HOLD": "held"}
+
+
+def what_became(repairs: Sequence[Mapping[str, Any]], first: str, *, stands: bool) -> str:
+    """repairs: as in the decision, of one rung. first: verdict of the gate before. stands: whether a repaired system does now."""
+    head = f"the gate {_FIRST[first]} it at first, and {_tried_in_words(repairs)}"
+    frozen = next((repair for repair in repairs if repair["frozen"]), None)
+    if frozen is None:
+        return f"{head}; none was good, so that none was tested"
+    test, gate = frozen["test"], frozen["gate"]
+    best = f"{head}; {frozen['system']}, the best on dev of those that were good, scored {percent(test['score'])} in its test"
+    if gate is None:
+        return f"{best} and did not keep the bar, so that it was not gated"
+    end = "it takes the place of the first" if stands else "the first stays as it was"
+    return f"{best}, and its gate on fresh items says {gate['verdict']}: {end}"
+
+
+def _tried_in_words(repairs: Sequence[Mapping[str, Any]]) -> str:
+    n, good = len(repairs), sum(repair["good"] for repair in repairs)
+    were = "1 repair was" if n == 1 else f"{n} repairs were"
+    return f"{were} tried, of which {good} {'was' if good == 1 else 'were'} good" if good else f"{were} tried"
+
+
+SCALES = (0.75, 0.5, 0.25)
+REPLAY = (0.1, 0.25)
+SLOWER = 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """setting: the scale; the epoch or step of a checkpoint; the share of replay; the learning rate."""
+
+    kind: Kind
+    setting: float
+
+    @property
+    def key(self) -> str:
+        """Of its note in the record."""
+        return f"{self.kind} {self.setting:g}"
+
+
+def stages(kinds: Collection[Kind], training: Training | None) -> list[list[Repair]]:
+    """training: what the system came of, None where its rung cannot tell; then there are scales alone."""
+    found = [[Repair("scale", scale) for scale in SCALES]]
+    if training is not None:
+        found.append([Repair("fewer_epochs", number) for number, _ in training.earlier])
+        if training.replay is not None:
+            found += [[Repair("replay", share)] for share in REPLAY if share > training.replay]
+        found.append([Repair("learning_rate", rounded(training.learning_rate * SLOWER))])
+    wanted = ([repair for repair in stage if repair.kind in kinds] for stage in found)
+    return [stage for stage in wanted if stage]
+
+
+def rounded(rate: float) -> float:
+    """To three digits, so that a rate that was raced before is found again."""
+    return float(f"{rate:.3g}")
+
+
+class Making:
+    """gated: the system that the gate rejected or held, of this rung."""
+
+    def __init__(self, bench: Workbench, rung: str, gated: System) -> None:
+        self._bench, self._gated = bench, gated
+        self._rung: Rung | None = find_rung(rung)
+        self._name = rung
+
+    def training(self) -> Training | None:
+        """What it came of, None where its rung cannot tell."""
+        rung = self._rung
+        return rung.training_of(self._bench, self._gated.name) if isinstance(rung, TrainsAnew) else None
+
+    def made(self, repair: Repair) -> System | None:
+        """Not kept yet. None where training diverges; raises CandidateError where this system cannot be repaired so."""
+        if repair.kind == "scale":
+            return scaled(self._bench, self._gated, repair.setting)
+        if repair.kind == "fewer_epochs":
+            return self._earlier(repair.setting)
+        assert isinstance(self._rung, TrainsAnew)
+        if repair.kind == "replay":
+            return self._rung.train_anew(self._bench, self._gated, replay=repair.setting)
+        return self._rung.train_anew(self._bench, self._gated, learning_rate=repair.setting)
+
+    def _earlier(self, number: float) -> System:
+        """The checkpoint, held to the form of the output where the gated system is."""
+        training = self.training()
+        assert training is not None
+        system = load_system(self._bench.candidate_folder(self._name, dict(training.earlier)[int(number)]))
+        grammar = self._gated.decoding.grammar
+        if grammar is None or system.decoding.grammar is not None:
+            return system
+        return replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+
+
+def beyond_time(bench: Workbench, rung: str, repair: Repair) -> str | None:
+    """Why a repair is not begun, None where it fits or nothing is known. A training takes as long as the longest of its rung."""
+    if repair.kind in UNTRAINED:
+        return None
+    took = [note["seconds"] for note in bench.record.notes("training") if note["rung"] == rung]
+    beyond = too_long(max(took, default=None), bench.hours_left())
+    if beyond is not None:
+        bench.record.note(PLANNED, {"limit_hours": bench.task.limits.hours}, key=f"{rung} {repair.key}")
+    return beyond
+
+
+def has_other_time(bench: Workbench, rung: str, repair: Repair) -> bool:
+    """Whether a repair that did not fit is weighed anew, since `limits.hours` is another. No more once a repaired system was
+    tested: a second one has no share of the error.
+    """
+    noted = bench.record.last(PLANNED, f"{rung} {repair.key}")
+    tested = bench.record.last(TESTED, rung) is not None
+    return noted is not None and not tested and bool(noted["limit_hours"] != bench.task.limits.hours)
+
+
+def after_repairs(
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], gated: RungOutcome, mode: Mode
+) -> RungOutcome:
+    """The outcome of the rung after its gate: of the repaired system where it takes the place of the gated one, else `gated`.
+
+    outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" no phase is begun. Raises
+    StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
+    """
+    first, begun = gate_of(bench.record, gated.rung, gated.system), bench.record.last(PHASE)
+    needed = repairs_after(first) if first is not None and prepared.task.counts_repair else None
+    if begun is None and mode == "none":
+        return gated
+    if first is None or needed is None or (begun is not None and begun["rung"] != gated.rung):
+        return gated
+    if begun is None:
+        bench.record.note(PHASE, {"rung": gated.rung, "system": gated.system, **asdict(needed)}, key=gated.rung)
+    chosen = best(_tried(bench, prepared, outcomes, gated, needed))
+    found = gated if chosen is None else _tested(bench, prepared, outcomes, gated, chosen, first)
+    told = what_became(repairs_of(bench.record), first["verdict"], stands=found is not gated)
+    bench.progress.say(f"{gated.rung}: {told}")
+    return replace(found, repairs=told)
+
+
+def _tried(
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], gated: RungOutcome, needed: Needed
+) -> list[Tried]:
+    """Stage after stage until one holds a good repair."""
+    assert gated.system is not None
+    system = load_system(bench.candidate_folder(gated.rung, gated.system))
+    making = Making(bench, gated.rung, system)
+    trying = _Trying(bench, prepared, gated.rung, needed, making, _prompted(bench, outcomes))
+    found: list[Tried] = []
+    for stage in stages(needed.kinds, trying.making.training()):
+        found += [tried for repair in stage if (tried := trying.tried(repair)) is not None]
+        if any(tried.good for tried in found):
+            break
+    return found
+
+
+class _Trying:
+    """Repairs one by one, each in the record when it is measured. prompted: scores of the best prompt on dev, by item."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        prepared: Prepared,
+        rung: str,
+        needed: Needed,
+        making: Making,
+        prompted: dict[str, float],
+    ) -> None:
+        self.making = making
+        self._bench, self._rung, self._needed, self._prompted = bench, rung, needed, prompted
+        self._losses = Losses(bench, prepared)
+
+    def tried(self, repair: Repair) -> Tried | None:
+        """None where there is no such system."""
+        known = self._bench.record.last(TRIED, f"{self._rung} {repair.key}")
+        if known is None or has_other_time(self._bench, self._rung, repair):
+            known = self._measured(repair)
+            self._bench.record.note(TRIED, known, key=f"{self._rung} {repair.key}")
+        if known["dev"] is None:
+            return None
+        measures = tuple(Measured(**measure) for measure in known["measures"])
+        return Tried(known["system"], known["dev"]["score"], measures, known["good"])
+
+    def _measured(self, repair: Repair) -> dict[str, Any]:
+        bench, rung = self._bench, self._rung
+        if beyond := beyond_time(bench, rung, repair):
+            return _not_made(rung, repair, beyond)
+        try:
+            system = self.making.made(repair)
+        except CandidateError as error:
+            return _not_made(rung, repair, f"it could not be made: {error}")
+        if system is None:
+            return _not_made(rung, repair, "its training diverged")
+        items = on_dev(bench, rung, system)
+        dev = mean_score(items)
+        measures = self._losses.of(bench.candidate_folder(rung, system.name))
+        wrong = faults(dev, measures, self._needed, bar=bench.task.bar, won=_won(items, self._prompted))
+        return {
+            **_head(rung, repair),
+            "system": system.name,
+            "dev": {"score": dev, "n": len(items)},
+            "measures": [asdict(measure) for measure in measures],
+            "good": not wrong,
+            "why": "; ".join(wrong) if wrong else why_good(dev, measures, self._needed),
+        }
+
+
+def _tested(
+    bench: Workbench,
+    prepared: Prepared,
+    outcomes: Sequence[RungOutcome],
+    gated: RungOutcome,
+    chosen: Tried,
+    first: dict[str, Any],
+) -> RungOutcome:
+    """The frozen repair against the bar, once, and its gate on fresh items."""
+    system = load_system(bench.candidate_folder(gated.rung, chosen.system))
+    judgement, _ = run_test(bench, gated.rung, system, prepared.split.test)
+    if bench.record.last(TESTED, gated.rung) is None:
+        body = {"rung": gated.rung, "system": system.name, "test": as_test(judgement)}
+        bench.record.note(TESTED, body, key=gated.rung)
+    if not goes_to_the_gate(judgement, bench.task.bar):
+        return gated
+    repaired = RungOutcome(gated.rung, judgement, system.name)
+    second = gated_again(bench, prepared, outcomes, repaired, first)
+    assert gated.judgement is not None
+    if not stands(first["verdict"], gated.judgement, second["verdict"], judgement):
+        return gated
+    return replace(repaired, gate=gating_of(second))
+
+
+def _prompted(bench: Workbench, outcomes: Sequence[RungOutcome]) -> dict[str, float]:
+    """Scores of the best prompt on dev, as far as its race went; none where there is no prompt."""
+    prompt = best_prompt(outcomes)
+    if prompt is None:
+        return {}
+    return {name: item.score for name, item in bench.record.dev_items(prompt.rung, prompt.system).items()}
+
+
+def _won(items: Sequence[ItemScore], prompted: Mapping[str, float]) -> float | None:
+    """By how much these items are better than the prompt's, on those that both answered; None without any."""
+    both = [item for item in items if item.id in prompted]
+    return mean_score(both) - sum(prompted[item.id] for item in both) / len(both) if both else None
+
+
+def _head(rung: str, repair: Repair) -> dict[str, Any]:
+    return {"rung": rung, "kind": repair.kind, "setting": repair.setting}
+
+
+def _not_made(rung: str, repair: Repair, why: str) -> dict[str, Any]:
+    return {**_head(rung, repair), "system": None, "dev": None, "measures": [], "good": False, "why": why}

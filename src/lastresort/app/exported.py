@@ -1,0 +1,343 @@
+"""A climb's run -> what of it can be exported: the training of the winner, or of another rung that trained.
+
+What the rows of a climb's training are put together from.
+
+Rows of the rungs sft and full: the task's under its instruction, replay beside them, dev held out.
+
+Rows of the rung preference: pairs, labelled answers, pairs of the model's own samples, or prompts with their reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lastresort.after.recheck.finished import read_again
+from lastresort.climb.prepare import Prepared
+from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.interop.exporting.base import layers_in
+from lastresort.interop.exporting.job import Exportable, Row
+from lastresort.interop.exporting.rows import messages, pair_row, prompt_row
+from lastresort.interop.exporting.trained import absolute_term, context_of
+from lastresort.models.open import settled_name
+from lastresort.models.tokenizer import tokenizer_on_disk
+from lastresort.records.record import Record
+from lastresort.report.decision import read_decision
+from lastresort.rungs import TRAINED
+from lastresort.rungs.preference.data import Preferred, render_preferences, shown
+from lastresort.rungs.preference.items import columns_of, divided, with_room
+from lastresort.rungs.preference.samples import noted_pairs
+from lastresort.rungs.supervised.replay_rows import noted_replay, replay_size
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.sections import Full, Sft
+from lastresort.spec.values import Reading, listed
+from lastresort.synthesis.replay import Replay
+from lastresort.systems.compose import compose
+from lastresort.systems.files import load_system
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Example, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """noted: what the record says of the training. system: the candidate that it became. base: the model's name, settled."""
+
+    run: Path
+    record: Record
+    prepared: Prepared
+    noted: Mapping[str, Any]
+    system: System
+    base: str
+
+    def tokenizer(self) -> tuple[Any, int | None]:
+        """Of the base, with the context of the model. Raises PrerequisiteError where it is not here."""
+        found = tokenizer_on_disk(self.base, self.run)
+        if found is None:
+            raise PrerequisiteError(
+                "the tokenizer of the model is not on this machine, which says what fits its context", where=self.base
+            )
+        return found.tokenizer, found.context_tokens
+
+    def refuse_other(self, rows: int) -> None:
+        """Raise DataError unless it is as many rows as were trained on."""
+        if rows != self.noted["rows"]:
+            raise DataError(
+                f"found {rows} rows, and {self.noted['rows']} were trained on",
+                where=str(self.run),
+                expected="the rows of the training",
+                remedy="The task's files or this program have changed since the climb: climb again.",
+            )
+
+
+def supervised_rows(
+    source: Source, rung: str
+) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]:
+    """Rows, rows held out, what cannot be said of them, and keys of the training file."""
+    task, split = source.prepared.task, source.prepared.split
+    section: Sft | Full = task.full if rung == "full" else task.sft
+    too_long = frozenset((source.record.last("too_long") or {"train": ()})["train"])
+    own = [example for example in split.train if example.id not in too_long]
+    replay = _replay(source, len(own), _share(str(source.noted["candidate"]), section.replay))
+    design = PromptDesign(task.about.strip())
+    rows = (
+        *_supervised_rows(design, own),
+        *(_supervised_row(example.input, example.output) for example in replay.examples),
+    )
+    source.refuse_other(len(rows))
+    return (
+        rows,
+        tuple(_supervised_rows(design, split.dev)),
+        tuple(_replay_notes(replay)),
+        _supervised_start(source, rung),
+    )
+
+
+def _supervised_rows(design: PromptDesign, examples: Sequence[Example]) -> list[Row]:
+    return [_supervised_row(compose(design, example.input, ()), example.output) for example in examples]
+
+
+def _supervised_row(turns: Sequence[Message], answer: str) -> Row:
+    return {"messages": messages([*turns, Message("assistant", answer)])}
+
+
+def _share(run_name: str, share: float) -> float:
+    """A repair with more replay says so in its name."""
+    told = run_name.partition("replay")[2].partition("-")[0]
+    return float(told) / 100 if told else share
+
+
+def _replay(source: Source, rows: int, share: float) -> Replay:
+    size = replay_size(rows, share)
+    if not size:
+        return Replay()
+    found = noted_replay(source.record, size)
+    if found is None:
+        raise DataError(
+            f"the record does not hold the {size} rows of replay",
+            where=str(source.run),
+            expected="those of the training",
+        )
+    return found
+
+
+def _replay_notes(replay: Replay) -> list[str]:
+    if not replay.examples:
+        return []
+    cut = sum(not end for end in replay.ends)
+    found = [f"The last {len(replay.examples)} rows are replay: general requests with the base model's own answers."]
+    if cut:
+        found.append(f"{cut} answers of replay were cut: here their end token was not trained, there it is.")
+    return found
+
+
+def _supervised_start(source: Source, rung: str) -> Mapping[str, Any]:
+    """Full training may start from a base that has read the task's documents first."""
+    pretrained = source.run / "models" / "pretrained"
+    if rung != "full" or source.record.last("pretrained", rung) is None or not pretrained.is_dir():
+        return {}
+    return {"model": str(pretrained.resolve())}
+
+
+Made = tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]
+
+
+def preference_rows(source: Source) -> Made:
+    """Rows, rows held out, what cannot be said of them, and keys of the training file."""
+    start = _preference_start(source)
+    if source.noted["learns_from"] == "reward":
+        return _prompts(source, start)
+    tokenizer, limit = source.tokenizer()
+    design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
+    rendered = render_preferences(_preferences(source), design, tokenizer, context_tokens=limit, template_kwargs=kwargs)
+    train, held = divided(list(rendered.rows), source.prepared.task.split.seed)
+    source.refuse_other(len(train))
+    used = [preferred for preferred, _ in train]
+    rows, held_out = _preference_rows(design, used), _preference_rows(design, [preferred for preferred, _ in held])
+    return rows, held_out, tuple(_preference_notes(used)), start
+
+
+def _preferences(source: Source) -> Sequence[Preferred]:
+    if source.noted["learns_from"] == "samples":
+        known = source.record.last("samples", "preference")
+        if known is None:
+            raise DataError(
+                "the record does not hold the samples", where=str(source.run), expected="those of the training"
+            )
+        return noted_pairs(known, source.prepared.split.train)
+    return source.prepared.preferences or ()
+
+
+def _preference_rows(design: PromptDesign, preferences: Sequence[Preferred]) -> tuple[Row, ...]:
+    return tuple(_preference_row(design, preferred) for preferred in preferences)
+
+
+def _preference_row(design: PromptDesign, preferred: Preferred) -> Row:
+    prompt = shown(design, preferred.prompt)
+    if preferred.label is None:
+        return pair_row(prompt, *preferred.answers)
+    return {"messages": messages([*prompt, *preferred.answers[0]]), "label": preferred.label}
+
+
+def _preference_notes(used: Sequence[Preferred]) -> list[str]:
+    cut = sum(not all(preferred.ends) for preferred in used)
+    return [f"In {cut} rows an answer was cut: here its end token was not trained, there it is."] if cut else []
+
+
+def _preference_start(source: Source) -> dict[str, Any]:
+    """The adapter that the training went on from; it has no adapter of its own then."""
+    frozen = source.record.last("frozen", "sft")
+    if source.noted["start"] == "base" or frozen is None:
+        return {}
+    system = load_system(source.run / "candidates" / "sft" / source.noted["start"])
+    return {"start_from": str(system.adapter), "adapter": None} if system.adapter is not None else {}
+
+
+def _prompts(source: Source, start: Mapping[str, Any]) -> Made:
+    task, train = source.prepared.task, source.prepared.split.train
+    new_tokens = int((source.record.last("sizes") or {})["max_new_tokens"])
+    tokenizer, limit = source.tokenizer()
+    design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
+    asked = with_room(train, design, tokenizer, limit, kwargs, new_tokens)
+    source.refuse_other(len(asked))
+    columns = columns_of(train)
+    rows = tuple(
+        prompt_row(compose(design, example.input, ()), example, dict(columns.get(example.id, {}))) for example in asked
+    )
+    reading = Reading(task.folder)
+    keys = {
+        **start,
+        "reward": [absolute_term(term.written(reading), task.folder) for term in task.reward],
+        "group_size": task.preference.samples,
+        "max_new_tokens": new_tokens,
+    }
+    formed = task.output.json_schema is not None or task.output.choices is not None
+    notes = ("output: rewards that look at the task's form of the output do not see it there.",) if formed else ()
+    return rows, (), notes, keys
+
+
+_SETTINGS = (
+    "learning_rate", "epochs", "batch_size", "optimizer", "schedule", "warmup", "weight_decay", "max_grad_norm", "max_steps",
+    "loraplus_lr_ratio",
+    "max_pass_tokens", "checkpointing", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    train: tuple[Row, ...]
+    held_out: tuple[Row, ...]
+    notes: tuple[str, ...]
+    keys: Mapping[str, Any]
+
+
+def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) -> Exportable:
+    """The training of the winner, or of the rung that is named, by the rows that it was trained on.
+
+    Raises InputError where nothing was trained there, DataError where the run is not finished, its files have changed, or
+    the record does not give the rows again.
+    """
+    with Record.open(run, read_only=True) as record:
+        decision = read_decision(run)
+        name, chosen = _chosen(run, record, decision, rung)
+        system = load_system(run / "candidates" / name / chosen)
+        noted = _training(run, record, name, chosen)
+        unused = ("path", "knowledge") if name == "preference" else ("path", "preferences", "reward", "knowledge")
+        path, _, prepared = read_again(run, record, task_file, without=unused)
+        base = settled_name(tuned_model(prepared.task), path.parent)
+        source = Source(run, record, prepared, noted, system, base)
+        made = _Rows(*(preference_rows(source) if name == "preference" else supervised_rows(source, name)))
+        document = {**_document(noted, source), **made.keys}
+        layers = layers_in(system.adapter) if system.adapter is not None else ()
+        notes = (*made.notes, *_on_the_way(noted, chosen))
+        title = f"{decision['task']}, {name} of a climb"
+        return Exportable(title, document, made.train, made.held_out, layers, context_of(str(document["model"])), notes)
+
+
+def _chosen(run: Path, record: Record, decision: Mapping[str, Any], rung: str | None) -> tuple[str, str]:
+    """The rung and the name of its system."""
+    tested = {one["name"]: one["chosen"] for one in decision["rungs"] if one["chosen"] is not None}
+    trained = [name for name in tested if name in TRAINED]
+    if rung is None:
+        return _winner(run, decision, tested, trained)
+    if rung in trained:
+        return rung, str(tested[rung])
+    others = f"; {listed(trained)} did" if trained else ""
+    raise InputError(
+        f"the rung {rung} trained nothing in this climb{others}",
+        where=str(run),
+        expected="a rung that trained",
+        remedy=f"Name {listed(trained, 'or')}." if trained else "Climb further.",
+    )
+
+
+def _winner(run: Path, decision: Mapping[str, Any], tested: Mapping[str, str], trained: list[str]) -> tuple[str, str]:
+    kind, path = decision["winner"]["kind"], decision["winner"]["path"]
+    system = load_system(run / path) if path is not None else None
+    rungs = [name for name in trained if system is not None and tested[name] == system.name]
+    if rungs and kind in ("adapter", "merged"):
+        return rungs[0], tested[rungs[0]]
+    what = "no system won" if system is None else f"the winner is {system.name}, which was not tuned"
+    remedy = (
+        f"Add --rung {trained[0]} to export what {listed(trained)} trained."
+        if trained
+        else "Nothing was trained in it."
+    )
+    raise InputError(what, where=str(run), expected="a winner that was trained", remedy=remedy)
+
+
+def _training(run: Path, record: Record, rung: str, chosen: str) -> dict[str, Any]:
+    """What was noted of the training that the candidate came of: its run has the longest name that the candidate's begins with."""
+    plain = chosen.split("+")[0]
+    notes = [note for note in record.notes("training") if note.get("rung") == rung]
+    fitting = [note for note in notes if _of_candidate(str(note["candidate"]), plain)]
+    if not fitting:
+        raise DataError(
+            f"the record does not say how {chosen} was trained",
+            where=str(run),
+            expected="a run of this version",
+            remedy="Another version of lastresort wrote it: climb again.",
+        )
+    return dict(fitting[-1])
+
+
+def _of_candidate(run_name: str, candidate: str) -> bool:
+    """`lr0.0003` of `lora-lr0.0003-epoch2`, `full-lr2e-05` of `full-lr2e-05-epoch2`, `replay20-lr0.0003` of its candidate, and
+    `dpo-lr2e-05` of `dpo-lr2e-05-step12`."""
+    for end in ("-epoch", "-step"):
+        begun = candidate.rpartition(end)[0]
+        if begun and (begun == run_name or begun.removeprefix("lora-").removeprefix("qlora-") == run_name):
+            return True
+    return False
+
+
+def _document(noted: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """Keys of a training file."""
+    found: dict[str, Any] = {"model": source.base}
+    objective = noted["objective"]
+    options = dict(objective["options"])
+    found["objective"] = {objective["name"]: options} if options else objective["name"]
+    found |= {key: noted[key] for key in _SETTINGS if key in noted}
+    adapter = noted["adapter"]
+    if adapter["kind"] == "none":
+        found["adapter"] = "full"
+    else:
+        kind = "qlora" if adapter["quantize"] else adapter["kind"]
+        found["adapter"] = {"kind": kind, **{key: adapter[key] for key in ("r", "alpha", "target", "dropout")}}
+    found["chat_template_kwargs"] = dict(source.prepared.task.chat_template_kwargs)
+    return found
+
+
+def _on_the_way(noted: Mapping[str, Any], chosen: str) -> list[str]:
+    """What the climb kept is not the end of the training, or was changed after it."""
+    found, plain = [], chosen.split("+")[0]
+    for part, whole in (("epoch", noted["epochs"]), ("step", noted.get("steps"))):
+        kept = plain.rpartition(f"-{part}")[2].split("-")[0]
+        if f"-{part}" in plain and kept.isdecimal() and whole is not None and int(kept) < whole:
+            found.append(
+                f"The climb kept what was there after {part} {kept}, under a schedule for {whole}: stop there for the same model."
+            )
+    if "-scale" in chosen:
+        found.append(f"The climb scaled what was trained by {chosen.rpartition('-scale')[2]} after the training.")
+    return found

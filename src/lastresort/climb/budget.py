@@ -1,0 +1,120 @@
+"""The task's limits of time and money, kept over all sessions of a run, also those that were killed.
+
+What is spent goes into the record as it is spent: money with every answer, time every few seconds.
+
+Whether a rung that trains fits the time that is left: half a training is worth nothing, so it is not begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lastresort.climb.prepare import Prepared
+from lastresort.climb.workload import workload
+from lastresort.errors import BudgetError
+from lastresort.records.record import Record
+from lastresort.rungs import TRAINED
+from lastresort.rungs.rung import Rung, Workbench
+from lastresort.spec.task import Task
+
+NOTED_EVERY_S = 10.0  # what a kill can make the run forget
+
+
+@dataclass
+class Budget:
+    """What may be spent, and what has been, which is added to the record.
+
+    hours, usd: limits, None for none. seconds: spent and noted, by earlier sessions and this one. paid_usd: likewise.
+    noted_at: the clock when time was last noted.
+    """
+
+    hours: float | None
+    usd: float | None
+    seconds: float
+    paid_usd: float
+    clock: Callable[[], float]
+    noted_at: float
+    record: Record
+
+    @classmethod
+    def of(cls, task: Task, record: Record, clock: Callable[[], float]) -> Budget:
+        """Start a session of a run: what earlier ones spent is read from its record."""
+        spent = [*record.notes("session"), *record.notes("spent")]  # "session": by version 0.1, at a session's end
+        return cls(
+            task.limits.hours,
+            task.limits.usd,
+            sum(part["seconds"] for part in spent),
+            sum(part["usd"] for part in spent),
+            clock,
+            clock(),
+            record,
+        )
+
+    def pay(self, usd: float) -> None:
+        """Count money that was really paid: answers from the cache cost nothing again."""
+        if usd:
+            self.note(usd)
+
+    def out_of_time(self) -> bool:
+        if self.clock() - self.noted_at > NOTED_EVERY_S:
+            self.note()
+        return self.hours is not None and self.seconds + self.clock() - self.noted_at > 3600 * self.hours
+
+    def hours_left(self) -> float | None:
+        """Of the limit, never below 0; None without one."""
+        if self.hours is None:
+            return None
+        return max(0.0, self.hours - (self.seconds + self.clock() - self.noted_at) / 3600)
+
+    def check(self) -> None:
+        """Raises BudgetError once a limit is reached; what is finished is in the record by then."""
+        if self.out_of_time():
+            raise BudgetError(
+                f"the time limit of {self.hours:g} hours is reached",
+                where="limits.hours",
+                remedy="Raise it and go on with --resume.",
+            )
+        if self.usd is not None and self.paid_usd >= self.usd:
+            raise BudgetError(
+                f"{self.paid_usd:.2f} USD are spent",
+                where="limits.usd",
+                expected=f"less than {self.usd:g}",
+                remedy="Raise it and go on with --resume.",
+            )
+
+    def note(self, usd: float = 0.0) -> None:
+        """Put this much money, and the time since the last note, into the record."""
+        now = self.clock()
+        seconds, self.noted_at = now - self.noted_at, now
+        self.record.note("spent", {"seconds": seconds, "usd": usd})
+        self.seconds += seconds
+        self.paid_usd += usd
+
+
+def beyond_limits(bench: Workbench, prepared: Prepared, rung: Rung) -> str | None:
+    """Why a rung that has not begun is skipped for want of time, None where it fits or nothing is known.
+
+    The answer is noted, so that a resumed climb gives the same, until `limits.hours` is another.
+    """
+    hours = bench.task.limits.hours
+    if rung.name not in TRAINED or hours is None or bench.record.last("frozen", rung.name) is not None:
+        return None
+    known = bench.record.last("plan", rung.name)
+    if known is not None and (known["beyond"] is None or known["limit_hours"] == hours):
+        return None if known["beyond"] is None else str(known["beyond"])
+    seconds = rung.forecast(prepared.task, workload(prepared, rung.name)).seconds
+    beyond = too_long(seconds, bench.hours_left())
+    body = {"rung": rung.name, "seconds": seconds, "limit_hours": hours, "beyond": beyond}
+    bench.record.note("plan", body, key=rung.name)
+    return beyond
+
+
+def too_long(seconds: float | None, hours_left: float | None) -> str | None:
+    """Why a plan of so many seconds does not fit, None where it does or nothing is known."""
+    if seconds is None or hours_left is None or seconds <= 3600 * hours_left:
+        return None
+    return (
+        f"its plan of {seconds / 3600:.2g} hours exceeds the {hours_left:.2g} hours that are left of `limits.hours`; raise it "
+        "and go on with --resume"
+    )

@@ -1,0 +1,266 @@
+"""What the record says of costs: tested systems with what a call of each took, and `break_even` of decision.json.
+
+With `goal: cost`, after the bar is met: whether the rung sft would pay for itself, by its plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lastresort.climb.break_even import (
+    NOTHING,
+    Amount,
+    Priced,
+    Saving,
+    cheapest,
+    crossing_of,
+    currency_of,
+    missing_prices,
+    months_of,
+    saving_of,
+    tokens_amount,
+)
+from lastresort.climb.decide import Cheapest, Rules, RungOutcome
+from lastresort.climb.decision import rung_cost
+from lastresort.climb.prepare import Prepared
+from lastresort.climb.workload import workload
+from lastresort.models.protocol import is_endpoint
+from lastresort.records.record import ItemScore, Record
+from lastresort.report.words.break_even import not_foretold, thousand_calls
+from lastresort.report.words.wording import spaced
+from lastresort.rungs import TRAINED
+from lastresort.rungs.forecast import answering
+from lastresort.rungs.rung import ForecastsCalls, Workbench, find_rung
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.paths import is_paid
+from lastresort.spec.task import Task
+
+
+def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) -> list[Priced]:
+    """Every tested system, in the order of the ladder.
+
+    Costs of a call are means over the test items that all systems which meet the bar answered, so that they compare; of a
+    system that answered none of these, over its own.
+    """
+    items = {outcome.rung: _test_items(record, outcome) for outcome in outcomes if outcome.judgement is not None}
+    met = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]
+    shared = _shared([_answered(items[rung]) for rung in met])
+    found = []
+    for outcome in outcomes:
+        tested = items.get(outcome.rung, [])
+        if answered := _answered(tested):
+            common = [item for item in answered if item.id in shared] or answered
+            found.append(_priced(task, record, outcome, common, tested))
+    return found
+
+
+def cheapest_of(task: Task, systems: Sequence[Priced]) -> Cheapest | None:
+    """Which of several systems that meet the bar wins under `goal: cost`; None where there is nothing to choose."""
+    met = [system for system in systems if system.met]
+    if task.goal != "cost" or len(met) < 2:
+        return None
+    best = cheapest(met, task.use.hourly_price)
+    if best is None:
+        return Cheapest(None, "what their calls cost cannot be compared, since prices are missing")
+    entry = break_even_entry(task, met, None)
+    assert entry is not None
+    told = {system["rung"]: spaced(thousand_calls(system, entry)) for system in entry["systems"]}
+    other = next(system for system in met if system is not best)
+    return Cheapest(
+        best.rung, f"1,000 calls cost {told[best.rung]} with {best.rung} and {told[other.rung]} with {other.rung}"
+    )
+
+
+def break_even_entry(task: Task, systems: Sequence[Priced], saving: Saving | None) -> dict[str, Any] | None:
+    """`break_even` of decision.json; None where nothing was tested."""
+    if not systems:
+        return None
+    hourly_price, calls_per_month = task.use.hourly_price, task.use.calls_per_month
+    calls, one_offs = [system.call for system in systems], [system.one_off for system in systems]
+    return {
+        "currency": currency_of((*calls, *one_offs), hourly_price),
+        "missing": list(missing_prices(calls, one_offs, hourly_price)),
+        "calls_per_month": calls_per_month,
+        "hourly_price": hourly_price,
+        "systems": [_entry(system, hourly_price) for system in systems],
+        "pairs": [
+            _pair(tuned, untuned, task) for tuned in systems if tuned.tuned for untuned in systems if not untuned.tuned
+        ],
+        "saving": None if saving is None else asdict(saving),
+    }
+
+
+def paid_by_tokens(task: Task, rung: str) -> bool:
+    """Whether calls of the rung's systems are paid by their tokens, since the model answers from somewhere else. A scripted model
+    stands for such a one where the task gives its prices.
+    """
+    if rung in TRAINED:
+        return False
+    given = None not in (task.use.prompt_price, task.use.output_price)
+    return is_paid(task.model) or (is_endpoint(task.model) and given)
+
+
+def _priced(
+    task: Task, record: Record, outcome: RungOutcome, items: Sequence[ItemScore], tested: Sequence[ItemScore]
+) -> Priced:
+    """items: over which the means are. tested: all that the test asked."""
+    assert outcome.judgement is not None
+    assert outcome.system is not None
+    tuned, n, use = outcome.rung in TRAINED, len(items), task.use
+    prompt_tokens = sum(item.prompt_tokens for item in items) / n
+    completion_tokens = sum(item.completion_tokens for item in items) / n
+    seconds = sum(item.seconds for item in items) / n
+    call = Amount(0.0, seconds)
+    if paid_by_tokens(task, outcome.rung):
+        call = tokens_amount(prompt_tokens, completion_tokens, use.prompt_price, use.output_price)
+    return Priced(
+        rung=outcome.rung,
+        name=outcome.system,
+        model=tuned_model(task) if tuned else task.model,
+        tuned=tuned,
+        judgement=outcome.judgement,
+        items=n,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        seconds=seconds,
+        call=call,
+        one_off=_one_off(task, record, outcome.rung) if tuned else NOTHING,
+        scores={item.id: item.score for item in tested},
+    )
+
+
+def _one_off(task: Task, record: Record, rung: str) -> Amount:
+    """All that the rung took. Preferences are trained on top of the supervised adapter where there is one: then it counts too."""
+    rungs = ["sft", rung] if rung == "preference" and record.last("frozen", "sft") is not None else [rung]
+    total = NOTHING
+    for name in rungs:
+        spent = rung_cost(record, name, task)
+        total += Amount(spent["usd"], spent["seconds"])
+    return total
+
+
+def _entry(system: Priced, hourly_price: float | None) -> dict[str, Any]:
+    return {
+        "rung": system.rung,
+        "name": system.name,
+        "model": system.model,
+        "tuned": system.tuned,
+        "verdict": system.judgement.outcome,
+        "score": system.judgement.score,
+        "interval": list(system.judgement.interval),
+        "items": system.items,
+        "prompt_tokens": round(system.prompt_tokens, 1),
+        "completion_tokens": round(system.completion_tokens, 1),
+        "seconds": round(system.seconds, 6),
+        "per_call_usd": system.call.usd(hourly_price),
+        "per_call_machine_s": system.call.machine_s,
+        "one_off_usd": system.one_off.usd(hourly_price),
+        "one_off_machine_s": system.one_off.machine_s,
+    }
+
+
+def _pair(tuned: Priced, untuned: Priced, task: Task) -> dict[str, Any]:
+    found = crossing_of(tuned, untuned, task.use.hourly_price)
+    return {
+        "tuned": tuned.rung,
+        "untuned": untuned.rung,
+        "crossing": found.kind,
+        "calls": found.calls,
+        "months": months_of(found.calls, task.use.calls_per_month),
+        "both": _both(tuned, untuned),
+    }
+
+
+def _both(tuned: Priced, untuned: Priced) -> dict[str, Any]:
+    """How the two did on the test items that both answered."""
+    names = [name for name in tuned.scores if name in untuned.scores]
+    means = {
+        side: sum(system.scores[name] for name in names) / len(names) if names else None
+        for side, system in (("tuned", tuned), ("untuned", untuned))
+    }
+    return {"n": len(names), **means}
+
+
+def _test_items(record: Record, outcome: RungOutcome) -> list[ItemScore]:
+    assert outcome.system is not None
+    measured = record.measurement(outcome.rung, outcome.system, "test")
+    return [] if measured is None else list(measured.items)
+
+
+def _answered(items: Sequence[ItemScore]) -> list[ItemScore]:
+    """Without those that the model did not take: they cost nothing."""
+    return [item for item in items if item.finish != "refused"]
+
+
+def _shared(items: Sequence[Sequence[ItemScore]]) -> frozenset[str]:
+    """Ids of the items that stand in all of these."""
+    names = [frozenset(item.id for item in found) for found in items]
+    return frozenset.intersection(*names) if names else frozenset()
+
+
+TUNED = "sft"
+
+
+def saving_after(bench: Workbench, prepared: Prepared, rules: Rules, outcomes: Sequence[RungOutcome]) -> Saving | None:
+    """What `goal: cost` says after these outcomes; None where it is not asked: another goal, no bar met, or a tuned model
+    met it.
+
+    What was planned is noted, so that a resumed climb goes the same way on a machine that is faster today, until it is weighed
+    by another volume or price.
+    """
+    last = outcomes[-1] if outcomes else None
+    if bench.task.goal != "cost" or last is None or last.judgement is None or last.judgement.outcome != "MET":
+        return None
+    if last.rung in TRAINED:
+        return None
+    if (why := _out_of_reach(bench, rules, last.rung)) is not None:
+        return Saving(last.rung, False, not_foretold(last.rung, why))
+    weighed = {"hourly_price": bench.task.use.hourly_price, "calls_per_month": bench.task.use.calls_per_month}
+    known = bench.record.last("saving", last.rung)
+    if known is not None and known["weighed"] == weighed:
+        return Saving(**known["saving"])
+    met = priced_systems(bench.task, bench.record, [last])
+    found = _planned(bench, prepared, met[-1])
+    bench.record.note("saving", {"weighed": weighed, "saving": asdict(found)}, key=last.rung)
+    return found
+
+
+def _out_of_reach(bench: Workbench, rules: Rules, met: str) -> str | None:
+    """Why there is no rung sft to go on to."""
+    if TUNED not in rules.ladder:
+        return f"the task leaves {TUNED} out of `ladder`"
+    if rules.until is not None and rules.ladder.index(rules.until) < rules.ladder.index(TUNED):
+        return f"it was told to go no further than {rules.until}"
+    rung = find_rung(TUNED)
+    assert rung is not None
+    skipped = rung.skip_reason(bench.task, bench.train)
+    return None if skipped is None else f"{TUNED} does not apply, since {skipped}"
+
+
+def _planned(bench: Workbench, prepared: Prepared, met: Priced) -> Saving:
+    task, rung = bench.task, find_rung(TUNED)
+    assert isinstance(rung, ForecastsCalls)
+    assert task.use.calls_per_month, "goal: cost asks for it"
+    work = workload(prepared, TUNED)
+    whole, call = rung.forecast(task, work), rung.forecast_call(task, work)
+    seconds = None if call.seconds is None else call.seconds * _slowness(prepared, met)
+    return saving_of(
+        met.rung,
+        met.call,
+        Amount(call.usd, seconds),
+        Amount(whole.usd, whole.seconds),
+        hourly_price=task.use.hourly_price,
+        calls_per_month=task.use.calls_per_month,
+    )
+
+
+def _slowness(prepared: Prepared, met: Priced) -> float:
+    """How many times longer a call took on this machine than a forecast of it says, at least 1: what was measured of one model
+    corrects what is foretold of the other."""
+    if paid_by_tokens(prepared.task, met.rung):
+        return 1.0
+    machine = workload(prepared, met.rung).machine
+    foretold = answering("", machine, 1, met.prompt_tokens, 0, met.completion_tokens).seconds
+    return max(1.0, met.seconds / foretold) if foretold else 1.0

@@ -1,0 +1,233 @@
+"""The record of a finished climb -> decision.json (DESIGN part 12).
+
+How far the kept checkpoints of a rung are from their base, in the decision: shown, never part of a verdict.
+
+What the record says of retrieval -> its entry in decision.json, and the sentences that a reader must not miss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lastresort.after.compare.entries import shown
+from lastresort.climb.decide import Conclusion, RungOutcome, as_test
+from lastresort.climb.judging import judge_entry
+from lastresort.evals.measure import failures
+from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.report.decision import VERSION
+from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.spec.score import without_price
+from lastresort.spec.task import Task
+from lastresort.train.watch.alarm import KEYS, measured, warning
+
+NAMES = ("step", *KEYS, "base_perplexity")
+
+
+def early_entry(record: Record, rung: str) -> dict[str, list[dict[str, Any]]]:
+    """The key early_warnings of an entry of `rungs`: of every training of the rung the newest figures, and its alarm or null.
+
+    Nothing where no training was compared with its base.
+    """
+    names = dict.fromkeys(note["candidate"] for note in record.notes("training") if note.get("rung", "sft") == rung)
+    found = []
+    for name in names:
+        curve = record.curve(name)
+        if looked := measured(curve):
+            values = {key: _finite(looked[-1].get(key)) for key in NAMES}
+            found.append({"training": name, **values, "alarm": warning(curve)})
+    return {"early_warnings": found} if found else {}
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def retrieval_entry(record: Record) -> dict[str, Any] | None:
+    """`retrieval` of decision.json; None where no store was built."""
+    store, ceiling = record.last("store"), record.last("ceiling")
+    if store is None:
+        return None
+    searches = (record.last("retrieval") or {"searches": []})["searches"]
+    kept = ("documents", "chunks", "embedder", "seconds", "disk_bytes", "vector_bytes")
+    return {
+        "store": {key: store[key] for key in kept},
+        "searches": [{key: value for key, value in search.items() if key != "unlabelled"} for search in searches],
+        "ceiling": None if ceiling is None else _ceiling(ceiling),
+    }
+
+
+def retrieval_reasons(entry: Mapping[str, Any] | None) -> list[str]:
+    """How much of what fails is knowledge, and how good the search is by itself."""
+    if entry is None or entry["ceiling"] is None:
+        return []
+    ceiling, reasons = entry["ceiling"], list[str]()
+    which = "the right passage" if ceiling["labelled"] == ceiling["n"] else "the likeliest passages"
+    if ceiling["systems"]:
+        reasons.append(
+            f"Knowledge: {ceiling['knowledge']} of {ceiling['n']} dev items were wrong closed book and right with {which} in the "
+            f"prompt; closed book scored {percent(ceiling['closed_book'])}, with {which} "
+            + " and ".join(f"{percent(system['score'])} ({system['name']})" for system in ceiling["systems"])
+            + "."
+        )
+    else:
+        reasons.append(
+            f"Knowledge: whether it is missing was not measured, since no prompt with {which} fits the model."
+        )
+    used = next(
+        (search for search in reversed(entry["searches"]) if search["mode"] == "hybrid"), None
+    )  # reranked comes last
+    if used is not None:
+        found = ", ".join(
+            f"{percent(share)} {'at the first place' if k == '1' else f'among the first {k}'}"
+            for k, share in used["recall"].items()
+        )
+        reranked = ", reranked," if used["reranked"] else ""
+        reasons.append(
+            f"The search by itself{reranked} found of the right passages of {used['questions']} dev questions {found}."
+        )
+    return reasons
+
+
+def _ceiling(noted: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "n": noted["n"],
+        "labelled": noted["labelled"],
+        "closed_book": noted["closed_book"],
+        "knowledge": len(noted["knowledge"]),
+        "systems": [
+            {"name": name, "verdict": found["outcome"], "score": found["score"], "interval": list(found["interval"])}
+            for name, found in noted["systems"].items()
+        ],
+    }
+
+
+WINNER_KINDS = {
+    "prompting": "prompt",
+    "retrieval": "retrieval",
+    "sft": "adapter",
+    "preference": "adapter",
+    "full": "merged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
+
+    kind: str
+    path: str | None
+    sha256: str | None
+
+
+def decision_of(
+    task: Task,
+    record: Record,
+    outcomes: Sequence[RungOutcome],
+    conclusion: Conclusion,
+    *,
+    winner: Winner,
+    gate: dict[str, Any] | None,
+    first_gate: dict[str, Any] | None,
+    repairs: Sequence[dict[str, Any]],
+    extra_reasons: Sequence[str],
+    would_change: Sequence[str],
+    break_even: dict[str, Any] | None,
+    test_reuse: Any,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """The whole decision, JSON-able."""
+    return {
+        "schema": VERSION,
+        "task": task.task,
+        "goal": task.goal,
+        "model": task.model,
+        "bar": task.bar,
+        "confidence": task.confidence,
+        "r": task.r,
+        "alpha_per_rung": task.alpha_per_rung,
+        "verdict": conclusion.verdict,
+        "meets_bar": conclusion.meets_bar,
+        "provisional": conclusion.provisional,
+        "stopped_at": conclusion.stopped_at,
+        "answer": conclusion.answer,
+        "reasons": [*conclusion.reasons, *extra_reasons],
+        "would_change": list(would_change),
+        "judge": judge_entry(task, record),
+        "retrieval": retrieval_entry(record),
+        "test_reuse": test_reuse,
+        "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
+        "gate": gate,
+        "first_gate": first_gate,
+        "repairs": list(repairs),
+        "compare": shown(record),
+        "break_even": break_even,
+        "winner": {"kind": winner.kind, "path": winner.path, "held": conclusion.held, "sha256": winner.sha256},
+        "provenance": provenance,
+    }
+
+
+def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, Any]:
+    """One entry of `rungs`."""
+    search = record.last("search", outcome.rung) or {}
+    chosen = outcome.system
+    dev = [*record.dev_items(outcome.rung, chosen).values()]
+    found = outcome.judgement
+    return {
+        "name": outcome.rung,
+        "applies": outcome.skipped is None,
+        "skipped_because": outcome.skipped,
+        "candidates": [*_searched(search), *_repaired(dev, chosen, search)],
+        "chosen": chosen,
+        "test": None if found is None else as_test(found),
+        "gate": None if outcome.gate is None else outcome.gate.verdict,
+        "failures": failures(dev, record.lacking_knowledge),
+        "cost": rung_cost(record, outcome.rung, task),
+        **early_entry(record, outcome.rung),
+    }
+
+
+def _searched(search: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])]
+
+
+def _repaired(items: Sequence[ItemScore], chosen: str | None, search: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chosen system, where it came of a repair and not of the search. items: what it answered on dev."""
+    if chosen is None or chosen in {c["name"] for c in search.get("candidates", [])}:
+        return []
+    score, tokens = (
+        sum(values) / len(items) for values in zip(*((i.score, i.prompt_tokens) for i in items), strict=True)
+    )
+    return [{"name": chosen, "dev": {"score": score, "n": len(items)}, "prompt_tokens": round(tokens, 1)}]
+
+
+def price_known(task: Task, rung: str) -> bool:
+    """Whether what the rung's calls cost is known: a rung that trains asks weights that are here, which cost nothing."""
+    return task.price_known or WINNER_KINDS[rung] not in ("prompt", "retrieval")
+
+
+def rung_cost(record: Record, rung: str, task: Task) -> dict[str, Any]:
+    """Tokens, seconds and money of everything the rung did: dev, test, training where it trained, and the judges that rewarded it.
+
+    The seconds of those are in the training's. usd is None where the rung asked a model whose price is not known.
+    """
+    done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
+    rewarded = {note["asked"]: note for note in record.notes("rewarded") if note["rung"] == rung}.values()
+    training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note["rung"] == rung}
+    made = [
+        note for kind in ("replay", "samples", "base_answers") for note in record.notes(kind) if note["rung"] == rung
+    ]
+    asked = [*made, *rewarded]
+    seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(note["seconds"] for note in made)
+    unpriced = any(term.name == "judge" and without_price(term.parameters) for term in task.reward)
+    known = price_known(task, rung) and not (rewarded and unpriced)
+    store = record.last("store") if rung == "retrieval" else None
+    seconds += store["seconds"] if store is not None else 0.0
+    return {
+        "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in asked),
+        "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in asked),
+        "seconds": round(seconds, 3),
+        "usd": sum(m.usd for m in done) + sum(note["usd"] for note in rewarded) if known or not done else None,
+    }

@@ -1,0 +1,146 @@
+"""What produced a decision: versions, seeds, hashes, machine. No path and no name of a person or host.
+
+Whether a run that goes on still has the task that it began with, also where an older version noted that.
+
+Where a run came from: the way to its task file, and its documents as they were. A later recheck asks for both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lastresort import __version__
+from lastresort.hardware.memory import physical_memory_bytes
+from lastresort.knowledge.update import file_hashes
+from lastresort.records.record import Record
+from lastresort.spec.output import Output
+from lastresort.spec.score import Score
+from lastresort.spec.sections import Sources
+from lastresort.spec.task import Task
+from lastresort.spec.values import Section
+
+_ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: nothing that is asked or trained depends on them
+
+
+def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any], given: Section | None = None) -> list[str]:
+    """Keys in which two notes differ. given: the task that `now` was resolved from, where they are tasks."""
+    if given is not None:
+        now = {**_without_new_defaults(now, known, given), "path": now["path"]}
+        known, now = (_without_what_is_only_weighed(one) for one in (known, now))
+    return sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
+
+
+def _without_new_defaults(now: Mapping[str, Any], known: Mapping[str, Any], given: Section) -> dict[str, Any]:
+    """Without the keys, at any depth, that `known` does not have and the file does not name: the version that noted it did
+    not know them, and their defaults change nothing.
+    """
+    kept = {}
+    for name, value in now.items():
+        if name not in known and name not in given.model_fields_set:
+            continue
+        inner, before = getattr(given, name, None), known.get(name)
+        if (
+            isinstance(inner, Section)
+            and not isinstance(inner, Output | Score | Sources)  # these have a written form of their own
+            and isinstance(before, Mapping)
+        ):
+            value = _without_new_defaults(value, before, inner)
+        kept[name] = value
+    return kept
+
+
+def _without_what_is_only_weighed(noted: Mapping[str, Any]) -> dict[str, Any]:
+    use = noted.get("use")
+    if not isinstance(use, Mapping):
+        return dict(noted)
+    return {**noted, "use": {name: value for name, value in use.items() if name not in _ONLY_WEIGHED}}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+TASK, DOCUMENTS = "place", "documents"  # kinds of events
+
+
+def note_origin(record: Record, task: Task, run: Path) -> None:
+    """Note how the task file is reached from the run's folder, anew where it was moved; and the documents, once, at the start.
+
+    A run of an older version that goes on notes no documents: they need no longer be those that it began with.
+    """
+    way = way_to(task.path, run)
+    if (record.last(TASK) or {}).get("task") != way:
+        record.note(TASK, {"task": way})
+    if task.knowledge is not None and record.last(DOCUMENTS) is None and record.last("sizes") is None:
+        record.note(DOCUMENTS, {"files": file_hashes(task.knowledge)})
+
+
+def task_file_of(record: Record, run: Path) -> Path | None:
+    """The task file that the run was last climbed with, as far as it is told; it need not be there any more."""
+    noted = record.last(TASK)
+    return None if noted is None else Path(os.path.normpath(run.resolve() / noted["task"]))
+
+
+def documents_of(record: Record) -> dict[str, str] | None:
+    """Of each document's file its sha256 when the run began; None where the run did not note it."""
+    noted = record.last(DOCUMENTS)
+    return None if noted is None else dict(noted["files"])
+
+
+def way_to(path: Path, run: Path) -> str:
+    """Relative, so that run and task may be moved together; absolute where they lie on different drives."""
+    try:
+        return Path(os.path.relpath(path, run.resolve())).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "llguidance", "openai", "scipy", "numpy")
+
+
+def provenance(task: Task, files: dict[str, str], record: Record) -> dict[str, Any]:
+    """For `decision.json`."""
+    sizes, judge = record.last("sizes") or {}, record.last("judge")
+    return {
+        "versions": versions(),
+        "seeds": {"split": task.split.seed, "training": task.split.seed, "decoding": task.split.seed},
+        "hashes": {**files, "model": sizes.get("model", ""), **({"judge": judge["fingerprint"]} if judge else {})},
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, str | int]:
+    """System, processor, cores and memory of this machine; 0 bytes where it does not say."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count() or 0,
+        "memory_bytes": physical_memory_bytes() or 0,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of this program, of Python, and of the packages that decide what a model says."""
+    found = {"lastresort": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+        )
+    except OSError:
+        return platform.processor()

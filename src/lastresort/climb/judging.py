@@ -1,0 +1,289 @@
+"""A judge at work in a climb: its model behind the response cache, what it says in the record, its money counted.
+
+Events: judge (which model, so that a run goes on with the same), agreement (with people, where cases are labelled), judged
+(every answer with its verdicts, batch by batch; an answer met again is noted again, and counts once).
+
+What the record says of a judge -> its entry in decision.json, and the sentences that a reader must not miss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import DataError, TaskError
+from lastresort.evals.evidence import wilson_interval
+from lastresort.evals.scorers import Scorer
+from lastresort.evals.scorers.judge import Judge, Judged, Labelled, agreement_with, case_of, read_labelled
+from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, Spent
+from lastresort.models.open import settled_name
+from lastresort.models.protocol import Model, Pay
+from lastresort.records.record import Record
+from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.score import without_price, written_model
+from lastresort.spec.task import Task
+from lastresort.types import Example, Progress
+
+AGREEMENT_BATCH = 16
+REMINDER_TOKENS = 32  # of a second asking, beyond the two verdicts
+
+
+class Seat:
+    """Where the judge sits in a climb. pay: told of every USD that is really paid, answer by answer."""
+
+    def __init__(self, task: Task, record: Record, models: OpenModels, pay: Pay) -> None:
+        self._task, self._record, self._models, self._pay = task, record, models, pay
+        self._recognised = False
+
+    def seated(self, scorer: Scorer) -> Scorer:
+        """A judge with this climb's model, record and purse; any other scorer as it is."""
+        if not isinstance(scorer, Judge):
+            return scorer
+        return replace(scorer.asked_of(self._opened, self._pay), heard=self._heard)
+
+    def check_agreement(self, scorer: Scorer, progress: Progress, check_budget: Callable[[], None]) -> None:
+        """Ask a judge what people were asked, once a run and before the first rung."""
+        if not isinstance(scorer, Judge) or self._record.last("agreement") is not None:
+            return
+        labelled = labelled_cases(self._task, scorer)
+        if not labelled:
+            return
+        progress.stage("judge: agreement with people", len(labelled))
+        judged: list[Judged] = []
+        for start in range(0, len(labelled), AGREEMENT_BATCH):
+            check_budget()
+            found = scorer.judged([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
+            judged += found
+            progress.advance(len(found))
+        body = asdict(agreement_with(labelled, judged, scorer.question))
+        spent = asdict(sum((one.spent for one in judged), Spent()))
+        self._record.note("agreement", {**body, "said": [list(one.said) for one in judged], "spent": spent})
+
+    def _opened(self) -> Model:
+        keys = self._task.score.parameters
+        model = self._models.judge(
+            keys["model"],
+            prompt_price=keys.get("prompt_price", 0.0),
+            output_price=keys.get("output_price", 0.0),
+        )
+        if not self._recognised:
+            self._recognise(model)
+        return model
+
+    def _recognise(self, model: Model) -> None:
+        known = self._record.last("judge")
+        if known is None:
+            self._record.note("judge", {"fingerprint": model.fingerprint})
+        elif known["fingerprint"] != model.fingerprint:
+            raise TaskError(
+                f"the judge {model.name} is not the one this run began with (its weights, template or precision differ)",
+                where=str(self._record.folder),
+                expected="the same judge",
+                remedy="Start a new run without --resume.",
+            )
+        self._recognised = True
+
+    def _heard(self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[Judged]) -> None:
+        items = [
+            {"id": example.id, "answer": _hash(answer), "score": one.score, "said": list(one.said), **asdict(one.spent)}
+            for example, answer, one in zip(examples, answers, judged, strict=True)
+        ]
+        self._record.note("judged", {"items": items})
+
+
+def labelled_cases(task: Task, scorer: Scorer) -> list[Labelled]:
+    """The cases that people have judged, () without any. Raises DataError where the file cannot be used."""
+    path = task.score.parameters.get("labelled")
+    return read_labelled(Path(path), scorer.question) if path and isinstance(scorer, Judge) else []
+
+
+def refuse_what_the_judge_cannot_read(scorer: Scorer, examples: Sequence[Example], answer_tokens: int) -> None:
+    """Raises DataError for an item that leaves a judge no room: it would stop the climb at the same place for ever.
+
+    answer_tokens: the longest that an answer may be, by the tokenizer of the model that gives it.
+    """
+    if not isinstance(scorer, Judge):
+        return
+    model = scorer.asking.open()
+    limit = model.context_tokens
+    if limit is None:
+        return
+    reserved = answer_tokens + 2 * scorer.asking.decoding.max_new_tokens + REMINDER_TOKENS
+    for example in examples:
+        prompts = scorer.question.prompts(scorer.about, case_of(example, ""))
+        tokens = max((model.count_tokens(prompt) for prompt in prompts), default=0)
+        if tokens + reserved > limit:
+            raise DataError(
+                f"{tokens} tokens of what the judge reads beside an answer, and {reserved} for the answer and the verdict",
+                where=f"{example.source}, row {example.row}",
+                expected=f"at most the context of {limit} tokens of the judge {model.name} together",
+                remedy="Shorten or remove the row, lower decode.max_new_tokens, or take a judge with a longer context.",
+            )
+
+
+def _hash(answer: str) -> str:
+    return hashlib.sha256(answer.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+Said = Sequence[str]
+
+
+def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
+    """`judge` of decision.json; None where the task's scorer asks no model."""
+    if task.score.name != "judge":
+        return None
+    keys, grading = task.score.parameters, "rubric" in task.score.parameters
+    noted = [item for note in record.notes("judged") for item in note["items"]]
+    judged = list({(item["id"], item["answer"]): item for item in noted}.values())
+    checked = record.last("agreement")
+    said = [tuple(item["said"]) for item in judged]
+    spent = _summed([*judged, *([checked["spent"]] if checked else [])])
+    return {
+        "model": written_model(keys["model"], task.folder),
+        "asks": "grading" if grading else "comparison",
+        "criterion": keys.get("rubric" if grading else "criteria"),
+        "scale": keys.get("scale", "1-5") if grading else None,
+        "self_preference": _judges_itself(task),
+        "answers": len(judged),
+        "verdicts": grades(said, SCALES[keys.get("scale", "1-5")]) if grading else outcomes(said),
+        "order": None if grading else order_effect(said, [item["id"] for item in judged]),
+        "asked": sum(len(verdicts) for verdicts in said),
+        "unparsed": sum(verdicts.count(UNPARSED) for verdicts in said),
+        "agreement": _agreement(checked),
+        "cost": {
+            "tokens_in": spent.tokens_in,
+            "tokens_out": spent.tokens_out,
+            "seconds": round(spent.seconds, 3),
+            "usd": None if without_price(keys) else spent.usd,
+        },
+    }
+
+
+def judge_reasons(entry: Mapping[str, Any] | None) -> list[str]:
+    """What a reader must know of scores that a judge gave: whose opinion they are, how far to trust it, and what it leans to."""
+    if entry is None:
+        return []
+    reasons = [f"The scores are the opinion of a judge, {entry['model']}, {_how(entry)}{_trust(entry['agreement'])}."]
+    if entry["self_preference"]:
+        reasons.append(
+            f"Self-preference: the judge {entry['model']} is the model being judged, and models favour their own answers: "
+            "its scores may be too high until another judge confirms them."
+        )
+    if entry["order"] is not None:
+        reasons.append(_leaning(entry))
+    elif entry["unparsed"]:
+        reasons.append(_unread(entry))
+    return reasons
+
+
+def outcomes(said: Sequence[Said]) -> dict[str, int]:
+    """How comparisons ended, of the verdicts in both orders. changed: the order alone changed the verdict. same_text: the
+    answer was the reference, and was not shown."""
+    kinds = Counter(_outcome(verdicts) for verdicts in said)
+    return {kind: kinds[kind] for kind in ("won", "lost", "tied", "changed", "same_text")}
+
+
+def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> dict[str, Any] | None:
+    """How often the order alone changed the verdict, as a share of n comparisons with its 95 % interval, and how often that
+    was for the answer shown first, and second. ties: the share of ties in both orders. None where nothing was compared.
+
+    items: of each comparison the item that was answered. Answers to one item are alike and so are the verdicts on them: the
+    interval counts an item once, however many answers to it were compared.
+
+    Source: Zheng et al. 2023 (consistency and bias of a judge under swapped positions).
+    """
+    compared = [verdicts for verdicts in said if verdicts]
+    if not compared:
+        return None
+    known = range(len(said)) if items is None else items
+    units = len({item for item, verdicts in zip(known, said, strict=True) if verdicts})
+    n, kinds = len(compared), Counter(_outcome(verdicts) for verdicts in compared)
+    first, second = (sum(tuple(verdicts) == (place, place) for verdicts in compared) for place in ("A", "B"))
+    return {
+        "n": n,
+        "changed": kinds["changed"] / n,
+        "interval": list(wilson_interval(units * kinds["changed"] / n, units)),
+        "to_first": first,
+        "to_second": second,
+        "ties": kinds["tied"] / n,
+    }
+
+
+def grades(said: Sequence[Said], choices: Sequence[str]) -> dict[str, int]:
+    """How often each grade was given."""
+    kinds = Counter(verdict for verdicts in said for verdict in verdicts)
+    return {choice: kinds[choice] for choice in choices}
+
+
+def _outcome(verdicts: Said) -> str:
+    if not verdicts:
+        return "same_text"
+    first, second = ("tie" if verdict == UNPARSED else verdict for verdict in verdicts)
+    return {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}.get((first, second), "changed")
+
+
+def _judges_itself(task: Task) -> bool:
+    """Whether the judge is the model that answers, or the one that would be tuned."""
+    names = {settled_name(name, task.folder) for name in (task.model, tuned_model(task))}
+    return task.score.parameters["model"] in names
+
+
+def _summed(notes: Sequence[Mapping[str, Any]]) -> Spent:
+    names = [field.name for field in fields(Spent)]
+    return sum((Spent(**{name: note[name] for name in names}) for note in notes), Spent())
+
+
+def _agreement(checked: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if checked is None:
+        return None
+    return {name: checked[name] for name in ("n", "share", "interval", "kappa", "kappa_interval", "weights")}
+
+
+def _how(entry: Mapping[str, Any]) -> str:
+    if entry["asks"] == "grading":
+        scale = "from 1 to 5" if entry["scale"] == "1-5" else "yes or no"
+        return f'which graded every answer {scale} by the rubric "{_shortened(entry["criterion"])}"'
+    by = f' by "{_shortened(entry["criterion"])}"' if entry["criterion"] else ""
+    return f"which compared every answer with the reference in both orders{by} (won in both 1, lost in both 0, anything else 0.5)"
+
+
+def _trust(agreed: Mapping[str, Any] | None) -> str:
+    if agreed is None:
+        return "; it was not checked against people"
+    low, high = agreed["interval"]
+    cases = f"{agreed['n']} labelled case{'' if agreed['n'] == 1 else 's'}"
+    told = f"; it agreed with people on {percent(agreed['share'])} of {cases} ({percent(low)} to {percent(high)}"
+    if agreed["kappa"] is None:
+        return f"{told}), and whether that is more than chance cannot be told, since only one thing was said"
+    low, high = agreed["kappa_interval"]
+    weighted = "weighted kappa" if agreed["weights"] == "quadratic" else "kappa"
+    told += f"; {weighted} {agreed['kappa']:.2f}, {low:.2f} to {high:.2f})"
+    return told if low > 0 else f"{told}, which is not shown to be more than chance"
+
+
+def _leaning(entry: Mapping[str, Any]) -> str:
+    order = entry["order"]
+    low, high = order["interval"]
+    decides = ": the order decides more than the answers do, and such scores say little" if low > 0.5 else ""
+    return (
+        f"The order alone changed the judge's verdict in {percent(order['changed'])} of {order['n']} comparisons "
+        f"({percent(low)} to {percent(high)}; {order['to_first']} times for the answer shown first, {order['to_second']} for "
+        f"the second), and {percent(order['ties'])} were ties{decides}{f'; {_unread(entry)}' if entry['unparsed'] else '.'}"
+    )
+
+
+def _unread(entry: Mapping[str, Any]) -> str:
+    counts = {"comparison": "ties", "grading": "the middle"}[entry["asks"]] if entry["scale"] != "yes-no" else "no"
+    n = entry["unparsed"]
+    return f"{n} of {entry['asked']} verdicts could not be read, asked twice, and count{'s' if n == 1 else ''} as {counts}."
+
+
+def _shortened(text: str, longest: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -1,0 +1,227 @@
+"""From a task file to split, checked examples: everything that can be refused before a model is asked anything.
+
+R, over how many tests a run shares its error: noted when it begins, so that no later version changes a verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lastresort.climb.judging import labelled_cases
+from lastresort.data.check import DataReport, check_data, refuse_invalid_outputs, short
+from lastresort.data.leaks import clean
+from lastresort.data.read import read_examples
+from lastresort.data.split import Split, groups_of, split_examples
+from lastresort.errors import DataError
+from lastresort.evals.evidence import check_test_size
+from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
+from lastresort.evals.scorers.scorer import expected_place
+from lastresort.evals.scorers.text import Regex
+from lastresort.records.record import Record
+from lastresort.rungs.preference.data import Preferred, read_preferences, without_leaks
+from lastresort.rungs.preference.items import columns_of
+from lastresort.rungs.rung import find_rung
+from lastresort.spec.task import Task
+from lastresort.types import Example
+
+BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task ready to climb.
+
+    split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
+    train because dev or test hold them too. files: name -> sha256. notes: sentences that a decision has to carry, on
+    what was left out. preferences: those that hold nothing of dev or test, None where the task names none.
+    """
+
+    task: Task
+    split: Split
+    scorer: Scorer
+    leaks: int
+    files: dict[str, str]
+    as_read: Split
+    notes: tuple[str, ...]
+    preferences: tuple[Preferred, ...] | None = None
+
+    @property
+    def n_units(self) -> int:
+        """What the statistics count: test items, or groups of them."""
+        labels = groups_of(self.split.test)
+        return len(self.split.test) if labels is None else len(set(labels))
+
+
+def prepare(task: Task) -> Prepared:
+    """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where."""
+    as_read, files = read_split(task)
+    files |= {_file_name(path, task): _sha256(path) for path in (*_rule_files(task), *_preference_files(task))}
+    output = task.output
+    scorer = build_scorer(
+        task.score.name,
+        task.score.parameters,
+        json_schema=output.json_schema,
+        choices=output.choices,
+        about=task.about.strip(),
+    )
+    labelled_cases(task, scorer)
+    everything = (*as_read.train, *as_read.dev, *as_read.test)
+    refuse_invalid_outputs(everything, choices=output.choices, json_schema=output.json_schema)
+    _check_right_answers(scorer, (*as_read.dev, *as_read.test))
+    cleaned = clean(as_read)
+    preferences, leaking = _preferences(task, cleaned.split)
+    notes = (*cleaned.notes, *leaking)
+    prepared = Prepared(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, notes, preferences)
+    _check_rewards(task, cleaned.split)
+    check_test_size(
+        prepared.n_units,
+        bar=task.bar,
+        alpha=task.alpha_per_rung,
+        beta=BETA,
+        binary=scorer.binary and groups_of(cleaned.split.test) is None,
+        unit="item" if groups_of(cleaned.split.test) is None else "group",
+        where=f'{task.path.name}, key "split.test"',
+    )
+    return prepared
+
+
+def data_report(
+    prepared: Prepared, count_tokens: Callable[[Example], int] | None, context_tokens: int | None
+) -> DataReport:
+    """The findings about the data as it was read, leaks and repeats included, for the record and the report."""
+    output, found = prepared.task.output, prepared.as_read
+    return check_data(
+        found.train,
+        found.dev,
+        found.test,
+        count_tokens=count_tokens,
+        context_tokens=context_tokens,
+        choices=output.choices,
+        json_schema=output.json_schema,
+    )
+
+
+def read_split(task: Task) -> tuple[Split, dict[str, str]]:
+    """The examples as they were read and divided, and the sha256 of each of their files by name. Raises DataError."""
+    sources, group_by = task.examples, task.split.group_by
+    files: dict[str, str] = {}
+
+    def read(path: Path | None) -> list[Example] | None:
+        if path is None:
+            return None
+        files[_file_name(path, task)] = _sha256(path)
+        return read_examples(path, group_by=group_by)
+
+    pool = read(sources.all if sources.all is not None else sources.train)
+    assert pool is not None, "the task file names all or train"
+    split = split_examples(
+        pool,
+        dev=task.split.dev,
+        test=task.split.test,
+        group_by=group_by,
+        seed=task.split.seed,
+        fixed_dev=read(sources.dev),
+        fixed_test=read(sources.test),
+    )
+    return split, files
+
+
+def _check_right_answers(scorer: Scorer, examples: Sequence[Example]) -> None:
+    """Raises DataError where an expected answer cannot be scored, or would itself be scored as wrong; asks no judge."""
+    if isinstance(scorer, AsksAModel):
+        return
+    for example in examples:
+        try:
+            score = scorer(example.output, example)
+        except DataError as error:
+            if scorer.name != "python":
+                raise
+            raise DataError(
+                f'found "{short(example.output)}", on which the scorer failed ({error.where}: {error.found})',
+                where=expected_place(example),
+                expected=error.expected or "a right answer that the scorer can score",
+                remedy="Correct the row or the function.",
+            ) from error
+        if score < 1 and _must_accept_its_own(scorer):
+            raise DataError(
+                f'found "{short(example.output)}", a right answer that the scorer {scorer.name} takes for wrong',
+                where=expected_place(example),
+                expected="an output that scores 1",
+                remedy="No answer equal to it can ever be right: correct the row, or change `score`.",
+            )
+
+
+def _must_accept_its_own(scorer: Scorer) -> bool:
+    """Not a graded scorer, not the user's own, not a pattern with a group, which may want words around the output."""
+    if isinstance(scorer, Regex) and scorer.pattern.groups:
+        return False
+    return scorer.binary and scorer.name != "python"
+
+
+def _rule_files(task: Task) -> list[Path]:
+    """Files that decide how an answer is judged, or whether its judge is to be trusted."""
+    named = [task.score.parameters.get(key) for key in ("file", "labelled")]
+    return [Path(path) for path in (task.output.schema_path, *named) if path is not None]
+
+
+def _preference_files(task: Task) -> list[Path]:
+    """Files that decide what the rung preference learns."""
+    named = [reward.parameters.get("file") for reward in task.reward]
+    return [Path(path) for path in (task.preferences, *named) if path is not None]
+
+
+def _preferences(task: Task, split: Split) -> tuple[tuple[Preferred, ...] | None, tuple[str, ...]]:
+    """What the rung preference may train on, and a sentence on what was left out. Raises DataError where it cannot be read."""
+    if task.preferences is None or "preference" not in task.ladder:
+        return None, ()
+    kept, leaking = without_leaks(read_preferences(task.preferences), split.dev, split.test)
+    if not leaking:
+        return kept, ()
+    prompts = "preference holds an input" if leaking == 1 else "preferences hold inputs"
+    return kept, (f"{leaking} {prompts} of dev or test and {'was' if leaking == 1 else 'were'} left out of training.",)
+
+
+def _check_rewards(task: Task, split: Split) -> None:
+    """Raises TaskError or DataError where a reward that would be trained on cannot be built, or misses what it needs.
+
+    No judge is opened.
+    """
+    rung = find_rung("preference")
+    if not task.reward or task.preferences is not None or "preference" not in task.ladder or rung is None:
+        return
+    if rung.skip_reason(task, split.train) is not None:
+        return
+    from lastresort.train.rewards.rewards import Rewards
+
+    output = task.output
+    rewards = Rewards(task.reward, columns_of(split.train), json_schema=output.json_schema, choices=output.choices)
+    try:
+        rewards.check(split.train, open_judges=False)
+    finally:
+        rewards.close()
+
+
+def _file_name(path: Path, task: Task) -> str:
+    """The path from the task's folder; of a file elsewhere its folder and name, which say nothing about this machine."""
+    if path.is_relative_to(task.folder):
+        return path.relative_to(task.folder).as_posix()
+    return "/".join(path.parts[-2:])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def with_shares(record: Record, prepared: Prepared) -> Prepared:
+    """The task with the R that its run began with. A run of an earlier version, whose record says nothing of R, kept no share for a
+    repaired system.
+    """
+    noted, task = record.last("r"), prepared.task
+    if noted is None:
+        begun = record.last("task") is not None
+        noted = {"r": len(task.ladder) if begun else task.r}
+        record.note("r", noted)
+    return replace(prepared, task=task.model_copy(update={"counts_repair": noted["r"] == task.r}))

@@ -1,0 +1,120 @@
+"""Whether prompts and answers fit the models' contexts: asked before anything is spent, by counting tokens alone.
+
+How long an answer of a task may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lastresort.climb.prepare import Prepared
+from lastresort.climb.workload import LEAST_NEW_TOKENS
+from lastresort.data.split import Split
+from lastresort.errors import CandidateError, DataError
+from lastresort.models.protocol import Model
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.prompting import instruction
+from lastresort.rungs.rung import find_rung
+from lastresort.rungs.supervised.sft import LEAST_ROWS
+from lastresort.spec.task import Task
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import compose
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, Message
+
+COUNTED_ANSWERS = 200  # the longest in letters, among which the longest in tokens is looked for
+
+
+def max_new_tokens(prepared: Prepared, model: Model) -> int:
+    """The task's own limit, or twice the longest training answer."""
+    if prepared.task.decode.max_new_tokens != "auto":
+        return int(prepared.task.decode.max_new_tokens)
+    distinct = {example.output for example in prepared.split.train}
+    answers = sorted(distinct, key=lambda text: (-len(text), text))[:COUNTED_ANSWERS]  # the same in every process
+    empty = model.count_tokens((Message("user", ""),))
+    longest = max((model.count_tokens((Message("user", text),)) - empty for text in answers), default=0)
+    return max(LEAST_NEW_TOKENS, 2 * longest)
+
+
+def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max_new_tokens: int) -> list[str]:
+    """Refuse a dev or test item that leaves no room for its answer even in the shortest prompt of a rung of the ladder.
+
+    Such an item could never be answered, and would stop the climb at the same place for ever. Returns the ids of the
+    training rows that are too long for the model that would be tuned, which supervised training leaves out. Raises DataError
+    for an item without room, and where too few training rows are left.
+    """
+    if "prompting" in task.ladder:
+        _refuse_items(_asking(task, models, models.base_name, instruction(task)), split, max_new_tokens)
+    if not _tries(task, split, "sft", "full"):
+        if _tries(task, split, "preference"):
+            _refuse_items(_asking(task, models, models.tuned_name, instruction(task)), split, max_new_tokens)
+        return []
+    tuned = _asking(task, models, models.tuned_name, task.about.strip())
+    _refuse_items(tuned, split, max_new_tokens, trained=split.dev)
+    limit = tuned.model.context_tokens
+    long = [example for example in split.train if limit is not None and _trained_tokens(tuned, example) > limit]
+    if len(split.train) - len(long) < LEAST_ROWS <= len(split.train):
+        raise DataError(
+            f"{len(long)} of {len(split.train)} rows, which leaves fewer than {LEAST_ROWS} to train on",
+            where=_place(long[0]),
+            expected=f"rows that fit the context of {limit} tokens",
+            remedy="Shorten the rows, name a model with a longer context, or leave sft and full out of `ladder`.",
+        )
+    return [example.id for example in long]
+
+
+def check_room(answerer: Answerer, examples: Sequence[Example]) -> None:
+    """Raises CandidateError where an item leaves no room for an answer in this system's own prompt."""
+    model, limit = answerer.model, answerer.model.context_tokens
+    if limit is None:
+        return
+    new_tokens = answerer.system.decoding.max_new_tokens
+    for example in examples:
+        tokens = model.count_tokens(answerer.prompt(example.input))
+        if tokens + new_tokens > limit:
+            raise CandidateError(
+                f"with {_place(example)} the prompt has {tokens} tokens, and {new_tokens} for the answer",
+                expected=f"at most the context of {limit} together",
+            )
+
+
+def _tries(task: Task, split: Split, *names: str) -> bool:
+    """Whether one of these rungs is to be climbed and applies."""
+    rungs = [find_rung(name) for name in names if name in task.ladder]
+    return any(rung is not None and rung.skip_reason(task, split.train) is None for rung in rungs)
+
+
+def _asking(task: Task, models: OpenModels, name: str, about: str) -> Answerer:
+    """The shortest prompt of a rung, with its model. Decoding plays no part in what is counted."""
+    system = System("bare", name, PromptDesign(about), Decoding(1), template_kwargs=task.chat_template_kwargs)
+    return Answerer(system, models.open(system))
+
+
+def _refuse_items(asking: Answerer, split: Split, new_tokens: int, trained: Sequence[Example] = ()) -> None:
+    """trained: items whose right answer must fit too, since the loss on it is measured."""
+    model: Model = asking.model
+    limit = model.context_tokens
+    if limit is None:
+        return
+    whole = {example.id for example in trained}
+    for example in (*split.dev, *split.test):
+        prompt_tokens = model.count_tokens(asking.prompt(example.input))
+        needed = prompt_tokens + new_tokens
+        if example.id in whole:
+            needed = max(needed, _trained_tokens(asking, example))
+        if needed > limit:
+            raise DataError(
+                f"{prompt_tokens} tokens of prompt and {needed - prompt_tokens} for the answer",
+                where=_place(example),
+                expected=f"at most the context of {limit} tokens of {model.name} together",
+                remedy="Shorten or remove the row, lower decode.max_new_tokens, or take a model with a longer context.",
+            )
+
+
+def _trained_tokens(asking: Answerer, example: Example) -> int:
+    turns = compose(asking.system.prompt, example.input, ())
+    return asking.model.count_tokens((*turns, Message("assistant", example.output)))
+
+
+def _place(example: Example) -> str:
+    return f"{example.source}, row {example.row}"

@@ -1,0 +1,73 @@
+"""Testing a frozen system once: item by item in the fixed order, until the evidence decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lastresort.climb.prepare import BETA
+from lastresort.data.split import groups_of
+from lastresort.evals.evidence import judge_bar
+from lastresort.records.record import ItemScore, Measurement
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.task import Task
+from lastresort.systems.system import System
+from lastresort.types import Example, Judgement
+
+
+def order_of_test(test: Sequence[Example]) -> list[Example]:
+    """The fixed order of the test set; with groups, each group's items together, groups in the order they first appear."""
+    groups: dict[str, list[Example]] = {}
+    for example, label in zip(test, groups_of(test) or map(str, range(len(test))), strict=True):
+        groups.setdefault(label, []).append(example)
+    return [example for items in groups.values() for example in items]
+
+
+def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example]) -> tuple[Judgement, Measurement]:
+    """Judge a frozen system against the bar. A finished test is read from the record and never repeated."""
+    task, binary = bench.task, bench.scorer.binary
+    known = bench.record.measurement(rung, system.name, "test")
+    order = order_of_test(test)
+    if known is None:
+        bench.progress.stage(f"{rung}: testing {system.name}", len(order))
+        items: list[ItemScore] = []
+        for batch in bench.measured(system, order, refused_is_wrong=True):
+            items += batch
+            if len(items) < len(order) and judge_so_far(task, binary, items, order) is not None:
+                break
+        known = Measurement(rung, system.name, "test", len(order), tuple(items))
+        bench.record.add_measurement(known)
+    judgement = judge_so_far(task, binary, known.items, order)
+    assert judgement is not None, "a finished test is judged"
+    return judgement, known
+
+
+def judge_so_far(
+    task: Task,
+    binary: bool,
+    items: Sequence[ItemScore],
+    order: Sequence[Example],
+    alpha: float | None = None,
+) -> Judgement | None:
+    """The verdict after these items, the first of `order`; None while more are needed. A group counts once it is whole.
+
+    alpha: the error of a false MET, by default that of a rung.
+    """
+    scores = [item.score for item in items]
+    labels = groups_of(order)
+    groups = None
+    if labels is not None:
+        whole = len(items)
+        while 0 < whole < len(order) and labels[whole - 1] == labels[whole]:
+            whole -= 1
+        if not whole:
+            return None
+        scores, groups = scores[:whole], labels[:whole]
+    return judge_bar(
+        scores,
+        bar=task.bar,
+        alpha=task.alpha_per_rung if alpha is None else alpha,
+        beta=BETA,
+        binary=binary,
+        n_available=len(order if labels is None else set(labels)),
+        groups=groups,
+    )

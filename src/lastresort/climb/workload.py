@@ -1,0 +1,338 @@
+"""How much work a task is for a rung, in tokens, and what would do it: no model is loaded.
+
+How many tokens a model makes of a text, before it is loaded: by its tokenizer where that is here, else by the text's bytes.
+
+How fast this processor trains, reads and answers with a model of some shape: two stacks of a few of its layers, with random
+weights, are timed, and what a layer adds counts for all of them. No weight of the model itself is read.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lastresort.climb.prepare import Prepared
+from lastresort.data.rendering import render_prompt
+from lastresort.embedded import converted_already, embedded_gguf, quiet_transformers, without_length_warning
+from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.hardware.model_files import computed_parameters_of, config_of_gguf, parameters_of_gguf
+from lastresort.hardware.plan.memory import answers_at_once
+from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
+from lastresort.hardware.shape import Shape, shape_of
+from lastresort.models.open import EMBEDDED, local_folder
+from lastresort.models.protocol import estimated_tokens, is_endpoint
+from lastresort.rungs.forecast import Machine, Rates, Workload
+from lastresort.rungs.prompting import instruction
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.task import Task
+from lastresort.types import Example, Message
+
+BYTES_PER_TOKEN = (
+    3  # of short texts, labels and JSON: 2.4 to 4.1 on the examples of this project, with the embedded model
+)
+_SCRIPTED = 16  # so that turns of examples, which a script counts without markers, are on the high side too
+TEMPLATE_TOKENS = 32  # turn markers, and the system prompt that some templates add
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. told: how it is counted."""
+
+    count: Callable[[str], int]
+    template: int
+    told: str
+
+
+def counts_of(task: Task, model: str) -> TokenCounts:
+    """Of the model by this name. What a script answers is counted as the script itself counts, four bytes a token."""
+    if model.startswith("scripted:"):
+        return TokenCounts(estimated_tokens, _SCRIPTED, "four bytes a token, as the scripted model counts")
+    folder = None if is_endpoint(model) else _folder(model, task.folder)
+    if folder is None or not (folder / "tokenizer_config.json").is_file():
+        return TokenCounts(_estimated, TEMPLATE_TOKENS, f"{BYTES_PER_TOKEN} bytes a token, as no tokenizer is here")
+    tokenizer = _tokenizer(folder)
+    if tokenizer is None:
+        return TokenCounts(
+            _estimated, TEMPLATE_TOKENS, f"{BYTES_PER_TOKEN} bytes a token: the tokenizer cannot be read"
+        )
+    return TokenCounts(
+        lambda text: _counted(tokenizer, text), _template(tokenizer, task), f"by the tokenizer of {model}"
+    )
+
+
+def _folder(model: str, base_folder: Path) -> Path | None:
+    """Of a model on disk; nothing is converted or downloaded."""
+    if model == EMBEDDED:
+        return converted_already(embedded_gguf())
+    path = base_folder / Path(model).expanduser()
+    if path.suffix == ".gguf":
+        return converted_already(path) if path.is_file() else None
+    return path if path.is_dir() else None
+
+
+@cache
+def _tokenizer(folder: Path) -> Any:
+    """None where it cannot be read; the climb says why."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError):
+        return None
+    return without_length_warning(tokenizer)
+
+
+def _counted(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _template(tokenizer: Any, task: Task) -> int:
+    word = "x"
+    try:
+        whole = render_prompt(tokenizer, [Message("user", word)], template_kwargs=task.chat_template_kwargs)
+    except DataError:  # the climb says so
+        return TEMPLATE_TOKENS
+    return max(0, len(whole) - _counted(tokenizer, word))
+
+
+def _estimated(text: str) -> int:
+    return -(-len(text.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
+
+
+SHALLOW, DEEP = 2, 6
+MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
+ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; tokens of each answer
+TRIES = 2
+_FEATURES = (
+    "layer_types",
+    "max_window_layers",
+    "quantization_config",
+)  # tied to the number of layers, or to the weights
+
+Clock = Callable[[], float]
+
+
+def measured_rates(config: Mapping[str, Any], *, reduced: bool) -> Rates | None:
+    """Of a model with this config.json, in bfloat16 if `reduced`; once a process, which takes some seconds.
+
+    None for a family that is not known and for layers that are too large to be timed so.
+    """
+    return _measured(json.dumps(config, sort_keys=True, default=str), reduced)
+
+
+@cache
+def _measured(text: str, reduced: bool) -> Rates | None:
+    config = json.loads(text)
+    try:
+        shape, deep = shape_of(config, ""), shape_of({**config, "num_hidden_layers": DEEP}, "")
+    except InputError:
+        return None
+    if deep.parameters > MOST_PARAMETERS or shape.has_experts:
+        return None
+    at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
+    try:
+        shallow_s, deep_s = (_timed(config, layers, at_once, reduced, time.perf_counter) for layers in (SHALLOW, DEEP))
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError):
+        return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
+    whole = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
+    return rates_from(shape, at_once, *whole)
+
+
+def rates_from(shape: Shape, at_once: int, train_s: float, read_s: float, answer_s: float) -> Rates:
+    """In operations a second as a forecast counts them, from the seconds of a training pass, of reading the same rows, and of one
+    token of each of the answers that are decoded at once."""
+    weights, tokens = shape.multiplied_parameters, ROWS * ROW_TOKENS
+    return Rates(
+        training=FROZEN_BASE * weights * tokens / train_s,
+        reading=FORWARD * weights * tokens / read_s,
+        answering=FORWARD * weights * at_once / answer_s,
+    )
+
+
+def _extrapolated(shallow_s: float, deep_s: float, layers: int) -> float:
+    a_layer = max(deep_s - shallow_s, 0.1 * deep_s) / (DEEP - SHALLOW)  # noise must not make layers free
+    return max(deep_s + (layers - DEEP) * a_layer, 0.1 * deep_s)
+
+
+def _timed(
+    config: Mapping[str, Any], layers: int, at_once: int, reduced: bool, clock: Clock
+) -> tuple[float, float, float]:
+    """Seconds of a training pass, of reading the same rows, and of decoding one token of so many answers at once."""
+    import torch
+
+    from lastresort.engine.choose import Sampling
+    from lastresort.engine.forest import Row
+    from lastresort.engine.logp import target_logps
+    from lastresort.engine.sampling import generate
+    from lastresort.train.adapters.adapters import adapters_in_base_precision, attach_adapter, detach
+    from lastresort.train.settings import AdapterSettings
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _stack(config, layers, torch.bfloat16 if reduced else torch.float32)
+        ids = torch.randint(0, int(model.config.vocab_size), (max(ROWS, at_once), ROW_TOKENS)).tolist()
+    rows = [Row(tuple(own), tuple(i >= ROW_TOKENS // 2 for i in range(ROW_TOKENS))) for own in ids[:ROWS]]
+    tuned = attach_adapter(model, AdapterSettings(), base_name="")
+
+    def learn() -> None:
+        with adapters_in_base_precision(tuned):
+            torch.autograd.backward(target_logps(tuned, rows).per_token.sum())
+
+    def read() -> None:
+        with torch.no_grad():
+            target_logps(model, rows)
+
+    def answer(tokens: int) -> Callable[[], object]:
+        return lambda: generate(
+            model, ids[:at_once], settings=Sampling(max_new_tokens=tokens, temperature=0.0, rows_at_once=at_once)
+        )
+
+    tuned.train()
+    train_s = _least(learn, clock)
+    model = detach(tuned).eval()
+    read_s = _least(read, clock)
+    answer_s = (_least(answer(1 + NEW_TOKENS), clock) - _least(answer(1), clock)) / NEW_TOKENS
+    return train_s, read_s, max(answer_s, 1e-6)
+
+
+def _stack(config: Mapping[str, Any], layers: int, dtype: Any) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key not in (*_FEATURES, "num_hidden_layers", "dtype", "torch_dtype")
+    }
+    made = AutoConfig.for_model(**kept, num_hidden_layers=layers)
+    return AutoModelForCausalLM.from_config(made, dtype=dtype, trust_remote_code=False).requires_grad_(False)
+
+
+def _least(work: Callable[[], object], clock: Clock) -> float:
+    """Of some tries after one that warms up: whatever else runs here only adds."""
+    work()
+    times = []
+    for _ in range(TRIES):
+        began = clock()
+        work()
+        times.append(clock() - began)
+    return min(times)
+
+
+LEAST_NEW_TOKENS = 16
+COUNTED = 1000  # examples whose tokens are counted; of more an even choice stands for all
+
+
+def workload(prepared: Prepared, rung: str) -> Workload:
+    """The task's size, and the machine or endpoint that would do the rung."""
+    task, split = prepared.task, prepared.split
+    model = model_of(task, rung)
+    counts, train = counts_of(task, model), _some(split.train)
+    some = _some((*split.train, *split.dev, *split.test))
+    answers = sorted({example.output for example in split.train}, key=len, reverse=True)[:COUNTED]
+    auto = max(LEAST_NEW_TOKENS, 2 * max(map(counts.count, answers), default=0))
+    about = counts.count(task.about.strip()) + counts.template
+    rows = [counts.count(example.input_text) + counts.count(example.output) for example in _longest(split.train)]
+    return Workload(
+        machine=machine_of(task, model, (task.use.prompt_price, task.use.output_price)),
+        n_train=len(split.train),
+        n_dev=len(split.dev),
+        n_test=len(split.test),
+        instruction_tokens=counts.count(instruction(task)) + counts.template,
+        about_tokens=about,
+        input_tokens=_mean(counts.count(example.input_text) for example in some),
+        output_tokens=_mean(counts.count(example.output) for example in train),
+        max_new_tokens=auto if task.decode.max_new_tokens == "auto" else int(task.decode.max_new_tokens),
+        per_estimate=_per_estimate(counts, [example.input_text + example.output for example in some]),
+        longest_tokens=about + max(rows) if rows else None,
+    )
+
+
+def model_of(task: Task, rung: str) -> str:
+    return task.model if rung in ("prompting", "retrieval") else tuned_model(task)
+
+
+def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]) -> Machine:
+    """The model that would work, and this machine's rates. prices: of its prompts and outputs, USD per million tokens.
+
+    On a processor some layers of the model's shape are timed, once a process; where they are too large for that, or on a GPU, the
+    rates are shares of a matrix product's.
+    """
+    if is_endpoint(model):
+        return Machine(None, 1.0, *prices)
+    if model.startswith("scripted:"):
+        return Machine(None, 1.0)
+    from lastresort.hardware.environment import matrix_flops_per_s
+    from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
+
+    path = _weights(task, model)
+    config = _config(path)
+    parameters = _computed_parameters(config, path)
+    if config is None or parameters is None:
+        return Machine(None, 1.0)
+    device = chosen_device()
+    reduced = is_reduced(chosen_dtype("auto", device))
+    measured = None
+    if device.type == "cpu":
+        measured = measured_rates(config, reduced=reduced)
+    return Machine(parameters, matrix_flops_per_s(reduced), measured=measured)
+
+
+def _weights(task: Task, model: str) -> Path:
+    """Where they are, or would be: nothing is converted."""
+    if model == EMBEDDED:
+        return converted_already(embedded_gguf()) or embedded_gguf()
+    path = Path(local_folder(model, task.folder))
+    return (converted_already(path) or path) if path.suffix == ".gguf" and path.is_file() else path
+
+
+def _config(weights: Path) -> Mapping[str, Any] | None:
+    """The configuration of a local model; None for a hub id that is not here, and a GGUF that cannot be read."""
+    if weights.suffix == ".gguf" and weights.is_file():
+        return _of_gguf(weights)
+    if not (weights / "config.json").is_file():
+        return None
+    found: Mapping[str, Any] = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
+@cache
+def _of_gguf(path: Path) -> Mapping[str, Any] | None:
+    try:
+        return config_of_gguf(path)
+    except (PrerequisiteError, DataError):
+        return None
+
+
+def _computed_parameters(config: Mapping[str, Any] | None, weights: Path) -> int | None:
+    """What a token is multiplied with."""
+    if config is None:
+        return None
+    found = computed_parameters_of(config)
+    return parameters_of_gguf(weights) if found is None and weights.suffix == ".gguf" else found
+
+
+def _some(examples: Sequence[Example]) -> Sequence[Example]:
+    """At most COUNTED of them, evenly spread."""
+    step = -(-len(examples) // COUNTED) or 1
+    return examples[::step]
+
+
+def _longest(examples: Sequence[Example]) -> Sequence[Example]:
+    """By their letters, among which the longest in tokens is."""
+    return sorted(examples, key=lambda example: len(example.input_text) + len(example.output), reverse=True)[:20]
+
+
+def _mean(counted: Iterable[int]) -> float:
+    values = list(counted)
+    return sum(values) / len(values) if values else 0.0
+
+
+def _per_estimate(counts: TokenCounts, texts: Sequence[str]) -> float:
+    estimated = sum(map(estimated_tokens, texts))
+    return sum(map(counts.count, texts)) / estimated if estimated else 1.0

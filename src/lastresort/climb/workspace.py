@@ -1,0 +1,118 @@
+"""The folders of a climb: which run, whose turn, what is shared between runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
+from lastresort.records import atomic as lock
+from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.report.html import FILE_NAME as REPORT
+from lastresort.types import Example
+
+SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
+
+
+def new_run(runs: Path, task: str) -> Path:
+    """Make the next free `<task>-<n>` below `runs`."""
+    taken = [run_number(path, task) for path in runs.glob(f"{task}-*")]
+    number = max([n for n in taken if n is not None], default=0) + 1
+    while True:
+        folder = runs / f"{task}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            continue
+        return folder
+
+
+def newest_unfinished(runs: Path, task: str) -> Path:
+    """The newest run of the task without a report, which is written last. Raises TaskError where there is none."""
+    found = [
+        (number, path)
+        for path in runs.glob(f"{task}-*")
+        if (number := run_number(path, task)) is not None
+        and (path / FILE_NAME).is_file()
+        and not (path / REPORT).is_file()
+    ]
+    if not found:
+        raise TaskError(
+            f"no unfinished run of task {task}",
+            where=f"{runs}/",
+            expected="a run to resume",
+            remedy="Start one with `lastresort climb TASK`, or name the run: --resume RUN also takes a finished one further up.",
+        )
+    return max(found)[1]
+
+
+def run_number(path: Path, task: str) -> int | None:
+    rest = path.name.removeprefix(f"{task}-")
+    return int(rest) if path.is_dir() and rest.isascii() and rest.isdecimal() else None
+
+
+def shared_folder(run: Path) -> Path:
+    """What runs beside each other share: the response cache and the ledger of test items."""
+    folder = run.parent / SHARED
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
+    """Take a run back whose input is refused before it began, so that nothing half-written is left to resume.
+
+    made_here: whether this command made the folder; another one is left as it is.
+    """
+    shared = run.parent / SHARED
+    first = not shared.exists()
+    try:
+        yield
+    except (InputError, PrerequisiteError):
+        if made_here:
+            _withdraw(run)
+            if first and not any(run.parent.glob(f"*/{FILE_NAME}")):
+                shutil.rmtree(shared, ignore_errors=True)
+        raise
+
+
+def _withdraw(run: Path) -> None:
+    if not run.is_dir():
+        return
+    with suppress(InputError), held(run):  # a process that came in between keeps what it holds
+        if not _began(run):
+            shutil.rmtree(run, ignore_errors=True)
+
+
+def _began(run: Path) -> bool:
+    """Whether the run got as far as to have opened its model and measured its data."""
+    if not (run / FILE_NAME).is_file():
+        return False
+    with Record.open(run, read_only=True) as record:
+        return record.last("sizes") is not None
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold the run, so that no second process climbs it; the hold ends with the process, however it ends."""
+    remedy = "Wait for it, or start a new run without --resume."
+    with lock.held(run, "another process is climbing this run", expected="one process a run", remedy=remedy):
+        yield
+
+
+def noted_look(shared: Path, examples: Sequence[Example], look: str) -> str:
+    """Enter a look at these test items into the ledger of the workspace, and say how often they were used before."""
+    hashes = [item_hash(example) for example in examples]
+    with Ledger(shared / LEDGER) as ledger:
+        ledger.use(hashes, look)
+        return ledger.reuse_summary(hashes, look)
+
+
+def given_again(error: InfrastructureError) -> InfrastructureError:
+    """The same fault in a command without --resume: given again, it finds what was answered before."""
+    remedy = "Give the same command again: what was answered is kept."
+    return InfrastructureError(error.found, where=error.where, expected=error.expected, remedy=remedy)

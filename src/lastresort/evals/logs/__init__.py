@@ -1,7 +1,0 @@
-"""Sample logs of other evaluation tools, as scores of items that can be paired. Pure, but for the reading of files; no torch."""
-
-from lastresort.evals.logs.logged import Logged, LoggedItem
-from lastresort.evals.logs.pairing import Paired, paired
-from lastresort.evals.logs.read import Logs, read_logs
-
-__all__ = ["Logged", "LoggedItem", "Logs", "Paired", "paired", "read_logs"]

@@ -1,0 +1,164 @@
+"""A gate that is asked alone, of any tuned model: what `lastresort gate` runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.climb.identity import machine, versions
+from lastresort.climb.prepare import Prepared, prepare
+from lastresort.climb.workspace import RESPONSES, SHARED, given_again, noted_look
+from lastresort.errors import InfrastructureError
+from lastresort.evals.scorers import Scorer
+from lastresort.evals.scorers.judge import Judge
+from lastresort.gate.document import gate_document, gate_folder
+from lastresort.gate.drawing import training_texts
+from lastresort.gate.run import Gated, Settings, run_gate
+from lastresort.gate.sides import Named, named_sides
+from lastresort.gate.suite_table import further_suites, known_of, plans_of
+from lastresort.gate.target import HeldOut, order_of, plain_system
+from lastresort.models.cached import CachedModel
+from lastresort.models.open import open_model, settled_name
+from lastresort.models.protocol import Model
+from lastresort.records.responses import ResponseCache, SuiteAnswers
+from lastresort.report.gate import VERSION, write_gate
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.task import Task
+from lastresort.types import Example, Progress, Silent
+
+ANSWERS = "suite_answers.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """base: None for the model that the task may train. tuned: an adapter's folder, a model's name, or the winner of a run."""
+
+    task: Task
+    tuned: str
+    base: str | None = None
+    quick: bool = False
+    seed: int = 0
+
+
+def gate_alone(
+    question: Question,
+    *,
+    workspace: Path,
+    gates: Path,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    here: Path | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """Ask, judge, and write `gate.json`; returns the document and its folder.
+
+    workspace: the folder of runs, whose kept answers, response cache and ledger are shared. gates: where folders are made.
+    out: the folder itself. here: what relative names start from.
+    Raises InputError for what cannot be asked, StoppedError where it stopped: the same call then goes on.
+    """
+    progress, here = progress or Silent(), here or Path.cwd()
+    progress.stage("reading the task", None)
+    task = question.task
+    prepared = prepare(task)
+    base = question.base or settled_name(tuned_model(task), task.folder)
+    base_as = "--base" if question.base else "the task, what it may train"
+    named = named_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
+    asked = _question(prepared, question, base, here)
+    shared = workspace / SHARED
+    with (
+        gate_folder(gates, task.task, asked, out) as folder,
+        SuiteAnswers(shared / ANSWERS) as kept,
+        ResponseCache(shared / RESPONSES) as cache,
+    ):
+        progress.say(f"gate: {folder}")
+        order = order_of(prepared, question.quick)
+        try:
+            gated = _run(prepared, named, question, order, kept, cache, progress)
+        except InfrastructureError as error:
+            raise given_again(error) from error
+        look = {**asked, "weights": gated.fingerprints["tuned"]}  # another training in the same folder is another look
+        document = {
+            **_head(question, base, named, asked, prepared),
+            **gate_document(gated),
+            "test_reuse": _reuse(shared, order, look),
+        }
+        write_gate(folder, document)
+    return document, folder
+
+
+def _run(
+    prepared: Prepared,
+    named: Named,
+    question: Question,
+    order: Sequence[Example],
+    kept: SuiteAnswers,
+    cache: ResponseCache,
+    progress: Progress,
+) -> Gated:
+    task, settings = prepared.task, Settings(question.seed, question.quick)
+    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
+    system = named.system or replace(plain_system(prepared, task.about.strip()), name=named.tuned.name)
+    return run_gate(
+        named.base,
+        named.tuned,
+        plans_of(known_of(prepared, scores, system.prompt, quick=question.quick)),
+        task.keep,
+        settings=settings,
+        kept=kept,
+        training_texts=texts,
+        progress=progress,
+        target=HeldOut(prepared, order, _scorer(prepared, cache), system, cache),
+        further=further_suites(task, settings, texts, scores=scores),
+    )
+
+
+def _scorer(prepared: Prepared, cache: ResponseCache) -> Scorer:
+    """A judge asks beside the model that it judges, and what it said is kept as other answers are."""
+    scorer = prepared.scorer
+    if not isinstance(scorer, Judge):
+        return scorer
+    keys, folder = prepared.task.score.parameters, prepared.task.folder
+
+    def opened() -> Model:
+        return CachedModel(open_model(keys["model"], base_folder=folder), cache)
+
+    return scorer.asked_of(opened)
+
+
+def _question(prepared: Prepared, question: Question, base: str, here: Path) -> dict[str, Any]:
+    """What makes two gates the same one: a gate with this question that was cut off is gone on with."""
+    resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
+    text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
+    return {
+        "task": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+        "base": settled_name(base, here),
+        "tuned": settled_name(question.tuned, here),
+        "quick": question.quick,
+        "seed": question.seed,
+    }
+
+
+def _head(question: Question, base: str, named: Named, asked: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+    return {
+        "schema": VERSION,
+        "task": question.task.task,
+        "base": base,
+        "tuned": {"name": question.tuned, "kind": named.kind},
+        "mode": "quick" if question.quick else "full",
+        "seed": question.seed,
+        "artefact_sha256": named.artefact,
+        "bar": question.task.bar,
+        "notes": list(named.notes),
+        "provenance": {
+            "versions": versions(),
+            "hashes": {**prepared.files, "question": asked["task"]},
+            "machine": machine(),
+        },
+    }
+
+
+def _reuse(shared: Path, order: Sequence[Example], look: dict[str, Any]) -> str:
+    return noted_look(shared, order, "gate " + hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest())

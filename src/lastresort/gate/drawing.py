@@ -1,0 +1,106 @@
+"""The items of a gate: in the order of their suite, without those that are too much like a training row.
+
+A seed is not enough to have items of their own for two questions: families whose facts are few come to the same facts with every
+seed. Where one question's answer chooses what the other is asked about, the facts are parted too.
+
+Items that a training row gives away are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count as counting
+from itertools import islice
+from typing import Literal, Protocol
+
+from lastresort.climb.prepare import Prepared
+from lastresort.data.duplicates import near_pairs, normalised
+from lastresort.errors import DataError
+from lastresort.gate.suites.strata import FACT
+from lastresort.gate.suites.suite import Item
+
+
+def without_duplicates(items: Sequence[Item], training_texts: Sequence[str]) -> list[Item]:
+    """The items, in their order, whose text is neither equal nor nearly equal to a training text (data/duplicates.py).
+
+    training_texts: the turns of the training rows one by one, not joined, since an item is a single turn. A number or a name that
+    differs makes two texts different, so a row of the same template does not remove an item.
+    """
+    exact = {normalised(text) for text in training_texts}
+    kept = [item for item in items if normalised(item.text) not in exact]
+    border = len(training_texts)
+    texts = [*training_texts, *(item.text for item in kept)]
+    near = {second - border for _, second in near_pairs(texts, wanted=lambda first, second: first < border <= second)}
+    # Of items that are equal when normalised the first stands for all of them in the pairs.
+    gone = {normalised(kept[place].text) for place in near}
+    return [item for item in kept if normalised(item.text) not in gone]
+
+
+TRIES = 4  # as many items as wanted may be passed over so many times
+PARTS, STEP = 4, 64
+
+Facts = Literal["all", "few", "most"]  # few: one in four, by hash; most: the others, so that no fact is in both
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """passed_over: how many items were left because a training row says the same."""
+
+    items: tuple[Item, ...]
+    passed_over: int
+
+
+class Drawable(Protocol):
+    """A suite, or anything else that has items."""
+
+    @property
+    def name(self) -> str: ...
+
+    def draw(self, seed: int, start: int, stop: int) -> list[Item]: ...
+
+
+def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str], facts: Facts = "all") -> Drawn:
+    """The first `count` items of the seed's sequence that no training text gives away, fewer where it has no more.
+
+    facts: only items about these, or whose text is among these where a suite names no fact.
+    Raises DataError where there are hardly any.
+    """
+    own = (item for item in _sequence(suite, seed) if is_among(item, facts))
+    items: list[Item] = []
+    seen = 0
+    while len(items) < count:
+        if seen > TRIES * count:
+            raise DataError(
+                f"{seen - len(items)} of the first {seen} items of the suite {suite.name} are in the training rows",
+                expected="items that were not trained on",
+                remedy=f"Take them out of training, or set keep.{suite.name}: skip.",
+            )
+        fresh = list(islice(own, count - len(items)))
+        if not fresh:
+            break
+        items += without_duplicates(fresh, training_texts)
+        seen += len(fresh)
+    return Drawn(tuple(items), seen - len(items))
+
+
+def _sequence(suite: Drawable, seed: int) -> Iterator[Item]:
+    for start in counting(0, STEP):
+        items = suite.draw(seed, start, start + STEP)
+        yield from items
+        if len(items) < STEP:
+            return
+
+
+def is_among(item: Item, facts: Facts) -> bool:
+    """Whether an item is about one of these facts; the same for every seed."""
+    about = hashlib.sha256(str(item.facts.get(FACT, item.text)).encode("utf-8", "surrogatepass"))
+    return facts == "all" or (int(about.hexdigest(), 16) % PARTS == 0) is (facts == "few")
+
+
+def training_texts(prepared: Prepared) -> list[str]:
+    """What the users say in the training rows and in the preferences, turn by turn."""
+    asked = [example.input for example in prepared.split.train]
+    asked += [preferred.prompt for preferred in prepared.preferences or ()]
+    return [turn.content for turns in asked for turn in turns if turn.role == "user"]

@@ -1,0 +1,78 @@
+"""What a gate would ask and about how long that takes, before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+
+from lastresort.climb.prepare import Prepared
+from lastresort.climb.workload import TokenCounts, counts_of, workload
+from lastresort.gate.plans import PILOT_SEED, Plan, size_of
+from lastresort.gate.suite_table import known_of, plans_of
+from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript
+from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.forecast import Forecast, Machine, answering
+from lastresort.rungs.prompting import instruction
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.systems.system import PromptDesign
+from lastresort.types import Progress
+
+SAMPLE = 252  # items of which the mean length is taken: each of the 84 strata of a quick general suite three times
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteForecast:
+    """pilot_items: up to about so many are asked of the base. items: asked of both."""
+
+    name: str
+    pilot_items: int
+    items: int
+    forecast: Forecast
+
+
+def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float, progress: Progress) -> tuple[SuiteForecast, ...]:
+    """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
+    task = prepared.task
+    known = known_of(prepared, not is_endpoint(tuned_model(task)), PromptDesign(instruction(task)), quick=quick)
+    plans = [plan for plan in plans_of(known) if task.keep[plan.name] != "skip"]
+    measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
+    machine, counts = workload(prepared, "sft").machine, counts_of(task, tuned_model(task))
+    found = []
+    for plan in plans:
+        progress.stage(f"forecast of the gate: how many items {plan.name} takes")
+        size = size_of(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
+        found.append(_suite(plan, size.items, machine, counts))
+    return tuple(found)
+
+
+def _suite(plan: Plan, items: int, machine: Machine, counts: TokenCounts) -> SuiteForecast:
+    sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
+    questions = [question for item in sample for question in _asked(plan.pilot, item)]
+    asked = (plan.pilot_items + 2 * items) * len(questions) / len(sample)
+    read, said = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
+    forecast = answering(f"{plan.name}, pilot and both sides", machine, round(asked), read, 0, said)
+    return SuiteForecast(plan.name, plan.pilot_items, items, forecast)
+
+
+def _asked(suite: Suite, item: Item) -> Iterator[Question]:
+    """All rounds, of a model that is right where the item says what is right."""
+    said: Transcript = {}
+    while questions := suite.ask(item, said):
+        yield from questions
+        said |= {question.key: _reply(item, question) for question in questions}
+
+
+def _reply(item: Item, question: Question) -> Reply:
+    text = str(item.facts.get("says_right", ""))
+    if not isinstance(question, Chosen):
+        return Reply(text)
+    return Reply(text if text in question.options else question.options[0], (0.0,))
+
+
+def _tokens(question: Question, counts: TokenCounts) -> tuple[float, float]:
+    """Tokens that are read, options among them, and tokens that are said at most."""
+    prompt = sum(counts.count(turn.content) for turn in question.prompt) + counts.template
+    if isinstance(question, Chosen):
+        return prompt + sum(map(counts.count, question.options)), 0.0
+    return prompt, float(question.decoding.max_new_tokens)

@@ -1,0 +1,230 @@
+"""A gate on logs that were made elsewhere: the same paired verdict for who evaluates with lm-eval or Inspect.
+
+The margins of measures that come from logs: those named on the command line, then the task's `keep`, then the default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lastresort.climb.identity import machine, versions
+from lastresort.errors import DataError, InputError
+from lastresort.gate.document import changed_most, gate_folder, suite_document, target_document
+from lastresort.gate.logs import Logs, Paired, paired, read_logs
+from lastresort.gate.suites.suite import Item, Reply, Transcript
+from lastresort.gate.verdict import GateFound, SuiteFound, gate, not_asked, planned_power, skipped, suite_found
+from lastresort.gate.verdict.findings import without_headroom
+from lastresort.gate.verdict.sentences import listed
+from lastresort.report.gate import VERSION, write_gate
+from lastresort.spec.sections import KEEP
+from lastresort.spec.task import Task
+
+Margin = float | Literal["skip"]
+EVERY = ""  # the name under which a margin without a name stands
+
+
+def read_margins(told: Sequence[str]) -> dict[str, Margin]:
+    """`0.03`, of every measure, or `NAME=0.03`, `NAME=skip`. Raises InputError for anything else."""
+    found: dict[str, Margin] = {}
+    for text in told:
+        name, _, value = text.rpartition("=")
+        if name in found:
+            raise _refused(text, "each measure once")
+        found[name] = "skip" if value == "skip" and name else _share(text, value)
+    return found
+
+
+def margins_of(names: Sequence[str], told: Mapping[str, Margin], task: Task | None) -> dict[str, Margin]:
+    """Of each measure. Raises InputError where a margin is told of one that is not there."""
+    for name in told:
+        if name != EVERY and name not in names:
+            raise _refused(name, f"a measure that both logs hold: {', '.join(names)}")
+    keep = {} if task is None else task.keep
+    general = keep.get("general", "skip")
+    default = KEEP["general"] if general == "skip" else general
+    return {name: told.get(name, told.get(EVERY, keep.get(name, default))) for name in names}
+
+
+def _share(text: str, value: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise _refused(text, "a share strictly between 0 and 1, or NAME=share, or NAME=skip")
+    return share
+
+
+def _refused(found: str, expected: str) -> InputError:
+    return InputError(
+        f'found "{found}"', where="--margin", expected=expected, remedy="For three points: --margin lm_eval:mmlu=0.03"
+    )
+
+
+NAME, MODE = "logs", "logs"
+ALPHA = 0.05
+UNCHECKED = (
+    "These figures come from logs: that both were asked the same is known as far as the logs hold documents, prompts and targets; "
+    "weights, precision and tokenizers are not known, and no item was compared with the training rows."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuestion:
+    """base, tuned: a log or a folder of logs each. task: whose `keep` sets margins. margins: as `read_margins` gives them."""
+
+    base: Path
+    tuned: Path
+    task: Task | None = None
+    margins: Mapping[str, Margin] = field(default_factory=dict)
+
+
+def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) -> tuple[dict[str, Any], Path]:
+    """Pair, judge, and write `gate.json`; returns the document and its folder.
+
+    gates: where folders are made. out: the folder itself. Raises InputError for a margin of nothing and where every measure is left
+    out, DataError for logs that cannot be read or do not belong together.
+    """
+    base, tuned = read_logs(question.base), read_logs(question.tuned)
+    measures, alone = _together(question, base, tuned)
+    margins = margins_of([one.name for one in measures], question.margins, question.task)
+    if all(margin == "skip" for margin in margins.values()):
+        raise InputError(
+            "every measure is left out",
+            where="--margin, keep",
+            expected="one that is compared",
+            remedy="Take one skip away.",
+        )
+    found, power = _judged(measures, margins)
+    document = {
+        **_head(question, base, tuned, power),
+        **_findings(found, measures),
+        "notes": [*base.notes, *tuned.notes, *alone, *_notes(measures, margins), UNCHECKED],
+    }
+    name = NAME if question.task is None else question.task.task
+    asked = {"logs": document["fingerprints"], "margins": margins}
+    with gate_folder(gates, name, asked, out) as folder:
+        write_gate(folder, document)
+    return document, folder
+
+
+def found_of(measure: Paired, margin: float, *, power: float, alpha: float = ALPHA) -> SuiteFound:
+    """The verdict on one measure; whether the base has something to lose is seen on the items themselves, for want of others."""
+    scores = [pair.base for pair in measure.pairs]
+
+    def judged(uninformative: str) -> SuiteFound:
+        return suite_found(
+            measure.name,
+            measure.name,
+            measure.pairs,
+            margin=margin,
+            binary=measure.binary,
+            alpha=alpha,
+            uninformative=uninformative,
+            power=power,
+        )
+
+    found = judged(without_headroom(scores, chance=measure.chance or 0.0, margin=margin, of="in the logs"))
+    hidden = _unanswered(measure, margin)
+    return judged(hidden) if hidden and found.verdict == "NON_INFERIOR" else found
+
+
+def _unanswered(measure: Paired, margin: float) -> str:
+    """Why too many items have no score of the tuned model: the loss could lie in what it could not be scored on."""
+    if measure.unanswered <= margin * measure.asked:
+        return ""
+    without = f"{measure.unanswered:.1f}".removesuffix(".0")
+    return (
+        f"{without} of {measure.asked} items that the base has a score on have none of the tuned model, "
+        f"which could hide a loss of more than {100 * margin:g} points"
+    )
+
+
+def changed_of(measure: Paired) -> list[dict[str, Any]]:
+    """What changed most, side by side."""
+    items = {name: Item(name, one.stratum, 0, one.asked) for name, one in measure.base.items()}
+    base, tuned = (_said(side) for side in (measure.base, measure.tuned))
+    return changed_most(measure.pairs, items, base, tuned)
+
+
+def _said(side: Mapping[str, Any]) -> dict[str, Transcript]:
+    return {name: {"": Reply(one.answered)} for name, one in side.items()}
+
+
+def _together(question: LogQuestion, base: Logs, tuned: Logs) -> tuple[list[Paired], list[str]]:
+    """The measures that both have, paired, and which stand alone."""
+    before, after = ({one.name: one for one in side.measures} for side in (base, tuned))
+    both = [name for name in before if name in after]
+    if not both:
+        raise DataError(
+            f"found {listed(before)} in the one and {listed(after)} in the other",
+            where=f"{question.base} and {question.tuned}",
+            expected="the same task in both",
+            remedy="Name two logs of the same task.",
+        )
+    told = [f"{name} is not in {question.tuned} and was left out." for name in before if name not in after]
+    told += [f"{name} is not in {question.base} and was left out." for name in after if name not in before]
+    return [paired(before[name], after[name]) for name in both], told
+
+
+def _judged(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> tuple[GateFound, float]:
+    power = planned_power(max(1, sum(margin != "skip" for margin in margins.values())))
+    suites = []
+    for one in measures:
+        margin = margins[one.name]
+        suites.append(skipped(one.name, one.name) if margin == "skip" else found_of(one, margin, power=power))
+    return gate(suites, not_asked(), alpha=ALPHA), power
+
+
+def _notes(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> list[str]:
+    asked = [one for one in measures if margins[one.name] != "skip"]
+    told = [note for one in asked for note in one.notes]
+    unknown = [one.name for one in asked if one.chance is None]
+    if unknown:
+        told.append(f"What guessing would score is not told by the logs of {listed(unknown)}; it was taken as 0 %.")
+    return told
+
+
+def _as_asked(would: str) -> str:
+    """A measure of logs is left out on the command line."""
+    return re.sub(r"keep\.(\S+): skip", r"--margin \1=skip", would)
+
+
+def _head(question: LogQuestion, base: Logs, tuned: Logs, power: float) -> dict[str, Any]:
+    return {
+        "schema": VERSION,
+        "task": NAME if question.task is None else question.task.task,
+        "base": str(question.base),
+        "tuned": {"name": str(question.tuned), "kind": "logs"},
+        "mode": MODE,
+        "seed": 0,
+        "artefact_sha256": None,
+        "bar": None,
+        "power": power,
+        "forecast": {"items": 0, "seconds": 0.0},
+        "spent": {"seconds": 0.0, "asked_now": 0, "tokens_in": 0, "tokens_out": 0},
+        "fingerprints": {"base": base.sha256, "tuned": tuned.sha256},
+        "failure_modes": [],
+        "test_reuse": None,
+        "provenance": {"versions": versions(), "hashes": {}, "machine": machine()},
+    }
+
+
+def _findings(found: GateFound, measures: Sequence[Paired]) -> dict[str, Any]:
+    by_name = {one.name: one for one in measures}
+    shown = [
+        suite_document(one, changed=[] if one.verdict == "SKIPPED" else changed_of(by_name[one.name]))
+        for one in found.suites
+    ]
+    return {
+        "verdict": found.verdict,
+        "alpha": found.alpha,
+        "reasons": list(found.reasons),
+        "would_decide": [_as_asked(would) for would in found.would_decide],
+        "target": target_document(found.target),
+        "suites": shown,
+    }

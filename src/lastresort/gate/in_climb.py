@@ -1,0 +1,247 @@
+"""The gates in a climb: the system that would win is put beside its base before the decision is written; after a repair, once more.
+
+What it found is noted in the record under the rung, so that a resumed climb does not ask again, whatever mode it names: a second
+look at the same system would have an error of its own. A gate that was cut off finds what was answered before.
+
+The target of a gate in a climb: the tuned system and the best untuned one, on all test items, or on the first of them.
+
+Each was tested against the bar before, and may have stopped early: that verdict stays. The items that were left are asked now,
+under a split of their own, so that the two can be compared in pairs. How many are compared is fixed beforehand: as many as the
+tests happened to use would depend on what they found.
+
+What a gate found, as the decision of a climb takes it up. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lastresort.climb.break_even import currency_of
+from lastresort.climb.costs import priced_systems
+from lastresort.climb.decide import Gating, RungOutcome
+from lastresort.climb.prepare import Prepared
+from lastresort.climb.test import order_of_test
+from lastresort.data.split import groups_of
+from lastresort.gate.command import ANSWERS
+from lastresort.gate.document import gate_document
+from lastresort.gate.drawing import training_texts
+from lastresort.gate.run import Gated, Settings, run_gate
+from lastresort.gate.sides import Named, named_sides
+from lastresort.gate.suite_table import further_suites, known_of, plans_of
+from lastresort.gate.target import beginning
+from lastresort.gate.verdict import Comparator, TargetFound, target_found
+from lastresort.gate.verdict.repairable import CLIMB_ALPHA
+from lastresort.gate.verdict.sentences import listed, points
+from lastresort.records.record import Measurement, Record
+from lastresort.records.responses import SuiteAnswers
+from lastresort.report.gate import completed
+from lastresort.rungs import TRAINED
+from lastresort.rungs.rung import Workbench
+from lastresort.systems.files import load_system
+from lastresort.types import Example, Progress
+
+QUICK_COMPARED = 96
+
+Costs = tuple[float, float] | tuple[None, None]
+
+
+def best_prompt(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
+    """The untuned system with the highest score in its test; None where none was tested."""
+    untuned = [outcome for outcome in outcomes if outcome.judgement is not None and outcome.rung not in TRAINED]
+    return max(untuned, key=lambda outcome: outcome.score, default=None)
+
+
+def target_of(
+    bench: Workbench,
+    test: Sequence[Example],
+    prompt: RungOutcome | None,
+    tuned: RungOutcome,
+    alpha: float,
+    *,
+    quick: bool = False,
+) -> TargetFound:
+    """Does the tuned system meet the bar, and is it worth more than the best prompt?
+
+    prompt: None where no untuned system was tested; the bar alone decides then. quick: compared on the first items only, which can
+    cost power and nothing else.
+    """
+    assert tuned.judgement is not None
+    if prompt is None:
+        return target_found(tuned.judgement, alpha=alpha)
+    whole = order_of_test(test)
+    order = beginning(whole, QUICK_COMPARED) if quick else whole
+    first, second = (_scores(bench, outcome, order) for outcome in (prompt, tuned))
+    costs = _call_costs(bench, prompt, tuned)
+    comparator = Comparator(
+        f"{prompt.rung} ({prompt.system})", first, second, bench.scorer.binary, groups_of(order), *costs
+    )
+    return target_found(tuned.judgement, comparator, alpha=alpha, seed=bench.task.split.seed)
+
+
+def _scores(bench: Workbench, outcome: RungOutcome, order: Sequence[Example]) -> list[float]:
+    """Of every item of the order, with which the test set begins."""
+    assert outcome.system is not None
+    tested = bench.record.measurement(outcome.rung, outcome.system, "test")
+    assert tested is not None
+    items = [*tested.items[: len(order)], *_rest(bench, outcome, order[tested.n :], tested.n).items]
+    return [item.score for item in items]
+
+
+def _rest(bench: Workbench, outcome: RungOutcome, left: Sequence[Example], start: int) -> Measurement:
+    """Items that the test did not come to. They begin where a batch ended, so that batches are those of the whole test."""
+    assert outcome.system is not None
+    split = f"rest of test[{start}:{start + len(left)}]"
+    known = bench.record.measurement(outcome.rung, outcome.system, split)
+    if known is not None or not left:
+        return known or Measurement(outcome.rung, outcome.system, split, 0, ())
+    system = load_system(bench.candidate_folder(outcome.rung, outcome.system))
+    bench.progress.stage(f"gate: the rest of the test set, {system.name}", len(left))
+    items = [item for batch in bench.measured(system, left, refused_is_wrong=True) for item in batch]
+    found = Measurement(outcome.rung, outcome.system, split, len(left), tuple(items))
+    bench.record.add_measurement(found)
+    return found
+
+
+def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Costs:
+    """Of a call of each, in one unit; None where a price is missing."""
+    calls = {system.rung: system.call for system in priced_systems(bench.task, bench.record, [prompt, tuned])}
+    hourly_price = bench.task.use.hourly_price
+    currency = currency_of(calls.values(), hourly_price)
+    if currency is None or len(calls) < 2:
+        return None, None
+    return calls[prompt.rung].value(currency, hourly_price), calls[tuned.rung].value(currency, hourly_price)
+
+
+def gating_of(document: Mapping[str, Any]) -> Gating:
+    """document: of `gate_document`. A rejected system is told with what it lost, others with the gate's first reason."""
+    return Gating(document["verdict"], _because(document), tuple(document["would_decide"]))
+
+
+def _because(document: Mapping[str, Any]) -> str:
+    lost = [suite for suite in document["suites"] if suite["verdict"] == "REGRESSED"]
+    if lost:
+        return listed(
+            f"{suite['name']} lost {points(-suite['difference'])} (accepted: {points(suite['margin'])})"
+            for suite in lost
+        )
+    _, _, reason = document["reasons"][0].partition(": ")
+    return str(reason).rstrip(".")
+
+
+Mode = Literal["quick", "full", "none"]
+SEED = 0  # of the first gate's items; the second has the next
+
+
+def mode_of(record: Record, asked: Mode | None) -> Mode:
+    """What was asked for now, else when the run was begun or last resumed, else all: nothing that was tuned ships unmeasured."""
+    noted = record.last("gate_mode")
+    mode: Mode = asked or (noted["mode"] if noted is not None else "full")
+    if noted is None or noted["mode"] != mode:
+        record.note("gate_mode", {"mode": mode})
+    return mode
+
+
+def gated(
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: Mode
+) -> Gating | None:
+    """The gate's word on a tuned system; None where none is to be asked.
+
+    outcomes: of the climb so far, among which is the best prompt to compare it with. won: the outcome of the tuned system.
+    Raises StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
+    """
+    known = bench.record.last("gate", won.rung)
+    if known is None and mode == "none":
+        return None
+    if known is None:
+        settings = Settings(SEED, mode == "quick", CLIMB_ALPHA)
+        known = _asked(bench, prepared, best_prompt(outcomes), won, settings)
+        bench.record.note("gate", known, key=won.rung)
+    elif mode not in ("none", known["mode"]):
+        bench.progress.say(f"{won.rung}: its {known['mode']} gate was run before and stands")
+    return gating_of(known)
+
+
+def gated_again(
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: dict[str, Any]
+) -> dict[str, Any]:
+    """The second gate, of a repaired system: what it found, as the decision has it. first: the gate that led to the repair."""
+    key = f"{repaired.rung}, repaired"
+    known = bench.record.last("gate", key)
+    if known is None:
+        settings = Settings(first["seed"] + 1, first["mode"] == "quick", CLIMB_ALPHA, facts="most")
+        known = _asked(bench, prepared, best_prompt(outcomes), repaired, settings)
+        bench.record.note("gate", known, key=key)
+    return known
+
+
+def gate_of(record: Record, rung: str, system: str | None) -> dict[str, Any] | None:
+    """What the gate found of this system, None where none was asked."""
+    noted = [note for note in record.notes("gate") if (note["rung"], note["system"]) == (rung, system)]
+    return completed(noted[-1]) if noted else None
+
+
+def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> dict[str, Any] | None:
+    """The `gate` of decision.json: the winner's; where nothing that was gated won, the last one's."""
+    gated = [outcome for outcome in outcomes if outcome.gate is not None]
+    won = [outcome for outcome in gated if outcome.rung == winner]
+    return next((gate_of(record, one.rung, one.system) for one in (*won, *reversed(gated))), None)
+
+
+def _asked(
+    bench: Workbench, prepared: Prepared, prompt: RungOutcome | None, won: RungOutcome, settings: Settings
+) -> dict[str, Any]:
+    assert won.system is not None
+    target = target_of(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
+    bench.models.close()  # the gate opens base and tuned model itself, one at a time
+    folder = bench.candidate_folder(won.rung, won.system)
+    named = named_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
+    found = _run(bench, prepared, named, settings, target)
+    return {
+        "rung": won.rung,
+        "system": won.system,
+        "mode": "quick" if settings.quick else "full",
+        "seed": settings.seed,
+        "artefact_sha256": named.artefact,
+        **gate_document(found),
+    }
+
+
+def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings, target: Any) -> Gated:
+    assert bench.shared is not None
+    assert named.system is not None
+    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
+    with SuiteAnswers(bench.shared / ANSWERS) as kept:
+        return run_gate(
+            named.base,
+            named.tuned,
+            plans_of(known_of(prepared, scores, named.system.prompt, quick=settings.quick)),
+            bench.task.keep,
+            settings=settings,
+            kept=kept,
+            training_texts=texts,
+            progress=WithinLimits(bench.progress, bench.check_budget),
+            target=target,
+            further=further_suites(bench.task, settings, texts, scores=scores),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WithinLimits:
+    """Progress that stops at the task's limits: after every batch, which is kept by then. label: before that of each stage."""
+
+    shown: Progress
+    check: Callable[[], None]
+    label: str = "gate"
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self.check()
+        self.shown.stage(f"{self.label}: {label}", total)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.shown.advance(amount, note)
+        self.check()
+
+    def say(self, text: str) -> None:
+        self.shown.say(text)

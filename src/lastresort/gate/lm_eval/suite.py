@@ -1,0 +1,180 @@
+"""Tasks of lm-eval as a further suite of the gate: a pilot of the base, then the same documents asked of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from lastresort.errors import DataError
+from lastresort.evals.evidence import items_needed
+from lastresort.gate.drawing import Drawn, draw
+from lastresort.gate.from_logs import changed_of
+from lastresort.gate.lm_eval import Documents, Heard, Part, ask
+from lastresort.gate.lm_eval.asking import VERSION
+from lastresort.gate.logs import Logged, Paired, paired
+from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS, Shown, Spent
+from lastresort.gate.target import SideName
+from lastresort.gate.verdict import SuiteFound, suite_found
+from lastresort.gate.verdict.compare import SPREAD
+from lastresort.gate.verdict.findings import without_headroom
+from lastresort.models.protocol import Model
+from lastresort.records.responses import SuiteAnswers
+from lastresort.report.words.wording import count, duration, spaced
+from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from lastresort.gate.run import Settings
+
+
+TOO_FEW = "it has too few documents for a pilot beside those that are scored"
+
+
+@dataclass
+class _Asked:
+    """A part at work. why: why it says nothing, by the name of a log; under "" of all of it."""
+
+    part: Part
+    why: dict[str, str] = field(default_factory=dict)
+    pilot_items: int = 0
+    drawn: Drawn = field(default_factory=lambda: Drawn((), 0))
+    heard: dict[SideName, Heard] = field(default_factory=dict)
+
+
+class LmEvalSuite:
+    """name: as in the task's `general`. margin: the loss that is accepted of each of its measures. parts: its tasks.
+
+    training_texts: documents that are too much like one of them are passed over. A task whose scores cannot be weighed, and one
+    that asked the two something else, are UNINFORMATIVE: they hold a model back and end no climb.
+    """
+
+    def __init__(
+        self, name: str, margin: float, parts: Sequence[Part], settings: Settings, training_texts: Sequence[str]
+    ) -> None:
+        self.name, self._margin, self._settings, self._texts = name, margin, settings, training_texts
+        self._asked = [_Asked(part) for part in parts]
+
+    @property
+    def measures(self) -> int:
+        return len(self._asked)
+
+    @property
+    def spent(self) -> Spent:
+        heard = [side for one in self._asked for side in one.heard.values()]
+        return Spent(
+            sum(side.seconds for side in heard),
+            sum(side.new for side in heard),
+            sum(side.tokens_in for side in heard),
+            sum(side.tokens_out for side in heard),
+        )
+
+    def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
+        for one in self._asked:
+            try:
+                if side == "base":
+                    self._prepare(one, model, kept, power, progress)
+                if one.drawn.items:
+                    progress.stage(f"{side}: {self._name(one)}", len(one.drawn.items))
+                    one.heard[side] = ask(_local(model), self.name, one.part, one.drawn.items, kept, progress)
+            except DataError as fault:
+                one.why[""] = str(fault)
+                one.drawn = Drawn((), 0)
+
+    def found(self, power: float) -> list[Shown]:
+        return [shown for one in self._asked for shown in self._found(one, power)]
+
+    def _prepare(self, one: _Asked, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
+        """What the base has to lose, and which documents are asked."""
+        documents = Documents(self.name, one.part)
+        items = documents.pilot()
+        one.pilot_items = len(items)
+        progress.stage(f"{self._name(one)}: a pilot of the base", len(items))
+        pilot = ask(_local(model), self.name, one.part, items, kept, progress)
+        one.why = {log.name: why for log in pilot.logs if (why := self._lacks(log))}
+        if not pilot.logs:
+            one.why[""] = TOO_FEW
+        if len(one.why) >= max(1, len(pilot.logs)):
+            return
+        wanted = self._wanted(pilot.logs, power)
+        one.drawn = draw(documents, self._settings.seed, wanted, self._texts)
+        n = len(one.drawn.items)
+        seconds = 2 * n * pilot.seconds / len(items)
+        progress.say(spaced(f"{self._name(one)}: {count(n)} documents of each model, about {duration(seconds)}."))
+
+    def _lacks(self, log: Logged) -> str:
+        scores = [item.score for item in log.items]
+        return without_headroom(scores, chance=_chance(log), margin=self._margin)
+
+    def _wanted(self, logs: Sequence[Logged], power: float) -> int:
+        """Of a part whose tasks are several measures, as many for each."""
+        binary = all(item.score in (0.0, 1.0) for log in logs for item in log.items)
+        needed = items_needed(self._margin, SPREAD[binary], power=power, alpha=self._settings.alpha, binary=binary)
+        most = QUICK_ITEMS[self._settings.alpha] if self._settings.quick else MOST
+        return math.ceil(min(max(needed, FEWEST), most)) * len(logs)
+
+    def _found(self, one: _Asked, power: float) -> list[Shown]:
+        if "" in one.why or len(one.heard) < 2:
+            return [Shown(self._nothing(self._name(one), "; ".join(one.why.values())), self._figures(one))]
+        after = {log.name: log for log in one.heard["tuned"].logs}
+        single = len(one.heard["base"].logs) == 1
+        return [
+            self._of(one, log, after, self._name(one) if single else f"{self.name}/{_task(log)}", power)
+            for log in one.heard["base"].logs
+        ]
+
+    def _of(self, one: _Asked, base: Logged, after: Mapping[str, Logged], name: str, power: float) -> Shown:
+        try:
+            measure = paired(base, after[base.name])
+        except DataError as fault:
+            return Shown(self._nothing(name, str(fault)), self._figures(one))
+        found = self._judged(name, measure, one.why.get(base.name, ""), power)
+        return Shown(found, self._figures(one), tuple(changed_of(measure)))
+
+    def _judged(self, name: str, measure: Paired, why: str, power: float) -> SuiteFound:
+        return suite_found(
+            name,
+            self.name,
+            measure.pairs,
+            margin=self._margin,
+            binary=measure.binary,
+            alpha=self._settings.alpha,
+            uninformative=why,
+            power=power,
+            seed=self._settings.seed,
+        )
+
+    def _nothing(self, name: str, why: str) -> SuiteFound:
+        return suite_found(
+            name, self.name, (), margin=self._margin, binary=True, alpha=self._settings.alpha, uninformative=why
+        )
+
+    def _figures(self, one: _Asked) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "items": len(one.drawn.items),
+            "left_out": 0,
+            "passed_over": one.drawn.passed_over,
+            "pilot_items": one.pilot_items,
+        }
+
+    def _name(self, one: _Asked) -> str:
+        return self.name if len(self._asked) == 1 else f"{self.name}/{one.part.name}"
+
+
+def _chance(log: Logged) -> float:
+    """0 where guessing is not known, as of an answer in words."""
+    return fmean(item.chance or 0.0 for item in log.items) if log.items else 0.0
+
+
+def _task(log: Logged) -> str:
+    return log.name.partition(":")[2]
+
+
+def _local(model: Model) -> Any:
+    """Only a side whose weights are here is given such a suite."""
+    from lastresort.models.local import LocalModel
+
+    assert isinstance(model, LocalModel)
+    return model

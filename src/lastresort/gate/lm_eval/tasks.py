@@ -1,0 +1,250 @@
+"""Tasks of lm-eval by name, or from a folder of their definitions, with their documents.
+
+What lm-eval, or the code of a task, raises while it asks and scores: one sentence in place of a traceback.
+
+What lm-eval does to its surroundings, undone: it seeds the generators of the whole process, logs, and draws bars of its own.
+
+The documents of lm-eval's tasks as items of a gate: some for a pilot, the others in an order of each seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import DataError, InfrastructureError, InputError, LastresortError, PrerequisiteError
+from lastresort.gate.logs.lm_eval import results_of
+from lastresort.gate.suites.suite import Item
+from lastresort.hardware.memory import is_lack_of_memory
+from lastresort.spec.sections import PREFIX
+
+AGAIN = "Then give the same command again."
+
+
+@contextmanager
+def faults_of(task: str) -> Iterator[None]:
+    """Raises DataError for what it raised, by which a suite says nothing and ends no climb, but InfrastructureError for a lack of
+    memory and for what could not be read: that passes, and is no word on a task. What the system refused stays as it is.
+    """
+    try:
+        yield
+    except LastresortError:
+        raise
+    except Exception as error:  # a task's code is anybody's, and raises what it likes
+        if is_lack_of_memory(error):
+            raise InfrastructureError(
+                "lm-eval did not get the memory that it wants", where=task, remedy=f"Free some. {AGAIN}"
+            ) from error
+        if isinstance(error, OSError):
+            if error.errno is not None:
+                raise
+            raise InfrastructureError(
+                f"lm-eval could not read what it needs ({first_line(error)})",
+                where=task,
+                remedy=f"Check the network. {AGAIN}",
+            ) from error
+        raise DataError(
+            f"lm-eval could not ask or score it ({type(error).__name__}: {first_line(error)})",
+            where=task,
+            expected="a task that this model can be asked",
+            remedy="Mend the task, or remove it from general.",
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:200].rstrip(".")
+
+
+@contextlib.contextmanager
+def quiet(seed: int) -> Iterator[None]:
+    """Inside, everything that draws at random begins at the seed; afterwards all is as it was. Nothing reaches the terminal."""
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    log = logging.getLogger("lm_eval")
+    level = log.level
+    try:
+        random.seed(seed)
+        np.random.seed(seed)
+        log.setLevel(logging.ERROR)
+        with (
+            torch.random.fork_rng(),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        log.setLevel(level)
+
+
+__all__ = ["PREFIX", "Part", "load_parts"]
+
+SEED = 1234  # of few-shot examples, and of what a task draws when it is read: lm-eval's own
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What becomes a measure: a task, or the tasks of a group that lm-eval averages. tasks: its own objects, by name."""
+
+    name: str
+    tasks: Mapping[str, Any]
+
+
+def load_parts(name: str, here: Path) -> list[Part]:
+    """name: "lm_eval:TASK" (a task, a group or a tag), or "lm_eval:PATH", of a folder or a YAML file. here: where paths start.
+
+    Raises PrerequisiteError where lm-eval or the documents are not to be had, InputError for a name that it does not know, a task
+    that cannot be read, and one that runs what a model writes or wants more than text.
+    """
+    if find_spec("lm_eval") is None:
+        raise PrerequisiteError(
+            "lm-eval is not installed",
+            where=name,
+            remedy="Run: pip install 'lastresort[evals]', or remove it from general.",
+        )
+    told = name.removeprefix(PREFIX)
+    path = here / Path(told).expanduser()
+    with quiet(SEED):
+        loaded = _loaded(name, told, path if path.exists() else None)
+    if not loaded["tasks"]:
+        raise _refused(name, "no task there")
+    for task in loaded["tasks"].values():
+        _refuse_what_is_no_text(name, task)
+        _as_the_command_line_does(task)
+    return _parts(loaded)
+
+
+def _loaded(name: str, told: str, path: Path | None) -> Mapping[str, Any]:
+    from lm_eval.tasks import TaskManager
+
+    if path is None:
+        manager = TaskManager()
+        if told not in manager.all_tasks:
+            raise _refused(name, f'found "{told}", which lm-eval does not know and which is nothing on disk')
+        wanted = [told]
+    elif path.is_dir():
+        manager = TaskManager(include_path=str(path), include_defaults=False)
+        wanted = _outermost(manager)
+    else:
+        manager = TaskManager(include_path=str(path.parent), include_defaults=False)
+        wanted = [str(path)]
+    try:
+        loaded: Mapping[str, Any] = manager.load(wanted)
+    except OSError as error:  # of datasets and its hub: no network, no such data set, no such file
+        raise PrerequisiteError(
+            f"the documents of {name} cannot be had here ({first_line(error)})",
+            remedy="Connect to the network once, so that they are kept in the cache of Hugging Face, or remove it from general.",
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError, LookupError, RuntimeError) as error:
+        raise _refused(name, f"a task that lm-eval cannot read ({first_line(error)})") from error
+    return loaded
+
+
+def _outermost(manager: Any) -> list[str]:
+    """The groups of a folder, and its tasks that are in none of them."""
+    inside: set[str] = set()
+    for group in manager.all_groups:
+        told = manager.task_index[group].cfg.get("task", ())
+        inside |= {one if isinstance(one, str) else str(one.get("task") or one.get("group")) for one in told}
+    return [name for name in (*manager.all_groups, *manager.all_subtasks) if name not in inside]
+
+
+def _parts(loaded: Mapping[str, Any]) -> list[Part]:
+    """Groups that lm-eval averages, the outermost, then tasks that are in none of these."""
+    groups = loaded.get("groups") or {}
+    averaged: dict[str, Any] = {name: {} for name, group in groups.items() if group.has_aggregation}
+    told = {"groups": averaged, "group_subtasks": {name: list(group.child_names) for name, group in groups.items()}}
+    tasks, parts = dict(loaded["tasks"]), []
+    for group, names in results_of(told).groups.items():
+        own = {name: tasks.pop(name) for name in sorted(names) if name in tasks}
+        if own:
+            parts.append(Part(group, own))
+    return [*parts, *(Part(name, {name: task}) for name, task in sorted(tasks.items()))]
+
+
+def _as_the_command_line_does(task: Any) -> None:
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=SEED)
+
+
+def _refuse_what_is_no_text(name: str, task: Any) -> None:
+    if getattr(task, "UNSAFE_CODE", False):
+        raise _refused(name, f"the task {task.task_name}, which runs code that a model writes")
+    if getattr(task, "MULTIMODAL", False):
+        raise _refused(name, f"the task {task.task_name}, which shows more than text")
+
+
+def _refused(name: str, found: str) -> InputError:
+    return InputError(
+        found,
+        where=f"general, {name}",
+        expected="a task, group or tag of lm-eval, or the path of a folder with such tasks",
+        remedy="lm_eval ls tasks shows them.",
+    )
+
+
+PILOT_ITEMS, PILOT_SHARE = 48, 0.2  # at most so many, and no larger a share of a small set
+
+
+@dataclass(frozen=True)
+class Documents:
+    """name: of the suite. An item is called TASK/NUMBER, its family is its task, its text the question without examples."""
+
+    name: str
+    part: Part
+
+    @cached_property
+    def _read(self) -> dict[str, Any]:
+        with quiet(SEED), faults_of(self.name):
+            return {name: task.eval_docs for name, task in self.part.tasks.items()}
+
+    @cached_property
+    def _orders(self) -> dict[int, list[tuple[str, int]]]:
+        """What is scored, by seed, since a gate draws it in many parts."""
+        return {}
+
+    @cached_property
+    def _fixed(self) -> list[tuple[str, int]]:
+        """All documents, in the order of the pilot."""
+        named = [(task, number) for task, docs in self._read.items() for number in range(len(docs))]
+        return sorted(named, key=lambda one: _place("pilot", one))
+
+    @property
+    def _piloted(self) -> int:
+        return min(PILOT_ITEMS, int(PILOT_SHARE * len(self._fixed)))
+
+    def pilot(self) -> list[Item]:
+        """Documents that are never scored, whatever the seed."""
+        return [self._item(one) for one in self._fixed[: self._piloted]]
+
+    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+        """Documents [start, stop) of the seed's order, fewer where there are no more."""
+        if seed not in self._orders:
+            self._orders[seed] = sorted(self._fixed[self._piloted :], key=lambda one: _place(str(seed), one))
+        return [self._item(one) for one in self._orders[seed][start:stop]]
+
+    def _item(self, named: tuple[str, int]) -> Item:
+        task, number = named
+        with faults_of(self.name):
+            text = self.part.tasks[task].doc_to_text(self._read[task][number])
+        return Item(f"{task}/{number}", task, 0, str(text))
+
+
+def _place(seed: str, named: tuple[str, int]) -> bytes:
+    return hashlib.sha256(f"{seed} {named[0]} {named[1]}".encode()).digest()

@@ -1,0 +1,368 @@
+"""Files of lm-eval: samples_TASK_DATE.jsonl, a document a line, beside results_DATE.json, which says how to read them.
+
+What lm-eval's results say about its samples: which way a metric is better, and which tasks are parts of one. Pure.
+
+Rows of lm-eval's sample log -> scores of items. A row is a document under a filter, in memory as in files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import DataError
+from lastresort.gate.logs.logged import (
+    LONGEST,
+    Found,
+    Logged,
+    LoggedItem,
+    as_written_by,
+    fingerprint,
+    number_of,
+    refuse_outside,
+    refuse_repeated,
+    some,
+)
+from lastresort.spec.sections import PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """higher: by task and metric, whether more is better. groups: the tasks of each group that lm-eval itself averages; of groups
+    within groups only the outermost.
+    """
+
+    higher: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def results_of(document: Mapping[str, Any]) -> Results:
+    """document: a results file, or what `simple_evaluate` returns. What is not as expected there is not known."""
+    higher = {
+        str(task): {str(name): bool(up) for name, up in told.items() if up is not None}
+        for task, told in _mapping(document.get("higher_is_better")).items()
+        if isinstance(told, Mapping)
+    }
+    children = {name: told for name, told in _mapping(document.get("group_subtasks")).items() if isinstance(told, list)}
+    averaged = [name for name in _mapping(document.get("groups")) if name in children]
+    inner = {below for name in averaged for below in _below(name, children) if below != name}
+    groups = {name: frozenset(_below(name, children) - children.keys()) for name in averaged if name not in inner}
+    return Results(higher, groups)
+
+
+def pooled(logs: Sequence[Logged], results: Results, source: str) -> list[Logged]:
+    """The tasks of a group as one measure, whose items keep their task as a stratum; all else as it is.
+
+    Tasks of a group that are scored by different metrics stay apart.
+    """
+    by_task = {one.name.removeprefix(PREFIX): one for one in logs}
+    rest, found = dict(by_task), []
+    for group, tasks in results.groups.items():
+        parts = {task: by_task[task] for task in sorted(tasks) if task in rest}
+        if len(parts) > 1 and len({one.metric for one in parts.values()}) == 1:
+            found.append(_one(group, parts, source))
+            rest = {task: one for task, one in rest.items() if task not in parts}
+    return [*found, *rest.values()]
+
+
+def _one(group: str, parts: Mapping[str, Logged], source: str) -> Logged:
+    items = tuple(
+        replace(item, id=f"{task}/{item.id}", stratum=task) for task, one in parts.items() for item in one.items
+    )
+    metric = next(iter(parts.values())).metric
+    notes = [note.replace(one.name, f"{PREFIX}{group}", 1) for one in parts.values() for note in one.notes]
+    return Logged(f"{PREFIX}{group}", metric, items, source, tuple(dict.fromkeys(notes)))
+
+
+def _below(name: str, children: Mapping[str, list[Any]]) -> set[str]:
+    """A group, its groups and its tasks, however deep."""
+    found, open_ = set(), [name]
+    while open_:
+        one = open_.pop()
+        if one not in found:
+            found.add(one)
+            open_ += [str(child) for child in children.get(one, ())]
+    return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+Row = Mapping[str, Any]
+
+_NO_METRICS = frozenset(
+    "doc_id doc target arguments resps filtered_resps filter metrics doc_hash prompt_hash target_hash".split()
+)
+# Which way is better, where no results file says so: of the metrics that lm-eval brings.
+HIGHER = frozenset(
+    "acc acc_norm acc_bytes acc_mutual_info exact_match f1 em bleu chrf rouge1 rouge2 rougeL rougeLsum likelihood mcc contains "
+    "prompt_level_strict_acc prompt_level_loose_acc".split()
+)
+LOWER = frozenset("perplexity word_perplexity byte_perplexity bits_per_byte brier_score ter wer".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """higher: whether more of it is better; otherwise it is turned round, 1 - value."""
+
+    name: str
+    higher: bool = True
+
+    @property
+    def told(self) -> str:
+        return self.name if self.higher else f"1 - {self.name}"
+
+
+def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: str) -> Logged:
+    """All rows of a task, at least one; the metric and the filter that stand first count, and the others are named in a note.
+
+    higher: as for `metric_of`, whose errors it raises, and those of `item_of` and `refuse_repeated`.
+    """
+    kept = first_filter(rows)
+    metric = metric_of(task, kept[0], higher, where)
+    items = tuple(item_of(task, row, metric, where) for row in kept)
+    refuse_repeated(task, (item.id for item in items), where)
+    told = f"{metric.told}, filter {kept[0].get('filter')}" if len(kept) < len(rows) else metric.told
+    others = [name for name in _metrics(kept[0]) if name != metric.name]
+    others += list(
+        dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != kept[0].get("filter"))
+    )
+    note = f"{PREFIX}{task} is judged by {told}; in the log are also {', '.join(others)}."
+    return Logged(f"{PREFIX}{task}", told, items, where, (note,) if others else ())
+
+
+def metric_of(task: str, row: Row, higher: Mapping[str, bool], where: str) -> Metric:
+    """The first metric of a task of which more is better; where there is none, the first, turned round.
+
+    higher: by metric, as lm-eval's results say; what they do not say is known of lm-eval's own metrics.
+    Raises DataError where a row has no metric, or one of which nothing is known stands before all that would do.
+    """
+    names = _metrics(row)
+    known = {name: _direction(name, higher) for name in names}
+    for name in names:
+        if known[name] is None:
+            raise DataError(
+                f'whether more of the metric "{name}" of {task} is better is not said',
+                where=where,
+                expected="the results_*.json of the same evaluation beside the samples",
+                remedy="Put it there.",
+            )
+        if known[name]:
+            return Metric(name)
+    if not names:
+        raise DataError(
+            f"found no metric in the samples of {task}",
+            where=where,
+            expected="samples with their scores",
+            remedy="Evaluate with --log_samples, and without --predict_only.",
+        )
+    return Metric(names[0], higher=False)
+
+
+def _metrics(row: Row) -> list[str]:
+    """In the order of the task's own list."""
+    return [str(name) for name in row.get("metrics") or [key for key in row if key not in _NO_METRICS] if name in row]
+
+
+def _direction(name: str, higher: Mapping[str, bool]) -> bool | None:
+    if name in higher:
+        return bool(higher[name])
+    return True if name in HIGHER else False if name in LOWER else None
+
+
+def item_of(task: str, row: Row, metric: Metric, where: str, *, stratum: str = "") -> LoggedItem:
+    """Raises DataError where the value of the metric is no number from 0 to 1."""
+    value = number_of(row.get(metric.name))
+    refuse_outside(task, metric.name, [value], where)
+    assert value is not None
+    asked = requests_of(row)
+    return LoggedItem(
+        id=str(row["doc_id"]),
+        score=value if metric.higher else 1 - value,
+        same=_same(row, asked),
+        asked=_question(asked),
+        answered=_answer(row, asked)[:LONGEST],
+        stratum=stratum,
+        chance=_chance(metric, asked),
+    )
+
+
+def first_filter(rows: Sequence[Row]) -> list[Row]:
+    """Where answers are read in several ways (filters), each document has a row for each: those of the first way."""
+    if not rows:
+        return []
+    first = rows[0].get("filter")
+    return [row for row in rows if row.get("filter") == first]
+
+
+def requests_of(row: Row) -> list[list[Any]]:
+    """What was asked: pairs of a context and a continuation, or of a context and settings. In files they are numbered objects."""
+    told = row.get("arguments") or []
+    if isinstance(told, Mapping):
+        return [list(one.values()) if isinstance(one, Mapping) else [one] for one in told.values()]
+    return [list(one) if isinstance(one, list | tuple) else [one] for one in told]
+
+
+def _same(row: Row, asked: list[list[Any]]) -> dict[str, str]:
+    told = {part: str(row[key]) for part, key in (("document", "doc_hash"), ("target", "target_hash")) if row.get(key)}
+    told.setdefault("document", fingerprint(row.get("doc")))
+    if asked:
+        told["prompt"] = fingerprint(asked)
+    elif row.get("prompt_hash"):
+        told["prompt"] = str(row["prompt_hash"])
+    return told
+
+
+def _chance(metric: Metric, asked: list[list[Any]]) -> float | None:
+    """Of an accuracy among choices 1 / their number; of anything else the log does not tell."""
+    choices = [one for one in asked if len(one) > 1 and isinstance(one[1], str)]
+    # Each choice may stand there once more, without its question.
+    conditional = [one for one in choices if one[0]] or choices
+    among = metric.name.startswith("acc") and metric.higher and len(conditional) > 1
+    return 1 / len(conditional) if among else None
+
+
+def _question(asked: list[list[Any]]) -> str:
+    """The end of the first context, where the question stands behind solved examples."""
+    return str(asked[0][0])[-LONGEST:] if asked and asked[0] else ""
+
+
+def _answer(row: Row, asked: list[list[Any]]) -> str:
+    """The likeliest of several choices, else what was said."""
+    replies = row.get("filtered_resps") or []
+    logps = [_logp(reply) for reply in replies]
+    if len(asked) > 1 and len(logps) == len(asked) and all(logp is not None for logp in logps):
+        best = max(range(len(logps)), key=lambda index: logps[index] or 0.0)
+        return str(asked[best][-1]).strip()
+    if not replies:
+        return ""
+    first = replies[0]
+    return str(first[0] if isinstance(first, list | tuple) and first else first).strip()
+
+
+def _logp(reply: Any) -> float | None:
+    """A likelihood is a pair of a number, which files write as text, and whether the choice is what a greedy answer would be."""
+    if not isinstance(reply, list | tuple) or len(reply) != 2:
+        return None
+    try:
+        return float(reply[0])
+    except (TypeError, ValueError):
+        return None
+
+
+SAMPLES, RESULTS = "samples_*.jsonl", "results_*.json"
+LONGEST_LINE, LARGEST_RESULTS = 64 * 1024**2, 256 * 1024**2  # bytes
+_NAME = re.compile(r"samples_(?P<task>.+?)(?:_(?P<date>\d{4}-\d{2}-\d{2}T[0-9.\-]+))?")
+
+
+def lm_eval_file(path: Path) -> Found:
+    """The samples of one task. Raises DataError for a file that holds none."""
+    return _read(path, results_beside(path))
+
+
+def lm_eval_folder(folder: Path) -> tuple[Found, list[str]]:
+    """All samples below a folder, and notes; tasks that lm-eval averages into a group are one measure, with a stratum a task.
+
+    Raises DataError for a file that is no log, and where two models have logs below the folder.
+    """
+    files, notes = newest_samples(folder)
+    by_results: dict[Path | None, list[Path]] = defaultdict(list)
+    for path in files:
+        by_results[_results_path(path)].append(path)
+    measures, faults = [], []
+    for beside, paths in by_results.items():
+        results = _loaded(beside)
+        read = [_read(path, results) for path in paths]
+        measures += pooled([one for found, _ in read for one in found], results, str(folder))
+        faults += [fault for _, own in read for fault in own]
+    return (measures, faults), notes
+
+
+def newest_samples(folder: Path) -> tuple[list[Path], list[str]]:
+    """The newest of each task, since lm-eval puts every run of a model into one folder, and notes on those passed over.
+
+    Raises DataError where a task has samples in two folders, which are of two models.
+    """
+    by_task: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob(SAMPLES)):
+        by_task[task_of(path)].append(path)
+    older = []
+    for task, paths in by_task.items():
+        parents = list(dict.fromkeys(str(path.parent) for path in paths))
+        if len(parents) > 1:
+            raise _refused(folder, f"{task} in {some(parents)}", "the logs of one model", "Name the folder of one.")
+        if len(paths) > 1:
+            older.append(task)
+    note = f"{folder}: several runs of {some(older)} lie there; the newest of each was taken."
+    return [paths[-1] for paths in by_task.values()], [note] if older else []
+
+
+def task_of(path: Path) -> str:
+    named = _NAME.fullmatch(path.stem)
+    return named["task"] if named is not None else path.stem
+
+
+def results_beside(path: Path) -> Results:
+    """Of the same evaluation as the samples; nothing is known where it does not lie beside them."""
+    return _loaded(_results_path(path))
+
+
+def _results_path(path: Path) -> Path | None:
+    named = _NAME.fullmatch(path.stem)
+    date = named["date"] if named is not None else None
+    beside = sorted(path.parent.glob(RESULTS))
+    dated = [one for one in beside if date and date in one.stem]
+    return next(iter(dated or (beside if len(beside) == 1 else [])), None)
+
+
+def _loaded(path: Path | None) -> Results:
+    if path is None or path.stat().st_size > LARGEST_RESULTS:
+        return Results()
+    try:
+        told = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return Results()
+    return results_of(told) if isinstance(told, dict) else Results()
+
+
+def _read(path: Path, results: Results) -> Found:
+    rows = list(_rows(path))
+    if not rows:
+        raise _refused(path, "no sample", "a sample a line", "Name a log of an evaluation that ended.")
+    task = task_of(path)
+    try:
+        with as_written_by("lm-eval", str(path)):
+            return [log_of(task, rows, results.higher.get(task, {}), str(path))], []
+    except DataError as fault:
+        return [], [fault]
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if line.strip():
+                yield _row(path, number, line)
+
+
+def _row(path: Path, number: int, line: bytes) -> Mapping[str, Any]:
+    if len(line) > LONGEST_LINE:
+        raise _refused(path, f"row {number} longer than {LONGEST_LINE:,} bytes", "a sample a line")
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _refused(path, f"row {number}, which is not JSON ({error})", "a sample a line") from error
+    if not isinstance(row, dict) or "doc_id" not in row:
+        raise _refused(path, f"row {number}, which is no sample of lm-eval", "an object with a doc_id")
+    return row
+
+
+def _refused(path: Path, found: str, expected: str, remedy: str = "Make the log again, or name another.") -> DataError:
+    return DataError(f"found {found}", where=str(path), expected=expected, remedy=remedy)

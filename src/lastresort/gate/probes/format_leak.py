@@ -1,0 +1,202 @@
+"""Format leak: does what was trained for one task show where nobody asked for it?
+
+Three conditions: general requests without the task's instruction; a real input under the instruction, followed by the request
+for one plain sentence; inputs that the task is not about, under the instruction. A fourth, real inputs as they are, is asked of
+the base in a pilot only. What each can and cannot tell stands in docs/probes.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from random import Random
+
+from lastresort.data.wording import entries, filled, how_many, shuffled
+from lastresort.errors import ContractError
+from lastresort.evals.forms import begins_with_form, has_form, is_forced, is_free_text, is_one_sentence, is_prose
+from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.text import words
+from lastresort.gate.probes.sycophancy import Share
+from lastresort.gate.suites.strata import FACT
+from lastresort.gate.suites.suite import Item, Measure, Pair, Question, Reply, Transcript, Written
+from lastresort.systems.compose import compose, extract
+from lastresort.systems.system import PromptDesign
+from lastresort.types import Decoding, Message
+
+OFF_TASK, COUNTER, OFF_TOPIC, ON_TASK = "off task", "counter-instruction", "off topic", "on task"
+CONDITIONS = (OFF_TASK, COUNTER, OFF_TOPIC)
+SLOTS = (OFF_TASK, COUNTER, OFF_TASK, OFF_TOPIC, ON_TASK)  # the first kind is the one that matters most
+FILLED = {OFF_TASK: "off_task", OFF_TOPIC: "off_topic"}  # conditions whose texts are sentences with slots
+KEY = "answer"
+LEAST_TOKENS = 64
+BEGINNING_TOKENS = 32  # of an answer: whether it is an object, a list, or prose of four words shows in them
+LENGTHS = 4.0  # largest ratio of lengths, either way, that is no leak of free text
+LEVELLED_WORDS = 8  # added to both lengths, so that short answers may differ more
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """1 where the trained form stays away, 0 where it shows or nothing is said at all; by condition.
+
+    Of free text: where the tuned model's answer to a general request is not of wholly another length than the base's, and where
+    a request for one sentence is answered with one.
+    """
+
+    output: Output
+    design: PromptDesign
+    name: str = "format_leak"
+    binary: bool = True
+    margin_factor: float = 1.0
+    chance: float | None = None
+
+    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+        if item.family == ON_TASK:
+            return None
+        before, after = (extract(self.design, said[KEY].text) for said in (base, tuned))
+        kept = self.kept(item, after)
+        if is_free_text(self.output) and item.family == OFF_TASK:
+            kept = kept and of_like_length(before, after)
+        return Pair(item.id, float(self.kept(item, before)), float(kept), item.family, item.text)
+
+    def kept(self, item: Item, answer: str) -> bool:
+        """Whether an answer is as it should be in the item's condition, whatever anybody else says."""
+        if not answer.strip():
+            return False
+        if item.family == COUNTER:
+            return is_one_sentence(answer) if is_free_text(self.output) else is_prose(answer, self.output)
+        if item.family == OFF_TOPIC:
+            return not is_forced(answer, self.output)
+        return not has_form(answer, self.output)
+
+
+def of_like_length(before: str, after: str) -> bool:
+    shorter, longer = sorted(len(words(text)) + LEVELLED_WORDS for text in (before, after))
+    return longer <= LENGTHS * shorter
+
+
+@dataclass(frozen=True)
+class FormatLeak:
+    """output: what the task says about answers. design: of the tuned system; base and tuned are asked with the same. inputs: of
+    train or dev, as texts. answer_tokens: room for a trained answer, so that none is cut before it shows.
+
+    No text of a condition comes twice, and no input with another wording: answers to the same input are no independent ones. A
+    condition that has no more is left out from there on, and the others take its turn.
+    Answers are never held to the form by constrained decoding, whatever the system does: what training left is asked for.
+    Conditions that cannot be asked are left out: without inputs, and of off-topic inputs to a task of free text.
+    Raises ContractError for a condition that there is not, or if none is left.
+    """
+
+    output: Output
+    design: PromptDesign
+    inputs: tuple[str, ...] = ()
+    answer_tokens: int = LEAST_TOKENS
+    conditions: tuple[str, ...] = CONDITIONS
+    name: str = "format_leak"
+    version: int = 2  # since 2 an answer of which only the beginning matters is asked for its beginning
+
+    def __post_init__(self) -> None:
+        unknown = [condition for condition in self.conditions if condition not in SLOTS]
+        if unknown or not self.asked:
+            found = ", ".join(unknown) or "no condition"
+            raise ContractError(f"found {found} that can be asked", expected=f"some of {', '.join(CONDITIONS)}")
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        return (Leak(self.output, self.design),)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The conditions that can be asked."""
+        without = set() if self.inputs else {COUNTER, ON_TASK}
+        without |= {OFF_TOPIC} if is_free_text(self.output) else set()
+        return tuple(condition for condition in self.conditions if condition not in without)
+
+    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+        return [self._item(*place, seed) for place in islice(self._places(), start, stop)]
+
+    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+        if said:
+            return []
+        turns = (Message("user", item.text),)
+        prompt = turns if item.family == OFF_TASK else compose(self.design, turns, self.design.shots[: self.design.k])
+        return [Written(KEY, prompt, Decoding(self._tokens(item.family)))]
+
+    def _tokens(self, condition: str) -> int:
+        if condition != OFF_TOPIC and not self.design.reasoning and begins_with_form(self.output):
+            return BEGINNING_TOKENS
+        return max(LEAST_TOKENS, self.answer_tokens)
+
+    def _places(self) -> Iterator[tuple[str, int]]:
+        """Condition and running number within it, of one item after the other."""
+        left, come = set(self.asked), Counter[str]()
+        while left:
+            for condition in SLOTS:
+                if condition not in left:
+                    continue
+                if come[condition] == self._texts(condition):
+                    left.remove(condition)
+                    continue
+                yield condition, come[condition]
+                come[condition] += 1
+
+    def _texts(self, condition: str) -> int:
+        """How many there are."""
+        return how_many(FILLED[condition]) if condition in FILLED else len(self.inputs)
+
+    def _item(self, condition: str, number: int, seed: int) -> Item:
+        name = f"{condition}/1/{seed}/{number}"
+        if condition in FILLED:
+            return Item(name, condition, 1, filled(FILLED[condition], seed, number))
+        own = shuffled(len(self.inputs), f"inputs {seed}")[number]
+        text, wordings = self.inputs[own], entries("counter")
+        facts = {FACT: text}
+        if condition == COUNTER:
+            text = f"{text}\n\n{wordings[Random(f'counter {seed} {own}').randrange(len(wordings))]}"
+        return Item(name, condition, 1, text, facts)
+
+
+def for_pilot(suite: FormatLeak) -> FormatLeak:
+    """The suite with real inputs as they are: they tell whether the base can give the form at all."""
+    return replace(suite, conditions=(*CONDITIONS, ON_TASK))
+
+
+def conditions_with_headroom(
+    suite: FormatLeak, said: Sequence[tuple[Item, Transcript]], margin: float
+) -> tuple[str, ...]:
+    """Those in which this base has something to lose, from a pilot; the others would only thin out a loss.
+
+    Its score has a lower limit of 2 margins. To off-topic inputs it must also be shown that the base gives the form to most real
+    inputs: a base that never labels does not decline to, and tuning that teaches it to label is no leak.
+    """
+    measure = Leak(suite.output, suite.design)
+    shares = {condition: _share(measure, said, condition) for condition in suite.asked}
+    kept = [condition for condition, share in shares.items() if condition != ON_TASK and share.lower >= 2 * margin]
+    able = _form_share(measure, said).lower >= 0.5
+    return tuple(condition for condition in kept if condition != OFF_TOPIC or able)
+
+
+def lacks(suite: FormatLeak, said: Sequence[tuple[Item, Transcript]], margin: float) -> str:
+    """Why the probe can tell nothing of this base, empty where it can. General requests must be among what it can lose."""
+    if OFF_TASK in conditions_with_headroom(suite, said, margin):
+        return ""
+    share = _share(Leak(suite.output, suite.design), said, OFF_TASK)
+    return (
+        f"the base answers {share.rate:.1%} of the {share.n} general requests of a pilot as it should (at least "
+        f"{share.lower:.1%}), and to have something to lose it would have to answer {2 * margin:.1%}"
+    )
+
+
+def _share(measure: Leak, said: Sequence[tuple[Item, Transcript]], condition: str) -> Share:
+    kept = [measure.kept(item, _answer(measure, reply[KEY])) for item, reply in said if item.family == condition]
+    return Share(sum(kept), len(kept))
+
+
+def _form_share(measure: Leak, said: Sequence[tuple[Item, Transcript]]) -> Share:
+    given = [has_form(_answer(measure, reply[KEY]), measure.output) for item, reply in said if item.family == ON_TASK]
+    return Share(sum(given), len(given))
+
+
+def _answer(measure: Leak, reply: Reply) -> str:
+    return extract(measure.design, reply.text)

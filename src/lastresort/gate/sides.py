@@ -1,0 +1,315 @@
+"""The two models that a gate compares, of which one is in memory at a time.
+
+Does an adapter fit its base? Told from file headers before weights are loaded; PEFT passes over layers that it does not find.
+
+From what a user names, a base and a tuned model of any framework, to the two sides of a gate. Nothing is converted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lastresort.climb.winner_folder import load_winner
+from lastresort.embedded import converted_name, own_code_refused, quiet_transformers
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.hardware.memory import give_back_freed_memory
+from lastresort.models.open import local_folder, open_model, settled_name
+from lastresort.models.protocol import Model, is_endpoint
+from lastresort.models.tokenizer import TOKENIZER, rendering_of
+from lastresort.systems.files import FILE, artefact_sha256
+from lastresort.systems.system import System
+from lastresort.train.adapters.folder import CONFIG, WEIGHTS, weight_shapes
+from lastresort.train.files.run_folder import trained_rendering
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """name: as its user knows it. open: loads it, each time anew. rendering: hash of how conversations are rendered, "" where that
+    happens out of sight. scores: whether it can tell how likely an answer is. fingerprint: that the model must have, "" for any.
+    """
+
+    name: str
+    open: Callable[[], Model]
+    rendering: str = ""
+    scores: bool = True
+    fingerprint: str = ""
+
+
+@contextmanager
+def opened(side: Side) -> Iterator[Model]:
+    """The model of a side. Whoever asks it lets go of it before the other is opened.
+
+    Raises DataError where it is not the model that the side stands for.
+    """
+    give_back_freed_memory()
+    model = side.open()
+    if side.fingerprint and model.fingerprint != side.fingerprint:
+        raise DataError(
+            f"the weights, precision or template of {side.name} are not those that were measured",
+            where=side.name,
+            expected=f"fingerprint {side.fingerprint[:16]}, not {model.fingerprint[:16]}",
+            remedy="Put them back, or start a new run.",
+        )
+    yield model
+
+
+def refuse_other_rendering(base: Side, tuned: Side) -> None:
+    """Raises InputError where the two would be shown different text for the same conversation."""
+    if base.rendering and tuned.rendering and base.rendering != tuned.rendering:
+        raise InputError(
+            f"the chat template or the special tokens of {tuned.name} differ from those of {base.name}",
+            expected="a tuned model and a base that are shown the same text, since otherwise the gate would compare templates",
+            remedy="Put the base's chat template and special tokens into the tuned model's folder, or name another base.",
+        )
+
+
+_FACTOR = re.compile(r"base_model\.model\.(?P<layer>.+)\.(?P<part>lora_A|lora_B)\.weight")
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / CONFIG).is_file()
+
+
+def trained_on(adapter: Path) -> str:
+    """What the adapter's settings call its base, "" where they do not say. Raises DataError where they are no JSON object."""
+    path = adapter / CONFIG
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(
+            "not JSON", where=str(path), expected="PEFT's settings", remedy="Save the adapter again."
+        ) from error
+    if not isinstance(settings, dict):
+        raise DataError("no settings", where=str(path), expected="PEFT's settings", remedy="Save the adapter again.")
+    return str(settings.get("base_model_name_or_path") or "")
+
+
+def check_fit(adapter: Path, base: Path, base_name: str) -> None:
+    """Raises DataError where a low-rank layer of the adapter is not in the base, or has another shape there.
+
+    Other kinds of adapters are left to PEFT, which refuses shapes that do not fit when it loads them.
+    """
+    factors = _factors(adapter)
+    if not factors:
+        return
+    sizes = _layer_sizes(base)
+    for layer, (part, width) in ((layer, one) for layer, parts in factors.items() for one in parts.items()):
+        if layer not in sizes:
+            raise _refused(adapter, f"the layer {layer}, which {base_name} does not have", base_name)
+        if width not in sizes[layer]:
+            found = f"{part} of {layer} with {width} {'inputs' if part == 'lora_A' else 'outputs'}"
+            raise _refused(
+                adapter, f"{found}, while {base_name} has a layer of {' x '.join(map(str, sizes[layer]))}", base_name
+            )
+
+
+def _factors(adapter: Path) -> dict[str, dict[str, int]]:
+    """Layer -> factor -> inputs of A, outputs of B."""
+    found: dict[str, dict[str, int]] = {}
+    for key, shape in weight_shapes(adapter).items():
+        named = _FACTOR.fullmatch(key)
+        if named is not None and len(shape) == 2:
+            found.setdefault(named["layer"], {})[named["part"]] = shape[1 if named["part"] == "lora_A" else 0]
+    return found
+
+
+def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of the weights of every layer with a matrix, without loading them."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers(), own_code_refused(base), torch.device("meta"):
+        config: Any = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        if hasattr(config, "quantization_config"):  # a base stored in 4 bits has the shapes of what was quantised
+            del config.quantization_config
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return {
+        name: tuple(module.weight.shape)
+        for name, module in model.named_modules()
+        if getattr(getattr(module, "weight", None), "ndim", 0) == 2
+    }
+
+
+def _refused(adapter: Path, found: str, base_name: str) -> DataError:
+    told = trained_on(adapter)
+    named = f", while this one says that it was trained on {told}" if told and told != base_name else ""
+    return DataError(
+        f"found {found}",
+        where=str(adapter),
+        expected=f"an adapter of {base_name}{named}",
+        remedy="Name its own base with --base, or another adapter.",
+    )
+
+
+Kind = Literal["adapter", "model", "winner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """system: what was saved with the tuned model, None where it is a model alone. notes: what a reader has to know of it.
+    artefact: hash of the saved system, taken before it is opened.
+    """
+
+    base: Side
+    tuned: Side
+    kind: Kind
+    system: System | None = None
+    notes: tuple[str, ...] = ()
+    artefact: str | None = None
+
+
+def named_sides(
+    base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path, *, base_as: str = "--base"
+) -> Named:
+    """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, or the winner of a run.
+
+    here: what relative paths start from. base_as: where a user gave the base. Raises InputError where one leads nowhere, where the
+    adapter does not fit the base, and where the winner was not tuned.
+    """
+    folder = here / Path(tuned).expanduser()
+    winner = _winner(folder)
+    if winner is not None:
+        return _of_winner(base, tuned, winner, here, base_as)
+    base_side = _base_side(base, template_kwargs, here, base_as)
+    if is_adapter(folder):
+        return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
+    _refuse_half_an_adapter(folder)
+    with _speaking_of("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
+        side = _side(tuned, template_kwargs, here)
+    _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
+    notes = tuple(_known_by_name(name) for name in (base, tuned) if is_endpoint(name))
+    return Named(base_side, side, "model", notes=notes)
+
+
+def _base_side(
+    name: str, template_kwargs: Mapping[str, Any], here: Path, base_as: str, precision: str = "auto"
+) -> Side:
+    with _speaking_of(base_as, "the model that it was tuned from"):
+        return _side(name, template_kwargs, here, precision)
+
+
+@contextmanager
+def _speaking_of(option: str, expected: str) -> Iterator[None]:
+    """A name that leads nowhere is told as the option that it was given with. expected: of what is nothing on disk."""
+    try:
+        yield
+    except TaskError as error:
+        if error.where != "model":
+            raise
+        told = expected if error.found.endswith("nothing on disk") else error.expected
+        raise TaskError(error.found, where=option, expected=told, remedy=error.remedy) from error
+
+
+def _refuse_half_an_adapter(place: Path) -> None:
+    """Raises InputError for the weights of an adapter in place of its folder, and for a folder that lacks its configuration."""
+    weights = place if place.is_file() else place / WEIGHTS
+    if weights.name.startswith("adapter_") and weights.is_file():
+        lacks = "" if is_adapter(weights.parent) else f" and no {CONFIG} beside it"
+        raise InputError(
+            f"found {weights.name}{lacks}",
+            where=f"--tuned {place}",
+            expected="an adapter's folder as PEFT's save_pretrained writes it",
+            remedy="Save the adapter anew." if lacks else f"Name the folder: {weights.parent}.",
+        )
+
+
+def _known_by_name(endpoint: str) -> str:
+    return (
+        f"{endpoint} is known by its address alone: what it answered to the same items before was not asked again. "
+        "Serve other weights under another name."
+    )
+
+
+def _winner(folder: Path) -> Path | None:
+    return next((place for place in (folder, folder / "winner") if (place / FILE).is_file()), None)
+
+
+def _of_winner(base: str, tuned: str, folder: Path, here: Path, base_as: str) -> Named:
+    system = load_winner(folder)
+    kwargs, precision = system.template_kwargs, system.precision
+    base_side = _base_side(base, kwargs, here, base_as, precision)
+    notes: tuple[str, ...] = ()
+    if system.adapter is not None:
+        side, _, _, notes = _of_adapter(base, tuned, system.adapter, kwargs, here, precision)
+        own_base = settled_name(base, here) == settled_name(system.model, folder)
+        side = replace(side, fingerprint=system.fingerprint if own_base else "")
+    elif system.tuned_from:
+        side = replace(_side(system.model, kwargs, folder, precision, known_as=tuned), fingerprint=system.fingerprint)
+    else:
+        raise _nothing_tuned(system, folder)
+    _refuse_other_than_trained(side, system.trained_rendering, f"the rows that {system.name} was trained on")
+    return Named(base_side, side, "winner", system, notes, artefact_sha256(folder))
+
+
+def _nothing_tuned(system: System, folder: Path) -> InputError:
+    return InputError(
+        f"the winner {system.name} is a prompt, whose model was not tuned",
+        where=str(folder / FILE),
+        expected="a run that a tuned model won",
+        remedy="There is nothing to gate: the base ships as it is.",
+    )
+
+
+def _refuse_other_than_trained(side: Side, trained: str, rows: str) -> None:
+    """Raises InputError where a side is shown other text than it was trained on."""
+    if trained and side.rendering and trained != side.rendering:
+        raise InputError(
+            f"the chat template or the special tokens of {side.name} differ from those of {rows}",
+            expected=f"the rendering {trained[:16]} of its training, not {side.rendering[:16]}",
+            remedy="Put back the template and chat_template_kwargs that it was trained with, or train it anew.",
+        )
+
+
+def _of_adapter(
+    base: str, tuned: str, adapter: Path, template_kwargs: Mapping[str, Any], here: Path, precision: str = "auto"
+) -> tuple[Side, Kind, None, tuple[str, ...]]:
+    """The base with the adapter on it; where the adapter brings a tokenizer, it tells how the training data was rendered."""
+    side = _side(base, template_kwargs, here, precision, adapter=adapter, known_as=tuned)
+    if is_endpoint(base):
+        return side, "adapter", None, ()
+    check_fit(adapter, _weights(base, here), base)
+    _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
+    told = trained_on(adapter)
+    other = bool(told) and not _is_called(Path(told).name, base, here)
+    notes = (f"{tuned} says that it was trained on {told}; here it is asked on {base}.",) if other else ()
+    return side, "adapter", None, notes
+
+
+def _side(
+    name: str,
+    template_kwargs: Mapping[str, Any],
+    here: Path,
+    precision: str = "auto",
+    *,
+    adapter: Path | None = None,
+    known_as: str = "",
+) -> Side:
+    settled, kwargs = settled_name(name, here), dict(template_kwargs)
+
+    def opened() -> Any:
+        return open_model(settled, base_folder=here, precision=precision, adapter=adapter, template_kwargs=kwargs)
+
+    if is_endpoint(name):
+        opened()  # refuses what leads nowhere; no weights are read
+        return Side(known_as or name, opened, scores=False)
+    own = adapter is not None and (adapter / TOKENIZER).is_file()
+    rendering = rendering_of(adapter if own and adapter is not None else _weights(name, here), kwargs)
+    return Side(known_as or name, opened, rendering)
+
+
+def _is_called(told: str, base: str, here: Path) -> bool:
+    """Whether a model that goes by this name may be the base: by its own name, its folder's, or that of the file it came from."""
+    folder = _weights(base, here).name
+    return told in (Path(base).name, folder) or converted_name(folder) in (told, told.removesuffix(".gguf"))
+
+
+def _weights(name: str, here: Path) -> Path:
+    from lastresort.models.loading import weights_folder
+
+    return weights_folder(local_folder(name, here))

@@ -1,0 +1,202 @@
+"""Which suites a gate asks, by the name of their margin in the task's `keep`. Adding one is one more line.
+
+The suites that this package brings, as plans of a gate.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+
+from lastresort.climb.prepare import Prepared
+from lastresort.evals.scorers.scorer import Output
+from lastresort.gate.plans import PILOT_SEED, Further, Known, Plain, Plan, Ready, Said, Settled, Shown
+from lastresort.gate.probes import format_leak as leak
+from lastresort.gate.probes import sycophancy as yielding
+from lastresort.gate.probes.sycophancy import Sycophancy
+from lastresort.gate.run import Settings
+from lastresort.gate.suites.general import KEY, General, score
+from lastresort.gate.suites.headroom import Pilot, headroom, looks_at, next_looks
+from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONSTRAINTS, WRITTEN_STRATA, Stratum
+from lastresort.gate.suites.suite import Item
+from lastresort.gate.verdict import skipped, suite_found
+from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.sections import KEEP
+from lastresort.spec.task import Task
+from lastresort.systems.lookup import question_of
+from lastresort.systems.system import PromptDesign
+
+LEAK_ITEMS = 80
+QUICK_SHOWN = 4  # of so many facts one is asked in the conditions that no measure is made from
+
+
+@dataclass(frozen=True)
+class GeneralPlan:
+    """The general suite, over those strata at which the pilot shows this base to have something to lose."""
+
+    strata: tuple[Stratum, ...]
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        return "general"
+
+    @cached_property
+    def pilot(self) -> General:
+        return General(self.strata)
+
+    @property
+    def pilot_items(self) -> int:
+        """All looks, without the levels of constraints beyond the first: few bases get there."""
+        asked = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
+        return sum(looks_at(stratum, quick=self.quick)[-1] for stratum in asked)
+
+    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+        before = Counter(Stratum(item.family, item.level) for item in asked)
+        pilots = {pilot.stratum: pilot for pilot in _pilots(self.strata, said)}
+        looks = next_looks(self.strata, before, pilots, margin, quick=self.quick)
+        return [
+            item
+            for stratum, stop in looks.items()
+            for item in self.pilot.of_stratum(stratum, PILOT_SEED, before[stratum], stop)
+        ]
+
+    def ready(self, said: Said, margin: float) -> Ready:
+        found = headroom(_pilots(self.strata, said), margin=margin)
+        suite = General(found.used) if found.used else self.pilot
+        return Ready(suite, {} if found.informative else {measure.name: found.reason for measure in suite.measures})
+
+
+@dataclass(frozen=True)
+class LeakPlan:
+    """Format leak, in those conditions in which the pilot shows this base to have something to lose."""
+
+    suite: leak.FormatLeak
+    pilot_items: int = LEAK_ITEMS
+
+    @property
+    def name(self) -> str:
+        return self.suite.name
+
+    @property
+    def pilot(self) -> leak.FormatLeak:
+        return leak.for_pilot(self.suite)
+
+    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+        return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
+
+    def ready(self, said: Said, margin: float) -> Ready:
+        if why := leak.lacks(self.pilot, said, margin):
+            return Ready(self.suite, {measure.name: why for measure in self.suite.measures})
+        return Ready(replace(self.suite, conditions=leak.conditions_with_headroom(self.pilot, said, margin)))
+
+
+def general(known: Known) -> Plan:
+    """Choice questions by likelihood where both models tell it; where not and in a full gate choice questions in words, and
+    instructions with constraints. These take most of a pilot's time, and a small model keeps hardly any of them.
+    """
+    if known.scores and known.quick:
+        return GeneralPlan(CHOSEN_STRATA, known.quick)
+    return GeneralPlan((*(CHOSEN_STRATA if known.scores else ()), *CONSTRAINT_STRATA, *WRITTEN_STRATA), known.quick)
+
+
+def sycophancy(known: Known) -> Plan:
+    suite = Sycophancy(mode="chosen" if known.scores else "written", shown_every=QUICK_SHOWN if known.quick else 1)
+    return Plain(suite, lacks=yielding.lacks)
+
+
+def format_leak(known: Known) -> Plan:
+    """Base and tuned are asked by the prompt of the tuned system, with inputs of the task that were not trained on."""
+    form = Output(known.task.output.json_schema, known.task.output.choices)
+    return LeakPlan(leak.FormatLeak(form, known.design, known.inputs, known.answer_tokens))
+
+
+def _pilots(strata: Sequence[Stratum], said: Said) -> list[Pilot]:
+    """What the base scored, a stratum at a time; those of which no item fits its context are left out."""
+    right: dict[tuple[str, int], list[float]] = {}
+    for item, transcript in said:
+        right.setdefault((item.family, item.level), []).append(score(item, transcript[KEY]))
+    asked = ((stratum, right.get((stratum.family, stratum.level), [])) for stratum in strata)
+    return [Pilot(stratum, int(sum(scores)), len(scores)) for stratum, scores in asked if scores]
+
+
+SUITES = {
+    "general": "lastresort.gate.suite_table:general",
+    "sycophancy": "lastresort.gate.suite_table:sycophancy",
+    "format_leak": "lastresort.gate.suite_table:format_leak",
+}
+FEW_BYTES, MOST_TOKENS = (
+    3,
+    512,
+)  # of a token, so that an answer is not thought too short; of an answer that shows its form
+NOT_HERE = "lm-eval asks only models whose weights are here, so that the gate cannot run it"
+
+Build = Callable[[Known], Plan]
+
+
+def plans_of(known: Known) -> list[Plan]:
+    """One a suite, in the order of the table."""
+    return [_builder(path)(known) for path in SUITES.values()]
+
+
+def known_of(prepared: Prepared, scores: bool, design: PromptDesign, *, quick: bool = False) -> Known:
+    """What the suites are made from, of a task."""
+    split, asked = prepared.split, prepared.task.decode.max_new_tokens
+    unseen = split.dev or split.train
+    inputs = tuple(text for example in unseen if (text := question_of(example.input)))
+    longest = max((len(example.output.encode(errors="replace")) for example in split.train), default=0)
+    tokens = longest // FEW_BYTES if asked == "auto" else int(asked)
+    return Known(prepared.task, scores, design, inputs, min(tokens, MOST_TOKENS), quick)
+
+
+def further_suites(task: Task, settings: Settings, training_texts: Sequence[str], *, scores: bool) -> list[Further]:
+    """Those of the task's `general`. scores: whether both models are here, with weights that lm-eval can ask; where it cannot, a
+    suite holds a model back unless the task leaves it out.
+
+    Raises what `load_parts` raises, before anything is asked.
+    """
+    return [_further(name, task, settings, training_texts, scores) for name in task.general]
+
+
+def check_further(task: Task) -> None:
+    """Raises what asking them would raise: that lm-eval, or what it asks, is not here."""
+    from lastresort.gate.lm_eval import load_parts
+
+    for name in asked_further(task):
+        load_parts(name, task.folder)
+
+
+def asked_further(task: Task) -> list[str]:
+    """The suites of `general` that lm-eval would ask, by name."""
+    if is_endpoint(tuned_model(task)):
+        return []
+    return [name for name in task.general if task.keep.get(name) != "skip"]
+
+
+def _further(name: str, task: Task, settings: Settings, training_texts: Sequence[str], scores: bool) -> Further:
+    if task.keep.get(name) == "skip":
+        return Settled(name, Shown(skipped(name, name)))
+    margin = _margin(task, name)
+    if scores:
+        from lastresort.gate.lm_eval import load_parts
+        from lastresort.gate.lm_eval.suite import LmEvalSuite
+
+        return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
+    found = suite_found(name, name, (), margin=margin, binary=True, alpha=settings.alpha, uninformative=NOT_HERE)
+    return Settled(name, Shown(found))
+
+
+def _margin(task: Task, name: str) -> float:
+    """Its own, else that of general, unless that is left out."""
+    margins = [margin for key in (name, "general") if (margin := task.keep.get(key, "skip")) != "skip"]
+    return float([*margins, KEEP["general"]][0])
+
+
+def _builder(path: str) -> Build:
+    module, attribute = path.split(":")
+    build: Build = getattr(import_module(module), attribute)
+    return build

@@ -1,0 +1,218 @@
+"""A model, a suite and items -> what was said, in rounds.
+
+Items are asked in batches that are cut from their order before the first call and never regrouped: in reduced precision an
+answer can depend on its batch. Those that begin alike go together, since a few answers in words among many likelihoods would be
+computed nearly one by one. A batch is kept as soon as all its rounds are done, and is the unit of resuming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lastresort.errors import ContractError
+from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript, Written
+from lastresort.models.protocol import Model, ScoresContinuations
+from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
+from lastresort.types import Message, Progress, Silent
+
+_Round = list[tuple[Item, Question]]
+_Counted = tuple[Reply, int, int]  # a reply, the tokens read for it and those said
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """transcripts: by item id, of those that could be asked. left_out: ids of those for which the model's context has no room.
+    new: how many items were asked now, the others being known. seconds_by_item: what each took when it was asked. tokens_in,
+    tokens_out: read and said for all of them, whenever that was.
+    """
+
+    transcripts: dict[str, Transcript]
+    left_out: tuple[str, ...]
+    new: int
+    seconds_by_item: dict[str, float]
+    tokens_in: int
+    tokens_out: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all of them."""
+        return sum(self.seconds_by_item.values())
+
+    def said(self, items: Sequence[Item]) -> list[tuple[Item, Transcript]]:
+        """The items that could be asked, with what was said, in the order given."""
+        return [(item, self.transcripts[item.id]) for item in items if item.id in self.transcripts]
+
+
+def ask(
+    model: Model,
+    suite: Suite,
+    items: Sequence[Item],
+    kept: SuiteAnswers | None = None,
+    *,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Asked:
+    """Ask every item to its end.
+
+    An infrastructure failure is raised, never scored; batches that were finished before are kept. Where an answer can depend
+    on its batch, a batch of which anything is unknown is asked as a whole; what was known of it stays.
+    Raises ContractError for a suite that asks under the same key twice, or for the likelihood of answers of a model that
+    cannot tell it.
+    """
+    asking = asking_of(model, suite)
+    found: dict[str, KeptAnswer] = {}
+    new = 0
+    for batch in _batches(suite, items, model.batch_size):
+        openings = {item.id: _opening(suite, item) for item in batch}
+        known = kept.known(asking, openings) if kept is not None else {}
+        unknown = [item for item in batch if item.id not in known]
+        if unknown:
+            told = _timed_batch(model, suite, batch if model.batch_matters else unknown, clock)
+            fresh = {item.id: told[item.id] for item in unknown}
+            if kept is not None:
+                kept.put(asking, openings, fresh)
+            known |= fresh
+            new += len(unknown)
+        found |= known
+        (progress or Silent()).advance(len(batch))
+    return Asked(
+        transcripts={item.id: transcript_of(said) for item in items if (said := found[item.id].said) is not None},
+        left_out=tuple(item.id for item in items if found[item.id].said is None),
+        new=new,
+        seconds_by_item={item.id: found[item.id].seconds for item in items},
+        tokens_in=sum(found[item.id].tokens_in for item in items),
+        tokens_out=sum(found[item.id].tokens_out for item in items),
+    )
+
+
+def asking_of(model: Model, suite: Suite) -> Asking:
+    """What the answers of this model to this suite are kept under."""
+    computed_by = getattr(model, "computed_by", "")
+    who = hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
+    return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))
+
+
+def transcript_of(body: dict[str, Any]) -> Transcript:
+    """From what `SuiteAnswers` keeps."""
+    return {key: Reply(one["text"], tuple(one["logps"]), one["finish"]) for key, one in body.items()}
+
+
+def _batches(suite: Suite, items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """Items whose first questions are of the same kinds, in their order."""
+    kinds: dict[tuple[Any, ...], list[Item]] = {}
+    for item in items:
+        kinds.setdefault(tuple(_kind(question) for question in suite.ask(item, {})), []).append(item)
+    for alike in kinds.values():
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
+
+
+def _kind(question: Question) -> str:
+    return repr(question.decoding) if isinstance(question, Written) else "chosen"
+
+
+def _timed_batch(
+    model: Model, suite: Suite, batch: Sequence[Item], clock: Callable[[], float]
+) -> dict[str, KeptAnswer]:
+    began = clock()
+    told = _batch(model, suite, batch)
+    share = (clock() - began) / len(batch)
+    return {name: replace(answer, seconds=share) for name, answer in told.items()}
+
+
+def _batch(model: Model, suite: Suite, batch: Sequence[Item]) -> dict[str, KeptAnswer]:
+    """Round after round until no item asks more; nothing is said to an item that the context cannot hold in some round."""
+    said: dict[str, Transcript] = {item.id: {} for item in batch}
+    too_long: set[str] = set()
+    tokens_in, tokens_out = Counter[str](), Counter[str]()
+    while True:
+        asked = [
+            (item, question) for item in batch if item.id not in too_long for question in suite.ask(item, said[item.id])
+        ]
+        too_long |= {item.id for item, question in asked if not _has_room(model, question)}
+        asked = [(item, question) for item, question in asked if item.id not in too_long]
+        if not asked:
+            bodies = {
+                name: None if name in too_long else {key: asdict(reply) for key, reply in replies.items()}
+                for name, replies in said.items()
+            }
+            return {name: KeptAnswer(body, 0.0, tokens_in[name], tokens_out[name]) for name, body in bodies.items()}
+        for (item, question), (reply, read, written) in zip(asked, _replies(model, asked), strict=True):
+            if question.key in said[item.id]:
+                raise ContractError(f'asks "{question.key}" of {item.id} twice', where=suite.name)
+            said[item.id][question.key] = reply
+            tokens_in[item.id] += read
+            tokens_out[item.id] += written
+
+
+def _replies(model: Model, asked: _Round) -> list[_Counted]:
+    """In the order asked. Those of one kind go together: the likelihoods, and answers by how they are decoded."""
+    found: dict[int, _Counted] = {}
+    for places in _alike(asked):
+        questions = [asked[place][1] for place in places]
+        found |= zip(places, _of_a_kind(model, questions), strict=True)
+    return [found[place] for place in range(len(asked))]
+
+
+def _alike(asked: _Round) -> Iterator[list[int]]:
+    kinds: dict[str, list[int]] = {}
+    for place, (_, question) in enumerate(asked):
+        kinds.setdefault(_kind(question), []).append(place)
+    yield from kinds.values()
+
+
+def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[_Counted]:
+    chosen = [question for question in questions if isinstance(question, Chosen)]
+    if chosen:
+        return _likeliest(model, chosen)
+    first = questions[0]
+    assert isinstance(first, Written)
+    answers = model.generate([question.prompt for question in questions], first.decoding)
+    return [
+        (Reply(answer.text, (), answer.finish), answer.prompt_tokens, answer.completion_tokens) for answer in answers
+    ]
+
+
+def _likeliest(model: Model, questions: Sequence[Chosen]) -> list[_Counted]:
+    if not isinstance(model, ScoresContinuations):
+        raise ContractError("cannot tell how likely an answer is", where=model.name, expected="a local model")
+    scored = model.score([question.prompt for question in questions], [question.options for question in questions])
+    turn = model.count_tokens((Message("user", ""),))
+    return [
+        (Reply(question.options[max(range(len(logps)), key=logps.__getitem__)], tuple(logps)), read, 0)
+        for question, logps in zip(questions, scored, strict=True)
+        for read in (_read(model, question, turn),)
+    ]
+
+
+def _read(model: Model, question: Chosen, turn: int) -> int:
+    """Tokens of the prompt and of its options. turn: those of the turn around an option, which is not read."""
+    options = sum(model.count_tokens((Message("user", option),)) - turn for option in question.options)
+    return model.count_tokens(question.prompt) + options
+
+
+def _has_room(model: Model, question: Question) -> bool:
+    if model.context_tokens is None:
+        return True
+    if isinstance(question, Written):
+        answer = question.decoding.max_new_tokens
+    else:  # with the turn around it, a little more than the option alone takes
+        answer = max(model.count_tokens((Message("user", option),)) for option in question.options)
+    return model.count_tokens(question.prompt) + answer <= model.context_tokens
+
+
+def _opening(suite: Suite, item: Item) -> str:
+    """Hash of what the item asks first, and of its facts, by which it asks on."""
+    body = [item.facts, *([type(question).__name__, _body(question)] for question in suite.ask(item, {}))]
+    return hashlib.sha256(json.dumps(body, ensure_ascii=True).encode()).hexdigest()
+
+
+def _body(question: Question) -> dict[str, Any]:
+    body = asdict(question)
+    return {**body, "decoding": question.decoding.as_dict()} if isinstance(question, Written) else body

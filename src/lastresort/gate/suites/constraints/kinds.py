@@ -1,0 +1,304 @@
+"""Words that must or must not stand in an answer, and where.
+
+What stands around an answer: a title, quotes, a postscript, a signature.
+
+How long an answer is.
+
+Case, marks, digits and letters of an answer.
+
+The shape of the whole: lists, paragraphs, JSON, one line, two parts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from random import Random
+
+from lastresort.gate.suites.constraints.kind import Facts, Kind, bare, count_by_level, lines, nothing, sentences, words
+
+SIGNATURES = (
+    "Your neighbour",
+    "The editor",
+    "A friend",
+    "Old Martin",
+    "The night guard",
+    "Aunt Helen",
+    "Nora",
+    "The gardener",
+)
+_TITLE = re.compile(r"\[\[[^\[\]]*\w[^\[\]]*\]\]")
+
+
+def title_holds(answer: str, facts: Facts) -> bool:
+    found = lines(answer)
+    return len(found) > 1 and bool(_TITLE.fullmatch(found[0]))
+
+
+def quoted_holds(answer: str, facts: Facts) -> bool:
+    text = answer.strip()
+    return (
+        len(words(text)) > 0
+        and len(text) > 2
+        and text[0] in '"“'
+        and text[-1] in '"”'
+        and not re.search('["“”]', text[1:-1])
+    )
+
+
+def postscript_holds(answer: str, facts: Facts) -> bool:
+    """The last line begins with P.S. and goes on; something stands before it."""
+    found = lines(answer)
+    return len(found) > 1 and bool(re.match(r"P\.?\s?S\.?:?\s+\w", found[-1], re.IGNORECASE))
+
+
+def signature_holds(answer: str, facts: Facts) -> bool:
+    found = lines(answer)
+    return len(found) > 1 and words(found[-1]) == words(facts["name"])
+
+
+def _signature(level: int, random: Random) -> Facts:
+    return {"name": random.choice(SIGNATURES)}
+
+
+FRAME = (
+    Kind("title", nothing, lambda facts: "Put a title in double square brackets, like [[title]], alone on the first line.",
+         title_holds, frozenset({"lines", "start"})),
+    Kind("quoted", nothing, lambda facts: "Put your whole answer in double quotation marks and use none inside.",
+         quoted_holds, frozenset({"start", "end", "lines"})),
+    Kind("postscript", nothing, lambda facts: 'Add a postscript at the end, on a new line that begins with "P.S."',
+         postscript_holds, frozenset({"end", "lines", "words", "letter"})),
+    Kind("signature", _signature, lambda facts: f'Sign with "{facts["name"]}", alone on the last line.',
+         signature_holds, frozenset({"end", "lines", "words", "letter"})),
+)  # fmt: skip
+
+
+_SENTENCES = {2: "two sentences", 3: "three sentences", 4: "four sentences", 5: "five sentences"}
+_LENGTH = frozenset({"length"})
+
+
+def words_at_most_holds(answer: str, facts: Facts) -> bool:
+    return len(words(answer)) <= int(facts["n"])
+
+
+def words_at_least_holds(answer: str, facts: Facts) -> bool:
+    return len(words(answer)) >= int(facts["n"])
+
+
+def sentences_hold(answer: str, facts: Facts) -> bool:
+    return bool(len(sentences(answer)) == facts["n"])
+
+
+def characters_at_most_holds(answer: str, facts: Facts) -> bool:
+    return len(answer.strip()) <= int(facts["n"])
+
+
+def exact_words_hold(answer: str, facts: Facts) -> bool:
+    return bool(len(words(answer)) == facts["n"])
+
+
+LENGTH = (
+    Kind("words_at_most", count_by_level((12, 15, 18), (8, 10, 12), (5, 6, 7)),
+         lambda facts: f"Use at most {facts['n']} words.", words_at_most_holds, _LENGTH),
+    Kind("words_at_least", count_by_level((25, 30), (35, 40), (45, 50)),
+         lambda facts: f"Use at least {facts['n']} words.", words_at_least_holds, _LENGTH),
+    Kind("sentences", count_by_level((2,), (3,), (4, 5)),
+         lambda facts: f"Answer in exactly {_SENTENCES[facts['n']]}.", sentences_hold, _LENGTH),
+    Kind("characters_at_most", count_by_level((90, 100), (80,), (60, 70)),
+         lambda facts: f"The answer may have at most {facts['n']} characters.", characters_at_most_holds, _LENGTH),
+    Kind("exact_words", count_by_level((1, 2), (3, 4), (6, 7, 8)),
+         lambda facts: f"Answer with exactly {facts['n']} word{'s' if facts['n'] > 1 else ''}.", exact_words_hold,
+         frozenset({"length", "lines", "words"})),
+)  # fmt: skip
+
+
+def lower_holds(answer: str, facts: Facts) -> bool:
+    return answer == answer.lower()
+
+
+def upper_holds(answer: str, facts: Facts) -> bool:
+    return answer == answer.upper()
+
+
+def no_comma_holds(answer: str, facts: Facts) -> bool:
+    return "," not in answer
+
+
+def _forbidden(level: int, random: Random) -> Facts:
+    """Rare letters, less rare ones, common ones."""
+    return {"letter": random.choice(("jqxz", "kvw", "bp")[level - 1])}
+
+
+def forbidden_holds(answer: str, facts: Facts) -> bool:
+    return facts["letter"] not in answer.casefold()
+
+
+def no_digits_holds(answer: str, facts: Facts) -> bool:
+    return not any(letter.isdigit() for letter in answer)
+
+
+def exclaimed_holds(answer: str, facts: Facts) -> bool:
+    return bool(answer.count("!") == facts["n"])
+
+
+LETTERS = (
+    Kind("lower_case", nothing, lambda facts: "Write everything in small letters, without a single capital letter.",
+         lower_holds, frozenset({"case"})),
+    Kind("upper_case", nothing, lambda facts: "Write everything in CAPITAL LETTERS, without a single small letter.",
+         upper_holds, frozenset({"case"})),
+    Kind("no_comma", nothing, lambda facts: "Do not use any comma.", no_comma_holds,
+         frozenset({"comma"}), idle=True),
+    Kind("forbidden_letter", _forbidden, lambda facts: f'Do not use the letter "{facts["letter"]}" anywhere.',
+         forbidden_holds, frozenset({"letter"}), idle=True),
+    Kind("no_digits", nothing, lambda facts: "Do not use any digits.", no_digits_holds, frozenset({"digits"}), idle=True),
+    Kind("exclaimed", lambda level, random: {"n": level}, 
+         lambda facts: f"Use the exclamation mark exactly {('once', 'twice', 'three times')[facts['n'] - 1]}.",
+         exclaimed_holds, frozenset({"marks", "end"})),
+)  # fmt: skip
+
+
+KEYS = ("name", "reason", "place", "season", "colour", "price", "rating", "title", "author", "size", "material", "hint")
+_COUNT = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+_BULLET = re.compile(r"[-*•]\s+\S")
+_NUMBER = re.compile(r"(\d+)[.)]\s+\S")
+_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
+
+
+def bullets_hold(answer: str, facts: Facts) -> bool:
+    return bool(sum(bool(_BULLET.match(line)) for line in lines(answer)) == facts["n"])
+
+
+def numbered_holds(answer: str, facts: Facts) -> bool:
+    found = [match[1] for line in lines(answer) if (match := _NUMBER.match(line))]
+    return found == [str(n) for n in range(1, facts["n"] + 1)]
+
+
+def paragraphs_hold(answer: str, facts: Facts) -> bool:
+    parts = [part for part in re.split(r"\n\s*\n", answer.strip()) if words(part)]
+    return bool(len(parts) == facts["n"])
+
+
+def one_line_holds(answer: str, facts: Facts) -> bool:
+    return len(lines(answer)) == 1
+
+
+def _keys(level: int, random: Random) -> Facts:
+    return {"keys": random.sample(KEYS, level + 1)}
+
+
+def _tell_keys(facts: Facts) -> str:
+    keys = ", ".join(f'"{key}"' for key in facts["keys"])
+    return f"Answer with one JSON object and nothing else; it has exactly these keys: {keys}."
+
+
+def json_holds(answer: str, facts: Facts) -> bool:
+    """A fence of Markdown around the object is let pass."""
+    text = answer.strip()
+    fenced = _FENCE.match(text)
+    try:
+        value = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and sorted(value) == sorted(facts["keys"])
+
+
+def separator_holds(answer: str, facts: Facts) -> bool:
+    """Exactly one line of three asterisks, with words before and after."""
+    parts = re.split(r"(?m)^[ \t]*\*\*\*[ \t]*$", answer)
+    return len(parts) == 2 and all(words(part) for part in parts)
+
+
+SHAPE = (
+    Kind("bullets", count_by_level((2, 3), (3, 4), (4, 5, 6)),
+         lambda facts: f'Answer with a list of exactly {_COUNT[facts["n"]]} bullet points; each begins with "- " on a new line.',
+         bullets_hold, frozenset({"lines", "start", "length"})),
+    Kind("numbered", count_by_level((2, 3), (3, 4), (4, 5, 6)),
+         lambda facts: f"Answer with a numbered list of exactly {_COUNT[facts['n']]} points, beginning with 1.",
+         numbered_holds, frozenset({"lines", "start", "length", "digits"})),
+    Kind("paragraphs", count_by_level((2,), (2, 3), (3, 4)),
+         lambda facts: f"Write exactly {_COUNT[facts['n']]} short paragraphs with an empty line between them.",
+         paragraphs_hold, frozenset({"lines", "length"})),
+    Kind("one_line", nothing, lambda facts: "Answer in a single line, without any line break.",
+         one_line_holds, frozenset({"lines"}), idle=True),
+    Kind("json_keys", _keys, _tell_keys, json_holds,
+         frozenset({"lines", "start", "end", "case", "comma", "length", "words", "letter"})),
+    Kind("separator", nothing,
+         lambda facts: "Write two parts and put a line with nothing but three asterisks (***) between them.",
+         separator_holds, frozenset({"lines"})),
+)  # fmt: skip
+
+
+_TIMES = ("once", "twice", "three times")
+NEEDED = ("morning", "garden", "silent", "distant", "gentle", "corner", "summer", "forest", "letter", "mirror", "harbour",
+          "shadow", "lantern", "mountain", "ladder", "thread", "orange", "island", "ribbon", "feather")  # fmt: skip
+BANNED = (
+    "very",
+    "good",
+    "great",
+    "many",
+    "important",
+    "people",
+    "also",
+    "can",
+    "often",
+    "most",
+    "is",
+    "and",
+    "the",
+    "a",
+)
+STARTS = ("Certainly", "Listen", "Honestly", "First", "Today", "Imagine", "Perhaps", "Indeed", "Friends", "Once")
+ENDINGS = ("That is all for now.", "Ask me again later.", "This is the end.", "More on this another day.",
+           "Thanks for reading.", "So it is.", "Let us see.", "I rest here.")  # fmt: skip
+
+
+def _needed(level: int, random: Random) -> Facts:
+    return {"words": random.sample(NEEDED, level)}
+
+
+def needed_hold(answer: str, facts: Facts) -> bool:
+    found = words(answer)
+    return all(word in found for word in facts["words"])
+
+
+def _repeated(level: int, random: Random) -> Facts:
+    return {"word": random.choice(NEEDED), "n": level}
+
+
+def repeated_holds(answer: str, facts: Facts) -> bool:
+    return bool(words(answer).count(facts["word"]) == facts["n"])
+
+
+def _banned(level: int, random: Random) -> Facts:
+    """Words that an answer hardly needs, words it likes to use, and words it can hardly do without."""
+    return {"word": random.choice((BANNED[:5], BANNED[5:10], BANNED[10:])[level - 1])}
+
+
+def banned_holds(answer: str, facts: Facts) -> bool:
+    return facts["word"] not in words(answer)
+
+
+def start_holds(answer: str, facts: Facts) -> bool:
+    return words(answer)[:1] == [facts["word"].casefold()]
+
+
+def ending_holds(answer: str, facts: Facts) -> bool:
+    return bare(answer).endswith(bare(facts["phrase"]))
+
+
+WORDING = (
+    Kind("needed_words", _needed,
+         lambda facts: "Use " + " and ".join(f'the word "{word}"' for word in facts["words"]) + " somewhere.",
+         needed_hold, frozenset({"words", "letter"})),
+    Kind("repeated_word", _repeated,
+         lambda facts: f'Use the word "{facts["word"]}" exactly {_TIMES[facts["n"] - 1]}.',
+         repeated_holds, frozenset({"words", "letter"})),
+    Kind("banned_word", _banned, lambda facts: f'Do not use the word "{facts["word"]}".', banned_holds,
+         frozenset({"words"}), idle=True),
+    Kind("start_word", lambda level, random: {"word": random.choice(STARTS)},
+         lambda facts: f'Begin your answer with the word "{facts["word"]}".', start_holds,
+         frozenset({"start", "letter"})),
+    Kind("ending", lambda level, random: {"phrase": random.choice(ENDINGS)},
+         lambda facts: f'End your answer with exactly this sentence: "{facts["phrase"]}"', ending_holds,
+         frozenset({"end", "words", "letter"})),
+)  # fmt: skip

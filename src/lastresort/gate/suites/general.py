@@ -1,0 +1,138 @@
+"""The general suite: choice questions and requests with constraints, from seeded templates, pooled over strata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import mean
+
+from lastresort.errors import ContractError
+from lastresort.gate.suites.constraints.request import keeps
+from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, FACT, STRATA, WRITTEN_STRATA, Drawn, Stratum
+from lastresort.gate.suites.suite import Chosen, Item, Measure, Pair, Question, Reply, Transcript, Written
+from lastresort.types import Decoding, Message
+
+VERSION = 2  # since 2 no fact comes twice in a draw
+KEY = "answer"
+OPTION_TOKENS = 32
+CONSTRAINED_TOKENS = 128
+
+
+def every_stratum(*, written: bool) -> tuple[Stratum, ...]:
+    """What a pilot asks: choice questions and constraints; with `written` the choice questions in words besides."""
+    return (*CHOSEN_STRATA, *CONSTRAINT_STRATA, *(WRITTEN_STRATA if written else ()))
+
+
+class General:
+    """The suite over the given strata, in turn, so that every beginning of the sequence is balanced.
+
+    No two items of a sequence are about the same fact, at whatever level and in whatever way it is asked, so that they are as
+    independent as items of families without facts. A stratum whose facts are used up gives no more, and the others take its turn.
+
+    strata: by default all of them. written: whether that holds the choice questions in words too.
+    Raises ContractError for no strata, an unknown one, or one named twice.
+    """
+
+    name = "general"
+    version = VERSION
+
+    def __init__(self, strata: Sequence[Stratum] | None = None, *, written: bool = False) -> None:
+        self.strata = every_stratum(written=written) if strata is None else tuple(strata)
+        if (
+            not self.strata
+            or len(set(self.strata)) < len(self.strata)
+            or any(s.name not in STRATA for s in self.strata)
+        ):
+            raise ContractError(f"found the strata {[s.name for s in self.strata]}", where="General")
+        self.measures: tuple[Measure, ...] = (Accuracy(mean(stratum.chance for stratum in self.strata)),)
+        self._drawn: dict[tuple[Stratum, int], Drawn] = {}
+        self._sequences: dict[int, tuple[list[Item], Iterator[Item]]] = {}
+
+    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+        if seed not in self._sequences:
+            self._sequences[seed] = [], in_turn([self._of(stratum, seed) for stratum in self.strata])
+        items, rest = self._sequences[seed]
+        items += islice(rest, max(0, stop - len(items)))
+        return items[start:stop]
+
+    def of_stratum(self, stratum: Stratum, seed: int, start: int, stop: int) -> list[Item]:
+        """Items [start, stop) of one stratum, whatever the others give."""
+        return list(islice(self._of(stratum, seed), start, stop))
+
+    def item(self, name: str) -> Item:
+        """The item of this id, whether or not its stratum is among those of the suite."""
+        family, level, seed, number = name.split("/")
+        return self._of(STRATA[f"{family}/{level}"], int(seed))[int(number)]
+
+    def _of(self, stratum: Stratum, seed: int) -> Drawn:
+        return self._drawn.setdefault((stratum, seed), Drawn(stratum, seed))
+
+    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+        if said:
+            return ()
+        prompt = (Message("user", item.text),)
+        if "constraints" in item.facts:
+            return (Written(KEY, prompt, Decoding(max_new_tokens=CONSTRAINED_TOKENS)),)
+        if "written" in item.facts:
+            return (Written(KEY, prompt, Decoding(max_new_tokens=OPTION_TOKENS)),)
+        return (Chosen(KEY, prompt, tuple(item.facts["options"])),)
+
+
+def in_turn(strata: Iterable[Iterable[Item]]) -> Iterator[Item]:
+    """One of each in turn, of facts that did not come before; who has none is left out from then on."""
+    facts: set[str] = set()
+    left = [iter(items) for items in strata]
+    while left:
+        for items in tuple(left):
+            item = next((item for item in items if item.facts.get(FACT) not in facts), None)
+            if item is None:
+                left.remove(items)
+                continue
+            facts |= {item.facts[FACT]} if FACT in item.facts else set()
+            yield item
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The share of right answers and of answers that keep their constraints. chance: the mean over the strata."""
+
+    chance: float | None
+    name: str = "general"
+    binary: bool = True
+    margin_factor: float = 1.0
+
+    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+        stratum = f"{item.family}/{item.level}"
+        return Pair(item.id, score(item, base[KEY]), score(item, tuned[KEY]), stratum)
+
+
+def score(item: Item, reply: Reply) -> float:
+    """1 for the right option or for constraints that are kept, else 0. An answer that was cut keeps none: it has no end."""
+    if "constraints" in item.facts:
+        return float(reply.finish == "stop" and keeps(reply.text, item.facts["constraints"]))
+    options: list[str] = item.facts["options"]
+    right = options[item.facts["right"]]
+    return float((named(reply.text, options) if "written" in item.facts else reply.text) == right)
+
+
+def named(text: str, options: Sequence[str]) -> str | None:
+    """The option that an answer names: the one it begins with, else the last one in it; None where there is none.
+
+    So "57, since 57 > 34" and "Between 34 and 57 the larger is 57" both name 57. An option inside a longer word or number does
+    not count, nor does one inside a longer option.
+    """
+    found = [(match.start(), match.end(), option) for option in options for match in _found(option, text)]
+    whole = [
+        one for one in found if not any(other[0] <= one[0] and one[1] <= other[1] and other != one for other in found)
+    ]
+    if not whole:
+        return None
+    first, last = min(whole), max(whole)
+    return first[2] if not re.search(r"\w", text[: first[0]]) else last[2]
+
+
+def _found(option: str, text: str) -> Iterator[re.Match[str]]:
+    body = re.escape(option.casefold().rstrip("."))
+    return re.finditer(rf"(?<!\w)(?<!\w-)(?<!\d[.,:]){body}(?!\w)(?!-\w)(?![.,:]\d)", text.casefold())

@@ -1,0 +1,120 @@
+"""The target of a gate that is asked alone: the task's test set, put to the base with the plain prompt and to the tuned system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from lastresort.climb.prepare import Prepared
+from lastresort.climb.room import max_new_tokens
+from lastresort.climb.test import judge_so_far, order_of_test
+from lastresort.data.split import groups_of
+from lastresort.evals.measure import measured
+from lastresort.evals.scorers import Scorer
+from lastresort.gate.verdict import Comparator, TargetFound, target_found
+from lastresort.models.cached import CachedModel
+from lastresort.models.protocol import Model, is_endpoint
+from lastresort.records.measurement import ItemScore
+from lastresort.records.responses import ResponseCache
+from lastresort.rungs.prompting import instruction, prompted
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Example, Progress
+
+QUICK_ITEMS = 64
+AUTO_TOKENS = -1  # of a system whose longest answer is not known before the base counts it
+PLAIN = "the base with the plain prompt"
+
+SideName = Literal["base", "tuned"]
+
+
+class Target(Protocol):
+    """What a gate asks of the task itself."""
+
+    @property
+    def n(self) -> int:
+        """Items."""
+
+    def answer(self, side: SideName, model: Model, progress: Progress, most: int | None = None) -> None:
+        """Let a model answer all items, or the first `most`; what was answered before is not asked again."""
+
+    def seconds_an_item(self) -> float:
+        """Of the answers so far."""
+
+    def found(self, alpha: float) -> TargetFound:
+        """After both sides answered all."""
+
+
+@dataclass
+class HeldOut:
+    """tuned: the system that answers for the tuned model; whatever model it names, it is asked of the one that is handed in."""
+
+    prepared: Prepared
+    order: Sequence[Example]
+    scorer: Scorer
+    tuned: System
+    cache: ResponseCache
+
+    def __post_init__(self) -> None:
+        self._answers: dict[SideName, list[ItemScore]] = {"base": [], "tuned": []}
+        self._longest: int | None = None
+
+    @property
+    def n(self) -> int:
+        return len(self.order)
+
+    def answer(self, side: SideName, model: Model, progress: Progress, most: int | None = None) -> None:
+        asked = CachedModel(model, self.cache)
+        answerer = Answerer(self._system(side, asked), asked)
+        done = self._answers[side]
+        rest = self.order[len(done) : most]
+        for batch in measured(
+            answerer, rest, self.scorer, self.prepared.task.output, batch_size=asked.batch_size, refused_is_wrong=True
+        ):
+            done += batch
+            progress.advance(len(batch), note=f"{sum(item.score for item in batch) / len(batch):.2f}")
+
+    def seconds_an_item(self) -> float:
+        done = [*self._answers["base"], *self._answers["tuned"]]
+        return sum(item.seconds for item in done) / len(done) if done else 0.0
+
+    def found(self, alpha: float) -> TargetFound:
+        task, binary = self.prepared.task, self.scorer.binary
+        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order)
+        assert judgement is not None, "all items were answered"
+        prompt, tuned = ([item.score for item in self._answers[side]] for side in ("base", "tuned"))
+        comparator = Comparator(PLAIN, prompt, tuned, binary, groups_of(self.order))
+        return target_found(judgement, comparator, alpha=alpha, seed=task.split.seed)
+
+    def _system(self, side: SideName, model: Model) -> System:
+        if self._longest is None:
+            self._longest = max_new_tokens(self.prepared, model)
+        system = self.tuned if side == "tuned" else plain_system(self.prepared, instruction(self.prepared.task))
+        if system.decoding.max_new_tokens == AUTO_TOKENS:
+            system = replace(system, decoding=replace(system.decoding, max_new_tokens=self._longest))
+        if not is_endpoint(model.name):  # weights that are here take no effort
+            system = replace(system, decoding=replace(system.decoding, reasoning_effort=None))
+        return system
+
+
+def plain_system(prepared: Prepared, instructed: str) -> System:
+    """An instruction and the input alone, as the rung sft serves its adapters."""
+    task = prepared.task
+    design, decoding = PromptDesign(instructed), prompted(task, AUTO_TOKENS)
+    return System(PLAIN, task.model, design, decoding, template_kwargs=task.chat_template_kwargs)
+
+
+def order_of(prepared: Prepared, quick: bool) -> list[Example]:
+    """The test set in its fixed order; quick: its first items."""
+    order = order_of_test(prepared.split.test)
+    return beginning(order, QUICK_ITEMS) if quick else order
+
+
+def beginning(order: Sequence[Example], items: int) -> list[Example]:
+    """The first items of a fixed order, and what belongs to the last one's group."""
+    labels = groups_of(order)
+    stop = min(items, len(order))
+    while labels is not None and 0 < stop < len(order) and labels[stop] == labels[stop - 1]:
+        stop += 1
+    return list(order[:stop])

@@ -1,0 +1,253 @@
+"""Suites and target -> SHIP, HOLD or REJECT, as an argument. Pure: no model, no disk, no clock.
+
+The target of a gate: is the bar met, and is the tuned system worth more than the best prompt? Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lastresort.errors import ContractError
+from lastresort.evals.evidence import better, holm, non_inferior
+from lastresort.evals.evidence.selection import CHEAPER_MARGIN
+from lastresort.gate.verdict.compare import mean_score
+from lastresort.gate.verdict.findings import GateFound, GateVerdict, SuiteFound, TargetFound
+from lastresort.gate.verdict.sentences import counted, listed, needed, points, suite_reason, target_reason
+from lastresort.types import Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Comparator:
+    """The best prompt and the tuned system on the whole test set, item by item in one order.
+
+    name: of the prompt's system. prompt, tuned: their scores. groups: label of each item, where items belong together.
+    prompt_cost, tuned_cost: of a call, in any one unit; None where a price is not known.
+    """
+
+    name: str
+    prompt: Sequence[float]
+    tuned: Sequence[float]
+    binary: bool
+    groups: Sequence[str] | None = None
+    prompt_cost: float | None = None
+    tuned_cost: float | None = None
+
+
+def not_asked() -> TargetFound:
+    """A gate that asks only what else the model can do."""
+    return _told(TargetFound(None))
+
+
+def target_found(
+    judgement: Judgement,
+    comparator: Comparator | None = None,
+    *,
+    alpha: float = 0.05,
+    margin: float = CHEAPER_MARGIN,
+    seed: int = 0,
+) -> TargetFound:
+    """Passed where the bar is MET and the tuned system is better than the best prompt, or not inferior to it and cheaper.
+
+    "Better" is asked first and at the same alpha, which needs no correction: a system that is better loses less than the
+    margin, too. judgement: of the bar. comparator: None where there is no prompt to compare with; the bar alone decides
+    then. margin: the loss that a cheaper system may show, as among variants of a prompt.
+    Raises ContractError as `better` does, and on a negative cost.
+    """
+    met = judgement.outcome == "MET"
+    found = TargetFound(
+        met,
+        judgement.outcome,
+        judgement.score,
+        judgement.n_used,
+        judgement.n_needed,
+        by="bar" if met else None,
+        unit=judgement.unit,
+    )
+    return _told(found if comparator is None else _compared(found, comparator, alpha, margin, seed))
+
+
+def _compared(found: TargetFound, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetFound:
+    prompt, tuned = comparator.prompt, comparator.tuned
+    binary, groups = comparator.binary, comparator.groups
+    won = better(prompt, tuned, confidence=1 - 2 * alpha, binary=binary, groups=groups, seed=seed)
+    is_better = won.p <= alpha
+    kept = None
+    if not is_better:
+        tested = non_inferior(prompt, tuned, margin=margin, alpha=alpha, binary=binary, groups=groups, seed=seed)
+        kept = tested.verdict == "NON_INFERIOR"
+    cheaper = _cheaper(comparator)
+    worth = is_better or bool(kept and cheaper)
+    passed = bool(found.passed) and worth
+    return replace(
+        found,
+        passed=passed,
+        comparator=comparator.name,
+        comparator_score=mean_score(prompt, comparator.groups),
+        tuned_score=mean_score(tuned, comparator.groups),
+        n_compared=won.n,
+        gain=won.difference,
+        interval=won.interval,
+        p_better=won.p,
+        better=is_better,
+        non_inferior=kept,
+        margin=margin,
+        cheaper=cheaper,
+        by=None if not worth else "better" if is_better else "cheaper",
+    )
+
+
+def _cheaper(comparator: Comparator) -> bool | None:
+    if comparator.prompt_cost is None or comparator.tuned_cost is None:
+        return None
+    if comparator.prompt_cost < 0 or comparator.tuned_cost < 0:
+        raise ContractError("a call that costs less than nothing", expected="costs of at least 0")
+    return comparator.tuned_cost < comparator.prompt_cost
+
+
+def _told(found: TargetFound) -> TargetFound:
+    return replace(found, reason=target_reason(found))
+
+
+GENERAL = "general"
+PASSED = {"NON_INFERIOR", "SKIPPED"}
+WORTH = 0.5  # general points lost for each point won on the target, from which on the trade is not worth it
+
+
+def gate(suites: Sequence[SuiteFound], target: TargetFound, *, alpha: float = 0.05) -> GateFound:
+    """SHIP where the target passed and every required measure is NON_INFERIOR, REJECT where one is REGRESSED, HOLD otherwise.
+
+    NON_INFERIOR: p <= alpha of each. Only a model that is so in all ships (an intersection-union test), so that the chance
+    of shipping one that lost its margin anywhere is at most alpha without any correction. REGRESSED: p of Holm <= alpha,
+    over the measures that were tested, so that the chance of rejecting one that lost no more than its margins is at most
+    alpha. UNINFORMATIVE never counts as passed; SKIPPED is not required. HOLD, too, where the general loss seen is more than
+    half of what was won on the target.
+
+    suites: from `suite_found` and `skipped`, at the same alpha, which is .05 alone and .025 for each of two gates where
+    repairs may follow. Raises ContractError where no measure is named, or two have one name.
+    Source: DESIGN part 9; Berger 1982 (intersection-union); Holm 1979. Simulations: docs/gate-simulations.md.
+    """
+    names = [found.name for found in suites]
+    if not names or len(set(names)) < len(names):
+        raise ContractError(f"the measures {listed(names)}", expected="at least one, each with a name of its own")
+    judged = _after_holm(suites, alpha)
+    costly = _not_worth(judged, target)
+    verdict = _verdict(judged, target, costly)
+    return GateFound(
+        verdict=verdict,
+        reasons=_reasons(verdict, judged, target, costly),
+        suites=judged,
+        target=target,
+        would_decide=_would_decide(judged, target, costly) if verdict == "HOLD" else (),
+        alpha=alpha,
+    )
+
+
+def _after_holm(suites: Sequence[SuiteFound], alpha: float) -> tuple[SuiteFound, ...]:
+    tested = [found for found in suites if found.verdict not in ("SKIPPED", "UNINFORMATIVE")]
+    adjusted = dict(zip([found.name for found in tested], holm([_p_regressed(found) for found in tested]), strict=True))
+    return tuple(
+        _judged(found, adjusted[found.name], len(tested), alpha) if found in tested else found for found in suites
+    )
+
+
+def _judged(found: SuiteFound, adjusted: float, family: int, alpha: float) -> SuiteFound:
+    assert found.p is not None
+    if found.p <= alpha:
+        found = replace(found, verdict="NON_INFERIOR", n_needed=None)
+    elif adjusted <= alpha:
+        found = replace(found, verdict="REGRESSED", n_needed=None)
+    else:
+        found = replace(found, verdict="UNDERPOWERED")
+    return replace(found, reason=suite_reason(found, family))
+
+
+def _p_regressed(found: SuiteFound) -> float:
+    assert found.p_regressed is not None
+    return found.p_regressed
+
+
+def _verdict(suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> GateVerdict:
+    verdicts = {found.verdict for found in suites}
+    if "REGRESSED" in verdicts:
+        return "REJECT"
+    passed = target.passed is not False and verdicts <= PASSED
+    return "SHIP" if passed and not costly else "HOLD"
+
+
+def _not_worth(suites: Sequence[SuiteFound], target: TargetFound) -> str:
+    """Why the trade is not worth it, empty where it is. A system that passed for being cheaper was not bought with points."""
+    lost = max(
+        (-found.difference for found in suites if found.suite == GENERAL and found.difference is not None), default=0.0
+    )
+    if target.gain is None or not pays_too_much(lost, target.by, target.gain):
+        return ""
+    return (
+        f"Not worth it: {points(lost)} seem lost in general for {points(target.gain)} won on the target, "
+        "more than half of the gain."
+    )
+
+
+def pays_too_much(lost: float, by: str | None, gain: float | None) -> bool:
+    """Whether a general loss is more than half of what was won. by, gain: of the target, as `TargetFound` has them."""
+    return by == "better" and gain is not None and lost > WORTH * gain
+
+
+def _reasons(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> tuple[str, ...]:
+    """What the verdict hangs on, then the rest."""
+    order = ("REGRESSED", "UNINFORMATIVE", "UNDERPOWERED", "NON_INFERIOR", "SKIPPED")
+    told = [found.reason for found in sorted(suites, key=lambda found: order.index(found.verdict))]
+    blocking = sum(found.verdict not in PASSED for found in suites)
+    failed = target.passed is False
+    middle = (target.reason, *told[:blocking], costly) if failed else (*told[:blocking], costly, target.reason)
+    sentences = (_summary(verdict, suites, target, costly), *middle, *told[blocking:])
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def _summary(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> str:
+    by = {
+        kind: [found.name for found in suites if found.verdict == kind]
+        for kind in ("REGRESSED", "UNDERPOWERED", "UNINFORMATIVE")
+    }
+    if verdict == "REJECT":
+        return f"Reject: the tuned model lost more than is accepted in {listed(by['REGRESSED'])}."
+    if verdict == "SHIP":
+        won = "" if target.passed is None else "the tuned model is worth having for its task, and "
+        return f"Ship: {won}nothing that is required got worse by more than is accepted."
+    causes = [
+        "the tuned model did not pass on its own task" if target.passed is False else "",
+        f"whether too much was lost cannot be told yet for {listed(by['UNDERPOWERED'])}" if by["UNDERPOWERED"] else "",
+        f"{listed(by['UNINFORMATIVE'])} cannot say anything about this model" if by["UNINFORMATIVE"] else "",
+        "too much was paid for what was won" if costly else "",
+    ]
+    return f"Hold: {'; '.join(cause for cause in causes if cause)}."
+
+
+def _would_decide(suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> tuple[str, ...]:
+    told = [_target_would(target)] + [_suite_would(found) for found in suites]
+    if costly:
+        told.append(
+            "A smaller loss in general: a lower scale of the adapter, or more general rows among the training rows."
+        )
+    return tuple(sentence for sentence in told if sentence)
+
+
+def _suite_would(found: SuiteFound) -> str:
+    if found.verdict == "UNDERPOWERED":
+        return f"{found.name}: {needed(found)}; {found.n:,} were asked."
+    if found.verdict == "UNINFORMATIVE":
+        need = (
+            f"items at which this model has something to lose, or keep.{found.suite}: skip, where it need not be kept"
+        )
+        return f"{found.name}: {need}."
+    return ""
+
+
+def _target_would(target: TargetFound) -> str:
+    if target.outcome == "UNDECIDED" and target.n_needed is not None:
+        return (
+            f"The bar: about {counted(target.n_needed, target.unit)} of the test would decide; {target.n:,} were asked."
+        )
+    if target.passed is False and target.outcome == "MET":
+        return "The target: a larger test set, on which the gain over the best prompt could be shown, or cheaper calls."
+    return ""

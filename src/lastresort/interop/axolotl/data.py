@@ -1,0 +1,254 @@
+"""`datasets` and `test_datasets` -> sources of our rows, with what a reader must know of them.
+
+Which template a model has, and where a hard-coded or a named one does not fit it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lastresort.data.rows import RawRow
+from lastresort.embedded import embedded_folder
+from lastresort.errors import LastresortError
+from lastresort.interop.axolotl.entries import IDLE, places_of, source_of
+from lastresort.interop.axolotl.groups import prompt_reader
+from lastresort.interop.axolotl.markup import MARKUPS, Markup, text_of
+from lastresort.interop.axolotl.objective import Chosen
+from lastresort.interop.axolotl.passed import prompt
+from lastresort.interop.axolotl.types import Reader, Wanted, reader
+from lastresort.interop.given import Given
+from lastresort.interop.imported import Source
+from lastresort.spec.values import describe
+
+_FALLBACK = "tokenizer_default_fallback_"
+NAMED: Mapping[str, tuple[str, ...]] = {
+    **{f"mistral_{version}": ("mistral", "mixtral") for version in ("v1", "v2v3", "v3_tekken", "v7_tekken")},
+    **{f"command_a{kind}": ("commanda", "c4aicommand") for kind in ("", "_tool_use", "_rag")},
+    "cohere": ("command", "cohere"),
+    "aya": ("aya",),
+    "gemma": ("gemma2b", "gemma7b", "gemma2", "gemma11"),
+    "gemma3": ("gemma3",),
+    "gemma3n": ("gemma3n",),
+    "gemma4": ("gemma4",),
+    "gemma4_unified": ("gemma4",),
+    "llama3_2_vision": ("llama32",),
+    "llama4": ("llama4",),
+    "phi_3": ("phi3",),
+    "phi_35": ("phi35",),
+    "phi_4": ("phi4",),
+    "deepseek_v2": ("deepseekv2", "deepseekcoderv2"),
+    "deepseek_v3": ("deepseekv3",),
+    "jamba": ("jamba",),
+    "qwen_25": ("qwen25",),
+    "qwen3": ("qwen3",),
+    "qwen3_5": ("qwen35",),
+    "qwen2_vl": ("qwen2vl", "qwen25vl"),
+    "falcon_h1": ("falconh1",),
+    "nemotron_h": ("nemotronh", "nemotronnano"),
+    "exaone": ("exaone3",),
+    "exaone4": ("exaone4",),
+    "pixtral": ("pixtral",),
+    "llava": ("llava",),
+}
+"""Its further templates, and what the name of a model of their family holds."""
+_BY_NAME = ((re.compile(r"llama-?3", re.IGNORECASE), "llama3"), (re.compile(r"qwen|smollm", re.IGNORECASE), "chatml"))
+
+
+def own_template(model: str, folder: Path | None) -> str | None:
+    """The chat template in a model's files, "" for none; None where they are not on this machine."""
+    try:
+        place = embedded_folder() if model == "embedded" else folder if folder is not None else _cached(model)
+    except LastresortError:
+        return None
+    if place is None or not place.is_dir():
+        return None
+    if (place / "chat_template.jinja").is_file():
+        return (place / "chat_template.jinja").read_text(encoding="utf-8")
+    try:
+        settings = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found: Any = settings.get("chat_template") or ""
+    if isinstance(found, list):
+        found = next((one.get("template") for one in found if one.get("name") == "default"), "")
+    return str(found)
+
+
+def chosen_markup(given: Given, entry: Given, own: str | None) -> Markup | None:
+    """What `chat_template` of the entry, or of the file, names; None for the model's own. Raises TaskError for other names."""
+    whence = entry if entry.any("chat_template") is not None else given
+    name = str(whence.any("chat_template", "tokenizer_default"))
+    if given.any("chat_template_jinja") or entry.any("chat_template_jinja"):
+        name = "jinja"
+    if name.startswith(_FALLBACK):
+        if own != "":
+            return None
+        name = name.removeprefix(_FALLBACK)
+    if name == "tokenizer_default":
+        return None
+    if name not in MARKUPS and _is_family(name, str(given.any("base_model", ""))) and own != "":
+        sentence = f"{name} is the template of the model's family; the model's own renders the rows."
+        whence.remark("chat_template", "differs", sentence)
+        return None
+    if name not in MARKUPS:
+        whence.refuse(
+            "chat_template",
+            name,
+            expected=f"tokenizer_default, {_FALLBACK}… or one of {', '.join(MARKUPS)}",
+            remedy="Write tokenizer_default, and save the template as chat_template.jinja in the model's folder.",
+        )
+    return MARKUPS[name]
+
+
+def _is_family(name: str, model: str) -> bool:
+    """Whether a template of this name is that of the model's family, by the model's name: gemma3 of google/gemma-3-1b-it."""
+    family, said = NAMED.get(name), re.sub(r"[^a-z0-9]", "", model.lower())
+    return family is not None and any(part in said for part in family)
+
+
+def misfit(markup: Markup, model: str, own: str | None) -> str | None:
+    """What the reader must know of a markup that is not the model's, None where it fits or the model has no template."""
+    if own is None:
+        by_name = next((MARKUPS[name] for pattern, name in _BY_NAME if pattern.search(model)), None)
+        if by_name is None or by_name is markup:
+            return None
+        return f"{markup.name} is written into every row, and {model}, by its name, has learnt the marks of {by_name.name}."
+    if own == "" or markup.mark in own:
+        return None
+    return f"{markup.name} is written into every row, and the chat template of {model} is another: it has no {markup.mark}."
+
+
+def _cached(model: str) -> Path | None:
+    """The folder of a model of the Hub that was loaded before."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        return None
+    try:
+        found = try_to_load_from_cache(model, "tokenizer_config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+_NOT_HONOURED = {
+    "train_on_eos": "the end token of each trained turn is trained, and no other",
+    "train_on_eot": "the end token of each trained turn is trained, and no other",
+    "split_thinking": "thinking stays in the text as it stands there",
+    "field_tools": "tools of a row are not shown; name them for all rows under chat_template_kwargs",
+    "message_field_training_detail": "a turn is trained whole or not at all",
+    "input_transform": "rows are not transformed first",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """name: as the file has it. template: its own, "" for none, None where that is not known."""
+
+    name: str
+    template: str | None
+
+
+def entries_of(given: Given, key: str) -> list[Given]:
+    """Raises TaskError for what is no list of mappings."""
+    value = given.any(key, [])
+    entries = [value] if isinstance(value, Mapping) else value
+    if isinstance(entries, str) and key == "pretraining_dataset":
+        entries = [{"path": entries}]
+    if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
+        given.refuse(
+            key, describe(value), expected="a list of entries with path and type", remedy="Write - path: FILE."
+        )
+    return [Given(one, f"{given.name}, {key}[{number}]") for number, one in enumerate(entries)]
+
+
+def is_text(given: Given) -> bool:
+    """Whether all rows are plain text that is trained whole: then they are one stream of documents."""
+    if "pretraining_dataset" in given:
+        return True
+    entries = [*entries_of(given, "datasets"), *entries_of(given, "test_datasets")]
+    return bool(entries) and all(entry.any("type") == "completion" for entry in entries)
+
+
+def rendered_by(given: Given) -> str | None:
+    """The key and value by which rows become text, where they do: that of the first entry that says more than chat_template."""
+    for entry in entries_of(given, "datasets"):
+        kind = entry.any("type")
+        if not str(kind).startswith("chat_template"):
+            return f"type: {kind}" if isinstance(kind, str) else "a type of columns and formats"
+        named = entry.any("chat_template") or given.any("chat_template")
+        if named not in (None, "tokenizer_default"):
+            return f"chat_template: {named}"
+    return None
+
+
+def sources(given: Given, key: str, chosen: Chosen, model: Model, path: Path) -> tuple[Source, ...]:
+    """Raises TaskError for an entry that cannot be read."""
+    found: list[Source] = []
+    seed = given.count("seed", 42) if not chosen.rl else None
+    for entry in entries_of(given, key):
+        read = _reader(given, entry, chosen, model, path)
+        split = "test" if key == "test_datasets" and not chosen.rl and "ds_type" not in entry else "train"
+        for place in places_of(entry, path, shard_seed=seed, default_split=split):
+            found.append(source_of(place, read.row))
+        _say(given, entry, read, model)
+    return tuple(found)
+
+
+def _reader(given: Given, entry: Given, chosen: Chosen, model: Model, path: Path) -> Reader:
+    if chosen.family == "text":
+        return Reader(_document(entry, "text_column" if "text_column" in entry else "field"))
+    if chosen.family == "groups":
+        return Reader(_prompts(given, entry, path))
+    if chosen.family == "orpo" and entry.any("type") is None:
+        return reader(entry, Wanted("pairs", None, False))
+    rendered = str(entry.any("type")).startswith("chat_template")
+    markup = chosen_markup(given, entry, model.template) if rendered else None
+    return reader(entry, Wanted(chosen.family, markup, given.flag("train_on_inputs")))
+
+
+def _document(entry: Given, key: str) -> Callable[[RawRow], dict[str, Any]]:
+    entry.any("type")
+    column = entry.text(key) or "text"
+    return lambda row: {"text": text_of(row, column)}
+
+
+def _prompts(given: Given, entry: Given, path: Path) -> Callable[[RawRow], dict[str, Any]]:
+    name = entry.text("type")
+    if name is None or name in ("passthrough", "passthrough.default"):
+        return prompt
+    settings = {
+        key: given.any(key) for key in ("base_model", "sequence_len", "chat_template", "seed", "trl", "datasets")
+    }
+    return prompt_reader(name, path, settings, entry.where("type"))
+
+
+def _say(given: Given, entry: Given, read: Reader, model: Model) -> None:
+    kind = entry.any("type")
+    if read.markup is not None and (told := misfit(read.markup, model.name, model.template)) is not None:
+        given.remark(f"{_key(given, entry)}.type", "trap", f"{kind}: {told}")
+    if kind == "zephyr.nectar":
+        sentence = (
+            "zephyr.nectar takes the answers of the two highest rank numbers; where 1 is the best, these are the worst."
+        )
+        given.remark(f"{_key(given, entry)}.type", "trap", sentence)
+    given.remarks += entry.remarks
+    for name, value in entry.unread().items():
+        if (
+            name in IDLE
+            or value in (False, "", [], {})
+            or (name in ("train_on_eos", "train_on_eot") and value == "turn")
+        ):
+            continue
+        why = _NOT_HONOURED.get(name, f"{name} is not honoured with the type {kind}")
+        given.remark(f"{_key(given, entry)}.{name}", "ignored", f"{why[0].upper()}{why[1:]}.")
+
+
+def _key(given: Given, entry: Given) -> str:
+    return entry.name.removeprefix(f"{given.name}, ")

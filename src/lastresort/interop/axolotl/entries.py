@@ -1,0 +1,233 @@
+"""An entry of `datasets`: where its rows are, which of them are taken, and what becomes of each.
+
+Data on this machine: a file of any kind, several, a folder of them, or one that `datasets` saved.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lastresort.data.files import read_lines, read_rows
+from lastresort.data.rows import RawRow
+from lastresort.errors import DataError
+from lastresort.interop.axolotl.types import Read
+from lastresort.interop.given import Given, found_place
+from lastresort.interop.imported import Source, hub_rows
+
+KINDS = ("json", "csv", "parquet", "arrow", "text")
+_SUFFIXES = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+_SUFFIXES |= {".arrow": "arrow", ".txt": "text"}
+_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+_HELD_OUT = {"validation": ("validation", "valid", "dev", "val"), "test": ("test", "testing", "eval", "evaluation")}
+
+
+def names_file(name: str) -> bool:
+    """Whether a name that is not found can only be meant for a file or folder of this machine, and for nothing on the Hub."""
+    return name.startswith(("./", "../", "/", "~")) or Path(name.removesuffix(".gz")).suffix.lower() in _SUFFIXES
+
+
+def kind_of_file(path: Path) -> str:
+    """json where the suffix says nothing else."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    return _SUFFIXES.get(suffixes[-1], "json") if suffixes else "json"
+
+
+def file_rows(path: Path, kind: str) -> list[RawRow]:
+    """Raises DataError for what keeps a file from being read as this kind."""
+    if kind == "arrow":
+        return _arrow_rows([path])
+    if kind == "text":
+        return [RawRow({"text": line}, n, f"{path}, row {n}") for n, line in enumerate(read_lines(path), 1)]
+    suffix = path.suffixes[0].lower() if path.suffix.lower() == ".gz" and path.suffixes[1:] else path.suffix.lower()
+    same = _SUFFIXES.get(suffix) == kind
+    return read_rows(path, kind=None if same else f".{kind}")
+
+
+def folder_rows(path: Path, split: str, kind: str | None) -> list[RawRow]:
+    """The split of a folder: one that `datasets` saved, or its files whose names do not say that they are another split."""
+    if (path / _SAVED_SPLITS).is_file():
+        if not (path / split).is_dir():
+            there = ", ".join(sorted(inner.name for inner in path.iterdir() if inner.is_dir()))
+            raise DataError(
+                f'found no split "{split}"', where=str(path), expected=f"one of {there}", remedy="Name one."
+            )
+        path = path / split
+    if (path / _SAVED).is_file():
+        names = [one["filename"] for one in json.loads((path / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
+        return _arrow_rows([path / name for name in names])
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in _SUFFIXES)
+    chosen = [file for file in files if split_named(file.relative_to(path)) == split]
+    if not chosen:
+        raise DataError(
+            f'found no file of the split "{split}"',
+            where=str(path),
+            expected=f"files that end in {', '.join(_SUFFIXES)}",
+            remedy="Name the files under data_files.",
+        )
+    return [row for file in chosen for row in file_rows(file, kind or kind_of_file(file))]
+
+
+def split_named(path: Path) -> str:
+    """train, unless a part of the name says validation or test."""
+    words = {word for part in (*path.parts[:-1], path.stem) for word in re.split(r"[^a-z]+", part.lower())}
+    return next((split for split, names in _HELD_OUT.items() if words & set(names)), "train")
+
+
+def _arrow_rows(paths: Sequence[Path]) -> list[RawRow]:
+    import pyarrow
+
+    rows: list[RawRow] = []
+    for path in paths:
+        try:
+            values = _read_arrow(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            reason = str(error).split("\n")[0]
+            raise DataError(
+                f"found a file that is not Arrow or is damaged ({reason})", where=str(path), remedy="Write it again."
+            ) from error
+        rows += [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, 1)]
+    return rows
+
+
+def _read_arrow(path: Path) -> list[dict[str, Any]]:
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as source:
+        try:
+            table = pyarrow.ipc.open_stream(source).read_all()
+        except pyarrow.ArrowInvalid:
+            table = pyarrow.ipc.open_file(source).read_all()
+        found: list[dict[str, Any]] = table.to_pylist()
+        return found
+
+
+_SLICE = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+_REMOTE = ("s3://", "gs://", "gcs://", "adl://", "abfs://", "az://", "oci://", "https://", "http://")
+# What an entry may say that changes nothing here.
+IDLE = ("trust_remote_code", "preprocess_shards", "input_format")
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The rows are shuffled by the seed, as `datasets` shuffles, and of so many shards of neighbours one is taken."""
+
+    count: int
+    index: int
+    seed: int
+
+    def of(self, rows: list[RawRow]) -> list[RawRow]:
+        if self.count == 1:
+            return rows
+        import numpy as np
+
+        order = np.random.default_rng(self.seed).permutation(len(rows))
+        each, more = divmod(len(rows), self.count)
+        start = each * self.index + min(self.index, more)
+        return [rows[int(number)] for number in order[start : start + each + (1 if self.index < more else 0)]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry's rows are. found: on this machine, None for the Hub. split: with a slice, as the file writes it."""
+
+    path: str
+    found: Path | None
+    files: tuple[Path, ...]
+    remote_files: tuple[str, ...]
+    kind: str | None
+    split: str
+    name: str | None
+    revision: str | None
+    shards: Shards
+
+    def rows(self) -> list[RawRow]:
+        """Raises DataError, or PrerequisiteError for data on the Hub without `datasets`."""
+        split, start, stop = _split(self.split)
+        if self.files:
+            rows = [row for file in self.files for row in file_rows(file, self.kind or kind_of_file(file))]
+        elif self.found is None:
+            rows = hub_rows(
+                self.path, name=self.name, split=split, revision=self.revision, data_files=self.remote_files
+            )
+        elif self.found.is_dir():
+            rows = folder_rows(self.found, split, self.kind)
+        else:
+            rows = file_rows(self.found, self.kind or kind_of_file(self.found))
+        rows = rows[_bound(start, len(rows), 0) : _bound(stop, len(rows), len(rows))]
+        rows = self.shards.of(rows)
+        if not rows:
+            raise DataError("found no row", where=self.path, expected="at least one", remedy="Check path and split.")
+        return rows
+
+
+def places_of(entry: Given, beside: Path, *, shard_seed: int | None, default_split: str) -> list[Place]:
+    """One place, or one for each of several names. shard_seed: None where `shards` is not honoured, as with rl.
+
+    Raises TaskError for an entry that names no place that is read.
+    """
+    path = entry.text("path")
+    if path is None:
+        entry.refuse("path", "nothing", expected="a file, a folder or a name on the Hub", remedy="Write path: FILE.")
+    if path.startswith(_REMOTE):
+        entry.refuse("path", path, expected="data on this machine or a name on the Hub", remedy="Download it.")
+    kind = entry.choice("ds_type", KINDS, "json") if "ds_type" in entry else path if path in KINDS else None
+    found, names = found_place(path, beside), entry.names("data_files")
+    if found is None and names_file(path):
+        remedy = "Correct the name: it is looked for from the current folder, and from that of this file."
+        entry.refuse("path", f'no file "{path}"', expected="a file or folder that exists", remedy=remedy)
+    files = [found_place(name, beside) or _below(found, name) for name in names]
+    local = found is not None or (path in KINDS and bool(names))
+    if local and None in files:
+        missing = names[files.index(None)]
+        entry.refuse("data_files", f'no file "{missing}"', expected="files that exist", remedy="Correct the name.")
+    here = tuple(file for file in files if file is not None) if local else ()
+    shards, split = _shards_of(entry, shard_seed), entry.text("split") or default_split
+    _split(split)
+    revision, remote = entry.text("revision"), () if local else tuple(names)
+    configurations: list[str | None] = [*entry.names("name")] or [None]
+    return [Place(path, found, here, remote, kind, split, name, revision, shards) for name in configurations]
+
+
+def _shards_of(entry: Given, seed: int | None) -> Shards:
+    count, index = entry.count("shards", 1, least=1), entry.count("shards_idx", 0)
+    if seed is None:
+        if count > 1:
+            entry.remark("shards", "ignored", "shards is not honoured beside rl, there either: all rows are taken.")
+        return Shards(1, 0, 0)
+    if index >= count:
+        entry.refuse("shards_idx", str(index), expected=f"less than shards, {count}", remedy="Correct it.")
+    return Shards(count, index, seed)
+
+
+def source_of(place: Place, read: Read) -> Source:
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        for row in place.rows():
+            yield row.place, read(row)
+
+    return Source(place.path, rows)
+
+
+def _below(folder: Path | None, name: str) -> Path | None:
+    path = folder / name if folder is not None and folder.is_dir() else None
+    return path if path is not None and path.exists() else None
+
+
+def _split(text: str) -> tuple[str, str | None, str | None]:
+    match = _SLICE.fullmatch(text.strip())
+    if match is None:
+        raise DataError(
+            f'found the split "{text}"', where="datasets", expected="a name such as train[:500]", remedy="Correct it."
+        )
+    return match["split"], match["start"], match["stop"]
+
+
+def _bound(text: str | None, count: int, default: int) -> int:
+    if text is None:
+        return default
+    value = round(count * int(text[:-1]) / 100) if text.endswith("%") else int(text)
+    return max(0, value + count if value < 0 else value)

@@ -1,0 +1,253 @@
+"""Supervised types of one instruction and one answer: which columns, in which words.
+
+Each has a style (how a system's text and a turn are written), the system's text, and the columns of instruction, input and
+answer. The words are those that the format has, so that a model sees here what it sees there.
+
+Types that a file defines itself: a mapping of columns and Python format strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lastresort.data.rows import RawRow
+from lastresort.interop.axolotl.markup import Row, answered, labelled, list_of, optional_text, pair, text_of
+from lastresort.interop.given import Given
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Format strings: of the system's text, of a turn with input, of one without."""
+
+    system: str
+    turn: str
+    bare: str
+
+    def written(self, system: str, instruction: str, given: str) -> str:
+        before = self.system.format(system=system) if system and self.system else ""
+        turn = self.turn if given else self.bare
+        return before + turn.format(instruction=instruction, input=given)
+
+
+_CHAT = ("USER: {instruction}\n{input}\nASSISTANT:", "USER: {instruction}\nASSISTANT:")
+_CHATML = (
+    "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n",
+)
+STYLES: Mapping[str, Style] = {
+    "instruct": Style(
+        "{system}\n\n",
+        "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
+        "### Instruction:\n{instruction}\n\n### Response:\n",
+    ),
+    "chat": Style("SYSTEM: {system}\n", *_CHAT),
+    "chatml": Style("<|im_start|>system\n{system}<|im_end|>\n", *_CHATML),
+    "phi": Style(
+        "<|system|>\n{system}<|end|>\n",
+        "<|user|>\n{instruction}<|end|>{input}<|assistant|>",
+        "<|user|>\n{instruction}<|end|>\n<|assistant|>\n",
+    ),
+}
+ALPACA = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that "
+    "appropriately completes the request.",
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
+)
+_CONCISE = (
+    "Below is an instruction from a USER that describes a task, paired with an input that provides further context. The ASSISTANT "
+    "writes a response that concisely and appropriately completes the request.\n\n",
+    "Below is an instruction from a USER that describes a task. The ASSISTANT writes a response that appropriately and concisely "
+    "completes the request.\n\n",
+)
+_CONTEXT = "Use the following contextual information to concisely answer the question.\n"
+_EXPLAIN = "Choose the answer that best answers the question. Explain your reasoning.\n"
+_CHOOSE = "Choose the answer that best answers the question. Be concise in your response.\n\n"
+_TLDR = "USER: Summarize the following article as a TL;DR.\n{instruction}\n"
+_NO_ANSWER = (
+    "The context provided does not contain any information about your inquiry. Therefore, I'm unable to answer your question "
+    "based on the given context."
+)
+
+Fields = Callable[[RawRow], tuple[str, str, str, str]]
+"""A row's instruction, input, answer and, where the data have one, the system's text."""
+
+
+def _columns(instruction: str, given: str, answer: str, system: str = "") -> Fields:
+    def read(row: RawRow) -> tuple[str, str, str, str]:
+        before = text_of(row, system) if system else ""
+        more = optional_text(row, given) if given else ""
+        return text_of(row, instruction), more, text_of(row, answer), before
+
+    return read
+
+
+_PLAIN = _columns("instruction", "input", "output")
+_WITH_SYSTEM = _columns("instruction", "input", "output", "system")
+_ORCA = _columns("question", "", "response", "system_prompt")
+
+
+def _choices(row: RawRow) -> tuple[str, str, str, str]:
+    choices = row.values.get("choices")
+    listed = "\n".join(f'- "{choice}"' for choice in choices) if isinstance(choices, list) else text_of(row, "choices")
+    return text_of(row, "question"), listed, text_of(row, "solution" if "solution" in row.values else "explanation"), ""
+
+
+def _clue(row: RawRow) -> tuple[str, str, str, str]:
+    return text_of(row, "question"), text_of(row, "category"), f"what is {text_of(row, 'answer')}", ""
+
+
+def _article(question: str) -> Callable[[RawRow], str]:
+    return lambda row: f"{text_of(row, 'article')}\n===\n{text_of(row, question)}"
+
+
+def _asked_of_article(row: RawRow) -> tuple[str, str, str, str]:
+    return _article("question")(row), "", text_of(row, "answer"), ""
+
+
+def _unanswerable(row: RawRow) -> tuple[str, str, str, str]:
+    return _article("unanswerable_question")(row), "", _NO_ANSWER, ""
+
+
+def _in_context(row: RawRow) -> tuple[str, str, str, str]:
+    asked = f"Context: {text_of(row, 'context')}\nQuestion: {text_of(row, 'question')}\n"
+    return asked, "", f"Answer: {text_of(row, 'answer')}", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """system: the words before a turn with input, and before one without; the row's own where that has some."""
+
+    style: Style
+    system: tuple[str, str]
+    fields: Fields
+
+    def row(self, row: RawRow, *, whole: bool) -> Row:
+        instruction, given, answer, system = self.fields(row)
+        words = system or self.system[0 if given else 1]
+        return answered(self.style.written(words, instruction, given), answer, whole=whole)
+
+
+_NONE = ("", "")
+_INSTRUCT, _IN_CHAT = STYLES["instruct"], STYLES["chat"]
+_ORCA_STYLE = Style(
+    "### System:\n{system}\n",
+    "### Human:\n{instruction}\n### Additional Context:\n{input}\n### Assistant:\n",
+    "### Human:\n{instruction}\n### Assistant:\n",
+)
+_TLDR_STYLE = Style("", _TLDR + "{input}\nASSISTANT:", _TLDR + "ASSISTANT:")
+STYLED: Mapping[str, Instruction] = {
+    "alpaca": Instruction(_INSTRUCT, ALPACA, _PLAIN),
+    "gpteacher": Instruction(_INSTRUCT, ALPACA, _columns("instruction", "input", "response")),
+    "jeopardy": Instruction(_INSTRUCT, ALPACA, _clue),
+    "oasst": Instruction(_INSTRUCT, ALPACA, _columns("INSTRUCTION", "", "RESPONSE")),
+    "explainchoice": Instruction(_INSTRUCT, (_EXPLAIN, _EXPLAIN), _choices),
+}
+"""These take a style behind a colon (`alpaca:chat`)."""
+TYPES: Mapping[str, Instruction] = {
+    **STYLED,
+    "concisechoice": Instruction(replace(_IN_CHAT, system="{system}"), (_CHOOSE, _CHOOSE), _choices),
+    "summarizetldr": Instruction(_TLDR_STYLE, _NONE, _columns("article", "", "summary")),
+    "alpaca_instruct": Instruction(_INSTRUCT, ALPACA, _PLAIN),
+    "alpaca_instruct.load_no_prompt": Instruction(_INSTRUCT, _NONE, _PLAIN),
+    "alpaca_chat": Instruction(_IN_CHAT, ALPACA, _PLAIN),
+    "alpaca_chat.load_concise": Instruction(_IN_CHAT, _CONCISE, _PLAIN),
+    "alpaca_chat.load_qa": Instruction(_IN_CHAT, _CONCISE, _columns("question", "", "answer")),
+    "alpaca_chat.load_camel_ai": Instruction(_IN_CHAT, _CONCISE, _columns("message_1", "", "message_2")),
+    "alpaca_chat.load_no_prompt": Instruction(_IN_CHAT, _NONE, _PLAIN),
+    "alpaca_w_system": Instruction(_IN_CHAT, _NONE, _WITH_SYSTEM),
+    "alpaca_w_system.load_chat": Instruction(_IN_CHAT, _NONE, _WITH_SYSTEM),
+    "alpaca_w_system.load_instruct": Instruction(_INSTRUCT, _NONE, _WITH_SYSTEM),
+    "alpaca_w_system.load_open_orca": Instruction(_ORCA_STYLE, _NONE, _ORCA),
+    "alpaca_w_system.load_open_orca_chatml": Instruction(STYLES["chatml"], _NONE, _ORCA),
+    "context_qa": Instruction(_IN_CHAT, (_CONTEXT, _CONTEXT), _asked_of_article),
+    "context_qa.load_404": Instruction(_IN_CHAT, (_CONTEXT, _CONTEXT), _unanswerable),
+    "context_qa.load_v2": Instruction(Style("{system}", "{instruction}\n{input}", "{instruction}"), _NONE, _in_context),
+}
+
+
+def orca_mini(row: RawRow, *, whole: bool) -> Row:
+    """`orcamini`, whose heading of the system stands there without a text below it too."""
+    instruction, _, answer, system = _ORCA(row)
+    prompt = f"### System:\n{system}\n\n### User:\n{instruction}\n\n### Response:\n"
+    return answered(prompt, answer, whole=whole)
+
+
+def segments(row: RawRow, *, whole: bool) -> Row:
+    """`input_output`: segments as they are."""
+    pieces = list_of(row, "segments")
+    return {"segments": [{"text": str(one.get("text")), "train": whole or bool(one.get("label"))} for one in pieces]}
+
+
+def completion(row: RawRow, field: str) -> Row:
+    """`completion`: a text that is trained whole."""
+    return {"segments": [{"text": text_of(row, field), "train": True, "end": True}]}
+
+
+Read = Callable[[RawRow], Row]
+SFT_KEYS = tuple(
+    """system_prompt system_format field_system field_instruction field_input field_output format no_input_format""".split()
+)
+PAIR_KEYS = tuple(
+    "field_prompt field_system field_chosen field_rejected prompt_format chosen_format rejected_format".split()
+)
+LABEL_KEYS = ("field_prompt", "field_system", "field_completion", "field_label", "prompt_format", "completion_format")
+
+
+def instructions(words: Given, *, whole: bool) -> Read:
+    """Of supervised training: format with {instruction} and {input}, system_format with {system}."""
+    columns = {name: words.text(f"field_{name}") or name for name in ("system", "instruction", "input", "output")}
+    turn = _format(words, "format", "{instruction} {input} ", "instruction", "input")
+    bare = _format(words, "no_input_format", "{instruction} ", "instruction")
+    system_format = _format(words, "system_format", "{system}", "system")
+    usual = str(words.any("system_prompt", ""))
+
+    def read(row: RawRow) -> Row:
+        system = optional_text(row, columns["system"]) if columns["system"] in row.values else usual
+        given = optional_text(row, columns["input"])
+        said = {"instruction": text_of(row, columns["instruction"])}
+        prompt = turn(said | {"input": given}) if given else bare(said)
+        before = system_format({"system": system}) if system else ""
+        return answered(before + prompt, optional_text(row, columns["output"]), whole=whole)
+
+    return read
+
+
+def pairs(words: Given) -> Read:
+    columns = {name: words.text(f"field_{name}") or name for name in ("prompt", "system", "chosen", "rejected")}
+    prompt = _format(words, "prompt_format", "{prompt}", "prompt", "system")
+    sides = {name: _format(words, f"{name}_format", f"{{{name}}}", name) for name in ("chosen", "rejected")}
+
+    def read(row: RawRow) -> Row:
+        said = {"prompt": text_of(row, columns["prompt"]), "system": optional_text(row, columns["system"])}
+        chosen, rejected = (side({name: text_of(row, columns[name])}) for name, side in sides.items())
+        return pair(prompt(said), chosen, rejected)
+
+    return read
+
+
+def labels(words: Given) -> Read:
+    columns = {name: words.text(f"field_{name}") or name for name in ("prompt", "system", "completion", "label")}
+    prompt = _format(words, "prompt_format", "{prompt}", "prompt", "system")
+    answer = _format(words, "completion_format", "{completion}", "completion")
+
+    def read(row: RawRow) -> Row:
+        said = {"prompt": text_of(row, columns["prompt"]), "system": optional_text(row, columns["system"])}
+        completion = answer({"completion": text_of(row, columns["completion"])})
+        return labelled(prompt(said), completion, row.values.get(columns["label"]))
+
+    return read
+
+
+def _format(words: Given, key: str, default: str, *names: str) -> Callable[[Mapping[str, Any]], str]:
+    """A format string that was tried on empty texts. Raises TaskError for one that names something else."""
+    value = words.any(key) or default
+    try:
+        str(value).format(**dict.fromkeys(names, ""))
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        known = " and ".join(f"{{{name}}}" for name in names)
+        words.refuse(
+            key, f"a format that cannot be filled ({error})", expected=f"text with {known}", remedy="Correct it."
+        )
+    return lambda said: str(value).format(**{name: said.get(name, "") for name in names})

@@ -1,0 +1,120 @@
+"""`rl` and what belongs to it -> our objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lastresort.interop.axolotl.keys import REFUSED
+from lastresort.interop.axolotl.types import Family
+from lastresort.interop.given import Given
+from lastresort.spec.values import Number
+
+ABOVE_0 = Number(above=0)
+RLS = ("dpo", "ipo", "orpo", "kto", "simpo", "grpo")
+_NEAREST = {
+    "gdpo": "grpo, which adds the rewards before it forms advantages",
+    "ebft": "grpo with a reward of your own",
+    "ppo": "grpo, which has no value model",
+    "reward_trainer": "dpo or kto, which learn from the same preferences without a reward model",
+}
+_DPO_LOSSES = {"sigmoid": "dpo", "ipo": "ipo", "hinge": "hinge", "apo_zero": "apo_zero"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """value: of our key objective. family: of the rows that it needs. rl: as the file names it, "" for none."""
+
+    rl: str
+    family: Family | Literal["groups", "text"]
+    value: Any
+
+
+def chosen_objective(given: Given, *, text: bool) -> Chosen:
+    """text: whether the rows are plain text. Raises TaskError for an objective that is not here, naming the nearest."""
+    for key, why in REFUSED.items():
+        if key in given and given.any(key) not in (False, 0):
+            given.refuse(key, "it", expected="a file without it", remedy=f"Remove it: {why}.")
+    rl = given.text("rl") or ""
+    if rl == "":
+        return Chosen("", "text", "text") if text else Chosen("", "sft", "sft")
+    if rl not in RLS:
+        nearest = _NEAREST.get(rl, "one of these")
+        given.refuse("rl", rl, expected=", ".join(RLS), remedy=f"The nearest thing here is {nearest}.")
+    if rl in ("dpo", "ipo"):
+        return _dpo(given, rl)
+    if rl == "simpo":
+        return _simpo(given)
+    if rl == "orpo":
+        given.remark(
+            "rl",
+            "differs",
+            "The likelihood in orpo is the answer's alone here, as in the paper; TRL's is of prompt and answer.",
+        )
+        return Chosen(rl, "orpo", {"orpo": {"weight": beta(given)}})
+    if rl == "kto":
+        given.any("remove_unused_columns")
+        if given.count("gradient_accumulation_steps", 1, least=1) > 1:
+            sentence = "KTO's baseline is formed over the whole batch of a step here, over each pass there."
+            given.remark("gradient_accumulation_steps", "differs", sentence)
+        weights = {f"{side}_weight": _weight(given, f"kto_{side}_weight") for side in ("desirable", "undesirable")}
+        return Chosen(rl, "labels", {"kto": {"beta": beta(given), **weights}})
+    return Chosen(rl, "groups", "grpo")  # groups.py knows which of its kinds
+
+
+def beta(given: Given, default: float = 0.1, bounds: Number = ABOVE_0) -> float:
+    """trl.beta, else rl_beta (dpo_beta by its older name), else orpo_alpha."""
+    trl = given.any("trl")
+    inner = Given(trl, given.where("trl")) if isinstance(trl, Mapping) else None
+    found = [given.number(key, default, bounds) for key in ("rl_beta", "dpo_beta", "orpo_alpha") if key in given]
+    if inner is not None and "beta" in inner:
+        return inner.number("beta", default, Number(at_least=0))
+    return found[0] if found else default
+
+
+def _dpo(given: Given, rl: str) -> Chosen:
+    losses = given.names("dpo_loss_type")
+    if losses and rl == "ipo":
+        given.refuse("dpo_loss_type", "it beside rl: ipo", expected="it with rl: dpo alone", remedy="Write rl: dpo.")
+    name = losses[0] if losses else {"dpo": "sigmoid", "ipo": "ipo"}[rl]
+    if len(losses) > 1 or name not in _DPO_LOSSES:
+        given.refuse(
+            "dpo_loss_type",
+            ", ".join(losses),
+            expected=f"one of {', '.join(_DPO_LOSSES)}",
+            remedy="Take one of them; losses are not mixed here.",
+        )
+    ours = _DPO_LOSSES[name]
+    options: dict[str, Any] = {"beta": beta(given)}
+    smoothing = given.number("dpo_label_smoothing", 0.0, Number(at_least=0, below=0.5))
+    if smoothing and ours != "dpo":
+        given.remark("dpo_label_smoothing", "ignored", f"label smoothing belongs to sigmoid alone, not to {name}.")
+    elif smoothing:
+        options["label_smoothing"] = smoothing
+    if ours == "ipo":
+        options["per_token"] = True  # TRL compares the means of answers' tokens
+    return Chosen(rl, "pairs", {ours: options})
+
+
+def _simpo(given: Given) -> Chosen:
+    gamma = given.number("simpo_gamma", 0.5, Number(at_least=0))
+    if "simpo_gamma" not in given:
+        given.remark("simpo_gamma", "differs", "simpo needs simpo_gamma there; without one it is 0.5 here, as in TRL.")
+    alpha = given.number("cpo_alpha", 1.0, Number(at_least=0))
+    if alpha:
+        given.remark(
+            "cpo_alpha",
+            "ignored",  # also where the file does not say it: another loss is trained there
+            f"The loss of simpo there has {alpha:g} times the likelihood of chosen answers added unless cpo_alpha is 0; here it "
+            "is SimPO alone.",
+        )
+    return Chosen("simpo", "pairs", {"simpo": {"beta": beta(given), "gamma": gamma}})
+
+
+def _weight(given: Given, key: str) -> float:
+    """0 is read as 1 there."""
+    weight = given.number(key, 1.0, Number(at_least=0))
+    if weight == 0:
+        given.remark(key, "trap", f"{key} of 0 is read as 1 there, and so it is here.")
+    return weight or 1.0

@@ -1,0 +1,188 @@
+"""Batches, steps and schedule in the words of transformers' Trainer, on which all of these frameworks stand.
+
+Sentences on what these frameworks cannot be told, or take otherwise than `lastresort train`; the same for several of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from lastresort.data.rendering import turns_to_train
+from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
+from lastresort.errors import InputError
+from lastresort.interop.exporting.job import Beside, Job, Row
+from lastresort.interop.exporting.rows import message_from
+from lastresort.train.loop.batches import steps_per_epoch
+
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
+MOST_AT_ONCE = 4
+
+
+def passes(job: Job) -> tuple[int, int]:
+    """Rows in one pass and passes an optimizer step; their product is `batch_size`, or in answers that of a group times it.
+
+    kto: all at once, since its baseline is the mean of a pass there. Groups: the answers to one prompt.
+    """
+    size = job.file.batch_size
+    if job.file.groups is not None:
+        return job.file.groups.group_size, size
+    if job.file.need == "labels":
+        return size, 1
+    at_once = next(n for n in range(min(size, MOST_AT_ONCE), 0, -1) if size % n == 0)
+    return at_once, size // at_once
+
+
+def steps(job: Job) -> int:
+    """Optimizer steps of the whole training, of rows that are not packed."""
+    return min(_all_epochs(job), job.file.max_steps or _all_epochs(job))
+
+
+def lora_plus(job: Job) -> dict[str, float]:
+    """The key that PEFT, Axolotl and LLaMA-Factory share, where B learns faster than A."""
+    ratio = job.file.loraplus_lr_ratio
+    return {"loraplus_lr_ratio": ratio} if ratio != 1 else {}
+
+
+def max_steps(job: Job) -> dict[str, int]:
+    """The key, where there are fewer steps than the epochs have: there `max_steps` goes before the epochs, also beyond them.
+
+    Of packed text nobody has counted the rows.
+    """
+    most = job.file.max_steps
+    counts = most is not None and (job.file.need == "text" or most < _all_epochs(job))
+    return {"max_steps": most} if most is not None and counts else {}
+
+
+def _all_epochs(job: Job) -> int:
+    return steps_per_epoch(len(job.train), job.file.batch_size) * job.file.epochs
+
+
+def warmup_steps(job: Job) -> int:
+    """As a count, where a framework takes no share."""
+    return int(job.file.warmup) if job.file.warmup >= 1 else round(job.file.warmup * steps(job))
+
+
+def takes_bf16(job: Job) -> bool | None:
+    """Whether products are in bfloat16; None where the machine decides. All weights are in float32 unless told otherwise."""
+    if job.file.precision == "auto":
+        return False if job.adapter is None else None
+    return job.file.precision == "bfloat16"
+
+
+IPO_PER_TOKEN = (
+    "ipo: it divides the log-probabilities by the tokens of each answer, and per_token is false here: the same beta means "
+    "something else, so choose it anew."
+)
+KTO_BASELINE = (
+    "kto: its baseline is the mean of one pass, so a pass holds the whole batch here; smaller passes change the loss."
+)
+
+
+DROPOUT_OFF = "lora_dropout: these trainers turn dropout off there."
+
+
+def no_counterpart(framework: str, what: str, remedy: str) -> InputError:
+    """For an objective, or a shape of rows, that a framework does not have."""
+    return InputError(f"{framework} has no counterpart of {what}", where="export", remedy=remedy)
+
+
+def of_trainer(job: Job) -> list[str]:
+    """Of transformers' Trainer."""
+    found = []
+    if job.file.warmup > 0:
+        found.append("warmup: there the first step has the learning rate 0, here the first share of the peak.")
+    if job.file.longer_rows == "drop":
+        found.append("longer_rows: drop is not what it does: rows beyond the limit are cut at their end there.")
+    return found
+
+
+def of_trl(job: Job) -> list[str]:
+    """Of TRL's losses (docs/train.md, "Options of an objective")."""
+    name, found = job.file.objective, []
+    if name == "ipo" and not job.option("per_token"):
+        found.append(IPO_PER_TOKEN)
+    if name == "orpo":
+        found.append("orpo: its likelihood counts the tokens of the prompt too; here it is the answer's alone.")
+    if name == "kto":
+        found.append(KTO_BASELINE)
+    if job.file.groups is not None:
+        found += _of_groups(job)
+    return found
+
+
+def _of_groups(job: Job) -> list[str]:
+    groups, found = job.file.groups, []
+    assert groups is not None
+    if groups.tries > 1:
+        found.append("tries: prompts whose answers are all rewarded alike are not drawn again there.")
+    if job.file.objective != "dr_grpo":
+        found.append("Groups whose answers are all rewarded alike stay in the batch there, with an advantage of 0.")
+    if groups.on_error == "zero":
+        found.append("on_error: zero is kept by rewards.py, but a fault is not counted in the log there.")
+    if groups.server is not None:
+        found.append("server: answers are sampled by its own engine there; use_vllm in its settings names a server.")
+    return found
+
+
+def of_open_ends(job: Job) -> list[str]:
+    """Of TRL's trainers, which end every answer that is a text."""
+    keys = (CHOSEN, REJECTED) if job.file.need == "pairs" else (SEGMENTS,)
+    if has_segments(job) and any(not row[key][-1].get("end") for row in job.train for key in keys):
+        return ["Some answers do not end the text; an end token is trained after all of them there."]
+    return []
+
+
+def whole_alpha(adapter: Beside, framework: str) -> int:
+    """Of frameworks that take no other. Raises InputError for one that is not whole."""
+    if float(adapter.alpha).is_integer():
+        return int(adapter.alpha)
+    raise no_counterpart(
+        framework,
+        f"alpha: {adapter.alpha:g}, since it takes whole numbers alone",
+        "Export it --to trl, or train with another alpha.",
+    )
+
+
+def of_template(job: Job, framework: str) -> list[str]:
+    if not job.file.chat_template_kwargs:
+        return []
+    return [f"chat_template_kwargs: {framework} gives its template no such arguments; rows are rendered without them."]
+
+
+def has_segments(job: Job) -> bool:
+    return bool(job.train) and SEGMENTS in job.train[0]
+
+
+def turns_trained(job: Job, row: Row) -> list[int]:
+    """The numbers of the turns of a conversation that are trained here."""
+    return turns_to_train([message_from(turn) for turn in row["messages"]], job.file.trained_turns)
+
+
+def answers_trained(job: Job) -> Literal["all", "last", "some"]:
+    """Which turns of the assistant the conversations train: all of them, the last alone, or others (weight: 0)."""
+    rows = [(row["messages"], turns_trained(job, row)) for row in (*job.train, *job.held_out)]
+    last = all(trained == [len(turns) - 1] for turns, trained in rows)
+    every = all(trained == _answers(turns) for turns, trained in rows)
+    if last and (job.file.trained_turns == "last" or not every):
+        return "last"
+    return "all" if every else "some"
+
+
+def answers_per_row(job: Job) -> int:
+    """The most turns of the assistant in one row of messages."""
+    return max((len(_answers(row["messages"])) for row in job.train), default=0)
+
+
+def some_answers(framework: str) -> InputError:
+    """For a framework that cannot be told of each turn whether it is trained."""
+    return no_counterpart(
+        framework,
+        "rows of which some answers are trained and others are not (weight: 0)",
+        "Export it --to axolotl, or train it with `lastresort train`.",
+    )
+
+
+def _answers(turns: Sequence[Row]) -> list[int]:
+    return [number for number, turn in enumerate(turns) if turn["role"] == "assistant"]

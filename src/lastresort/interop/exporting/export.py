@@ -1,0 +1,155 @@
+"""An exportable training -> a folder that another framework runs: its configuration, the rows, a README."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lastresort.errors import DataError, InputError
+from lastresort.interop.exporting import TARGETS
+from lastresort.interop.exporting.base import adapter_of, base_for, tokenizer_of
+from lastresort.interop.exporting.job import Base, Exportable, Job, Row, Written, readme
+from lastresort.interop.exporting.rewards import reward_files
+from lastresort.interop.exporting.rows import as_rendered
+from lastresort.models.open import EMBEDDED
+from lastresort.records.atomic import disk_errors, replace_folder
+from lastresort.spec.training import load_training
+from lastresort.spec.values import listed
+
+TRAINING, TRAIN, HELD_OUT, START = "training.yaml", "train.jsonl", "eval.jsonl", "start"
+MARK = "exported.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """folder: what was written. files: names of all in it. notes: what the framework cannot be told, or takes otherwise. told: what
+    was chosen for the user."""
+
+    to: str
+    folder: Path
+    files: tuple[str, ...]
+    rows: int
+    held_out: int
+    base: str
+    notes: tuple[str, ...]
+    commands: tuple[str, ...]
+    told: tuple[str, ...]
+
+
+def export(
+    training: Exportable, to: str, folder: Path, *, base: str | None = None, with_base: bool = False, **details: Any
+) -> Exported:
+    """Write the training for a framework into `folder`, which is replaced if an export wrote it before.
+
+    base: what the base model is called there. with_base: copy its folder. details: for the framework's own writer.
+    Raises InputError for a framework that is not known, or that has no counterpart of the objective, and for a folder that
+    holds something else; DataError for rows that it cannot hold.
+    """
+    if to not in TARGETS:
+        raise InputError(f'found "{to}"', where="--to", expected=f"one of {listed(TARGETS, 'or')}", remedy="Name one.")
+    final = folder.absolute()
+    _check_free(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(final):
+        # Beside the final folder, so that relative paths in the files are the same from both.
+        working = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        job = _job(training, working, to, named=base, copied=with_base)
+        written = _write(job, to, working, details)
+        notes = tuple(dict.fromkeys((*job.notes, *written.notes)))
+        mark = {"to": to, "name": training.name}
+        texts = {"README.md": readme(job, to, written, notes), MARK: json.dumps(mark) + "\n"}
+        _put(working, texts)
+        working.chmod(0o755)
+        replace_folder(working, final)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    files = tuple(sorted(path.name for path in final.iterdir() if path.name != MARK))
+    return Exported(
+        to, final, files, len(job.train), len(job.held_out), job.base.name, notes, written.commands, written.told
+    )
+
+
+def _check_free(folder: Path) -> None:
+    if not folder.exists() or (folder / MARK).is_file() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    raise InputError(
+        "the folder holds something else",
+        where=str(folder),
+        expected="a new folder, or one that an export wrote",
+        remedy="Name another with --out.",
+    )
+
+
+def _job(training: Exportable, working: Path, to: str, *, named: str | None, copied: bool) -> Job:
+    """The training file with its rows in the folder, read back: what every framework's writer sees."""
+    if not training.train:
+        raise DataError("no row is left to train on", where=training.name, expected="at least one")
+    document = dict(training.document)
+    base, told = base_for(str(document["model"]), working, named=named, copied=copied)
+    if to == "skypilot" and document["model"] == EMBEDDED and named is None and not copied:
+        base, told = replace(base, name=EMBEDDED), ()  # which runs there too
+    start = document.get("start_from")
+    if start is not None:
+        with disk_errors(working):
+            shutil.copytree(start, working / START)
+        document["start_from"] = START
+    names, needs = reward_files(document, working, functions=to != "skypilot")
+    document |= {"model": base.name, "output": "out"}
+    document["data"] = {"train": TRAIN} | ({"eval": HELD_OUT} if training.held_out else {})
+    train, held_out = _as_rendered(training, base)
+    _rows(working / TRAIN, train)
+    if held_out:
+        _rows(working / HELD_OUT, held_out)
+    _put(working, {TRAINING: _yaml(document)})
+    file = load_training(working / TRAINING)
+    adapter, assumed = adapter_of(file, training.layers, base)
+    rows = training.row_tokens if file.max_tokens is None else file.max_tokens
+    notes = (*training.notes, *told, *needs, *assumed)
+    tokenizer = tokenizer_of(base)
+    return Job(training.name, file, train, held_out, base, adapter, rows, tokenizer, names, notes, training.rendered_by)
+
+
+def _as_rendered(training: Exportable, base: Base) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Rows to train on and held out, as the base's template takes them, as far as it is here."""
+    told = [row.get("messages") or row.get("prompt") or [] for row in training.train]
+    has_system = any(turn["role"] == "system" for turns in told for turn in turns)
+    if base.here is None or not has_system:
+        return training.train, training.held_out
+    tokenizer, kwargs = tokenizer_of(base)(), training.document.get("chat_template_kwargs") or {}
+    return as_rendered(training.train, tokenizer, kwargs), as_rendered(training.held_out, tokenizer, kwargs)
+
+
+def _write(job: Job, to: str, working: Path, details: Mapping[str, Any]) -> Written:
+    module, function = TARGETS[to].split(":")
+    written: Written = getattr(import_module(module), function)(job, **details)
+    _rows(working / TRAIN, written.train)
+    if job.held_out:
+        _rows(working / HELD_OUT, written.held_out)
+    (working / TRAINING).unlink()
+    _put(working, written.texts)
+    return written
+
+
+def _put(folder: Path, texts: Mapping[str, str]) -> None:
+    with disk_errors(folder):
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def _rows(path: Path, rows: Sequence[Row]) -> None:
+    with disk_errors(path), path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)

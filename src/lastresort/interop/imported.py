@@ -1,0 +1,95 @@
+"""What any neighbour's training file becomes: keys of our own training file, rows in our own shapes, and remarks.
+
+Data on the Hugging Face Hub, through `datasets`, which is loaded only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lastresort.data.rows import RawRow
+from lastresort.errors import DataError, PrerequisiteError
+
+Framework = Literal["axolotl", "llamafactory"]
+Kind = Literal["ignored", "differs", "trap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about a neighbour's file that the reader must know.
+
+    key: of that file, dotted. kind: ignored (a key that is not honoured), differs (honoured, with another meaning of
+    detail), trap (honoured, and probably not what was meant).
+    """
+
+    key: str
+    kind: Kind
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows in our own shapes, read when they are wanted.
+
+    name: for errors and the record. rows(): dictionaries in a shape that `lastresort train` reads, each beside its
+    place ("FILE, row 3").
+    """
+
+    name: str
+    rows: Callable[[], Iterator[tuple[str, dict[str, Any]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A neighbour's training in our words.
+
+    document: keys of our training file (docs/train.md), without `data`. eval_share: a share or a count of the rows
+    that are held out. rendered_by: the key and value of the neighbour's file by which rows become text ("template: llama3"),
+    None where they stay turns.
+    """
+
+    framework: Framework
+    document: dict[str, Any]
+    train: tuple[Source, ...]
+    held_out: tuple[Source, ...]
+    eval_share: float | int | None
+    remarks: tuple[Remark, ...]
+    rendered_by: str | None = None
+
+
+def hub_rows(
+    path: str,
+    *,
+    name: str | None,
+    split: str,
+    revision: str | None,
+    data_files: Sequence[str] = (),
+    data_dir: str | None = None,
+) -> list[RawRow]:
+    """The rows of one split. Raises PrerequisiteError without `datasets`, DataError where the data cannot be loaded."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise PrerequisiteError(
+            f'"{path}" is not on this machine, and the package datasets is not installed',
+            where="datasets",
+            remedy="Run: pip install datasets, or name a local file.",
+        ) from error
+    wanted: dict[str, Any] = {"name": name, "split": split, "revision": revision}
+    if data_files:
+        wanted["data_files"] = list(data_files)
+    if data_dir is not None:
+        wanted["data_dir"] = data_dir
+    try:
+        found = datasets.load_dataset(path, **wanted)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise DataError(
+            f'"{path}" is not on this machine and cannot be loaded from the Hub ({reason[:200]})',
+            where="datasets",
+            expected="a local file or folder, or a data set that can be reached",
+            remedy="Download it, or correct its name.",
+        ) from error
+    return [RawRow(dict(row), number, f"{path}, row {number}") for number, row in enumerate(found, 1)]

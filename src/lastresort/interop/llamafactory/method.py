@@ -1,0 +1,157 @@
+"""What is trained, of which model, and in what precision: finetuning_type, lora_*, quantization_*, bf16 and their kin."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from lastresort.interop.given import NO_REMOTE_CODE, NOT_IN_4_BITS, Given, found_place, says_its_base
+from lastresort.interop.llamafactory.stage import PREFERENCE_STAGES, Stage
+from lastresort.interop.llamafactory.unheard import names_its_start_as_reference
+from lastresort.spec.values import Number
+
+_TYPES = ("lora", "full")
+_OTHER_TYPES = ("oft", "freeze")
+_LORA_KEYS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora")
+
+
+def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
+    """model, adapter or start_from, and precision. Raises TaskError for a method that there is not."""
+    name = given.text("model_name_or_path")
+    if name is None:
+        given.refuse("model_name_or_path", "nothing", expected="a model", remedy="Write a folder or a hub id.")
+    kind = _type(given)
+    if given.flag("trust_remote_code"):
+        given.remark("trust_remote_code", "differs", NO_REMOTE_CODE)
+    if given.flag("overwrite_output_dir"):
+        sentence = "Nothing is overwritten: a second run needs another output_dir, or --resume."
+        given.remark("overwrite_output_dir", "differs", sentence)
+    bits = _bits(given, kind)
+    document: dict[str, Any] = {"model": located(name, path)}
+    start = given.names("adapter_name_or_path")
+    given.any("create_new_adapter")  # without another adapter, one is created anyway
+    if start:
+        document |= {"start_from": _started(stage, given, path, start, kind)}
+        if bits is not None and not says_its_base(Path(document["start_from"])):
+            given.remark("quantization_bit", "ignored", NOT_IN_4_BITS)
+    elif kind == "full":
+        document |= {"adapter": "full"}
+    else:
+        document |= {"adapter": _adapter(stage, given, bits)}
+    return document | {"precision": _precision(given, kind, bits)}
+
+
+def _type(given: Given) -> str:
+    kind = str(given.any("finetuning_type", "lora")).strip()
+    if kind in _OTHER_TYPES:
+        near = "full trains all layers, lora all of them through adapters"
+        given.refuse("finetuning_type", kind, expected=f"lora or full; {near}", remedy="Write finetuning_type: lora.")
+    if kind == "qlora":
+        remedy = "Write finetuning_type: lora and quantization_bit: 4."
+        given.refuse("finetuning_type", '"qlora"', expected="lora or full", remedy=remedy)
+    return given.choice("finetuning_type", _TYPES, "lora")
+
+
+def located(name: str, path: Path) -> str:
+    """The absolute path of a model or an adapter that is on disk, else the name as it is: embedded, or a hub id."""
+    found = found_place(name, path) if name != "embedded" else None
+    return str(found or name)
+
+
+def _bits(given: Given, kind: str) -> int | None:
+    bits = given.any("quantization_bit")
+    method = str(given.any("quantization_method", "bnb")).lower()
+    quantised = str(given.any("quantization_type", "nf4")).lower()
+    twice = given.flag("double_quantization", True)
+    if bits is None:
+        return None
+    if str(bits) != "4" or method not in ("bnb", "bitsandbytes") or kind == "full":
+        beside = f" with finetuning_type: {kind}" if kind == "full" else f" by {method}"
+        given.refuse(
+            "quantization_bit",
+            f"{bits} bits{beside}",
+            expected="4 by bitsandbytes below an adapter, or none",
+            remedy="Write quantization_bit: 4, or leave it out.",
+        )
+    if quantised != "nf4" or not twice:
+        given.remark(
+            "quantization_type" if quantised != "nf4" else "double_quantization",
+            "differs",
+            "The base is held in NF4 with double quantisation here, whatever else is asked for.",
+        )
+    return 4
+
+
+def _adapter(stage: Stage, given: Given, bits: int | None) -> dict[str, Any]:
+    rank = given.count("lora_rank", 8, least=1)
+    # A scale of 0 counts as none there.
+    alpha = given.number("lora_alpha", 0, Number(at_least=0)) or 2 * rank
+    rslora, dora = given.flag("use_rslora"), given.flag("use_dora")
+    if dora and bits is not None:
+        given.refuse(
+            "use_dora",
+            "it beside quantization_bit",
+            expected="one of them: DoRA is trained here on a base that is not quantised",
+            remedy="Remove one.",
+        )
+    kind = "dora" if dora else "qlora" if bits is not None else "rslora" if rslora else "lora"
+    if rslora and kind != "rslora":
+        alpha *= math.sqrt(rank)  # alpha / sqrt(r) as a scale of alpha' / r
+    return {
+        "kind": kind,
+        "r": rank,
+        "alpha": alpha,
+        "target": _target(given),
+        "dropout": _dropout(stage, given),
+    }
+
+
+def _target(given: Given) -> str | list[str]:
+    names = given.names("lora_target") or ["all"]
+    return "all-linear" if names == ["all"] else names
+
+
+def _dropout(stage: Stage, given: Given) -> float:
+    dropout = given.number("lora_dropout", 0.0, Number(at_least=0, below=1))
+    if dropout and stage in PREFERENCE_STAGES:
+        given.remark(
+            "lora_dropout",
+            "trap",
+            f"LLaMA-Factory switches every dropout off in stage: {stage}, so {dropout:g} had no effect; here it is 0 too.",
+        )
+        return 0.0
+    return dropout
+
+
+def _started(stage: Stage, given: Given, path: Path, names: list[str], kind: str) -> str:
+    if len(names) > 1 or kind == "full" or given.flag("create_new_adapter"):
+        given.refuse(
+            "adapter_name_or_path",
+            f"{len(names)} adapters" if len(names) > 1 else "an adapter that would be merged first",
+            expected="one adapter, which is trained further",
+            remedy="Merge the others with lastresort merge, and name the merged model.",
+        )
+    for key in _LORA_KEYS:
+        if given.any(key) is not None:
+            given.remark(key, "ignored", f"{key} is not honoured: the adapter to go on from has its own, there too.")
+    compared = (stage == "dpo" and given.any("pref_loss", "sigmoid") not in ("orpo", "simpo")) or stage == "kto"
+    if compared and not names_its_start_as_reference(given):
+        given.remark(
+            "adapter_name_or_path",
+            "differs",
+            "The reference is the adapter as it starts here; in LLaMA-Factory it is the base without any adapter.",
+        )
+    return located(names[0], path)
+
+
+def _precision(given: Given, kind: str, bits: int | None) -> str:
+    bf16, fp16, pure = (given.flag(key) for key in ("bf16", "fp16", "pure_bf16"))
+    if fp16:
+        given.remark(
+            "fp16", "differs", "Nothing is trained in float16 here: the precision is what is fast on this machine."
+        )
+    if kind == "full":
+        # Without pure_bf16 the trained weights are float32 there, as they are here.
+        return "bfloat16" if pure else "auto"
+    return "bfloat16" if (bf16 or pure) and bits is None else "auto"

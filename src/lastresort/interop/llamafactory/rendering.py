@@ -1,0 +1,221 @@
+"""How rows become text: `template`, cutoff_len and the keys about thoughts, turns, prompts and tools.
+
+A named template on a model that has another: what is trained is then not what the model is asked with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lastresort.data.chat_template import rendered_text, start_of_text, template_of
+from lastresort.errors import DataError
+from lastresort.interop.given import Given
+from lastresort.interop.llamafactory.data_sets import DataSet
+from lastresort.interop.llamafactory.rows import OwnText
+from lastresort.interop.llamafactory.stage import Stage
+from lastresort.interop.llamafactory.templates import TEMPLATES, Template, Writing
+from lastresort.interop.llamafactory.turns import Aligned, Turn
+from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
+from lastresort.spec.values import listed
+from lastresort.types import Message
+
+_QUESTION, _ANSWER = "Why?", "Because."
+_SHOWN, _BEFORE = 200, 60
+
+
+def name_own_template(given: Given, name: str, writing: Writing, base: ModelTokenizer | None) -> None:
+    """Says whether the model's own chat template writes other text, and what is added to answers without a thought."""
+    if writing.template.thinks:
+        given.remark(
+            "enable_thinking" if "enable_thinking" in given else "template",
+            "trap",
+            "An empty <think></think> is put before every answer that has none, "
+            f"{'and trained' if writing.thinking else 'as part of the prompt'}, as LLaMA-Factory does; "
+            "another template, such as qwen3_nothink, adds none.",
+        )
+    if base is None:
+        return
+    tokenizer = base.tokenizer
+    try:
+        own = template_of(tokenizer, None)
+        messages = (Message("user", _QUESTION),)
+        theirs = rendered_text(tokenizer, own, messages, prompt=True)
+    except DataError:
+        return
+    prompt, _ = writing.answered(Aligned("", (Turn("user", _QUESTION),), (Turn("assistant", _ANSWER),), None, "", ""))
+    end = tokenizer.eos_token or ""
+    text = "".join(segment["text"] + (end if segment.get("end") else "") for segment in prompt)
+    start = start_of_text(tokenizer)
+    ours = text if text.startswith(start) else start + text
+    if ours != theirs:
+        pairs = enumerate(zip(ours, theirs, strict=False))
+        at = next((number for number, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
+        given.remark(
+            "template",
+            "trap",
+            f"template: {name} asks {shown(ours, at)} where the model's own chat template asks {shown(theirs, at)}: what "
+            "is trained here must be asked in the same words, which chat and the gate do not do.",
+        )
+
+
+def shown(text: str, at: int) -> str:
+    """The text with its special tokens; of a long one what is around the first difference."""
+    start = max(0, min(at - _BEFORE, len(text) - _SHOWN))
+    stop = start + _SHOWN
+    quoted = json.dumps(text[start:stop], ensure_ascii=False)
+    return f"{'…' if start else ''}{quoted}{'…' if stop < len(text) else ''}"
+
+
+CUTOFF = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """writing: None for turns, which the model's own chat template renders later. document: keys of our training file. by: the
+    template that is written out, as the file names it."""
+
+    writing: Writing | OwnText | None
+    document: dict[str, Any]
+    by: str | None = None
+
+
+def rendering_of(given: Given, stage: Stage, model: str, path: Path, data_sets: Sequence[DataSet]) -> Rendering:
+    """Raises TaskError for keys that contradict each other, DataError for different tools and a model that is not here."""
+    base = tokenizer_on_disk(model, path.absolute().parent)
+    document = _length(given, stage, base)
+    whole, last = given.flag("train_on_prompt"), given.flag("mask_history")
+    if (whole and last) or ((whole or last) and stage != "sft"):
+        key = "train_on_prompt" if whole else "mask_history"
+        beside = "mask_history" if whole and last else f"stage: {stage}"
+        given.refuse(key, f"it beside {beside}", expected="it alone, with stage: sft", remedy="Remove it.")
+    name = given.text("template")
+    if stage == "pt":
+        _name_text(given, name)
+        return Rendering(None, document)
+    _name_packing(given)
+    template = _template(given, name, data_sets)
+    thinking, keep = given.any("enable_thinking", True), given.flag("preserve_thinking")
+    if template is None:
+        own = _own(given, base, data_sets, thinking=thinking, whole=whole, last=last)
+        return Rendering(own.writing, document | own.document)
+    writing = Writing(template, None if thinking is None else given.flag("enable_thinking", True), keep, whole, last)
+    name_own_template(given, str(name), writing, base)
+    return Rendering(writing, document, f"template: {name}")
+
+
+def _length(given: Given, stage: Stage, base: ModelTokenizer | None) -> dict[str, Any]:
+    limit = given.count("cutoff_len", CUTOFF, least=2)
+    context = base.context_tokens if base else None
+    if context is not None and limit > context:
+        given.remark(
+            "cutoff_len",
+            "differs",
+            f"cutoff_len: {limit} is more than the model's context, whose {context} tokens are taken.",
+        )
+        limit = context
+    if stage == "pt":
+        return {"max_tokens": limit}
+    given.remark(
+        "cutoff_len",
+        "differs",
+        f"Rows longer than {limit} tokens are cut at their end here, counted and named, and left out if no answer remains; "
+        "LLaMA-Factory shortens prompts and answers in proportion, without a word.",
+    )
+    return {"max_tokens": limit, "longer_rows": "truncate"}
+
+
+def _name_text(given: Given, name: str | None) -> None:
+    if name is not None:
+        given.remark("template", "differs", "Documents end with the end-of-text token of the model's tokenizer.")
+    if given.flag("packing", True) is False:
+        given.remark("packing", "differs", "Documents are always packed here, and none is cut.")
+    else:
+        given.remark(
+            "packing", "differs", "The last row of packed text, which is not full, is trained here and dropped there."
+        )
+
+
+def _name_packing(given: Given) -> None:
+    for key in ("packing", "neat_packing"):
+        if given.flag(key):
+            given.remark(
+                key,
+                "differs",
+                "A batch counts rows here, not packs of them, and no row sees another: "
+                "raise per_device_train_batch_size to the rows of a pack for batches of the same size.",
+            )
+
+
+def _template(given: Given, name: str | None, data_sets: Sequence[DataSet]) -> Template | None:
+    """The template as text, None where rows are rendered with the model's own."""
+    system, tools = given.text("default_system"), given.text("tool_format")
+    if name is None:
+        given.remark(
+            "template",
+            "differs",
+            "Rows are rendered with the model's own chat template; LLaMA-Factory takes that apart, and adds an empty "
+            "<think></think> to answers where it holds one.",
+        )
+    elif name not in TEMPLATES:
+        given.remark(
+            "template",
+            "trap",
+            f"template: {name} is not written out here: rows are rendered with the model's own chat template, which may "
+            f"differ from it (written out are {listed(TEMPLATES, most=len(TEMPLATES))}).",
+        )
+    elif any(row.uses_tools for data_set in data_sets for row in data_set.rows):
+        given.remark("template", "differs", "Rows with tools are rendered with the model's own chat template.")
+    else:
+        return TEMPLATES[name].with_system(system)
+    if system is not None:
+        given.remark(
+            "default_system", "ignored", "default_system is not honoured: the model's own chat template has its own."
+        )
+    if tools is not None:
+        given.remark(
+            "tool_format", "ignored", "tool_format is not honoured: the model's own chat template writes the tools."
+        )
+    return None
+
+
+def _own(
+    given: Given, base: ModelTokenizer | None, data_sets: Sequence[DataSet], *, thinking: Any, whole: bool, last: bool
+) -> Rendering:
+    """Rendering with the model's own chat template: by the trainer, or here where rows have different tools."""
+    if whole:
+        given.remark(
+            "train_on_prompt",
+            "ignored",
+            "train_on_prompt is not honoured: with the model's own chat template answers alone are trained.",
+        )
+    if given.any("preserve_thinking"):
+        given.remark(
+            "preserve_thinking", "ignored", "preserve_thinking is not honoured: the model's own chat template decides."
+        )
+    arguments: dict[str, Any] = {}
+    if "enable_thinking" in given and thinking is not None:
+        arguments["enable_thinking"] = given.flag("enable_thinking", True)
+    rows = [row for data_set in data_sets for row in data_set.rows]
+    # A training file has one list of tools, and its rows end with an answer in text.
+    by_itself = next((row for row in rows if row.tools != rows[0].tools or row.ends_with_a_call), None)
+    if by_itself is not None:
+        if base is None:
+            _refuse_tools(by_itself)
+        return Rendering(OwnText(base.tokenizer, arguments, last), {})
+    if rows[0].tools:
+        arguments["tools"] = json.loads(rows[0].tools)
+    document: dict[str, Any] = {"chat_template_kwargs": arguments} if arguments else {}
+    return Rendering(None, document | ({"trained_turns": "last"} if last else {}))
+
+
+def _refuse_tools(row: Aligned) -> NoReturn:
+    raise DataError(
+        "found a call as the answer" if row.ends_with_a_call else "found other tools than in the rows before",
+        where=row.place,
+        expected="a model on this machine, whose chat template writes the tools and calls of each row",
+        remedy="Download the model, and name its folder.",
+    )

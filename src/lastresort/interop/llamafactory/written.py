@@ -1,0 +1,285 @@
+"""A training as LLaMA-Factory's YAML with its dataset_info.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from lastresort.errors import DataError, InputError
+from lastresort.interop.exporting.course import (
+    DROPOUT_OFF,
+    IPO_PER_TOKEN,
+    KTO_BASELINE,
+    SCHEDULES,
+    answers_trained,
+    has_segments,
+    lora_plus,
+    max_steps,
+    no_counterpart,
+    of_template,
+    of_trainer,
+    passes,
+    some_answers,
+    takes_bf16,
+    whole_alpha,
+)
+from lastresort.interop.exporting.job import Beside, Job, Row, Written, commented, header, row_limit
+
+CONFIG, INFO = "llamafactory.yaml", "dataset_info.json"
+STAGES = {
+    "sft": "sft",
+    "text": "pt",
+    "dpo": "dpo",
+    "ipo": "dpo",
+    "hinge": "dpo",
+    "simpo": "dpo",
+    "orpo": "dpo",
+    "kto": "kto",
+}
+LOSSES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "simpo": "simpo", "orpo": "orpo"}
+# Its trainer calls TRL's dpo_loss without the name of the loss, which from TRL 0.20 on is then the sigmoid's.
+BY_OLD_TRL = ("ipo", "hinge")
+OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
+TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "observation_tag": "tool",
+    "function_tag": "function_call",
+    "system_tag": "system",
+}
+USERS, ASSISTANTS = ("user", "tool"), ("assistant", "function_call")
+
+
+def written(job: Job) -> Written:
+    """llamafactory.yaml, dataset_info.json and the rows.
+
+    Raises InputError for an objective, or segments, that it has no counterpart of; DataError for rows whose turns do not
+    alternate, which it would leave out.
+    """
+    _refuse(job)
+    limit, assumed = row_limit(job)
+    notes = (*_notes(job), *assumed)
+    config = {**_model(job), **_method(job), **_data(job, limit), **_course(job)}
+    top = commented(header(job, "LLaMA-Factory", notes, "Keys that are not here have LLaMA-Factory's defaults."))
+    info = {"train": _info(job, "train.jsonl")} | ({"eval": _info(job, "eval.jsonl")} if job.held_out else {})
+    return Written(
+        {
+            CONFIG: top + yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120),
+            INFO: json.dumps(info, indent=2) + "\n",
+        },
+        [_row(job, row, number) for number, row in enumerate(job.train, 1)],
+        [_row(job, row, number) for number, row in enumerate(job.held_out, 1)],
+        notes,
+        (_install(job),),
+        (f"llamafactory-cli train {CONFIG}",),
+    )
+
+
+def _refuse(job: Job) -> None:
+    if job.file.objective not in STAGES:
+        groups = job.file.groups is not None
+        remedy = "Export it --to trl or --to axolotl." if groups else "Export it --to trl, or train dpo."
+        raise no_counterpart("LLaMA-Factory", f"objective: {job.file.objective}", remedy)
+    if has_segments(job):
+        raise _rendered(job)
+    if job.file.need == "completions" and answers_trained(job) == "some":
+        raise some_answers("LLaMA-Factory")
+
+
+def _rendered(job: Job) -> InputError:
+    """It renders all rows by a template of its own."""
+    by = job.rendered_by
+    remedy = "Export it --to axolotl or --to trl."
+    if by is None:
+        return no_counterpart("LLaMA-Factory", "segments: it renders all rows by a template", remedy)
+    key = by.partition(":")[0]
+    if key in ("template", "chat_template"):
+        remedy = f"Leave {key} out, so that rows stay turns, or export it --to axolotl or --to trl."
+    return no_counterpart("LLaMA-Factory", f"rows rendered by {by}, since it renders them itself", remedy)
+
+
+def _install(job: Job) -> str:
+    beside = [
+        *(["bitsandbytes"] if _quantised(job) else []),
+        *(["'trl<0.20'"] if job.file.objective in BY_OLD_TRL else []),
+    ]
+    return " ".join(["pip install llamafactory", *beside])
+
+
+def _quantised(job: Job) -> bool:
+    return job.adapter is not None and job.adapter.kind == "qlora"
+
+
+def _model(job: Job) -> dict[str, Any]:
+    start = {"adapter_name_or_path": "start", "create_new_adapter": False} if job.starts_from_adapter else {}
+    return {
+        "model_name_or_path": job.base.name,
+        **start,
+        **({"quantization_bit": 4, "quantization_method": "bnb"} if _quantised(job) else {}),
+        "disable_gradient_checkpointing": not job.file.checkpointing,
+    }
+
+
+def _method(job: Job) -> dict[str, Any]:
+    name, adapter = job.file.objective, job.adapter
+    found: dict[str, Any] = {"stage": STAGES[name], "do_train": True}
+    if adapter is None:
+        found["finetuning_type"] = "full"
+    elif job.starts_from_adapter:
+        found["finetuning_type"] = "lora"  # rank, scale and layers are those of the adapter
+    else:
+        found |= _fresh(adapter)
+    if job.starts_from_adapter and name in ("dpo", "ipo", "hinge", "kto"):
+        found |= {"ref_model": job.base.name, "ref_model_adapters": "start"}
+    return found | _loss(job)
+
+
+def _fresh(adapter: Beside) -> dict[str, Any]:
+    named = adapter.layers
+    return {
+        "finetuning_type": "lora",
+        "lora_rank": adapter.r,
+        "lora_alpha": whole_alpha(adapter, "LLaMA-Factory"),
+        "lora_dropout": adapter.dropout,
+        "lora_target": "all" if named == "all-linear" else named if isinstance(named, str) else ",".join(named),
+        **({"use_rslora": True} if adapter.kind == "rslora" else {}),
+        **({"use_dora": True} if adapter.kind == "dora" else {}),
+    }
+
+
+def _loss(job: Job) -> dict[str, Any]:
+    name = job.file.objective
+    if name == "kto":
+        kept = {"kto_chosen_weight": "desirable_weight", "kto_rejected_weight": "undesirable_weight"}
+        return {"pref_beta": job.option("beta"), **{key: job.option(own) for key, own in kept.items()}}
+    if name not in LOSSES:
+        return {}
+    beta = job.option("weight" if name == "orpo" else "beta")
+    found = {"pref_loss": LOSSES[name], "pref_beta": beta}
+    if name == "simpo":
+        found["simpo_gamma"] = job.option("gamma")
+    if name == "dpo" and job.option("label_smoothing"):
+        found["dpo_label_smoothing"] = job.option("label_smoothing")
+    return found
+
+
+def _data(job: Job, limit: int) -> dict[str, Any]:
+    return {
+        "dataset_dir": ".",
+        "dataset": "train",
+        **({"eval_dataset": "eval"} if job.held_out else {}),
+        "cutoff_len": limit,
+        **({"packing": True} if job.file.need == "text" else {}),
+        **({"mask_history": True} if job.file.need == "completions" and answers_trained(job) == "last" else {}),
+    }
+
+
+def _course(job: Job) -> dict[str, Any]:
+    file, bf16 = job.file, takes_bf16(job)
+    at_once, accumulated = passes(job)
+    as_count = file.warmup >= 1
+    return {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": accumulated,
+        "num_train_epochs": file.epochs,
+        **max_steps(job),
+        "learning_rate": file.learning_rate,
+        "lr_scheduler_type": SCHEDULES[file.schedule],
+        **({"warmup_steps": int(file.warmup)} if as_count else {"warmup_ratio": file.warmup}),
+        "weight_decay": file.weight_decay,
+        "max_grad_norm": file.max_grad_norm,
+        **lora_plus(job),
+        "optim": OPTIMIZERS[file.optimizer],
+        "bf16": bf16 is not False,
+        "seed": file.seed,
+        "logging_steps": 1,
+        "save_strategy": "epoch",
+        **({"eval_strategy": "epoch", "per_device_eval_batch_size": at_once} if job.held_out else {}),
+        "report_to": list(file.track) or "none",
+        "output_dir": "out",
+    }
+
+
+def _info(job: Job, name: str) -> dict[str, Any]:
+    if job.file.need == "text":
+        return {"file_name": name, "columns": {"prompt": "text"}}
+    columns = {"messages": "messages"}
+    if job.file.need == "pairs":
+        columns |= {"chosen": "chosen", "rejected": "rejected"}
+    if job.file.need == "labels":
+        columns["kto_tag"] = "label"
+    ranking = {"ranking": True} if job.file.need == "pairs" else {}
+    return {"file_name": name, "formatting": "sharegpt", **ranking, "columns": columns, "tags": dict(TAGS)}
+
+
+def _row(job: Job, row: Row, number: int) -> Row:
+    if job.file.need == "text":
+        return dict(row)
+    if job.file.need != "pairs":
+        _check_turns(row["messages"], number, ends_with="assistant")
+        return dict(row)
+    _check_turns(row["prompt"], number, ends_with="user")
+    for key in ("chosen", "rejected"):
+        if len(row[key]) != 1 or "tool_calls" in row[key][0]:
+            raise _refused(number, f"{len(row[key])} turns in {key}, or a call of a tool", "one turn of text")
+    return {"messages": row["prompt"], "chosen": row["chosen"][0], "rejected": row["rejected"][0]}
+
+
+def _check_turns(turns: Sequence[Row], number: int, *, ends_with: str) -> None:
+    if any("tool_calls" in turn for turn in turns):
+        raise _refused(number, "a call of a tool", "text")
+    roles = [turn["role"] for turn in turns]
+    talk = roles[1:] if roles and roles[0] == "system" else roles
+    sides = (USERS, ASSISTANTS)
+    if all(role in sides[place % 2] for place, role in enumerate(talk)) and talk and talk[-1] == ends_with:
+        return
+    raise _refused(
+        number, f"turns of {', '.join(roles)}", f"a user and the assistant in turn, ending with the {ends_with}"
+    )
+
+
+def _refused(number: int, found: str, expected: str) -> DataError:
+    return DataError(
+        f"found {found}",
+        where=f"row {number} of those to export",
+        expected=f"{expected}; LLaMA-Factory leaves other rows out",
+        remedy="Export it --to trl, or train it with `lastresort train`.",
+    )
+
+
+def _notes(job: Job) -> list[str]:
+    found, name = of_trainer(job), job.file.objective
+    if job.file.need == "text":
+        found.append(
+            "text: the first token of each packed row is not learned there, and a last row that is not full is dropped."
+        )
+    else:
+        found.append(
+            "template: it is made of the tokenizer's own chat template, since none is named; compare the tokens of a row once."
+        )
+        found.append(
+            "What the chat template writes after the end token of an answer, such as a line break, is trained too."
+        )
+        found += of_template(job, "LLaMA-Factory")
+    if name in BY_OLD_TRL:
+        found.append(
+            f"pref_loss: with TRL from 0.20 on, which it also takes, {name} is computed as sigmoid; install trl<0.20 beside it."
+        )
+    if name == "ipo" and not job.option("per_token"):
+        found.append(IPO_PER_TOKEN)
+    if name == "kto":
+        found.append(KTO_BASELINE)
+    if job.adapter is not None and job.adapter.dropout and job.file.need in ("pairs", "labels"):
+        found.append(DROPOUT_OFF)
+    if job.adapter is not None and takes_bf16(job) is False:
+        found.append(
+            "precision: float32 is that of the adapter alone; on a card the frozen base is loaded in 16 bits there."
+        )
+    if takes_bf16(job) is None:
+        found.append("precision: auto is written as bf16: true; set it to false on a machine without bfloat16.")
+    return found

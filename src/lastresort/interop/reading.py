@@ -1,0 +1,180 @@
+"""Another framework's training file: known by its keys, read in our words, and written out as a training file with its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lastresort.data.rows import compact_json
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.interop.imported import Framework, Imported, Remark, Source
+from lastresort.records.atomic import write_atomically
+from lastresort.spec.document import Document, read_text, with_overrides
+from lastresort.spec.paths import relative_name
+from lastresort.spec.training import TRAINING
+from lastresort.train.files.run_folder import BEGUN, IMPORTED, standing
+
+TRAINING_FILE = "training.yaml"
+READERS: Mapping[Framework, str] = {
+    "axolotl": "lastresort.interop.axolotl.read",
+    "llamafactory": "lastresort.interop.llamafactory.read",
+}
+TITLES: Mapping[Framework, str] = {"axolotl": "Axolotl", "llamafactory": "LLaMA-Factory"}
+
+
+def foreign(path: Path) -> Framework | None:
+    """Whose file this is, by its keys; None for one of ours, and for what no one can read."""
+    try:
+        return _framework(_document(path).values)
+    except TaskError:
+        return None
+
+
+def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool = False) -> Imported:
+    """A file of another framework. overrides: its own keys, dotted, set from outside. strict: refuse what is not honoured.
+
+    Raises TaskError for a file that cannot be trained, and with strict for one with keys that are not honoured.
+    """
+    document = _document(path)
+    values = with_overrides(document, overrides).values if overrides else document.values
+    framework = _framework(values)
+    if framework is None:
+        raise TaskError("found the keys of no framework that is known", where=str(path), expected=TRAINING.holds)
+    imported: Imported = import_module(READERS[framework]).read(values, path)
+    ignored = [remark for remark in imported.remarks if remark.kind == "ignored"]
+    if strict and ignored:
+        raise TaskError(
+            f"found {len(ignored)} of its keys that are not honoured: {' '.join(remark.sentence for remark in ignored)}",
+            where=str(path),
+            remedy="Remove or correct them, or leave --strict out.",
+        )
+    return imported
+
+
+def output_of(imported: Imported, path: Path) -> Path:
+    """Where the run goes: as the file says, or else beside it, named after it."""
+    named = imported.document.get("output")
+    return Path(named) if named is not None else path.absolute().with_name(f"{path.stem}-out")
+
+
+def written(imported: Imported, output: Path, path: Path, *, resume: bool = True) -> Path:
+    """Write the rows and a training file of ours below OUTPUT; the same file and data give the same bytes. Returns its path.
+
+    path: the file that was read. resume: whether a run that stands in OUTPUT may be gone on with. Raises DataError for rows that
+    cannot be read; InputError, with nothing written, where OUTPUT may not be written into or holds a run begun with other rows.
+    """
+    standing(output, resume=resume)
+    folder = output / IMPORTED
+    train, held = _files(imported.train, "train"), _files(imported.held_out, "eval")
+    rows = {name: _lines(source) for name, source in {**train, **held}.items()}
+    if (output / BEGUN).is_file():
+        _check_same(folder, rows)
+    for name, text in rows.items():
+        _write(folder / name, text)
+    data: dict[str, Any] = {"train": list(train)}
+    if held:
+        data["eval"] = list(held)
+    elif imported.eval_share is not None:
+        data["eval"] = imported.eval_share
+    remarks = [asdict(remark) for remark in dict.fromkeys(imported.remarks)]
+    origin = {"framework": imported.framework, "file": path.name, "remarks": remarks}
+    if imported.rendered_by is not None:
+        origin["rendered_by"] = imported.rendered_by
+    title = f"# {TITLES[imported.framework]}'s {path.name}, in the words of `lastresort train`.\n"
+    _write(folder / TRAINING_FILE, title + _yaml({**imported.document, "origin": origin}, data, folder))
+    return folder / TRAINING_FILE
+
+
+def _document(path: Path) -> Document:
+    """Read as the others read it: YAML 1.1, aliases included."""
+    text = read_text(path, TRAINING)
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise TaskError(
+            f"found text that is not YAML ({error})", where=str(path), expected="`key: value` lines"
+        ) from None
+    if not isinstance(values, dict):
+        raise TaskError("found no keys", where=str(path), expected=TRAINING.holds, remedy=TRAINING.least)
+    return Document(str(path), {str(key): value for key, value in values.items()})
+
+
+def _framework(values: Mapping[str, Any]) -> Framework | None:
+    if "base_model" in values and ("datasets" in values or "pretraining_dataset" in values):
+        return "axolotl"
+    if "model_name_or_path" in values and ("stage" in values or "dataset" in values):
+        return "llamafactory"
+    return None
+
+
+def _files(sources: Sequence[Source], stem: str) -> dict[str, Source]:
+    if len(sources) == 1:
+        return {f"{stem}.jsonl": sources[0]}
+    return {f"{stem}-{number}.jsonl": source for number, source in enumerate(sources, 1)}
+
+
+def _lines(source: Source) -> str:
+    lines = [compact_json(row, place) for place, row in source.rows()]
+    if not lines:
+        raise DataError("found no row", where=source.name, expected="at least one", remedy="Check it.")
+    return "\n".join(lines) + "\n"
+
+
+def _check_same(folder: Path, rows: Mapping[str, str]) -> None:
+    for name, text in rows.items():
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
+            raise InputError(
+                f"the rows of {name} have changed since this run began",
+                where=str(folder),
+                expected="the same data",
+                remedy="Set them back to go on, or name another output.",
+            )
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
+def _yaml(document: Mapping[str, Any], data: Mapping[str, Any], folder: Path) -> str:
+    first = {
+        key: _seen_from(folder, key, document[key]) for key in ("model", "start_from", "objective") if key in document
+    }
+    rest = {key: _seen_from(folder, key, value) for key, value in document.items() if key not in first}
+    origin = {"origin": rest.pop("origin")}
+    whole = {**first, "data": dict(data), **rest, "output": "..", **origin}
+    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _seen_from(folder: Path, key: str, value: Any) -> Any:
+    """Absolute paths as the written file names them."""
+    if key in ("model", "start_from") and Path(str(value)).is_absolute():
+        return _relative(Path(str(value)), folder)
+    if key == "reward":
+        return [_reward(term, folder) for term in value]
+    return value
+
+
+def _reward(term: Any, folder: Path) -> Any:
+    if not isinstance(term, dict) or "python" not in term:
+        return term
+    file, _, function = str(term["python"]).rpartition(":")
+    if not Path(file).is_absolute():
+        return term
+    return {**term, "python": f"{relative_name(Path(file), folder)}:{function}"}
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """With a dot in front, so that it is no name on the Hub."""
+    name = relative_name(path, folder)
+    return name if name.startswith((".", "/")) else f"./{name}"
+
+
+def said(remarks: Sequence[Remark]) -> list[str]:
+    """Each remark once, as it is told."""
+    return list(dict.fromkeys(f"{remark.kind}: {remark.sentence}" for remark in remarks))

@@ -1,0 +1,158 @@
+"""Trying again: what is worth it, how long to wait, when to stop.
+
+Many waiting calls at once; results are handed over in the calling thread, as they arrive.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from queue import Empty, SimpleQueue
+from random import Random
+from typing import TypeVar
+
+from lastresort.errors import InfrastructureError
+
+T = TypeVar("T")
+Work = Callable[[int, threading.Event], T]
+
+
+def each_at_once(work: Work[T], count: int, *, workers: int, on_result: Callable[[int, T], None]) -> None:
+    """Run work(index, stop) for every index below count, `workers` at a time.
+
+    After the first failure nothing new is started; calls under way may finish and their results are handed over, then
+    that failure is raised. On Ctrl-C what has arrived is handed over and nothing is waited for: the threads are daemons,
+    since those of concurrent.futures would keep the program alive until their servers answer.
+    """
+    todo: SimpleQueue[int] = SimpleQueue()
+    for index in range(count):
+        todo.put(index)
+    done: SimpleQueue[tuple[int, T | None, BaseException | None]] = SimpleQueue()
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                index = todo.get_nowait()
+            except Empty:
+                break
+            try:
+                done.put((index, work(index, stop), None))
+            except BaseException as error:  # noqa: BLE001 - carried over to the calling thread and raised there
+                stop.set()
+                done.put((index, None, error))
+        done.put((-1, None, None))
+
+    running = min(workers, count)
+    for number in range(running):
+        threading.Thread(target=run, name=f"lastresort-call-{number}", daemon=True).start()
+    first_error: BaseException | None = None
+    try:
+        while running:
+            index, result, error = done.get()
+            if index < 0:
+                running -= 1
+            elif error is None:
+                on_result(index, result)  # type: ignore[arg-type]
+            elif first_error is None or isinstance(first_error, Abandoned):
+                first_error = error
+    except KeyboardInterrupt:
+        stop.set()
+        _hand_over(done, on_result)
+        raise
+    finally:
+        stop.set()
+    if first_error is not None:
+        raise first_error
+
+
+def _hand_over(
+    done: SimpleQueue[tuple[int, T | None, BaseException | None]], on_result: Callable[[int, T], None]
+) -> None:
+    while True:
+        try:
+            index, result, error = done.get_nowait()
+        except Empty:
+            return
+        if index >= 0 and error is None:
+            on_result(index, result)  # type: ignore[arg-type]
+
+
+class Passing(Exception):
+    """A failure that may pass. after_s: how long the server asked to be left alone, None if it did not say."""
+
+    def __init__(self, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.after_s = reason, after_s
+
+
+class Abandoned(Exception):
+    """Not tried again, because the whole run is stopping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long. Waits double from first_wait_s to longest_wait_s, each scaled by a random 0.5 to 1.5.
+
+    A server that asks for more than longest_asked_s is not waited for: the run stops and can be resumed.
+    """
+
+    attempts: int = 8  # the waits between them outlast a limit that counts by the minute and does not say so
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    longest_asked_s: float = 300.0
+
+
+def persist(
+    call: Callable[[], T],
+    *,
+    patience: Patience,
+    random: Random,
+    sleep: Callable[[float], object],
+    stopping: Callable[[], bool],
+    where: str,
+) -> T:
+    """The call's result, tried again after Passing failures.
+
+    Raises InfrastructureError once patience is used up, Abandoned when `stopping` answers yes before a further attempt.
+    """
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            return call()
+        except Passing as failure:
+            if failure.after_s is not None and failure.after_s > patience.longest_asked_s:
+                raise _given_up(f"{failure.reason}, and asks to wait {failure.after_s:.0f} seconds", where) from failure
+            if attempt == patience.attempts:
+                raise _given_up(f"{failure.reason}, also at attempt {attempt}", where) from failure
+            sleep(wait_s(attempt, failure.after_s, patience, random))
+            if stopping():
+                raise Abandoned from failure
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def wait_s(attempt: int, after_s: float | None, patience: Patience, random: Random) -> float:
+    """Seconds before the attempt after this one (counted from 1); never less than the server asked for."""
+    backoff = min(patience.longest_wait_s, patience.first_wait_s * 2.0 ** (attempt - 1)) * (0.5 + random.random())
+    return max(backoff, after_s or 0.0)
+
+
+def retry_after_s(header: str | None, now_s: float) -> float | None:
+    """Seconds that a Retry-After header asks for: a number, or a date. now_s: seconds since 1970. None if unreadable."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - now_s)
+    except ValueError:
+        return None
+
+
+def _given_up(reason: str, where: str) -> InfrastructureError:
+    return InfrastructureError(
+        reason, where=where, remedy="Finished answers are kept; run again with --resume when it answers again."
+    )

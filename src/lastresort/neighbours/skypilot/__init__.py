@@ -1,1 +1,0 @@
-"""A training as a task that SkyPilot runs on a rented card."""

@@ -1,1 +1,0 @@
-"""A training as a script of Unsloth's."""

@@ -1,0 +1,154 @@
+"""What every system has cost after so many calls, as SVG: one line a system, from what its training took, crossings marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from lastresort.report.charts.scale import Scale, amounts, below, level, unit
+from lastresort.report.words.wording import count, counted
+
+WIDTH, HEIGHT = 760, 300
+LEFT, RIGHT, TOP, BOTTOM = 64, 118, 30, 42
+LABEL_HEIGHT = 16
+LABEL_WIDTH = 90  # of the number of calls at a crossing, about
+BEYOND = 1.6  # how far the picture goes beyond the last crossing
+MONTHS = 12  # shown where nothing crosses
+DASHES = ("7 4", "2 4", "10 4 2 4")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """start: before the first call. per_call: what each adds. Both in USD, or in hours of the machine."""
+
+    name: str
+    start: float
+    per_call: float
+    tuned: bool
+
+    def at(self, calls: float) -> float:
+        return self.start + calls * self.per_call
+
+
+def cost_chart(entry: Mapping[str, Any], label: str) -> Markup | None:
+    """The curves of `break_even`, whose costs compare. None where there is no tuned system to compare, or nothing costs anything.
+
+    label: what the picture shows, for those who do not see it.
+    """
+    if entry["currency"] is None or not entry["pairs"]:
+        return None
+    lines = lines_of(entry)
+    if not any(line.per_call or line.start for line in lines):
+        return None
+    across = amounts([calls_shown(entry, lines)], about=5)
+    up = amounts([line.at(across.high) for line in lines])
+    parts = [_grid(across, up, entry["currency"])]
+    parts += [_drawn(line, number, across, up) for number, line in enumerate(lines)]
+    parts += [_names(lines, across, up), _crossings(entry, lines, across, up)]
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, label, Markup("").join(parts)
+    )
+
+
+def lines_of(entry: Mapping[str, Any]) -> list[Line]:
+    """One line a system, in USD or hours; tuned ones last, so that they lie in front."""
+    usd = entry["currency"] == "usd"
+    lines = [
+        Line(
+            system["rung"],
+            system["one_off_usd"] if usd else system["one_off_machine_s"] / 3600,
+            system["per_call_usd"] if usd else system["per_call_machine_s"] / 3600,
+            system["tuned"],
+        )
+        for system in entry["systems"]
+    ]
+    return sorted(lines, key=lambda line: line.tuned)
+
+
+def calls_shown(entry: Mapping[str, Any], lines: Sequence[Line]) -> float:
+    """How far the picture goes: beyond the last crossing; where nothing crosses, a year of use, or until calls have cost as much as
+    training.
+    """
+    crossed = max((pair["calls"] for pair in entry["pairs"] if pair["calls"]), default=0)
+    if crossed:
+        return float(BEYOND * crossed)
+    if entry["calls_per_month"]:
+        return float(MONTHS * entry["calls_per_month"])
+    dearest = max(line.per_call for line in lines)
+    return max(line.start for line in lines) / dearest if dearest else 0.0
+
+
+def _x(calls: float, across: Scale) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(calls)
+
+
+def _y(value: float, up: Scale) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(value)
+
+
+def _grid(across: Scale, up: Scale, currency: str) -> Markup:
+    sign, told = ("$", "USD, added up") if currency == "usd" else ("", "hours of this machine, added up")
+    step = up.high / (len(up.ticks) - 1)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    parts = [Markup('<text class="unit" x="{}" y="14">{}</text>').format(LEFT - 48, told)]
+    parts += [level(_y(tick, up), LEFT, WIDTH - RIGHT, f"{sign}{tick:,.{digits}f}") for tick in up.ticks]
+    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, count(tick)) for tick in across.ticks]
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "calls")])
+
+
+def _drawn(line: Line, number: int, across: Scale, up: Scale) -> Markup:
+    ends = " ".join(f"{_x(calls, across):.1f},{_y(line.at(calls), up):.1f}" for calls in (0, across.high))
+    dashes = Markup("") if line.tuned else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)])
+    return Markup('<g class="{}"><polyline points="{}"{}/></g>').format(
+        "line front" if line.tuned else "line", ends, dashes
+    )
+
+
+def _names(lines: Sequence[Line], across: Scale, up: Scale) -> Markup:
+    """Names at the ends of the lines, from the top down, moved apart where lines end together."""
+    parts: list[Markup] = []
+    lowest = -math.inf
+    for line in sorted(lines, key=lambda line: -line.at(across.high)):
+        y = max(_y(line.at(across.high), up), lowest + LABEL_HEIGHT)
+        lowest = y
+        style = "name front" if line.tuned else "name"
+        parts.append(
+            Markup('<text class="{}" x="{}" y="{:.1f}">{}</text>').format(style, WIDTH - RIGHT + 9, y + 4, line.name)
+        )
+    return Markup("").join(parts)
+
+
+def _crossings(entry: Mapping[str, Any], lines: Sequence[Line], across: Scale, up: Scale) -> Markup:
+    """A ring where a tuned line falls below another, with the number of calls beside it."""
+    by_name = {line.name: line for line in lines}
+    crossed = sorted((pair for pair in entry["pairs"] if pair["calls"]), key=lambda pair: -pair["calls"])
+    parts: list[Markup] = []
+    taken: list[tuple[float, float]] = []
+    for pair in crossed:
+        x, y = _x(pair["calls"], across), _y(by_name[pair["tuned"]].at(pair["calls"]), up)
+        parts.append(Markup('<circle class="crossing" cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y))
+        # right of a crossing and below it neither of its lines runs; at the foot of the picture there is no room
+        low = y + 18
+        while any(abs(low - other) < LABEL_HEIGHT and abs(x - beside) < LABEL_WIDTH for beside, other in taken):
+            low += 2
+        above = low > HEIGHT - BOTTOM - 4
+        taken.append((x, y - 12 if above else low))
+        parts.append(
+            Markup('<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+                x - 10 if above else x + 8,
+                taken[-1][1],
+                "end" if above else "start",
+                _told(pair, alone=len(crossed) == 1),
+            )
+        )
+    return Markup("").join(parts)
+
+
+def _told(pair: Mapping[str, Any], *, alone: bool) -> str:
+    """The number of calls, and where there is room the months that they take."""
+    months = "" if pair["months"] is None or not alone else f", {pair['months']:,.1f} months"
+    return f"{counted(pair['calls'], 'call')}{months}"

@@ -1,0 +1,57 @@
+"""What a gate measured as a picture: a strip a measure, with the difference, its interval, no change and the margin, on one axis.
+
+As the ladder's, the strips are separate SVGs with positions in per cent, and colours come from the page's style. The target is not
+among them: what is won there is many times what is lost elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from lastresort.report.charts.ladder import estimate, framed, line
+from lastresort.report.charts.scale import Scale, differences
+from lastresort.report.gate import in_limits, in_points
+from lastresort.report.words.wording import verdict
+
+# Shape and colour are those of the bar's verdicts: kept, lost, or not to be told.
+LIKE = {"NON_INFERIOR": "MET", "REGRESSED": "NOT_MET", "UNDERPOWERED": "UNDECIDED", "UNINFORMATIVE": "UNDECIDED"}
+
+
+def drawn(gate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The measures of which there is something to draw."""
+    return [suite for suite in gate["suites"] if suite["interval"] is not None]
+
+
+def axis_of(suites: Sequence[Mapping[str, Any]]) -> Scale:
+    """The axis on which all intervals and margins have room."""
+    return differences(value for suite in suites for value in (*suite["interval"], -suite["margin"]))
+
+
+def strip(suite: Mapping[str, Any], scale: Scale) -> Markup:
+    shape = LIKE[suite["verdict"]]
+    parts = [*(line("grid", scale.share(tick)) for tick in scale.ticks if tick)]
+    parts += [line("zero", scale.share(0.0)), line("bar", scale.share(-suite["margin"]))]
+    parts.append(estimate(scale, suite["difference"], suite["interval"], shape))
+    label = (
+        f"Difference {in_points(suite['difference'])} points, between {in_limits(suite['interval'])}, "
+        f"margin {in_points(-suite['margin'])}: {verdict(suite['verdict'])}"
+    )
+    return framed(parts, shape, label)
+
+
+def axis(scale: Scale) -> Markup:
+    """The labelled ticks below the strips, in points."""
+    labels = [
+        Markup('<text x="{:.2f}%" y="14" text-anchor="{}">{}</text>').format(
+            100 * scale.share(tick), _anchor(scale.share(tick)), f"{100 * tick:+.3g}".replace("-", "−") if tick else "0"
+        )
+        for tick in scale.ticks
+    ]
+    return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(Markup("").join(labels))
+
+
+def _anchor(at: float) -> str:
+    return "end" if at > 0.97 else "start" if at < 0.03 else "middle"

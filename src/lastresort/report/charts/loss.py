@@ -1,0 +1,152 @@
+"""Training curves as SVG: every learning rate one line, the one that went furthest in front, its name at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from lastresort.report.charts.scale import Scale, amounts, below, level, unit
+from lastresort.report.words.wording import count
+
+WIDTH, HEIGHT = 760, 270
+LEFT, RIGHT, TOP, BOTTOM = 46, 128, 14, 38
+MOST_POINTS = 240
+SMOOTH_ABOVE = 40
+LABEL_HEIGHT, NAME_WIDTH = 15, 80
+DASHES = ("", "7 4", "2 4", "10 4 2 4", "4 3", "1 3")
+
+Curve = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    name: str
+    points: tuple[tuple[float, float], ...]
+    dev: tuple[tuple[float, float], ...]
+    front: bool
+
+
+def drawn_figure(curves: Mapping[str, Curve]) -> Literal["loss", "reward"]:
+    """What of these curves says how training went: the loss of an objective on groups is about 0 whatever it learns."""
+    return "reward" if any("reward" in point for curve in curves.values() for point in curve) else "loss"
+
+
+def loss_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
+    """Loss in nats a token by step, or the mean reward: lines for training, dots for dev. None where there is nothing finite
+    to draw, or nothing above 0.
+
+    label: what the picture shows, for those who do not see it.
+    """
+    figure = drawn_figure(curves)
+    drawn = {name: curve for name, curve in curves.items() if len(_pairs(curve, figure)) > 1}
+    if not drawn:
+        return None
+    furthest = went_furthest(drawn)
+    lines = [
+        _Line(name, tuple(thinned(smoothed(_pairs(curve, figure)))), tuple(_pairs(curve, "dev_loss")), name == furthest)
+        for name, curve in drawn.items()
+    ]
+    lines.sort(key=lambda line: line.front)
+    across = amounts((step for line in lines for step, _ in (*line.points, *line.dev)), about=6)
+    visible = _visible(lines) if figure == "loss" else [value for line in lines for _, value in line.points]
+    if max(visible) <= 0:
+        return None
+    up = amounts(visible)
+    body = [_grid(across, up), *(_drawn(line, number, across, up) for number, line in enumerate(lines))]
+    body.append(_names(lines, across, up))
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, label, Markup("").join(body)
+    )
+
+
+def went_furthest(curves: Mapping[str, Curve]) -> str | None:
+    """The curve with the last step: of a race, the winner."""
+    return max(curves, key=lambda name: max((point["step"] for point in curves[name]), default=0), default=None)
+
+
+def smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A mean that follows, over about a twentieth of the run; short runs as they are."""
+    if len(points) < SMOOTH_ABOVE:
+        return list(points)
+    weight = 20 / len(points)
+    mean, found = points[0][1], []
+    for number, (step, value) in enumerate(points):
+        mean += max(weight, 1 / (number + 1)) * (value - mean)
+        found.append((step, mean))
+    return found
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most about MOST_POINTS, the last always among them."""
+    every = max(1, math.ceil(len(points) / MOST_POINTS))
+    return [*points[:-1:every], points[-1]]
+
+
+def _pairs(curve: Curve, name: str) -> list[tuple[float, float]]:
+    return [(point["step"], point[name]) for point in curve if name in point and math.isfinite(point[name])]
+
+
+def _visible(lines: Sequence[_Line]) -> list[float]:
+    """The values that set the height: a diverging run may leave the picture, the others must not be flattened by it."""
+    start = max(line.points[0][1] for line in lines)
+    values = [value for line in lines for _, value in (*line.points, *line.dev)]
+    return [min(value, 1.5 * start) for value in values]
+
+
+def _x(step: float, across: Scale) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(step)
+
+
+def _y(value: float, up: Scale) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(value)
+
+
+def _grid(across: Scale, up: Scale) -> Markup:
+    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, f"{tick:g}") for tick in up.ticks]
+    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, count(tick)) for tick in across.ticks]
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 4, "step")])
+
+
+def _drawn(line: _Line, number: int, across: Scale, up: Scale) -> Markup:
+    path = " ".join(f"{_x(step, across):.1f},{_y(value, up):.1f}" for step, value in line.points)
+    dots = [
+        Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4.2"/>').format(_x(step, across), _y(value, up))
+        for step, value in line.dev
+    ]
+    return Markup('<g class="{}"><polyline points="{}"{}/>{}</g>').format(
+        "line front" if line.front else "line",
+        path,
+        Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[1 + number % (len(DASHES) - 1)]),
+        Markup("").join(dots),
+    )
+
+
+def _clear_of_front(line: _Line, lines: Sequence[_Line], across: Scale, up: Scale) -> float:
+    """Height of a line's name: at its end, or above the line in front where the name would lie on it."""
+    x, y = _x(line.points[-1][0], across), _y(line.points[-1][1], up)
+    crossed = [
+        _y(value, up)
+        for other in lines
+        if other.front and other is not line
+        for step, value in other.points
+        if x < _x(step, across) < x + NAME_WIDTH
+    ]
+    return min(crossed) - LABEL_HEIGHT if any(abs(at - y) < LABEL_HEIGHT for at in crossed) else y
+
+
+def _names(lines: Sequence[_Line], across: Scale, up: Scale) -> Markup:
+    """Names at the ends of their lines; those that end at the same place are moved apart."""
+    parts: list[Markup] = []
+    taken: list[tuple[float, float]] = []
+    for line in sorted(lines, key=lambda line: -line.points[-1][1]):
+        x, y = _x(line.points[-1][0], across), _clear_of_front(line, lines, across, up)
+        while any(abs(y - other) < LABEL_HEIGHT and abs(x - beside) < RIGHT for beside, other in taken):
+            y += 2
+        taken.append((x, y))
+        style = "name front" if line.front else "name"
+        parts.append(Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x + 9, y + 4, line.name))
+    return Markup("").join(parts)

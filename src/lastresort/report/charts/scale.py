@@ -1,0 +1,80 @@
+"""Axes: which part of a range is drawn, and where a value lies on it.
+
+What stands beside a picture, as SVG: levels across it with their labels, labels below it, and what they count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A linear axis from low to high. ticks: the values that are labelled."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def share(self, value: float) -> float:
+        """Where the value lies, 0 at low and 1 at high; values outside go to the nearer end."""
+        return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+
+
+def scores(values: Iterable[float]) -> Scale:
+    """An axis of scores in tenths that holds all values with a little air, as long as it needs and at least 0.4."""
+    found = list(values)
+    low = math.floor(10 * (min(found, default=0.0) - 0.02)) / 10
+    high = math.ceil(10 * (max(found, default=1.0) + 0.02)) / 10
+    low, high = max(0.0, low), min(1.0, high)
+    if high - low < 0.4:
+        low = max(0.0, round(high - 0.4, 1))
+        high = min(1.0, round(low + 0.4, 1))
+    every = 0.2 if high - low > 0.6 else 0.1
+    first = math.ceil(round(low / every, 6)) * every
+    ticks = [round(first + n * every, 1) for n in range(round((high - first) / every) + 1)]
+    return Scale(round(low, 1), round(high, 1), tuple(tick for tick in ticks if tick <= high + 1e-9))
+
+
+def differences(values: Iterable[float], about: int = 5) -> Scale:
+    """An axis that holds 0 and all values, between multiples of a step of 1, 2 or 5 times ten to n, in about so many steps."""
+    found = [0.0, *values]
+    low, high = min(found), max(found)
+    step = _step(((high - low) or 0.1) / about)
+    first, last = math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9)
+    ticks = tuple(round(n * step, 10) for n in range(first, last + 1))
+    return Scale(ticks[0], ticks[-1], ticks)
+
+
+def amounts(values: Iterable[float], about: int = 4) -> Scale:
+    """An axis from 0 to a round number at or above the largest value, in about so many steps of 1, 2 or 5 times ten to n."""
+    largest = max(values, default=0.0) or 1.0
+    step = _step(largest / about)
+    steps = math.ceil(largest / step - 1e-9)
+    return Scale(0.0, steps * step, tuple(round(n * step, 10) for n in range(steps + 1)))
+
+
+def _step(rough: float) -> float:
+    """The next of 1, 2 or 5 times ten to n."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+
+
+def level(y: float, left: float, right: float, label: str) -> Markup:
+    """A value of the axis that goes up: a line from left to right, and its label before it."""
+    line = Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(left, right, y, y)
+    return line + Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(left - 8, y + 4, label)
+
+
+def below(x: float, y: float, label: str) -> Markup:
+    """A value of the axis that goes across."""
+    return Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(x, y, label)
+
+
+def unit(left: float, right: float, y: float, what: str) -> Markup:
+    """What the axis that goes across counts, in the middle below it."""
+    return Markup('<text class="unit" x="{}" y="{}" text-anchor="middle">{}</text>').format((left + right) / 2, y, what)

@@ -1,0 +1,88 @@
+"""What a smaller scale of what was trained wins and loses: target on dev against general, a point a scale, joined in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from lastresort.report.charts.scale import Scale, below, differences, level, scores, unit
+from lastresort.report.gate import in_points
+from lastresort.report.words.wording import percent
+
+WIDTH, HEIGHT = 760, 300
+LEFT, RIGHT, TOP, BOTTOM = 58, 60, 16, 44
+GENERAL = "general"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """lost: of general, tuned less base. dev: of the target. good: as the repair was judged."""
+
+    scale: float
+    lost: float
+    dev: float
+    good: bool
+    frozen: bool
+
+
+def points(repairs: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """The scales that were measured, the largest first; nothing where general was not."""
+    found = [
+        Point(repair["setting"], one["difference"], repair["dev"]["score"], repair["good"], repair["frozen"])
+        for repair in repairs
+        if repair["kind"] == "scale" and repair["dev"] is not None
+        for one in repair["measures"]
+        if one["suite"] == GENERAL and one["counts"] and one["difference"] is not None
+    ]
+    return sorted(found, key=lambda point: -point.scale)
+
+
+def tradeoff_chart(repairs: Sequence[Mapping[str, Any]], bar: float, label: str) -> Markup | None:
+    """None where fewer than two scales can be drawn. label: what the picture shows, for those who do not see it."""
+    drawn = points(repairs)
+    if len(drawn) < 2:
+        return None
+    across, up = differences(point.lost for point in drawn), scores([bar, *(point.dev for point in drawn)])
+    path = " ".join(f"{_x(point.lost, across):.1f},{_y(point.dev, up):.1f}" for point in drawn)
+    parts = [_grid(across, up), _bar(bar, up), Markup('<g class="line"><polyline points="{}"/></g>').format(path)]
+    parts += [_drawn(point, across, up) for point in drawn]
+    return Markup('<svg class="chart tradeoff" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, label, Markup("").join(parts)
+    )
+
+
+def _x(lost: float, across: Scale) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(lost)
+
+
+def _y(dev: float, up: Scale) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(dev)
+
+
+def _grid(across: Scale, up: Scale) -> Markup:
+    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
+    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, in_points(tick) if tick else "0") for tick in across.ticks]
+    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "points of general, tuned less base")])
+
+
+def _bar(bar: float, up: Scale) -> Markup:
+    y = _y(bar, up)
+    line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
+    return line + _text(WIDTH - RIGHT + 6, y + 4, "the bar", "start")
+
+
+def _drawn(point: Point, across: Scale, up: Scale) -> Markup:
+    x, y = _x(point.lost, across), _y(point.dev, up)
+    told = f"scale {point.scale:g}: {percent(point.dev)} on dev, {in_points(point.lost)} points of general"
+    dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>').format(
+        "" if point.good else "dev", x, y, told
+    )
+    style = "name front" if point.frozen else "name"
+    return dot + _text(x, y - 11, f"{point.scale:g}", "middle", style)
+
+
+def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(style, x, y, anchor, text)

@@ -1,0 +1,52 @@
+"""Retrieval in the report: what was missing, and how well it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lastresort.report.words.wording import count, counted, duration, interval, listed, percent, verdict
+
+
+def finding(entry: Mapping[str, Any]) -> str:
+    """One line: what the right passage would bring, or what was built."""
+    ceiling = entry["ceiling"]
+    if ceiling is None or not ceiling["systems"]:
+        return f"A store of {counted(entry['store']['chunks'], 'passage')} was searched"
+    best = max(system["score"] for system in ceiling["systems"])
+    which = "right passage" if ceiling["labelled"] == ceiling["n"] else "likeliest passages"
+    return f"With the {which} dev scores {percent(best)}, closed book {percent(ceiling['closed_book'])}"
+
+
+def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(what, figures) for the table of retrieval."""
+    store, ceiling = entry["store"], entry["ceiling"]
+    found = [
+        (
+            "store",
+            f"{counted(store['chunks'], 'passage')} of {counted(store['documents'], 'document')}, embedded by "
+            f"{store['embedder']}; {count(store['disk_bytes'] / 1e6)} MB on disk, of them {count(store['vector_bytes'] / 1e6)} MB "
+            f"of vectors; {duration(store['seconds'])} to build",
+        )
+    ]
+    for search in entry["searches"]:
+        name = f"{search['mode']} search" + (", reranked" if search["reranked"] else "")
+        recall = listed(f"{percent(share)} at {k}" for k, share in search["recall"].items())
+        ndcg = search["ndcg"][max(search["ndcg"], key=int)]
+        found.append(
+            (
+                name,
+                f"recall {recall}; MRR {search['mrr']:.2f}, nDCG {ndcg:.2f} ({counted(search['questions'], 'question')})",
+            )
+        )
+    if ceiling is not None and ceiling["systems"]:
+        found += [
+            (
+                system["name"],
+                f"{percent(system['score'])}, {interval(system['interval'])}; {verdict(system['verdict'])}",
+            )
+            for system in ceiling["systems"]
+        ]
+        told = f"{count(ceiling['knowledge'])} of {counted(ceiling['n'], 'dev item')} wrong closed book and right with the passage"
+        found.append(("for want of knowledge", told))
+    return found

@@ -1,0 +1,187 @@
+"""Numbers and verdicts as the report, the Markdown and the terminal write them.
+
+Verdicts in the terminal: a mark, since colour alone must not carry the meaning, and a colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NO_BREAK = "\u00a0"
+
+VERDICTS = {"MET": "MET", "NOT_MET": "NOT MET", "UNDECIDED": "UNDECIDED"}
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.8125 -> "81.3 %". A share just short of 1 or above 0 is never rounded to it."""
+    text = f"{100 * share:.{digits}f}"
+    smallest = 10.0**-digits
+    if float(text) >= 100 and share < 1:
+        text = f"{100 - smallest:.{digits}f}"
+    if float(text) == 0 and share > 0:
+        text = f"{smallest:.{digits}f}"
+    return f"{text}{NO_BREAK}%"
+
+
+def round_percent(share: float) -> str:
+    """As `percent`, without a decimal that is 0: for numbers that somebody chose, such as the bar."""
+    return percent(share).replace(f".0{NO_BREAK}%", f"{NO_BREAK}%")
+
+
+def percent_in_text(share: float) -> str:
+    """As `round_percent`, with an ordinary space: for sentences that are stored or logged."""
+    return round_percent(share).replace(NO_BREAK, " ")
+
+
+def points(difference: float) -> str:
+    """-0.021 -> "−2.1 points"."""
+    return f"{100 * difference:+.1f} points".replace("-", "−")
+
+
+def count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: "0.4 s", "42 s", "24 min 10 s", "3 h 12 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f}{NO_BREAK}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}{NO_BREAK}s"
+    if whole < 3600:
+        return f"{whole // 60}{NO_BREAK}min" + (f" {whole % 60}{NO_BREAK}s" if whole % 60 else "")
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}{NO_BREAK}h" + (f" {minutes}{NO_BREAK}min" if minutes else "")
+
+
+def short_duration(seconds: float) -> str:
+    """As `duration`, with "40 ms" below a second: for single calls."""
+    return f"{1000 * seconds:.0f}{NO_BREAK}ms" if seconds < 1 else duration(seconds)
+
+
+def money(usd: float | None) -> str:
+    """None: spent, but at a price that nobody told."""
+    if usd is None:
+        return f"${NO_BREAK}unknown"
+    if usd == 0:
+        return "$0"
+    if usd < 0.01:
+        return f"<{NO_BREAK}$0.01"
+    return f"${usd:,.2f}"
+
+
+def price(usd: float) -> str:
+    """Money of any size with at least three digits that count: "$12.40", "$0.0412"; a cent is not the smallest amount here."""
+    if usd == 0:
+        return "$0"
+    if usd >= 1:
+        return f"${usd:,.2f}"
+    digits = 2 - math.floor(math.log10(usd))
+    text = f"{usd:.{digits}f}".rstrip("0")
+    return f"${text.ljust(4, '0')}"
+
+
+def spaced(text: str) -> str:
+    """With ordinary spaces, for sentences that are stored or logged."""
+    return text.replace(NO_BREAK, " ")
+
+
+def interval(limits: Iterable[float]) -> str:
+    low, high = limits
+    return f"{100 * low:.1f}–{percent(high)}"
+
+
+def verdict(name: str) -> str:
+    return VERDICTS.get(name, name.replace("_", " "))
+
+
+def listed(names: Iterable[str], joint: str = "and") -> str:
+    """`a, b and c`."""
+    words = list(names)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {joint} {words[-1]}" if words else ""
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}{NO_BREAK}×"
+
+
+def counted(number: float, unit: str) -> str:
+    """ "1 item", "1,240 groups"."""
+    return f"{count(number)} {unit}{'' if number == 1 else 's'}"
+
+
+def unit_of(decision: Mapping[str, Any]) -> str:
+    """What the tests of this decision count, "item" or "group": one test set, so that all count the same."""
+    return next((str(rung["test"]["unit"]) for rung in decision["rungs"] if rung["test"]), "item")
+
+
+def of_units(test: Mapping[str, Any]) -> str:
+    """ "141 of 300 items", or "all 300 groups"."""
+    used, available = test["n_used"], test["n_available"]
+    return f"{'all' if used == available else f'{count(used)} of'} {counted(available, test['unit'])}"
+
+
+def what_would_decide(test: Mapping[str, Any]) -> str:
+    """What an UNDECIDED asks for, as a sentence."""
+    needed, unit = test["n_needed"], test["unit"]
+    if needed is None:
+        return f"How many {unit}s would decide it cannot be told: the score lies too close to the bar."
+    more = needed - test["n_available"]
+    if more <= 0:
+        return f"About {count(needed)} test {unit}s would decide it."
+    return f"About {count(needed)} test {unit}s would decide it, {count(more)} more than there are."
+
+
+def how_decided(test: Mapping[str, Any], bar: float) -> str:
+    """Which rule gave the verdict and what it showed; nothing for an UNDECIDED. Says why the interval can still hold the bar."""
+    decided = test["decided"]
+    if decided is None:
+        return ""
+    exact, (low, high) = decided["by"] == "exact", test["interval"]
+    rule = "the exact test at the last item" if exact else f"the evidence after every {test['unit']}"
+    limit = f"{percent(decided['limit'])} or {'more' if test['verdict'] == 'MET' else 'less'}"
+    told = f"{rule} puts the true score at {limit}"
+    if not low <= bar <= high:
+        return told
+    if exact:
+        return f"{told}; the interval is wider and holds the bar, since it must be right after every item"
+    return f"{told}, at an error of {percent(decided['error'])}; the interval, drawn at a smaller error, holds the bar"
+
+
+def short_of_the_bar(verdict: str | None) -> str:
+    """How a system stands to the bar whose verdict is not MET; None where it was not tested."""
+    return "which stays below the bar" if verdict == "NOT_MET" else "which is not shown to meet the bar"
+
+
+def stopped(text: str) -> str:
+    """With a full stop, or the sign it ends in."""
+    text = text.strip()
+    return text if not text or text[-1] in ".!?…" else f"{text}."
+
+
+def sentence(text: str) -> str:
+    """With a capital, unless it begins with a name such as lm_eval:mmlu or a path, and a full stop."""
+    text = stopped(text)
+    first = text.partition(" ")[0].rstrip(":.")
+    return text if any(sign in first for sign in ":_/") else text[:1].upper() + text[1:]
+
+
+def printable(text: str) -> str:
+    """Text from outside without control characters, which could move the cursor or repaint what was said."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+MARKS = {"MET": "●", "NOT_MET": "×", "UNDECIDED": "◇"}
+MARKS |= {"NON_INFERIOR": "●", "REGRESSED": "×", "UNDERPOWERED": "◇", "UNINFORMATIVE": "○", "SKIPPED": "–"}
+
+STYLES = {"MET": "green", "NOT_MET": "red", "UNDECIDED": "yellow", "SHIP": "green", "HOLD": "yellow", "REJECT": "red"}
+STYLES |= {
+    "NON_INFERIOR": "green",
+    "REGRESSED": "red",
+    "UNDERPOWERED": "yellow",
+    "UNINFORMATIVE": "yellow",
+    "SKIPPED": "dim",
+}

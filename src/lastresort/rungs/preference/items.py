@@ -1,0 +1,281 @@
+"""What preference training learns from, ready for the loop: items of pairs or labels, or groups that are sampled for a reward.
+
+What preference training a task's data allow, and why: a pure choice.
+
+A judge as a term of the reward: its model behind the response cache, its money within the task's limits, its forecast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from lastresort.data.files import read_rows
+from lastresort.evals.scorers import Scorer, build_scorer
+from lastresort.evals.scorers.judge import Judge, Judged
+from lastresort.evals.scorers.judge_model import Case, Spent
+from lastresort.models.protocol import Model, estimated_prompt_tokens
+from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
+from lastresort.rungs.preference.data import Kind, Preferred, render_preferences
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.paths import is_paid
+from lastresort.spec.sections import Preference
+from lastresort.spec.task import Task
+from lastresort.systems.compose import compose
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Example
+
+if TYPE_CHECKING:
+    from lastresort.engine.forest import Row
+    from lastresort.models.loading import Loaded
+    from lastresort.train.groups.groups import SampledGroups
+    from lastresort.train.loop.batches import Item
+
+
+Loss = Literal["dpo", "orpo", "kto", "grpo"]
+Source = Literal["pairs", "labels", "reward", "samples"]
+
+PARTS = 3  # of a training of one epoch, after each of which a candidate is kept; of several epochs after each
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """objective: what is minimised. source: what it learns from. why: in words."""
+
+    objective: Loss
+    source: Source
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """learning_rates: raced. option: name and value of what `preference.beta` sets, None for the objective's own default."""
+
+    learning_rates: tuple[float, ...]
+    epochs: int
+    batch_size: int
+    option: tuple[str, float] | None
+
+    def stops(self, steps: int) -> tuple[int, ...]:
+        """The steps after which a candidate is kept and measured."""
+        parts = self.epochs if self.epochs > 1 else PARTS
+        return tuple(sorted({max(1, round(steps * part / parts)) for part in range(1, parts + 1)}))
+
+
+# Ten times and more what trains all weights, as usual for LoRA (Schulman et al. 2025); orpo also learns the answers, like sft.
+_USUAL: dict[Loss, Course] = {
+    "dpo": Course((2e-5, 1e-4), 3, 16, None),
+    "orpo": Course((1e-4, 3e-4), 3, 16, None),
+    "kto": Course((2e-5, 1e-4), 3, 32, None),
+    "grpo": Course((2e-5, 1e-4), 1, 8, None),
+}
+_BETA: dict[Loss, str] = {"dpo": "beta", "kto": "beta", "orpo": "weight", "grpo": "kl_weight"}
+
+
+def plan_of(task: Task, kind: Kind | None, *, on_sft: bool) -> Plan:
+    """kind: what the file of preferences holds, None without one. on_sft: whether the rung sft left an adapter to start from."""
+    start = (
+        "from the adapter of sft, which is the reference too" if on_sft else "from the base, which is the reference too"
+    )
+    beside = "; the reward is not used beside them" if task.reward else ""
+    if kind == "pairs" and on_sft:
+        return Plan("dpo", "pairs", f"DPO on the task's pairs, {start}{beside}")
+    if kind == "pairs":
+        why = "since there is no supervised adapter to start from"
+        return Plan("orpo", "pairs", f"ORPO on the task's pairs, from the base and without a reference, {why}{beside}")
+    if kind == "labels":
+        return Plan("kto", "labels", f"KTO on the task's labelled answers, {start}{beside}")
+    if task.reward:
+        return Plan("grpo", "reward", f"GRPO on the task's reward, {start}")
+    why = f"ranked by the scorer {task.score.name}, since the task names neither preferences nor a reward"
+    return Plan("dpo", "samples", f"DPO on pairs of the model's own samples, {why}; {start}")
+
+
+def course_of(section: Preference, objective: Loss) -> Course:
+    """What the task file says, and what is usual for the objective where it says auto."""
+    usual = _USUAL[objective]
+    return Course(
+        usual.learning_rates if section.learning_rates == "auto" else section.learning_rates,
+        usual.epochs if section.epochs == "auto" else int(section.epochs),
+        usual.batch_size if section.batch_size == "auto" else int(section.batch_size),
+        None if section.beta == "auto" else (_BETA[objective], float(section.beta)),
+    )
+
+
+def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str, Any]) -> Scorer:
+    """A judge that knows the task, asks through the climb's cache and pays from its purse; any other scorer as it is.
+
+    Event rewarded: what the answers of a step took; those of a step that is repeated are noted again, and count once. The judge
+    raises BudgetError where a limit is reached: what it said is kept, so that a run that goes on pays for nothing twice.
+    """
+    if not isinstance(scorer, Judge):
+        return scorer
+
+    def opened() -> Model:
+        prompt_price, output_price = (parameters.get(key, 0.0) for key in ("prompt_price", "output_price"))
+        return bench.models.judge(parameters["model"], prompt_price=prompt_price, output_price=output_price)
+
+    def heard(examples: Sequence[Example], answers: Sequence[str], judged: Sequence[Judged]) -> None:
+        spent = sum((one.spent for one in judged), Spent())
+        asked = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
+        body = {"rung": rung, "asked": _hash([dict(parameters), asked]), **asdict(spent)}
+        bench.record.note("rewarded", body)
+        if spent.paid_usd:
+            bench.check_budget()
+
+    return replace(scorer.asked_of(opened, bench.pay), about=bench.task.about, heard=heard)
+
+
+def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
+    """What each judge of the reward would take of so many answers, every one as long as allowed; of its speed nothing is known."""
+    for term in task.reward:
+        if term.name != "judge":
+            continue
+        judge = build_scorer(term.name, term.parameters, about=task.about)
+        assert isinstance(judge, Judge)
+        prompts = judge.question.prompts(judge.about, Case("", "answer", "reference"))
+        shown = work.input_tokens + work.max_new_tokens + (work.output_tokens if judge.needs_output else 0)
+        tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + shown
+        machine = Machine(None, 1.0)
+        if is_paid(term.parameters["model"]):
+            machine = Machine(None, 1.0, term.parameters.get("prompt_price"), term.parameters.get("output_price"))
+        n = answers * len(prompts)
+        yield answering("verdicts of the reward", machine, n, tokens, 0, judge.asking.decoding.max_new_tokens)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+HELD_SHARE, LEAST_HELD_PROMPTS = 0.1, 20  # of the prompts, which are held out where there are so many
+PreferredRows: TypeAlias = "tuple[Preferred, tuple[Row, ...]]"
+CROWD = 100  # labelled answers that are compared each with each
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """items: to train on. judged: those on which margins are measured, and what they are called. told: the counts in words."""
+
+    items: tuple[Item, ...]
+    judged: tuple[Item, ...]
+    judged_as: str
+    told: str
+
+
+def given_items(bench: Workbench, start: System, loaded: Loaded, preferences: Sequence[Preferred]) -> Given:
+    """Pairs or labelled answers as items, some prompts held out to measure margins on."""
+    rendered = render_preferences(
+        preferences,
+        start.prompt,
+        loaded.tokenizer,
+        context_tokens=loaded.context_tokens,
+        template_kwargs=start.template_kwargs,
+    )
+    rows = list(rendered.rows)
+    noun = "pairs" if preferences[0].label is None else "labelled answers"
+    train, held = divided(rows, bench.task.split.seed)
+    if not held:
+        items = _items(rows, loaded.context_tokens)
+        return Given(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.told()}")
+    judged = _items(held, loaded.context_tokens)
+    told = f"{len(train)} {noun}, {len(held)} more held out{rendered.told()}"
+    return Given(_items(train, loaded.context_tokens), judged[:CROWD], f"{noun} held out", told)
+
+
+def divided(rows: list[PreferredRows], seed: int) -> tuple[list[PreferredRows], list[PreferredRows]]:
+    """Those to train on, and those held out; none where too few prompts, or one kind of labels alone, would be held out."""
+    from lastresort.train.files.items import split
+
+    if len({preferred.asked for preferred, _ in rows}) < LEAST_HELD_PROMPTS:
+        return rows, []
+    train, held = split(rows, lambda row: row[0].asked, HELD_SHARE, seed)
+    labels = {preferred.label for preferred, _ in held}
+    if len(labels) < len({preferred.label for preferred, _ in rows}):  # nothing to compare there
+        return rows, []
+    return train, held
+
+
+def _items(rows: Sequence[tuple[Preferred, tuple[Row, ...]]], limit: int | None) -> tuple[Item, ...]:
+    from lastresort.engine.forest import Row
+    from lastresort.train.loop.batches import Item, labelled, pairs
+
+    if not rows or rows[0][0].label is None:
+        return tuple(pairs([own[0] for _, own in rows], [own[1] for _, own in rows]))
+    if len({own[0].prompt for _, own in rows}) < 2:  # nothing to mismatch, nor to train on
+        return tuple(Item((own[0], own[0]), desirable=bool(preferred.label)) for preferred, own in rows)
+    items = labelled([own[0] for _, own in rows], [bool(preferred.label) for preferred, _ in rows])
+    fitted = []
+    for item in items:
+        row, other = item.rows  # a prompt with another row's answer may be longer than either row
+        cut = Row(other.ids[:limit], other.targets[:limit]) if limit is not None else other
+        fitted.append(replace(item, rows=(row, cut)))
+    return tuple(fitted)
+
+
+def reward_groups(
+    bench: Workbench, rung: str, start: System, loaded: Loaded, batch_size: int, log: Path
+) -> SampledGroups:
+    """Groups of answers to the prompts of train, to be closed at the end. Raises DataError where a reward cannot work."""
+    from lastresort.train.groups.groups import groups_from
+    from lastresort.train.groups.sampling import GroupSettings
+
+    task = bench.task
+    settings = GroupSettings(group_size=task.preference.samples, max_new_tokens=bench.max_new_tokens)
+    return groups_from(
+        with_room(
+            bench.train,
+            start.prompt,
+            loaded.tokenizer,
+            loaded.context_tokens,
+            start.template_kwargs,
+            bench.max_new_tokens,
+        ),
+        task.reward,
+        objective="grpo",
+        tokenizer=loaded.tokenizer,
+        batch_size=batch_size,
+        seed=task.split.seed,
+        settings=settings,
+        columns=columns_of(bench.train),
+        compose=lambda turns: compose(start.prompt, turns, ()),
+        template_kwargs=start.template_kwargs,
+        context_tokens=loaded.context_tokens,
+        json_schema=task.output.json_schema,
+        choices=task.output.choices,
+        seated=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
+        log=log,
+    )
+
+
+def with_room(
+    examples: Sequence[Example],
+    design: PromptDesign,
+    tokenizer: Any,
+    context_tokens: int | None,
+    template_kwargs: dict[str, Any],
+    new_tokens: int,
+) -> tuple[Example, ...]:
+    """Those whose prompt leaves room for an answer."""
+    from lastresort.data.rendering import render_prompt
+
+    if context_tokens is None:
+        return tuple(examples)
+    most = context_tokens - new_tokens
+    return tuple(
+        example
+        for example in examples
+        if len(render_prompt(tokenizer, compose(design, example.input, ()), template_kwargs=template_kwargs)) <= most
+    )
+
+
+def columns_of(examples: Sequence[Example]) -> dict[str, Mapping[str, Any]]:
+    """The further columns of the rows that the examples come from, by example id: what reward functions may ask for."""
+    files = {example.source for example in examples if example.source}
+    rows = {(source, row.number): row.values for source in files for row in read_rows(Path(source))}
+    return {
+        example.id: rows[example.source, example.row] for example in examples if (example.source, example.row) in rows
+    }

@@ -1,0 +1,266 @@
+"""Preference training on what the data allow: pairs, labelled answers, a reward, or the model's own samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
+
+from lastresort.models.protocol import estimated_tokens, is_endpoint
+from lastresort.records.record import ItemScore
+from lastresort.rungs.forecast import Forecast, Workload, answering, training
+from lastresort.rungs.preference.data import Preferred, kind_of_preferences, read_preferences
+from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, drift_of
+from lastresort.rungs.preference.items import Course, Plan, course_of, plan_of, verdicts
+from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs
+from lastresort.rungs.preference.training import Kept, PreferenceTraining
+from lastresort.rungs.prompting import grammar_of, instruction
+from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
+from lastresort.rungs.supervised.milder import Training
+from lastresort.rungs.supervised.sft import Sft
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.rungs.tuning import choose_on_dev, noted_rendering, on_dev
+from lastresort.spec.task import Task
+from lastresort.systems.files import load_system
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example
+
+LEAST_PREFERENCES, LEAST_OF_A_KIND, LEAST_PROMPTS = 50, 10, 16
+_TOO_FEW = "a few more or less decide which way the model goes"
+
+
+class Preference:
+    """DPO on top of the supervised adapter, ORPO from the base, KTO or GRPO: one system, chosen on dev among its checkpoints."""
+
+    name = "preference"
+
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+        model = tuned_model(task)
+        if is_endpoint(model):
+            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if task.tune.method == "full":
+            return "it trains adapters, and `tune.method` asks for all weights; set it to auto, lora or qlora"
+        if task.preferences is not None:
+            return why_too_few(read_preferences(task.preferences), "")
+        if task.reward:
+            enough = len(train) >= LEAST_PROMPTS
+            return None if enough else f"{len(train)} training rows are too few prompts (at least {LEAST_PROMPTS})"
+        if task.score.name == "judge":
+            return (
+                "the task names neither preferences nor a reward, and its scorer is a judge: pairs of its verdicts would teach "
+                "the model to please the very judge that examines it"
+            )
+        if len(train) < LEAST_PREFERENCES:
+            return (
+                f"the task names neither preferences nor a reward, and {len(train)} training rows are too few prompts to make "
+                f"pairs of the model's own samples (at least {LEAST_PREFERENCES})"
+            )
+        return None
+
+    def forecast(self, task: Task, work: Workload) -> Forecast:
+        """Samples where they are needed, the first part at every learning rate and the rest at one, every candidate on dev and
+        once more held to the form, the test; every answer is as long as allowed.
+        """
+        preferences = read_preferences(task.preferences) if task.preferences is not None else ()
+        on_sft = _on_sft(task, work.n_train)
+        plan, course = planned_course(task, work.n_train, preferences)
+        about = work.about_tokens
+        prompt, machine = about + work.input_tokens, work.machine
+        parts, rates = len(course.stops(1_000_000)), len(course.learning_rates)
+        candidates = rates + parts - 1
+        measured = candidates + (grammar_of(task) is not None) + (not on_sft)
+        return (
+            _learning(task, work, plan, course, preferences, prompt, 1 + (rates - 1) / parts)
+            + answering(
+                "KL on dev",
+                machine,
+                candidates * min(KL_PROMPTS, work.n_dev) * KL_ANSWERS,
+                prompt,
+                about,
+                work.max_new_tokens,
+            )
+            + answering("candidates on dev", machine, work.n_dev * measured, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
+        )
+
+    def search(self, bench: Workbench) -> Search | GivenUp:
+        task = bench.task
+        supervised = _supervised(bench)
+        start = supervised or _base(bench)
+        given = bench.preferences
+        if given is not None and (reason := why_too_few(given, " once those are left out that dev or test hold")):
+            return GivenUp(reason)
+        before = bench.dev_scores("sft", supervised) if supervised is not None else on_dev(bench, self.name, start)
+        if (reason := why_beyond_mending(before, bench.record.lacking_knowledge)) is not None:
+            return GivenUp(reason)
+        plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
+        made = ""
+        if plan.source == "samples":
+            own = own_pairs(bench, self.name, start)
+            if reason := why_too_few(own.preferences, f" made of the model's own samples ({own.told})"):
+                return GivenUp(reason)
+            given, made = own.preferences, f" ({own.told})"
+        course = course_of(task.preference, plan.objective)
+        trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
+
+        def system(kept: Kept) -> System:
+            trained = noted_rendering(bench.record, self.name)
+            return replace(
+                start, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="", trained_rendering=trained
+            )
+
+        rate, kept = trained.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
+        systems = [system(candidate) for candidate in (*kept, *trained.finish(rate))]
+        note = f"{plan.why}; {trained.told()}{made}. {_rates(course, rate)}"
+        found = choose_on_dev(bench, self.name, systems, note)
+        self._note_drift(bench, found, start, before)
+        return found
+
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        """Its earlier stops are those of the same learning rate."""
+        rate, step = _trained_as(name)
+        search = bench.record.last("search", self.name)
+        assert search is not None, "what is repaired was searched"
+        names = [one["name"] for one in search["candidates"] if "+" not in one["name"]]
+        kept = sorted(((_trained_as(one)[1], one) for one in names if _trained_as(one)[0] == rate), reverse=True)
+        return Training(rate, None, tuple((number, one) for number, one in kept if number < step))
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        """At a lower learning rate; there are no rows of replay in it."""
+        assert learning_rate is not None, "training_of tells of no replay"
+        supervised, given = _supervised(bench), bench.preferences
+        start = supervised or _base(bench)
+        plan = plan_of(bench.task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
+        if plan.source == "samples":
+            given = own_pairs(bench, self.name, start).preferences
+        course = replace(course_of(bench.task.preference, plan.objective), learning_rates=(learning_rate,))
+        trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
+        kept = trained.to_step(learning_rate, _trained_as(system.name)[1])
+        if kept is None:
+            return None
+        held = "+constrained" if system.decoding.grammar is not None else ""
+        return replace(system, name=f"{kept.name}{held}", adapter=kept.adapter, fingerprint="", rendering="")
+
+    def _note_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
+        """Note for every candidate how far it moved, and whether its answers grew."""
+        for candidate in found.candidates:
+            adapter = candidate.system.adapter
+            assert adapter is not None
+            moved = bench.record.last("moved", adapter.name)
+            length = drift_of(before, bench.dev_scores(self.name, candidate.system))
+            name = candidate.system.name
+            if moved is not None and bench.record.last("drift", name) is None:
+                body = {
+                    "rung": self.name,
+                    "candidate": name,
+                    "start": start.name,
+                    "moved": moved,
+                    "length": asdict(length),
+                }
+                bench.record.note("drift", body, key=name)
+
+
+def _trained_as(candidate: str) -> tuple[float, int]:
+    """The learning rate and the step that a candidate of `PreferenceTraining` is named after."""
+    found = re.search(r"-lr(.+)-step(\d+)", candidate)
+    assert found is not None, f"{candidate} is named by its training"
+    return float(found[1]), int(found[2])
+
+
+_NO_EXAMPLE = Example("", (), "")
+
+
+def why_too_few(preferences: Sequence[Preferred], which: str) -> str | None:
+    """Why these are too few to train on, None where they are enough. which: what they are, after "N pairs"."""
+    labels = [preferred.label for preferred in preferences]
+    if not labels or labels[0] is None:
+        noun, enough = "preference pairs", len(labels) >= LEAST_PREFERENCES
+    else:
+        noun, enough = "labelled answers", len(labels) >= LEAST_PREFERENCES
+        fewest = min(sum(bool(label) is kind for label in labels) for kind in (True, False))
+        if enough and fewest < LEAST_OF_A_KIND:
+            kinds = f"{sum(map(bool, labels))} good and {len(labels) - sum(map(bool, labels))} bad"
+            return f"{kinds} answers{which} do not show the difference (at least {LEAST_OF_A_KIND} of each)"
+    if enough:
+        return None
+    return f"{len(labels)} {noun}{which} are too few: below {LEAST_PREFERENCES}, {_TOO_FEW}"
+
+
+def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | None) -> str | None:
+    """Why no preference mends what fails on dev, None where one may, or where no retrieval has told what knowledge would mend.
+
+    items: what the model that would be trained answered. lacking: ids of those that were wrong for want of knowledge.
+    """
+    wrong = [item for item in items if item.score < 1]
+    if lacking is None or not wrong or any(item.id not in lacking for item in wrong):
+        return None
+    return (
+        f"every answer that is wrong on dev ({len(wrong)}) was right with the right passage in the prompt: what is missing is "
+        "knowledge, which preferences do not add"
+    )
+
+
+def _supervised(bench: Workbench) -> System | None:
+    """The system that the rung sft froze, None where there is none."""
+    frozen = bench.record.last("frozen", "sft")
+    return load_system(bench.candidate_folder("sft", frozen["name"])) if frozen is not None else None
+
+
+def _base(bench: Workbench) -> System:
+    """The untuned model with the zero-shot prompt."""
+    task = bench.task
+    decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
+    design, kwargs = PromptDesign(instruction(task)), task.chat_template_kwargs
+    return System("base", bench.models.tuned_name, design, decoding, template_kwargs=kwargs)
+
+
+def _rates(course: Course, rate: float) -> str:
+    tried = ", ".join(f"{one:g}" for one in course.learning_rates)
+    raced = "the only learning rate tried" if len(course.learning_rates) == 1 else f"raced on dev with {tried}"
+    return f"Learning rate {rate:g}, {raced}; {course.epochs} epochs at most, batch {course.batch_size}."
+
+
+def planned_course(task: Task, n_train: int, preferences: Sequence[Preferred] | None = None) -> tuple[Plan, Course]:
+    """Before anything is run. preferences: those of the task's file, None to have them read."""
+    if preferences is None:
+        preferences = read_preferences(task.preferences) if task.preferences is not None else ()
+    kind = kind_of_preferences(preferences) if preferences else None
+    plan = plan_of(task, kind, on_sft=_on_sft(task, n_train))
+    return plan, course_of(task.preference, plan.objective)
+
+
+def _on_sft(task: Task, n_train: int) -> bool:
+    return "sft" in task.ladder and Sft().skip_reason(task, [_NO_EXAMPLE] * n_train) is None
+
+
+def _learning(
+    task: Task,
+    work: Workload,
+    plan: Plan,
+    course: Course,
+    preferences: Sequence[Preferred],
+    prompt: float,
+    share: float,
+) -> Forecast:
+    """What the training itself costs. share: of one whole training that the race makes of it."""
+    machine, about, samples = work.machine, work.about_tokens, task.preference.samples
+    epochs, label = course.epochs * share, f"{plan.objective}, {len(course.learning_rates)} learning rates"
+    if plan.source == "reward":
+        n = round(work.n_train * samples * epochs)
+        row = prompt + work.max_new_tokens
+        groups = answering("groups", machine, n, prompt, prompt, work.max_new_tokens)
+        trained = training(label, machine, n, 1, row, prompt, course.batch_size * samples)
+        return sum(verdicts(task, work, n), groups + trained)
+    if plan.source == "samples":
+        asked = min(work.n_train, MOST_PROMPTS)
+        sampled = answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)
+        row = 2 * (prompt + work.output_tokens)
+        return sampled + training(label, machine, asked, epochs + 0.5, row, about + prompt, course.batch_size)
+    rows = [sum(estimated_tokens(turn.content) for turn in answer) for one in preferences for answer in one.answers]
+    questions = [estimated_tokens(preferred.asked) for preferred in preferences]
+    answers = len(preferences[0].answers)
+    row = answers * (about + work.per_estimate * (sum(questions) / len(questions) + sum(rows) / len(rows)))
+    # the reference is a forward pass, half of a training pass without gradients
+    return training(label, machine, len(preferences), epochs + 0.5, row, about, course.batch_size)

@@ -1,0 +1,254 @@
+"""Preference training: every learning rate from the same start, the better on dev the whole way, a candidate kept at each stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastresort.errors import DataError
+from lastresort.rungs.early_warnings import EarlyWarnings
+from lastresort.rungs.preference.data import Preferred
+from lastresort.rungs.preference.drift import moved
+from lastresort.rungs.preference.items import Course, Given, Plan, given_items, reward_groups
+from lastresort.rungs.rung import Workbench
+from lastresort.rungs.supervised.four_bits import in_4_bits
+from lastresort.rungs.supervised.methods import adapter_settings, load_to_train
+from lastresort.rungs.tuning import Run, note_rendering, note_training, train_to
+from lastresort.systems.system import System
+
+if TYPE_CHECKING:
+    from lastresort.models.loading import Loaded
+    from lastresort.train.loop.optimizers import StartWeights
+    from lastresort.train.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A candidate: its adapter after some steps at a learning rate."""
+
+    name: str
+    adapter: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Trainee:
+    """The model in memory. given: the items that it learns from, None where groups are sampled."""
+
+    model: Any
+    start: StartWeights
+    loaded: Loaded
+    given: Given | None
+
+
+class PreferenceTraining:
+    """start: the system whose adapter, or base, is the start and the reference. preferences: () where a reward is given.
+
+    What is finished is read from the record; what was cut goes on from its checkpoint.
+    """
+
+    def __init__(
+        self, bench: Workbench, rung: str, start: System, plan: Plan, course: Course, preferences: Sequence[Preferred]
+    ) -> None:
+        self._bench, self._rung, self._start, self._plan, self._course = bench, rung, start, plan, course
+        self._preferences = preferences
+        self._early = EarlyWarnings(bench, rung, start.prompt)
+
+    def race(self, score: Callable[[Kept], float]) -> tuple[float, list[Kept]]:
+        """The learning rate that goes the whole way, the best by its score after the first stop and the first of equals; and
+        every candidate kept so far. Raises DataError where training diverges at every rate.
+        """
+        rates = self._course.learning_rates
+        first = {
+            rate: kept for rate, kept in zip(rates, self._laps([(rate, 0) for rate in rates]), strict=True) if kept
+        }
+        if not first:
+            raise DataError(
+                f"preference training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in rates)})",
+                where="preference.learning_rates",
+                expected="a finite loss",
+                remedy="Add a lower one and start a new run.",
+            )
+        best = next(iter(first)) if len(first) == 1 else max(first, key=lambda rate: score(first[rate]))
+        return best, list(first.values())
+
+    def finish(self, rate: float) -> list[Kept]:
+        """Train to the end. Returns what is kept after the first stop; one that diverges is left out."""
+        laps = self._laps([(rate, number) for number in range(1, len(self._stops()))])
+        self._early.tell()
+        return [kept for kept in laps if kept]
+
+    def to_step(self, rate: float, step: int) -> Kept | None:
+        """Train one learning rate to the stop at this step; None where it diverged before."""
+        numbers = range(self._stops().index(step) + 1)
+        return self._laps([(rate, number) for number in numbers])[-1]
+
+    def told(self) -> str:
+        """What it learned from, in words."""
+        noted = self._bench.record.last("stops", self._rung)
+        return str(noted["told"]) if noted is not None else ""
+
+    def _laps(self, wanted: Sequence[tuple[float, int]]) -> list[Kept | None]:
+        """Each learning rate trained up to the stop of this number; None where it diverged. Loads the model only if it must."""
+        with ExitStack() as stack:
+            trainee: _Trainee | None = None
+            found = []
+            for rate, number in wanted:
+                if not self._known(rate, number):
+                    trainee = trainee or stack.enter_context(self._loaded())
+                    self._lap(trainee, rate, number)
+                found.append(self._kept(rate, number))
+            return found
+
+    def _stops(self) -> list[int]:
+        noted = self._bench.record.last("stops", self._rung)
+        assert noted is not None, "the first laps note the stops"
+        return list(noted["stops"])
+
+    def _known(self, rate: float, number: int) -> bool:
+        if self._bench.record.last("stops", self._rung) is None:
+            return False
+        noted = self._bench.record.last("moved", self._name(rate, number))
+        return noted is not None and (
+            noted["diverged"] or (self._folder(rate, number) / "adapter_config.json").is_file()
+        )
+
+    def _kept(self, rate: float, number: int) -> Kept | None:
+        noted = self._bench.record.last("moved", self._name(rate, number))
+        assert noted is not None
+        return None if noted["diverged"] else Kept(self._name(rate, number), self._folder(rate, number))
+
+    def _name(self, rate: float, number: int) -> str:
+        return f"{self._plan.objective}-lr{rate:g}-step{self._stops()[number]}"
+
+    def _folder(self, rate: float, number: int) -> Path:
+        return self._bench.folder / "adapters" / self._name(rate, number)
+
+    def _lap(self, trainee: _Trainee, rate: float, number: int) -> None:
+        from lastresort.train.adapters.adapters import adapted_facts, save_adapter
+        from lastresort.train.loop.loop import Diverged
+
+        bench, name, until = self._bench, self._name(rate, number), self._stops()[number]
+        run = Run(
+            self._rung,
+            f"{self._plan.objective}-lr{rate:g}",
+            f"{self._plan.objective}, learning rate {rate:g}",
+            trainee.loaded.fingerprint,
+            self._settings(rate),
+            {
+                "rows": self._size(trainee),
+                "start": self._start.name,
+                "learns_from": self._plan.source,
+                **adapted_facts(trainee.model),
+            },
+        )
+        trainee.start.restore()
+        self._watch(trainee, run.name)
+        try:
+            with self._source(trainee, run.name) as source:
+                trained = train_to(bench, run, trainee.model, source, until, max_new_tokens=bench.max_new_tokens)
+        except Diverged as error:
+            bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
+            bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": True}, key=name)
+            return
+        self._early.add(run.name, trained.step, trainee.model)
+        bench.progress.stage(f"{self._rung}: how far {name} has moved", None)
+        body = moved(
+            bench,
+            self._start,
+            trainee.loaded,
+            trainee.model,
+            trainee.start,
+            trainee.given,
+            plain=trained.path == "plain",
+            odds=self._plan.objective == "orpo",
+        )
+        save_adapter(trainee.model, self._folder(rate, number))
+        note_training(bench, run, trained)
+        bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": False, **asdict(body)}, key=name)
+
+    def _watch(self, trainee: _Trainee, run: str) -> None:
+        """Get ready to see how far the model, at its start, moves from its base."""
+        looks = len(self._course.learning_rates) + len(self._stops()) - 1
+        rows = [item.rows[0].ids for item in trainee.given.items] if trainee.given is not None else []
+        self._early.open(trainee.loaded, trainee.model, rows, epochs=self._course.epochs, looks=looks)
+        self._early.start(run, trainee.model, is_base=self._start.adapter is None)
+
+    @contextmanager
+    def _loaded(self) -> Iterator[_Trainee]:
+        """The model at its start, with what it learns from; the number of steps is noted."""
+        from lastresort.train.adapters.adapters import attach_adapter, unfreeze_adapter
+        from lastresort.train.loop.optimizers import StartWeights
+
+        bench, start = self._bench, self._start
+        bench.progress.stage(f"{self._rung}: loading the model", None)
+        name, seed = bench.models.tuned_name, bench.task.split.seed
+        if start.adapter is not None:
+            loaded = load_to_train(bench, adapter=start.adapter)
+            model = unfreeze_adapter(loaded.model, name)
+        else:
+            loaded = load_to_train(bench, quantize="nf4" if self._in_4_bits else "no")
+            model = attach_adapter(loaded.model, self._adapter(), base_name=name, seed=seed)
+        before = start.trained_rendering
+        note_rendering(bench.record, self._rung, loaded, start.template_kwargs, before=before)
+        given = None
+        if self._plan.source != "reward":
+            given = given_items(bench, start, loaded, self._preferences)
+        trainee = _Trainee(model, StartWeights(model), loaded, given)
+        self._note_stops(trainee)
+        yield trainee
+
+    def _note_stops(self, trainee: _Trainee) -> None:
+        from lastresort.train.loop.loop import total_steps
+
+        if self._bench.record.last("stops", self._rung) is not None:
+            return
+        steps = total_steps(self._size(trainee), self._settings(1.0))
+        told = trainee.given.told if trainee.given is not None else self._told_of_groups(trainee)
+        body = {"rung": self._rung, "steps": steps, "stops": self._course.stops(steps), "told": told}
+        self._bench.record.note("stops", body, key=self._rung)
+
+    def _told_of_groups(self, trainee: _Trainee) -> str:
+        return f"{self._size(trainee)} prompts, {self._bench.task.preference.samples} answers to each"
+
+    @contextmanager
+    def _source(self, trainee: _Trainee, run: str) -> Iterator[Any]:
+        if trainee.given is not None:
+            yield trainee.given.items
+            return
+        log = self._bench.folder / "checkpoints" / f"{run}.completions.jsonl"
+        size = self._course.batch_size
+        with reward_groups(self._bench, self._rung, self._start, trainee.loaded, size, log) as groups:
+            yield groups
+
+    def _size(self, trainee: _Trainee) -> int:
+        from lastresort.rungs.preference.items import with_room
+
+        if trainee.given is not None:
+            return len(trainee.given.items)
+        start, bench = self._start, self._bench
+        tokenizer, limit = trainee.loaded.tokenizer, trainee.loaded.context_tokens
+        return len(with_room(bench.train, start.prompt, tokenizer, limit, start.template_kwargs, bench.max_new_tokens))
+
+    def _settings(self, rate: float) -> TrainSettings:
+        from lastresort.train.loop.objective import Objective
+        from lastresort.train.settings import TrainSettings
+
+        option = self._course.option
+        return TrainSettings(
+            learning_rate=rate,
+            epochs=self._course.epochs,
+            batch_size=self._course.batch_size,
+            adapter=self._adapter(),
+            objective=Objective(self._plan.objective, () if option is None else (option,)),
+            seed=self._bench.task.split.seed,
+        )
+
+    def _adapter(self) -> Any:
+        return adapter_settings(self._bench.task.sft, in_4_bits=self._in_4_bits)
+
+    @property
+    def _in_4_bits(self) -> bool:
+        return in_4_bits(self._bench.task)

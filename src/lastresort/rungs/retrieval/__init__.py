@@ -1,0 +1,1 @@
+"""The rung retrieval: passages in the prompt."""

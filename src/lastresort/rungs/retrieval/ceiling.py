@@ -1,0 +1,145 @@
+"""What retrieval could at best reach: answers with the right passage in the prompt, beside those of a closed book, on dev."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from lastresort.errors import CandidateError
+from lastresort.evals.measure import failures
+from lastresort.knowledge.chunks import Chunk
+from lastresort.knowledge.evaluation import Labels
+from lastresort.knowledge.search import search
+from lastresort.knowledge.store import Store, chunks_named
+from lastresort.records.record import ItemScore
+from lastresort.rungs.race import judged_on_dev
+from lastresort.rungs.rung import Workbench, mean_score
+from lastresort.systems.lookup import Conversation, KnownPassages, Lookup, conversation, question_of
+from lastresort.systems.system import Retriever, System
+from lastresort.types import Example, Grammar, Judgement
+
+MOST_PASSAGES = 5  # shown at once, where the labels name more or nobody knows the right one
+Passages = Mapping[Conversation, tuple[Chunk, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """systems: name of each that was measured with the right passages, and its verdict on dev. dropped: those that could not
+    be, with why. knowledge: ids of the items that are wrong closed book and right with the right passage, by the system that
+    uses it best. named: whether every dev item names its passages; else they are the likeliest that a search finds.
+    """
+
+    systems: dict[str, Judgement]
+    dropped: dict[str, str]
+    knowledge: frozenset[str]
+    named: bool
+
+    @property
+    def below_the_bar(self) -> bool:
+        """Whether every way that could be tried is shown to stay below the bar, and all could be tried."""
+        return _out_of_reach(self.systems, self.dropped)
+
+
+@dataclass
+class _Measured:
+    """items: what each system answered on dev. judged, dropped: as in Ceiling."""
+
+    items: dict[str, list[ItemScore]] = field(default_factory=dict)
+    judged: dict[str, Judgement] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+def right_passages(store: Store, examples: Sequence[Example]) -> dict[Conversation, tuple[Chunk, ...]]:
+    """By conversation the passages that hold the answer, the likeliest last: those that the example names, else the union of
+    what each kind of search puts first; MOST_PASSAGES of them. Raises DataError for a name that means nothing.
+    """
+    labels = Labels(store)
+    found: dict[Conversation, tuple[Chunk, ...]] = {}
+    for example in examples:
+        asked, question = conversation(example.input), question_of(example.input)
+        named = sorted({chunk for chunks in labels.wanted(example.passages) for chunk in chunks})
+        if not named:
+            found[asked] = _union(store, question)
+        elif len(named) == 1:
+            found[asked] = chunks_named(store, named)
+        else:
+            found[asked] = _likeliest(store, question, chunks_named(store, named))
+    return found
+
+
+def measure_ceiling(
+    bench: Workbench,
+    rung: str,
+    bases: Sequence[System],
+    retriever: Retriever,
+    passages: Passages,
+    closed_book: Sequence[ItemScore],
+    grammar: Grammar | None,
+) -> Ceiling:
+    """Answer dev with the right passages by each of the bases; held to the form too, where that may be what keeps it down.
+
+    Where several passages are shown and all stay below the bar, the likeliest one alone is tried as well: a small model may be
+    lost among passages of which one is enough.
+    closed_book: the same items answered without passages.
+    """
+    found = _Measured()
+    named = all(example.passages for example in bench.dev)
+
+    def measure(shown: Passages, what: str) -> None:
+        known: Lookup = KnownPassages(shown, bench.models.lookup(retriever))
+        systems = [replace(base, name=f"{base.name}+{what}", retriever=retriever) for base in bases]
+        _measure(bench, rung, systems, known, grammar, found)
+
+    several = any(len(passages[conversation(example.input)]) > 1 for example in bench.dev)
+    measure(passages, "right-passage" if named else "likeliest-passages")
+    if several and _out_of_reach(found.judged, found.dropped):
+        measure({asked: chunks[-1:] for asked, chunks in passages.items()}, "likeliest-passage")
+    best = max(found.items.values(), key=mean_score, default=[])
+    wrong = {item.id for item in closed_book if item.score < 1}
+    right = {item.id for item in best if item.score >= 1}
+    return Ceiling(found.judged, found.dropped, frozenset(right & wrong), named)
+
+
+def _out_of_reach(judged: Mapping[str, Judgement], dropped: Mapping[str, str]) -> bool:
+    return {judgement.outcome for judgement in judged.values()} == {"NOT_MET"} and not dropped
+
+
+def _measure(
+    bench: Workbench, rung: str, systems: Sequence[System], known: Lookup, grammar: Grammar | None, found: _Measured
+) -> None:
+    """Answer dev by each of the systems with the passages that `known` gives, and add what came of it."""
+    waiting = list(systems)
+    while waiting:
+        system = waiting.pop(0)
+        bench.progress.stage(f"{rung}: {system.name} on dev", len(bench.dev))
+        try:
+            bench.models.check(system)
+            items = bench.dev_scores(rung, system, lookup=known)
+        except CandidateError as error:
+            found.dropped[system.name] = str(error)
+            continue
+        found.items[system.name] = items
+        judged = judged_on_dev(bench, items)
+        assert judged is not None, "a whole set is always judged"
+        found.judged[system.name] = judged
+        guided = grammar is not None and system.decoding.grammar is None and failures(items)["format"]
+        if guided and found.judged[system.name].outcome != "MET":
+            decoding = replace(system.decoding, grammar=grammar)
+            waiting.append(replace(system, name=f"{system.name}+constrained", decoding=decoding))
+
+
+def _union(store: Store, question: str) -> tuple[Chunk, ...]:
+    """What each kind of search puts first, by turns, each passage once."""
+    rankings = [search(store, question, k=MOST_PASSAGES, mode=mode) for mode in ("hybrid", "vector", "text")]
+    found: dict[str, Chunk] = {}
+    for place in range(MOST_PASSAGES):
+        for hits in rankings:
+            if place < len(hits):
+                found.setdefault(hits[place].chunk.id, hits[place].chunk)
+    return tuple(reversed(list(found.values())[:MOST_PASSAGES]))
+
+
+def _likeliest(store: Store, question: str, chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
+    """Of the named chunks those that a search puts first."""
+    ranks = {hit.chunk.id: rank for rank, hit in enumerate(search(store, question, k=50))}
+    return tuple(reversed(sorted(chunks, key=lambda chunk: ranks.get(chunk.id, len(ranks)))[:MOST_PASSAGES]))

@@ -1,0 +1,217 @@
+"""Retrieval: passages in the prompt. First what the right ones could reach, then how many and which prompt, raced on dev."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from lastresort.errors import CandidateError
+from lastresort.knowledge.evaluation import measure
+from lastresort.knowledge.reranker import Reranker, open_reranker
+from lastresort.knowledge.search import Mode
+from lastresort.knowledge.store import Store
+from lastresort.models.open import settled_name
+from lastresort.records.record import ItemScore
+from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.prompting import grammar_of, instruction, prompted, shots_of
+from lastresort.rungs.race import Race, stretches
+from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
+from lastresort.rungs.retrieval.knowledge_store import knowledge_store, passage_tokens
+from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
+from lastresort.spec.task import Task
+from lastresort.systems.files import load_system
+from lastresort.systems.lookup import conversation, question_of
+from lastresort.systems.system import PromptDesign, Retriever, System
+from lastresort.types import Example
+
+SHOTS = 3
+CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose
+
+
+class Retrieval:
+    """Prompts that hold what a hybrid search finds: zero-shot, with solved examples, and the prompt that prompting chose."""
+
+    name = "retrieval"
+
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+        if task.knowledge is None:
+            return "the task names no knowledge to retrieve from"
+        if task.use.context == "forbidden":
+            return "the knowledge may not travel in the prompt (`use.context: forbidden`), so that weights are the only way"
+        return None
+
+    def forecast(self, task: Task, work: Workload) -> Forecast:
+        """The ceiling, as if no right passage were named, then every candidate on the first stretch of dev and the dearer half on
+        the next; passages as long as the documents are cut, every answer as long as allowed.
+        """
+        passage, shot = passage_tokens(task), work.input_tokens + work.output_tokens
+
+        def asking(label: str, n: int, k: int, shots: int) -> Forecast:
+            shared = work.instruction_tokens + shots * (shot + k * passage)
+            return answering(
+                label, work.machine, n, shared + work.input_tokens + k * passage, shared, work.max_new_tokens
+            )
+
+        shown = (0, SHOTS, CHOSEN_SHOTS) if "prompting" in task.ladder else (0, SHOTS)
+        ways = [(k, shots) for k in task.retrieval.k for shots in shown]
+        alive = sorted(ways, key=lambda way: way[0] * (1 + way[1]), reverse=True)
+        dearest = alive[0]
+        total = Forecast(0, 0, 0, 0.0, 0.0)
+        if "prompting" not in task.ladder:
+            total += asking("closed book, on dev", work.n_dev, 0, 0)
+        for shots in (*shown, *shown[-1:]) if grammar_of(task) is not None else shown:
+            total += asking(f"with the right passages, {shots} shots, on dev", work.n_dev, MOST_PASSAGES, shots)
+        for start, stop in stretches(work.n_dev, len(alive)):
+            for k, shots in alive:
+                total += asking(f"{k} passages, {shots} shots, on dev items {start + 1}-{stop}", stop - start, k, shots)
+            alive = alive[: max(2, -(-len(alive) // 2))]
+        if grammar_of(task) is not None:
+            total += asking("the best again, held to the form, on dev", work.n_dev, *dearest)
+        return total + asking("test of the chosen", work.n_test, *dearest)
+
+    def search(self, bench: Workbench) -> Search | GivenUp:
+        store, contents = knowledge_store(bench)
+        name = reranker_name(bench.task)
+        reranker = None if name is None else open_reranker(name)
+        pinned = "" if reranker is None else reranker.fingerprint
+        found = Retriever(bench.folder / "store", 1, reranker=name, contents=contents, reranker_fingerprint=pinned)
+        measured = _measure_search(bench, store, reranker)
+        bases = base_systems(bench)
+        ceiling = self._ceiling(bench, store, bases, found)
+        if ceiling.below_the_bar:
+            return GivenUp(_out_of_reach(ceiling, bench.task.bar))
+        systems = [
+            replace(base, name=f"{base.name}+{k}-passage{'s' if k > 1 else ''}", retriever=replace(found, k=k))
+            for k in bench.task.retrieval.k
+            for base in bases
+        ]
+        race = Race(bench, self.name, systems, "ways of using passages")
+        race.run()
+        if (nothing := race.nothing_left()) is not None:
+            return GivenUp(nothing)
+        searched = race.ended(grammar_of(bench.task))
+        note = " ".join(part for part in (searched.note, _in_words(measured), _ceiling_in_words(ceiling)) if part)
+        return replace(searched, note=note)
+
+    def _ceiling(self, bench: Workbench, store: Store, bases: Sequence[System], found: Retriever) -> Ceiling:
+        """Measured once a run, and noted."""
+        closed = self._closed_book(bench, bases[0])
+        passages = right_passages(store, (*bench.dev, *_shown(bases, bench.train)))
+        ceiling = measure_ceiling(bench, self.name, bases, found, passages, closed, grammar_of(bench.task))
+        if bench.record.last("ceiling") is None:
+            labelled = sum(bool(example.passages) for example in bench.dev)
+            body = {
+                "labelled": labelled,
+                "n": len(bench.dev),
+                "closed_book": mean_score(closed),
+                "systems": {name: asdict(judgement) for name, judgement in ceiling.systems.items()},
+                "dropped": ceiling.dropped,
+                "knowledge": sorted(ceiling.knowledge),
+            }
+            bench.record.note("ceiling", body)
+        return ceiling
+
+    def _closed_book(self, bench: Workbench, plain: System) -> list[ItemScore]:
+        """Dev answered without passages: by the prompt that prompting chose, else by the plain one."""
+        chosen = bench.record.last("frozen", "prompting")
+        if chosen is not None:
+            items = bench.record.dev_items("prompting", chosen["name"])
+            if len(items) == len(bench.dev):
+                return list(items.values())
+            try:  # its race ended before the whole of dev was asked
+                return self._asked_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen["name"])))
+            except CandidateError as error:
+                bench.progress.say(f"{self.name}: closed book by the plain prompt, since {error}")
+        return self._asked_closed_book(bench, plain)
+
+    def _asked_closed_book(self, bench: Workbench, system: System) -> list[ItemScore]:
+        bench.progress.stage(f"{self.name}: closed book on dev", len(bench.dev))
+        return bench.dev_scores(self.name, replace(system, name="closed-book"))
+
+
+def base_systems(bench: Workbench) -> list[System]:
+    """The systems that are given passages: zero-shot, with solved examples, and what prompting chose, where it is another."""
+    task = bench.task
+    decoding = prompted(task, bench.max_new_tokens)
+    plain = PromptDesign(instruction(task))
+    designs = {"zero-shot": plain}
+    pool = shots_of(bench.train, task.split.seed)
+    if len(pool) >= SHOTS:
+        designs[f"few-shot-{SHOTS}"] = replace(plain, shots=pool[:SHOTS], k=SHOTS)
+    kwargs = task.chat_template_kwargs
+    found = [
+        System(name, bench.models.base_name, design, decoding, template_kwargs=kwargs)
+        for name, design in designs.items()
+    ]
+    chosen = bench.record.last("frozen", "prompting")
+    if chosen is not None:
+        system = load_system(bench.candidate_folder("prompting", chosen["name"]))
+        if all((system.prompt, system.decoding) != (base.prompt, base.decoding) for base in found):
+            found.append(system)
+    return found
+
+
+def reranker_name(task: Task) -> str | None:
+    name = task.retrieval.reranker
+    return None if name is None else settled_name(name, task.folder)
+
+
+def _shown(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:
+    """The training examples that stand in a prompt as shots, whose right passages may be known too."""
+    shown = {
+        conversation(shot.input) for base in bases if base.prompt.selection == "fixed" for shot in base.prompt.shots
+    }
+    return [example for example in train if example.passages and conversation(example.input) in shown]
+
+
+def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -> list[dict[str, Any]]:
+    """How well each kind of search finds the passages that dev names, without asking a model; [] where dev names none."""
+    known = bench.record.last("retrieval")
+    if known is not None:
+        return list(known["searches"])
+    questions = [question_of(example.input) for example in bench.dev]
+    passages = [example.passages for example in bench.dev]
+    searches: list[dict[str, Any]] = []
+    if any(passages):
+        modes: list[tuple[Mode, Reranker | None]] = [(mode, None) for mode in ("hybrid", "vector", "text")]
+        if reranker is not None:
+            modes.append(("hybrid", reranker))
+        for mode, judge in modes:
+            bench.progress.stage(f"retrieval: searching ({mode}), dev", None)
+            scores = measure(store, questions, passages, mode=mode, reranker=judge)
+            searches.append({"mode": mode, "reranked": judge is not None, **asdict(scores)})
+    bench.record.note("retrieval", {"searches": searches})
+    return searches
+
+
+def _out_of_reach(ceiling: Ceiling, bar: float) -> str:
+    told = "; ".join(
+        f"{name} scored {found.score:.1%} on {found.n_used} dev {found.unit}s (interval {found.interval[0]:.1%} to "
+        f"{found.interval[1]:.1%})"
+        for name, found in ceiling.systems.items()
+    )
+    which = "right" if ceiling.named else "likeliest"
+    return f"even with the {which} passages in the prompt the bar of {bar:.1%} is out of reach: {told}".replace(
+        "%", " %"
+    )
+
+
+def _in_words(searches: Sequence[dict[str, Any]]) -> str:
+    if not searches:
+        return "No dev example names its passages, so that the search was not measured by itself."
+    told = "; ".join(
+        f"{search['mode']}{' reranked' if search['reranked'] else ''} "
+        + ", ".join(
+            f"recall@{k} {recall:.2f}" for k, recall in sorted(search["recall"].items(), key=lambda p: int(p[0]))
+        )
+        + f", MRR {search['mrr']:.2f}"
+        for search in searches
+    )
+    return f"The search by itself, on {searches[0]['questions']} dev questions whose passages are known: {told}."
+
+
+def _ceiling_in_words(ceiling: Ceiling) -> str:
+    told = [f"{name} {found.score:.1%} ({found.outcome})".replace("%", " %") for name, found in ceiling.systems.items()]
+    told += [f"{name} could not be tried: {why}" for name, why in ceiling.dropped.items()]
+    return f"With the {'right' if ceiling.named else 'likeliest'} passages in the prompt: {'; '.join(told)}."

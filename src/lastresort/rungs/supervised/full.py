@@ -1,0 +1,152 @@
+"""Training of all weights: on the task's rows, where knowledge is missing after pretraining on the task's documents."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lastresort.hardware.memory import machine_memory_bytes
+from lastresort.hardware.plan.memory import bytes_of_training_all
+from lastresort.models.open import parameters_told
+from lastresort.models.protocol import BYTES_PER_TOKEN, is_endpoint
+from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
+from lastresort.rungs.prompting import grammar_of
+from lastresort.rungs.rung import Search, Workbench
+from lastresort.rungs.staleness import stale_reason
+from lastresort.rungs.supervised.learning_rates import losses_of_race, raced_beyond
+from lastresort.rungs.supervised.methods import WholeMethod
+from lastresort.rungs.supervised.milder import Training, trained_anew, training_of
+from lastresort.rungs.supervised.pretraining import BATCH, ROW_TOKENS, pretrained
+from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
+from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, tuned_model
+from lastresort.rungs.tuning import choose_on_dev, noted_rendering
+from lastresort.spec.task import Task
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example
+
+GIB = 1 << 30
+
+
+class Full:
+    """All weights at a lower learning rate, with replay; the result is a model of its own, not an adapter."""
+
+    name = "full"
+
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+        model = tuned_model(task)
+        if is_endpoint(model):
+            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if task.tune.method in ("lora", "qlora"):
+            return f"it trains all weights, and `tune.method` asks for {task.tune.method}; set it to auto or full"
+        if (stale := stale_reason(task)) is not None:
+            return stale
+        if len(train) < LEAST_ROWS:
+            return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
+        return too_large(parameters_told(model, task.folder), machine_memory_bytes())
+
+    def forecast(self, task: Task, work: Workload) -> Forecast:
+        """As of the rung sft, with the dearer training of all weights, after pretraining where there is knowledge."""
+        about = work.about_tokens
+        row = about + work.input_tokens + work.output_tokens
+        prompt, machine, section = about + work.input_tokens, work.machine, task.full
+        rates, kept = len(section.learning_rates), len(kept_epochs(section.epochs))
+        replay = replay_rows(work.n_train, section.replay)
+        passes = kept + (grammar_of(task) is not None)
+        epochs = section.epochs * (1 + raced_beyond(rates))
+        label = f"training of all weights, {rates} learning rates raced"
+        made = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
+        if pretraining_reason(task, None) is not None:
+            rows = _text_tokens(task.knowledge) // ROW_TOKENS + 1
+            made += training(
+                "pretraining", machine, rows, section.text_epochs, ROW_TOKENS, 0, BATCH, operations=ALL_WEIGHTS
+            )
+        rows = work.n_train + replay
+        return (
+            made
+            + training(label, machine, rows, epochs, row, about, section.batch_size, operations=ALL_WEIGHTS)
+            + answering("loss on dev", machine, work.n_dev * (kept + losses_of_race(rates)), row, about, 0)
+            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
+        )
+
+    def search(self, bench: Workbench) -> Search:
+        task = bench.task
+        lacking = bench.record.lacking_knowledge
+        why = pretraining_reason(task, None if lacking is None else len(lacking))
+        start, told = None, ""
+        if why is not None:
+            first = pretrained(bench, self.name, task.full)
+            start, told = first.folder, f"{first.told}, since {why}; then "
+        trained = SupervisedTraining(bench, self.name, task.full, WholeMethod(start))
+        rate = trained.race()
+        kept = trained.finish(rate)
+        trained.close()
+        for checkpoint in (bench.folder / "checkpoints").glob("full-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)  # three times the model; what was kept of it is in models/
+        design = PromptDesign(task.about.strip())
+        decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
+        base, kwargs = bench.models.tuned_name, task.chat_template_kwargs
+        rendering = noted_rendering(bench.record, self.name)
+        systems = [
+            System(
+                name,
+                str(folder.resolve()),
+                design,
+                decoding,
+                template_kwargs=kwargs,
+                tuned_from=base,
+                trained_rendering=rendering,
+            )
+            for name, folder in kept
+        ]
+        return choose_on_dev(bench, self.name, systems, f"{told}{trained.note(rate)}")
+
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        return training_of(bench, self.name, bench.task.full, name)
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        """From the same start as the search: what was pretrained is there."""
+        section, lacking = bench.task.full, bench.record.lacking_knowledge
+        first = pretraining_reason(bench.task, None if lacking is None else len(lacking)) is not None
+        method = WholeMethod(pretrained(bench, self.name, section).folder if first else None)
+        return trained_anew(bench, self.name, section, method, system, replay=replay, learning_rate=learning_rate)
+
+
+def pretraining_reason(task: Task, lacking: int | None) -> str | None:
+    """Why the knowledge goes into the weights before the rows, None where it does not.
+
+    lacking: how many dev items failed for want of knowledge, None where no retrieval has measured it.
+    """
+    if task.knowledge is None:
+        return None
+    if task.use.context == "forbidden":
+        return "it may not travel in the prompt"
+    if lacking is None:
+        return "no retrieval has shown that knowledge is not what is missing"
+    if not lacking:
+        return None
+    return f"{lacking} dev {'item' if lacking == 1 else 'items'} failed for want of knowledge"
+
+
+def too_large(parameters: int | None, memory_bytes: int | None) -> str | None:
+    """Why all weights cannot be trained in this memory, None where they may fit or it is not known. Activations come on top."""
+    if parameters is None or memory_bytes is None or bytes_of_training_all(parameters) < memory_bytes:
+        return None
+    billions = parameters / 1e9
+    told = f"{billions:,.0f}" if billions >= 100 else f"{billions:.3g}"
+    return (
+        f"training all {told} billion weights takes {bytes_of_training_all(parameters) / GIB:,.0f} GiB for weights, "
+        f"gradients and optimizer alone, and this machine has {memory_bytes / GIB:,.0f} GiB"
+    )
+
+
+def _text_tokens(path: Path | None) -> int:
+    """About how many tokens the documents have, by the size of their files."""
+    if path is None:
+        return 0
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) // BYTES_PER_TOKEN

@@ -1,0 +1,179 @@
+"""What supervised training changes: an adapter beside the base, plain or in 4 bits, or all of the base's own weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.sections import Sft
+from lastresort.spec.task import Task
+
+if TYPE_CHECKING:
+    from lastresort.models.loading import Loaded
+    from lastresort.train.settings import AdapterSettings
+
+
+class Method(Protocol):
+    """name: begins the names of candidates. prefix: begins those of curves. folder: of what is kept, below the run's."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def folder(self) -> str: ...
+
+    @property
+    def holds_base(self) -> bool:
+        """Whether the model that begins is the base, or an adapter around it."""
+
+    @property
+    def loraplus_lr_ratio(self) -> float:
+        """How many times the learning rate the B of an adapter learns at."""
+
+    def described(self) -> str:
+        """In words, for the note of the search."""
+
+    def settings(self) -> AdapterSettings: ...
+
+    def load(self, bench: Workbench) -> Loaded:
+        """The base in memory. Raises TaskError, DataError or PrerequisiteError where it cannot be had."""
+
+    def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
+        """The model as it stands before the first step."""
+
+    def end(self, loaded: Loaded, model: Any) -> Loaded | None:
+        """The base for the next run; None where it has to be loaded again."""
+
+    def save(self, loaded: Loaded, model: Any, folder: Path) -> None: ...
+
+    def saved(self, folder: Path) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterMethod:
+    """LoRA; with in_4_bits QLoRA, whose adapter remembers that its base is loaded in NF4."""
+
+    sft: Sft
+    in_4_bits: bool = False
+    prefix: str = ""
+    folder: str = "adapters"
+
+    @property
+    def name(self) -> str:
+        return "qlora" if self.in_4_bits else "lora"
+
+    @property
+    def holds_base(self) -> bool:
+        return True
+
+    @property
+    def loraplus_lr_ratio(self) -> float:
+        return self.sft.loraplus_lr_ratio
+
+    def described(self) -> str:
+        kind, ratio = "QLoRA" if self.in_4_bits else "LoRA", self.sft.loraplus_lr_ratio
+        plus = f", B at {ratio:g} times the learning rate (LoRA+)" if ratio != 1 else ""
+        return f"{kind} r {self.sft.r} on {self.sft.target} layers{plus}"
+
+    def settings(self) -> AdapterSettings:
+        return adapter_settings(self.sft, in_4_bits=self.in_4_bits)
+
+    def load(self, bench: Workbench) -> Loaded:
+        return load_to_train(bench, quantize="nf4" if self.in_4_bits else "no")
+
+    def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
+        from lastresort.train.adapters.adapters import attach_adapter
+
+        return attach_adapter(loaded.model, self.settings(), base_name=base_name, seed=seed)
+
+    def end(self, loaded: Loaded, model: Any) -> Loaded | None:
+        from lastresort.train.adapters.adapters import detach
+
+        return replace(loaded, model=detach(model))
+
+    def save(self, loaded: Loaded, model: Any, folder: Path) -> None:
+        from lastresort.train.adapters.adapters import save_adapter
+
+        save_adapter(model, folder)
+
+    def saved(self, folder: Path) -> bool:
+        return (folder / "adapter_config.json").is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class WholeMethod:
+    """All weights, in float32: in bfloat16 most small updates round to nothing. What is kept is an ordinary model in the
+    precision of the base. start: a folder to start from in place of the base.
+    """
+
+    start: Path | None = None
+    name: str = "full"
+    prefix: str = "full-"
+    folder: str = "models"
+    loraplus_lr_ratio: float = 1.0
+
+    @property
+    def holds_base(self) -> bool:
+        return self.start is None
+
+    def described(self) -> str:
+        return "all weights"
+
+    def settings(self) -> AdapterSettings:
+        from lastresort.train.settings import AdapterSettings
+
+        return AdapterSettings(kind="none")
+
+    def load(self, bench: Workbench) -> Loaded:
+        return load_to_train(bench, weights=self.start, precision="float32", quantize="no")
+
+    def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
+        from lastresort.train.adapters.adapters import attach_adapter
+
+        return attach_adapter(loaded.model, self.settings(), base_name=base_name, seed=seed)
+
+    def end(self, loaded: Loaded, model: Any) -> Loaded | None:
+        return None
+
+    def save(self, loaded: Loaded, model: Any, folder: Path) -> None:
+        from lastresort.embedded import quiet_transformers
+        from lastresort.models.precision import DTYPES
+        from lastresort.train.adapters.adapters import save_trained
+        from lastresort.train.adapters.folder import stored_dtype
+
+        stored = stored_dtype(loaded.folder)
+        with quiet_transformers():
+            save_trained(model.to(DTYPES.get(stored, DTYPES["bfloat16"])), loaded.tokenizer, folder)
+
+    def saved(self, folder: Path) -> bool:
+        return (folder / "config.json").is_file()
+
+
+def method_of(task: Task) -> AdapterMethod:
+    """The adapter that `tune.method` asks for, or that the card here has room for."""
+    from lastresort.rungs.supervised.four_bits import in_4_bits
+
+    return AdapterMethod(task.sft, in_4_bits=in_4_bits(task))
+
+
+def adapter_settings(sft: Sft, *, in_4_bits: bool) -> AdapterSettings:
+    from lastresort.train.settings import AdapterSettings
+
+    quantize: Any = "nf4" if in_4_bits else None
+    return AdapterSettings(r=sft.r, alpha=sft.alpha or 2 * sft.r, target=sft.target, quantize=quantize)
+
+
+def load_to_train(
+    bench: Workbench, *, weights: Path | None = None, precision: str = "auto", quantize: Any = "auto", **arguments: Any
+) -> Loaded:
+    """The model to be trained in memory, alone: those that answer are let go first. weights: a folder in place of its own."""
+    from lastresort.models.local import load_local
+    from lastresort.models.open import local_folder
+
+    bench.models.close()
+    folder = weights or local_folder(bench.models.tuned_name, bench.task.folder)
+    kwargs = bench.task.chat_template_kwargs
+    return load_local(folder, precision=precision, quantize=quantize, template_kwargs=kwargs, **arguments)

@@ -1,0 +1,136 @@
+"""What a tuned system came of, and how a milder one is had: for repairs after a gate.
+
+A tuned system with what was trained at a fraction of its strength: of an adapter or of all weights.
+
+A supervised training done again, milder: with more replay or at a lower learning rate, and as long as the one before.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from lastresort.rungs.rung import Rung, Workbench
+from lastresort.rungs.supervised.methods import AdapterMethod, WholeMethod, load_to_train
+from lastresort.rungs.supervised.training import SupervisedTraining, trained_as
+from lastresort.rungs.tuning import noted_rendering
+from lastresort.spec.sections import Full, Sft
+from lastresort.systems.system import System
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """replay: the share of general rows, None where the training has none. earlier: checkpoints of the same training that were kept
+    before this one, the latest first: epoch or step, and the name of the candidate.
+    """
+
+    learning_rate: float
+    replay: float | None
+    earlier: tuple[tuple[int, str], ...] = ()
+
+
+@runtime_checkable
+class TrainsAnew(Rung, Protocol):
+    """A rung that can tell what a system of its own came of, and train it anew."""
+
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        """name: of a system that the rung's search kept."""
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        """The system that the same training ends in with this share of replay or this learning rate, as long as that of `system`;
+        None where it diverges. What is finished is read from the record, what was cut goes on from its checkpoint.
+        """
+
+
+def scaled(bench: Workbench, system: System, scale: float) -> System:
+    """Written below the run, once. Raises CandidateError where the adapter has no strength that is a number."""
+    name = f"{system.name}-scale{scale:g}"
+    if system.adapter is not None:
+        return replace(_anew(system, name), adapter=_adapter(bench, system.adapter, scale, name))
+    return replace(_anew(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
+
+
+def _anew(system: System, name: str) -> System:
+    """Not measured yet."""
+    return replace(system, name=name, rendering="", fingerprint="")
+
+
+def _adapter(bench: Workbench, adapter: Path, scale: float, name: str) -> Path:
+    from lastresort.train.adapters.adapters import scale_adapter
+
+    folder = bench.folder / "adapters" / name
+    if not folder.is_dir():
+        scale_adapter(adapter, scale, folder)
+    return folder
+
+
+def _weights(bench: Workbench, model: Path, scale: float, name: str) -> Path:
+    from lastresort.train.adapters.adapters import scale_weights
+
+    method = WholeMethod()
+    folder = bench.folder / method.folder / name
+    if not method.saved(folder):
+        bench.progress.stage(f"scaling what was trained to {scale:g}", None)
+        trained = load_to_train(bench, weights=model, precision="float32", quantize="no", keep_on_cpu=True)
+        base = load_to_train(bench, precision="float32", quantize="no", keep_on_cpu=True)
+        scale_weights(base.model, trained.model, scale)
+        method.save(trained, trained.model, folder)
+    return folder
+
+
+def training_of(bench: Workbench, rung: str, section: Sft | Full, name: str) -> Training:
+    """Of a candidate that `SupervisedTraining.finish` named."""
+    rate, epoch = trained_as(name, section.learning_rates)
+    search = bench.record.last("search", rung)
+    assert search is not None, "what is repaired was searched"
+    kept = {
+        trained_as(one["name"], section.learning_rates)[1]: one["name"]
+        for one in search["candidates"]
+        if "+" not in one["name"]
+    }
+    earlier = ((number, kept[number]) for number in sorted(kept, reverse=True) if number < epoch)
+    return Training(rate, section.replay, tuple(earlier))
+
+
+def trained_anew(
+    bench: Workbench,
+    rung: str,
+    section: Sft | Full,
+    method: AdapterMethod | WholeMethod,
+    system: System,
+    *,
+    replay: float | None,
+    learning_rate: float | None,
+) -> System | None:
+    """As `TrainsAnew.train_anew`. method: as the rung trains."""
+    before, epoch = trained_as(system.name, section.learning_rates)
+    rate = learning_rate or before
+    if replay is not None:
+        section = section.model_copy(update={"replay": replay})
+        method = replace(method, prefix=f"{method.prefix}replay{100 * replay:g}-")
+    name = f"{method.name}-{'' if replay is None else f'replay{100 * replay:g}-'}lr{rate:g}-epoch{epoch}"
+    folder = bench.folder / method.folder / name
+    training = SupervisedTraining(bench, rung, section, method)
+    loss = training.to_epoch(rate, epoch, folder)
+    training.close()
+    if isinstance(method, WholeMethod):  # three times the model; what is kept of it is in models/
+        shutil.rmtree(bench.folder / "checkpoints" / training.run_name(rate), ignore_errors=True)
+    return _system(bench, rung, system, name, folder) if math.isfinite(loss) else None
+
+
+def _system(bench: Workbench, rung: str, system: System, name: str, folder: Path) -> System:
+    """Held to the form of the output where the one before is."""
+    held = "+constrained" if system.decoding.grammar is not None else ""
+    made = replace(
+        system,
+        name=f"{name}{held}",
+        rendering="",
+        fingerprint="",
+        trained_rendering=noted_rendering(bench.record, rung),
+    )
+    return replace(made, model=str(folder.resolve())) if system.tuned_from else replace(made, adapter=folder)

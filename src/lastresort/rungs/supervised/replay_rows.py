@@ -1,0 +1,117 @@
+"""The replay rows of a run: made once by the base model, kept in the record, used by every rung that trains.
+
+Where the task asks for a form, a third of them are inputs of the task under its own instruction with something else asked of
+them: general requests alone leave a model that answers in its form whatever is asked below that instruction (docs/log.md).
+"""
+
+from __future__ import annotations
+
+from lastresort.evals.forms import has_form, is_free_text
+from lastresort.evals.scorers.scorer import Output
+from lastresort.models.protocol import Model
+from lastresort.records.record import Record
+from lastresort.rungs.rung import Workbench
+from lastresort.synthesis.replay import (
+    REPLAY_TOKENS,
+    REQUESTS,
+    SUBJECTS,
+    Replay,
+    counter_requests,
+    general_prompts,
+    generate_replay,
+    replay_rows,
+)
+from lastresort.systems.compose import compose
+from lastresort.systems.lookup import question_of
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, Message
+
+COUNTER_SHARE = 1 / 3
+
+
+def replay_size(n_train: int, share: float) -> int:
+    """How many rows make `share` of the whole training set, as far as there are different prompts."""
+    return min(replay_rows(n_train, share), len(REQUESTS) * len(SUBJECTS))
+
+
+def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
+    """n replay rows (fewer where the base answered with nothing or in the task's form), from the record where so many were asked
+    for before.
+
+    rung: whose cost they are, where they have to be made.
+    """
+    if not n:
+        return Replay()
+    known = noted_replay(bench.record, n)
+    if known is not None:
+        return known
+    bench.progress.stage(f"{rung}: replay rows from the base model", n)
+    form, model = _form(bench), bench.models.open(_base(bench))
+    replay = generate_replay(
+        model,
+        _prompts(bench, model, n),
+        bench.task.split.seed,
+        keep=lambda text: not has_form(text, form),
+        on_batch=bench.progress.advance,
+    )
+    rows = [
+        {
+            "id": example.id,
+            "turns": [[turn.role, turn.content] for turn in example.input],
+            "answer": example.output,
+            "end": end,
+        }
+        for example, end in zip(replay.examples, replay.ends, strict=True)
+    ]
+    spent = {"tokens_in": replay.tokens_in, "tokens_out": replay.tokens_out, "seconds": replay.seconds}
+    bench.record.note("replay", {"rung": rung, "asked": n, "rows": rows, **spent})
+    return replay
+
+
+def noted_replay(record: Record, n: int) -> Replay | None:
+    """What the record holds of n rows that were asked for, None where so many were not."""
+    known = next((note for note in record.notes("replay") if note.get("asked", n) == n), None)
+    if known is None:
+        return None
+    rows = known["rows"]
+    examples = tuple(Example(row["id"], _prompt(row), row["answer"]) for row in rows)
+    return Replay(examples, tuple(row["end"] for row in rows))
+
+
+def _prompts(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:
+    asked = [] if is_free_text(_form(bench)) else _counter(bench, model, round(n * COUNTER_SHARE))
+    general = general_prompts(n - len(asked), bench.task.split.seed)
+    return [*((Message("user", text),) for text in general), *asked]
+
+
+def _counter(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:
+    """Those for which the context has room."""
+    inputs = [text for example in bench.train if (text := question_of(example.input))]
+    design = PromptDesign(bench.task.about.strip())
+    texts = counter_requests(inputs, n, bench.task.split.seed)
+    prompts = [compose(design, (Message("user", text),), ()) for text in texts]
+    room = model.context_tokens
+    return [prompt for prompt in prompts if room is None or model.count_tokens(prompt) + REPLAY_TOKENS <= room]
+
+
+def _form(bench: Workbench) -> Output:
+    return Output(bench.task.output.json_schema, bench.task.output.choices)
+
+
+def _prompt(row: dict[str, object]) -> tuple[Message, ...]:
+    """Of a row as the record keeps it; as version 0.1 noted it, it is one turn of the user."""
+    turns = row.get("turns")
+    if turns is None:
+        return (Message("user", str(row["prompt"])),)
+    assert isinstance(turns, list)
+    return tuple(Message(role, content) for role, content in turns)
+
+
+def _base(bench: Workbench) -> System:
+    return System(
+        "base",
+        bench.models.tuned_name,
+        PromptDesign(""),
+        Decoding(1),
+        template_kwargs=bench.task.chat_template_kwargs,
+    )

@@ -1,0 +1,102 @@
+"""Supervised fine-tuning with LoRA or QLoRA: learning rates raced on dev, then checkpoints, then one system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lastresort.models.protocol import is_endpoint
+from lastresort.rungs.forecast import Forecast, Workload, answering, training
+from lastresort.rungs.prompting import grammar_of
+from lastresort.rungs.rung import Search, Workbench
+from lastresort.rungs.staleness import stale_reason
+from lastresort.rungs.supervised.learning_rates import losses_of_race, raced_beyond
+from lastresort.rungs.supervised.methods import method_of
+from lastresort.rungs.supervised.milder import Training, trained_anew, training_of
+from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, tuned_model
+from lastresort.rungs.tuning import choose_on_dev, noted_rendering
+from lastresort.spec.task import Task
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example
+
+LEAST_ROWS, ADVISED_ROWS = 50, 500
+REPLAY_PROMPT_TOKENS = 48
+
+
+class Sft:
+    """LoRA on the task's own rows, with replay; answers with the instruction alone, so that it is also cheap to serve."""
+
+    name = "sft"
+
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+        model = tuned_model(task)
+        if is_endpoint(model):
+            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if task.tune.method == "full":
+            return "it trains adapters, and `tune.method` asks for all weights, which the rung full trains"
+        if (stale := stale_reason(task)) is not None:
+            return stale
+        if len(train) < LEAST_ROWS:
+            return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
+        return None
+
+    def forecast(self, task: Task, work: Workload) -> Forecast:
+        """Replay, the race of learning rates, every checkpoint on dev and once more held to the form, the test; every answer is
+        as long as allowed.
+        """
+        about = work.about_tokens
+        row = about + work.input_tokens + work.output_tokens
+        prompt, machine, sft = about + work.input_tokens, work.machine, task.sft
+        rates, kept = len(sft.learning_rates), len(kept_epochs(sft.epochs))
+        replay = replay_rows(work.n_train, sft.replay)
+        passes = kept + (grammar_of(task) is not None)
+        losses = kept + losses_of_race(rates)
+        epochs = sft.epochs * (1 + raced_beyond(rates))
+        label = f"training, {rates} learning rates raced"
+        return (
+            answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
+            + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size)
+            + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
+            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
+        )
+
+    def forecast_call(self, task: Task, work: Workload) -> Forecast:
+        """The instruction and the input alone, answered as the examples are."""
+        prompt = work.about_tokens + work.input_tokens
+        return answering("a call", work.machine, 1, prompt, 0, work.output_tokens)
+
+    def search(self, bench: Workbench) -> Search:
+        task = bench.task
+        trained = SupervisedTraining(bench, self.name, task.sft, method_of(task))
+        rate = trained.race()
+        kept = trained.finish(rate)
+        trained.close()
+        design = PromptDesign(task.about.strip())
+        decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
+        model, kwargs = bench.models.tuned_name, task.chat_template_kwargs
+        rendering = noted_rendering(bench.record, self.name)
+        systems = [
+            System(
+                name,
+                model,
+                design,
+                decoding,
+                adapter=folder,
+                template_kwargs=kwargs,
+                trained_rendering=rendering,
+            )
+            for name, folder in kept
+        ]
+        return choose_on_dev(bench, self.name, systems, trained.note(rate))
+
+    def training_of(self, bench: Workbench, name: str) -> Training:
+        return training_of(bench, self.name, bench.task.sft, name)
+
+    def train_anew(
+        self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
+    ) -> System | None:
+        task = bench.task
+        return trained_anew(
+            bench, self.name, task.sft, method_of(task), system, replay=replay, learning_rate=learning_rate
+        )

@@ -1,0 +1,252 @@
+"""Supervised training of a rung: replay, a race of learning rates, then checkpoints."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastresort.errors import DataError
+from lastresort.rungs.early_warnings import EarlyWarnings
+from lastresort.rungs.rung import Workbench
+from lastresort.rungs.supervised.learning_rates import RACE_ENDS, Lap, race
+from lastresort.rungs.supervised.methods import Method
+from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
+from lastresort.rungs.tuning import Run, note_rendering, note_training, train_to
+from lastresort.spec.sections import Full, Sft
+from lastresort.spec.task import Task
+from lastresort.synthesis.replay import Replay
+from lastresort.systems.compose import compose
+from lastresort.systems.system import PromptDesign
+from lastresort.types import Example, Message
+
+if TYPE_CHECKING:
+    from lastresort.models.loading import Loaded
+    from lastresort.train.settings import TrainSettings
+
+
+MOST_PASS_TOKENS = 4096
+
+
+def tuned_model(task: Task) -> str:
+    """Name of the model that may be trained."""
+    return task.model if task.tune.model == "same" else task.tune.model
+
+
+def kept_epochs(epochs: int) -> range:
+    """The epochs after which a candidate is kept and measured: the second half of training."""
+    return range(math.ceil(epochs / 2), epochs + 1)
+
+
+def trained_as(candidate: str, rates: Sequence[float]) -> tuple[float, int]:
+    """The learning rate and the epoch that a candidate of `SupervisedTraining.finish` is named after. rates: those raced."""
+    found = re.search(r"-lr(.+)-epoch(\d+)", candidate)
+    assert found is not None, f"{candidate} is named by finish"
+    return next(rate for rate in rates if f"{rate:g}" == found[1]), int(found[2])
+
+
+class SupervisedTraining:
+    """The training part of a rung: every learning rate from the same start, resumable at every point.
+
+    What is finished is read from the record; what was cut goes on from its checkpoint. section: `sft` or `full` of the task file.
+    seed: of the order of rows and of fresh adapters, None for that of the task. watched: how far it moves from the base is shown.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        rung: str,
+        section: Sft | Full,
+        method: Method,
+        *,
+        seed: int | None = None,
+        watched: bool = True,
+    ) -> None:
+        self._bench, self._rung, self._section, self._method = bench, rung, section, method
+        self._watched = watched
+        self._seed = bench.task.split.seed if seed is None else seed
+        too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
+        self._train_rows = tuple(example for example in bench.train if example.id not in too_long)
+        self._loaded: Loaded | None = None
+        self._rows: list[Any] | None = None
+        self._dev_rows: list[Any] = []
+        self._replay_rows = 0
+        self._design = PromptDesign(bench.task.about.strip())
+        self._early = EarlyWarnings(bench, rung, self._design)
+
+    def race(self) -> float:
+        """The learning rate that goes the whole way."""
+        return race(self._section.learning_rates, self._steps(), self._lap, where=f"{self._rung}.learning_rates")
+
+    def finish(self, rate: float) -> list[tuple[str, Path]]:
+        """Train to the end, a candidate kept after each epoch. Returns names and folders of the second half of training."""
+        kept = []
+        for epoch in kept_epochs(self._section.epochs):
+            name = f"{self._method.name}-lr{rate:g}-epoch{epoch}"
+            folder = self._bench.folder / self._method.folder / name
+            if math.isfinite(self.to_epoch(rate, epoch, folder)):
+                kept.append((name, folder))
+        self._early.tell()
+        if not kept:
+            raise DataError(
+                f"training diverged at learning rate {rate:g} after the race",
+                where=f"{self._rung}.learning_rates",
+                remedy="Leave it out and start a new run.",
+            )
+        return kept
+
+    def to_epoch(self, rate: float, epoch: int, folder: Path) -> float:
+        """Train to the end of an epoch and keep the model in the folder. Returns its loss on dev, infinite where it diverged."""
+        return self._lap(rate, epoch * (self._steps() // self._section.epochs), folder).dev_loss
+
+    def run_name(self, rate: float) -> str:
+        """What the curve, the notes and the checkpoint of a learning rate are called."""
+        return f"{self._method.prefix}lr{rate:g}"
+
+    def note(self, rate: float) -> str:
+        section = self._section
+        rows = f"{len(self._train_rows)} rows and {self._replay_size()} of replay"
+        told = f"{self._method.described()}, {rows}, {section.epochs} epochs, batch {section.batch_size}"
+        if len(section.learning_rates) == 1:
+            return f"{told}, learning rate {rate:g}, the only one tried."
+        ends = {max(1, round(share * self._steps())) for share in RACE_ENDS}
+        laps = [lap for lap in self._bench.record.notes("race") if lap.get("rung", "sft") == self._rung]
+        raced = ", ".join(
+            f"{lap['rate']:g}: {_loss(lap['dev_loss'])} at step {lap['step']}" for lap in laps if lap["step"] in ends
+        )
+        rates = ", ".join(f"{r:g}" for r in section.learning_rates)
+        return f"{told}; learning rates {rates} raced by loss on dev ({raced}); {rate:g} went the whole way."
+
+    def close(self) -> None:
+        self._loaded = self._rows = None
+
+    def _lap(self, rate: float, until: int, folder: Path | None = None) -> Lap:
+        """Train one learning rate up to a step, and keep it in the folder where one is given."""
+        from lastresort.train.loop.loop import Diverged
+
+        record = self._bench.record
+        key = f"{self._method.prefix}{rate:g}@{until}"
+        known = record.last("race", key)
+        if known is not None and (folder is None or known["dev_loss"] is None or self._method.saved(folder)):
+            return Lap(rate, until, math.inf if known["dev_loss"] is None else known["dev_loss"])
+        try:
+            lap = Lap(rate, until, self._train(rate, until, folder))
+        except Diverged as error:
+            self._bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
+            lap = Lap(rate, until, math.inf)
+        if known is None:
+            loss = lap.dev_loss if math.isfinite(lap.dev_loss) else None
+            record.note("race", {"rung": self._rung, **asdict(lap), "dev_loss": loss}, key=key)
+        return lap
+
+    def _train(self, rate: float, until: int, folder: Path | None) -> float:
+        """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
+        from lastresort.train.adapters.adapters import adapted_facts
+        from lastresort.train.loop.batches import completions
+
+        loaded, rows = self._prepare()
+        bench, settings = self._bench, self._settings(rate)
+        name = self.run_name(rate)
+        model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
+        facts = {"rows": len(rows), "replay_rows": self._replay_rows, **adapted_facts(model)}
+        run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
+        try:
+            if folder is not None and self._watched:
+                self._watch(loaded, model, name)
+            trained = train_to(bench, run, model, completions(rows), until)
+            loss = self._dev_loss(model, plain=trained.path == "plain")
+            if folder is not None and self._watched:
+                self._early.add(name, trained.step, model)
+            if folder is not None:
+                self._method.save(loaded, model, folder)
+        finally:
+            self._loaded = self._method.end(loaded, model)
+        bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
+        note_training(bench, run, trained)
+        return loss
+
+    def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
+        """Get ready to see how far the model, as it begins, moves from its base."""
+        rows, epochs, holds_base = [row.ids for row in self._rows or ()], self._section.epochs, self._method.holds_base
+        looks = len(kept_epochs(epochs))
+        self._early.open(loaded, model, rows, epochs=epochs, looks=looks, holds_base=holds_base)
+        self._early.start(name, model, is_base=holds_base)
+
+    def _settings(self, rate: float) -> TrainSettings:
+        from lastresort.train.settings import TrainSettings
+
+        return TrainSettings(
+            learning_rate=rate,
+            epochs=self._section.epochs,
+            batch_size=self._section.batch_size,
+            adapter=self._method.settings(),
+            seed=self._seed,
+            loraplus_lr_ratio=self._method.loraplus_lr_ratio,
+        )
+
+    def _prepare(self) -> tuple[Loaded, list[Any]]:
+        """The base in memory and the rows rendered, once."""
+        replay = self._replay()
+        if self._loaded is None:
+            self._bench.progress.stage(f"{self._rung}: loading the model", None)
+            self._loaded = self._method.load(self._bench)
+            kwargs = self._bench.task.chat_template_kwargs
+            note_rendering(self._bench.record, self._rung, self._loaded, kwargs)
+        if self._rows is None:
+            general = self._render(replay.examples, compose_with=tuple, ends=replay.ends)
+            self._replay_rows = len(general)
+            self._rows = self._render(self._train_rows) + general
+            self._dev_rows = self._render(self._bench.dev)
+        return self._loaded, self._rows
+
+    def _render(
+        self,
+        examples: Sequence[Example],
+        compose_with: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
+        ends: Sequence[bool] | None = None,
+    ) -> list[Any]:
+        from lastresort.train.loop.batches import training_rows
+
+        assert self._loaded is not None
+        return training_rows(
+            self._loaded.tokenizer,
+            examples,
+            compose_with or (lambda turns: compose(self._design, turns, ())),
+            context_tokens=self._loaded.context_tokens,
+            template_kwargs=self._bench.task.chat_template_kwargs,
+            ends=ends,
+        )
+
+    def _replay(self) -> Replay:
+        return replay_of(self._bench, self._rung, self._replay_size())
+
+    def _replay_size(self) -> int:
+        return replay_size(len(self._train_rows), self._section.replay)
+
+    def _steps(self) -> int:
+        from lastresort.train.loop.batches import steps_per_epoch
+
+        rows = len(self._train_rows) + len(self._replay().examples)
+        return steps_per_epoch(rows, self._section.batch_size) * self._section.epochs
+
+    def _dev_loss(self, model: Any, *, plain: bool) -> float:
+        """Mean loss of the right answers on dev, nats a target token."""
+        import torch
+
+        from lastresort.engine.forest import split_passes
+        from lastresort.engine.logp import target_logps
+
+        total, count = 0.0, 0
+        with torch.no_grad():
+            for rows in split_passes(self._dev_rows, MOST_PASS_TOKENS):
+                found = target_logps(model, rows, plain=plain).per_token
+                total -= float(found.sum())
+                count += len(found)
+        return total / count
+
+
+def _loss(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""Adapters: attached, saved, scaled and merged; and a merged model as GGUF."""

@@ -1,0 +1,191 @@
+"""An adapter's folder, read and compared with a base before any weights are loaded.
+
+What a base model's folder says of its layers and weights, without loading them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lastresort.embedded import own_code_refused, quiet_transformers
+from lastresort.errors import DataError
+
+
+def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
+    """Path -> (inputs, outputs) of the linear layers that a merge may change: not the output layer if it is the embedding."""
+    from transformers.pytorch_utils import Conv1D
+
+    stored = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" in stored:
+        raise DataError(
+            "the weights of this base are stored quantised",
+            where=str(source),
+            expected="its ordinary weights",
+            remedy="Name the model that it was quantised from.",
+        )
+    model = _without_weights(source)
+    tied = model.get_output_embeddings() if getattr(model.config, "tie_word_embeddings", False) else None
+    shapes = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Conv1D):
+            shapes[name] = (module.weight.shape[0], module.weight.shape[1])
+        elif isinstance(module, torch.nn.Linear) and module is not tied:
+            shapes[name] = (module.in_features, module.out_features)
+    return shapes
+
+
+def layer_names(source: Path, target: str) -> list[str]:
+    """Of the layers that get adapters, as `targets.target_names` finds them; no weight is read."""
+    from lastresort.train.adapters.adapters import target_names
+
+    return target_names(_without_weights(source), target)
+
+
+def _without_weights(source: Path) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers(), own_code_refused(source), torch.device("meta"):
+        config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def stored_dtype(source: Path) -> str:
+    """The dtype of most of the weights: float64, float32, float16 or bfloat16."""
+    from safetensors import safe_open
+
+    sizes: Counter[str] = Counter()
+    for path in source.glob("*.safetensors"):
+        with safe_open(str(path), framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118  safe_open is no mapping
+                part = file.get_slice(key)
+                sizes[part.get_dtype()] += int(torch.Size(part.get_shape()).numel())
+    names = {"F64": "float64", "F32": "float32", "F16": "float16"}
+    return names.get(sizes.most_common(1)[0][0], "bfloat16")
+
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
+_PLAIN = {"bias": "none", "modules_to_save": None, "lora_bias": False, "layer_replication": None}
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFolder:
+    """An adapter as its files describe it.
+
+    base_name: what its configuration calls its base. layers: path in the base -> (inputs, rank, outputs). dora: whether
+    it also holds magnitudes.
+    """
+
+    folder: Path
+    base_name: str
+    layers: Mapping[str, tuple[int, int, int]]
+    dora: bool
+
+
+def read_adapter(folder: Path) -> AdapterFolder:
+    """Read configuration and shapes. Raises DataError for what is no whole LoRA adapter, or holds more than low-rank layers."""
+    config = _config(folder)
+    parts = _parts(folder)
+    layers = {}
+    for layer, shapes in parts.items():
+        if {"lora_A", "lora_B"} - shapes.keys() or any(
+            len(shape) != 2 for shape in (shapes["lora_A"], shapes["lora_B"])
+        ):
+            raise _refused(folder, f"layer {layer} lacks one of its two factors", "lora_A and lora_B for each layer")
+        (rank, inputs), (outputs, _) = shapes["lora_A"], shapes["lora_B"]
+        layers[layer] = (inputs, rank, outputs)
+    return AdapterFolder(folder, str(config.get("base_model_name_or_path") or ""), layers, bool(config.get("use_dora")))
+
+
+def check_fits(adapter: AdapterFolder, base: str, shapes: Mapping[str, tuple[int, int]]) -> None:
+    """Raise DataError where a layer of the adapter is not in the base, or has another shape there.
+
+    base: the name to speak of. shapes: path -> (inputs, outputs) of the base's linear layers.
+    """
+    expected = f"an adapter of {base}"
+    if adapter.base_name and adapter.base_name != base:
+        expected += f", while this one was trained on {adapter.base_name}"
+    for layer, (inputs, _, outputs) in adapter.layers.items():
+        if layer not in shapes:
+            raise _refused(adapter.folder, f"{layer} is no linear layer of the base that can be merged", expected)
+        if shapes[layer] != (inputs, outputs):
+            found = f"{layer} has {inputs} inputs and {outputs} outputs, but {shapes[layer][0]} and {shapes[layer][1]}"
+            raise _refused(adapter.folder, f"{found} in the base", expected)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not folder.is_dir():
+        found = "this is a file" if folder.exists() else "there is no such folder"
+        raise DataError(found, where=str(folder), expected="an adapter's folder", remedy="Correct the path.")
+    if not path.is_file():
+        found = "this is a whole model" if (folder / "config.json").is_file() else f"no {CONFIG} in this folder"
+        raise DataError(found, where=str(folder), expected="an adapter as PEFT saves it", remedy="Name its folder.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("not JSON", where=str(path), expected="PEFT's settings", remedy="Save it again.") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise DataError(f"found {kind}", where=f"{path}, peft_type", expected="LORA, which can be merged")
+    for key, plain in _PLAIN.items():
+        if config.get(key, plain) not in (plain, None, []):
+            raise DataError(
+                f"found {config[key]}",
+                where=f'{path}, key "{key}"',
+                expected="an adapter of low-rank layers alone",
+                remedy="Merge it with PEFT's merge_and_unload.",
+            )
+    return config
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each of an adapter's weights, from their header, whose length must agree with the file's.
+
+    Raises DataError where there are none as safetensors, or the file is cut short.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise DataError(
+            f"no {WEIGHTS} in this folder",
+            where=str(folder),
+            expected="weights as safetensors",
+            remedy="Save the adapter again with save_pretrained; pickled weights are not read.",
+        )
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"the file is cut short or damaged ({error})",
+            where=str(path),
+            expected="a whole safetensors file",
+            remedy="Copy or save it again.",
+        ) from error
+
+
+def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Layer -> part -> shape."""
+    parts: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, shape in weight_shapes(folder).items():
+        found = _KEY.fullmatch(key)
+        if found is None:
+            raise _refused(folder, f"found {key}", "low-rank factors of linear layers alone")
+        parts.setdefault(found["layer"], {})[found["part"]] = shape
+    if not parts:
+        raise _refused(folder, "it holds no layer", "at least one")
+    return parts
+
+
+def _refused(folder: Path, found: str, expected: str) -> DataError:
+    return DataError(found, where=str(folder), expected=expected, remedy="Name another adapter or another base.")

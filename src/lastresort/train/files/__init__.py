@@ -1,0 +1,1 @@
+"""A training file and the run that it describes."""

@@ -1,0 +1,101 @@
+"""A training file's prompts and rewards -> the batches of objectives on groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lastresort.data.read import read_prompts
+from lastresort.errors import ContractError
+from lastresort.models.api import ApiModel
+from lastresort.models.replies import parse_endpoint
+from lastresort.train.files.items import Finding, Prepared
+from lastresort.train.groups.groups import groups_from
+from lastresort.train.groups.sampling import GroupSettings
+from lastresort.train.groups.server import ServedAdapter
+from lastresort.train.loop.batches import Batches
+from lastresort.train.training_file import Groups, TrainingFile
+from lastresort.types import Example
+
+COMPLETIONS = "completions.jsonl"
+ASKED_AT_ONCE, ANSWER_LIMIT_S = 32, 600.0
+
+
+@contextmanager
+def prepare_groups(
+    file: TrainingFile, tokenizer: Any, context_tokens: int | None
+) -> Iterator[tuple[Batches, Prepared]]:
+    """Batches that are sampled while training goes on, and what the record says of the data.
+
+    Raises InputError, TaskError or DataError for prompts or rewards that cannot work, before anything is sampled, and
+    PrerequisiteError for an endpoint without its key.
+    """
+    if file.groups is None:
+        raise ContractError(f"{file.objective} without groups", where="prepare_groups", expected="their settings")
+    examples: list[Example] = []
+    columns: dict[str, Mapping[str, Any]] = {}
+    for path in file.data.train:
+        found, rows = read_prompts(path)
+        examples += found
+        columns |= rows
+    limit = min((n for n in (file.max_tokens, context_tokens) if n is not None), default=None)
+    with groups_from(
+        examples,
+        file.groups.reward,
+        objective=file.objective,
+        tokenizer=tokenizer,
+        batch_size=file.batch_size,
+        seed=file.seed,
+        settings=_settings(file.groups),
+        columns=columns,
+        template_kwargs=file.chat_template_kwargs,
+        context_tokens=limit,
+        on_error=file.groups.on_error,
+        limits=file.groups.limits,
+        log=file.output / COMPLETIONS,
+        **_server(file),
+    ) as groups:
+        noun = f"prompts, {file.groups.group_size} answers to each"
+        yield groups, Prepared((), (), _findings(file.groups, examples), len(examples), noun, limit)
+
+
+def _settings(groups: Groups) -> GroupSettings:
+    return GroupSettings(
+        group_size=groups.group_size,
+        max_new_tokens=groups.max_new_tokens,
+        temperature=groups.temperature,
+        top_p=groups.top_p,
+        top_k=groups.top_k,
+        tries=groups.tries,
+        rows_at_once=groups.rows_at_once,
+        stop=groups.stop,
+    )
+
+
+def _server(file: TrainingFile) -> dict[str, Any]:
+    """What `groups_from` wants to know of a server; nothing where the engine samples."""
+    plan = file.groups.server if file.groups is not None else None
+    if plan is None:
+        return {}
+    endpoint = parse_endpoint(plan.model)
+    server = ApiModel(
+        endpoint,
+        template_kwargs=dict(file.chat_template_kwargs),
+        concurrency=ASKED_AT_ONCE,
+        timeout_s=ANSWER_LIMIT_S,
+        seed=file.seed,
+    )
+    served = None
+    if plan.sync is not None:
+        served = ServedAdapter(
+            server, file.output, name=plan.adapter_name, every=plan.sync, seen_as=plan.output_seen_as
+        )
+    return {"server": server, "served": served, "ask_tokens": not endpoint.is_openai}
+
+
+def _findings(groups: Groups, examples: list[Example]) -> tuple[Finding, ...]:
+    if groups.server is None or groups.server.sync is not None:
+        return ()
+    what = "prompts whose answers come from another policy than the one that is trained, since sync is never"
+    return (Finding(what, len(examples), (groups.server.model,)),)

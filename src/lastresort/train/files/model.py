@@ -1,0 +1,137 @@
+"""The model that a training file names: its tokenizer before any weights, then the weights with what will be trained.
+
+The memory of a training file's run, beforehand: what the plan says of it, and what is free here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.models.loading import Loaded, load_local, weights_folder
+from lastresort.models.open import local_folder, settled_name
+from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
+from lastresort.models.quantized import import_bitsandbytes, note_of, settled
+from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
+from lastresort.train.adapters.adapters import Adapted, adapted, attach_adapter, trainable, unfreeze_adapter
+from lastresort.train.adapters.folder import check_fits, linear_shapes, read_adapter
+from lastresort.train.loop.batches import Batches, Item
+from lastresort.train.memory import Answer, Room, free_now, plan_of, what_to_lower, with_ranks
+from lastresort.train.settings import TrainSettings
+from lastresort.train.training_file import TrainingFile
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model before its weights are read. name: what an adapter calls it. note: what a reader should know, or None."""
+
+    folder: Path
+    name: str
+    tokenizer: Any
+    context_tokens: int | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model ready to be trained. loaded: as it was read; its `fingerprint` is of base, starting adapter and precision. adapted:
+    how far its adapters reach, None where all weights are trained."""
+
+    model: Any
+    loaded: Loaded
+    trained_parameters: int
+    adapted: Adapted | None
+
+    def reach(self, file: TrainingFile) -> list[str]:
+        """What a reader should know of its adapters before they are trained."""
+        if self.adapted is None:
+            return []
+        target = None if file.start_from is not None else file.adapter.settings().target
+        warned = self.adapted.warning("adapter.target", target)
+        return [self.adapted.sentence(), *([] if warned is None else [warned])]
+
+
+def name_model(file: TrainingFile) -> Named:
+    """Tokenizer and context of the model; an adapter to start from is compared with it.
+
+    Raises TaskError for a name that leads nowhere, DataError for an adapter that is none or belongs to another base.
+    """
+    folder, name = weights_folder(local_folder(file.model, file.folder)), settled_name(file.model, file.folder)
+    note = None
+    if file.start_from is not None:
+        adapter = read_adapter(file.start_from)
+        check_fits(adapter, name, linear_shapes(folder))
+        if adapter.base_name not in ("", name):
+            note = f"start_from was trained on {adapter.base_name}; it goes on here on {name}, whose layers have the same shapes"
+    read = read_tokenizer(folder)
+    return Named(folder, name, read.tokenizer, read.context_tokens, note)
+
+
+def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = False) -> Opened:
+    """Weights in memory with fresh adapters, with those of start_from, or all of them to be trained.
+
+    keep_on_cpu: as `load_local` takes it.
+    All weights are trained in float32 unless the file says otherwise: in bfloat16 most small updates round to nothing.
+    """
+    import_bitsandbytes()  # quietly, before PEFT does it with a warning
+    full = file.adapter.kind == "full" and file.start_from is None
+    precision = "float32" if full and file.precision == "auto" else file.precision
+    loaded = load_local(
+        named.folder,
+        precision=precision,
+        adapter=file.start_from,
+        template_kwargs=dict(file.chat_template_kwargs),
+        quantize="nf4" if file.adapter.kind == "qlora" else "auto",
+        keep_on_cpu=keep_on_cpu,
+    )
+    if file.start_from is not None:
+        model = unfreeze_adapter(loaded.model, named.name)
+    else:
+        settings = file.adapter.settings()
+        model = attach_adapter(loaded.model, settings, base_name=named.name, seed=file.seed)
+    return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
+
+
+def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The model as the record keeps it. rendering: how its tokenizer renders conversations, by which a gate compares it."""
+    quantised = note_of(opened.loaded.model)
+    return {
+        "name": named.name,
+        "fingerprint": opened.loaded.fingerprint,
+        "rendering": rendering_fingerprint(named.tokenizer, template_kwargs),
+        "precision": str(opened.loaded.dtype).removeprefix("torch."),
+        "quantised": None if quantised is None else asdict(quantised),
+        "trained_parameters": opened.trained_parameters,
+        "adapted": None if opened.adapted is None else asdict(opened.adapted),
+    }
+
+
+def room_of(file: TrainingFile, named: Named, source: Sequence[Item] | Batches) -> Room | None:
+    """Asked before the model is loaded. None for a model whose shape is not known."""
+    config = json.loads((named.folder / "config.json").read_text(encoding="utf-8"))
+    settings = file.settings()
+    in_4_bits, precision = settled("nf4" if file.adapter.kind == "qlora" else "auto", file.precision, file.start_from)
+    if file.start_from is not None:
+        settings = _on_an_adapter(settings, file.start_from, in_4_bits)
+    if settings.adapter.kind == "none" and file.precision == "auto":
+        precision = "float32"  # as `open_for_training` has it
+    reduced = is_reduced(chosen_dtype(precision, chosen_device()))
+    planned = plan_of(config, settings, source, "bfloat16" if reduced else "float32")
+    if planned is None:
+        return None
+    return Room(replace(planned, keeps_method=file.start_from is not None), free_now())
+
+
+def answer_of(file: TrainingFile, room: Room | None, *, begun: bool) -> Answer:
+    """To a run that ran out of memory. begun: whether there is a run to go on with."""
+    return Answer("", what_to_lower(file)) if room is None else room.answer(begun=begun)
+
+
+def _on_an_adapter(settings: TrainSettings, start_from: Path, in_4_bits: bool) -> TrainSettings:
+    """An adapter to start from is what is trained, whatever kind the file names."""
+    adapter = replace(settings.adapter, kind="lora", quantize="nf4" if in_4_bits else None)
+    ranks = {layer: rank for layer, (_, rank, _) in read_adapter(start_from).layers.items()}
+    return replace(settings, adapter=with_ranks(adapter, ranks))

@@ -1,0 +1,320 @@
+"""One run of a training file, from the data to the adapter with its record. A run that was cut goes on where it stood."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lastresort import __version__
+from lastresort.embedded import quiet_transformers
+from lastresort.errors import InputError, LastresortError, PrerequisiteError
+from lastresort.records.atomic import write_atomically
+from lastresort.train.adapters.adapters import save_trained
+from lastresort.train.files.items import Prepared, prepare_items
+from lastresort.train.files.model import Named, Opened, answer_of, described, name_model, open_for_training, room_of
+from lastresort.train.files.run_folder import (
+    CHECKPOINT,
+    LOG,
+    RECORD,
+    Standing,
+    StepLog,
+    begin,
+    changed_code,
+    check_same,
+    held,
+    identity,
+    standing,
+    withdraw,
+)
+from lastresort.train.files.watch import file_baseline, look_every
+from lastresort.train.loop.batches import Batches, Item, steps_per_epoch
+from lastresort.train.loop.launch import unused_settings
+from lastresort.train.loop.loop import StepSeen, Trained, total_steps, train
+from lastresort.train.loop.optimizers import require_optimizer
+from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
+from lastresort.train.loop.trackers import Trackers, require_trackers
+from lastresort.train.memory import memory_errors
+from lastresort.train.training_file import TrainingFile
+from lastresort.train.watch.alarm import measured, warning
+from lastresort.train.watch.alarm import told as early_told
+from lastresort.types import Progress
+
+SCHEMA = 1
+PACKAGES = ("torch", "transformers", "peft", "accelerate")
+
+
+def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> dict[str, Any]:
+    """Train what the file says and return the record, as it stands in OUTPUT/training.json.
+
+    Launched as one of several processes, this is called by all of them; the main one alone writes and says anything, so the
+    progress of the others should be silent, and an error that the main one tells too ends them by SystemExit. A finished run
+    that is resumed is read back. Raises InputError, DataError or TaskError for what cannot be trained, before anything is
+    written, and PrerequisiteError for what is not installed.
+    """
+    processes = join()
+    for setting in unused_settings(os.environ):
+        progress.say(setting)
+    try:
+        with closing(processes), processes.together():
+            return _run(file, resume, progress, processes)
+    except LastresortError as error:
+        if processes.told_by_main(error):
+            raise SystemExit(error.exit_code) from error
+        raise
+
+
+def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Processes) -> dict[str, Any]:
+    folder, mark = file.output, processes.from_main(lambda: identity(file))
+    found = processes.from_main(lambda: _standing(folder, mark, resume))
+    if found == "finished":
+        progress.say(f"{folder} is finished: nothing is left to do")
+        read: dict[str, Any] = processes.from_main(lambda: json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        return read
+    for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
+        progress.say(f"{name} has changed since this run began: what follows is rewarded by what stands there now")
+    processes.from_main(lambda: require_trackers(file.track))
+    processes.each(lambda: require_optimizer(file.settings().optimizer))
+    check_shardable(file, processes)
+    named = processes.main_first(lambda: name_model(file))
+    if named.note:
+        progress.say(named.note)
+    with _source(file, named, progress) as (source, data):
+        room = room_of(file, named, source) if processes.count == 1 else None
+        if room is not None:
+            room.refuse_the_impossible()
+            if (warned := room.warning()) is not None:
+                progress.say(warned)
+        progress.stage("loading the model", None)
+        with memory_errors(lambda: answer_of(file, room, begun=False)):
+            opened = open_for_training(file, named, keep_on_cpu=processes.sharded)
+        for told in opened.reach(file):
+            progress.say(told)
+        processes.each(lambda: None)  # all are ready, before anything is written
+        mark["base"] = opened.loaded.fingerprint
+        with ExitStack() as stack:
+            processes.from_main(lambda: _begin(stack, folder, mark, found))
+            with memory_errors(lambda: answer_of(file, room, begun=True)):
+                return _train(file, named, opened, source, data, progress, processes)
+
+
+def _standing(folder: Path, mark: Mapping[str, Any], resume: bool) -> Standing:
+    found = standing(folder, resume=resume)
+    if found != "new":
+        check_same(folder, mark)
+    return found
+
+
+def _begin(stack: ExitStack, folder: Path, mark: Mapping[str, Any], found: Standing) -> None:
+    """Hold the folder until the stack ends, and write down what the run in it is."""
+    stack.enter_context(held(folder))
+    stack.enter_context(_withdrawn_if_refused(folder, made_here=found == "new"))
+    if found == "begun":
+        check_same(folder, mark)
+    begin(folder, mark)
+
+
+@contextmanager
+def _source(
+    file: TrainingFile, named: Named, progress: Progress
+) -> Iterator[tuple[Sequence[Item] | Batches, Prepared]]:
+    """What the loop trains on, and what the record says of it."""
+    progress.stage("reading the data", None)
+    if file.need == "groups":
+        from lastresort.train.files.groups import prepare_groups
+
+        with prepare_groups(file, named.tokenizer, named.context_tokens) as (batches, data):
+            for finding in data.findings:
+                progress.say(finding.sentence())
+            yield batches, data
+        return
+    data = prepare_items(file, named.tokenizer, named.context_tokens)
+    for finding in data.findings:
+        progress.say(finding.sentence())
+    yield data.items, data
+
+
+def _train(
+    file: TrainingFile,
+    named: Named,
+    opened: Opened,
+    source: Sequence[Item] | Batches,
+    data: Prepared,
+    progress: Progress,
+    processes: Processes,
+) -> dict[str, Any]:
+    folder, settings = file.output, file.settings()
+    size = len(source) if isinstance(source, Sequence) else source.size
+    log = StepLog(folder / LOG)
+    trackers = Trackers(file.track if processes.main else (), folder, file.resolved)
+    watch = _Watch(log, trackers, progress, steps_per_epoch(size, file.batch_size), total_steps(size, settings))
+    with closing(trackers), processes.connected():
+        if not processes.sharded:  # a sharded base answers only where all processes ask it alike
+            processes.from_main(lambda: watch.follow(_figures_of(file, named, opened, source, data, progress)))
+            watch.look_every = look_every(file.epochs)
+        trained = train(
+            shard_base(opened.model, processes),
+            source,
+            settings,
+            folder=folder / CHECKPOINT,
+            base=opened.loaded.fingerprint,
+            held_out=data.held_out,
+            max_new_tokens=file.groups.max_new_tokens if file.groups is not None else None,
+            on_step=watch.see if processes.main else None,
+            checkpoint_every_s=file.checkpoint_every_s,
+            progress=progress,
+            processes=processes,
+        )
+    return processes.from_main(lambda: _finish(file, named, opened, data, trained, watch))
+
+
+def _figures_of(
+    file: TrainingFile,
+    named: Named,
+    opened: Opened,
+    source: Sequence[Item] | Batches,
+    data: Prepared,
+    progress: Progress,
+) -> Callable[[], dict[str, float]] | None:
+    """How far the model is from its base, as often as that is asked; see `file_baseline`."""
+    items = source if isinstance(source, Sequence) else ()
+    base = file_baseline(file, named, opened, items, data.held_out or items, progress)
+    return None if base is None else lambda: base.figures(opened.model)
+
+
+def _finish(
+    file: TrainingFile, named: Named, opened: Opened, data: Prepared, trained: Trained, watch: _Watch
+) -> dict[str, Any]:
+    """Save what was trained, then the record, by which a finished run is known."""
+    place = "model" if file.adapter.kind == "full" and file.start_from is None else "adapter"
+    watch.progress.stage(f"saving the {place}", None)
+    with quiet_transformers():
+        save_trained(opened.model, named.tokenizer, file.output / place)
+    record = _record(file, data, trained, watch.log.lines(), watch) | {
+        "model": described(opened, named, file.chat_template_kwargs),
+        "saved": {"kind": place, "folder": place},
+    }
+    write_atomically(file.output / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    return record
+
+
+@contextmanager
+def _withdrawn_if_refused(folder: Path, *, made_here: bool) -> Iterator[None]:
+    """Where a run that began here is refused, or lacks something, before its first step, nothing of it is left to resume."""
+    try:
+        yield
+    except (InputError, PrerequisiteError):
+        if made_here:
+            withdraw(folder)
+        raise
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What follows each step: the log, the trackers, the progress. seconds, tokens: of the steps of this process. figures: how far
+    the model is from its base, asked at the end of every so many epochs.
+    """
+
+    log: StepLog
+    trackers: Trackers
+    progress: Progress
+    steps_per_epoch: int
+    steps: int
+    seconds: float = 0.0
+    tokens: int = 0
+    figures: Callable[[], dict[str, float]] | None = None
+    look_every: int = 1
+
+    def follow(self, figures: Callable[[], dict[str, float]] | None) -> None:
+        """Of the main process alone, and told to no other: it holds the model."""
+        self.figures = figures
+
+    def see(self, seen: StepSeen) -> None:
+        if self.seconds == 0.0 and self.tokens == 0:
+            self.log.go_on_at(seen.step)
+        self.seconds += seen.seconds
+        self.tokens += seen.nominal_tokens
+        values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}
+        tokens = {"computed_tokens": seen.computed_tokens, "nominal_tokens": seen.nominal_tokens}
+        line = {"step": seen.step, **values, **tokens, "seconds": round(seen.seconds, 4)}
+        if seen.evaluated is not None:
+            held_out = {"eval_loss": seen.evaluated.loss, **{f"eval_{k}": v for k, v in seen.evaluated.shown.items()}}
+            line |= held_out
+            values |= held_out
+        if self.figures is not None and (
+            seen.step % (self.look_every * self.steps_per_epoch) == 0 or seen.step == self.steps
+        ):
+            looked = self.figures()
+            line |= looked
+            values |= looked
+        self.log.add(line)
+        self.trackers.log(values, seen.step)
+        self.progress.advance(1, note=self._note(seen))
+        if seen.step % self.steps_per_epoch == 0 or seen.step == self.steps:
+            self._say_epoch(seen)
+
+    def _note(self, seen: StepSeen) -> str:
+        figures = [f"loss {seen.loss:.3f}", *_figures(seen.shown)]
+        return ", ".join([*figures[:4], f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s"])
+
+    def _say_epoch(self, seen: StepSeen) -> None:
+        number = -(-seen.step // self.steps_per_epoch)
+        lines = self.log.lines()
+        losses = [line["loss"] for line in lines if -(-line["step"] // self.steps_per_epoch) == number]
+        told = f"epoch {number}: loss {sum(losses) / len(losses):.4f}"
+        if seen.evaluated is not None:
+            told += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.shown)])
+        self.progress.say(told)
+        if measured(lines[-1:]):
+            self.progress.say(early_told(lines))
+            if (alarmed := warning(lines)) is not None:
+                self.progress.say(alarmed)
+
+
+def _figures(shown: Mapping[str, float]) -> list[str]:
+    """An objective's figures as a reader says them; what counts how many is a share."""
+    return [
+        f"{name.replace('_', ' ')}: {value:.0%}"
+        if name.endswith("above_0")
+        else f"{name.replace('_', ' ')} {value:.3g}"
+        for name, value in shown.items()
+    ]
+
+
+def _record(
+    file: TrainingFile, data: Prepared, trained: Trained, lines: Sequence[dict[str, Any]], watch: _Watch
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "file": dict(file.resolved),
+        "data": {
+            "items": len(data.items) or data.read,
+            "what": data.noun,
+            "eval_items": len(data.held_out),
+            "rows_read": data.read,
+            "longest_row_tokens": data.row_tokens,
+            "findings": [asdict(finding) for finding in data.findings],
+        },
+        "trained": asdict(trained),
+        "epochs": _epochs(lines, watch.steps_per_epoch),
+        "steps": list(lines),
+        "early_warning": warning(lines),
+        "versions": {"lastresort": __version__, **{package: version(package) for package in PACKAGES}},
+    }
+
+
+def _epochs(lines: Sequence[dict[str, Any]], per_epoch: int) -> list[dict[str, Any]]:
+    """Mean loss of each epoch, and what was found on the items held out at its end."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for line in lines:
+        found.setdefault(-(-line["step"] // per_epoch), []).append(line)
+    return [
+        {"epoch": number, "loss": sum(line["loss"] for line in own) / len(own)}
+        | {key: value for key, value in own[-1].items() if key.startswith("eval_")}
+        for number, own in found.items()
+    ]

@@ -1,0 +1,177 @@
+"""The output folder of a training run: what may be written into it, whether it can be gone on with, its log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from lastresort.errors import DataError, InputError
+from lastresort.records import atomic as lock
+from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.train.training_file import TrainingFile
+
+BEGUN, RECORD, LOG = "begun.json", "training.json", "log.jsonl"
+CHECKPOINT = "checkpoint"
+IMPORTED = "imported"
+"""What a file of another framework was translated to, in the output folder before the run begins."""
+TOLD = {"track", "output", "checkpoint_every_s", "origin"}
+MEMORY = {"max_pass_tokens", "checkpointing", "rows_at_once"}
+STOPPED_FOR = {"on_error", "limits", "server"}
+FREE = frozenset(TOLD | MEMORY | STOPPED_FOR)
+"""Keys that a resumed run may change: where it writes and tells; what memory follows, and of the result its rounding alone; what
+may have stopped it."""
+
+Standing = Literal["new", "begun", "finished"]
+
+
+def standing(folder: Path, *, resume: bool) -> Standing:
+    """How far the run in `folder` is. Raises InputError for a folder that may not be written into, or not gone on with."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("found a file", where=str(folder), expected="a folder for the output", remedy="Name another.")
+    ours = (folder / BEGUN).is_file()
+    if not resume and _holds(folder, IMPORTED):
+        remedy = "Add --resume to go on with it, or name another output." if ours else "Name another output."
+        raise InputError("the output folder is not empty", where=str(folder), expected="a new folder", remedy=remedy)
+    if resume and not ours:
+        if _holds(folder, IMPORTED, lock.LOCK):
+            raise InputError(
+                f"no {BEGUN} there", where=str(folder), expected="a run to resume", remedy="Name another output."
+            )
+        return "new"
+    if not ours:
+        return "new"
+    return "finished" if (folder / RECORD).is_file() else "begun"
+
+
+def _holds(folder: Path, *but: str) -> bool:
+    return folder.is_dir() and any(path.name not in but for path in folder.iterdir())
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that no second process trains into it; the hold ends with the process, however it ends."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    remedy = "Wait for it, or name another output."
+    with lock.held(folder, "another process trains into this folder", expected="one process a run", remedy=remedy):
+        yield
+
+
+def identity(file: TrainingFile) -> dict[str, Any]:
+    """What a run is a run of: the file's keys, and hashes of the data and of the adapter it starts from. code: of the files of
+    its reward functions, which may be corrected while the run waits."""
+    rewards = file.groups.reward if file.groups is not None else ()
+    code = [Path(term.parameters["file"]) for term in rewards if term.name == "python"]
+    paths = [*file.data.train, *file.data.eval, *([file.start_from] if file.start_from is not None else [])]
+    return {
+        "file": {key: value for key, value in file.resolved.items() if key not in FREE},
+        "content": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in paths},
+        "code": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in code},
+    }
+
+
+def check_same(folder: Path, found: Mapping[str, Any]) -> None:
+    """Raise InputError where the run in `folder` was begun with other keys, data or weights than `found`."""
+    try:
+        begun = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+        before, now = begun["file"], json.loads(json.dumps(found["file"]))
+        contents = begun["content"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "the note of how the run began is damaged",
+            where=str(folder / BEGUN),
+            expected="JSON as training writes it",
+            remedy="Name another output.",
+        ) from error
+    remedy = "Set it back to go on, or name another output."
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{key} was {json.dumps(before.get(key))} when this run began and is {json.dumps(now.get(key))} now",
+                where=str(folder),
+                expected="the same file",
+                remedy=remedy,
+            )
+    for name, digest in found["content"].items():
+        if contents.get(name) != digest:
+            raise InputError(
+                f"{name} has changed since this run began", where=str(folder), expected="the same data", remedy=remedy
+            )
+    if "base" in found and begun.get("base") not in (None, found["base"]):
+        raise InputError(
+            "the model's weights, precision or chat template have changed since this run began",
+            where=str(folder),
+            expected="the same model",
+            remedy=remedy,
+        )
+
+
+def changed_code(folder: Path, found: Mapping[str, Any]) -> list[str]:
+    """Names of the reward functions' files that are not what they were when the run in `folder` last went on."""
+    begun = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
+    before = begun.get("code", {})
+    return [name for name, digest in found["code"].items() if before.get(name, digest) != digest]
+
+
+def trained_rendering(trained: Path) -> str:
+    """How the rows were rendered that the adapter or model in this folder was trained on, as the record beside it says; "" where
+    there is none, or where it does not say so.
+    """
+    try:
+        record = json.loads((trained.parent / RECORD).read_text(encoding="utf-8"))
+        return str(record["model"]["rendering"]) if record["saved"]["folder"] == trained.name else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def begin(folder: Path, found: Mapping[str, Any]) -> None:
+    write_atomically(folder / BEGUN, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+
+
+def withdraw(folder: Path) -> None:
+    """Take back a run that was refused before its first step, so that the corrected one may have its folder."""
+    if not (folder / LOG).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class StepLog:
+    """log.jsonl: one line a step, and one for each evaluation. A resumed run first drops the lines of steps it does again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What is there; a line that was cut by a kill is left out."""
+        if not self._path.is_file():
+            return []
+        found = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return [line for line in found if isinstance(line, dict) and "step" in line]
+
+    def go_on_at(self, step: int) -> None:
+        """Forget what was logged of step `step` and later ones."""
+        kept = [line for line in self.lines() if line["step"] < step]
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _content_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                digest.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Objectives on groups: answers sampled for each step, rewarded, and compared with their group."""

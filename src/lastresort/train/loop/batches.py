@@ -1,0 +1,207 @@
+"""Where the items of an optimizer step come from: a data set in an order of its own, or answers sampled for the step.
+
+Which rows make up which optimizer step: a function of seed and step alone.
+
+What an optimizer batch counts as one: an answer, a pair, a labelled answer, a sampled answer of a group.
+
+Examples -> rows of token ids with their targets, in the rendering that measuring and serving use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+from lastresort.data.rendering import render_training
+from lastresort.engine.forest import Row
+from lastresort.errors import ContractError, DataError
+from lastresort.types import Example, Message
+
+
+def epoch_order(n: int, epoch: int, seed: int) -> list[int]:
+    """The order of rows in an epoch: a function of seed and epoch alone, so that a resumed run goes on as if uncut."""
+    return list(_shuffled(n, epoch, seed))
+
+
+def batch_of(step: int, n: int, batch_size: int, seed: int) -> list[int]:
+    """Row numbers of optimizer step `step` (0-based): each epoch is cut into ceil(n / batch_size) batches."""
+    per_epoch = steps_per_epoch(n, batch_size)
+    epoch, place = divmod(step, per_epoch)
+    return list(_shuffled(n, epoch, seed)[place * batch_size : (place + 1) * batch_size])
+
+
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    return -(-n // batch_size)
+
+
+@lru_cache(maxsize=1)
+def _shuffled(n: int, epoch: int, seed: int) -> tuple[int, ...]:
+    # Kept for the steps of its epoch: of 100,000 rows a shuffle takes as long as a small step.
+    order = list(range(n))
+    random.Random(f"{seed}:{epoch}").shuffle(order)
+    return tuple(order)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a batch. Its rows stay in one pass.
+
+    rows: the text with the answer as its targets; of a pair chosen, then rejected; of a labelled answer the row itself, then
+    its prompt with another row's answer (for KTO's baseline). desirable: the label, None without one. advantage: how much
+    better than its group. old, reference: nats a target token under the policy that sampled the answer and under the
+    reference; () where they are not needed, in which case the policy of the update is the one that sampled.
+    """
+
+    rows: tuple[Row, ...]
+    desirable: bool | None = None
+    advantage: float = 0.0
+    old: tuple[float, ...] = ()
+    reference: tuple[float, ...] = ()
+
+    @property
+    def trained(self) -> tuple[Row, ...]:
+        """The rows that a pass computes with gradients: all but a mismatched one."""
+        return self.rows if self.desirable is None else self.rows[:1]
+
+    @property
+    def trained_tokens(self) -> int:
+        return sum(len(row.ids) for row in self.trained)
+
+
+def completions(rows: Sequence[Row]) -> list[Item]:
+    """Items of sft and of text."""
+    return [Item((row,)) for row in rows]
+
+
+def pairs(chosen: Sequence[Row], rejected: Sequence[Row]) -> list[Item]:
+    """Items of the objectives on pairs."""
+    return [Item((good, bad)) for good, bad in zip(chosen, rejected, strict=True)]
+
+
+def labelled(rows: Sequence[Row], labels: Sequence[bool]) -> list[Item]:
+    """Items of kto, each with the answer of the next row whose prompt is another.
+
+    Raises ContractError where all prompts are the same, since no pair can be mismatched.
+    """
+    items = []
+    for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        later = (rows[(number + step) % len(rows)] for step in range(1, len(rows)))
+        other = next((other for other in later if other.prompt != row.prompt), None)
+        if other is None:
+            raise ContractError("all prompts are the same", where="kto", expected="at least two prompts")
+        start = len(other.prompt)
+        mismatched = Row((*row.prompt, *other.ids[start:]), (*[False] * len(row.prompt), *other.targets[start:]))
+        items.append(Item((row, mismatched), desirable=label))
+    return items
+
+
+def training_rows(
+    tokenizer: Any,
+    examples: Sequence[Example],
+    compose: Callable[[Sequence[Message]], Sequence[Message]],
+    *,
+    context_tokens: int | None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    ends: Sequence[bool] | None = None,
+) -> list[Row]:
+    """Render each example as the composed conversation plus its answer.
+
+    compose: turns of the input -> the conversation the system will show at inference. ends: False for an answer that was
+    cut, whose end token must then not be trained. Raises DataError for a row longer than the context.
+    """
+    rows = []
+    for index, example in enumerate(examples):
+        where = f"{example.source}, row {example.row}" if example.source else example.id
+        conversation = [*compose(example.input), Message("assistant", example.output)]
+        rendered = render_training(tokenizer, conversation, template_kwargs=template_kwargs, where=where)
+        if context_tokens is not None and len(rendered.ids) > context_tokens:
+            raise DataError(
+                f"{len(rendered.ids)} tokens",
+                where=where,
+                expected=f"at most the model's context of {context_tokens}",
+                remedy="Shorten or remove the row, or take a model with a longer context.",
+            )
+        targets = list(rendered.targets)
+        if ends is not None and not ends[index]:
+            targets[_last(targets)] = False
+        rows.append(Row(tuple(rendered.ids), tuple(targets)))
+    return rows
+
+
+def _last(targets: Sequence[bool]) -> int:
+    return max(i for i, trained in enumerate(targets) if trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """items: all of one optimizer step, on all devices; none where sampling gave nothing to learn from. numbers: the place
+    of each in the data set, () for sampled ones. shown: what is recorded beside the loss. dropped: sampled answers that are no
+    items, having no advantage; the mean of grpo and dr_grpo is over them too.
+    """
+
+    items: tuple[Item, ...]
+    numbers: tuple[int, ...] = ()
+    shown: dict[str, float] = field(default_factory=dict)
+    dropped: int = 0
+
+
+class Batches(Protocol):
+    """The batches of a run. size: things in an epoch. items: all items, where they are known beforehand."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def items(self) -> Sequence[Item]: ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever a batch might."""
+
+    def first_items(self) -> Sequence[Item]:
+        """What the run's first step is like, by which the engine's paths are compared before anything else is computed. () where
+        nothing is known of it."""
+
+    def at(
+        self, step: int, model: Any, reference: Callable[[Sequence[Row]], Any] | None, *, plain: bool = False
+    ) -> Batch:
+        """Batch of step `step` (0-based): a function of step, the data and the model's weights alone.
+
+        plain: whether what is sampled for it takes the engine's plain path.
+        """
+
+
+class DataSet:
+    """Items that are known beforehand, shuffled anew in each epoch."""
+
+    def __init__(self, items: Sequence[Item], batch_size: int, seed: int) -> None:
+        if not items:
+            raise ContractError("no items to train on", where="train")
+        self.items, self._batch_size, self._seed = tuple(items), batch_size, seed
+
+    @property
+    def size(self) -> int:
+        return len(self.items)
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.items)
+
+    def first_items(self) -> Sequence[Item]:
+        return self.at(0, None, None).items
+
+    def at(
+        self, step: int, model: Any, reference: Callable[[Sequence[Row]], Any] | None, *, plain: bool = False
+    ) -> Batch:
+        numbers = batch_of(step, len(self.items), self._batch_size, self._seed)
+        return Batch(tuple(self.items[i] for i in numbers), tuple(numbers))
+
+
+def fingerprint(items: Sequence[Item]) -> str:
+    """Hash of the rows and labels of items, in their order."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(repr((item.desirable, *((row.ids, row.targets) for row in item.rows))).encode())
+    return digest.hexdigest()

@@ -1,0 +1,265 @@
+"""The training loop: batch -> forests -> log-probabilities -> objective -> step. One loop for every objective.
+
+The loss is the objective's over the whole optimizer batch, whatever number of passes and processes the batch is cut into,
+so that accumulating gradients changes nothing.
+
+The optimizer steps of a run: each draws its batch, computes the gradients, and changes the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lastresort.engine.support import FirstBatchCheck
+from lastresort.errors import BudgetError, DataError
+from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
+from lastresort.train.loop.batches import Batches, DataSet, Item, steps_per_epoch
+from lastresort.train.loop.checkpoints import Checkpoints, CheckpointState
+from lastresort.train.loop.gradients import Evaluated, HeldOut, Passed, batch_gradients, hold_out
+from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
+from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.processes import Processes, join
+from lastresort.train.loop.reference import Keeping, Reference, reference_of_run
+from lastresort.train.settings import TrainSettings
+from lastresort.types import Progress, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """count: of the whole run. max_new_tokens: for dr_grpo. Steps are numbered from 0."""
+
+    policy: Policy
+    batches: Batches
+    reference: Reference
+    held_out: HeldOut
+    optimizer: Any
+    settings: TrainSettings
+    count: int
+    max_new_tokens: int | None
+
+    def gradients(self, step: int) -> Passed:
+        """Of the step's batch, in the parameters, the same in every process."""
+        policy, objective = self.policy, self.settings.objective
+        with _draws_of(step, self.settings.seed, policy.processes.place):
+            batch = self.batches.at(step, policy.model, self.reference.of_answers, plain=policy.plain)
+            return batch_gradients(policy, batch, objective, self.reference, max_new_tokens=self.max_new_tokens)
+
+    def rate(self, step: int) -> float:
+        return learning_rate_at(step, self.count, self.settings)
+
+    def update(self, step: int, passed: Passed) -> float:
+        """Change the weights, as `take_step` does; returns the norm of the gradients, 0 where the batch taught nothing."""
+        return 0.0 if passed.skipped else take_step(self.optimizer, self.rate(step), self.settings.max_grad_norm)
+
+    def evaluated(self, step: int, progress: Progress) -> Evaluated | None:
+        """The items held out, where the step is the last of an epoch or of the run."""
+        per_epoch = steps_per_epoch(self.batches.size, self.settings.batch_size)
+        ends = step + 1 == self.count or (step + 1) % per_epoch == 0
+        return self.held_out.evaluated(progress) if ends else None
+
+
+@contextmanager
+def _draws_of(step: int, seed: int, place: int) -> Iterator[None]:
+    """A base with dropout draws from (seed, step, process), so that a resumed run draws the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed * 1_000_003 + step + place * 1_000_000_007)
+        yield
+
+
+CHECKPOINT_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepSeen:
+    """What one optimizer step showed. loss: of the objective. grad_norm: before clipping. shown: the objective's own figures
+    (margins, gains, rewards), means over the batch. skipped: nothing to learn from, no step was taken. evaluated: the items
+    held out, at the end of an epoch."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    computed_tokens: int
+    nominal_tokens: int
+    seconds: float
+    shown: Mapping[str, float] = field(default_factory=dict)
+    skipped: bool = False
+    evaluated: Evaluated | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How far a call of `train` got. seconds: over all calls, with the reference and the items held out. path: "packed" or
+    "plain", with its reason. check: packed against plain on the first batch of the run. processes: of this call;
+    sharded: each held a share of the frozen base."""
+
+    step: int
+    steps: int
+    computed_tokens: int
+    nominal_tokens: int
+    seconds: float
+    path: str
+    reason: str | None
+    check: FirstBatchCheck | None
+    processes: int = 1
+    sharded: bool = False
+
+
+class Diverged(DataError):
+    """The loss of a run, or the norm of its gradients, is no longer a finite number."""
+
+
+def total_steps(n_items: int, settings: TrainSettings) -> int:
+    steps = steps_per_epoch(n_items, settings.batch_size) * settings.epochs
+    return steps if settings.max_steps is None else min(steps, settings.max_steps)
+
+
+def train(
+    model: Any,
+    items: Sequence[Item] | Batches,
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    base: str = "",
+    held_out: Sequence[Item] = (),
+    until: int | None = None,
+    plain: bool = False,
+    max_new_tokens: int | None = None,
+    on_step: Callable[[StepSeen], None] | None = None,
+    out_of_time: Callable[[], bool] | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    progress: Progress | None = None,
+    processes: Processes | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trained:
+    """Train the trainable parameters of `model` on `items`, from the checkpoint in `folder` if there is one of this run.
+
+    base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
+    stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the plain
+    path. max_new_tokens: for dr_grpo. out_of_time: asked before each step; True stops with BudgetError after a checkpoint.
+    progress: gets a stage for the reference, the training and each evaluation; the caller advances the training. processes:
+    None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
+    Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.
+    """
+    processes, progress = processes or join(), progress or Silent()
+    batches: Batches = DataSet(items, settings.batch_size, settings.seed) if isinstance(items, Sequence) else items
+    with processes.together(), inputs_in_base_precision(model):
+        run = _fingerprint(settings, base, batches, processes)
+        if settings.checkpointing:
+            _checkpoint_activations(model)
+        optimizer = build_optimizer(trainable(model), settings)
+        checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
+        state = checkpoints.load(progress)
+        began = clock() - state.seconds
+        policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
+        progress.stage("the first batch", None)
+        policy.check_first(batches.first_items())
+        keeping = Keeping(folder, run, begun=state.step > 0)
+        reference = reference_of_run(policy, batches, settings.objective, keeping, progress)
+        held = hold_out(policy, held_out, settings.objective, keeping, progress)
+        count = total_steps(batches.size, settings)
+        steps = Steps(policy, batches, reference, held, optimizer, settings, count, max_new_tokens)
+        last = count if until is None else min(until, count)
+        _stage_training(progress, state.step, last)
+        model.train()
+        for step in range(state.step, last):
+            if out_of_time is not None and processes.from_main(out_of_time):
+                checkpoints.save(state)
+                raise _out_of_time(step, count)
+            started = clock()
+            passed = steps.gradients(step)
+            _check_finite("loss", passed.loss, step, count, settings.learning_rate)
+            norm = steps.update(step, passed)
+            _check_finite("norm of the gradients", norm, step, count, settings.learning_rate)
+            step_s = clock() - started
+            evaluated = steps.evaluated(step, progress)
+            state = state.after(passed.computed_tokens, passed.nominal_tokens, clock() - began, policy.check)
+            if on_step is not None:
+                on_step(_seen(state.step, passed, norm, steps.rate(step), step_s, evaluated))
+            if evaluated is not None and state.step < last:
+                _stage_training(progress, state.step, last)
+            if checkpoints.due or state.step == last:
+                checkpoints.save(state)
+    model.eval()
+    return _trained(state, policy, count)
+
+
+def _checkpoint_activations(model: Any) -> None:
+    """By the name that transformers has for it: later versions warn of the older one."""
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    enable = getattr(model, f"{name}_checkpointing_enable")
+    enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
+
+
+def _trained(state: CheckpointState, policy: Policy, steps: int) -> Trained:
+    return Trained(
+        state.step,
+        steps,
+        state.computed_tokens,
+        state.nominal_tokens,
+        state.seconds,
+        policy.path,
+        policy.reason,
+        policy.check,
+        policy.processes.count,
+        policy.processes.sharded,
+    )
+
+
+def _fingerprint(settings: TrainSettings, base: str, batches: Batches, processes: Processes) -> str:
+    """What a checkpoint belongs to. Raises DataError where the processes do not train the same."""
+    run = hashlib.sha256(f"{settings.fingerprint()} {base} {batches.fingerprint()}".encode()).hexdigest()[:16]
+    if len(set(processes.each(lambda: run))) > 1:
+        raise DataError(
+            "the processes were given different models, settings or data",
+            where="training",
+            expected="the same files on every machine",
+            remedy="Compare them, or put them on a disk that all machines share.",
+        )
+    return run
+
+
+def _stage_training(progress: Progress, step: int, last: int) -> None:
+    progress.stage(f"training, from step {step + 1}" if step else "training", last - step)
+
+
+def _seen(step: int, passed: Passed, norm: float, rate: float, seconds: float, evaluated: Evaluated | None) -> StepSeen:
+    return StepSeen(
+        step,
+        passed.loss,
+        norm,
+        rate,
+        passed.computed_tokens,
+        passed.nominal_tokens,
+        seconds,
+        passed.shown,
+        passed.skipped,
+        evaluated,
+    )
+
+
+def _out_of_time(step: int, steps: int) -> BudgetError:
+    return BudgetError(
+        f"the time limit was reached in step {step + 1} of {steps}",
+        where="training",
+        remedy="Raise limits.hours and go on with --resume.",
+    )
+
+
+def _check_finite(what: str, value: float, step: int, steps: int, learning_rate: float) -> None:
+    if not math.isfinite(value):
+        raise Diverged(
+            f"the {what} became {value} in step {step + 1} of {steps}",
+            where=f"training with learning rate {learning_rate:g}",
+            expected="a finite number",
+            remedy="Lower the learning rate, or look at the rows with `lastresort data check`.",
+        )

@@ -1,0 +1,220 @@
+"""An objective by name with its options, and how it turns the log-probabilities of a pass into its share of a batch's loss.
+
+Every loss is a sum over passes whose terms depend on the whole optimizer batch only through numbers known beforehand
+(token counts, KTO's baseline), so that accumulating gradients changes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.forest import Row
+from lastresort.engine.logp import row_sums
+from lastresort.errors import ContractError, InputError
+from lastresort.objectives import NEEDS, OBJECTIVES, REFERENCE, REFERENCE_FOR_KL, Need
+from lastresort.objectives.grpo import Variant, k3, token_weights
+from lastresort.objectives.kto import kto_baseline
+from lastresort.objectives.pairs import PairLogps
+from lastresort.train.loop.batches import Item
+
+Score = Callable[[Sequence[Row]], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Name and options of an objective, as its function takes them (beta, label_smoothing, …).
+
+    Raises InputError for a name or an option that does not exist.
+    """
+
+    name: str = "sft"
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in OBJECTIVES:
+            raise InputError(f'found "{self.name}"', where="objective", expected=f"one of {', '.join(OBJECTIVES)}")
+        known = self.known_options()
+        for name, _ in self.options:
+            if name not in known:
+                raise InputError(
+                    f'{self.name} has no option "{name}"',
+                    where="objective",
+                    expected=f"one of {', '.join(known)}" if known else "no options",
+                )
+
+    @property
+    def need(self) -> Need:
+        return NEEDS[self.name]
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.name in REFERENCE or (self.name in REFERENCE_FOR_KL and self.option("kl_weight", 0.0) > 0)
+
+    def option(self, name: str, default: float) -> float:
+        return dict(self.options).get(name, default)
+
+    def known_options(self) -> tuple[str, ...]:
+        return tuple(self.defaults())
+
+    def defaults(self) -> dict[str, float]:
+        """Each option with its default; one that is true or false is a switch."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.function()).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not name.startswith("per_token_ref")
+        }
+
+    def function(self) -> Callable[..., Tensor]:
+        module, name = OBJECTIVES[self.name].split(":")
+        function: Callable[..., Tensor] = getattr(import_module(module), name)
+        return function
+
+
+@dataclass(slots=True)
+class Seen:
+    """Sums over the items of a batch, of what is shown beside its loss; divided by `items` at its end."""
+
+    items: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, items: int, **sums: Tensor) -> None:
+        self.items += items
+        for name, value in sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.items for name, total in self.sums.items()} if self.items else {}
+
+
+class BatchLoss(Protocol):
+    """An objective bound to one optimizer batch."""
+
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+        """The share of the batch's loss of items `numbers`, whose trained rows were computed in this order: a scalar.
+
+        per_token: log-probabilities of their targets in nats; row: which of their rows each belongs to.
+        """
+
+
+def bind(
+    objective: Objective,
+    items: Sequence[Item],
+    reference: Sequence[Sequence[float]] | None,
+    score: Score,
+    *,
+    max_new_tokens: int | None = None,
+    dropped: int = 0,
+) -> BatchLoss:
+    """The loss of one optimizer batch: `items` are all of it, on all devices.
+
+    reference: for each item the summed log-probabilities of its rows under the reference, None where none is needed.
+    score: summed log-probabilities of rows under the policy, without gradient (KTO's baseline). max_new_tokens: for dr_grpo.
+    dropped: as in `Batch`.
+    """
+    if objective.needs_reference and reference is None and objective.need != "groups":
+        raise ContractError("no reference", where=objective.name, expected="its log-probabilities")
+    if objective.need in ("completions", "text"):
+        return _Answers(objective, items)
+    if objective.need == "pairs":
+        return _Pairs(objective, items, reference)
+    if objective.need == "labels":
+        return _Labels(objective, items, reference or (), score)
+    return _Groups(objective, items, max_new_tokens, dropped)
+
+
+class _Answers:
+    def __init__(self, objective: Objective, items: Sequence[Item]) -> None:
+        self._items, self._function = items, objective.function()
+        self._targets = sum(sum(row.targets) for item in items for row in item.rows)
+
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+        return self._function(per_token).sum() / self._targets
+
+
+class _Pairs:
+    def __init__(
+        self, objective: Objective, items: Sequence[Item], reference: Sequence[Sequence[float]] | None
+    ) -> None:
+        self._items, self._reference = items, reference
+        self._name, self._function, self._options = objective.name, objective.function(), dict(objective.options)
+
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+        chosen, rejected = row_sums(per_token, row, 2 * len(numbers)).view(-1, 2).unbind(1)
+        tokens = torch.bincount(row, minlength=2 * len(numbers)).view(-1, 2)
+        pairs = PairLogps(chosen, rejected, chosen_tokens=tokens[:, 0], rejected_tokens=tokens[:, 1])
+        margin = chosen - rejected
+        if self._reference is not None:
+            far = chosen.new_tensor([list(self._reference[i]) for i in numbers])
+            pairs = replace(pairs, ref_chosen=far[:, 0], ref_rejected=far[:, 1])
+            chosen_gain, rejected_gain = pairs.gains(self._name)
+            margin = chosen_gain - rejected_gain
+            seen.add(0, chosen_gain=chosen_gain.sum(), rejected_gain=rejected_gain.sum())
+        losses = self._function(pairs, **self._options)
+        seen.add(len(numbers), margin=margin.sum(), margin_above_0=(margin > 0).sum())
+        return losses.sum() / len(self._items)
+
+
+class _Labels:
+    def __init__(
+        self, objective: Objective, items: Sequence[Item], reference: Sequence[Sequence[float]], score: Score
+    ) -> None:
+        self._items, self._reference, self._objective = items, reference, objective
+        mismatched = score([item.rows[1] for item in items])
+        self._baseline = kto_baseline(mismatched, mismatched.new_tensor([far for _, far in reference]))
+
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+        logps = row_sums(per_token, row, len(numbers))
+        known = logps.new_tensor([self._reference[i][0] for i in numbers])
+        desirable = torch.tensor([bool(self._items[i].desirable) for i in numbers], device=logps.device)
+        options = dict(self._objective.options)
+        losses = self._objective.function()(logps, known, desirable, self._baseline, **options)
+        gain = logps - known
+        seen.add(
+            len(numbers),
+            gain_of_desirable=gain[desirable].sum(),
+            gain_of_undesirable=gain[~desirable].sum(),
+            baseline=self._baseline * len(numbers),
+        )
+        return losses.sum() / len(self._items)
+
+
+class _Groups:
+    def __init__(self, objective: Objective, items: Sequence[Item], max_new_tokens: int | None, dropped: int) -> None:
+        self._items, self._objective, self._longest = items, objective, max_new_tokens
+        # What was dropped counts as answers without tokens: in a mean over answers, and not in one over tokens.
+        self._tokens = torch.tensor([*(sum(item.rows[0].targets) for item in items), *[0] * dropped])
+
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+        own = torch.tensor(list(numbers), device=row.device)[row]
+        advantages = per_token.new_tensor([item.advantage for item in self._items])[own]
+        old = self._old(numbers, per_token.detach(), row)
+        options: dict[str, Any] = dict(self._objective.options)
+        if self._objective.needs_reference:
+            far = [value for i in numbers for value in self._items[i].reference]
+            options["per_token_ref_logps"] = per_token.new_tensor(far) if far else None
+        losses = self._objective.function()(per_token, old, advantages, **options)
+        variant = cast(Variant, self._objective.name)
+        weights = token_weights(
+            own, self._tokens.to(row.device), variant=variant, max_tokens=self._longest, dtype=per_token.dtype
+        )
+        if self._objective.needs_reference:
+            apart = k3(per_token.detach(), options["per_token_ref_logps"])
+            seen.add(0, kl=(apart / self._tokens.to(row.device)[own]).sum())
+        seen.add(len(numbers), answer_tokens=self._tokens[list(numbers)].sum())
+        return (losses * weights).sum()
+
+    def _old(self, numbers: Sequence[int], present: Tensor, row: Tensor) -> Tensor:
+        """Log-probabilities under the policy that sampled. Where an item has none, it is the policy that is updated, as this pass
+        has it: each batch gets one update."""
+        known = [self._items[i].old for i in numbers]
+        if not any(known):
+            return present
+        parts = torch.split(present, torch.bincount(row, minlength=len(numbers)).tolist())
+        return torch.cat([part.new_tensor(old) if old else part for part, old in zip(parts, known, strict=True)])

@@ -1,0 +1,120 @@
+"""Optimizers and schedules by name.
+
+The trainable weights as they stood at the start, to go back to: for another run, or for a moment's comparison.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lastresort.errors import PrerequisiteError
+from lastresort.train.adapters.adapters import trainable
+from lastresort.train.settings import Optimizer, TrainSettings
+
+_PAGED = "paged_adamw_8bit"
+_TIMES = "times"  # how many times the schedule's rate a group of parameters learns at
+
+
+def require_optimizer(name: Optimizer) -> None:
+    """Raise PrerequisiteError where paged_adamw_8bit has no CUDA device or no bitsandbytes: known before anything is loaded."""
+    if name != _PAGED:
+        return
+    where = f"optimizer {_PAGED}"
+    if not torch.cuda.is_available():
+        raise PrerequisiteError("no CUDA device here", where=where, remedy="Take adamw.")
+    try:
+        importlib.import_module("bitsandbytes.optim")
+    except ImportError as error:
+        raise PrerequisiteError(
+            "bitsandbytes is not installed", where=where, remedy="Run: pip install 'lastresort[qlora]'"
+        ) from error
+
+
+def build_optimizer(parameters: Sequence[tuple[str, torch.nn.Parameter]], settings: TrainSettings) -> Any:
+    """adamw: torch's fused AdamW. paged_adamw_8bit: bitsandbytes', whose state is 8 bits wide and moves out of the GPU's way.
+
+    parameters: with their names, as PEFT gives them. Raises PrerequisiteError as `require_optimizer` does.
+    """
+    groups, rate, decay = _groups(parameters, settings.loraplus_lr_ratio), settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
+    require_optimizer(settings.optimizer)
+    from bitsandbytes.optim import PagedAdamW8bit
+
+    return PagedAdamW8bit(groups, lr=rate, weight_decay=decay)
+
+
+def _groups(parameters: Sequence[tuple[str, torch.nn.Parameter]], ratio: float) -> list[dict[str, Any]]:
+    """One group, or with a ratio a second one of what LoRA+ speeds up: every B, and vectors such as DoRA's magnitudes."""
+    if ratio == 1:
+        return [{"params": [parameter for _, parameter in parameters], _TIMES: 1.0}]
+    slow: list[torch.nn.Parameter] = []
+    fast: list[torch.nn.Parameter] = []
+    for name, parameter in parameters:
+        (fast if "lora_B" in name or parameter.ndim == 1 else slow).append(parameter)
+    return [{"params": slow, _TIMES: 1.0}, {"params": fast, _TIMES: ratio}]
+
+
+def learning_rate_at(step: int, steps: int, settings: TrainSettings) -> float:
+    """Learning rate of step `step` (0-based) of `steps`: a linear warm-up, then linear or cosine to 0 at `steps`, or constant."""
+    warm = round(settings.warmup * steps) if settings.warmup < 1 else round(settings.warmup)
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    left = max(0.0, (steps - step) / max(1, steps - warm))
+    if settings.schedule == "linear":
+        return settings.learning_rate * left
+    if settings.schedule == "cosine":
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (1 - left)))
+    return settings.learning_rate
+
+
+def take_step(optimizer: Any, rate: float, max_grad_norm: float) -> float:
+    """One step at learning rate `rate`, the gradients clipped and then emptied; returns their norm before that.
+
+    Where the norm is no finite number the weights stay as they are: clipping would make every one of them nan.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[_TIMES]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    if math.isfinite(norm):
+        optimizer.step()
+    optimizer.zero_grad()
+    return norm
+
+
+class StartWeights:
+    """Copies of the trainable parameters of `model`, taken when this is made."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._kept = self._copies()
+
+    def restore(self) -> None:
+        """Put the model back to its start."""
+        self._put(self._kept)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """The model stands at its start inside, and where it stood before afterwards."""
+        own = self._copies()
+        self.restore()
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in trainable(self._model)}
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in trainable(self._model):
+            parameter.copy_(weights[name])

@@ -1,0 +1,159 @@
+"""The model that a run trains, as its passes see it: the path of the engine that they take, and what it gives to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.forest import Row
+from lastresort.engine.logp import TargetLogps
+from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed
+from lastresort.train.adapters.adapters import adapters_in_base_precision
+from lastresort.train.loop.batches import Item
+from lastresort.train.loop.passes import passes, token_logps, unit_sums
+from lastresort.train.loop.processes import Processes
+
+CHECKED_ITEMS = 4
+
+
+class Policy:
+    """path: "packed" or "plain", of the newest pass that trained, with its reason. check: packed against plain on the first
+    items of the run; None before that, and where the plain path was asked for.
+
+    `check_first`, `score` and `logps_of` share their work among the processes: all of them call them alike.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        max_pass_tokens: int,
+        processes: Processes,
+        *,
+        plain: bool = False,
+        check: FirstBatchCheck | None = None,
+    ) -> None:
+        self.model, self.processes, self._max_pass_tokens = model, processes, max_pass_tokens
+        self._asked_plain = self._plain = plain
+        self.path, self.reason = "packed", "it was asked for" if plain else None
+        self._take_path(check)
+
+    def check_first(self, items: Sequence[Item]) -> None:
+        """Packed against plain on the run's first items, once; what fails goes on by the plain path."""
+        if items and self.check is None and not self._asked_plain:
+            rows = checked_rows(items, self._max_pass_tokens, longest=longest_packed(self.model))
+            with adapters_in_base_precision(self.model), recomputing(self.model):
+                self._take_path(self.processes.each(lambda: check_first_batch(self.model, rows))[0])
+
+    @property
+    def plain(self) -> bool:
+        """Whether everything of the run takes the plain path: it was asked for, or the check found the packed one wrong."""
+        return self._plain
+
+    def _take_path(self, check: FirstBatchCheck | None) -> None:
+        self.check = check
+        if check is not None and not check.ok:
+            # Without a gradient to compare, the engine refused the packed form and takes the plain path by itself.
+            self._plain = self._plain or check.gradient_difference is not None
+            self.reason = check.reason
+
+    def passes(self, units: Sequence[Sequence[Row]]) -> Iterator[tuple[list[int], TargetLogps]]:
+        """The numbers of the units of each pass, and the log-probabilities of their rows, in this order."""
+        most = self.processes.most
+        return passes(self.model, units, self._max_pass_tokens, plain=self._plain, most=most)
+
+    def trained_by(self, path: str, reason: str | None) -> None:
+        """Note the path of a pass that trained."""
+        self.path = path
+        self.reason = reason if reason is not None else self.reason
+
+    def own(self, items: Sequence[Item]) -> range:
+        """The items whose trained rows this process computes."""
+        return self.processes.own([item.trained_tokens for item in items])
+
+    def score(self, rows: Sequence[Row]) -> Tensor:
+        """Summed log-probabilities of rows under the model as it stands, in nats, [rows], float64."""
+        sums = self._sums([(row,) for row in rows], [len(row.ids) for row in rows], None)
+        return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self.model.device)
+
+    def logps_of(self, items: Sequence[Item], on_items: Callable[[int], None] | None = None) -> list[list[float]]:
+        """Summed log-probabilities of the rows of items under the model as it stands, in the passes that training takes.
+
+        on_items: called with the number of items whose trained rows a pass of this process computed.
+        """
+        trained = self._sums([item.trained for item in items], [item.trained_tokens for item in items], on_items)
+        others = [row for item in items for row in item.rows[len(item.trained) :]]
+        far = iter(self.score(others).tolist() if others else ())
+        return [
+            [*logps, *(next(far) for _ in item.rows[len(item.trained) :])]
+            for item, logps in zip(items, trained, strict=True)
+        ]
+
+    def _sums(
+        self, units: Sequence[Sequence[Row]], sizes: Sequence[int], on_units: Callable[[int], None] | None
+    ) -> list[list[float]]:
+        def compute(own: Sequence[int]) -> list[list[float]]:
+            rows = [units[number] for number in own]
+            most = self.processes.most
+            return unit_sums(self.model, rows, self._max_pass_tokens, plain=self._plain, most=most, on_units=on_units)
+
+        return self.processes.share(sizes, compute)
+
+    def token_logps(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+        """Log-probabilities in nats of each row's targets under the model as it stands; each process for itself."""
+        return token_logps(self.model, rows, self._max_pass_tokens, plain=self._plain)
+
+
+@contextmanager
+def recomputing(model: Any) -> Iterator[None]:
+    """Layers that are checkpointed in training are so in evaluation too, since the check would hold what checkpointing spares.
+
+    Of the layers alone the mode is another, not of the dropout inside them.
+    """
+    layers = [one for one in model.modules() if getattr(one, "gradient_checkpointing", False) and not one.training]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
+def checked_rows(items: Sequence[Item], max_tokens: int, *, longest: int | None = None) -> list[Row]:
+    """Rows of the first items, as many as the plain forward holds padded in `max_tokens`, but at least two to share a piece, which
+    are shortened to fit: the check must not be what sets a run's memory.
+
+    longest: tokens of the longest text that the packed form takes; longer rows are shortened to it, since other batches may
+    hold shorter ones.
+    """
+    rows: list[Row] = []
+    for item in items[:CHECKED_ITEMS]:
+        more = [*rows, *(row if longest is None else _within(row, longest) for row in item.rows)]
+        if len(rows) >= 2 and len(more) * max(len(row.ids) for row in more) > max_tokens:
+            break
+        rows = more
+    most = max((len(row.ids) for row in rows), default=0)
+    room = max(max_tokens, most) // max(1, len(rows))  # a pass holds the longest row in any case
+    return rows if most <= room else [shortened(row, room) for row in rows]
+
+
+def _within(row: Row, tokens: int) -> Row:
+    """The row in at most so many tokens: without what follows its last target, and without its middle."""
+    if len(row.ids) <= tokens:
+        return row
+    last = row.needed + 1
+    return shortened(Row(row.ids[:last], row.targets[:last]), tokens)
+
+
+def shortened(row: Row, tokens: int) -> Row:
+    """The row without its middle: the beginning, which others may share, and the end up to the last target."""
+    last = row.needed + 1  # what follows is not computed
+    if last <= tokens:
+        return row
+    end = max(1, tokens // 2)
+    kept = (*range(max(1, tokens - end)), *range(last - end, last))
+    return Row(tuple(row.ids[i] for i in kept), tuple(row.targets[i] for i in kept))

@@ -1,0 +1,256 @@
+"""The processes of one run: what each of them computes, and how they end together.
+
+Whatever they tell each other travels with the error, if there is one, of each: so a process that fails never leaves the others
+waiting, however many exchanges they are ahead of it. One that dies without a word breaks the connection, which is an error too.
+
+FSDP2 for the frozen base of an adapter: each process keeps a share of every layer, and puts a layer together to use it.
+
+The adapters are whole in every process, small as they are: what changes them, keeps them and saves them is what it is without
+shards. A layer is put together by all processes at once, so all of them must make as many passes; `passes` sees to that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lastresort.errors import InfrastructureError, InputError, LastresortError
+from lastresort.models.quantized import note_of
+from lastresort.train.loop.launch import shards
+
+if TYPE_CHECKING:
+    import torch
+
+    from lastresort.train.training_file import TrainingFile
+
+
+T = TypeVar("T")
+_CONNECTION = re.compile(r"gloo|NCCL|connection|peer", re.IGNORECASE)
+BUCKET_NUMBERS = 4_000_000  # gradients that are summed in one exchange
+
+
+class Processes:
+    """This process among those of its run. place: 0 is the main one, which alone writes and speaks. count: of all. sharded: each
+    holds a share of the frozen base instead of the whole of it.
+
+    Every method that exchanges something is called by all of them, in the same order.
+    """
+
+    def __init__(self, place: int = 0, count: int = 1, *, sharded: bool = False) -> None:
+        self.place, self.count, self.sharded = place, count, sharded
+        self._layers_in_shards = False
+        self._known_to_all: LastresortError | None = None
+
+    @property
+    def main(self) -> bool:
+        return self.place == 0
+
+    def each(self, make: Callable[[], T]) -> list[T]:
+        """What make() returns in each process, in their order. What it raises in one is raised in all."""
+        with self._failing_together():
+            return self._exchange(None, make())
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What make() returns in the main process, which alone calls it. What it raises is raised in all."""
+        found: T | None = self.each(lambda: make() if self.main else None)[0]
+        return found  # type: ignore[return-value]  # the first is the main one's
+
+    def main_first(self, make: Callable[[], T]) -> T:
+        """make() in every process, in the others once the main one is done: they find what it left on the disk."""
+        if self.count == 1:
+            return make()
+        own: list[T] = []
+        self.from_main(lambda: own.append(make()))
+        with self.together():
+            return own[0] if own else make()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is raised inside in one process is raised in all, at the latest at the end of the block."""
+        with self._failing_together():
+            yield
+            self._exchange(None, None)
+
+    def share(self, sizes: Sequence[int], compute: Callable[[Sequence[int]], list[T]]) -> list[T]:
+        """One result for each thing, which is computed in one process: compute(numbers) of its own ones, in their order."""
+        own = self.own(sizes)
+        return [result for results in self.each(lambda: compute(own)) for result in results]
+
+    def own(self, sizes: Sequence[int]) -> range:
+        """The things that this process computes; see `portion`."""
+        return portion(sizes, self.place, self.count)
+
+    @property
+    def most(self) -> Callable[[int], int] | None:
+        """Number -> the largest of the processes' numbers; None where nobody needs to know."""
+        return (lambda own: max(self._exchange(None, own))) if self.sharded else None
+
+    def layers_are_in_shards(self) -> None:
+        """From here on a process may be waiting for its part of a layer: it hears that another has ended, but not why."""
+        self._layers_in_shards = True
+
+    def told_by_main(self, error: LastresortError) -> bool:
+        """Whether the main process raises the same error as this other one."""
+        return not self.main and error is self._known_to_all
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes; a parameter without one in a process counts as 0 there."""
+        if self.count == 1:
+            return
+        import torch
+
+        for bucket in _buckets(parameters):
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            with self._others_alive():
+                torch.distributed.all_reduce(flat)
+            for parameter, summed in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
+                parameter.grad = summed.view_as(parameter).clone()
+
+    def close(self) -> None:
+        """At the end of the program, however it ends: threads that still hold connections then would abort it."""
+        if self.count > 1:
+            import torch
+
+            torch.distributed.destroy_process_group()
+
+    @contextmanager
+    def _failing_together(self) -> Iterator[None]:
+        try:
+            yield
+        except LastresortError as error:
+            known = error is self._known_to_all or isinstance(error, ProcessLost)
+            if not known and not self._layers_in_shards:
+                self._exchange(error, None)
+            raise
+
+    def _exchange(self, error: LastresortError | None, value: T) -> list[T]:
+        if self.count == 1:
+            return [value]
+        import torch
+
+        told: list[Any] = [None] * self.count
+        with self._others_alive():
+            torch.distributed.all_gather_object(told, (error, value))
+        failed = next((there for there, _ in told if there is not None), None)
+        if failed is not None:
+            self._known_to_all = failed
+            raise failed
+        return [found for _, found in told]
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """With shards, layers are put together inside, by all processes: a connection that breaks then becomes ProcessLost."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self._layers_in_shards and _CONNECTION.search(str(error)):
+                raise self._lost(error) from error
+            raise
+
+    @contextmanager
+    def _others_alive(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> ProcessLost:
+        error.__traceback__ = None  # its frames would hold the connections until Python has ended, which aborts it
+        return ProcessLost(
+            "another process of this run has ended",
+            where=f"process {self.place} of {self.count}",
+            expected="all of them to the end",
+            remedy="See what that one says; go on with --resume.",
+        )
+
+
+class ProcessLost(InfrastructureError):
+    """Another process of the run does not answer any more."""
+
+
+def join() -> Processes:
+    """This process among those that it was launched with. Raises InputError for a launch that this trainer cannot honour."""
+    sharded = shards(os.environ)
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    return Processes(state.process_index, state.num_processes, sharded=sharded and state.num_processes > 1)
+
+
+def portion(sizes: Sequence[int], place: int, count: int) -> range:
+    """The things that process `place` of `count` computes: neighbours, so that what they share stays in one process, and as
+    near to an equal sum of sizes as whole things allow. Every thing has one process; some process may have none."""
+    total, before, owners = sum(sizes), 0, []
+    for size in sizes:
+        owners.append(min(count - 1, (2 * before + size) * count // (2 * total)) if total else 0)
+        before += size
+    return range(sum(owner < place for owner in owners), sum(owner <= place for owner in owners))
+
+
+def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """Parameters of one precision, as many as are summed at once."""
+    bucket: list[torch.nn.Parameter] = []
+    for parameter in parameters:
+        full = sum(p.numel() for p in bucket) + parameter.numel() > BUCKET_NUMBERS
+        if bucket and (full or parameter.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket
+
+
+def check_shardable(file: TrainingFile, processes: Processes) -> None:
+    """Raise InputError for a training that cannot go on a sharded base."""
+    if not processes.sharded:
+        return
+    kind = "an adapter" if file.start_from is not None else file.adapter.kind
+    found = {"full": "adapter: full", "qlora": "adapter: qlora"}.get(kind)
+    if file.need == "groups":
+        found = f"objective: {file.objective}, whose answers differ in length among the processes"
+    if found is not None:
+        raise InputError(
+            f"FSDP with {found}",
+            where=str(file.path),
+            expected="adapter: lora, rslora or dora, trained on rows, pairs or labels",
+            remedy="Launch with torchrun: each process then holds a whole model.",
+        )
+
+
+def shard_base(model: Any, processes: Processes) -> Any:
+    """Cut the frozen weights of every layer of a PEFT model's base into shards; returns the model, on its device.
+
+    Embeddings and the output layer stay whole. Raises InputError for a model whose layers are not known, or that is in 4 bits.
+    """
+    if not processes.sharded:
+        return model
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from lastresort.engine.parts import take_apart
+
+    parts = take_apart(model)
+    trunk: Any = parts.trunk
+    names = set(getattr(parts.causal, "_no_split_modules", None) or ())
+    layers = [module for module in trunk.modules() if type(module).__name__ in names]
+    if not layers or note_of(model) is not None:
+        raise InputError(
+            "FSDP on a base in 4 bits" if layers else f"the layers of {type(parts.causal).__name__} are not known",
+            where="accelerate launch",
+            expected="a base in 16 or 32 bits, in layers",
+            remedy="Launch with torchrun.",
+        )
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    mesh = init_device_mesh(device.type, (processes.count,))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, ignored_params={p for p in layer.parameters() if p.requires_grad})
+    whole = {p for p in trunk.parameters() if p.requires_grad or not hasattr(p, "device_mesh")}
+    fully_shard(trunk, mesh=mesh, ignored_params=whole)
+    processes.layers_are_in_shards()
+    return model.to(device)

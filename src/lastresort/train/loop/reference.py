@@ -1,0 +1,172 @@
+"""The reference: the policy as it stood before the first step.
+
+With a fresh adapter that is the base itself; with an adapter to start from (DPO after SFT) it is that adapter's model. Its
+log-probabilities are computed once and kept; in 16 bits, where rounding depends on what shares a pass, in every pass anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.forest import Row
+from lastresort.errors import DataError
+from lastresort.records.atomic import disk_errors, replace_file
+from lastresort.train.adapters.adapters import in_16_bits, is_adapter, trainable
+from lastresort.train.loop.batches import Batch, Batches, Item, fingerprint
+from lastresort.train.loop.objective import Objective
+from lastresort.train.loop.policy import Policy
+from lastresort.types import Progress
+
+LOGPS, WEIGHTS = "reference.safetensors", "reference_weights.safetensors"
+STAGES = {"reference": "the reference", "evaluation": "the reference of the items held out"}
+
+
+class Reference:
+    """What the batches of a run ask of the reference. logps: of every row of every item; weights: to compute them by. Neither
+    where the objective needs no reference."""
+
+    def __init__(
+        self, policy: Policy, logps: list[list[float]] | None = None, weights: ReferenceWeights | None = None
+    ) -> None:
+        self._policy, self._logps, self._weights = policy, logps, weights
+
+    def of_items(self, batch: Batch) -> list[list[float]] | None:
+        """Log-probabilities of a batch's rows; None where none are needed, or where the items hold them, being sampled."""
+        if self._logps is not None:
+            return [self._logps[number] for number in batch.numbers]
+        if self._weights is None or not batch.numbers:
+            return None
+        with self._weights():
+            return self._policy.logps_of(batch.items)
+
+    def of_answers(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's targets, for answers that were just sampled; () if none are needed."""
+        if self._weights is None:
+            return [()] * len(rows)
+        with self._weights():
+            return self._policy.token_logps(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where the reference's figures are kept, which only a run before its first step can compute.
+
+    folder: of the checkpoint; they lie beside it. run: what they belong to. begun: steps were done.
+    """
+
+    folder: Path
+    run: str
+    begun: bool
+
+    def beside(self, what: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.{what}")
+
+
+def reference_of_run(
+    policy: Policy, batches: Batches, objective: Objective, keeping: Keeping, progress: Progress
+) -> Reference:
+    """Before the first step computed, or noted; afterwards read back. Raises DataError if it is not there any more."""
+    if not objective.needs_reference:
+        return Reference(policy)
+    if objective.need == "groups" or (in_16_bits(policy.model) and is_adapter(policy.model)):
+        return Reference(policy, weights=ReferenceWeights(policy, keeping))
+    return Reference(policy, logps=reference_logps(policy, batches.items, keeping, "reference", progress))
+
+
+def reference_logps(
+    policy: Policy,
+    items: Sequence[Item],
+    keeping: Keeping,
+    what: Literal["reference", "evaluation"],
+    progress: Progress,
+) -> list[list[float]]:
+    """Summed log-probability in nats of every row of every item under the reference.
+
+    policy: is the reference as long as the run is not begun. what: the items trained on, or those held out. progress: gets a
+    stage of the items of this process, where they are computed. Raises DataError if steps were done and they are not there.
+    """
+    path = keeping.beside(what) / LOGPS
+    run = keeping.run if what == "reference" else f"{keeping.run} {fingerprint(items)}"
+    kept = policy.processes.from_main(lambda: _read_logps(path, run, keeping.begun))
+    if kept is None:
+        progress.stage(STAGES[what], len(policy.own(items)))
+        kept = [logp for own in policy.logps_of(items, progress.advance) for logp in own]
+        policy.processes.from_main(lambda: _write_logps(path, run, kept))
+    left = iter(kept)
+    return [[next(left) for _ in item.rows] for item in items]
+
+
+def _read_logps(path: Path, run: str, begun: bool) -> list[float] | None:
+    kept = _read(path, run, begun)
+    return None if kept is None else kept["logps"].tolist()
+
+
+def _write_logps(path: Path, run: str, logps: Sequence[float]) -> None:
+    _write(path, {"logps": torch.tensor(logps, dtype=torch.float64)}, run)
+
+
+class ReferenceWeights:
+    """The reference's trainable weights, to put in for a moment: for answers that are sampled while training goes on."""
+
+    def __init__(self, policy: Policy, keeping: Keeping) -> None:
+        self._model = policy.model
+        self._kept = policy.processes.main_first(lambda: self._keep(keeping))
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """The model is the reference inside. Gradients and the optimizer's state stay as they are."""
+        own = {name: parameter.detach().clone() for name, parameter in trainable(self._model)}
+        self._put(self._kept)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    def _keep(self, keeping: Keeping) -> dict[str, Tensor]:
+        path = keeping.beside("reference") / WEIGHTS
+        kept = _read(path, keeping.run, keeping.begun)
+        if kept is None:
+            kept = {name: parameter.detach().clone().contiguous() for name, parameter in trainable(self._model)}
+            _write(path, kept, keeping.run)
+        return kept
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in trainable(self._model):
+            parameter.copy_(weights[name])
+
+
+def _write(path: Path, tensors: dict[str, Tensor], run: str) -> None:
+    from safetensors.torch import save_file
+
+    fresh = path.with_suffix(".new")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, str(fresh), metadata={"run": run})
+    replace_file(fresh, path)
+
+
+def _read(path: Path, run: str, begun: bool) -> dict[str, Tensor] | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            if (file.metadata() or {}).get("run") == run:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open is no mapping
+    except (OSError, SafetensorError):
+        pass  # not there, or cut short: computed again while the model still is the reference
+    if begun:
+        raise DataError(
+            "the reference of this run is gone",
+            where=str(path),
+            expected="the file that its first step wrote",
+            remedy="Remove the checkpoint to start again.",
+        )
+    return None

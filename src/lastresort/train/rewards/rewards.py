@@ -1,0 +1,184 @@
+"""Several weighted rewards of an answer: functions of the user's in processes of their own, and scorers by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer, scores_of
+from lastresort.train.rewards.process import RewardFault, RewardLimits, RewardProcess
+from lastresort.types import Example
+
+OnError = Literal["stop", "zero"]
+LIMITS = RewardLimits()
+Seated = Callable[[Scorer, Mapping[str, Any]], Scorer]
+
+
+class Wanted(Protocol):
+    """A reward as a file names it. name: of a scorer, or "python". parameters: of the scorer; for python {"file",
+    "function"}, or {"function": "FILE:FUNCTION"}."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+    @property
+    def weight(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """total: weights times values, summed. values: by the reward's name. faults: why a reward counts as 0, by name."""
+
+    total: float
+    values: Mapping[str, float]
+    faults: Mapping[str, str]
+
+
+class Rewards:
+    """The sum of the wanted rewards.
+
+    columns: further keyword arguments of the functions, by example id. on_error: whether a function that gives no reward
+    stops the run, or counts as 0 and is named. seated: what takes the place of a scorer, given its parameters.
+    Raises InputError for no reward, TaskError for one that cannot be built.
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[Wanted],
+        columns: Mapping[str, Mapping[str, Any]],
+        *,
+        json_schema: dict[str, Any] | None = None,
+        choices: tuple[str, ...] | None = None,
+        on_error: OnError = "stop",
+        limits: RewardLimits = LIMITS,
+        seated: Seated = lambda scorer, parameters: scorer,
+    ) -> None:
+        if not wanted:
+            raise InputError(
+                "no reward", where="reward", expected="at least one", remedy="Name a function or a scorer."
+            )
+        self._columns, self._on_error = columns, on_error
+        named = [[reward.name, _wherever(reward.parameters), reward.weight] for reward in wanted]
+        self._identity = [named, dict(columns), json_schema, choices]
+        self._terms: list[tuple[str, float, RewardProcess | Scorer]] = []
+        for reward in wanted:
+            if reward.name == "python":
+                file, function = _file_and_function(reward.parameters)
+                self._add(function, reward.weight, RewardProcess(file, function, limits))
+            else:
+                scorer = seated(_scorer(reward, json_schema, choices), reward.parameters)
+                self._add(reward.name, reward.weight, scorer)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _, _ in self._terms)
+
+    def check(self, examples: Sequence[Example], *, open_judges: bool = True) -> None:
+        """Load the functions and judges, and see that each example holds what they and the scorers need.
+
+        open_judges: False where no model may be loaded. Raises TaskError, DataError.
+        """
+        for name, _, source in self._terms:
+            if open_judges and isinstance(source, AsksAModel):
+                source.ready()
+            needs = source.needs if isinstance(source, RewardProcess) else ()
+            for example in examples:
+                if isinstance(source, RewardProcess):
+                    missing = [key for key in needs if key not in self._columns.get(example.id, {})]
+                    found = f'no column "{missing[0]}"' if missing else ""
+                elif isinstance(source, AsksAModel) and not source.needs_output:
+                    found = ""
+                else:
+                    found = "" if example.output else "no expected answer"
+                if found:
+                    remedy = "Add it to the row, or give the parameter a default." if "column" in found else "Add it."
+                    raise DataError(
+                        found, where=place_of(example), expected=f"what the reward {name} needs", remedy=remedy
+                    )
+
+    def score(self, asked: Sequence[Example], answers: Sequence[str]) -> list[Scored]:
+        """Of each answer to its example. Raises DataError where a function gives none and that is to stop the run."""
+        found = [self._values(source, asked, answers) for _, _, source in self._terms]
+        scored = []
+        for i, example in enumerate(asked):
+            values, faults = {}, {}
+            for (name, _, _), column in zip(self._terms, found, strict=True):
+                value = column[i]
+                if isinstance(value, RewardFault):
+                    faults[name] = value.found
+                    value = self._instead(value, example)
+                values[name] = value
+            total = sum(weight * values[name] for name, weight, _ in self._terms)
+            scored.append(Scored(total, values, faults))
+        return scored
+
+    def fingerprint(self) -> str:
+        """Of what is rewarded, not of the functions' text: one that failed may be corrected while a run waits."""
+        return hashlib.sha256(json.dumps(self._identity, sort_keys=True, default=str).encode()).hexdigest()
+
+    def close(self) -> None:
+        for _, _, source in self._terms:
+            if isinstance(source, RewardProcess):
+                source.close()
+
+    def _add(self, name: str, weight: float, source: RewardProcess | Scorer) -> None:
+        free = (f"{name}_{n}" if n > 1 else name for n in count(1))
+        self._terms.append((next(label for label in free if label not in self.names), weight, source))
+
+    def _values(
+        self, source: RewardProcess | Scorer, asked: Sequence[Example], answers: Sequence[str]
+    ) -> Sequence[float | RewardFault]:
+        if isinstance(source, RewardProcess):
+            pairs = zip(asked, answers, strict=True)
+            arguments = [self._arguments(example, answer) for example, answer in pairs]
+            return source.values(arguments, to_first_fault=self._on_error == "stop")
+        return scores_of(source, answers, asked)
+
+    def _arguments(self, example: Example, answer: str) -> dict[str, Any]:
+        columns = self._columns.get(example.id, {})
+        return {"expected": example.output, **columns, "prompt": example.input_text, "completion": answer}
+
+    def _instead(self, fault: RewardFault, example: Example) -> float:
+        if self._on_error == "zero":
+            return 0.0
+        raise DataError(
+            fault.found,
+            where=f"{fault.where}, called for {place_of(example)}",
+            expected=fault.expected,
+            remedy=fault.remedy,
+        )
+
+
+def place_of(example: Example) -> str:
+    return f"{example.source}, row {example.row}" if example.source else f"example {example.id}"
+
+
+def _wherever(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters without the folder of a file: a run that was moved is the same run."""
+    return {key: Path(value).name if key == "file" else value for key, value in parameters.items()}
+
+
+def _file_and_function(parameters: Mapping[str, Any]) -> tuple[Path, str]:
+    file, function = parameters.get("file"), parameters.get("function", parameters.get("value"))
+    if file is None and isinstance(function, str):
+        file, _, function = function.rpartition(":")
+    if not file or not function:
+        raise TaskError(f"found {dict(parameters)}", where="reward.python", expected="FILE:FUNCTION")
+    path = Path(file)
+    if not path.is_file():
+        raise TaskError(f"{path} is not there", where="reward.python", expected="a file", remedy="Correct the path.")
+    return path, str(function)
+
+
+def _scorer(reward: Wanted, json_schema: dict[str, Any] | None, choices: tuple[str, ...] | None) -> Scorer:
+    try:
+        return build_scorer(reward.name, reward.parameters, json_schema=json_schema, choices=choices)
+    except TaskError as error:
+        raise TaskError(error.found, where="reward", expected=error.expected, remedy=error.remedy) from error

@@ -1,0 +1,1 @@
+"""Early warnings: how far a model in training is from its base."""
