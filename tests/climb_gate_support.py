@@ -11,7 +11,7 @@ import pytest
 
 from climb_support import scripted_task
 from gate_support import KEEP, SCRIPTED, SUITES
-from lastresort.climb.loop import Climbed, climb
+from lastresort.app.climb import Climbed, climb
 from lastresort.evals.evidence import choose
 from lastresort.gate import suite_table as suites
 from lastresort.rungs import RUNGS

@@ -10,7 +10,7 @@ from typing import Any
 
 from climb_support import comparable
 from lastresort.after.compare.names import Asked
-from lastresort.climb.loop import Climbed, climb
+from lastresort.app.climb import Climbed, climb
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.spec.task import load_task
 from lastresort.types import Progress

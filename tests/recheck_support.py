@@ -13,7 +13,7 @@ import scripted_rung
 from climb_support import scripted_task
 from lastresort.after.recheck.designs import New
 from lastresort.after.recheck.recheck import recheck
-from lastresort.climb.loop import climb
+from lastresort.app.climb import climb
 from lastresort.records.record import Record
 from lastresort.rungs import RUNGS
 from lastresort.spec.task import load_task

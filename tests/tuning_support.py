@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lastresort.climb.loop import Climbed, climb
+from lastresort.app.climb import Climbed, climb
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model

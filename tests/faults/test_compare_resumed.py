@@ -10,7 +10,7 @@ import pytest
 
 from compare_support import ALL, Stops, compared, decision_of, same
 from lastresort.after.compare.names import Asked
-from lastresort.climb.loop import Climbed
+from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
 from lastresort.evals.evidence import over_seeds
 from lastresort.records.ledger import Ledger

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import comparable
-from lastresort.climb.loop import Climbed
+from lastresort.app.climb import Climbed
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.open import open_answerer

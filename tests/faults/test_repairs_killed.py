@@ -8,7 +8,7 @@ import pytest
 
 from climb_gate_support import BROKEN, SAFE, by_scale, gated_climb, script_rungs
 from climb_support import calls, comparable
-from lastresort.climb.loop import Climbed
+from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
 from tuning_support import Cut, CutAt, Scissors
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from climb_support import comparable, rows
-from lastresort.climb.loop import Climbed, climb
+from lastresort.app.climb import Climbed, climb
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model

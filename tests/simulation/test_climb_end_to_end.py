@@ -17,8 +17,9 @@ import pytest
 import scripted_rung
 from bar_table import bar_table
 from climb_support import rows, scripted_task
+from lastresort.app.climb import climb
 from lastresort.climb.decide import RungOutcome, as_test
-from lastresort.climb.loop import climb, rules_of
+from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import Prepared, prepare
 from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.evals.evidence import choose

@@ -10,7 +10,7 @@ import pytest
 from climb_support import comparable
 from gate_support import SUITES
 from lastresort.after.repair import phase
-from lastresort.climb.loop import climb
+from lastresort.app.climb import climb
 from lastresort.gate import suite_table as suites
 from lastresort.gate.verdict.repairable import KINDS, Needed
 from lastresort.records.record import Record

@@ -11,9 +11,9 @@ import pytest
 
 from climb_gate_support import BROKEN, SAFE, WORN, gated_climb, quality, script_rungs
 from climb_support import calls, comparable
+from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.climb.loop import Climbed
 from lastresort.errors import BudgetError
 from lastresort.gate.in_climb import QUICK_COMPARED
 from lastresort.records.record import Record

@@ -16,7 +16,7 @@ from climb_support import calls, comparable
 from gate_support import Words
 from lastresort.after.repair import phase as time_left
 from lastresort.after.repair.choose import REPAIR_SEED
-from lastresort.climb.loop import Climbed
+from lastresort.app.climb import Climbed
 from lastresort.climb.prepare import Prepared
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import Item
@@ -144,7 +144,7 @@ def test_without_a_gate_no_repair_is_begun_of_one_that_was_rejected_before(
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
     with pytest.MonkeyPatch.context() as killed:
-        killed.setattr("lastresort.climb.loop.after_repairs", _killed)
+        killed.setattr("lastresort.app.climb.after_repairs", _killed)
         with pytest.raises(KeyboardInterrupt):
             gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick")
     before = len(calls(tmp_path / "task"))
@@ -238,7 +238,7 @@ def test_a_task_of_an_earlier_version_which_kept_no_share_for_a_repair_gets_none
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastresort.climb.loop.with_shares", _without_share)
+        patch.setattr("lastresort.app.climb.with_shares", _without_share)
         decision = gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick").decision
     assert (decision["gate"]["verdict"], decision["repairs"]) == ("REJECT", [])
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from lastresort.app.climb import Climbed
 from lastresort.app.exported import of_climb
-from lastresort.climb.loop import Climbed
 from lastresort.errors import DataError, InputError
 from lastresort.interop.exporting.export import export
 from lastresort.records.record import Record

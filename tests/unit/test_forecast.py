@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from climb_support import scripted_task
+from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
-from lastresort.climb.loop import climb
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.terminal import forecast_table
 from lastresort.rungs.forecast import Machine, Workload

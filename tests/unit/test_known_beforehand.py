@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.climb.loop import climb
+from lastresort.app.climb import climb
 from lastresort.climb.reasons import inputs_held
 from lastresort.errors import TaskError
 from lastresort.knowledge.reading import is_read

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable, scripted_task
-from lastresort.climb.loop import Climbed, climb
+from lastresort.app.climb import Climbed, climb
 from lastresort.climb.room import COUNTED_ANSWERS, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.records.record import Record

@@ -12,10 +12,10 @@ import yaml
 import cost_support
 from climb_support import calls, comparable
 from cost_support import HOURLY_PRICE, OUTPUT_PRICE, PROMPT_PRICE, two_models
+from lastresort.app.climb import Climbed, climb
 from lastresort.climb.break_even import Amount
 from lastresort.climb.costs import _one_off
 from lastresort.climb.identity import changed_keys
-from lastresort.climb.loop import Climbed, climb
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from climb_support import scripted_task
-from lastresort.climb.loop import Climbed, climb
+from lastresort.app.climb import Climbed, climb
 from lastresort.data.split import groups_of
 from lastresort.errors import TaskError
 from lastresort.records.record import Record

@@ -13,9 +13,9 @@ import yaml
 
 from climb_support import comparable, rows
 from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, write_judge
+from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.cli.climb import _check_models
-from lastresort.climb.loop import Climbed, climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.records.record import Record

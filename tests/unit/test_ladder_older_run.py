@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import comparable, scripted_task
-from lastresort.climb.loop import climb
+from lastresort.app.climb import climb
 from lastresort.climb.prepare import prepare, with_shares
 from lastresort.errors import TaskError
 from lastresort.records.record import Record

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from climb_support import calls, rows, scripted_task
-from lastresort.climb.loop import climb
+from lastresort.app.climb import climb
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import build_scorer

@@ -9,7 +9,7 @@ import pytest
 
 from climb_support import scripted_task
 from lastresort.after.recheck.designs import New, _with_new
-from lastresort.climb.loop import climb
+from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
 from lastresort.records.record import Record
 from lastresort.report.recheck import validate_recheck
@@ -243,7 +243,7 @@ def test_a_task_file_that_was_edited_or_moved_changes_nothing(run: Path, tmp_pat
 
 def test_a_run_that_does_not_say_where_its_task_is_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an older version wrote it."""
-    monkeypatch.setattr("lastresort.climb.loop.note_origin", lambda *_: None)
+    monkeypatch.setattr("lastresort.app.climb.note_origin", lambda *_: None)
     run = tuned_run(tmp_path)
     new = newer(task_of(run), **right(0.6))
     with pytest.raises(InputError, match=r"does not say where its task file is.*--task"):

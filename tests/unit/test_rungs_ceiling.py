@@ -10,7 +10,7 @@ import pytest
 
 from climb_support import comparable
 from knowledge_support import SMALL, CountingEmbedder, markdown
-from lastresort.climb.loop import Climbed, climb
+from lastresort.app.climb import Climbed, climb
 from lastresort.errors import CandidateError
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.budget import too_long
-from lastresort.climb.loop import climb
 from lastresort.climb.prepare import prepare
 from lastresort.records.record import Record
 from lastresort.rungs.staleness import outdates_weights

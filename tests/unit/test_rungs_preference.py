@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
-from lastresort.climb.loop import climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import DataError, TaskError
 from lastresort.rungs.preference.data import Preferred, read_preferences, shown, without_leaks

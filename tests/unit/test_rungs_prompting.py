@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, calls, comparable, scripted_task
-from lastresort.climb.loop import climb
+from lastresort.app.climb import climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import CandidateError, DataError
 from lastresort.models.scripted import ScriptedModel

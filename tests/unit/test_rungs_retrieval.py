@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable
+from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
-from lastresort.climb.loop import Climbed, climb
 from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError
 from lastresort.records.atomic import locked

@@ -13,9 +13,9 @@ import pytest
 
 from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from lastresort.after.recheck.finished import open_finished
+from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.climb.loop import Climbed
 from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError
 from lastresort.gate.sides import named_sides, opened

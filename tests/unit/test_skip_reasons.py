@@ -12,8 +12,8 @@ import scripted_rung
 from climb_support import scripted_task
 from lastresort.advice.advise import advise
 from lastresort.advice.task_facts import facts_of
+from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
-from lastresort.climb.loop import climb
 from lastresort.climb.prepare import prepare
 from lastresort.records.record import ItemScore
 from lastresort.rungs import RUNGS

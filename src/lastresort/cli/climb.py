@@ -98,8 +98,9 @@ def climb_command(
         _print_forecast(loaded, until, asked, gated, as_json)
         return
     from lastresort.after.compare.names import refuse_what_cannot_be_had
+    from lastresort.app.climb import climb
     from lastresort.cli.progress import progress
-    from lastresort.climb.loop import climb, rules_of
+    from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
     from lastresort.climb.workspace import withdrawn_if_refused
 

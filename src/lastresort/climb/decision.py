@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.after.compare.entries import shown
 from lastresort.climb.decide import Conclusion, RungOutcome, as_test
 from lastresort.climb.judging import judge_entry
 from lastresort.evals.measure import failures
@@ -134,6 +133,7 @@ def decision_of(
     repairs: Sequence[dict[str, Any]],
     extra_reasons: Sequence[str],
     would_change: Sequence[str],
+    compare: Sequence[dict[str, Any]],
     break_even: dict[str, Any] | None,
     test_reuse: Any,
     provenance: dict[str, Any],
@@ -162,7 +162,7 @@ def decision_of(
         "gate": gate,
         "first_gate": first_gate,
         "repairs": list(repairs),
-        "compare": shown(record),
+        "compare": list(compare),
         "break_even": break_even,
         "winner": {"kind": winner.kind, "path": winner.path, "held": conclusion.held, "sha256": winner.sha256},
         "provenance": provenance,

@@ -182,6 +182,12 @@ def gate_of(record: Record, rung: str, system: str | None) -> dict[str, Any] | N
     return completed(noted[-1]) if noted else None
 
 
+def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:
+    """Hash of what the gate examined of this system, None where none was asked, or by a version that did not note it."""
+    noted = gate_of(record, outcome.rung, outcome.system)
+    return noted["artefact_sha256"] if noted is not None and outcome.gate is not None else None
+
+
 def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> dict[str, Any] | None:
     """The `gate` of decision.json: the winner's; where nothing that was gated won, the last one's."""
     gated = [outcome for outcome in outcomes if outcome.gate is not None]

@@ -1,0 +1,148 @@
+"""A climb from its task file to the decision: begin or go on, climb the rungs, gate and repair, compare, write what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lastresort.after.compare.compare import compare_ways
+from lastresort.after.compare.entries import shown as shown_comparison
+from lastresort.after.compare.entries import why_nothing
+from lastresort.after.compare.names import Asked, settle_asked
+from lastresort.after.repair.phase import after_repairs, first_gate_of, repairs_of
+from lastresort.climb.budget import Budget
+from lastresort.climb.costs import break_even_entry
+from lastresort.climb.decide import Conclusion, Rules, RungOutcome
+from lastresort.climb.decision import Winner, decision_of
+from lastresort.climb.identity import note_origin, provenance
+from lastresort.climb.loop import climb_rungs, concluded, rules_of, standing
+from lastresort.climb.prepare import Prepared, prepare, with_shares
+from lastresort.climb.reasons import extra_reasons, would_change
+from lastresort.climb.winner import write_winner
+from lastresort.climb.workbench import open_models, open_workbench, refuse_another_task
+from lastresort.climb.workspace import LEDGER, held, shared_folder
+from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
+from lastresort.gate.suite_table import check_further
+from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.record import Record
+from lastresort.report.decision import write_decision
+from lastresort.report.html import write_report
+from lastresort.report.words import break_even
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.task import Task
+from lastresort.types import Progress, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Climbed:
+    """A finished climb: its folder, decision and report."""
+
+    run: Path
+    decision: dict[str, Any]
+    report: Path
+
+
+def climb(
+    task: Task | Prepared,
+    run: Path,
+    *,
+    until: str | None = None,
+    gate: Mode | None = None,
+    compare: Asked | None = None,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Climbed:
+    """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
+
+    until: the last rung to try. gate: what a tuned system that would win is asked before it does; None as the run was begun with,
+    at first the full gate. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    """
+    progress = progress or Silent()
+    progress.stage("reading the task", None)
+    prepared = prepare(task) if isinstance(task, Task) else task
+    rules = rules_of(prepared.task, until)
+    run.mkdir(parents=True, exist_ok=True)
+    with held(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
+        prepared = with_shares(record, prepared)
+        refuse_another_task(record, prepared, run)
+        note_origin(record, prepared.task, run)
+        asked = settle_asked(record, compare, prepared, rules.until)
+        shared = shared_folder(run)
+        with Ledger(shared / LEDGER) as ledger:
+            budget = Budget.of(prepared.task, record, clock)
+            bench = open_workbench(prepared, record, run, open_models(prepared.task, shared), progress, budget)
+            mode = mode_of(record, gate)
+            if mode != "none":
+                check_further(prepared.task)
+            try:
+                review = partial(_gate_and_repair, bench, prepared, mode)
+                outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
+                costs = break_even_entry(bench.task, standing(bench, outcomes), saving)
+                conclusion = concluded(bench, rules, outcomes, why)
+                if asked.names:
+                    _decide(
+                        bench, prepared, rules, outcomes, conclusion, ledger, costs
+                    )  # whatever becomes of the comparison
+                    compare_ways(bench, prepared, asked, conclusion.winner, ledger)
+            finally:
+                budget.note()
+                bench.models.close()
+            decision = _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
+            return Climbed(run, decision, write_report(run))  # the report last, so that it marks a finished run
+
+
+def _gate_and_repair(
+    bench: Workbench, prepared: Prepared, mode: Mode, outcomes: Sequence[RungOutcome], won: RungOutcome
+) -> RungOutcome | None:
+    """The outcome of the tuned system that would win with the gate's word on it, after its repairs; None where nothing is asked."""
+    found = gated(bench, prepared, outcomes, won, mode)
+    if found is None:
+        return None
+    bench.progress.say(f"{won.rung}: the gate says {found.verdict}: {found.because}")
+    return after_repairs(bench, prepared, outcomes, replace(won, gate=found), mode)
+
+
+def _decide(
+    bench: Workbench,
+    prepared: Prepared,
+    rules: Rules,
+    outcomes: Sequence[RungOutcome],
+    conclusion: Conclusion,
+    ledger: Ledger,
+    costs: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Write the winner and the decision, each whole or not at all."""
+    task = bench.task
+    gate = shown(bench.record, outcomes, conclusion.winner)
+    decision = decision_of(
+        task,
+        bench.record,
+        outcomes,
+        conclusion,
+        winner=_write_winner(bench, conclusion, outcomes),
+        gate=gate,
+        first_gate=first_gate_of(bench.record, gate),
+        repairs=repairs_of(bench.record),
+        extra_reasons=[
+            *break_even.reasons(costs, task.goal),
+            *extra_reasons(bench, prepared, conclusion, outcomes),
+            *why_nothing(bench.record),
+        ],
+        would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
+        compare=shown_comparison(bench.record),
+        break_even=costs,
+        test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], bench.record.run_id),
+        provenance=provenance(task, prepared.files, bench.record),
+    )
+    bench.record.note("decision", decision)
+    write_decision(bench.folder, decision)
+    return decision
+
+
+def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> Winner:
+    won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
+    return write_winner(bench, won, None if won is None else gated_artefact(bench.record, won))

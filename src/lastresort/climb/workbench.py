@@ -1,0 +1,106 @@
+"""The workbench of a climb: models, scorer, record and limits put together, once it is known that the run still has its task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lastresort.climb.budget import Budget
+from lastresort.climb.identity import changed_keys
+from lastresort.climb.judging import Seat, refuse_what_the_judge_cannot_read
+from lastresort.climb.prepare import Prepared, data_report
+from lastresort.climb.room import check_room, max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.workspace import RESPONSES, shared_folder
+from lastresort.data.rendering import training_messages
+from lastresort.errors import TaskError
+from lastresort.models.open import settled_name
+from lastresort.records.record import Record
+from lastresort.records.responses import ResponseCache
+from lastresort.rungs.open_models import OpenModels
+from lastresort.rungs.prompting import instruction
+from lastresort.rungs.rung import Workbench
+from lastresort.rungs.supervised.training import tuned_model
+from lastresort.spec.task import Task
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Progress
+
+
+def open_workbench(
+    prepared: Prepared, record: Record, run: Path, models: OpenModels, progress: Progress, budget: Budget
+) -> Workbench:
+    task = prepared.task
+    kwargs = task.chat_template_kwargs
+    bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
+    progress.stage(f"opening the model {task.model}", None)
+    model = models.open(bare)
+    seat = Seat(task, record, models, budget.pay)
+    scorer = seat.seated(prepared.scorer)
+    known = record.last("sizes")
+    if known is None:
+        known = {"max_new_tokens": max_new_tokens(prepared, model), "model": model.fingerprint}
+        too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known["max_new_tokens"])
+        refuse_what_the_judge_cannot_read(scorer, (*prepared.split.dev, *prepared.split.test), known["max_new_tokens"])
+        record.note("too_long", {"train": too_long})
+        model = models.open(bare)
+        report = data_report(
+            prepared, lambda example: model.count_tokens(training_messages(example)), model.context_tokens
+        )
+        record.note("data", report.as_dict())
+        record.note("sizes", known)
+    elif known["model"] != model.fingerprint:
+        raise TaskError(
+            f"the model {task.model} is not the one this run began with (its weights, template or precision differ)",
+            where=str(run),
+            expected="the same model",
+            remedy="Start a new run without --resume.",
+        )
+    seat.check_agreement(scorer, progress, budget.check)
+    return Workbench(
+        task=task,
+        train=tuple(prepared.split.train),
+        dev=tuple(prepared.split.dev),
+        scorer=scorer,
+        record=record,
+        folder=run,
+        models=models,
+        progress=progress,
+        max_new_tokens=known["max_new_tokens"],
+        check_budget=budget.check,
+        pay=budget.pay,
+        out_of_time=budget.out_of_time,
+        preferences=prepared.preferences,
+        hours_left=budget.hours_left,
+        check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
+        shared=shared_folder(run),
+    )
+
+
+def open_models(task: Task, shared: Path) -> OpenModels:
+    return OpenModels(
+        ResponseCache(shared / RESPONSES),
+        base_folder=task.folder,
+        base_name=settled_name(task.model, task.folder),
+        tuned_name=settled_name(tuned_model(task), task.folder),
+        prompt_price=task.use.prompt_price or 0.0,
+        output_price=task.use.output_price or 0.0,
+    )
+
+
+def refuse_another_task(record: Record, prepared: Prepared, run: Path) -> None:
+    """Note the task and its files at the first start; refuse to go on with others. Limits may change, since more may be spent, and
+    so may the volume and the price of an hour, by which costs are only weighed.
+    """
+    resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
+    found = {"task": {**resolved, "path": prepared.task.path.name}, "files": prepared.files}
+    for kind, now in found.items():
+        known = record.last(kind)
+        if known is None:
+            record.note(kind, now)
+            continue
+        changed = changed_keys(known, now, prepared.task if kind == "task" else None)
+        if changed:
+            raise TaskError(
+                f"the {kind} of this run differs from the one this run began with, in {', '.join(changed)}",
+                where=f"{prepared.task.path.name} and {run}",
+                expected="an unchanged task and unchanged data",
+                remedy="Undo the change, or start a new run without --resume.",
+            )
