@@ -15,7 +15,8 @@ import numpy as np
 
 from lastresort.evals.evidence.paired import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.gate.verdict import GateVerdict, Planned, SuiteFound, TargetFound, Wanted, gate, planned
+from lastresort.gate.verdict import Planned, SuiteFound, TargetFound, Wanted, gate, planned
+from lastresort.types import GateVerdict
 
 ALPHA = 0.05
 SCORE_Z = 1.6448536269514722

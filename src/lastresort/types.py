@@ -97,6 +97,7 @@ class Answer:
 
 Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]
 Unit = Literal["item", "group"]
+GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
 
 
 @dataclass(frozen=True, slots=True)

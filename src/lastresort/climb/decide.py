@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lastresort.climb.answer import answer_of, answer_of_two
 from lastresort.climb.break_even import Saving
 from lastresort.report.words.wording import NO_BREAK, how_decided
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.rungs import TRAINED
-from lastresort.types import Judgement, Outcome
-
-if TYPE_CHECKING:
-    from lastresort.gate.verdict.findings import GateVerdict
-
+from lastresort.types import GateVerdict, Judgement, Outcome
 
 GATE_SAYS = {"SHIP": "lets it ship", "HOLD": "holds it", "REJECT": "rejects it"}
 

@@ -2,12 +2,11 @@
 
 from lastresort.gate.verdict.compare import Planned, Wanted, planned, planned_power, skipped, suite_found
 from lastresort.gate.verdict.decide import Comparator, gate, not_asked, target_found
-from lastresort.gate.verdict.findings import GateFound, GateVerdict, Stratum, SuiteFound, SuiteVerdict, TargetFound
+from lastresort.gate.verdict.findings import GateFound, Stratum, SuiteFound, SuiteVerdict, TargetFound
 
 __all__ = [
     "Comparator",
     "GateFound",
-    "GateVerdict",
     "Planned",
     "Stratum",
     "SuiteFound",

@@ -12,9 +12,9 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, holm, non_inferior
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
-from lastresort.gate.verdict.findings import GateFound, GateVerdict, SuiteFound, TargetFound
+from lastresort.gate.verdict.findings import GateFound, SuiteFound, TargetFound
 from lastresort.gate.verdict.sentences import counted, listed, needed, points, suite_reason, target_reason
-from lastresort.types import Judgement
+from lastresort.types import GateVerdict, Judgement
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.evals.evidence import wilson_interval
-from lastresort.types import Outcome, Unit
+from lastresort.types import GateVerdict, Outcome, Unit
 
 CONFIDENCE = 0.95
 
@@ -34,7 +34,6 @@ def without_headroom(scores: Sequence[float], *, chance: float, margin: float, o
 
 
 SuiteVerdict = Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED", "UNINFORMATIVE", "SKIPPED"]
-GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
 
 
 @dataclass(frozen=True, slots=True)
