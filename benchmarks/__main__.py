@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.material import CHAT, CHAT_DATA, PAIR_CASES, SFT_CASES
 
 STEPS = 4
-PARTS = ["sft", "layers", "pairs", "groups", "fewshot"]
+PARTS = ["sft", "pairs", "groups", "fewshot"]
 
 
 def measure(module: str, *arguments: str) -> dict[str, Any]:
@@ -43,19 +43,6 @@ def sft_rows(precision: str, steps: int) -> list[str]:
         peers = [measure("benchmarks.sft", "trl", case.name, precision, str(steps), on) for on in ("off", "on")]
         lines += compared(f"SFT, {case.name}, {precision}", "rows/s", ours, peers)
         lines.append(used(f"SFT, {case.name}, {precision}", ours, rate))
-    return lines
-
-
-def layer_rows(precision: str, steps: int) -> list[str]:
-    lines = []
-    for target in ("attention", "all-linear"):
-        found = measure("benchmarks.layers", precision, target, str(2 * steps))
-        for what, seconds in found.items():
-            fused, own = seconds["fused"], seconds["own"]
-            lines.append(
-                f"| {what}, LoRA on {target}, 100 tokens, 60 shared, {precision} | layers fused, and not | "
-                f"{fused:.2f} s, {own:.2f} s, **{own / fused:.2f} x** | | | | |"
-            )
     return lines
 
 
@@ -170,8 +157,6 @@ def main() -> None:
     for precision in chosen.precision:
         if "sft" in chosen.only:
             lines += sft_rows(precision, chosen.steps)
-        if "layers" in chosen.only:
-            lines += layer_rows(precision, chosen.steps)
         if "pairs" in chosen.only:
             lines += pair_rows(precision, chosen.steps)
         if "groups" in chosen.only:

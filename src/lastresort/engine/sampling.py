@@ -19,7 +19,7 @@ from lastresort.engine.cache import Prefix, PrefixCache, Slots, shared_prefix_le
 from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict
 from lastresort.engine.forest import Row, plan_forest, split_indices
 from lastresort.engine.logp import Path
-from lastresort.engine.parts import Forward, answering
+from lastresort.engine.parts import trunk_hidden
 from lastresort.engine.plain import generate_plain
 from lastresort.engine.support import Support, support, why_plain_batch
 from lastresort.errors import ContractError
@@ -140,7 +140,7 @@ def _streams(count: int, seed: int, seeds: Sequence[int] | None) -> list[Random]
 def _generate_packed(
     found: Support, texts: Sequence[tuple[int, ...]], settings: Sampling, rows: Rows, prefixes: PrefixCache
 ) -> None:
-    parts, forward = found.parts, answering(found.parts.trunk)
+    parts = found.parts
     shared = shared_prefix_length(texts)
     prefix = prefixes.get(parts, texts[0][:shared], found.kernel)[0] if shared else None
     at_once = min(settings.rows_at_once, len(texts))
@@ -151,9 +151,9 @@ def _generate_packed(
         # Refill by the quarter: a prefill of one row costs nearly as much as one of many.
         if waiting and at_once - len(active) >= min(len(waiting), max(1, at_once // 4)):
             new = [waiting.popleft() for _ in range(min(at_once - len(active), len(waiting)))]
-            active += _prefill(found, forward, texts, new, prefix, slots, rows)
+            active += _prefill(found, texts, new, prefix, slots, rows)
         else:
-            _step(found, forward, active, shared, slots, rows)
+            _step(found, active, shared, slots, rows)
         for slot in range(len(active) - 1, -1, -1):
             if rows.results[active[slot]] is not None:
                 slots.remove(slot)
@@ -163,7 +163,6 @@ def _generate_packed(
 
 def _prefill(
     found: Support,
-    forward: Forward,
     texts: Sequence[tuple[int, ...]],
     new: Sequence[int],
     prefix: Prefix | None,
@@ -181,7 +180,7 @@ def _prefill(
         captured: dict[int, KeysValues] = {}
         attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured, found.kernel)
         ids, positions = (torch.tensor([x], device=device) for x in (forest.ids, forest.positions))
-        hidden = forward(ids, positions, attends)[0]
+        hidden = trunk_hidden(found.parts.trunk, ids, positions, attends)[0]
         slots.append(captured, forest.paths)
         members = [new[i] for i in part]
         ends = hidden[torch.tensor(forest.pick, device=device)]
@@ -190,11 +189,11 @@ def _prefill(
     return order
 
 
-def _step(found: Support, forward: Forward, active: Sequence[int], shared: int, slots: Slots, rows: Rows) -> None:
+def _step(found: Support, active: Sequence[int], shared: int, slots: Slots, rows: Rows) -> None:
     """One token more for each active row."""
     device = found.parts.causal.device
     positions = torch.tensor([[shared + length] for length in slots.lengths], device=device)
     slots.begin_step()
     ids = torch.tensor([[rows.tokens[row][-1]] for row in active], device=device)
-    hidden = forward(ids, positions, slots)
+    hidden = trunk_hidden(found.parts.trunk, ids, positions, slots)
     rows.advance(active, found.parts.head.logits(hidden[:, 0]))

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from lastresort.engine.attention import Attends, ForestKernel, Packed, enable
 from lastresort.engine.forest import Row, plan_forest
-from lastresort.engine.fused import fused_layers
 from lastresort.engine.kernel_choice import HeadShape, candidates, kernel_named, trial
-from lastresort.engine.parts import Head, Parts, own_hidden, take_apart, trunk_hidden
+from lastresort.engine.parts import Head, Parts, take_apart, trunk_hidden
 from lastresort.errors import ContractError
 
 # Of the probe's logits (relative, by norm), of a first batch's loss (nats), of its gradient (relative, by norm).
@@ -322,14 +321,9 @@ def _probe_packed(parts: Parts, kernel: ForestKernel, shapes: set[HeadShape]) ->
             tokens, positions = (
                 torch.tensor([numbers], device=parts.causal.device) for numbers in (forest.ids, forest.positions)
             )
-            # Each is what this model may be answered by, now or when an adapter is on it.
-            ways = (own_hidden,) if fused_layers(parts.trunk) is None else (own_hidden, trunk_hidden)
-            for way in ways:
-                hidden = way(parts.trunk, tokens, positions, attends)[0]
-                ends = hidden[torch.tensor(forest.pick, device=hidden.device)]
-                reason = _far(parts.head.logits(ends), torch.stack(own))
-                if reason is not None:
-                    break
+            hidden = trunk_hidden(parts.trunk, tokens, positions, attends)[0]
+            ends = hidden[torch.tensor(forest.pick, device=hidden.device)]
+            reason = _far(parts.head.logits(ends), torch.stack(own))
         except _FAILURES as error:
             reason = f"the packed form fails on it: {error}"
     if reason is not None:

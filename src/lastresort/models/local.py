@@ -27,7 +27,7 @@ from lastresort.types import Answer, Decoding
 
 __all__ = ["Loaded", "LocalModel", "load_local"]
 
-ENGINE_PATH = "cache-5"  # how answers are computed; raised whenever the same weights would answer otherwise
+ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same weights would answer otherwise
 
 
 class LocalModel:
