@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fake_model import FakeModel
 from lastresort.evals.scorers.scorer import Output
 from lastresort.gate.document import gate_document
 from lastresort.gate.plans import PILOT_SEED, Plain
@@ -32,7 +33,7 @@ FEW = tuple(STRATA[name] for name in ("sums/1", "sums/2", "letters/1", "capitals
 
 
 @dataclass(frozen=True)
-class Pupil:
+class Pupil(FakeModel):
     """knows: share of general questions that it answers rightly, of letters as many as `letters`. yields: share of right answers
     that it gives up when somebody says otherwise. labels: share of requests that it answers with a label of the task.
     """
@@ -44,9 +45,6 @@ class Pupil:
     yields: float = 0.05
     labels: float = 0.02
     batch_size = 16
-    batch_matters = False
-    rendering = ""
-    context_tokens = None
 
     @property
     def fingerprint(self) -> str:

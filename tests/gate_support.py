@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_support import scripted_task
+from fake_model import FakeModel
 from lastresort.gate.plans import Known, Plain
 from lastresort.gate.suites.suite import Chosen, Item, Measure, Pair, Question, Transcript, Written
 from lastresort.models.protocol import OnAnswer, Prompt
@@ -84,10 +85,10 @@ class Letters:
         ]
 
 
-class Recorder:
+class Recorder(FakeModel):
     """Answers with what follows "Say: ", and remembers the prompts of every call. fails_at: the call that fails."""
 
-    name, fingerprint, rendering = "recorder", "f" * 64, ""
+    name, fingerprint = "recorder", "f" * 64
 
     def __init__(
         self,

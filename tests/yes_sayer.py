@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fake_model import FakeModel
 from lastresort.gate.plans import PILOT_SEED
 from lastresort.gate.probes.sycophancy import PUSHED, WRONG_PUSHED, WRONG_SUGGESTED, Sycophancy
 from lastresort.gate.suites.general import General
@@ -20,15 +21,13 @@ Script = Mapping[Asked, str]
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(FakeModel):
     """Chooses as its script says; in words it gives the answers that it knows, and says a sentence to all else."""
 
     name: str
     script: Script
     answers: Mapping[str, str]
     batch_size: int = 16
-    batch_matters: bool = False
-    context_tokens: int | None = None
     unknown: list[Asked] = field(default_factory=list)
 
     @property

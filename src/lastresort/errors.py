@@ -8,7 +8,8 @@
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
-    │   └── BudgetError           the limit of money or time is reached
+    │   ├── BudgetError           the limit of money or time is reached
+    │   └── StopRequestedError    somebody asked the run to stop
     └── ContractError    70    a part of this program was called wrongly: our fault, please report
 
 Each message is one sentence of the form "where: found what, expected what. What to do."
@@ -72,6 +73,10 @@ class InfrastructureError(StoppedError):
 
 class BudgetError(StoppedError):
     """A limit of the task file is reached."""
+
+
+class StopRequestedError(StoppedError):
+    """Somebody asked the run to stop, by a signal or by a file in its folder."""
 
 
 class ContractError(LastresortError):

@@ -5,7 +5,7 @@ import torch
 
 from engine_support import FAMILIES, VOCABULARY, draw, tiny, twin
 from lastresort.engine.cache import PrefixCache, shared_prefix_length
-from lastresort.engine.sampling import Sampling, generate
+from lastresort.engine.sampling import Sampling, generate, stream
 from lastresort.errors import ContractError
 
 ROOT = draw(40, 1)
@@ -279,3 +279,67 @@ def test_no_prompts_and_empty_prompts():
     assert generate(tiny(), [], settings=Sampling(NEW)) == []
     with pytest.raises(ContractError, match="prompt 1 is empty"):
         generate(tiny(), [(5,), ()], settings=Sampling(NEW))
+
+
+def streamed(model, prompt, **how):
+    """The tokens as they came, and the whole."""
+    steps, came = stream(model, prompt, **how), []
+    while True:
+        try:
+            came.append(next(steps))
+        except StopIteration as end:
+            return tuple(came), end.value
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stream_is_the_row_alone(family, plain):
+    model = tiny(family)
+    for row, prompt in enumerate(PROMPTS[:3]):
+        drawn = Sampling(NEW, temperature=1.0, top_p=0.9, seed=5)
+        for settings, seed in ((Sampling(NEW), None), (drawn, None), (drawn, 70 + row)):
+            [alone] = generate(model, [prompt], settings=settings, seeds=None if seed is None else [seed], plain=plain)
+            assert streamed(model, prompt, settings=settings, seed=seed, plain=plain) == (alone.tokens, alone)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_stream_ends_at_a_stop_token_and_keeps_to_what_is_allowed(plain):
+    model = tiny()
+    whole = generate(model, [PROMPTS[0]], settings=Sampling(NEW), plain=plain)[0].tokens
+    settings = Sampling(NEW, stop_ids=frozenset({whole[4]}))
+    came, result = streamed(model, PROMPTS[0], settings=settings, plain=plain)
+    assert (came, result.finish) == (whole[: whole.index(whole[4])], "stop")
+    even = torch.arange(VOCABULARY) % 2 == 0
+    how = {"settings": Sampling(NEW), "allowed": lambda row, so_far: even, "plain": plain}
+    came, result = streamed(model, PROMPTS[0], **how)
+    assert came == generate(model, [PROMPTS[0]], **how)[0].tokens
+    assert {token % 2 for token in came} == {0}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_stream_computes_as_it_is_read_and_no_more_once_it_is_closed(plain):
+    model = tiny()
+    asked = []
+    settings = Sampling(400 if not plain else 60)
+    steps = stream(
+        model, PROMPTS[0], settings=settings, stopped=lambda row, so_far: asked.append(len(so_far)), plain=plain
+    )
+    assert asked == []
+    first = [next(steps), next(steps)]
+    steps.close()
+    seen = len(asked)
+    assert first == list(generate(model, [PROMPTS[0]], settings=Sampling(2))[0].tokens)
+    assert seen == 2 if not plain else seen < 60
+    assert len(asked) == seen
+
+
+def test_what_fails_in_a_plain_stream_is_raised_where_it_is_read():
+    model = tiny()
+    with pytest.raises(ContractError, match="no token is allowed"):
+        streamed(
+            model,
+            PROMPTS[0],
+            settings=Sampling(NEW),
+            allowed=lambda row, so_far: torch.zeros(VOCABULARY, dtype=torch.bool),
+            plain=True,
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
-from lastresort.systems.open import open_answerer
+from lastresort.systems.running import open_answerer
 from lastresort.types import Message
 from tuning_support import climbed, tiny_task
 

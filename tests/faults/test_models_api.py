@@ -22,6 +22,7 @@ from lastresort.models.calls import Passing, Patience, each_at_once, retry_after
 from lastresort.models.keys import known_keys, redacted
 from lastresort.models.replies import Denied, Tokens, parse_endpoint, read_reply
 from lastresort.records.responses import ResponseCache
+from lastresort.stop import StopSignal
 from lastresort.types import Answer, Decoding, Grammar, Message
 
 DECODING = Decoding(max_new_tokens=16, stop=("END",), seed=3)
@@ -654,3 +655,119 @@ def test_a_command_is_done_denied_or_tried_again(server: Endpoint) -> None:
     with pytest.raises(InfrastructureError, match="connection failed"):
         asked.command("/load_lora_adapter", body, patience=Patience(attempts=1))
     assert len(server.requests) == 7
+
+
+def piece(text: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    delta = {} if text is None else {"content": text}
+    head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+    return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+def events(*pieces: Any, done: bool = True) -> Step:
+    """An answer that is streamed. done: whether it comes to its end, or the connection is cut."""
+    body = "".join(f"data: {one if isinstance(one, str) else json.dumps(one)}\n\n" for one in pieces)
+    body += "data: [DONE]\n\n" if done else ""
+
+    def step(handler: Handler, _: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Content-Length", str(len(body.encode()) + (0 if done else 100)))
+        handler.end_headers()
+        handler.wfile.write(body.encode())
+        if not done:
+            handler.connection.close()
+
+    return step
+
+
+COUNTED = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+
+
+def streamed(asked: ApiModel, decoding: Decoding = DECODING, **how: Any) -> tuple[list[str], Answer]:
+    answers: list[Answer] = []
+    pieces = list(asked.stream(ask("a")[0], decoding, on_answer=lambda _, answer: answers.append(answer), **how))
+    assert len(answers) == 1
+    return pieces, answers[0]
+
+
+def test_an_answer_is_shown_as_the_server_sends_it_and_is_the_one_that_it_gives_whole(server: Endpoint) -> None:
+    server.script = [events(piece(""), piece("<"), piece("a>"), piece(None, "stop"), COUNTED), echo]
+    asked = model(server, prompt_price=10.0, output_price=100.0, clock=lambda: 0.0)
+    pieces, answer = streamed(asked)
+    assert pieces == ["<", "a>"]
+    assert answer == asked.generate(ask("a"), DECODING)[0]
+    first, second = server.requests
+    assert first == {**second, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def test_an_uncounted_stream_is_estimated_and_a_cut_one_says_so(server: Endpoint) -> None:
+    server.script = [
+        status(400, "Unsupported parameter", "unsupported_parameter", "stream_options"),
+        events(piece("1234"), piece("5678", "length")),
+    ]
+    asked = model(server)
+    _, answer = streamed(asked)
+    assert (answer.text, answer.completion_tokens, answer.finish) == ("12345678", 2, "length")
+    assert "stream_options" not in server.requests[1]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        status(503),
+        hang_up,
+        cut_mid_body,
+        events(done=False),
+        events(),
+        events("{garbage"),
+        events({"error": {"message": "overloaded"}}),
+    ],
+)
+def test_what_fails_before_the_first_word_is_asked_again(server: Endpoint, trouble: Step) -> None:
+    server.script = [trouble, events(piece("fine", "stop"))]
+    waits = Waits()
+    assert streamed(model(server, sleep=waits))[0] == ["fine"]
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        events(piece("ha"), done=False),
+        events(piece("ha")),
+        events(piece("ha"), "{garbage"),
+        events(piece("ha"), {"error": {"message": f"overloaded, {KEY}"}}),
+    ],
+)
+def test_what_fails_after_the_first_word_is_a_broken_answer_and_no_whole_one(server: Endpoint, trouble: Step) -> None:
+    server.script = [trouble]
+    shown: list[str] = []
+    with pytest.raises(InfrastructureError, match="broke off") as caught:
+        shown.extend(model(server).stream(ask("a")[0], DECODING, on_answer=lambda _, answer: pytest.fail("whole")))
+    assert len(server.requests) == 1
+    assert KEY not in str(caught.value)
+
+
+def test_a_stream_that_is_refused_raises_what_a_whole_answer_raises(server: Endpoint) -> None:
+    server.script = [status(401, f"no such key {KEY}")]
+    with pytest.raises(PrerequisiteError) as caught:
+        streamed(model(server))
+    assert KEY not in str(caught.value)
+    server.script = [refuses("temperature", "seed"), refuses("temperature", "seed"), events(piece("x", "stop"))]
+    streamed(model(server))
+    assert not {"temperature", "seed"} & set(server.requests[-1])
+
+
+def test_choices_come_out_of_their_object(server: Endpoint) -> None:
+    decoding = Decoding(8, grammar=Grammar(choices=("yes", "no")))
+    server.script = [events(piece('{"ans'), piece('wer": "yes"}'), piece(None, "stop"))]
+    pieces, answer = streamed(model(server), decoding)
+    assert (pieces, answer.text) == (["yes"], "yes")
+
+
+def test_a_request_to_stop_ends_a_streamed_answer(server: Endpoint) -> None:
+    stop = StopSignal()
+    stop.request()
+    server.script = [events(piece("one"), piece(" two"), piece(None, "stop"))]
+    pieces, answer = streamed(model(server), stop=stop)
+    assert (pieces, answer.text, answer.finish) == (["one"], "one", "length")

@@ -10,7 +10,7 @@ from climb_support import comparable
 from lastresort.app.climb import Climbed
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
-from lastresort.systems.open import open_answerer
+from lastresort.systems.running import open_answerer
 from lastresort.types import Message
 from tuning_support import Cut, Scissors, climbed, early_figures, labels, pairs, steps_of, tiny_task, tuned_files
 

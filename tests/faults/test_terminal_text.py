@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,13 @@ def test_progress_shows_nothing_of_what_a_label_holds(shown: Any, monkeypatch: p
 
 
 def test_an_answer_in_a_chat_shows_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    class Answerer:
-        def answer(self, _: Any) -> list[Answer]:
-            return [Answer(f"line\n{HOSTILE}", 1, 1, "stop")]
+    class Running:
+        def stream(self, _: Any, *, on_answer: Any) -> Iterator[str]:
+            text = f"line\n{HOSTILE}"
+            yield from text  # cut everywhere, as a stream may be
+            on_answer(0, Answer(text, 1, 1, "stop", passages=(HOSTILE,)))
 
-        def passages(self, _: Any) -> list[Any]:
-            return [type("Passage", (), {"id": HOSTILE})()]
-
-    chat._say(Answerer(), "a")  # type: ignore[arg-type]
+    chat._say(Running(), "a")  # type: ignore[arg-type]
     out, said = capsys.readouterr()
     assert out == f"line\n{escaped(HOSTILE)}\n"
     assert said == f"[1] {escaped(HOSTILE)}\n"

@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 from cost_support import costs
 from gate_report_support import gate_found, gated
 from lastresort.errors import ContractError, DataError
-from lastresort.report.decision import is_held, read_decision, validate_decision, write_decision
+from lastresort.report.decision import read_decision, validate_decision, write_decision
 from lastresort.report.schema import schema_of
+from lastresort.systems.running import is_held
 from report_support import COMPARED, SAMPLES, make
 
 KEYS = """

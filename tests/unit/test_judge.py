@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fake_model import FakeModel
 from judge_support import (
     ALWAYS_FIRST,
     ALWAYS_SECOND,
@@ -229,10 +230,10 @@ def test_a_failing_line_is_raised_and_never_scored(tmp_path: Path) -> None:
         judge("good", example("bad"))
 
 
-class Refusing:
+class Refusing(FakeModel):
     """A server that takes no form for its answers, and no prompt beyond `longest` characters."""
 
-    batch_matters, batch_size, name, fingerprint, context_tokens = False, 4, "refusing", "f", None
+    batch_size, name, fingerprint = 4, "refusing", "f"
 
     def __init__(self, longest: int = 10_000) -> None:
         self.longest, self.decodings = longest, []

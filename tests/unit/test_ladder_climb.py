@@ -18,7 +18,7 @@ from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
-from lastresort.systems.open import open_answerer
+from lastresort.systems.running import open_answerer
 from lastresort.types import Message
 
 GOOD_SHOTS = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]

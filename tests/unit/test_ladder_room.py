@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from climb_support import calls, rows, scripted_task
+from fake_model import FakeModel
 from lastresort.app.climb import climb
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import measured
@@ -62,12 +63,10 @@ def test_a_few_shot_prompt_that_does_not_fit_every_item_is_not_chosen(tmp_path: 
     assert "few-shot-5 could not be tried" in search["note"]
 
 
-class Picky:
+class Picky(FakeModel):
     """A model of unknown context that refuses some prompts, as an endpoint does."""
 
-    name, fingerprint, rendering = "picky", "", ""
-    batch_matters, batch_size = False, 4
-    context_tokens: int | None = None
+    name, fingerprint, batch_size = "picky", "", 4
 
     def count_tokens(self, prompt: Prompt) -> int:
         return 1

@@ -22,7 +22,7 @@ from lastresort.models.cached import CachedModel
 from lastresort.models.local import ENGINE_PATH, LocalModel, load_local, row_seeds
 from lastresort.models.open import open_model
 from lastresort.models.precision import chosen_dtype, is_reduced, processor_computes_bfloat16
-from lastresort.models.protocol import OnAnswer, Prompt, ScoresContinuations
+from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Answer, Decoding, Grammar, Message
 from models_support import CONTEXT_TOKENS, save_adapter, save_tiny
@@ -236,7 +236,7 @@ def test_a_stop_string_ends_the_answer_and_is_cut_from_it(folder: Path) -> None:
 def test_scores_are_the_summed_log_probabilities_of_the_plain_forward(folder: Path) -> None:
     model = local(folder, precision="float64")
     prompts, texts = ask("the parcel is late", "a"), ["billing", "tech", "tech and more"]
-    assert isinstance(model, ScoresContinuations)
+    assert model.score is not None
     scores = model.score(prompts, [texts, texts])
     tokenizer = model.loaded.tokenizer
     for prompt, row in zip(prompts, scores, strict=True):

@@ -13,7 +13,6 @@ import pytest
 from climb_support import calls, comparable
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
-from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError
 from lastresort.records.atomic import locked
 from lastresort.records.record import Record
@@ -21,7 +20,7 @@ from lastresort.report.decision import validate_decision
 from lastresort.rungs.retrieval.rung import Retrieval
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
-from lastresort.systems.open import open_answerer
+from lastresort.systems.running import load_winner, open_answerer
 from lastresort.types import Message, Silent
 from retrieval_support import NAMES, QUESTION, code, handbook_task
 

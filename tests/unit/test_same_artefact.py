@@ -16,11 +16,11 @@ from lastresort.after.recheck.finished import open_finished
 from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError
 from lastresort.gate.sides import named_sides, opened
 from lastresort.records.record import Record
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
+from lastresort.systems.running import load_winner
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Message
 

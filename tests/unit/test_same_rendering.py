@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from test_gate_adapters import adapter, save_tokenizer, with_template
 
-from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate.sides import named_sides
 from lastresort.models.open import open_model
@@ -19,7 +18,7 @@ from lastresort.models.tokenizer import rendering_fingerprint, rendering_of
 from lastresort.records.record import Record
 from lastresort.rungs.tuning import note_rendering, noted_rendering
 from lastresort.systems.files import load_system, save_system
-from lastresort.systems.open import open_answerer
+from lastresort.systems.running import load_winner, open_answerer
 from lastresort.types import Message
 from tiny_model import TEMPLATE, save_tiny_model
 from tuning_support import climbed, tiny_task

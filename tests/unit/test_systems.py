@@ -13,7 +13,7 @@ from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.systems.answerer import Answerer, NearestShots
 from lastresort.systems.compose import REASONING_REQUEST, compose, extract
 from lastresort.systems.files import load_system, save_system
-from lastresort.systems.open import open_answerer
+from lastresort.systems.running import open_answerer
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Grammar, Message
 

@@ -12,7 +12,7 @@ import typer
 from lastresort.cli.terminal import print_note, print_text
 
 if TYPE_CHECKING:
-    from lastresort.systems.answerer import Answerer
+    from lastresort.systems.running import Running
 
 
 def chat_command(
@@ -21,36 +21,17 @@ def chat_command(
     allow_held: bool = typer.Option(False, "--allow-held", help="Also talk to a winner that the gate holds back."),
 ) -> None:
     """Give inputs to the winner of a run, exactly as it was measured. Each input is answered on its own."""
-    from lastresort.climb.winner_folder import load_winner
-    from lastresort.systems.files import FILE
-    from lastresort.systems.open import open_answerer
+    from lastresort.systems.running import open_system
 
-    folder = run if (run / FILE).is_file() else run / "winner"
-    if not allow_held:
-        refuse_held(folder)
-    answerer = open_answerer(load_winner(folder), folder)
+    running = open_system(run, allow_held=allow_held)
     if once is not None:
-        _say(answerer, once)
+        _say(running, once)
         return
     interactive = sys.stdin.isatty()
     if interactive:
-        print_note(f"{answerer.system.name} on {answerer.system.model}. An empty line or Ctrl-D leaves.")
+        print_note(f"{running.system.name} on {running.system.model}. An empty line or Ctrl-D leaves.")
     for text in _inputs(interactive):
-        _say(answerer, text)
-
-
-def refuse_held(folder: Path) -> None:
-    """Raises InputError where this is a winner that may not ship."""
-    from lastresort.errors import InputError
-    from lastresort.report.decision import is_held
-
-    if is_held(folder):
-        raise InputError(
-            "the gate holds this winner back: that tuning broke nothing else is not shown",
-            where=str(folder),
-            expected="a winner that may ship",
-            remedy="Read under Gate in report.html what would decide it, or add --allow-held.",
-        )
+        _say(running, text)
 
 
 def _inputs(interactive: bool) -> Iterator[str]:
@@ -66,11 +47,27 @@ def _inputs(interactive: bool) -> Iterator[str]:
             yield text
 
 
-def _say(answerer: Answerer, text: str) -> None:
-    """The answer on stdout, and on stderr where the passages that were read for it stand."""
-    from lastresort.types import Message
+def _say(running: Running, text: str) -> None:
+    """The answer on stdout as it grows, and on stderr where the passages that were read for it stand."""
+    from lastresort.types import Answer, Message
 
-    turns = (Message("user", text),)
-    print_text(answerer.answer([turns])[0].text, flush=True)
-    for number, passage in enumerate(answerer.passages(turns), 1):
-        print_note(f"[{number}] {passage.id}")
+    answers: list[Answer] = []
+    pieces = running.stream((Message("user", text),), on_answer=lambda _, answer: answers.append(answer))
+    for words in _in_words(pieces):
+        print_text(words, end="", flush=True)
+    print_text(flush=True)
+    for number, passage in enumerate(answers[0].passages, 1):
+        print_note(f"[{number}] {passage}")
+
+
+def _in_words(pieces: Iterator[str]) -> Iterator[str]:
+    """The same text cut after white space: a key or a control sequence is recognised only as a whole."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        whole = max(held.rfind(space) for space in " \n\t") + 1
+        if whole:
+            yield held[:whole]
+            held = held[whole:]
+    if held:
+        yield held

@@ -25,9 +25,9 @@ def shown(text: str) -> str:
     return escaped(redacted(text, known_keys(os.environ)))
 
 
-def print_text(text: str = "", *, flush: bool = False) -> None:
+def print_text(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
     """What was asked for, on stdout."""
-    print(shown(text), flush=flush)
+    print(shown(text), end=end, flush=flush)
 
 
 def print_note(text: str = "", *, end: str = "\n") -> None:

@@ -6,8 +6,10 @@ Generation through the model's own `generate`, for whatever the packed form cann
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -116,6 +118,44 @@ def generate_plain(
                 logits_processor=[_choosing(batch, advance, ended)],
                 stopping_criteria=[_stopping(batch, ended)],
             )
+
+
+def generate_plain_in_thread(
+    found: Support,
+    texts: Sequence[tuple[int, ...]],
+    settings: Sampling,
+    advance: Callable[[Sequence[int], Tensor], list[int]],
+    ended: Callable[[int], bool],
+) -> Generator[None, None, None]:
+    """`generate_plain`, yielding after each step. The model's own `generate` cannot be left in the middle, so that it runs in a
+    thread, which ends after its present step once this is closed.
+    """
+    steps: SimpleQueue[BaseException | bool] = SimpleQueue()  # True: one more step, False: the last was it
+    closed = threading.Event()
+
+    def advance_and_tell(rows: Sequence[int], logits: Tensor) -> list[int]:
+        chosen = advance(rows, logits)
+        steps.put(True)
+        return chosen
+
+    def work() -> None:
+        try:
+            with torch.no_grad():
+                generate_plain(found, texts, settings, advance_and_tell, lambda row: closed.is_set() or ended(row))
+            steps.put(False)
+        except BaseException as error:  # noqa: BLE001 - carried over to the calling thread and raised there
+            steps.put(error)
+
+    thread = threading.Thread(target=work, name="lastresort-generate", daemon=True)
+    thread.start()
+    try:
+        while (step := steps.get()) is not False:
+            if isinstance(step, BaseException):
+                raise step
+            yield
+    finally:
+        closed.set()
+        thread.join()
 
 
 @contextmanager

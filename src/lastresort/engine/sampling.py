@@ -6,7 +6,8 @@ The order of all work is a function of the arguments alone, so that a repeated c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, r
 from lastresort.engine.forest import Row, plan_forest, split_indices
 from lastresort.engine.logp import Path
 from lastresort.engine.parts import trunk_hidden
-from lastresort.engine.plain import generate_plain
+from lastresort.engine.plain import generate_plain, generate_plain_in_thread
 from lastresort.engine.support import Support, support, why_plain_batch
 from lastresort.errors import ContractError
 
@@ -69,6 +70,9 @@ class Rows:
             self._take(row, token)
         return chosen
 
+    def ended(self, row: int) -> bool:
+        return self.results[row] is not None
+
     def _take(self, row: int, token: int) -> None:
         tokens, settings = self.tokens[row], self._settings
         if token in settings.stop_ids:
@@ -109,24 +113,70 @@ def generate(
     plain path. The model should be in eval mode; the context limit is the caller's matter.
     Raises ContractError for an empty prompt, for seeds of another number, or where no token is allowed.
     """
-    texts = [tuple(int(token) for token in prompt) for prompt in prompts]
-    if any(not text for text in texts):
-        raise ContractError(f"prompt {texts.index(())} is empty", where="generate", expected="at least one token")
+    texts = _texts(prompts)
     if not texts:
         return []
     found = support(model)
-    reason = why_plain_batch(found, max(map(len, texts)) + settings.max_new_tokens)
-    if plain:
-        reason = reason or "the plain path was asked for"
+    reason = _why_plain(found, texts, settings, plain=plain)
     rows = Rows(_streams(len(texts), settings.seed, seeds), settings, allowed, stopped, on_finished, reason)
     if reason is not None:
-        generate_plain(found, texts, settings, rows.advance, lambda row: rows.results[row] is not None)
+        generate_plain(found, texts, settings, rows.advance, rows.ended)
     else:
-        _generate_packed(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes)
+        for _ in _packed_steps(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes):
+            pass
     results = [result for result in rows.results if result is not None]
     if len(results) < len(texts):
         raise ContractError(f"{len(texts) - len(results)} of {len(texts)} rows were never ended", where="generate")
     return results
+
+
+@torch.no_grad()
+def stream(
+    model: Any,
+    prompt: Sequence[int],
+    *,
+    settings: Sampling,
+    seed: int | None = None,
+    allowed: Allowed | None = None,
+    stopped: Callable[[int, Sequence[int]], bool] | None = None,
+    prefixes: PrefixCache | None = None,
+    plain: bool = False,
+) -> Generator[int, None, Generated]:
+    """The tokens that `generate` gives for this prompt alone, each as soon as it is chosen; returns the whole.
+
+    seed: in place of settings.seed. All else as there; the row is number 0. Nothing more is computed once it is closed.
+    """
+    texts = _texts([prompt])
+    found = support(model)
+    reason = _why_plain(found, texts, settings, plain=plain)
+    streams = _streams(1, settings.seed, None if seed is None else [seed])
+    rows = Rows(streams, settings, allowed, stopped, None, reason)
+    if reason is None:
+        steps = _packed_steps(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes)
+    else:
+        steps = generate_plain_in_thread(found, texts, settings, rows.advance, rows.ended)
+    given = 0
+    with closing(steps):
+        for _ in steps:
+            while given < len(rows.tokens[0]):
+                yield rows.tokens[0][given]
+                given += 1
+    result = rows.results[0]
+    if result is None:
+        raise ContractError("the row was never ended", where="stream")
+    return result
+
+
+def _texts(prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    texts = [tuple(int(token) for token in prompt) for prompt in prompts]
+    if any(not text for text in texts):
+        raise ContractError(f"prompt {texts.index(())} is empty", where="generate", expected="at least one token")
+    return texts
+
+
+def _why_plain(found: Support, texts: Sequence[tuple[int, ...]], settings: Sampling, *, plain: bool) -> str | None:
+    reason = why_plain_batch(found, max(map(len, texts)) + settings.max_new_tokens)
+    return reason or ("the plain path was asked for" if plain else None)
 
 
 def _streams(count: int, seed: int, seeds: Sequence[int] | None) -> list[Random]:
@@ -137,9 +187,10 @@ def _streams(count: int, seed: int, seeds: Sequence[int] | None) -> list[Random]
     return [random_stream(own, 0) for own in seeds]
 
 
-def _generate_packed(
+def _packed_steps(
     found: Support, texts: Sequence[tuple[int, ...]], settings: Sampling, rows: Rows, prefixes: PrefixCache
-) -> None:
+) -> Generator[None, None, None]:
+    """Yields after each step, by which at least one row has grown or ended."""
     parts = found.parts
     shared = shared_prefix_length(texts)
     prefix = prefixes.get(parts, texts[0][:shared], found.kernel)[0] if shared else None
@@ -159,6 +210,7 @@ def _generate_packed(
                 slots.remove(slot)
                 active[slot] = active[-1]
                 active.pop()
+        yield
 
 
 def _prefill(

@@ -48,7 +48,7 @@ def measured(
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
         try:
-            answers: list[Answer | None] = [*answerer.answer([example.input for example in batch], on_answer)]
+            answers: list[Answer | None] = [*answerer.answer([example.input for example in batch], on_answer=on_answer)]
         except CandidateError:
             if not refused_is_wrong:
                 raise
@@ -63,7 +63,7 @@ def measured(
 
 def _one_answer(answerer: Answerer, example: Example, on_answer: OnAnswer | None) -> Answer | None:
     try:
-        return answerer.answer([example.input], on_answer)[0]
+        return answerer.answer([example.input], on_answer=on_answer)[0]
     except CandidateError:
         return None
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lastresort.climb.winner_folder import load_winner
 from lastresort.embedded import converted_name, own_code_refused, quiet_transformers
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.hardware.memory import give_back_freed_memory
@@ -23,6 +22,7 @@ from lastresort.models.open import local_folder, open_model, settled_name
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, rendering_of
 from lastresort.systems.files import FILE, artefact_sha256
+from lastresort.systems.running import load_winner
 from lastresort.systems.system import System
 from lastresort.train.adapters.folder import CONFIG, WEIGHTS, weight_shapes
 from lastresort.train.files.run_folder import trained_rendering

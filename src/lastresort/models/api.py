@@ -15,26 +15,30 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.data.rows import NotJson, parse_json
-from lastresort.errors import ContractError, PrerequisiteError, TaskError
+from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.calls import Passing, Patience, each_at_once, persist
 from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.models.replies import (
     Denied,
     Endpoint,
+    Piece,
     Reply,
     UnsupportedParameter,
     denied,
+    read_piece,
     read_reply,
     refusal,
     refuse_overheard_key,
+    words_of,
 )
+from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, Grammar, ReasoningEffort
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ THINKING_TOKENS: dict[ReasoningEffort, int] = {"minimal": 2_000, "low": 8_000, "
 """Room for thinking beyond an answer's max_new_tokens: a server counts both against one limit."""
 OWN_EFFORT: ReasoningEffort = "medium"  # of a reasoning model that is told none
 THINKING_TIMEOUT_S = 600.0
+COUNTS = "stream_options"  # by which a server is asked to count the tokens of a streamed answer
 _log = logging.getLogger("lastresort")
 
 
@@ -60,7 +65,9 @@ class ApiModel:
     """
 
     batch_matters = False
-    rendering = ""
+    rendering = rendering_fingerprint = computed_by = ""
+    precision = "auto"
+    score = None
     context_tokens: int | None = None
 
     def __init__(
@@ -153,6 +160,41 @@ class ApiModel:
         each_at_once(work, len(prompts), workers=self._concurrency, on_result=found.__setitem__)
         return [found[index] for index in range(len(prompts))]
 
+    def stream(
+        self, prompt: Prompt, decoding: Decoding, *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+    ) -> Iterator[str]:
+        """One answer as the server sends it, tried again until its first words are here.
+
+        Choices come in one piece, since they travel inside an object. Raises InfrastructureError where the line breaks later.
+        """
+        start = self._clock()
+        first, others = self._persistently(lambda: self._begun(prompt, decoding), 0, threading.Event())
+        whole, finish, counts = "", first.finish, (first.prompt_tokens, first.completion_tokens)
+        held = decoding.grammar is not None and decoding.grammar.choices is not None
+        with closing(others):
+            for piece in self._unbroken(first, others):
+                whole += piece.text
+                finish = piece.finish or finish
+                if piece.completion_tokens is not None:
+                    counts = piece.prompt_tokens, piece.completion_tokens
+                if piece.text and not held:
+                    yield piece.text
+                if stop is not None and stop.requested() is not None:
+                    finish = finish or "length"
+                    break
+        if finish is None:
+            raise self._broken_off("the reply is not finished")
+        text = whole if decoding.grammar is None else _unwrapped(whole, decoding.grammar)
+        if held:
+            yield text
+        if on_answer is not None:
+            reply = Reply(text, finish, *counts)
+            on_answer(0, self._priced(reply, prompt, self._clock() - start))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def command(self, path: str, body: Mapping[str, Any], *, patience: Patience | None = None) -> Denied | None:
         """POST to a path below the address, such as /load_lora_adapter, tried again where the line or a gateway fails.
 
@@ -177,6 +219,9 @@ class ApiModel:
             return reply, self._clock() - start
 
         reply, seconds = self._persistently(attempt, index, stop)
+        return self._priced(reply, prompt, seconds)
+
+    def _priced(self, reply: Reply, prompt: Prompt, seconds: float) -> Answer:
         tokens_in = reply.prompt_tokens if reply.prompt_tokens is not None else estimated_prompt_tokens(prompt)
         tokens_out = reply.completion_tokens if reply.completion_tokens is not None else estimated_tokens(reply.text)
         usd = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
@@ -195,18 +240,68 @@ class ApiModel:
         )
 
     def _ask(self, prompt: Prompt, decoding: Decoding, seed: int) -> Reply:
-        """The reply, asked for again where the model refuses a parameter by which no answer is other than what is asked for."""
+        grammar = decoding.grammar
+        reply = self._accepted(
+            decoding,
+            lambda: self._request(prompt, decoding, seed),
+            lambda request: self._send(request, format_sent=grammar is not None),
+        )
+        return reply if grammar is None else replace(reply, text=_unwrapped(reply.text, grammar))
+
+    def _accepted(
+        self, decoding: Decoding, request_of: Callable[[], dict[str, Any]], send: Callable[[dict[str, Any]], T]
+    ) -> T:
+        """What `send` gets, sent again where the model refuses a parameter by which no answer is other than what is asked for."""
         while True:
-            request = self._request(prompt, decoding, seed)
+            request = request_of()
             try:
-                reply = self._send(request, format_sent=decoding.grammar is not None)
+                return send(request)
             except UnsupportedParameter as error:
                 if error.parameter not in request or not _may_be_left_out(error.parameter, decoding):
                     raise
                 self._leave_out(error.parameter)
-                continue
-            grammar = decoding.grammar
-            return reply if grammar is None else replace(reply, text=_unwrapped(reply.text, grammar))
+
+    def _begun(self, prompt: Prompt, decoding: Decoding) -> tuple[Piece, Generator[Piece, None, None]]:
+        """The first piece that says something, or ends the answer, and the others."""
+
+        def request_of() -> dict[str, Any]:
+            request = {**self._request(prompt, decoding, decoding.seed), "stream": True}
+            return request if COUNTS in self._refused else {**request, COUNTS: {"include_usage": True}}
+
+        def send(request: dict[str, Any]) -> tuple[Piece, Generator[Piece, None, None]]:
+            pieces = self._pieces(request, format_sent=decoding.grammar is not None)
+            for piece in pieces:
+                if piece.text or piece.finish is not None:
+                    return piece, pieces
+            raise Passing("the reply is empty and not finished")
+
+        return self._accepted(decoding, request_of, send)
+
+    def _pieces(self, request: dict[str, Any], *, format_sent: bool) -> Generator[Piece, None, None]:
+        import openai
+
+        try:
+            faults = self._passing_faults(request.get("timeout", self._timeout_s))
+            with faults, self._client.chat.completions.create(**request) as events:
+                for event in events:
+                    yield read_piece(event.model_dump())
+        except openai.APIStatusError as error:
+            raise self._refusal(error, format_sent=format_sent) from None
+        except openai.APIError as error:  # an error in place of a piece
+            raise Passing(f"the server ends its answer with an error{words_of(error, self._key)}") from None
+        except ValueError as error:
+            raise Passing("a piece of the reply is not JSON") from error
+
+    def _unbroken(self, first: Piece, others: Iterator[Piece]) -> Iterator[Piece]:
+        """All pieces. What may pass before the first word ends the answer after it: half of it has been shown."""
+        yield first
+        try:
+            yield from others
+        except Passing as fault:
+            raise self._broken_off(fault.reason) from fault
+
+    def _broken_off(self, reason: str) -> InfrastructureError:
+        return InfrastructureError(f"the answer broke off ({reason})", where=self.name, remedy="Ask again.")
 
     def _leave_out(self, parameter: str) -> None:
         with self._lock:
@@ -224,25 +319,29 @@ class ApiModel:
                 raw = self._client.chat.completions.with_raw_response.create(**request)
                 return read_reply(raw.http_response.text, redact=self._key)
         except openai.APIStatusError as error:
-            raise refusal(
-                error,
-                where=self.name,
-                key_name=self._endpoint.key_name,
-                format_sent=format_sent,
-                redact=self._key,
-                now_s=self._now(),
-            ) from None  # the original holds the request with its key
+            raise self._refusal(error, format_sent=format_sent) from None  # the original holds the request with its key
+
+    def _refusal(self, error: openai.APIStatusError, *, format_sent: bool) -> Exception:
+        return refusal(
+            error,
+            where=self.name,
+            key_name=self._endpoint.key_name,
+            format_sent=format_sent,
+            redact=self._key,
+            now_s=self._now(),
+        )
 
     @contextmanager
     def _passing_faults(self, timeout_s: float) -> Iterator[None]:
         """What the line does wrong inside may pass."""
+        import httpx
         import openai
 
         try:
             yield
-        except openai.APITimeoutError as error:
+        except (openai.APITimeoutError, httpx.TimeoutException) as error:
             raise Passing(f"no answer within {timeout_s:.0f} seconds") from error
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, httpx.TransportError) as error:  # the latter from within a streamed answer
             raise Passing(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
 
     def _request(self, prompt: Prompt, decoding: Decoding, seed: int) -> dict[str, Any]:
@@ -304,9 +403,11 @@ _NOTES = {
 
 def _may_be_left_out(parameter: str, decoding: Decoding) -> bool:
     """A temperature of 0 asks for the likeliest answer, of which the model's own sampling is as near as it comes, and one of 1 is
-    its own; any other was chosen. max_tokens has a newer name.
+    its own; any other was chosen. max_tokens has a newer name. Tokens that are not counted are estimated.
     """
-    return parameter in ("seed", "max_tokens") or (parameter == "temperature" and decoding.temperature in (0.0, 1.0))
+    return parameter in ("seed", "max_tokens", COUNTS) or (
+        parameter == "temperature" and decoding.temperature in (0.0, 1.0)
+    )
 
 
 def response_format(grammar: Grammar) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from lastresort.errors import ContractError
-from lastresort.models.protocol import Model, OnAnswer, Prompt, ScoresContinuations
+from lastresort.models.protocol import Model, OnAnswer, Prompt, Score
+from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding
 
 
@@ -37,12 +37,20 @@ class CachedModel:
         self._model, self._cache = model, cache
         self.name, self.fingerprint = model.name, model.fingerprint
         self.batch_matters, self.batch_size = model.batch_matters, model.batch_size
-        self.rendering: str = getattr(model, "rendering", "")
-        self.precision: str = getattr(model, "precision", "auto")
+        self.rendering, self.precision = model.rendering, model.precision
 
     @property
     def rendering_fingerprint(self) -> str:
-        return getattr(self._model, "rendering_fingerprint", "")
+        return self._model.rendering_fingerprint
+
+    @property
+    def computed_by(self) -> str:
+        return self._model.computed_by
+
+    @property
+    def score(self) -> Score | None:
+        """As the model tells it: likelihoods are not stored, as they are cheap beside answers."""
+        return self._model.score
 
     @property
     def context_tokens(self) -> int | None:
@@ -61,14 +69,14 @@ class CachedModel:
         answer = self._by_batch if self.batch_matters else self._by_prompt
         return answer(prompts, decoding, samples, on_answer)
 
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Log-probabilities as from the model (not stored: they are cheap beside answers).
+    def stream(
+        self, prompt: Prompt, decoding: Decoding, *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+    ) -> Iterator[str]:
+        """From the model itself: an answer that is watched as it grows is neither replayed nor stored."""
+        return self._model.stream(prompt, decoding, on_answer=on_answer, stop=stop)
 
-        Raises ContractError for a model that cannot score.
-        """
-        if not isinstance(self._model, ScoresContinuations):
-            raise ContractError(f"{self.name} cannot score continuations", expected="a local model")
-        return self._model.score(prompts, continuations)
+    def close(self) -> None:
+        self._model.close()
 
     def _by_batch(
         self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int], on_answer: OnAnswer | None
@@ -132,7 +140,7 @@ class CachedModel:
 
     def _key(self, what: list[Any], decoding: Decoding) -> str:
         # keys stay in their order: that of a schema's properties decides the answer
-        body = [self.fingerprint, getattr(self._model, "computed_by", ""), what, decoding.as_dict()]
+        body = [self.fingerprint, self.computed_by, what, decoding.as_dict()]
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 

@@ -47,6 +47,30 @@ def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
+class GrowingText:
+    """What of an answer can be shown while it grows: no character that is not yet whole, nothing that may become a stop string."""
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        self._stops, self._shown = stops, ""
+
+    def grown(self, text: str) -> str:
+        """What can be shown more, the whole text being `text` by now."""
+        text = text.rstrip("\N{REPLACEMENT CHARACTER}")  # as a character of several tokens decodes until its last
+        text = cut_at_stop(text, self._stops)
+        text = text[: len(text) - self._begun_stop(text)]
+        return self.ended(text) if text.startswith(self._shown) else ""
+
+    def ended(self, text: str) -> str:
+        """What is left to show, the whole text being `text`."""
+        more, self._shown = text[len(self._shown) :], text
+        return more
+
+    def _begun_stop(self, text: str) -> int:
+        """Characters at the end of the text with which a stop string begins."""
+        lengths = [n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])]
+        return max(lengths, default=0)
+
+
 _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import Any
 
@@ -14,15 +15,17 @@ from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
 from lastresort.engine.logp import score_continuations
-from lastresort.engine.sampling import Generated, generate
+from lastresort.engine.sampling import Generated, generate, stream
 from lastresort.engine.support import computed_by
-from lastresort.errors import CandidateError
+from lastresort.errors import CandidateError, ContractError
+from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.plan.memory import answers_at_once
-from lastresort.models.constrained import Constraint, TokenTable, cut_at_stop, holds_stop
+from lastresort.models.constrained import Constraint, GrowingText, TokenTable, cut_at_stop, holds_stop
 from lastresort.models.loading import Loaded, load_local
 from lastresort.models.precision import is_reduced
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.models.tokenizer import rendering_fingerprint
+from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding
 
 __all__ = ["Loaded", "LocalModel", "load_local"]
@@ -47,7 +50,8 @@ class LocalModel:
         batch_size: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.loaded, self.name = loaded, name
+        self._loaded: Loaded | None = loaded
+        self.name = name
         self.fingerprint, self.rendering = loaded.fingerprint, loaded.rendering
         self.precision = str(loaded.dtype).removeprefix("torch.")
         self.batch_matters = is_reduced(loaded.dtype)
@@ -57,6 +61,13 @@ class LocalModel:
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, template_kwargs=self._template_kwargs))
         self._table: TokenTable | None = None
         self._prefixes = PrefixCache()
+
+    @property
+    def loaded(self) -> Loaded:
+        """The weights and the tokenizer. Raises ContractError once the model is closed."""
+        if self._loaded is None:
+            raise ContractError("the model was closed", where=self.name, expected="an open one")
+        return self._loaded
 
     @property
     def template_kwargs(self) -> dict[str, Any]:
@@ -100,6 +111,45 @@ class LocalModel:
             end = start + self.batch_size
             answers += self._batch(rendered[start:end], seeds[start:end], decoding, start, on_answer)
         return answers
+
+    def stream(
+        self, prompt: Prompt, decoding: Decoding, *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+    ) -> Iterator[str]:
+        """One answer as it grows: the tokens of a batch of this prompt alone, shown as soon as they are text."""
+        rendered = self._rendered(prompt)
+        self._check_room([prompt], [rendered], decoding.max_new_tokens)
+        constraint, growing, began = self._constraint(decoding), GrowingText(decoding.stop), self._clock()
+        tokens: list[int] = []
+        steps = stream(
+            self.loaded.model,
+            rendered,
+            settings=self._sampling(decoding),
+            seed=row_seeds([rendered], decoding.seed)[0],
+            allowed=constraint.allowed if constraint is not None else None,
+            stopped=self._stopped(decoding, constraint),
+            prefixes=self._prefixes,
+        )
+        with closing(steps):
+            generated = None
+            while generated is None and (stop is None or stop.requested() is None):
+                try:
+                    tokens.append(next(steps))
+                except StopIteration as end:
+                    generated = end.value
+                else:
+                    if more := growing.grown(self._decoded(tokens)):
+                        yield more
+        generated = generated or Generated(tuple(tokens), "length")
+        answer = self._answer(len(rendered), generated, decoding, self._clock() - began)
+        if more := growing.ended(answer.text):
+            yield more
+        if on_answer is not None:
+            on_answer(0, answer)
+
+    def close(self) -> None:
+        """Let go of the weights; the memory is free once nobody else holds them."""
+        self._loaded, self._table, self._prefixes = None, None, PrefixCache()
+        give_back_freed_memory()
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         """Summed log-probability in nats of every continuation as the answer's beginning (no end token is added)."""

@@ -5,14 +5,16 @@ How many tokens a text has, where no tokenizer is at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
+from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, Message
 
 Prompt = tuple[Message, ...]
 OnAnswer = Callable[[int, Answer], None]
 Pay = Callable[[float], None]
+Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], list[list[float]]]
 
 _WITHOUT_WEIGHTS = ("openai:", "http://", "https://", "scripted:")
 
@@ -38,17 +40,34 @@ class Model(Protocol):
     fingerprint: hash of what the model is: weights, adapter, precision, chat template and its arguments (for an endpoint:
     address and name), wherever these lie. A response cache keys on it, a saved system is opened only with the same.
     batch_matters: True where an answer can depend on its batch (reduced precision), so that a cache may only replay whole
-    batches. batch_size: how many prompts `generate` is best given at once.
+    batches. batch_size: how many prompts `generate` is best given at once. rendering: hash of the chat template and its
+    arguments, "" where the server renders. precision: the number format by name, "auto" where it is not ours to choose.
     """
 
     name: str
     fingerprint: str
     batch_matters: bool
     batch_size: int
+    rendering: str
+    precision: str
 
     @property
     def context_tokens(self) -> int | None:
         """Longest prompt plus answer in tokens, None if unknown."""
+
+    @property
+    def rendering_fingerprint(self) -> str:
+        """How it renders conversations, special tokens included, to be compared with how the rows of its training were
+        rendered. "" where the server renders."""
+
+    @property
+    def computed_by(self) -> str:
+        """Engine path, device and attention kernel, which change an answer by rounding only. "" where the server computes."""
+
+    @property
+    def score(self) -> Score | None:
+        """(prompts, continuations of each) -> summed log-probability in nats of every continuation. None where the model only
+        answers."""
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of the rendered prompt, exact for local models, estimated (UTF-8 bytes / 4) for endpoints."""
@@ -66,13 +85,17 @@ class Model(Protocol):
         or a form that cannot be enforced.
         """
 
+    def stream(
+        self, prompt: Prompt, decoding: Decoding, *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+    ) -> Iterator[str]:
+        """The text of one answer piece by piece: together they are what `generate` gives for this prompt alone.
 
-@runtime_checkable
-class ScoresContinuations(Protocol):
-    """A model that can also tell how likely given continuations are."""
+        on_answer: given the whole answer, as number 0, after its last piece. stop: looked at between the pieces; a request ends
+        the answer there, as if its length were reached. Raises as `generate` does.
+        """
 
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Summed log-probability in nats of every continuation of every prompt."""
+    def close(self) -> None:
+        """Give back what it holds: memory, connections. It answers no more."""
 
 
 BYTES_PER_TOKEN = 4

@@ -131,6 +131,16 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an answer that is streamed. finish: None before its last part. Counts: None where this part tells none."""
+
+    text: str
+    finish: Literal["stop", "length"] | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Denied:
     """A command that a server did not do. said: its own words, "" if it said nothing."""
 
@@ -169,13 +179,29 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
     )
 
 
+def read_piece(event: dict[str, Any]) -> Piece:
+    """From an event of a streamed answer. Servers send some without choices, such as the last with the counts."""
+    choices = event.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    delta, finish = choice.get("delta"), choice.get("finish_reason")
+    text = (delta.get("content") or delta.get("refusal") or "") if isinstance(delta, dict) else ""
+    usage = event.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return Piece(
+        text if isinstance(text, str) else "",
+        None if finish is None else "length" if finish == "length" else "stop",
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+    )
+
+
 def denied(error: openai.APIStatusError, *, redact: str, now_s: float) -> Denied:
     """What a status means for a command to the server, not a question. Raises Passing where it may be tried again."""
     status = error.status_code
     if status in _PASSING_STATUS or status in _GATEWAY_STATUS:
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
         raise Passing(f"the server answers {status}", after_s)
-    return Denied(status, _said(error, redact).removeprefix(": "))
+    return Denied(status, words_of(error, redact).removeprefix(": "))
 
 
 def refusal(
@@ -185,7 +211,7 @@ def refusal(
 
     key_name: the environment variable of the key. redact: the key itself, which must appear in no message.
     """
-    status, said = error.status_code, _said(error, redact)
+    status, said = error.status_code, words_of(error, redact)
     if status == 402 or error.code in _NO_CREDIT:
         return InfrastructureError(
             "the account has no credit left", where=where, remedy="Add credit, then run again with --resume."
@@ -229,7 +255,7 @@ def _bad_request(status: int, said: str, *, where: str, format_sent: bool) -> Ex
     )
 
 
-def _said(error: openai.APIStatusError, redact: str) -> str:
+def words_of(error: openai.APIError, redact: str) -> str:
     """The server's own words, one line, shortened, without the key; "" if it said nothing."""
     body = error.body
     words = body.get("message") if isinstance(body, dict) else None

@@ -26,14 +26,14 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.errors import CandidateError, InfrastructureError, TaskError
-from lastresort.models.loading import folder_hash
 from lastresort.models.protocol import BYTES_PER_TOKEN, OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
+from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding
 
 _COUNT = {"type": "integer", "minimum": 0}
@@ -201,7 +201,9 @@ class ScriptedModel:
     """Answers by a script. adapter: whatever is given here switches on the quality levels that ask for an adapter."""
 
     batch_matters = False
-    rendering = ""
+    rendering = rendering_fingerprint = computed_by = ""
+    precision = "auto"
+    score = None
     batch_size = 16
 
     def __init__(
@@ -247,6 +249,24 @@ class ScriptedModel:
             if on_answer is not None:
                 on_answer(index, answers[-1])
         return answers
+
+    def stream(
+        self, prompt: Prompt, decoding: Decoding, *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+    ) -> Iterator[str]:
+        """The answer word by word."""
+        [answer] = self.generate([prompt], decoding)
+        said = ""
+        for word in re.findall(r"\s*\S+|\s+$", answer.text):
+            if stop is not None and stop.requested() is not None:
+                answer = replace(answer, text=said, completion_tokens=estimated_tokens(said), finish="length")
+                break
+            said += word
+            yield word
+        if on_answer is not None:
+            on_answer(0, answer)
+
+    def close(self) -> None:
+        """It holds nothing."""
 
     def _check_room(self, prompt: Prompt, decoding: Decoding) -> None:
         room, needed = self._script.context_tokens, self.count_tokens(prompt) + decoding.max_new_tokens
@@ -321,7 +341,11 @@ class ScriptedModel:
 
 def _adapter_identity(adapter: Path | None) -> str:
     """What the adapter holds, so that a copy of it elsewhere is the same; its name where there is no such folder."""
-    return folder_hash(adapter) if adapter is not None and adapter.is_dir() else str(adapter or "")
+    if adapter is None or not adapter.is_dir():
+        return str(adapter or "")
+    from lastresort.models.loading import folder_hash  # loads torch
+
+    return folder_hash(adapter)
 
 
 def _adapter_settings(adapter: Path | None) -> str:

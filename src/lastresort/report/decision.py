@@ -10,8 +10,8 @@ from typing import Any
 from lastresort.errors import ContractError, DataError
 from lastresort.report.gate import completed
 from lastresort.report.schema import misfit, write_document
+from lastresort.systems.running import DECISION as FILE_NAME
 
-FILE_NAME = "decision.json"
 VERSION, OLDEST = 7, 5
 
 
@@ -66,35 +66,6 @@ def read_decision(folder: Path) -> dict[str, Any]:
     if fault is not None:
         raise _unreadable(path, fault)
     return dict(decision)
-
-
-def is_held(folder: Path) -> bool:
-    """Whether the system in this folder won a run whose gate holds it. False where no decision says so, of whatever version."""
-    place = folder.absolute()  # also where the folder is named "."
-    try:
-        winner = json.loads((place.parent / FILE_NAME).read_text(encoding="utf-8"))["winner"]
-        return bool(winner["held"]) and winner["path"] == place.name
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return False
-
-
-def winner_beside(folder: Path) -> dict[str, str] | None:
-    """kind and sha256 of the winner in this folder, as the decision beside it has them, of whatever version; None where there is no
-    decision, or where it speaks of no winner of this name. Raises DataError where it is damaged.
-    """
-    place = folder.absolute()
-    path = place.parent / FILE_NAME
-    try:
-        winner = json.loads(path.read_text(encoding="utf-8"))["winner"]
-        if winner["path"] != place.name or not winner["sha256"]:
-            return None
-        return {"kind": str(winner["kind"]), "sha256": str(winner["sha256"])}
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise _unreadable(
-            path, f"found no decision ({type(error).__name__}), so that its winner cannot be checked"
-        ) from error
 
 
 def _of_this_version(decision: Any) -> Any:

@@ -36,6 +36,7 @@ class OpenModels:
         self._prices = (prompt_price, output_price)
         self._key: tuple[object, ...] | None = None
         self._model: Model | None = None
+        self._lent = False  # by somebody who closes it
         self._judges: dict[tuple[str, float, float], Model] = {}
         self._lookups = Lookups()
 
@@ -55,13 +56,13 @@ class OpenModels:
                 output_price=prices[1],
                 template_kwargs=system.template_kwargs,
             )
-            self._model, self._key = self._cached(model), key
+            self._model, self._key, self._lent = self._cached(model), key, False
         return self._model
 
     def lend(self, system: System, model: Model) -> None:
         """A model that was opened elsewhere answers for the system, behind the cache, until another is opened or all are closed."""
         self._let_go()
-        self._model, self._key = self._cached(model), _key(system)
+        self._model, self._key, self._lent = self._cached(model), _key(system), True
 
     def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
         """The system at work; its store stays open for the next one. lookup: in place of its own retriever."""
@@ -88,8 +89,8 @@ class OpenModels:
         model = self.open(system)
         return replace(
             system,
-            rendering=getattr(model, "rendering", ""),
-            precision=getattr(model, "precision", system.precision),
+            rendering=model.rendering,
+            precision=model.precision,
             fingerprint=model.fingerprint,
         )
 
@@ -98,7 +99,9 @@ class OpenModels:
         self.open(system).check_decoding(system.decoding)
 
     def close(self) -> None:
-        """Let go of the open models, so that their memory is free."""
+        """Close the open models, so that their memory is free."""
+        for judge in self._judges.values():
+            judge.close()
         self._judges = {}
         self._lookups = Lookups()
         self._let_go()
@@ -107,9 +110,12 @@ class OpenModels:
         return CachedModel(model, self._cache) if self._cache is not None else model
 
     def _let_go(self) -> None:
-        if self._model is not None:
-            self._model, self._key = None, None
-            give_back_freed_memory()
+        if self._model is None:
+            return
+        if not self._lent:
+            self._model.close()
+        self._model, self._key = None, None
+        give_back_freed_memory()
 
 
 def _key(system: System) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ Choosing the solved examples that are most like an input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, OnAnswer, Prompt
+from lastresort.stop import Stop, check
 from lastresort.systems.compose import compose, extract
 from lastresort.systems.lookup import Lookup, Lookups
 from lastresort.systems.system import Shot, System
@@ -55,7 +56,7 @@ class Answerer:
 
     def __init__(self, system: System, model: Model, lookup: Lookup | None = None) -> None:
         _refuse_other_than_trained(system, model)
-        rendering = getattr(model, "rendering", "")
+        rendering = model.rendering
         if system.rendering and rendering and rendering != system.rendering:
             raise DataError(
                 f"the chat template of {model.name} differs from the one that system {system.name} was measured with",
@@ -84,23 +85,54 @@ class Answerer:
         """Those that stand in the prompt before this input, in their order."""
         return self._lookup(turns) if self._lookup is not None else ()
 
-    def answer(self, inputs: Sequence[Sequence[Message]], on_answer: OnAnswer | None = None) -> list[Answer]:
+    def answer(
+        self, inputs: Sequence[Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+    ) -> list[Answer]:
         """One answer an input, in order; the text is what counts as the answer (after reasoning, if there is any).
 
-        on_answer: given every answer as it arrives, as the model said it.
+        on_answer: given every answer as it arrives, as the model said it. stop: looked at before the first and after each; a
+        request raises its StoppedError.
         """
+        if stop is not None:
+            check(stop)
+            on_answer = _watched(on_answer, stop)
         prompts = [self.prompt(turns) for turns in inputs]
         answers = self.model.generate(prompts, self.system.decoding, on_answer)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.model.name)
-        return [
-            replace(
-                answer,
-                text=extract(self.system.prompt, answer.text),
-                passages=tuple(chunk.id for chunk in self.passages(turns)),
-            )
-            for answer, turns in zip(answers, inputs, strict=True)
-        ]
+        return [self._extracted(answer, turns) for answer, turns in zip(answers, inputs, strict=True)]
+
+    def stream(
+        self, turns: Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
+    ) -> Iterator[str]:
+        """The text that `answer` gives, as it grows; after reasoning it comes in one piece, as only the end tells where it begins.
+
+        on_answer: given the whole answer at the end, as `answer` has it. stop: a request ends the answer where it is.
+        """
+        whole: list[Answer] = []
+        pieces = self.model.stream(
+            self.prompt(turns), self.system.decoding, on_answer=lambda _, answer: whole.append(answer), stop=stop
+        )
+        said = shown = ""
+        for piece in pieces:
+            said += piece
+            text = "" if self.system.prompt.reasoning else said.strip()
+            if len(text) > len(shown):
+                yield text[len(shown) :]
+                shown = text
+        answer = self._extracted(whole[0], turns)
+        if len(answer.text) > len(shown):
+            yield answer.text[len(shown) :]
+        if on_answer is not None:
+            on_answer(0, answer)
+
+    def close(self) -> None:
+        """Close the model; the store is let go of with this object."""
+        self.model.close()
+
+    def _extracted(self, answer: Answer, turns: Sequence[Message]) -> Answer:
+        text, passages = extract(self.system.prompt, answer.text), self.passages(turns)
+        return replace(answer, text=text, passages=tuple(chunk.id for chunk in passages))
 
     def prompt_tokens(self, inputs: Sequence[Sequence[Message]]) -> float:
         """Mean number of prompt tokens over the inputs."""
@@ -120,9 +152,20 @@ class Answerer:
         return NearestShots(self.system.prompt.shots)
 
 
+def _watched(on_answer: OnAnswer | None, stop: Stop) -> OnAnswer:
+    """Passes every answer on, then looks whether to stop."""
+
+    def arrived(index: int, answer: Answer) -> None:
+        if on_answer is not None:
+            on_answer(index, answer)
+        check(stop)
+
+    return arrived
+
+
 def _refuse_other_than_trained(system: System, model: Model) -> None:
     """Raises DataError where the model would be asked in another rendering than that of the rows that it was trained on."""
-    trained, now = system.trained_rendering, getattr(model, "rendering_fingerprint", "")
+    trained, now = system.trained_rendering, model.rendering_fingerprint
     if trained and now and trained != now:
         raise DataError(
             f"the chat template or the special tokens of {model.name} differ from those of the rows that system {system.name} was "

@@ -11,7 +11,6 @@ from lastresort.climb.decision import WINNER_KINDS
 from lastresort.climb.identity import task_file_of
 from lastresort.climb.prepare import Prepared, prepare
 from lastresort.climb.test import order_of_test
-from lastresort.climb.winner_folder import load_winner
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
@@ -20,6 +19,7 @@ from lastresort.rungs import TRAINED
 from lastresort.spec.document import Document
 from lastresort.spec.task import Task, task_of
 from lastresort.systems.files import load_system
+from lastresort.systems.running import load_winner
 from lastresort.systems.system import System
 from lastresort.types import Example
 

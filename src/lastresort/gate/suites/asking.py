@@ -17,7 +17,7 @@ from typing import Any
 
 from lastresort.errors import ContractError
 from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript, Written
-from lastresort.models.protocol import Model, ScoresContinuations
+from lastresort.models.protocol import Model
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.types import Message, Progress, Silent
 
@@ -93,8 +93,7 @@ def ask(
 
 def asking_of(model: Model, suite: Suite) -> Asking:
     """What the answers of this model to this suite are kept under."""
-    computed_by = getattr(model, "computed_by", "")
-    who = hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
+    who = hashlib.sha256(f"{model.fingerprint}\n{model.computed_by}".encode()).hexdigest()
     return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))
 
 
@@ -180,7 +179,7 @@ def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[_Counted]:
 
 
 def _likeliest(model: Model, questions: Sequence[Chosen]) -> list[_Counted]:
-    if not isinstance(model, ScoresContinuations):
+    if model.score is None:
         raise ContractError("cannot tell how likely an answer is", where=model.name, expected="a local model")
     scored = model.score([question.prompt for question in questions], [question.options for question in questions])
     turn = model.count_tokens((Message("user", ""),))
