@@ -1,3 +1,222 @@
-"""lastresort: should I fine-tune, how, and did it work? Answered with evidence."""
+"""lastresort: should I fine-tune, how, and did it work? Answered with evidence.
 
-__version__ = "0.1.0"
+    import lastresort as lr
+
+    run = lr.climb("task.yaml")
+
+Each function here is the command of its name (docs/python.md). Importing this loads no torch; a function loads what it needs when
+it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import update_wrapper
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from lastresort.version import __version__
+
+if TYPE_CHECKING:
+    from lastresort.app.advise import Recommendation
+    from lastresort.app.data_check import Checked
+    from lastresort.app.gate import GateResult
+    from lastresort.app.plan import Plan
+    from lastresort.app.runs import Run
+    from lastresort.app.train import Training
+    from lastresort.spec.task import Task
+    from lastresort.systems.answerer import Answerer
+    from lastresort.types import Progress
+
+__all__ = [
+    "__version__", "advise", "check_data", "climb", "gate", "load_task", "open_run", "open_system", "plan", "train",
+]  # fmt: skip
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Command(Generic[P, R]):
+    """A function with the name of a folder. The folder's modules stay reachable, as in `import lastresort.climb.loop as loop`."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        update_wrapper(self, function)
+        self._function = function
+        self._folder = import_module(f"lastresort.{function.__name__}")  # now, so that no later import takes the name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._folder, name)
+
+
+def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Task:
+    """Read a task file. settings: dotted keys that override the file's, such as {"split.seed": 3}. Raises TaskError."""
+    from lastresort.spec.task import load_task
+
+    return load_task(Path(path), dict(settings or {}))
+
+
+@_Command
+def climb(
+    task: str | Path | Task,
+    *,
+    run: str | Path | None = None,
+    resume: bool = False,
+    until: str | None = None,
+    gate: str | None = None,
+    compare: str | None = None,
+    compare_seeds: int = 3,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Climb the ladder of a task and stop at the cheapest rung that meets its bar.
+
+    run: folder of the run, by default runs/<task>-<n>. resume: go on with `run`, or with the newest unfinished run of the task.
+    until: last rung to try. gate: "quick", "full" or "none". compare: ways to train the SFT winner, such as "lora,qlora".
+    settings: keys that override the task file's. progress: by default it is shown on stderr.
+    Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
+    """
+    from lastresort.app.runs import Run
+    from lastresort.app.start import ClimbRequest, start_climb
+
+    request = ClimbRequest(
+        _file(task), settings or {}, _path(run), resume, until, gate, compare, compare_seeds
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return Run(start_climb(request, shown).run)
+
+
+@_Command
+def gate(
+    task: str | Path | Task | None = None,
+    tuned: str | None = None,
+    *,
+    base: str | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    from_logs: tuple[str | Path, str | Path] | None = None,
+    margin: Sequence[str] = (),
+    junit: str | Path | None = None,
+    markdown: str | Path | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> GateResult:
+    """Compare a tuned model with its base, on the task and on everything else the base can do.
+
+    tuned: folder of an adapter, folder or name of a model, or winner/ of a run. base: by default the model that the task may train.
+    quick: a fixed number of items. seed: change it to draw fresh items. from_logs: compare the logs of base and tuned instead, from
+    lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03".
+    Raises InputError for what cannot be compared, StoppedError where it stopped; the same call resumes it.
+    """
+    from lastresort.app.gate import GateRequest, run_gate
+
+    logs = None if from_logs is None else (Path(from_logs[0]), Path(from_logs[1]))
+    request = GateRequest(
+        None if task is None else _file(task), tuned, base, quick, seed, logs, tuple(margin), _path(junit), _path(markdown),
+        _path(out),
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return run_gate(request, shown)
+
+
+@_Command
+def train(
+    file: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Training:
+    """Train from a training file, or from a YAML of Axolotl or LLaMA-Factory.
+
+    settings: keys that override the file's. resume: go on with the run in the output folder. strict: refuse another framework's
+    file if it has keys that would be ignored. Raises InputError or DataError, and StoppedError where it can be resumed.
+    """
+    from lastresort.app import train as use_case
+
+    request = use_case.TrainRequest(Path(file), settings or {}, resume, strict)
+    with _computing(progress) as shown:
+        return use_case.train(request, shown)
+
+
+def plan(model: str, **options: Any) -> Plan:
+    """Forecast memory, time and cost of a training. Nothing is loaded or downloaded.
+
+    model: a name from the catalogue, a folder, a .gguf file, or a hub id. options: those of `lastresort plan`, such as
+    method="qlora", gpu="2xl40s", rows=10_000 (`lastresort.app.plan.PlanRequest` lists them). Raises InputError.
+    """
+    from lastresort.app.plan import PlanRequest, make_plan
+
+    return make_plan(PlanRequest(model, **options))
+
+
+def advise(
+    task: str | Path | Task | None = None,
+    facts: Mapping[str, Any] | None = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+) -> Recommendation:
+    """Say whether to prompt, retrieve or fine-tune, and why, by published rules of thumb. No model is run.
+
+    facts: what no file holds, such as {"wrong": ["format", "style"], "best_prompt_score": 0.8}. Raises InputError and DataError.
+    """
+    from lastresort.app.advise import AdviceRequest, give_advice
+
+    known = None if task is None else _file(task)
+    return give_advice(AdviceRequest(known, tuple((facts or {}).items()), settings or {}))
+
+
+def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str, Any] | None = None) -> Checked:
+    """Check examples and preferences of a task for duplicates, leaks, conflicts and lengths. show: rows to show token by token."""
+    from lastresort.app.data_check import check_task
+    from lastresort.spec.task import given_task
+
+    with _computing(None):
+        return check_task(given_task(_file(task), dict(settings or {})), show=show)
+
+
+def open_run(folder: str | Path) -> Run:
+    """A run in its folder, finished, stopped, or still at work. Raises DataError where there is none."""
+    from lastresort.app import runs
+
+    return runs.open_run(Path(folder))
+
+
+def open_system(folder: str | Path, *, allow_held: bool = False) -> Answerer:
+    """The winner of a run, or a saved system, ready to answer exactly as it was measured.
+
+    allow_held: also open a winner that the gate holds back. Raises InputError for a held one, DataError for changed files.
+    """
+    from lastresort.app import runs
+
+    _prepare()
+    return runs.open_system(Path(folder), allow_held=allow_held)
+
+
+def _prepare() -> None:
+    from lastresort.app.runtime import set_environment
+
+    set_environment()
+
+
+def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:
+    """The progress to show while something computes, by default on stderr."""
+    _prepare()
+    if progress is not None:
+        return nullcontext(progress)
+    from lastresort.cli.console import progress as on_stderr
+
+    return on_stderr()
+
+
+def _file(task: str | Path | Task) -> Path | Task:
+    return Path(task) if isinstance(task, str) else task
+
+
+def _path(place: str | Path | None) -> Path | None:
+    return None if place is None else Path(place)

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from climb_support import calls, scripted_task
 from lastresort.advice.advise import advise
 from lastresort.advice.facts import Facts
-from lastresort.cli.asking import ask
+from lastresort.app.advise import ask_in_turn
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.report.schema import schema_of
@@ -116,7 +116,7 @@ def answers(given: dict[str, str]) -> tuple[Facts, list[str]]:
         if text.startswith("\n"):
             asked.append(text.strip())
 
-    return ask(Facts(), read, say), asked
+    return ask_in_turn(Facts(), read, say), asked
 
 
 def test_an_answer_makes_other_questions_needless() -> None:

@@ -15,7 +15,7 @@ from climb_support import comparable, rows
 from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, write_judge
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
-from lastresort.cli.climb import _check_models
+from lastresort.app.start import check_models
 from lastresort.climb.prepare import prepare
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.records.record import Record
@@ -316,6 +316,6 @@ def test_a_judge_that_leads_nowhere_is_refused_before_a_folder_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    _check_models(judged_task(tmp_path / "a", write_judge(tmp_path / "a", FAIR)))
+    check_models(judged_task(tmp_path / "a", write_judge(tmp_path / "a", FAIR)))
     with pytest.raises(PrerequisiteError, match="no key for openai:some-judge"):
-        _check_models(judged_task(tmp_path / "b", {"model": "openai:some-judge"}))
+        check_models(judged_task(tmp_path / "b", {"model": "openai:some-judge"}))

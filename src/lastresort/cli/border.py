@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import os
-import signal
 import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from lastresort.app import runtime
 from lastresort.cli.terminal import print_note, shown
-from lastresort.errors import InfrastructureError, LastresortError
-from lastresort.records.atomic import FULL, disk_error
+from lastresort.errors import LastresortError
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 GO_ON = dict.fromkeys(("climb", "train"), " Nothing finished is lost; go on with --resume.") | dict.fromkeys(
@@ -26,12 +24,9 @@ GO_ON = dict.fromkeys(("climb", "train"), " Nothing finished is lost; go on with
 
 def guarded(command: Callable[..., Any]) -> int:
     """Run a typer app; return the exit code. A user's mistake shows no traceback; our own fault does (it is worth reporting)."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that spin for long while they wait make every small product a hundred times slower as soon as another process
-    # wants the cores; threads that never spin cost a third of the speed (docs/log.md). Read when torch is first imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    _take_any_text()
+    runtime.set_environment()
+    runtime.interrupt_on_sigterm()
+    runtime.accept_any_text()
     try:
         with _warnings_shown():
             result = command(standalone_mode=False)
@@ -46,7 +41,7 @@ def guarded(command: Callable[..., Any]) -> int:
     except SystemExit as error:  # typer's own answer to a closed pipe
         return _pipe_closed() if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except (sqlite3.OperationalError, OSError) as error:
-        refused = _refused_by_the_system(error)
+        refused = runtime.refused_by_the_system(error)
         return _unexpected(error) if refused is None else _say(refused)
     except Exception as error:  # noqa: BLE001  typer's own usage errors carry their exit code; the rest is our fault
         return _unexpected(error)
@@ -73,13 +68,6 @@ def _warnings_shown() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def _take_any_text() -> None:
-    """No character that a terminal lacks, and no byte of a pipe that is no text, ends a command."""
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def _say(error: LastresortError) -> int:
     print_note(f"Error: {error}")
     return error.exit_code
@@ -95,27 +83,6 @@ def _pipe_closed() -> int:
     """Whoever read our output has left; what is still to be flushed at exit goes nowhere, in silence."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return PIPE_CLOSED
-
-
-def _refused_by_the_system(error: OSError | sqlite3.OperationalError) -> InfrastructureError | None:
-    """The sentence for what the operating system refused; None for errors that libraries raise in its name.
-
-    Whether it was to be read or written is not known here: what this program writes has its own words (records/atomic.py).
-    """
-    if "disk is full" in str(error):
-        return InfrastructureError("the disk is full", remedy="Free some space and go on with --resume.")
-    if not isinstance(error, OSError) or error.errno is None:
-        return None
-    named = isinstance(error.filename, str | bytes)
-    if error.errno in FULL:
-        return disk_error(error, Path(os.fsdecode(error.filename)) if named else Path.cwd())
-    if not named:
-        return None
-    return InfrastructureError(
-        f"the system refused it ({error.strerror or error})",
-        where=os.fsdecode(error.filename),
-        remedy="Check what stands there and its permissions.",
-    )
 
 
 def _unexpected(error: Exception) -> int:

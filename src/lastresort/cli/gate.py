@@ -1,133 +1,109 @@
-"""`lastresort gate TASK --base M --tuned A`, or `--from-logs BASE TUNED`: is the tuned model better, and did nothing else break?"""
+"""`lastresort gate` and `lastresort recheck`: is the tuned model better, did nothing else break, and is it still needed?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from lastresort.cli.document import print_document, refuse_unwritable
-from lastresort.cli.terminal import print_text
-
-GATES, RUNS = Path("gates"), Path("runs")
+from lastresort.cli.terminal import print_document, print_text
 
 
 def gate_command(
-    task: Path | None = typer.Argument(None, help="The task file (task.yaml). With --from-logs only for its margins."),
+    task: Path | None = typer.Argument(None, help="The task file (task.yaml). With --from-logs it only sets margins."),
     tuned: str | None = typer.Option(
         None,
         "--tuned",
-        help="The tuned model: a PEFT adapter's folder, a model's folder or name, or the winner/ of a run.",
+        help="The tuned model: folder of a PEFT adapter, folder or name of a model, or winner/ of a run.",
     ),
     base: str | None = typer.Option(
-        None, "--base", help="The model that it was tuned from. Default: the one that the task may train."
+        None, "--base", help="The model it was tuned from. Default: the model that the task may train."
     ),
     quick: bool = typer.Option(
-        False, "--quick", help="Ask a bounded number of items, which can cost power and nothing else."
+        False, "--quick", help="Use a fixed number of items. The check can lose statistical power and nothing else."
     ),
-    seed: int = typer.Option(0, "--seed", min=0, help="Of the items: another one draws fresh items."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
     from_logs: tuple[Path, Path] | None = typer.Option(
         None,
         "--from-logs",
         metavar="BASE TUNED",
-        help="In place of models: sample logs of lm-eval, or logs of Inspect, of base and tuned; a file or a folder each.",
+        help="Compare logs instead of models: lm-eval sample logs or Inspect logs of base and tuned, a file or folder each.",
     ),
     margin: list[str] = typer.Option(
         [],
         "--margin",
         metavar="NAME=SHARE",
-        help="With --from-logs: the largest loss that is accepted, of one measure or (without NAME=) of all. Default: 0.03.",
+        help="With --from-logs: largest accepted loss of one measure, or of all without NAME=. Default: 0.03.",
     ),
-    junit: Path | None = typer.Option(None, "--junit", help="Also write the findings as JUnit XML to this file."),
-    markdown: Path | None = typer.Option(None, "--markdown", help="Also write them as Markdown, for a pull request."),
-    out: Path | None = typer.Option(None, "--out", help="Folder of gate.json. Default: gates/<task>-<n>."),
-    as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
+    junit: Path | None = typer.Option(None, "--junit", help="Also write the result as JUnit XML to this file."),
+    markdown: Path | None = typer.Option(
+        None, "--markdown", help="Also write the result as Markdown to this file, for a pull request."
+    ),
+    out: Path | None = typer.Option(None, "--out", help="Folder for gate.json. Default: gates/<task>-<n>."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
-    """Compare a tuned model with its base: on the task, and on what else the base can do. Exit code 1 where it is rejected.
+    """Compare a tuned model with its base, on the task and on everything else the base can do. Exit code 1: rejected.
 
-    The same command given again goes on with a gate that was cut off; what the base said is kept for later gates.
+    Run the same command again to resume a gate that was interrupted. The base's answers are kept for later gates.
     """
-    for option, path in (("--junit", junit), ("--markdown", markdown)):
-        refuse_unwritable(option, path)
-    if from_logs is not None:
-        _refuse_beside_logs(tuned, base, quick, seed)
-        found, folder = _of_logs(from_logs, task, margin, out)
+    from lastresort.app.gate import GateRequest, run_gate
+    from lastresort.cli.console import progress, show
+    from lastresort.report.gate import gate_text
+
+    request = GateRequest(task, tuned, base, quick, seed, from_logs, tuple(margin), junit, markdown, out)
+    with progress() as shown:
+        found = run_gate(request, shown)
+    if as_json:
+        print_document(found.document)
     else:
-        found, folder = _of_models(task, tuned, base, quick, seed, margin, out)
-    try:
-        _print(found, folder, as_json)
-    finally:  # also where nobody reads on
-        _write(found, junit, markdown)
-    if found["verdict"] == "REJECT":
+        show(gate_text(found.document))
+        print_text(f"written: {found.path}")
+    if found.verdict == "REJECT":
         raise typer.Exit(1)
 
 
-def _print(found: dict[str, Any], folder: Path, as_json: bool) -> None:
-    if as_json:
-        print_document(found)
-        return
-    from lastresort.cli.console import SafeConsole
-    from lastresort.report.gate import FILE_NAME, gate_text
+def recheck_command(
+    run: Path = typer.Argument(help="Folder of a finished run."),
+    model: str | None = typer.Option(
+        None, "--model", help="A newer model. Does it make the tuned model unnecessary, prompted as in the run?"
+    ),
+    prompt: Path | None = typer.Option(
+        None, "--prompt", help="File with a new instruction to use in place of the run's own."
+    ),
+    knowledge: Path | None = typer.Option(
+        None,
+        "--knowledge",
+        help="Current documents. Do the winner's answers still hold? Default without --model and --prompt: the task's documents.",
+    ),
+    task: Path | None = typer.Option(
+        None, "--task", help="Where the run's task file is now. Default: where it was during the climb."
+    ),
+    quick: bool = typer.Option(
+        False, "--quick", help="Stop as soon as the verdict is clear. The comparison is then no longer a test."
+    ),
+    prompt_price: float | None = typer.Option(
+        None, "--prompt-price", min=0, help="Price of --model in USD per million prompt tokens."
+    ),
+    output_price: float | None = typer.Option(
+        None, "--output-price", min=0, help="Price of --model in USD per million output tokens."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
+) -> None:
+    """Check whether a finished run still holds: with a newer model, a new prompt, or changed documents. Exit code 1: it does not.
 
-    SafeConsole().print(gate_text(found))
-    print_text(f"written: {folder / FILE_NAME}")
+    Writes recheck-<n>.json into the folder of the run.
+    """
+    from lastresort.app.runs import RecheckRequest, recheck_run
+    from lastresort.cli.console import progress, show
+    from lastresort.report.recheck import recheck_text
 
-
-def _of_models(
-    task: Path | None, tuned: str | None, base: str | None, quick: bool, seed: int, margin: list[str], out: Path | None
-) -> tuple[dict[str, Any], Path]:
-    from lastresort.cli.progress import progress
-    from lastresort.errors import InputError
-    from lastresort.gate.command import Question, gate_alone
-    from lastresort.spec.task import load_task
-
-    if task is None or tuned is None:
-        raise InputError(
-            f"found no {'task file' if task is None else 'tuned model'}",
-            expected="a task file and a tuned model, or the logs of two models",
-            remedy="Write lastresort gate TASK --tuned A, or lastresort gate --from-logs BASE TUNED.",
-        )
-    if margin:
-        raise InputError(
-            "found --margin without --from-logs",
-            expected="the margins in the task file",
-            remedy="Set keep: {general: 0.03} there.",
-        )
-    question = Question(load_task(task), tuned, base, quick, seed)
+    request = RecheckRequest(run, model, prompt, knowledge, task, quick, prompt_price, output_price)
     with progress() as shown:
-        return gate_alone(question, workspace=RUNS, gates=GATES, out=out, progress=shown)
-
-
-def _of_logs(
-    logs: tuple[Path, Path], task: Path | None, margin: list[str], out: Path | None
-) -> tuple[dict[str, Any], Path]:
-    from lastresort.gate.from_logs import LogQuestion, gate_logs, read_margins
-    from lastresort.spec.task import load_task
-
-    question = LogQuestion(*logs, None if task is None else load_task(task), read_margins(margin))
-    return gate_logs(question, gates=GATES, out=out)
-
-
-def _refuse_beside_logs(tuned: str | None, base: str | None, quick: bool, seed: int) -> None:
-    """Nothing is asked where logs are compared."""
-    from lastresort.errors import InputError
-
-    told = {"--tuned": tuned is not None, "--base": base is not None, "--quick": quick, "--seed": seed != 0}
-    for name, there in told.items():
-        if there:
-            raise InputError(
-                f"found {name} beside --from-logs",
-                expected="one of the two: models to be asked, or what they said before",
-                remedy=f"Leave out {name}.",
-            )
-
-
-def _write(found: dict[str, Any], junit: Path | None, markdown: Path | None) -> None:
-    from lastresort.records.atomic import write_atomically
-    from lastresort.report.gate_files import gate_junit, gate_markdown
-
-    if junit is not None:
-        write_atomically(junit, gate_junit(found))
-    if markdown is not None:
-        write_atomically(markdown, gate_markdown(found))
+        found = recheck_run(request, shown)
+    if as_json:
+        print_document(found.document)
+    else:
+        show(recheck_text(found.document))
+        print_text(f"written: {found.path}")
+    if found.still_needed is False:
+        raise typer.Exit(1)

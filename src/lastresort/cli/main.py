@@ -1,7 +1,4 @@
-"""`lastresort`: the commands, and the border at which errors become one sentence and an exit code.
-
-Importing this module loads no torch, so that `--help` answers at once; each command imports what it needs.
-"""
+"""`lastresort`: the commands. Importing this module loads no torch, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -9,12 +6,16 @@ import sys
 
 import typer
 
-from lastresort import __version__
-from lastresort.cli import advise, chat, climb, data, env, export, gate, merge, plan, recheck, report, train
+from lastresort.cli import advise, chat, climb, gate, plan, runs, train
+from lastresort.version import __version__
+
+ABOUT = (
+    "Should I fine-tune, how, and did it work? Climbs from prompting to fine-tuning on your own task, with evidence."
+)
 
 app = typer.Typer(
     name="lastresort",
-    help="Should I fine-tune, how, and did it work? Climbs from prompting to fine-tuning on your own task, with evidence.",
+    help=ABOUT,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -22,33 +23,33 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"lastresort {__version__}")
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=ABOUT)
 def root(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Should I fine-tune, how, and did it work? Climbs from prompting to fine-tuning on your own task, with evidence."""
+    """Shown by `lastresort --help`."""
 
 
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("advise")(advise.advise_command)
 app.command("plan")(plan.plan_command)
-app.command("report")(report.report_command)
+app.command("report")(runs.report_command)
 app.command("gate")(gate.gate_command)
-app.command("recheck")(recheck.recheck_command)
+app.command("recheck")(gate.recheck_command)
 app.command("chat")(chat.chat_command)
 app.command("train")(train.train_command)
-app.command("merge")(merge.merge_command)
-app.command("export")(export.export_command)
-app.command("env")(env.env_command)
-app.add_typer(data.app, name="data")
+app.command("merge")(train.merge_command)
+app.command("export")(runs.export_command)
+app.command("env")(plan.env_command)
+app.add_typer(climb.data_app, name="data")
 
 
 def run() -> None:

@@ -1,14 +1,18 @@
 """All text on its way to the terminal: control characters of files, labels and models are escaped, and no key is shown.
 
-A model's answer or a file's name could else move the cursor, rename the window, or show one text and mean another.
+A model's answer or a file's name could otherwise move the cursor, rename the window, or show one text and mean another.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+from collections.abc import Sequence
+from typing import Any
 
+from lastresort.errors import InputError
 from lastresort.models.keys import known_keys, redacted
 
 # C0 without tab and line break, DEL, C1, and what reverses the direction in which a line is read.
@@ -26,10 +30,34 @@ def shown(text: str) -> str:
 
 
 def print_text(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
-    """What was asked for, on stdout."""
+    """The result of a command, on stdout."""
     print(shown(text), end=end, flush=flush)
 
 
 def print_note(text: str = "", *, end: str = "\n") -> None:
-    """What is said beside it, on stderr."""
+    """Everything else, on stderr."""
     print(shown(text), end=end, file=sys.stderr, flush=True)
+
+
+def print_document(document: Any) -> None:
+    """Print JSON on stdout. Letters are escaped where stdout cannot write all of them, control characters everywhere."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("_", "-")
+    text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"), indent=2)
+    # They occur only inside strings, and whoever parses the document reads the same text.
+    print(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`--set KEY=VALUE`: dotted keys and values, each read as it would be in the file."""
+    from lastresort.spec.document import read_value
+
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise InputError(
+                f'"{setting}"', where="--set", expected="KEY=VALUE", remedy="For example: --set split.seed=3"
+            )
+        found[key] = read_value(value, f"--set {key}")
+    return found

@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lastresort import __version__
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
 from lastresort.records.record import Record
@@ -24,6 +23,7 @@ from lastresort.spec.score import Score
 from lastresort.spec.sections import Sources
 from lastresort.spec.task import Task
 from lastresort.spec.values import Section
+from lastresort.version import __version__
 
 _ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: nothing that is asked or trained depends on them
 

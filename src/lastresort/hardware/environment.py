@@ -56,7 +56,7 @@ def card_here(*, processor: bool) -> Card | None:
 
 def environment() -> dict[str, Any]:
     """Everything as one document; takes a second where torch has to be asked."""
-    from lastresort import __version__
+    from lastresort.version import __version__
 
     return {
         "lastresort": __version__,

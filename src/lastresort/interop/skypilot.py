@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import yaml
 
-from lastresort import __version__
 from lastresort.errors import InputError
 from lastresort.hardware.catalogue.cards import cards_named, known_prices
 from lastresort.hardware.find import find_shape
@@ -20,6 +19,7 @@ from lastresort.hardware.plan.time import Offer, offers
 from lastresort.hardware.shape import Shape
 from lastresort.interop.exporting.job import Job, Written, commented, header
 from lastresort.models.protocol import estimated_tokens
+from lastresort.version import __version__
 
 ACCELERATORS: dict[str, str] = {
     "t4": "T4",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from lastresort.data.rows import is_json
+from lastresort.errors import TaskError
 from lastresort.knowledge.reading import is_read
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.document import Document, read_document, with_overrides
@@ -321,6 +322,20 @@ def load_task(path: Path, overrides: dict[str, Any] | None = None) -> Task:
     """
     document = read_document(Path(path))
     return task_of(with_overrides(document, overrides) if overrides else document, Path(path))
+
+
+def given_task(task: Task | Path, overrides: dict[str, Any] | None = None) -> Task:
+    """A task that is loaded already, or the one in this file. Raises TaskError as `load_task` does."""
+    if isinstance(task, Path):
+        return load_task(task, overrides)
+    if overrides:
+        raise TaskError(
+            f"found the settings {listed(overrides)} for a task that is already loaded",
+            where=str(task.path),
+            expected="a task file",
+            remedy="Pass them to load_task.",
+        )
+    return task
 
 
 def task_of(document: Document, path: Path) -> Task:

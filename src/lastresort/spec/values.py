@@ -17,15 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePath
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
 from lastresort.data.chat_template import RESERVED
+from lastresort.errors import InputError
 
 Key = tuple[str | int, ...]
+Word = TypeVar("Word", bound=str)
 
 
 def dotted(key: Key) -> str:
@@ -74,6 +76,16 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
         return begun[0]
     close = get_close_matches(name.lower().replace("-", "_"), by_lower, n=1, cutoff=likeness)
     return by_lower[close[0]] if close else None
+
+
+def one_of(option: str, found: str, names: tuple[Word, ...]) -> Word:
+    """The word as one of the names that an option takes. Raises InputError where it is none of them."""
+    for name in names:
+        if found == name:
+            return name
+    near = get_close_matches(found, names, 1)
+    remedy = f'Did you mean "{near[0]}"?' if near else "Name one of them."
+    raise InputError(f'found "{found}"', where=option, expected=", ".join(names), remedy=remedy)
 
 
 def nearest_file(name: str, beside: Iterable[str]) -> str | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort import __version__
 from lastresort.train.training_file import AdapterChoice, TrainingFile
+from lastresort.version import __version__
 
 Row = dict[str, Any]
 

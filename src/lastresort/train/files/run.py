@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lastresort import __version__
 from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.atomic import write_atomically
@@ -44,6 +43,7 @@ from lastresort.train.training_file import TrainingFile
 from lastresort.train.watch.alarm import measured, warning
 from lastresort.train.watch.alarm import told as early_told
 from lastresort.types import Progress
+from lastresort.version import __version__
 
 SCHEMA = 1
 PACKAGES = ("torch", "transformers", "peft", "accelerate")

@@ -1,0 +1,162 @@
+"""Apply published rules of thumb to what is known of a task. No model is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lastresort.advice.advise import Advice, advise, as_document, open_facts
+from lastresort.advice.facts import Facts
+from lastresort.advice.questions import Open, Question, question_of, read_answer
+from lastresort.errors import InputError
+from lastresort.spec.task import Task, given_task
+
+KEYS = {  # facts that a task file can state too
+    "bar": "bar",
+    "knowledge": "knowledge",
+    "knowledge_changes": "knowledge_changes",
+    "retrain_every": "retrain_every",
+    "context": "use.context",
+    "preferences": "preferences",
+    "reward": "reward",
+    "calls_per_month": "use.calls_per_month",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceRequest:
+    """What is known. facts: names and values that no file states, a value as it is typed or as Python has it.
+
+    Raises InputError for settings without a task.
+    """
+
+    task: Path | Task | None = None
+    facts: Sequence[tuple[str, Any]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.task is None and self.settings:
+            raise InputError(
+                "--set without a task file", expected="--fact NAME=VALUE", remedy="Name the task file, too."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """task: its name, None without one. notes: sentences that a reader must see as well."""
+
+    advice: Advice
+    task: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def answer(self) -> str:
+        """To "should I fine-tune?", before anything is measured."""
+        return self.advice.answer
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `lastresort advise --json` prints it."""
+        return as_document(self.advice, task=self.task, notes=self.notes)
+
+
+def give_advice(request: AdviceRequest, ask: Callable[[Facts], Facts] | None = None) -> Recommendation:
+    """What the rules say of this task and these facts. ask: adds what a person says to what is known.
+
+    Raises InputError for a fact that is unknown, unreadable, or stated by the task file; TaskError and DataError for a task that
+    cannot be read.
+    """
+    name, known, notes = _known(request)
+    facts = _with_given(known, request.facts)
+    if ask is not None:
+        facts = ask(facts)
+    if request.task is not None:
+        notes = (*notes, *_unwritten(known, facts))
+    return Recommendation(advise(facts), name, notes)
+
+
+def _known(request: AdviceRequest) -> tuple[str | None, Facts, tuple[str, ...]]:
+    """The task's name, what its file states, and what a reader must know as well."""
+    if request.task is None:
+        return None, Facts(), ()
+    from lastresort.advice.task_facts import facts_of
+
+    task = given_task(request.task, dict(request.settings))
+    found = facts_of(task)
+    return task.task, found.facts, found.notes
+
+
+def _with_given(known: Facts, given: Sequence[tuple[str, Any]]) -> Facts:
+    facts = known
+    for name, value in given:
+        question = question_of(name)
+        if getattr(known, question.fact) is not None:
+            raise InputError(
+                f"--fact {question.fact}, which the task file tells ({getattr(known, question.fact)})",
+                expected="what it does not tell",
+                remedy="Leave it out, or leave TASK out to see what would follow.",
+            )
+        facts = replace(facts, **{question.fact: read_answer(question, _as_typed(value))})
+    return facts
+
+
+def _as_typed(value: Any) -> str:
+    """True -> "yes", ["format", "style"] -> "format,style"; text as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _unwritten(known: Facts, facts: Facts) -> tuple[str, ...]:
+    """What was said here and belongs in the task file, since a climb cannot know it otherwise."""
+    keys = [
+        key
+        for fact, key in KEYS.items()
+        if getattr(known, fact) is None and getattr(facts, fact) not in (None, False, "none")
+    ]
+    if not keys:
+        return ()
+    return (f"Write down what you told here, so that a climb knows it too: {', '.join(keys)}.",)
+
+
+def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[str], None]) -> Facts:
+    """The facts with what a person answered. Asks only what would still change the advice, in one go through the questions.
+
+    read: gives the line that was typed after a prompt, None at the end of the input, which ends the asking as `q` does. An empty
+    line leaves a question open.
+    """
+    say("Enter leaves a question open, q ends.")
+    passed: set[str] = set()
+    while True:
+        question = _next(open_facts(facts), passed)
+        if question is None:
+            return facts
+        passed.add(question.fact)
+        answered, value = _answer(question, read, say)
+        if not answered:
+            return facts
+        if value is not None:
+            facts = replace(facts, **{question.fact: value})
+
+
+def _next(open_ones: tuple[Open, ...], passed: set[str]) -> Question | None:
+    return next((one.question for one in open_ones if one.question.fact not in passed), None)
+
+
+def _answer(question: Question, read: Callable[[str], str | None], say: Callable[[str], None]) -> tuple[bool, Any]:
+    """(whether to go on, the value or None where it stays open); asks again after an answer that cannot be read."""
+    numbered = [f"{number} {choice}" for number, choice in enumerate(question.choices, start=1)]
+    say(f"\n{question.text}{'' if question.text.endswith('?') else '.'}")
+    if numbered:
+        say("  " + "  ".join(numbered))
+    while True:
+        typed = read("> ")
+        if typed is None or typed.lower() == "q":
+            return False, None
+        if not typed:
+            return True, None
+        try:
+            return True, read_answer(question, typed)
+        except InputError as error:
+            say(f"  Please answer with {error.expected}.")

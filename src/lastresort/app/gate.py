@@ -1,0 +1,150 @@
+"""Compare a tuned model with its base: by asking both, or by the logs of another harness."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastresort.errors import InputError
+from lastresort.spec.task import Task, given_task
+from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from lastresort.gate.command import Question
+    from lastresort.gate.from_logs import LogQuestion
+
+GATES, RUNS = Path("gates"), Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class GateRequest:
+    """A gate as its user asks for it; each field is the option of `lastresort gate` with its name.
+
+    Either a task and a tuned model, or from_logs, whose margins the task may set. out: None for the next free folder in `gates`.
+    runs: the folder whose kept answers, response cache and ledger this gate shares.
+    """
+
+    task: Path | Task | None = None
+    tuned: str | None = None
+    base: str | None = None
+    quick: bool = False
+    seed: int = 0
+    from_logs: tuple[Path, Path] | None = None
+    margin: tuple[str, ...] = ()
+    junit: Path | None = None
+    markdown: Path | None = None
+    out: Path | None = None
+    gates: Path = GATES
+    runs: Path = RUNS
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What a gate found. document: as it stands in gate.json. path: that file."""
+
+    document: dict[str, Any]
+    path: Path
+
+    @property
+    def verdict(self) -> str:
+        """SHIP, HOLD or REJECT."""
+        return str(self.document["verdict"])
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(self.document["reasons"])
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import gate_html
+
+        return gate_html(self.document)
+
+
+def run_gate(request: GateRequest, progress: Progress) -> GateResult:
+    """Ask, judge, and write gate.json, and the JUnit and Markdown files that were asked for.
+
+    A gate that was cut off goes on when it is asked for again. Raises InputError for what cannot be asked, DataError for logs that
+    do not belong together, StoppedError where it stopped.
+    """
+    for option, path in (("--junit", request.junit), ("--markdown", request.markdown)):
+        _refuse_unwritable(option, path)
+    question = _log_question(request) if request.from_logs is not None else _question(request)
+    from lastresort.gate.command import Question, gate_alone
+    from lastresort.gate.from_logs import gate_logs
+    from lastresort.report.gate import FILE_NAME
+
+    if isinstance(question, Question):
+        document, folder = gate_alone(
+            question, workspace=request.runs, gates=request.gates, out=request.out, progress=progress
+        )
+    else:
+        document, folder = gate_logs(question, gates=request.gates, out=request.out)
+    _write(document, request)
+    return GateResult(document, folder / FILE_NAME)
+
+
+def _refuse_unwritable(option: str, path: Path | None) -> None:
+    """Before hours are spent on what would be written there. Missing folders are made later."""
+    if path is None:
+        return
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if path.is_dir():
+        found = "found a folder"
+    elif there != path.absolute() and not there.is_dir():
+        found = f"found a file at {there}"
+    elif not os.access(there, os.W_OK):
+        found = f"{there} may not be written to"
+    else:
+        return
+    raise InputError(found, where=f"{option} {path}", expected="a file that can be written", remedy="Name another.")
+
+
+def _question(request: GateRequest) -> Question:
+    if request.task is None or request.tuned is None:
+        raise InputError(
+            f"found no {'task file' if request.task is None else 'tuned model'}",
+            expected="a task file and a tuned model, or the logs of two models",
+            remedy="Write lastresort gate TASK --tuned A, or lastresort gate --from-logs BASE TUNED.",
+        )
+    if request.margin:
+        raise InputError(
+            "found --margin without --from-logs",
+            expected="the margins in the task file",
+            remedy="Set keep: {general: 0.03} there.",
+        )
+    task = given_task(request.task)
+    from lastresort.gate.command import Question
+
+    return Question(task, request.tuned, request.base, request.quick, request.seed)
+
+
+def _log_question(request: GateRequest) -> LogQuestion:
+    assert request.from_logs is not None, "asked of requests with logs"
+    given = {
+        "--tuned": request.tuned is not None,
+        "--base": request.base is not None,
+        "--quick": request.quick,
+        "--seed": request.seed != 0,
+    }
+    for name in (name for name, there in given.items() if there):
+        raise InputError(
+            f"found {name} beside --from-logs",
+            expected="one of the two: models to be asked, or what they said before",
+            remedy=f"Leave out {name}.",
+        )
+    from lastresort.gate.from_logs import LogQuestion, read_margins
+
+    task = None if request.task is None else given_task(request.task)
+    return LogQuestion(*request.from_logs, task, read_margins(request.margin))
+
+
+def _write(document: dict[str, Any], request: GateRequest) -> None:
+    from lastresort.records.atomic import write_atomically
+    from lastresort.report.gate_files import gate_junit, gate_markdown
+
+    if request.junit is not None:
+        write_atomically(request.junit, gate_junit(document))
+    if request.markdown is not None:
+        write_atomically(request.markdown, gate_markdown(document))

@@ -1,0 +1,216 @@
+"""Forecast memory, time and money of a training before anything is spent. Nothing is loaded or downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lastresort.errors import InputError
+from lastresort.spec.values import one_of
+
+if TYPE_CHECKING:
+    from lastresort.hardware.plan.plan import Asked
+    from lastresort.hardware.plan.setup import Cards, Setup
+    from lastresort.hardware.plan.time import Job
+
+METHODS: tuple[Literal["auto", "lora", "qlora", "full"], ...] = ("auto", "lora", "qlora", "full")
+OBJECTIVES: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
+TARGETS: tuple[Literal["attention", "all-linear"], ...] = ("attention", "all-linear")
+OPTIMIZERS: tuple[Literal["adamw", "paged_adamw_8bit"], ...] = ("adamw", "paged_adamw_8bit")
+PRECISIONS: tuple[Literal["auto", "bfloat16", "float32"], ...] = ("auto", "bfloat16", "float32")
+SAMPLERS: tuple[Literal["engine", "beside", "elsewhere"], ...] = ("engine", "beside", "elsewhere")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """A forecast as its user asks for it; each field is the option of `lastresort plan` with its name.
+
+    model: a name of the catalogue, a folder, a .gguf file or a hub id. gpu: None for what is here, else the cheapest that fits.
+    mean_tokens: None for `tokens`. rows: None for no forecast of time and money. price: such as "2.5" or "a100-80=2.5".
+    """
+
+    model: str
+    method: str = "auto"
+    objective: str = "sft"
+    gpu: str | None = None
+    sharing: str = "fsdp"
+    tokens: int = 1024
+    mean_tokens: float | None = None
+    shared_tokens: int = 0
+    rows: int | None = None
+    epochs: float = 3
+    batch: int = 1
+    checkpointing: bool = True
+    r: int = 16
+    target: str = "attention"
+    optimizer: str = "adamw"
+    precision: str = "auto"
+    second_model: bool = False
+    sampler: str = "engine"
+    answer_tokens: int = 256
+    price: Sequence[str] = ()
+    prices: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A forecast. document: as `lastresort plan --json` prints it. picture: memory part by part against the cards, as SVG."""
+
+    document: dict[str, Any]
+    picture: str
+
+    @property
+    def answer(self) -> str:
+        """What it takes, on what, and for how much, in one sentence."""
+        from lastresort.report.plan import answer
+
+        return answer(self.document)
+
+    @property
+    def fits(self) -> bool:
+        return bool(self.document["fits"])
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import plan_html
+
+        return plan_html(self.answer, self.picture)
+
+
+def make_plan(request: PlanRequest) -> Plan:
+    """Forecast a training. Raises InputError for a model, a card or a word that is not known."""
+    from lastresort.hardware.find import find_shape
+    from lastresort.hardware.plan.plan import bars, marks, plan
+    from lastresort.hardware.plan.setup import SHARINGS
+    from lastresort.report.charts.plan import plan_chart
+    from lastresort.report.plan import answer
+
+    setup = _setup(request)
+    cards, here = _cards(request.gpu, one_of("--sharing", request.sharing, SHARINGS))
+    shape = find_shape(request.model, Path.cwd())
+    asked = _asked(request, setup, cards, here)
+    found = plan(shape, asked)
+    picture = plan_chart(bars(shape, found, asked), found["setup"]["method"], marks(found), answer(found))
+    return Plan(found, f"{picture}\n")
+
+
+def write_picture(path: Path, plan: Plan) -> None:
+    """Write the plan's picture. Raises InputError unless the name says that it is an SVG."""
+    from lastresort.records.atomic import write_atomically
+
+    if path.suffix != ".svg":
+        raise InputError(
+            f'found "{path.name}"', where="--picture", expected="a name that ends in .svg", remedy="Name one."
+        )
+    write_atomically(path, plan.picture)
+
+
+def known_names() -> dict[str, Any]:
+    """The models and cards that are known by name: parameters; memory and what an hour costs."""
+    from lastresort.hardware.catalogue.cards import known_cards, known_prices
+    from lastresort.hardware.catalogue.models import known_models
+
+    prices = known_prices()
+    return {
+        "models": {name: entry.parameters for name, entry in known_models().items()},
+        "cards": {
+            name: {
+                "memory_bytes": card.memory_bytes,
+                "usd_per_hour": prices[name].usd_per_hour if name in prices else None,
+            }
+            for name, card in known_cards().items()
+        },
+    }
+
+
+def this_machine() -> dict[str, Any]:
+    """Processor, memory, GPUs and packages, and the largest models of the catalogue that can be trained here."""
+    from lastresort.hardware.environment import card_here, environment
+    from lastresort.hardware.plan.plan import within_reach
+    from lastresort.models.precision import chosen_device, chosen_dtype
+
+    card = card_here(processor=True)
+    precision = str(chosen_dtype("auto", chosen_device())).removeprefix("torch.")
+    return {**environment(), "precision": precision, "reach": {} if card is None else within_reach(card)}
+
+
+def _setup(request: PlanRequest) -> Setup:
+    from lastresort.hardware.plan.setup import Setup
+
+    _refuse_what_another_stands_for(request.objective)
+    learning = one_of("--objective", request.objective, OBJECTIVES)
+    target = one_of("--target", request.target, TARGETS)
+    optimizer = one_of("--optimizer", request.optimizer, OPTIMIZERS)
+    compute = one_of("--precision", request.precision, PRECISIONS)
+    sampler = one_of("--sampler", request.sampler, SAMPLERS)
+    method = one_of("--method", request.method, METHODS)
+    return Setup(
+        "lora" if method == "auto" else method,
+        learning=learning,
+        row_tokens=request.tokens,
+        batch=request.batch,
+        shared_tokens=request.shared_tokens,
+        checkpointing=request.checkpointing,
+        r=request.r,
+        target=target,
+        optimizer=optimizer,
+        compute=compute,
+        sampler="vllm beside" if sampler == "beside" else sampler,
+        new_tokens=request.answer_tokens,
+        reference="second model" if request.second_model else "adapter off",
+    )
+
+
+def _refuse_what_another_stands_for(objective: str) -> None:
+    """An objective that `train` knows and the plan has no figures of its own for."""
+    from lastresort.objectives import NEEDS
+
+    need = NEEDS.get(objective)
+    stands = {"pairs": "dpo", "groups": "grpo", "text": "sft", "labels": "sft"}.get(need or "", objective)
+    if objective == stands:
+        return
+    alike = ", ".join(name for name, own in NEEDS.items() if own == need)
+    why = {
+        "text": "which stands for plain text, too",
+        "labels": "whose memory kto takes; its reference and the answers to other prompts take time beside",
+    }.get(need or "", f"which stands for all on {need}: {alike}")
+    raise InputError(
+        f'found "{objective}"', where="--objective", expected="sft, dpo, grpo", remedy=f"Name {stands}, {why}."
+    )
+
+
+def _cards(gpu: str | None, sharing: Any) -> tuple[Cards | None, bool]:
+    """The cards to plan for, and whether they are this machine's. None: none was named, and here is no GPU."""
+    from lastresort.hardware.catalogue.cards import cards_named
+    from lastresort.hardware.environment import card_here
+    from lastresort.hardware.plan.setup import Cards
+
+    if gpu is not None and gpu.strip().lower() != "cpu":
+        count, card = cards_named(gpu)
+        return Cards(card, count, sharing if count > 1 else "ddp"), False
+    card_found = card_here(processor=gpu is not None)
+    return (None, False) if card_found is None else (Cards(card_found), True)
+
+
+def _asked(request: PlanRequest, setup: Setup, cards: Cards | None, here: bool) -> Asked:
+    from lastresort.hardware.catalogue.cards import prices_with
+    from lastresort.hardware.plan.plan import Asked
+
+    named = [] if cards is None or here else [cards.card.name]
+    job = _job(request, cards)
+    return Asked(setup, request.method != "auto", cards, here, prices_with(request.price, request.prices, named), job)
+
+
+def _job(request: PlanRequest, cards: Cards | None) -> Job | None:
+    from lastresort.hardware.plan.time import Job
+
+    if request.rows is None:
+        return None
+    rate = None
+    if cards is not None and cards.card.is_cpu:
+        from lastresort.hardware.environment import matrix_flops_per_s
+        from lastresort.models.precision import processor_computes_bfloat16
+
+        rate = matrix_flops_per_s(processor_computes_bfloat16())
+    return Job(request.rows, request.mean_tokens or request.tokens, request.epochs, rate)

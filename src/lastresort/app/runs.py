@@ -1,0 +1,280 @@
+"""What can be done with a run that is there: read it, report it, recheck it, export its training, open the system that won."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lastresort.errors import InputError
+from lastresort.types import Progress, Silent
+
+if TYPE_CHECKING:
+    from lastresort.after.recheck.designs import New
+    from lastresort.interop.exporting.export import Exported
+    from lastresort.interop.exporting.job import Exportable
+    from lastresort.systems.answerer import Answerer
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run in its folder, finished or not. It is read anew each time, so that a run still at work can be followed."""
+
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        return self.report.is_file()
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The decision with its evidence. Raises DataError where the run is not finished."""
+        from lastresort.report.decision import read_decision
+
+        return read_decision(self.folder)
+
+    @property
+    def report(self) -> Path:
+        """Where report.html is: one page that opens offline."""
+        from lastresort.report.html import FILE_NAME
+
+        return self.folder / FILE_NAME
+
+    def write_report(self) -> Path:
+        """Draw report.html again from the record. Raises DataError where the run is not finished."""
+        from lastresort.report.html import write_report
+
+        return write_report(self.folder)
+
+    def items(self) -> list[dict[str, Any]]:
+        """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them."""
+        from lastresort.records.record import Record
+
+        with Record.open(self.folder, read_only=True) as record:
+            return [
+                {"rung": found.rung, "candidate": found.candidate, "split": _split(found.split), **asdict(item)}
+                for found in record.measurements()
+                for item in found.items
+            ]
+
+    def task_file(self) -> Path:
+        """The task file that the run was last climbed with. Raises InputError where that is not known."""
+        from lastresort.climb.identity import task_file_of
+        from lastresort.records.record import Record
+
+        with Record.open(self.folder, read_only=True) as record:
+            path = task_file_of(record, self.folder)
+        if path is None:
+            raise InputError(
+                "this run does not say where its task file is", where=str(self.folder), expected="a run that began"
+            )
+        return path
+
+    def resume(self, *, settings: Mapping[str, Any] | None = None, progress: Progress | None = None) -> Run:
+        """Go on with the climb where it stopped; a finished one just returns. settings: those it was started with.
+
+        Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
+        """
+        from lastresort.app.start import ClimbRequest, start_climb
+
+        request = ClimbRequest(self.task_file(), settings=settings or {}, run=self.folder, resume=True)
+        return Run(start_climb(request, progress or Silent()).run)
+
+    def _repr_html_(self) -> str:
+        from lastresort.report.notebook import ladder_html, unfinished_html
+
+        return ladder_html(self.decision) if self.finished else unfinished_html(self.folder)
+
+
+def _split(name: str) -> str:
+    """A search measures dev in stretches, `dev[0:20]`: all of them are dev."""
+    return "dev" if name.startswith("dev[") else name
+
+
+def open_run(folder: Path) -> Run:
+    """Raises DataError where the folder holds no run, or its record is damaged."""
+    from lastresort.records.record import Record
+
+    Record.open(folder, read_only=True).close()
+    return Run(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class RecheckRequest:
+    """A recheck as its user asks for it; each field is the option of `lastresort recheck` with its name.
+
+    With model or prompt: do they make the tuned model needless? Without: do its answers hold with the documents as they are now?
+    Raises InputError for two questions at once, and for a price of no model.
+    """
+
+    run: Path
+    model: str | None = None
+    prompt: Path | None = None
+    knowledge: Path | None = None
+    task: Path | None = None
+    quick: bool = False
+    prompt_price: float | None = None
+    output_price: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.asks_new and self.knowledge is not None:
+            raise InputError(
+                f"--knowledge beside {'--model' if self.model is not None else '--prompt'}",
+                expected="one question at a time, since of two changes nobody could tell which did it",
+                remedy="Leave one of them out.",
+            )
+        if self.model is None and (self.prompt_price is not None or self.output_price is not None):
+            raise InputError("a price without --model", expected="the model that it is the price of", remedy="Name it.")
+
+    @property
+    def asks_new(self) -> bool:
+        return self.model is not None or self.prompt is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """What a recheck found. document: as it stands in the file `path`. still_needed: None where that cannot be told."""
+
+    document: dict[str, Any]
+    path: Path
+
+    @property
+    def still_needed(self) -> bool | None:
+        found: bool | None = self.document["yes"]
+        return found
+
+
+def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
+    """Ask a finished run again and write recheck-<n>.json into its folder.
+
+    Raises InputError for what cannot be asked, StoppedError where it stopped and the same request goes on.
+    """
+    from lastresort.after.recheck.recheck import recheck
+    from lastresort.report.recheck import file_name
+
+    found = recheck(
+        request.run,
+        new=_new(request) if request.asks_new else None,
+        documents=request.knowledge,
+        task_file=request.task,
+        quick=request.quick,
+        progress=progress,
+    )
+    return Recheck(found, request.run / file_name(found["number"]))
+
+
+def _new(request: RecheckRequest) -> New:
+    from lastresort.after.recheck.designs import New
+    from lastresort.models.open import settled_name
+
+    settled = None if request.model is None else settled_name(request.model, Path.cwd())
+    prompt = None if request.prompt is None else _instruction(request.prompt)
+    return New(request.model, settled, prompt, request.prompt_price, request.output_price)
+
+
+def _instruction(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+        raise InputError(
+            f"cannot be read ({reason})",
+            where=str(path),
+            expected="a file with an instruction",
+            remedy="Check the name.",
+        ) from error
+    if not text:
+        raise InputError("the file is empty", where=str(path), expected="an instruction", remedy="Write one.")
+    return text
+
+
+Target = Literal["axolotl", "llamafactory", "trl", "unsloth", "skypilot"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """An export as its user asks for it; each field is the option of `lastresort export` with its name.
+
+    source: a climb's run, the output folder of a training, or a training file. out: None for export-TO beside it or in it.
+    rung: of a climb, None for the winner's. gpu: for skypilot, None for the cheapest that fits.
+    Raises InputError for options that do not go together.
+    """
+
+    source: Path
+    to: str
+    out: Path | None = None
+    rung: str | None = None
+    base: str | None = None
+    with_base: bool = False
+    gpu: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.base is not None and self.with_base:
+            raise InputError("--base beside --with-base", expected="one of them", remedy="Leave one out.")
+        if self.gpu is not None and self.to != "skypilot":
+            raise InputError(
+                f"--gpu beside --to {self.to}", expected="it with --to skypilot alone", remedy="Leave it out."
+            )
+
+
+def export_training(request: ExportRequest) -> Exported:
+    """Write a training as another framework's configuration, with its rows.
+
+    Raises InputError for what that framework has no counterpart of, DataError for a training that is not finished or has changed.
+    """
+    from lastresort.interop.exporting.export import export
+
+    source, to = request.source, request.to
+    out = request.out or (source if source.is_dir() else source.parent) / f"export-{to}"
+    details = {} if request.gpu is None else {"gpu": request.gpu}
+    return export(_training(source, request.rung), to, out, base=request.base, with_base=request.with_base, **details)
+
+
+def _training(source: Path, rung: str | None) -> Exportable:
+    from lastresort.interop.exporting.trained import is_output_folder, of_file, of_output_folder
+    from lastresort.records.record import FILE_NAME
+    from lastresort.train.files.run_folder import BEGUN
+
+    if (source / FILE_NAME).is_file():
+        from lastresort.app.exported import of_climb
+
+        return of_climb(source, rung)
+    if rung is not None:
+        raise InputError(
+            "--rung beside what is no climb",
+            where=str(source),
+            expected="it with a climb's run alone",
+            remedy="Leave it out.",
+        )
+    if is_output_folder(source):
+        return of_output_folder(source)
+    if (source / BEGUN).is_file():
+        raise InputError(
+            "this training has not finished",
+            where=str(source),
+            expected="one that ran to its end",
+            remedy="`lastresort train FILE --resume` goes on with it; FILE itself can be exported already.",
+        )
+    return of_file(source)
+
+
+def open_system(folder: Path, *, allow_held: bool = False) -> Answerer:
+    """The winner of a run, or a saved system, ready to answer exactly as it was measured. folder: of the run or of the system.
+
+    Raises InputError for a winner that the gate holds back, DataError where the files are not those that the run measured.
+    """
+    from lastresort.climb.winner_folder import load_winner
+    from lastresort.report.decision import is_held
+    from lastresort.systems.files import FILE
+    from lastresort.systems.open import open_answerer
+
+    place = folder if (folder / FILE).is_file() else folder / "winner"
+    if not allow_held and is_held(place):
+        raise InputError(
+            "the gate holds this winner back: that tuning broke nothing else is not shown",
+            where=str(place),
+            expected="a winner that may ship",
+            remedy="Read under Gate in report.html what would decide it, or add --allow-held.",
+        )
+    return open_answerer(load_winner(place), place)

@@ -1,0 +1,70 @@
+"""What a process must set before it computes: for the command line, a worker, a server and a notebook. Nothing acts at import."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from lastresort.errors import InfrastructureError
+from lastresort.records.atomic import FULL, disk_error
+
+SETTINGS = {
+    "TOKENIZERS_PARALLELISM": "false",
+    # Threads that spin for long while they wait make every small product a hundred times slower as soon as another process
+    # wants the cores; threads that never spin cost a third of the speed (docs/log.md). Read when torch is first imported.
+    "GOMP_SPINCOUNT": "20000",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def set_environment() -> None:
+    """Settings that libraries read when they are first imported. What the user has set stays."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def interrupt_on_sigterm() -> None:
+    """Make SIGTERM end the process as Ctrl-C does, so that a stopped run says how to resume it.
+
+    Does nothing outside of the main thread, where Python allows no handler.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def accept_any_text() -> None:
+    """Replace characters that stdout cannot write and bytes on stdin that are not text, where they would end a command."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> InfrastructureError | None:
+    """The sentence for what the operating system refused; None for errors that libraries raise in its name.
+
+    Whether it was to be read or written is not known here: what this program writes has its own words (records/atomic.py).
+    """
+    if "disk is full" in str(error):
+        return InfrastructureError("the disk is full", remedy="Free some space and go on with --resume.")
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    named = isinstance(error.filename, str | bytes)
+    if error.errno in FULL:
+        return disk_error(error, Path(os.fsdecode(error.filename)) if named else Path.cwd())
+    if not named:
+        return None
+    return InfrastructureError(
+        f"the system refused it ({error.strerror or error})",
+        where=os.fsdecode(error.filename),
+        remedy="Check what stands there and its permissions.",
+    )

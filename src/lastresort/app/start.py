@@ -1,0 +1,124 @@
+"""Start a climb, resume one, or forecast it. Every refusal that needs no model comes before a folder is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from lastresort.errors import InputError
+from lastresort.spec.task import Task, given_task
+from lastresort.spec.values import one_of
+from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from lastresort.after.compare.names import Asked
+    from lastresort.app.climb import Climbed
+
+RUNS = Path("runs")
+Gate = Literal["quick", "full", "none"]
+GATES: tuple[Gate, ...] = get_args(Gate)
+
+
+@dataclass(frozen=True, slots=True)
+class ClimbRequest:
+    """A climb as its user asks for it; each field is the option of `lastresort climb` with its name.
+
+    settings: dotted keys that override the task file's. run: None for the next free folder in `runs`, or, with resume, for the
+    newest unfinished run of the task. gate and compare: None for what the run was started with.
+    """
+
+    task: Path | Task
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    run: Path | None = None
+    resume: bool = False
+    until: str | None = None
+    gate: str | None = None
+    compare: str | None = None
+    compare_seeds: int = 3
+    runs: Path = RUNS
+
+
+def start_climb(request: ClimbRequest, progress: Progress) -> Climbed:
+    """Start or resume a climb and see it through. A run whose input is refused leaves no folder behind.
+
+    Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
+    """
+    task, gate, compare = _read(request)
+    from lastresort.after.compare.names import Asked, refuse_what_cannot_be_had
+    from lastresort.app.climb import climb
+    from lastresort.climb.loop import rules_of
+    from lastresort.climb.prepare import prepare
+    from lastresort.climb.workspace import withdrawn_if_refused
+
+    prepared = prepare(task)
+    rules_of(task, request.until)
+    refuse_what_cannot_be_had(compare or Asked(), prepared, request.until)
+    check_models(task)
+    made_here = not request.resume and (request.run is None or not request.run.exists())
+    folder = _folder(task.task, request)
+    with withdrawn_if_refused(folder, made_here=made_here):
+        progress.say(f"run: {folder}")
+        return climb(prepared, folder, until=request.until, gate=gate, compare=compare, progress=progress)
+
+
+def forecast_climb(request: ClimbRequest, progress: Progress) -> dict[str, Any]:
+    """What this climb would do and cost. No model is loaded and nothing is written."""
+    task, gate, compare = _read(request)
+    from lastresort.app.dry_run import dry_run
+
+    return dry_run(task, request.until, compare, gate, progress)
+
+
+def _read(request: ClimbRequest) -> tuple[Task, Gate | None, Asked | None]:
+    task = given_task(request.task, dict(request.settings))
+    from lastresort.after.compare.names import parse_asked
+
+    gate = None if request.gate is None else one_of("--gate", request.gate, GATES)
+    return task, gate, None if request.compare is None else parse_asked(request.compare, request.compare_seeds)
+
+
+def check_models(task: Task) -> None:
+    """Refuse a model that does not exist. Reads a script at most, and no weights."""
+    from lastresort.embedded import embedded_gguf
+    from lastresort.models.open import EMBEDDED, local_folder, open_model
+    from lastresort.models.protocol import is_endpoint
+    from lastresort.rungs.supervised.training import tuned_model
+
+    judges = [task.score.parameters["model"]] if task.score.name == "judge" else []
+    judges += [term.parameters["model"] for term in task.reward if term.name == "judge"]
+    for name in dict.fromkeys([task.model, tuned_model(task), *judges]):
+        if is_endpoint(name):
+            kwargs = task.chat_template_kwargs if name == task.model else None
+            open_model(name, base_folder=task.folder, template_kwargs=kwargs)
+        elif name == EMBEDDED:
+            embedded_gguf()
+        else:
+            local_folder(name, task.folder)
+
+
+def _folder(name: str, request: ClimbRequest) -> Path:
+    """The folder of the run. Raises InputError where it holds something else, TaskError where no run is there to resume."""
+    from lastresort.climb.workspace import new_run, newest_unfinished
+
+    run, resume = request.run, request.resume
+    if run is None:
+        return newest_unfinished(request.runs, name) if resume else new_run(request.runs, name)
+    if run.exists() and not run.is_dir():
+        raise InputError("found a file", where=str(run), expected="the folder of a run", remedy="Name a folder.")
+    if resume and not (run / "record.sqlite").is_file():
+        raise InputError(
+            "no record.sqlite there",
+            where=str(run),
+            expected="a run to resume",
+            remedy="Leave --resume out to start one.",
+        )
+    if not resume and run.exists() and any(run.iterdir()):
+        raise InputError(
+            "the folder is not empty",
+            where=str(run),
+            expected="a new folder",
+            remedy="Add --resume to go on, or name another.",
+        )
+    return run

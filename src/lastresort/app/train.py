@@ -1,0 +1,182 @@
+"""Train from a training file, and merge an adapter into its base: both apart from a climb."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lastresort.errors import DataError, InputError, LastresortError, TaskError
+from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from lastresort.train.adapters.gguf import Exported
+    from lastresort.train.adapters.merge import Merged
+    from lastresort.train.training_file import TrainingFile
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """A training as its user asks for it. file: a training file, or a YAML of Axolotl or LLaMA-Factory, which strict refuses where
+    it has keys that are not honoured. settings: dotted keys that override the file's own.
+    """
+
+    file: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A finished training. record: as it stands in training.json. output: the folder that holds that, and what was trained."""
+
+    record: dict[str, Any]
+    objective: str
+    output: Path
+
+    @property
+    def saved(self) -> Path:
+        """The folder of the adapter, or of the whole model."""
+        return self.output / str(self.record["saved"]["folder"])
+
+
+def leads() -> bool:
+    """Whether this process reports what happens: the first of those that were started together, or the only one."""
+    from lastresort.train.loop.launch import speaks
+
+    return speaks(os.environ)
+
+
+def train(request: TrainRequest, progress: Progress) -> Training:
+    """Train what the file says. All processes that were started together call this; those that do not lead end by SystemExit on
+    errors that the first one reports.
+
+    Raises InputError or DataError for what cannot be trained, StoppedError where it stopped and can be resumed.
+    """
+    try:
+        file = _training_file(request, progress, first=leads())
+    except LastresortError as error:
+        if leads():
+            raise
+        raise SystemExit(error.exit_code) from error
+    from lastresort.train.files.run import run_training
+
+    record = run_training(file, resume=request.resume, progress=progress)
+    return Training(record, file.objective, file.output)
+
+
+def _training_file(request: TrainRequest, progress: Progress, *, first: bool) -> TrainingFile:
+    """Our own training file, or what another framework's becomes, whose remarks are said first."""
+    from lastresort.interop import reading
+    from lastresort.spec.training import load_training
+    from lastresort.train.files.run_folder import BEGUN
+
+    path, overrides = request.file, dict(request.settings)
+    if (path / BEGUN).is_file():
+        raise TaskError(
+            "found the output folder of a training",
+            where=str(path),
+            expected="the training file that it came of",
+            remedy="`lastresort train FILE --resume` goes on with it.",
+        )
+    if reading.foreign(path) is None:
+        return load_training(path, overrides)
+    imported = reading.read(path, overrides, strict=request.strict)
+    for line in reading.said(imported.remarks):
+        progress.say(line)
+    # The others may find the run that the first process has begun by now.
+    output = reading.output_of(imported, path)
+    return load_training(reading.written(imported, output, path, resume=request.resume or not first))
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRequest:
+    """A merge as its user asks for it; each field is the option of `lastresort merge` with its name.
+
+    base: None for the one that the adapter names. out: None for ADAPTER-merged. into: None for the weights that the adapter was
+    trained on. gguf: also write a GGUF and an Ollama Modelfile; gguf_type alone asks for them too.
+    """
+
+    adapter: Path
+    base: str | None = None
+    out: Path | None = None
+    into: str | None = None
+    scale: float = 1.0
+    dtype: str | None = None
+    gguf: bool = False
+    gguf_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """merged: the model with the check of its answers. gguf: None where none was asked for."""
+
+    merged: Merged
+    gguf: Exported | None
+
+    def as_dict(self) -> dict[str, Any]:
+        found = {**asdict(self.merged), "folder": str(self.merged.folder)}
+        found["check"]["drowned"] = self.merged.check.drowned
+        found["gguf"] = None if self.gguf is None else {**asdict(self.gguf), "path": str(self.gguf.path)}
+        if self.gguf is not None:
+            found["gguf"]["modelfile"] = str(self.gguf.modelfile)
+        return found
+
+
+def merge(request: MergeRequest) -> MergeResult:
+    """Merge an adapter into its base, check that both give the same answers, and export that.
+
+    What cannot become a GGUF is refused before anything is merged. Raises InputError and DataError.
+    """
+    from lastresort.train.adapters.merge import merge_adapter
+
+    adapter = request.adapter
+    base, out, into = request.base or _base_of(adapter), request.out or _merged_folder(adapter), _into(request.into)
+    wants_gguf = request.gguf or bool(request.gguf_type)
+    if wants_gguf:
+        _check_export(base, request.gguf_type)
+    merged = merge_adapter(base, adapter, out, into=into, scale=request.scale, dtype=request.dtype)
+    if not wants_gguf:
+        return MergeResult(merged, None)
+    from lastresort.train.adapters.gguf import export_gguf
+
+    name = adapter.resolve().name
+    return MergeResult(merged, export_gguf(merged.folder, merged.folder / "gguf", name=name, dtype=request.gguf_type))
+
+
+def _merged_folder(adapter: Path) -> Path:
+    """ADAPTER-merged, also where the path ends without a name of its own, such as "." does."""
+    named = adapter if adapter.name not in ("", "..") else adapter.resolve()
+    return named.parent / f"{named.name}-merged"
+
+
+def _base_of(adapter: Path) -> str:
+    from lastresort.train.adapters.folder import read_adapter
+
+    found = read_adapter(adapter).base_name
+    if not found:
+        raise DataError(
+            "the adapter does not say which model it was trained on", where=str(adapter), remedy="Name it with --base."
+        )
+    return found
+
+
+def _into(name: str | None) -> Literal["16bit", "nf4"] | None:
+    if name == "16bit":
+        return "16bit"
+    if name == "nf4":
+        return "nf4"
+    if name is None:
+        return None
+    raise InputError(f'found "{name}"', where="--into", expected="16bit or nf4", remedy="Name one of them.")
+
+
+def _check_export(base: str, gguf_type: str | None) -> None:
+    from lastresort.models.loading import weights_folder
+    from lastresort.models.open import local_folder
+    from lastresort.train.adapters.gguf import check_exportable
+
+    check_exportable(weights_folder(local_folder(base, Path.cwd())), gguf_type)

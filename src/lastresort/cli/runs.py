@@ -1,0 +1,80 @@
+"""`lastresort report RUN` and `lastresort export RUN --to X`: what a run found, and its training as another framework's files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from lastresort.cli.terminal import print_document, print_note, print_text
+from lastresort.errors import InputError
+
+
+def report_command(
+    run: Path = typer.Argument(help="Folder of a finished run."),
+    as_markdown: bool = typer.Option(False, "--markdown", help="Print the report as Markdown on stdout."),
+    as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
+) -> None:
+    """Print the ladder of a run and rewrite its report.html."""
+    from lastresort.app.runs import Run
+
+    if as_json and as_markdown:
+        raise InputError("--json and --markdown", expected="one form on stdout", remedy="Leave one of them out.")
+    found = Run(run)
+    decision = found.decision
+    if as_json:
+        print_document(decision)
+        return
+    if as_markdown:
+        from lastresort.report.markdown import markdown
+
+        print_text(markdown(decision))
+        return
+    from lastresort.cli.console import show
+    from lastresort.report.terminal import ladder_table
+
+    path = found.write_report()
+    show(ladder_table(decision))
+    print_text(f"report: {path}")
+
+
+def export_command(
+    run: Path = typer.Argument(
+        help="Folder of a climb, output folder of `lastresort train`, or a training file (also Axolotl's or LLaMA-Factory's)."
+    ),
+    to: str = typer.Option(..., "--to", metavar="axolotl|llamafactory|trl|unsloth|skypilot", help="Target framework."),
+    out: Path | None = typer.Option(
+        None, "--out", help="Folder to write. Default: export-TO in the run's folder, or next to the file."
+    ),
+    rung: str | None = typer.Option(
+        None,
+        "--rung",
+        metavar="sft|preference|full",
+        help="For a climb: the rung whose training to export. Default: the winner's.",
+    ),
+    base: str | None = typer.Option(None, "--base", help="Name of the base model there: a hub id or a folder."),
+    with_base: bool = typer.Option(False, "--with-base", help="Copy the base model into the folder."),
+    gpu: str | None = typer.Option(
+        None, "--gpu", help="With --to skypilot: the GPU to rent. Default: the cheapest that `lastresort plan` finds."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print what was written as one JSON document on stdout."),
+) -> None:
+    """Write a training as another framework's configuration, with its rows and the commands to run it.
+
+    Notes on stderr and in the files name everything that framework cannot express or does differently.
+    """
+    from lastresort.app.runs import ExportRequest, export_training
+    from lastresort.interop.exporting.job import counted
+
+    written = export_training(ExportRequest(run, to, out, rung, base, with_base, gpu))
+    for note in written.notes:
+        print_note(note)
+    if as_json:
+        print_document({"schema": 1, **asdict(written), "folder": str(written.folder)})
+        return
+    for line in written.told:
+        print_text(line)
+    rows = counted(written.rows) + (f", {written.held_out} held out" if written.held_out else "")
+    print_text(f"written: {written.folder} ({', '.join(written.files)}; {rows})")
+    print_text("\n".join(f"run: {command}" for command in written.commands))

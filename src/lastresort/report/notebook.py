@@ -1,0 +1,110 @@
+"""What a notebook shows of a run, a plan and a gate: a sentence, and the report's own picture as an SVG that stands alone.
+
+The picture is an image of its own, so that its style neither takes from the notebook's nor leaks into it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from lastresort.report.charts import gate as gate_chart
+from lastresort.report.charts import ladder as ladder_chart
+from lastresort.report.gate import finding, in_points
+from lastresort.report.words.wording import percent, verdict
+
+WIDTH, ROW, HEAD, FOOT = 760, 40, 22, 26
+LEFT, RIGHT = 130, 210  # of the picture, for names before it and figures behind it
+MARGIN = 10
+
+
+def ladder_html(decision: Mapping[str, Any]) -> str:
+    """The answer and the ladder of a finished run."""
+    scale, bar = ladder_chart.axis_of(decision), decision["bar"]
+    rows = [
+        (rung["name"], ladder_chart.strip(rung["test"], bar, scale), _tested(rung["test"]))
+        for rung in decision["rungs"]
+    ]
+    label = f"The ladder of {decision['task']}"
+    return _shown(
+        decision["answer"], _picture(rows, ladder_chart.bar_label(bar, scale), ladder_chart.axis(scale), label)
+    )
+
+
+def gate_html(gate: Mapping[str, Any]) -> str:
+    """The verdict of a gate, and what was lost or won by measure."""
+    measures = gate_chart.drawn(gate)
+    if not measures:
+        return _shown(finding(gate))
+    scale = gate_chart.axis_of(measures)
+    rows = [
+        (
+            suite["name"].replace("_", " "),
+            gate_chart.strip(suite, scale),
+            f"{in_points(suite['difference'])} points, {verdict(suite['verdict'])}",
+        )
+        for suite in measures
+    ]
+    return _shown(finding(gate), _picture(rows, Markup(), gate_chart.axis(scale), "What was lost or won by measure"))
+
+
+def plan_html(answer: str, picture: str) -> str:
+    """picture: an SVG that stands alone."""
+    return _shown(answer, picture)
+
+
+def unfinished_html(folder: Path) -> str:
+    return _shown(f"{folder} is not finished: it has decided nothing yet.")
+
+
+def _tested(test: Mapping[str, Any] | None) -> str:
+    return "not tested" if test is None else f"{percent(test['score'])}, {verdict(test['verdict'])}"
+
+
+def _picture(rows: Sequence[tuple[str, Markup, str]], head: Markup, foot: Markup, label: str) -> str:
+    """Rows of name, strip and figures, between what stands above the strips and the axis below them."""
+    wide, below = WIDTH - LEFT - RIGHT, HEAD + ROW * len(rows)
+    parts = [_placed(head, LEFT, 0, wide, HEAD)]
+    for number, (name, strip, figures) in enumerate(rows):
+        top = HEAD + ROW * number
+        parts.append(_placed(strip, LEFT, top, wide, ROW))
+        parts.append(Markup('<text class="name" x="0" y="{}">{}</text>').format(top + ROW // 2 + 5, name))
+        parts.append(
+            Markup('<text x="{}" y="{}">{}</text>').format(WIDTH - RIGHT + 2 * MARGIN, top + ROW // 2 + 5, figures)
+        )
+    parts.append(_placed(foot, LEFT, below, wide, FOOT))
+    drawn = Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{1}" viewBox="-{2} 0 {0} {1}" role="img" aria-label="{3}">'
+        "<style>{4}</style>{5}</svg>"
+    ).format(WIDTH, below + FOOT, MARGIN, label, _style(), Markup("").join(parts))
+    return str(drawn)
+
+
+def _placed(drawing: Markup, x: int, y: int, width: int, height: int) -> Markup:
+    return Markup('<svg x="{}" y="{}" width="{}" height="{}" overflow="visible">{}</svg>').format(
+        x, y, width, height, drawing
+    )
+
+
+@cache
+def _style() -> Markup:
+    """The colours of the page and its rules for strips and axes."""
+    page = files("lastresort.report").joinpath("templates/report.css").read_text("utf-8")
+    colours, _, _ = page.partition("* {")
+    rules = [line for line in page.splitlines() if line.startswith((".strip", ".axis"))]
+    own = "text { font: 13px system-ui, sans-serif; fill: var(--ink) } .name { font-weight: 600 } .axis text { font-size: 12px }"
+    return Markup("\n".join([colours, *rules, own]))
+
+
+def _shown(sentence: str, picture: str = "") -> str:
+    head = f'<p style="font-weight:600;max-width:{WIDTH}px">{escape(sentence)}</p>'
+    if not picture:
+        return head
+    coded = base64.b64encode(picture.encode()).decode("ascii")
+    return f'{head}<img alt="{escape(sentence)}" style="max-width:100%" src="data:image/svg+xml;base64,{coded}">'

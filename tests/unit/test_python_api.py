@@ -1,0 +1,192 @@
+"""`import lastresort as lr`: docs/python.md and the example notebook run, and nothing heavy loads before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+import lastresort as lr
+from climb_support import rows, scripted_task
+from lastresort.app.runs import Run
+from lastresort.app.runtime import SETTINGS, set_environment
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.report.notebook import gate_html
+from lastresort.types import Message, Silent
+from logs_support import write_samples
+from train_support import training_file
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+NOTEBOOK = ROOT / "examples" / "climb.ipynb"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def climbed(folder: Path, **arguments: Any) -> Run:
+    path = scripted_task(folder / "task", quality=[{"right": 0.97}])
+    return lr.climb(path, run=folder / "run", progress=Silent(), **arguments)
+
+
+def picture(html: str) -> ElementTree.Element:
+    """The one image of what a notebook shows."""
+    (coded,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    return ElementTree.fromstring(base64.b64decode(coded))
+
+
+def executed(source: str, names: dict[str, Any]) -> Any:
+    """Run a cell; its value is that of the last line, if it is an expression."""
+    body = ast.parse(source).body
+    last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+    exec(compile(ast.Module(body, []), "<cell>", "exec"), names)
+    return None if last is None else eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
+
+
+def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scripted_task(tmp_path, quality=[{"right": 0.97}], task={"task": "ticket-routing"})
+    training_file(tmp_path, "sft", rows=rows())
+    for side in ("base", "tuned"):
+        write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu")
+    names: dict[str, Any] = {}
+    assert len(BLOCKS) > 6
+    for block in BLOCKS:
+        executed(block, names)
+    assert names["run"].folder == Path("runs/ticket-routing-1")
+    assert names["training"].saved.is_dir()
+    assert names["result"].verdict == "SHIP"
+    assert set(re.findall(r"\blr\.(\w+)\(", PAGE)) == set(lr.__all__) - {"__version__"}
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], {cell["cell_type"] for cell in notebook["cells"]}) == (4, {"markdown", "code"})
+    names: dict[str, Any] = {}
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    values = [executed(source, names) for source in code]
+    run, plan = values[2], values[-1]
+    assert run.decision["verdict"] == "MET"
+    assert picture(run._repr_html_()).get("aria-label") == "The ladder of routing"
+    assert picture(plan._repr_html_()).get("aria-label") == plan.answer
+    assert names["items"].shape[0] == len(run.items())
+
+
+def test_a_run_gives_its_decision_its_items_and_its_picture(tmp_path: Path) -> None:
+    run = climbed(tmp_path)
+    assert run.finished
+    assert run.decision["verdict"] == "MET"
+    items = [row for row in run.items() if row["split"] == "test"]
+    (tested,) = [rung for rung in run.decision["rungs"] if rung["test"]]
+    assert {(row["rung"], row["candidate"]) for row in items} == {("prompting", tested["chosen"])}
+    assert sum(row["score"] for row in items) / len(items) == pytest.approx(tested["test"]["score"])
+    assert {row["split"] for row in run.items()} == {"dev", "test"}
+    drawn = picture(run._repr_html_())
+    assert [text.text for text in drawn.iter(f"{SVG}text") if text.get("class") == "name"] == ["prompting"]
+    (style,) = drawn.iter(f"{SVG}style")
+    assert "--met:" in (style.text or "")
+    assert ".strip .span" in (style.text or "")
+    assert run.decision["answer"] in run._repr_html_()
+
+
+def test_a_stopped_run_is_opened_and_resumed(tmp_path: Path) -> None:
+    run = climbed(tmp_path)
+    decided = run.decision
+    run.report.unlink()
+    (run.folder / "decision.json").unlink()
+    again = lr.open_run(str(run.folder))
+    assert not again.finished
+    assert "not finished" in again._repr_html_()
+    with pytest.raises(DataError, match=r"found no decision\.json"):
+        again.decision  # noqa: B018
+    assert again.resume().decision["rungs"] == decided["rungs"]
+    with pytest.raises(DataError, match="found no record"):
+        lr.open_run(tmp_path)
+
+
+def test_the_winner_answers(tmp_path: Path) -> None:
+    run = climbed(tmp_path)
+    inputs = [(Message("user", row["input"]),) for row in rows()[:20]]
+    answers = lr.open_system(run.folder).answer(inputs)
+    assert sum(answer.text == row["output"] for answer, row in zip(answers, rows(), strict=False)) > 15
+
+
+def test_settings_override_a_file_and_nothing_else(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}])
+    task = lr.load_task(str(path), {"bar": 0.5})
+    assert task.bar == 0.5
+    assert lr.check_data(task).as_dict() == lr.check_data(path, settings={"bar": 0.5}).as_dict()
+    with pytest.raises(TaskError, match="settings bar for a task that is already loaded"):
+        lr.check_data(task, settings={"bar": 0.6})
+
+
+def test_what_is_refused_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}])
+    for option, word, said in (("gate", "quik", "quick"), ("until", "ful", "ful"), ("compare", "lora", "at least two")):
+        with pytest.raises(InputError, match=said):
+            lr.climb(path, progress=Silent(), **{option: word})
+    assert not Path("runs").exists()
+
+
+def test_advice_takes_facts_as_python_has_them() -> None:
+    facts = {"wrong": ["format", "style"], "best_prompt_score": 0.8}
+    typed = {"wrong": "format,style", "best_prompt_score": "0.8"}
+    assert lr.advise(facts=facts).as_dict() == lr.advise(facts=typed).as_dict()
+    with pytest.raises(InputError, match="--set without a task file"):
+        lr.advise(settings={"bar": 0.9})
+
+
+def test_a_gate_is_drawn_by_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_samples(tmp_path / "base", [1.0] * 200, task="mmlu")
+    write_samples(tmp_path / "tuned", [1.0] * 120 + [0.0] * 80, task="mmlu")
+    found = lr.gate(from_logs=("base", "tuned"), markdown="gate.md", out="found", progress=Silent())
+    assert (found.verdict, found.path) == ("REJECT", Path("found/gate.json"))
+    assert Path("gate.md").is_file()
+    names = [text.text for text in picture(found._repr_html_()).iter(f"{SVG}text") if text.get("class") == "name"]
+    assert names == [suite["name"].replace("_", " ") for suite in found.document["suites"]]
+    assert "<img" not in gate_html({**found.document, "suites": []})
+
+
+CODE = """
+import sys
+import lastresort as lr
+light = [name for name in ("torch", "transformers", "scipy", "pandas", "pydantic", "rich") if name in sys.modules]
+lr.plan("llama-3-8b", gpu="rtx-4090")._repr_html_()
+lr.advise(facts={"wrong": "format"})
+heavy = [name for name in ("torch", "transformers", "scipy", "pandas") if name in sys.modules]
+import lastresort.climb.decide as decide
+import lastresort.train.loop.launch
+import lastresort.gate.verdict
+print(light, heavy, callable(lr.climb), callable(lr.gate), callable(lr.train), decide.__name__)
+"""
+
+
+def test_importing_loads_nothing_heavy_and_the_folders_keep_their_modules() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == "[] [] True True True lastresort.climb.decide".split()
+
+
+@pytest.mark.parametrize("command", [lr.climb, lr.gate, lr.train])
+def test_a_command_says_what_it_takes(command: Any) -> None:
+    assert list(inspect.signature(command).parameters)
+    assert inspect.getdoc(command)
+
+
+def test_a_process_keeps_what_its_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    set_environment()
+    assert {name: os.environ[name] for name in SETTINGS} == {**SETTINGS, "GOMP_SPINCOUNT": "7"}
