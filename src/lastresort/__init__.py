@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lastresort.app.runs import Run
     from lastresort.app.train import Training
     from lastresort.spec.task import Task
-    from lastresort.systems.answerer import Answerer
+    from lastresort.systems.running import Running
     from lastresort.types import Progress
 
 __all__ = [
@@ -187,15 +187,15 @@ def open_run(folder: str | Path) -> Run:
     return runs.open_run(Path(folder))
 
 
-def open_system(folder: str | Path, *, allow_held: bool = False) -> Answerer:
+def open_system(folder: str | Path, *, allow_held: bool = False) -> Running:
     """The winner of a run, or a saved system, ready to answer exactly as it was measured.
 
     allow_held: also open a winner that the gate holds back. Raises InputError for a held one, DataError for changed files.
     """
-    from lastresort.app import runs
+    from lastresort.systems import running
 
     _prepare()
-    return runs.open_system(Path(folder), allow_held=allow_held)
+    return running.open_system(Path(folder), allow_held=allow_held)
 
 
 def _prepare() -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lastresort.after.recheck.designs import New
     from lastresort.interop.exporting.export import Exported
     from lastresort.interop.exporting.job import Exportable
-    from lastresort.systems.answerer import Answerer
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,24 +256,3 @@ def _training(source: Path, rung: str | None) -> Exportable:
             remedy="`lastresort train FILE --resume` goes on with it; FILE itself can be exported already.",
         )
     return of_file(source)
-
-
-def open_system(folder: Path, *, allow_held: bool = False) -> Answerer:
-    """The winner of a run, or a saved system, ready to answer exactly as it was measured. folder: of the run or of the system.
-
-    Raises InputError for a winner that the gate holds back, DataError where the files are not those that the run measured.
-    """
-    from lastresort.climb.winner_folder import load_winner
-    from lastresort.report.decision import is_held
-    from lastresort.systems.files import FILE
-    from lastresort.systems.open import open_answerer
-
-    place = folder if (folder / FILE).is_file() else folder / "winner"
-    if not allow_held and is_held(place):
-        raise InputError(
-            "the gate holds this winner back: that tuning broke nothing else is not shown",
-            where=str(place),
-            expected="a winner that may ship",
-            remedy="Read under Gate in report.html what would decide it, or add --allow-held.",
-        )
-    return open_answerer(load_winner(place), place)
