@@ -18,8 +18,7 @@ from typing import Any
 from benchmarks.material import WORDS, embedded
 from benchmarks.trl_side import trl_arguments, watch
 from lastresort.train.adapters.adapters import attach_adapter
-from lastresort.train.loop.objective import Objective
-from lastresort.train.settings import TrainSettings
+from lastresort.train.settings import Objective, TrainSettings
 from lastresort.types import Example, Message
 
 PROMPTS, MEMBERS, NEW_TOKENS, WORDS_A_PROMPT = 4, 8, 40, 70
@@ -34,9 +33,9 @@ def prompts_of(n: int) -> list[str]:
 
 def ours(loaded: Any, prompts: list[str], settings: TrainSettings) -> tuple[list[float], list[float], list[float]]:
     """Ends of steps in seconds, mean rewards and mean answer lengths of each step."""
-    from lastresort.train.groups.groups import GroupSettings, groups_from
+    from lastresort.train.groups.groups import groups_from
     from lastresort.train.loop.loop import StepSeen, train
-    from lastresort.train.training_file import RewardTerm
+    from lastresort.train.settings import GroupSettings, RewardTerm
 
     model = attach_adapter(loaded.model, settings.adapter, base_name="embedded", seed=settings.seed)
     ends, rewards, lengths = list[float](), list[float](), list[float]()

@@ -165,8 +165,7 @@ def measure(run: Run, folder: Path) -> dict[str, int]:
     from lastresort.models.local import load_local
     from lastresort.train.adapters.adapters import attach_adapter
     from lastresort.train.loop.loop import train
-    from lastresort.train.loop.objective import Objective
-    from lastresort.train.settings import AdapterSettings, TrainSettings
+    from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 
     torch.manual_seed(0)
     place = embedded_folder() if run.model == "embedded" else folder / run.model

@@ -18,8 +18,7 @@ from benchmarks.material import PAIR_CASES, PairCase, Pairs, embedded, pairs_of
 from benchmarks.trl_side import trl_arguments, watch
 from lastresort.train.adapters.adapters import attach_adapter
 from lastresort.train.loop.batches import Item, batch_of, labelled, pairs
-from lastresort.train.loop.objective import Objective
-from lastresort.train.settings import TrainSettings
+from lastresort.train.settings import Objective, TrainSettings
 from lastresort.types import Silent
 
 LEARNING_RATE = 1e-4

@@ -20,15 +20,16 @@ import numpy as np
 from climb_support import scripted_task
 from lastresort.climb.test import judge_so_far
 from lastresort.evals.evidence import bar as bar_module
+from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
-from lastresort.spec.task import RUNGS, Task, load_task
+from lastresort.spec.task import Task, load_task
 from lastresort.types import Example, Judgement
 
 
 @functools.cache
 def task_for(rungs: int, bar: float, confidence: float, on_undecided: str = "lead") -> Task:
     """A task whose ladder has so many rungs, as the program reads it from its file: it shares alpha among them."""
-    settings = {"ladder": list(RUNGS[:rungs]), "bar": bar, "confidence": confidence, "on_undecided": on_undecided}
+    settings = {"ladder": list(RUNGS)[:rungs], "bar": bar, "confidence": confidence, "on_undecided": on_undecided}
     with tempfile.TemporaryDirectory() as folder:
         return load_task(scripted_task(Path(folder), quality=[], task=settings))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gate_support import KEEP, SCRIPTED, SUITES
 from lastresort.app.climb import Climbed, climb
 from lastresort.evals.evidence import choose
 from lastresort.gate import suite_table as suites
-from lastresort.rungs import RUNGS
+from lastresort.ladder import RUNGS
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.rungs.supervised.milder import Training
 from lastresort.spec.task import load_task
@@ -112,8 +113,9 @@ def script_rungs(monkeypatch: pytest.MonkeyPatch, *rungs: str) -> None:
     """While the test lasts: small suites, and these rungs tuned by a script."""
     monkeypatch.setattr(suites, "SUITES", SUITES)
     for rung in rungs or ("sft",):
-        monkeypatch.setitem(RUNGS, "sft" if rung == "training" else rung, f"{__name__}:{rung}")
-    monkeypatch.setitem(RUNGS, "prompting", "scripted_rung:prompting")
+        name = "sft" if rung == "training" else rung
+        monkeypatch.setitem(RUNGS, name, replace(RUNGS[name], path=f"{__name__}:{rung}"))
+    monkeypatch.setitem(RUNGS, "prompting", replace(RUNGS["prompting"], path="scripted_rung:prompting"))
 
 
 def gated_climb(

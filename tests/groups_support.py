@@ -7,9 +7,7 @@ from typing import Any
 
 from lastresort.train.adapters.adapters import attach_adapter
 from lastresort.train.groups.groups import SampledGroups, groups_from
-from lastresort.train.groups.sampling import GroupSettings
-from lastresort.train.settings import AdapterSettings
-from lastresort.train.training_file import RewardTerm
+from lastresort.train.settings import AdapterSettings, GroupSettings, RewardTerm
 from lastresort.types import Example, Message
 from tiny_model import save_tiny_model
 

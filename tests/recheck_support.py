@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from climb_support import scripted_task
 from lastresort.after.recheck.designs import New
 from lastresort.after.recheck.recheck import recheck
 from lastresort.app.climb import climb
+from lastresort.ladder import RUNGS
 from lastresort.records.record import Record
-from lastresort.rungs import RUNGS
 from lastresort.spec.task import load_task
 from retrieval_support import handbook_task
 
@@ -26,7 +27,7 @@ TUNED = [{"right": 0.5}, {"right": 0.99, "contains": "sft-way"}]  # what no prom
 def scripted(*rungs: str) -> Iterator[None]:
     """While it lasts, these rungs are a pair of prompts each, by whose words a script knows them."""
     own = dict(RUNGS)
-    RUNGS.update({rung: f"{scripted_rung.__name__}:{rung}" for rung in rungs})
+    RUNGS.update({rung: replace(own[rung], path=f"{scripted_rung.__name__}:{rung}") for rung in rungs})
     try:
         yield
     finally:

@@ -26,12 +26,10 @@ from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import DataError, InputError
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.groups.groups import groups_from
-from lastresort.train.groups.sampling import GroupSettings, member_seed
+from lastresort.train.groups.sampling import member_seed
 from lastresort.train.loop.loop import train
-from lastresort.train.loop.objective import Objective
 from lastresort.train.loop.passes import token_logps
-from lastresort.train.settings import TrainSettings
-from lastresort.train.training_file import RewardTerm
+from lastresort.train.settings import GroupSettings, Objective, RewardTerm, TrainSettings
 
 FIRST = "def first(completion):\n    return float(ord(completion[0]) % 2) if completion else 0.5\n"
 

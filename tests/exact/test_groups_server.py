@@ -24,12 +24,11 @@ from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batch, Item
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import train
-from lastresort.train.loop.objective import Objective
 from lastresort.train.loop.passes import token_logps
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes
 from lastresort.train.loop.reference import Reference
-from lastresort.train.settings import TrainSettings
+from lastresort.train.settings import Objective, TrainSettings
 from server_support import BASE, FakeVllm, hang_up, serving, status
 from tiny_model import TEMPLATE
 

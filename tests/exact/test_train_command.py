@@ -16,14 +16,14 @@ from lastresort.data.preferences import read_pairs
 from lastresort.data.rendering import render_training
 from lastresort.engine.forest import Row
 from lastresort.models.loading import load_local
-from lastresort.objectives import NEEDS
+from lastresort.objectives import OBJECTIVES as ALL
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
 from lastresort.train.loop.trackers import Trackers
 from lastresort.types import Silent
 from train_support import data_for, lastresort, pairs, record, training_file, write_rows
 
-OBJECTIVES = sorted(name for name, need in NEEDS.items() if need != "groups")
+OBJECTIVES = sorted(name for name, one in ALL.items() if one.need != "groups")
 AT_FIRST = {"dpo": math.log(2), "ipo": 25.0, "hinge": 1.0, "apo_zero": 1.0, "kto": 0.5}
 """Loss where policy and reference are the same: -log sigmoid(0), (0 - 1/(2 beta))^2, 1 - 0, 2 sigmoid(0), 1 - sigmoid(0)."""
 

@@ -26,10 +26,9 @@ from lastresort.train.adapters.adapters import (
 from lastresort.train.loop.batches import Item, batch_of, completions, epoch_order, pairs
 from lastresort.train.loop.gradients import HeldOut
 from lastresort.train.loop.loop import Diverged, StepSeen, total_steps, train
-from lastresort.train.loop.objective import Objective
 from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
 from lastresort.train.loop.policy import Policy
-from lastresort.train.settings import AdapterSettings, TrainSettings
+from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 
 
 def tiny(seed: int = 0) -> Any:

@@ -12,20 +12,19 @@ import torch
 from engine_support import draw, relative_difference, row, tiny
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError
-from lastresort.objectives import NEEDS
+from lastresort.objectives import OBJECTIVES
 from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop.batches import Batch, DataSet, Item, completions, labelled, pairs
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import StepSeen, train
-from lastresort.train.loop.objective import Objective
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes
 from lastresort.train.loop.reference import Keeping, reference_of_run
-from lastresort.train.settings import AdapterSettings, TrainSettings
+from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 from lastresort.types import Silent
 
 SMALL = AdapterSettings(r=4, alpha=8)
-NAMES = sorted(NEEDS)
+NAMES = sorted(OBJECTIVES)
 ROOT = draw(20, 1)
 
 
@@ -34,7 +33,7 @@ def prompts(n: int = 7) -> list[tuple[int, ...]]:
 
 
 def items_of(name: str) -> list[Item]:
-    need = NEEDS[name]
+    need = OBJECTIVES[name].need
     good = [row(p, draw(2 + i % 3, 30 + i)) for i, p in enumerate(prompts())]
     bad = [row(p, draw(1 + i % 4, 60 + i)) for i, p in enumerate(prompts())]
     if need in ("completions", "text"):
@@ -70,7 +69,7 @@ class Sampled:
 
 
 def settings_of(name: str, **changes: Any) -> TrainSettings:
-    options = changes.pop("options", (("kl_weight", 0.05),) if NEEDS[name] == "groups" else ())
+    options = changes.pop("options", (("kl_weight", 0.05),) if OBJECTIVES[name].need == "groups" else ())
     known = {"epochs": 2, "batch_size": 3, "adapter": SMALL, "seed": 3, **changes}
     return TrainSettings(learning_rate=1e-2, objective=Objective(name, options), **known)
 
@@ -162,9 +161,9 @@ def by_hand(name: str, model: Any) -> torch.Tensor:
         return near.sum() - far.sum()
 
     items, sigmoid = items_of(name), torch.sigmoid
-    if NEEDS[name] in ("completions", "text"):
+    if OBJECTIVES[name].need in ("completions", "text"):
         return -torch.cat([target_logps(model, item.rows[0]) for item in items]).mean()
-    if NEEDS[name] == "labels":
+    if OBJECTIVES[name].need == "labels":
         good = [item.rows[0] for item in items]
         swapped = [row(p, draw(2 + (i + 1) % 7 % 3, 30 + (i + 1) % 7)) for i, p in enumerate(prompts())]
         baseline = torch.stack([gain(one) for one in swapped]).mean().clamp(min=0).detach()
@@ -176,7 +175,7 @@ def by_hand(name: str, model: Any) -> torch.Tensor:
             for i, one in enumerate(good)
         ]
         return torch.stack(losses).mean()
-    if NEEDS[name] == "pairs":
+    if OBJECTIVES[name].need == "pairs":
         losses = []
         for item in items:
             better, worse = gain(item.rows[0]), gain(item.rows[1])

@@ -23,12 +23,11 @@ from lastresort.train.adapters.adapters import attach_adapter, save_adapter, tra
 from lastresort.train.loop.batches import Batch, DataSet, Item, completions, labelled, pairs
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import StepSeen, Trained, train
-from lastresort.train.loop.objective import Objective
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, ProcessLost, join, shard_base
 from lastresort.train.loop.reference import Keeping, reference_of_run
 from lastresort.train.loop.trackers import Trackers
-from lastresort.train.settings import AdapterSettings, TrainSettings
+from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 from lastresort.types import Silent
 from processes_support import ended, started
 from server_support import serving

@@ -66,7 +66,7 @@ def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(
 ) -> None:
     path, run, heard = sft_task(tmp_path), tmp_path / "run", Listening()
     monkeypatch.setattr(passing, "LIBRARIES_BYTES", 0)  # beside which nothing of the tiny model counts
-    monkeypatch.setattr("lastresort.train.memory.free_now", lambda: 1_500_000)
+    monkeypatch.setattr("lastresort.train.files.memory.free_now", lambda: 1_500_000)
     climbed(path, run, heard)
     (said,) = [line for line in heard.said if "by the plan" in line]
     (lower,) = noted(run, room.PASS)
@@ -79,7 +79,7 @@ def test_a_rung_that_no_pass_makes_fit_is_tried_and_says_what_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, run, heard = sft_task(tmp_path), tmp_path / "run", Listening()
-    monkeypatch.setattr("lastresort.train.memory.free_now", lambda: 0)
+    monkeypatch.setattr("lastresort.train.files.memory.free_now", lambda: 0)
     done = climbed(path, run, heard)
     (said,) = [line for line in heard.said if "by the plan" in line]
     assert "it may not fit. Take a smaller model, or a machine with more memory." in said

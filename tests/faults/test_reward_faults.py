@@ -13,8 +13,9 @@ import pytest
 
 from groups_support import examples, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, TaskError
-from lastresort.train.rewards.process import RewardLimits, RewardProcess
+from lastresort.train.rewards.process import RewardProcess
 from lastresort.train.rewards.rewards import Rewards
+from lastresort.train.settings import RewardLimits
 
 QUICK = RewardLimits(time_s=0.5, memory_bytes=600 << 20, load_s=20)
 FAULTY = """

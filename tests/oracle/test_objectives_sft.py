@@ -40,5 +40,5 @@ def test_sft_is_unreduced():
 def test_table_names_functions():
     from importlib import import_module
 
-    module, name = OBJECTIVES["sft"].split(":")
+    module, name = OBJECTIVES["sft"].path.split(":")
     assert getattr(import_module(module), name) is sft

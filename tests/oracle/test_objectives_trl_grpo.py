@@ -65,7 +65,7 @@ def test_loss_and_weights_are_trls(variant, kl_weight):
     row = torch.arange(ROWS)[:, None].expand(ROWS, WIDTH)[kept]
 
     settings = {"kl_weight": kl_weight, "per_token_ref_logps": ref[kept] if kl_weight else None}
-    module, name = OBJECTIVES[variant].split(":")
+    module, name = OBJECTIVES[variant].path.split(":")
     losses = getattr(import_module(module), name)(tokens[kept], old[kept], advantages[row], **settings)
     weights = [
         token_weights(row[row // 2 == part], counts, variant=variant, max_tokens=MAX_TOKENS, dtype=torch.float64)

@@ -21,14 +21,14 @@ from lastresort.interop.exporting.trained import of_training_file
 from lastresort.interop.reading import foreign, read, written
 from lastresort.spec.training import load_training
 from lastresort.train.loop.batches import steps_per_epoch
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import TrainingFile
 from tiny_model import save_tiny_model
 from train_support import data_for
 
 FILES = {"axolotl": "axolotl.yaml", "llamafactory": "llamafactory.yaml"}
 SAME = (
     "learning_rate", "batch_size", "schedule", "weight_decay", "max_grad_norm", "optimizer",
-    "loraplus_lr_ratio", "checkpointing", "seed", "max_tokens", "objective",
+    "loraplus_lr_ratio", "checkpointing", "seed",
 )  # fmt: skip
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -124,10 +124,11 @@ def test_every_key_comes_back(to: str, objective: str, model: Path, data: st.Dat
         course["loraplus_lr_ratio"] = data.draw(st.sampled_from([1.0, 2.5, 16.0]))
     keys = {**course, "adapter": adapter, "objective": {objective: options} if options else objective}
     with there_and_back(to, model, objective, keys) as (before, after):
-        assert {name: getattr(after, name) for name in SAME} == {name: getattr(before, name) for name in SAME}
-        assert {**after.loss().defaults(), **dict(after.options)} == {
-            **before.loss().defaults(),
-            **dict(before.options),
+        assert [getattr(after.settings, name) for name in SAME] == [getattr(before.settings, name) for name in SAME]
+        assert (after.max_tokens, after.objective) == (before.max_tokens, before.objective)
+        assert {**after.settings.objective.defaults(), **dict(after.settings.objective.options)} == {
+            **before.settings.objective.defaults(),
+            **dict(before.settings.objective.options),
         }
         check_length(objective, before, after)
         check_warmup(to, objective, before, after)
@@ -142,31 +143,33 @@ def test_every_key_comes_back(to: str, objective: str, model: Path, data: st.Dat
 def check_length(objective: str, before: TrainingFile, after: TrainingFile) -> None:
     """Where fewer steps are asked for than the epochs have, the epochs count for nothing there, and may come back as more."""
     rows = len(rows_of(before)[0])
-    whole = steps_per_epoch(rows, before.batch_size) * before.epochs
-    if before.max_steps is not None and (objective == "text" or before.max_steps < whole):
-        assert after.max_steps == before.max_steps
-        assert after.epochs * steps_per_epoch(rows, before.batch_size) >= min(before.max_steps, whole)
+    whole = steps_per_epoch(rows, before.settings.batch_size) * before.settings.epochs
+    if before.settings.max_steps is not None and (objective == "text" or before.settings.max_steps < whole):
+        assert after.settings.max_steps == before.settings.max_steps
+        assert after.settings.epochs * steps_per_epoch(rows, before.settings.batch_size) >= min(
+            before.settings.max_steps, whole
+        )
     else:
-        assert (after.max_steps, after.epochs) == (None, before.epochs)
+        assert (after.settings.max_steps, after.settings.epochs) == (None, before.settings.epochs)
 
 
 def check_warmup(to: str, objective: str, before: TrainingFile, after: TrainingFile) -> None:
     """As it was; for simpo Axolotl takes a count alone."""
-    if to == "axolotl" and objective == "simpo" and before.warmup < 1:
-        assert after.warmup == int(after.warmup)
+    if to == "axolotl" and objective == "simpo" and before.settings.warmup < 1:
+        assert after.settings.warmup == int(after.settings.warmup)
     else:
-        assert after.warmup == before.warmup
+        assert after.settings.warmup == before.settings.warmup
 
 
 def check_adapter(before: TrainingFile, after: TrainingFile) -> None:
-    named = ATTENTION if before.adapter.target == "attention" else before.adapter.target
-    if before.adapter.kind == "full":
-        assert after.adapter.kind == "full"
+    own, found = before.settings.adapter, after.settings.adapter
+    named = ATTENTION if own.target == "attention" else own.target
+    if own.kind == "none":
+        assert found.kind == "none"
         return
-    found = after.adapter
     lost = before.need in ("pairs", "labels")  # whose trainers turn dropout off
-    assert (found.kind, found.r, found.alpha, found.dropout) == (
-        before.adapter.kind, before.adapter.r, before.adapter.alpha, 0.0 if lost else before.adapter.dropout
+    assert (found.choice, found.r, found.alpha, found.dropout) == (
+        own.choice, own.r, own.alpha, 0.0 if lost else own.dropout
     )  # fmt: skip
     assert found.target == named
 
@@ -181,12 +184,17 @@ def test_groups_come_back_with_their_rewards(objective: str, tmp_path: Path) -> 
         load_training(tmp_path / "train.yaml"),
         load_training(written(read(config), tmp_path / "back", config)),
     )
-    assert (after.objective, dict(after.options)) == (objective, {"eps_low": 0.1, "eps_high": 0.3, "kl_weight": 0.05})
+    assert (after.objective, dict(after.settings.objective.options)) == (
+        objective,
+        {"eps_low": 0.1, "eps_high": 0.3, "kl_weight": 0.05},
+    )
     assert before.groups is not None
     assert after.groups is not None
     same = ("temperature", "top_p", "top_k", "group_size", "max_new_tokens")
-    assert {key: getattr(after.groups, key) for key in same} == {key: getattr(before.groups, key) for key in same}
-    assert (after.batch_size, after.epochs) == (3, before.epochs)
+    assert {key: getattr(after.groups.sampling, key) for key in same} == {
+        key: getattr(before.groups.sampling, key) for key in same
+    }
+    assert (after.settings.batch_size, after.settings.epochs) == (3, before.settings.epochs)
     assert [term.weight for term in after.groups.reward] == [0.5, 1.0]
     assert [term.parameters["function"] for term in after.groups.reward] == ["python_1", "exact_2"]
 

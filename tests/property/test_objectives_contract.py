@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastresort.errors import ContractError
-from lastresort.objectives import NEEDS, OBJECTIVES, REFERENCE, REFERENCE_FOR_KL
+from lastresort.objectives import OBJECTIVES
 from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages, token_weights
 from lastresort.objectives.kto import kto_baseline
 from lastresort.objectives.pairs import PairLogps
@@ -21,9 +21,12 @@ from objectives_support import draw
 
 KL = 0.2
 
+REFERRING = [name for name, one in OBJECTIVES.items() if one.reference == "always"]
+FOR_KL = [name for name, one in OBJECTIVES.items() if one.reference == "for_kl"]
+
 
 def function(name: str) -> Any:
-    module, attribute = OBJECTIVES[name].split(":")
+    module, attribute = OBJECTIVES[name].path.split(":")
     return getattr(import_module(module), attribute)
 
 
@@ -47,13 +50,13 @@ def leaf(values: torch.Tensor) -> torch.Tensor:
 
 def call(name: str, good: torch.Tensor, bad: torch.Tensor, ref_good: torch.Tensor, ref_bad: torch.Tensor) -> Call:
     """The objective on as many good and bad answers (tokens, for those that read tokens) as there are values."""
-    objective, need = function(name), NEEDS[name]
+    objective, need = function(name), OBJECTIVES[name].need
     good, bad, ref_good, ref_bad = leaf(good), leaf(bad), leaf(ref_good), leaf(ref_bad)
     if need in ("completions", "text"):
         return Call(objective(good), [good], [], [])
     if need == "pairs":
         counts = torch.full((len(good),), 3)
-        reference = (ref_good, ref_bad) if name in REFERENCE else (None, None)
+        reference = (ref_good, ref_bad) if name in REFERRING else (None, None)
         return Call(objective(PairLogps(good, bad, *reference, counts, counts)), [good], [bad], [ref_good, ref_bad])
     if need == "labels":
         labels = torch.arange(2 * len(good)) < len(good)
@@ -75,10 +78,7 @@ def ordinary(count: int = 5, dtype: torch.dtype = torch.float64) -> list[torch.T
 
 
 def test_tables_agree() -> None:
-    assert set(OBJECTIVES) == set(NEEDS)
-    assert REFERENCE_FOR_KL == {name for name, need in NEEDS.items() if need == "groups"} == set(ADVANTAGE_SCALE)
-    assert not REFERENCE & REFERENCE_FOR_KL
-    assert set(OBJECTIVES) >= REFERENCE
+    assert FOR_KL == [name for name, one in OBJECTIVES.items() if one.need == "groups"] == list(ADVANTAGE_SCALE)
     shared = {"text": "sft", "dr_grpo": "grpo"}
     assert all(function(name).__name__ == shared.get(name, name) for name in OBJECTIVES)
 
@@ -87,14 +87,14 @@ def test_tables_agree() -> None:
 def test_reference_is_asked_for_where_the_table_says(name: str) -> None:
     """A pair without reference is refused by exactly these; the others say in their signature that they cannot do without."""
     objective, one, counts = function(name), torch.tensor([-1.0]), torch.tensor([1])
-    if NEEDS[name] != "pairs":
+    if OBJECTIVES[name].need != "pairs":
         asked = "ref_logps" in inspect.signature(objective).parameters
     else:
         try:
             asked = not objective(PairLogps(one, one, chosen_tokens=counts, rejected_tokens=counts)).isfinite().all()
         except ContractError as error:
             asked = "reference" in str(error)
-    assert asked == (name in REFERENCE)
+    assert asked == (name in REFERRING)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -108,7 +108,7 @@ def test_docstring_names_its_source_and_oracle(name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_unreduced_and_in_the_precision_it_was_given(name: str, dtype: torch.dtype) -> None:
     made = call(name, *ordinary(dtype=dtype))
-    rows = 10 if NEEDS[name] in ("labels", "groups") else 5
+    rows = 10 if OBJECTIVES[name].need in ("labels", "groups") else 5
     assert made.loss.shape == (rows,)
     assert made.loss.dtype == dtype
     assert all(gradient.dtype == dtype for side in made.gradients() for gradient in side)
@@ -140,7 +140,7 @@ def test_no_gradient_into_what_is_given(name: str) -> None:
     assert all(tensor.grad is None for tensor in made.fixed)
 
 
-@pytest.mark.parametrize("name", sorted(REFERENCE))
+@pytest.mark.parametrize("name", REFERRING)
 def test_reference_matters(name: str) -> None:
     """Moving policy and reference together changes nothing; moving the reference alone does."""
     good, bad, ref_good, ref_bad = ordinary()
@@ -150,7 +150,7 @@ def test_reference_matters(name: str) -> None:
     assert not torch.isclose(call(name, good, bad, ref_good - 1, ref_bad - 2).loss, before, rtol=1e-6).any()
 
 
-@pytest.mark.parametrize("name", sorted(REFERENCE_FOR_KL))
+@pytest.mark.parametrize("name", FOR_KL)
 def test_kl_pulls_towards_the_reference(name: str) -> None:
     logps = leaf(torch.tensor([-2.0, -2.0, -2.0], dtype=torch.float64))
     ref = leaf(torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64))
@@ -176,7 +176,7 @@ def test_extremes_stay_finite(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", sorted(REFERENCE_FOR_KL))
+@pytest.mark.parametrize("name", FOR_KL)
 def test_extremes_of_the_kl_stay_finite(name: str, dtype: torch.dtype) -> None:
     grid = torch.cartesian_prod(*[torch.tensor(EXTREMES, dtype=dtype)] * 3)
     logps = leaf(grid[:, 0])

@@ -8,6 +8,7 @@ with its model, record, batches and files.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import Prepared, prepare
 from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.evals.evidence import choose
+from lastresort.ladder import RUNGS
 from lastresort.models.scripted import _draw
-from lastresort.rungs import RUNGS
 from lastresort.spec.task import load_task
 from lastresort.types import Example
 from simulated_climb import climbed, scored_item
@@ -43,7 +44,7 @@ RATES = (
 @pytest.fixture
 def scripted_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LADDER:
-        monkeypatch.setitem(RUNGS, name, f"{scripted_rung.__name__}:{name}")
+        monkeypatch.setitem(RUNGS, name, replace(RUNGS[name], path=f"{scripted_rung.__name__}:{name}"))
 
 
 def ways_of(rung: str, rate: float) -> dict[str, float]:

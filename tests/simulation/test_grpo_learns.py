@@ -8,8 +8,7 @@ import pytest
 
 from groups_support import ADAPTER, SETTINGS, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.train.loop.loop import train
-from lastresort.train.loop.objective import Objective
-from lastresort.train.settings import TrainSettings
+from lastresort.train.settings import Objective, TrainSettings
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo"])

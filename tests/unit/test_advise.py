@@ -22,10 +22,13 @@ from lastresort.advice.questions import QUESTIONS, question_of, read_answer
 from lastresort.advice.task_facts import facts_of
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import InputError
+from lastresort.ladder import RUNGS as LADDER
 from lastresort.report.schema import schema_of
 from lastresort.rungs.staleness import PACES
 from lastresort.rungs.supervised.sft import LEAST_ROWS, Sft
-from lastresort.spec.task import RUNGS, load_task
+from lastresort.spec.task import load_task
+
+RUNGS = tuple(LADDER)
 
 SHARE = st.floats(0, 1).map(lambda share: round(share, 2))
 KNOWN: dict[str, Any] = {
@@ -362,7 +365,7 @@ def test_samples_and_choices_of_every_question_are_answers_to_it() -> None:
 
 def test_the_rules_load_no_torch() -> None:
     code = (
-        "import sys; from lastresort.climb import advise, task_facts; from lastresort.report import advice; "
+        "import sys; from lastresort.advice import advise, task_facts; from lastresort.report import advice; "
         "print([m for m in ('torch', 'transformers', 'peft', 'accelerate') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,8 +18,8 @@ from lastresort.advice.facts import Facts
 from lastresort.app.advise import ask_in_turn
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.ladder import RUNGS
 from lastresort.report.schema import schema_of
-from lastresort.spec.task import RUNGS
 
 
 class Terminal(io.StringIO):

@@ -11,8 +11,8 @@ from lastresort.advice.facts import STRENGTHS, Facts, given
 from lastresort.advice.frameworks import FRAMEWORKS, chosen_frameworks
 from lastresort.advice.tuning import BROAD_ROWS, NARROW_ROWS
 from lastresort.climb.answer import MARGIN_ONLY
+from lastresort.ladder import RUNGS
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS
-from lastresort.spec.task import RUNGS
 
 Case = tuple[dict[str, Any], dict[str, Any]]
 DOCUMENTS: dict[str, Any] = {"knowledge": True}

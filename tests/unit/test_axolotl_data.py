@@ -193,7 +193,7 @@ def test_each_data_set_is_a_file_of_its_own(tmp_path: Path) -> None:
     file = load_training(path, {"model": "embedded"})
     assert [part.name for part in file.data.train] == ["train-1.jsonl", "train-2.jsonl"]
     assert [part.name for part in file.data.eval] == ["eval.jsonl"]
-    assert (file.output, file.batch_size, file.max_tokens) == (tmp_path / "out", 1, 512)
+    assert (file.output, file.settings.batch_size, file.max_tokens) == (tmp_path / "out", 1, 512)
     share = written(
         imported(tmp_path, datasets=entries, val_set_size=0.25), tmp_path / "other", tmp_path / "axolotl.yml"
     )

@@ -20,7 +20,7 @@ from lastresort.spec.document import read_document
 from lastresort.spec.sections import Full, Preference, Retrieval, Sft
 from lastresort.spec.task import load_task
 from lastresort.spec.training import Training, load_training
-from lastresort.train.loop.objective import Objective
+from lastresort.train.settings import Objective
 from logs_support import FOLDER, write_samples
 from tiny_model import save_tiny_model
 

@@ -35,7 +35,7 @@ def test_it_runs_our_own_training_and_brings_the_folder_back(tmp_path: Path) -> 
     assert task["resources"] == {"accelerators": {"L4": 1}, "disk_size": 100}
     assert [command.split()[0] for command in found.commands] == ["sky", "rsync", "sky"]
     training = load_training(found.folder / "training.yaml")
-    assert (training.epochs, training.adapter.r, training.learning_rate) == (3, 8, 0.003)
+    assert (training.settings.epochs, training.settings.adapter.r, training.settings.learning_rate) == (3, 8, 0.003)
     assert [path.name for path in training.data.train] == ["train.jsonl"]
 
 

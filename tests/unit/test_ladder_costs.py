@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from lastresort.climb.break_even import Amount
 from lastresort.climb.costs import _one_off
 from lastresort.climb.identity import changed_keys
 from lastresort.errors import InfrastructureError, TaskError
+from lastresort.ladder import RUNGS
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
-from lastresort.rungs import RUNGS
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from tuning_support import tiny_task
@@ -30,7 +31,7 @@ LADDER = ["prompting", "retrieval", "sft", "preference"]
 
 def plan(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Let the rung sft be one of `cost_support`, with the plan of this name."""
-    monkeypatch.setitem(RUNGS, "sft", f"{cost_support.__name__}:{name}")
+    monkeypatch.setitem(RUNGS, "sft", replace(RUNGS["sft"], path=f"{cost_support.__name__}:{name}"))
 
 
 @pytest.fixture

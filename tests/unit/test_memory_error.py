@@ -14,8 +14,8 @@ from lastresort.hardware.catalogue.models import shape_named
 from lastresort.hardware.plan.planned import Planned
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.spec.training import load_training
-from lastresort.train.memory import NOTHING, Answer, Room, memory_errors, what_to_lower
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.files.memory import NOTHING, Answer, Room, memory_errors, what_to_lower
+from lastresort.train.settings import TrainingFile
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.2 GiB is free."
@@ -99,11 +99,11 @@ def test_only_the_impossible_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     def on(memory: float) -> Room:
         return Room(replace(full, cards=Cards(Card("cpu", int(memory * GIB)))), 0)
 
-    monkeypatch.setattr("lastresort.train.memory.swap_bytes", lambda: 0)
+    monkeypatch.setattr("lastresort.train.files.memory.swap_bytes", lambda: 0)
     on(2.1).refuse_the_impossible()
     with pytest.raises(PrerequisiteError, match=r"alone take 2\.0 GiB and there are 1\.9 GiB\. Set .*adapter: lora"):
         on(1.9).refuse_the_impossible()
-    monkeypatch.setattr("lastresort.train.memory.swap_bytes", lambda: GIB)
+    monkeypatch.setattr("lastresort.train.files.memory.swap_bytes", lambda: GIB)
     on(1.9).refuse_the_impossible()
 
 
@@ -114,9 +114,9 @@ def test_without_a_plan_the_remedy_names_keys_that_the_file_has(tmp_path: Path) 
         path = tmp_path / "train.yaml"
         path.write_text(f"data: rows.jsonl\nmax_pass_tokens: 512\n{text}", encoding="utf-8")
         file: TrainingFile = load_training(path)
-        assert what_to_lower(replace(file, checkpointing=True)) == what_to_lower(file).replace(
-            ", or write checkpointing: true", ""
-        )
+        assert what_to_lower(replace(file, settings=replace(file.settings, checkpointing=True))) == what_to_lower(
+            file
+        ).replace(", or write checkpointing: true", "")
         return what_to_lower(file)
 
     assert remedy("") == (

@@ -12,9 +12,9 @@ from export_support import saved_adapter
 from lastresort.engine.forest import Row
 from lastresort.spec.training import load_training
 from lastresort.train.adapters.adapters import ranks_of
+from lastresort.train.files.memory import plan_of_loaded, with_ranks
 from lastresort.train.files.model import name_model, room_of
 from lastresort.train.loop.batches import completions
-from lastresort.train.memory import plan_of_loaded, with_ranks
 from lastresort.train.settings import AdapterSettings, TrainSettings
 from tiny_model import save_tiny_model
 from train_support import training_file

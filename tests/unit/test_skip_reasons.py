@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,15 +16,14 @@ from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
+from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
-from lastresort.rungs import RUNGS
 from lastresort.rungs.preference.rung import Preference, why_beyond_mending
 from lastresort.rungs.preference.samples import OwnPairs
 from lastresort.rungs.prompting import Prompting
 from lastresort.rungs.rung import GivenUp, find_rung
 from lastresort.rungs.supervised.full import Full, pretraining_reason
 from lastresort.rungs.supervised.sft import Sft
-from lastresort.spec.task import RUNGS as LADDER
 from lastresort.spec.task import load_task
 from lastresort.types import Silent
 from tuning_support import pairs, tiny_task
@@ -71,25 +71,12 @@ def test_a_model_too_large_to_train_whole_is_skipped_by_the_rung_itself(
     assert str(skipped(Full(), tmp_path)).startswith("training all 1,000 billion weights takes 14,901 GiB")
 
 
-def test_a_rung_that_this_version_lacks_is_skipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = scripted_task(tmp_path / "task", quality=[{"right": 0.2}])
-    monkeypatch.delitem(RUNGS, "sft")
-    decision = climb(load_task(path), tmp_path / "runs" / "run").decision
-    assert decision["rungs"][1]["skipped_because"] == "this version of lastresort cannot try it yet"
-    assert "sft: skipped, this version of lastresort cannot try it yet." in decision["reasons"]
-    assert dry_run(load_task(path))["rungs"][1]["skipped_because"] == "this version of lastresort cannot try it yet"
-
-
 def test_every_rung_says_why_it_is_skipped_in_a_sentence_that_goes_on_from_its_name(tmp_path: Path) -> None:
     """`sft skipped: the weights of …`: no capital, no full stop, and what to do where there is something to do."""
     task = load_task(
         scripted_task(tmp_path, quality=[], task={"ladder": ["prompting", "retrieval", "sft", "preference", "full"]})
     )
-    reasons = {
-        name: rung.skip_reason(task, prepare(task).split.train)
-        for name in task.ladder
-        if (rung := find_rung(name)) is not None
-    }
+    reasons = {name: find_rung(name).skip_reason(task, prepare(task).split.train) for name in task.ladder}
     assert reasons.pop("prompting") is None
     assert set(reasons) == {"retrieval", "sft", "preference", "full"}
     for reason in reasons.values():
@@ -106,10 +93,10 @@ def docs(folder: Path) -> dict[str, Any]:
 
 def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_path: Path) -> None:
     """Retrieval is forbidden, and weights will be out of date: they are trained all the same, as nothing else could hold it."""
-    task = load_task(tiny_task(tmp_path, ladder=list(LADDER), **docs(tmp_path)))
+    task = load_task(tiny_task(tmp_path, ladder=list(RUNGS), **docs(tmp_path)))
     rungs = {rung["name"]: rung for rung in dry_run(task)["rungs"]}
     assert "so that weights are the only way" in rungs["retrieval"]["skipped_because"]
-    assert [name for name in LADDER if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
+    assert [name for name in RUNGS if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
     assert pretraining_reason(task, None) == "it may not travel in the prompt"
     stances = {step.rung: step.stance for step in advise(facts_of(task).facts).path}
     assert (stances["retrieval"], stances["full"]) == ("NOT", "ONLY_IF")
@@ -118,7 +105,7 @@ def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_
 def test_the_decision_warns_that_such_weights_will_be_out_of_date(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(RUNGS, "sft", f"{scripted_rung.__name__}:sft")
+    monkeypatch.setitem(RUNGS, "sft", replace(RUNGS["sft"], path=f"{scripted_rung.__name__}:sft"))
     decisions = []
     for name, keys in (("forbidden", docs(tmp_path / "forbidden")), ("plain", {})):
         path = scripted_task(

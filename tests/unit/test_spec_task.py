@@ -14,10 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lastresort import rungs
 from lastresort.errors import TaskError
 from lastresort.spec.score import Reward, Score
-from lastresort.spec.task import TRAINED, Task, json_schema, load_task
+from lastresort.spec.task import Task, json_schema, load_task
 
 MINIMAL = """\
 task: tickets
@@ -380,10 +379,6 @@ def test_the_tests_share_the_error_also_that_of_a_repaired_system(
     begun_earlier = task.model_copy(update={"counts_repair": False})
     assert begun_earlier.r == len(task.ladder)
     assert begun_earlier.resolved() == task.resolved()
-
-
-def test_what_trains_is_the_same_to_the_task_and_to_the_rungs() -> None:
-    assert TRAINED == rungs.TRAINED
 
 
 def test_whether_a_repair_counts_is_no_key_of_the_file(folder: Path) -> None:

@@ -10,8 +10,7 @@ import yaml
 
 from lastresort.errors import TaskError
 from lastresort.spec.training import ELSEWHERE, Training, load_training
-from lastresort.train.rewards.process import RewardLimits
-from lastresort.train.training_file import AdapterPlan, ServerPlan, TrainingFile
+from lastresort.train.settings import AdapterSettings, RewardLimits, ServerPlan, TrainingFile
 
 ROWS = '{"input": "a", "output": "b"}\n'
 
@@ -33,11 +32,16 @@ def load(folder: Path, text: str, **overrides: Any) -> TrainingFile:
 
 def test_data_is_all_that_must_be_said(folder: Path) -> None:
     file = load(folder, "data: rows.jsonl\n")
-    assert (file.model, file.objective, file.options) == ("embedded", "sft", ())
+    assert (file.model, file.objective, file.settings.objective.options) == ("embedded", "sft", ())
     assert file.data.train == (folder.resolve() / "rows.jsonl",)
-    assert file.adapter == AdapterPlan("lora", 16, 32.0, "attention", 0.0)
+    assert file.settings.adapter == AdapterSettings("lora", 16, 32.0, "attention", 0.0)
     assert file.output == folder.resolve() / "sft-out"
-    assert (file.epochs, file.batch_size, file.learning_rate, file.longer_rows) == (3, 16, 2e-4, "refuse")
+    assert (file.settings.epochs, file.settings.batch_size, file.settings.learning_rate, file.longer_rows) == (
+        3,
+        16,
+        2e-4,
+        "refuse",
+    )
     assert file.groups is None
 
 
@@ -49,8 +53,10 @@ def test_the_learning_rate_follows_objective_and_adapter(
     folder: Path, objective: str, adapter: str, rate: float
 ) -> None:
     file = load(folder, f"data: rows.jsonl\nobjective: {objective}\nadapter: {adapter}\n")
-    assert file.learning_rate == rate
-    assert load(folder, f"data: rows.jsonl\nobjective: {objective}\nlearning_rate: 5e-5\n").learning_rate == 5e-5
+    assert file.settings.learning_rate == rate
+    assert (
+        load(folder, f"data: rows.jsonl\nobjective: {objective}\nlearning_rate: 5e-5\n").settings.learning_rate == 5e-5
+    )
 
 
 def test_every_way_to_name_data(folder: Path) -> None:
@@ -65,13 +71,13 @@ def test_every_way_to_name_data(folder: Path) -> None:
 
 def test_an_objective_with_options(folder: Path) -> None:
     file = load(folder, "data: rows.jsonl\nobjective: {dpo: {beta: 0.2, label_smoothing: 0.1}}")
-    assert (file.objective, file.options) == ("dpo", (("beta", 0.2), ("label_smoothing", 0.1)))
-    assert file.settings().objective.option("beta", 0.0) == 0.2
+    assert (file.objective, file.settings.objective.options) == ("dpo", (("beta", 0.2), ("label_smoothing", 0.1)))
+    assert file.settings.objective.option("beta", 0.0) == 0.2
 
 
 def test_an_option_that_is_true_or_false(folder: Path) -> None:
     file = load(folder, "data: rows.jsonl\nobjective: {ipo: {per_token: true}}")
-    assert file.options == (("per_token", True),)
+    assert file.settings.objective.options == (("per_token", True),)
     assert file.resolved["objective"] == {"ipo": {"per_token": True}}
     assert load(folder, yaml.safe_dump(dict(file.resolved))) == file
 
@@ -86,20 +92,23 @@ def test_an_option_that_is_true_or_false(folder: Path) -> None:
     ],
 )
 def test_adapters_as_the_loop_takes_them(folder: Path, adapter: str, kind: str, quantize: str | None) -> None:
-    settings = load(folder, f"data: rows.jsonl\nadapter: {adapter}").adapter.settings()
+    settings = load(folder, f"data: rows.jsonl\nadapter: {adapter}").settings.adapter
     assert (settings.kind, settings.quantize) == (kind, quantize)
 
 
 def test_lora_plus_reaches_the_loop_and_is_nothing_beside_all_weights(folder: Path) -> None:
-    assert load(folder, "data: rows.jsonl\nloraplus_lr_ratio: 4").settings().loraplus_lr_ratio == 4
+    assert load(folder, "data: rows.jsonl\nloraplus_lr_ratio: 4").settings.loraplus_lr_ratio == 4
     assert "loraplus_lr_ratio" not in load(folder, "data: rows.jsonl").resolved  # so that runs begun before it go on
     with pytest.raises(TaskError, match=r'key "loraplus_lr_ratio".*beside adapter: full'):
         load(folder, "data: rows.jsonl\nadapter: full\nloraplus_lr_ratio: 4")
 
 
 def test_targets_by_name(folder: Path) -> None:
-    assert load(folder, "data: rows.jsonl\nadapter: {target: [q_proj, v_proj]}").adapter.target == ("q_proj", "v_proj")
-    assert load(folder, "data: rows.jsonl\nadapter: {target: q_proj}").adapter.target == ("q_proj",)
+    assert load(folder, "data: rows.jsonl\nadapter: {target: [q_proj, v_proj]}").settings.adapter.target == (
+        "q_proj",
+        "v_proj",
+    )
+    assert load(folder, "data: rows.jsonl\nadapter: {target: q_proj}").settings.adapter.target == ("q_proj",)
 
 
 def test_groups(folder: Path) -> None:
@@ -109,8 +118,14 @@ def test_groups(folder: Path) -> None:
     groups = load(folder, text).groups
     assert groups is not None
     assert [(term.name, term.weight) for term in groups.reward] == [("python", 2.0), ("exact", 1.0)]
-    assert (groups.group_size, groups.max_new_tokens, groups.temperature) == (4, 256, 1.0)
-    assert (groups.top_p, groups.top_k, groups.stop, groups.tries, groups.rows_at_once) == (1.0, 0, (), 1, 64)
+    assert (groups.sampling.group_size, groups.sampling.max_new_tokens, groups.sampling.temperature) == (4, 256, 1.0)
+    assert (
+        groups.sampling.top_p,
+        groups.sampling.top_k,
+        groups.sampling.stop,
+        groups.sampling.tries,
+        groups.sampling.rows_at_once,
+    ) == (1.0, 0, (), 1, 64)
     assert (groups.on_error, groups.limits, groups.server) == ("stop", RewardLimits(), None)
 
 
@@ -124,13 +139,18 @@ def test_how_groups_are_drawn_and_rewarded(folder: Path) -> None:
     )
     groups = load(folder, text).groups
     assert groups is not None
-    assert groups.stop == ("\n", " END")  # spaces are part of it
-    assert (groups.top_p, groups.top_k, groups.tries, groups.rows_at_once) == (0.9, 50, 3, 8)
+    assert groups.sampling.stop == ("\n", " END")  # spaces are part of it
+    assert (groups.sampling.top_p, groups.sampling.top_k, groups.sampling.tries, groups.sampling.rows_at_once) == (
+        0.9,
+        50,
+        3,
+        8,
+    )
     assert groups.on_error == "zero"
     assert groups.limits == RewardLimits(2.5, 1 << 29, 120.0)
     groups = load(folder, GRPO.replace("grpo", "dapo") + "limits: {memory_gib: none}\nstop: END\n").groups
     assert groups is not None
-    assert (groups.tries, groups.stop, groups.limits.memory_bytes) == (4, ("END",), None)
+    assert (groups.sampling.tries, groups.sampling.stop, groups.limits.memory_bytes) == (4, ("END",), None)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +189,8 @@ def test_what_is_resolved_loads_as_the_same(folder: Path, text: str) -> None:
 
 def test_overrides_are_checked_like_the_file_and_can_take_a_key_back(folder: Path) -> None:
     text = "data: rows.jsonl\nadapter: {r: 8}\nepochs: 1\n"
-    assert load(folder, text, **{"adapter.r": 4}).adapter.r == 4
-    assert load(folder, text, epochs=None).epochs == 3
+    assert load(folder, text, **{"adapter.r": 4}).settings.adapter.r == 4
+    assert load(folder, text, epochs=None).settings.epochs == 3
     with pytest.raises(TaskError, match=r'key "adapter\.r" \(set from outside the file\): found text'):
         load(folder, text, **{"adapter.r": "many"})
 

@@ -15,26 +15,11 @@ from lastresort.advice import enabling, keeping, knowing, measuring, preferring,
 from lastresort.advice.facts import Facts, Given, Rule, given
 from lastresort.advice.frameworks import Chosen, chosen_frameworks
 from lastresort.advice.questions import Open, open_questions
+from lastresort.ladder import RUNGS, trained_rungs, trains
 from lastresort.report.words.wording import listed
 from lastresort.report.words.wording import percent_in_text as percent
-from lastresort.rungs import TRAINED
-from lastresort.spec.task import RUNGS
 
 Stance = Literal["DO", "ONLY_IF", "NOT"]
-
-_DEFAULTS = {
-    "prompting": "It is the cheapest rung, and the measure of all others.",
-    "retrieval": "It mends missing knowledge and nothing else.",
-    "sft": "It teaches form, style and a narrow skill.",
-    "preference": "It teaches which of two possible answers is better.",
-    "full": "It is the dearest rung, and breaks most elsewhere.",
-}
-_KINDS = {
-    "retrieval": "the failures are for want of knowledge",
-    "sft": "the answers fail in form, style or skill rather than in knowledge",
-    "preference": "better answers are easier to choose than to write",
-    "full": "a capability is missing that an adapter did not learn",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +45,7 @@ def recommended_path(facts: Facts, said: Sequence[Given]) -> tuple[Advised, ...]
             steps.append(Advised(rung, "NOT", None, against))
             continue
         favoured, cautions = _favouring(rung, said), _cautioning(rung, said)
-        reasons = (*cautions, *favoured) or (_DEFAULTS[rung],)
+        reasons = (*cautions, *favoured) or (RUNGS[rung].purpose,)
         below = [step.rung for step in steps if step.stance != "NOT"]
         untried = [step.rung for step in steps if step.stance == "DO" and _has_more(step.rung, said)]
         needed = favoured and not cautions and not untried and facts.prompt_misses
@@ -104,12 +89,13 @@ def _has_more(rung: str, said: Sequence[Given]) -> bool:
 def _condition(rung: str, below: Sequence[str], untried: Sequence[str], facts: Facts) -> str:
     if rung == "sft" and facts.prompt_meets:
         return "what it saves a year is worth training, serving and training again"
-    if not untried and facts.prompt_misses and rung in ("retrieval", "sft"):
-        return _KINDS[rung]
-    wanted = ("sft", *untried[::-1], "prompting") if rung in ("preference", "full") else (*untried[::-1], "prompting")
+    first_trained = trained_rungs()[:1]
+    if not untried and facts.prompt_misses and (not trains(rung) or rung in first_trained):
+        return RUNGS[rung].worth_it_if
+    wanted = (*(first_trained if trains(rung) else ()), *untried[::-1], "prompting")
     after = next((lower for lower in wanted if lower in below), below[-1])
     bar = "your bar" if facts.bar is None else f"the bar of {percent(facts.bar)}"
-    return f"{after} misses {bar}, and {_KINDS[rung]}"
+    return f"{after} misses {bar}, and {RUNGS[rung].worth_it_if}"
 
 
 VERSION = 1
@@ -202,7 +188,7 @@ def _advice(facts: Facts) -> tuple[tuple[Given, ...], tuple[Advised, ...], tuple
     path = recommended_path(facts, said)
     anywhere = _anywhere(facts, said)
     mattering = tuple(one for one in said if one.rule.matters(anywhere))
-    return mattering, path, chosen_frameworks(facts) if set(anywhere) & set(TRAINED) else ()
+    return mattering, path, chosen_frameworks(facts) if any(map(trains, anywhere)) else ()
 
 
 def _anywhere(facts: Facts, said: Sequence[Given]) -> tuple[str, ...]:
@@ -229,11 +215,11 @@ def _answer(facts: Facts, path: Sequence[Advised], anywhere: Sequence[str]) -> s
         return f"No: your prompt is at {percent(score)} and the bar at {percent(bar)}; show it on held-out examples and stop there."
     if not now:
         return "No rung is left: read below what stands against each."
-    trained_now = [rung for rung in now if rung in TRAINED]
-    trained_later = [rung for rung in later if rung in TRAINED]
+    trained_now = [rung for rung in now if trains(rung)]
+    trained_later = [rung for rung in later if trains(rung)]
     if trained_now:
         return f"Probably yes, by {listed(trained_now)}: measure the best prompt beside it, since only the difference counts."
-    elsewhere = [rung for rung in TRAINED if rung in anywhere]
+    elsewhere = [rung for rung in anywhere if trains(rung)]
     if not trained_later and elsewhere:
         return f"Not yet: {listed([*now, *later])} first; {elsewhere[0]} may follow, but a climb of this task would skip it."
     if not trained_later:

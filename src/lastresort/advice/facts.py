@@ -11,10 +11,11 @@ from typing import Literal
 
 from lastresort.hardware.catalogue.cards import card_named
 from lastresort.hardware.find import lora_bytes
-from lastresort.rungs import TRAINED
+from lastresort.ladder import RUNGS, trained_rungs, trains
 from lastresort.rungs.staleness import outdates_weights
-from lastresort.spec.task import RUNGS, Pace
+from lastresort.spec.task import Pace
 
+TRAINED = trained_rungs()
 WRONG = ("format", "style", "preferences", "knowledge", "capability", "cost", "latency")
 SHOTS = 5  # examples in the prompt, where the length of a few-shot prompt is estimated
 MONTHS = 12
@@ -37,7 +38,7 @@ class Facts:
     private: no data may leave the house. cards, card_gb: GPUs at hand or to be rented, and the memory of one.
     """
 
-    ladder: tuple[str, ...] = RUNGS
+    ladder: tuple[str, ...] = tuple(RUNGS)
     goal: Literal["quality", "cost"] | None = None
     bar: float | None = None
     n_examples: int | None = None
@@ -90,7 +91,7 @@ class Facts:
 
     @property
     def may_train(self) -> bool:
-        return any(rung in self.ladder for rung in TRAINED)
+        return any(trains(rung) for rung in self.ladder)
 
     @property
     def documents(self) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.advice.facts import PRACTICE, Facts, Rule
-from lastresort.rungs import TRAINED
+from lastresort.advice.facts import PRACTICE, TRAINED, Facts, Rule
 from lastresort.rungs.supervised.sft import LEAST_ROWS
 
 WORTH_A_YEAR_USD = 500.0  # about a day of somebody's work: less than tuning, gating and serving a model takes

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from lastresort.advice.facts import PRACTICE, SHOTS, Facts, Rule
+from lastresort.advice.facts import PRACTICE, SHOTS, TRAINED, Facts, Rule
 from lastresort.climb.answer import MARGIN_ONLY
 from lastresort.report.words.wording import percent_in_text as percent
-from lastresort.rungs import TRAINED
 
 FORMAT_BY_PROMPT = 0.85  # tune for format only where prompting stays below it on a representative set (DESIGN part 7)
 SMALL_PARAMETERS = 4_000_000_000

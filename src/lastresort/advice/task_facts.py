@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lastresort.advice.facts import Facts
-from lastresort.climb.loop import why_absent
 from lastresort.climb.prepare import prepare, read_split
 from lastresort.data.files import read_rows
 from lastresort.data.preferences import are_pairs
@@ -89,8 +88,7 @@ def _skips(task: Task, train: Sequence[Example]) -> tuple[tuple[str, str], ...]:
     """(rung, why) for every rung of the ladder that the climb would skip, in the climb's own words."""
     found = []
     for name in task.ladder:
-        rung = find_rung(name)
-        why = why_absent(name, task) if rung is None else rung.skip_reason(task, train)
+        why = find_rung(name).skip_reason(task, train)
         if why is not None:
             found.append((name, why))
     return tuple(found)

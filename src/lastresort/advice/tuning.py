@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.advice.facts import PRACTICE, Facts, Rule
-from lastresort.rungs import TRAINED
+from lastresort.advice.facts import PRACTICE, TRAINED, Facts, Rule
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS
 
 NARROW_ROWS, BROAD_ROWS = (

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.names import Asked, refuse_what_cannot_be_had
 from lastresort.climb.judging import labelled_cases
-from lastresort.climb.loop import rules_of, why_absent
+from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import Prepared, prepare
 from lastresort.climb.rung_memory import rung_memory
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
@@ -22,8 +22,8 @@ from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.gate.forecast import gate_forecast
 from lastresort.gate.suite_table import asked_further
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
+from lastresort.ladder import trains
 from lastresort.report.words.wording import listed
-from lastresort.rungs import TRAINED
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, answering
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
@@ -86,8 +86,8 @@ def dry_run(
     total = Forecast(0, 0, 0, 0.0, 0.0)
     for name in task.ladder:
         rung = find_rung(name)
-        skipped = why_absent(name, task) if rung is None else rung.skip_reason(task, prepared.split.train)
-        if rung is None or skipped is not None:
+        skipped = rung.skip_reason(task, prepared.split.train)
+        if skipped is not None:
             rungs.append({"name": name, "applies": False, "skipped_because": skipped, "forecast": None, "memory": None})
         else:
             progress.stage(f"forecast of {name}")
@@ -106,7 +106,7 @@ def dry_run(
         judge = judging(prepared, prepared.scorer, total.tokens_out)
         total += judge
     gated = None
-    if gate != "none" and any(rung["applies"] and rung["name"] in TRAINED for rung in rungs):
+    if gate != "none" and any(rung["applies"] and trains(rung["name"]) for rung in rungs):
         gated = gating(prepared, gate or "full", progress)
         total += Forecast(**gated["forecast"])
     split = prepared.split

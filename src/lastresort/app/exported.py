@@ -21,17 +21,17 @@ from lastresort.interop.exporting.base import layers_in
 from lastresort.interop.exporting.job import Exportable, Row
 from lastresort.interop.exporting.rows import messages, pair_row, prompt_row
 from lastresort.interop.exporting.trained import absolute_term, context_of
+from lastresort.ladder import RUNGS, trains
 from lastresort.models.open import settled_name
 from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.rungs import TRAINED
 from lastresort.rungs.preference.data import Preferred, render_preferences, shown
 from lastresort.rungs.preference.items import columns_of, divided, with_room
 from lastresort.rungs.preference.samples import noted_pairs
 from lastresort.rungs.supervised.replay_rows import noted_replay, replay_size
 from lastresort.rungs.supervised.training import tuned_model
-from lastresort.spec.sections import Full, Sft
+from lastresort.rungs.tuning import TrainedCandidate, candidate_noted
 from lastresort.spec.values import Reading, listed
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
@@ -42,12 +42,14 @@ from lastresort.types import Example, Message
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """noted: what the record says of the training. system: the candidate that it became. base: the model's name, settled."""
+    """noted: what the record says of the training. trained: what came of it. system: the same, as it answers. base: the model's
+    name, settled."""
 
     run: Path
     record: Record
     prepared: Prepared
     noted: Mapping[str, Any]
+    trained: TrainedCandidate
     system: System
     base: str
 
@@ -76,10 +78,9 @@ def supervised_rows(
 ) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]:
     """Rows, rows held out, what cannot be said of them, and keys of the training file."""
     task, split = source.prepared.task, source.prepared.split
-    section: Sft | Full = task.full if rung == "full" else task.sft
     too_long = frozenset((source.record.last("too_long") or {"train": ()})["train"])
     own = [example for example in split.train if example.id not in too_long]
-    replay = _replay(source, len(own), _share(str(source.noted["candidate"]), section.replay))
+    replay = _replay(source, len(own), source.trained.replay or 0.0)
     design = PromptDesign(task.about.strip())
     rows = (
         *_supervised_rows(design, own),
@@ -100,12 +101,6 @@ def _supervised_rows(design: PromptDesign, examples: Sequence[Example]) -> list[
 
 def _supervised_row(turns: Sequence[Message], answer: str) -> Row:
     return {"messages": messages([*turns, Message("assistant", answer)])}
-
-
-def _share(run_name: str, share: float) -> float:
-    """A repair with more replay says so in its name."""
-    told = run_name.partition("replay")[2].partition("-")[0]
-    return float(told) / 100 if told else share
 
 
 def _replay(source: Source, rows: int, share: float) -> Replay:
@@ -242,15 +237,16 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
         decision = read_decision(run)
         name, chosen = _chosen(run, record, decision, rung)
         system = load_system(run / "candidates" / name / chosen)
-        noted = _training(run, record, name, chosen)
-        unused = ("path", "knowledge") if name == "preference" else ("path", "preferences", "reward", "knowledge")
+        trained, noted = _training(run, record, chosen)
+        preferring = RUNGS[name].learns == "preferences"
+        unused = ("path", "knowledge") if preferring else ("path", "preferences", "reward", "knowledge")
         path, _, prepared = read_again(run, record, task_file, without=unused)
         base = settled_name(tuned_model(prepared.task), path.parent)
-        source = Source(run, record, prepared, noted, system, base)
-        made = _Rows(*(preference_rows(source) if name == "preference" else supervised_rows(source, name)))
+        source = Source(run, record, prepared, noted, trained, system, base)
+        made = _Rows(*(preference_rows(source) if preferring else supervised_rows(source, name)))
         document = {**_document(noted, source), **made.keys}
         layers = layers_in(system.adapter) if system.adapter is not None else ()
-        notes = (*made.notes, *_on_the_way(noted, chosen))
+        notes = (*made.notes, *_on_the_way(noted, trained))
         title = f"{decision['task']}, {name} of a climb"
         return Exportable(title, document, made.train, made.held_out, layers, context_of(str(document["model"])), notes)
 
@@ -258,7 +254,7 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
 def _chosen(run: Path, record: Record, decision: Mapping[str, Any], rung: str | None) -> tuple[str, str]:
     """The rung and the name of its system."""
     tested = {one["name"]: one["chosen"] for one in decision["rungs"] if one["chosen"] is not None}
-    trained = [name for name in tested if name in TRAINED]
+    trained = [name for name in tested if trains(name)]
     if rung is None:
         return _winner(run, decision, tested, trained)
     if rung in trained:
@@ -287,29 +283,18 @@ def _winner(run: Path, decision: Mapping[str, Any], tested: Mapping[str, str], t
     raise InputError(what, where=str(run), expected="a winner that was trained", remedy=remedy)
 
 
-def _training(run: Path, record: Record, rung: str, chosen: str) -> dict[str, Any]:
-    """What was noted of the training that the candidate came of: its run has the longest name that the candidate's begins with."""
-    plain = chosen.split("+")[0]
-    notes = [note for note in record.notes("training") if note.get("rung") == rung]
-    fitting = [note for note in notes if _of_candidate(str(note["candidate"]), plain)]
-    if not fitting:
+def _training(run: Path, record: Record, chosen: str) -> tuple[TrainedCandidate, dict[str, Any]]:
+    """What the candidate came of, and what was noted of that training."""
+    trained = candidate_noted(record, chosen)
+    noted = None if trained is None else record.last("training", trained.run)
+    if trained is None or noted is None:
         raise DataError(
             f"the record does not say how {chosen} was trained",
             where=str(run),
             expected="a run of this version",
             remedy="Another version of lastresort wrote it: climb again.",
         )
-    return dict(fitting[-1])
-
-
-def _of_candidate(run_name: str, candidate: str) -> bool:
-    """`lr0.0003` of `lora-lr0.0003-epoch2`, `full-lr2e-05` of `full-lr2e-05-epoch2`, `replay20-lr0.0003` of its candidate, and
-    `dpo-lr2e-05` of `dpo-lr2e-05-step12`."""
-    for end in ("-epoch", "-step"):
-        begun = candidate.rpartition(end)[0]
-        if begun and (begun == run_name or begun.removeprefix("lora-").removeprefix("qlora-") == run_name):
-            return True
-    return False
+    return trained, dict(noted)
 
 
 def _document(noted: Mapping[str, Any], source: Source) -> dict[str, Any]:
@@ -329,15 +314,14 @@ def _document(noted: Mapping[str, Any], source: Source) -> dict[str, Any]:
     return found
 
 
-def _on_the_way(noted: Mapping[str, Any], chosen: str) -> list[str]:
+def _on_the_way(noted: Mapping[str, Any], trained: TrainedCandidate) -> list[str]:
     """What the climb kept is not the end of the training, or was changed after it."""
-    found, plain = [], chosen.split("+")[0]
-    for part, whole in (("epoch", noted["epochs"]), ("step", noted.get("steps"))):
-        kept = plain.rpartition(f"-{part}")[2].split("-")[0]
-        if f"-{part}" in plain and kept.isdecimal() and whole is not None and int(kept) < whole:
-            found.append(
-                f"The climb kept what was there after {part} {kept}, under a schedule for {whole}: stop there for the same model."
-            )
-    if "-scale" in chosen:
-        found.append(f"The climb scaled what was trained by {chosen.rpartition('-scale')[2]} after the training.")
+    found, whole = [], noted["epochs"] if trained.unit == "epoch" else noted["steps"]
+    if trained.stop < whole:
+        found.append(
+            f"The climb kept what was there after {trained.unit} {trained.stop}, under a schedule for {whole}: stop there for the "
+            "same model."
+        )
+    if trained.scale != 1:
+        found.append(f"The climb scaled what was trained by {trained.scale:g} after the training.")
     return found

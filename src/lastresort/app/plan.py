@@ -164,13 +164,13 @@ def _setup(request: PlanRequest) -> Setup:
 
 def _refuse_what_another_stands_for(objective: str) -> None:
     """An objective that `train` knows and the plan has no figures of its own for."""
-    from lastresort.objectives import NEEDS
+    from lastresort.objectives import OBJECTIVES
 
-    need = NEEDS.get(objective)
+    need = OBJECTIVES[objective].need if objective in OBJECTIVES else None
     stands = {"pairs": "dpo", "groups": "grpo", "text": "sft", "labels": "sft"}.get(need or "", objective)
     if objective == stands:
         return
-    alike = ", ".join(name for name, own in NEEDS.items() if own == need)
+    alike = ", ".join(name for name, own in OBJECTIVES.items() if own.need == need)
     why = {
         "text": "which stands for plain text, too",
         "labels": "whose memory kto takes; its reference and the answers to other prompts take time beside",

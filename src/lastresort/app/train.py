@@ -14,7 +14,7 @@ from lastresort.types import Progress
 if TYPE_CHECKING:
     from lastresort.train.adapters.gguf import Exported
     from lastresort.train.adapters.merge import Merged
-    from lastresort.train.training_file import TrainingFile
+    from lastresort.train.settings import TrainingFile
 
 
 @dataclass(frozen=True, slots=True)

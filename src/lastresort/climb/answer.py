@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lastresort.ladder import trains
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.report.words.wording import short_of_the_bar
-from lastresort.rungs import TRAINED
 
 if TYPE_CHECKING:
     from lastresort.climb.decide import Cheapest, Rules, RungOutcome
@@ -63,7 +63,7 @@ def _answer_met(rules: Rules, tested: Sequence[RungOutcome], met: RungOutcome) -
     bar, score = percent(rules.bar), percent(met.score)
     others = [outcome for outcome in tested if outcome is not met]
     rest = f"{_kept_away(rules, others)}{_open_rungs(others)}"
-    if met.rung not in TRAINED:
+    if not trains(met.rung):
         margin = "tuning would add only a margin" if met.score >= MARGIN_ONLY else "tuning is not needed to reach it"
         dearer = "".join(
             f"; {outcome.rung}, tried for its cost, stayed at {percent(outcome.score)}"
@@ -79,7 +79,7 @@ def _answer_met(rules: Rules, tested: Sequence[RungOutcome], met: RungOutcome) -
 def _answer_leading(rules: Rules, tested: Sequence[RungOutcome], leader: RungOutcome) -> str:
     others = [outcome for outcome in tested if outcome is not leader]
     return (
-        f"Provisionally {'yes' if leader.rung in TRAINED else 'no'}{_but_held(leader)}: {leader.rung} scored "
+        f"Provisionally {'yes' if trains(leader.rung) else 'no'}{_but_held(leader)}: {leader.rung} scored "
         f"{percent(leader.score)} against the bar of {percent(rules.bar)}, but the test set is too small to be sure; "
         f"{_settle(leader)}{_why_held(leader)}{_kept_away(rules, others)}{_open_rungs(others)}."
     )
@@ -92,7 +92,7 @@ def _answer_rejected(
     failed = "".join(
         f"; {outcome.rung} stayed at {percent(outcome.score)}"
         for outcome in tested
-        if outcome.rung in TRAINED and outcome.verdict == "NOT_MET"
+        if trains(outcome.rung) and outcome.verdict == "NOT_MET"
     )
     left = _not_tried(rules, outcomes)
     rest = "no untuned system was tested" if kept is None else _remains(kept)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.workload import workload
 from lastresort.errors import BudgetError
+from lastresort.ladder import trains
 from lastresort.records.record import Record
-from lastresort.rungs import TRAINED
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.spec.task import Task
 
@@ -98,7 +98,7 @@ def beyond_limits(bench: Workbench, prepared: Prepared, rung: Rung) -> str | Non
     The answer is noted, so that a resumed climb gives the same, until `limits.hours` is another.
     """
     hours = bench.task.limits.hours
-    if rung.name not in TRAINED or hours is None or bench.record.last("frozen", rung.name) is not None:
+    if not trains(rung.name) or hours is None or bench.record.last("frozen", rung.name) is not None:
         return None
     known = bench.record.last("plan", rung.name)
     if known is not None and (known["beyond"] is None or known["limit_hours"] == hours):

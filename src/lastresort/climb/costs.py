@@ -26,11 +26,11 @@ from lastresort.climb.decide import Cheapest, Rules, RungOutcome
 from lastresort.climb.decision import rung_cost
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.workload import workload
+from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.break_even import not_foretold, thousand_calls
 from lastresort.report.words.wording import spaced
-from lastresort.rungs import TRAINED
 from lastresort.rungs.forecast import answering
 from lastresort.rungs.rung import ForecastsCalls, Workbench, find_rung
 from lastresort.rungs.supervised.training import tuned_model
@@ -96,7 +96,7 @@ def paid_by_tokens(task: Task, rung: str) -> bool:
     """Whether calls of the rung's systems are paid by their tokens, since the model answers from somewhere else. A scripted model
     stands for such a one where the task gives its prices.
     """
-    if rung in TRAINED:
+    if trains(rung):
         return False
     given = None not in (task.use.prompt_price, task.use.output_price)
     return is_paid(task.model) or (is_endpoint(task.model) and given)
@@ -108,7 +108,7 @@ def _priced(
     """items: over which the means are. tested: all that the test asked."""
     assert outcome.judgement is not None
     assert outcome.system is not None
-    tuned, n, use = outcome.rung in TRAINED, len(items), task.use
+    tuned, n, use = trains(outcome.rung), len(items), task.use
     prompt_tokens = sum(item.prompt_tokens for item in items) / n
     completion_tokens = sum(item.completion_tokens for item in items) / n
     seconds = sum(item.seconds for item in items) / n
@@ -132,8 +132,9 @@ def _priced(
 
 
 def _one_off(task: Task, record: Record, rung: str) -> Amount:
-    """All that the rung took. Preferences are trained on top of the supervised adapter where there is one: then it counts too."""
-    rungs = ["sft", rung] if rung == "preference" and record.last("frozen", "sft") is not None else [rung]
+    """All that the rung took. That includes the adapter that it went on from, where there was one."""
+    start = RUNGS[rung].starts_from
+    rungs = [start, rung] if start is not None and record.last("frozen", start) is not None else [rung]
     total = NOTHING
     for name in rungs:
         spent = rung_cost(record, name, task)
@@ -213,7 +214,7 @@ def saving_after(bench: Workbench, prepared: Prepared, rules: Rules, outcomes: S
     last = outcomes[-1] if outcomes else None
     if bench.task.goal != "cost" or last is None or last.judgement is None or last.judgement.outcome != "MET":
         return None
-    if last.rung in TRAINED:
+    if trains(last.rung):
         return None
     if (why := _out_of_reach(bench, rules, last.rung)) is not None:
         return Saving(last.rung, False, not_foretold(last.rung, why))
@@ -233,9 +234,7 @@ def _out_of_reach(bench: Workbench, rules: Rules, met: str) -> str | None:
         return f"the task leaves {TUNED} out of `ladder`"
     if rules.until is not None and rules.ladder.index(rules.until) < rules.ladder.index(TUNED):
         return f"it was told to go no further than {rules.until}"
-    rung = find_rung(TUNED)
-    assert rung is not None
-    skipped = rung.skip_reason(bench.task, bench.train)
+    skipped = find_rung(TUNED).skip_reason(bench.task, bench.train)
     return None if skipped is None else f"{TUNED} does not apply, since {skipped}"
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from lastresort.climb.answer import answer_of, answer_of_two
 from lastresort.climb.break_even import Saving
+from lastresort.ladder import trains
 from lastresort.report.words.wording import NO_BREAK, how_decided
 from lastresort.report.words.wording import percent_in_text as percent
-from lastresort.rungs import TRAINED
 from lastresort.types import GateVerdict, Judgement, Outcome
 
 GATE_SAYS = {"SHIP": "lets it ship", "HOLD": "holds it", "REJECT": "rejects it"}
@@ -199,7 +199,7 @@ def _kept(tested: Sequence[RungOutcome]) -> RungOutcome | None:
     """Where the gate rejected what met the bar: the best untuned system, which is there and breaks nothing."""
     if not any(outcome.rejected for outcome in tested):
         return None
-    untuned = [outcome for outcome in tested if outcome.rung not in TRAINED]
+    untuned = [outcome for outcome in tested if not trains(outcome.rung)]
     return max(untuned, key=lambda outcome: outcome.score, default=None)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from lastresort.climb.decide import Conclusion, RungOutcome, as_test
 from lastresort.climb.judging import judge_entry
 from lastresort.evals.measure import failures
+from lastresort.ladder import trains
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import VERSION
 from lastresort.report.words.wording import percent_in_text as percent
@@ -101,15 +102,6 @@ def _ceiling(noted: Mapping[str, Any]) -> dict[str, Any]:
             for name, found in noted["systems"].items()
         ],
     }
-
-
-WINNER_KINDS = {
-    "prompting": "prompt",
-    "retrieval": "retrieval",
-    "sft": "adapter",
-    "preference": "adapter",
-    "full": "merged",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +197,7 @@ def _repaired(items: Sequence[ItemScore], chosen: str | None, search: Mapping[st
 
 def price_known(task: Task, rung: str) -> bool:
     """Whether what the rung's calls cost is known: a rung that trains asks weights that are here, which cost nothing."""
-    return task.price_known or WINNER_KINDS[rung] not in ("prompt", "retrieval")
+    return task.price_known or trains(rung)
 
 
 def rung_cost(record: Record, rung: str, task: Task) -> dict[str, Any]:

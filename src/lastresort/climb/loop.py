@@ -17,9 +17,9 @@ from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, ma
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
+from lastresort.ladder import trains
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.report.words.wording import percent_in_text as percent
-from lastresort.rungs import TRAINED
 from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
@@ -80,7 +80,7 @@ def concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], w
 def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: Review) -> list[RungOutcome] | None:
     """The outcomes after the review of the tuned system that would win; None where nothing is asked."""
     won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
-    if won is None or won.rung not in TRAINED or won.gate is not None:
+    if won is None or not trains(won.rung) or won.gate is not None:
         return None
     settled = review(outcomes, won)
     return None if settled is None else [settled if outcome is won else outcome for outcome in outcomes]
@@ -88,8 +88,8 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
 
 def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
-    skipped = rung.skip_reason(bench.task, bench.train) if rung is not None else why_absent(name, bench.task)
-    if rung is None or skipped is not None:
+    skipped = rung.skip_reason(bench.task, bench.train)
+    if skipped is not None:
         if bench.record.last("skip", name) is None:
             bench.record.note("skip", {"rung": name, "reason": skipped}, key=name)
         return RungOutcome(name, skipped=skipped)
@@ -116,10 +116,6 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
     ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
     bench.record.note("verdict", {"rung": name, "judgement": asdict(judgement)}, key=name)
     return RungOutcome(name, judgement, system.name)
-
-
-def why_absent(name: str, task: Task) -> str:
-    return "this version of lastresort cannot try it yet"
 
 
 def _note_given_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:

@@ -190,7 +190,7 @@ def _check_rewards(task: Task, split: Split) -> None:
     No judge is opened.
     """
     rung = find_rung("preference")
-    if not task.reward or task.preferences is not None or "preference" not in task.ladder or rung is None:
+    if not task.reward or task.preferences is not None or "preference" not in task.ladder:
         return
     if rung.skip_reason(task, split.train) is not None:
         return

@@ -18,10 +18,10 @@ from lastresort.climb.prepare import Prepared
 from lastresort.data.duplicates import normalised
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
+from lastresort.ladder import RUNGS, trains
 from lastresort.records.record import Measurement, Record
 from lastresort.report.words import drift
 from lastresort.report.words.wording import percent_in_text as percent
-from lastresort.rungs import TRAINED
 from lastresort.rungs.preference.data import LEAST_HELD_TEXT
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.staleness import stale_warning
@@ -85,11 +85,11 @@ def extra_reasons(
             reasons.append(f"{outcome.rung}: {search['note']}")
         reasons += _refused(bench.record, outcome)
         reasons += _drift(bench.record, outcome)
-    if any(outcome.rung in ("sft", "full") for outcome in tested):
+    if any(RUNGS[outcome.rung].learns == "examples" for outcome in tested):
         reasons += _training_rows(bench)
-    if any(outcome.rung in TRAINED for outcome in tested) and (warning := stale_warning(bench.task)) is not None:
+    if any(trains(outcome.rung) for outcome in tested) and (warning := stale_warning(bench.task)) is not None:
         reasons.append(warning)
-    if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if outcome.rung in TRAINED):
+    if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if trains(outcome.rung)):
         reasons.append("No gate has been run: whether tuning broke anything else has not been measured.")
     reasons += prepared.notes
     reasons += _not_honoured(bench.task)
@@ -152,9 +152,6 @@ def _not_honoured(task: Task) -> list[str]:
     if task.limits.gpu != "auto":
         found.append(f"limits.gpu: {task.limits.gpu} is not acted on by this version.")
     return found
-
-
-UNTUNED = ("prompting", "retrieval")
 
 
 def would_change(
@@ -231,14 +228,14 @@ def _rungs(rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion
         tried = {outcome.rung for outcome in outcomes}
         left = [rung for rung in rules.ladder if rung not in tried]
         told += [f"The rest of the ladder, not tried: {', '.join(left)}."] if left else []
-        out = [rung for rung in ("prompting", "retrieval", "sft", "preference", "full") if rung not in rules.ladder]
+        out = [rung for rung in RUNGS if rung not in rules.ladder]
         told += [f"Rungs that the task leaves out of `ladder`: {', '.join(out)}."] if out else []
     return told
 
 
 def _world(conclusion: Conclusion, *, knowledge: bool) -> list[str]:
     told = []
-    if conclusion.winner is None or conclusion.winner not in UNTUNED:
+    if conclusion.winner is None or trains(conclusion.winner):
         told.append(
             "A newer or larger model that meets the bar when it is only prompted: `lastresort recheck RUN --model NEW` "
             "asks it the same test items."

@@ -11,6 +11,7 @@ from lastresort.climb.prepare import Prepared
 from lastresort.climb.workload import LEAST_NEW_TOKENS
 from lastresort.data.split import Split
 from lastresort.errors import CandidateError, DataError
+from lastresort.ladder import RUNGS, Learns
 from lastresort.models.protocol import Model
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
@@ -45,8 +46,8 @@ def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max
     """
     if "prompting" in task.ladder:
         _refuse_items(_asking(task, models, models.base_name, instruction(task)), split, max_new_tokens)
-    if not _tries(task, split, "sft", "full"):
-        if _tries(task, split, "preference"):
+    if not _tries(task, split, "examples"):
+        if _tries(task, split, "preferences"):
             _refuse_items(_asking(task, models, models.tuned_name, instruction(task)), split, max_new_tokens)
         return []
     tuned = _asking(task, models, models.tuned_name, task.about.strip())
@@ -78,10 +79,10 @@ def check_room(answerer: Answerer, examples: Sequence[Example]) -> None:
             )
 
 
-def _tries(task: Task, split: Split, *names: str) -> bool:
-    """Whether one of these rungs is to be climbed and applies."""
-    rungs = [find_rung(name) for name in names if name in task.ladder]
-    return any(rung is not None and rung.skip_reason(task, split.train) is None for rung in rungs)
+def _tries(task: Task, split: Split, learns: Learns) -> bool:
+    """Whether a rung that trains on this is to be climbed and applies."""
+    names = [name for name in task.ladder if RUNGS[name].learns == learns]
+    return any(find_rung(name).skip_reason(task, split.train) is None for name in names)
 
 
 def _asking(task: Task, models: OpenModels, name: str, about: str) -> Answerer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
@@ -11,11 +10,11 @@ from lastresort.hardware.find import find_shape
 from lastresort.hardware.memory import free_memory_bytes
 from lastresort.hardware.plan.fit import NAMES, gib
 from lastresort.hardware.plan.planned import Planned, lowered, smallest
-from lastresort.hardware.plan.setup import Cards, Setup
+from lastresort.hardware.plan.setup import Cards
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Workload
-from lastresort.rungs.preference.rung import planned_course
-from lastresort.rungs.supervised.four_bits import PASS_TOKENS, in_4_bits
+from lastresort.rungs.rung import PlansMemory, find_rung
+from lastresort.rungs.supervised.four_bits import PASS_TOKENS
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
 
@@ -41,61 +40,16 @@ def rung_memory(task: Task, rung: str, work: Workload) -> dict[str, Any] | None:
 def planned_rung(task: Task, rung: str, work: Workload) -> Planned | None:
     """The training that a rung makes, in the passes that it makes; rows as long as the longest."""
     model, card = tuned_model(task), card_here(processor=True)
-    if rung not in _SETUPS or is_endpoint(model) or card is None or work.longest_tokens is None:
+    training = find_rung(rung)
+    if not isinstance(training, PlansMemory) or is_endpoint(model) or card is None or work.longest_tokens is None:
         return None
     try:
         shape = find_shape(model, task.folder)
     except (InputError, DataError, PrerequisiteError):
         return None
-    setup, longest, batch = _SETUPS[rung](task, work, work.longest_tokens)
-    return Planned(shape, setup, Cards(card), longest, batch * longest, PASS_TOKENS)
-
-
-def _adapters(task: Task, row_tokens: int, **more: Any) -> Setup:
-    method: Any = "qlora" if in_4_bits(task) else "lora"
-    computes: Any = "bfloat16" if method == "qlora" or _reduced() else "float32"
-    return Setup(
-        method,
-        row_tokens=row_tokens,
-        checkpointing=False,
-        r=task.sft.r,
-        target=task.sft.target,
-        compute=computes,
-        **more,
-    )
-
-
-def _sft(task: Task, work: Workload, row: int) -> tuple[Setup, int, int]:
-    return _adapters(task, row), row, task.sft.batch_size
-
-
-def _full(task: Task, work: Workload, row: int) -> tuple[Setup, int, int]:
-    return Setup("full", row_tokens=row, checkpointing=False, compute="float32"), row, task.full.batch_size
-
-
-def _preference(task: Task, work: Workload, row: int) -> tuple[Setup, int, int]:
-    """Of a pair both rows, as long as the longest of train; of a group answers as long as allowed."""
-    plan, course = planned_course(task, work.n_train)
-    if plan.objective == "grpo":
-        long, size = row + work.max_new_tokens, task.preference.samples
-        setup = _adapters(task, long, learning="grpo", group_size=size, new_tokens=work.max_new_tokens)
-        return setup, long, course.batch_size * size
-    pairs = plan.objective in ("dpo", "orpo")
-    setup = _adapters(task, row, learning="dpo" if pairs else "sft")
-    return setup, (2 if pairs else 1) * row, course.batch_size
-
-
-_SETUPS: Mapping[str, Callable[[Task, Workload, int], tuple[Setup, int, int]]] = {
-    "sft": _sft,
-    "preference": _preference,
-    "full": _full,
-}
-
-
-def _reduced() -> bool:
-    from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
-
-    return is_reduced(chosen_dtype("auto", chosen_device()))
+    found = training.planned_setup(task, work, work.longest_tokens)
+    longest = found.longest_tokens
+    return Planned(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
 
 
 def _sentence(planned: Planned, room: int, task: Task, rung: str, *, fits: bool) -> str:

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from lastresort.climb.decide import RungOutcome
-from lastresort.climb.decision import WINNER_KINDS, Winner
+from lastresort.climb.decision import Winner
 from lastresort.errors import DataError
+from lastresort.ladder import RUNGS
 from lastresort.records.atomic import disk_errors, replace_folder
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
@@ -34,7 +35,7 @@ def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | Non
         shutil.rmtree(fresh)
         raise
     replace_folder(fresh, final)
-    return Winner(WINNER_KINDS[outcome.rung], "winner", folder_sha256(final))
+    return Winner(RUNGS[outcome.rung].winner, "winner", folder_sha256(final))
 
 
 def _refuse_other_artefact(fresh: Path, candidate: Path, gated: str | None) -> None:

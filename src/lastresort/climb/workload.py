@@ -24,6 +24,7 @@ from lastresort.hardware.model_files import computed_parameters_of, config_of_gg
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import Shape, shape_of
+from lastresort.ladder import trains
 from lastresort.models.open import EMBEDDED, local_folder
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.rungs.forecast import Machine, Rates, Workload
@@ -254,7 +255,7 @@ def workload(prepared: Prepared, rung: str) -> Workload:
 
 
 def model_of(task: Task, rung: str) -> str:
-    return task.model if rung in ("prompting", "retrieval") else tuned_model(task)
+    return tuned_model(task) if trains(rung) else task.model
 
 
 def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]) -> Machine:

@@ -34,10 +34,10 @@ from lastresort.gate.target import beginning
 from lastresort.gate.verdict import Comparator, TargetFound, target_found
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.gate.verdict.sentences import listed, points
+from lastresort.ladder import trains
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.gate import completed
-from lastresort.rungs import TRAINED
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, Progress
@@ -49,7 +49,7 @@ Costs = tuple[float, float] | tuple[None, None]
 
 def best_prompt(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
     """The untuned system with the highest score in its test; None where none was tested."""
-    untuned = [outcome for outcome in outcomes if outcome.judgement is not None and outcome.rung not in TRAINED]
+    untuned = [outcome for outcome in outcomes if outcome.judgement is not None and not trains(outcome.rung)]
     return max(untuned, key=lambda outcome: outcome.score, default=None)
 
 

@@ -177,7 +177,7 @@ def _told(offer: Offer) -> str:
 def _setup_of(job: Job, shape: Shape) -> tuple[Setup, int]:
     """How the plan is asked, and the tokens of the longest row."""
     file, groups = job.file, job.file.groups
-    new = groups.max_new_tokens if groups is not None else 0
+    new = groups.sampling.max_new_tokens if groups is not None else 0
     estimated = max(estimated_tokens(json.dumps(row, ensure_ascii=False)) for row in job.train)
     tokens = max(2, round(MARGIN * estimated)) + new
     if job.row_tokens is not None:
@@ -188,21 +188,21 @@ def _setup_of(job: Job, shape: Shape) -> tuple[Setup, int]:
         "full" if adapter is None else "qlora" if adapter.kind == "qlora" else "lora",
         learning,
         row_tokens=tokens,
-        batch=max(1, file.max_pass_tokens // tokens),
-        checkpointing=file.checkpointing,
+        batch=max(1, file.settings.max_pass_tokens // tokens),
+        checkpointing=file.settings.checkpointing,
         r=adapter.r if adapter is not None else 16,
         target=_target(job, shape),
-        optimizer=file.optimizer,
+        optimizer=file.settings.optimizer,
         compute="auto" if file.precision == "auto" else "bfloat16" if file.precision == "bfloat16" else "float32",
-        group_size=groups.group_size if groups is not None else 8,
-        rows_at_once=groups.rows_at_once if groups is not None else 64,
+        group_size=groups.sampling.group_size if groups is not None else 8,
+        rows_at_once=groups.sampling.rows_at_once if groups is not None else 64,
         new_tokens=min(new or 256, tokens - 1),
     ), tokens
 
 
 def _target(job: Job, shape: Shape) -> Literal["attention", "all-linear"]:
     """What holds no less than the adapter: all layers, unless every one that it names is attention's."""
-    if job.adapter is None or (job.file.start_from is None and job.file.adapter.target == "attention"):
+    if job.adapter is None or (job.file.start_from is None and job.file.settings.adapter.target == "attention"):
         return "attention"
     own = {layer.name for layer in shape.linears if layer.place == "attention"}
     return (

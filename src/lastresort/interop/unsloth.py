@@ -56,9 +56,9 @@ def _model(job: Job) -> list[str]:
         "dtype": "None" if bf16 is None else "torch.bfloat16" if bf16 else "torch.float32",
         "load_in_4bit": repr(job.adapter is not None and job.adapter.kind == "qlora"),
         "full_finetuning": repr(job.adapter is None),
-        "use_gradient_checkpointing": repr(job.file.checkpointing),
+        "use_gradient_checkpointing": repr(job.file.settings.checkpointing),
         "use_exact_model_name": "True",
-        "random_state": repr(job.file.seed),
+        "random_state": repr(job.file.settings.seed),
     }
     return call("    model, tokenizer = FastLanguageModel.from_pretrained", given)
 
@@ -74,7 +74,7 @@ def _adapter(job: Job) -> list[str]:
         "lora_dropout": repr(adapter.dropout),
         "target_modules": layers(adapter),
         "use_rslora": repr(adapter.kind == "rslora"),
-        "use_gradient_checkpointing": repr(job.file.checkpointing),
-        "random_state": repr(job.file.seed),
+        "use_gradient_checkpointing": repr(job.file.settings.checkpointing),
+        "random_state": repr(job.file.settings.seed),
     }
     return call("    model = FastLanguageModel.get_peft_model", given)

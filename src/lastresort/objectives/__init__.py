@@ -1,41 +1,35 @@
-"""Objectives: pure functions on log-probabilities that return unreduced losses. Values are `module:name`."""
+"""Objectives: pure functions on log-probabilities that return unreduced losses. A new one is a function and a row of the table."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 Need = Literal["completions", "text", "pairs", "labels", "groups"]
+Reference = Literal["never", "always", "for_kl"]
 
-OBJECTIVES: dict[str, str] = {
-    "sft": "lastresort.objectives.sft:sft",
-    "text": "lastresort.objectives.sft:sft",
-    "dpo": "lastresort.objectives.pairs:dpo",
-    "ipo": "lastresort.objectives.pairs:ipo",
-    "hinge": "lastresort.objectives.pairs:hinge",
-    "simpo": "lastresort.objectives.pairs:simpo",
-    "apo_zero": "lastresort.objectives.pairs:apo_zero",
-    "orpo": "lastresort.objectives.pairs:orpo",
-    "kto": "lastresort.objectives.kto:kto",
-    "grpo": "lastresort.objectives.grpo:grpo",
-    "dr_grpo": "lastresort.objectives.grpo:grpo",
-    "dapo": "lastresort.objectives.grpo:dapo",
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveFacts:
+    """path: `module:name` of its function. need: what rows it trains on. reference: when it needs log-probabilities of the
+    reference; for_kl: only with a KL weight above 0."""
+
+    path: str
+    need: Need
+    reference: Reference = "never"
+
+
+# text is sft with every token a target; the groups of dr_grpo share grpo's loss of a token and differ in
+# `grpo.ADVANTAGE_SCALE` and `grpo.token_weights`.
+OBJECTIVES: dict[str, ObjectiveFacts] = {
+    "sft": ObjectiveFacts("lastresort.objectives.sft:sft", "completions"),
+    "text": ObjectiveFacts("lastresort.objectives.sft:sft", "text"),
+    "dpo": ObjectiveFacts("lastresort.objectives.pairs:dpo", "pairs", "always"),
+    "ipo": ObjectiveFacts("lastresort.objectives.pairs:ipo", "pairs", "always"),
+    "hinge": ObjectiveFacts("lastresort.objectives.pairs:hinge", "pairs", "always"),
+    "simpo": ObjectiveFacts("lastresort.objectives.pairs:simpo", "pairs"),
+    "apo_zero": ObjectiveFacts("lastresort.objectives.pairs:apo_zero", "pairs", "always"),
+    "orpo": ObjectiveFacts("lastresort.objectives.pairs:orpo", "pairs"),
+    "kto": ObjectiveFacts("lastresort.objectives.kto:kto", "labels", "always"),
+    "grpo": ObjectiveFacts("lastresort.objectives.grpo:grpo", "groups", "for_kl"),
+    "dr_grpo": ObjectiveFacts("lastresort.objectives.grpo:grpo", "groups", "for_kl"),
+    "dapo": ObjectiveFacts("lastresort.objectives.grpo:dapo", "groups", "for_kl"),
 }
-
-# What rows an objective trains on. text is sft with every token a target; the groups of dr_grpo share grpo's loss of a
-# token and differ in `advantages.ADVANTAGE_SCALE` and `token_weights`.
-NEEDS: dict[str, Need] = {
-    "sft": "completions",
-    "text": "text",
-    "dpo": "pairs",
-    "ipo": "pairs",
-    "hinge": "pairs",
-    "simpo": "pairs",
-    "apo_zero": "pairs",
-    "orpo": "pairs",
-    "kto": "labels",
-    "grpo": "groups",
-    "dr_grpo": "groups",
-    "dapo": "groups",
-}
-
-# What needs log-probabilities of the reference: always, and only with a KL weight above 0.
-REFERENCE = frozenset({"dpo", "ipo", "hinge", "apo_zero", "kto"})
-REFERENCE_FOR_KL = frozenset({"grpo", "dr_grpo", "dapo"})

@@ -11,9 +11,10 @@ from typing import Protocol, runtime_checkable
 from lastresort.data.split import groups_of
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import Scorer
+from lastresort.hardware.plan.setup import Setup
+from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay, paying
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.rungs import RUNGS
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.data import Preferred
@@ -151,6 +152,15 @@ def candidate_of(system: System, items: Sequence[ItemScore]) -> Candidate:
     return Candidate(system, mean_score(items), len(items), tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedSetup:
+    """A training as the plan computes its memory. longest_tokens: of what stays in one pass. items: so many an optimizer step."""
+
+    setup: Setup
+    longest_tokens: int
+    items: int
+
+
 class Rung(Protocol):
     """One approach on the ladder."""
 
@@ -174,10 +184,16 @@ class ForecastsCalls(Rung, Protocol):
         """An answer as long as those of the examples, asked alone: nothing is shared with other prompts."""
 
 
-def find_rung(name: str) -> Rung | None:
-    """The rung of that name, None where this version has none."""
-    if name not in RUNGS:
-        return None
-    module, attribute = RUNGS[name].split(":")
+@runtime_checkable
+class PlansMemory(Rung, Protocol):
+    """A rung that trains, and can tell what its training holds in memory."""
+
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
+        """row_tokens: of the longest row of train."""
+
+
+def find_rung(name: str) -> Rung:
+    """The rung of a name that stands in `RUNGS`."""
+    module, attribute = RUNGS[name].path.split(":")
     rung: Rung = getattr(import_module(module), attribute)()
     return rung

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence import choose, selection_bias_corrected
@@ -23,13 +23,13 @@ from lastresort.records.record import ItemScore, Record
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of, mean_score
 from lastresort.systems.system import System
-from lastresort.types import Progress
+from lastresort.types import Grammar, Progress
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.planned import Planned
     from lastresort.models.loading import Loaded
+    from lastresort.train.files.memory import Answer
     from lastresort.train.loop.loop import StepSeen, Trained
-    from lastresort.train.memory import Answer
     from lastresort.train.settings import TrainSettings
 
 
@@ -69,7 +69,7 @@ def answer_noted(bench: Workbench, name: str, planned: Planned | None) -> Callab
 
     def answer() -> Answer:
         from lastresort.hardware.plan.planned import lowered
-        from lastresort.train.memory import Answer, Room
+        from lastresort.train.files.memory import Answer, Room
 
         if planned is None:
             return Answer("", _elsewhere(True))
@@ -94,6 +94,7 @@ def _elsewhere(in_4_bits: bool) -> str:
 
 
 KIND = "trained_rendering"  # of events
+CANDIDATE = "trained_candidate"  # likewise
 
 
 def note_rendering(
@@ -128,6 +129,57 @@ def noted_rendering(record: Record, rung: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainedCandidate:
+    """What a candidate came of. run: the training whose curve and notes it shares. stop: the epoch or step after which it was kept.
+    replay: the share of general rows, None where the training has none. scale: of what was trained, set after the training.
+    constrained: it is another candidate, held to the form of the output.
+    """
+
+    rung: str
+    candidate: str
+    run: str
+    learning_rate: float
+    stop: int
+    unit: Literal["epoch", "step"]
+    replay: float | None = None
+    scale: float = 1.0
+    constrained: bool = False
+
+
+def note_candidate(record: Record, trained: TrainedCandidate) -> None:
+    """Once a run."""
+    if record.last(CANDIDATE, trained.candidate) is None:
+        record.note(CANDIDATE, asdict(trained), key=trained.candidate)
+
+
+def candidate_noted(record: Record, name: str) -> TrainedCandidate | None:
+    """None for a system that was not trained in this run."""
+    noted = record.last(CANDIDATE, name)
+    return None if noted is None else TrainedCandidate(**noted)
+
+
+def constrained(record: Record, system: System, grammar: Grammar) -> System:
+    """The system held to the form of the output: a candidate of its own, of the same training."""
+    held = replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+    if (trained := candidate_noted(record, system.name)) is not None:
+        note_candidate(record, replace(trained, candidate=held.name, constrained=True))
+    return held
+
+
+def kept_before(record: Record, trained: TrainedCandidate) -> tuple[tuple[int, str], ...]:
+    """Stop and candidate of the earlier ones of the same training, the latest first."""
+    alike = (TrainedCandidate(**noted) for noted in record.notes(CANDIDATE))
+    return tuple(
+        sorted(((one.stop, one.candidate) for one in alike if _is_before(one, trained)), reverse=True),
+    )
+
+
+def _is_before(one: TrainedCandidate, other: TrainedCandidate) -> bool:
+    same = (one.rung, one.run, one.scale) == (other.rung, other.run, 1.0)
+    return same and not one.constrained and one.stop < other.stop
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """name: of its curve, its notes and its checkpoint. label: how progress calls it. base: fingerprint of the model that it
     starts from. facts: what the record says of it beside its settings, such as rows.
@@ -148,8 +200,8 @@ def train_to(
 
     Raises BudgetError at the time limit, Diverged where the loss is not finite, InfrastructureError where memory runs out.
     """
+    from lastresort.train.files.memory import free_now, memory_errors, plan_of_loaded
     from lastresort.train.loop.loop import train
-    from lastresort.train.memory import free_now, memory_errors, plan_of_loaded
 
     tell_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
@@ -256,4 +308,4 @@ def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> Sys
     grammar = grammar_of(bench.task)
     if grammar is None or system.decoding.grammar is not None or not failures(items)["format"]:
         return None
-    return replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+    return constrained(bench.record, system, grammar)

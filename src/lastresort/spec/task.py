@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Wi
 from lastresort.data.rows import is_json
 from lastresort.errors import TaskError
 from lastresort.knowledge.reading import is_read
+from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.document import Document, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, explained
@@ -168,8 +169,6 @@ def _effort_and_model(task: Task) -> None:
         )
 
 
-RUNGS = ("prompting", "retrieval", "sft", "preference", "full")
-TRAINED = ("sft", "preference", "full")
 _RUNG_LIST = {"type": "array", "items": {"enum": list(RUNGS)}, "minItems": 1, "uniqueItems": True}
 Pace = Literal["never", "yearly", "monthly", "weekly", "daily"]
 
@@ -224,7 +223,7 @@ class Task(Section):
     )
     tune: Tune = Field(default_factory=Tune, description="which model may be trained, and how")
     ladder: Annotated[tuple[str, ...], AfterValidator(_climbable), WithJsonSchema(_RUNG_LIST)] = Field(
-        RUNGS, description="the rungs that may be climbed; leave some out to exclude them"
+        tuple(RUNGS), description="the rungs that may be climbed; leave some out to exclude them"
     )
     examples: Sources = Field(description="the labelled examples", examples=["examples.jsonl"])
     split: Split = Field(default_factory=Split, description="how the examples are divided")
@@ -280,7 +279,7 @@ class Task(Section):
         """Number of tests that share 1 - confidence: those of the rungs that the file does not exclude, and that of a repaired
         system where one of them trains (DESIGN parts 8 and 9). Skips, `--until` and `--gate` do not change it.
         """
-        return len(self.ladder) + (self.counts_repair and not set(TRAINED).isdisjoint(self.ladder))
+        return len(self.ladder) + (self.counts_repair and any(map(trains, self.ladder)))
 
     @property
     def alpha_per_rung(self) -> float:

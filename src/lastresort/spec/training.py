@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from lastresort.errors import TaskError
-from lastresort.objectives import NEEDS
+from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import Document, Kind, read_document, with_overrides
 from lastresort.spec.explain import explained
 from lastresort.spec.paths import FileOrFolder, ModelName, relative_name
 from lastresort.spec.score import PRICES, Reward
 from lastresort.spec.sections import Count, Rate, Ratio
-from lastresort.spec.training_sections import Adapter, Limits, Objective, Server, StopStrings, TrainingData
+from lastresort.spec.training_sections import AdapterKeys, DataKeys, LimitKeys, ObjectiveKeys, ServerKeys, StopStrings
 from lastresort.spec.values import (
     AnyShareOrCount,
     Noted,
@@ -29,7 +30,14 @@ from lastresort.spec.values import (
     listed,
     refuse,
 )
-from lastresort.train.training_file import AdapterPlan, DataFiles, Groups, RewardTerm, TrainingFile, usual_tries
+from lastresort.train.settings import (
+    Groups,
+    GroupSettings,
+    RewardTerm,
+    TrainingFile,
+    TrainSettings,
+    usual_tries,
+)
 
 TRAINING = Kind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
@@ -127,9 +135,9 @@ class Training(Section):
         "embedded", description="embedded, a hub id, a folder or a .gguf file"
     )
     start_from: FileOrFolder | None = Field(None, description="an adapter to go on from, which is also the reference")
-    objective: Objective = Field(default_factory=Objective, description="the name of an objective")
-    data: TrainingData = Field(description="what to train on", examples=["rows.jsonl"])
-    adapter: Adapter = Field(default_factory=Adapter, description="what is trained beside the base, or full")
+    objective: ObjectiveKeys = Field(default_factory=ObjectiveKeys, description="the name of an objective")
+    data: DataKeys = Field(description="what to train on", examples=["rows.jsonl"])
+    adapter: AdapterKeys = Field(default_factory=AdapterKeys, description="what is trained beside the base, or full")
     learning_rate: Rate | None = Field(None, description="the peak")
     epochs: Count = Field(3, description="passes over the data")
     batch_size: Count = Field(16, description="items an optimizer step")
@@ -154,7 +162,7 @@ class Training(Section):
     chat_template_kwargs: TemplateArguments = Field(default_factory=dict, description="given to the chat template")
     reward: tuple[Reward, ...] = Field((), description="terms of the reward, each a scorer with a weight")
     on_error: Literal["stop", "zero"] = Field("stop", description="what a reward function that fails does")
-    limits: Limits = Field(default_factory=Limits, description="of reward code: time_s, memory_gib, load_s")
+    limits: LimitKeys = Field(default_factory=LimitKeys, description="of reward code: time_s, memory_gib, load_s")
     group_size: Annotated[int, Number(at_least=2, whole=True)] = Field(8, description="answers sampled for a prompt")
     max_new_tokens: Count = Field(256, description="the longest sampled answer")
     temperature: Annotated[float, Number(above=0, at_most=2)] = Field(1.0, description="at which answers are sampled")
@@ -163,14 +171,14 @@ class Training(Section):
     stop: StopStrings = Field((), description="strings that end an answer")
     tries: Count | None = Field(None, description="rounds of drawing in a step, until enough groups differ")
     rows_at_once: Count = Field(64, description="answers that the engine decodes together")
-    server: Server | None = Field(None, description="what samples in place of the engine")
+    server: ServerKeys | None = Field(None, description="what samples in place of the engine")
     origin: Noted | None = Field(
         None, description="another framework's file that this one was made of; decides nothing"
     )
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        need, name = NEEDS[self.objective.name], self.objective.name
+        need, name = OBJECTIVES[self.objective.name].need, self.objective.name
         self._only("trained_turns", need == "completions", "sft")
         self._only("pairs_as_labels", need == "labels", "kto")
         for key in GROUP_KEYS:
@@ -213,7 +221,7 @@ class Training(Section):
                         key=("reward", number, "judge", price),
                     )
 
-    def _served(self, server: Server) -> None:
+    def _served(self, server: ServerKeys) -> None:
         """What the server must load, it must be able to load."""
         if server.model.startswith("openai:") and self.top_k:
             refuse("found it beside openai", expected="0, since openai has none", remedy="Remove it.", key=("top_k",))
@@ -246,7 +254,7 @@ class Training(Section):
         """Without a rate in the file: 2e-5 for all weights and 1e-6 for preferences, ten times as much for an adapter."""
         if self.learning_rate is not None:
             return self.learning_rate
-        whole = 2e-5 if NEEDS[self.objective.name] in ("completions", "text") else 1e-6
+        whole = 2e-5 if OBJECTIVES[self.objective.name].need in ("completions", "text") else 1e-6
         return whole if self.adapter.kind == "full" else round(10 * whole, 12)
 
     @property
@@ -296,47 +304,49 @@ def _refuse_foreign(document: Document) -> None:
 
 def _training_file(keys: Training, path: Path, reading: Reading) -> TrainingFile:
     output = keys.output if keys.output is not None else path.with_name(f"{path.stem}-out")
-    groups = _groups(keys) if NEEDS[keys.objective.name] == "groups" else None
-    adapter, data = keys.adapter, keys.data
-    same = {name: getattr(keys, name) for name in _AS_THEY_ARE}
+    settings = TrainSettings(
+        objective=keys.objective.settings,
+        adapter=keys.adapter.settings,
+        learning_rate=keys.rate,
+        **{name: getattr(keys, name) for name in _OF_THE_LOOP},
+    )
     return TrainingFile(
-        **same,
         path=path,
         resolved=_resolved(keys, output, reading),
-        objective=keys.objective.name,
-        options=tuple(keys.objective.options.items()),
-        data=DataFiles(data.train, data.eval, data.eval_share),
-        adapter=AdapterPlan(adapter.kind, adapter.r, adapter.scale, adapter.target, adapter.dropout),
-        learning_rate=keys.rate,
+        data=keys.data.files,
+        settings=settings,
         output=output,
-        groups=groups,
+        groups=_groups(keys) if settings.objective.need == "groups" else None,
+        **{name: getattr(keys, name) for name in _OF_THE_FILE},
     )
 
 
 def _groups(keys: Training) -> Groups:
     return Groups(
         reward=tuple(RewardTerm(term.name, term.parameters, term.weight) for term in keys.reward),
-        group_size=keys.group_size,
-        max_new_tokens=keys.max_new_tokens,
-        temperature=keys.temperature,
-        top_p=keys.top_p,
-        top_k=keys.top_k,
-        stop=keys.stop,
-        tries=keys.all_tries,
-        rows_at_once=keys.rows_at_once,
+        sampling=GroupSettings(
+            tries=keys.all_tries,
+            **{name: getattr(keys, name) for name in _OF_SAMPLING},
+        ),
         on_error=keys.on_error,
-        limits=keys.limits.plan,
+        limits=keys.limits.settings,
         server=None if keys.server is None else keys.server.plan,
     )
 
 
-_OTHERWISE = ("objective", "data", "adapter", "learning_rate", "output", "origin", *GROUP_KEYS)
-_AS_THEY_ARE = tuple(name for name in Training.model_fields if name not in _OTHERWISE)
+def _named_alike(settings: type[TrainSettings | TrainingFile | GroupSettings], *but: str) -> tuple[str, ...]:
+    """The keys of the file that are taken as they are."""
+    return tuple(one.name for one in fields(settings) if one.name in Training.model_fields and one.name not in but)
+
+
+_OF_THE_LOOP = _named_alike(TrainSettings, "objective", "adapter", "learning_rate")
+_OF_THE_FILE = _named_alike(TrainingFile, "data", "output")
+_OF_SAMPLING = _named_alike(GroupSettings, "tries")
 
 
 def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
     """The file as it would say every default, but for keys that its objective does not have."""
-    need = NEEDS[keys.objective.name]
+    need = OBJECTIVES[keys.objective.name].need
     absent = {"trained_turns"} if need != "completions" else set()
     absent |= {"pairs_as_labels"} if need != "labels" else set()
     absent |= set(GROUP_KEYS) if need != "groups" else set()
@@ -349,7 +359,7 @@ def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
     for name, value in {**dict(keys), **filled}.items():
         if name in absent:
             continue
-        if isinstance(value, Objective | Adapter | TrainingData | Limits | Server):
+        if isinstance(value, ObjectiveKeys | AdapterKeys | DataKeys | LimitKeys | ServerKeys):
             found[name] = value.written(reading)
         elif name == "reward":
             found[name] = [term.written(reading) for term in keys.reward]

@@ -29,8 +29,15 @@ from lastresort.spec.values import (
     to_number,
     unknown_name,
 )
-from lastresort.train.rewards.process import RewardLimits
-from lastresort.train.training_file import ServerPlan
+from lastresort.train.settings import (
+    AdapterChoice,
+    AdapterKind,
+    AdapterSettings,
+    DataFiles,
+    Objective,
+    RewardLimits,
+    ServerPlan,
+)
 
 USUAL = RewardLimits()
 GIB = 1 << 30
@@ -52,7 +59,7 @@ def _never_or_steps(value: Any) -> Any:
     return int(number)
 
 
-class Limits(Section):
+class LimitKeys(Section):
     """Of reward code. time_s: of one call, which is one answer, or all answers of a step where a function takes lists.
     memory_gib: of its process, or none. load_s: of loading its file.
     """
@@ -66,7 +73,7 @@ class Limits(Section):
     load_s: Annotated[float, Number(above=0)] = USUAL.load_s
 
     @property
-    def plan(self) -> RewardLimits:
+    def settings(self) -> RewardLimits:
         memory_bytes = None if isinstance(self.memory_gib, str) else max(1, round(self.memory_gib * GIB))
         return RewardLimits(self.time_s, memory_bytes, self.load_s)
 
@@ -74,7 +81,7 @@ class Limits(Section):
         return dict(self)
 
 
-class Server(Section):
+class ServerKeys(Section):
     """model: an endpoint. sync: every so many steps it gets the weights that are trained, or never. adapter_name: what they are
     called there. output_seen_as: the output folder as the server sees it.
 
@@ -158,7 +165,7 @@ DATA_REMEDY = "Write data: FILE, data: [FILE, FILE], or data: {train: FILE, eval
 TARGETS = ("attention", "all-linear")
 
 
-class TrainingData(Section):
+class DataKeys(Section):
     """train, eval: files, absolute; a folder for plain text. eval_share: a share or a count of the prompts of train.
 
     In the file: one path, a list of paths, or {train: …, eval: …}, where eval may also be a share such as 0.1 or a count.
@@ -184,6 +191,10 @@ class TrainingData(Section):
             with below("eval"):
                 found |= _held_out(value["eval"], info.context)
         return found
+
+    @property
+    def files(self) -> DataFiles:
+        return DataFiles(self.train, self.eval, self.eval_share)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -246,12 +257,12 @@ def _targets(value: Any) -> Any:
     return tuple(names)
 
 
-class Adapter(Section):
+class AdapterKeys(Section):
     """kind: lora, rslora, dora, qlora (LoRA on a 4-bit base) or full (the base's own weights). r: rank. alpha: scale, None is
     2r. target: attention, all-linear, or names of layers. dropout: of the adapter's input; it costs the packed form.
     """
 
-    kind: Literal["lora", "rslora", "dora", "qlora", "full"] = "lora"
+    kind: AdapterChoice = "lora"
     r: Count = 16
     alpha: Annotated[float, Number(above=0)] | None = None
     target: Annotated[
@@ -274,17 +285,22 @@ class Adapter(Section):
         return self
 
     @property
-    def scale(self) -> float:
-        return 2.0 * self.r if self.alpha is None else self.alpha
+    def settings(self) -> AdapterSettings:
+        """A scale that is not named is 2r."""
+        kind: AdapterKind = "lora" if self.kind == "qlora" else "none" if self.kind == "full" else self.kind
+        scale = 2.0 * self.r if self.alpha is None else self.alpha
+        return AdapterSettings(
+            kind, self.r, scale, self.target, self.dropout, quantize="nf4" if self.kind == "qlora" else None
+        )
 
     def written(self, reading: Reading) -> Any:
         if self.kind == "full":
             return "full"
         target = self.target if isinstance(self.target, str) else list(self.target)
-        return {"kind": self.kind, "r": self.r, "alpha": self.scale, "target": target, "dropout": self.dropout}
+        return {"kind": self.kind, "r": self.r, "alpha": self.settings.alpha, "target": target, "dropout": self.dropout}
 
 
-class Objective(Section):
+class ObjectiveKeys(Section):
     """name: of an objective. options: as its function takes them, in the order of the file.
 
     In the file: the name, or a mapping with the name as its one key: {dpo: {beta: 0.1}}.
@@ -306,6 +322,10 @@ class Objective(Section):
         with below(name):
             return {"name": name, "options": _options(name, options)}
 
+    @property
+    def settings(self) -> Objective:
+        return Objective(self.name, tuple(self.options.items()))
+
     def written(self, reading: Reading) -> Any:
         return {self.name: dict(self.options)} if self.options else self.name
 
@@ -326,10 +346,9 @@ def _name_and_options(value: Any) -> tuple[str, Any]:
 def _options(name: str, given: dict[str, Any]) -> dict[str, bool | float]:
     if not given:
         return {}
-    from lastresort.train.loop.objective import Objective as Loss
-    from lastresort.train.settings import refused_options
+    from lastresort.train.loop.objective import refused_options
 
-    defaults = Loss(name).defaults()
+    defaults = Objective(name).defaults()
     known = tuple(defaults)
     if not known:
         refuse(f"found options of {name}", expected="none, since it has none", remedy=f"Write objective: {name}.")
@@ -341,7 +360,7 @@ def _options(name: str, given: dict[str, Any]) -> dict[str, bool | float]:
         with below(option):
             options[option] = _switch(value) if isinstance(defaults[option], bool) else float(to_number(value))
         try:
-            refused = refused_options(Loss(name, ((option, options[option]),)))
+            refused = refused_options(Objective(name, ((option, options[option]),)))
         except InputError as error:
             refuse(error.found, expected=error.expected, remedy="Correct it.", key=(option,))
         if refused is not None:

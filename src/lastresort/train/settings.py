@@ -1,43 +1,35 @@
-"""What decides a training run, apart from its rows.
+"""The settings of a training: of the loop, of its adapter, its objective and its groups, and what a training file says besides.
 
-Whether an objective takes the numbers that it is given: it is asked before anything is loaded.
+One frozen value each. A training file is checked by `spec.training`, which makes these of it; a rung makes them of its section of
+the task; the loop takes them as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from lastresort.errors import InputError
+from lastresort.objectives import OBJECTIVES, Need
 
-from lastresort.errors import ContractError, InputError
-from lastresort.objectives.pairs import PairLogps
-from lastresort.train.loop.objective import Objective
-
-
-def refused_options(objective: Objective) -> ContractError | None:
-    """What the objective says of its options, by a call on one row; None where it takes them."""
-    one, count = torch.full((1,), -1.0), torch.ones(1, dtype=torch.long)
-    arguments: tuple[Any, ...] = (one,)
-    more: dict[str, Any] = {}
-    if objective.need == "pairs":
-        arguments = (PairLogps(one, one, one, one, count, count),)
-    elif objective.need == "labels":
-        arguments = (one, one, torch.ones(1, dtype=torch.bool), torch.zeros(()))
-    elif objective.need == "groups":
-        arguments, more = (one, one, one), {"per_token_ref_logps": one}
-    try:
-        objective.function()(*arguments, **more, **dict(objective.options))
-    except ContractError as error:
-        return error
-    return None
-
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AdapterKind = Literal["lora", "rslora", "dora", "none"]
+AdapterChoice = Literal["lora", "rslora", "dora", "qlora", "full"]
+Target = Literal["attention", "all-linear"] | tuple[str, ...]
 Optimizer = Literal["adamw", "paged_adamw_8bit"]
 Schedule = Literal["linear", "cosine", "constant"]
+LongerRows = Literal["refuse", "drop", "truncate"]
+TrainedTurns = Literal["all", "last"]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+OnError = Literal["stop", "zero"]
 MEMORY = frozenset({"max_pass_tokens", "checkpointing"})
 
 
@@ -54,7 +46,7 @@ class AdapterSettings:
     kind: AdapterKind = "lora"
     r: int = 16
     alpha: float = 32
-    target: Literal["attention", "all-linear"] | tuple[str, ...] = "attention"
+    target: Target = "attention"
     dropout: float = 0.0
     quantize: Literal["nf4"] | None = None
 
@@ -72,6 +64,64 @@ class AdapterSettings:
                 where="adapter",
                 expected="r at least 1, alpha above 0, dropout in [0, 1)",
             )
+
+    @property
+    def choice(self) -> AdapterChoice:
+        """As a training file names it: qlora is LoRA on a base in 4 bits, full trains all weights."""
+        if self.kind == "none":
+            return "full"
+        return "qlora" if self.kind == "lora" and self.quantize is not None else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Name and options of an objective, as its function takes them (beta, label_smoothing, …).
+
+    Raises InputError for a name or an option that does not exist.
+    """
+
+    name: str = "sft"
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in OBJECTIVES:
+            raise InputError(f'found "{self.name}"', where="objective", expected=f"one of {', '.join(OBJECTIVES)}")
+        known = self.known_options() if self.options else ()
+        for name, _ in self.options:
+            if name not in known:
+                raise InputError(
+                    f'{self.name} has no option "{name}"',
+                    where="objective",
+                    expected=f"one of {', '.join(known)}" if known else "no options",
+                )
+
+    @property
+    def need(self) -> Need:
+        return OBJECTIVES[self.name].need
+
+    @property
+    def needs_reference(self) -> bool:
+        when = OBJECTIVES[self.name].reference
+        return when == "always" or (when == "for_kl" and self.option("kl_weight", 0.0) > 0)
+
+    def option(self, name: str, default: float) -> float:
+        return dict(self.options).get(name, default)
+
+    def known_options(self) -> tuple[str, ...]:
+        return tuple(self.defaults())
+
+    def defaults(self) -> dict[str, float]:
+        """Each option with its default; one that is true or false is a switch."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.function()).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not name.startswith("per_token_ref")
+        }
+
+    def function(self) -> Callable[..., Tensor]:
+        module, name = OBJECTIVES[self.name].path.split(":")
+        function: Callable[..., Tensor] = getattr(import_module(module), name)
+        return function
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +167,143 @@ class TrainSettings:
         if self.loraplus_lr_ratio == 1:  # the same training as before there was the setting
             del decides["loraplus_lr_ratio"]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFiles:
+    """train, eval: files or folders, absolute. eval_share: a share (below 1) or a count (from 1) of the training prompts that
+    are held out instead of files, None without."""
+
+    train: tuple[Path, ...]
+    eval: tuple[Path, ...] = ()
+    eval_share: float | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTerm:
+    """One term of the reward of group objectives: weight times the value of the scorer of this name."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RewardLimits:
+    """time_s: of one call, which is one answer, or all answers of a step where the function takes lists. memory_bytes: of
+    the process, None for no limit. load_s: of loading the file."""
+
+    time_s: float = 10.0
+    memory_bytes: int | None = 4 << 30
+    load_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """How groups are drawn.
+
+    group_size: answers to a prompt. max_new_tokens: of an answer, its end token included. temperature, top_p, top_k: other
+    than 1, 1 and 0 they draw from another distribution than the one that is trained. tries: rounds of drawing in a step, of
+    which those after the first draw further prompts in place of groups that were dropped; None is `usual_tries`. rows_at_once:
+    answers that the engine decodes together, in whole groups; a knob for memory. stop: an answer ends with the first token
+    after which its text holds one of these strings; that token is the last that is trained, no end token follows it, and
+    rewards see the text before the string. Special tokens are no text. Raises InputError.
+    """
+
+    group_size: int = 8
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    tries: int | None = None
+    rows_at_once: int = 64
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, found, ok, expected in (
+            ("group_size", self.group_size, self.group_size >= 2, "at least 2, since answers are compared"),
+            ("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "at least 1"),
+            ("temperature", self.temperature, self.temperature > 0, "above 0, since answers must differ"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
+            ("top_k", self.top_k, self.top_k >= 0, "0 for all, or more"),
+            ("tries", self.tries, self.tries is None or self.tries >= 1, "at least 1"),
+            ("rows_at_once", self.rows_at_once, self.rows_at_once >= 1, "at least 1"),
+            ("stop", "an empty string", "" not in self.stop, "strings that an answer may hold"),
+        ):
+            if not ok:
+                raise InputError(f"found {found}", where=f"grpo.{name}", expected=expected)
+
+
+def usual_tries(objective: str) -> int:
+    """Rounds of drawing in a step: DAPO draws again where groups were dropped (Yu et al. 2025, section 3.2)."""
+    return 4 if objective == "dapo" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """What samples groups in place of the engine. model: openai:NAME or http://host/v1#NAME. sync: steps between two times that
+    it gets the weights that are trained, None for never. adapter_name: what they are called there. output_seen_as: the output
+    folder as the server sees it, None for the same path."""
+
+    model: str
+    sync: int | None = 1
+    adapter_name: str = "policy"
+    output_seen_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What the objectives on groups need besides. on_error: whether a reward function that fails stops the run, or counts as 0.
+    server: what samples in place of the engine, None for the engine."""
+
+    reward: tuple[RewardTerm, ...]
+    sampling: GroupSettings
+    on_error: OnError
+    limits: RewardLimits
+    server: ServerPlan | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFile:
+    """One training run as its file describes it, every default filled in; paths are absolute.
+
+    path: the file. resolved: the file with every default written out, paths relative to its folder: the record keeps it, and
+    a resumed run must have the same. start_from: an adapter to go on from, which is also the reference. settings: what the loop
+    takes. max_tokens: the longest row, None for the model's context. groups: None but for objectives on groups. The other fields
+    are the keys of the file (docs/train.md).
+    """
+
+    path: Path
+    resolved: Mapping[str, Any]
+    model: str
+    start_from: Path | None
+    data: DataFiles
+    settings: TrainSettings
+    checkpoint_every_s: float
+    precision: str
+    max_tokens: int | None
+    longer_rows: LongerRows
+    trained_turns: TrainedTurns
+    pairs_as_labels: bool
+    output: Path
+    track: tuple[Tracker, ...]
+    chat_template_kwargs: Mapping[str, Any]
+    groups: Groups | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Base of the file's relative paths."""
+        return self.path.parent
+
+    @property
+    def objective(self) -> str:
+        return self.settings.objective.name
+
+    @property
+    def need(self) -> Need:
+        return self.settings.objective.need
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether all weights are trained, and no adapter."""
+        return self.settings.adapter.kind == "none" and self.start_from is None

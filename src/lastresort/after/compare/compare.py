@@ -20,6 +20,7 @@ from lastresort.climb.test import order_of_test
 from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
+from lastresort.ladder import trains
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
@@ -87,7 +88,7 @@ def compare_ways(bench: Workbench, prepared: Prepared, asked: Asked, winner: str
 def _why_not(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | None) -> str | None:
     if winner is None:
         return "no system won, so that there are no settings to train with in other ways"
-    if winner in ("prompting", "retrieval"):
+    if winner is not None and not trains(winner):
         return f"{winner} won, and what won was not trained"
     if winner != "sft":
         return f"the winner was trained by {winner}, and ways are compared where it was tuned by sft"

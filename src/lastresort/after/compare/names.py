@@ -120,8 +120,7 @@ def _why_never_sft(prepared: Prepared, until: str | None) -> str | None:
         return "sft is not on the ladder of this task"
     if until is not None and ladder.index(until) < ladder.index(RUNG):
         return f"the climb ends at {until}, below sft"
-    rung = find_rung(RUNG)
-    skipped = rung.skip_reason(prepared.task, prepared.split.train) if rung is not None else None
+    skipped = find_rung(RUNG).skip_reason(prepared.task, prepared.split.train)
     return None if skipped is None else f"sft is skipped: {skipped}"
 
 

@@ -12,7 +12,8 @@ from lastresort.errors import DataError
 from lastresort.hardware.memory import PeakMemory
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod
-from lastresort.rungs.supervised.training import SupervisedTraining, trained_as
+from lastresort.rungs.supervised.milder import came_of
+from lastresort.rungs.supervised.training import SupervisedTraining
 from lastresort.spec.sections import Sft
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
@@ -49,8 +50,9 @@ def settings_of(bench: Workbench) -> Settings:
     """Of the candidate that the rung sft froze; what a repair made of it is not trained in several ways."""
     search = bench.record.last("search", "sft")
     assert search is not None, "the winner was tuned by sft"
-    rate, epoch = trained_as(search["chosen"], bench.task.sft.learning_rates)
-    return Settings(load_system(bench.candidate_folder("sft", search["chosen"])), rate, epoch)
+    system = load_system(bench.candidate_folder("sft", search["chosen"]))
+    trained = came_of(bench, system.name)
+    return Settings(system, trained.learning_rate, trained.stop)
 
 
 def label(way: str, seed: int) -> str:

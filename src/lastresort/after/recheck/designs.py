@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lastresort.after.recheck.finished import Finished
 from lastresort.errors import CandidateError, InputError
+from lastresort.ladder import untrained_rungs
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.open_models import OpenModels
@@ -65,7 +66,7 @@ def designs(finished: Finished, new: New) -> list[Design]:
             expected="another model, or --prompt FILE with a new instruction",
             remedy="Name one.",
         )
-    rungs = [rung for rung in ("prompting", "retrieval") if rung in finished.frozen]
+    rungs = [rung for rung in untrained_rungs() if rung in finished.frozen]
     found = [Design(rung, finished.candidate(rung)) for rung in rungs] or [Design("prompting", _plain(finished, own))]
     return [replace(design, system=_with_new(design.system, own, new)) for design in found]
 

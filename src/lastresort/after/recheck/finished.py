@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.climb.decision import WINNER_KINDS
 from lastresort.climb.identity import task_file_of
 from lastresort.climb.prepare import Prepared, prepare
 from lastresort.climb.test import order_of_test
 from lastresort.errors import DataError, InputError, TaskError
+from lastresort.ladder import RUNGS, trains
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.rungs import TRAINED
 from lastresort.spec.document import Document
 from lastresort.spec.task import Task, task_of
 from lastresort.systems.files import load_system
@@ -37,7 +36,7 @@ class Winner:
 
     @property
     def tuned(self) -> bool:
-        return self.rung in TRAINED
+        return trains(self.rung)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _winner(
     if kind == "none":
         return None
     system = load_winner(run / decision["winner"]["path"])
-    rungs = [name for name, chosen in tested.items() if chosen == system.name and WINNER_KINDS[name] == kind]
+    rungs = [name for name, chosen in tested.items() if chosen == system.name and RUNGS[name].winner == kind]
     rungs.sort(key=lambda name: name != decision["stopped_at"])
     measured = record.measurement(rungs[0], system.name, "test") if rungs else None
     if measured is None or [item.id for item in measured.items] != [item.id for item in order[: measured.n]]:

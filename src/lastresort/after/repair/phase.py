@@ -32,7 +32,7 @@ from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.rungs.rung import Rung, Workbench, find_rung, mean_score
 from lastresort.rungs.supervised.milder import Training, TrainsAnew, scaled
-from lastresort.rungs.tuning import on_dev
+from lastresort.rungs.tuning import constrained, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
 
@@ -131,7 +131,7 @@ class Making:
 
     def __init__(self, bench: Workbench, rung: str, gated: System) -> None:
         self._bench, self._gated = bench, gated
-        self._rung: Rung | None = find_rung(rung)
+        self._rung: Rung = find_rung(rung)
         self._name = rung
 
     def training(self) -> Training | None:
@@ -158,7 +158,7 @@ class Making:
         grammar = self._gated.decoding.grammar
         if grammar is None or system.decoding.grammar is not None:
             return system
-        return replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+        return constrained(self._bench.record, system, grammar)
 
 
 def beyond_time(bench: Workbench, rung: str, repair: Repair) -> str | None:

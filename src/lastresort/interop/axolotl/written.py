@@ -147,11 +147,11 @@ def _groups(job: Job) -> dict[str, Any]:
         **(
             {"use_bias_correction_kl": False} if job.option("kl_weight") else {}
         ),  # true there: another gradient of the KL
-        "num_generations": groups.group_size,
-        "max_completion_length": groups.max_new_tokens,
-        "temperature": groups.temperature,
-        "top_p": groups.top_p,
-        "top_k": groups.top_k,
+        "num_generations": groups.sampling.group_size,
+        "max_completion_length": groups.sampling.max_new_tokens,
+        "temperature": groups.sampling.temperature,
+        "top_p": groups.sampling.top_p,
+        "top_k": groups.sampling.top_k,
         "loss_type": job.file.objective,
         "scale_rewards": "none" if job.file.objective == "dr_grpo" else "group",
         "epsilon": job.option("eps_low"),
@@ -166,24 +166,24 @@ def _groups(job: Job) -> dict[str, Any]:
 def _course(job: Job) -> dict[str, Any]:
     file = job.file
     at_once, accumulated = passes(job)
-    as_count = file.warmup >= 1 or file.objective == "simpo"  # which refuses a share
+    as_count = file.settings.warmup >= 1 or file.objective == "simpo"  # which refuses a share
     return {
         "micro_batch_size": at_once,
         "gradient_accumulation_steps": accumulated,
-        "num_epochs": file.epochs,
+        "num_epochs": file.settings.epochs,
         **max_steps(job),
-        "learning_rate": file.learning_rate,
-        "lr_scheduler": SCHEDULES[file.schedule],
-        **({"warmup_steps": warmup_steps(job)} if as_count else {"warmup_ratio": file.warmup}),
-        "weight_decay": file.weight_decay,
-        "max_grad_norm": file.max_grad_norm,
+        "learning_rate": file.settings.learning_rate,
+        "lr_scheduler": SCHEDULES[file.settings.schedule],
+        **({"warmup_steps": warmup_steps(job)} if as_count else {"warmup_ratio": file.settings.warmup}),
+        "weight_decay": file.settings.weight_decay,
+        "max_grad_norm": file.settings.max_grad_norm,
         **lora_plus(job),
-        "optimizer": OPTIMIZERS[file.optimizer],
-        "gradient_checkpointing": file.checkpointing,
-        "seed": file.seed,
+        "optimizer": OPTIMIZERS[file.settings.optimizer],
+        "gradient_checkpointing": file.settings.checkpointing,
+        "seed": file.settings.seed,
         "logging_steps": 1,
         "save_strategy": "epoch",
-        "save_total_limit": file.epochs,
+        "save_total_limit": file.settings.epochs,
         **{TRACKERS[name]: True for name in file.track},
         "output_dir": "out",
     }
@@ -218,14 +218,14 @@ def _notes(job: Job) -> list[str]:
         found.append(DROPOUT_OFF)
     if job.file.need == "labels" and 0.0 in (job.option("desirable_weight"), job.option("undesirable_weight")):
         found.append("kto: a weight of 0 is read as 1 there.")
-    if lora_plus(job) and job.file.weight_decay:
+    if lora_plus(job) and job.file.settings.weight_decay:
         found.append("weight_decay: " + DECAY_BESIDE_LORA_PLUS.format("a later one decays"))
     if job.file.groups is None:
         found += of_template(job, "Axolotl")
-    elif job.file.groups.stop:
+    elif job.file.groups.sampling.stop:
         found.append("stop: there is no key for strings that end an answer; an answer ends at the end token.")
     if job.file.need != "text" and warmup_steps(job) == 1:
         found.append("warmup: one step becomes two there.")
-    if job.file.warmup and job.file.warmup < 1 and job.file.objective == "simpo":
+    if job.file.settings.warmup and job.file.settings.warmup < 1 and job.file.objective == "simpo":
         found.append("warmup is a count here, since a share is refused beside simpo.")
     return found

@@ -20,7 +20,7 @@ from lastresort.models.tokenizer import read_tokenizer
 from lastresort.records.atomic import disk_errors
 from lastresort.spec.paths import relative_name
 from lastresort.train.adapters.folder import CONFIG
-from lastresort.train.training_file import AdapterChoice, TrainingFile
+from lastresort.train.settings import AdapterChoice, TrainingFile
 
 # In Llama, Mistral, Qwen, Gemma and SmolLM models.
 USUAL_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -34,11 +34,11 @@ def adapter_of(file: TrainingFile, layers: tuple[str, ...], base: Base) -> tuple
     """
     if file.start_from is not None:
         return _started(file.start_from), ()
-    plan = file.adapter
-    if plan.kind == "full":
+    settings = file.settings.adapter
+    if settings.kind == "none":
         return None, ()
-    named, notes = _layers(plan.target, layers, base)
-    return Beside(plan.kind, plan.r, plan.alpha, plan.dropout, named), notes
+    named, notes = _layers(settings.target, layers, base)
+    return Beside(settings.choice, settings.r, settings.alpha, settings.dropout, named), notes
 
 
 def _layers(

@@ -25,9 +25,9 @@ def passes(job: Job) -> tuple[int, int]:
 
     kto: all at once, since its baseline is the mean of a pass there. Groups: the answers to one prompt.
     """
-    size = job.file.batch_size
+    size = job.file.settings.batch_size
     if job.file.groups is not None:
-        return job.file.groups.group_size, size
+        return job.file.groups.sampling.group_size, size
     if job.file.need == "labels":
         return size, 1
     at_once = next(n for n in range(min(size, MOST_AT_ONCE), 0, -1) if size % n == 0)
@@ -36,12 +36,12 @@ def passes(job: Job) -> tuple[int, int]:
 
 def steps(job: Job) -> int:
     """Optimizer steps of the whole training, of rows that are not packed."""
-    return min(_all_epochs(job), job.file.max_steps or _all_epochs(job))
+    return min(_all_epochs(job), job.file.settings.max_steps or _all_epochs(job))
 
 
 def lora_plus(job: Job) -> dict[str, float]:
     """The key that PEFT, Axolotl and LLaMA-Factory share, where B learns faster than A."""
-    ratio = job.file.loraplus_lr_ratio
+    ratio = job.file.settings.loraplus_lr_ratio
     return {"loraplus_lr_ratio": ratio} if ratio != 1 else {}
 
 
@@ -50,18 +50,20 @@ def max_steps(job: Job) -> dict[str, int]:
 
     Of packed text nobody has counted the rows.
     """
-    most = job.file.max_steps
+    most = job.file.settings.max_steps
     counts = most is not None and (job.file.need == "text" or most < _all_epochs(job))
     return {"max_steps": most} if most is not None and counts else {}
 
 
 def _all_epochs(job: Job) -> int:
-    return steps_per_epoch(len(job.train), job.file.batch_size) * job.file.epochs
+    return steps_per_epoch(len(job.train), job.file.settings.batch_size) * job.file.settings.epochs
 
 
 def warmup_steps(job: Job) -> int:
     """As a count, where a framework takes no share."""
-    return int(job.file.warmup) if job.file.warmup >= 1 else round(job.file.warmup * steps(job))
+    return (
+        int(job.file.settings.warmup) if job.file.settings.warmup >= 1 else round(job.file.settings.warmup * steps(job))
+    )
 
 
 def takes_bf16(job: Job) -> bool | None:
@@ -91,7 +93,7 @@ def no_counterpart(framework: str, what: str, remedy: str) -> InputError:
 def of_trainer(job: Job) -> list[str]:
     """Of transformers' Trainer."""
     found = []
-    if job.file.warmup > 0:
+    if job.file.settings.warmup > 0:
         found.append("warmup: there the first step has the learning rate 0, here the first share of the peak.")
     if job.file.longer_rows == "drop":
         found.append("longer_rows: drop is not what it does: rows beyond the limit are cut at their end there.")
@@ -115,7 +117,7 @@ def of_trl(job: Job) -> list[str]:
 def _of_groups(job: Job) -> list[str]:
     groups, found = job.file.groups, []
     assert groups is not None
-    if groups.tries > 1:
+    if (groups.sampling.tries or 1) > 1:
         found.append("tries: prompts whose answers are all rewarded alike are not drawn again there.")
     if job.file.objective != "dr_grpo":
         found.append("Groups whose answers are all rewarded alike stay in the batch there, with an advantage of 0.")

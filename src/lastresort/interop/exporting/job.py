@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.train.training_file import AdapterChoice, TrainingFile
+from lastresort.train.settings import AdapterChoice, TrainingFile
 from lastresort.version import __version__
 
 Row = dict[str, Any]
@@ -85,7 +85,8 @@ class Job:
 
     def option(self, name: str) -> Any:
         """Of the objective, its default where the file says nothing."""
-        return {**self.file.loss().defaults(), **dict(self.file.options)}[name]
+        objective = self.file.settings.objective
+        return {**objective.defaults(), **dict(objective.options)}[name]
 
 
 @dataclass(frozen=True, slots=True)

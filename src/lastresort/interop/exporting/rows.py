@@ -17,7 +17,7 @@ from lastresort.data.read import read_prompts
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS, Segments
 from lastresort.interop.exporting.job import Row
 from lastresort.train.files.items import Conversation, Unit, read_units, split
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import TrainingFile
 from lastresort.types import Example, Message
 
 # Keys of a row of prompts that its messages and its right answer already say.
@@ -34,7 +34,7 @@ def rows_of(file: TrainingFile) -> tuple[list[Row], list[Row]]:
         return [row for path in file.data.train for row in _prompts(path)], []
     train, held = read_units(file, file.data.train), read_units(file, file.data.eval)
     if file.data.eval_share is not None:
-        train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.seed)
+        train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.settings.seed)
     return [row_of(unit) for unit in train], [row_of(unit) for unit in held]
 
 

@@ -19,7 +19,7 @@ from lastresort.spec.document import Document
 from lastresort.spec.training import load_training, training_of
 from lastresort.train.files.items import TEXT_ROW_TOKENS
 from lastresort.train.files.run_folder import IMPORTED, RECORD
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import TrainingFile
 
 _LEFT = frozenset({"data", "output", "origin", "pairs_as_labels"})  # an export has its own, and its rows are labelled
 

@@ -121,7 +121,7 @@ def _model(job: Job) -> dict[str, Any]:
         "model_name_or_path": job.base.name,
         **start,
         **({"quantization_bit": 4, "quantization_method": "bnb"} if _quantised(job) else {}),
-        "disable_gradient_checkpointing": not job.file.checkpointing,
+        "disable_gradient_checkpointing": not job.file.settings.checkpointing,
     }
 
 
@@ -182,21 +182,21 @@ def _data(job: Job, limit: int) -> dict[str, Any]:
 def _course(job: Job) -> dict[str, Any]:
     file, bf16 = job.file, takes_bf16(job)
     at_once, accumulated = passes(job)
-    as_count = file.warmup >= 1
+    as_count = file.settings.warmup >= 1
     return {
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": accumulated,
-        "num_train_epochs": file.epochs,
+        "num_train_epochs": file.settings.epochs,
         **max_steps(job),
-        "learning_rate": file.learning_rate,
-        "lr_scheduler_type": SCHEDULES[file.schedule],
-        **({"warmup_steps": int(file.warmup)} if as_count else {"warmup_ratio": file.warmup}),
-        "weight_decay": file.weight_decay,
-        "max_grad_norm": file.max_grad_norm,
+        "learning_rate": file.settings.learning_rate,
+        "lr_scheduler_type": SCHEDULES[file.settings.schedule],
+        **({"warmup_steps": int(file.settings.warmup)} if as_count else {"warmup_ratio": file.settings.warmup}),
+        "weight_decay": file.settings.weight_decay,
+        "max_grad_norm": file.settings.max_grad_norm,
         **lora_plus(job),
-        "optim": OPTIMIZERS[file.optimizer],
+        "optim": OPTIMIZERS[file.settings.optimizer],
         "bf16": bf16 is not False,
-        "seed": file.seed,
+        "seed": file.settings.seed,
         "logging_steps": 1,
         "save_strategy": "epoch",
         **({"eval_strategy": "epoch", "per_device_eval_batch_size": at_once} if job.held_out else {}),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.spec.score import Reward
-from lastresort.spec.training_sections import Limits
+from lastresort.spec.training_sections import LimitKeys
 from lastresort.spec.values import Reading
 from lastresort.train.rewards.rewards import Rewards
 from lastresort.types import Example, Message
@@ -29,7 +29,7 @@ def reward_function(term: Any, folder: Path, settings: Mapping[str, Any], *, nam
         if not scored:
             reading = Reading(folder.resolve())
             wanted = Reward.model_validate(term, context=reading)
-            limits = Limits.model_validate(settings.get("limits") or {}, context=reading).plan
+            limits = LimitKeys.model_validate(settings.get("limits") or {}, context=reading).settings
             made = Rewards([wanted], columns, on_error=settings.get("on_error", "stop"), limits=limits)
             atexit.register(made.close)
             scored.append(made)

@@ -129,7 +129,7 @@ def trl_notes(job: Job) -> tuple[str, ...]:
     found += of_open_ends(job)
     if job.file.need == "labels" or job.file.objective in ("orpo", "simpo"):
         found += of_template(job, "this trainer")
-    if job.file.groups is not None and job.file.groups.stop:
+    if job.file.groups is not None and job.file.groups.sampling.stop:
         found.append(
             "stop: its own sampling ends at the end token alone; with use_vllm, generation_kwargs takes stop strings."
         )
@@ -165,17 +165,17 @@ def arguments(job: Job) -> dict[str, str]:
     file = job.file
     at_once, accumulated = passes(job)
     found: dict[str, Any] = {
-        "num_train_epochs": file.epochs,
+        "num_train_epochs": file.settings.epochs,
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": accumulated,
-        "learning_rate": file.learning_rate,
-        "lr_scheduler_type": SCHEDULES[file.schedule],
-        "warmup_steps": file.warmup,
-        "weight_decay": file.weight_decay,
-        "max_grad_norm": file.max_grad_norm,
-        "optim": OPTIMIZERS[file.optimizer],
-        "gradient_checkpointing": file.checkpointing,
-        "seed": file.seed,
+        "learning_rate": file.settings.learning_rate,
+        "lr_scheduler_type": SCHEDULES[file.settings.schedule],
+        "warmup_steps": file.settings.warmup,
+        "weight_decay": file.settings.weight_decay,
+        "max_grad_norm": file.settings.max_grad_norm,
+        "optim": OPTIMIZERS[file.settings.optimizer],
+        "gradient_checkpointing": file.settings.checkpointing,
+        "seed": file.settings.seed,
         "logging_steps": 1,
         "save_strategy": "epoch",
         "report_to": list(file.track) or "none",
@@ -233,11 +233,11 @@ def _groups(job: Job) -> dict[str, Any]:
     kwargs = dict(job.file.chat_template_kwargs)
     kl = job.option("kl_weight")
     return {
-        "num_generations": groups.group_size,
-        "max_completion_length": groups.max_new_tokens,
-        "temperature": groups.temperature,
-        "top_p": groups.top_p,
-        "top_k": groups.top_k,
+        "num_generations": groups.sampling.group_size,
+        "max_completion_length": groups.sampling.max_new_tokens,
+        "temperature": groups.sampling.temperature,
+        "top_p": groups.sampling.top_p,
+        "top_k": groups.sampling.top_k,
         "loss_type": name,
         "scale_rewards": "none" if name == "dr_grpo" else "group",
         "epsilon": job.option("eps_low"),
@@ -317,7 +317,7 @@ def _lora_plus(job: Job) -> list[str]:
         "            self.optimizer = create_loraplus_optimizer(",
         "                model,",
         "                kind,",
-        f"                loraplus_lr_ratio={number(job.file.loraplus_lr_ratio)},",
+        f"                loraplus_lr_ratio={number(job.file.settings.loraplus_lr_ratio)},",
         "                loraplus_weight_decay=self.args.weight_decay,",
         "                **options,",
         "            )",

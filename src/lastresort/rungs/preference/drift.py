@@ -112,7 +112,8 @@ def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any, plain
     """Prompts of dev with answers that the model samples."""
     from lastresort.data.rendering import render_prompt, stop_token_ids
     from lastresort.engine.forest import Row
-    from lastresort.train.groups.sampling import Asked, EngineSampler, GroupSettings
+    from lastresort.train.groups.sampling import Asked, EngineSampler
+    from lastresort.train.settings import GroupSettings
 
     tokenizer, kwargs = loaded.tokenizer, start.template_kwargs
     asked = []

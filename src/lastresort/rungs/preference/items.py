@@ -221,7 +221,7 @@ def reward_groups(
 ) -> SampledGroups:
     """Groups of answers to the prompts of train, to be closed at the end. Raises DataError where a reward cannot work."""
     from lastresort.train.groups.groups import groups_from
-    from lastresort.train.groups.sampling import GroupSettings
+    from lastresort.train.settings import GroupSettings
 
     task = bench.task
     settings = GroupSettings(group_size=task.preference.samples, max_new_tokens=bench.max_new_tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 
@@ -15,11 +14,12 @@ from lastresort.rungs.preference.items import Course, Plan, course_of, plan_of, 
 from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs
 from lastresort.rungs.preference.training import Kept, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
-from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
-from lastresort.rungs.supervised.milder import Training
+from lastresort.rungs.rung import GivenUp, PlannedSetup, Search, Workbench, mean_score
+from lastresort.rungs.supervised.four_bits import adapter_setup
+from lastresort.rungs.supervised.milder import Training, came_of, training_of
 from lastresort.rungs.supervised.sft import Sft
 from lastresort.rungs.supervised.training import tuned_model
-from lastresort.rungs.tuning import choose_on_dev, noted_rendering, on_dev
+from lastresort.rungs.tuning import choose_on_dev, constrained, noted_rendering, on_dev
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
@@ -83,6 +83,17 @@ class Preference:
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
+        """Of a pair both rows, as long as the longest of train; of a group answers as long as allowed."""
+        plan, course = planned_course(task, work.n_train)
+        if plan.objective == "grpo":
+            longest, size = row_tokens + work.max_new_tokens, task.preference.samples
+            setup = adapter_setup(task, longest, learning="grpo", group_size=size, new_tokens=work.max_new_tokens)
+            return PlannedSetup(setup, longest, course.batch_size * size)
+        pairs = plan.objective in ("dpo", "orpo")
+        setup = adapter_setup(task, row_tokens, learning="dpo" if pairs else "sft")
+        return PlannedSetup(setup, (2 if pairs else 1) * row_tokens, course.batch_size)
+
     def search(self, bench: Workbench) -> Search | GivenUp:
         task = bench.task
         supervised = _supervised(bench)
@@ -117,13 +128,7 @@ class Preference:
         return found
 
     def training_of(self, bench: Workbench, name: str) -> Training:
-        """Its earlier stops are those of the same learning rate."""
-        rate, step = _trained_as(name)
-        search = bench.record.last("search", self.name)
-        assert search is not None, "what is repaired was searched"
-        names = [one["name"] for one in search["candidates"] if "+" not in one["name"]]
-        kept = sorted(((_trained_as(one)[1], one) for one in names if _trained_as(one)[0] == rate), reverse=True)
-        return Training(rate, None, tuple((number, one) for number, one in kept if number < step))
+        return training_of(bench, name)
 
     def train_anew(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
@@ -137,11 +142,12 @@ class Preference:
             given = own_pairs(bench, self.name, start).preferences
         course = replace(course_of(bench.task.preference, plan.objective), learning_rates=(learning_rate,))
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
-        kept = trained.to_step(learning_rate, _trained_as(system.name)[1])
+        kept = trained.to_step(learning_rate, came_of(bench, system.name).stop)
         if kept is None:
             return None
-        held = "+constrained" if system.decoding.grammar is not None else ""
-        return replace(system, name=f"{kept.name}{held}", adapter=kept.adapter, fingerprint="", rendering="")
+        made = replace(system, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="")
+        grammar = system.decoding.grammar
+        return made if grammar is None else constrained(bench.record, made, grammar)
 
     def _note_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
         """Note for every candidate how far it moved, and whether its answers grew."""
@@ -160,13 +166,6 @@ class Preference:
                     "length": asdict(length),
                 }
                 bench.record.note("drift", body, key=name)
-
-
-def _trained_as(candidate: str) -> tuple[float, int]:
-    """The learning rate and the step that a candidate of `PreferenceTraining` is named after."""
-    found = re.search(r"-lr(.+)-step(\d+)", candidate)
-    assert found is not None, f"{candidate} is named by its training"
-    return float(found[1]), int(found[2])
 
 
 _NO_EXAMPLE = Example("", (), "")

@@ -16,7 +16,7 @@ from lastresort.rungs.preference.items import Course, Given, Plan, given_items, 
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.four_bits import in_4_bits
 from lastresort.rungs.supervised.methods import adapter_settings, load_to_train
-from lastresort.rungs.tuning import Run, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import Run, TrainedCandidate, note_candidate, note_rendering, note_training, train_to
 from lastresort.systems.system import System
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ class PreferenceTraining:
         )
         save_adapter(trainee.model, self._folder(rate, number))
         note_training(bench, run, trained)
+        note_candidate(bench.record, TrainedCandidate(self._rung, name, run.name, rate, until, "step"))
         bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": False, **asdict(body)}, key=name)
 
     def _watch(self, trainee: _Trainee, run: str) -> None:
@@ -233,8 +234,7 @@ class PreferenceTraining:
         return len(with_room(bench.train, start.prompt, tokenizer, limit, start.template_kwargs, bench.max_new_tokens))
 
     def _settings(self, rate: float) -> TrainSettings:
-        from lastresort.train.loop.objective import Objective
-        from lastresort.train.settings import TrainSettings
+        from lastresort.train.settings import Objective, TrainSettings
 
         option = self._course.option
         return TrainSettings(

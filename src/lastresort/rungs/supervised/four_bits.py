@@ -1,10 +1,12 @@
-"""Whether an adapter is trained on a base in 4 bits: as the task says, else as the plan says of the card that is here."""
+"""Whether an adapter is trained on a base in 4 bits, as the task says, else as the plan says of the card that is here; and how the
+plan sees such a training."""
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.hardware.catalogue.cards import Card
@@ -45,3 +47,20 @@ def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int) -> bool:
     lora = Setup("lora", row_tokens=PASS_TOKENS, r=r, checkpointing=False, measured_at_once=1)
     qlora = replace(lora, method="qlora", row_tokens=SHORT_TOKENS, new_tokens=0)
     return not fit(shape, lora, cards).fits and fit(shape, qlora, cards).fits
+
+
+def adapter_setup(task: Task, row_tokens: int, **more: Any) -> Setup:
+    """An adapter of the shape that `sft` asks for, on the base in the precision in which it would be loaded here."""
+    from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
+
+    quantised = in_4_bits(task)
+    reduced = quantised or is_reduced(chosen_dtype("auto", chosen_device()))
+    return Setup(
+        "qlora" if quantised else "lora",
+        row_tokens=row_tokens,
+        checkpointing=False,
+        r=task.sft.r,
+        target=task.sft.target,
+        compute="bfloat16" if reduced else "float32",
+        **more,
+    )

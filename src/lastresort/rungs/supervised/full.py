@@ -8,11 +8,12 @@ from pathlib import Path
 
 from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.hardware.plan.memory import bytes_of_training_all
+from lastresort.hardware.plan.setup import Setup
 from lastresort.models.open import parameters_told
 from lastresort.models.protocol import BYTES_PER_TOKEN, is_endpoint
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
-from lastresort.rungs.rung import Search, Workbench
+from lastresort.rungs.rung import PlannedSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.learning_rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.methods import WholeMethod
@@ -71,6 +72,10 @@ class Full:
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
+        setup = Setup("full", row_tokens=row_tokens, checkpointing=False, compute="float32")
+        return PlannedSetup(setup, row_tokens, task.full.batch_size)
+
     def search(self, bench: Workbench) -> Search:
         task = bench.task
         lacking = bench.record.lacking_knowledge
@@ -104,7 +109,7 @@ class Full:
         return choose_on_dev(bench, self.name, systems, f"{told}{trained.note(rate)}")
 
     def training_of(self, bench: Workbench, name: str) -> Training:
-        return training_of(bench, self.name, bench.task.full, name)
+        return training_of(bench, name)
 
     def train_anew(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None

@@ -15,8 +15,15 @@ from typing import Protocol, runtime_checkable
 
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, WholeMethod, load_to_train
-from lastresort.rungs.supervised.training import SupervisedTraining, trained_as
-from lastresort.rungs.tuning import noted_rendering
+from lastresort.rungs.supervised.training import SupervisedTraining
+from lastresort.rungs.tuning import (
+    TrainedCandidate,
+    candidate_noted,
+    constrained,
+    kept_before,
+    note_candidate,
+    noted_rendering,
+)
 from lastresort.spec.sections import Full, Sft
 from lastresort.systems.system import System
 
@@ -50,9 +57,14 @@ class TrainsAnew(Rung, Protocol):
 def scaled(bench: Workbench, system: System, scale: float) -> System:
     """Written below the run, once. Raises CandidateError where the adapter has no strength that is a number."""
     name = f"{system.name}-scale{scale:g}"
+    trained = candidate_noted(bench.record, system.name)
     if system.adapter is not None:
-        return replace(_anew(system, name), adapter=_adapter(bench, system.adapter, scale, name))
-    return replace(_anew(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
+        made = replace(_anew(system, name), adapter=_adapter(bench, system.adapter, scale, name))
+    else:
+        made = replace(_anew(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
+    if trained is not None:
+        note_candidate(bench.record, replace(trained, candidate=name, scale=scale))
+    return made
 
 
 def _anew(system: System, name: str) -> System:
@@ -83,18 +95,17 @@ def _weights(bench: Workbench, model: Path, scale: float, name: str) -> Path:
     return folder
 
 
-def training_of(bench: Workbench, rung: str, section: Sft | Full, name: str) -> Training:
-    """Of a candidate that `SupervisedTraining.finish` named."""
-    rate, epoch = trained_as(name, section.learning_rates)
-    search = bench.record.last("search", rung)
-    assert search is not None, "what is repaired was searched"
-    kept = {
-        trained_as(one["name"], section.learning_rates)[1]: one["name"]
-        for one in search["candidates"]
-        if "+" not in one["name"]
-    }
-    earlier = ((number, kept[number]) for number in sorted(kept, reverse=True) if number < epoch)
-    return Training(rate, section.replay, tuple(earlier))
+def training_of(bench: Workbench, name: str) -> Training:
+    """Of a candidate that the rung's search kept."""
+    trained = came_of(bench, name)
+    return Training(trained.learning_rate, trained.replay, kept_before(bench.record, trained))
+
+
+def came_of(bench: Workbench, name: str) -> TrainedCandidate:
+    """Of a candidate that was trained in this run."""
+    found = candidate_noted(bench.record, name)
+    assert found is not None, f"{name} was trained in this run"
+    return found
 
 
 def trained_anew(
@@ -108,8 +119,8 @@ def trained_anew(
     learning_rate: float | None,
 ) -> System | None:
     """As `TrainsAnew.train_anew`. method: as the rung trains."""
-    before, epoch = trained_as(system.name, section.learning_rates)
-    rate = learning_rate or before
+    before = came_of(bench, system.name)
+    rate, epoch = learning_rate or before.learning_rate, before.stop
     if replay is not None:
         section = section.model_copy(update={"replay": replay})
         method = replace(method, prefix=f"{method.prefix}replay{100 * replay:g}-")
@@ -125,12 +136,9 @@ def trained_anew(
 
 def _system(bench: Workbench, rung: str, system: System, name: str, folder: Path) -> System:
     """Held to the form of the output where the one before is."""
-    held = "+constrained" if system.decoding.grammar is not None else ""
     made = replace(
-        system,
-        name=f"{name}{held}",
-        rendering="",
-        fingerprint="",
-        trained_rendering=noted_rendering(bench.record, rung),
+        system, name=name, rendering="", fingerprint="", trained_rendering=noted_rendering(bench.record, rung)
     )
-    return replace(made, model=str(folder.resolve())) if system.tuned_from else replace(made, adapter=folder)
+    made = replace(made, model=str(folder.resolve())) if system.tuned_from else replace(made, adapter=folder)
+    grammar = system.decoding.grammar
+    return made if grammar is None else constrained(bench.record, made, grammar)

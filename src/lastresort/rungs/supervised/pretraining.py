@@ -51,8 +51,7 @@ def rows_a_step(rows: int, epochs: int) -> int:
 def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     from lastresort.train.loop.batches import completions
     from lastresort.train.loop.loop import Diverged, total_steps
-    from lastresort.train.loop.objective import Objective
-    from lastresort.train.settings import TrainSettings
+    from lastresort.train.settings import Objective, TrainSettings
 
     method = WholeMethod()
     replay = replay_of(bench, rung, replay_size(len(bench.train), section.replay))

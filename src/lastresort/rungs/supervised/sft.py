@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
-from lastresort.rungs.rung import Search, Workbench
+from lastresort.rungs.rung import PlannedSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
+from lastresort.rungs.supervised.four_bits import adapter_setup
 from lastresort.rungs.supervised.learning_rates import losses_of_race, raced_beyond
 from lastresort.rungs.supervised.methods import method_of
 from lastresort.rungs.supervised.milder import Training, trained_anew, training_of
@@ -66,6 +67,9 @@ class Sft:
         prompt = work.about_tokens + work.input_tokens
         return answering("a call", work.machine, 1, prompt, 0, work.output_tokens)
 
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
+        return PlannedSetup(adapter_setup(task, row_tokens), row_tokens, task.sft.batch_size)
+
     def search(self, bench: Workbench) -> Search:
         task = bench.task
         trained = SupervisedTraining(bench, self.name, task.sft, method_of(task))
@@ -91,7 +95,7 @@ class Sft:
         return choose_on_dev(bench, self.name, systems, trained.note(rate))
 
     def training_of(self, bench: Workbench, name: str) -> Training:
-        return training_of(bench, self.name, bench.task.sft, name)
+        return training_of(bench, name)
 
     def train_anew(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None

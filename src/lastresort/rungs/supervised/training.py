@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.learning_rates import RACE_ENDS, Lap, race
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import Run, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import Run, TrainedCandidate, note_candidate, note_rendering, note_training, train_to
 from lastresort.spec.sections import Full, Sft
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import Replay
@@ -39,13 +38,6 @@ def tuned_model(task: Task) -> str:
 def kept_epochs(epochs: int) -> range:
     """The epochs after which a candidate is kept and measured: the second half of training."""
     return range(math.ceil(epochs / 2), epochs + 1)
-
-
-def trained_as(candidate: str, rates: Sequence[float]) -> tuple[float, int]:
-    """The learning rate and the epoch that a candidate of `SupervisedTraining.finish` is named after. rates: those raced."""
-    found = re.search(r"-lr(.+)-epoch(\d+)", candidate)
-    assert found is not None, f"{candidate} is named by finish"
-    return next(rate for rate in rates if f"{rate:g}" == found[1]), int(found[2])
 
 
 class SupervisedTraining:
@@ -99,8 +91,17 @@ class SupervisedTraining:
         return kept
 
     def to_epoch(self, rate: float, epoch: int, folder: Path) -> float:
-        """Train to the end of an epoch and keep the model in the folder. Returns its loss on dev, infinite where it diverged."""
-        return self._lap(rate, epoch * (self._steps() // self._section.epochs), folder).dev_loss
+        """Train to the end of an epoch and keep the model in the folder, which is called after the candidate. Returns its loss on
+        dev, infinite where it diverged.
+        """
+        loss = self._lap(rate, epoch * (self._steps() // self._section.epochs), folder).dev_loss
+        if math.isfinite(loss):
+            run, replay = self.run_name(rate), self._section.replay
+            note_candidate(
+                self._bench.record,
+                TrainedCandidate(self._rung, folder.name, run, rate, epoch, "epoch", replay),
+            )
+        return loss
 
     def run_name(self, rate: float) -> str:
         """What the curve, the notes and the checkpoint of a learning rate are called."""

@@ -12,10 +12,9 @@ from lastresort.models.api import ApiModel
 from lastresort.models.replies import parse_endpoint
 from lastresort.train.files.items import Finding, Prepared
 from lastresort.train.groups.groups import groups_from
-from lastresort.train.groups.sampling import GroupSettings
 from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batches
-from lastresort.train.training_file import Groups, TrainingFile
+from lastresort.train.settings import Groups, TrainingFile
 from lastresort.types import Example
 
 COMPLETIONS = "completions.jsonl"
@@ -45,9 +44,9 @@ def prepare_groups(
         file.groups.reward,
         objective=file.objective,
         tokenizer=tokenizer,
-        batch_size=file.batch_size,
-        seed=file.seed,
-        settings=_settings(file.groups),
+        batch_size=file.settings.batch_size,
+        seed=file.settings.seed,
+        settings=file.groups.sampling,
         columns=columns,
         template_kwargs=file.chat_template_kwargs,
         context_tokens=limit,
@@ -56,21 +55,8 @@ def prepare_groups(
         log=file.output / COMPLETIONS,
         **_server(file),
     ) as groups:
-        noun = f"prompts, {file.groups.group_size} answers to each"
+        noun = f"prompts, {file.groups.sampling.group_size} answers to each"
         yield groups, Prepared((), (), _findings(file.groups, examples), len(examples), noun, limit)
-
-
-def _settings(groups: Groups) -> GroupSettings:
-    return GroupSettings(
-        group_size=groups.group_size,
-        max_new_tokens=groups.max_new_tokens,
-        temperature=groups.temperature,
-        top_p=groups.top_p,
-        top_k=groups.top_k,
-        tries=groups.tries,
-        rows_at_once=groups.rows_at_once,
-        stop=groups.stop,
-    )
 
 
 def _server(file: TrainingFile) -> dict[str, Any]:
@@ -84,7 +70,7 @@ def _server(file: TrainingFile) -> dict[str, Any]:
         template_kwargs=dict(file.chat_template_kwargs),
         concurrency=ASKED_AT_ONCE,
         timeout_s=ANSWER_LIMIT_S,
-        seed=file.seed,
+        seed=file.settings.seed,
     )
     served = None
     if plan.sync is not None:

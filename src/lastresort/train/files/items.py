@@ -28,7 +28,7 @@ from lastresort.data.segments import (
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError
 from lastresort.train.loop.batches import Item, completions, labelled, pairs
-from lastresort.train.training_file import LongerRows, TrainingFile
+from lastresort.train.settings import LongerRows, TrainingFile
 from lastresort.types import Example, Message
 
 
@@ -185,7 +185,7 @@ def prepare_items(file: TrainingFile, tokenizer: Any, context_tokens: int | None
         return _prepare_text(file, tokenizer, limit or TEXT_ROW_TOKENS)
     train, held = read_units(file, file.data.train), read_units(file, file.data.eval)
     if file.data.eval_share is not None:
-        train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.seed)
+        train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.settings.seed)
     found = _Findings()
     items = _items(file, _render(file, train, tokenizer, limit, found), limit, "train", found)
     kept = _render(file, held, tokenizer, limit, found)
@@ -362,7 +362,11 @@ def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Prepar
     if file.data.eval_share is not None:
         numbered = list(enumerate(rows))
         train, out = split(
-            numbered, lambda pair: str(pair[0]), file.data.eval_share, file.seed, f"rows of {row_tokens} tokens"
+            numbered,
+            lambda pair: str(pair[0]),
+            file.data.eval_share,
+            file.settings.seed,
+            f"rows of {row_tokens} tokens",
         )
         rows, kept = [row for _, row in train], [row for _, row in out]
     items = completions([Row(row.ids, row.targets) for row in rows])

@@ -18,10 +18,9 @@ from lastresort.models.quantized import import_bitsandbytes, note_of, settled
 from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
 from lastresort.train.adapters.adapters import Adapted, adapted, attach_adapter, trainable, unfreeze_adapter
 from lastresort.train.adapters.folder import check_fits, linear_shapes, read_adapter
+from lastresort.train.files.memory import Answer, Room, free_now, plan_of, what_to_lower, with_ranks
 from lastresort.train.loop.batches import Batches, Item
-from lastresort.train.memory import Answer, Room, free_now, plan_of, what_to_lower, with_ranks
-from lastresort.train.settings import TrainSettings
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import TrainingFile, TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Opened:
         """What a reader should know of its adapters before they are trained."""
         if self.adapted is None:
             return []
-        target = None if file.start_from is not None else file.adapter.settings().target
+        target = None if file.start_from is not None else file.settings.adapter.target
         warned = self.adapted.warning("adapter.target", target)
         return [self.adapted.sentence(), *([] if warned is None else [warned])]
 
@@ -77,21 +76,20 @@ def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = F
     All weights are trained in float32 unless the file says otherwise: in bfloat16 most small updates round to nothing.
     """
     import_bitsandbytes()  # quietly, before PEFT does it with a warning
-    full = file.adapter.kind == "full" and file.start_from is None
+    full = file.trains_all
     precision = "float32" if full and file.precision == "auto" else file.precision
     loaded = load_local(
         named.folder,
         precision=precision,
         adapter=file.start_from,
         template_kwargs=dict(file.chat_template_kwargs),
-        quantize="nf4" if file.adapter.kind == "qlora" else "auto",
+        quantize=file.settings.adapter.quantize or "auto",
         keep_on_cpu=keep_on_cpu,
     )
     if file.start_from is not None:
         model = unfreeze_adapter(loaded.model, named.name)
     else:
-        settings = file.adapter.settings()
-        model = attach_adapter(loaded.model, settings, base_name=named.name, seed=file.seed)
+        model = attach_adapter(loaded.model, file.settings.adapter, base_name=named.name, seed=file.settings.seed)
     return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
 
 
@@ -112,8 +110,8 @@ def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) 
 def room_of(file: TrainingFile, named: Named, source: Sequence[Item] | Batches) -> Room | None:
     """Asked before the model is loaded. None for a model whose shape is not known."""
     config = json.loads((named.folder / "config.json").read_text(encoding="utf-8"))
-    settings = file.settings()
-    in_4_bits, precision = settled("nf4" if file.adapter.kind == "qlora" else "auto", file.precision, file.start_from)
+    settings = file.settings
+    in_4_bits, precision = settled(file.settings.adapter.quantize or "auto", file.precision, file.start_from)
     if file.start_from is not None:
         settings = _on_an_adapter(settings, file.start_from, in_4_bits)
     if settings.adapter.kind == "none" and file.precision == "auto":

@@ -16,6 +16,7 @@ from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.atomic import write_atomically
 from lastresort.train.adapters.adapters import save_trained
 from lastresort.train.files.items import Prepared, prepare_items
+from lastresort.train.files.memory import memory_errors
 from lastresort.train.files.model import Named, Opened, answer_of, described, name_model, open_for_training, room_of
 from lastresort.train.files.run_folder import (
     CHECKPOINT,
@@ -38,8 +39,7 @@ from lastresort.train.loop.loop import StepSeen, Trained, total_steps, train
 from lastresort.train.loop.optimizers import require_optimizer
 from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
 from lastresort.train.loop.trackers import Trackers, require_trackers
-from lastresort.train.memory import memory_errors
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import TrainingFile
 from lastresort.train.watch.alarm import measured, warning
 from lastresort.train.watch.alarm import told as early_told
 from lastresort.types import Progress
@@ -79,7 +79,7 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
     for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
         progress.say(f"{name} has changed since this run began: what follows is rewarded by what stands there now")
     processes.from_main(lambda: require_trackers(file.track))
-    processes.each(lambda: require_optimizer(file.settings().optimizer))
+    processes.each(lambda: require_optimizer(file.settings.optimizer))
     check_shardable(file, processes)
     named = processes.main_first(lambda: name_model(file))
     if named.note:
@@ -148,15 +148,17 @@ def _train(
     progress: Progress,
     processes: Processes,
 ) -> dict[str, Any]:
-    folder, settings = file.output, file.settings()
+    folder, settings = file.output, file.settings
     size = len(source) if isinstance(source, Sequence) else source.size
     log = StepLog(folder / LOG)
     trackers = Trackers(file.track if processes.main else (), folder, file.resolved)
-    watch = _Watch(log, trackers, progress, steps_per_epoch(size, file.batch_size), total_steps(size, settings))
+    watch = _Watch(
+        log, trackers, progress, steps_per_epoch(size, file.settings.batch_size), total_steps(size, settings)
+    )
     with closing(trackers), processes.connected():
         if not processes.sharded:  # a sharded base answers only where all processes ask it alike
             processes.from_main(lambda: watch.follow(_figures_of(file, named, opened, source, data, progress)))
-            watch.look_every = look_every(file.epochs)
+            watch.look_every = look_every(file.settings.epochs)
         trained = train(
             shard_base(opened.model, processes),
             source,
@@ -164,7 +166,7 @@ def _train(
             folder=folder / CHECKPOINT,
             base=opened.loaded.fingerprint,
             held_out=data.held_out,
-            max_new_tokens=file.groups.max_new_tokens if file.groups is not None else None,
+            max_new_tokens=file.groups.sampling.max_new_tokens if file.groups is not None else None,
             on_step=watch.see if processes.main else None,
             checkpoint_every_s=file.checkpoint_every_s,
             progress=progress,
@@ -191,7 +193,7 @@ def _finish(
     file: TrainingFile, named: Named, opened: Opened, data: Prepared, trained: Trained, watch: _Watch
 ) -> dict[str, Any]:
     """Save what was trained, then the record, by which a finished run is known."""
-    place = "model" if file.adapter.kind == "full" and file.start_from is None else "adapter"
+    place = "model" if file.trains_all else "adapter"
     watch.progress.stage(f"saving the {place}", None)
     with quiet_transformers():
         save_trained(opened.model, named.tokenizer, file.output / place)

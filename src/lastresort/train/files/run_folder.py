@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lastresort.errors import DataError, InputError
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import disk_errors, write_atomically
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import TrainingFile
 
 BEGUN, RECORD, LOG = "begun.json", "training.json", "log.jsonl"
 CHECKPOINT = "checkpoint"

@@ -14,7 +14,7 @@ from lastresort.train.files.model import Named, Opened
 from lastresort.train.files.run_folder import CHECKPOINT
 from lastresort.train.loop.batches import Item
 from lastresort.train.loop.checkpoints import STATE
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import TrainingFile
 from lastresort.train.watch.early_warnings import (
     MOST_PROMPTS,
     Baseline,
@@ -49,14 +49,14 @@ def file_baseline(
     if not is_adapter(opened.model) and (file.output / CHECKPOINT / STATE).is_file():
         return None
     progress.stage("answers of the base, from which training will move", None)
-    looks = -(-file.epochs // look_every(file.epochs))
+    looks = -(-file.settings.epochs // look_every(file.settings.epochs))
     watched = watch(
         opened.model,
         named.tokenizer,
         task_prompts(asked),
-        size=watch_size(own_tokens([item.rows[0].ids for item in trained]) * file.epochs, looks),
+        size=watch_size(own_tokens([item.rows[0].ids for item in trained]) * file.settings.epochs, looks),
         context_tokens=named.context_tokens,
-        seed=file.seed,
+        seed=file.settings.seed,
         template_kwargs=file.chat_template_kwargs,
     )
     found = baseline(opened.model, watched)

@@ -16,13 +16,12 @@ from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages
 from lastresort.train.groups.answers import CompletionsLog, Group, figures
-from lastresort.train.groups.sampling import Asked, EngineSampler, GroupSettings, Sampler
+from lastresort.train.groups.sampling import Asked, EngineSampler, Sampler
 from lastresort.train.groups.server import ServedAdapter, Server, ServerSampler
 from lastresort.train.loop.batches import Batch, Item, batch_of
 from lastresort.train.loop.processes import Processes
-from lastresort.train.rewards.process import RewardLimits
-from lastresort.train.rewards.rewards import LIMITS, OnError, Rewards, Seated, Wanted, place_of
-from lastresort.train.training_file import usual_tries
+from lastresort.train.rewards.rewards import LIMITS, Rewards, Seated, Wanted, place_of
+from lastresort.train.settings import GroupSettings, OnError, RewardLimits, usual_tries
 from lastresort.types import Example, Message
 
 Reference = Callable[[Sequence[Row]], Any] | None

@@ -11,48 +11,12 @@ from lastresort.data.chat_template import ChatTokenizer
 from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
 from lastresort.engine.sampling import generate
-from lastresort.errors import InputError
 from lastresort.models.constrained import cut_at_stop, holds_stop
 from lastresort.train.adapters.adapters import adapters_in_base_precision
 from lastresort.train.loop.passes import evaluating
 from lastresort.train.loop.processes import Processes
+from lastresort.train.settings import GroupSettings
 from lastresort.types import Example, Message
-
-
-@dataclass(frozen=True, slots=True)
-class GroupSettings:
-    """How groups are drawn.
-
-    group_size: answers to a prompt. max_new_tokens: of an answer, its end token included. temperature, top_p, top_k: other
-    than 1, 1 and 0 they draw from another distribution than the one that is trained. tries: rounds of drawing in a step, of
-    which those after the first draw further prompts in place of groups that were dropped; None is `usual_tries`. rows_at_once:
-    answers that the engine decodes together, in whole groups; a knob for memory. stop: an answer ends with the first token
-    after which its text holds one of these strings; that token is the last that is trained, no end token follows it, and
-    rewards see the text before the string. Special tokens are no text. Raises InputError.
-    """
-
-    group_size: int = 8
-    max_new_tokens: int = 256
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    tries: int | None = None
-    rows_at_once: int = 64
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, found, ok, expected in (
-            ("group_size", self.group_size, self.group_size >= 2, "at least 2, since answers are compared"),
-            ("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "at least 1"),
-            ("temperature", self.temperature, self.temperature > 0, "above 0, since answers must differ"),
-            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
-            ("top_k", self.top_k, self.top_k >= 0, "0 for all, or more"),
-            ("tries", self.tries, self.tries is None or self.tries >= 1, "at least 1"),
-            ("rows_at_once", self.rows_at_once, self.rows_at_once >= 1, "at least 1"),
-            ("stop", "an empty string", "" not in self.stop, "strings that an answer may hold"),
-        ):
-            if not ok:
-                raise InputError(f"found {found}", where=f"grpo.{name}", expected=expected)
 
 
 @dataclass(frozen=True, slots=True)

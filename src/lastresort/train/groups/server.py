@@ -25,9 +25,10 @@ from lastresort.models.protocol import Prompt
 from lastresort.models.replies import Denied, Reply, Tokens
 from lastresort.records.atomic import replace_folder
 from lastresort.train.adapters.adapters import save_adapter
-from lastresort.train.groups.sampling import Asked, GroupSettings, Sampled, decoded, member_seed
+from lastresort.train.groups.sampling import Asked, Sampled, decoded, member_seed
 from lastresort.train.loop.processes import Processes
 from lastresort.train.rewards.rewards import place_of
+from lastresort.train.settings import GroupSettings
 from lastresort.types import Decoding
 
 FOLDER = "served"

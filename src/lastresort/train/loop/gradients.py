@@ -13,10 +13,11 @@ import torch
 from lastresort.errors import DataError
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.loop.batches import Batch, Item
-from lastresort.train.loop.objective import BatchLoss, Objective, Seen, bind
+from lastresort.train.loop.objective import BatchLoss, Seen, bind
 from lastresort.train.loop.passes import evaluating
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.reference import Keeping, Reference, reference_logps
+from lastresort.train.settings import Objective
 from lastresort.types import Progress
 
 

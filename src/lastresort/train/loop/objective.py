@@ -1,4 +1,4 @@
-"""An objective by name with its options, and how it turns the log-probabilities of a pass into its share of a batch's loss.
+"""How an objective turns the log-probabilities of a pass into its share of a batch's loss.
 
 Every loss is a sum over passes whose terms depend on the whole optimizer batch only through numbers known beforehand
 (token counts, KTO's baseline), so that accumulating gradients changes nothing.
@@ -6,10 +6,8 @@ Every loss is a sum over passes whose terms depend on the whole optimizer batch 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any, Protocol, cast
 
 import torch
@@ -17,64 +15,14 @@ from torch import Tensor
 
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import row_sums
-from lastresort.errors import ContractError, InputError
-from lastresort.objectives import NEEDS, OBJECTIVES, REFERENCE, REFERENCE_FOR_KL, Need
+from lastresort.errors import ContractError
 from lastresort.objectives.grpo import Variant, k3, token_weights
 from lastresort.objectives.kto import kto_baseline
 from lastresort.objectives.pairs import PairLogps
 from lastresort.train.loop.batches import Item
+from lastresort.train.settings import Objective
 
 Score = Callable[[Sequence[Row]], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """Name and options of an objective, as its function takes them (beta, label_smoothing, …).
-
-    Raises InputError for a name or an option that does not exist.
-    """
-
-    name: str = "sft"
-    options: tuple[tuple[str, float], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.name not in OBJECTIVES:
-            raise InputError(f'found "{self.name}"', where="objective", expected=f"one of {', '.join(OBJECTIVES)}")
-        known = self.known_options()
-        for name, _ in self.options:
-            if name not in known:
-                raise InputError(
-                    f'{self.name} has no option "{name}"',
-                    where="objective",
-                    expected=f"one of {', '.join(known)}" if known else "no options",
-                )
-
-    @property
-    def need(self) -> Need:
-        return NEEDS[self.name]
-
-    @property
-    def needs_reference(self) -> bool:
-        return self.name in REFERENCE or (self.name in REFERENCE_FOR_KL and self.option("kl_weight", 0.0) > 0)
-
-    def option(self, name: str, default: float) -> float:
-        return dict(self.options).get(name, default)
-
-    def known_options(self) -> tuple[str, ...]:
-        return tuple(self.defaults())
-
-    def defaults(self) -> dict[str, float]:
-        """Each option with its default; one that is true or false is a switch."""
-        return {
-            name: parameter.default
-            for name, parameter in inspect.signature(self.function()).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not name.startswith("per_token_ref")
-        }
-
-    def function(self) -> Callable[..., Tensor]:
-        module, name = OBJECTIVES[self.name].split(":")
-        function: Callable[..., Tensor] = getattr(import_module(module), name)
-        return function
 
 
 @dataclass(slots=True)
@@ -218,3 +166,21 @@ class _Groups:
             return present
         parts = torch.split(present, torch.bincount(row, minlength=len(numbers)).tolist())
         return torch.cat([part.new_tensor(old) if old else part for part, old in zip(parts, known, strict=True)])
+
+
+def refused_options(objective: Objective) -> ContractError | None:
+    """What the objective says of its options, by a call on one row; None where it takes them."""
+    one, count = torch.full((1,), -1.0), torch.ones(1, dtype=torch.long)
+    arguments: tuple[Any, ...] = (one,)
+    more: dict[str, Any] = {}
+    if objective.need == "pairs":
+        arguments = (PairLogps(one, one, one, one, count, count),)
+    elif objective.need == "labels":
+        arguments = (one, one, torch.ones(1, dtype=torch.bool), torch.zeros(()))
+    elif objective.need == "groups":
+        arguments, more = (one, one, one), {"per_token_ref_logps": one}
+    try:
+        objective.function()(*arguments, **more, **dict(objective.options))
+    except ContractError as error:
+        return error
+    return None

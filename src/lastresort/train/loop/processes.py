@@ -24,7 +24,7 @@ from lastresort.train.loop.launch import shards
 if TYPE_CHECKING:
     import torch
 
-    from lastresort.train.training_file import TrainingFile
+    from lastresort.train.settings import TrainingFile
 
 
 T = TypeVar("T")
@@ -209,7 +209,7 @@ def check_shardable(file: TrainingFile, processes: Processes) -> None:
     """Raise InputError for a training that cannot go on a sharded base."""
     if not processes.sharded:
         return
-    kind = "an adapter" if file.start_from is not None else file.adapter.kind
+    kind = "an adapter" if file.start_from is not None else file.settings.adapter.choice
     found = {"full": "adapter: full", "qlora": "adapter: qlora"}.get(kind)
     if file.need == "groups":
         found = f"objective: {file.objective}, whose answers differ in length among the processes"

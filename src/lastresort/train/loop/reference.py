@@ -20,8 +20,8 @@ from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors, replace_file
 from lastresort.train.adapters.adapters import in_16_bits, is_adapter, trainable
 from lastresort.train.loop.batches import Batch, Batches, Item, fingerprint
-from lastresort.train.loop.objective import Objective
 from lastresort.train.loop.policy import Policy
+from lastresort.train.settings import Objective
 from lastresort.types import Progress
 
 LOGPS, WEIGHTS = "reference.safetensors", "reference_weights.safetensors"

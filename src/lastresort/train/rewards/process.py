@@ -16,30 +16,19 @@ import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Timer
 from typing import Any
 
 from lastresort.errors import DataError, TaskError
 from lastresort.train.rewards import child as reward_child
+from lastresort.train.settings import RewardLimits
 
-LOAD_LIMIT_S = 120.0
 LATE = "took longer than"
 
 
 class RewardFault(DataError):
     """One call gave no reward: it raised, hung, took too much memory, ended its process, or returned no finite number."""
-
-
-@dataclass(frozen=True, slots=True)
-class RewardLimits:
-    """time_s: of one call, which is one answer, or all answers of a step where the function takes lists. memory_bytes: of
-    the process, None for no limit. load_s: of loading the file."""
-
-    time_s: float = 10.0
-    memory_bytes: int | None = 4 << 30
-    load_s: float = LOAD_LIMIT_S
 
 
 class RewardProcess:

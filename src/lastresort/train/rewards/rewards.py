@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer, scores_of
-from lastresort.train.rewards.process import RewardFault, RewardLimits, RewardProcess
+from lastresort.train.rewards.process import RewardFault, RewardProcess
+from lastresort.train.settings import OnError, RewardLimits
 from lastresort.types import Example
 
-OnError = Literal["stop", "zero"]
 LIMITS = RewardLimits()
 Seated = Callable[[Scorer, Mapping[str, Any]], Scorer]
 

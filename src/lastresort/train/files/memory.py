@@ -23,8 +23,7 @@ from lastresort.hardware.shape import shape_of
 from lastresort.train.adapters.adapters import in_attention, ranks_of
 from lastresort.train.groups.groups import SampledGroups
 from lastresort.train.loop.batches import Batches, Item
-from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.train.training_file import TrainingFile
+from lastresort.train.settings import AdapterSettings, TrainingFile, TrainSettings
 
 _LEARNING: Mapping[str, Learning] = {"pairs": "dpo", "groups": "grpo"}
 
@@ -205,13 +204,12 @@ def memory_errors(answer: Callable[[], Answer]) -> Iterator[None]:
 def what_to_lower(file: TrainingFile) -> str:
     """Where no plan can be made: the keys of the file that memory follows, first those that a run may change as it goes on, since
     they change no more of the result than its rounding."""
-    knobs, lengths = f"max_pass_tokens ({file.max_pass_tokens})", "max_tokens"
+    knobs, lengths = f"max_pass_tokens ({file.settings.max_pass_tokens})", "max_tokens"
     if file.groups is not None:
-        lengths = f"max_new_tokens ({file.groups.max_new_tokens})"
-        knobs += f" or rows_at_once ({file.groups.rows_at_once})" if file.groups.server is None else ""
-    recompute = "" if file.checkpointing else ", or write checkpointing: true"
-    whole = file.adapter.kind == "full" and file.start_from is None
-    instead = " or train an adapter in place of all weights" if whole else ""
+        lengths = f"max_new_tokens ({file.groups.sampling.max_new_tokens})"
+        knobs += f" or rows_at_once ({file.groups.sampling.rows_at_once})" if file.groups.server is None else ""
+    recompute = "" if file.settings.checkpointing else ", or write checkpointing: true"
+    instead = " or train an adapter in place of all weights" if file.trains_all else ""
     return f"Lower {knobs}{recompute}, and go on with --resume from the last checkpoint; a new run may lower {lengths}{instead}."
 
 

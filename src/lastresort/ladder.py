@@ -1,0 +1,82 @@
+"""The ladder: its rungs in order, each with every fact that other parts know of it. A new rung is its own file and one row here.
+
+Plain values and `module:name` strings, so that reading the table imports no rung.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+WinnerKind = Literal["prompt", "retrieval", "adapter", "merged"]
+Learns = Literal["nothing", "examples", "preferences"]
+
+
+@dataclass(frozen=True, slots=True)
+class RungFacts:
+    """One rung.
+
+    path: `module:name` of its class (see `rungs.rung.Rung`). winner: what its best system is made of. learns: what its weights
+    are trained on; "nothing" where it trains none. purpose: what it is for, a sentence. worth_it_if: when it is worth trying,
+    as the end of a sentence. starts_from: the rung whose adapter it goes on training, where that rung left one.
+    """
+
+    path: str
+    winner: WinnerKind
+    learns: Learns
+    purpose: str
+    worth_it_if: str
+    starts_from: str | None = None
+
+
+RUNGS: dict[str, RungFacts] = {
+    "prompting": RungFacts(
+        "lastresort.rungs.prompting:Prompting",
+        winner="prompt",
+        learns="nothing",
+        purpose="It is the cheapest rung, and the measure of all others.",
+        worth_it_if="the model can do it when it is asked well",
+    ),
+    "retrieval": RungFacts(
+        "lastresort.rungs.retrieval.rung:Retrieval",
+        winner="retrieval",
+        learns="nothing",
+        purpose="It mends missing knowledge and nothing else.",
+        worth_it_if="the failures are for want of knowledge",
+    ),
+    "sft": RungFacts(
+        "lastresort.rungs.supervised.sft:Sft",
+        winner="adapter",
+        learns="examples",
+        purpose="It teaches form, style and a narrow skill.",
+        worth_it_if="the answers fail in form, style or skill rather than in knowledge",
+    ),
+    "preference": RungFacts(
+        "lastresort.rungs.preference.rung:Preference",
+        winner="adapter",
+        learns="preferences",
+        purpose="It teaches which of two possible answers is better.",
+        worth_it_if="better answers are easier to choose than to write",
+        starts_from="sft",
+    ),
+    "full": RungFacts(
+        "lastresort.rungs.supervised.full:Full",
+        winner="merged",
+        learns="examples",
+        purpose="It is the dearest rung, and breaks most elsewhere.",
+        worth_it_if="a capability is missing that an adapter did not learn",
+    ),
+}
+
+
+def trains(rung: str) -> bool:
+    """Whether the systems of this rung hold weights of their own."""
+    return rung in RUNGS and RUNGS[rung].learns != "nothing"
+
+
+def trained_rungs() -> tuple[str, ...]:
+    return tuple(rung for rung in RUNGS if trains(rung))
+
+
+def untrained_rungs() -> tuple[str, ...]:
+    return tuple(rung for rung in RUNGS if not trains(rung))
