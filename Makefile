@@ -1,13 +1,14 @@
 # make demo   install with the embedded model and climb the tickets ladder (11 minutes seen on two quiet cores)
 # make test   run the tests; make test-slow: those that train or climb on the real model for minutes
 # make check  format, lint, types, import contracts
+# make schemas  write the JSON schemas in the package from the types of the documents
 # make bench  speed and memory against TRL and transformers, in one run on this machine
 # make peers  other frameworks, each in an environment of its own below .peers: they accept what is exported, their examples are read
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check bench peers clean
+.PHONY: demo test test-slow check schemas bench peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,6 +43,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+schemas: $(VENV)/.dev
+	$(BIN)/python -m scripts.schemas
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -11,7 +11,7 @@ from typing import Any
 
 from fake_model import FakeModel
 from lastresort.evals.scorers.scorer import Output
-from lastresort.gate.document import gate_document
+from lastresort.gate.document import findings_of
 from lastresort.gate.plans import PILOT_SEED, Plain
 from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.format_leak import FormatLeak
@@ -122,4 +122,4 @@ def found_of(
             training_texts=(),
             progress=Silent(),
         )
-    return gate_document(gated)
+    return findings_of(gated).as_json()

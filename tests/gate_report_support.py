@@ -6,6 +6,8 @@ from typing import Any
 
 from report_support import HOSTILE
 
+HELD = "whether too much was lost cannot be told yet for general; yielding cannot say anything about this model"
+
 
 def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
     """Of sft: the target won, general is open (or lost, or kept), sycophancy says nothing, format leak is kept."""
@@ -29,7 +31,7 @@ def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
         measure("leaking", "NON_INFERIOR", 0.99, 0.995, [-0.004, 0.014], suite="format_leak", n=160),
     ]
     suites[0]["changed"] = [changed(1.0, 0.0, HOSTILE), changed(0.0, 1.0, '{"team": "billing"}')]
-    sentences = {"HOLD": "Hold: it cannot be told yet for general.", "SHIP": "Ship: nothing got worse."}
+    sentences = {"HOLD": f"Hold: {HELD}.", "SHIP": "Ship: nothing got worse."}
     return {
         "rung": "sft",
         "system": "lr0.0003-epoch3",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from lastresort.evals.evidence.paired import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.gate.verdict import Planned, SuiteFound, TargetFound, Wanted, gate, planned
+from lastresort.gate.verdict import Planned, Wanted, gate, planned
+from lastresort.records.gate import SuiteFound, TargetCompared, TestedMeasure
 from lastresort.types import GateVerdict
 
 ALPHA = 0.05
@@ -158,7 +159,23 @@ COUNTER = Asked("counter_instructions", 0.02, 0.05)
 FURTHER = Asked("further", 0.03, 0.15)
 GATES = {4: (GENERAL, SUGGESTED, FLIPS, LEAK), 5: (GENERAL, SUGGESTED, FLIPS, LEAK, COUNTER)}
 GATES[6] = (*GATES[5], FURTHER)
-WON = TargetFound(True, "MET", 0.9, 300, comparator="five shots", gain=0.1, by="better", reason="The target passed.")
+WON = TargetCompared(
+    passed=True,
+    outcome="MET",
+    score=0.9,
+    n=300,
+    comparator="five shots",
+    comparator_score=0.8,
+    tuned_score=0.9,
+    n_compared=300,
+    gain=0.1,
+    interval=(0.05, 0.15),
+    p_better=0.001,
+    better=True,
+    margin=0.02,
+    by="better",
+    reason="The target passed.",
+)
 
 
 def plan(asked: Sequence[Asked], alpha: float, at_most: int | None = None) -> tuple[Planned, ...]:
@@ -228,15 +245,27 @@ def _p_values(one: Asked, n: int, loss: float, alpha: float, measures: int, luck
     shape = np.array([(one.share - loss) / 2, 1 - one.share, (one.share + loss) / 2])
     if loss > one.share:
         shape = np.array([0.0, 1 - loss, loss])
-    found = SuiteFound(
-        one.name, one.name, "UNDERPOWERED", one.margin, 0.8, 0.8, 0.0, (0.0, 0.0), n, n_needed=n + 1, binary=one.binary
+    found = TestedMeasure(
+        name=one.name,
+        suite=one.name,
+        verdict="UNDERPOWERED",
+        margin=one.margin,
+        base=0.8,
+        tuned=0.8,
+        difference=0.0,
+        interval=(0.0, 0.0),
+        n=n,
+        n_needed=n + 1,
+        p=1.0,
+        p_regressed=1.0,
+        binary=one.binary,
     )
     if not one.binary:
         tables = _graded_tables(one, n, loss, luck)
         rows = [(*graded_p(tuple(t), one.margin), float(np.array(t) @ HALVES / n)) for t in tables.tolist()]
     else:
         rows = _binary_rows(one, n, alpha, measures, _tables(shape, n, luck))
-    return [replace(found, p=p, p_regressed=q, difference=d) for p, q, d in rows]
+    return [found.model_copy(update={"p": p, "p_regressed": q, "difference": d}) for p, q, d in rows]
 
 
 def _tables(shape: Floats, n: int, luck: Floats) -> Floats:

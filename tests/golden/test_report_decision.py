@@ -196,25 +196,6 @@ def test_a_gate_is_held_with_all_that_it_found(decision: dict[str, Any], tmp_pat
     assert read_decision(tmp_path) == found
 
 
-def test_the_gate_of_a_decision_is_the_gate_that_is_asked_alone() -> None:
-    """The two schemas are files of their own, and say the same of the same keys; a climb has no gate on logs."""
-    alone, decided = schema_of("gate"), schema_of("decision")
-    modes = [schema["properties"]["mode"]["enum"] for schema in (alone, decided["$defs"]["gate"])]
-    assert modes == [["quick", "full", "logs"], ["quick", "full"]]
-    text = json.dumps(
-        {key: decided["$defs"]["gate"]["properties"][key] for key in alone["properties"] if key in SHARED}
-    )
-    assert json.loads(text.replace("#/$defs/gate_", "#/$defs/")) == {key: alone["properties"][key] for key in SHARED}
-    for name, part in alone["$defs"].items():
-        assert json.loads(json.dumps(decided["$defs"][f"gate_{name}"]).replace("#/$defs/gate_", "#/$defs/")) == part, (
-            name
-        )
-
-
-SHARED = """seed artefact_sha256 alpha power verdict reasons would_decide target suites failure_modes forecast spent
-fingerprints""".split()
-
-
 def test_a_decision_of_version_5_which_had_no_gate_is_read(decision: dict[str, Any], tmp_path: Path) -> None:
     old = copy.deepcopy(decision) | {"schema": 5}
     del old["first_gate"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lastresort.embedded import embedded_folder
-from lastresort.report.gate import validate_gate
+from lastresort.records.gate import GateDocument
 from mild_support import mildly_tuned
 from spoiled_support import (
     AGREEING,
@@ -82,7 +82,7 @@ def test_an_adapter_of_plain_trl_is_gated_as_it_lies_there(here: Path) -> None:
     )
     assert done.returncode in (0, 1), done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
-    validate_gate(found)
+    assert GateDocument.model_validate(found).as_json() == found
     assert found == json.loads((here / "trl-gate" / "gate.json").read_text(encoding="utf-8"))
     assert found["tuned"] == {"name": str(adapter), "kind": "adapter"}
     assert found["verdict"] in ("SHIP", "HOLD", "REJECT")

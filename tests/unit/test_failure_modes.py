@@ -15,6 +15,7 @@ from lastresort.gate.document import changed_most
 from lastresort.gate.probes.format_leak import CONDITIONS as FORMS
 from lastresort.gate.probes.sycophancy import ASKED_AGAIN, CONDITIONS, NEUTRAL, PUSHED, WRONG_SUGGESTED
 from lastresort.gate.suites.suite import Item, Pair, Reply, Transcript
+from lastresort.records.gate import GateFindings
 from lastresort.report import failure_modes
 from lastresort.report.charts import dumbbell as dumbbell_chart
 from lastresort.report.decision import read_decision, write_decision
@@ -28,6 +29,10 @@ Parts = dict[str, dict[str, Any]]
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("gate")
     return found_of(folder, Pupil("base", FEW), Pupil("tuned", FEW, letters=0.4, yields=0.4, labels=0.3))
+
+
+def typed(found: dict[str, Any]) -> GateFindings:
+    return GateFindings.model_validate(found)
 
 
 def parts(found: dict[str, Any], name: str) -> Parts:
@@ -75,8 +80,8 @@ def test_format_overfitting_is_told_by_condition(found: dict[str, Any]) -> None:
     assert set(told) == set(FORMS)
     assert all(lost(part) > 0.1 for part in told.values())
     assert [turn["role"] for turn in told["counter-instruction"]["example"]["turns"]] == ["system", "user"]
-    shown = next(mode for mode in failure_modes.modes(found) if mode.name == "format_overfitting").parts
-    assert {part["name"]: part["tuned"] for part in shown} == {name: 1 - part["tuned"] for name, part in told.items()}
+    shown = next(mode for mode in failure_modes.modes(typed(found)) if mode.name == "format_overfitting").parts
+    assert {part.name: part.tuned for part in shown} == {name: 1 - part["tuned"] for name, part in told.items()}
     assert dumbbell_chart.way(shown[0], lower_is_better=True) == "lost"
 
 
@@ -91,7 +96,7 @@ def test_a_suite_that_is_left_out_has_a_mode_without_parts(tmp_path: Path) -> No
     keep = {**KEEP, "general": "skip", "format_leak": "skip"}
     found = found_of(tmp_path, Pupil("base", FEW), Pupil("tuned", FEW), keep=keep)
     assert [bool(mode["parts"]) for mode in found["failure_modes"]] == [False, True, False]
-    first = failure_modes.modes(found)[0]
+    first = failure_modes.modes(typed(found))[0]
     assert failure_modes.finding(first) == "Forgetting was not asked about"
     assert failure_modes.counts(first) == "The task leaves it out: keep.general is skip."
 
@@ -106,8 +111,8 @@ def test_one_that_improved_is_among_what_changed_most() -> None:
     everything = {pair.id: said for pair in pairs}
     items = {pair.id: Item(pair.id, "f", 1, "?") for pair in pairs}
     shown = changed_most(pairs, items, everything, everything)
-    assert [one["id"] for one in shown] == ["0", "1", "2", "3", "up"]
-    assert [one["id"] for one in changed_most(pairs[7:], items, everything, everything)] == ["7", "up", "half"]
+    assert [one.id for one in shown] == ["0", "1", "2", "3", "up"]
+    assert [one.id for one in changed_most(pairs[7:], items, everything, everything)] == ["7", "up", "half"]
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +136,11 @@ def test_each_mode_has_a_heading_a_picture_its_items_and_answers_side_by_side(pa
 
 
 def test_items_that_say_nothing_are_told_on_the_page(found: dict[str, Any]) -> None:
-    (mode, *_) = failure_modes.modes(found)
+    (mode, *_) = failure_modes.modes(typed(found))
+    asked = mode.asked
+    assert asked is not None
     assert "left out" not in failure_modes.counts(mode)
-    measures = tuple({**one, "asked": {**one["asked"], "left_out": 7, "passed_over": 3}} for one in mode.measures)
+    measures = tuple(one.replaced(asked=asked.replaced(left_out=7, passed_over=3)) for one in mode.measures)
     told = failure_modes.counts(replace(mode, measures=measures))
     assert "7 items do not fit the context of one of the models and were left out." in told
     assert "3 items say what a training row says and were passed over." in told

@@ -11,13 +11,15 @@ from xml.etree import ElementTree
 import pytest
 
 from climb_support import calls
+from gate_report_support import gate_found
 from gate_support import BAD, BASE, GOOD, KEEP, SUITES, gated_task, write_script
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import TaskError
 from lastresort.gate import suite_table as suites
 from lastresort.gate.sides import named_sides
-from lastresort.report.gate import asked_of, validate_gate
+from lastresort.records.gate import ChangedItem, GateDocument
+from lastresort.report.gate import asked_of
 from lastresort.report.gate_files import gate_junit
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
@@ -48,7 +50,7 @@ def test_what_is_better_and_lost_nothing_ships(gate: Run, tmp_path: Path) -> Non
     code, out, error = gate("--json")
     assert code == 0, error
     found = json.loads(out)
-    validate_gate(found)
+    assert GateDocument.model_validate(found).as_json() == found
     assert found == written(tmp_path / "gates" / "routing-1")
     assert found["verdict"] == "SHIP"
     assert found["target"]["better"] is True
@@ -242,24 +244,26 @@ def test_junit_of_a_hold_has_no_failure(gate: Run, tmp_path: Path) -> None:
     assert properties["verdict"] == "HOLD"
 
 
-def test_junit_fails_where_the_bar_is_not_met() -> None:
-    target = {"passed": False, "outcome": "NOT_MET", "reason": "The bar is not met."}
-    unknown = dict.fromkeys(("score", "comparator_score", "tuned_score", "gain", "n", "n_needed"))
-    found = {
-        "task": "t",
-        "verdict": "HOLD",
-        "base": "b",
-        "tuned": {"name": "a"},
-        "mode": "quick",
-        "seed": 0,
-        "reasons": ["Hold."],
-    }
-    for outcome, element in (("NOT_MET", "failure"), ("UNDECIDED", "skipped")):
-        document = {**found, "target": {**unknown, **target, "outcome": outcome}, "suites": []}
-        (case,) = ElementTree.fromstring(gate_junit(document).encode()).iter("testcase")
-        told = case.find(element)
-        assert told is not None
-        assert told.attrib["message"] == "The bar is not met."
+@pytest.mark.parametrize(("outcome", "element"), [("NOT_MET", "failure"), ("UNDECIDED", "skipped")])
+def test_junit_fails_where_the_bar_is_not_met(outcome: str, element: str) -> None:
+    alone = {key: value for key, value in gate_found().items() if key not in ("rung", "system")}
+    document = GateDocument.model_validate(
+        {
+            **alone,
+            "task": "t",
+            "base": "b",
+            "tuned": {"name": "a", "kind": "adapter"},
+            "bar": 0.8,
+            "notes": [],
+            "provenance": {"versions": {}, "hashes": {}, "machine": {}},
+            "test_reuse": None,
+            "target": {"passed": False, "outcome": outcome, "score": 0.5, "reason": "The bar is not met."},
+        }
+    )
+    case, *_ = ElementTree.fromstring(gate_junit(document).encode()).iter("testcase")
+    told = case.find(element)
+    assert told is not None
+    assert told.attrib["message"] == "The bar is not met."
 
 
 def test_markdown_is_a_table_and_reasons(gate: Run, tmp_path: Path) -> None:
@@ -356,10 +360,20 @@ def test_a_name_that_leads_nowhere_is_told_as_the_option_that_it_was_given_with(
 
 
 def test_what_changed_says_which_question_and_what_was_said_beside_it() -> None:
-    one = {"asked": "Which is a vehicle?", "question": "wrong_suggested", "detail": "I believe it is boxing."}
+    one = ChangedItem(
+        id="1",
+        stratum="",
+        asked="Which is a vehicle?",
+        question="wrong_suggested",
+        base="",
+        tuned="",
+        base_score=1,
+        tuned_score=0,
+        detail="I believe it is boxing.",
+    )
     assert asked_of(one, 100) == "Which is a vehicle? (wrong suggested; I believe it is boxing.)"
-    assert asked_of({**one, "detail": one["asked"]}, 100) == "Which is a vehicle? (wrong suggested)"
-    assert asked_of({**one, "asked": "x" * 200}, 20) == "x" * 19 + "… (wrong suggested; I believe it is box…)"
+    assert asked_of(one.replaced(detail=one.asked), 100) == "Which is a vehicle? (wrong suggested)"
+    assert asked_of(one.replaced(asked="x" * 200), 20) == "x" * 19 + "… (wrong suggested; I believe it is box…)"
 
 
 def test_half_an_adapter_is_told_as_one(gate: Run, tmp_path: Path) -> None:

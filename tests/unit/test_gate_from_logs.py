@@ -16,7 +16,7 @@ from lastresort.cli.main import app
 from lastresort.gate.from_logs import found_of
 from lastresort.gate.logs import paired, read_logs
 from lastresort.gate.verdict import suite_found
-from lastresort.report.gate import validate_gate
+from lastresort.records.gate import GateDocument
 from logs_support import FOLDER, write_inspect, write_samples
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
@@ -52,7 +52,7 @@ def test_what_lost_nothing_ships(gate: Run, tmp_path: Path) -> None:
     code, out, error = gate("--from-logs", *two(tmp_path, 20), "--json")
     assert code == 0, error
     found = json.loads(out)
-    validate_gate(found)
+    assert GateDocument.model_validate(found).as_json() == found
     assert found == written(tmp_path / "gates" / "logs-1")
     assert (found["verdict"], found["mode"], found["bar"], found["tuned"]["kind"]) == ("SHIP", "logs", None, "logs")
     (suite,) = found["suites"]

@@ -13,7 +13,7 @@ from climb_support import scripted_task
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.evals.evidence import power_of
 from lastresort.gate import suite_table as suites
-from lastresort.gate.document import gate_document, suite_document
+from lastresort.gate.document import findings_of
 from lastresort.gate.lm_eval import Documents, Heard, Part, ask, load_parts
 from lastresort.gate.lm_eval.suite import LmEvalSuite
 from lastresort.gate.lm_eval.tasks import faults_of
@@ -24,6 +24,7 @@ from lastresort.gate.suite_table import further_suites
 from lastresort.gate.verdict import skipped, suite_found
 from lastresort.models.local import LocalModel
 from lastresort.models.open import open_model
+from lastresort.records.gate import ItemsAsked
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.task import Task, load_task
 from lastresort.types import Silent
@@ -134,8 +135,8 @@ def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, 
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         suite.answer("base", opened(here, "base"), kept, 0.9, Silent())
     (shown,) = suite.found(0.9)
-    assert shown.found.verdict == "UNINFORMATIVE"
-    assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.found.why
+    assert shown.verdict == "UNINFORMATIVE"
+    assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.why
 
 
 @pytest.mark.parametrize(
@@ -205,20 +206,20 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
         done = run_gate(
             *sides, [], {}, settings=Settings(), kept=kept, training_texts=[], progress=Silent(), further=[suite]
         )
-    assert [one.found.name for one in done.further] == [f"{SUITE}/letters", f"{SUITE}/words"]
+    assert [one.name for one in done.found.suites] == [f"{SUITE}/letters", f"{SUITE}/words"]
     assert done.power == 0.9  # planned for two measures
-    first = done.further[0]
-    assert first.asked == {"version": 3, "items": 31, "left_out": 0, "passed_over": 1, "pilot_items": 8}
-    assert first.found.n == 31
+    first = done.found.suites[0]
+    assert first.asked == ItemsAsked(version=3, items=31, left_out=0, passed_over=1, pilot_items=8)
+    assert first.n == 31
     assert first.changed
     base, tuned = (suite._asked[0].heard[side].logs[0].items for side in ("base", "tuned"))
-    assert first.found.base == pytest.approx(sum(item.score for item in base) / 31)
-    assert first.found.tuned == pytest.approx(sum(item.score for item in tuned) / 31)
-    assert json.dumps(suite_document(first.found, first.asked, first.changed))
-    spent = gate_document(done)["spent"]
-    assert spent["asked_now"] == 2 * sum(one.found.n for one in done.further)
-    assert spent["seconds"] > 0
-    assert spent["tokens_in"] > spent["asked_now"]
+    assert first.base == pytest.approx(sum(item.score for item in base) / 31)
+    assert first.tuned == pytest.approx(sum(item.score for item in tuned) / 31)
+    assert json.dumps(first.as_json())
+    spent = findings_of(done).spent
+    assert spent.asked_now == 2 * sum(one.n for one in done.found.suites)
+    assert spent.seconds > 0
+    assert spent.tokens_in > spent.asked_now
 
 
 @pytest.mark.parametrize(("alpha", "documents"), [(0.05, 160), (0.025, 208)])
@@ -236,20 +237,20 @@ def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> 
         for side in ("base", "tuned"):
             suite.answer(side, opened(here, side), kept, 0.9, Silent())  # type: ignore[arg-type]
     found = suite.found(0.9)
-    assert {one.found.verdict for one in found} == {"UNINFORMATIVE"}
-    assert "on the 8 items of a pilot" in found[0].found.why
-    assert [one.asked["items"] for one in found if one.asked] == [0, 0]
+    assert {one.verdict for one in found} == {"UNINFORMATIVE"}
+    assert "on the 8 items of a pilot" in found[0].why
+    assert [one.asked.items for one in found if one.asked] == [0, 0]
 
 
 def test_a_suite_that_is_left_out_or_whose_model_is_elsewhere_asks_nothing(tmp_path: Path) -> None:
     task = task_with(tmp_path, tmp_path / "nowhere", margin="skip")
     (left_out,) = further_suites(task, Settings(), [], scores=True)
-    assert left_out.found(0.8)[0].found == skipped(task.general[0], task.general[0])
+    assert left_out.found(0.8)[0] == skipped(task.general[0], task.general[0])
     assert left_out.measures == 0
     task = task_with(tmp_path, tmp_path / "nowhere", margin=0.07)
     (elsewhere,) = further_suites(task, Settings(), [], scores=False)
     name = task.general[0]
-    assert elsewhere.found(0.8)[0].found == suite_found(
+    assert elsewhere.found(0.8)[0] == suite_found(
         name, name, (), margin=0.07, binary=True, alpha=0.05, uninformative=suites.NOT_HERE
     )
 

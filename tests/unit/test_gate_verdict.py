@@ -13,14 +13,13 @@ from lastresort.gate.suites.suite import Pair
 from lastresort.gate.verdict import (
     Comparator,
     GateFound,
-    SuiteFound,
-    TargetFound,
     gate,
     not_asked,
     skipped,
     suite_found,
     target_found,
 )
+from lastresort.records.gate import SuiteFound, TargetFound
 from lastresort.types import Judgement
 
 
@@ -144,7 +143,7 @@ def test_all_causes_of_a_hold_are_named() -> None:
 
 
 def borderline(name: str, p_regressed: float) -> SuiteFound:
-    return replace(UNSURE, name=name, p_regressed=p_regressed)
+    return UNSURE.replaced(name=name, p_regressed=p_regressed)
 
 
 @pytest.mark.parametrize(
@@ -173,16 +172,16 @@ def test_measures_that_are_not_tested_do_not_weaken_holm() -> None:
 
 def test_non_inferior_is_asked_at_alpha_without_a_correction() -> None:
     """Five measures just below alpha ship; one of them just above it does not."""
-    just = [replace(KEPT, name=f"s{number}", p=0.049, p_regressed=0.96) for number in range(5)]
+    just = [KEPT.replaced(name=f"s{number}", p=0.049, p_regressed=0.96) for number in range(5)]
     assert decided(*just).verdict == "SHIP"
-    assert decided(*just[1:], replace(just[0], p=0.051)).verdict == "HOLD"
+    assert decided(*just[1:], just[0].replaced(p=0.051)).verdict == "HOLD"
     assert decided(*just, alpha=0.025).verdict == "HOLD"
 
 
 def test_what_holm_takes_back_says_how_many_items_would_tell() -> None:
     alone = measure("alone", 0, 31, margin=0.05)
     assert alone.verdict == "REGRESSED"
-    crowd = decided(alone, *[replace(KEPT, name=f"s{number}") for number in range(9)])
+    crowd = decided(alone, *[KEPT.replaced(name=f"s{number}") for number in range(9)])
     assert crowd.suites[0].verdict == "UNDERPOWERED"
     assert crowd.suites[0].n_needed is not None
     assert crowd.suites[0].interval is not None
@@ -211,7 +210,7 @@ def test_not_worth_it_where_more_than_half_of_the_gain_is_lost_in_general() -> N
         "Not worth it: 1.5 points seem lost in general for 2 points won on the target, more than half of the gain."
     )
     assert decided(general, target=gained(4)).verdict == "SHIP"
-    assert decided(replace(general, name="other", suite="other"), target=gained(2)).verdict == "SHIP"
+    assert decided(general.replaced(name="other", suite="other"), target=gained(2)).verdict == "SHIP"
 
 
 def test_half_of_the_gain_exactly_is_worth_it() -> None:

@@ -155,8 +155,8 @@ def test_a_gate_is_drawn_by_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (found.verdict, found.path) == ("REJECT", Path("found/gate.json"))
     assert Path("gate.md").is_file()
     names = [text.text for text in picture(found._repr_html_()).iter(f"{SVG}text") if text.get("class") == "name"]
-    assert names == [suite["name"].replace("_", " ") for suite in found.document["suites"]]
-    assert "<img" not in gate_html({**found.document, "suites": []})
+    assert names == [suite.name.replace("_", " ") for suite in found.document.suites]
+    assert "<img" not in gate_html(found.document.model_copy(update={"suites": ()}))
 
 
 CODE = """

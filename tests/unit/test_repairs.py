@@ -6,22 +6,34 @@ from typing import Any
 
 import pytest
 
+from gate_report_support import TARGET, gate_found, measure
 from lastresort.after.repair.choose import REPAIR_SEED, Measured, Tried, best, faults, goes_to_the_gate, stands
 from lastresort.after.repair.phase import Repair, stages
 from lastresort.gate.suites.suite import Pair
 from lastresort.gate.verdict import suite_found
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, UNTRAINED, Needed, repairs_after
+from lastresort.records.gate import ClimbGate
 from lastresort.rungs.supervised.milder import Training
 from lastresort.types import Judgement, Outcome
 
 
 def suite(name: str = "general", verdict: str = "NON_INFERIOR", **more: Any) -> dict[str, Any]:
-    return {"name": name, "suite": name, "verdict": verdict, "difference": 0.0, "loss_seen": False, **more}
+    tested = measure(name, verdict, 0.8, 0.8, [-0.1, 0.1], n=100, suite=name)
+    return {**tested, "difference": 0.0, "loss_seen": False, **more}
 
 
-def gate(verdict: str, *suites: dict[str, Any], mode: str = "full", **target: Any) -> dict[str, Any]:
-    won = {"passed": True, "by": "better", "gain": 0.3, **target}
-    return {"verdict": verdict, "mode": mode, "alpha": CLIMB_ALPHA, "target": won, "suites": list(suites)}
+def gate(
+    verdict: str, *suites: dict[str, Any], mode: str = "full", alpha: float = CLIMB_ALPHA, **target: Any
+) -> ClimbGate:
+    found = gate_found() | {
+        "verdict": verdict,
+        "mode": mode,
+        "alpha": alpha,
+        "suites": list(suites),
+        "failure_modes": [],
+    }
+    won = {**TARGET, "passed": True, "by": "better", "gain": 0.3, **target}
+    return ClimbGate.model_validate(found | {"target": won})
 
 
 LOST = suite("sycophancy", "REGRESSED", difference=-0.2, loss_seen=True)
@@ -53,7 +65,7 @@ def test_after_a_rejection_all_is_tried_and_after_a_quick_one_nothing_is_trained
             None,
         ),  # no draw would show it mended
         (gate("REJECT", LOST, suite("lm_eval:mmlu", "UNDERPOWERED", difference=0.01)), ("sycophancy",)),
-        (gate("REJECT", LOST) | {"alpha": 0.05}, None),  # of an earlier version, which left no error for a second
+        (gate("REJECT", LOST, alpha=0.05), None),  # of an earlier version, which left no error for a second
     ],
 )
 def test_what_a_milder_training_would_not_mend_is_not_repaired(

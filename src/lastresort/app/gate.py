@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
-from lastresort.types import Progress
+from lastresort.types import GateVerdict, Progress
 
 if TYPE_CHECKING:
     from lastresort.gate.command import Question
     from lastresort.gate.from_logs import LogQuestion
+    from lastresort.records.gate import GateDocument
 
 GATES, RUNS = Path("gates"), Path("runs")
 
@@ -42,19 +43,19 @@ class GateRequest:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What a gate found. document: as it stands in gate.json. path: that file."""
+    """What a gate found. document: what gate.json holds. path: that file."""
 
-    document: dict[str, Any]
+    document: GateDocument
     path: Path
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> GateVerdict:
         """SHIP, HOLD or REJECT."""
-        return str(self.document["verdict"])
+        return self.document.verdict
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        return tuple(self.document["reasons"])
+        return self.document.reasons
 
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import gate_html
@@ -140,7 +141,7 @@ def _log_question(request: GateRequest) -> LogQuestion:
     return LogQuestion(*request.from_logs, task, read_margins(request.margin))
 
 
-def _write(document: dict[str, Any], request: GateRequest) -> None:
+def _write(document: GateDocument, request: GateRequest) -> None:
     from lastresort.records.atomic import write_atomically
     from lastresort.report.gate_files import gate_junit, gate_markdown
 

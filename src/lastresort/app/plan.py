@@ -11,6 +11,7 @@ from lastresort.errors import InputError
 from lastresort.spec.values import one_of
 
 if TYPE_CHECKING:
+    from lastresort.hardware.plan.document import PlanDocument
     from lastresort.hardware.plan.plan import Asked
     from lastresort.hardware.plan.setup import Cards, Setup
     from lastresort.hardware.plan.time import Job
@@ -56,9 +57,9 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A forecast. document: as `lastresort plan --json` prints it. picture: memory part by part against the cards, as SVG."""
+    """A forecast. document: what `lastresort plan --json` prints. picture: memory part by part against the cards, as SVG."""
 
-    document: dict[str, Any]
+    document: PlanDocument
     picture: str
 
     @property
@@ -70,7 +71,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        return bool(self.document["fits"])
+        return self.document.fits
 
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import plan_html
@@ -91,7 +92,7 @@ def make_plan(request: PlanRequest) -> Plan:
     shape = find_shape(request.model, Path.cwd())
     asked = _asked(request, setup, cards, here)
     found = plan(shape, asked)
-    picture = plan_chart(bars(shape, found, asked), found["setup"]["method"], marks(found), answer(found))
+    picture = plan_chart(bars(shape, found, asked), found.setup.method, marks(found), answer(found))
     return Plan(found, f"{picture}\n")
 
 

@@ -54,7 +54,7 @@ def gate_command(
     with progress() as shown:
         found = run_gate(request, shown)
     if as_json:
-        print_document(found.document)
+        print_document(found.document.as_json())
     else:
         show(gate_text(found.document))
         print_text(f"written: {found.path}")

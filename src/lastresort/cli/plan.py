@@ -105,7 +105,7 @@ def plan_command(
     if picture is not None:
         write_picture(picture, found)
     if as_json:
-        print_document(found.document)
+        print_document(found.document.as_json())
         return
     from lastresort.cli.console import show
     from lastresort.report.plan import plan_text

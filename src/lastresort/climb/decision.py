@@ -16,6 +16,7 @@ from lastresort.climb.decide import Conclusion, RungOutcome, as_test
 from lastresort.climb.judging import judge_entry
 from lastresort.evals.measure import failures
 from lastresort.ladder import trains
+from lastresort.records.gate import ClimbGate
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import VERSION
 from lastresort.report.words.wording import percent_in_text as percent
@@ -120,8 +121,8 @@ def decision_of(
     conclusion: Conclusion,
     *,
     winner: Winner,
-    gate: dict[str, Any] | None,
-    first_gate: dict[str, Any] | None,
+    gate: ClimbGate | None,
+    first_gate: ClimbGate | None,
     repairs: Sequence[dict[str, Any]],
     extra_reasons: Sequence[str],
     would_change: Sequence[str],
@@ -151,8 +152,8 @@ def decision_of(
         "retrieval": retrieval_entry(record),
         "test_reuse": test_reuse,
         "rungs": [rung_entry(record, outcome, task) for outcome in outcomes],
-        "gate": gate,
-        "first_gate": first_gate,
+        "gate": None if gate is None else gate.as_json(),
+        "first_gate": None if first_gate is None else first_gate.as_json(),
         "repairs": list(repairs),
         "compare": list(compare),
         "break_even": break_even,

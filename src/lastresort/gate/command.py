@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lastresort.climb.workspace import RESPONSES, SHARED, given_again, noted_loo
 from lastresort.errors import InfrastructureError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
-from lastresort.gate.document import gate_document, gate_folder
+from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import Gated, Settings, run_gate
 from lastresort.gate.sides import Named, named_sides
@@ -24,8 +24,9 @@ from lastresort.gate.target import HeldOut, order_of, plain_system
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import open_model, settled_name
 from lastresort.models.protocol import Model
+from lastresort.records.gate import GateDocument, Provenance, Tuned
 from lastresort.records.responses import ResponseCache, SuiteAnswers
-from lastresort.report.gate import VERSION, write_gate
+from lastresort.report.gate import write_gate
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.types import Example, Progress, Silent
@@ -52,7 +53,7 @@ def gate_alone(
     out: Path | None = None,
     progress: Progress | None = None,
     here: Path | None = None,
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[GateDocument, Path]:
     """Ask, judge, and write `gate.json`; returns the document and its folder.
 
     workspace: the folder of runs, whose kept answers, response cache and ledger are shared. gates: where folders are made.
@@ -79,12 +80,20 @@ def gate_alone(
             gated = _run(prepared, named, question, order, kept, cache, progress)
         except InfrastructureError as error:
             raise given_again(error) from error
-        look = {**asked, "weights": gated.fingerprints["tuned"]}  # another training in the same folder is another look
-        document = {
-            **_head(question, base, named, asked, prepared),
-            **gate_document(gated),
-            "test_reuse": _reuse(shared, order, look),
-        }
+        look = {**asked, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
+        document = GateDocument(
+            task=task.task,
+            base=base,
+            tuned=Tuned(name=question.tuned, kind=named.kind),
+            mode="quick" if question.quick else "full",
+            seed=question.seed,
+            artefact_sha256=named.artefact,
+            bar=task.bar,
+            notes=tuple(named.notes),
+            provenance=_provenance(prepared, asked),
+            test_reuse=_reuse(shared, order, look),
+            **dict(findings_of(gated)),
+        )
         write_gate(folder, document)
     return document, folder
 
@@ -141,23 +150,9 @@ def _question(prepared: Prepared, question: Question, base: str, here: Path) -> 
     }
 
 
-def _head(question: Question, base: str, named: Named, asked: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-    return {
-        "schema": VERSION,
-        "task": question.task.task,
-        "base": base,
-        "tuned": {"name": question.tuned, "kind": named.kind},
-        "mode": "quick" if question.quick else "full",
-        "seed": question.seed,
-        "artefact_sha256": named.artefact,
-        "bar": question.task.bar,
-        "notes": list(named.notes),
-        "provenance": {
-            "versions": versions(),
-            "hashes": {**prepared.files, "question": asked["task"]},
-            "machine": machine(),
-        },
-    }
+def _provenance(prepared: Prepared, asked: Mapping[str, Any]) -> Provenance:
+    hashes = {**prepared.files, "question": asked["task"]}
+    return Provenance(versions=versions(), hashes=hashes, machine=machine())
 
 
 def _reuse(shared: Path, order: Sequence[Example], look: dict[str, Any]) -> str:

@@ -12,20 +12,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lastresort.climb.workspace import new_run, run_number
 from lastresort.errors import InputError
-from lastresort.gate.plans import Spent
 from lastresort.gate.run import Gated, Scored
 from lastresort.gate.suites.suite import ByCondition, Chosen, Item, Pair, Question, Suite, Transcript
-from lastresort.gate.verdict import SuiteFound, TargetFound
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import write_atomically
-from lastresort.report.gate import FILE_NAME, MODES
+from lastresort.records.gate import (
+    MODES,
+    ChangedItem,
+    Example,
+    FailureMode,
+    GateFindings,
+    GateSpent,
+    ItemsAsked,
+    Part,
+    SuiteFound,
+    Turn,
+)
+from lastresort.report.gate import FILE_NAME
 
 SHOWN = 5
 LONGEST = 2000  # letters of an answer
@@ -37,7 +47,7 @@ def changed_most(
     base: Mapping[str, Transcript],
     tuned: Mapping[str, Transcript],
     most: int = SHOWN,
-) -> list[dict[str, Any]]:
+) -> tuple[ChangedItem, ...]:
     """The items whose score fell most, then those whose score rose most; of equal ones the first asked. One that rose is among
     them where there is any.
     """
@@ -45,25 +55,25 @@ def changed_most(
     fell, rose = ([pair for pair in differ if (pair.tuned > pair.base) is up] for up in (False, True))
     kept = fell[: most - bool(rose)]
     shown = [*kept, *rose[: most - len(kept)]]
-    return [_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in shown]
+    return tuple(_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in shown)
 
 
-def _side_by_side(pair: Pair, item: Item, base: Transcript, tuned: Transcript) -> dict[str, Any]:
+def _side_by_side(pair: Pair, item: Item, base: Transcript, tuned: Transcript) -> ChangedItem:
     """Both answers to the first question that was answered otherwise, of those that the scores come from."""
     asked = [key for key in pair.keys or base if key in base and key in tuned]
     key = next((key for key in asked if base[key].text != tuned[key].text), asked[0] if asked else "")
     said = [transcript[key].text[:LONGEST] if key in transcript else "" for transcript in (base, tuned)]
-    return {
-        "id": pair.id,
-        "stratum": pair.stratum,
-        "asked": item.text[:LONGEST],
-        "question": key,
-        "base": said[0],
-        "tuned": said[1],
-        "base_score": pair.base,
-        "tuned_score": pair.tuned,
-        "detail": pair.detail,
-    }
+    return ChangedItem(
+        id=pair.id,
+        stratum=pair.stratum,
+        asked=item.text[:LONGEST],
+        question=key,
+        base=said[0],
+        tuned=said[1],
+        base_score=pair.base,
+        tuned_score=pair.tuned,
+        detail=pair.detail,
+    )
 
 
 MOST_TURNS = 4  # of an example; what has more shows solved examples before the question
@@ -80,33 +90,27 @@ class _Row:
     key: str
 
 
-def failure_modes(found: Sequence[SuiteFound], scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """name, suite and parts of each mode whose suite the gate has; no parts where it was left out. JSON-able."""
+def failure_modes(found: Sequence[SuiteFound], scored: Sequence[Scored]) -> tuple[FailureMode, ...]:
+    """Each mode whose suite the gate has; no parts where it was left out."""
     by_name = {one.plan.name: one for one in scored}
     suites = dict.fromkeys(measure.suite for measure in found if measure.suite in MODES)
-    return [
-        {"name": MODES[suite], "suite": suite, "parts": _parts(by_name[suite]) if suite in by_name else []}
+    return tuple(
+        FailureMode(name=MODES[suite], suite=suite, parts=_parts(by_name[suite]) if suite in by_name else ())
         for suite in suites
-    ]
+    )
 
 
-def _parts(one: Scored) -> list[dict[str, Any]]:
+def _parts(one: Scored) -> tuple[Part, ...]:
     """In the order in which they first come: base and tuned score on the same n items, and what one of these looks like."""
     rows = list(_rows(one))
     assert one.base is not None
     parts = []
     for name in dict.fromkeys(row.part for row in rows):
         own = [row for row in rows if row.part == name]
-        parts.append(
-            {
-                "name": name,
-                "base": fmean(row.base for row in own),
-                "tuned": fmean(row.tuned for row in own),
-                "n": len(own),
-                "example": _example(one.ready.suite, own[0], one.base.transcripts[own[0].item.id]),
-            }
-        )
-    return parts
+        base, tuned = fmean(row.base for row in own), fmean(row.tuned for row in own)
+        example = _example(one.ready.suite, own[0], one.base.transcripts[own[0].item.id])
+        parts.append(Part(name=name, base=base, tuned=tuned, n=len(own), example=example))
+    return tuple(parts)
 
 
 def _rows(one: Scored) -> Iterator[_Row]:
@@ -123,17 +127,17 @@ def _rows(one: Scored) -> Iterator[_Row]:
             yield _Row(item.family, item, pair.base, pair.tuned, next(iter(base)))
 
 
-def _example(suite: Suite, row: _Row, said: Transcript) -> dict[str, Any]:
+def _example(suite: Suite, row: _Row, said: Transcript) -> Example:
     """The question as the base saw it."""
     question = next(question for question in _questions(suite, row.item, said) if question.key == row.key)
     turns = question.prompt
     if len(turns) > MOST_TURNS:
         turns = (*(turn for turn in turns[:1] if turn.role == "system"), turns[-1])
-    return {
-        "id": row.item.id,
-        "turns": [{"role": turn.role, "content": turn.content[:LONGEST]} for turn in turns],
-        "options": [option[:LONGEST] for option in question.options] if isinstance(question, Chosen) else [],
-    }
+    return Example(
+        id=row.item.id,
+        turns=tuple(Turn(role=turn.role, content=turn.content[:LONGEST]) for turn in turns),
+        options=tuple(option[:LONGEST] for option in question.options) if isinstance(question, Chosen) else (),
+    )
 
 
 def _questions(suite: Suite, item: Item, said: Transcript) -> Iterator[Question]:
@@ -194,81 +198,52 @@ def _held(folder: Path, question: Mapping[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def gate_document(gated: Gated) -> dict[str, Any]:
-    """verdict, reasons, would_decide, alpha, target, suites, failure_modes, forecast, spent, fingerprints: JSON-able, as
-    gate_schema.json says.
-    """
+def findings_of(gated: Gated) -> GateFindings:
+    """What a finished gate found, with what it asked and what changed most."""
     found, by_name = gated.found, {one.plan.name: one for one in gated.scored}
-    further = {one.found.name: one for one in gated.further}
-    return {
-        "verdict": found.verdict,
-        "reasons": list(found.reasons),
-        "would_decide": list(found.would_decide),
-        "alpha": found.alpha,
-        "power": gated.power,
-        "target": target_document(found.target),
-        "suites": [
-            suite_document(suite, further[suite.name].asked, further[suite.name].changed)
-            if suite.name in further
-            else _suite(suite, by_name.get(suite.suite))
-            for suite in found.suites
-        ],
-        "failure_modes": failure_modes(found.suites, gated.scored),
-        "forecast": asdict(gated.forecast),
-        "spent": _spent(gated),
-        "fingerprints": dict(gated.fingerprints),
-    }
+    return GateFindings(
+        verdict=found.verdict,
+        reasons=found.reasons,
+        would_decide=found.would_decide,
+        alpha=found.alpha,
+        power=gated.power,
+        target=found.target,
+        suites=tuple(_shown(suite, by_name.get(suite.suite)) for suite in found.suites),
+        failure_modes=failure_modes(found.suites, gated.scored),
+        forecast=gated.forecast,
+        spent=_spent(gated),
+        fingerprints=gated.fingerprints,
+    )
 
 
-def target_document(found: TargetFound) -> dict[str, Any]:
-    return {**asdict(found), "interval": _pair(found.interval)}
-
-
-def suite_document(
-    found: SuiteFound, asked: dict[str, Any] | None = None, changed: Sequence[dict[str, Any]] = ()
-) -> dict[str, Any]:
-    """asked: what was asked of the suite, None where it was not asked here. changed: what changed most."""
-    body = {**asdict(found), "interval": _pair(found.interval), "strata": [asdict(part) for part in found.strata]}
-    return {**body, "asked": asked, "changed": list(changed)}
-
-
-def _suite(found: SuiteFound, one: Scored | None) -> dict[str, Any]:
-    return suite_document(found) if one is None else suite_document(found, _asked(one), _changed(found, one))
-
-
-def _asked(one: Scored) -> dict[str, Any]:
-    """Of the suite, which its measures share."""
-    return {
-        "version": one.ready.suite.version,
-        "items": len(one.drawn.items),
-        "left_out": len(one.left_out),
-        "passed_over": one.drawn.passed_over,
-        "pilot_items": one.pilot_items,
-    }
-
-
-def _changed(found: SuiteFound, one: Scored) -> list[dict[str, Any]]:
+def _shown(found: SuiteFound, one: Scored | None) -> SuiteFound:
+    """With what a report shows of it. one: its suite, None where that was left out or asked by itself."""
+    if one is None:
+        return found
     assert one.base is not None
     assert one.tuned is not None
     measure = next(measure for measure in one.ready.suite.measures if measure.name == found.name)
     items = {item.id: item for item in one.drawn.items}
-    return changed_most(one.pairs(measure), items, one.base.transcripts, one.tuned.transcripts)
+    changed = changed_most(one.pairs(measure), items, one.base.transcripts, one.tuned.transcripts)
+    return found.replaced(asked=_asked(one), changed=changed)
 
 
-def _spent(gated: Gated) -> dict[str, Any]:
+def _asked(one: Scored) -> ItemsAsked:
+    return ItemsAsked(
+        version=one.ready.suite.version,
+        items=len(one.drawn.items),
+        left_out=len(one.left_out),
+        passed_over=one.drawn.passed_over,
+        pilot_items=one.pilot_items,
+    )
+
+
+def _spent(gated: Gated) -> GateSpent:
     """Of the suites: what asking them took, whenever that was, and how many items were asked just now."""
-    asked = [side for one in gated.scored for side in (one.base, one.tuned) if side is not None]
-    spent = [
-        *(Spent(side.seconds, side.new, side.tokens_in, side.tokens_out) for side in asked),
-        *gated.spent,
-    ]
-    return {
-        "seconds": round(sum(one.seconds for one in spent), 3),
-        "asked_now": sum(one.asked_now for one in spent),
-        "tokens_in": sum(one.tokens_in for one in spent),
-        "tokens_out": sum(one.tokens_out for one in spent),
-    }
-
-
-def _pair(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
+    sides = [side for one in gated.scored for side in (one.base, one.tuned) if side is not None]
+    return GateSpent(
+        seconds=round(sum([*(side.seconds for side in sides), *(one.seconds for one in gated.spent)]), 3),
+        asked_now=sum([*(side.new for side in sides), *(one.asked_now for one in gated.spent)]),
+        tokens_in=sum([*(side.tokens_in for side in sides), *(one.tokens_in for one in gated.spent)]),
+        tokens_out=sum([*(side.tokens_out for side in sides), *(one.tokens_out for one in gated.spent)]),
+    )

@@ -5,21 +5,30 @@ The margins of measures that come from logs: those named on the command line, th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.climb.identity import machine, versions
 from lastresort.errors import DataError, InputError
-from lastresort.gate.document import changed_most, gate_folder, suite_document, target_document
-from lastresort.gate.logs import Logs, Paired, paired, read_logs
+from lastresort.gate.document import changed_most, gate_folder
+from lastresort.gate.logs import LoggedItem, Logs, Paired, paired, read_logs
 from lastresort.gate.suites.suite import Item, Reply, Transcript
-from lastresort.gate.verdict import GateFound, SuiteFound, gate, not_asked, planned_power, skipped, suite_found
+from lastresort.gate.verdict import GateFound, gate, not_asked, planned_power, skipped, suite_found
 from lastresort.gate.verdict.findings import without_headroom
 from lastresort.gate.verdict.sentences import listed
-from lastresort.report.gate import VERSION, write_gate
+from lastresort.records.gate import (
+    ChangedItem,
+    Fingerprints,
+    GateDocument,
+    GateForecast,
+    GateSpent,
+    Provenance,
+    SuiteFound,
+    Tuned,
+)
+from lastresort.report.gate import write_gate
 from lastresort.spec.sections import KEEP
 from lastresort.spec.task import Task
 
@@ -65,7 +74,7 @@ def _refused(found: str, expected: str) -> InputError:
     )
 
 
-NAME, MODE = "logs", "logs"
+NAME = "logs"
 ALPHA = 0.05
 UNCHECKED = (
     "These figures come from logs: that both were asked the same is known as far as the logs hold documents, prompts and targets; "
@@ -83,7 +92,7 @@ class LogQuestion:
     margins: Mapping[str, Margin] = field(default_factory=dict)
 
 
-def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) -> tuple[dict[str, Any], Path]:
+def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) -> tuple[GateDocument, Path]:
     """Pair, judge, and write `gate.json`; returns the document and its folder.
 
     gates: where folders are made. out: the folder itself. Raises InputError for a margin of nothing and where every measure is left
@@ -100,13 +109,32 @@ def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) ->
             remedy="Take one skip away.",
         )
     found, power = _judged(measures, margins)
-    document = {
-        **_head(question, base, tuned, power),
-        **_findings(found, measures),
-        "notes": [*base.notes, *tuned.notes, *alone, *_notes(measures, margins), UNCHECKED],
-    }
     name = NAME if question.task is None else question.task.task
-    asked = {"logs": document["fingerprints"], "margins": margins}
+    fingerprints = Fingerprints(base=base.sha256, tuned=tuned.sha256)
+    document = GateDocument(
+        task=name,
+        base=str(question.base),
+        tuned=Tuned(name=str(question.tuned), kind="logs"),
+        mode="logs",
+        seed=0,
+        artefact_sha256=None,
+        bar=None,
+        notes=(*base.notes, *tuned.notes, *alone, *_notes(measures, margins), UNCHECKED),
+        provenance=Provenance(versions=versions(), hashes={}, machine=machine()),
+        verdict=found.verdict,
+        reasons=found.reasons,
+        would_decide=found.would_decide,
+        alpha=found.alpha,
+        power=power,
+        target=found.target,
+        suites=_shown(found, measures),
+        failure_modes=(),
+        forecast=GateForecast(items=0, seconds=0.0),
+        spent=GateSpent(),
+        fingerprints=fingerprints,
+        test_reuse=None,
+    )
+    asked = {"logs": fingerprints.as_json(), "margins": margins}
     with gate_folder(gates, name, asked, out) as folder:
         write_gate(folder, document)
     return document, folder
@@ -144,14 +172,14 @@ def _unanswered(measure: Paired, margin: float) -> str:
     )
 
 
-def changed_of(measure: Paired) -> list[dict[str, Any]]:
+def changed_of(measure: Paired) -> tuple[ChangedItem, ...]:
     """What changed most, side by side."""
     items = {name: Item(name, one.stratum, 0, one.asked) for name, one in measure.base.items()}
     base, tuned = (_said(side) for side in (measure.base, measure.tuned))
     return changed_most(measure.pairs, items, base, tuned)
 
 
-def _said(side: Mapping[str, Any]) -> dict[str, Transcript]:
+def _said(side: Mapping[str, LoggedItem]) -> dict[str, Transcript]:
     return {name: {"": Reply(one.answered)} for name, one in side.items()}
 
 
@@ -177,7 +205,7 @@ def _judged(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> tuple[
     for one in measures:
         margin = margins[one.name]
         suites.append(skipped(one.name, one.name) if margin == "skip" else found_of(one, margin, power=power))
-    return gate(suites, not_asked(), alpha=ALPHA), power
+    return gate(suites, not_asked(), alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip"), power
 
 
 def _notes(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> list[str]:
@@ -189,42 +217,8 @@ def _notes(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> list[st
     return told
 
 
-def _as_asked(would: str) -> str:
-    """A measure of logs is left out on the command line."""
-    return re.sub(r"keep\.(\S+): skip", r"--margin \1=skip", would)
-
-
-def _head(question: LogQuestion, base: Logs, tuned: Logs, power: float) -> dict[str, Any]:
-    return {
-        "schema": VERSION,
-        "task": NAME if question.task is None else question.task.task,
-        "base": str(question.base),
-        "tuned": {"name": str(question.tuned), "kind": "logs"},
-        "mode": MODE,
-        "seed": 0,
-        "artefact_sha256": None,
-        "bar": None,
-        "power": power,
-        "forecast": {"items": 0, "seconds": 0.0},
-        "spent": {"seconds": 0.0, "asked_now": 0, "tokens_in": 0, "tokens_out": 0},
-        "fingerprints": {"base": base.sha256, "tuned": tuned.sha256},
-        "failure_modes": [],
-        "test_reuse": None,
-        "provenance": {"versions": versions(), "hashes": {}, "machine": machine()},
-    }
-
-
-def _findings(found: GateFound, measures: Sequence[Paired]) -> dict[str, Any]:
+def _shown(found: GateFound, measures: Sequence[Paired]) -> tuple[SuiteFound, ...]:
     by_name = {one.name: one for one in measures}
-    shown = [
-        suite_document(one, changed=[] if one.verdict == "SKIPPED" else changed_of(by_name[one.name]))
-        for one in found.suites
-    ]
-    return {
-        "verdict": found.verdict,
-        "alpha": found.alpha,
-        "reasons": list(found.reasons),
-        "would_decide": [_as_asked(would) for would in found.would_decide],
-        "target": target_document(found.target),
-        "suites": shown,
-    }
+    return tuple(
+        one if one.verdict == "SKIPPED" else one.replaced(changed=changed_of(by_name[one.name])) for one in found.suites
+    )

@@ -14,9 +14,9 @@ What a gate found, as the decision of a climb takes it up. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.climb.break_even import currency_of
 from lastresort.climb.costs import priced_systems
@@ -25,19 +25,20 @@ from lastresort.climb.prepare import Prepared
 from lastresort.climb.test import order_of_test
 from lastresort.data.split import groups_of
 from lastresort.gate.command import ANSWERS
-from lastresort.gate.document import gate_document
+from lastresort.gate.document import findings_of
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import Gated, Settings, run_gate
 from lastresort.gate.sides import Named, named_sides
 from lastresort.gate.suite_table import further_suites, known_of, plans_of
 from lastresort.gate.target import beginning
-from lastresort.gate.verdict import Comparator, TargetFound, target_found
+from lastresort.gate.verdict import Comparator, target_found
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.gate.verdict.sentences import listed, points
 from lastresort.ladder import trains
+from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.gate import completed
+from lastresort.report.words.gate import why
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, Progress
@@ -114,20 +115,16 @@ def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Co
     return calls[prompt.rung].value(currency, hourly_price), calls[tuned.rung].value(currency, hourly_price)
 
 
-def gating_of(document: Mapping[str, Any]) -> Gating:
-    """document: of `gate_document`. A rejected system is told with what it lost, others with the gate's first reason."""
-    return Gating(document["verdict"], _because(document), tuple(document["would_decide"]))
+def gating_of(gate: ClimbGate) -> Gating:
+    """A rejected system is told with what it lost, others with why the gate said so."""
+    return Gating(gate.verdict, _because(gate), gate.would_decide)
 
 
-def _because(document: Mapping[str, Any]) -> str:
-    lost = [suite for suite in document["suites"] if suite["verdict"] == "REGRESSED"]
+def _because(gate: ClimbGate) -> str:
+    lost = [found for found in gate.suites if found.verdict == "REGRESSED"]
     if lost:
-        return listed(
-            f"{suite['name']} lost {points(-suite['difference'])} (accepted: {points(suite['margin'])})"
-            for suite in lost
-        )
-    _, _, reason = document["reasons"][0].partition(": ")
-    return str(reason).rstrip(".")
+        return listed(f"{one.name} lost {points(-one.difference)} (accepted: {points(one.margin)})" for one in lost)
+    return why(gate)
 
 
 Mode = Literal["quick", "full", "none"]
@@ -151,44 +148,49 @@ def gated(
     outcomes: of the climb so far, among which is the best prompt to compare it with. won: the outcome of the tuned system.
     Raises StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
     """
-    known = bench.record.last("gate", won.rung)
+    known = _noted(bench.record, won.rung)
     if known is None and mode == "none":
         return None
     if known is None:
         settings = Settings(SEED, mode == "quick", CLIMB_ALPHA)
         known = _asked(bench, prepared, best_prompt(outcomes), won, settings)
-        bench.record.note("gate", known, key=won.rung)
-    elif mode not in ("none", known["mode"]):
-        bench.progress.say(f"{won.rung}: its {known['mode']} gate was run before and stands")
+        bench.record.note("gate", known.as_json(), key=won.rung)
+    elif mode not in ("none", known.mode):
+        bench.progress.say(f"{won.rung}: its {known.mode} gate was run before and stands")
     return gating_of(known)
 
 
 def gated_again(
-    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: dict[str, Any]
-) -> dict[str, Any]:
+    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: ClimbGate
+) -> ClimbGate:
     """The second gate, of a repaired system: what it found, as the decision has it. first: the gate that led to the repair."""
     key = f"{repaired.rung}, repaired"
-    known = bench.record.last("gate", key)
+    known = _noted(bench.record, key)
     if known is None:
-        settings = Settings(first["seed"] + 1, first["mode"] == "quick", CLIMB_ALPHA, facts="most")
+        settings = Settings(first.seed + 1, first.mode == "quick", CLIMB_ALPHA, facts="most")
         known = _asked(bench, prepared, best_prompt(outcomes), repaired, settings)
-        bench.record.note("gate", known, key=key)
+        bench.record.note("gate", known.as_json(), key=key)
     return known
 
 
-def gate_of(record: Record, rung: str, system: str | None) -> dict[str, Any] | None:
+def _noted(record: Record, key: str) -> ClimbGate | None:
+    known = record.last("gate", key)
+    return None if known is None else ClimbGate.model_validate(known)
+
+
+def gate_of(record: Record, rung: str, system: str | None) -> ClimbGate | None:
     """What the gate found of this system, None where none was asked."""
     noted = [note for note in record.notes("gate") if (note["rung"], note["system"]) == (rung, system)]
-    return completed(noted[-1]) if noted else None
+    return ClimbGate.model_validate(noted[-1]) if noted else None
 
 
 def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:
-    """Hash of what the gate examined of this system, None where none was asked, or by a version that did not note it."""
+    """Hash of what the gate examined of this system, None where none was asked."""
     noted = gate_of(record, outcome.rung, outcome.system)
-    return noted["artefact_sha256"] if noted is not None and outcome.gate is not None else None
+    return noted.artefact_sha256 if noted is not None and outcome.gate is not None else None
 
 
-def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> dict[str, Any] | None:
+def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> ClimbGate | None:
     """The `gate` of decision.json: the winner's; where nothing that was gated won, the last one's."""
     gated = [outcome for outcome in outcomes if outcome.gate is not None]
     won = [outcome for outcome in gated if outcome.rung == winner]
@@ -197,24 +199,24 @@ def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -
 
 def _asked(
     bench: Workbench, prepared: Prepared, prompt: RungOutcome | None, won: RungOutcome, settings: Settings
-) -> dict[str, Any]:
+) -> ClimbGate:
     assert won.system is not None
     target = target_of(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
     bench.models.close()  # the gate opens base and tuned model itself, one at a time
     folder = bench.candidate_folder(won.rung, won.system)
     named = named_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
     found = _run(bench, prepared, named, settings, target)
-    return {
-        "rung": won.rung,
-        "system": won.system,
-        "mode": "quick" if settings.quick else "full",
-        "seed": settings.seed,
-        "artefact_sha256": named.artefact,
-        **gate_document(found),
-    }
+    return ClimbGate(
+        rung=won.rung,
+        system=won.system,
+        mode="quick" if settings.quick else "full",
+        seed=settings.seed,
+        artefact_sha256=named.artefact,
+        **dict(findings_of(found)),
+    )
 
 
-def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings, target: Any) -> Gated:
+def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings, target: TargetFound) -> Gated:
     assert bench.shared is not None
     assert named.system is not None
     scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from lastresort.gate.suites.suite import Item, Measure, Suite, Transcript
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict import SuiteFound
 from lastresort.gate.verdict.compare import Wanted, planned
 from lastresort.gate.verdict.findings import without_headroom
 from lastresort.models.protocol import Model
+from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign
@@ -108,25 +108,6 @@ def base_scores(said: Said, measure: Measure) -> list[float]:
     return [pair.base for pair in pairs if pair is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A measure, with what a report shows of it. asked, changed: as in gate.json; asked is None where nothing was."""
-
-    found: SuiteFound
-    asked: dict[str, Any] | None = None
-    changed: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """seconds, tokens_in, tokens_out: of asking both models, whenever that was. asked_now: items that were asked just now."""
-
-    seconds: float = 0.0
-    asked_now: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-
-
 class Further(Protocol):
     """measures: how many are required, 0 where the task leaves the suite out."""
 
@@ -135,13 +116,13 @@ class Further(Protocol):
     @property
     def measures(self) -> int: ...
     @property
-    def spent(self) -> Spent: ...
+    def spent(self) -> GateSpent: ...
 
     def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
         """Ask the base, which comes first, or the tuned model. power: that each measure is planned for, of the base's sizes."""
 
-    def found(self, power: float) -> list[Shown]:
-        """After both answered."""
+    def found(self, power: float) -> list[SuiteFound]:
+        """After both answered, with what was asked and what changed most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +130,20 @@ class Settled:
     """A suite of which nothing is asked: it was left out, or cannot be run here."""
 
     name: str
-    shown: Shown
+    measure: SkippedMeasure | UninformativeMeasure
 
     @property
     def measures(self) -> int:
-        return int(self.shown.found.verdict != "SKIPPED")
+        return int(self.measure.verdict != "SKIPPED")
 
     @property
-    def spent(self) -> Spent:
-        return Spent()
+    def spent(self) -> GateSpent:
+        return GateSpent()
 
     def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None: ...
 
-    def found(self, power: float) -> list[Shown]:
-        return [self.shown]
+    def found(self, power: float) -> list[SuiteFound]:
+        return [self.measure]
 
 
 # By alpha, the fewest, in whole steps of 16, of which a loss of 2 points can be excluded.

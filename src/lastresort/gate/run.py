@@ -14,15 +14,13 @@ from statistics import fmean
 from typing import Literal
 
 from lastresort.gate.drawing import Drawn, Facts, draw
-from lastresort.gate.plans import Further, Plan, Ready, Shown, Spent, size_of
+from lastresort.gate.plans import Further, Plan, Ready, size_of
 from lastresort.gate.sides import Side, opened, refuse_other_rendering
 from lastresort.gate.suites.asking import Asked, ask
 from lastresort.gate.suites.suite import Item, Measure, Pair, Transcript
 from lastresort.gate.target import Target
 from lastresort.gate.verdict import (
     GateFound,
-    SuiteFound,
-    TargetFound,
     gate,
     not_asked,
     planned_power,
@@ -30,6 +28,7 @@ from lastresort.gate.verdict import (
     suite_found,
 )
 from lastresort.models.protocol import Model
+from lastresort.records.gate import Fingerprints, GateForecast, GateSpent, SuiteFound, TargetFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import count, duration, spaced
 from lastresort.types import Progress
@@ -129,26 +128,15 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """Of what was to be asked after the pilot, both sides together."""
-
-    items: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Gated:
-    """A finished gate. fingerprints: of the base and the tuned model. further: measures of suites that ask by themselves, and
-    spent: by each of these.
-    """
+    """A finished gate. spent: by each of the suites that ask by themselves."""
 
     found: GateFound
     scored: tuple[Scored, ...]
-    forecast: Forecast
-    fingerprints: dict[str, str]
+    forecast: GateForecast
+    fingerprints: Fingerprints
     power: float
-    further: tuple[Shown, ...] = ()
-    spent: tuple[Spent, ...] = ()
+    spent: tuple[GateSpent, ...] = ()
 
 
 def run_gate(
@@ -179,10 +167,10 @@ def run_gate(
     scored, other = asking.tuned(tuned, scored)
     power = planned_power(_measures(required, further))
     suites = suites_found(plans, scored, margins, settings, power)
-    shown = tuple(one for suite in further for one in suite.found(power))
-    found = gate([*suites, *(one.found for one in shown)], _target(target, settings.alpha), alpha=settings.alpha)
+    beside = [one for suite in further for one in suite.found(power)]
+    found = gate([*suites, *beside], _target(target, settings.alpha), alpha=settings.alpha)
     spent = tuple(suite.spent for suite in further)
-    return Gated(found, tuple(scored), forecast, {"base": one, "tuned": other}, power, shown, spent)
+    return Gated(found, tuple(scored), forecast, Fingerprints(base=one, tuned=other), power, spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +185,7 @@ class Asking:
     asker: str = "The gate"
     further: Sequence[Further] = ()
 
-    def base(self, side: Side, plans: Sequence[Plan], margins: Margins) -> tuple[list[Scored], Forecast, str]:
+    def base(self, side: Side, plans: Sequence[Plan], margins: Margins) -> tuple[list[Scored], GateForecast, str]:
         """Pilots, sizes and the forecast; then everything the base is asked."""
         self.progress.stage(f"opening the base {side.name}", None)
         with opened(side) as model:
@@ -237,12 +225,13 @@ class Asking:
         seconds = piloted.seconds_of(drawn.items)
         return Scored(plan, margin, ready, drawn, seconds, len(piloted.items), size.needed)
 
-    def _forecast(self, scored: Sequence[Scored]) -> Forecast:
+    def _forecast(self, scored: Sequence[Scored]) -> GateForecast:
         """Said before the long part begins, and by suite, so that a reader sees what takes its time."""
         parts = [(one.plan.name, len(one.drawn.items), one.seconds) for one in scored]
         if self.target is not None:
             parts.append(("target", self.target.n, self.target.n * self.target.seconds_an_item()))
-        whole = Forecast(2 * sum(n for _, n, _ in parts), 2 * sum(seconds for _, _, seconds in parts))
+        items, took = sum(n for _, n, _ in parts), sum(seconds for _, _, seconds in parts)
+        whole = GateForecast(items=2 * items, seconds=2 * took)
         told = "; ".join(f"{name} {count(n)} items, {duration(2 * seconds)}" for name, n, seconds in parts)
         self.progress.say(
             spaced(
@@ -276,7 +265,7 @@ def suites_found(
 ) -> list[SuiteFound]:
     """One finding a measure, in the order of the plans."""
     by_name = {one.plan.name: one for one in scored}
-    found = []
+    found: list[SuiteFound] = []
     for plan in plans:
         if margins[plan.name] == "skip":
             found += [skipped(measure.name, plan.name) for measure in plan.pilot.measures]

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from lastresort.climb.prepare import Prepared
 from lastresort.evals.scorers.scorer import Output
-from lastresort.gate.plans import PILOT_SEED, Further, Known, Plain, Plan, Ready, Said, Settled, Shown
+from lastresort.gate.plans import PILOT_SEED, Further, Known, Plain, Plan, Ready, Said, Settled
 from lastresort.gate.probes import format_leak as leak
 from lastresort.gate.probes import sycophancy as yielding
 from lastresort.gate.probes.sycophancy import Sycophancy
@@ -22,7 +22,7 @@ from lastresort.gate.suites.general import KEY, General, score
 from lastresort.gate.suites.headroom import Pilot, headroom, looks_at, next_looks
 from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONSTRAINTS, WRITTEN_STRATA, Stratum
 from lastresort.gate.suites.suite import Item
-from lastresort.gate.verdict import skipped, suite_found
+from lastresort.gate.verdict import silent, skipped
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.sections import KEEP
@@ -179,15 +179,14 @@ def asked_further(task: Task) -> list[str]:
 
 def _further(name: str, task: Task, settings: Settings, training_texts: Sequence[str], scores: bool) -> Further:
     if task.keep.get(name) == "skip":
-        return Settled(name, Shown(skipped(name, name)))
+        return Settled(name, skipped(name, name))
     margin = _margin(task, name)
     if scores:
         from lastresort.gate.lm_eval import load_parts
         from lastresort.gate.lm_eval.suite import LmEvalSuite
 
         return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
-    found = suite_found(name, name, (), margin=margin, binary=True, alpha=settings.alpha, uninformative=NOT_HERE)
-    return Settled(name, Shown(found))
+    return Settled(name, silent(name, name, margin=margin, why=NOT_HERE))
 
 
 def _margin(task: Task, name: str) -> float:

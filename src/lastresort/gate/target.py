@@ -12,9 +12,10 @@ from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.data.split import groups_of
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import Scorer
-from lastresort.gate.verdict import Comparator, TargetFound, target_found
+from lastresort.gate.verdict import Comparator, target_found
 from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Model, is_endpoint
+from lastresort.records.gate import TargetFound
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.prompting import instruction, prompted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lastresort.report.charts.gate import Strip
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.words.wording import MARKS, NO_BREAK, count, counted, duration, listed, percent
 
@@ -61,6 +62,15 @@ def legend(entries: Entries) -> str:
 def drawn(entries: Entries) -> list[Entry]:
     """The ways of which there is something to draw."""
     return [entry for entry in entries if entry["interval"] is not None]
+
+
+def strip_of(entry: Entry) -> Strip:
+    low, high = entry["interval"]
+    return Strip(entry["way"], entry["difference"], (low, high), entry["margin"], entry["verdict"])
+
+
+def strips(entries: Entries) -> list[Strip]:
+    return [strip_of(entry) for entry in entries]
 
 
 def rows(entries: Entries) -> list[dict[str, str]]:

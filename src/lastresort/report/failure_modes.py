@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from lastresort.records.gate import ChangedItem, FailureMode, GateFindings, ItemsAsked, ModeName, Part, SuiteFound
 from lastresort.report.gate import in_points, not_scored
 from lastresort.report.words.wording import NO_BREAK, count, percent
 
@@ -13,8 +13,7 @@ SHOWN = 5  # items side by side
 FIRST = 12  # parts that are drawn at once
 CUT = 500  # letters of an answer, after which the rest is folded away
 
-Measure = Mapping[str, Any]
-Part = Mapping[str, Any]
+Changed = tuple[SuiteFound, ChangedItem]  # with its measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class _Told:
     ordered: bool = False
 
 
-_TOLD = {
+_TOLD: dict[ModeName, _Told] = {
     "forgetting": _Told(
         "Forgetting",
         "Tuning for one task can overwrite what has nothing to do with it: here both models answer general questions, and follow "
@@ -63,56 +62,56 @@ _TOLD = {
 class Mode:
     """told: its words. measures: of its suite, with verdicts. parts: as drawn. changed: side by side, with the measure of each."""
 
-    name: str
+    name: ModeName
     told: _Told
-    measures: tuple[Measure, ...]
+    measures: tuple[SuiteFound, ...]
     parts: tuple[Part, ...]
-    changed: tuple[tuple[Measure, Mapping[str, Any]], ...]
+    changed: tuple[Changed, ...]
 
     @property
-    def asked(self) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self.measures[0]["asked"]
-        return found
+    def asked(self) -> ItemsAsked | None:
+        return self.measures[0].asked
 
     @property
     def passed(self) -> bool:
-        return all(measure["verdict"] == "NON_INFERIOR" for measure in self.measures)
+        return all(measure.verdict == "NON_INFERIOR" for measure in self.measures)
 
 
-def modes(gate: Mapping[str, Any]) -> list[Mode]:
+def modes(gate: GateFindings) -> list[Mode]:
     """Those whose suite the gate has, in their order."""
-    return [_mode(gate, body) for body in gate["failure_modes"]]
+    return [_mode(gate, mode) for mode in gate.failure_modes]
 
 
-def others(gate: Mapping[str, Any]) -> list[Measure]:
+def others(gate: GateFindings) -> list[SuiteFound]:
     """Measures of no mode."""
-    known = {body["suite"] for body in gate["failure_modes"]}
-    return [measure for measure in gate["suites"] if measure["suite"] not in known]
+    known = {mode.suite for mode in gate.failure_modes}
+    return [measure for measure in gate.suites if measure.suite not in known]
 
 
 def finding(mode: Mode) -> str:
     """ "Forgetting: 61.0 % right before, 57.0 % after"."""
     title = mode.told.title
-    scored = [measure for measure in mode.measures if measure["difference"] is not None]
+    differences = [measure.difference for measure in mode.measures if measure.difference is not None]
     if mode.asked is None:
         return f"{title} was not asked about"
-    if not scored:
+    if not differences:
         return f"{title} could not be measured"
-    worst = min(scored, key=lambda measure: measure["difference"])
-    loss = -worst["difference"]
+    loss = -min(differences)
     if loss <= 0:
         return f"{title}: nothing was lost on these items"
-    return f"{title}: {in_points(loss).removeprefix('+')}{NO_BREAK}points lost on these items"
+    return f"{title}: {100 * loss:.1f}{NO_BREAK}points lost on these items"
 
 
 def counts(mode: Mode) -> str:
     """How much was asked, in a sentence; empty where nothing was."""
     asked = mode.asked
     if asked is None:
-        return f"The task leaves it out: keep.{mode.measures[0]['suite']} is skip."
+        return f"The task leaves it out: keep.{mode.measures[0].suite} is skip."
     kinds = f" in {count(len(mode.parts))} {_kinds(mode)}" if len(mode.parts) > 1 else ""
-    pilot = f" {count(asked['pilot_items'])} more were asked of the base beforehand, to see whether it has something to lose."
-    told = [f"{count(asked['items'])} items were put to both models{kinds}.{pilot}", *not_scored(asked)]
+    pilot = (
+        f" {count(asked.pilot_items)} more were asked of the base beforehand, to see whether it has something to lose."
+    )
+    told = [f"{count(asked.items)} items were put to both models{kinds}.{pilot}", *not_scored(asked)]
     return " ".join(told)
 
 
@@ -124,12 +123,12 @@ def part_name(name: str) -> str:
 
 
 def figures(part: Part) -> str:
-    return f"{percent(part['base'], 0)} → {percent(part['tuned'], 0)}"
+    return f"{percent(part.base, 0)} → {percent(part.tuned, 0)}"
 
 
 def change(part: Part) -> str:
     """In points, tuned less base."""
-    return in_points(part["tuned"] - part["base"])
+    return in_points(part.tuned - part.base)
 
 
 def head_and_rest(text: str) -> tuple[str, str]:
@@ -141,35 +140,31 @@ def head_and_rest(text: str) -> tuple[str, str]:
     return text[:at], text[at:]
 
 
-def _mode(gate: Mapping[str, Any], body: Mapping[str, Any]) -> Mode:
-    told = _TOLD[body["name"]]
-    measures = tuple(measure for measure in gate["suites"] if measure["suite"] == body["suite"])
-    parts = [_turned(part) if told.lower_is_better else part for part in body["parts"]]
+def _mode(gate: GateFindings, mode: FailureMode) -> Mode:
+    told = _TOLD[mode.name]
+    measures = tuple(measure for measure in gate.suites if measure.suite == mode.suite)
+    parts = [_turned(part) if told.lower_is_better else part for part in mode.parts]
     if not told.ordered:
-        parts.sort(key=lambda part: part["tuned"] - part["base"])
-    return Mode(body["name"], told, measures, tuple(parts), _changed(measures))
+        parts.sort(key=lambda part: part.tuned - part.base)
+    return Mode(mode.name, told, measures, tuple(parts), _changed(measures))
 
 
 def _turned(part: Part) -> Part:
     """The share in which the form shows, from the share in which it stays away."""
-    return {**part, "base": 1 - part["base"], "tuned": 1 - part["tuned"]}
+    return part.replaced(base=1 - part.base, tuned=1 - part.tuned)
 
 
-def _changed(measures: Sequence[Measure]) -> tuple[tuple[Measure, Mapping[str, Any]], ...]:
+def _changed(measures: Sequence[SuiteFound]) -> tuple[Changed, ...]:
     """Of all measures together: the largest losses, then what rose most, of which one is kept where there is any."""
-    turns = [(place, measure, one) for measure in measures for place, one in enumerate(measure["changed"])]
-    turns.sort(key=lambda turn: (-abs(turn[2]["tuned_score"] - turn[2]["base_score"]), turn[0]))
+    turns = [(place, measure, one) for measure in measures for place, one in enumerate(measure.changed)]
+    turns.sort(key=lambda turn: (-abs(turn[2].tuned_score - turn[2].base_score), turn[0]))
     found = [(measure, one) for _, measure, one in turns]
-    fell, rose = ([pair for pair in found if improved(pair[1]) is up] for up in (False, True))
+    fell, rose = ([pair for pair in found if pair[1].improved is up] for up in (False, True))
     kept = fell[: SHOWN - bool(rose)]
     return (*kept, *rose[: SHOWN - len(kept)])
 
 
-def improved(one: Mapping[str, Any]) -> bool:
-    return bool(one["tuned_score"] > one["base_score"])
-
-
-def changed_of(measure: Measure) -> tuple[tuple[Measure, Mapping[str, Any]], ...]:
+def changed_of(measure: SuiteFound) -> tuple[Changed, ...]:
     return _changed([measure])
 
 

@@ -1,4 +1,4 @@
-"""`gate.json`: checked against its schema when it is written; and the same in the terminal, legible at 80 columns.
+"""`gate.json`, and the same in the terminal, legible at 80 columns.
 
 The gate of a climb in a few lines: for the terminal, Markdown and the head of the page's section.
 """
@@ -6,22 +6,27 @@ The gate of a climb in a few lines: for the terminal, Markdown and the head of t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report.schema import validate, write_document
-from lastresort.report.words.wording import (
-    MARKS,
-    NO_BREAK,
-    STYLES,
-    count,
-    percent,
-    printable,
-    sentence,
-    stopped,
-    verdict,
+from lastresort.records.gate import (
+    MODES,
+    ChangedItem,
+    ClimbGate,
+    GateDocument,
+    GateFindings,
+    ItemsAsked,
+    SuiteFound,
+    SuiteVerdict,
+    TargetFound,
+    TargetNotAsked,
 )
+from lastresort.records.ledger import speaks_of_reuse
+from lastresort.report.schema import write_document
+from lastresort.report.words.gate import why
+from lastresort.report.words.wording import MARKS, STYLES, count, percent, printable, sentence, spaced, stopped, verdict
+from lastresort.types import Outcome
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,59 +34,60 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-Gate = Mapping[str, Any]
+def read(gate: Mapping[str, Any] | ClimbGate) -> ClimbGate:
+    """The gate of a decision."""
+    return ClimbGate.model_validate(gate)
 
 
-def finding(gate: Gate) -> str:
+def finding(gate: GateFindings) -> str:
     """ "The gate says HOLD: whether too much was lost cannot be told yet for general"."""
-    _, _, why = gate["reasons"][0].partition(": ")
-    return f"The gate says {gate['verdict']}: {why.rstrip('.')}"
+    return f"The gate says {gate.verdict}: {why(gate)}"
 
 
-def about(gate: Gate) -> str:
+def about(gate: ClimbGate) -> str:
     """Who was asked, and how much."""
-    bounded = ", of a bounded number of items, which can cost power and nothing else" if gate["mode"] == "quick" else ""
+    bounded = ", of a bounded number of items, which can cost power and nothing else" if gate.mode == "quick" else ""
     return (
-        f"{gate['system']} of {gate['rung']} beside the model that it was tuned from, on the same items: a {gate['mode']} gate"
+        f"{gate.system} of {gate.rung} beside the model that it was tuned from, on the same items: a {gate.mode} gate"
         f"{bounded}."
     )
 
 
-def lines(gate: Gate) -> list[str]:
+def lines(gate: ClimbGate) -> list[str]:
     """One a measure, the target first: scores before and after, the difference in points, the verdict."""
     return [_line(row) for row in rows(gate)]
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    mark = f"{MARKS[row['verdict']]} {row['name']}"
-    if row["base"] is None or row["tuned"] is None:
-        scored = f" {percent(row['tuned'])}," if row["tuned"] is not None else ""
-        return f"{mark}:{scored} {verdict(row['verdict'])}"
-    scores = f"{percent(row['base'])} to {percent(row['tuned'])} ({in_points(row['difference'])} points)"
-    return f"{mark}: {scores}, {verdict(row['verdict'])}"
+def _line(row: Row) -> str:
+    mark = f"{MARKS[row.verdict]} {row.name}"
+    if row.base is None or row.tuned is None:
+        scored = f" {percent(row.tuned)}," if row.tuned is not None else ""
+        return f"{mark}:{scored} {verdict(row.verdict)}"
+    scores = f"{percent(row.base)} to {percent(row.tuned)} ({in_points(row.difference)} points)"
+    return f"{mark}: {scores}, {verdict(row.verdict)}"
 
 
-def table(gate: Gate) -> list[dict[str, str]]:
+def table(gate: ClimbGate) -> list[dict[str, str]]:
     """The rows of the page's table, as text."""
     return [
         {
-            "name": row["name"],
-            "base": _share(row["base"]),
-            "tuned": _share(row["tuned"]),
-            "difference": in_points(row["difference"]) or "–",
-            "limits": in_limits(row["interval"]) or "–",
-            "margin": "–" if row["margin"] is None else in_points(-row["margin"]),
-            "n": count(row["n"]) if row["n"] else "–",
-            "needs": "" if row["n_needed"] is None else count(row["n_needed"]),
-            "verdict": row["verdict"],
+            "name": row.name,
+            "base": _share(row.base),
+            "tuned": _share(row.tuned),
+            "difference": in_points(row.difference) or "–",
+            "limits": in_limits(row.interval) or "–",
+            "margin": "–" if row.margin is None else in_points(-row.margin),
+            "n": count(row.n) if row.n else "–",
+            "needs": "" if row.n_needed is None else count(row.n_needed),
+            "verdict": row.verdict,
         }
         for row in rows(gate)
     ]
 
 
-def reasons(gate: Gate) -> list[str]:
+def reasons(gate: ClimbGate) -> list[str]:
     """All but the first, which is the title."""
-    return [stopped(reason) for reason in gate["reasons"][1:]]
+    return [stopped(reason) for reason in gate.reasons[1:]]
 
 
 def _share(value: float | None) -> str:
@@ -89,24 +95,16 @@ def _share(value: float | None) -> str:
 
 
 FILE_NAME = "gate.json"
-VERSION = 3  # 1 knew no failure modes, 2 no logs
 LONGEST, MOST = 160, 3  # letters of an answer in the terminal, items a measure
 MILDER = (
     "What may keep what was lost: the same adapter at a smaller alpha, an earlier checkpoint, more replay of general answers, or "
     "a third of the learning rate."
 )
-MODES = {"general": "forgetting", "sycophancy": "sycophancy", "format_leak": "format_overfitting"}  # by suite
 
 
-def write_gate(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Write `gate.json`, whole or not at all. Raises ContractError if it is not valid."""
-    validate_gate(document)
-    return write_document(folder / FILE_NAME, document)
-
-
-def validate_gate(document: Mapping[str, Any]) -> None:
-    """Raises ContractError, naming the first fault, unless the document is as gate_schema.json says."""
-    validate(document, "gate", where=FILE_NAME)
+def write_gate(folder: Path, document: GateDocument) -> Path:
+    """Write `gate.json`, whole or not at all."""
+    return write_document(folder / FILE_NAME, document.as_json())
 
 
 def completed(gate: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,60 +115,93 @@ def completed(gate: Mapping[str, Any]) -> dict[str, Any]:
     return {"artefact_sha256": None, "failure_modes": modes, **gate, "spent": spent}
 
 
-def gate_text(document: Mapping[str, Any]) -> RenderableType:
+def gate_text(document: GateDocument) -> RenderableType:
     """A table by measure, the verdict and its reasons, and what changed most, side by side."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = [_table(document), Text("")]
-    first, *others = document["reasons"]
-    parts.append(Text(printable(first), style=f"bold {STYLES[document['verdict']]}"))
+    first, *others = document.reasons
+    parts.append(Text(printable(first), style=f"bold {STYLES[document.verdict]}"))
     parts += [Text(printable(sentence(reason))) for reason in others]
-    if document["would_decide"]:
+    if document.would_decide:
         parts += [Text(""), Text("What would decide:", style="bold")]
-        parts += [Text(printable(sentence(would))) for would in document["would_decide"]]
-    parts += [Text(""), Text(MILDER)] * (document["verdict"] == "REJECT")
+        parts += [Text(printable(sentence(would))) for would in document.would_decide]
+    parts += [Text(""), Text(MILDER)] * (document.verdict == "REJECT")
     parts += _changes(document)
     parts += [Text(printable(sentence(note)), style="yellow") for note in warnings(document)]
     return Group(*parts)
 
 
-def warnings(document: Mapping[str, Any]) -> list[str]:
+def warnings(document: GateDocument) -> list[str]:
     """What a reader must know beside the verdict."""
-    found = list(document["notes"])
-    for suite in {suite["suite"]: suite for suite in document["suites"] if suite["asked"]}.values():
-        found += [f"{suite['suite']}: {told}" for told in not_scored(suite["asked"])]
-    if speaks_of_reuse(document["test_reuse"] or ""):
-        found.append(document["test_reuse"])
+    found = list(document.notes)
+    asked = {suite.suite: suite.asked for suite in document.suites if suite.asked is not None}
+    for name, items in asked.items():
+        found += [f"{name}: {told}" for told in not_scored(items)]
+    if document.test_reuse is not None and speaks_of_reuse(document.test_reuse):
+        found.append(document.test_reuse)
     return found
 
 
-def not_scored(asked: Mapping[str, Any]) -> list[str]:
-    """Which items of a suite say nothing, as sentences. asked: as a suite has it."""
-    left_out, passed_over = asked["left_out"], asked["passed_over"]
+def not_scored(asked: ItemsAsked) -> list[str]:
+    """Which items of a suite say nothing, as sentences."""
+    left_out, passed_over = asked.left_out, asked.passed_over
     told = [f"{left_out} items do not fit the context of one of the models and were left out."] * bool(left_out)
     return [*told, *[f"{passed_over} items say what a training row says and were passed over."] * bool(passed_over)]
 
 
-def rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a table shows, by measure, the target first where it was asked."""
-    target = document["target"]
-    keys = ("name", "base", "tuned", "difference", "interval", "margin", "verdict", "n", "n_needed")
-    found = [{key: suite[key] for key in keys} for suite in document["suites"]]
-    if target["passed"] is None:
-        return found
-    first = (
-        "target",
-        target["comparator_score"],
-        target["score"] if target["tuned_score"] is None else target["tuned_score"],
-        target["gain"],
-        target["interval"],
-        None,
-        target["outcome"],
-        target["n_compared"] or target["n"],
-        target["n_needed"],
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a table shows of a measure, or of the target."""
+
+    name: str
+    base: float | None
+    tuned: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    margin: float | None
+    verdict: SuiteVerdict | Outcome
+    n: int
+    n_needed: int | None
+
+
+def rows(gate: GateFindings) -> list[Row]:
+    """The target first where it was asked."""
+    return [*_target_row(gate.target), *map(_row, gate.suites)]
+
+
+def _row(suite: SuiteFound) -> Row:
+    return Row(
+        suite.name,
+        suite.base,
+        suite.tuned,
+        suite.difference,
+        suite.interval,
+        suite.margin,
+        suite.verdict,
+        suite.n,
+        suite.n_needed,
     )
-    return [dict(zip(keys, first, strict=True)), *found]
+
+
+def _target_row(target: TargetFound) -> list[Row]:
+    if isinstance(target, TargetNotAsked):
+        return []
+    tuned = target.score if target.tuned_score is None else target.tuned_score
+    n = target.n_compared or target.n
+    row = Row(
+        "target",
+        target.comparator_score,
+        tuned,
+        target.gain,
+        target.interval,
+        None,
+        target.outcome,
+        n,
+        target.n_needed,
+    )
+    return [row]
 
 
 def in_points(difference: float | None) -> str:
@@ -178,11 +209,11 @@ def in_points(difference: float | None) -> str:
     return "" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
 
 
-def in_limits(interval: list[float] | None) -> str:
+def in_limits(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{in_points(interval[0])} to {in_points(interval[1])}"
 
 
-def _table(document: Mapping[str, Any]) -> Table:
+def _table(document: GateDocument) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -194,20 +225,20 @@ def _table(document: Mapping[str, Any]) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("items", justify="right", no_wrap=True)
     for row in rows(document):
-        margin = "" if row["margin"] is None else f"−{100 * row['margin']:.3g}"
-        scores = [Text("" if row[side] is None else percent(row[side]), style="bold") for side in ("base", "tuned")]
-        asked = count(row["n"]) if row["n"] else ""
+        margin = "" if row.margin is None else f"−{100 * row.margin:.3g}"
+        scores = [Text("" if one is None else percent(one), style="bold") for one in (row.base, row.tuned)]
+        asked = count(row.n) if row.n else ""
         table.add_row(
-            printable(row["name"].replace("_", " ")),
+            printable(row.name.replace("_", " ")),
             *scores,
-            in_points(row["difference"]),
+            in_points(row.difference),
             margin,
-            _word(row["verdict"]),
+            _word(row.verdict),
             asked,
         )
-        needed = "" if row["n_needed"] is None else f"of {count(row['n_needed'])}"
-        if row["interval"] is not None or needed:
-            table.add_row("", "", "", in_limits(row["interval"]), "", "", needed, style="dim")
+        needed = "" if row.n_needed is None else f"of {count(row.n_needed)}"
+        if row.interval is not None or needed:
+            table.add_row("", "", "", in_limits(row.interval), "", "", needed, style="dim")
     return table
 
 
@@ -217,42 +248,41 @@ def _word(name: str) -> Text:
     return Text(f"{MARKS[name]} {verdict(name)}", style=STYLES[name])
 
 
-def _changes(document: Mapping[str, Any]) -> list[RenderableType]:
+def _changes(document: GateDocument) -> list[RenderableType]:
     from rich.text import Text
 
     parts: list[RenderableType] = []
-    for suite in document["suites"]:
-        if suite["changed"]:
-            parts += [Text(""), Text(f"What changed most in {printable(suite['name'])}:", style="bold")]
-            for one in suite["changed"][:MOST]:
-                parts.append(_side_by_side(one))
+    for suite in document.suites:
+        if suite.changed:
+            parts += [Text(""), Text(f"What changed most in {printable(suite.name)}:", style="bold")]
+            parts += [_side_by_side(one) for one in suite.changed[:MOST]]
     return [*parts, Text("")] if parts else parts
 
 
-def _side_by_side(one: Mapping[str, Any]) -> Table:
+def _side_by_side(one: ChangedItem) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
-    score = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}".replace(NO_BREAK, " ")
-    for name, text in (
-        ("asked", asked_of(one, LONGEST)),
-        ("base", one["base"]),
-        ("tuned", one["tuned"]),
-        ("score", score),
-    ):
-        table.add_row(name, Text(printable(text if name == "asked" else shortened(text)) or "(nothing)"))
+    cells = {
+        "asked": asked_of(one, LONGEST),
+        "base": shortened(one.base),
+        "tuned": shortened(one.tuned),
+        "score": spaced(f"{percent(one.base_score, 0)} to {percent(one.tuned_score, 0)}"),
+    }
+    for name, text in cells.items():
+        table.add_row(name, Text(printable(text) or "(nothing)"))
     return table
 
 
-def asked_of(one: Mapping[str, Any], longest: int) -> str:
+def asked_of(one: ChangedItem, longest: int) -> str:
     """What was asked, to which of an item's questions the answers are, and what else its score comes from; each cut at `longest`
     letters."""
-    detail = "" if one["detail"] == one["asked"] else shortened(one["detail"], longest)
-    beside = "; ".join(filter(None, (one["question"].replace("_", " "), detail)))
-    asked = shortened(one["asked"], longest)
+    detail = "" if one.detail == one.asked else shortened(one.detail, longest)
+    beside = "; ".join(filter(None, (one.question.replace("_", " "), detail)))
+    asked = shortened(one.asked, longest)
     return f"{asked} ({beside})" if beside else asked
 
 

@@ -5,76 +5,77 @@ A gate as JUnit XML, for continuous integration: one test case a measure, and on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
+from lastresort.records.gate import GateDocument, SuiteFound, TargetFound, TargetNotAsked
 from lastresort.report.gate import MILDER, MOST, asked_of, in_limits, in_points, rows, shortened, warnings
 from lastresort.report.markdown import plain
-from lastresort.report.words.wording import NO_BREAK, count, percent, printable, round_percent, stopped, verdict
+from lastresort.report.words.wording import count, percent, printable, round_percent, spaced, stopped, verdict
 
 CLASS = "lastresort.gate"
 _SKIPPED = ("UNINFORMATIVE", "SKIPPED")
 
 
-def gate_junit(document: Mapping[str, Any]) -> str:
+def gate_junit(document: GateDocument) -> str:
     """A failure is a measure that is REGRESSED, or a bar that is NOT_MET; skipped is what says nothing or was left out.
 
     The verdict of the whole gate is a property: HOLD is neither, and there may be nothing wrong with any single measure.
     """
-    cases = [*_target_case(document), *(_case(document, suite) for suite in document["suites"])]
+    cases = [*_target_case(document.target), *map(_case, document.suites)]
     failed = sum(case.find("failure") is not None for case in cases)
     skipped = sum(case.find("skipped") is not None for case in cases)
     counted = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
     root = ElementTree.Element("testsuites", {"name": "lastresort gate", **counted})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": _text(f"gate of {document['task']}"), **counted})
-    facts = {"verdict": document["verdict"], "base": document["base"], "tuned": document["tuned"]["name"]}
-    _properties(suite, {**facts, "mode": document["mode"], "seed": document["seed"], "why": document["reasons"][0]})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": _text(f"gate of {document.task}"), **counted})
+    facts = {"verdict": document.verdict, "base": document.base, "tuned": document.tuned.name}
+    _properties(suite, {**facts, "mode": document.mode, "seed": document.seed, "why": document.reasons[0]})
     suite.extend(cases)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(document: Mapping[str, Any], suite: Mapping[str, Any]) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", {"classname": CLASS, "name": _text(suite["name"])})
-    shown = {key: suite[key] for key in ("verdict", "base", "tuned", "difference", "margin", "n", "n_needed")}
-    _properties(case, {**shown, "interval_points": in_limits(suite["interval"]) or None})
-    if suite["verdict"] == "REGRESSED":
-        told = {"message": _text(suite["reason"]), "type": "REGRESSED"}
+def _case(suite: SuiteFound) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", {"classname": CLASS, "name": _text(suite.name)})
+    shown = suite.model_dump()
+    keys = ("verdict", "base", "tuned", "difference", "margin", "n", "n_needed")
+    _properties(case, {**{key: shown[key] for key in keys}, "interval_points": in_limits(suite.interval) or None})
+    if suite.verdict == "REGRESSED":
+        told = {"message": _text(suite.reason), "type": "REGRESSED"}
         ElementTree.SubElement(case, "failure", told).text = _text(_answers(suite))
-    elif suite["verdict"] in _SKIPPED:
-        ElementTree.SubElement(case, "skipped", {"message": _text(suite["reason"])})
+    elif suite.verdict in _SKIPPED:
+        ElementTree.SubElement(case, "skipped", {"message": _text(suite.reason)})
     else:
-        ElementTree.SubElement(case, "system-out").text = _text(suite["reason"])
+        ElementTree.SubElement(case, "system-out").text = _text(suite.reason)
     return case
 
 
-def _target_case(document: Mapping[str, Any]) -> list[ElementTree.Element]:
-    target = document["target"]
-    if target["passed"] is None:
+def _target_case(target: TargetFound) -> list[ElementTree.Element]:
+    if isinstance(target, TargetNotAsked):
         return []
     case = ElementTree.Element("testcase", {"classname": CLASS, "name": "target"})
+    shown = target.model_dump()
     keys = ("passed", "outcome", "score", "comparator_score", "tuned_score", "gain", "n", "n_needed")
-    _properties(case, {key: target[key] for key in keys})
-    if target["outcome"] == "NOT_MET":
-        ElementTree.SubElement(case, "failure", {"message": _text(target["reason"]), "type": "NOT_MET"})
-    elif not target["passed"]:
-        ElementTree.SubElement(case, "skipped", {"message": _text(target["reason"])})
+    _properties(case, {key: shown[key] for key in keys})
+    if target.outcome == "NOT_MET":
+        ElementTree.SubElement(case, "failure", {"message": _text(target.reason), "type": "NOT_MET"})
+    elif not target.passed:
+        ElementTree.SubElement(case, "skipped", {"message": _text(target.reason)})
     else:
-        ElementTree.SubElement(case, "system-out").text = _text(target["reason"])
+        ElementTree.SubElement(case, "system-out").text = _text(target.reason)
     return [case]
 
 
-def _properties(parent: ElementTree.Element, values: Mapping[str, Any]) -> None:
+def _properties(parent: ElementTree.Element, values: Mapping[str, str | float | None]) -> None:
     found = ElementTree.SubElement(parent, "properties")
     for name, value in values.items():
         if value is not None:
             ElementTree.SubElement(found, "property", {"name": name, "value": _text(str(value))})
 
 
-def _answers(suite: Mapping[str, Any]) -> str:
+def _answers(suite: SuiteFound) -> str:
     """What changed most, as the text of a failure."""
-    told = [f"asked: {one['asked']}\nbase:  {one['base']}\ntuned: {one['tuned']}" for one in suite["changed"]]
+    told = [f"asked: {one.asked}\nbase:  {one.base}\ntuned: {one.tuned}" for one in suite.changed]
     return "\n\n".join(told)
 
 
@@ -83,53 +84,53 @@ def _text(text: str) -> str:
     return "\n".join(printable(line) for line in text.splitlines())
 
 
-def gate_markdown(document: Mapping[str, Any]) -> str:
+def gate_markdown(document: GateDocument) -> str:
     """document: as in gate.json. Text that came from outside is escaped, so that it cannot become markup."""
-    first, *others = document["reasons"]
+    first, *others = document.reasons
     parts = [f"## {plain(first)}", _facts(document), _table(document), _listed(others)]
-    if document["would_decide"]:
-        parts.append("What would decide:\n\n" + _listed(document["would_decide"], mark="-"))
-    parts += [MILDER] * (document["verdict"] == "REJECT")
+    if document.would_decide:
+        parts.append("What would decide:\n\n" + _listed(document.would_decide, mark="-"))
+    parts += [MILDER] * (document.verdict == "REJECT")
     parts += [_changes(document), _listed(warnings(document), mark="-")]
-    return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
+    return spaced("\n\n".join(part for part in parts if part)) + "\n"
 
 
-def _facts(document: Mapping[str, Any]) -> str:
-    if document["mode"] == "logs":
-        return f"**{document['verdict']}** · base {plain(document['base'])} · tuned {plain(document['tuned']['name'])} (logs)"
+def _facts(document: GateDocument) -> str:
+    if document.bar is None:
+        return f"**{document.verdict}** · base {plain(document.base)} · tuned {plain(document.tuned.name)} (logs)"
     return (
-        f"**{document['verdict']}** · task {plain(document['task'])} · base {plain(document['base'])} · "
-        f"tuned {plain(document['tuned']['name'])} ({document['tuned']['kind']}) · {document['mode']} gate · "
-        f"bar {round_percent(document['bar'])} · seed {document['seed']}"
+        f"**{document.verdict}** · task {plain(document.task)} · base {plain(document.base)} · "
+        f"tuned {plain(document.tuned.name)} ({document.tuned.kind}) · {document.mode} gate · "
+        f"bar {round_percent(document.bar)} · seed {document.seed}"
     )
 
 
-def _table(document: Mapping[str, Any]) -> str:
+def _table(document: GateDocument) -> str:
     lines = [
         "| measure | base | tuned | points | interval | margin | verdict | items | needed |",
         "|---|--:|--:|--:|--:|--:|---|--:|--:|",
     ]
     for row in rows(document):
-        base, tuned = ("–" if row[side] is None else percent(row[side]) for side in ("base", "tuned"))
-        margin = "" if row["margin"] is None else f"−{100 * row['margin']:.3g}"
-        needed = "" if row["n_needed"] is None else count(row["n_needed"])
-        cells = (plain(row["name"]), base, tuned, in_points(row["difference"]), in_limits(row["interval"]), margin)
-        lines.append(f"| {' | '.join(cells)} | {verdict(row['verdict'])} | {count(row['n'])} | {needed} |")
+        base, tuned = ("–" if one is None else percent(one) for one in (row.base, row.tuned))
+        margin = "" if row.margin is None else f"−{100 * row.margin:.3g}"
+        needed = "" if row.n_needed is None else count(row.n_needed)
+        cells = (plain(row.name), base, tuned, in_points(row.difference), in_limits(row.interval), margin)
+        lines.append(f"| {' | '.join(cells)} | {verdict(row.verdict)} | {count(row.n)} | {needed} |")
     return "\n".join(lines)
 
 
-def _listed(sentences: list[str], mark: str = "") -> str:
+def _listed(sentences: Sequence[str], mark: str = "") -> str:
     return "\n".join(f"{mark or f'{number}.'} {plain(stopped(one))}" for number, one in enumerate(sentences, 1))
 
 
-def _changes(document: Mapping[str, Any]) -> str:
+def _changes(document: GateDocument) -> str:
     lines = []
-    for suite in document["suites"]:
-        for one in suite["changed"][:MOST]:
-            answers = (shortened(one[side], 300) for side in ("base", "tuned"))
+    for suite in document.suites:
+        for one in suite.changed[:MOST]:
+            answers = (shortened(text, 300) for text in (one.base, one.tuned))
             told = [plain(text) for text in (asked_of(one, 300), *answers)]
-            scores = f"{percent(one['base_score'], 0)} to {percent(one['tuned_score'], 0)}"
-            lines.append(f"| {plain(suite['name'])} | {' | '.join(told)} | {scores} |")
+            scores = f"{percent(one.base_score, 0)} to {percent(one.tuned_score, 0)}"
+            lines.append(f"| {plain(suite.name)} | {' | '.join(told)} | {scores} |")
     if not lines:
         return ""
     head = ["| measure | asked | base | tuned | score |", "|---|---|---|---|--:|"]

@@ -104,8 +104,9 @@ def _would_change(decision: Mapping[str, Any]) -> str:
 def _gate(decision: Mapping[str, Any]) -> str:
     if not decision["gate"]:
         return ""
-    measures = [f"- {plain(line)}" for line in gate_summary.lines(decision["gate"])]
-    return "\n".join([plain(stopped(gate_summary.finding(decision["gate"]))), "", *measures])
+    gate = gate_summary.read(decision["gate"])
+    measures = [f"- {plain(line)}" for line in gate_summary.lines(gate)]
+    return "\n".join([plain(stopped(gate_summary.finding(gate))), "", *measures])
 
 
 def _comparison(decision: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lastresort.records.gate import GateFindings
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.gate import finding, in_points
@@ -37,7 +38,7 @@ def ladder_html(decision: Mapping[str, Any]) -> str:
     )
 
 
-def gate_html(gate: Mapping[str, Any]) -> str:
+def gate_html(gate: GateFindings) -> str:
     """The verdict of a gate, and what was lost or won by measure."""
     measures = gate_chart.drawn(gate)
     if not measures:
@@ -45,9 +46,9 @@ def gate_html(gate: Mapping[str, Any]) -> str:
     scale = gate_chart.axis_of(measures)
     rows = [
         (
-            suite["name"].replace("_", " "),
+            suite.name.replace("_", " "),
             gate_chart.strip(suite, scale),
-            f"{in_points(suite['difference'])} points, {verdict(suite['verdict'])}",
+            f"{in_points(suite.difference)} points, {verdict(suite.verdict)}",
         )
         for suite in measures
     ]

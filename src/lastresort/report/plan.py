@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lastresort.hardware.plan.document import AS_ASKED, CardOffer, PlanDocument, PlannedCards
 from lastresort.hardware.plan.fit import NAMES, gib
 from lastresort.report.words.wording import count, duration, listed, money, printable, sentence, spaced
 
@@ -13,63 +13,63 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-Plan = Mapping[str, Any]
-
-
-def plan_text(found: Plan) -> RenderableType:
+def plan_text(found: PlanDocument) -> RenderableType:
     """Legible at 80 columns and without colour."""
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(answer(found), style="bold"), Text(_setup(found)), Text("")]
     parts += [_memory(found), Text("")]
-    if found["beyond_our_trainer"]:
-        parts.append(Text(sentence(found["beyond_our_trainer"]), style="yellow"))
-    parts += [Text(sentence(warning), style="yellow") for warning in found["warnings"]]
+    if found.beyond_our_trainer:
+        parts.append(Text(sentence(found.beyond_our_trainer), style="yellow"))
+    parts += [Text(sentence(warning), style="yellow") for warning in found.warnings]
     parts += [Text(line) for line in _batch(found)]
-    if found["time"]:
-        parts += [Text(""), *(Text(sentence(line)) for line in found["time"]["lines"])]
+    if found.time:
+        parts += [Text(""), *(Text(sentence(line)) for line in found.time.lines)]
     return Group(*parts, Text(""), _methods(found), Text(""), _ladder(found), Text(""), Text(_foot(found), style="dim"))
 
 
-def answer(found: Plan) -> str:
+def answer(found: PlanDocument) -> str:
     """The first sentence: what, how much, on what, and for how much."""
-    setup, cards, memory = found["setup"], found["cards"], found["memory"]
-    method = NAMES[setup["method"]]
-    fits = "fits on" if found["fits"] else "does not fit on"
-    each = " on each" if cards["count"] > 1 else ""
+    setup, cards, memory = found.setup, found.cards, found.memory
+    method = NAMES[setup.method]
+    fits = "fits on" if found.fits else "does not fit on"
+    each = " on each" if cards.count > 1 else ""
     told = (
-        f"{printable(found['model']['name'])}, {method}: {gib(memory['per_card_bytes'])}{each}, {fits} {named(cards)}"
-        f" ({gib(cards['memory_bytes'])}{each})"
+        f"{printable(found.model.name)}, {method}: {gib(memory.per_card_bytes)}{each}, {fits} {named(cards)}"
+        f" ({gib(cards.memory_bytes)}{each})"
     )
-    time = found["time"]
-    if time and time["seconds"] is not None:
-        told += f"; about {spaced(duration(time['seconds']))}"
-        told += "" if time["usd"] in (None, 0.0) else f" and {money(time['usd'])}"
+    time = found.time
+    if time and time.seconds is not None:
+        told += f"; about {spaced(duration(time.seconds))}"
+        told += "" if time.usd in (None, 0.0) else f" and {money(time.usd)}"
     return f"{told}."
 
 
-def named(cards: Mapping[str, Any]) -> str:
+def named(cards: PlannedCards) -> str:
     """ "this machine", "2 x l40s"."""
-    if cards.get("here"):
-        return "this machine" if cards["name"] == "cpu" else f"the {printable(cards['name'])} here"
-    name = printable(cards.get("name") or cards["card"])
-    return name if cards["count"] == 1 else f"{cards['count']} x {name}"
+    if cards.here:
+        return "this machine" if cards.name == "cpu" else f"the {printable(cards.name)} here"
+    return _several(cards.name, cards.count)
 
 
-def _setup(found: Plan) -> str:
-    setup, model = found["setup"], found["model"]
-    told = [f"{model['parameters'] / 1e9:,.3g} billion parameters", f"rows of {count(setup['row_tokens'])} tokens"]
-    pairs = {"sft": "row", "dpo": "pair", "grpo": "answer"}[setup["learning"]]
-    told.append(f"{setup['batch']} {pairs}{'s' if setup['batch'] > 1 else ''} a pass")
-    told.append(f"checkpointing {'on' if setup['checkpointing'] else 'off'}")
-    if setup["method"] != "full":
-        told.append(f"r {setup['r']} on {setup['target']} layers")
-    why = "" if setup["why"] == "as asked" else f" Chosen: {setup['why']}."
+def _several(card: str, number: int) -> str:
+    return printable(card) if number == 1 else f"{number} x {printable(card)}"
+
+
+def _setup(found: PlanDocument) -> str:
+    setup, model = found.setup, found.model
+    told = [f"{model.parameters / 1e9:,.3g} billion parameters", f"rows of {count(setup.row_tokens)} tokens"]
+    pairs = {"sft": "row", "dpo": "pair", "grpo": "answer"}[setup.learning]
+    told.append(f"{setup.batch} {pairs}{'s' if setup.batch > 1 else ''} a pass")
+    told.append(f"checkpointing {'on' if setup.checkpointing else 'off'}")
+    if setup.method != "full":
+        told.append(f"r {setup.r} on {setup.target} layers")
+    why = "" if setup.why == AS_ASKED else f" Chosen: {setup.why}."
     return sentence(", ".join(told)) + why
 
 
-def _memory(found: Plan) -> Table:
+def _memory(found: PlanDocument) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -77,15 +77,15 @@ def _memory(found: Plan) -> Table:
     table.add_column("memory a card", no_wrap=True)
     table.add_column("GiB", justify="right", no_wrap=True)
     table.add_column("from", overflow="fold")
-    for part in found["memory"]["parts"]:
-        told = Text(part["formula"])
-        if part["assumption"]:
-            told.append(f" ({part['assumption']})", style="dim")
-        table.add_row(part["name"], _gib(part["per_card_bytes"]), told)
-    whole = found["memory"]
-    cards = found["cards"]["count"]
-    summed = "" if cards == 1 else f"{gib(whole['total_bytes'])} summed over {cards} cards"
-    table.add_row(Text("all", style="bold"), Text(_gib(whole["per_card_bytes"]), style="bold"), summed)
+    for part in found.memory.parts:
+        told = Text(part.formula)
+        if part.assumption:
+            told.append(f" ({part.assumption})", style="dim")
+        table.add_row(part.name, _gib(part.per_card_bytes), told)
+    whole = found.memory
+    cards = found.cards.count
+    summed = "" if cards == 1 else f"{gib(whole.total_bytes)} summed over {cards} cards"
+    table.add_row(Text("all", style="bold"), Text(_gib(whole.per_card_bytes), style="bold"), summed)
     return table
 
 
@@ -93,64 +93,61 @@ def _gib(size: int) -> str:
     return f"{size / (1 << 30):,.2f}"
 
 
-def _batch(found: Plan) -> list[str]:
-    most, setup = found["largest_batch"], found["setup"]
-    unit = "pairs" if setup["learning"] == "dpo" else "rows"
-    lines = [f"The largest pass that fits has {most:,} {unit}."] if most > setup["batch"] else []
-    measuring = found["measuring"]
-    if measuring["fit_at_once"] >= measuring["answers_at_once"]:
+def _batch(found: PlanDocument) -> list[str]:
+    most, setup = found.largest_batch, found.setup
+    unit = "pairs" if setup.learning == "dpo" else "rows"
+    lines = [f"The largest pass that fits has {most:,} {unit}."] if most > setup.batch else []
+    measuring = found.measuring
+    if measuring.fit_at_once >= measuring.answers_at_once:
         lines.append(
-            f"Measuring {measuring['answers_at_once']} answers at once takes {gib(measuring['per_card_bytes'])}, which fits."
+            f"Measuring {measuring.answers_at_once} answers at once takes {gib(measuring.per_card_bytes)}, which fits."
         )
     return lines
 
 
-def _methods(found: Plan) -> Table:
+def _methods(found: PlanDocument) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    by_job = any(one["cheapest"] is not None and one["cheapest"]["usd"] is not None for one in found["methods"])
+    by_job = any(one.cheapest is not None and one.cheapest.usd is not None for one in found.methods)
     for name in ("method", "GiB a card", "fits", "cheapest for this job" if by_job else "cheapest by the hour"):
         table.add_column(name, justify="right" if name == "GiB a card" else "left")
-    for one in found["methods"]:
-        fits = "yes" if one["fits"] else "no"
-        table.add_row(one["method"], _gib(one["per_card_bytes"]), fits, _offered(one["cheapest"]))
+    for one in found.methods:
+        fits = "yes" if one.fits else "no"
+        table.add_row(one.method, _gib(one.per_card_bytes), fits, _offered(one.cheapest))
     return table
 
 
-def _ladder(found: Plan) -> Table:
+def _ladder(found: PlanDocument) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
     for name in ("rung", "by", "cheapest by the hour", "for all up to here, by the hour"):
         table.add_column(name)
-    for one in found["ladder"]:
-        by = one["method"] if one["learning"] == "sft" else f"{one['method']}, {one['learning']}"
-        cells = [_hourly(one[key]) for key in ("cheapest", "cheapest_up_to_here")]
-        table.add_row(one["rung"], by, *cells)
+    for one in found.ladder:
+        by = one.method if one.learning == "sft" else f"{one.method}, {one.learning}"
+        table.add_row(one.rung, by, _hourly(one.cheapest), _hourly(one.cheapest_up_to_here))
     return table
 
 
-def _offered(offer: Mapping[str, Any] | None) -> str:
+def _offered(offer: CardOffer | None) -> str:
     if offer is None:
         return "none of those with a price"
-    if offer["usd"] is None:
+    if offer.usd is None or offer.seconds is None:
         return _hourly(offer)
-    told = f"{named(offer)}, {money(offer['usd'])} in {spaced(duration(offer['seconds']))}"
-    return told + (" (not by `train`)" if offer["beyond_our_trainer"] else "")
+    told = f"{_several(offer.card, offer.count)}, {money(offer.usd)} in {spaced(duration(offer.seconds))}"
+    return told + (" (not by `train`)" if offer.beyond_our_trainer else "")
 
 
-def _hourly(offer: Mapping[str, Any] | None) -> str:
+def _hourly(offer: CardOffer | None) -> str:
     if offer is None:
         return "none"
-    told = f"{named(offer)}, {money(offer['usd_per_hour'])} an hour"
-    return told + (" (not by `train`)" if offer["beyond_our_trainer"] else "")
+    told = f"{_several(offer.card, offer.count)}, {money(offer.usd_per_hour)} an hour"
+    return told + (" (not by `train`)" if offer.beyond_our_trainer else "")
 
 
-def _foot(found: Plan) -> str:
-    dates = sorted(
-        {one["cheapest"]["price_date"] for one in found["methods"] if one["cheapest"] and one["cheapest"]["price_date"]}
-    )
+def _foot(found: PlanDocument) -> str:
+    dates = sorted({one.cheapest.price_date for one in found.methods if one.cheapest and one.cheapest.price_date})
     priced = f"Prices are of {listed(dates)}; --price says yours. " if dates else ""
     return (
         f"{priced}A forecast from shapes: no weight was read. Constants are fitted to runs on a processor; of cards they "

@@ -251,8 +251,9 @@ def _gate(gate: Mapping[str, Any] | None) -> list[RenderableType]:
 
     if gate is None:
         return []
-    first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=STYLES[gate["verdict"]])
-    measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(gate)]
+    typed = gate_summary.read(gate)
+    first = Text(printable(spaced(stopped(gate_summary.finding(typed)))), style=STYLES[typed.verdict])
+    measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(typed)]
     return [first, *measures]
 
 

@@ -18,10 +18,9 @@ from lastresort.gate.plans import Plan
 from lastresort.gate.run import Asking, Scored, Settings, suites_found
 from lastresort.gate.sides import Named, named_sides, refuse_other_rendering
 from lastresort.gate.suite_table import known_of, plans_of
-from lastresort.gate.verdict import SuiteFound
-from lastresort.gate.verdict.decide import GENERAL, WORTH
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, Needed
 from lastresort.gate.verdict.sentences import listed, points
+from lastresort.records.gate import GENERAL, WORTH, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.rungs.rung import Workbench

@@ -28,6 +28,7 @@ from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
 from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, Needed, repairs_after
+from lastresort.records.gate import ClimbGate
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.rungs.rung import Rung, Workbench, find_rung, mean_score
@@ -47,10 +48,10 @@ def repairs_of(record: Record) -> list[dict[str, Any]]:
     return [{**body, **_end(record, body)} for body in last.values()]
 
 
-def first_gate_of(record: Record, gate: dict[str, Any] | None) -> dict[str, Any] | None:
+def first_gate_of(record: Record, gate: ClimbGate | None) -> ClimbGate | None:
     """The gate that led to repairs, where `gate`, which the decision shows, is that of the repaired system; None otherwise."""
     begun = record.last(PHASE)
-    if begun is None or gate is None or gate["rung"] != begun["rung"] or gate["system"] == begun["system"]:
+    if begun is None or gate is None or gate.rung != begun["rung"] or gate.system == begun["system"]:
         return None
     return gate_of(record, begun["rung"], begun["system"])
 
@@ -63,9 +64,10 @@ def _end(record: Record, body: dict[str, Any]) -> dict[str, Any]:
     return {"frozen": True, "test": test["test"], "gate": None if second is None else _summary(second)}
 
 
-def _summary(gate: dict[str, Any]) -> dict[str, Any]:
-    measures = [{key: suite[key] for key in _MEASURE} for suite in gate["suites"]]
-    return {**{key: gate[key] for key in _GATE}, "measures": measures}
+def _summary(gate: ClimbGate) -> dict[str, Any]:
+    whole = gate.as_json()
+    measures = [{key: suite[key] for key in _MEASURE} for suite in whole["suites"]]
+    return {**{key: whole[key] for key in _GATE}, "measures": measures}
 
 
 _FIRST = {"REJECT": "rejected", "HOLD": "held"}
@@ -199,7 +201,7 @@ def after_repairs(
         bench.record.note(PHASE, {"rung": gated.rung, "system": gated.system, **asdict(needed)}, key=gated.rung)
     chosen = best(_tried(bench, prepared, outcomes, gated, needed))
     found = gated if chosen is None else _tested(bench, prepared, outcomes, gated, chosen, first)
-    told = what_became(repairs_of(bench.record), first["verdict"], stands=found is not gated)
+    told = what_became(repairs_of(bench.record), first.verdict, stands=found is not gated)
     bench.progress.say(f"{gated.rung}: {told}")
     return replace(found, repairs=told)
 
@@ -277,7 +279,7 @@ def _tested(
     outcomes: Sequence[RungOutcome],
     gated: RungOutcome,
     chosen: Tried,
-    first: dict[str, Any],
+    first: ClimbGate,
 ) -> RungOutcome:
     """The frozen repair against the bar, once, and its gate on fresh items."""
     system = load_system(bench.candidate_folder(gated.rung, chosen.system))
@@ -290,7 +292,7 @@ def _tested(
     repaired = RungOutcome(gated.rung, judgement, system.name)
     second = gated_again(bench, prepared, outcomes, repaired, first)
     assert gated.judgement is not None
-    if not stands(first["verdict"], gated.judgement, second["verdict"], judgement):
+    if not stands(first.verdict, gated.judgement, second.verdict, judgement):
         return gated
     return replace(repaired, gate=gating_of(second))
 

@@ -15,12 +15,13 @@ from lastresort.gate.from_logs import changed_of
 from lastresort.gate.lm_eval import Documents, Heard, Part, ask
 from lastresort.gate.lm_eval.asking import VERSION
 from lastresort.gate.logs import Logged, Paired, paired
-from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS, Shown, Spent
+from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict import SuiteFound, suite_found
-from lastresort.gate.verdict.compare import SPREAD
+from lastresort.gate.verdict import silent, suite_found
+from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD
 from lastresort.gate.verdict.findings import without_headroom
 from lastresort.models.protocol import Model
+from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import count, duration, spaced
 from lastresort.types import Progress
@@ -61,13 +62,13 @@ class LmEvalSuite:
         return len(self._asked)
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> GateSpent:
         heard = [side for one in self._asked for side in one.heard.values()]
-        return Spent(
-            sum(side.seconds for side in heard),
-            sum(side.new for side in heard),
-            sum(side.tokens_in for side in heard),
-            sum(side.tokens_out for side in heard),
+        return GateSpent(
+            seconds=sum(side.seconds for side in heard),
+            asked_now=sum(side.new for side in heard),
+            tokens_in=sum(side.tokens_in for side in heard),
+            tokens_out=sum(side.tokens_out for side in heard),
         )
 
     def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
@@ -82,7 +83,7 @@ class LmEvalSuite:
                 one.why[""] = str(fault)
                 one.drawn = Drawn((), 0)
 
-    def found(self, power: float) -> list[Shown]:
+    def found(self, power: float) -> list[SuiteFound]:
         return [shown for one in self._asked for shown in self._found(one, power)]
 
     def _prepare(self, one: _Asked, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
@@ -114,9 +115,9 @@ class LmEvalSuite:
         most = QUICK_ITEMS[self._settings.alpha] if self._settings.quick else MOST
         return math.ceil(min(max(needed, FEWEST), most)) * len(logs)
 
-    def _found(self, one: _Asked, power: float) -> list[Shown]:
+    def _found(self, one: _Asked, power: float) -> list[SuiteFound]:
         if "" in one.why or len(one.heard) < 2:
-            return [Shown(self._nothing(self._name(one), "; ".join(one.why.values())), self._figures(one))]
+            return [self._nothing(one, self._name(one), "; ".join(one.why.values()))]
         after = {log.name: log for log in one.heard["tuned"].logs}
         single = len(one.heard["base"].logs) == 1
         return [
@@ -124,13 +125,13 @@ class LmEvalSuite:
             for log in one.heard["base"].logs
         ]
 
-    def _of(self, one: _Asked, base: Logged, after: Mapping[str, Logged], name: str, power: float) -> Shown:
+    def _of(self, one: _Asked, base: Logged, after: Mapping[str, Logged], name: str, power: float) -> SuiteFound:
         try:
             measure = paired(base, after[base.name])
         except DataError as fault:
-            return Shown(self._nothing(name, str(fault)), self._figures(one))
+            return self._nothing(one, name, str(fault))
         found = self._judged(name, measure, one.why.get(base.name, ""), power)
-        return Shown(found, self._figures(one), tuple(changed_of(measure)))
+        return found.replaced(asked=self._figures(one), changed=changed_of(measure))
 
     def _judged(self, name: str, measure: Paired, why: str, power: float) -> SuiteFound:
         return suite_found(
@@ -145,19 +146,18 @@ class LmEvalSuite:
             seed=self._settings.seed,
         )
 
-    def _nothing(self, name: str, why: str) -> SuiteFound:
-        return suite_found(
-            name, self.name, (), margin=self._margin, binary=True, alpha=self._settings.alpha, uninformative=why
-        )
+    def _nothing(self, one: _Asked, name: str, why: str) -> SuiteFound:
+        why = why or NOTHING_SAID
+        return silent(name, self.name, margin=self._margin, why=why).replaced(asked=self._figures(one))
 
-    def _figures(self, one: _Asked) -> dict[str, Any]:
-        return {
-            "version": VERSION,
-            "items": len(one.drawn.items),
-            "left_out": 0,
-            "passed_over": one.drawn.passed_over,
-            "pilot_items": one.pilot_items,
-        }
+    def _figures(self, one: _Asked) -> ItemsAsked:
+        return ItemsAsked(
+            version=VERSION,
+            items=len(one.drawn.items),
+            left_out=0,
+            passed_over=one.drawn.passed_over,
+            pilot_items=one.pilot_items,
+        )
 
     def _name(self, one: _Asked) -> str:
         return self.name if len(self._asked) == 1 else f"{self.name}/{one.part.name}"

@@ -1,22 +1,19 @@
 """The gate: does the tuned model ship? Pure, on scores that were measured before (DESIGN part 9)."""
 
-from lastresort.gate.verdict.compare import Planned, Wanted, planned, planned_power, skipped, suite_found
+from lastresort.gate.verdict.compare import Planned, Wanted, planned, planned_power, silent, skipped, suite_found
 from lastresort.gate.verdict.decide import Comparator, gate, not_asked, target_found
-from lastresort.gate.verdict.findings import GateFound, Stratum, SuiteFound, SuiteVerdict, TargetFound
+from lastresort.gate.verdict.findings import GateFound
 
 __all__ = [
     "Comparator",
     "GateFound",
     "Planned",
-    "Stratum",
-    "SuiteFound",
-    "SuiteVerdict",
-    "TargetFound",
     "Wanted",
     "gate",
     "not_asked",
     "planned",
     "planned_power",
+    "silent",
     "skipped",
     "suite_found",
     "target_found",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence import items_needed, non_inferior, power_of
 from lastresort.evals.evidence.units import group_means
 from lastresort.gate.suites.suite import Pair
-from lastresort.gate.verdict.findings import Stratum, SuiteFound
 from lastresort.gate.verdict.sentences import suite_reason
+from lastresort.records.gate import SkippedMeasure, Stratum, SuiteFound, TestedMeasure, UninformativeMeasure
 
 # Without a pilot: the mean squared difference of two scores where nothing was lost. A tenth of 0/1 answers differ; of graded
 # scores as many, by half a point as often as by a whole one.
@@ -105,25 +105,16 @@ def suite_found(
     which makes it UNINFORMATIVE whatever was seen; so does a lack of pairs. power: that n_needed is told for; `planned_power`.
     Raises ContractError as `non_inferior` does.
     """
+    own = margin * margin_factor
     if not pairs:
-        why = uninformative or NOTHING_SAID
-        return _told(SuiteFound(name, suite, "UNINFORMATIVE", margin * margin_factor, binary=binary, why=why))
+        return silent(name, suite, margin=own, binary=binary, why=uninformative or NOTHING_SAID)
     base, tuned = [pair.base for pair in pairs], [pair.tuned for pair in pairs]
-    tested = non_inferior(
-        base,
-        tuned,
-        margin=margin * margin_factor,
-        binary=binary,
-        groups=groups,
-        alpha=alpha,
-        power=power,
-        seed=seed,
-    )
-    found = SuiteFound(
+    tested = non_inferior(base, tuned, margin=own, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed)
+    found = TestedMeasure(
         name=name,
         suite=suite,
         verdict=tested.verdict,
-        margin=margin * margin_factor,
+        margin=own,
         base=mean_score(base, groups),
         tuned=mean_score(tuned, groups),
         difference=tested.difference,
@@ -138,14 +129,23 @@ def suite_found(
         unit="item" if groups is None else "group",
         strata=strata(pairs),
     )
-    if uninformative:
-        found = replace(found, verdict="UNINFORMATIVE", n_needed=None, why=uninformative)
-    return _told(found)
+    if not uninformative:
+        return found.replaced(reason=suite_reason(found))
+    seen = {**dict(found), "verdict": "UNINFORMATIVE", "n_needed": None, "why": uninformative}
+    unclear = UninformativeMeasure(**seen)
+    return unclear.replaced(reason=suite_reason(unclear))
 
 
-def skipped(name: str, suite: str) -> SuiteFound:
+def silent(name: str, suite: str, *, margin: float, why: str, binary: bool = True) -> UninformativeMeasure:
+    """A measure of which no item says anything. margin: on its own scale."""
+    found = UninformativeMeasure(name=name, suite=suite, margin=margin, binary=binary, why=why)
+    return found.replaced(reason=suite_reason(found))
+
+
+def skipped(name: str, suite: str) -> SkippedMeasure:
     """A measure that the task leaves out with `keep: {SUITE: skip}`."""
-    return _told(SuiteFound(name, suite, "SKIPPED"))
+    found = SkippedMeasure(name=name, suite=suite)
+    return found.replaced(reason=suite_reason(found))
 
 
 def strata(pairs: Sequence[Pair]) -> tuple[Stratum, ...]:
@@ -155,7 +155,12 @@ def strata(pairs: Sequence[Pair]) -> tuple[Stratum, ...]:
         return ()
     parts = [(name, [pair for pair in pairs if pair.stratum == name]) for name in names]
     return tuple(
-        Stratum(name, mean_score([pair.base for pair in part]), mean_score([pair.tuned for pair in part]), len(part))
+        Stratum(
+            name=name,
+            base=mean_score([pair.base for pair in part]),
+            tuned=mean_score([pair.tuned for pair in part]),
+            n=len(part),
+        )
         for name, part in parts
     )
 
@@ -164,7 +169,3 @@ def mean_score(scores: Sequence[float], groups: Sequence[str] | None = None) -> 
     """Of the items, or of the groups by their means."""
     values = np.asarray(scores, dtype=np.float64)
     return float((values if groups is None else group_means(values, groups)).mean())
-
-
-def _told(found: SuiteFound) -> SuiteFound:
-    return replace(found, reason=suite_reason(found))

@@ -5,15 +5,26 @@ The target of a gate: is the bar met, and is the tuned system worth more than th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, holm, non_inferior
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
-from lastresort.gate.verdict.findings import GateFound, SuiteFound, TargetFound
+from lastresort.gate.verdict.findings import GateFound
 from lastresort.gate.verdict.sentences import counted, listed, needed, points, suite_reason, target_reason
+from lastresort.records.gate import (
+    SuiteFound,
+    TargetAtBar,
+    TargetCompared,
+    TargetFound,
+    TargetNotAsked,
+    TestedMeasure,
+    lost_in_general,
+    pays_too_much,
+)
+from lastresort.report.words.gate import summary
 from lastresort.types import GateVerdict, Judgement
 
 
@@ -36,7 +47,7 @@ class Comparator:
 
 def not_asked() -> TargetFound:
     """A gate that asks only what else the model can do."""
-    return _told(TargetFound(None))
+    return _told(TargetNotAsked())
 
 
 def target_found(
@@ -55,19 +66,19 @@ def target_found(
     Raises ContractError as `better` does, and on a negative cost.
     """
     met = judgement.outcome == "MET"
-    found = TargetFound(
-        met,
-        judgement.outcome,
-        judgement.score,
-        judgement.n_used,
-        judgement.n_needed,
+    found = TargetAtBar(
+        passed=met,
+        outcome=judgement.outcome,
+        score=judgement.score,
+        n=judgement.n_used,
+        n_needed=judgement.n_needed,
         by="bar" if met else None,
         unit=judgement.unit,
     )
     return _told(found if comparator is None else _compared(found, comparator, alpha, margin, seed))
 
 
-def _compared(found: TargetFound, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetFound:
+def _compared(found: TargetAtBar, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetCompared:
     prompt, tuned = comparator.prompt, comparator.tuned
     binary, groups = comparator.binary, comparator.groups
     won = better(prompt, tuned, confidence=1 - 2 * alpha, binary=binary, groups=groups, seed=seed)
@@ -78,10 +89,12 @@ def _compared(found: TargetFound, comparator: Comparator, alpha: float, margin: 
         kept = tested.verdict == "NON_INFERIOR"
     cheaper = _cheaper(comparator)
     worth = is_better or bool(kept and cheaper)
-    passed = bool(found.passed) and worth
-    return replace(
-        found,
-        passed=passed,
+    return TargetCompared(
+        passed=found.passed and worth,
+        outcome=found.outcome,
+        score=found.score,
+        n=found.n,
+        n_needed=found.n_needed,
         comparator=comparator.name,
         comparator_score=mean_score(prompt, comparator.groups),
         tuned_score=mean_score(tuned, comparator.groups),
@@ -94,6 +107,7 @@ def _compared(found: TargetFound, comparator: Comparator, alpha: float, margin: 
         margin=margin,
         cheaper=cheaper,
         by=None if not worth else "better" if is_better else "cheaper",
+        unit=found.unit,
     )
 
 
@@ -106,15 +120,23 @@ def _cheaper(comparator: Comparator) -> bool | None:
 
 
 def _told(found: TargetFound) -> TargetFound:
-    return replace(found, reason=target_reason(found))
+    return found.replaced(reason=target_reason(found))
 
 
-GENERAL = "general"
 PASSED = {"NON_INFERIOR", "SKIPPED"}
-WORTH = 0.5  # general points lost for each point won on the target, from which on the trade is not worth it
 
 
-def gate(suites: Sequence[SuiteFound], target: TargetFound, *, alpha: float = 0.05) -> GateFound:
+def _kept_out(suite: str) -> str:
+    return f"keep.{suite}: skip"
+
+
+def gate(
+    suites: Sequence[SuiteFound],
+    target: TargetFound,
+    *,
+    alpha: float = 0.05,
+    leaves_out: Callable[[str], str] = _kept_out,
+) -> GateFound:
     """SHIP where the target passed and every required measure is NON_INFERIOR, REJECT where one is REGRESSED, HOLD otherwise.
 
     NON_INFERIOR: p <= alpha of each. Only a model that is so in all ships (an intersection-union test), so that the chance
@@ -124,7 +146,8 @@ def gate(suites: Sequence[SuiteFound], target: TargetFound, *, alpha: float = 0.
     half of what was won on the target.
 
     suites: from `suite_found` and `skipped`, at the same alpha, which is .05 alone and .025 for each of two gates where
-    repairs may follow. Raises ContractError where no measure is named, or two have one name.
+    repairs may follow. leaves_out: how a user writes that a suite is not required. Raises ContractError where no measure is named,
+    or two have one name.
     Source: DESIGN part 9; Berger 1982 (intersection-union); Holm 1979. Simulations: docs/gate-simulations.md.
     """
     names = [found.name for found in suites]
@@ -138,33 +161,28 @@ def gate(suites: Sequence[SuiteFound], target: TargetFound, *, alpha: float = 0.
         reasons=_reasons(verdict, judged, target, costly),
         suites=judged,
         target=target,
-        would_decide=_would_decide(judged, target, costly) if verdict == "HOLD" else (),
+        would_decide=_would_decide(judged, target, costly, leaves_out) if verdict == "HOLD" else (),
         alpha=alpha,
     )
 
 
 def _after_holm(suites: Sequence[SuiteFound], alpha: float) -> tuple[SuiteFound, ...]:
-    tested = [found for found in suites if found.verdict not in ("SKIPPED", "UNINFORMATIVE")]
-    adjusted = dict(zip([found.name for found in tested], holm([_p_regressed(found) for found in tested]), strict=True))
+    tested = [found for found in suites if isinstance(found, TestedMeasure)]
+    adjusted = dict(zip([found.name for found in tested], holm([found.p_regressed for found in tested]), strict=True))
     return tuple(
-        _judged(found, adjusted[found.name], len(tested), alpha) if found in tested else found for found in suites
+        _judged(found, adjusted[found.name], len(tested), alpha) if isinstance(found, TestedMeasure) else found
+        for found in suites
     )
 
 
-def _judged(found: SuiteFound, adjusted: float, family: int, alpha: float) -> SuiteFound:
-    assert found.p is not None
+def _judged(found: TestedMeasure, adjusted: float, family: int, alpha: float) -> TestedMeasure:
     if found.p <= alpha:
-        found = replace(found, verdict="NON_INFERIOR", n_needed=None)
+        found = found.replaced(verdict="NON_INFERIOR", n_needed=None)
     elif adjusted <= alpha:
-        found = replace(found, verdict="REGRESSED", n_needed=None)
+        found = found.replaced(verdict="REGRESSED", n_needed=None)
     else:
-        found = replace(found, verdict="UNDERPOWERED")
-    return replace(found, reason=suite_reason(found, family))
-
-
-def _p_regressed(found: SuiteFound) -> float:
-    assert found.p_regressed is not None
-    return found.p_regressed
+        found = found.replaced(verdict="UNDERPOWERED")
+    return found.replaced(reason=suite_reason(found, family))
 
 
 def _verdict(suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> GateVerdict:
@@ -176,21 +194,14 @@ def _verdict(suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> 
 
 
 def _not_worth(suites: Sequence[SuiteFound], target: TargetFound) -> str:
-    """Why the trade is not worth it, empty where it is. A system that passed for being cheaper was not bought with points."""
-    lost = max(
-        (-found.difference for found in suites if found.suite == GENERAL and found.difference is not None), default=0.0
-    )
-    if target.gain is None or not pays_too_much(lost, target.by, target.gain):
+    """Why the trade is not worth it, empty where it is."""
+    lost = lost_in_general(suites)
+    if target.gain is None or not pays_too_much(lost, target):
         return ""
     return (
         f"Not worth it: {points(lost)} seem lost in general for {points(target.gain)} won on the target, "
         "more than half of the gain."
     )
-
-
-def pays_too_much(lost: float, by: str | None, gain: float | None) -> bool:
-    """Whether a general loss is more than half of what was won. by, gain: of the target, as `TargetFound` has them."""
-    return by == "better" and gain is not None and lost > WORTH * gain
 
 
 def _reasons(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> tuple[str, ...]:
@@ -200,31 +211,15 @@ def _reasons(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetF
     blocking = sum(found.verdict not in PASSED for found in suites)
     failed = target.passed is False
     middle = (target.reason, *told[:blocking], costly) if failed else (*told[:blocking], costly, target.reason)
-    sentences = (_summary(verdict, suites, target, costly), *middle, *told[blocking:])
+    head = summary(verdict, suites, target, costly=bool(costly))
+    sentences = (head, *middle, *told[blocking:])
     return tuple(sentence for sentence in sentences if sentence)
 
 
-def _summary(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> str:
-    by = {
-        kind: [found.name for found in suites if found.verdict == kind]
-        for kind in ("REGRESSED", "UNDERPOWERED", "UNINFORMATIVE")
-    }
-    if verdict == "REJECT":
-        return f"Reject: the tuned model lost more than is accepted in {listed(by['REGRESSED'])}."
-    if verdict == "SHIP":
-        won = "" if target.passed is None else "the tuned model is worth having for its task, and "
-        return f"Ship: {won}nothing that is required got worse by more than is accepted."
-    causes = [
-        "the tuned model did not pass on its own task" if target.passed is False else "",
-        f"whether too much was lost cannot be told yet for {listed(by['UNDERPOWERED'])}" if by["UNDERPOWERED"] else "",
-        f"{listed(by['UNINFORMATIVE'])} cannot say anything about this model" if by["UNINFORMATIVE"] else "",
-        "too much was paid for what was won" if costly else "",
-    ]
-    return f"Hold: {'; '.join(cause for cause in causes if cause)}."
-
-
-def _would_decide(suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> tuple[str, ...]:
-    told = [_target_would(target)] + [_suite_would(found) for found in suites]
+def _would_decide(
+    suites: Sequence[SuiteFound], target: TargetFound, costly: str, leaves_out: Callable[[str], str]
+) -> tuple[str, ...]:
+    told = [_target_would(target)] + [_suite_would(found, leaves_out) for found in suites]
     if costly:
         told.append(
             "A smaller loss in general: a lower scale of the adapter, or more general rows among the training rows."
@@ -232,13 +227,12 @@ def _would_decide(suites: Sequence[SuiteFound], target: TargetFound, costly: str
     return tuple(sentence for sentence in told if sentence)
 
 
-def _suite_would(found: SuiteFound) -> str:
+def _suite_would(found: SuiteFound, leaves_out: Callable[[str], str]) -> str:
     if found.verdict == "UNDERPOWERED":
         return f"{found.name}: {needed(found)}; {found.n:,} were asked."
     if found.verdict == "UNINFORMATIVE":
-        need = (
-            f"items at which this model has something to lose, or keep.{found.suite}: skip, where it need not be kept"
-        )
+        left_out = leaves_out(found.suite)
+        need = f"items at which this model has something to lose, or {left_out}, where it need not be kept"
         return f"{found.name}: {need}."
     return ""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from lastresort.gate.verdict.decide import GENERAL, pays_too_much
+from lastresort.records.gate import GENERAL, ClimbGate, SuiteFound, TestedMeasure
 from lastresort.spec.sections import PREFIX
 
 CLIMB_ALPHA = 0.025  # of each of the two gates of a climb
@@ -27,34 +26,28 @@ class Needed:
     kinds: tuple[Kind, ...]
 
 
-def repairs_after(gate: Mapping[str, Any]) -> Needed | None:
+def repairs_after(gate: ClimbGate) -> Needed | None:
     """What repairs have to mend after this gate; None where there are to be none.
 
-    gate: as the decision has it. They are tried after REJECT, and after HOLD where a loss is seen or too much was paid for what was
-    won. A lack of items, a suite that says nothing of this base or a target that is missed are nothing that a milder training
-    mends, and of the documents of lm-eval there is no draw in which it would show. After a quick gate, whose time is bounded, only
-    after REJECT and without training. A gate of an earlier version took all of the error that two share, and is followed by none.
+    They are tried after REJECT, and after HOLD where a loss is seen or too much was paid for what was won. A lack of items, a suite
+    that says nothing of this base or a target that is missed are nothing that a milder training mends, and of the documents of
+    lm-eval there is no draw in which it would show. After a quick gate, whose time is bounded, only after REJECT and without
+    training. A gate that took all of the error that two share is followed by none.
     """
-    target, quick = gate["target"], gate["mode"] == "quick"
-    if gate["verdict"] == "SHIP" or gate["alpha"] > CLIMB_ALPHA or target["passed"] is False:
+    quick = gate.mode == "quick"
+    if gate.verdict == "SHIP" or gate.alpha > CLIMB_ALPHA or gate.target.passed is False:
         return None
-    if quick and gate["verdict"] != "REJECT":
+    if quick and gate.verdict != "REJECT":
         return None
-    costly = pays_too_much(_lost_in_general(gate["suites"]), target["by"], target["gain"])
-    offending = tuple(suite["name"] for suite in gate["suites"] if _offends(suite, gate["verdict"], costly=costly))
+    offending = tuple(found.name for found in gate.suites if _offends(found, gate))
     if not offending or any(name.startswith(PREFIX) for name in offending):
         return None
-    return Needed(offending, costly, UNTRAINED if quick else KINDS)
+    return Needed(offending, gate.costly, UNTRAINED if quick else KINDS)
 
 
-def _offends(suite: Mapping[str, Any], verdict: str, *, costly: bool) -> bool:
-    if suite["verdict"] in ("UNINFORMATIVE", "SKIPPED"):
+def _offends(found: SuiteFound, gate: ClimbGate) -> bool:
+    if not isinstance(found, TestedMeasure):
         return False
-    if suite["verdict"] == "REGRESSED" or (costly and suite["suite"] == GENERAL and suite["difference"] < 0):
+    if found.verdict == "REGRESSED" or (gate.costly and found.suite == GENERAL and found.difference < 0):
         return True
-    return verdict == "HOLD" and suite["verdict"] == "UNDERPOWERED" and bool(suite["loss_seen"])
-
-
-def _lost_in_general(suites: Sequence[Mapping[str, Any]]) -> float:
-    lost = [-suite["difference"] for suite in suites if suite["suite"] == GENERAL and suite["difference"] is not None]
-    return max(lost, default=0.0)
+    return gate.verdict == "HOLD" and found.verdict == "UNDERPOWERED" and found.loss_seen

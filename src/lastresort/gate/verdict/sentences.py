@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lastresort.gate.verdict.findings import SuiteFound, TargetFound
+from lastresort.records.gate import SuiteFound, TargetAtBar, TargetCompared, TargetFound, TargetNotAsked, TestedMeasure
 
 
 def percent(share: float) -> str:
@@ -39,9 +39,7 @@ def suite_reason(found: SuiteFound, family: int = 1) -> str:
     return f"{_figures(found)}; {_judged(found, family)}"
 
 
-def _judged(found: SuiteFound, family: int) -> str:
-    assert found.margin is not None
-    assert found.interval is not None
+def _judged(found: TestedMeasure, family: int) -> str:
     accepted = points(found.margin)
     low, high = found.interval
     if found.verdict == "NON_INFERIOR":
@@ -64,16 +62,14 @@ def _judged(found: SuiteFound, family: int) -> str:
     )
 
 
-def needed(found: SuiteFound) -> str:
+def needed(found: TestedMeasure) -> str:
     """What would decide an UNDERPOWERED, as a clause."""
     if found.n_needed is None:
         return f"how many {found.unit}s would decide cannot be told, so close does the loss lie to the margin"
     return f"about {counted(found.n_needed, found.unit)} would decide"
 
 
-def _figures(found: SuiteFound) -> str:
-    assert found.base is not None
-    assert found.tuned is not None
+def _figures(found: TestedMeasure) -> str:
     return (
         f"{found.name}: {percent(found.base)} before, {percent(found.tuned)} after, on {counted(found.n, found.unit)}"
     )
@@ -87,22 +83,17 @@ def _seen(found: SuiteFound) -> str:
 
 def target_reason(found: TargetFound) -> str:
     """Whether the tuned system met the bar, and what it is worth beside the best prompt."""
-    if found.passed is None:
+    if isinstance(found, TargetNotAsked):
         return "Whether the tuned model is better at its task was not asked: the verdict speaks only of what else it can do."
     told = {"MET": "is shown to meet the bar", "NOT_MET": "is shown to stay below the bar"}
-    assert found.outcome is not None
-    assert found.score is not None
     met = told.get(found.outcome, "is undecided against the bar")
     bar = f"The tuned system {met} ({percent(found.score)} on {counted(found.n, found.unit)})"
     return f"{bar}{_beside(found)}."
 
 
-def _beside(found: TargetFound) -> str:
-    if found.comparator is None:
+def _beside(found: TargetAtBar | TargetCompared) -> str:
+    if isinstance(found, TargetAtBar):
         return "; no prompt was there to compare it with"
-    assert found.gain is not None
-    assert found.comparator_score is not None
-    assert found.tuned_score is not None
     seen = (
         f"; compared on {counted(found.n_compared, found.unit)}, it scores {percent(found.tuned_score)} against "
         f"{percent(found.comparator_score)} of {found.comparator}"
@@ -110,8 +101,7 @@ def _beside(found: TargetFound) -> str:
     return f"{seen}, and {_worth(found)}"
 
 
-def _worth(found: TargetFound) -> str:
-    assert found.margin is not None
+def _worth(found: TargetCompared) -> str:
     if found.better:
         return f"is shown to be better (p = {found.p_better:.2g})"
     not_better = f"is not shown to be better (p = {found.p_better:.2g})"

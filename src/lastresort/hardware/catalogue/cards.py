@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lastresort.errors import DataError, InputError
 
@@ -119,13 +119,16 @@ def _card(name: str, entry: dict[str, object]) -> Card:
     )
 
 
+PriceKind = Literal["marketplace", "specialist", "list", "yours"]
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
-    """usd_per_hour: of one card. date: of the figure. kind: marketplace, specialist, list, or yours."""
+    """usd_per_hour: of one card. date: of the figure."""
 
     usd_per_hour: float
     date: str | None
-    kind: str
+    kind: PriceKind
 
 
 @cache

@@ -9,10 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from lastresort.hardware.catalogue.cards import Card, Price, known_cards
 from lastresort.hardware.catalogue.models import known_models, shape_named
+from lastresort.hardware.plan.document import (
+    AS_ASKED,
+    CardOffer,
+    CardPrice,
+    MeasuringMemory,
+    MethodRow,
+    PlanDocument,
+    PlannedCards,
+    PlannedMemory,
+    PlannedModel,
+    PlannedSetup,
+    PlannedTime,
+    RungRow,
+    memory_parts,
+)
 from lastresort.hardware.plan.fit import (
     SQUEEZE,
     Fit,
@@ -23,12 +37,11 @@ from lastresort.hardware.plan.fit import (
     method_for,
     methods_on,
 )
-from lastresort.hardware.plan.memory import Memory
+from lastresort.hardware.plan.memory import Part
 from lastresort.hardware.plan.setup import METHODS, Cards, Setup
 from lastresort.hardware.plan.time import Job, Offer, for_all, offers, training_time, usd
 from lastresort.hardware.shape import Shape
 
-SCHEMA = 1
 SHOWN_OFFERS = 3
 
 
@@ -45,121 +58,118 @@ class Asked:
     job: Job | None
 
 
-def plan(shape: Shape, asked: Asked) -> dict[str, Any]:
-    """The document of plan_schema.json."""
+def plan(shape: Shape, asked: Asked) -> PlanDocument:
     setup, why = _method(shape, asked)
     wanted = offers(shape, setup, asked.prices, asked.job)
     cards = asked.cards or (wanted[0].cards if wanted else None)
     if cards is None:
         return _nothing_fits(shape, asked, setup)
     found = fit(shape, setup, cards)
-    return {
-        "schema": SCHEMA,
-        "model": _model(shape),
-        "setup": {**asdict(setup), "number_bytes": setup.number_bytes, "why": why},
-        "cards": _cards(cards, asked),
-        "fits": found.fits,
-        "memory": _memory(found.training),
-        "measuring": {
-            **_memory(found.measuring),
-            "answers_at_once": found.answers_at_once,
-            "fit_at_once": found.answers_that_fit,
-        },
-        "largest_batch": largest_batch(shape, setup, cards),
-        "time": _time(shape, setup, cards, asked),
-        "methods": [_method_row(shape, one, asked) for one in methods_on(shape, setup, cards)],
-        "offers": [_offer(one) for one in wanted[:SHOWN_OFFERS]],
-        "ladder": _ladder(shape, setup, asked),
-        "beyond_our_trainer": beyond_our_trainer(setup, cards),
-        "warnings": _warnings(shape, found),
-    }
+    return PlanDocument(
+        model=_model(shape),
+        setup=PlannedSetup(**asdict(setup), number_bytes=setup.number_bytes, why=why),
+        cards=_cards(cards, asked),
+        fits=found.fits,
+        memory=PlannedMemory(
+            total_bytes=found.training.total_bytes,
+            per_card_bytes=found.training.per_card_bytes,
+            parts=memory_parts(found.training),
+        ),
+        measuring=MeasuringMemory(
+            total_bytes=found.measuring.total_bytes,
+            per_card_bytes=found.measuring.per_card_bytes,
+            parts=memory_parts(found.measuring),
+            answers_at_once=found.answers_at_once,
+            fit_at_once=found.answers_that_fit,
+        ),
+        largest_batch=largest_batch(shape, setup, cards),
+        time=_time(shape, setup, cards, asked),
+        methods=tuple(_method_row(shape, one, asked) for one in methods_on(shape, setup, cards)),
+        offers=tuple(_offer(one) for one in wanted[:SHOWN_OFFERS]),
+        ladder=_ladder(shape, setup, asked),
+        beyond_our_trainer=beyond_our_trainer(setup, cards),
+        warnings=_warnings(shape, found),
+    )
 
 
 def _method(shape: Shape, asked: Asked) -> tuple[Setup, str]:
     if asked.method_told:
-        return asked.setup, "as asked"
+        return asked.setup, AS_ASKED
     if asked.cards is None:
         return replace(asked.setup, method="lora"), "LoRA, since no card was named that would ask for less"
     method, why = method_for(shape, asked.setup, asked.cards)
     return replace(asked.setup, method=method or "qlora"), why
 
 
-def _nothing_fits(shape: Shape, asked: Asked, setup: Setup) -> dict[str, Any]:
+def _nothing_fits(shape: Shape, asked: Asked, setup: Setup) -> PlanDocument:
     """On none of the cards with a price: planned for a card without limits, so that the need is seen."""
-    from lastresort.hardware.catalogue.cards import known_cards
-
     largest = max(known_cards().values(), key=lambda card: card.memory_bytes)
     found = plan(shape, replace(asked, setup=setup, method_told=True, cards=Cards(largest, 8, "fsdp")))
-    return {**found, "warnings": ["it fits on none of the cards with a price, up to eight of them", *found["warnings"]]}
+    return found.replaced(warnings=("it fits on none of the cards with a price, up to eight of them", *found.warnings))
 
 
-def _model(shape: Shape) -> dict[str, Any]:
-    return {
-        "name": shape.name,
-        "parameters": shape.parameters,
-        "computed_parameters": shape.multiplied_parameters,
-        "layers": shape.layers,
-        "hidden": shape.hidden,
-        "vocabulary": shape.vocabulary,
-        "context_tokens": shape.context_tokens,
-    }
+def _model(shape: Shape) -> PlannedModel:
+    return PlannedModel(
+        name=shape.name,
+        parameters=shape.parameters,
+        computed_parameters=shape.multiplied_parameters,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        vocabulary=shape.vocabulary,
+        context_tokens=shape.context_tokens,
+    )
 
 
-def _cards(cards: Cards, asked: Asked) -> dict[str, Any]:
+def _cards(cards: Cards, asked: Asked) -> PlannedCards:
     price = asked.prices.get(cards.card.name)
-    return {
-        "name": cards.card.name,
-        "count": cards.count,
-        "sharing": cards.sharing if cards.count > 1 else None,
-        "memory_bytes": cards.card.memory_bytes,
-        "memory_estimated": cards.card.estimated,
-        "here": asked.here,
-        "named": asked.cards is not None and not asked.here,
-        "price": None if price is None or asked.here else asdict(price),
-    }
+    return PlannedCards(
+        name=cards.card.name,
+        count=cards.count,
+        sharing=cards.sharing if cards.count > 1 else None,
+        memory_bytes=cards.card.memory_bytes,
+        memory_estimated=cards.card.estimated,
+        here=asked.here,
+        named=asked.cards is not None and not asked.here,
+        price=None if price is None or asked.here else CardPrice(**asdict(price)),
+    )
 
 
-def _memory(memory: Memory) -> dict[str, Any]:
-    parts = [{**asdict(part), "total_bytes": memory.cards * part.per_card_bytes} for part in memory.parts]
-    return {"total_bytes": memory.total_bytes, "per_card_bytes": memory.per_card_bytes, "parts": parts}
-
-
-def _time(shape: Shape, setup: Setup, cards: Cards, asked: Asked) -> dict[str, Any] | None:
+def _time(shape: Shape, setup: Setup, cards: Cards, asked: Asked) -> PlannedTime | None:
     if asked.job is None:
         return None
     found, price = training_time(shape, setup, cards, asked.job), asked.prices.get(cards.card.name)
     paid = 0.0 if asked.here else usd(found.seconds, cards, None if price is None else price.usd_per_hour)
-    return {**asdict(found), "lines": list(found.lines), "usd": paid}
+    return PlannedTime(seconds=found.seconds, computed_tokens=found.computed_tokens, lines=found.lines, usd=paid)
 
 
-def _method_row(shape: Shape, found: Fit, asked: Asked) -> dict[str, Any]:
+def _method_row(shape: Shape, found: Fit, asked: Asked) -> MethodRow:
     cheapest = next(iter(offers(shape, found.setup, asked.prices, asked.job)), None)
-    return {
-        "method": found.setup.method,
-        "per_card_bytes": found.training.per_card_bytes,
-        "measuring_bytes": found.measuring.per_card_bytes,
-        "fits": found.fits,
-        "cheapest": None if cheapest is None else _offer(cheapest),
-    }
+    return MethodRow(
+        method=found.setup.method,
+        per_card_bytes=found.training.per_card_bytes,
+        measuring_bytes=found.measuring.per_card_bytes,
+        fits=found.fits,
+        cheapest=None if cheapest is None else _offer(cheapest),
+    )
 
 
-def _offer(one: Offer) -> dict[str, Any]:
-    return {
-        "card": one.cards.card.name,
-        "count": one.cards.count,
-        "sharing": one.cards.sharing if one.cards.count > 1 else None,
-        "per_card_bytes": one.per_card_bytes,
-        "card_bytes": one.cards.card.memory_bytes,
-        "usd_per_hour": one.usd_per_hour,
-        "price_date": one.price.date,
-        "price_kind": one.price.kind,
-        "seconds": one.seconds,
-        "usd": one.usd,
-        "beyond_our_trainer": one.beyond,
-    }
+def _offer(one: Offer) -> CardOffer:
+    return CardOffer(
+        card=one.cards.card.name,
+        count=one.cards.count,
+        sharing=one.cards.sharing if one.cards.count > 1 else None,
+        per_card_bytes=one.per_card_bytes,
+        card_bytes=one.cards.card.memory_bytes,
+        usd_per_hour=one.usd_per_hour,
+        price_date=one.price.date,
+        price_kind=one.price.kind,
+        seconds=one.seconds,
+        usd=one.usd,
+        beyond_our_trainer=one.beyond,
+    )
 
 
-def _ladder(shape: Shape, setup: Setup, asked: Asked) -> list[dict[str, Any]]:
+def _ladder(shape: Shape, setup: Setup, asked: Asked) -> tuple[RungRow, ...]:
     """What each rung that trains would need, and the cheapest cards for it and for all up to it."""
     adapters = replace(setup, method="lora" if setup.trains_all else setup.method, learning="sft")
     rungs = {"sft": adapters, "preference": replace(adapters, learning="dpo"), "full": replace(adapters, method="full")}
@@ -168,18 +178,18 @@ def _ladder(shape: Shape, setup: Setup, asked: Asked) -> list[dict[str, Any]]:
         so_far.append(own)
         alone, together = for_all(shape, [own], asked.prices), for_all(shape, so_far, asked.prices)
         found.append(
-            {
-                "rung": name,
-                "method": own.method,
-                "learning": own.learning,
-                "cheapest": None if alone is None else _offer(alone),
-                "cheapest_up_to_here": None if together is None else _offer(together),
-            }
+            RungRow(
+                rung=name,
+                method=own.method,
+                learning=own.learning,
+                cheapest=None if alone is None else _offer(alone),
+                cheapest_up_to_here=None if together is None else _offer(together),
+            )
         )
-    return found
+    return tuple(found)
 
 
-def _warnings(shape: Shape, found: Fit) -> list[str]:
+def _warnings(shape: Shape, found: Fit) -> tuple[str, ...]:
     setup, room = found.setup, found.cards.card.memory_bytes
     said = []
     if found.training.per_card_bytes > room:
@@ -213,37 +223,41 @@ def _warnings(shape: Shape, found: Fit) -> list[str]:
         said.append(
             f"the memory of {found.cards.card.name} is estimated; name what your driver tells, such as --gpu 23.6GiB"
         )
-    return said
+    return tuple(said)
 
 
 SIZES = ("rtx-3060", "t4", "rtx-3090", "l40s", "a100-80", "h200")  # of the sizes that cards come in, one each
 
 
-def bars(shape: Shape, found: Mapping[str, Any], asked: Asked) -> list[dict[str, Any]]:
-    """Of the methods on the plan's cards, the parts of training."""
-    told = found["cards"]
-    card = asked.cards.card if asked.cards else known_cards()[told["name"]]
-    cards = asked.cards or Cards(card, told["count"], told["sharing"] or "ddp")
-    setup = replace(asked.setup, method=found["setup"]["method"])
-    return [
-        {
-            "name": one.setup.method,
-            "parts": [{"kind": part.kind, "per_card_bytes": part.per_card_bytes} for part in one.training.parts],
-        }
-        for one in methods_on(shape, setup, cards)
-    ]
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A method on the plan's cards. parts: of its training."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def per_card_bytes(self) -> int:
+        return sum(part.per_card_bytes for part in self.parts)
 
 
-def marks(found: Mapping[str, Any]) -> list[tuple[str, int]]:
+def bars(shape: Shape, found: PlanDocument, asked: Asked) -> list[Bar]:
+    card = asked.cards.card if asked.cards else known_cards()[found.cards.name]
+    cards = asked.cards or Cards(card, found.cards.count, found.cards.sharing or "ddp")
+    setup = replace(asked.setup, method=found.setup.method)
+    return [Bar(one.setup.method, one.training.parts) for one in methods_on(shape, setup, cards)]
+
+
+def marks(found: PlanDocument) -> list[tuple[str, int]]:
     """The plan's own card first, then one of each usual size."""
-    own = found["cards"]["name"], found["cards"]["memory_bytes"]
+    own = found.cards.name, found.cards.memory_bytes
     return [own, *((name, known_cards()[name].memory_bytes) for name in SIZES if name != own[0])]
 
 
-def within_reach(card: Card, row_tokens: int = 1024) -> dict[str, dict[str, Any] | None]:
+def within_reach(card: Card, row_tokens: int = 1024) -> dict[str, dict[str, str | int] | None]:
     """For each method the largest model that fits, with rows of so many tokens one at a time; None where none does."""
     by_size = sorted(known_models().values(), key=lambda known: -known.parameters)
-    found: dict[str, dict[str, Any] | None] = {}
+    found: dict[str, dict[str, str | int] | None] = {}
     for method in METHODS:
         setup = Setup(method, row_tokens=row_tokens)
         fitting = (known for known in by_size if fit(shape_named(known.name), setup, Cards(card)).fits)

@@ -5,11 +5,11 @@ As the ladder's, the strips are separate SVGs with positions in per cent, and co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from lastresort.records.gate import Part
 from lastresort.report.charts.ladder import line
 from lastresort.report.charts.scale import Scale, scores
 from lastresort.report.words.wording import percent
@@ -17,25 +17,25 @@ from lastresort.report.words.wording import percent
 RING, DISC = Markup('<circle class="before" r="5"/>'), Markup('<circle class="after" r="5"/>')
 
 
-def axis_of(parts: Sequence[Mapping[str, Any]]) -> Scale:
+def axis_of(parts: Sequence[Part]) -> Scale:
     """The axis on which all scores have room."""
-    return scores(part[side] for part in parts for side in ("base", "tuned"))
+    return scores(score for part in parts for score in (part.base, part.tuned))
 
 
-def strip(part: Mapping[str, Any], scale: Scale, *, lower_is_better: bool = False) -> Markup:
+def strip(part: Part, scale: Scale, *, lower_is_better: bool = False) -> Markup:
     """base and tuned of a part, each in [0, 1]."""
-    before, after = scale.share(part["base"]), scale.share(part["tuned"])
+    before, after = scale.share(part.base), scale.share(part.tuned)
     drawn = [*(line("grid", scale.share(tick)) for tick in scale.ticks), _between(before, after)]
     drawn += [_dot("before", before), _dot("after", after)]
-    label = f"{part['name']}: {percent(part['base'], 0)} before, {percent(part['tuned'], 0)} after"
+    label = f"{part.name}: {percent(part.base, 0)} before, {percent(part.tuned, 0)} after"
     return Markup('<svg class="strip dumbbell {}" role="img" aria-label="{}">{}</svg>').format(
         way(part, lower_is_better=lower_is_better), label, Markup("").join(drawn)
     )
 
 
-def way(part: Mapping[str, Any], *, lower_is_better: bool = False) -> str:
+def way(part: Part, *, lower_is_better: bool = False) -> str:
     """ "lost", "won" or "same"."""
-    change = (part["base"] - part["tuned"]) if lower_is_better else (part["tuned"] - part["base"])
+    change = (part.base - part.tuned) if lower_is_better else (part.tuned - part.base)
     return "lost" if change < 0 else "won" if change > 0 else "same"
 
 

@@ -6,11 +6,12 @@ among them: what is won there is many times what is lost elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from lastresort.records.gate import GateFindings, SuiteVerdict
 from lastresort.report.charts.ladder import estimate, framed, line
 from lastresort.report.charts.scale import Scale, differences
 from lastresort.report.gate import in_limits, in_points
@@ -20,24 +21,41 @@ from lastresort.report.words.wording import verdict
 LIKE = {"NON_INFERIOR": "MET", "REGRESSED": "NOT_MET", "UNDERPOWERED": "UNDECIDED", "UNINFORMATIVE": "UNDECIDED"}
 
 
-def drawn(gate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A difference with its interval against a margin. n_needed: None where no more items are asked for."""
+
+    name: str
+    difference: float
+    interval: tuple[float, float]
+    margin: float
+    verdict: SuiteVerdict
+    n: int = 0
+    n_needed: int | None = None
+
+
+def drawn(gate: GateFindings) -> list[Strip]:
     """The measures of which there is something to draw."""
-    return [suite for suite in gate["suites"] if suite["interval"] is not None]
+    return [
+        Strip(one.name, one.difference, one.interval, one.margin, one.verdict, one.n, one.n_needed)
+        for one in gate.suites
+        if one.difference is not None and one.interval is not None and one.margin is not None
+    ]
 
 
-def axis_of(suites: Sequence[Mapping[str, Any]]) -> Scale:
+def axis_of(strips: Sequence[Strip]) -> Scale:
     """The axis on which all intervals and margins have room."""
-    return differences(value for suite in suites for value in (*suite["interval"], -suite["margin"]))
+    return differences(value for one in strips for value in (*one.interval, -one.margin))
 
 
-def strip(suite: Mapping[str, Any], scale: Scale) -> Markup:
-    shape = LIKE[suite["verdict"]]
+def strip(one: Strip, scale: Scale) -> Markup:
+    shape = LIKE[one.verdict]
     parts = [*(line("grid", scale.share(tick)) for tick in scale.ticks if tick)]
-    parts += [line("zero", scale.share(0.0)), line("bar", scale.share(-suite["margin"]))]
-    parts.append(estimate(scale, suite["difference"], suite["interval"], shape))
+    parts += [line("zero", scale.share(0.0)), line("bar", scale.share(-one.margin))]
+    parts.append(estimate(scale, one.difference, one.interval, shape))
     label = (
-        f"Difference {in_points(suite['difference'])} points, between {in_limits(suite['interval'])}, "
-        f"margin {in_points(-suite['margin'])}: {verdict(suite['verdict'])}"
+        f"Difference {in_points(one.difference)} points, between {in_limits(one.interval)}, "
+        f"margin {in_points(-one.margin)}: {verdict(one.verdict)}"
     )
     return framed(parts, shape, label)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
 from lastresort.hardware.plan.fit import gib
+from lastresort.hardware.plan.plan import Bar
 from lastresort.report.charts.scale import amounts
 
 WIDTH, LEFT, RIGHT, TOP, ROW, BAR = 860, 96, 150, 58, 46, 24
@@ -34,12 +34,12 @@ STYLE = Markup(
 )
 
 
-def plan_chart(bars: Sequence[Mapping[str, Any]], own: str, cards: Sequence[tuple[str, int]], label: str) -> Markup:
-    """bars: {"name", "parts": [{"kind", "per_card_bytes"}]}. own: the bar that is planned; with the first card it sets the
+def plan_chart(bars: Sequence[Bar], own: str, cards: Sequence[tuple[str, int]], label: str) -> Markup:
+    """own: the bar that is planned; with the first card it sets the
     scale, and what takes far more is cut off at the edge. cards: names and bytes of memory, drawn as lines, the plan's own first.
     label: what the picture shows, for those who do not see it.
     """
-    planned = next(sum(part["per_card_bytes"] for part in bar["parts"]) for bar in bars if bar["name"] == own)
+    planned = next(bar.per_card_bytes for bar in bars if bar.name == own)
     limit = BEYOND * max(planned, cards[0][1])
     shown = sorted({cards[0], *[card for card in cards[1:] if card[1] < limit][-CARD_MARKS:]}, key=lambda card: card[1])
     scale = amounts([limit / GIB], about=6)
@@ -77,11 +77,11 @@ def plan_chart(bars: Sequence[Mapping[str, Any]], own: str, cards: Sequence[tupl
     ).format(WIDTH, height, label, Markup("").join(parts))
 
 
-def _bar(bar: Mapping[str, Any], top: int, x: Any) -> Markup:
-    parts = [Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 8, top + 17, bar["name"])]
+def _bar(bar: Bar, top: int, x: Callable[[float], float]) -> Markup:
+    parts = [Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 8, top + 17, bar.name)]
     begun = 0
     for kind, (told, colour) in KINDS.items():
-        size = sum(part["per_card_bytes"] for part in bar["parts"] if part["kind"] == kind)
+        size = sum(part.per_card_bytes for part in bar.parts if part.kind == kind)
         wide = x(begun + size) - x(begun)
         if wide > 0:
             parts.append(
@@ -97,12 +97,12 @@ def _bar(bar: Mapping[str, Any], top: int, x: Any) -> Markup:
     return Markup("").join(parts)
 
 
-def _kinds(bars: Sequence[Mapping[str, Any]]) -> list[str]:
-    used = {part["kind"] for bar in bars for part in bar["parts"]}
+def _kinds(bars: Sequence[Bar]) -> list[str]:
+    used = {part.kind for bar in bars for part in bar.parts}
     return [kind for kind in KINDS if kind in used]
 
 
-def _key(bars: Sequence[Mapping[str, Any]], top: int) -> Markup:
+def _key(bars: Sequence[Bar], top: int) -> Markup:
     parts = []
     for number, kind in enumerate(_kinds(bars)):
         told, colour = KINDS[kind]

@@ -1,0 +1,29 @@
+"""Write the JSON schemas of the documents that the program writes, from their types: `make schemas`."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from lastresort.hardware.plan.document import PlanDocument
+from lastresort.records.document import Document, generated_schema
+from lastresort.records.gate import GateDocument
+
+DOCUMENTS: dict[str, type[Document]] = {  # by the beginning of the file's name
+    "gate": GateDocument,
+    "plan": PlanDocument,
+}
+
+
+def text_of(name: str) -> str:
+    return json.dumps(generated_schema(DOCUMENTS[name], name), indent=1, ensure_ascii=False) + "\n"
+
+
+def path_of(name: str) -> Path:
+    return Path(str(files("lastresort.report").joinpath(f"{name}_schema.json")))
+
+
+if __name__ == "__main__":
+    for known in DOCUMENTS:
+        path_of(known).write_text(text_of(known), encoding="utf-8")

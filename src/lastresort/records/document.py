@@ -1,0 +1,49 @@
+"""Documents that the program writes as JSON: typed values, checked when they are made; their JSON schema is generated from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+Share = Annotated[float, Field(ge=0, le=1)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+Difference = Annotated[float, Field(ge=-1, le=1)]
+Interval = tuple[Difference, Difference]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Sentence = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Document(BaseModel):
+    """A frozen value of named fields. What is no number, and a field that is not named, is refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, serialize_by_alias=True
+    )
+
+    def as_json(self) -> dict[str, Any]:
+        """As `json.loads` would give it, in the order of the fields."""
+        return self.model_dump(mode="json")
+
+    def replaced(self, **fields: Any) -> Self:
+        """The same with other values in these fields, checked like a new one."""
+        return type(self)(**{**dict(self), **fields})
+
+
+class _Schema(GenerateJsonSchema):
+    """Without a title on each field, which says its name once more."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def generated_schema(document: type[Document], name: str) -> JsonSchemaValue:
+    """JSON Schema (2020-12) of what `as_json` gives. name: of its URN, with the version where it has one."""
+    found = document.model_json_schema(mode="serialization", schema_generator=_Schema)
+    version = document.model_fields.get("version")
+    urn = f"urn:lastresort:{name}" + ("" if version is None else f":{version.default}")
+    return {"$schema": _Schema.schema_dialect, "$id": urn, **found}
