@@ -11,6 +11,7 @@ from typing import Any
 from climb_support import comparable
 from lastresort.after.compare.names import Asked
 from lastresort.app.climb import Climbed, climb
+from lastresort.records.events import AnsweringSpent, TrainingSpent, WayMeasured
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.spec.task import load_task
 from lastresort.types import Progress
@@ -42,18 +43,20 @@ def same(decision: dict[str, Any]) -> dict[str, Any]:
 
 def noted(record: Record, way: str, seed: int, scores: Sequence[float], *, failed: str | None = None) -> None:
     """Note a way with a seed, as a comparison does once it is measured."""
-    spent = {"memory_bytes": 1_000_000 * seed, "seconds": 10.0 * seed, "tokens": 1000}
-    body = {
-        "way": way,
-        "seed": seed,
-        "training": None if way in ("merged", "nf4") or failed else {**spent, "learning_rate": 0.001},
-        "answering": None if failed else spent,
-        "failed": failed,
-    }
+    answering = AnsweringSpent(memory_bytes=1_000_000 * seed, seconds=10.0 * seed, tokens=1000)
+    training = TrainingSpent(**answering.model_dump(), learning_rate=0.001)
+    made = way in ("merged", "nf4") or failed is not None
     if not failed:
         items = tuple(item(f"t{number}", score) for number, score in enumerate(scores))
         record.add_measurement(Measurement("compare", f"{way}-seed{seed}", "test", len(items), items))
-    record.note("compared", body, key=f"{way}-seed{seed}")
+    measured = WayMeasured(
+        way=way,
+        seed=seed,
+        training=None if made else training,
+        answering=None if failed else answering,
+        failed=failed,
+    )
+    record.append(measured)
 
 
 def item(name: str, score: float) -> ItemScore:

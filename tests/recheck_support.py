@@ -99,7 +99,7 @@ def untouched(run: Path) -> dict[str, Any]:
     """Whatever of a run a recheck must leave alone: its decision, its winner and its store, and all of the record but its own."""
     files = [run / "decision.json", *(run / "winner").rglob("*"), *(run / "store").rglob("*")]
     with Record.open(run, read_only=True) as record:
-        events = [event for event in record.events() if event["kind"] != "recheck"]
+        events = [event for _, event in record.since() if event.kind != "recheck_counted"]
         measurements = record.measurements()
     held = {path.relative_to(run).as_posix(): path.read_bytes() for path in sorted(files) if path.is_file()}
     return {"files": held, "events": events, "measurements": measurements}

@@ -14,8 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from cost_support import COSTS
+from lastresort.records.events import (
+    ClimbDecided,
+    DataChecked,
+    FilesRead,
+    LapTrained,
+    RungSearched,
+    RungSkipped,
+    RungTested,
+    SearchedCandidate,
+    SystemFrozen,
+    TaskRead,
+    TrainingReached,
+)
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import write_decision
+from lastresort.types import Decided, Judgement
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> \x00\u202e {{ 7 * 7 }} "team": "billing"'
 LADDER = ["prompting", "retrieval", "sft", "preference", "full"]
@@ -86,17 +100,12 @@ def make(folder: Path, name: str, seed: int = 0) -> Path:
     sample, rng = SAMPLES[name], random.Random(f"{name}:{seed}")
     with Record.create(folder) as record:
         task = {"path": f"{sample.task}.yaml", "task": sample.task, "about": sample.about, "model": sample.model}
-        record.note(
-            "task",
-            {
-                "task": {**task, "ladder": LADDER, "bar": sample.bar, "on_undecided": "lead"},
-                "files": {"tickets.jsonl": "9f" * 32},
-            },
-        )
-        record.note("data", DATA)
+        record.append(TaskRead(task={**task, "ladder": LADDER, "bar": sample.bar, "on_undecided": "lead"}))
+        record.append(FilesRead(files={"tickets.jsonl": "9f" * 32}))
+        record.append(DataChecked(report=DATA))
         entries = [_rung(record, sample, rung, rng) for rung in sample.rungs]
         decision = _decision(sample, entries)
-        record.note("decision", decision)
+        record.append(ClimbDecided(decision=decision))
     write_decision(folder, decision)
     return folder
 
@@ -115,7 +124,7 @@ DATA = {
 
 def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) -> dict[str, Any]:
     if rung.skipped:
-        record.note("skip", {"rung": rung.name, "reason": rung.skipped}, key=rung.name)
+        record.append(RungSkipped(rung=rung.name, reason=rung.skipped))
     candidates = []
     for rate in rung.rates:
         _train(record, rate, rung.rates, rng)
@@ -145,19 +154,18 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
             "decided": _decided(rung, sample.bar, low, high),
             "n_needed": rung.n_needed,
         }
-        search = {
-            "rung": rung.name,
-            "candidates": candidates,
-            "chosen": rung.chosen,
-            "why": "it has the highest dev score, and no cheaper candidate is shown to be as good",
-            "note": f"{len(candidates)} candidates were compared by successive halving on dev.",
-            "bias_corrected": max(0.0, max(c["dev"]["score"] for c in candidates) - 0.012)
-            if len(candidates) > 1
-            else None,
-        }
-        record.note("search", search, key=rung.name)
-        record.note("frozen", {"rung": rung.name, "name": rung.chosen}, key=rung.name)
-        record.note("verdict", {"rung": rung.name, "judgement": test}, key=rung.name)
+        best = max(c["dev"]["score"] for c in candidates)
+        search = RungSearched(
+            rung=rung.name,
+            candidates=tuple(SearchedCandidate(**candidate) for candidate in candidates),
+            chosen=rung.chosen,
+            why="it has the highest dev score, and no cheaper candidate is shown to be as good",
+            note=f"{len(candidates)} candidates were compared by successive halving on dev.",
+            bias_corrected=max(0.0, best - 0.012) if len(candidates) > 1 else None,
+        )
+        record.append(search)
+        record.append(SystemFrozen(rung=rung.name, name=rung.chosen))
+        record.append(RungTested(rung=rung.name, system=rung.chosen, judgement=_judgement(test)))
     return {
         "name": rung.name,
         "applies": rung.skipped is None,
@@ -222,10 +230,36 @@ def _train(record: Record, rate: float, rates: Sequence[float], rng: random.Rand
         if step in (17, 34, 68, 102):
             dev = floor + 2.1 * math.exp(-step / speed) + 0.08
             record.add_curve_point(name, step, {"dev_loss": dev})
-            record.note("race", {"rate": rate, "step": step, "dev_loss": dev}, key=f"{rate:g}@{step}")
-    body = {"candidate": name, "rows": 545, "replay_rows": 50, "step": steps, "learning_rate": rate, "epochs": 3}
-    tokens = {"computed_tokens": steps * 1_140, "nominal_tokens": steps * 4_960, "seconds": steps * 1.9}
-    record.note("training", {**body, **tokens, "path": "packed"}, key=name)
+            record.append(LapTrained(rung="sft", name=f"{rate:g}@{step}", rate=rate, step=step, dev_loss=dev))
+    record.append(training_reached("sft", name, rate=rate, steps=steps, seconds=steps * 1.9))
+
+
+def training_reached(
+    rung: str, name: str, *, rate: float = 0.001, steps: int = 3, seconds: float = 1.0
+) -> TrainingReached:
+    return TrainingReached(
+        rung=rung,
+        candidate=name,
+        rows=545,
+        replay_rows=50,
+        step=steps,
+        steps=102,
+        computed_tokens=steps * 1_140,
+        nominal_tokens=steps * 4_960,
+        seconds=seconds,
+        path="packed",
+        reason=None,
+        check=None,
+        processes=1,
+        sharded=False,
+        settings={"learning_rate": rate, "epochs": 3},
+    )
+
+
+def _judgement(test: dict[str, Any]) -> Judgement:
+    rest = {key: test[key] for key in ("score", "n_used", "n_available", "n_needed", "unit")}
+    decided = None if test["decided"] is None else Decided(**test["decided"])
+    return Judgement(test["verdict"], interval=tuple(test["interval"]), decided=decided, **rest)
 
 
 def _limits(score: float, n: int) -> tuple[float, float]:
@@ -260,7 +294,7 @@ def _failures(record: Record, rung: RungMade) -> dict[str, int | None]:
 
 def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
     done = [m for m in record.measurements() if m.rung == rung.name]
-    training = sum(body["seconds"] for body in record.notes("training")) if rung.rates else 0.0
+    training = sum(one.seconds for one in record.all(TrainingReached)) if rung.rates else 0.0
     return {
         "tokens_in": sum(m.tokens_in for m in done),
         "tokens_out": sum(m.tokens_out for m in done),

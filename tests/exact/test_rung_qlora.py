@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
@@ -23,9 +24,9 @@ def test_qlora_is_trained_measured_and_served_on_the_same_4_bit_base(tmp_path: P
     assert note is not None
     assert note.quantize == "nf4"
     with Record.open(found.run, read_only=True) as record:
-        training, measured = record.last("training"), record.measurement("sft", system.name, "dev[0:20]")
+        training, measured = record.last(TrainingReached), record.measurement("sft", system.name, "dev[0:20]")
     assert training is not None
-    assert training["adapter"]["quantize"] == "nf4"
+    assert training.settings["adapter"]["quantize"] == "nf4"
     assert measured is not None
     answerer = open_answerer(system, found.run / "winner")
     answers = answerer.answer([(Message("user", item.input),) for item in measured.items])

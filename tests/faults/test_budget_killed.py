@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, calls, scripted_task
+from lastresort.app.climb import climb
 from lastresort.climb.budget import NOTED_EVERY_S, Budget
-from lastresort.climb.loop import climb
 from lastresort.errors import BudgetError, InfrastructureError
 from lastresort.evals.scorers import build_scorer
+from lastresort.records.events import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
@@ -76,7 +77,7 @@ def test_a_batch_that_failed_in_the_middle_is_paid_as_far_as_it_came(tmp_path: P
     with pytest.raises(InfrastructureError):
         climb(load_task(task), tmp_path / "runs" / "r")
     with Record.open(tmp_path / "runs" / "r") as record:
-        noted = sum(note["usd"] for note in record.notes("spent"))
+        noted = sum(spent.usd for spent in record.all(BudgetSpent))
     prices = paid(tmp_path / "runs" / ".lastresort" / "responses.sqlite")
     assert len(prices) == 20
     assert noted == pytest.approx(sum(prices))
@@ -135,14 +136,6 @@ def test_money_is_noted_batch_by_batch(tmp_path: Path) -> None:
             Budget.of(task, record, clock).check()
 
 
-def test_sessions_of_an_older_version_still_count(tmp_path: Path) -> None:
-    task = load_task(priced_task(tmp_path / "task", usd=2))
-    with Record.create(tmp_path / "run") as record:
-        record.note("session", {"seconds": 60.0, "usd": 1.0})
-        found = Budget.of(task, record, Clock())
-    assert (found.seconds, found.paid_usd) == (60.0, 1.0)
-
-
 def test_local_answers_write_no_event_each(tmp_path: Path) -> None:
     task = load_task(priced_task(tmp_path / "task", usd=2))
     with Record.create(tmp_path / "run") as record:
@@ -150,4 +143,4 @@ def test_local_answers_write_no_event_each(tmp_path: Path) -> None:
         for _ in range(100):
             budget.pay(0.0)
             budget.check()
-        assert record.notes("spent") == []
+        assert record.all(BudgetSpent) == []

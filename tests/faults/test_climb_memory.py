@@ -10,8 +10,8 @@ import torch
 
 from lastresort.errors import InfrastructureError
 from lastresort.hardware.plan import memory as passing
+from lastresort.records.events import E, PassLowered, TrainingReached
 from lastresort.records.record import Record
-from lastresort.rungs import tuning as room
 from tuning_support import Scissors, climbed, tiny_task
 
 
@@ -28,9 +28,9 @@ def sft_task(folder: Path) -> Path:
     return tiny_task(folder, ladder=["sft"])
 
 
-def noted(run: Path, kind: str) -> list[dict[str, Any]]:
+def noted(run: Path, kind: type[E]) -> list[E]:
     with Record.open(run, read_only=True) as record:
-        return record.notes(kind)
+        return record.all(kind)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_a_rung_that_runs_out_of_memory_goes_on_in_smaller_passes(
     assert "the plan says that it holds 0." in told
     assert "most of it libraries" in told
     assert "Go on with --resume: it then trains with max_pass_tokens: " in told
-    (lower,) = noted(run, room.PASS)
-    assert f"max_pass_tokens: {lower['max_pass_tokens']}." in told
+    (lower,) = noted(run, PassLowered)
+    assert f"max_pass_tokens: {lower.keys['max_pass_tokens']}." in told
     done = climbed(path, run)
     assert done.decision["rungs"][-1]["test"] is not None
-    assert {note["max_pass_tokens"] for note in noted(run, "training")} == {lower["max_pass_tokens"]}
+    assert {one.settings["max_pass_tokens"] for one in noted(run, TrainingReached)} == {lower.keys["max_pass_tokens"]}
 
 
 def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(
@@ -69,10 +69,10 @@ def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(
     monkeypatch.setattr("lastresort.train.files.memory.free_now", lambda: 1_500_000)
     climbed(path, run, heard)
     (said,) = [line for line in heard.said if "by the plan" in line]
-    (lower,) = noted(run, room.PASS)
+    (lower,) = noted(run, PassLowered)
     assert said.startswith("lr0.003 would hold ")
-    assert f"it trains with max_pass_tokens: {lower['max_pass_tokens']}" in said
-    assert lower["max_pass_tokens"] < 480
+    assert f"it trains with max_pass_tokens: {lower.keys['max_pass_tokens']}" in said
+    assert int(lower.keys["max_pass_tokens"]) < 480
 
 
 def test_a_rung_that_no_pass_makes_fit_is_tried_and_says_what_would(
@@ -83,5 +83,5 @@ def test_a_rung_that_no_pass_makes_fit_is_tried_and_says_what_would(
     done = climbed(path, run, heard)
     (said,) = [line for line in heard.said if "by the plan" in line]
     assert "it may not fit. Take a smaller model, or a machine with more memory." in said
-    assert noted(run, room.PASS) == []
+    assert noted(run, PassLowered) == []
     assert done.decision["rungs"][-1]["test"] is not None

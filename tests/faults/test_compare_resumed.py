@@ -13,6 +13,7 @@ from lastresort.after.compare.names import Asked
 from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
 from lastresort.evals.evidence import over_seeds
+from lastresort.records.events import TrainingReached
 from lastresort.records.ledger import Ledger
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
@@ -73,14 +74,15 @@ def test_what_is_reported_is_what_was_measured(whole: tuple[Climbed, int]) -> No
 def test_trained_with_the_winners_settings_and_seeds_of_its_own(whole: tuple[Climbed, int]) -> None:
     by_way = {entry["way"]: entry for entry in whole[0].decision["compare"]}
     with Record.open(whole[0].run, read_only=True) as record:
-        notes = {note["candidate"]: note for note in record.notes("training")}
+        notes = {one.candidate: one for one in record.all(TrainingReached)}
     winner = notes["lr0.003"]
     for way, kind, quantize in (("lora", "lora", None), ("qlora", "lora", "nf4"), ("full", "none", None)):
         rate = by_way[way]["learning_rate"]
         trained = notes[f"compare-{way}-seed2-lr{rate:g}"]
-        assert (trained["seed"], winner["seed"]) == (2, 0)
-        assert (trained["step"], trained["rows"], trained["batch_size"]) == (winner["step"], winner["rows"], 16)
-        assert (trained["adapter"]["kind"], trained["adapter"]["quantize"]) == (kind, quantize)
+        assert (trained.settings["seed"], winner.settings["seed"]) == (2, 0)
+        assert (trained.step, trained.rows, trained.settings["batch_size"]) == (winner.step, winner.rows, 16)
+        adapter = trained.settings["adapter"]
+        assert (adapter["kind"], adapter["quantize"]) == (kind, quantize)
     assert (by_way["lora"]["learning_rate"], by_way["qlora"]["learning_rate"]) == (0.003, 0.003)
     raced = {name for name in notes if name.startswith("compare-full")}
     rate = by_way["full"]["learning_rate"]

@@ -8,6 +8,7 @@ import pytest
 
 from climb_support import comparable
 from lastresort.app.climb import Climbed
+from lastresort.records.events import BaseAnswered, BaseSummed, RungSearched, TrainingReached
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
@@ -28,17 +29,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climbed, Scis
 def test_the_knowledge_is_learned_as_text_before_the_rows(whole: tuple[Path, Climbed, Scissors]) -> None:
     _, found, _ = whole
     with Record.open(found.run, read_only=True) as record:
-        notes = {note["candidate"]: note for note in record.notes("training")}
-        search = record.last("search", "full")
+        notes = {one.candidate: one for one in record.all(TrainingReached)}
+        search = record.last(RungSearched, "full")
         text = steps_of(record, "text")
     assert {"text", "full-lr0.001", "full-lr0.003"} == set(notes)
-    assert notes["text"]["objective"]["name"] == "text"
-    assert all(note["adapter"]["kind"] == "none" for note in notes.values())
-    assert notes["text"]["replay_rows"] > 0
+    assert notes["text"].settings["objective"]["name"] == "text"
+    assert all(one.settings["adapter"]["kind"] == "none" for one in notes.values())
+    assert (notes["text"].replay_rows or 0) > 0
     assert text[-1]["loss"] < text[0]["loss"]
     assert search is not None
-    assert "first pretrained on the knowledge as plain text (2 documents" in search["note"]
-    assert "raced by loss on dev" in search["note"]
+    assert "first pretrained on the knowledge as plain text (2 documents" in search.note
+    assert "raced by loss on dev" in search.note
 
 
 def test_the_winner_is_a_whole_model_that_answers_as_it_was_measured(whole: tuple[Path, Climbed, Scissors]) -> None:
@@ -70,7 +71,7 @@ def test_every_kept_model_is_compared_with_the_base_that_was_there_before_pretra
 ) -> None:
     found = early_figures(whole[1].run)
     with Record.open(whole[1].run, read_only=True) as record:
-        answers, sums = record.notes("base_answers"), record.notes("base_sums")
+        answers, sums = record.all(BaseAnswered), record.all(BaseSummed)
     went = next(name for name in found if name != "text")
     assert len(found) == 2
     assert found["text"][0]["step"] == 0

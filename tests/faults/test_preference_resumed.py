@@ -8,6 +8,7 @@ import pytest
 
 from climb_support import comparable
 from lastresort.app.climb import Climbed
+from lastresort.records.events import CandidateMoved, DriftMeasured, RungSearched, SamplesPaired, TrainingReached
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
@@ -29,13 +30,13 @@ def test_pairs_train_dpo_from_the_adapter_of_sft(on_pairs: tuple[Path, Climbed, 
     assert preference["chosen"].startswith("dpo-lr")
     assert preference["test"] is not None
     with Record.open(found.run, read_only=True) as record:
-        training = [note for note in record.notes("training") if note["rung"] == "preference"]
-        search = record.last("search", "preference")
+        training = [one for one in record.all(TrainingReached) if one.rung == "preference"]
+        search = record.last(RungSearched, "preference")
         curve = steps_of(record, "dpo-lr0.003")
-    assert {note["start"] for note in training} == {sft["chosen"]}
-    assert all(note["path"] == "packed" for note in training)
+    assert {one.start for one in training} == {sft["chosen"]}
+    assert all(one.path == "packed" for one in training)
     assert search is not None
-    assert "DPO on the task's pairs, from the adapter of sft" in search["note"]
+    assert "DPO on the task's pairs, from the adapter of sft" in search.note
     assert curve[0]["margin"] == pytest.approx(0, abs=1e-4)  # the reference is the start
     assert curve[-1]["margin"] > 0
 
@@ -45,9 +46,9 @@ def test_how_many_layers_the_adapters_reach_is_said_once_a_rung_and_recorded(
 ) -> None:
     _, found, scissors = on_pairs
     with Record.open(found.run, read_only=True) as record:
-        reach = [note["adapted"] for note in record.notes("training")]
-    assert {(one["layers"], one["all_layers"]) for one in reach} == {(2, 2)}
-    (parameters,) = {one["parameters"] for one in reach}
+        reach = [one.adapted for one in record.all(TrainingReached) if one.adapted is not None]
+    assert {(one.layers, one.all_layers) for one in reach} == {(2, 2)}
+    (parameters,) = {one.parameters for one in reach}
     told = f"adapters in 2 of 2 layers, {parameters:,} parameters"
     assert [line for line in scissors.said if "layers" in line] == [f"sft: {told}", f"preference: {told}"]
 
@@ -58,24 +59,24 @@ def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[P
     names = [candidate["name"] for candidate in preference["candidates"]]
     assert len(names) == 3  # two rates after the first epoch, one of them after the second
     with Record.open(found.run, read_only=True) as record:
-        drifts = {note["candidate"]: note for note in record.notes("drift")}
+        drifts = {drift.candidate: drift for drift in record.all(DriftMeasured)}
     assert list(drifts) == names
     for drift in drifts.values():
-        moved, length = drift["moved"], drift["length"]
-        assert moved["kl"] > 0
-        assert moved["kl_answers"] == 32
-        assert moved["margin_of"] == "pairs held out"
-        assert 0 <= moved["margin_above_0"] <= 1
-        assert length["tokens_before"] > 0
+        moved, length = drift.moved, drift.length
+        assert moved.kl > 0
+        assert moved.kl_answers == 32
+        assert moved.margin_of == "pairs held out"
+        assert 0 <= (moved.margin_above_0 or 0) <= 1
+        assert length.tokens_before > 0
     far, near = (max((n for n in names if rate in n), key=len) for rate in ("0.003", "0.001"))
-    assert drifts[far]["moved"]["margin"] > drifts[near]["moved"]["margin"] > 0
+    assert drifts[far].moved.margin > drifts[near].moved.margin > 0  # type: ignore[operator]
     chosen = drifts[preference["chosen"]]
     assert any(
         "KL to the model before" in reason and reason.startswith("preference: ") for reason in found.decision["reasons"]
     )
     page = (found.run / "report.html").read_text(encoding="utf-8")
     assert "Margin, nats" in page
-    assert f"{chosen['length']['tokens_after']:.1f}" in page
+    assert f"{chosen.length.tokens_after:.1f}" in page
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
@@ -94,10 +95,10 @@ def test_pairs_without_sft_train_orpo_from_the_base_and_the_winner_answers_as_it
     found = climbed(path, tmp_path / "run")
     system = load_system(found.run / "winner")
     with Record.open(found.run, read_only=True) as record:
-        notes = record.notes("training")
+        notes = record.all(TrainingReached)
         measured = record.measurement("preference", system.name, "dev[0:20]")
-    assert {note["objective"]["name"] for note in notes} == {"orpo"}
-    assert {note["start"] for note in notes} == {"base"}
+    assert {one.settings["objective"]["name"] for one in notes} == {"orpo"}
+    assert {one.start for one in notes} == {"base"}
     assert found.decision["winner"]["kind"] == "adapter"
     assert system.name == found.decision["rungs"][0]["chosen"]
     assert measured is not None
@@ -110,9 +111,9 @@ def test_labels_train_kto(tmp_path: Path) -> None:
     found = climbed(path, tmp_path / "run")
     assert found.decision["rungs"][0]["chosen"].startswith("kto-lr")
     with Record.open(found.run, read_only=True) as record:
-        moved = record.notes("moved")
-    assert all(note["margin_of"] == "labelled answers trained on" and note["margin_n"] == 30 * 30 for note in moved)
-    assert all(note["margin"] > 0 for note in moved)
+        moved = [one.moved for one in record.all(CandidateMoved)]
+    assert all(m and m.margin_of == "labelled answers trained on" and m.margin_n == 30 * 30 for m in moved)
+    assert all(m and m.margin and m.margin > 0 for m in moved)
 
 
 REWARD = "def vowels(completion):\n    return sum(c in 'aeiou' for c in completion) / 6\n"
@@ -131,9 +132,9 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
     rung = found.decision["rungs"][0]
     assert rung["chosen"].startswith("grpo-lr")
     with Record.open(found.run, read_only=True) as record:
-        curve, moved = steps_of(record, "grpo-lr0.003"), record.notes("moved")
+        curve, moved = steps_of(record, "grpo-lr0.003"), [one.moved for one in record.all(CandidateMoved)]
     assert "reward_vowels" in curve[0]
-    assert all(note["margin"] is None and note["kl"] > 0 for note in moved)
+    assert all(m and m.margin is None and m.kl > 0 for m in moved)
     assert len(rung["candidates"]) == 3  # one epoch, in three parts
 
 
@@ -151,20 +152,20 @@ def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: 
     sft, rung = found.decision["rungs"]
     assert rung["chosen"].startswith("dpo-lr")
     with Record.open(found.run, read_only=True) as record:
-        samples, search = record.last("samples"), record.last("search", "preference")
+        samples, search = record.last(SamplesPaired), record.last(RungSearched, "preference")
     assert samples is not None
     assert search is not None
-    assert len(samples["pairs"]) >= 50
-    assert all(pair["chosen"]["score"] > pair["rejected"]["score"] for pair in samples["pairs"])
-    assert samples["told"] in search["note"]
-    assert "from the adapter of sft" in search["note"]
-    assert rung["cost"]["tokens_out"] > samples["tokens_out"] > 0
-    assert sft["chosen"] in {note["start"] for note in found_training(found)}
+    assert len(samples.pairs) >= 50
+    assert all(pair.chosen.score > pair.rejected.score for pair in samples.pairs)
+    assert samples.told in search.note
+    assert "from the adapter of sft" in search.note
+    assert rung["cost"]["tokens_out"] > samples.tokens_out > 0
+    assert sft["chosen"] in {one.start for one in found_training(found)}
 
 
-def found_training(found: Climbed) -> list[dict[str, object]]:
+def found_training(found: Climbed) -> list[TrainingReached]:
     with Record.open(found.run, read_only=True) as record:
-        return [note for note in record.notes("training") if note["rung"] == "preference"]
+        return [one for one in record.all(TrainingReached) if one.rung == "preference"]
 
 
 def test_samples_that_all_score_alike_leave_nothing_to_learn(tmp_path: Path) -> None:

@@ -13,19 +13,23 @@ import pytest
 
 from lastresort.errors import DataError
 from lastresort.records.atomic import settle_folder
+from lastresort.records.events import ErrorShared, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+
+TASK = TaskRead(task={"bar": 0.5})
 
 WRITER = """
 import sys
 from pathlib import Path
+from lastresort.records.events import ErrorShared
 from lastresort.records.record import ItemScore, Measurement, Record
 record = Record.open(Path(sys.argv[1]))
 number = 0
 while True:
     items = tuple(ItemScore(f"{number}-{i}", 1.0, "x" * 500, "y", "z", "stop", True, 1, 1, 0.0, 0.0) for i in range(50))
     record.add_measurement(Measurement("prompting", f"candidate-{number}", "dev", 50, items))
-    record.note("written", {"number": number})
+    record.append(ErrorShared(r=number))
     record.add_curve_point("a", number, {"loss": 1.0})
     print(number, flush=True)
     number += 1
@@ -75,11 +79,11 @@ def test_a_killed_writer_leaves_whole_measurements_and_loses_nothing_finished(tm
             measurements = record.measurements()
             assert len(measurements) in (last + 1, last + 2)
             assert all(m.n == m.n_available == 50 for m in measurements)
-            assert [body["number"] for body in record.notes("written")][: last + 1] == list(range(last + 1))
+            assert [shared.r for shared in record.all(ErrorShared)][: last + 1] == list(range(last + 1))
             assert len(record.curve("a")) >= last + 1
     with Record.open(tmp_path) as record:
-        record.note("resumed", {})
-        assert record.last("resumed") == {}
+        record.append(TASK)
+        assert record.last(TaskRead) == TASK
 
 
 def test_create_killed_half_way_can_be_done_again(tmp_path: Path) -> None:
@@ -88,7 +92,7 @@ def test_create_killed_half_way_can_be_done_again(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found no record"):
         Record.open(tmp_path)
     with Record.create(tmp_path) as record:
-        record.note("task", {"bar": 0.5})
+        record.append(TASK)
     assert [path.name for path in tmp_path.iterdir()] == ["record.sqlite"]
 
 
@@ -120,21 +124,25 @@ def damaged(folder: Path, how: str) -> None:
 def test_a_damaged_record_is_one_sentence(tmp_path: Path, how: str, read_only: bool) -> None:
     with Record.create(tmp_path) as record:
         for number in range(200):
-            record.note("task", {"about": "x" * 300, "number": number})
+            record.append(TaskRead(task={"about": "x" * 300, "number": number}))
     damaged(tmp_path, how)
-    with pytest.raises(DataError, match=r"record\.sqlite: found .*, expected an SQLite database written by lastresort"):
-        Record.open(tmp_path, read_only=read_only)
+    """At the latest when what is damaged is read."""
+    with (
+        pytest.raises(DataError, match=r"record\.sqlite: found .*, expected an SQLite database written by lastresort"),
+        Record.open(tmp_path, read_only=read_only) as record,
+    ):
+        record.all(TaskRead)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of folders are POSIX")
 def test_a_run_in_a_read_only_folder_can_be_read(tmp_path: Path) -> None:
     with Record.create(tmp_path) as record:
-        record.note("task", {"bar": 0.5})
+        record.append(TASK)
     (tmp_path / "record.sqlite").chmod(0o444)
     tmp_path.chmod(0o555)
     try:
         with Record.open(tmp_path, read_only=True) as record:
-            assert record.last("task") == {"bar": 0.5}
+            assert record.last(TaskRead) == TASK
     finally:
         tmp_path.chmod(0o755)
 

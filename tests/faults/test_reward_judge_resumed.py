@@ -9,6 +9,7 @@ import pytest
 
 from judge_support import judge_calls, write_judge
 from lastresort.errors import BudgetError
+from lastresort.records.events import BudgetSpent
 from lastresort.records.record import Record
 from tuning_support import climbed, steps_of, tiny_task
 
@@ -31,7 +32,7 @@ def test_a_judge_that_rewards_keeps_to_the_limit_and_is_paid_once(tmp_path: Path
     keys = [call["key"] for call in judge_calls(tmp_path / "judge")]
     assert len(set(keys)) == len(keys) > 48
     with Record.open(found.run, read_only=True) as record:
-        paid = sum(note["usd"] for note in record.notes("spent"))
+        paid = sum(spent.usd for spent in record.all(BudgetSpent))
         curve = steps_of(record, "grpo-lr0.003")
     assert found.decision["rungs"][0]["cost"]["usd"] == pytest.approx(paid)
     assert paid > 1000

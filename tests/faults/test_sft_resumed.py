@@ -11,6 +11,7 @@ import yaml
 
 from climb_support import comparable, rows
 from lastresort.app.climb import Climbed, climb
+from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
@@ -83,11 +84,11 @@ def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, int
     assert sft["chosen"].startswith("lora-lr")
     assert adapters(found.run)
     with Record.open(found.run, read_only=True) as record:
-        curves, training = record.curves(), record.notes("training")
+        curves, training = record.curves(), record.all(TrainingReached)
     assert {"lr0.003", "lr0.01"} == set(curves)
-    assert all(note["path"] == "packed" and note["check"]["ok"] for note in training)
-    assert training[-1]["replay_rows"] > 0
-    assert training[-1]["computed_tokens"] < training[-1]["nominal_tokens"]
+    assert all(one.path == "packed" and one.check is not None and one.check.ok for one in training)
+    assert (training[-1].replay_rows or 0) > 0
+    assert training[-1].computed_tokens < training[-1].nominal_tokens
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9, 0.97])

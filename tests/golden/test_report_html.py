@@ -233,11 +233,12 @@ def test_what_a_model_said_stays_text(tmp_path: Path) -> None:
 
 
 def test_unicode_and_half_surrogates_survive(tmp_path: Path) -> None:
+    from lastresort.records.events import DataChecked
     from lastresort.records.record import Record
 
     folder = make(tmp_path / "run", "none-met")
     with Record.open(folder) as record:
-        record.note("data", {"rows": 1, "findings": ["half \ud83d of a pair", "条項 مادة 📦"]})
+        record.append(DataChecked(report={"rows": 1, "findings": ["half \ud83d of a pair", "条項 مادة 📦"]}))
     page = Page(write_report(folder).read_text("utf-8"))
     assert "half \ufffd of a pair" in page.text
     assert "条項 مادة 📦" in page.text

@@ -13,6 +13,7 @@ from lastresort.after.repair import phase
 from lastresort.app.climb import climb
 from lastresort.gate import suite_table as suites
 from lastresort.gate.verdict.repairable import KINDS, Needed
+from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
@@ -52,8 +53,8 @@ def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: N
     rate = KEYS[rung]["learning_rates"][0] / 3
     assert [setting for kind, setting in tried if kind == "learning_rate"] == [pytest.approx(rate, rel=1e-2)]
     with Record.open(found.run, read_only=True) as record:
-        rates = {note["learning_rate"] for note in record.notes("training") if note["rung"] == rung}
-        shares = {note["replay_rows"] for note in record.notes("training") if "replay_rows" in note}
+        rates = {one.settings["learning_rate"] for one in record.all(TrainingReached) if one.rung == rung}
+        shares = {one.replay_rows for one in record.all(TrainingReached) if one.replay_rows is not None}
     assert len(rates) == 2
     assert rung == "preference" or len(shares) == 3  # none, 10 % and 25 %
     files = tuned_files(found.run)

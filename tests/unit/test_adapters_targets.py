@@ -12,6 +12,7 @@ import torch
 
 from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
+from lastresort.records.events import TrainingFacts
 from lastresort.records.record import Record
 from lastresort.rungs.tuning import Run, tell_reach
 from lastresort.train.adapters.adapters import (
@@ -25,6 +26,7 @@ from lastresort.train.adapters.adapters import (
     trainable,
 )
 from lastresort.train.settings import AdapterSettings, TrainSettings
+from report_support import training_reached
 
 QKVO = {"q_proj", "k_proj", "v_proj", "o_proj"}
 GATED = {"gate_proj", "up_proj", "down_proj"}
@@ -169,7 +171,7 @@ def test_attention_of_a_hybrid_is_one_layer_of_eight_and_that_is_said() -> None:
 def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> None:
     settings = AdapterSettings(r=2)
     model = attach_adapter(family_model("jamba", **HYBRID), settings, base_name="b")
-    run = Run("sft", "lr0.001", "learning rate 0.001", "", TrainSettings(1e-3, adapter=settings), {})
+    run = Run("sft", "lr0.001", "learning rate 0.001", "", TrainSettings(1e-3, adapter=settings), TrainingFacts(rows=1))
     said: list[str] = []
     with Record.create(tmp_path / "run") as record:
         bench: Any = SimpleNamespace(record=record, progress=SimpleNamespace(say=said.append))
@@ -179,7 +181,7 @@ def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> 
             "sft: the adapters reach only 1 of 8 layers",
         ]
         assert said[1].endswith(" Set sft.target to all-linear.")
-        record.note("training", {"rung": "sft"}, key="lr0.003")
+        record.append(training_reached("sft", "lr0.003"))
         tell_reach(bench, run, model)
     assert len(said) == 2
 

@@ -16,6 +16,8 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import BudgetError
 from lastresort.gate.in_climb import QUICK_COMPARED
+from lastresort.records.events import GateRun
+from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.report.story import gather
@@ -165,7 +167,8 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
         "No gate has been run: whether tuning broke anything else has not been measured." in first.decision["reasons"]
     )
     with Record.open(first.run) as record:
-        record.note("gate", rejected.decision["gate"] | {"alpha": 0.05}, key="sft")
+        earlier = ClimbGate.model_validate(rejected.decision["gate"] | {"alpha": 0.05})
+        record.append(GateRun(gate=earlier, repaired=False))
     found = gated_climb(tmp_path, [], gate="quick").decision
     validate_decision(found)
     assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.html import early_warnings, write_report
@@ -100,7 +101,7 @@ def test_the_report_shows_them_below_the_loss(tmp_path: Path) -> None:
     folder = make(tmp_path, "sft-met")
     before = write_report(folder).read_text(encoding="utf-8")
     with Record.open(folder) as record:
-        name = record.notes("training")[-1]["candidate"]
+        name = record.all(TrainingReached)[-1].candidate
         for point in CURVES["lr0.003"]:
             if "perplexity" in point:
                 record.add_curve_point(name, int(point["step"]), {k: v for k, v in point.items() if k != "step"})

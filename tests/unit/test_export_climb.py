@@ -12,6 +12,7 @@ from lastresort.app.climb import Climbed
 from lastresort.app.exported import of_climb
 from lastresort.errors import DataError, InputError
 from lastresort.interop.exporting.export import export
+from lastresort.records.events import ReplayMade, SamplesPaired, TrainingReached
 from lastresort.records.record import Record
 from tuning_support import climbed, labels, pairs, tiny_task
 
@@ -31,17 +32,17 @@ def on_pairs(tmp_path_factory: pytest.TempPathFactory) -> Climbed:
 def test_supervised_rows_are_the_tasks_and_the_replay_with_dev_held_out(on_pairs: Climbed) -> None:
     found = of_climb(on_pairs.run, "sft")
     with Record.open(on_pairs.run, read_only=True) as record:
-        noted = record.notes("training")[-1]
-        [replay] = record.notes("replay")
-    assert len(found.train) == 70 + len(replay["rows"])
+        noted = record.all(TrainingReached)[-1]
+        [replay] = record.all(ReplayMade)
+    assert len(found.train) == 70 + len(replay.rows)
     assert len(found.held_out) == 20
     assert found.train[0]["messages"][0] == {"role": "system", "content": "Name it."}
     assert [turn["role"] for turn in found.train[0]["messages"]] == ["system", "user", "assistant"]
-    first, last = replay["rows"][0], found.train[70]["messages"]
-    assert last[-1] == {"role": "assistant", "content": first["answer"]}
-    assert [turn["role"] for turn in last[:-1]] == [role for role, _ in first["turns"]]
-    assert f"The last {len(replay['rows'])} rows are replay" in found.notes[0]
-    assert noted["rung"] == "preference"
+    first, last = replay.rows[0], found.train[70]["messages"]
+    assert last[-1] == {"role": "assistant", "content": first.answer}
+    assert [turn["role"] for turn in last[:-1]] == [role for role, _ in first.turns]
+    assert f"The last {len(replay.rows)} rows are replay" in found.notes[0]
+    assert noted.rung == "preference"
 
 
 def test_its_settings_are_those_that_were_noted(on_pairs: Climbed) -> None:
@@ -128,11 +129,11 @@ def test_pairs_of_the_models_own_samples_are_read_from_the_record(tmp_path: Path
     run = climbed(path, tmp_path / "runs" / "tiny-1").run
     found = of_climb(run, "preference")
     with Record.open(run, read_only=True) as record:
-        samples = record.last("samples")
+        samples = record.last(SamplesPaired)
     assert samples is not None
-    assert 0.8 * len(samples["pairs"]) < len(found.train) < len(samples["pairs"])
+    assert 0.8 * len(samples.pairs) < len(found.train) < len(samples.pairs)
     written = {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in found.train}
-    assert written <= {(pair["chosen"]["text"], pair["rejected"]["text"]) for pair in samples["pairs"]}
+    assert written <= {(pair.chosen.text, pair.rejected.text) for pair in samples.pairs}
 
 
 def test_a_reward_goes_along_with_its_prompts(tmp_path: Path) -> None:

@@ -147,19 +147,6 @@ def test_a_verdict_says_which_rule_gave_it(tmp_path: Path) -> None:
     assert "the evidence after every item puts the true score at" in decision["reasons"][0]
 
 
-def test_a_verdict_noted_by_an_older_version_is_judged_again_from_its_items(tmp_path: Path) -> None:
-    found = run(tmp_path, GOOD_SHOTS)
-    before = len(calls(tmp_path / "task"))
-    with Record.open(found.run) as record:
-        noted = record.last("verdict", "prompting")
-        assert noted is not None
-        old = {key: value for key, value in noted["judgement"].items() if key not in ("unit", "decided")}
-        record.note("verdict", {"rung": "prompting", "judgement": old}, key="prompting")
-    again = climb(load_task(tmp_path / "task" / "task.yaml"), found.run)
-    assert again.decision["rungs"] == found.decision["rungs"]
-    assert len(calls(tmp_path / "task")) == before
-
-
 def test_groups_count_as_units(tmp_path: Path) -> None:
     path = scripted_task(
         tmp_path / "task", quality=GOOD_SHOTS, task={"split": {"dev": 60, "test": 120, "group_by": "client"}}

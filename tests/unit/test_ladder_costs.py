@@ -19,10 +19,12 @@ from lastresort.climb.costs import _one_off
 from lastresort.climb.identity import changed_keys
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
+from lastresort.records.events import SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
+from report_support import training_reached
 from tuning_support import tiny_task
 
 NO_PRICES = {"prompt_price": None, "output_price": None, "hourly_price": None}
@@ -283,25 +285,23 @@ def test_preferences_trained_on_the_supervised_adapter_cost_both(tmp_path: Path)
     task = load_task(two_models(tmp_path / "task"))
     with Record.create(tmp_path / "run") as record:
         for rung, seconds in (("sft", 100.0), ("preference", 40.0), ("full", 900.0)):
-            record.note("training", {"rung": rung, "candidate": f"{rung}-1", "seconds": seconds}, key=f"{rung}-1")
+            record.append(training_reached(rung, f"{rung}-1", seconds=seconds))
         assert _one_off(task, record, "preference") == Amount(0.0, 40.0)  # ORPO, from the base
-        record.note("frozen", {"rung": "sft", "name": "sft-1"}, key="sft")
+        record.append(SystemFrozen(rung="sft", name="sft-1"))
         assert _one_off(task, record, "preference") == Amount(0.0, 140.0)
         assert _one_off(task, record, "sft") == Amount(0.0, 100.0)
         assert _one_off(task, record, "full") == Amount(0.0, 900.0)
 
 
-def test_a_key_that_a_section_did_not_have_changes_nothing_unless_it_is_named(tmp_path: Path) -> None:
+def test_what_is_only_weighed_may_change(tmp_path: Path) -> None:
     task = load_task(two_models(tmp_path))
     now = {**task.resolved(), "path": "task.yaml"}
-    older = json.loads(json.dumps(now))
-    del older["retrieval"]["language"], older["sft"], older["use"]["context"]
-    assert changed_keys(older, now, task) == []
-    assert changed_keys(older, now) == ["retrieval", "sft", "use"]
-    named = load_task(two_models(tmp_path, retrieval={"language": "German"}))
-    assert changed_keys(older, {**named.resolved(), "path": "task.yaml"}, named) == ["retrieval"]
-    del older["use"]["prompt_price"]
-    assert changed_keys(older, now, task) == ["use"]
+    before = json.loads(json.dumps(now))
+    before["use"] |= {"calls_per_month": 7, "hourly_price": 3.0}
+    assert changed_keys(before, now) == []
+    before["use"]["prompt_price"] = 77.0
+    del before["sft"]
+    assert changed_keys(before, now) == ["sft", "use"]
 
 
 def test_a_small_model_is_really_trained_where_it_pays(tmp_path: Path) -> None:

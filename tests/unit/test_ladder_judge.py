@@ -18,6 +18,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.app.start import check_models
 from lastresort.climb.prepare import prepare
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.records.events import AnswersJudged, BudgetSpent, JudgeChecked, ModelOpened
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.decision import validate_decision
@@ -85,7 +86,7 @@ def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_t
     assert (judge["model"], judge["asks"], judge["self_preference"]) == ("scripted:judge.json", "comparison", False)
     with Record.open(found.run) as record:
         items = [item for m in record.measurements() for item in m.items]
-        noted = [item for note in record.notes("judged") for item in note["items"]]
+        noted = [item for batch in record.all(AnswersJudged) for item in batch.items]
     assert {(item.answer[:4].strip(), item.score) for item in items} == {("good", 1), ("bad", 0.5), ("", 0.5)}
     assert len(noted) == len(items) > judge["answers"]  # candidates that answer alike are judged once
     answers = {(item.id, item.answer): item.score for item in items}
@@ -144,9 +145,9 @@ def test_agreement_with_people_is_measured_before_the_first_rung_and_reported(tm
     )
     assert judge["cost"]["seconds"] == pytest.approx(0.5 * (judge["asked"] + 40))
     with Record.open(found.run) as record:
-        kinds = [event["kind"] for event in record.events()]
-        assert len(record.last("agreement")["said"]) == 20  # type: ignore[index]
-    assert kinds.index("agreement") < kinds.index("judged")
+        kinds = [event.kind for _, event in record.since()]
+        assert len(record.all(JudgeChecked)[0].said) == 20
+    assert kinds.index("judge_checked") < kinds.index("answers_judged")
 
 
 def test_agreement_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
@@ -214,11 +215,11 @@ def test_what_the_judge_spends_counts_towards_the_limit_and_once(tmp_path: Path)
     spent = found.decision["judge"]["cost"]
     assert spent["usd"] == spent["tokens_in"] > 1000  # a dollar a token
     with Record.open(found.run) as record:
-        paid = sum(note["usd"] for note in record.notes("spent"))
+        paid = sum(spent.usd for spent in record.all(BudgetSpent))
     assert paid == pytest.approx(spent["usd"])
     free = climb(task, tmp_path / "runs" / "again")
     with Record.open(free.run) as record:
-        assert sum(note["usd"] for note in record.notes("spent")) == 0
+        assert sum(spent.usd for spent in record.all(BudgetSpent)) == 0
     poor = judged_task(tmp_path / "poor", judge, limits={"usd": 2000}, use={"prompt_price": 0, "output_price": 0})
     with pytest.raises(BudgetError):
         climb(poor, tmp_path / "elsewhere" / "runs" / "poor")
@@ -232,7 +233,7 @@ def test_verdicts_of_a_batch_that_failed_in_the_middle_are_paid(tmp_path: Path) 
     with sqlite3.connect(tmp_path / "runs" / ".lastresort" / "responses.sqlite") as cache:
         prices = [json.loads(body)["usd"] for (body,) in cache.execute("SELECT body FROM response")]
     with Record.open(tmp_path / "runs" / "run") as record:
-        paid = sum(note["usd"] for note in record.notes("spent"))
+        paid = sum(spent.usd for spent in record.all(BudgetSpent))
     assert sum(price > 0 for price in prices) == 21
     assert paid == pytest.approx(sum(prices))
 
@@ -260,7 +261,7 @@ def test_an_item_that_the_judge_has_no_room_for_is_refused_before_anything_is_as
     ):
         climb(task, tmp_path / "runs" / "run")
     with Record.open(tmp_path / "runs" / "run") as record:
-        assert record.last("sizes") is None
+        assert record.last(ModelOpened) is None
     assert judge_calls(folder) == []
 
 

@@ -17,6 +17,7 @@ from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.protocol import Prompt
+from lastresort.records.events import RungSearched, TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
@@ -58,9 +59,9 @@ def test_a_few_shot_prompt_that_does_not_fit_every_item_is_not_chosen(tmp_path: 
     assert not tried & {"few-shot-5", "nearest-5"}
     assert prompting["test"] is not None
     with Record.open(found.run, read_only=True) as record:
-        search = record.last("search", "prompting")
+        search = record.last(RungSearched, "prompting")
     assert search is not None
-    assert "few-shot-5 could not be tried" in search["note"]
+    assert "few-shot-5 could not be tried" in search.note
 
 
 class Picky(FakeModel):
@@ -122,4 +123,4 @@ def test_training_rows_longer_than_the_context_are_left_out_and_named(tmp_path: 
     found = climb(load_task(tmp_path / "task.yaml"), tmp_path / "run")
     assert any("3 training rows" in reason and "left out" in reason for reason in found.decision["reasons"])
     with Record.open(found.run, read_only=True) as record:
-        assert record.notes("training")[-1]["rows"] == 77
+        assert record.all(TrainingReached)[-1].rows == 77

@@ -8,12 +8,13 @@ import pytest
 
 from lastresort.climb.workspace import held, new_run, newest_unfinished, shared_folder, withdrawn_if_refused
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.records.events import ModelOpened
 from lastresort.records.record import Record
 
 
 def begun(run: Path) -> Path:
     with Record.create(run) as record:
-        record.note("sizes", {"max_new_tokens": 8, "model": "m"})
+        record.append(ModelOpened(fingerprint="m", max_new_tokens=8))
     return run
 
 

@@ -11,6 +11,7 @@ from climb_support import scripted_task
 from lastresort.after.recheck.designs import New, _with_new
 from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
+from lastresort.records.events import RecheckCounted, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.recheck import validate_recheck
 from lastresort.spec.task import load_task
@@ -188,9 +189,9 @@ def test_a_form_that_the_new_model_cannot_enforce_is_tried_without(run: Path, mo
 
     frozen = run / "candidates" / "prompting"
     with Record.open(run, read_only=True) as record:
-        noted = record.last("frozen", "prompting")
+        noted = record.last(SystemFrozen, "prompting")
     assert noted is not None
-    system = frozen / noted["name"] / "system.yaml"
+    system = frozen / noted.name / "system.yaml"
     system.write_text(
         system.read_text().replace("grammar: null", "grammar:\n    choices: [billing, delivery, repairs]")
     )
@@ -281,7 +282,7 @@ def test_a_model_that_leads_nowhere_is_no_look(run: Path) -> None:
     with pytest.raises(TaskError, match="nothing on disk"):
         rechecked(run, new=New("./nowhere", str(task_of(run) / "nowhere")))
     with Record.open(run, read_only=True) as record:
-        assert record.notes("recheck") == []
+        assert record.all(RecheckCounted) == []
 
 
 def test_a_test_set_that_was_asked_too_often_is_worn_out(tmp_path: Path) -> None:
@@ -295,4 +296,4 @@ def test_a_test_set_that_was_asked_too_often_is_worn_out(tmp_path: Path) -> None
         rechecked(run, new=newer(task_of(run), "new-4.json", **right(0.4)), quick=True)
     assert asked(task_of(run), "new-4.json") == 0
     with Record.open(run, read_only=True) as record:
-        assert len(record.notes("recheck")) == 3
+        assert len(record.all(RecheckCounted)) == 3

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.decision import retrieval_reasons
+from lastresort.records.events import CeilingMeasured
 from lastresort.records.record import Record
 from lastresort.report.words.retrieval import finding, rows
+from lastresort.types import Judgement
 
 STORE = {"documents": 2, "chunks": 9, "embedder": "hashing", "seconds": 1.0, "disk_bytes": 10, "vector_bytes": 5}
 CEILING: dict[str, Any] = {
@@ -54,9 +56,11 @@ def test_only_labelled_passages_are_called_right() -> None:
 
 def test_a_ceiling_that_could_not_be_measured_says_nothing_of_knowledge(tmp_path: Path) -> None:
     """Else a rung that puts knowledge into weights would read it as "nothing is missing"."""
+    ceiling = CeilingMeasured(labelled=0, n=10, closed_book=0.5, systems={}, dropped={}, knowledge=())
     with Record.create(tmp_path) as record:
         assert record.lacking_knowledge is None
-        record.note("ceiling", {"systems": {}, "knowledge": []})
+        record.append(ceiling)
         assert record.lacking_knowledge is None
-        record.note("ceiling", {"systems": {"a": {}}, "knowledge": ["1"]})
+        met = Judgement("MET", 0.9, 10, 10, (0.7, 1.0))
+        record.append(ceiling.model_copy(update={"systems": {"a": met}, "knowledge": ("1",)}))
         assert record.lacking_knowledge == {"1"}

@@ -11,6 +11,7 @@ from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.budget import too_long
 from lastresort.climb.prepare import prepare
+from lastresort.records.events import RungPlanned
 from lastresort.records.record import Record
 from lastresort.rungs.staleness import outdates_weights
 from lastresort.rungs.supervised.full import Full, pretraining_reason, too_large
@@ -135,7 +136,7 @@ def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path:
     raised = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
     assert raised.decision["rungs"][0]["applies"]
     with Record.open(raised.run, read_only=True) as record:
-        assert [plan["beyond"] is None for plan in record.notes("plan")] == [False, True]
+        assert [plan.beyond is None for plan in record.all(RungPlanned)] == [False, True]
 
 
 @pytest.mark.parametrize(

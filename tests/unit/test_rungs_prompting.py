@@ -13,6 +13,7 @@ from lastresort.app.climb import climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import CandidateError, DataError
 from lastresort.models.scripted import ScriptedModel
+from lastresort.records.events import RungSearched
 from lastresort.records.record import Record
 from lastresort.rungs.prompting import instruction, shots_of, variants
 from lastresort.spec.task import load_task
@@ -95,9 +96,9 @@ def test_losers_leave_the_race_early(tmp_path: Path) -> None:
     assert sum(n == 24 for n in dev.values()) == 4
 
 
-def searched(tmp_path: Path) -> dict[str, Any]:
+def searched(tmp_path: Path) -> RungSearched:
     with Record.open(tmp_path / "runs" / "run", read_only=True) as record:
-        search: dict[str, Any] | None = record.last("search", "prompting")
+        search = record.last(RungSearched, "prompting")
     assert search is not None
     return search
 
@@ -108,7 +109,7 @@ def test_the_race_ends_where_all_is_below_the_bar(tmp_path: Path) -> None:
     assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
     assert rung["chosen"] == "few-shot-5"  # the least far off of what answered
     assert rung["test"]["verdict"] == "NOT_MET"
-    assert "the race ended after 24 of 60 items" in searched(tmp_path)["note"]
+    assert "the race ended after 24 of 60 items" in searched(tmp_path).note
 
 
 def test_the_choice_is_corrected_over_all_that_answered_as_much(
@@ -191,7 +192,7 @@ def test_a_prompt_that_does_not_fit_drops_its_candidate_and_not_the_climb(tmp_pa
     assert "zero-shot" in names
     assert "few-shot-5" not in names
     assert decision["verdict"] == "MET"
-    assert "few-shot-5 could not be tried" in searched(tmp_path)["note"]
+    assert "few-shot-5 could not be tried" in searched(tmp_path).note
 
 
 def test_nothing_fits_is_one_clear_error(tmp_path: Path) -> None:

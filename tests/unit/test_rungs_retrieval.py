@@ -15,6 +15,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import DataError
 from lastresort.records.atomic import locked
+from lastresort.records.events import RungSearched, StoreBuilt
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.rungs.retrieval.rung import Retrieval
@@ -72,19 +73,19 @@ def test_the_search_is_measured_by_itself(climbed: Climbed) -> None:
         assert search["questions"] == climbed.decision["retrieval"]["ceiling"]["n"]
         assert search["recall"]["1"] <= search["recall"]["3"] <= search["recall"]["5"] <= 1
     assert max(search["recall"]["5"] for search in searches) > 0.9
-    assert "recall@1" in _search(climbed)["note"]
+    assert "recall@1" in _search(climbed).note
 
 
 def test_the_record_says_what_was_built_and_shown(climbed: Climbed) -> None:
     with Record.open(climbed.run, read_only=True) as record:
-        store = record.last("store")
+        store = record.last(StoreBuilt)
         assert store is not None
         chosen = entry(climbed, "retrieval")["chosen"]
         tested = record.measurement("retrieval", chosen, "test")
-    assert (store["documents"], store["chunks"], store["embedded"]) == (len(NAMES), 2 * len(NAMES), 2 * len(NAMES))
-    assert store["seconds"] > 0
-    assert store["vector_bytes"] == store["chunks"] * 64 * 4
-    assert store["disk_bytes"] > store["vector_bytes"]
+    assert (store.documents, store.chunks, store.embedded) == (len(NAMES), 2 * len(NAMES), 2 * len(NAMES))
+    assert store.seconds > 0
+    assert store.vector_bytes == store.chunks * 64 * 4
+    assert store.disk_bytes > store.vector_bytes
     assert tested is not None
     shown = load_system(climbed.run / "winner").retriever
     assert shown is not None
@@ -143,9 +144,9 @@ def test_a_second_climb_embeds_nothing_and_asks_nothing(climbed: Climbed) -> Non
     assert comparable(again.decision)["rungs"] == comparable(climbed.decision)["rungs"]
     assert len(calls(task)) == before
     with Record.open(again.run, read_only=True) as record:
-        store = record.last("store")
+        store = record.last(StoreBuilt)
     assert store is not None
-    assert (store["embedded"], store["unchanged"]) == (0, len(NAMES))
+    assert (store.embedded, store.unchanged) == (0, len(NAMES))
 
 
 def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Path) -> None:
@@ -271,8 +272,8 @@ def test_the_forecast_counts_the_passages(tmp_path: Path) -> None:
     ]
 
 
-def _search(found: Climbed) -> dict[str, Any]:
+def _search(found: Climbed) -> RungSearched:
     with Record.open(found.run, read_only=True) as record:
-        search = record.last("search", "retrieval")
+        search = record.last(RungSearched, "retrieval")
     assert search is not None
     return search

@@ -15,6 +15,7 @@ from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate.sides import named_sides
 from lastresort.models.open import open_model
 from lastresort.models.tokenizer import rendering_fingerprint, rendering_of
+from lastresort.records.events import RenderingFixed
 from lastresort.records.record import Record
 from lastresort.rungs.tuning import note_rendering, noted_rendering
 from lastresort.systems.files import load_system, save_system
@@ -68,7 +69,7 @@ def test_a_run_goes_on_in_no_other_template_than_it_began_with(tmp_path: Path) -
     with Record.create(tmp_path / "run") as record:
         note_rendering(record, "sft", loaded, {})
         note_rendering(record, "sft", loaded, {})
-        assert len(record.notes("trained_rendering")) == 1
+        assert len(record.all(RenderingFixed)) == 1
         assert noted_rendering(record, "sft") == rendering_fingerprint(loaded.tokenizer, {})
         with pytest.raises(DataError, match="of the rows that this run began to train on"):
             note_rendering(record, "sft", loaded, {"enable_thinking": False})

@@ -27,6 +27,7 @@ from lastresort.climb.workbench import open_models, open_workbench, refuse_anoth
 from lastresort.climb.workspace import LEDGER, held, shared_folder
 from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
 from lastresort.gate.suite_table import check_further
+from lastresort.records.events import ClimbDecided
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.report.decision import write_decision
@@ -138,7 +139,7 @@ def _decide(
         test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], bench.record.run_id),
         provenance=provenance(task, prepared.files, bench.record),
     )
-    bench.record.note("decision", decision)
+    bench.record.append(ClimbDecided(decision=decision))
     write_decision(bench.folder, decision)
     return decision
 

@@ -24,6 +24,15 @@ from lastresort.interop.exporting.trained import absolute_term, context_of
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.open import settled_name
 from lastresort.models.tokenizer import tokenizer_on_disk
+from lastresort.records.events import (
+    CandidateTrained,
+    ModelOpened,
+    RowsTooLong,
+    SamplesPaired,
+    SystemFrozen,
+    TextLearned,
+    TrainingReached,
+)
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.rungs.preference.data import Preferred, render_preferences, shown
@@ -31,7 +40,6 @@ from lastresort.rungs.preference.items import columns_of, divided, with_room
 from lastresort.rungs.preference.samples import noted_pairs
 from lastresort.rungs.supervised.replay_rows import noted_replay, replay_size
 from lastresort.rungs.supervised.training import tuned_model
-from lastresort.rungs.tuning import TrainedCandidate, candidate_noted
 from lastresort.spec.values import Reading, listed
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
@@ -48,8 +56,8 @@ class Source:
     run: Path
     record: Record
     prepared: Prepared
-    noted: Mapping[str, Any]
-    trained: TrainedCandidate
+    noted: TrainingReached
+    trained: CandidateTrained
     system: System
     base: str
 
@@ -64,9 +72,9 @@ class Source:
 
     def refuse_other(self, rows: int) -> None:
         """Raise DataError unless it is as many rows as were trained on."""
-        if rows != self.noted["rows"]:
+        if rows != self.noted.rows:
             raise DataError(
-                f"found {rows} rows, and {self.noted['rows']} were trained on",
+                f"found {rows} rows, and {self.noted.rows} were trained on",
                 where=str(self.run),
                 expected="the rows of the training",
                 remedy="The task's files or this program have changed since the climb: climb again.",
@@ -78,7 +86,8 @@ def supervised_rows(
 ) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]:
     """Rows, rows held out, what cannot be said of them, and keys of the training file."""
     task, split = source.prepared.task, source.prepared.split
-    too_long = frozenset((source.record.last("too_long") or {"train": ()})["train"])
+    left_out = source.record.last(RowsTooLong)
+    too_long = frozenset(() if left_out is None else left_out.train)
     own = [example for example in split.train if example.id not in too_long]
     replay = _replay(source, len(own), source.trained.replay or 0.0)
     design = PromptDesign(task.about.strip())
@@ -130,7 +139,7 @@ def _replay_notes(replay: Replay) -> list[str]:
 def _supervised_start(source: Source, rung: str) -> Mapping[str, Any]:
     """Full training may start from a base that has read the task's documents first."""
     pretrained = source.run / "models" / "pretrained"
-    if rung != "full" or source.record.last("pretrained", rung) is None or not pretrained.is_dir():
+    if rung != "full" or source.record.last(TextLearned, rung) is None or not pretrained.is_dir():
         return {}
     return {"model": str(pretrained.resolve())}
 
@@ -141,7 +150,7 @@ Made = tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any
 def preference_rows(source: Source) -> Made:
     """Rows, rows held out, what cannot be said of them, and keys of the training file."""
     start = _preference_start(source)
-    if source.noted["learns_from"] == "reward":
+    if source.noted.learns_from == "reward":
         return _prompts(source, start)
     tokenizer, limit = source.tokenizer()
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
@@ -154,8 +163,8 @@ def preference_rows(source: Source) -> Made:
 
 
 def _preferences(source: Source) -> Sequence[Preferred]:
-    if source.noted["learns_from"] == "samples":
-        known = source.record.last("samples", "preference")
+    if source.noted.learns_from == "samples":
+        known = source.record.last(SamplesPaired, "preference")
         if known is None:
             raise DataError(
                 "the record does not hold the samples", where=str(source.run), expected="those of the training"
@@ -182,16 +191,18 @@ def _preference_notes(used: Sequence[Preferred]) -> list[str]:
 
 def _preference_start(source: Source) -> dict[str, Any]:
     """The adapter that the training went on from; it has no adapter of its own then."""
-    frozen = source.record.last("frozen", "sft")
-    if source.noted["start"] == "base" or frozen is None:
+    frozen = source.record.last(SystemFrozen, "sft")
+    if source.noted.start in (None, "base") or frozen is None:
         return {}
-    system = load_system(source.run / "candidates" / "sft" / source.noted["start"])
+    system = load_system(source.run / "candidates" / "sft" / str(source.noted.start))
     return {"start_from": str(system.adapter), "adapter": None} if system.adapter is not None else {}
 
 
 def _prompts(source: Source, start: Mapping[str, Any]) -> Made:
     task, train = source.prepared.task, source.prepared.split.train
-    new_tokens = int((source.record.last("sizes") or {})["max_new_tokens"])
+    opened = source.record.last(ModelOpened)
+    assert opened is not None, "a run that trained has opened its model"
+    new_tokens = opened.max_new_tokens
     tokenizer, limit = source.tokenizer()
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
     asked = with_room(train, design, tokenizer, limit, kwargs, new_tokens)
@@ -283,10 +294,10 @@ def _winner(run: Path, decision: Mapping[str, Any], tested: Mapping[str, str], t
     raise InputError(what, where=str(run), expected="a winner that was trained", remedy=remedy)
 
 
-def _training(run: Path, record: Record, chosen: str) -> tuple[TrainedCandidate, dict[str, Any]]:
-    """What the candidate came of, and what was noted of that training."""
-    trained = candidate_noted(record, chosen)
-    noted = None if trained is None else record.last("training", trained.run)
+def _training(run: Path, record: Record, chosen: str) -> tuple[CandidateTrained, TrainingReached]:
+    """What the candidate came of, and how far that training went."""
+    trained = record.last(CandidateTrained, chosen)
+    noted = None if trained is None else record.last(TrainingReached, trained.run)
     if trained is None or noted is None:
         raise DataError(
             f"the record does not say how {chosen} was trained",
@@ -294,17 +305,18 @@ def _training(run: Path, record: Record, chosen: str) -> tuple[TrainedCandidate,
             expected="a run of this version",
             remedy="Another version of lastresort wrote it: climb again.",
         )
-    return trained, dict(noted)
+    return trained, noted
 
 
-def _document(noted: Mapping[str, Any], source: Source) -> dict[str, Any]:
+def _document(noted: TrainingReached, source: Source) -> dict[str, Any]:
     """Keys of a training file."""
     found: dict[str, Any] = {"model": source.base}
-    objective = noted["objective"]
+    settings = noted.settings
+    objective = settings["objective"]
     options = dict(objective["options"])
     found["objective"] = {objective["name"]: options} if options else objective["name"]
-    found |= {key: noted[key] for key in _SETTINGS if key in noted}
-    adapter = noted["adapter"]
+    found |= {key: settings[key] for key in _SETTINGS if key in settings}
+    adapter = settings["adapter"]
     if adapter["kind"] == "none":
         found["adapter"] = "full"
     else:
@@ -314,9 +326,9 @@ def _document(noted: Mapping[str, Any], source: Source) -> dict[str, Any]:
     return found
 
 
-def _on_the_way(noted: Mapping[str, Any], trained: TrainedCandidate) -> list[str]:
+def _on_the_way(noted: TrainingReached, trained: CandidateTrained) -> list[str]:
     """What the climb kept is not the end of the training, or was changed after it."""
-    found, whole = [], noted["epochs"] if trained.unit == "epoch" else noted["steps"]
+    found, whole = list[str](), int(noted.settings["epochs"]) if trained.unit == "epoch" else noted.steps
     if trained.stop < whole:
         found.append(
             f"The climb kept what was there after {trained.unit} {trained.stop}, under a schedule for {whole}: stop there for the "

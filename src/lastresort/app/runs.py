@@ -58,17 +58,12 @@ class Run:
             ]
 
     def task_file(self) -> Path:
-        """The task file that the run was last climbed with. Raises InputError where that is not known."""
+        """The task file that the run was last climbed with. Raises DataError where that is not known."""
         from lastresort.climb.identity import task_file_of
         from lastresort.records.record import Record
 
         with Record.open(self.folder, read_only=True) as record:
-            path = task_file_of(record, self.folder)
-        if path is None:
-            raise InputError(
-                "this run does not say where its task file is", where=str(self.folder), expected="a run that began"
-            )
-        return path
+            return task_file_of(record, self.folder)
 
     def resume(self, *, settings: Mapping[str, Any] | None = None, progress: Progress | None = None) -> Run:
         """Go on with the climb where it stopped; a finished one just returns. settings: those it was started with.

@@ -14,6 +14,7 @@ from lastresort.climb.prepare import Prepared
 from lastresort.climb.workload import workload
 from lastresort.errors import BudgetError
 from lastresort.ladder import trains
+from lastresort.records.events import BudgetSpent, RungPlanned, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.spec.task import Task
@@ -40,12 +41,12 @@ class Budget:
     @classmethod
     def of(cls, task: Task, record: Record, clock: Callable[[], float]) -> Budget:
         """Start a session of a run: what earlier ones spent is read from its record."""
-        spent = [*record.notes("session"), *record.notes("spent")]  # "session": by version 0.1, at a session's end
+        spent = record.all(BudgetSpent)
         return cls(
             task.limits.hours,
             task.limits.usd,
-            sum(part["seconds"] for part in spent),
-            sum(part["usd"] for part in spent),
+            sum(part.seconds for part in spent),
+            sum(part.usd for part in spent),
             clock,
             clock(),
             record,
@@ -87,7 +88,7 @@ class Budget:
         """Put this much money, and the time since the last note, into the record."""
         now = self.clock()
         seconds, self.noted_at = now - self.noted_at, now
-        self.record.note("spent", {"seconds": seconds, "usd": usd})
+        self.record.append(BudgetSpent(seconds=seconds, usd=usd))
         self.seconds += seconds
         self.paid_usd += usd
 
@@ -98,15 +99,14 @@ def beyond_limits(bench: Workbench, prepared: Prepared, rung: Rung) -> str | Non
     The answer is noted, so that a resumed climb gives the same, until `limits.hours` is another.
     """
     hours = bench.task.limits.hours
-    if not trains(rung.name) or hours is None or bench.record.last("frozen", rung.name) is not None:
+    if not trains(rung.name) or hours is None or bench.record.last(SystemFrozen, rung.name) is not None:
         return None
-    known = bench.record.last("plan", rung.name)
-    if known is not None and (known["beyond"] is None or known["limit_hours"] == hours):
-        return None if known["beyond"] is None else str(known["beyond"])
+    known = bench.record.last(RungPlanned, rung.name)
+    if known is not None and (known.beyond is None or known.limit_hours == hours):
+        return known.beyond
     seconds = rung.forecast(prepared.task, workload(prepared, rung.name)).seconds
     beyond = too_long(seconds, bench.hours_left())
-    body = {"rung": rung.name, "seconds": seconds, "limit_hours": hours, "beyond": beyond}
-    bench.record.note("plan", body, key=rung.name)
+    bench.record.append(RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond))
     return beyond
 
 

@@ -28,6 +28,7 @@ from lastresort.climb.prepare import Prepared
 from lastresort.climb.workload import workload
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.events import SavingWeighed, SystemFrozen
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.break_even import not_foretold, thousand_calls
 from lastresort.report.words.wording import spaced
@@ -134,7 +135,7 @@ def _priced(
 def _one_off(task: Task, record: Record, rung: str) -> Amount:
     """All that the rung took. That includes the adapter that it went on from, where there was one."""
     start = RUNGS[rung].starts_from
-    rungs = [start, rung] if start is not None and record.last("frozen", start) is not None else [rung]
+    rungs = [start, rung] if start is not None and record.last(SystemFrozen, start) is not None else [rung]
     total = NOTHING
     for name in rungs:
         spent = rung_cost(record, name, task)
@@ -218,13 +219,13 @@ def saving_after(bench: Workbench, prepared: Prepared, rules: Rules, outcomes: S
         return None
     if (why := _out_of_reach(bench, rules, last.rung)) is not None:
         return Saving(last.rung, False, not_foretold(last.rung, why))
-    weighed = {"hourly_price": bench.task.use.hourly_price, "calls_per_month": bench.task.use.calls_per_month}
-    known = bench.record.last("saving", last.rung)
-    if known is not None and known["weighed"] == weighed:
-        return Saving(**known["saving"])
+    use, known = bench.task.use, bench.record.last(SavingWeighed, last.rung)
+    if known is not None and (known.hourly_price, known.calls_per_month) == (use.hourly_price, use.calls_per_month):
+        return Saving(**known.model_dump(exclude={"kind", "hourly_price", "calls_per_month"}))
     met = priced_systems(bench.task, bench.record, [last])
     found = _planned(bench, prepared, met[-1])
-    bench.record.note("saving", {"weighed": weighed, "saving": asdict(found)}, key=last.rung)
+    weighed = SavingWeighed(hourly_price=use.hourly_price, calls_per_month=use.calls_per_month, **asdict(found))
+    bench.record.append(weighed)
     return found
 
 

@@ -16,8 +16,20 @@ from lastresort.climb.decide import Conclusion, RungOutcome, as_test
 from lastresort.climb.judging import judge_entry
 from lastresort.evals.measure import failures
 from lastresort.ladder import trains
+from lastresort.records.events import (
+    BaseAnswered,
+    CeilingMeasured,
+    JudgeCalls,
+    ReplayMade,
+    RewardsJudged,
+    RungSearched,
+    SamplesPaired,
+    SearchesMeasured,
+    StoreBuilt,
+    TrainingReached,
+)
 from lastresort.records.gate import ClimbGate
-from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.record import ItemScore, Record
 from lastresort.report.decision import VERSION
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.spec.score import without_price
@@ -32,7 +44,7 @@ def early_entry(record: Record, rung: str) -> dict[str, list[dict[str, Any]]]:
 
     Nothing where no training was compared with its base.
     """
-    names = dict.fromkeys(note["candidate"] for note in record.notes("training") if note.get("rung", "sft") == rung)
+    names = dict.fromkeys(training.candidate for training in record.all(TrainingReached) if training.rung == rung)
     found = []
     for name in names:
         curve = record.curve(name)
@@ -48,14 +60,14 @@ def _finite(value: float | None) -> float | None:
 
 def retrieval_entry(record: Record) -> dict[str, Any] | None:
     """`retrieval` of decision.json; None where no store was built."""
-    store, ceiling = record.last("store"), record.last("ceiling")
+    store, ceiling, measured = record.last(StoreBuilt), record.last(CeilingMeasured), record.last(SearchesMeasured)
     if store is None:
         return None
-    searches = (record.last("retrieval") or {"searches": []})["searches"]
-    kept = ("documents", "chunks", "embedder", "seconds", "disk_bytes", "vector_bytes")
+    kept = {"documents", "chunks", "embedder", "seconds", "disk_bytes", "vector_bytes"}
+    searches = measured.searches if measured is not None else ()
     return {
-        "store": {key: store[key] for key in kept},
-        "searches": [{key: value for key, value in search.items() if key != "unlabelled"} for search in searches],
+        "store": store.model_dump(include=kept),
+        "searches": [search.model_dump(mode="json", exclude={"unlabelled"}) for search in searches],
         "ceiling": None if ceiling is None else _ceiling(ceiling),
     }
 
@@ -92,15 +104,15 @@ def retrieval_reasons(entry: Mapping[str, Any] | None) -> list[str]:
     return reasons
 
 
-def _ceiling(noted: Mapping[str, Any]) -> dict[str, Any]:
+def _ceiling(measured: CeilingMeasured) -> dict[str, Any]:
     return {
-        "n": noted["n"],
-        "labelled": noted["labelled"],
-        "closed_book": noted["closed_book"],
-        "knowledge": len(noted["knowledge"]),
+        "n": measured.n,
+        "labelled": measured.labelled,
+        "closed_book": measured.closed_book,
+        "knowledge": len(measured.knowledge),
         "systems": [
-            {"name": name, "verdict": found["outcome"], "score": found["score"], "interval": list(found["interval"])}
-            for name, found in noted["systems"].items()
+            {"name": name, "verdict": found.outcome, "score": found.score, "interval": list(found.interval)}
+            for name, found in measured.systems.items()
         ],
     }
 
@@ -164,15 +176,15 @@ def decision_of(
 
 def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, Any]:
     """One entry of `rungs`."""
-    search = record.last("search", outcome.rung) or {}
+    search = record.last(RungSearched, outcome.rung)
     chosen = outcome.system
     dev = [*record.dev_items(outcome.rung, chosen).values()]
-    found = outcome.judgement
+    found, searched = outcome.judgement, _searched(search)
     return {
         "name": outcome.rung,
         "applies": outcome.skipped is None,
         "skipped_because": outcome.skipped,
-        "candidates": [*_searched(search), *_repaired(dev, chosen, search)],
+        "candidates": [*searched, *_repaired(dev, chosen, [candidate["name"] for candidate in searched])],
         "chosen": chosen,
         "test": None if found is None else as_test(found),
         "gate": None if outcome.gate is None else outcome.gate.verdict,
@@ -182,13 +194,14 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
     }
 
 
-def _searched(search: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in search.get("candidates", [])]
+def _searched(search: RungSearched | None) -> list[dict[str, Any]]:
+    candidates = search.candidates if search is not None else ()
+    return [candidate.model_dump(mode="json", exclude={"seconds"}) for candidate in candidates]
 
 
-def _repaired(items: Sequence[ItemScore], chosen: str | None, search: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _repaired(items: Sequence[ItemScore], chosen: str | None, searched: Sequence[str]) -> list[dict[str, Any]]:
     """The chosen system, where it came of a repair and not of the search. items: what it answered on dev."""
-    if chosen is None or chosen in {c["name"] for c in search.get("candidates", [])}:
+    if chosen is None or chosen in searched:
         return []
     score, tokens = (
         sum(values) / len(items) for values in zip(*((i.score, i.prompt_tokens) for i in items), strict=True)
@@ -206,21 +219,23 @@ def rung_cost(record: Record, rung: str, task: Task) -> dict[str, Any]:
 
     The seconds of those are in the training's. usd is None where the rung asked a model whose price is not known.
     """
-    done: list[Measurement] = [m for m in record.measurements() if m.rung == rung]
-    rewarded = {note["asked"]: note for note in record.notes("rewarded") if note["rung"] == rung}.values()
-    training = {note["candidate"]: note["seconds"] for note in record.notes("training") if note["rung"] == rung}
-    made = [
-        note for kind in ("replay", "samples", "base_answers") for note in record.notes(kind) if note["rung"] == rung
+    done = record.measured(rung)
+    rewarded = {step.asked: step.spent for step in record.all(RewardsJudged, rung)}.values()
+    training = {one.candidate: one.seconds for one in record.all(TrainingReached) if one.rung == rung}
+    made: list[ReplayMade | SamplesPaired | BaseAnswered] = [
+        *record.all(ReplayMade, rung),
+        *record.all(SamplesPaired, rung),
+        *(one for one in record.all(BaseAnswered) if one.rung == rung),
     ]
-    asked = [*made, *rewarded]
-    seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(note["seconds"] for note in made)
+    asked: list[ReplayMade | SamplesPaired | BaseAnswered | JudgeCalls] = [*made, *rewarded]
+    seconds = sum(m.seconds for m in done) + sum(training.values()) + sum(one.seconds for one in made)
     unpriced = any(term.name == "judge" and without_price(term.parameters) for term in task.reward)
     known = price_known(task, rung) and not (rewarded and unpriced)
-    store = record.last("store") if rung == "retrieval" else None
-    seconds += store["seconds"] if store is not None else 0.0
+    store = record.last(StoreBuilt) if rung == "retrieval" else None
+    seconds += store.seconds if store is not None else 0.0
     return {
-        "tokens_in": sum(m.tokens_in for m in done) + sum(note["tokens_in"] for note in asked),
-        "tokens_out": sum(m.tokens_out for m in done) + sum(note["tokens_out"] for note in asked),
+        "tokens_in": sum(m.tokens_in for m in done) + sum(one.tokens_in for one in asked),
+        "tokens_out": sum(m.tokens_out for m in done) + sum(one.tokens_out for one in asked),
         "seconds": round(seconds, 3),
-        "usd": sum(m.usd for m in done) + sum(note["usd"] for note in rewarded) if known or not done else None,
+        "usd": sum(m.usd for m in done) + sum(spent.usd for spent in rewarded) if known or not done else None,
     }

@@ -1,6 +1,6 @@
 """What produced a decision: versions, seeds, hashes, machine. No path and no name of a person or host.
 
-Whether a run that goes on still has the task that it began with, also where an older version noted that.
+Whether a run that goes on still has the task that it began with.
 
 Where a run came from: the way to its task file, and its documents as they were. A later recheck asks for both.
 """
@@ -15,44 +15,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from lastresort.errors import DataError
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
+from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, TaskPlaced
 from lastresort.records.record import Record
-from lastresort.spec.output import Output
-from lastresort.spec.score import Score
-from lastresort.spec.sections import Sources
 from lastresort.spec.task import Task
-from lastresort.spec.values import Section
 from lastresort.version import __version__
 
 _ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: nothing that is asked or trained depends on them
 
 
-def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any], given: Section | None = None) -> list[str]:
-    """Keys in which two notes differ. given: the task that `now` was resolved from, where they are tasks."""
-    if given is not None:
-        now = {**_without_new_defaults(now, known, given), "path": now["path"]}
-        known, now = (_without_what_is_only_weighed(one) for one in (known, now))
+def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys in which two notes differ: tasks as they were resolved, or files by name."""
+    known, now = (_without_what_is_only_weighed(one) for one in (known, now))
     return sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
-
-
-def _without_new_defaults(now: Mapping[str, Any], known: Mapping[str, Any], given: Section) -> dict[str, Any]:
-    """Without the keys, at any depth, that `known` does not have and the file does not name: the version that noted it did
-    not know them, and their defaults change nothing.
-    """
-    kept = {}
-    for name, value in now.items():
-        if name not in known and name not in given.model_fields_set:
-            continue
-        inner, before = getattr(given, name, None), known.get(name)
-        if (
-            isinstance(inner, Section)
-            and not isinstance(inner, Output | Score | Sources)  # these have a written form of their own
-            and isinstance(before, Mapping)
-        ):
-            value = _without_new_defaults(value, before, inner)
-        kept[name] = value
-    return kept
 
 
 def _without_what_is_only_weighed(noted: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,31 +43,33 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-TASK, DOCUMENTS = "place", "documents"  # kinds of events
-
-
 def note_origin(record: Record, task: Task, run: Path) -> None:
-    """Note how the task file is reached from the run's folder, anew where it was moved; and the documents, once, at the start.
-
-    A run of an older version that goes on notes no documents: they need no longer be those that it began with.
-    """
+    """Note how the task file is reached from the run's folder, anew where it was moved; and the documents, once, at the start."""
     way = way_to(task.path, run)
-    if (record.last(TASK) or {}).get("task") != way:
-        record.note(TASK, {"task": way})
-    if task.knowledge is not None and record.last(DOCUMENTS) is None and record.last("sizes") is None:
-        record.note(DOCUMENTS, {"files": file_hashes(task.knowledge)})
+    placed = record.last(TaskPlaced)
+    if placed is None or placed.path != way:
+        record.append(TaskPlaced(path=way))
+    if task.knowledge is not None and record.last(DocumentsRead) is None:
+        record.append(DocumentsRead(files=file_hashes(task.knowledge)))
 
 
-def task_file_of(record: Record, run: Path) -> Path | None:
-    """The task file that the run was last climbed with, as far as it is told; it need not be there any more."""
-    noted = record.last(TASK)
-    return None if noted is None else Path(os.path.normpath(run.resolve() / noted["task"]))
+def task_file_of(record: Record, run: Path) -> Path:
+    """The task file that the run was last climbed with; it need not be there any more. Raises DataError where none is noted."""
+    placed = record.last(TaskPlaced)
+    if placed is None:
+        raise DataError(
+            "the record does not say where its task file is",
+            where=str(run),
+            expected="a run that read its task",
+            remedy="Start it with `lastresort climb TASK`.",
+        )
+    return Path(os.path.normpath(run.resolve() / placed.path))
 
 
 def documents_of(record: Record) -> dict[str, str] | None:
-    """Of each document's file its sha256 when the run began; None where the run did not note it."""
-    noted = record.last(DOCUMENTS)
-    return None if noted is None else dict(noted["files"])
+    """Of each document's file its sha256 when the run began; None where the task names none."""
+    read = record.last(DocumentsRead)
+    return None if read is None else dict(read.files)
 
 
 def way_to(path: Path, run: Path) -> str:
@@ -106,11 +85,15 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "llguidance", "openai
 
 def provenance(task: Task, files: dict[str, str], record: Record) -> dict[str, Any]:
     """For `decision.json`."""
-    sizes, judge = record.last("sizes") or {}, record.last("judge")
+    model, judge = record.last(ModelOpened), record.last(JudgeOpened)
     return {
         "versions": versions(),
         "seeds": {"split": task.split.seed, "training": task.split.seed, "decoding": task.split.seed},
-        "hashes": {**files, "model": sizes.get("model", ""), **({"judge": judge["fingerprint"]} if judge else {})},
+        "hashes": {
+            **files,
+            "model": model.fingerprint if model is not None else "",
+            **({"judge": judge.fingerprint} if judge is not None else {}),
+        },
         "machine": machine(),
     }
 

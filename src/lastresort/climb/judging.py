@@ -1,8 +1,5 @@
 """A judge at work in a climb: its model behind the response cache, what it says in the record, its money counted.
 
-Events: judge (which model, so that a run goes on with the same), agreement (with people, where cases are labelled), judged
-(every answer with its verdicts, batch by batch; an answer met again is noted again, and counts once).
-
 What the record says of a judge -> its entry in decision.json, and the sentences that a reader must not miss.
 """
 
@@ -22,6 +19,7 @@ from lastresort.evals.scorers.judge import Judge, Judged, Labelled, agreement_wi
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, Spent
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model, Pay
+from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
 from lastresort.records.record import Record
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.rungs.open_models import OpenModels
@@ -49,7 +47,7 @@ class Seat:
 
     def check_agreement(self, scorer: Scorer, progress: Progress, check_budget: Callable[[], None]) -> None:
         """Ask a judge what people were asked, once a run and before the first rung."""
-        if not isinstance(scorer, Judge) or self._record.last("agreement") is not None:
+        if not isinstance(scorer, Judge) or self._record.last(JudgeChecked) is not None:
             return
         labelled = labelled_cases(self._task, scorer)
         if not labelled:
@@ -61,9 +59,10 @@ class Seat:
             found = scorer.judged([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
             judged += found
             progress.advance(len(found))
-        body = asdict(agreement_with(labelled, judged, scorer.question))
-        spent = asdict(sum((one.spent for one in judged), Spent()))
-        self._record.note("agreement", {**body, "said": [list(one.said) for one in judged], "spent": spent})
+        agreed = agreement_with(labelled, judged, scorer.question)
+        spent = sum((one.spent for one in judged), Spent())
+        said = tuple(one.said for one in judged)
+        self._record.append(JudgeChecked(**asdict(agreed), said=said, spent=JudgeCalls(**asdict(spent))))
 
     def _opened(self) -> Model:
         keys = self._task.score.parameters
@@ -77,10 +76,10 @@ class Seat:
         return model
 
     def _recognise(self, model: Model) -> None:
-        known = self._record.last("judge")
+        known = self._record.last(JudgeOpened)
         if known is None:
-            self._record.note("judge", {"fingerprint": model.fingerprint})
-        elif known["fingerprint"] != model.fingerprint:
+            self._record.append(JudgeOpened(fingerprint=model.fingerprint))
+        elif known.fingerprint != model.fingerprint:
             raise TaskError(
                 f"the judge {model.name} is not the one this run began with (its weights, template or precision differ)",
                 where=str(self._record.folder),
@@ -90,11 +89,11 @@ class Seat:
         self._recognised = True
 
     def _heard(self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[Judged]) -> None:
-        items = [
-            {"id": example.id, "answer": _hash(answer), "score": one.score, "said": list(one.said), **asdict(one.spent)}
+        items = tuple(
+            JudgedAnswer(id=example.id, answer=_hash(answer), score=one.score, said=one.said, **asdict(one.spent))
             for example, answer, one in zip(examples, answers, judged, strict=True)
-        ]
-        self._record.note("judged", {"items": items})
+        )
+        self._record.append(AnswersJudged(items=items))
 
 
 def labelled_cases(task: Task, scorer: Scorer) -> list[Labelled]:
@@ -139,11 +138,11 @@ def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
     if task.score.name != "judge":
         return None
     keys, grading = task.score.parameters, "rubric" in task.score.parameters
-    noted = [item for note in record.notes("judged") for item in note["items"]]
-    judged = list({(item["id"], item["answer"]): item for item in noted}.values())
-    checked = record.last("agreement")
-    said = [tuple(item["said"]) for item in judged]
-    spent = _summed([*judged, *([checked["spent"]] if checked else [])])
+    noted = [item for batch in record.all(AnswersJudged) for item in batch.items]
+    judged = list({(item.id, item.answer): item for item in noted}.values())
+    checked = record.last(JudgeChecked)
+    said = [item.said for item in judged]
+    spent = _summed([*judged, *([checked.spent] if checked is not None else [])])
     return {
         "model": written_model(keys["model"], task.folder),
         "asks": "grading" if grading else "comparison",
@@ -152,7 +151,7 @@ def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
         "self_preference": _judges_itself(task),
         "answers": len(judged),
         "verdicts": grades(said, SCALES[keys.get("scale", "1-5")]) if grading else outcomes(said),
-        "order": None if grading else order_effect(said, [item["id"] for item in judged]),
+        "order": None if grading else order_effect(said, [item.id for item in judged]),
         "asked": sum(len(verdicts) for verdicts in said),
         "unparsed": sum(verdicts.count(UNPARSED) for verdicts in said),
         "agreement": _agreement(checked),
@@ -234,15 +233,15 @@ def _judges_itself(task: Task) -> bool:
     return task.score.parameters["model"] in names
 
 
-def _summed(notes: Sequence[Mapping[str, Any]]) -> Spent:
-    names = [field.name for field in fields(Spent)]
-    return sum((Spent(**{name: note[name] for name in names}) for note in notes), Spent())
+def _summed(calls: Sequence[JudgeCalls]) -> Spent:
+    names = {field.name for field in fields(Spent)}
+    return sum((Spent(**one.model_dump(include=names)) for one in calls), Spent())
 
 
-def _agreement(checked: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _agreement(checked: JudgeChecked | None) -> dict[str, Any] | None:
     if checked is None:
         return None
-    return {name: checked[name] for name in ("n", "share", "interval", "kappa", "kappa_interval", "weights")}
+    return checked.model_dump(mode="json", exclude={"kind", "said", "spent"})
 
 
 def _how(entry: Mapping[str, Any]) -> str:

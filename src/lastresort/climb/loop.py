@@ -7,8 +7,6 @@ reaches the same decision.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from lastresort.climb.break_even import Priced, Saving
 from lastresort.climb.budget import beyond_limits
@@ -18,12 +16,20 @@ from lastresort.climb.prepare import Prepared
 from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
+from lastresort.records.events import (
+    DevScore,
+    RungGivenUp,
+    RungSearched,
+    RungSkipped,
+    RungTested,
+    SearchedCandidate,
+    SystemFrozen,
+)
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.report.words.wording import percent_in_text as percent
 from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
-from lastresort.types import Decided, Judgement
 
 Review = Callable[[Sequence[RungOutcome], RungOutcome], RungOutcome | None]
 """(outcomes so far, the tuned one that would win) -> that outcome after its gate and repairs; None where nothing is asked."""
@@ -90,71 +96,65 @@ def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -
     rung = find_rung(name)
     skipped = rung.skip_reason(bench.task, bench.train)
     if skipped is not None:
-        if bench.record.last("skip", name) is None:
-            bench.record.note("skip", {"rung": name, "reason": skipped}, key=name)
+        if bench.record.last(RungSkipped, name) is None:
+            bench.record.append(RungSkipped(rung=name, reason=skipped))
         return RungOutcome(name, skipped=skipped)
     if (beyond := beyond_limits(bench, prepared, rung)) is not None:
-        bench.record.note("skip", {"rung": name, "reason": beyond}, key=name)
+        bench.record.append(RungSkipped(rung=name, reason=beyond))
         return RungOutcome(name, skipped=beyond)
-    given_up = bench.record.last("given_up", name)
+    given_up = bench.record.last(RungGivenUp, name)
     if given_up is not None:
-        return RungOutcome(name, skipped=given_up["reason"])
-    frozen = bench.record.last("frozen", name)
+        return RungOutcome(name, skipped=given_up.reason)
+    frozen = bench.record.last(SystemFrozen, name)
     if frozen is None:
         found = rung.search(bench)
         if isinstance(found, GivenUp):
             return _note_given_up(bench, name, found)
-        _note_search(bench, name, found)
-        frozen = bench.record.last("frozen", name)
-        assert frozen is not None
-    system = load_system(bench.candidate_folder(name, frozen["name"]))
-    known = bench.record.last("verdict", name)
-    if known is not None and "unit" in known["judgement"]:  # as version 0.1 noted it, it is judged again from its items
-        return RungOutcome(name, _judgement(known["judgement"]), system.name)
+        frozen = _freeze(bench, name, found)
+    system = load_system(bench.candidate_folder(name, frozen.name))
+    known = bench.record.last(RungTested, name)
+    if known is not None:
+        return RungOutcome(name, known.judgement, system.name)
     judgement, measurement = run_test(bench, name, system, prepared.split.test)
     used = {item.id for item in measurement.items}
     ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
-    bench.record.note("verdict", {"rung": name, "judgement": asdict(judgement)}, key=name)
+    bench.record.append(RungTested(rung=name, system=system.name, judgement=judgement))
     return RungOutcome(name, judgement, system.name)
 
 
 def _note_given_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
     """Record that the search showed the rung to be no way, so that a resumed climb does not search again."""
-    bench.record.note("given_up", {"rung": rung, "reason": found.reason}, key=rung)
+    bench.record.append(RungGivenUp(rung=rung, reason=found.reason))
     return RungOutcome(rung, skipped=found.reason)
 
 
-def _note_search(bench: Workbench, rung: str, search: Search) -> None:
+def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:
     """Record what the search found, and freeze its choice."""
-    seconds = {m.candidate: 0.0 for m in bench.record.measurements()}
-    for m in bench.record.measurements():
-        seconds[m.candidate] += m.seconds
-    bench.record.note(
-        "search",
-        {
-            "rung": rung,
-            "candidates": [
-                {
-                    "name": candidate.system.name,
-                    "dev": {"score": candidate.score, "n": candidate.n},
-                    "prompt_tokens": round(candidate.prompt_tokens, 1),
-                    "seconds": round(seconds.get(candidate.system.name, 0.0), 3),
-                }
-                for candidate in search.candidates
-            ],
-            "chosen": search.chosen.name,
-            "why": search.why,
-            "note": search.note,
-            "bias_corrected": search.bias_corrected,
-        },
-        key=rung,
+    seconds: dict[str, float] = {}
+    for measured in bench.record.measured():
+        seconds[measured.candidate] = seconds.get(measured.candidate, 0.0) + measured.seconds
+    candidates = tuple(
+        SearchedCandidate(
+            name=candidate.system.name,
+            dev=DevScore(score=candidate.score, n=candidate.n),
+            prompt_tokens=round(candidate.prompt_tokens, 1),
+            seconds=round(seconds.get(candidate.system.name, 0.0), 3),
+        )
+        for candidate in search.candidates
     )
-    bench.record.note("frozen", {"rung": rung, "name": search.chosen.name}, key=rung)
-
-
-def _judgement(body: dict[str, Any]) -> Judgement:
-    decided = None if body["decided"] is None else Decided(**body["decided"])
-    return Judgement(**{**body, "interval": tuple(body["interval"]), "decided": decided})
+    bench.record.append(
+        RungSearched(
+            rung=rung,
+            candidates=candidates,
+            chosen=search.chosen.name,
+            why=search.why,
+            note=search.note,
+            bias_corrected=search.bias_corrected,
+        )
+    )
+    frozen = SystemFrozen(rung=rung, name=search.chosen.name)
+    bench.record.append(frozen)
+    return frozen
 
 
 def _outcome_line(outcome: RungOutcome) -> str:

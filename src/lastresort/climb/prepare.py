@@ -20,6 +20,7 @@ from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
+from lastresort.records.events import ErrorShared
 from lastresort.records.record import Record
 from lastresort.rungs.preference.data import Preferred, read_preferences, without_leaks
 from lastresort.rungs.preference.items import columns_of
@@ -216,12 +217,9 @@ def _sha256(path: Path) -> str:
 
 
 def with_shares(record: Record, prepared: Prepared) -> Prepared:
-    """The task with the R that its run began with. A run of an earlier version, whose record says nothing of R, kept no share for a
-    repaired system.
-    """
-    noted, task = record.last("r"), prepared.task
-    if noted is None:
-        begun = record.last("task") is not None
-        noted = {"r": len(task.ladder) if begun else task.r}
-        record.note("r", noted)
-    return replace(prepared, task=task.model_copy(update={"counts_repair": noted["r"] == task.r}))
+    """The task with the R that its run began with."""
+    task, shared = prepared.task, record.last(ErrorShared)
+    if shared is None:
+        shared = ErrorShared(r=task.r)
+        record.append(shared)
+    return replace(prepared, task=task.model_copy(update={"counts_repair": shared.r == task.r}))

@@ -19,6 +19,7 @@ from lastresort.data.duplicates import normalised
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
 from lastresort.ladder import RUNGS, trains
+from lastresort.records.events import DriftMeasured, RowsTooLong, RungSearched, StoreBuilt, TextLearned
 from lastresort.records.record import Measurement, Record
 from lastresort.report.words import drift
 from lastresort.report.words.wording import percent_in_text as percent
@@ -32,9 +33,9 @@ from lastresort.types import Example, Judgement
 
 def known_beforehand(bench: Workbench, test: Sequence[Example]) -> list[str]:
     """A sentence where the documents that a rung used hold test inputs word for word."""
-    if bench.record.last("store") is not None:
+    if bench.record.last(StoreBuilt) is not None:
         texts = _texts(open_store(bench.folder / "store"))
-    elif bench.record.last("pretrained") is not None and bench.task.knowledge is not None:
+    elif bench.record.last(TextLearned) is not None and bench.task.knowledge is not None:
         texts = (document.text for document in read_documents(bench.task.knowledge).documents)
     else:
         return []
@@ -80,9 +81,9 @@ def extra_reasons(
     for lower, upper in itertools.pairwise(tested):
         reasons.append(_paired(bench, lower, upper))
     for outcome in tested:
-        search = bench.record.last("search", outcome.rung)
+        search = bench.record.last(RungSearched, outcome.rung)
         if search is not None and outcome.judgement is not None and outcome.judgement.outcome != "MET":
-            reasons.append(f"{outcome.rung}: {search['note']}")
+            reasons.append(f"{outcome.rung}: {search.note}")
         reasons += _refused(bench.record, outcome)
         reasons += _drift(bench.record, outcome)
     if any(RUNGS[outcome.rung].learns == "examples" for outcome in tested):
@@ -99,7 +100,8 @@ def extra_reasons(
 def _training_rows(bench: Workbench) -> list[str]:
     """What was too long to train on, and whether the rest is enough."""
     found = []
-    too_long = len((bench.record.last("too_long") or {"train": ()})["train"])
+    rows = bench.record.last(RowsTooLong)
+    too_long = 0 if rows is None else len(rows.train)
     if too_long:
         were = (
             "row is longer than the context and was" if too_long == 1 else "rows are longer than the context and were"
@@ -112,8 +114,8 @@ def _training_rows(bench: Workbench) -> list[str]:
 
 def _drift(record: Record, outcome: RungOutcome) -> list[str]:
     """How far preference training moved the answers: whether it won by talking longer must be seen."""
-    noted = record.last("drift", outcome.system) if outcome.system is not None else None
-    return [f"{outcome.rung}: {drift.sentence(noted)}"] if noted is not None and noted["rung"] == outcome.rung else []
+    moved = record.last(DriftMeasured, outcome.system) if outcome.system is not None else None
+    return [f"{outcome.rung}: {drift.sentence(moved)}"] if moved is not None and moved.rung == outcome.rung else []
 
 
 def _refused(record: Record, outcome: RungOutcome) -> list[str]:

@@ -13,6 +13,7 @@ from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
 from lastresort.models.open import settled_name
+from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
@@ -34,19 +35,19 @@ def open_workbench(
     model = models.open(bare)
     seat = Seat(task, record, models, budget.pay)
     scorer = seat.seated(prepared.scorer)
-    known = record.last("sizes")
+    known = record.last(ModelOpened)
     if known is None:
-        known = {"max_new_tokens": max_new_tokens(prepared, model), "model": model.fingerprint}
-        too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known["max_new_tokens"])
-        refuse_what_the_judge_cannot_read(scorer, (*prepared.split.dev, *prepared.split.test), known["max_new_tokens"])
-        record.note("too_long", {"train": too_long})
+        known = ModelOpened(fingerprint=model.fingerprint, max_new_tokens=max_new_tokens(prepared, model))
+        too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known.max_new_tokens)
+        refuse_what_the_judge_cannot_read(scorer, (*prepared.split.dev, *prepared.split.test), known.max_new_tokens)
+        record.append(RowsTooLong(train=tuple(too_long)))
         model = models.open(bare)
         report = data_report(
             prepared, lambda example: model.count_tokens(training_messages(example)), model.context_tokens
         )
-        record.note("data", report.as_dict())
-        record.note("sizes", known)
-    elif known["model"] != model.fingerprint:
+        record.append(DataChecked(report=report.as_dict()))
+        record.append(known)
+    elif known.fingerprint != model.fingerprint:
         raise TaskError(
             f"the model {task.model} is not the one this run began with (its weights, template or precision differ)",
             where=str(run),
@@ -63,7 +64,7 @@ def open_workbench(
         folder=run,
         models=models,
         progress=progress,
-        max_new_tokens=known["max_new_tokens"],
+        max_new_tokens=known.max_new_tokens,
         check_budget=budget.check,
         pay=budget.pay,
         out_of_time=budget.out_of_time,
@@ -90,17 +91,23 @@ def refuse_another_task(record: Record, prepared: Prepared, run: Path) -> None:
     so may the volume and the price of an hour, by which costs are only weighed.
     """
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
-    found = {"task": {**resolved, "path": prepared.task.path.name}, "files": prepared.files}
-    for kind, now in found.items():
-        known = record.last(kind)
-        if known is None:
-            record.note(kind, now)
-            continue
-        changed = changed_keys(known, now, prepared.task if kind == "task" else None)
-        if changed:
-            raise TaskError(
-                f"the {kind} of this run differs from the one this run began with, in {', '.join(changed)}",
-                where=f"{prepared.task.path.name} and {run}",
-                expected="an unchanged task and unchanged data",
-                remedy="Undo the change, or start a new run without --resume.",
-            )
+    now = {**resolved, "path": prepared.task.path.name}
+    task, files = record.last(TaskRead), record.last(FilesRead)
+    if task is None:
+        record.append(TaskRead(task=now))
+    else:
+        _refuse_changed("task", changed_keys(task.task, now), prepared, run)
+    if files is None:
+        record.append(FilesRead(files=prepared.files))
+    else:
+        _refuse_changed("files", changed_keys(files.files, prepared.files), prepared, run)
+
+
+def _refuse_changed(what: str, changed: list[str], prepared: Prepared, run: Path) -> None:
+    if changed:
+        raise TaskError(
+            f"the {what} of this run differs from the one this run began with, in {', '.join(changed)}",
+            where=f"{prepared.task.path.name} and {run}",
+            expected="an unchanged task and unchanged data",
+            remedy="Undo the change, or start a new run without --resume.",
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
 from lastresort.records import atomic as lock
+from lastresort.records.events import ModelOpened
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.report.html import FILE_NAME as REPORT
@@ -93,7 +94,7 @@ def _began(run: Path) -> bool:
     if not (run / FILE_NAME).is_file():
         return False
     with Record.open(run, read_only=True) as record:
-        return record.last("sizes") is not None
+        return record.last(ModelOpened) is not None
 
 
 @contextmanager

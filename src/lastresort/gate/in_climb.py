@@ -35,6 +35,7 @@ from lastresort.gate.verdict import Comparator, target_found
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.gate.verdict.sentences import listed, points
 from lastresort.ladder import trains
+from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
@@ -133,10 +134,10 @@ SEED = 0  # of the first gate's items; the second has the next
 
 def mode_of(record: Record, asked: Mode | None) -> Mode:
     """What was asked for now, else when the run was begun or last resumed, else all: nothing that was tuned ships unmeasured."""
-    noted = record.last("gate_mode")
-    mode: Mode = asked or (noted["mode"] if noted is not None else "full")
-    if noted is None or noted["mode"] != mode:
-        record.note("gate_mode", {"mode": mode})
+    chosen = record.last(GateChosen)
+    mode: Mode = asked or (chosen.mode if chosen is not None else "full")
+    if chosen is None or chosen.mode != mode:
+        record.append(GateChosen(mode=mode))
     return mode
 
 
@@ -148,40 +149,34 @@ def gated(
     outcomes: of the climb so far, among which is the best prompt to compare it with. won: the outcome of the tuned system.
     Raises StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
     """
-    known = _noted(bench.record, won.rung)
-    if known is None and mode == "none":
+    run = bench.record.last(GateRun, gate_key(won.rung, repaired=False))
+    if run is None and mode == "none":
         return None
-    if known is None:
+    if run is None:
         settings = Settings(SEED, mode == "quick", CLIMB_ALPHA)
-        known = _asked(bench, prepared, best_prompt(outcomes), won, settings)
-        bench.record.note("gate", known.as_json(), key=won.rung)
-    elif mode not in ("none", known.mode):
-        bench.progress.say(f"{won.rung}: its {known.mode} gate was run before and stands")
-    return gating_of(known)
+        run = GateRun(gate=_asked(bench, prepared, best_prompt(outcomes), won, settings), repaired=False)
+        bench.record.append(run)
+    elif mode not in ("none", run.gate.mode):
+        bench.progress.say(f"{won.rung}: its {run.gate.mode} gate was run before and stands")
+    return gating_of(run.gate)
 
 
 def gated_again(
     bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: ClimbGate
 ) -> ClimbGate:
     """The second gate, of a repaired system: what it found, as the decision has it. first: the gate that led to the repair."""
-    key = f"{repaired.rung}, repaired"
-    known = _noted(bench.record, key)
-    if known is None:
+    run = bench.record.last(GateRun, gate_key(repaired.rung, repaired=True))
+    if run is None:
         settings = Settings(first.seed + 1, first.mode == "quick", CLIMB_ALPHA, facts="most")
-        known = _asked(bench, prepared, best_prompt(outcomes), repaired, settings)
-        bench.record.note("gate", known.as_json(), key=key)
-    return known
-
-
-def _noted(record: Record, key: str) -> ClimbGate | None:
-    known = record.last("gate", key)
-    return None if known is None else ClimbGate.model_validate(known)
+        run = GateRun(gate=_asked(bench, prepared, best_prompt(outcomes), repaired, settings), repaired=True)
+        bench.record.append(run)
+    return run.gate
 
 
 def gate_of(record: Record, rung: str, system: str | None) -> ClimbGate | None:
     """What the gate found of this system, None where none was asked."""
-    noted = [note for note in record.notes("gate") if (note["rung"], note["system"]) == (rung, system)]
-    return ClimbGate.model_validate(noted[-1]) if noted else None
+    found = [run.gate for run in record.all(GateRun) if (run.gate.rung, run.gate.system) == (rung, system)]
+    return found[-1] if found else None
 
 
 def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:

@@ -66,9 +66,10 @@ def connect(path: Path, *, application: int, migrations: Sequence[str]) -> Datab
     Raises DataError for a file that is damaged, not ours, or newer than this program; InfrastructureError for the disk.
     """
     connection: sqlite3.Connection | None = None
+    closed = _was_closed(path)
     try:
         connection = _open(f"{path.resolve().as_uri()}?mode=rwc")
-        check_ours(connection, path, application=application, newest=len(migrations))
+        check_ours(connection, path, application=application, newest=len(migrations), whole=closed)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         migrate(connection, application=application, migrations=migrations)
@@ -84,9 +85,10 @@ def connect(path: Path, *, application: int, migrations: Sequence[str]) -> Datab
 def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]) -> Database:
     """Open an existing file without changing it, also on a read-only disk; an older schema is migrated in memory."""
     connection: sqlite3.Connection | None = None
+    closed = _was_closed(path)
     try:
         connection = _open_quietly(path)
-        check_ours(connection, path, application=application, newest=len(migrations))
+        check_ours(connection, path, application=application, newest=len(migrations), whole=closed)
         if version(connection) < len(migrations):
             older, connection = connection, sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             older.backup(connection)
@@ -107,8 +109,11 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def check_ours(connection: sqlite3.Connection, path: Path, *, application: int, newest: int) -> None:
-    """Raises DataError unless the file is empty, or ours, whole, and of a version that this program knows."""
+def check_ours(connection: sqlite3.Connection, path: Path, *, application: int, newest: int, whole: bool) -> None:
+    """Raises DataError unless the file is empty, or ours, whole, and of a version that this program knows.
+
+    whole: it is known to be; else every page is looked at.
+    """
     found = version(connection)
     mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -123,7 +128,7 @@ def check_ours(connection: sqlite3.Connection, path: Path, *, application: int, 
             expected=f"at most {newest}",
             remedy="It was written by a newer lastresort: upgrade this one.",
         )
-    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    problem = "ok" if whole else connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise sqlite3.DatabaseError(str(problem).replace("*** in database main ***", "").strip())
 
@@ -177,6 +182,14 @@ def in_words(error: sqlite3.DatabaseError, path: Path) -> LastresortError:
         expected="an SQLite database written by lastresort",
         remedy="Restore it from a copy, or start a new run.",
     )
+
+
+def _was_closed(path: Path) -> bool:
+    """Whether the last process that wrote the file closed it: the log is then gone."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size == 0
+    except OSError:
+        return True
 
 
 def _open(uri: str) -> sqlite3.Connection:

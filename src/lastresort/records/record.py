@@ -1,39 +1,42 @@
-"""The record of a run: everything that was measured, append-only, in one SQLite file.
+"""The record of a run: every event in order, items of what was measured, curves of what was trained; one append-only SQLite file.
 
-Events are JSON bodies under a kind and a key. The first is run, with the run's id. The climb writes: task, files, place,
-documents, data, sizes, too_long, judge, agreement, judged, spent, store, retrieval, ceiling, replay, race, training, search,
-frozen, given_up, rewarded, skip, saving, verdict, base_answers, base_sums, gate_mode, gate, repairs, repair, repair_plan,
-repair_test, compare_asked, compare_rate, compare_trained, compared, comparison, not_compared, decision; a recheck writes
-recheck. Measurements are kept item by item, curves step by step.
+Besides them one row that is replaced says what the run is at. Whoever follows a run reads `since` and `stage`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from lastresort.errors import ContractError, DataError
 from lastresort.records.atomic import disk_error
 from lastresort.records.database import Database, connect, connect_read_only
+from lastresort.records.events import KINDS, CandidateMeasured, CeilingMeasured, E, Event, Recorded, RunBegan, Stage
 from lastresort.records.measurement import ItemScore, Measurement
 
 __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
 
 FILE_NAME = "record.sqlite"
 APPLICATION = 0x4C617374  # "Last"
+STAGE_EVERY_S = 0.5
 
 MIGRATIONS = (
     """
     CREATE TABLE event (
         id INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL
     );
-    CREATE INDEX event_by_kind ON event (kind, key, id);
+    CREATE INDEX event_by_key ON event (kind, key, id);
+    CREATE INDEX event_by_kind ON event (kind, id);
     CREATE TABLE measurement (
         id INTEGER PRIMARY KEY, at TEXT NOT NULL, rung TEXT NOT NULL, candidate TEXT NOT NULL, split TEXT NOT NULL,
         n_available INTEGER NOT NULL
@@ -43,12 +46,13 @@ MIGRATIONS = (
         measurement INTEGER NOT NULL REFERENCES measurement (id), position INTEGER NOT NULL, id TEXT NOT NULL,
         score REAL NOT NULL, answer TEXT NOT NULL, expected TEXT NOT NULL, input TEXT NOT NULL, finish TEXT NOT NULL,
         format_ok INTEGER, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL,
-        usd REAL NOT NULL, PRIMARY KEY (measurement, position)
+        usd REAL NOT NULL, passages TEXT NOT NULL, PRIMARY KEY (measurement, position)
     ) WITHOUT ROWID;
     CREATE TABLE curve (
         id INTEGER PRIMARY KEY, at TEXT NOT NULL, candidate TEXT NOT NULL, step INTEGER NOT NULL, body TEXT NOT NULL
     );
     CREATE INDEX curve_by_candidate ON curve (candidate, id);
+    CREATE TABLE stage (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);
     """
     + "".join(
         f"""
@@ -58,7 +62,6 @@ MIGRATIONS = (
         for table in ("event", "measurement", "item", "curve")
         for change in ("UPDATE", "DELETE")
     ),
-    "ALTER TABLE item ADD COLUMN passages TEXT NOT NULL DEFAULT '[]';",
 )
 
 _ITEM_FIELDS = tuple(field.name for field in dataclasses.fields(ItemScore))
@@ -69,11 +72,13 @@ _ADD_ITEM = (
 
 
 class Record:
-    """An open record. Whatever a call wrote is on the disk when the call returns, and survives a kill at any moment."""
+    """An open record. Whatever a call appended is on the disk when the call returns, and survives a kill at any moment."""
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    def __init__(self, folder: Path, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.folder = folder
-        self._database = database
+        self._database, self._clock = database, clock
+        self._unwritten: Stage | None = None
+        self._stage_at = -STAGE_EVERY_S
 
     @classmethod
     def create(cls, folder: Path) -> Record:
@@ -96,7 +101,7 @@ class Record:
             for rest in folder.glob(f"{new.name}*"):
                 rest.unlink()
             with cls(folder, connect(new, application=APPLICATION, migrations=MIGRATIONS)) as record:
-                record.note("run", {"id": uuid.uuid4().hex})
+                record.append(RunBegan(id=uuid.uuid4().hex))
             new.replace(path)
         except OSError as error:
             raise disk_error(error, path) from error
@@ -121,21 +126,32 @@ class Record:
                 remedy="Restore it from a copy, or start a new run.",
             )
         way = connect_read_only if read_only else connect
-        return cls(folder, way(path, application=APPLICATION, migrations=MIGRATIONS))
+        record = cls(folder, way(path, application=APPLICATION, migrations=MIGRATIONS))
+        try:
+            record.run_id  # noqa: B018  a file that lost its first event is damaged
+        except BaseException:
+            record.close()
+            raise
+        return record
 
     @property
     def run_id(self) -> str:
-        """Which run this is, wherever its folder is moved; a record of an older version has its folder's name."""
-        noted = self.last("run")
-        return str(noted["id"]) if noted is not None else self.folder.name
+        """Which run this is, wherever its folder is moved. Raises DataError where the record does not say."""
+        began = self.last(RunBegan)
+        if began is None:
+            raise self._unreadable("found no beginning of a run")
+        return began.id
 
     @property
     def lacking_knowledge(self) -> frozenset[str] | None:
         """Ids of the dev items that were wrong closed book and right with the right passage; None where that is not measured."""
-        noted = self.last("ceiling")
-        return frozenset(noted["knowledge"]) if noted is not None and noted["systems"] else None
+        measured = self.last(CeilingMeasured)
+        return frozenset(measured.knowledge) if measured is not None and measured.systems else None
 
     def close(self) -> None:
+        if self._unwritten is not None:
+            with self._database.transaction() as connection:
+                self._write_stage(connection)
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -146,33 +162,47 @@ class Record:
     ) -> None:
         self.close()
 
-    def note(self, kind: str, body: Mapping[str, Any], key: str = "") -> None:
-        """Append an event. body: JSON values; dataclasses become objects, paths and dates text.
-
-        Raises ContractError for anything else.
-        """
-        text = _json(body, what=f"the {kind} event")
+    def append(self, event: Event) -> int:
+        """Append an event; returns its number."""
         with self._database.transaction() as connection:
-            connection.execute("INSERT INTO event (at, kind, key, body) VALUES (?, ?, ?, ?)", (_now(), kind, key, text))
+            return self._append(connection, event)
 
-    def notes(self, kind: str, key: str | None = None) -> list[dict[str, Any]]:
-        """Bodies of the events of this kind, oldest first; of one key where it is given."""
-        return [event["body"] for event in self.events(kind) if key is None or event["key"] == key]
+    def last(self, kind: type[E], key: str = "") -> E | None:
+        """The newest event of this kind and key; without a key, of this kind whatever its key."""
+        rows = self._rows_of(kind, key, "DESC LIMIT 1")
+        return self._read(kind, rows[0]) if rows else None
 
-    def last(self, kind: str, key: str = "") -> dict[str, Any] | None:
-        """Body of the newest event of this kind and key; without a key, of this kind whatever its key."""
-        bodies = self.notes(kind, key or None)
-        return bodies[-1] if bodies else None
+    def all(self, kind: type[E], key: str = "") -> list[E]:
+        """The events of this kind, oldest first; of one key where it is given."""
+        return [self._read(kind, row) for row in self._rows_of(kind, key, "")]
 
-    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Whole events {id, at, kind, key, body}, oldest first. at: UTC, ISO 8601."""
-        rows = self._database.rows(
-            "SELECT id, at, kind, key, body FROM event WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", (kind,)
-        )
-        return [{**dict(row), "body": json.loads(row["body"])} for row in rows]
+    def since(self, number: int = 0) -> Iterator[tuple[int, Event]]:
+        """Every event after that of this number, with its own, oldest first. Raises DataError at one that a newer version wrote."""
+        for row in self._database.rows("SELECT id, kind, body FROM event WHERE id > ? ORDER BY id", (number,)):
+            kind = KINDS.get(row["kind"])
+            if kind is None:
+                raise self._newer(f"found an event of the kind {row['kind']}")
+            yield row["id"], self._read(kind, row)
+
+    def times(self) -> tuple[datetime, datetime]:
+        """When the run began, and when its newest event was written. UTC."""
+        [row] = self._database.rows("SELECT min(at) AS began, max(at) AS ended FROM event")
+        return datetime.fromisoformat(row["began"]), datetime.fromisoformat(row["ended"])
+
+    def now(self, stage: Stage) -> None:
+        """Say what the run is at: one row, which is replaced at most every STAGE_EVERY_S, and with every event."""
+        self._unwritten = stage
+        if self._clock() - self._stage_at >= STAGE_EVERY_S:
+            with self._database.transaction() as connection:
+                self._write_stage(connection)
+
+    def stage(self) -> Stage | None:
+        """What the run was last at; None before it said so."""
+        rows = self._database.rows("SELECT body FROM stage")
+        return Stage.model_validate_json(rows[0]["body"]) if rows else None
 
     def add_measurement(self, measurement: Measurement) -> None:
-        """Append a measurement with all its items, or nothing of it."""
+        """Append a measurement with all its items and its event, or nothing of it."""
         m = measurement
         with self._database.transaction() as connection:
             number = connection.execute(
@@ -186,6 +216,7 @@ class Record:
                     for position, item in enumerate(m.items)
                 ],
             )
+            self._append(connection, _measured(m))
 
     def measurement(self, rung: str, candidate: str, split: str) -> Measurement | None:
         """The newest measurement of this candidate on this split: one completed later replaces an early stop."""
@@ -195,24 +226,38 @@ class Record:
         )
         return self._with_items(rows[0]) if rows else None
 
-    def measurements(self) -> list[Measurement]:
-        """The newest measurement of every candidate and split, in the order they were written."""
+    def measurements(
+        self, rung: str | None = None, candidate: str | None = None, splits: str = "%"
+    ) -> list[Measurement]:
+        """The newest measurement of every candidate and split, in the order they were written, with all items.
+
+        rung, candidate: of these alone. splits: a pattern as SQL's LIKE takes it, such as dev[%.
+        """
         rows = self._database.rows(
-            "SELECT * FROM measurement WHERE id IN (SELECT max(id) FROM measurement GROUP BY rung, candidate, split) "
-            "ORDER BY id"
+            "SELECT * FROM measurement WHERE id IN (SELECT max(id) FROM measurement WHERE (?1 IS NULL OR rung = ?1) "
+            "AND (?2 IS NULL OR candidate = ?2) AND split LIKE ?3 GROUP BY rung, candidate, split) ORDER BY id",
+            (rung, candidate, splits),
         )
         return [self._with_items(row) for row in rows]
 
+    def measured(self, rung: str = "") -> list[CandidateMeasured]:
+        """The same without the items: of every candidate and split, in the order of the newest; of one rung where it is given."""
+        newest: dict[tuple[str, str, str], CandidateMeasured] = {}
+        for event in self.all(CandidateMeasured, rung):
+            place = event.rung, event.candidate, event.split
+            newest.pop(place, None)
+            newest[place] = event
+        return list(newest.values())
+
     def dev_items(self, rung: str, candidate: str | None) -> dict[str, ItemScore]:
         """What a candidate of a search answered on dev, by item; it is measured in stretches, so in several measurements."""
-        own = [
-            m for m in self.measurements() if (m.rung, m.candidate) == (rung, candidate) and m.split.startswith("dev[")
-        ]
-        return {item.id: item for measurement in own for item in measurement.items}
+        if candidate is None:
+            return {}
+        return {item.id: item for m in self.measurements(rung, candidate, "dev[%") for item in m.items}
 
     def add_curve_point(self, candidate: str, step: int, values: Mapping[str, float]) -> None:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""
-        text = _json({name: float(value) for name, value in values.items()}, what="a curve point")
+        text = json.dumps({name: float(value) for name, value in values.items()})
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO curve (at, candidate, step, body) VALUES (?, ?, ?, ?)", (_now(), candidate, step, text)
@@ -229,6 +274,58 @@ class Record:
         """Every candidate's curve, in the order of first appearance."""
         rows = self._database.rows("SELECT candidate FROM curve GROUP BY candidate ORDER BY min(id)")
         return {row["candidate"]: self.curve(row["candidate"]) for row in rows}
+
+    def _rows_of(self, kind: type[Recorded], key: str, order: str) -> list[sqlite3.Row]:
+        name = kind.model_fields["kind"].default
+        if key:
+            query = f"SELECT id, kind, body FROM event WHERE kind = ? AND key = ? ORDER BY id {order}"
+            return self._database.rows(query, (name, key))
+        return self._database.rows(f"SELECT id, kind, body FROM event WHERE kind = ? ORDER BY id {order}", (name,))
+
+    def _read(self, kind: type[E], row: sqlite3.Row) -> E:
+        try:
+            return kind.model_validate(json.loads(row["body"]))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(str(part) for part in fault["loc"])
+            raise self._newer(f"found at event {row['id']} ({row['kind']}), key {place}: {fault['msg']}") from error
+        except ValueError as error:
+            raise self._unreadable(f"found no JSON at event {row['id']} ({error})") from error
+
+    def _append(self, connection: sqlite3.Connection, event: Event) -> int:
+        if self._unwritten is not None:
+            self._write_stage(connection)
+        try:
+            body = json.dumps(event.model_dump(mode="json", exclude={"kind"}))  # ASCII, so that any text can be stored
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"the event {event.kind} cannot be written as JSON ({error})") from error
+        number = connection.execute(
+            "INSERT INTO event (at, kind, key, body) VALUES (?, ?, ?, ?)", (_now(), event.kind, event.key, body)
+        ).lastrowid
+        assert number is not None
+        return number
+
+    def _write_stage(self, connection: sqlite3.Connection) -> None:
+        assert self._unwritten is not None
+        body = json.dumps(self._unwritten.model_dump(mode="json"))
+        connection.execute("INSERT OR REPLACE INTO stage VALUES (1, ?)", (body,))
+        self._unwritten, self._stage_at = None, self._clock()
+
+    def _newer(self, found: str) -> DataError:
+        return DataError(
+            found,
+            where=str(self.folder / FILE_NAME),
+            expected="events that this version knows",
+            remedy="Another lastresort wrote it: use that one, or start a new run.",
+        )
+
+    def _unreadable(self, found: str) -> DataError:
+        return DataError(
+            found,
+            where=str(self.folder / FILE_NAME),
+            expected="an SQLite database written by lastresort",
+            remedy="Restore it from a copy, or start a new run.",
+        )
 
     def _with_items(self, row: Any) -> Measurement:
         found = self._database.rows(
@@ -253,16 +350,21 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _json(body: Mapping[str, Any], *, what: str) -> str:
-    try:
-        return json.dumps(body, default=_plain)  # ASCII, so that any text can be stored
-    except (TypeError, ValueError) as error:
-        raise ContractError(f"{what} cannot be written as JSON ({error})") from error
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, Path | datetime):
-        return str(value)
-    raise TypeError(f"found a {type(value).__name__}")
+def _measured(m: Measurement) -> CandidateMeasured:
+    wrong = [item for item in m.items if item.score < 1]
+    return CandidateMeasured(
+        rung=m.rung,
+        candidate=m.candidate,
+        split=m.split,
+        n=m.n,
+        n_available=m.n_available,
+        score=m.score,
+        tokens_in=m.tokens_in,
+        tokens_out=m.tokens_out,
+        seconds=m.seconds,
+        usd=m.usd,
+        cut=sum(item.finish == "length" for item in m.items),
+        refused=sum(item.finish == "refused" for item in m.items),
+        ill_formed=sum(item.format_ok is False for item in wrong),
+        wrong=tuple(item.id for item in wrong if item.format_ok is not False),
+    )

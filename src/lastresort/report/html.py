@@ -173,8 +173,8 @@ def _examples_title(rung: RungStory) -> str:
 def _drift_title(rung: RungStory) -> str:
     """What became of the length of the chosen candidate's answers."""
     chosen = rung.entry["chosen"] if rung.entry else None
-    found = next((one for one in rung.drifts if one["candidate"] == chosen), rung.drifts[0])
-    return drift.title(found["length"])
+    found = next((one for one in rung.drifts if one.candidate == chosen), rung.drifts[0])
+    return drift.title(found.length)
 
 
 def _input(text: str) -> str:

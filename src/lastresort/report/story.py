@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from lastresort.records.events import DataChecked, DriftMeasured, LapTrained, RungSearched, TaskRead, TrainingReached
 from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.records.record import Record
 from lastresort.report.words.wording import count, duration, listed, money, percent, round_percent, times
@@ -120,7 +121,7 @@ _BELOW = "the climb ended below it"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """One training run, of which the newest note counts. settings, work: as the rung recorded them."""
+    """One training run, of which the newest event counts. body: all that it says, its settings among it."""
 
     candidate: str
     body: dict[str, Any]
@@ -153,8 +154,8 @@ class RungStory:
     cut: int = 0
     graded: bool = False
     trained: tuple[Trained, ...] = ()
-    raced: tuple[dict[str, Any], ...] = ()
-    drifts: tuple[dict[str, Any], ...] = ()
+    raced: tuple[LapTrained, ...] = ()
+    drifts: tuple[DriftMeasured, ...] = ()
     passed_over: bool = False
 
     @property
@@ -177,8 +178,8 @@ class Story:
     rungs: tuple[RungStory, ...]
     task: dict[str, Any]
     data: dict[str, Any]
-    began: datetime | None
-    ended: datetime | None
+    began: datetime
+    ended: datetime
 
     @property
     def total(self) -> dict[str, Any]:
@@ -199,13 +200,13 @@ class Story:
 
 def gather(record: Record, decision: dict[str, Any]) -> Story:
     """Read from the record whatever the decision does not hold."""
-    noted = record.last("task") or {}
-    task = noted["task"] if isinstance(noted.get("task"), dict) else noted
+    read, checked = record.last(TaskRead), record.last(DataChecked)
+    task = read.task if read is not None else {}
     reached = {entry["name"]: entry for entry in decision["rungs"]}
     told = task.get("ladder", ())
     ladder = [*(name for name in reached if name not in told), *told]
     highest = max((ladder.index(name) for name in reached), default=-1)
-    times = [datetime.fromisoformat(event["at"]) for event in record.events()]
+    began, ended = record.times()
     return Story(
         decision=decision,
         rungs=tuple(
@@ -216,9 +217,9 @@ def gather(record: Record, decision: dict[str, Any]) -> Story:
             for number, name in enumerate(ladder)
         ),
         task=task,
-        data=record.last("data") or {},
-        began=times[0] if times else None,
-        ended=times[-1] if times else None,
+        data=checked.report if checked is not None else {},
+        began=began,
+        ended=ended,
     )
 
 
@@ -226,7 +227,8 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
     finding = of_rung(name, entry, bar)
     if entry is None or not entry["candidates"]:
         return RungStory(name, finding, entry, {})
-    search = record.last("search", name) or {}
+    searched = record.last(RungSearched, name)
+    search = searched.model_dump() if searched is not None else {}
     items = [*record.dev_items(name, entry["chosen"]).values()]
     wrong = [item for item in items if item.score < 1]
     trained = _trained(record, name)
@@ -242,8 +244,8 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
         cut=sum(item.finish == "length" for item in items),
         graded=any(0 < item.score < 1 for item in items),
         trained=trained,
-        raced=tuple(lap for lap in record.notes("race") if lap.get("rung", "sft") == name),
-        drifts=tuple(body for body in record.notes("drift") if body["rung"] == name),
+        raced=tuple(lap for lap in record.all(LapTrained) if lap.rung == name),
+        drifts=tuple(drift for drift in record.all(DriftMeasured) if drift.rung == name),
     )
 
 
@@ -276,7 +278,11 @@ def _candidates(entry: Mapping[str, Any], search: Mapping[str, Any]) -> tuple[di
 
 
 def _trained(record: Record, rung: str) -> tuple[Trained, ...]:
-    """Training runs of a rung, by learning rate; a note without a rung belongs to sft, the first that trains."""
-    newest = {body["candidate"]: body for body in record.notes("training") if body.get("rung", "sft") == rung}
-    ordered = sorted(newest.items(), key=lambda pair: (pair[1].get("learning_rate") or 0, pair[0]))
-    return tuple(Trained(name, body, tuple(record.curve(name))) for name, body in ordered)
+    """Training runs of a rung, by learning rate."""
+    newest = {one.candidate: one for one in record.all(TrainingReached) if one.rung == rung}
+    ordered = sorted(newest.values(), key=lambda one: (one.settings["learning_rate"], one.candidate))
+    return tuple(Trained(one.candidate, _body(one), tuple(record.curve(one.candidate))) for one in ordered)
+
+
+def _body(training: TrainingReached) -> dict[str, Any]:
+    return {**training.model_dump(exclude={"settings"}, exclude_none=True), **training.settings}

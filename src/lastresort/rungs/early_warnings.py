@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lastresort.records.events import BaseAnswered, BaseSummed
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
@@ -17,9 +18,6 @@ from lastresort.train.watch.alarm import told, warning
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
     from lastresort.train.watch.early_warnings import Baseline, Watched, WatchSize
-
-
-ANSWERS, SUMS = "base_answers", "base_sums"
 
 
 class EarlyWarnings:
@@ -96,8 +94,8 @@ class EarlyWarnings:
     def _watched(self, key: str) -> Watched | None:
         from lastresort.train.watch.early_warnings import watched_from_json
 
-        known = self._bench.record.last(ANSWERS, key)
-        return None if known is None else watched_from_json(known)
+        known = self._bench.record.last(BaseAnswered, key)
+        return None if known is None else watched_from_json(known.model_dump(include={"general", "task", "prose"}))
 
     def _make(self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str, size: WatchSize) -> Watched:
         from lastresort.train.watch.early_warnings import watch, watched_to_json
@@ -113,19 +111,25 @@ class EarlyWarnings:
             seed=bench.task.split.seed,
             template_kwargs=bench.task.chat_template_kwargs,
         )
-        tokens = {"tokens_in": watched.prompt_tokens, "tokens_out": watched.answer_tokens}
-        spent = {"rung": self._rung, **tokens, "seconds": self._clock() - began}
-        bench.record.note(ANSWERS, {**spent, **watched_to_json(watched)}, key)
+        answered = BaseAnswered(
+            rung=self._rung,
+            prompts=key,
+            tokens_in=watched.prompt_tokens,
+            tokens_out=watched.answer_tokens,
+            seconds=self._clock() - began,
+            **watched_to_json(watched),
+        )
+        bench.record.append(answered)
         return watched
 
     def _known(self, loaded: Loaded, key: str) -> Baseline | None:
         """What the record knows of the base in the precision in which this rung trains."""
         from lastresort.train.watch.early_warnings import Baseline, Sums
 
-        watched, sums = self._watched(key), self._bench.record.last(SUMS, f"{key} {_precision(loaded)}")
+        watched, sums = self._watched(key), self._bench.record.last(BaseSummed, f"{key} {_precision(loaded)}")
         if watched is None or sums is None:
             return None
-        return Baseline(watched.first(sums["counts"]), Sums(**sums["sums"]))
+        return Baseline(watched.first(sums.counts), Sums(sums.general, sums.task, sums.prose))
 
     def _measured(self, loaded: Loaded, model: Any, watched: Watched, key: str) -> Baseline:
         """Of the base itself, once for so much of its answers."""
@@ -135,8 +139,15 @@ class EarlyWarnings:
         if known is not None and known.watched == watched:
             return known
         found = baseline(model, watched)
-        body = {"rung": self._rung, "counts": watched.counts, "sums": asdict(found.base)}
-        self._bench.record.note(SUMS, body, f"{key} {_precision(loaded)}")
+        general, task, prose = watched.counts
+        summed = BaseSummed(
+            rung=self._rung,
+            prompts=key,
+            precision=_precision(loaded),
+            counts=(general, task, prose),
+            **asdict(found.base),
+        )
+        self._bench.record.append(summed)
         return found
 
 

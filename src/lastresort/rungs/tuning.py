@@ -14,11 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence import choose, selection_bias_corrected
 from lastresort.evals.measure import failures
+from lastresort.records.events import (
+    CandidateTrained,
+    PackedCheck,
+    PassLowered,
+    RenderingFixed,
+    TrainingFacts,
+    TrainingReached,
+)
 from lastresort.records.record import ItemScore, Record
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of, mean_score
@@ -33,19 +41,16 @@ if TYPE_CHECKING:
     from lastresort.train.settings import TrainSettings
 
 
-PASS = "pass"  # kind of the event that keeps what a run was lowered to
-
-
 def settings_that_fit(
-    bench: Workbench, name: str, settings: TrainSettings, planned: Planned | None, free_bytes: int | None
+    bench: Workbench, rung: str, name: str, settings: TrainSettings, planned: Planned | None, free_bytes: int | None
 ) -> TrainSettings:
     """With what the run `name` was lowered to before, or with the largest pass that fits; where none does, unchanged, and said.
 
     free_bytes: beside the model, which is in memory.
     """
-    known = bench.record.last(PASS, name)
+    known = bench.record.last(PassLowered, name)
     if known is not None:
-        return lowered_settings(settings, known)
+        return lowered_settings(settings, known.keys)
     if planned is None or free_bytes is None:
         return settings
     from lastresort.hardware.plan.fit import gib
@@ -60,11 +65,11 @@ def settings_that_fit(
         bench.progress.say(f"{told}: it may not fit. {_elsewhere(found is not None)}")
         return settings
     bench.progress.say(f"{told}: it trains with {found.written()}.")
-    bench.record.note(PASS, dict(found.keys), key=name)
+    bench.record.append(PassLowered(rung=rung, candidate=name, keys=dict(found.keys)))
     return lowered_settings(settings, found.keys)
 
 
-def answer_noted(bench: Workbench, name: str, planned: Planned | None) -> Callable[[], Answer]:
+def answer_noted(bench: Workbench, rung: str, name: str, planned: Planned | None) -> Callable[[], Answer]:
     """To a run that ran out of memory; what it is lowered to is noted, so that a resumed climb does so."""
 
     def answer() -> Answer:
@@ -77,24 +82,26 @@ def answer_noted(bench: Workbench, name: str, planned: Planned | None) -> Callab
         found = lowered(planned, planned.room_below(None))
         if found is None or not found.same_run:
             return Answer(told, _elsewhere(found is not None))
-        bench.record.note(PASS, {**(bench.record.last(PASS, name) or {}), **found.keys}, key=name)
+        keys = {**_lowered_before(bench.record, name), **found.keys}
+        bench.record.append(PassLowered(rung=rung, candidate=name, keys=keys))
         return Answer(told, f"Go on with --resume: it then trains with {found.written()}.")
 
     return answer
 
 
-def lowered_settings(settings: TrainSettings, keys: Any) -> TrainSettings:
+def lowered_settings(settings: TrainSettings, keys: Mapping[str, Any]) -> TrainSettings:
     known = {key: keys[key] for key in ("max_pass_tokens", "checkpointing") if key in keys}
     return replace(settings, **known)
+
+
+def _lowered_before(record: Record, name: str) -> Mapping[str, Any]:
+    known = record.last(PassLowered, name)
+    return {} if known is None else known.keys
 
 
 def _elsewhere(in_4_bits: bool) -> str:
     wanted = "Begin a new run with tune.method: qlora, or with" if in_4_bits else "Take"
     return f"{wanted} a smaller model, or a machine with more memory."
-
-
-KIND = "trained_rendering"  # of events
-CANDIDATE = "trained_candidate"  # likewise
 
 
 def note_rendering(
@@ -120,61 +127,40 @@ def note_rendering(
                 remedy="Put back the template and chat_template_kwargs that the run began with, or start a new run.",
             )
     if not known:
-        record.note(KIND, {"rung": rung, "rendering": now}, key=rung)
+        record.append(RenderingFixed(rung=rung, rendering=now))
 
 
 def noted_rendering(record: Record, rung: str) -> str:
-    """As `note_rendering` found it; "" where this rung trained nothing, or under a version that did not note it."""
-    return str((record.last(KIND, rung) or {"rendering": ""})["rendering"])
+    """As `note_rendering` found it; "" where this rung trained nothing."""
+    fixed = record.last(RenderingFixed, rung)
+    return "" if fixed is None else fixed.rendering
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedCandidate:
-    """What a candidate came of. run: the training whose curve and notes it shares. stop: the epoch or step after which it was kept.
-    replay: the share of general rows, None where the training has none. scale: of what was trained, set after the training.
-    constrained: it is another candidate, held to the form of the output.
-    """
-
-    rung: str
-    candidate: str
-    run: str
-    learning_rate: float
-    stop: int
-    unit: Literal["epoch", "step"]
-    replay: float | None = None
-    scale: float = 1.0
-    constrained: bool = False
-
-
-def note_candidate(record: Record, trained: TrainedCandidate) -> None:
+def note_candidate(record: Record, trained: CandidateTrained) -> None:
     """Once a run."""
-    if record.last(CANDIDATE, trained.candidate) is None:
-        record.note(CANDIDATE, asdict(trained), key=trained.candidate)
-
-
-def candidate_noted(record: Record, name: str) -> TrainedCandidate | None:
-    """None for a system that was not trained in this run."""
-    noted = record.last(CANDIDATE, name)
-    return None if noted is None else TrainedCandidate(**noted)
+    if record.last(CandidateTrained, trained.candidate) is None:
+        record.append(trained)
 
 
 def constrained(record: Record, system: System, grammar: Grammar) -> System:
     """The system held to the form of the output: a candidate of its own, of the same training."""
     held = replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
-    if (trained := candidate_noted(record, system.name)) is not None:
-        note_candidate(record, replace(trained, candidate=held.name, constrained=True))
+    if (trained := record.last(CandidateTrained, system.name)) is not None:
+        note_candidate(record, trained.model_copy(update={"candidate": held.name, "constrained": True}))
     return held
 
 
-def kept_before(record: Record, trained: TrainedCandidate) -> tuple[tuple[int, str], ...]:
+def kept_before(record: Record, trained: CandidateTrained) -> tuple[tuple[int, str], ...]:
     """Stop and candidate of the earlier ones of the same training, the latest first."""
-    alike = (TrainedCandidate(**noted) for noted in record.notes(CANDIDATE))
     return tuple(
-        sorted(((one.stop, one.candidate) for one in alike if _is_before(one, trained)), reverse=True),
+        sorted(
+            ((one.stop, one.candidate) for one in record.all(CandidateTrained) if _is_before(one, trained)),
+            reverse=True,
+        ),
     )
 
 
-def _is_before(one: TrainedCandidate, other: TrainedCandidate) -> bool:
+def _is_before(one: CandidateTrained, other: CandidateTrained) -> bool:
     same = (one.rung, one.run, one.scale) == (other.rung, other.run, 1.0)
     return same and not one.constrained and one.stop < other.stop
 
@@ -182,7 +168,7 @@ def _is_before(one: TrainedCandidate, other: TrainedCandidate) -> bool:
 @dataclass(frozen=True, slots=True)
 class Run:
     """name: of its curve, its notes and its checkpoint. label: how progress calls it. base: fingerprint of the model that it
-    starts from. facts: what the record says of it beside its settings, such as rows.
+    starts from. facts: what the record says of it beside its settings.
     """
 
     rung: str
@@ -190,7 +176,7 @@ class Run:
     label: str
     base: str
     settings: TrainSettings
-    facts: Mapping[str, Any]
+    facts: TrainingFacts
 
 
 def train_to(
@@ -205,7 +191,7 @@ def train_to(
 
     tell_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
-    settings = settings_that_fit(bench, run.name, run.settings, planned, free_now())
+    settings = settings_that_fit(bench, run.rung, run.name, run.settings, planned, free_now())
     if planned is not None:
         planned = planned.lowered_to(settings.max_pass_tokens, checkpointing=settings.checkpointing)
 
@@ -214,7 +200,7 @@ def train_to(
         bench.record.add_curve_point(run.name, seen.step, values)
         bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
 
-    with memory_errors(answer_noted(bench, run.name, planned)):
+    with memory_errors(answer_noted(bench, run.rung, run.name, planned)):
         trained = train(
             model,
             source,
@@ -230,7 +216,7 @@ def train_to(
     reason = trained.reason if trained.path == "plain" else None
     if trained.check is not None and not trained.check.ok:
         reason = trained.check.reason
-    if reason is not None and not bench.record.last("training", run.name):
+    if reason is not None and bench.record.last(TrainingReached, run.name) is None:
         bench.progress.say(f"{run.rung}: training by the plain path: {reason}")
     return trained
 
@@ -240,7 +226,7 @@ def tell_reach(bench: Workbench, run: Run, model: Any) -> None:
     from lastresort.train.adapters.adapters import adapted
 
     found = adapted(model)
-    if found is None or any(note.get("rung", "sft") == run.rung for note in bench.record.notes("training")):
+    if found is None or any(one.rung == run.rung for one in bench.record.all(TrainingReached)):
         return
     warned = found.warning("sft.target", run.settings.adapter.target)
     for told in (found.sentence(), warned):
@@ -250,9 +236,13 @@ def tell_reach(bench: Workbench, run: Run, model: Any) -> None:
 
 def note_training(bench: Workbench, run: Run, trained: Trained) -> None:
     """Note how far the run is, what it computed and by which settings."""
-    settings = lowered_settings(run.settings, bench.record.last(PASS, run.name) or {})
-    body = {"rung": run.rung, "candidate": run.name, **run.facts, **asdict(trained), **asdict(settings)}
-    bench.record.note("training", body, key=run.name)
+    settings = lowered_settings(run.settings, _lowered_before(bench.record, run.name))
+    reached = asdict(trained)
+    reached["check"] = None if trained.check is None else PackedCheck(**asdict(trained.check))
+    facts = run.facts.model_dump()
+    bench.record.append(
+        TrainingReached(rung=run.rung, candidate=run.name, **facts, **reached, settings=asdict(settings))
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,9 @@ What a comparison would take, in estimated tokens: no model is loaded.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from lastresort.after.compare.entries import DONE, FOUND, REFRAINED, Compared, entries_of
+from lastresort.after.compare.entries import Compared, entries_of
 from lastresort.after.compare.names import MADE, TRAINED, Asked
-from lastresort.after.compare.training import RUNG, Failed, Settings, label, made, settings_of, system_of, tidy, train
+from lastresort.after.compare.training import RUNG, Failed, Settings, made, settings_of, system_of, tidy, train
 from lastresort.climb.budget import too_long
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.test import order_of_test
@@ -21,6 +18,15 @@ from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
 from lastresort.ladder import trains
+from lastresort.records.events import (
+    AnsweringSpent,
+    TrainingSpent,
+    WayMeasured,
+    WaysCompared,
+    WaysRefused,
+    WayTrained,
+    way_key,
+)
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
@@ -58,14 +64,14 @@ def compare_ways(bench: Workbench, prepared: Prepared, asked: Asked, winner: str
     because = _why_not(bench, prepared, asked, winner)
     if because is not None:
         bench.progress.say(f"{RUNG}: nothing is compared: {because}")
-        bench.record.note(REFRAINED, {"names": list(asked.names), "because": because})
+        bench.record.append(WaysRefused(names=asked.names, because=because))
         return
     settings, test = settings_of(bench), order_of_test(prepared.split.test)
     ledger.use([item_hash(example) for example in test], bench.record.run_id)
     seeds = asked.numbers(bench.task.split.seed)
     for way in sorted(asked.names, key=lambda name: name in MADE):
         for seed in seeds:
-            if bench.record.last(DONE, label(way, seed)) is None:
+            if bench.record.last(WayMeasured, way_key(way, seed)) is None:
                 _one(bench, prepared, way, seed, settings)
             tidy(bench, way, seed)
     groups = groups_of(test)
@@ -78,9 +84,9 @@ def compare_ways(bench: Workbench, prepared: Prepared, asked: Asked, winner: str
         bench.task.split.seed,
     )
     ways = entries_of(bench.record, whole)
-    found = {"names": list(asked.names), "seeds": asked.seeds, "ways": ways}
-    if bench.record.last(FOUND) != found:
-        bench.record.note(FOUND, found)
+    found = WaysCompared(names=asked.names, seeds=asked.seeds, ways=tuple(ways))
+    if bench.record.last(WaysCompared) != found:
+        bench.record.append(found)
     for entry in ways:
         bench.progress.say(f"{RUNG}: {entry['said']}")
 
@@ -92,7 +98,7 @@ def _why_not(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | N
         return f"{winner} won, and what won was not trained"
     if winner != "sft":
         return f"the winner was trained by {winner}, and ways are compared where it was tuned by sft"
-    if bench.record.last(DONE) is not None:
+    if bench.record.last(WayMeasured) is not None:
         return None  # it has begun
     return too_long(forecast_of(asked, prepared).seconds, bench.hours_left())
 
@@ -100,40 +106,41 @@ def _why_not(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | N
 def _one(bench: Workbench, prepared: Prepared, way: str, seed: int, settings: Settings) -> None:
     """Train or make, measure, note."""
     bench.check_budget()
-    body: dict[str, Any] = {"way": way, "seed": seed, "training": None, "answering": None, "failed": None}
+    trained: TrainingSpent | None = None
+    failed: str | None = None
     try:
         if way in TRAINED:
-            body["training"] = _trained(bench, way, seed, settings)
+            trained = _trained(bench, way, seed, settings)
         else:
             _refuse_without_source(bench, way, seed)
             made(bench, way, seed)
     except Failed as failure:
-        bench.progress.say(f"{RUNG}: {label(way, seed)} drops out: {failure}")
-        body["failed"] = str(failure)
-    if body["failed"] is None:
-        body["answering"] = _answering(bench, prepared, way, system_of(bench, way, seed, settings))
-    bench.record.note(DONE, body, key=label(way, seed))
+        bench.progress.say(f"{RUNG}: {way_key(way, seed)} drops out: {failure}")
+        failed = str(failure)
+    answered = None if failed else _answering(bench, prepared, way, system_of(bench, way, seed, settings))
+    bench.record.append(WayMeasured(way=way, seed=seed, training=trained, answering=answered, failed=failed))
 
 
-def _trained(bench: Workbench, way: str, seed: int, settings: Settings) -> dict[str, Any]:
+def _trained(bench: Workbench, way: str, seed: int, settings: Settings) -> TrainingSpent:
     """What training took, noted as soon as it is over: the peak of a training cannot be told afterwards."""
-    key = label(way, seed)
-    known = bench.record.last("compare_trained", key)
+    key = way_key(way, seed)
+    known = bench.record.last(WayTrained, key)
     if known is None:
         bench.progress.say(f"{RUNG}: training {key}")
-        known = asdict(train(bench, way, seed, settings))
-        bench.record.note("compare_trained", known, key=key)
-    return known
+        known = WayTrained(way=way, seed=seed, spent=train(bench, way, seed, settings))
+        bench.record.append(known)
+    return known.spent
 
 
 def _refuse_without_source(bench: Workbench, way: str, seed: int) -> None:
-    source = bench.record.last(DONE, label(MADE[way], seed))
+    key = way_key(MADE[way], seed)
+    source = bench.record.last(WayMeasured, key)
     assert source is not None, "what others are made of comes first"
-    if source["failed"] is not None:
-        raise Failed(f"there is no {label(MADE[way], seed)} to make it of")
+    if source.failed is not None:
+        raise Failed(f"there is no {key} to make it of")
 
 
-def _answering(bench: Workbench, prepared: Prepared, way: str, system: System) -> dict[str, Any]:
+def _answering(bench: Workbench, prepared: Prepared, way: str, system: System) -> AnsweringSpent:
     """Measure on all test items; returns what that took."""
     known, memory = bench.record.measurement(RUNG, system.name, "test"), None
     if known is None:
@@ -148,7 +155,7 @@ def _answering(bench: Workbench, prepared: Prepared, way: str, system: System) -
         bench.models.close()  # one that was lent answers for nobody else
         known = Measurement(RUNG, system.name, "test", len(order), tuple(items))
         bench.record.add_measurement(known)
-    return {"memory_bytes": memory, "seconds": known.seconds, "tokens": known.tokens_out}
+    return AnsweringSpent(memory_bytes=memory, seconds=known.seconds, tokens=known.tokens_out)
 
 
 def _lend_in_4_bits(bench: Workbench, system: System) -> None:

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.after.compare.names import MADE, asked_before
-from lastresort.after.compare.training import RUNG, label
+from lastresort.after.compare.training import RUNG
 from lastresort.evals.evidence import OverSeeds, over_seeds
+from lastresort.records.events import (
+    AnsweringSpent,
+    TrainingReached,
+    TrainingSpent,
+    WayMeasured,
+    WaysCompared,
+    WaysRefused,
+    way_key,
+)
 from lastresort.records.record import Measurement, Record
 from lastresort.report.comparison import NAMES, capital
 from lastresort.report.words.wording import percent_in_text as percent
@@ -62,7 +71,6 @@ def _margin(entry: Entry) -> str:
     }[entry["verdict"]]
 
 
-DONE, FOUND, REFRAINED = "compared", "comparison", "not_compared"
 MARGIN = 0.03  # the most that QLoRA is commonly said to cost
 
 
@@ -83,18 +91,18 @@ class Compared:
 
 def shown(record: Record) -> list[dict[str, Any]]:
     """The `compare` of a decision: what was found of the ways that were asked for last; empty until all of them are measured."""
-    asked, found = asked_before(record), record.last(FOUND)
-    if asked is None or found is None or (found["names"], found["seeds"]) != (list(asked.names), asked.seeds):
+    asked, found = asked_before(record), record.last(WaysCompared)
+    if asked is None or found is None or (found.names, found.seeds) != (asked.names, asked.seeds):
         return []
-    return list(found["ways"])
+    return list(found.ways)
 
 
 def why_nothing(record: Record) -> list[str]:
     """A reason for the decision where a comparison was asked for and was not begun."""
-    asked, noted = asked_before(record), record.last(REFRAINED)
-    if asked is None or not asked.names or noted is None or record.last(DONE) is not None:
+    asked, refused = asked_before(record), record.last(WaysRefused)
+    if asked is None or not asked.names or refused is None or record.last(WayMeasured) is not None:
         return []
-    return [f"Nothing was compared ({', '.join(asked.names)}): {noted['because']}."]
+    return [f"Nothing was compared ({', '.join(asked.names)}): {refused.because}."]
 
 
 def entries_of(record: Record, whole: Compared) -> list[dict[str, Any]]:
@@ -109,36 +117,36 @@ def entries_of(record: Record, whole: Compared) -> list[dict[str, Any]]:
     return entries
 
 
-def _done(record: Record, way: str, seed: int) -> dict[str, Any]:
-    noted = record.last(DONE, label(way, seed))
+def _done(record: Record, way: str, seed: int) -> WayMeasured:
+    noted = record.last(WayMeasured, way_key(way, seed))
     assert noted is not None, "every way and seed is noted before they are compared"
     return noted
 
 
 def _difference(
-    record: Record, reference: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]], whole: Compared
+    record: Record, reference: Sequence[WayMeasured], other: Sequence[WayMeasured], whole: Compared
 ) -> tuple[OverSeeds, tuple[int, ...]] | None:
     """Of the seeds with which both were trained, and these; None where they are fewer than two."""
-    both = [pair for pair in zip(reference, other, strict=True) if not any(note["failed"] for note in pair)]
+    both = [pair for pair in zip(reference, other, strict=True) if not any(note.failed for note in pair)]
     if len(both) < 2:
         return None
     first, second = ([_scores(record, pair[side]) for pair in both] for side in (0, 1))
     found = over_seeds(first, second, margin=MARGIN, groups=whole.groups, alpha=whole.alpha, seed=whole.seed)
-    return found, tuple(pair[0]["seed"] for pair in both)
+    return found, tuple(pair[0].seed for pair in both)
 
 
 def _entry(
     record: Record,
     way: str,
-    notes: Sequence[dict[str, Any]],
+    notes: Sequence[WayMeasured],
     compared: tuple[OverSeeds, tuple[int, ...]] | None,
     whole: Compared,
 ) -> dict[str, Any]:
     found, seeds = compared or (None, ())
     differences = dict(zip(seeds, found.by_seed, strict=True)) if found is not None else {}
-    parts = [_seed(record, note, differences.get(note["seed"])) for note in notes]
+    parts = [_seed(record, note, differences.get(note.seed)) for note in notes]
     scores = [part["score"] for part in parts if part["score"] is not None]
-    rates = [note["training"]["learning_rate"] for note in notes if note["training"]]
+    rates = [note.training.learning_rate for note in notes if note.training is not None]
     return {
         "way": way,
         "made_of": MADE.get(way),
@@ -153,40 +161,40 @@ def _entry(
         "verdict": None if found is None else found.verdict,
         "seed_sd": None if found is None else found.seed_sd,
         "seeds": parts,
-        "training": _spent([note["training"] for note in notes]),
-        "answering": _spent([note["answering"] for note in notes]),
+        "training": _spent([note.training for note in notes]),
+        "answering": _spent([note.answering for note in notes]),
         "cost": _cost(record, way),
     }
 
 
-def _seed(record: Record, note: dict[str, Any], difference: float | None) -> dict[str, Any]:
-    scores = [] if note["failed"] else _scores(record, note)
+def _seed(record: Record, note: WayMeasured, difference: float | None) -> dict[str, Any]:
+    scores = [] if note.failed else _scores(record, note)
     score = sum(scores) / len(scores) if scores else None
-    return {"seed": note["seed"], "score": score, "difference": difference, "failed": note["failed"]}
+    return {"seed": note.seed, "score": score, "difference": difference, "failed": note.failed}
 
 
-def _spent(parts: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+def _spent(parts: Sequence[TrainingSpent | AnsweringSpent | None]) -> dict[str, Any] | None:
     """The largest peak, the mean time, and the tokens a second of all seeds together."""
     known = [part for part in parts if part is not None]
     if not known:
         return None
-    seconds = sum(part["seconds"] for part in known)
-    peaks = [part["memory_bytes"] for part in known if part["memory_bytes"] is not None]
+    seconds = sum(part.seconds for part in known)
+    peaks = [part.memory_bytes for part in known if part.memory_bytes is not None]
     return {
         "memory_bytes": max(peaks, default=None),
         "seconds": seconds / len(known),
-        "tokens_per_s": sum(part["tokens"] for part in known) / seconds if seconds else None,
+        "tokens_per_s": sum(part.tokens for part in known) / seconds if seconds else None,
     }
 
 
 def _cost(record: Record, way: str) -> dict[str, Any]:
     """Of all seeds, with races and what diverged. usd: nothing, as the weights are here."""
-    start = label(way, 0).removesuffix("0")
-    done = [m for m in record.measurements() if m.rung == RUNG and m.candidate.startswith(start)]
+    start = way_key(way, 0).removesuffix("0")
+    done = [m for m in record.measured(RUNG) if m.candidate.startswith(start)]
     training = {
-        note["candidate"]: note["seconds"]
-        for note in record.notes("training")
-        if note["rung"] == RUNG and note["candidate"].startswith(f"{RUNG}-{start}")
+        one.candidate: one.seconds
+        for one in record.all(TrainingReached)
+        if one.rung == RUNG and one.candidate.startswith(f"{RUNG}-{start}")
     }
     return {
         "tokens_in": sum(m.tokens_in for m in done),
@@ -196,15 +204,15 @@ def _cost(record: Record, way: str) -> dict[str, Any]:
     }
 
 
-def _scores(record: Record, note: dict[str, Any]) -> list[float]:
+def _scores(record: Record, note: WayMeasured) -> list[float]:
     return [item.score for item in _tested(record, note).items]
 
 
-def _items(record: Record, notes: Sequence[dict[str, Any]]) -> int:
-    return max((_tested(record, note).n for note in notes if not note["failed"]), default=0)
+def _items(record: Record, notes: Sequence[WayMeasured]) -> int:
+    return max((_tested(record, note).n for note in notes if not note.failed), default=0)
 
 
-def _tested(record: Record, note: dict[str, Any]) -> Measurement:
-    found = record.measurement(RUNG, label(note["way"], note["seed"]), "test")
+def _tested(record: Record, note: WayMeasured) -> Measurement:
+    found = record.measurement(RUNG, note.key, "test")
     assert found is not None, "what did not fail was measured"
     return found

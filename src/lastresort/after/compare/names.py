@@ -5,12 +5,13 @@ What cannot be compared here is refused before anything is spent.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from lastresort.climb.prepare import Prepared
 from lastresort.errors import InputError
 from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.models.open import parameters_told
+from lastresort.records.events import WaysChosen
 from lastresort.records.record import Record
 from lastresort.report.words.wording import listed
 from lastresort.rungs.rung import find_rung
@@ -23,7 +24,6 @@ NAMES = (*TRAINED, *MADE)
 IN_4_BITS = frozenset({"qlora", "nf4"})
 SEEDS = 3
 NOTHING = "none"  # takes back what a run was asked before
-ASKED = "compare_asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ def parse_asked(text: str, seeds: int = SEEDS) -> Asked:
 
 def asked_before(record: Record) -> Asked | None:
     """What the run was asked when it was begun or last resumed, None where it was never asked."""
-    noted = record.last(ASKED)
-    return None if noted is None else Asked(tuple(noted["names"]), noted["seeds"])
+    chosen = record.last(WaysChosen)
+    return None if chosen is None else Asked(chosen.names, chosen.seeds)
 
 
 def note_asked(record: Record, asked: Asked) -> None:
     if asked_before(record) != asked:
-        record.note(ASKED, asdict(asked))
+        record.append(WaysChosen(names=asked.names, seeds=asked.seeds))
 
 
 def _refused(found: str, expected: str, remedy: str) -> InputError:

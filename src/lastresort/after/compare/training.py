@@ -10,6 +10,7 @@ from pathlib import Path
 from lastresort.after.compare.names import MADE
 from lastresort.errors import DataError
 from lastresort.hardware.memory import PeakMemory
+from lastresort.records.events import FullRateChosen, RungSearched, TrainingReached, TrainingSpent, way_key
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod
 from lastresort.rungs.supervised.milder import came_of
@@ -30,40 +31,24 @@ class Settings:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Of one training. memory_bytes: its peak, since it went on where it was cut; None where that is not known. tokens: of the
-    rows, however often they were computed.
-    """
-
-    memory_bytes: int | None
-    seconds: float
-    tokens: int
-    learning_rate: float
-
-
 class Failed(Exception):
     """This way could not be trained or made with this seed; the others go on."""
 
 
 def settings_of(bench: Workbench) -> Settings:
     """Of the candidate that the rung sft froze; what a repair made of it is not trained in several ways."""
-    search = bench.record.last("search", "sft")
+    search = bench.record.last(RungSearched, "sft")
     assert search is not None, "the winner was tuned by sft"
-    system = load_system(bench.candidate_folder("sft", search["chosen"]))
+    system = load_system(bench.candidate_folder("sft", search.chosen))
     trained = came_of(bench, system.name)
     return Settings(system, trained.learning_rate, trained.stop)
 
 
-def label(way: str, seed: int) -> str:
-    return f"{way}-seed{seed}"
-
-
 def folder_of(bench: Workbench, way: str, seed: int) -> Path:
-    return bench.folder / "compare" / label(way, seed)
+    return bench.folder / "compare" / way_key(way, seed)
 
 
-def train(bench: Workbench, way: str, seed: int, settings: Settings) -> Spent:
+def train(bench: Workbench, way: str, seed: int, settings: Settings) -> TrainingSpent:
     """Train one of `TRAINED`, going on where it was cut. Raises Failed where it diverges, BudgetError at a limit."""
     method, folder = _method(bench.task.sft, way, seed), folder_of(bench, way, seed)
     section = bench.task.sft
@@ -78,9 +63,11 @@ def train(bench: Workbench, way: str, seed: int, settings: Settings) -> Spent:
     training.close()
     if not math.isfinite(loss):
         raise Failed(f"training diverged at learning rate {rate:g}")
-    noted = bench.record.last("training", training.run_name(rate))
-    assert noted is not None, "a finished training is noted"
-    return Spent(memory, noted["seconds"], noted["nominal_tokens"], rate)
+    reached = bench.record.last(TrainingReached, training.run_name(rate))
+    assert reached is not None, "a finished training is recorded"
+    return TrainingSpent(
+        memory_bytes=memory, seconds=reached.seconds, tokens=reached.nominal_tokens, learning_rate=rate
+    )
 
 
 def made(bench: Workbench, way: str, seed: int) -> None:
@@ -92,7 +79,7 @@ def made(bench: Workbench, way: str, seed: int) -> None:
     folder = folder_of(bench, way, seed)
     if (folder / "config.json").is_file():
         return
-    bench.progress.stage(f"{RUNG}: {label(way, seed)}, merging", None)
+    bench.progress.stage(f"{RUNG}: {way_key(way, seed)}, merging", None)
     bench.models.close()
     try:
         merge_adapter(bench.models.tuned_name, folder_of(bench, MADE[way], seed), folder)
@@ -102,7 +89,7 @@ def made(bench: Workbench, way: str, seed: int) -> None:
 
 def system_of(bench: Workbench, way: str, seed: int, settings: Settings) -> System:
     """The winner's system with what this way has trained in place of its adapter."""
-    system = replace(settings.system, name=label(way, seed), precision="auto", rendering="", fingerprint="")
+    system = replace(settings.system, name=way_key(way, seed), precision="auto", rendering="", fingerprint="")
     folder = folder_of(bench, way, seed)
     if way in ("full", "merged"):
         base = bench.models.tuned_name
@@ -119,7 +106,7 @@ def tidy(bench: Workbench, way: str, seed: int) -> None:
 
 
 def _prefix(way: str, seed: int) -> str:
-    return f"{RUNG}-{label(way, seed)}-"
+    return f"{RUNG}-{way_key(way, seed)}-"
 
 
 def _method(sft: Sft, way: str, seed: int) -> Method:
@@ -129,12 +116,12 @@ def _method(sft: Sft, way: str, seed: int) -> Method:
 
 def _rate_of_full(bench: Workbench, training: SupervisedTraining) -> float:
     """As the rung full finds it, by a race with the first seed; the others take it over."""
-    known = bench.record.last("compare_rate")
+    known = bench.record.last(FullRateChosen)
     if known is not None:
-        return float(known["rate"])
+        return known.rate
     try:
         rate = training.race()
     except DataError as error:
         raise Failed(str(error)) from error
-    bench.record.note("compare_rate", {"way": "full", "rate": rate})
+    bench.record.append(FullRateChosen(rate=rate))
     return rate

@@ -22,6 +22,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model
+from lastresort.records.events import JudgeOpened, RecheckCounted
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -31,8 +32,6 @@ from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.paths import is_paid
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress, Unit
-
-EVENT = "recheck"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +86,21 @@ def told(look: Look) -> str:
 
 def numbered(record: Record, key: str) -> Numbered | None:
     """The recheck that asked the same before, None where none did."""
-    noted = record.last(EVENT, key)
-    return None if noted is None else Numbered(noted["number"], noted["look"])
+    counted = record.last(RecheckCounted, key)
+    return None if counted is None else Numbered(counted.number, counted.look)
 
 
 def next_number(record: Record, *, looks: bool) -> Numbered:
     """What the next recheck is. looks: whether it tests systems against the bar."""
-    before = record.notes(EVENT)
-    seen = sum(noted["look"] is not None for noted in before)
+    before = record.all(RecheckCounted)
+    seen = sum(counted.look is not None for counted in before)
     return Numbered(len(before) + 1, seen + 1 if looks else None)
 
 
 def note(record: Record, key: str, found: Numbered, what: str) -> None:
     """Count a recheck, before it has seen an answer: one that is broken off has looked, too. The same again counts once."""
-    if record.last(EVENT, key) is None:
-        record.note(EVENT, {"number": found.number, "look": found.look, "what": what}, key=key)
+    if record.last(RecheckCounted, key) is None:
+        record.append(RecheckCounted(question=key, number=found.number, look=found.look, what=what))
 
 
 def _share(alpha: float) -> str:
@@ -171,8 +170,8 @@ class Asking:
         )
 
     def _recognised(self, model: Model) -> Model:
-        known = self._record.last("judge")
-        if known is not None and known["fingerprint"] != model.fingerprint:
+        known = self._record.last(JudgeOpened)
+        if known is not None and known.fingerprint != model.fingerprint:
             raise TaskError(
                 f"the judge {model.name} is not the one that judged the run (its weights, template or precision differ)",
                 where=str(self._record.folder),

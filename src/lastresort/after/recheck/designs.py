@@ -10,6 +10,7 @@ from lastresort.errors import CandidateError, InputError
 from lastresort.ladder import untrained_rungs
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.events import ModelOpened
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction, prompted
 from lastresort.systems.system import PromptDesign, System
@@ -93,9 +94,9 @@ def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design],
 
 
 def _plain(finished: Finished, model: str) -> System:
-    task, sizes = finished.task, finished.record.last("sizes")
-    assert sizes is not None, "a finished run has measured its data"
-    design, decoding = PromptDesign(instruction(task)), prompted(task, sizes["max_new_tokens"])
+    task, opened = finished.task, finished.record.last(ModelOpened)
+    assert opened is not None, "a finished run has opened its model"
+    design, decoding = PromptDesign(instruction(task)), prompted(task, opened.max_new_tokens)
     return System("zero-shot", model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 

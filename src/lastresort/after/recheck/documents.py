@@ -21,6 +21,7 @@ from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, chunks_named, content_hash, open_store
 from lastresort.knowledge.update import Changes, changes, document_hashes, file_changes, file_hashes, update
+from lastresort.records.events import StoreBuilt
 from lastresort.records.measurement import ItemScore
 from lastresort.systems.files import copy_store
 from lastresort.types import Progress
@@ -102,7 +103,7 @@ def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress
     retriever = winner.system.retriever
     # The winner's store is a copy that goes where the winner goes.
     folder = finished.folder / "store" if retriever is None else retriever.store
-    if retriever is not None or (finished.record.last("store") is not None and folder.is_dir()):
+    if retriever is not None or (finished.record.last(StoreBuilt) is not None and folder.is_dir()):
         return _by_passage(finished, winner, open_store(folder), path, progress)
     before = documents_of(finished.record)
     if before is None:

@@ -10,8 +10,9 @@ from typing import Any
 from lastresort.climb.identity import task_file_of
 from lastresort.climb.prepare import Prepared, prepare
 from lastresort.climb.test import order_of_test
-from lastresort.errors import DataError, InputError, TaskError
+from lastresort.errors import DataError, TaskError
 from lastresort.ladder import RUNGS, trains
+from lastresort.records.events import FilesRead, TaskRead
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
@@ -98,25 +99,19 @@ def read_again(
     """The task file, what was noted of it, and its examples as they were. without: keys that nobody asks for here, so that what
     they name need not be there. Raises as `open_finished` does.
     """
-    noted, files = record.last("task"), record.last("files")
-    if noted is None or files is None:
+    read, files = record.last(TaskRead), record.last(FilesRead)
+    if read is None or files is None:
         raise _other_version(run, "the record holds no task")
+    noted = read.task
     path = _task_file(run, record, task_file)
     values = {key: value for key, value in noted.items() if key not in without}
     prepared = prepare(task_of(Document(f"{path} as {run} noted it", values), path))
-    _same_files(prepared, files, path)
+    _same_files(prepared, files.files, path)
     return path, noted, prepared
 
 
 def _task_file(run: Path, record: Record, given: Path | None) -> Path:
     path = given.absolute() if given is not None else task_file_of(record, run)
-    if path is None:
-        raise InputError(
-            "this run does not say where its task file is",
-            where=str(run),
-            expected="a run of this version, or --task FILE",
-            remedy="Name the task file with --task.",
-        )
     if not path.is_file():
         raise TaskError(
             "no such file",

@@ -18,6 +18,7 @@ from lastresort.climb.test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer
+from lastresort.records.events import RungGivenUp
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
@@ -219,7 +220,7 @@ def _notes(
             f"The prompts were chosen on dev for {finished.task.model}; another may suit {new.model} better, which only a climb "
             "with it looks for."
         )
-        if finished.record.last("given_up", "retrieval") is not None:
+        if finished.record.last(RungGivenUp, "retrieval") is not None:
             found.append(
                 f"Retrieval was not tried, since the run gave it up for {finished.task.model}; a climb with {new.model} would try."
             )

@@ -28,6 +28,16 @@ from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
 from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, Needed, repairs_after
+from lastresort.records.events import (
+    DevScore,
+    RepairMeasure,
+    RepairPostponed,
+    RepairsBegun,
+    RepairTested,
+    RepairTried,
+    TrainingReached,
+    repair_key,
+)
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.wording import percent_in_text as percent
@@ -37,31 +47,34 @@ from lastresort.rungs.tuning import constrained, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
 
-PHASE, TRIED, TESTED, PLANNED = "repairs", "repair", "repair_test", "repair_plan"
 _MEASURE = ("name", "verdict", "base", "tuned", "difference", "interval", "margin", "n")
 _GATE = ("verdict", "mode", "seed", "alpha", "artefact_sha256", "reasons")
 
 
 def repairs_of(record: Record) -> list[dict[str, Any]]:
     """All that were tried, in that order, what became of the frozen one among them; what had no time at first as it came later."""
-    last = {(body["rung"], body["kind"], body["setting"]): body for body in record.notes(TRIED)}
-    return [{**body, **_end(record, body)} for body in last.values()]
+    last = {tried.key: tried for tried in record.all(RepairTried)}
+    return [{**_entry(tried), **_end(record, tried)} for tried in last.values()]
+
+
+def _entry(tried: RepairTried) -> dict[str, Any]:
+    return {"kind": tried.repair, **tried.model_dump(mode="json", exclude={"kind", "repair"})}
 
 
 def first_gate_of(record: Record, gate: ClimbGate | None) -> ClimbGate | None:
     """The gate that led to repairs, where `gate`, which the decision shows, is that of the repaired system; None otherwise."""
-    begun = record.last(PHASE)
-    if begun is None or gate is None or gate.rung != begun["rung"] or gate.system == begun["system"]:
+    begun = record.last(RepairsBegun)
+    if begun is None or gate is None or gate.rung != begun.rung or gate.system == begun.system:
         return None
-    return gate_of(record, begun["rung"], begun["system"])
+    return gate_of(record, begun.rung, begun.system)
 
 
-def _end(record: Record, body: dict[str, Any]) -> dict[str, Any]:
-    test = record.last(TESTED, body["rung"])
-    if test is None or body["system"] != test["system"]:
+def _end(record: Record, tried: RepairTried) -> dict[str, Any]:
+    test = record.last(RepairTested, tried.rung)
+    if test is None or tried.system != test.system:
         return {"frozen": False, "test": None, "gate": None}
-    second = gate_of(record, body["rung"], body["system"])
-    return {"frozen": True, "test": test["test"], "gate": None if second is None else _summary(second)}
+    second = gate_of(record, tried.rung, tried.system)
+    return {"frozen": True, "test": as_test(test.judgement), "gate": None if second is None else _summary(second)}
 
 
 def _summary(gate: ClimbGate) -> dict[str, Any]:
@@ -105,10 +118,9 @@ class Repair:
     kind: Kind
     setting: float
 
-    @property
-    def key(self) -> str:
-        """Of its note in the record."""
-        return f"{self.kind} {self.setting:g}"
+    def key(self, rung: str) -> str:
+        """Of its events."""
+        return repair_key(rung, self.kind, self.setting)
 
 
 def stages(kinds: Collection[Kind], training: Training | None) -> list[list[Repair]]:
@@ -167,10 +179,11 @@ def beyond_time(bench: Workbench, rung: str, repair: Repair) -> str | None:
     """Why a repair is not begun, None where it fits or nothing is known. A training takes as long as the longest of its rung."""
     if repair.kind in UNTRAINED:
         return None
-    took = [note["seconds"] for note in bench.record.notes("training") if note["rung"] == rung]
+    took = [training.seconds for training in bench.record.all(TrainingReached) if training.rung == rung]
     beyond = too_long(max(took, default=None), bench.hours_left())
     if beyond is not None:
-        bench.record.note(PLANNED, {"limit_hours": bench.task.limits.hours}, key=f"{rung} {repair.key}")
+        hours = bench.task.limits.hours
+        bench.record.append(RepairPostponed(rung=rung, repair=repair.kind, setting=repair.setting, limit_hours=hours))
     return beyond
 
 
@@ -178,9 +191,9 @@ def has_other_time(bench: Workbench, rung: str, repair: Repair) -> bool:
     """Whether a repair that did not fit is weighed anew, since `limits.hours` is another. No more once a repaired system was
     tested: a second one has no share of the error.
     """
-    noted = bench.record.last(PLANNED, f"{rung} {repair.key}")
-    tested = bench.record.last(TESTED, rung) is not None
-    return noted is not None and not tested and bool(noted["limit_hours"] != bench.task.limits.hours)
+    postponed = bench.record.last(RepairPostponed, repair.key(rung))
+    tested = bench.record.last(RepairTested, rung) is not None
+    return postponed is not None and not tested and postponed.limit_hours != bench.task.limits.hours
 
 
 def after_repairs(
@@ -191,14 +204,14 @@ def after_repairs(
     outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" no phase is begun. Raises
     StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
     """
-    first, begun = gate_of(bench.record, gated.rung, gated.system), bench.record.last(PHASE)
+    first, begun = gate_of(bench.record, gated.rung, gated.system), bench.record.last(RepairsBegun)
     needed = repairs_after(first) if first is not None and prepared.task.counts_repair else None
     if begun is None and mode == "none":
         return gated
-    if first is None or needed is None or (begun is not None and begun["rung"] != gated.rung):
+    if first is None or needed is None or (begun is not None and begun.rung != gated.rung):
         return gated
     if begun is None:
-        bench.record.note(PHASE, {"rung": gated.rung, "system": gated.system, **asdict(needed)}, key=gated.rung)
+        bench.record.append(RepairsBegun(rung=gated.rung, system=str(gated.system), **asdict(needed)))
     chosen = best(_tried(bench, prepared, outcomes, gated, needed))
     found = gated if chosen is None else _tested(bench, prepared, outcomes, gated, chosen, first)
     told = what_became(repairs_of(bench.record), first.verdict, stands=found is not gated)
@@ -240,16 +253,16 @@ class _Trying:
 
     def tried(self, repair: Repair) -> Tried | None:
         """None where there is no such system."""
-        known = self._bench.record.last(TRIED, f"{self._rung} {repair.key}")
+        known = self._bench.record.last(RepairTried, repair.key(self._rung))
         if known is None or has_other_time(self._bench, self._rung, repair):
             known = self._measured(repair)
-            self._bench.record.note(TRIED, known, key=f"{self._rung} {repair.key}")
-        if known["dev"] is None:
+            self._bench.record.append(known)
+        if known.dev is None or known.system is None:
             return None
-        measures = tuple(Measured(**measure) for measure in known["measures"])
-        return Tried(known["system"], known["dev"]["score"], measures, known["good"])
+        measures = tuple(Measured(**measure.model_dump()) for measure in known.measures)
+        return Tried(known.system, known.dev.score, measures, known.good)
 
-    def _measured(self, repair: Repair) -> dict[str, Any]:
+    def _measured(self, repair: Repair) -> RepairTried:
         bench, rung = self._bench, self._rung
         if beyond := beyond_time(bench, rung, repair):
             return _not_made(rung, repair, beyond)
@@ -263,14 +276,16 @@ class _Trying:
         dev = mean_score(items)
         measures = self._losses.of(bench.candidate_folder(rung, system.name))
         wrong = faults(dev, measures, self._needed, bar=bench.task.bar, won=_won(items, self._prompted))
-        return {
-            **_head(rung, repair),
-            "system": system.name,
-            "dev": {"score": dev, "n": len(items)},
-            "measures": [asdict(measure) for measure in measures],
-            "good": not wrong,
-            "why": "; ".join(wrong) if wrong else why_good(dev, measures, self._needed),
-        }
+        return RepairTried(
+            rung=rung,
+            repair=repair.kind,
+            setting=repair.setting,
+            system=system.name,
+            dev=DevScore(score=dev, n=len(items)),
+            measures=tuple(RepairMeasure(**asdict(measure)) for measure in measures),
+            good=not wrong,
+            why="; ".join(wrong) if wrong else why_good(dev, measures, self._needed),
+        )
 
 
 def _tested(
@@ -284,9 +299,8 @@ def _tested(
     """The frozen repair against the bar, once, and its gate on fresh items."""
     system = load_system(bench.candidate_folder(gated.rung, chosen.system))
     judgement, _ = run_test(bench, gated.rung, system, prepared.split.test)
-    if bench.record.last(TESTED, gated.rung) is None:
-        body = {"rung": gated.rung, "system": system.name, "test": as_test(judgement)}
-        bench.record.note(TESTED, body, key=gated.rung)
+    if bench.record.last(RepairTested, gated.rung) is None:
+        bench.record.append(RepairTested(rung=gated.rung, system=system.name, judgement=judgement))
     if not goes_to_the_gate(judgement, bench.task.bar):
         return gated
     repaired = RungOutcome(gated.rung, judgement, system.name)
@@ -311,9 +325,7 @@ def _won(items: Sequence[ItemScore], prompted: Mapping[str, float]) -> float | N
     return mean_score(both) - sum(prompted[item.id] for item in both) / len(both) if both else None
 
 
-def _head(rung: str, repair: Repair) -> dict[str, Any]:
-    return {"rung": rung, "kind": repair.kind, "setting": repair.setting}
-
-
-def _not_made(rung: str, repair: Repair, why: str) -> dict[str, Any]:
-    return {**_head(rung, repair), "system": None, "dev": None, "measures": [], "good": False, "why": why}
+def _not_made(rung: str, repair: Repair, why: str) -> RepairTried:
+    return RepairTried(
+        rung=rung, repair=repair.kind, setting=repair.setting, system=None, dev=None, measures=(), good=False, why=why
+    )

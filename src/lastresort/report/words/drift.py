@@ -2,64 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from lastresort.records.events import AnswerLengths, DriftMeasured, Movement
 from lastresort.report.words.wording import percent_in_text as percent
 
 MARKED = 0.2  # a change of the mean answer's length, either way, that is pointed out
 
 
-def growth(length: Mapping[str, Any]) -> float:
+def growth(length: AnswerLengths) -> float:
     """Of the mean answer, as a share: 0.2 is a fifth longer."""
-    before = length["tokens_before"]
-    return length["tokens_after"] / before - 1 if before else 0.0
+    before = length.tokens_before
+    return length.tokens_after / before - 1 if before else 0.0
 
 
-def title(length: Mapping[str, Any]) -> str:
+def title(length: AnswerLengths) -> str:
     """What a reader should see first."""
-    gained = length["score_after"] - length["score_before"]
+    gained = length.score_after - length.score_before
     change = f"{'gained' if gained >= 0 else 'lost'} {abs(100 * gained):.1f} points on dev"
     return f"Preference training {change}, with answers {_compared(growth(length))}"
 
 
-def of_length(length: Mapping[str, Any]) -> str:
-    """Answers and scores on dev before and after. length: `rungs.drift.Drift` as it was recorded."""
+def of_length(length: AnswerLengths) -> str:
+    """Answers and scores on dev before and after."""
     grown = growth(length)
-    lengths = f"{length['tokens_before']:.1f} tokens before, {length['tokens_after']:.1f} after"
-    scores = f"the score on dev went from {percent(length['score_before'])} to {percent(length['score_after'])}"
+    lengths = f"{length.tokens_before:.1f} tokens before, {length.tokens_after:.1f} after"
+    scores = f"the score on dev went from {percent(length.score_before)} to {percent(length.score_after)}"
     if abs(grown) <= MARKED:
         return f"A mean answer has {lengths}, and {scores}."
     told = f"Answers became {_compared(grown)} ({lengths}) while {scores}"
     if grown < 0:
         return f"{told}."
-    if not length["level"]:
+    if not length.level:
         return f"{told}; no answer stayed as short, so that length and gain cannot be told apart."
-    same = f"on the {length['level']} items whose answers did not grow it went from {percent(length['level_before'])}"
-    return f"{told}; {same} to {percent(length['level_after'])}."
+    same = f"on the {length.level} items whose answers did not grow it went from {percent(length.level_before)}"
+    return f"{told}; {same} to {percent(length.level_after)}."
 
 
-def of_movement(moved: Mapping[str, Any]) -> str:
-    """KL and margins. moved: as the rung recorded it. Of an objective with a reference the start is the reference."""
-    kl, error = moved["kl"], moved["kl_error"]
+def of_movement(moved: Movement) -> str:
+    """KL and margins. Of an objective with a reference the start is the reference."""
+    kl, error = moved.kl, moved.kl_error
     within = f" ± {error:.2g}" if error is not None else ""
     told = (
-        f"KL to the model before: {kl:.3g}{within} nats an answer, {moved['kl_per_token']:.2g} a token, exact at every token of "
-        f"{moved['kl_answers']} answers sampled from the tuned model to dev prompts"
+        f"KL to the model before: {kl:.3g}{within} nats an answer, {moved.kl_per_token:.2g} a token, exact at every token of "
+        f"{moved.kl_answers} answers sampled from the tuned model to dev prompts"
     )
-    if moved["margin"] is None:
+    if moved.margin is None or moved.margin_above_0 is None:
         return f"{told}."
-    share = f"above 0 for {percent(moved['margin_above_0'])} of {moved['margin_n']:,} {moved['margin_of']}"
-    before = moved.get("margin_before")
+    share = f"above 0 for {percent(moved.margin_above_0)} of {moved.margin_n:,} {moved.margin_of}"
+    before = moved.margin_before
     if before is not None:
-        odds = f"{moved['margin']:.3g} above those of the worse (before {before:.3g})"
+        odds = f"{moved.margin:.3g} above those of the worse (before {before:.3g})"
         return f"{told}. Log odds of the better answers, a token: {odds}, {share}."
-    return f"{told}. Reward margin {moved['margin']:.3g} nats, {share}."
+    return f"{told}. Reward margin {moved.margin:.3g} nats, {share}."
 
 
-def sentence(drift: Mapping[str, Any]) -> str:
-    """All of it about one candidate. drift: the event of the record."""
-    return f"{drift['candidate']}: {of_length(drift['length'])} {of_movement(drift['moved'])}"
+def sentence(drift: DriftMeasured) -> str:
+    """All of it about one candidate."""
+    return f"{drift.candidate}: {of_length(drift.length)} {of_movement(drift.moved)}"
 
 
 def _compared(grown: float) -> str:

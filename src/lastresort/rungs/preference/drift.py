@@ -6,9 +6,9 @@ How far a candidate of preference training has moved from its start, for the rec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lastresort.records.events import AnswerLengths, Movement
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.preference.items import Given
 from lastresort.rungs.rung import Workbench
@@ -21,35 +21,20 @@ if TYPE_CHECKING:
     from lastresort.train.loop.optimizers import StartWeights
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """Mean answer tokens and score on dev before and after; and the scores on the `level` items whose answers did not grow
-    (0 where there are none).
-    """
-
-    tokens_before: float
-    tokens_after: float
-    score_before: float
-    score_after: float
-    level: int
-    level_before: float
-    level_after: float
-
-
-def drift_of(before: Sequence[ItemScore], after: Sequence[ItemScore]) -> Drift:
+def drift_of(before: Sequence[ItemScore], after: Sequence[ItemScore]) -> AnswerLengths:
     """Both measured on the same items. Raises ValueError where they were not."""
     known = {item.id: item for item in before}
     if {item.id for item in after} != set(known) or not after:
         raise ValueError("drift is measured on the same items")
     level = [item for item in after if item.completion_tokens <= known[item.id].completion_tokens]
-    return Drift(
-        _mean([item.completion_tokens for item in before]),
-        _mean([item.completion_tokens for item in after]),
-        _mean([item.score for item in before]),
-        _mean([item.score for item in after]),
-        len(level),
-        _mean([known[item.id].score for item in level]),
-        _mean([item.score for item in level]),
+    return AnswerLengths(
+        tokens_before=_mean([item.completion_tokens for item in before]),
+        tokens_after=_mean([item.completion_tokens for item in after]),
+        score_before=_mean([item.score for item in before]),
+        score_after=_mean([item.score for item in after]),
+        level=len(level),
+        level_before=_mean([known[item.id].score for item in level]),
+        level_after=_mean([item.score for item in level]),
     )
 
 
@@ -58,24 +43,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 KL_PROMPTS, KL_ANSWERS = 16, 2  # of dev, and sampled to each: twice as many cost as much as an epoch on 144 short pairs
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """kl: of the candidate to its start, nats an answer; how it is computed says `train.divergence.Divergence`. margin: of
-    preferences, see `train.divergence.Margins`, of the rows that margin_of names; None where answers are rewarded. margin_before:
-    of log odds, which are compared where the objective has no reference; else None.
-    """
-
-    kl: float
-    kl_error: float | None
-    kl_per_token: float
-    kl_answers: int
-    margin: float | None = None
-    margin_above_0: float | None = None
-    margin_n: int = 0
-    margin_of: str = ""
-    margin_before: float | None = None
 
 
 def moved(
@@ -88,7 +55,7 @@ def moved(
     *,
     plain: bool,
     odds: bool,
-) -> Moved:
+) -> Movement:
     """Of the model as it stands. The answers for the KL are sampled from it at temperature 1, to the first dev prompts.
 
     plain: the path by which it was trained. odds: whether its objective compares log odds, as ORPO does.
@@ -97,15 +64,22 @@ def moved(
     from lastresort.train.watch.divergence import divergence, margins, odds_margins
 
     found = divergence(model, weights, _answered(bench, start, loaded, model, plain))
-    kl = (found.kl, found.error, found.kl_per_token, found.answers)
+    far = Movement(kl=found.kl, kl_error=found.error, kl_per_token=found.kl_per_token, kl_answers=found.answers)
     judged = None
     if given is not None and given.judged:
         judged = (odds_margins if odds else margins)(
             model, weights, given.judged, TrainSettings(1.0).max_pass_tokens, plain=plain
         )
     if judged is None or given is None:
-        return Moved(*kl)
-    return Moved(*kl, judged.mean, judged.above_0, judged.n, given.judged_as, judged.before)
+        return far
+    return Movement(
+        **far.model_dump(include={"kl", "kl_error", "kl_per_token", "kl_answers"}),
+        margin=judged.mean,
+        margin_above_0=judged.above_0,
+        margin_n=judged.n,
+        margin_of=given.judged_as,
+        margin_before=judged.before,
+    )
 
 
 def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any, plain: bool) -> list[Row]:

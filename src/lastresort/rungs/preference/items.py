@@ -19,6 +19,7 @@ from lastresort.evals.scorers import Scorer, build_scorer
 from lastresort.evals.scorers.judge import Judge, Judged
 from lastresort.evals.scorers.judge_model import Case, Spent
 from lastresort.models.protocol import Model, estimated_prompt_tokens
+from lastresort.records.events import JudgeCalls, RewardsJudged
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.preference.data import Kind, Preferred, render_preferences
 from lastresort.rungs.rung import Workbench
@@ -109,8 +110,8 @@ def course_of(section: Preference, objective: Loss) -> Course:
 def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str, Any]) -> Scorer:
     """A judge that knows the task, asks through the climb's cache and pays from its purse; any other scorer as it is.
 
-    Event rewarded: what the answers of a step took; those of a step that is repeated are noted again, and count once. The judge
-    raises BudgetError where a limit is reached: what it said is kept, so that a run that goes on pays for nothing twice.
+    What the answers of a step took is recorded. The judge raises BudgetError where a limit is reached: what it said is kept, so
+    that a run that goes on pays for nothing twice.
     """
     if not isinstance(scorer, Judge):
         return scorer
@@ -122,8 +123,8 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
     def heard(examples: Sequence[Example], answers: Sequence[str], judged: Sequence[Judged]) -> None:
         spent = sum((one.spent for one in judged), Spent())
         asked = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
-        body = {"rung": rung, "asked": _hash([dict(parameters), asked]), **asdict(spent)}
-        bench.record.note("rewarded", body)
+        hashed = _hash([dict(parameters), asked])
+        bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=JudgeCalls(**asdict(spent))))
         if spent.paid_usd:
             bench.check_budget()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from lastresort.models.protocol import estimated_tokens, is_endpoint
+from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.data import Preferred, kind_of_preferences, read_preferences
@@ -154,18 +155,14 @@ class Preference:
         for candidate in found.candidates:
             adapter = candidate.system.adapter
             assert adapter is not None
-            moved = bench.record.last("moved", adapter.name)
+            trained = bench.record.last(CandidateMoved, adapter.name)
             length = drift_of(before, bench.dev_scores(self.name, candidate.system))
             name = candidate.system.name
-            if moved is not None and bench.record.last("drift", name) is None:
-                body = {
-                    "rung": self.name,
-                    "candidate": name,
-                    "start": start.name,
-                    "moved": moved,
-                    "length": asdict(length),
-                }
-                bench.record.note("drift", body, key=name)
+            if trained is not None and trained.moved is not None and bench.record.last(DriftMeasured, name) is None:
+                drift = DriftMeasured(
+                    rung=self.name, candidate=name, start=start.name, moved=trained.moved, length=length
+                )
+                bench.record.append(drift)
 
 
 _NO_EXAMPLE = Example("", (), "")
@@ -203,8 +200,8 @@ def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | No
 
 def _supervised(bench: Workbench) -> System | None:
     """The system that the rung sft froze, None where there is none."""
-    frozen = bench.record.last("frozen", "sft")
-    return load_system(bench.candidate_folder("sft", frozen["name"])) if frozen is not None else None
+    frozen = bench.record.last(SystemFrozen, "sft")
+    return load_system(bench.candidate_folder("sft", frozen.name)) if frozen is not None else None
 
 
 def _base(bench: Workbench) -> System:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from lastresort.evals.scorers import scores_of
+from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
 from lastresort.rungs.preference.data import Preferred
 from lastresort.rungs.rung import Workbench
 from lastresort.synthesis.preference_pairs import Sample, pairs_from_samples
@@ -27,20 +27,20 @@ class OwnPairs:
 
 def own_pairs(bench: Workbench, rung: str, start: System) -> OwnPairs:
     """Sample `preference.samples` answers of the system to each prompt, at temperature 1, and pair them by their scores."""
-    known = bench.record.last("samples", rung)
+    known = bench.record.last(SamplesPaired, rung)
     if known is None:
         known = _made(bench, rung, start)
-        bench.record.note("samples", known, key=rung)
-    return OwnPairs(noted_pairs(known, bench.train), known["told"])
+        bench.record.append(known)
+    return OwnPairs(noted_pairs(known, bench.train), known.told)
 
 
-def noted_pairs(known: Mapping[str, Any], train: Sequence[Example]) -> tuple[Preferred, ...]:
-    """The pairs of a note of samples. train: the examples that it speaks of."""
+def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[Preferred, ...]:
+    """train: the examples that it speaks of."""
     prompts = {example.id: example for example in train}
-    return tuple(_preferred(prompts[pair["example"]], pair) for pair in known["pairs"])
+    return tuple(_preferred(prompts[pair.example], pair) for pair in known.pairs)
 
 
-def _made(bench: Workbench, rung: str, start: System) -> dict[str, Any]:
+def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     asked = _with_room(bench, start)
     bench.progress.stage(f"{rung}: samples of {start.name}", len(asked) * bench.task.preference.samples)
     size = bench.models.open(start).batch_size
@@ -59,18 +59,22 @@ def _made(bench: Workbench, rung: str, start: System) -> dict[str, Any]:
             bench.progress.advance(len(batch), note=f"{sum(scores) / len(scores):.2f}")
         samples += own
     paired = pairs_from_samples(samples)
-    pairs = [
-        {"example": asked[pair.prompt].id, "chosen": asdict(pair.chosen), "rejected": asdict(pair.rejected)}
+    pairs = tuple(
+        RankedPair(
+            example=asked[pair.prompt].id,
+            chosen=RankedAnswer(**asdict(pair.chosen)),
+            rejected=RankedAnswer(**asdict(pair.rejected)),
+        )
         for pair in paired.pairs
-    ]
-    return {
-        "rung": rung,
-        "pairs": pairs,
-        "told": paired.told(),
-        "tokens_in": sum(answer.prompt_tokens for answer in answers),
-        "tokens_out": sum(answer.completion_tokens for answer in answers),
-        "seconds": sum(answer.seconds for answer in answers),
-    }
+    )
+    return SamplesPaired(
+        rung=rung,
+        pairs=pairs,
+        told=paired.told(),
+        tokens_in=sum(answer.prompt_tokens for answer in answers),
+        tokens_out=sum(answer.completion_tokens for answer in answers),
+        seconds=sum(answer.seconds for answer in answers),
+    )
 
 
 def _answers(bench: Workbench, start: System, batch: Sequence[Example], number: int) -> list[Answer]:
@@ -91,11 +95,10 @@ def _with_room(bench: Workbench, start: System) -> list[Example]:
     return fits[:MOST_PROMPTS]
 
 
-def _preferred(example: Example, pair: dict[str, Any]) -> Preferred:
-    chosen, rejected = pair["chosen"], pair["rejected"]
+def _preferred(example: Example, pair: RankedPair) -> Preferred:
     return Preferred(
         example.input,
-        tuple((Message("assistant", side["text"]),) for side in (chosen, rejected)),
+        tuple((Message("assistant", side.text),) for side in (pair.chosen, pair.rejected)),
         f"{example.source}, row {example.row}",
-        ends=(chosen["whole"], rejected["whole"]),
+        ends=(pair.chosen.whole, pair.rejected.whole),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
+from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
 from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.preference.data import Preferred
 from lastresort.rungs.preference.drift import moved
@@ -16,7 +17,7 @@ from lastresort.rungs.preference.items import Course, Given, Plan, given_items, 
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.four_bits import in_4_bits
 from lastresort.rungs.supervised.methods import adapter_settings, load_to_train
-from lastresort.rungs.tuning import Run, TrainedCandidate, note_candidate, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import Run, note_candidate, note_rendering, note_training, train_to
 from lastresort.systems.system import System
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ class PreferenceTraining:
 
     def told(self) -> str:
         """What it learned from, in words."""
-        noted = self._bench.record.last("stops", self._rung)
-        return str(noted["told"]) if noted is not None else ""
+        planned = self._bench.record.last(StopsPlanned, self._rung)
+        return planned.told if planned is not None else ""
 
     def _laps(self, wanted: Sequence[tuple[float, int]]) -> list[Kept | None]:
         """Each learning rate trained up to the stop of this number; None where it diverged. Loads the model only if it must."""
@@ -103,22 +104,22 @@ class PreferenceTraining:
             return found
 
     def _stops(self) -> list[int]:
-        noted = self._bench.record.last("stops", self._rung)
-        assert noted is not None, "the first laps note the stops"
-        return list(noted["stops"])
+        planned = self._bench.record.last(StopsPlanned, self._rung)
+        assert planned is not None, "the first laps plan the stops"
+        return list(planned.stops)
 
     def _known(self, rate: float, number: int) -> bool:
-        if self._bench.record.last("stops", self._rung) is None:
+        if self._bench.record.last(StopsPlanned, self._rung) is None:
             return False
-        noted = self._bench.record.last("moved", self._name(rate, number))
-        return noted is not None and (
-            noted["diverged"] or (self._folder(rate, number) / "adapter_config.json").is_file()
+        trained = self._bench.record.last(CandidateMoved, self._name(rate, number))
+        return trained is not None and (
+            trained.moved is None or (self._folder(rate, number) / "adapter_config.json").is_file()
         )
 
     def _kept(self, rate: float, number: int) -> Kept | None:
-        noted = self._bench.record.last("moved", self._name(rate, number))
-        assert noted is not None
-        return None if noted["diverged"] else Kept(self._name(rate, number), self._folder(rate, number))
+        trained = self._bench.record.last(CandidateMoved, self._name(rate, number))
+        assert trained is not None
+        return None if trained.moved is None else Kept(self._name(rate, number), self._folder(rate, number))
 
     def _name(self, rate: float, number: int) -> str:
         return f"{self._plan.objective}-lr{rate:g}-step{self._stops()[number]}"
@@ -137,12 +138,12 @@ class PreferenceTraining:
             f"{self._plan.objective}, learning rate {rate:g}",
             trainee.loaded.fingerprint,
             self._settings(rate),
-            {
-                "rows": self._size(trainee),
-                "start": self._start.name,
-                "learns_from": self._plan.source,
+            TrainingFacts(
+                rows=self._size(trainee),
+                start=self._start.name,
+                learns_from=self._plan.source,
                 **adapted_facts(trainee.model),
-            },
+            ),
         )
         trainee.start.restore()
         self._watch(trainee, run.name)
@@ -151,11 +152,11 @@ class PreferenceTraining:
                 trained = train_to(bench, run, trainee.model, source, until, max_new_tokens=bench.max_new_tokens)
         except Diverged as error:
             bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
-            bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": True}, key=name)
+            bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=None))
             return
         self._early.add(run.name, trained.step, trainee.model)
         bench.progress.stage(f"{self._rung}: how far {name} has moved", None)
-        body = moved(
+        far = moved(
             bench,
             self._start,
             trainee.loaded,
@@ -167,8 +168,11 @@ class PreferenceTraining:
         )
         save_adapter(trainee.model, self._folder(rate, number))
         note_training(bench, run, trained)
-        note_candidate(bench.record, TrainedCandidate(self._rung, name, run.name, rate, until, "step"))
-        bench.record.note("moved", {"rung": self._rung, "candidate": name, "diverged": False, **asdict(body)}, key=name)
+        kept = CandidateTrained(
+            rung=self._rung, candidate=name, run=run.name, learning_rate=rate, stop=until, unit="step"
+        )
+        note_candidate(bench.record, kept)
+        bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=far))
 
     def _watch(self, trainee: _Trainee, run: str) -> None:
         """Get ready to see how far the model, at its start, moves from its base."""
@@ -204,12 +208,12 @@ class PreferenceTraining:
     def _note_stops(self, trainee: _Trainee) -> None:
         from lastresort.train.loop.loop import total_steps
 
-        if self._bench.record.last("stops", self._rung) is not None:
+        if self._bench.record.last(StopsPlanned, self._rung) is not None:
             return
         steps = total_steps(self._size(trainee), self._settings(1.0))
         told = trainee.given.told if trainee.given is not None else self._told_of_groups(trainee)
-        body = {"rung": self._rung, "steps": steps, "stops": self._course.stops(steps), "told": told}
-        self._bench.record.note("stops", body, key=self._rung)
+        stops = tuple(self._course.stops(steps))
+        self._bench.record.append(StopsPlanned(rung=self._rung, steps=steps, stops=stops, told=told))
 
     def _told_of_groups(self, trainee: _Trainee) -> str:
         return f"{self._size(trainee)} prompts, {self._bench.task.preference.samples} answers to each"

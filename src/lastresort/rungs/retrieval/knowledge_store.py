@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from lastresort.errors import DataError
 from lastresort.knowledge.chunks import ChunkSettings
@@ -20,6 +19,7 @@ from lastresort.knowledge.update import update
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.atomic import Busy, locked
+from lastresort.records.events import SkippedFile, StoreBuilt
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.files import copy_store
@@ -37,17 +37,17 @@ def knowledge_store(bench: Workbench) -> tuple[Store, str]:
     Raises DataError where the documents cannot be read, or the copy is no longer what it was.
     """
     folder = bench.folder / "store"
-    noted = bench.record.last("store")
+    noted = bench.record.last(StoreBuilt)
     if noted is None:
         noted = _built(bench, folder)
-        bench.record.note("store", noted)
+        bench.record.append(noted)
     store = open_store(folder)
     found = content_hash(store)
-    if found != noted["contents"]:
+    if found != noted.contents:
         raise DataError(
             "the store differs from the one this run began with",
             where=str(folder),
-            expected=f"contents {noted['contents'][:16]}, not {found[:16]}",
+            expected=f"contents {noted.contents[:16]}, not {found[:16]}",
             remedy="Start a new run without --resume.",
         )
     return store, found
@@ -58,7 +58,7 @@ def store_settings(task: Task) -> StoreSettings:
     return StoreSettings(ChunkSettings(keys.chunk_tokens, keys.overlap_tokens), keys.language)
 
 
-def _built(bench: Workbench, folder: Path) -> dict[str, Any]:
+def _built(bench: Workbench, folder: Path) -> StoreBuilt:
     task = bench.task
     assert task.knowledge is not None, "the rung is skipped without knowledge"
     began = time.monotonic()
@@ -72,18 +72,18 @@ def _built(bench: Workbench, folder: Path) -> dict[str, Any]:
         copy_store(shared, folder)
     for skipped in reading.skipped:
         bench.progress.say(f"retrieval: {skipped.path} is not read: {skipped.reason}")
-    return {
+    return StoreBuilt(
         **asdict(done),
-        "documents": store.manifest.documents,
-        "chunks": store.manifest.chunks,
-        "skipped": [asdict(skipped) for skipped in reading.skipped],
-        "embedder": task.retrieval.embedder,
-        "embedder_fingerprint": embedder.fingerprint,
-        "contents": content_hash(store),
-        "seconds": round(time.monotonic() - began, 3),
-        "disk_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        "vector_bytes": store.manifest.chunks * store.manifest.dimensions * FLOAT_BYTES,
-    }
+        documents=store.manifest.documents,
+        chunks=store.manifest.chunks,
+        skipped=tuple(SkippedFile(path=skipped.path, reason=skipped.reason) for skipped in reading.skipped),
+        embedder=task.retrieval.embedder,
+        embedder_fingerprint=embedder.fingerprint,
+        contents=content_hash(store),
+        seconds=round(time.monotonic() - began, 3),
+        disk_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        vector_bytes=store.manifest.chunks * store.manifest.dimensions * FLOAT_BYTES,
+    )
 
 
 @contextmanager

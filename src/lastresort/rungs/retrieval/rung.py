@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from lastresort.errors import CandidateError
 from lastresort.knowledge.evaluation import measure
@@ -12,6 +11,7 @@ from lastresort.knowledge.reranker import Reranker, open_reranker
 from lastresort.knowledge.search import Mode
 from lastresort.knowledge.store import Store
 from lastresort.models.open import settled_name
+from lastresort.records.events import CeilingMeasured, SearchesMeasured, SearchScores, SystemFrozen
 from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting import grammar_of, instruction, prompted, shots_of
@@ -99,28 +99,28 @@ class Retrieval:
         closed = self._closed_book(bench, bases[0])
         passages = right_passages(store, (*bench.dev, *_shown(bases, bench.train)))
         ceiling = measure_ceiling(bench, self.name, bases, found, passages, closed, grammar_of(bench.task))
-        if bench.record.last("ceiling") is None:
+        if bench.record.last(CeilingMeasured) is None:
             labelled = sum(bool(example.passages) for example in bench.dev)
-            body = {
-                "labelled": labelled,
-                "n": len(bench.dev),
-                "closed_book": mean_score(closed),
-                "systems": {name: asdict(judgement) for name, judgement in ceiling.systems.items()},
-                "dropped": ceiling.dropped,
-                "knowledge": sorted(ceiling.knowledge),
-            }
-            bench.record.note("ceiling", body)
+            measured = CeilingMeasured(
+                labelled=labelled,
+                n=len(bench.dev),
+                closed_book=mean_score(closed),
+                systems=ceiling.systems,
+                dropped=ceiling.dropped,
+                knowledge=tuple(sorted(ceiling.knowledge)),
+            )
+            bench.record.append(measured)
         return ceiling
 
     def _closed_book(self, bench: Workbench, plain: System) -> list[ItemScore]:
         """Dev answered without passages: by the prompt that prompting chose, else by the plain one."""
-        chosen = bench.record.last("frozen", "prompting")
+        chosen = bench.record.last(SystemFrozen, "prompting")
         if chosen is not None:
-            items = bench.record.dev_items("prompting", chosen["name"])
+            items = bench.record.dev_items("prompting", chosen.name)
             if len(items) == len(bench.dev):
                 return list(items.values())
             try:  # its race ended before the whole of dev was asked
-                return self._asked_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen["name"])))
+                return self._asked_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen.name)))
             except CandidateError as error:
                 bench.progress.say(f"{self.name}: closed book by the plain prompt, since {error}")
         return self._asked_closed_book(bench, plain)
@@ -144,9 +144,9 @@ def base_systems(bench: Workbench) -> list[System]:
         System(name, bench.models.base_name, design, decoding, template_kwargs=kwargs)
         for name, design in designs.items()
     ]
-    chosen = bench.record.last("frozen", "prompting")
+    chosen = bench.record.last(SystemFrozen, "prompting")
     if chosen is not None:
-        system = load_system(bench.candidate_folder("prompting", chosen["name"]))
+        system = load_system(bench.candidate_folder("prompting", chosen.name))
         if all((system.prompt, system.decoding) != (base.prompt, base.decoding) for base in found):
             found.append(system)
     return found
@@ -165,14 +165,14 @@ def _shown(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:
     return [example for example in train if example.passages and conversation(example.input) in shown]
 
 
-def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -> list[dict[str, Any]]:
-    """How well each kind of search finds the passages that dev names, without asking a model; [] where dev names none."""
-    known = bench.record.last("retrieval")
+def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -> Sequence[SearchScores]:
+    """How well each kind of search finds the passages that dev names, without asking a model; none where dev names none."""
+    known = bench.record.last(SearchesMeasured)
     if known is not None:
-        return list(known["searches"])
+        return known.searches
     questions = [question_of(example.input) for example in bench.dev]
     passages = [example.passages for example in bench.dev]
-    searches: list[dict[str, Any]] = []
+    searches: list[SearchScores] = []
     if any(passages):
         modes: list[tuple[Mode, Reranker | None]] = [(mode, None) for mode in ("hybrid", "vector", "text")]
         if reranker is not None:
@@ -180,8 +180,8 @@ def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -
         for mode, judge in modes:
             bench.progress.stage(f"retrieval: searching ({mode}), dev", None)
             scores = measure(store, questions, passages, mode=mode, reranker=judge)
-            searches.append({"mode": mode, "reranked": judge is not None, **asdict(scores)})
-    bench.record.note("retrieval", {"searches": searches})
+            searches.append(SearchScores(mode=mode, reranked=judge is not None, **asdict(scores)))
+    bench.record.append(SearchesMeasured(searches=tuple(searches)))
     return searches
 
 
@@ -197,18 +197,16 @@ def _out_of_reach(ceiling: Ceiling, bar: float) -> str:
     )
 
 
-def _in_words(searches: Sequence[dict[str, Any]]) -> str:
+def _in_words(searches: Sequence[SearchScores]) -> str:
     if not searches:
         return "No dev example names its passages, so that the search was not measured by itself."
     told = "; ".join(
-        f"{search['mode']}{' reranked' if search['reranked'] else ''} "
-        + ", ".join(
-            f"recall@{k} {recall:.2f}" for k, recall in sorted(search["recall"].items(), key=lambda p: int(p[0]))
-        )
-        + f", MRR {search['mrr']:.2f}"
+        f"{search.mode}{' reranked' if search.reranked else ''} "
+        + ", ".join(f"recall@{k} {recall:.2f}" for k, recall in sorted(search.recall.items()))
+        + f", MRR {search.mrr:.2f}"
         for search in searches
     )
-    return f"The search by itself, on {searches[0]['questions']} dev questions whose passages are known: {told}."
+    return f"The search by itself, on {searches[0].questions} dev questions whose passages are known: {told}."
 
 
 def _ceiling_in_words(ceiling: Ceiling) -> str:

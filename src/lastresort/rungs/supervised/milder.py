@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from lastresort.records.events import CandidateTrained
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, WholeMethod, load_to_train
 from lastresort.rungs.supervised.training import SupervisedTraining
 from lastresort.rungs.tuning import (
-    TrainedCandidate,
-    candidate_noted,
     constrained,
     kept_before,
     note_candidate,
@@ -57,13 +56,13 @@ class TrainsAnew(Rung, Protocol):
 def scaled(bench: Workbench, system: System, scale: float) -> System:
     """Written below the run, once. Raises CandidateError where the adapter has no strength that is a number."""
     name = f"{system.name}-scale{scale:g}"
-    trained = candidate_noted(bench.record, system.name)
+    trained = bench.record.last(CandidateTrained, system.name)
     if system.adapter is not None:
         made = replace(_anew(system, name), adapter=_adapter(bench, system.adapter, scale, name))
     else:
         made = replace(_anew(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
     if trained is not None:
-        note_candidate(bench.record, replace(trained, candidate=name, scale=scale))
+        note_candidate(bench.record, trained.model_copy(update={"candidate": name, "scale": scale}))
     return made
 
 
@@ -101,9 +100,9 @@ def training_of(bench: Workbench, name: str) -> Training:
     return Training(trained.learning_rate, trained.replay, kept_before(bench.record, trained))
 
 
-def came_of(bench: Workbench, name: str) -> TrainedCandidate:
+def came_of(bench: Workbench, name: str) -> CandidateTrained:
     """Of a candidate that was trained in this run."""
-    found = candidate_noted(bench.record, name)
+    found = bench.record.last(CandidateTrained, name)
     assert found is not None, f"{name} was trained in this run"
     return found
 

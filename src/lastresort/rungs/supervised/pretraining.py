@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import DataError
+from lastresort.records.events import TextLearned, TrainingFacts
 from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import WholeMethod
@@ -32,14 +33,14 @@ class Pretrained:
 def pretrained(bench: Workbench, rung: str, section: Full) -> Pretrained:
     """The base after the task's knowledge, once a run. Raises DataError where it diverges or the documents cannot be read."""
     folder = bench.folder / "models" / "pretrained"
-    noted = bench.record.last("pretrained", rung)
+    noted = bench.record.last(TextLearned, rung)
     if noted is None or not WholeMethod().saved(folder):
         told = _train(bench, rung, section, folder)
         if noted is None:
-            bench.record.note("pretrained", {"rung": rung, "told": told}, key=rung)
+            bench.record.append(TextLearned(rung=rung, told=told))
         shutil.rmtree(bench.folder / "checkpoints" / NAME, ignore_errors=True)
     else:
-        told = noted["told"]
+        told = noted.told
     return Pretrained(folder, told)
 
 
@@ -69,7 +70,7 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
         seed=bench.task.split.seed,
     )
     model = method.begin(loaded, bench.models.tuned_name, settings.seed)
-    facts = {"rows": len(rows), "replay_rows": len(rows) - len(text)}
+    facts = TrainingFacts(rows=len(rows), replay_rows=len(rows) - len(text))
     run = Run(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
     early = EarlyWarnings(bench, rung, PromptDesign(bench.task.about.strip()))
     early.open(loaded, model, [row.ids for row in rows], epochs=section.text_epochs, looks=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from lastresort.evals.forms import has_form, is_free_text
 from lastresort.evals.scorers.scorer import Output
 from lastresort.models.protocol import Model
+from lastresort.records.events import ReplayMade, ReplayRow
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
 from lastresort.synthesis.replay import (
@@ -54,28 +55,34 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
         keep=lambda text: not has_form(text, form),
         on_batch=bench.progress.advance,
     )
-    rows = [
-        {
-            "id": example.id,
-            "turns": [[turn.role, turn.content] for turn in example.input],
-            "answer": example.output,
-            "end": end,
-        }
+    rows = tuple(
+        ReplayRow(
+            id=example.id,
+            turns=tuple((turn.role, turn.content) for turn in example.input),
+            answer=example.output,
+            end=end,
+        )
         for example, end in zip(replay.examples, replay.ends, strict=True)
-    ]
-    spent = {"tokens_in": replay.tokens_in, "tokens_out": replay.tokens_out, "seconds": replay.seconds}
-    bench.record.note("replay", {"rung": rung, "asked": n, "rows": rows, **spent})
+    )
+    made = ReplayMade(
+        rung=rung,
+        asked=n,
+        rows=rows,
+        tokens_in=replay.tokens_in,
+        tokens_out=replay.tokens_out,
+        seconds=replay.seconds,
+    )
+    bench.record.append(made)
     return replay
 
 
 def noted_replay(record: Record, n: int) -> Replay | None:
     """What the record holds of n rows that were asked for, None where so many were not."""
-    known = next((note for note in record.notes("replay") if note.get("asked", n) == n), None)
+    known = next((made for made in record.all(ReplayMade) if made.asked == n), None)
     if known is None:
         return None
-    rows = known["rows"]
-    examples = tuple(Example(row["id"], _prompt(row), row["answer"]) for row in rows)
-    return Replay(examples, tuple(row["end"] for row in rows))
+    examples = tuple(Example(row.id, _prompt(row), row.answer) for row in known.rows)
+    return Replay(examples, tuple(row.end for row in known.rows))
 
 
 def _prompts(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:
@@ -98,13 +105,8 @@ def _form(bench: Workbench) -> Output:
     return Output(bench.task.output.json_schema, bench.task.output.choices)
 
 
-def _prompt(row: dict[str, object]) -> tuple[Message, ...]:
-    """Of a row as the record keeps it; as version 0.1 noted it, it is one turn of the user."""
-    turns = row.get("turns")
-    if turns is None:
-        return (Message("user", str(row["prompt"])),)
-    assert isinstance(turns, list)
-    return tuple(Message(role, content) for role, content in turns)
+def _prompt(row: ReplayRow) -> tuple[Message, ...]:
+    return tuple(Message(role, content) for role, content in row.turns)
 
 
 def _base(bench: Workbench) -> System:

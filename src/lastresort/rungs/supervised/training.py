@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
+from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
 from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.learning_rates import RACE_ENDS, Lap, race
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import Run, TrainedCandidate, note_candidate, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import Run, note_candidate, note_rendering, note_training, train_to
 from lastresort.spec.sections import Full, Sft
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import Replay
@@ -60,7 +60,8 @@ class SupervisedTraining:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
         self._watched = watched
         self._seed = bench.task.split.seed if seed is None else seed
-        too_long = frozenset((bench.record.last("too_long") or {"train": ()})["train"])
+        rows = bench.record.last(RowsTooLong)
+        too_long = frozenset(() if rows is None else rows.train)
         self._train_rows = tuple(example for example in bench.train if example.id not in too_long)
         self._loaded: Loaded | None = None
         self._rows: list[Any] | None = None
@@ -96,11 +97,16 @@ class SupervisedTraining:
         """
         loss = self._lap(rate, epoch * (self._steps() // self._section.epochs), folder).dev_loss
         if math.isfinite(loss):
-            run, replay = self.run_name(rate), self._section.replay
-            note_candidate(
-                self._bench.record,
-                TrainedCandidate(self._rung, folder.name, run, rate, epoch, "epoch", replay),
+            trained = CandidateTrained(
+                rung=self._rung,
+                candidate=folder.name,
+                run=self.run_name(rate),
+                learning_rate=rate,
+                stop=epoch,
+                unit="epoch",
+                replay=self._section.replay,
             )
+            note_candidate(self._bench.record, trained)
         return loss
 
     def run_name(self, rate: float) -> str:
@@ -114,10 +120,8 @@ class SupervisedTraining:
         if len(section.learning_rates) == 1:
             return f"{told}, learning rate {rate:g}, the only one tried."
         ends = {max(1, round(share * self._steps())) for share in RACE_ENDS}
-        laps = [lap for lap in self._bench.record.notes("race") if lap.get("rung", "sft") == self._rung]
-        raced = ", ".join(
-            f"{lap['rate']:g}: {_loss(lap['dev_loss'])} at step {lap['step']}" for lap in laps if lap["step"] in ends
-        )
+        laps = [lap for lap in self._bench.record.all(LapTrained) if lap.rung == self._rung]
+        raced = ", ".join(f"{lap.rate:g}: {_loss(lap.dev_loss)} at step {lap.step}" for lap in laps if lap.step in ends)
         rates = ", ".join(f"{r:g}" for r in section.learning_rates)
         return f"{told}; learning rates {rates} raced by loss on dev ({raced}); {rate:g} went the whole way."
 
@@ -130,9 +134,9 @@ class SupervisedTraining:
 
         record = self._bench.record
         key = f"{self._method.prefix}{rate:g}@{until}"
-        known = record.last("race", key)
-        if known is not None and (folder is None or known["dev_loss"] is None or self._method.saved(folder)):
-            return Lap(rate, until, math.inf if known["dev_loss"] is None else known["dev_loss"])
+        known = record.last(LapTrained, key)
+        if known is not None and (folder is None or known.dev_loss is None or self._method.saved(folder)):
+            return Lap(rate, until, math.inf if known.dev_loss is None else known.dev_loss)
         try:
             lap = Lap(rate, until, self._train(rate, until, folder))
         except Diverged as error:
@@ -140,7 +144,7 @@ class SupervisedTraining:
             lap = Lap(rate, until, math.inf)
         if known is None:
             loss = lap.dev_loss if math.isfinite(lap.dev_loss) else None
-            record.note("race", {"rung": self._rung, **asdict(lap), "dev_loss": loss}, key=key)
+            record.append(LapTrained(rung=self._rung, name=key, rate=lap.rate, step=lap.step, dev_loss=loss))
         return lap
 
     def _train(self, rate: float, until: int, folder: Path | None) -> float:
@@ -152,7 +156,7 @@ class SupervisedTraining:
         bench, settings = self._bench, self._settings(rate)
         name = self.run_name(rate)
         model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
-        facts = {"rows": len(rows), "replay_rows": self._replay_rows, **adapted_facts(model)}
+        facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, **adapted_facts(model))
         run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         try:
             if folder is not None and self._watched:
