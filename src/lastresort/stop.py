@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -16,14 +18,14 @@ FILE_NAME = "stop"  # in the folder of a run: whoever creates it ends the run at
 class StopRequest:
     """Why to end, and how to go on. where, expected and remedy are those of the error."""
 
-    reason: Literal["signal", "file", "budget"]
+    reason: Literal["signal", "file", "time", "money"]
     found: str
     where: str = ""
     expected: str = ""
     remedy: str = "Go on with --resume."
 
     def error(self) -> StoppedError:
-        kind = BudgetError if self.reason == "budget" else StopRequestedError
+        kind = BudgetError if self.reason in ("time", "money") else StopRequestedError
         return kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
 
 
@@ -49,6 +51,9 @@ class Never:
         return None
 
 
+NEVER = Never()
+
+
 @dataclass(frozen=True, slots=True)
 class StopFile:
     """A file that asks for the end by being there: the way of other processes, on any machine that shares the folder."""
@@ -60,9 +65,15 @@ class StopFile:
             return None
         return StopRequest("file", "the file asks to stop", where=str(self.path))
 
-    def clear(self) -> None:
-        """Take the request away once it was followed, so that the next session begins without it."""
-        self.path.unlink(missing_ok=True)
+
+@contextmanager
+def stop_file(folder: Path) -> Iterator[StopFile]:
+    """The one in the folder of a run. At the end it is taken away: it was followed, or came too late."""
+    file = StopFile(folder / FILE_NAME)
+    try:
+        yield file
+    finally:
+        file.path.unlink(missing_ok=True)
 
 
 class StopSignal:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from lastresort.engine.forest import Row
 from lastresort.engine.logp import target_logps
 from lastresort.engine.support import FirstBatchCheck, check_first_batch
 from lastresort.errors import BudgetError, DataError, InputError
+from lastresort.stop import StopRequest
 from lastresort.train.adapters.adapters import (
     adapters_in_base_precision,
     attach_adapter,
@@ -189,9 +191,9 @@ def test_a_checkpoint_of_another_run_is_not_continued_and_that_is_said(tmp_path:
 
 
 def test_the_deadline_stops_with_a_checkpoint(tmp_path: Path) -> None:
-    asked = iter([False, False, True])
-    with pytest.raises(BudgetError, match=r"step 3 of 9.*--resume"):
-        run(tmp_path / "run", out_of_time=lambda: next(asked))
+    asked = iter([None, None, StopRequest("time", "the time limit is reached")])
+    with pytest.raises(BudgetError, match=r"the time limit is reached, in step 3 of 9.*--resume"):
+        run(tmp_path / "run", stop=SimpleNamespace(requested=lambda: next(asked)))
     model, seen = run(tmp_path / "run")
     assert seen[0].step == 3
     same(weights(model), weights(run(tmp_path / "whole")[0]))

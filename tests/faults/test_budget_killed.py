@@ -25,6 +25,7 @@ from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
+from lastresort.stop import check
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, Silent
 
@@ -116,13 +117,13 @@ def test_time_of_a_killed_session_is_counted(tmp_path: Path) -> None:
         first = Budget.of(task, record, clock)
         for _ in range(50):
             clock.now += NOTED_EVERY_S + 1
-            first.check()
+            check(first)
         clock.now += 10_000  # the machine was off: only what was noted counts
         second = Budget.of(task, record, clock)
         assert second.seconds == pytest.approx(50 * (NOTED_EVERY_S + 1))
         clock.now += 3600 - second.seconds + 1
         with pytest.raises(BudgetError, match=r"limits\.hours"):
-            second.check()
+            check(second)
         assert second.out_of_time()
 
 
@@ -133,7 +134,7 @@ def test_money_is_noted_batch_by_batch(tmp_path: Path) -> None:
         assert Budget.of(task, record, clock).paid_usd == 1.5
         Budget.of(task, record, clock).pay(0.5)
         with pytest.raises(BudgetError, match=r"limits\.usd: 2\.00 USD are spent"):
-            Budget.of(task, record, clock).check()
+            check(Budget.of(task, record, clock))
 
 
 def test_local_answers_write_no_event_each(tmp_path: Path) -> None:
@@ -142,5 +143,5 @@ def test_local_answers_write_no_event_each(tmp_path: Path) -> None:
         budget = Budget.of(task, record, Clock())
         for _ in range(100):
             budget.pay(0.0)
-            budget.check()
+            check(budget)
         assert record.all(BudgetSpent) == []

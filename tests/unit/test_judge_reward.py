@@ -15,6 +15,7 @@ from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskE
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.items import seated
+from lastresort.stop import StopRequest
 from lastresort.train.rewards.rewards import Rewards
 from lastresort.types import Example, Message
 
@@ -71,16 +72,17 @@ def bench_of(folder: Path, cache: ResponseCache, limit_usd: float = math.inf) ->
     paid: list[float] = []
     noted: list[Any] = []
 
-    def check_budget() -> None:
-        if sum(paid) >= limit_usd:
-            raise BudgetError(f"{sum(paid):.2f} USD are spent", where="limits.usd")
+    class Limit:
+        def requested(self) -> StopRequest | None:
+            spent = sum(paid)
+            return None if spent < limit_usd else StopRequest("money", f"{spent:.2f} USD are spent", "limits.usd")
 
     bench = SimpleNamespace(
         task=SimpleNamespace(about="Reply politely."),
         models=OpenModels(cache, base_folder=folder, base_name="none", tuned_name="none"),
         record=SimpleNamespace(note=lambda kind, body: noted.append((kind, body))),
         pay=paid.append,
-        check_budget=check_budget,
+        stop=Limit(),
     )
     return bench, paid, noted
 

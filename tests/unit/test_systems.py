@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError, StopRequestedError
 from lastresort.models.open import open_model
 from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.stop import StopSignal
 from lastresort.systems.answerer import Answerer, NearestShots
 from lastresort.systems.compose import REASONING_REQUEST, compose, extract
-from lastresort.systems.files import load_system, save_system
-from lastresort.systems.running import open_answerer
+from lastresort.systems.files import folder_sha256, load_system, save_system
+from lastresort.systems.running import open_answerer, open_system
 from lastresort.systems.system import PromptDesign, Shot, System
-from lastresort.types import Decoding, Grammar, Message
+from lastresort.types import Answer, Decoding, Grammar, Message
 
 SHOTS = tuple(
     Shot((Message("user", text),), label)
@@ -209,3 +211,59 @@ def test_a_system_saved_before_fingerprints_were_is_still_read(tmp_path: Path) -
     path = save_system(SYSTEMS[0], tmp_path)
     path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("fingerprint")))
     assert load_system(tmp_path) == SYSTEMS[0]
+
+
+def saved(folder: Path, *, said: str = "x", held: bool | None = None) -> Path:
+    """A run whose winner says this; held: what its decision says, None for a system without a run."""
+    (folder / "answers.json").write_text(json.dumps({"default": said}), encoding="utf-8")
+    save_system(replace(SYSTEMS[0], model=f"scripted:{folder}/answers.json"), folder / "winner")
+    if held is not None:
+        winner = {"kind": "prompt", "path": "winner", "held": held, "sha256": folder_sha256(folder / "winner")}
+        (folder / "decision.json").write_text(json.dumps({"winner": winner}), encoding="utf-8")
+    return folder
+
+
+def test_a_run_and_a_saved_system_are_opened_alike(tmp_path: Path) -> None:
+    for folder in (saved(tmp_path, held=False), tmp_path / "winner"):
+        running = open_system(folder)
+        assert (running.system.name, running.answer([user("a")])[0].text) == (SYSTEMS[0].name, "x")
+        assert list(running.stream(user("a"))) == ["x"]
+        running.close()
+
+
+def test_a_held_winner_is_opened_only_on_demand_and_a_changed_one_never(tmp_path: Path) -> None:
+    saved(tmp_path, held=True)
+    for folder in (tmp_path, tmp_path / "winner"):
+        with pytest.raises(InputError, match="the gate holds this winner back"):
+            open_system(folder)
+        assert open_system(folder, allow_held=True).answer([user("a")])[0].text == "x"
+    (tmp_path / "winner" / "extra.json").write_text("{}")
+    with pytest.raises(DataError, match="not those that its run measured"):
+        open_system(tmp_path, allow_held=True)
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+@pytest.mark.parametrize("said", [" \n two words \n\n", "", "First this. Then that.\nAnswer: that\n", "\tAnswer:"])
+def test_a_stream_is_the_answer(said: str, reasoning: bool) -> None:
+    system = replace(SYSTEMS[0], prompt=PromptDesign("Route it.", reasoning=reasoning))
+    answerer, whole = Answerer(system, ScriptedModel(Script(default=said))), list[Answer]()
+    pieces = list(answerer.stream(user("a"), on_answer=lambda _, answer: whole.append(answer)))
+    assert whole == answerer.answer([user("a")])
+    assert "".join(pieces) == whole[0].text
+    assert all(pieces)
+
+
+def test_answers_end_at_a_request_to_stop_and_those_that_came_were_handed_over() -> None:
+    stop, came = StopSignal(), list[str]()
+
+    def on_answer(_: int, answer: Answer) -> None:
+        came.append(answer.text)
+        stop.request()
+
+    answerer = Answerer(SYSTEMS[0], ScriptedModel(Script(default="x")))
+    with pytest.raises(StopRequestedError):
+        answerer.answer([user("a"), user("b")], on_answer=on_answer, stop=stop)
+    assert came == ["x"]
+    with pytest.raises(StopRequestedError):
+        answerer.answer([user("a")], on_answer=on_answer, stop=stop)
+    assert came == ["x"]

@@ -35,6 +35,7 @@ from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
+from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.types import Progress, Silent
 
 
@@ -55,12 +56,14 @@ def climb(
     gate: Mode | None = None,
     compare: Asked | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
     until: the last rung to try. gate: what a tuned system that would win is asked before it does; None as the run was begun with,
-    at first the full gate. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    at first the full gate. stop: looked at between batches and steps, as is a file named stop in the run's folder, which is taken
+    away when the climb ends. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or Silent()
     progress.stage("reading the task", None)
@@ -73,9 +76,11 @@ def climb(
         note_origin(record, prepared.task, run)
         asked = settle_asked(record, compare, prepared, rules.until)
         shared = shared_folder(run)
-        with Ledger(shared / LEDGER) as ledger:
+        with Ledger(shared / LEDGER) as ledger, stop_file(run) as file:
             budget = Budget.of(prepared.task, record, clock)
-            bench = open_workbench(prepared, record, run, open_models(prepared.task, shared), progress, budget)
+            models = open_models(prepared.task, shared)
+            asked_to_stop = FirstOf((stop or NEVER, file))
+            bench = open_workbench(prepared, record, run, models, progress, budget, asked_to_stop)
             mode = mode_of(record, gate)
             if mode != "none":
                 check_further(prepared.task)

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.workload import workload
-from lastresort.errors import BudgetError
 from lastresort.ladder import trains
 from lastresort.records.events import BudgetSpent, RungPlanned, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.spec.task import Task
+from lastresort.stop import StopRequest
 
 NOTED_EVERY_S = 10.0  # what a kill can make the run forget
 
 
 @dataclass
 class Budget:
-    """What may be spent, and what has been, which is added to the record.
+    """What may be spent, and what has been, which is added to the record. Work stops once a limit is reached.
 
     hours, usd: limits, None for none. seconds: spent and noted, by earlier sessions and this one. paid_usd: likewise.
     noted_at: the clock when time was last noted.
@@ -68,21 +68,17 @@ class Budget:
             return None
         return max(0.0, self.hours - (self.seconds + self.clock() - self.noted_at) / 3600)
 
-    def check(self) -> None:
-        """Raises BudgetError once a limit is reached; what is finished is in the record by then."""
+    def requested(self) -> StopRequest | None:
+        """A request once a limit is reached; what is finished is in the record by then."""
+        remedy = "Raise it and go on with --resume."
         if self.out_of_time():
-            raise BudgetError(
-                f"the time limit of {self.hours:g} hours is reached",
-                where="limits.hours",
-                remedy="Raise it and go on with --resume.",
+            return StopRequest(
+                "time", f"the time limit of {self.hours:g} hours is reached", where="limits.hours", remedy=remedy
             )
         if self.usd is not None and self.paid_usd >= self.usd:
-            raise BudgetError(
-                f"{self.paid_usd:.2f} USD are spent",
-                where="limits.usd",
-                expected=f"less than {self.usd:g}",
-                remedy="Raise it and go on with --resume.",
-            )
+            spent, less = f"{self.paid_usd:.2f} USD are spent", f"less than {self.usd:g}"
+            return StopRequest("money", spent, where="limits.usd", expected=less, remedy=remedy)
+        return None
 
     def note(self, usd: float = 0.0) -> None:
         """Put this much money, and the time since the last note, into the record."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.score import without_price, written_model
 from lastresort.spec.task import Task
+from lastresort.stop import Stop, check
 from lastresort.types import Example, Progress
 
 AGREEMENT_BATCH = 16
@@ -45,7 +46,7 @@ class Seat:
             return scorer
         return replace(scorer.asked_of(self._opened, self._pay), heard=self._heard)
 
-    def check_agreement(self, scorer: Scorer, progress: Progress, check_budget: Callable[[], None]) -> None:
+    def check_agreement(self, scorer: Scorer, progress: Progress, stop: Stop) -> None:
         """Ask a judge what people were asked, once a run and before the first rung."""
         if not isinstance(scorer, Judge) or self._record.last(JudgeChecked) is not None:
             return
@@ -55,7 +56,7 @@ class Seat:
         progress.stage("judge: agreement with people", len(labelled))
         judged: list[Judged] = []
         for start in range(0, len(labelled), AGREEMENT_BATCH):
-            check_budget()
+            check(stop)
             found = scorer.judged([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
             judged += found
             progress.advance(len(found))

@@ -21,12 +21,19 @@ from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
+from lastresort.stop import FirstOf, Stop
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Progress
 
 
 def open_workbench(
-    prepared: Prepared, record: Record, run: Path, models: OpenModels, progress: Progress, budget: Budget
+    prepared: Prepared,
+    record: Record,
+    run: Path,
+    models: OpenModels,
+    progress: Progress,
+    budget: Budget,
+    asked_to_stop: Stop,
 ) -> Workbench:
     task = prepared.task
     kwargs = task.chat_template_kwargs
@@ -54,7 +61,8 @@ def open_workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
-    seat.check_agreement(scorer, progress, budget.check)
+    stop = FirstOf((asked_to_stop, budget))
+    seat.check_agreement(scorer, progress, stop)
     return Workbench(
         task=task,
         train=tuple(prepared.split.train),
@@ -65,9 +73,8 @@ def open_workbench(
         models=models,
         progress=progress,
         max_new_tokens=known.max_new_tokens,
-        check_budget=budget.check,
+        stop=stop,
         pay=budget.pay,
-        out_of_time=budget.out_of_time,
         preferences=prepared.preferences,
         hours_left=budget.hours_left,
         check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),

@@ -14,7 +14,7 @@ What a gate found, as the decision of a climb takes it up. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +41,7 @@ from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.gate import why
 from lastresort.rungs.rung import Workbench
+from lastresort.stop import Stop, check
 from lastresort.systems.files import load_system
 from lastresort.types import Example, Progress
 
@@ -224,7 +225,7 @@ def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings,
             settings=settings,
             kept=kept,
             training_texts=texts,
-            progress=WithinLimits(bench.progress, bench.check_budget),
+            progress=WithinLimits(bench.progress, bench.stop),
             target=target,
             further=further_suites(bench.task, settings, texts, scores=scores),
         )
@@ -232,19 +233,19 @@ def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings,
 
 @dataclass(frozen=True, slots=True)
 class WithinLimits:
-    """Progress that stops at the task's limits: after every batch, which is kept by then. label: before that of each stage."""
+    """Progress that looks whether to stop: after every batch, which is kept by then. label: before that of each stage."""
 
     shown: Progress
-    check: Callable[[], None]
+    stop: Stop
     label: str = "gate"
 
     def stage(self, label: str, total: int | None = None) -> None:
-        self.check()
+        check(self.stop)
         self.shown.stage(f"{self.label}: {label}", total)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.shown.advance(amount, note)
-        self.check()
+        check(self.stop)
 
     def say(self, text: str) -> None:
         self.shown.say(text)

@@ -19,6 +19,7 @@ from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.data import Preferred
 from lastresort.spec.task import Task
+from lastresort.stop import NEVER, Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, save_system
 from lastresort.systems.lookup import Lookup
@@ -58,11 +59,11 @@ class GivenUp:
 class Workbench:
     """What the climb hands to a rung.
 
-    folder: of the run; candidates and adapters live below it. check_budget: raises BudgetError once a limit of the task is
-    reached. pay: told of every USD that is really paid. out_of_time: True once the time limit has passed. hours_left: of it,
-    None without one. preferences: those of the task that hold nothing of dev or test, None where it names none. check_room:
-    raises CandidateError where a dev or test item leaves no room for its answer in a system's prompt; of the test set
-    nothing but that is told. shared: folder that the runs beside this one share, None where there is none.
+    folder: of the run; candidates and adapters live below it. stop: looked at between batches and steps: a limit of the task,
+    or somebody who asks. pay: told of every USD that is really paid. hours_left: of the time limit, None without one.
+    preferences: those of the task that hold nothing of dev or test, None where it names none. check_room: raises CandidateError
+    where a dev or test item leaves no room for its answer in a system's prompt; of the test set nothing but that is told.
+    shared: folder that the runs beside this one share, None where there is none.
     """
 
     task: Task
@@ -74,9 +75,8 @@ class Workbench:
     models: OpenModels
     progress: Progress
     max_new_tokens: int
-    check_budget: Callable[[], None] = lambda: None
+    stop: Stop = NEVER
     pay: Pay = lambda usd: None
-    out_of_time: Callable[[], bool] = lambda: False
     hours_left: Callable[[], float | None] = lambda: None
     preferences: tuple[Preferred, ...] | None = None
     check_room: Callable[[System], None] = lambda system: None
@@ -123,7 +123,7 @@ class Workbench:
     ) -> Iterator[list[ItemScore]]:
         """Scores batch by batch, within the budget. refused_is_wrong: as in `evals.measure.measured`."""
         answerer = self.answerer(system, lookup)
-        self.check_budget()
+        check(self.stop)
         for batch in measured(
             answerer,
             examples,
@@ -135,7 +135,7 @@ class Workbench:
         ):
             self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
             yield batch
-            self.check_budget()
+            check(self.stop)
 
     def dev_groups(self) -> list[str] | None:
         """The unit of each dev item where rows belong together."""

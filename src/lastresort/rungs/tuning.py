@@ -210,7 +210,7 @@ def train_to(
             until=until,
             max_new_tokens=max_new_tokens,
             on_step=on_step,
-            out_of_time=bench.out_of_time,
+            stop=bench.stop,
             progress=_Labelled(bench.progress, f"{run.rung}, {run.label}"),
         )
     reason = trained.reason if trained.path == "plain" else None

@@ -32,6 +32,7 @@ from lastresort.records.record import Measurement
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.learning_rates import raced_beyond
+from lastresort.stop import check
 from lastresort.synthesis.replay import replay_rows
 from lastresort.systems.system import System
 
@@ -105,7 +106,7 @@ def _why_not(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | N
 
 def _one(bench: Workbench, prepared: Prepared, way: str, seed: int, settings: Settings) -> None:
     """Train or make, measure, note."""
-    bench.check_budget()
+    check(bench.stop)
     trained: TrainingSpent | None = None
     failed: str | None = None
     try:

@@ -147,7 +147,7 @@ class Losses:
 
     def _asking(self, kept: SuiteAnswers) -> Asking:
         texts = training_texts(self._prepared)
-        progress = WithinLimits(self._bench.progress, self._bench.check_budget, "repair")
+        progress = WithinLimits(self._bench.progress, self._bench.stop, "repair")
         return Asking(self._settings, kept, texts, progress, None, "Each repair")
 
 

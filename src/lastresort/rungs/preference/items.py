@@ -26,6 +26,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.paths import is_paid
 from lastresort.spec.sections import Preference
 from lastresort.spec.task import Task
+from lastresort.stop import check
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example
@@ -110,7 +111,7 @@ def course_of(section: Preference, objective: Loss) -> Course:
 def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str, Any]) -> Scorer:
     """A judge that knows the task, asks through the climb's cache and pays from its purse; any other scorer as it is.
 
-    What the answers of a step took is recorded. The judge raises BudgetError where a limit is reached: what it said is kept, so
+    What the answers of a step took is recorded. A limit that is reached stops the training after a judgement: what was said is kept, so
     that a run that goes on pays for nothing twice.
     """
     if not isinstance(scorer, Judge):
@@ -126,7 +127,7 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
         hashed = _hash([dict(parameters), asked])
         bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=JudgeCalls(**asdict(spent))))
         if spent.paid_usd:
-            bench.check_budget()
+            check(bench.stop)
 
     return replace(scorer.asked_of(opened, bench.pay), about=bench.task.about, heard=heard)
 

@@ -9,6 +9,7 @@ from lastresort.evals.scorers import scores_of
 from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
 from lastresort.rungs.preference.data import Preferred
 from lastresort.rungs.rung import Workbench
+from lastresort.stop import check
 from lastresort.synthesis.preference_pairs import Sample, pairs_from_samples
 from lastresort.systems.system import System
 from lastresort.types import Answer, Example, Message
@@ -50,7 +51,7 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
         batch = asked[first : first + size]
         own: list[list[Sample]] = [[] for _ in batch]
         for number in range(bench.task.preference.samples):
-            bench.check_budget()
+            check(bench.stop)
             found = _answers(bench, start, batch, number)
             scores = scores_of(bench.scorer, [answer.text for answer in found], batch)
             for place, answer, score in zip(own, found, scores, strict=True):

@@ -13,14 +13,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lastresort.engine.support import FirstBatchCheck
-from lastresort.errors import BudgetError, DataError
+from lastresort.errors import DataError
+from lastresort.stop import Stop
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
 from lastresort.train.loop.batches import Batches, DataSet, Item, steps_per_epoch
 from lastresort.train.loop.checkpoints import Checkpoints, CheckpointState
@@ -135,7 +136,7 @@ def train(
     plain: bool = False,
     max_new_tokens: int | None = None,
     on_step: Callable[[StepSeen], None] | None = None,
-    out_of_time: Callable[[], bool] | None = None,
+    stop: Stop | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     progress: Progress | None = None,
     processes: Processes | None = None,
@@ -145,7 +146,7 @@ def train(
 
     base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
     stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the plain
-    path. max_new_tokens: for dr_grpo. out_of_time: asked before each step; True stops with BudgetError after a checkpoint.
+    path. max_new_tokens: for dr_grpo. stop: looked at before each step; a request raises its error after a checkpoint.
     progress: gets a stage for the reference, the training and each evaluation; the caller advances the training. processes:
     None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
     Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.
@@ -172,9 +173,9 @@ def train(
         _stage_training(progress, state.step, last)
         model.train()
         for step in range(state.step, last):
-            if out_of_time is not None and processes.from_main(out_of_time):
+            if stop is not None and (request := processes.from_main(stop.requested)) is not None:
                 checkpoints.save(state)
-                raise _out_of_time(step, count)
+                raise replace(request, found=f"{request.found}, in step {step + 1} of {count}").error()
             started = clock()
             passed = steps.gradients(step)
             _check_finite("loss", passed.loss, step, count, settings.learning_rate)
@@ -244,14 +245,6 @@ def _seen(step: int, passed: Passed, norm: float, rate: float, seconds: float, e
         passed.shown,
         passed.skipped,
         evaluated,
-    )
-
-
-def _out_of_time(step: int, steps: int) -> BudgetError:
-    return BudgetError(
-        f"the time limit was reached in step {step + 1} of {steps}",
-        where="training",
-        remedy="Raise limits.hours and go on with --resume.",
     )
 
 
