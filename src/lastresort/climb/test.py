@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from lastresort.climb.prepare import BETA
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import judge_bar
+from lastresort.evals.executor import Job, Refused, Result
 from lastresort.records.record import ItemScore, Measurement
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
+from lastresort.stop import FirstOf, StopSignal
 from lastresort.systems.system import System
 from lastresort.types import Example, Judgement
 
@@ -29,16 +31,34 @@ def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example
     order = order_of_test(test)
     if known is None:
         bench.progress.stage(f"{rung}: testing {system.name}", len(order))
-        items: list[ItemScore] = []
-        for batch in bench.measured(system, order, refused_is_wrong=True):
-            items += batch
-            if len(items) < len(order) and judge_so_far(task, binary, items, order) is not None:
-                break
+        items = _until_decided(bench, system, order)
         known = Measurement(rung, system.name, "test", len(order), tuple(items))
         bench.record.add_measurement(known)
     judgement = judge_so_far(task, binary, known.items, order)
     assert judgement is not None, "a finished test is judged"
     return judgement, known
+
+
+def _until_decided(bench: Workbench, system: System, order: Sequence[Example]) -> list[ItemScore]:
+    """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all."""
+    size, enough = bench.answerer(system).model.batch_size, StopSignal()
+    starts = range(0, len(order), size)
+    jobs = [Job(start, system, tuple(order[start : start + size]), refused_is_wrong=True) for start in starts]
+    items: list[ItemScore] = []
+
+    def use(job: Job, result: Result) -> None:
+        if enough.requested() is not None:  # it was under way when the evidence decided
+            return
+        if isinstance(result, Refused):
+            raise result.error()
+        items.extend(result.items)
+        if len(items) < len(order) and judge_so_far(bench.task, bench.scorer.binary, items, order) is not None:
+            enough.request()
+
+    request = bench.run_jobs(jobs, use, FirstOf((enough, bench.stop)))
+    if request is not None and enough.requested() is None:
+        raise request.error()
+    return items
 
 
 def judge_so_far(

@@ -89,6 +89,10 @@ def _refused(example: Example) -> ItemScore:
     return ItemScore(example.id, 0.0, "", example.output, example.input_text, "refused", None, 0, 0, 0.0, 0.0)
 
 
+def mean_score(items: Sequence[ItemScore]) -> float:
+    return sum(item.score for item in items) / len(items) if items else 0.0
+
+
 def failures(items: Sequence[ItemScore], knowledge: Collection[str] | None = None) -> dict[str, int | None]:
     """Failures sorted by kind: `format` does not parse or validate; `other` is well-formed and wrong.
 

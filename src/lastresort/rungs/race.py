@@ -16,9 +16,10 @@ from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence import Choice, choose, judge_bar, selection_bias_corrected
-from lastresort.evals.measure import failures
+from lastresort.evals.executor import Refused
+from lastresort.evals.measure import failures, mean_score
 from lastresort.records.record import ItemScore
-from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of, mean_score
+from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement
 
@@ -109,8 +110,7 @@ class Race:
     def run(self) -> None:
         rounds = stretches(len(self._bench.dev), len(self._alive))
         for number, (start, stop) in enumerate(rounds):
-            for name in list(self._alive):
-                self._measure(name, start, stop)
+            self._measure(self._alive, start, stop)
             if number + 1 < len(rounds):
                 self._halve()
                 if self._alive and all(map(self._hopeless, self._alive)):
@@ -134,7 +134,7 @@ class Race:
             return
         self._enter(guided)
         if guided.name in self.systems:
-            self._measure(guided.name, 0, self._until)
+            self._measure([guided.name], 0, self._until)
 
     def choose(self) -> Choice:
         scores, nothing = self._scores(self._alive), self.nothing_left()
@@ -197,14 +197,17 @@ class Race:
         self._alive.append(system.name)
         self._bench.keep(self._rung, system)
 
-    def _measure(self, name: str, start: int, stop: int) -> None:
-        self._bench.progress.stage(f"{self._rung}: {name}, dev items {start + 1}-{stop}", stop - start)
-        try:
-            self._items[name] += self._bench.dev_scores(self._rung, self.systems[name], start, stop)
-        except CandidateError as error:
-            self._dropped[name] = str(error)
-            self._alive.remove(name)
-            del self._items[name]
+    def _measure(self, names: Sequence[str], start: int, stop: int) -> None:
+        systems = [self.systems[name] for name in names]
+        found = self._bench.dev_results(self._rung, systems, start, stop, staged=True)
+        for name in list(names):
+            shown = found[name]
+            if isinstance(shown, Refused):
+                self._dropped[name] = str(shown.error())
+                self._alive.remove(name)
+                del self._items[name]
+            else:
+                self._items[name] += shown
 
 
 def _call_cost(bench: Workbench, system: System) -> float:

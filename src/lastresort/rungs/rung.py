@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lastresort.data.split import groups_of
-from lastresort.evals.measure import measured
+from lastresort.evals.executor import Executor, Job, LocalExecutor, Refused, Result, run_in_order
+from lastresort.evals.measure import mean_score, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
@@ -19,7 +20,7 @@ from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.data import Preferred
 from lastresort.spec.task import Task
-from lastresort.stop import NEVER, Stop, check
+from lastresort.stop import NEVER, Stop, StopRequest, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, save_system
 from lastresort.systems.lookup import Lookup
@@ -63,7 +64,8 @@ class Workbench:
     or somebody who asks. pay: told of every USD that is really paid. hours_left: of the time limit, None without one.
     preferences: those of the task that hold nothing of dev or test, None where it names none. check_room: raises CandidateError
     where a dev or test item leaves no room for its answer in a system's prompt; of the test set nothing but that is told.
-    shared: folder that the runs beside this one share, None where there is none.
+    shared: folder that the runs beside this one share, None where there is none. executor: does the jobs of measuring, None for
+    this process.
     """
 
     task: Task
@@ -81,6 +83,7 @@ class Workbench:
     preferences: tuple[Preferred, ...] | None = None
     check_room: Callable[[System], None] = lambda system: None
     shared: Path | None = None
+    executor: Executor | None = None
 
     def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
         return self.models.answerer(system, lookup)
@@ -99,19 +102,60 @@ class Workbench:
     ) -> list[ItemScore]:
         """Scores of dev items [start, stop), from the record where this stretch was measured before.
 
-        lookup: gives the passages in place of the system's own retriever.
+        lookup: gives the passages in place of the system's own retriever. Raises CandidateError where the model refuses.
         """
         stop = len(self.dev) if stop is None else stop
+        if lookup is None:
+            found = self.dev_results(rung, [system], start, stop)[system.name]
+            if isinstance(found, Refused):
+                raise found.error()
+            return found
         split = f"dev[{start}:{stop}]"
         known = self.record.measurement(rung, system.name, split)
         if known is not None:
             self.progress.advance(stop - start)
             return list(known.items)
-        items = []
-        for batch in self.measured(system, self.dev[start:stop], lookup=lookup):
-            items += batch
+        items = [item for batch in self.measured(system, self.dev[start:stop], lookup=lookup) for item in batch]
         self.record.add_measurement(Measurement(rung, system.name, split, stop - start, tuple(items)))
         return items
+
+    def dev_results(
+        self, rung: str, systems: Sequence[System], start: int, stop: int, *, staged: bool = False
+    ) -> dict[str, list[ItemScore] | Refused]:
+        """What each system, by its name, showed on dev items [start, stop): from the record, else measured as jobs.
+
+        staged: each begins a stage of progress. Each measurement is recorded as soon as it and those before it are done.
+        """
+        split, label = f"dev[{start}:{stop}]", f"dev items {start + 1}-{stop}"
+        found: dict[str, list[ItemScore] | Refused] = {}
+        jobs: list[Job] = []
+        for number, system in enumerate(systems):
+            stage = f"{rung}: {system.name}, {label}" if staged else ""
+            known = self.record.measurement(rung, system.name, split)
+            if known is None:
+                jobs.append(Job(number, system, self.dev[start:stop], label=stage))
+                continue
+            if stage:
+                self.progress.stage(stage, stop - start)
+            self.progress.advance(stop - start)
+            found[system.name] = list(known.items)
+
+        def use(job: Job, result: Result) -> None:
+            if isinstance(result, Refused):
+                found[job.system.name] = result
+                return
+            self.record.add_measurement(Measurement(rung, job.system.name, split, stop - start, result.items))
+            found[job.system.name] = list(result.items)
+
+        request = self.run_jobs(jobs, use, self.stop)
+        if request is not None:
+            raise request.error()
+        return found
+
+    def run_jobs(self, jobs: Sequence[Job], use: Callable[[Job, Result], None], stop: Stop) -> StopRequest | None:
+        """Have jobs done and their results used in the order of the jobs. Returns the request by which some were left undone."""
+        executor = self.executor or LocalExecutor(self.answerer, self.scorer, self.task.output, self.progress, self.pay)
+        return run_in_order(executor, jobs, use, stop, self.pay)
 
     def measured(
         self,
@@ -140,10 +184,6 @@ class Workbench:
     def dev_groups(self) -> list[str] | None:
         """The unit of each dev item where rows belong together."""
         return groups_of(self.dev)
-
-
-def mean_score(items: Sequence[ItemScore]) -> float:
-    return sum(item.score for item in items) / len(items) if items else 0.0
 
 
 def candidate_of(system: System, items: Sequence[ItemScore]) -> Candidate:

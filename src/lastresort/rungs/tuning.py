@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence import choose, selection_bias_corrected
-from lastresort.evals.measure import failures
+from lastresort.evals.measure import failures, mean_score
 from lastresort.records.events import (
     CandidateTrained,
     PackedCheck,
@@ -29,7 +29,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import ItemScore, Record
 from lastresort.rungs.prompting import grammar_of
-from lastresort.rungs.rung import Search, Workbench, candidate_of, mean_score
+from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Progress
 

@@ -26,6 +26,7 @@ from lastresort.climb.decide import RungOutcome, as_test
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
+from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, Needed, repairs_after
 from lastresort.records.events import (
@@ -41,7 +42,7 @@ from lastresort.records.events import (
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.wording import percent_in_text as percent
-from lastresort.rungs.rung import Rung, Workbench, find_rung, mean_score
+from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import Training, TrainsAnew, scaled
 from lastresort.rungs.tuning import constrained, on_dev
 from lastresort.systems.files import load_system

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from lastresort.evals.measure import mean_score
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
@@ -15,7 +16,7 @@ from lastresort.rungs.preference.items import Course, Plan, course_of, plan_of, 
 from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs
 from lastresort.rungs.preference.training import Kept, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
-from lastresort.rungs.rung import GivenUp, PlannedSetup, Search, Workbench, mean_score
+from lastresort.rungs.rung import GivenUp, PlannedSetup, Search, Workbench
 from lastresort.rungs.supervised.four_bits import adapter_setup
 from lastresort.rungs.supervised.milder import Training, came_of, training_of
 from lastresort.rungs.supervised.sft import Sft

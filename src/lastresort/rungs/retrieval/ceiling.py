@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lastresort.errors import CandidateError
-from lastresort.evals.measure import failures
+from lastresort.evals.measure import failures, mean_score
 from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.search import search
 from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.record import ItemScore
 from lastresort.rungs.race import judged_on_dev
-from lastresort.rungs.rung import Workbench, mean_score
+from lastresort.rungs.rung import Workbench
 from lastresort.systems.lookup import Conversation, KnownPassages, Lookup, conversation, question_of
 from lastresort.systems.system import Retriever, System
 from lastresort.types import Example, Grammar, Judgement

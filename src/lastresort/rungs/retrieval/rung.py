@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from lastresort.errors import CandidateError
+from lastresort.evals.measure import mean_score
 from lastresort.knowledge.evaluation import measure
 from lastresort.knowledge.reranker import Reranker, open_reranker
 from lastresort.knowledge.search import Mode
@@ -18,7 +19,7 @@ from lastresort.rungs.prompting import grammar_of, instruction, prompted, shots_
 from lastresort.rungs.race import Race, stretches
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.rungs.retrieval.knowledge_store import knowledge_store, passage_tokens
-from lastresort.rungs.rung import GivenUp, Search, Workbench, mean_score
+from lastresort.rungs.rung import GivenUp, Search, Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 from lastresort.systems.lookup import conversation, question_of

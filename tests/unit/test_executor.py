@@ -1,0 +1,144 @@
+"""Jobs: they and their results pickle, results are used in the order of the jobs, and who was quicker changes nothing."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import calls, comparable, scripted_task
+from lastresort.app.climb import climb
+from lastresort.errors import CandidateError, StopRequestedError
+from lastresort.evals.executor import Executor, Job, LocalExecutor, Measured, Refused, Result, run_in_order
+from lastresort.evals.scorers import build_scorer
+from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.rungs import rung
+from lastresort.spec.output import Output
+from lastresort.spec.task import load_task
+from lastresort.stop import NEVER, Stop, StopSignal
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, Message, Silent
+
+SYSTEM = System("s", "scripted", PromptDesign("Say it."), Decoding(8), template_kwargs={"thinking": False})
+EXAMPLES = tuple(Example(text, (Message("user", text),), text) for text in ("a", "b", "c", "d", "e"))
+ECHO = Script(answers={example.id: example.output for example in EXAMPLES})
+
+
+def job(number: int, *examples: Example, system: System = SYSTEM) -> Job:
+    return Job(number, system, examples)
+
+
+def local(model: ScriptedModel, pay: Callable[[float], None] = lambda usd: None) -> LocalExecutor:
+    return LocalExecutor(lambda system: Answerer(system, model), build_scorer("exact", {}), Output(), Silent(), pay)
+
+
+def done(executor: Executor, jobs: Sequence[Job], stop: Stop = NEVER) -> list[tuple[int, Result]]:
+    found: list[tuple[int, Result]] = []
+    executor.run(jobs, lambda job, result: found.append((job.number, result)), stop)
+    return found
+
+
+def test_jobs_and_results_are_values_that_pickle() -> None:
+    one = Job(3, SYSTEM, EXAMPLES, refused_is_wrong=True, label="dev")
+    assert pickle.loads(pickle.dumps(one)) == one
+    [(_, measured)] = done(local(ScriptedModel(ECHO)), [one])
+    refused = Refused.of(CandidateError("too long", where="here", expected="short", remedy="Cut it."))
+    for result in (measured, refused):
+        assert pickle.loads(pickle.dumps(result)) == result
+    assert str(refused.error()) == "here: too long, expected short. Cut it."
+
+
+def test_one_that_is_refused_is_a_result_and_the_others_are_done() -> None:
+    long = Example("long", (Message("user", "x" * 400),), "x")
+    model = ScriptedModel(Script(answers=ECHO.answers, context_tokens=40))
+    found = done(local(model), [job(0, EXAMPLES[0], long), job(1, *EXAMPLES[:2])])
+    assert [(number, type(result)) for number, result in found] == [(0, Refused), (1, Measured)]
+
+
+def test_a_request_ends_a_job_after_its_batch_and_begins_no_other() -> None:
+    class Small(ScriptedModel):
+        batch_size = 2
+
+    stop, paid = StopSignal(), list[float]()
+
+    def pay(usd: float) -> None:
+        paid.append(usd)
+        if len(paid) == 3:
+            stop.request()
+
+    model = Small(ECHO, prompt_price=1.0)
+    jobs = [job(0, *EXAMPLES[:2]), job(1, *EXAMPLES), job(2, EXAMPLES[0])]
+    assert [number for number, _ in done(local(model, pay), jobs, stop)] == [0]
+    assert model.calls == len(paid) == 4
+    stop = StopSignal()
+    paid.clear()
+    assert [number for number, _ in done(local(model, pay), [job(1, *EXAMPLES[:4]), job(2)], stop)] == [1]
+
+
+@dataclass
+class Backwards:
+    """Does the last job first, each from bytes to bytes as on another machine."""
+
+    local: Executor
+    order: list[int] = field(default_factory=list)
+
+    def run(self, jobs: Sequence[Job], on_result: Callable[[Job, Result], None], stop: Stop) -> None:
+        for one in reversed(jobs):
+            if stop.requested() is not None:
+                return
+            sent = pickle.loads(pickle.dumps(one))
+            for number, result in done(self.local, [sent]):
+                self.order.append(number)
+                on_result(one, pickle.loads(pickle.dumps(result)))
+
+
+def test_results_are_used_in_the_order_of_the_jobs_and_all_is_paid() -> None:
+    class Prepaid:
+        def run(self, jobs: Sequence[Job], on_result: Callable[[Job, Result], None], stop: Stop) -> None:
+            for one in reversed(jobs):
+                on_result(one, Measured((), float(one.number)))
+
+    used: list[int] = []
+    paid: list[float] = []
+    jobs = [job(number) for number in (0, 4, 2)]
+    assert run_in_order(Prepaid(), jobs, lambda one, _: used.append(one.number), NEVER, paid.append) is None
+    assert (used, paid) == ([0, 4, 2], [2.0, 4.0])
+
+
+def test_a_request_that_is_taken_back_still_tells_why_jobs_were_left_undone() -> None:
+    class Once(StopSignal):
+        def requested(self) -> Any:
+            found = super().requested()
+            self._event.clear()
+            return found
+
+    stop = Once()
+    stop.request()
+    request = run_in_order(local(ScriptedModel(ECHO)), [job(0, *EXAMPLES)], lambda *_: None, stop, lambda usd: None)
+    assert request is not None
+    assert isinstance(request.error(), StopRequestedError)
+
+
+def test_a_climb_decides_the_same_whoever_is_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quality = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
+    plain = climb(load_task(scripted_task(tmp_path / "plain", quality=quality)), tmp_path / "plain" / "run")
+    made: list[Backwards] = []
+
+    def backwards(*arguments: Any) -> Backwards:
+        made.append(Backwards(LocalExecutor(*arguments)))
+        return made[-1]
+
+    monkeypatch.setattr(rung, "LocalExecutor", backwards)
+    other = climb(load_task(scripted_task(tmp_path / "other", quality=quality)), tmp_path / "other" / "run")
+    assert any(one.order != sorted(one.order) for one in made)
+    assert len(calls(tmp_path / "other")) > len(calls(tmp_path / "plain"))  # of the test, whose last batches came first
+    kept, found = comparable(plain.decision), comparable(other.decision)
+    for decision in (kept, found):
+        for part in decision["rungs"]:
+            part.pop("cost")
+    assert found == kept
