@@ -297,7 +297,7 @@ def page_table() -> str:
     lines = ["| run | measured | planned | off | |", "|---|---|---|---|---|"]
     for number, (run, peak) in enumerate(zip(RUNS, kept_peaks(), strict=True)):
         planned, use = forecast(run).per_card_bytes, "fitted" if number % 2 == 0 else "forecast"
-        off = f"{100 * error(run, peak):+.0f} %".replace("-", "−")
+        off = f"{100 * error(run, peak):+.0f}%".replace("-", "−")
         lines.append(f"| {told(run)} | {peak / GIB:.2f} | {planned / GIB:.2f} | {off} | {use} |")
     return "\n".join(lines)
 

@@ -56,11 +56,11 @@ OTHERS = (
     Named("five rungs, each with hard items of its own", Cell((0.8,) * 5, shared=0.0)),
     Named("five rungs", Cell((0.79,) * 5)),
     Named("five rungs, two of them skipped", Cell((None, 0.8, None, 0.8, 0.8))),
-    Named("bar 50 %", Cell((0.5, 0.5, 0.5), bar=0.5)),
-    Named("bar 95 %", Cell((0.95, 0.95, 0.95), bar=0.95)),
-    Named("bar 95 %", Cell((0.94, 0.94, 0.97), bar=0.95)),
-    Named("confidence 90 %", replace(AT_THE_BAR, confidence=0.9)),
-    Named("confidence 99 %", replace(AT_THE_BAR, confidence=0.99)),
+    Named("bar 50%", Cell((0.5, 0.5, 0.5), bar=0.5)),
+    Named("bar 95%", Cell((0.95, 0.95, 0.95), bar=0.95)),
+    Named("bar 95%", Cell((0.94, 0.94, 0.97), bar=0.95)),
+    Named("confidence 90%", replace(AT_THE_BAR, confidence=0.9)),
+    Named("confidence 99%", replace(AT_THE_BAR, confidence=0.99)),
     Named("the best of eight equal ways on 60 dev items", replace(BELOW, ways=EIGHT)),
     Named("the best of eight equal ways on 60 dev items", replace(AT_THE_BAR, ways=EIGHT, shared=0.0)),
     Named(
@@ -77,7 +77,7 @@ OTHERS = (
     Named("60 groups of five items", Cell((0.5, 0.7, 0.95), kind="groups of five", n=300)),
 )
 BROKEN = (
-    Named("alpha not shared: each of five rungs has 6.7 %", Cell((0.8,) * 5, shared=0.0, confidence=0.6)),
+    Named("alpha not shared: each of five rungs has 6.7%", Cell((0.8,) * 5, shared=0.0, confidence=0.6)),
     Named(
         "the best of eight equal ways, chosen on the test items",
         Cell((0.79,), ways=EIGHT, shared=0.0, n_dev=150, tested_on_dev=True),
@@ -156,7 +156,7 @@ def findings(simulated: Sequence[tuple[Named, Tally]]) -> list[str]:
         named, tally = max(cells, key=lambda one: share(one[1]))
         cell = named.cell
         where = ", ".join(filter(None, (scores_in_words(cell), f"{cell.n} items", cell.on_undecided, named.name)))
-        return f"{100 * share(tally):.2f} % ({where})"
+        return f"{100 * share(tally):.2f}% ({where})"
 
     usual = [one for one in simulated if one[0].cell.confidence == Cell(()).confidence]
     told = [one for one in simulated if one[1].first_good >= LEAST_TOLD]
@@ -168,8 +168,8 @@ def findings(simulated: Sequence[tuple[Named, Tally]]) -> list[str]:
     )
     return [
         f"Cells: {len(simulated)}, of {simulated[0][1].climbs:,} climbs each. Cells in which a promise is exceeded: {over}.",
-        f"Wrongly MET, promised at most 5 % a climb: at most {worst(lambda t: t.wrong_met / t.climbs, usual)}.",
-        f"First good rung NOT MET, promised at most 5 % a climb: at most {worst(lambda t: t.lost / t.climbs, simulated)}.",
+        f"Wrongly MET, promised at most 5% a climb: at most {worst(lambda t: t.wrong_met / t.climbs, usual)}.",
+        f"First good rung NOT MET, promised at most 5% a climb: at most {worst(lambda t: t.lost / t.climbs, simulated)}.",
         "The same among the climbs that tested that rung, about which nothing is promised: at most "
         f"{worst(lambda t: t.lost / t.first_good, led)} where the estimate leads, else "
         f"{worst(lambda t: t.lost / t.first_good, told)}; of cells with {LEAST_TOLD} such climbs or more.",

@@ -39,7 +39,7 @@ def compared_ways(
 ) -> list[dict[str, Any]]:
     failed = [{"seed": seed, "score": None, "difference": None, "failed": "it diverged"} for seed in (1, 2, 3)]
     return [
-        entry("lora", 0.93, said="LoRA scores 93 % on the test set, the mean of 3 seeds."),
+        entry("lora", 0.93, said="LoRA scores 93% on the test set, the mean of 3 seeds."),
         entry("qlora", 0.89, -0.04, interval=[-0.047, -0.033], verdict="REGRESSED", said=said),
         entry("merged", 0.931, 0.001, interval=[-0.002, 0.004], verdict="NON_INFERIOR"),
         entry("nf4", 0.92, -0.01, interval=[-0.06, 0.04], verdict="UNDERPOWERED"),

@@ -43,7 +43,7 @@ def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
         "verdict": verdict,
         "reasons": [
             sentences.get(verdict, "Reject: the tuned model lost more than is accepted in general."),
-            "general: 61.0 % before, 57.0 % after, on 400 items; about 1,100 items would decide.",
+            "general: 61.0% before, 57.0% after, on 400 items; about 1,100 items would decide.",
         ],
         "would_decide": ["general: about 1,100 items would decide; 400 were asked."] if verdict == "HOLD" else [],
         "target": TARGET,

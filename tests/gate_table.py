@@ -214,7 +214,7 @@ def findings(rows: dict[str, list[tuple[str, ...]]]) -> list[str]:
     def most(name: str, column: int, kept: Sequence[str] = ()) -> str:
         cells = [row for row in rows[name] if row[column].strip() and (not kept or row[1] in kept)]
         worst = max(cells, key=lambda row: float(row[column].split(" ± ")[0]))
-        return f"{worst[column]} %"
+        return f"{worst[column]}%"
 
     lost = ("the margin in all", "the margin in one")
     least = min(float(row[4].split(" ± ")[0]) for row in rows["gates"] if row[1] == "none" and " to " in row[3])
@@ -228,7 +228,7 @@ def findings(rows: dict[str, list[tuple[str, ...]]]) -> list[str]:
         f"{most('gates', 4, lost)} and rejects it at most {most('gates', 6, lost)}; two gates ship it at most "
         f"{most('gates', 7, lost)} and reject it at most {most('gates', 8, lost)}.",
         f"An unchanged model: rejected at most {most('gates', 6, ('none',))} in one gate and {most('gates', 8, ('none',))} in two; "
-        f"shipped at least {least:.2f} % by one gate of planned size.",
+        f"shipped at least {least:.2f}% by one gate of planned size.",
         f"Planned sizes: the power reached is at least {short:+.2f} points from what was planned.",
     ]
 

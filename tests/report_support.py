@@ -82,7 +82,7 @@ class Sample:
     answer: str
     rungs: tuple[RungMade, ...]
     reasons: tuple[str, ...]
-    would_change: tuple[str, ...] = ("A bar above 75 %: from there on these items do not show that it is met.",)
+    would_change: tuple[str, ...] = ("A bar above 75%: the evidence does not show that it would still be met.",)
     n_test: int = 300
     unit: str = "item"
     provisional: bool = False
@@ -426,7 +426,7 @@ SAMPLES = {
         TICKETS,
         0.85,
         "MET",
-        "Yes: sft meets the bar of 85 % with 93.3 %, where prompting stayed at 61.9 %.",
+        "Yes: SFT reaches 93.3% against a bar of 85%.",
         (
             RungMade("prompting", PROMPTS, "nearest-5+constrained", "NOT_MET", 0.619, 42),
             RungMade("retrieval", skipped=NO_KNOWLEDGE),
@@ -445,13 +445,13 @@ SAMPLES = {
             ),
         ),
         (
-            "prompting: nearest-5+constrained scored 61.9 % on 42 of 300 test items "
-            "(interval 39.3 % to 80.3 %): the bar of 85 % is not met",
-            "retrieval: skipped, the task names no knowledge to retrieve from.",
-            "sft: lora-lr0.0003-epoch3 scored 93.3 % on 180 of 300 test items (interval 85.4 % to 97.1 %): the bar of 85 % is met.",
-            "sft meets the bar, and every dearer rung would only cost more.",
-            "sft against prompting on the 42 test items that both answered: +31.0 points (interval +15.1 to +46.4, p = 0.00012).",
-            "No gate has been run: whether tuning broke anything else has not been measured.",
+            "prompting: nearest-5+constrained scored 61.9% on 42 of 300 test items "
+            "(interval 39.3% to 80.3%) and misses the bar of 85%.",
+            "retrieval: skipped: the task names no knowledge to retrieve from.",
+            "sft: lora-lr0.0003-epoch3 scored 93.3% on 180 of 300 test items (interval 85.4% to 97.1%) and meets the bar of 85%.",
+            "SFT meets the bar, and every higher rung costs more.",
+            "On the 42 test items that both answered, sft scored 92.9% and prompting 61.9%. This is descriptive only.",
+            "No gate was run: what else tuning changed was not measured.",
         ),
         stopped_at="sft",
         winner="adapter",
@@ -461,7 +461,7 @@ SAMPLES = {
         "Write the order as JSON.",
         0.9,
         "MET",
-        "No: prompting meets the bar of 90 % (zero-shot+constrained scored 98.3 %), and tuning would add only a margin.",
+        "No: prompting reaches 98.3% against a bar of 90%, so tuning would add only a margin.",
         (
             RungMade(
                 "prompting",
@@ -473,7 +473,7 @@ SAMPLES = {
                 usd=0.0021,
             ),
         ),
-        ("prompting: zero-shot+constrained scored 98.3 % on 118 of 300 test items: the bar of 90 % is met.",),
+        ("prompting: zero-shot+constrained scored 98.3% on 118 of 300 test items and meets the bar of 90%.",),
         stopped_at="prompting",
         winner="prompt",
         model="openai:some-model",
@@ -483,10 +483,9 @@ SAMPLES = {
         "Decide who handles an insurance claim.",
         0.8,
         "UNDECIDED",
-        "Provisionally no: prompting scored 83.3 % against the bar of 80 %, but the test set is too small to be sure; "
-        "about 1,240 test items would settle it.",
+        "Provisionally no: prompting scored 83.3% against a bar of 80%, on too few test items to be sure.",
         (RungMade("prompting", PROMPTS[3:7], "nearest-5+constrained", "UNDECIDED", 0.8333, 150, 1240),),
-        ("prompting is undecided with its estimate at or above the bar, so the climb stops here for now.",),
+        ("Prompting is undecided with its score at or above the bar, so the climb stops here for now.",),
         n_test=150,
         provisional=True,
         stopped_at="prompting",
@@ -497,9 +496,9 @@ SAMPLES = {
         "Say what the patient needs.",
         0.8,
         "NOT_MET",
-        "No rung reached the bar of 80 %: the best was prompting (nearest-5) with 72 %.",
+        "No rung reaches the bar of 80%. The best, prompting, scored 72%.",
         (RungMade("prompting", PROMPTS[3:6], "nearest-5", "NOT_MET", 0.72, 100, by="exact"),),
-        ("prompting: nearest-5 scored 72 % on 100 of 100 test groups: the bar of 80 % is not met.",),
+        ("prompting: nearest-5 scored 72% on 100 of 100 test groups and misses the bar of 80%.",),
         n_test=100,
         unit="group",
     ),
@@ -508,7 +507,7 @@ SAMPLES = {
         "Name the clause. Ein Vertrag, 条項, مادة.",
         0.95,
         "NOT_MET",
-        "No rung reached the bar of 95 %: the best was sft (lora-lr0.0003-epoch3) with 78 %.",
+        "No rung reaches the bar of 95%. The best, SFT, scored 78%.",
         (
             RungMade("prompting", PROMPTS, "nearest-5", "NOT_MET", 0.55, 40),
             RungMade("retrieval", skipped=NO_KNOWLEDGE),

@@ -160,7 +160,7 @@ def test_a_kernel_that_is_wrong_here_is_passed_over(monkeypatch):
     assert (check.kernel, check.passed_over) == ("flash", "; ".join(found.passed_over))  # as training.json tells it
     assert found.refused is None
     assert found.kernel.name == "flash"
-    assert found.passed_over == ("levels: its gradient of the query is off by 1e+02 %",)
+    assert found.passed_over == ("levels: its gradient of the query is off by 1e+02%",)
 
 
 def test_every_precision_of_cuda_ends_in_a_kernel_for_all_shapes():

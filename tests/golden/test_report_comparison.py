@@ -67,9 +67,9 @@ def test_the_page_draws_every_way_that_was_compared(run: Path) -> None:
         "Training of all weights",
     ]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", rows[1][1])
-    assert cells == ["89.0 %", "89.0 89.0 89.0", "0.0003", "2.34 GB", "3 min 4 s", "812", "1.12 GB", "41 s"]
+    assert cells == ["89.0%", "89.0 89.0 89.0", "0.0003", "2.34 GB", "3 min 4 s", "812", "1.12 GB", "41 s"]
     assert "with 3 seeds by the settings of the winner, to epoch 3, and answered all 300 test items" in section
-    assert "(90 %; with few seeds it is wide)" in section
+    assert "(90%; with few seeds it is wide)" in section
     before = html_of(run, decision | {"compare": []})
     assert 'id="comparison"' not in before
     assert text.count("the comparison<small>") == 5
@@ -95,7 +95,7 @@ def test_the_terminal_has_a_line_a_way(run: Path) -> None:
 def test_markdown_has_a_table(run: Path) -> None:
     text = markdown(read_decision(run))
     assert f"{FINDING}.\n\n| way | score |" in text
-    assert "| QLoRA | 89.0 % | 89.0 89.0 89.0 | −4.0 | −4.7 to −3.3 | 2.34 GB | 3 min 4 s | 1.12 GB | 41 s |" in text
+    assert "| QLoRA | 89.0% | 89.0 89.0 89.0 | −4.0 | −4.7 to −3.3 | 2.34 GB | 3 min 4 s | 1.12 GB | 41 s |" in text
     assert "| Training of all weights | – | – – – | – | – | – | – | – | – |" in text
 
 

@@ -43,25 +43,25 @@ NO_PRICE = {
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({}, "sft is cheaper than prompting from 1,000 calls on (2.5 months of use)"),
-        (NO_MONTHS, "sft is cheaper than prompting from 1,000 calls on"),
-        ({"pair": {"calls": 1, "months": 0.0025}}, "from 1 call on (less than 0.1 months of use)"),
-        ({"pair": AT_ONCE}, "sft is cheaper than prompting from the first call on"),
-        ({"pair": NEVER}, "sft never becomes cheaper than prompting: its calls cost no less"),
+        ({}, "sft becomes cheaper than prompting after 1,000 calls (2.5 months of use)"),
+        (NO_MONTHS, "sft becomes cheaper than prompting after 1,000 calls"),
+        ({"pair": {"calls": 1, "months": 0.0025}}, "after 1 call (less than 0.1 months of use)"),
+        ({"pair": AT_ONCE}, "sft is cheaper than prompting from the first call"),
+        ({"pair": NEVER}, "sft never becomes cheaper than prompting because its calls cost no less"),
         (
             {"pair": NEVER, "prompting": {"verdict": "NOT_MET"}},
-            "sft never becomes cheaper than prompting, which stays below the bar: its calls cost no less",
+            "sft never becomes cheaper than prompting, which misses the bar, because its calls cost no less",
         ),
         (
             {"prompting": {"verdict": "UNDECIDED"}},
-            "sft is cheaper than prompting, which is not shown to meet the bar, from 1,000 calls on (2.5 months of use)",
+            "sft becomes cheaper than prompting, which is not shown to meet the bar, after 1,000 calls (2.5 months of use)",
         ),
         (
             NO_PRICE,
-            "Whether sft is cheaper than prompting cannot be told: the task gives no `use.prompt_price` or `use.output_price`",
+            "Whether sft is cheaper than prompting is unknown: the task does not set `use.prompt_price` or `use.output_price`",
         ),
         ({"sft": {"verdict": "NOT_MET"}}, "1,000 calls cost $3.75 with prompting and $0.25 with sft"),
-        (IN_SECONDS, "sft is cheaper than prompting from 5,000 calls on (12.5 months of use)"),
+        (IN_SECONDS, "sft becomes cheaper than prompting after 5,000 calls (12.5 months of use)"),
     ],
 )
 def test_the_finding(changes: dict[str, Any], sentence: str) -> None:
@@ -74,18 +74,18 @@ def test_the_finding_where_one_system_was_measured() -> None:
     assert break_even.finding(one) == "1,000 calls cost $3.75 with prompting"
     none = costs(**{**NO_PRICE, "pair": {}}) | {"pairs": []}
     none["systems"] = none["systems"][:1]
-    assert break_even.finding(none).startswith("What a call costs is not known: the task gives no `use.prompt_price`")
+    assert break_even.finding(none).startswith("The cost per call is unknown: the task does not set `use.prompt_price`")
     assert not break_even.is_worth_a_line(one, "quality")
     assert break_even.is_worth_a_line(one, "cost")
     assert not break_even.is_worth_a_line(None, "cost")
 
 
 REASONS = [
-    "Cost of 1,000 calls: prompting (few-shot-5) $3.75, with 1000 prompt and 50 answer tokens in 900 ms each; sft "
-    "(lora-lr0.0003-epoch3) $0.25, with 70 prompt and 24 answer tokens in 500 ms each.",
-    "Two models: org/small, tuned by sft, scored 93.3 % (85.4–97.1 %, MET), and openai:large with prompting 95 % (86.0–99.0 %, "
-    "MET); on the 42 test items that both answered 93 % against 95 % (a description, not a test).",
-    "Break-even: sft is cheaper than prompting from 1,000 calls on (2.5 months of use).",
+    "Cost of 1,000 calls: prompting (few-shot-5) $3.75, with 1000 prompt and 50 answer tokens in 900 ms per call; sft "
+    "(lora-lr0.0003-epoch3) $0.25, with 70 prompt and 24 answer tokens in 500 ms per call.",
+    "Two models: org/small, tuned by sft, scored 93.3% (85.4–97.1%, MET), and openai:large with prompting 95% (86.0–99.0%, "
+    "MET); on the 42 test items that both answered 93% against 95% (descriptive only).",
+    "Break-even: sft becomes cheaper than prompting after 1,000 calls (2.5 months of use).",
 ]
 
 
@@ -100,17 +100,17 @@ def test_reasons_where_money_is_unknown() -> None:
     told = break_even.reasons(costs(**IN_SECONDS), "quality")
     assert "prompting (few-shot-5) 31 min 40 s of this machine, with" in told[0]
     assert told[-1] == (
-        "Some of what calls cost is not known in money: the task gives no `use.hourly_price`; systems that run here are "
-        "compared by its seconds."
+        "Some costs are unknown in money: the task does not set `use.hourly_price`; systems on this "
+        "machine are compared by its time."
     )
     assert not any("$" in sentence for sentence in told)
-    assert "prompting (few-shot-5) not known, with" in break_even.reasons(costs(**NO_PRICE), "quality")[0]
+    assert "prompting (few-shot-5) unknown, with" in break_even.reasons(costs(**NO_PRICE), "quality")[0]
 
 
 def test_what_the_figures_rest_on() -> None:
     told = spaced(break_even.basis(costs()))
-    assert told.startswith("Means over 42 test items. Calls of an endpoint: every token at its full price, no discount")
-    assert "Calls here: their share of this machine at $1.80 an hour, as measured in batches" in told
+    assert told.startswith("Means over 42 test items. Endpoint calls: every token at full price, no discount")
+    assert "Local calls: their share of this machine at $1.80 an hour, measured in batches" in told
     assert "endpoint" not in break_even.basis(costs(**IN_SECONDS))
     assert "use.hourly_price" in break_even.basis(costs(**IN_SECONDS))
 
@@ -227,12 +227,12 @@ def test_the_page_shows_table_and_curves(tmp_path: Path) -> None:
     saving |= {"now": 0.00375, "then": 0.0003, "one_off": 3.0, "crossing": "after", "calls": 870, "months": 2.2}
     costed(tmp_path / "run", saving=saving)
     page = page_of(tmp_path / "run")
-    assert "sft is cheaper than prompting from 1,000 calls on (2.5 months of use)" in page
+    assert "sft becomes cheaper than prompting after 1,000 calls (2.5 months of use)" in page
     assert "A month has 400 calls." in page
-    assert "prompting few-shot-5 openai:large 95.0 % 86.0–99.0 % MET 1,000 50 900 ms $3.75 –" in page
-    assert "sft lora-lr0.0003-epoch3 org/small 93.3 % 85.4–97.1 % MET 70 24 500 ms $0.25 $3.50" in page
+    assert "prompting few-shot-5 openai:large 95.0% 86.0–99.0% MET 1,000 50 900 ms $3.75 –" in page
+    assert "sft lora-lr0.0003-epoch3 org/small 93.3% 85.4–97.1% MET 70 24 500 ms $0.25 $3.50" in page
     assert (
-        "On the 42 test items that both answered, sft scored 93.0 % and prompting 95.0 %: −2.0 points (a description"
+        "On the 42 test items that both answered, sft scored 93.0% and prompting 95.0%: −2.0 points. This is descriptive"
         in page
     )
     assert "goal: cost: it went on." in page
@@ -253,7 +253,7 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
 
 
-LINE = "sft is cheaper than prompting from 1,000 calls on (2.5 months of use)."
+LINE = "sft becomes cheaper than prompting after 1,000 calls (2.5 months of use)."
 
 
 def test_a_line_in_the_terminal_and_in_markdown(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_numbers_of_the_climb(tmp_path: Path) -> None:
     _, page, decision = drawn(tmp_path / "run", "sft-met")
     total = sum(rung["cost"]["tokens_in"] for rung in decision["rungs"])
     assert f"{total:,}" in page.text
-    assert "sft is shown to reach the bar of 85 %; prompting is shown to stay below it" in page.text
+    assert "sft is shown to reach the bar of 85%; prompting is shown to stay below it" in page.text
     assert "174,420 tokens were computed for 758,880 tokens of rows" in page.text
     assert "Training loss falls from" in page.text
     chart = next(a for a in page.all("svg") if a.get("class") == "chart")
@@ -169,18 +169,18 @@ def test_failures_are_counted_and_shown_from_dev_only(tmp_path: Path) -> None:
 def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     _, page, _ = drawn(tmp_path / "run", "undecided")
     assert "PROVISIONAL" in page.text
-    assert "About 1,240 test items would decide it, 1,090 more than there are." in page.text
-    assert "neither reached nor missed for certain" in page.text
+    assert "About 1,240 test items would decide it: 1,090 more than the test set has." in page.text
+    assert "which includes the bar of 80%" in page.text
 
 
 def test_groups_are_called_groups_and_the_rule_that_decided_is_named(tmp_path: Path) -> None:
     _, page, decision = drawn(tmp_path / "run", "grouped")
-    assert "72.0 % on all 100 groups" in page.text
+    assert "72.0% on all 100 groups" in page.text
     assert "Test set 100 groups" in page.text
     assert "Test groups" in page.text
     low, high = decision["rungs"][0]["test"]["interval"]
     assert low < 0.8 < high
-    assert "The exact test at the last item puts the true score at 79.6 % or less; the interval is wider" in page.text
+    assert "The exact test on all items puts the true score at 79.6% or less; the interval is wider" in page.text
     assert "share of test answers" not in page.text
     assert "Mark: mean score of the test groups used." in page.text
 
@@ -194,21 +194,21 @@ def test_money_is_shown_where_it_was_spent(tmp_path: Path) -> None:
 def test_a_judge_has_its_figures_and_its_own_line_of_cost(tmp_path: Path) -> None:
     _, page, decision = drawn(tmp_path / "run", "judged")
     assert (
-        "The scores are the opinion of openai:some-judge, which agreed with people on 85.0 % of 60 labelled cases"
+        "Scores come from the judge openai:some-judge, which agreed with people on 85.0% of 60 labelled cases"
         in page.text
     )
     assert "260 answers compared with the reference, in both orders" in page.text
-    assert "85.0 % of 60 labelled cases (73.9–91.9 %); kappa 0.71 (0.50 to 0.84; 0 is chance)" in page.text
+    assert "85.0% of 60 labelled cases (73.9–91.9%); kappa 0.71 (0.50 to 0.84; 0 is chance)" in page.text
     assert (
-        "160 won in both orders, 20 lost in both, 24 tied in both, 36 changed with the order and 20 had the"
+        "160 won in both orders, 20 lost in both, 24 tied in both, 36 changed with order and 20 identical to the"
         in page.text
     )
     assert (
-        "in 15.0 % of 240 comparisons (11.0–20.0 %) the order alone changed the verdict: 25 times for the answer shown"
+        "in 15.0% of 240 comparisons (11.0–20.0%) the order alone changed the verdict: 25 times in favour of the"
         in page.text
     )
     assert "4 of 480 verdicts" in page.text
-    assert "self-preference the judge is the model being judged" in page.text
+    assert "self-preference the judge is the model it judges" in page.text
     assert "the judge 212,345 960 3 min 10 s $1.25" in page.text
     total = decision["rungs"][0]["cost"]["usd"] + 1.25
     assert f"and spent ${total:.2f}" in page.text
@@ -216,8 +216,8 @@ def test_a_judge_has_its_figures_and_its_own_line_of_cost(tmp_path: Path) -> Non
 
 def test_a_judge_that_nobody_checked_is_called_so(tmp_path: Path) -> None:
     _, page, _ = drawn(tmp_path / "run", "hostile")
-    assert "which was not checked against people" in page.text
-    assert "agreement with people not measured: score.judge.labelled names no cases" in page.text
+    assert "not checked against people" in page.text
+    assert "agreement with people not measured: the task sets no score.judge.labelled" in page.text
     assert "10 × 1, 20 × 2, 30 × 3, 100 × 4 and 100 × 5" in page.text
     assert "spent an unknown amount" in page.text
     assert "effect of the order" not in page.text
@@ -287,8 +287,8 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert "UNDERPOWERED" in page.text
     assert "about 1,100 items would decide; 400 were asked" in page.text
     assert "against prompting (nearest-5+constrained)" in page.text
-    assert "sft meets the bar with 93.3 %, and the gate holds it" in page.text.replace("\u00a0", " ")
-    assert "sft is cheaper than prompting from 1,000 calls on" in page.text
+    assert "sft meets the bar with 93.3%, and the gate holds it" in page.text.replace("\u00a0", " ")
+    assert "sft becomes cheaper than prompting after 1,000 calls" in page.text
     assert 'aria-label="Difference −4.0 points, between −7.0 to −1.0, margin −3.0: UNDERPOWERED"' in text
     strips = text.count('class="strip') - text.count('class="strip dumbbell')
     assert strips == 2 + 2  # two rungs were tested; of the measures one has nothing to draw
@@ -297,8 +297,8 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
 def test_what_changed_most_stands_side_by_side_and_is_text(tmp_path: Path) -> None:
     text, page = gated_page(tmp_path, "REJECT")
     assert "<details open><summary>What changed most, side by side</summary>" in text
-    assert "got worse letters/2/0/17 scored 100 % before and 0 % after: “right is three”" in page.text
-    assert "improved letters/2/0/17 scored 0 % before and 100 % after" in page.text
+    assert "got worse letters/2/0/17 scored 100% before and 0% after: “right is three”" in page.text
+    assert "improved letters/2/0/17 scored 0% before and 100% after" in page.text
     assert "<script>" not in text
     assert '<script>alert("x")</script>' in page.text
     assert "letters/2" in page.text

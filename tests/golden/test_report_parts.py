@@ -169,13 +169,13 @@ def test_smoothing_and_thinning_keep_ends() -> None:
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        (wording.percent(0.8125), "81.2 %"),
-        (wording.percent(1.0), "100.0 %"),
-        (wording.percent(0.99999), "99.9 %"),
-        (wording.percent(0.0), "0.0 %"),
-        (wording.percent(0.00001), "0.1 %"),
-        (wording.round_percent(0.85), "85 %"),
-        (wording.round_percent(0.855), "85.5 %"),
+        (wording.percent(0.8125), "81.2%"),
+        (wording.percent(1.0), "100.0%"),
+        (wording.percent(0.99999), "99.9%"),
+        (wording.percent(0.0), "0.0%"),
+        (wording.percent(0.00001), "0.1%"),
+        (wording.round_percent(0.85), "85%"),
+        (wording.round_percent(0.855), "85.5%"),
         (wording.points(-0.021), "−2.1 points"),
         (wording.points(0.3), "+30.0 points"),
         (wording.duration(0.44), "0.4 s"),
@@ -186,11 +186,11 @@ def test_smoothing_and_thinning_keep_ends() -> None:
         (wording.money(0), "$0"),
         (wording.money(0.004), "< $0.01"),
         (wording.money(1234.5), "$1,234.50"),
-        (wording.interval((0.393, 0.803)), "39.3–80.3 %"),
+        (wording.interval((0.393, 0.803)), "39.3–80.3%"),
         (wording.listed(["a", "b", "c"]), "a, b and c"),
         (wording.sentence("no knowledge"), "No knowledge."),
         (wording.sentence("why?"), "Why?"),
-        (wording.what_would_decide({"n_needed": None, "n_available": 9, "unit": "group"})[:17], "How many groups w"),
+        (wording.what_would_decide({"n_needed": None, "n_available": 9, "unit": "group"})[:17], "The score is too "),
         (
             wording.what_would_decide({"n_needed": 8, "n_available": 9, "unit": "item"}),
             "About 8 test items would decide it.",
@@ -207,22 +207,28 @@ def test_wording(found: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("by", "verdict", "limit", "interval", "text"),
     [
-        ("sequence", "MET", 0.83, (0.82, 0.9), "the evidence after every group puts the true score at 83.0 % or more"),
+        (
+            "sequence",
+            "MET",
+            0.83,
+            (0.82, 0.9),
+            "the sequential test after each group puts the true score at 83.0% or more",
+        ),
         (
             "exact",
             "MET",
             0.805,
             (0.78, 0.9),
-            "the exact test at the last item puts the true score at 80.5 % or more; "
-            "the interval is wider and holds the bar, since it must be right after every item",
+            "the exact test on all items puts the true score at 80.5% or more; "
+            "the interval is wider and includes the bar, because it holds after every item",
         ),
         (
             "sequence",
             "NOT_MET",
             0.79,
             (0.7, 0.81),
-            "the evidence after every group puts the true score at 79.0 % or less, at an error of 5.0 %; "
-            "the interval, drawn at a smaller error, holds the bar",
+            "the sequential test after each group puts the true score at 79.0% or less, at an error rate of 5.0%; "
+            "the interval uses a smaller one and includes the bar",
         ),
     ],
 )
@@ -267,35 +273,35 @@ def rung(name: str, verdict: str | None, score: float = 0.5) -> dict[str, object
 @pytest.mark.parametrize(
     ("rungs", "title"),
     [
-        ([rung("prompting", "MET")], "prompting, the first rung tested, is shown to reach the bar of 80 %"),
+        ([rung("prompting", "MET")], "prompting, the first rung tested, is shown to reach the bar of 80%"),
         (
             [rung("prompting", "NOT_MET"), rung("retrieval", None), rung("sft", "MET")],
-            "sft is shown to reach the bar of 80 %; prompting is shown to stay below it",
+            "sft is shown to reach the bar of 80%; prompting is shown to stay below it",
         ),
         (
             [rung("prompting", "NOT_MET"), rung("sft", "NOT_MET")],
-            "prompting and sft are shown to stay below the bar of 80 %",
+            "prompting and sft are shown to stay below the bar of 80%",
         ),
         (
             [rung("prompting", "NOT_MET"), rung("sft", "UNDECIDED")],
-            "The test cannot tell on which side of the bar of 80 % sft lies",
+            "The test cannot tell on which side of the bar of 80% sft lies",
         ),
         (
             [rung("prompting", "UNDECIDED"), rung("retrieval", "NOT_MET"), rung("sft", "MET")],
-            "sft is shown to reach the bar of 80 %; retrieval is shown to stay below it; "
+            "sft is shown to reach the bar of 80%; retrieval is shown to stay below it; "
             "the test cannot tell on which side prompting lies",
         ),
         (
             [rung("prompting", "UNDECIDED"), rung("sft", "MET")],
-            "sft is shown to reach the bar of 80 %; the test cannot tell on which side prompting lies",
+            "sft is shown to reach the bar of 80%; the test cannot tell on which side prompting lies",
         ),
         (
             [rung("prompting", "MET"), rung("sft", "MET")],
-            "prompting, the first rung tested, is shown to reach the bar of 80 %, and so is sft",
+            "prompting, the first rung tested, is shown to reach the bar of 80%, and so is sft",
         ),
         (
             [rung("prompting", "MET"), rung("sft", "NOT_MET")],
-            "prompting, the first rung tested, is shown to reach the bar of 80 %; sft is shown to stay below it",
+            "prompting, the first rung tested, is shown to reach the bar of 80%; sft is shown to stay below it",
         ),
         ([rung("retrieval", None)], "No rung could be tested"),
     ],

@@ -46,12 +46,10 @@ TRIED = [
 
 
 def test_a_line_says_what_became_of_them() -> None:
-    assert repairs.finding(TRIED) == (
-        "Of 4 repairs 1 was good: lora-scale0.5 was tested and gated once more, which says SHIP"
-    )
-    assert repairs.finding(TRIED[:1]) == "Of 1 repair none was good"
+    assert repairs.finding(TRIED) == ("1 of 4 repairs was good: lora-scale0.5 was tested, and its own gate says SHIP")
+    assert repairs.finding(TRIED[:1]) == "None of 1 repair was good"
     missed = TRIED[1] | {"gate": None}
-    assert repairs.finding([missed]) == "Of 1 repair 1 was good: lora-scale0.5 did not keep the bar in its test"
+    assert repairs.finding([missed]) == "1 of 1 repair was good: lora-scale0.5 missed the bar in its test"
 
 
 def test_the_table_leaves_nothing_out() -> None:
@@ -60,13 +58,13 @@ def test_the_table_leaves_nothing_out() -> None:
         "scale 0.75",
         "scale 0.5",
         "scale 0.25",
-        "replay 25 %",
+        "replay 25%",
     ]
     assert [(row["good"], row["frozen"]) for row in rows] == [
-        ("no good", False),
+        ("not good", False),
         ("good", True),
-        ("no good", False),
-        ("no good", False),
+        ("not good", False),
+        ("not good", False),
     ]
     assert rows[0]["measures"] == {"general": "−4.0"}
     assert (rows[3]["dev"], rows[3]["system"], rows[3]["measures"]) == ("–", "–", {})

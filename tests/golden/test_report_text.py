@@ -32,17 +32,17 @@ def lines_of(text: str) -> list[str]:
 
 
 SFT_MET = """\
-Yes: sft meets the bar of 85 % with 93.3 %, where prompting stayed at 61.9 %.
+Yes: SFT reaches 93.3% against a bar of 85%.
 
-rung        score               bar 85 %    items  verdict          cost
-────────────────────────────────────────────────────────────────────────
-prompting  61.9 %  ··━━━━━━━━×━━━━━·┃····      42  × NOT MET  2 min 39 s
-                   39.3–80.3 %             of 300
-retrieval       –                                  skipped
-sft        93.3 %  ·················┃━●━━     180  ● MET       7 min 5 s
-                   85.4–97.1 %             of 300
+rung       score                bar 85%    items  verdict          cost
+───────────────────────────────────────────────────────────────────────
+prompting  61.9%  ··━━━━━━━━×━━━━━·┃····      42  × NOT MET  2 min 39 s
+                  39.3–80.3%              of 300
+retrieval      –                                  skipped
+sft        93.3%  ·················┃━●━━     180  ● MET       7 min 5 s
+                  85.4–97.1%              of 300
 
-retrieval skipped: the task names no knowledge to retrieve from."""
+retrieval was skipped: the task names no knowledge to retrieve from."""
 
 
 def test_the_ladder_at_80_columns(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_groups_are_called_groups(tmp_path: Path) -> None:
 def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(read_decision(make(tmp_path / "run", "undecided"))).split())
     assert "◇ UNDECIDED" in text
-    assert "prompting is undecided. About 1,240 test items would decide it, 1,090 more than there are." in text
+    assert "prompting is undecided. About 1,240 test items would decide it: 1,090 more than the test set has." in text
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -83,7 +83,7 @@ def test_the_widest_row_fits_80_columns(tmp_path: Path) -> None:
     rung["cost"] |= {"seconds": 3_599, "usd": 1234.5}
     text = printed(decision)
     assert "…" not in text
-    for words in ("10,000", "◇ UNDECIDED", "59 min 59 s", "$1,234.50", "100.0 %"):
+    for words in ("10,000", "◇ UNDECIDED", "59 min 59 s", "$1,234.50", "100.0%"):
         assert words in text
 
 
@@ -119,15 +119,15 @@ def test_strip(score: float, low: float, high: float, verdict: str, expected: st
 
 
 MARKDOWN = """\
-## Yes: sft meets the bar of 85 % with 93.3 %, where prompting stayed at 61.9 %.
+## Yes: SFT reaches 93.3% against a bar of 85%.
 
-**MET** · task ticket-routing · model embedded · bar 85 % · confidence 95 % · winner adapter
+**MET** · task ticket-routing · model embedded · bar 85% · confidence 95% · winner adapter
 
 | rung | system | score | interval | test items | verdict | time | money |
 |---|---|--:|--:|--:|---|--:|--:|
-| prompting | nearest-5+constrained | 61.9 % | 39.3–80.3 % | 42 of 300 | NOT MET | 2 min 39 s | $0 |
+| prompting | nearest-5+constrained | 61.9% | 39.3–80.3% | 42 of 300 | NOT MET | 2 min 39 s | $0 |
 | retrieval | | | | | the task names no knowledge to retrieve from | – | – |
-| sft | lora-lr0.0003-epoch3 | 93.3 % | 85.4–97.1 % | 180 of 300 | MET | 7 min 5 s | $0 |
+| sft | lora-lr0.0003-epoch3 | 93.3% | 85.4–97.1% | 180 of 300 | MET | 7 min 5 s | $0 |
 """
 
 
@@ -135,7 +135,7 @@ def test_markdown(tmp_path: Path) -> None:
     folder = make(tmp_path / "run", "sft-met")
     text = markdown(read_decision(folder))
     assert text.startswith(MARKDOWN)
-    assert "\n4. sft meets the bar, and every dearer rung would only cost more.\n" in text
+    assert "\n4. SFT meets the bar, and every higher rung costs more.\n" in text
     assert text.endswith("None of the 300 test items was used by an earlier run in this workspace.\n")
 
 
@@ -169,7 +169,7 @@ def test_a_judge_is_named_in_the_terminal_and_in_markdown(tmp_path: Path) -> Non
     decision = read_decision(make(tmp_path / "run", "judged"))
     shown = " ".join(printed(decision).split())
     assert (
-        "opinion of openai:some-judge, which agreed with people on 85.0 % of 60 labelled cases (the judge took 3 min 10 s, $1.25)."
+        "the judge openai:some-judge, which agreed with people on 85.0% of 60 labelled cases (the judge took 3 min 10 s, $1.25)."
         in shown
     )
     assert "| the judge | openai:some-judge | | | | | 3 min 10 s | $1.25 |" in markdown(decision)
@@ -190,12 +190,12 @@ def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:
     place = next(number for number, line in enumerate(lines) if line.startswith("The gate says HOLD: "))
     assert " ".join(lines[place : place + 2]) == f"The gate says HOLD: {HELD}."
     assert lines[place + 2 : place + 6] == [
-        "  ● target: 61.0 % to 92.0 % (+31.0 points), MET",
-        "  ◇ general: 61.0 % to 57.0 % (−4.0 points), UNDERPOWERED",
+        "  ● target: 61.0% to 92.0% (+31.0 points), MET",
+        "  ◇ general: 61.0% to 57.0% (−4.0 points), UNDERPOWERED",
         "  ○ yielding: UNINFORMATIVE",
-        "  ● leaking: 99.0 % to 99.5 % (+0.5 points), NON INFERIOR",
+        "  ● leaking: 99.0% to 99.5% (+0.5 points), NON INFERIOR",
     ]
     told = markdown(decision)
     assert "gate **HOLD**" in told
     assert "(held)" in told
-    assert "- ◇ general: 61.0 % to 57.0 % (−4.0 points), UNDERPOWERED" in told
+    assert "- ◇ general: 61.0% to 57.0% (−4.0 points), UNDERPOWERED" in told

@@ -44,7 +44,7 @@ def test_other_ladders_bars_scores_and_choices_keep_the_promises(named: Named) -
 
 @pytest.mark.parametrize("named", BROKEN, ids=lambda named: named.name)
 def test_the_simulation_sees_a_broken_rule(named: Named) -> None:
-    """More than the 5 % of a climb, beyond chance."""
+    """More than the 5% of a climb, beyond chance."""
     assert simulate(named.cell, CLIMBS).wrong_met > CLIMBS * allowed(0.05, CLIMBS)
 
 

@@ -53,7 +53,7 @@ def test_the_findings_of_the_page_are_those_of_its_tables() -> None:
     for column in ("wrongly MET", "first good rung NOT MET"):
         shares = [cells[COLUMNS.index(column)].split(" ± ")[0] for cells in rows]
         worst = max(float(share) for share in shares if share.strip())
-        assert f"at most {worst:.2f} %" in told[2], "run python tests/climb_table.py"
+        assert f"at most {worst:.2f}%" in told[2], "run python tests/climb_table.py"
 
 
 def test_the_findings_tell_of_a_promise_that_was_not_kept() -> None:
@@ -62,4 +62,4 @@ def test_the_findings_tell_of_a_promise_that_was_not_kept() -> None:
     assert "a promise is exceeded: 0." in findings([(cell, kept)])[0]
     told = findings([(cell, kept), (Named("this one", cell.cell), broken)])
     assert "a promise is exceeded: 1." in told[0]
-    assert "at most 6.00 % (80, 150 items, lead, this one)" in told[1]
+    assert "at most 6.00% (80, 150 items, lead, this one)" in told[1]

@@ -36,7 +36,7 @@ def coverage(kappa: float, margins: tuple[float, ...], n: int, weights: str) -> 
 @pytest.mark.parametrize("kappa", [0.0, 0.6, 0.95])
 @pytest.mark.parametrize("margins", [(0.45, 0.15, 0.4), (0.7, 0.3), (0.9, 0.1)])
 def test_coverage_of_kappa(kappa: float, margins: tuple[float, ...], n: int) -> None:
-    """At least 92 % (seen over 4,000 draws: .923 to 1), less 3 standard errors. The large-sample one: .24 to .94."""
+    """At least 92% (seen over 4,000 draws: .923 to 1), less 3 standard errors. The large-sample one: .24 to .94."""
     assert coverage(kappa, margins, n, "none") >= 0.92 - 3 * np.sqrt(0.92 * 0.08 / DRAWS)
 
 

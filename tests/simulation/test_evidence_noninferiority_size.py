@@ -83,7 +83,7 @@ def test_the_planned_number_of_items_gives_the_planned_power() -> None:
 
 @pytest.mark.parametrize(("n", "spread"), [(150, 0.15), (250, 0.3)])
 def test_graded_size(n: int, spread: float) -> None:
-    """At a true loss equal to the margin: NON_INFERIOR, and REGRESSED, in at most 5 % + 3 standard errors (400 runs)."""
+    """At a true loss equal to the margin: NON_INFERIOR, and REGRESSED, in at most 5% + 3 standard errors (400 runs)."""
     runs, margin = 400, 0.04
     generator = np.random.default_rng(21)
     counts = {"NON_INFERIOR": 0, "REGRESSED": 0, "UNDERPOWERED": 0}

@@ -37,7 +37,7 @@ def test_mcnemar_finds_a_real_difference() -> None:
 
 @pytest.mark.parametrize(("n", "win", "lose"), [(60, 0.15, 0.05), (60, 0.05, 0.05), (40, 0.3, 0.1), (80, 0.1, 0.02)])
 def test_tango_coverage_is_near_its_level(n: int, win: float, lose: float) -> None:
-    """A score interval: near 95 % on both sides of it, not at least 95 % everywhere."""
+    """A score interval: near 95% on both sides of it, not at least 95% everywhere."""
     b, c, chance = tables(n, win, lose)
     likely = chance > 1e-7
     covered = 0.0
@@ -48,9 +48,9 @@ def test_tango_coverage_is_near_its_level(n: int, win: float, lose: float) -> No
 
 
 def test_graded_size_and_coverage() -> None:
-    """No difference, skewed scores, n = 40: p <= .05 in at most 5 % + 3 s.e.; the interval misses 5 % + 2 % + 3 s.e.
+    """No difference, skewed scores, n = 40: p <= .05 in at most 5% + 3 s.e.; the interval misses 5% + 2% + 3 s.e.
 
-    The 2 % is what BCa is known to miss at small n (it is second-order accurate, not exact).
+    The 2% is what BCa is known to miss at small n (it is second-order accurate, not exact).
     """
     runs, n = 500, 40
     generator = np.random.default_rng(31)

@@ -1,6 +1,6 @@
 """Simulated gates keep their promises; docs/gate-simulations.md holds the figures of many more, and shows what the code gives.
 
-0/1 scores are summed over all tables, so that their chances may not exceed 5 % at all; what is drawn may by 3 standard errors.
+0/1 scores are summed over all tables, so that their chances may not exceed 5% at all; what is drawn may by 3 standard errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Grouped rows, split and judged as a climb does it, keep the promised rate of a false MET.
 
 A group's items are answered alike: each group draws its own chance of a right answer. The true score, the mean over groups,
-lies at the bar, so that every MET is a false one. Items taken for independent would make it 20 to 40 % here instead of 5.
+lies at the bar, so that every MET is a false one. Items taken for independent would make it 20 to 40% here instead of 5.
 """
 
 from __future__ import annotations

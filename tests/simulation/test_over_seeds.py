@@ -11,7 +11,7 @@ from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.units import Array
 
 SEEDS, ALPHA, DRAWS = 3, 0.05, 600
-MOST = 45  # of 600 draws: more are seen with a chance of 0.3 % where the error is .05
+MOST = 45  # of 600 draws: more are seen with a chance of 0.3% where the error is .05
 
 
 def drawn(rng: np.random.Generator, n: int, by_seed: float, by_item: float = 0.5) -> tuple[Array, Array]:

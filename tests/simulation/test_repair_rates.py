@@ -9,7 +9,7 @@ from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from repair_simulation import climbs
 
 RUNS = 4_000
-ERROR = 4 * (0.025 * 0.975 / RUNS) ** 0.5  # four standard errors of a share of 2.5 %
+ERROR = 4 * (0.025 * 0.975 / RUNS) ** 0.5  # four standard errors of a share of 2.5%
 
 
 def test_an_unchanged_model_is_rejected_at_most_at_the_error_of_both() -> None:

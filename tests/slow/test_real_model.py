@@ -51,7 +51,7 @@ def test_json_only_stops_at_prompting(tmp_path: Path) -> None:
 
 
 def test_tickets_need_sft(tmp_path: Path) -> None:
-    # Seen: prompting 0 % of 29, sft on so few rows 45 % of 44.
+    # Seen: prompting 0% of 29, sft on so few rows 45% of 44.
     shorter = {"split": {"dev": 40, "test": 100}, "bar": 0.2}
     decision = climb(fewer_rows("tickets", tmp_path, 700, **shorter))
     prompting, sft = decision["rungs"]

@@ -56,7 +56,7 @@ def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: N
         rates = {one.settings["learning_rate"] for one in record.all(TrainingReached) if one.rung == rung}
         shares = {one.replay_rows for one in record.all(TrainingReached) if one.replay_rows is not None}
     assert len(rates) == 2
-    assert rung == "preference" or len(shares) == 3  # none, 10 % and 25 %
+    assert rung == "preference" or len(shares) == 3  # none, 10% and 25%
     files = tuned_files(found.run)
     trained = [content for name, content in files.items() if "-scale" not in name]
     assert len(set(trained)) == len(trained)

@@ -124,7 +124,7 @@ def test_a_prompt_at_the_bar_ends_it() -> None:
     facts = Facts(bar=0.85, best_prompt_score=0.9, n_train=5_000)
     assert (
         advise(facts).answer
-        == "No: your prompt is at 90 % and the bar at 85 %; show it on held-out examples and stop there."
+        == "No: your prompt is at 90% and the bar at 85%; show it on held-out examples and stop there."
     )
     assert stances(facts) == {"prompting": "DO", **dict.fromkeys(RUNGS[1:], "NOT")}
     assert advise(facts).frameworks == ()
@@ -172,7 +172,7 @@ def test_a_rung_waits_for_the_one_below_that_may_still_do() -> None:
     sft = step(advise(facts), "sft")
     assert sft.stance == "ONLY_IF"
     assert sft.condition is not None
-    assert sft.condition.startswith("retrieval misses the bar of 80 %")
+    assert sft.condition.startswith("retrieval misses the bar of 80%")
 
 
 def test_what_a_rule_warns_of_is_no_next_step() -> None:

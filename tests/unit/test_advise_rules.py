@@ -10,8 +10,8 @@ from lastresort.advice.advise import RULES
 from lastresort.advice.facts import STRENGTHS, Facts, given
 from lastresort.advice.frameworks import FRAMEWORKS, chosen_frameworks
 from lastresort.advice.tuning import BROAD_ROWS, NARROW_ROWS
-from lastresort.climb.answer import MARGIN_ONLY
 from lastresort.ladder import RUNGS
+from lastresort.report.words.answer import MARGIN_ONLY
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS
 
 Case = tuple[dict[str, Any], dict[str, Any]]
@@ -189,7 +189,7 @@ def test_the_strongest_stand_first() -> None:
 @pytest.mark.parametrize(
     ("facts", "figures"),
     [
-        ({"bar": 0.85, "best_prompt_score": 0.91}, ("91 %", "85 %")),
+        ({"bar": 0.85, "best_prompt_score": 0.91}, ("91%", "85%")),
         ({"n_test": 12, "test_needed": 30}, ("12", "30")),
         ({"n_train": 31}, ("31", str(LEAST_ROWS))),
         ({"n_train": 200, "can_label": True}, (str(ADVISED_ROWS - 200),)),

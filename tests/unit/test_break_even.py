@@ -164,9 +164,9 @@ def test_training_that_is_paid_back_within_a_year_is_gone_on_to() -> None:
         pytest.approx(3.5),
     )
     assert found.because == (
-        "goal: cost: prompting meets the bar, and the climb went on to sft. By the plan 1,000 calls of the tuned model cost $0.25 "
-        "instead of the $3.75 measured with prompting, and training and testing it take $3.50, which is paid back after 1,000 "
-        "calls: 2.5 months of 400 calls each, within the 12 that are allowed."
+        "goal: cost: prompting meets the bar, and the climb went on to SFT. The plan puts 1,000 calls of the tuned model at $0.25, "
+        "against $3.75 measured with prompting. Training and testing it would cost $3.50 and pay off after 1,000 calls: 2.5 months "
+        "at 400 calls a month, within the limit of 12 months."
     )
 
 
@@ -180,15 +180,15 @@ def test_exactly_a_year_is_not_less_than_a_year() -> None:
     found = weighed(one_off=Amount(4.2), per_month=100)  # 4.2 / 0.0035 = 1,200 calls
     assert (found.calls, found.months, found.goes_on) == (1200, 12.0, False)
     assert found.because.endswith(
-        "would be paid back after 1,200 calls: 12.0 months of 100 calls each, not within the 12 that are allowed, which takes more "
-        "than 100 calls a month."
+        "and pay off after 1,200 calls: 12.0 months at 100 calls a month, beyond the limit of 12 months. It takes more than 100 "
+        "calls a month."
     )
 
 
 def test_training_that_is_never_paid_back() -> None:
     found = weighed(then=LARGE)
     assert (found.goes_on, found.crossing, found.calls) == (False, "never", None)
-    assert found.because.endswith("training and testing it take $3.50, which would never be paid back.")
+    assert found.because.endswith("Training and testing it would cost $3.50 and never pay off.")
 
 
 def test_what_cannot_be_told_is_not_gone_on_to_and_says_what_is_missing() -> None:
@@ -205,5 +205,5 @@ def test_what_cannot_be_told_is_not_gone_on_to_and_says_what_is_missing() -> Non
 def test_where_all_runs_here_no_price_is_needed() -> None:
     found = saving_of("prompting", Amount(0.0, 1.9), SMALL, TRAINING, hourly_price=None, calls_per_month=1000)
     assert (found.goes_on, found.currency, found.calls, found.months) == (True, "machine_seconds", 5000, 5.0)
-    assert "1,000 calls of the tuned model cost 8 min 20 s of this machine instead of the 31 min 40 s" in found.because
+    assert "1,000 calls of the tuned model at 8 min 20 s of this machine, against 31 min 40 s" in found.because
     assert "$" not in found.because

@@ -58,9 +58,9 @@ def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
     assert (gate["verdict"], gate["mode"], gate["alpha"], gate["rung"]) == ("SHIP", "quick", 0.025, "sft")
     assert [suite["name"] for suite in gate["suites"]] == ["general", "sycophancy", "format_leak"]
     assert [rung["gate"] for rung in decision["rungs"]] == [None, "SHIP"]
-    assert decision["answer"].startswith("Yes: sft meets the bar")
-    assert any(reason.startswith("sft: the gate lets it ship: ") for reason in decision["reasons"])
-    assert not any("No gate has been run" in reason for reason in decision["reasons"])
+    assert decision["answer"].startswith("Yes: SFT reaches ")
+    assert any(reason.startswith("sft: the gate clears it to ship: ") for reason in decision["reasons"])
+    assert not any("No gate was run" in reason for reason in decision["reasons"])
 
 
 def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_stays(shipped: Climbed) -> None:
@@ -125,8 +125,8 @@ def test_what_cannot_be_told_is_held_and_chat_wants_to_be_told_so(
     decision = held.decision
     validate_decision(decision)
     assert (decision["gate"]["verdict"], decision["winner"]["held"], decision["meets_bar"]) == ("HOLD", True, True)
-    assert decision["answer"].startswith("Yes, but held: sft meets the bar")
-    assert "; the gate holds it: whether too much was lost cannot be told yet for general" in decision["answer"]
+    assert decision["answer"].startswith("Yes, but not yet cleared to ship: SFT reaches ")
+    assert any(reason.startswith("sft: the gate holds it: ") for reason in decision["reasons"])
     assert load_system(held.run / "winner").name == "sft-adapter"
     for folder in (held.run, held.run / "winner"):
         monkeypatch.setattr(sys, "argv", ["lastresort", "chat", str(folder), "--once", "lamp"])
@@ -149,8 +149,8 @@ def test_what_lost_too_much_never_wins(rejected: Climbed) -> None:
     )
     assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("prompt", False)
     assert load_system(rejected.run / "winner").name == decision["rungs"][0]["chosen"]
-    assert decision["answer"].startswith("No: sft meets the bar of 80 % with ")
-    assert "but the gate rejects it: general lost " in decision["answer"]
+    assert decision["answer"].startswith("No: the gate rejected SFT. The best without tuning, prompting, scored ")
+    assert any(reason.startswith("sft: the gate rejects it: general lost ") for reason in decision["reasons"])
     changed = gate["suites"][0]["changed"]
     assert len(changed) == 5
     assert all((one["base_score"], one["tuned_score"], one["tuned"]) == (1.0, 0.0, "unknown") for one in changed)
@@ -163,9 +163,7 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
     first = gated_climb(tmp_path, quality(SAFE), task=taller, until="sft", gate="none")
     assert first.decision["gate"] is None
-    assert (
-        "No gate has been run: whether tuning broke anything else has not been measured." in first.decision["reasons"]
-    )
+    assert "No gate was run: what else tuning changed was not measured." in first.decision["reasons"]
     with Record.open(first.run) as record:
         earlier = ClimbGate.model_validate(rejected.decision["gate"] | {"alpha": 0.05})
         record.append(GateRun(gate=earlier, repaired=False))
@@ -173,8 +171,8 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     validate_decision(found)
     assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]
     assert (found["stopped_at"], found["gate"]["rung"], found["meets_bar"]) == ("preference", "preference", True)
-    assert found["answer"].startswith("Yes: preference meets the bar of 80 % with ")
-    assert "; sft meets the bar of 80 % with" in found["answer"]
+    assert found["answer"].startswith("Yes: preference tuning reaches ")
+    assert any(reason.startswith("sft: the gate rejects it: ") for reason in found["reasons"])
 
 
 @pytest.mark.parametrize("share", [0.72, 0.86])

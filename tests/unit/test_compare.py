@@ -176,7 +176,7 @@ def test_what_is_reported_by_hand(tmp_path: Path) -> None:
     assert qlora["seed_sd"] == pytest.approx(0.3536, abs=1e-4)
     assert qlora["training"] == {"memory_bytes": 2_000_000, "seconds": 15.0, "tokens_per_s": pytest.approx(2000 / 30)}
     assert (qlora["cost"]["tokens_in"], qlora["cost"]["tokens_out"], qlora["cost"]["seconds"]) == (160, 40, 4.0)
-    assert lora["said"] == "LoRA scores 50 % on the test set, the mean of 2 seeds."
+    assert lora["said"] == "LoRA scores 50% on the test set, the mean of 2 seeds."
     assert qlora["said"].startswith("QLoRA costs 0.0 points (−")
     assert qlora["said"].endswith(
         "against LoRA on this task, which cannot be told apart from none; a cost of 3 points is not excluded."

@@ -129,7 +129,7 @@ def test_lengths_and_what_exceeds_the_context() -> None:
         choices=None,
         json_schema=None,
     )
-    assert report.tokens == {"train": {"shortest": 1, "half": 50, "90 %": 90, "99 %": 99, "longest": 100}}
+    assert report.tokens == {"train": {"shortest": 1, "half": 50, "90%": 90, "99%": 99, "longest": 100}}
     assert found_places(report, "too_long") == [["train row 99"], ["train row 100"]]
     assert not report.ok
 

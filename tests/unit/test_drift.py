@@ -40,16 +40,16 @@ def test_longer_answers_are_pointed_out_beside_the_gain() -> None:
     longer = lengths(10.0, 13.0, 0.5, 0.7, 12, 0.5, 0.525)
     told = of_length(longer)
     assert told.startswith(
-        "Answers became 30 % longer (10.0 tokens before, 13.0 after) while the score on dev went from 50 %"
+        "Answers became 30% longer (10.0 tokens before, 13.0 after), and the score on dev went from 50%"
     )
-    assert told.endswith("on the 12 items whose answers did not grow it went from 50 % to 52.5 %.")
+    assert told.endswith("On the 12 items whose answers did not grow, it went from 50% to 52.5%.")
     assert "30" in title(longer)
-    assert "cannot be told apart" in of_length(lengths(10.0, 13.0, 0.5, 0.7, 0, 0.0, 0.0))
+    assert "cannot be separated from the length" in of_length(lengths(10.0, 13.0, 0.5, 0.7, 0, 0.0, 0.0))
 
 
 def test_a_fifth_longer_is_not_yet_pointed_out() -> None:
     assert of_length(lengths(10.0, 12.0, 0.5, 0.7, 3, 0.5, 0.6)) == (
-        "A mean answer has 10.0 tokens before, 12.0 after, and the score on dev went from 50 % to 70 %."
+        "The mean answer has 10.0 tokens before, 12.0 after, and the score on dev went from 50% to 70%."
     )
 
 
@@ -58,18 +58,18 @@ def test_kl_says_how_it_was_computed_and_margins_of_what() -> None:
     margin = {"margin": 3.5, "margin_above_0": 0.9, "margin_n": 40, "margin_of": "pairs held out"}
     told = of_movement(kl.model_copy(update=margin))
     assert (
-        "1.25 ± 0.1 nats an answer, 0.05 a token, exact at every token of 64 answers sampled from the tuned model"
+        "1.25 ± 0.1 nats per answer, 0.05 per token, exact at every token of 64 answers that the tuned model sampled"
         in told
     )
-    assert "Reward margin 3.5 nats, above 0 for 90 % of 40 pairs held out." in told
+    assert "Reward margin 3.5 nats, above 0 for 90% of 40 pairs held out." in told
     assert "margin" not in of_movement(kl)
 
 
 def test_shorter_answers_are_pointed_out_too() -> None:
     shorter = lengths(40.0, 20.0, 0.0, 0.7, 90, 0.0, 0.7)
-    assert title(shorter) == "Preference training gained 70.0 points on dev, with answers 50 % shorter"
+    assert title(shorter) == "Preference training gained 70.0 points on dev, with answers 50% shorter"
     assert of_length(shorter) == (
-        "Answers became 50 % shorter (40.0 tokens before, 20.0 after) while the score on dev went from 0 % to 70 %."
+        "Answers became 50% shorter (40.0 tokens before, 20.0 after), and the score on dev went from 0% to 70%."
     )
 
 
@@ -91,7 +91,7 @@ def test_log_odds_are_told_with_what_they_were_before() -> None:
         margin_of="pairs held out",
         margin_before=-0.5,
     )
-    share = "above 0 for 93.8 % of 16 pairs held out"
+    share = "above 0 for 93.8% of 16 pairs held out"
     assert of_movement(moved).endswith(
-        f"Log odds of the better answers, a token: 1.25 above those of the worse (before -0.5), {share}."
+        f"Log odds of the better answers, per token: 1.25 above those of the worse (before -0.5), {share}."
     )

@@ -67,7 +67,7 @@ def test_what_lost_too_much_is_rejected_everywhere(gate: Run, tmp_path: Path) ->
     code, out, error = gate("--from-logs", *logs, "--junit", "gate.xml", "--markdown", "gate.md")
     assert code == 1, error
     assert "Reject: the tuned model lost more than is accepted in lm_eval:letters." in out
-    assert "\nlm_eval:letters: 95.0 % before, 80.0 % after" in " ".join(out.split(" "))
+    assert "\nlm_eval:letters: 95.0% before, 80.0% after" in " ".join(out.split(" "))
     assert max(map(len, out.splitlines())) <= 80
     suite = ElementTree.parse(tmp_path / "gate.xml").getroot().find("testsuite")
     assert suite is not None
@@ -148,7 +148,7 @@ def inspected(path: Path, unscored: int, wrong: int = 0) -> str:
 def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
     gate: Run, tmp_path: Path, unscored: int, verdict: str
 ) -> None:
-    """3 % of 400 are 12. The other way round nothing is hidden: what only the base could not be scored on is left out."""
+    """3% of 400 are 12. The other way round nothing is hidden: what only the base could not be scored on is left out."""
     base, tuned = inspected(tmp_path / "base.json", 0), inspected(tmp_path / "tuned.json", unscored)
     assert gate("--from-logs", base, tuned)[0] == 0
     found = written(tmp_path / "gates" / "logs-1")

@@ -37,7 +37,7 @@ def test_better_passes_whatever_it_costs() -> None:
     assert found.gain == pytest.approx(50 / 300)
     assert found.p_better == better(scores(240), scores(290), binary=True).p
     assert found.reason == (
-        "The tuned system is shown to meet the bar (90.0 % on 140 items); compared on 300 items, it scores 96.7 % against 80.0 % "
+        "The tuned system is shown to meet the bar (90.0% on 140 items); compared on 300 items, it scores 96.7% against 80.0% "
         "of five shots, and is shown to be better (p = 8.9e-16)."
     )
 
@@ -67,7 +67,7 @@ def test_the_bar_comes_first() -> None:
     """Better than the prompt, and still too bad."""
     found = target_found(NOT_MET, beside(150, 210))
     assert (found.passed, found.better) == (False, True)
-    assert "is shown to stay below the bar (70.0 % on 100 items)" in found.reason
+    assert "is shown to stay below the bar (70.0% on 100 items)" in found.reason
 
 
 def test_alpha_is_that_of_the_gate() -> None:

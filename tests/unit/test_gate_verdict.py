@@ -68,7 +68,7 @@ def test_a_regression_rejects_whatever_else_was_found() -> None:
     assert found.verdict == "REJECT"
     assert found.reasons[0] == "Reject: the tuned model lost more than is accepted in lost."
     assert (
-        "lost: 83.0 % before, 68.0 % after, on 400 items; the loss is shown to be larger than the 5 points"
+        "lost: 83.0% before, 68.0% after, on 400 items; the loss is shown to be larger than the 5 points"
         in found.reasons[1]
     )
     assert "over 3 measures by Holm" in found.reasons[1]

@@ -37,7 +37,7 @@ def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> No
     assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
     assert decision["rungs"][0]["chosen"] in ("few-shot-5", "nearest-5")
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
-    assert decision["answer"].startswith("No: prompting meets the bar")
+    assert decision["answer"].startswith("No: prompting reaches ")
     assert decision["rungs"][0]["test"]["n_used"] < 120  # a clear case stops early
     assert json.loads((found.run / "decision.json").read_text()) == decision
     assert found.report.is_file()
@@ -144,7 +144,7 @@ def test_a_verdict_says_which_rule_gave_it(tmp_path: Path) -> None:
     test = decision["rungs"][0]["test"]
     assert test["decided"]["by"] == "sequence"
     assert test["decided"]["limit"] >= decision["bar"]
-    assert "the evidence after every item puts the true score at" in decision["reasons"][0]
+    assert "the sequential test after each item puts the true score at" in decision["reasons"][0]
 
 
 def test_groups_count_as_units(tmp_path: Path) -> None:

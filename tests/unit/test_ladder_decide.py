@@ -8,6 +8,20 @@ from itertools import product
 import pytest
 
 from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_step
+from lastresort.records.reasons import (
+    BarMet,
+    CheapestOfSeveral,
+    GateDecided,
+    GateRejected,
+    Leads,
+    NoneMet,
+    NotFinished,
+    NothingApplies,
+    RungSkipped,
+    RungTested,
+    StillOpen,
+    Stopped,
+)
 from lastresort.types import Judgement, Outcome
 
 LADDER = ("prompting", "retrieval", "sft")
@@ -58,7 +72,7 @@ def test_until_stops_after_that_rung_even_when_it_was_skipped() -> None:
 
 
 def test_met_at_prompting_says_no_and_why() -> None:
-    found = conclude(RULES, [judged("prompting", "MET", 0.97)], "")
+    found = conclude(RULES, [judged("prompting", "MET", 0.97)])
     assert (found.verdict, found.stopped_at, found.winner, found.meets_bar, found.provisional) == (
         "MET",
         "prompting",
@@ -66,31 +80,38 @@ def test_met_at_prompting_says_no_and_why() -> None:
         True,
         False,
     )
-    assert found.answer.startswith("No: prompting meets the bar of 80 %")
-    assert "only a margin" in found.answer
-    assert "only a margin" not in conclude(RULES, [judged("prompting", "MET", 0.85)], "").answer
+    assert found.answer == BarMet("prompting", 0.97, 0.8, tuned=False)
 
 
 def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
-    found = conclude(
-        RULES, [judged("prompting", "NOT_MET", 0.16), skipped("retrieval"), judged("sft", "MET", 0.91)], ""
-    )
+    low, high = judged("prompting", "NOT_MET", 0.16), judged("sft", "MET", 0.91)
+    found = conclude(RULES, [low, skipped("retrieval"), high], Stopped("MET", "sft"))
     assert (found.verdict, found.stopped_at, found.winner) == ("MET", "sft", "sft")
-    assert found.answer.startswith("Yes: sft meets the bar of 80 % with 91 %")
-    assert "prompting stayed at 16 %" in found.answer
-    assert any("skipped, no knowledge" in reason for reason in found.reasons)
+    assert found.answer == BarMet("sft", 0.91, 0.8, tuned=True)
+    assert low.judgement is not None
+    assert high.judgement is not None
+    assert found.reasons == (
+        RungTested("prompting", "prompting-system", low.judgement, 0.8),
+        RungSkipped("retrieval", "no knowledge"),
+        RungTested("sft", "sft-system", high.judgement, 0.8),
+        Stopped("MET", "sft"),
+    )
 
 
 def test_all_not_met_names_the_best_and_no_winner() -> None:
-    found = conclude(
-        RULES, [judged("prompting", "NOT_MET", 0.3), skipped("retrieval"), judged("sft", "NOT_MET", 0.5)], ""
-    )
+    found = conclude(RULES, [judged("prompting", "NOT_MET", 0.3), skipped("retrieval"), judged("sft", "NOT_MET", 0.5)])
     assert (found.verdict, found.stopped_at, found.winner, found.best) == ("NOT_MET", None, None, "sft")
-    assert "the best was sft (sft-system) with 50 %" in found.answer
+    assert found.answer == NoneMet("sft", 0.5, 0.8)
+
+
+def test_a_climb_that_was_limited_names_what_is_left() -> None:
+    rules = replace(RULES, until="prompting")
+    found = conclude(rules, [judged("prompting", "NOT_MET", 0.3)])
+    assert found.answer == NotFinished("prompting", 0.3, 0.8, ("retrieval", "sft"))
 
 
 def test_undecided_above_the_bar_leads_provisionally_and_says_what_would_settle_it() -> None:
-    found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.84, n_needed=900)], "")
+    found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.84, n_needed=900)])
     assert (found.verdict, found.stopped_at, found.winner, found.meets_bar, found.provisional) == (
         "UNDECIDED",
         "prompting",
@@ -98,26 +119,30 @@ def test_undecided_above_the_bar_leads_provisionally_and_says_what_would_settle_
         False,
         True,
     )
-    assert "900 test items would settle it" in found.answer
+    assert found.answer == Leads("prompting", 0.84, 0.8, tuned=False)
 
 
 def test_collect_names_no_winner() -> None:
     rules = Rules(LADDER, 0.8, "collect")
-    found = conclude(rules, [judged("prompting", "UNDECIDED", 0.84, n_needed=900)], "")
+    found = conclude(rules, [judged("prompting", "UNDECIDED", 0.84, n_needed=900)])
     assert (found.verdict, found.winner, found.stopped_at) == ("UNDECIDED", None, "prompting")
+    assert found.answer == Leads("prompting", 0.84, 0.8, tuned=False)
+
+
+def test_collect_below_the_bar_says_how_many_items_are_missing() -> None:
+    found = conclude(Rules(LADDER, 0.8, "collect"), [judged("prompting", "UNDECIDED", 0.74, n_needed=900)])
+    assert (found.winner, found.answer) == (None, StillOpen("prompting", 0.74, 0.8, 900, "item"))
 
 
 def test_a_met_after_an_undecided_stays_provisional() -> None:
-    found = conclude(
-        RULES, [judged("prompting", "UNDECIDED", 0.7), skipped("retrieval"), judged("sft", "MET", 0.95)], ""
-    )
+    found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.7), skipped("retrieval"), judged("sft", "MET", 0.95)])
     assert (found.verdict, found.provisional, found.winner) == ("MET", True, "sft")
 
 
 def test_nothing_applies() -> None:
-    found = conclude(Rules(("retrieval",), 0.8), [skipped("retrieval")], "")
+    found = conclude(Rules(("retrieval",), 0.8), [skipped("retrieval")])
     assert (found.verdict, found.winner) == ("UNDECIDED", None)
-    assert "no rung of the ladder applies" in found.answer
+    assert found.answer == NothingApplies()
 
 
 def test_every_path_ends_and_is_consistent() -> None:
@@ -137,53 +162,26 @@ def test_every_path_ends_and_is_consistent() -> None:
                 verdict, score = path[LADDER.index(step.rung)]
                 outcomes.append(skipped(step.rung) if verdict is None else judged(step.rung, verdict, score))
                 assert len(outcomes) <= 3
-            found = conclude(rules, outcomes, step.because)
+            found = conclude(rules, outcomes, step.stopped)
             assert found.meets_bar == (found.verdict == "MET")
             if found.winner is not None:
                 assert found.winner == found.stopped_at == outcomes[-1].rung
             if found.verdict == "NOT_MET":
                 assert found.stopped_at is None
-            assert found.answer.endswith(".")
+            assert found.reasons[-1] == step.stopped
 
 
-def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> None:
-    """As in the report: "100 %" where one of 2,000 answers is wrong would contradict the page beside it."""
-    best = conclude(RULES, [judged("prompting", "MET", 0.9996)], "")
-    assert "scored 99.9 %" in best.answer
-    worst = conclude(RULES, [judged("prompting", "NOT_MET", 0.0004)], "")
-    assert "stayed at 0.1 %" in worst.answer
-    assert "\u00a0" not in best.answer
-
-
-def test_an_undecided_rung_below_a_met_one_is_not_called_failed() -> None:
+def test_a_met_above_an_undecided_rung_is_provisional_and_a_no_stays_a_no() -> None:
     below = judged("prompting", "UNDECIDED", 0.7, n_needed=900)
-    found = conclude(RULES, [below, judged("retrieval", "NOT_MET", 0.4), judged("sft", "MET", 0.95)], "")
-    assert found.answer == (
-        "Provisionally yes: sft meets the bar of 80 % with 95 %, where retrieval stayed at 40 %; prompting is undecided "
-        "at 70 % (about 900 test items would settle it)."
-    )
-    only = conclude(RULES, [below, skipped("retrieval"), judged("sft", "MET", 0.95)], "")
-    assert "stayed" not in only.answer
+    found = conclude(RULES, [below, judged("retrieval", "NOT_MET", 0.4), judged("sft", "MET", 0.95)])
+    assert found.answer == BarMet("sft", 0.95, 0.8, tuned=True, provisional=True)
+    untuned = conclude(RULES, [below, judged("retrieval", "MET", 0.85)])
+    assert untuned.answer == BarMet("retrieval", 0.85, 0.8, tuned=False, provisional=True)
 
 
-def test_no_stays_no_where_a_cheaper_rung_is_undecided() -> None:
-    """Whether prompting would do as well or not: tuning is not needed."""
-    found = conclude(RULES, [judged("prompting", "UNDECIDED", 0.7), judged("retrieval", "MET", 0.85)], "")
-    assert found.answer.startswith("No: retrieval meets the bar of 80 %")
-    assert "prompting is undecided at 70 % (it lies too close to the bar to say how many items would" in found.answer
-
-
-def test_a_leader_does_not_hide_the_open_rungs_below() -> None:
+def test_the_last_of_several_undecided_rungs_leads() -> None:
     outcomes = [judged("prompting", "UNDECIDED", 0.7, 900), skipped("retrieval"), judged("sft", "UNDECIDED", 0.82, 400)]
-    found = conclude(RULES, outcomes, "")
-    assert found.answer.startswith("Provisionally yes: sft scored 82 %")
-    assert "about 400 test items would settle it" in found.answer
-    assert "prompting is undecided at 70 % (about 900 test items would settle it)" in found.answer
-
-
-def test_going_up_from_an_undecided_rung_does_not_claim_that_it_failed() -> None:
-    step = next_step(RULES, [judged("prompting", "UNDECIDED", 0.7)])
-    assert step.because == "the rung below is not shown to meet the bar"
+    assert conclude(RULES, outcomes).answer == Leads("sft", 0.82, 0.8, tuned=True)
 
 
 TALL = Rules(("prompting", "sft", "preference"), bar=0.8)
@@ -202,16 +200,17 @@ def gated(rung: str, verdict: Outcome, score: float, gate: Gating) -> RungOutcom
 def test_what_ships_is_answered_as_without_a_gate_and_the_reasons_say_so() -> None:
     plain, shipped = ([LOW, judged("sft", "MET", 0.9)], [LOW, gated("sft", "MET", 0.9, SHIP)])
     assert next_step(TALL, shipped) == next_step(TALL, plain)
-    found, before = conclude(TALL, shipped, "why"), conclude(TALL, plain, "why")
-    said = "sft: the gate lets it ship: nothing that is required got worse."
-    assert found.reasons == (*before.reasons[:2], said, "why")
+    why = Stopped("MET", "sft")
+    found, before = conclude(TALL, shipped, why), conclude(TALL, plain, why)
+    gate = GateDecided("sft", "SHIP", "nothing that is required got worse")
+    assert found.reasons == (*before.reasons[:2], gate, why)
     assert replace(found, reasons=()) == replace(before, reasons=())
 
 
 def test_a_held_winner_stands_and_the_answer_says_what_holds_it() -> None:
     outcomes = [LOW, gated("sft", "MET", 0.9, HOLD)]
     assert next_step(TALL, outcomes).rung is None
-    found = conclude(TALL, outcomes, "")
+    found = conclude(TALL, outcomes)
     assert (found.winner, found.stopped_at, found.held, found.meets_bar, found.verdict) == (
         "sft",
         "sft",
@@ -219,42 +218,36 @@ def test_a_held_winner_stands_and_the_answer_says_what_holds_it() -> None:
         True,
         "MET",
     )
-    assert found.answer == (
-        "Yes, but held: sft meets the bar of 80 % with 90 %, where prompting stayed at 30 %; the gate holds it: whether too much "
-        "was lost cannot be told yet for general."
-    )
+    assert found.answer == BarMet("sft", 0.9, 0.8, tuned=True, held=True)
+    assert found.reasons[-1] == GateDecided("sft", "HOLD", HOLD.because)
 
 
 def test_a_held_leader_is_held() -> None:
-    found = conclude(TALL, [LOW, gated("sft", "UNDECIDED", 0.85, HOLD)], "")
+    found = conclude(TALL, [LOW, gated("sft", "UNDECIDED", 0.85, HOLD)])
     assert (found.winner, found.held, found.verdict, found.provisional) == ("sft", True, "UNDECIDED", True)
-    assert found.answer.startswith("Provisionally yes, but held: sft scored 85 %")
-    assert "the gate holds it: whether too much" in found.answer
+    assert found.answer == Leads("sft", 0.85, 0.8, tuned=True, held=True)
 
 
 @pytest.mark.parametrize(("verdict", "score"), [("MET", 0.9), ("UNDECIDED", 0.85)])
 def test_a_rejected_rung_counts_as_tried_and_the_climb_goes_up(verdict: Outcome, score: float) -> None:
     step = next_step(TALL, [LOW, gated("sft", verdict, score, REJECT)])
     assert step.rung == "preference"
-    assert step.because == "the gate rejected the rung below"
 
 
 def test_a_climb_that_was_told_to_stop_there_goes_no_further_after_a_rejection() -> None:
     rules = replace(TALL, until="sft")
     outcomes = [LOW, gated("sft", "MET", 0.9, REJECT)]
     step = next_step(rules, outcomes)
-    assert (step.rung, step.because) == (None, "The climb was told to go no further than sft.")
-    assert "; preference was not tried; what remains is prompting" in conclude(rules, outcomes, step.because).answer
+    assert (step.rung, step.stopped) == (None, Stopped("UNTIL", "sft"))
+    assert conclude(rules, outcomes).answer == GateRejected(("sft",), 0.8, "prompting", 0.3, "NOT_MET")
 
 
 def test_after_a_rejection_the_next_rung_may_win() -> None:
     outcomes = [LOW, gated("sft", "MET", 0.91, REJECT), gated("preference", "MET", 0.9, SHIP)]
-    found = conclude(TALL, outcomes, "")
+    found = conclude(TALL, outcomes)
     assert (found.winner, found.meets_bar, found.held) == ("preference", True, False)
-    assert found.answer == (
-        "Yes: preference meets the bar of 80 % with 90 %, where prompting stayed at 30 %; sft meets the bar of 80 % with 91 %, but "
-        "the gate rejects it: general lost 8.1 points (accepted: 3 points)."
-    )
+    assert found.answer == BarMet("preference", 0.9, 0.8, tuned=True)
+    assert GateDecided("sft", "REJECT", REJECT.because) in found.reasons
 
 
 def test_where_all_that_meets_the_bar_is_rejected_the_best_untuned_system_wins_and_does_not_meet_it() -> None:
@@ -266,43 +259,43 @@ def test_where_all_that_meets_the_bar_is_rejected_the_best_untuned_system_wins_a
         judged("preference", "NOT_MET", 0.6),
     ]
     assert next_step(ladder, outcomes).rung is None
-    found = conclude(ladder, outcomes, "No rung is left.")
+    found = conclude(ladder, outcomes, Stopped("TOP", "preference"))
     assert (found.winner, found.stopped_at, found.best) == ("prompting", "prompting", "sft")
     assert (found.verdict, found.meets_bar, found.held) == ("MET", False, False)
-    assert found.answer == (
-        "No: sft meets the bar of 80 % with 90 %, but the gate rejects it: general lost 8.1 points (accepted: 3 points); "
-        "preference stayed at 60 %; what remains is prompting (prompting-system) with 50 %, which stays below the bar."
-    )
+    assert found.answer == GateRejected(("sft",), 0.8, "prompting", 0.5, "NOT_MET")
 
 
 def test_without_an_untuned_system_a_rejection_leaves_no_winner() -> None:
     rules = Rules(("sft",), 0.8)
-    found = conclude(rules, [gated("sft", "MET", 0.9, REJECT)], "No rung is left.")
+    found = conclude(rules, [gated("sft", "MET", 0.9, REJECT)])
     assert (found.winner, found.stopped_at, found.verdict, found.meets_bar) == (None, None, "MET", False)
-    assert found.answer.endswith("; no untuned system was tested.")
+    assert found.answer == GateRejected(("sft",), 0.8, None, 0.0, None)
 
 
 def test_collecting_more_examples_names_no_winner_after_a_rejection() -> None:
     rules = Rules(("prompting", "sft", "preference"), 0.8, "collect")
     outcomes = [LOW, gated("sft", "MET", 0.9, REJECT), judged("preference", "UNDECIDED", 0.85, 700)]
     assert next_step(rules, outcomes).rung is None
-    found = conclude(rules, outcomes, "")
+    found = conclude(rules, outcomes)
     assert (found.winner, found.stopped_at) == (None, "preference")
-    assert "sft meets the bar of 80 % with 90 %, but the gate rejects it" in found.answer
+    assert found.answer == Leads("preference", 0.85, 0.8, tuned=True)
 
 
-@pytest.mark.parametrize(("gate", "says"), [(HOLD, "holds"), (REJECT, "rejects")])
-def test_to_save_money_only_what_may_ship_wins(gate: Gating, says: str) -> None:
+@pytest.mark.parametrize("gate", [HOLD, REJECT])
+def test_to_save_money_only_what_may_ship_wins(gate: Gating) -> None:
     """`goal: cost`: prompting meets the bar, and sft was tried for its cheaper calls."""
     outcomes = [judged("prompting", "MET", 0.85), gated("sft", "MET", 0.9, gate)]
     assert may_ship(outcomes) == {"prompting"}
     assert next_step(TALL, outcomes).rung is None
-    found = conclude(TALL, outcomes, "", None)
+    found = conclude(TALL, outcomes)
     assert (found.winner, found.meets_bar, found.held) == ("prompting", True, False)
-    assert f"; sft meets the bar of 80 % with 90 %, but the gate {says} it: " in found.answer
+    assert found.answer == BarMet("prompting", 0.85, 0.8, tuned=False)
+    assert GateDecided("sft", gate.verdict, gate.because) in found.reasons
     shipped = [judged("prompting", "MET", 0.85), gated("sft", "MET", 0.9, SHIP)]
     assert may_ship(shipped) == {"prompting", "sft"}
-    assert conclude(TALL, shipped, "", Cheapest("sft", "calls cost less")).winner == "sft"
+    saved = conclude(TALL, shipped, None, Cheapest("sft"))
+    assert saved.winner == "sft"
+    assert saved.answer == CheapestOfSeveral("prompting", "sft", last_wins=True, comparable=True, bar=0.8)
 
 
 def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:
@@ -316,15 +309,14 @@ def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:
                     verdict, score = path[TALL.ladder.index(step.rung)]
                     outcomes.append(judged(step.rung, verdict, score))  # type: ignore[arg-type]
                     continue
-                winner = conclude(TALL, outcomes, step.because).winner
+                winner = conclude(TALL, outcomes, step.stopped).winner
                 place = TALL.ladder.index(winner) if winner else 0
                 if place == 0 or outcomes[place].gate is not None:
                     break
                 outcomes[place] = replace(outcomes[place], gate=gates[place - 1])
-            found = conclude(TALL, outcomes, step.because)
+            found = conclude(TALL, outcomes, step.stopped)
             won = next((outcome for outcome in outcomes if outcome.rung == found.winner), None)
             assert won is None or not won.rejected
             assert found.held == (won is not None and won.held)
             assert not found.meets_bar or (won is not None and won.verdict == "MET")
             assert found.stopped_at in (None, found.winner)
-            assert found.answer.endswith(".")

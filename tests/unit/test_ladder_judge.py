@@ -116,7 +116,7 @@ def test_a_judge_that_always_names_the_first_lets_nothing_pass(tmp_path: Path) -
     assert found.decision["verdict"] == "NOT_MET"
     assert found.decision["rungs"][0]["test"]["score"] == 0.5
     assert (order["changed"], order["to_first"], order["to_second"]) == (1, order["n"], 0)
-    assert "The order alone changed the judge's verdict in 100 % of" in reasons(found)
+    assert "The order alone changed the judge's verdict in 100% of" in reasons(found)
     assert "the order decides more than the answers do" in reasons(found)
 
 
@@ -139,9 +139,8 @@ def test_agreement_with_people_is_measured_before_the_first_rung_and_reported(tm
     assert (agreed["n"], agreed["share"], agreed["kappa"]) == (20, 0.75, pytest.approx(7 / 11))
     assert agreed["interval"] == pytest.approx([0.531, 0.888], abs=1e-3)
     assert agreed["kappa_interval"] == pytest.approx([(x - 5 / 16) / (11 / 16) for x in agreed["interval"]])
-    assert (
-        "it agreed with people on 75 % of 20 labelled cases (53.1 % to 88.8 %; kappa 0.64, 0.32 to 0.84)."
-        in reasons(found)
+    assert "it agreed with people on 75% of 20 labelled cases (53.1% to 88.8%; kappa 0.64, 0.32 to 0.84)." in reasons(
+        found
     )
     assert judge["cost"]["seconds"] == pytest.approx(0.5 * (judge["asked"] + 40))
     with Record.open(found.run) as record:

@@ -63,7 +63,7 @@ def test_what_the_text_says_of_70b_and_of_a_job_is_computed() -> None:
     from lastresort.hardware.catalogue.cards import known_cards
     from lastresort.hardware.plan.time import Job, training_time, usd
 
-    share = re.search(r"weights alone are (\d+) % of it", PAGE)
+    share = re.search(r"weights alone are (\d+)% of it", PAGE)
     assert share is not None
     weights = training_memory(shape_named("llama-3-70b"), Setup("qlora"), ROOMY).of("weights")
     assert round(100 * weights / known_cards()["l40s"].memory_bytes) == int(share[1])

@@ -1,5 +1,5 @@
 """The plan's memory against trainings as they ran on a processor: the constants are those that half of the runs give, of the other
-half each is forecast within 15 %, and the page shows all of them."""
+half each is forecast within 15%, and the page shows all of them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from lastresort.hardware.shape import Shape
 ONE = Cards(Card("roomy", 10_000 * GIB))
 LLAMA = shape_named("llama-3-8b")
 
-# GiB on one card, batch 1, r 16 on q k v o, checkpointing on, as the design worked them out by hand. They are met within 3 %
+# GiB on one card, batch 1, r 16 on q k v o, checkpointing on, as the design worked them out by hand. They are met within 3%
 # with the logits of a whole row in float32 (2,048 tokens of Llama 3: 2,048 x 128,256 x 4 bytes = 0.98 GiB), of which `train`
 # holds 8 million at a time.
 BY_HAND = {

@@ -72,7 +72,7 @@ def test_what_is_not_known_stays_unknown() -> None:
 
 
 def test_drawing_answers_reads_all_weights_for_every_token() -> None:
-    """80 prompts x 8 answers, 64 at once, 256 tokens: 2,560 steps of 2 bytes x 8.03 billion at 60 % of 2,039 GB/s."""
+    """80 prompts x 8 answers, 64 at once, 256 tokens: 2,560 steps of 2 bytes x 8.03 billion at 60% of 2,039 GB/s."""
     setup, job = Setup("lora", learning="grpo"), Job(80, 1024, 1)
     alone = training_time(LLAMA, setup, A100, job)
     without = training_time(LLAMA, replace(setup, new_tokens=0), A100, job)

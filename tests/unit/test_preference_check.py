@@ -52,12 +52,12 @@ def test_an_answer_labelled_both_ways_contradicts() -> None:
     [
         (
             13,
-            "warning: the better answer is the longer one in 65 % of comparisons, so that a model may learn to answer longer",
+            "warning: the better answer is the longer one in 65% of comparisons, so that a model may learn to answer longer",
         ),
-        (12, "note: the better answer is the longer one in 60 % of comparisons"),
+        (12, "note: the better answer is the longer one in 60% of comparisons"),
         (
             7,
-            "warning: the better answer is the longer one in 35 % of comparisons, so that a model may learn to answer shorter",
+            "warning: the better answer is the longer one in 35% of comparisons, so that a model may learn to answer shorter",
         ),
     ],
 )

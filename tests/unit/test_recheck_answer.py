@@ -43,17 +43,17 @@ def test_the_verdicts_are_what_they_are_called() -> None:
             [NOT_MET],
             "STILL_NEEDED",
             True,
-            "Yes, the tuned model is still needed: new prompted stays below the bar of 80 %",
+            "Yes, the tuned model is still needed: new prompted stays below the bar of 80%",
         ),
         (
             TUNED,
             [MET],
             "NO_LONGER_NEEDED",
             False,
-            "No, the tuned model is no longer needed: new prompted meets the bar of 80 %",
+            "No, the tuned model is no longer needed: new prompted meets the bar of 80%",
         ),
         (TUNED, [NOT_MET, MET], "NO_LONGER_NEEDED", False, "no longer needed"),
-        (TUNED, [OPEN], "CANNOT_TELL", None, "Cannot tell: new prompted is undecided against the bar of 80 %"),
+        (TUNED, [OPEN], "CANNOT_TELL", None, "Cannot tell: new prompted is undecided against the bar of 80%"),
         (TUNED, [NOT_MET, OPEN], "CANNOT_TELL", None, "Cannot tell"),
         (PROMPT, [MET], "MEETS_BAR", True, "Yes, new prompted meets the bar, too"),
         (PROMPT, [NOT_MET], "BELOW_BAR", False, "No, new prompted does not meet the bar"),
@@ -63,14 +63,14 @@ def test_the_verdicts_are_what_they_are_called() -> None:
             [MET],
             "MEETS_BAR",
             True,
-            "Yes, new prompted now meets the bar of 80 %, which no rung of the run was shown to reach",
+            "Yes, new prompted now meets the bar of 80%, which no rung of the run was shown to reach",
         ),
         (
             NOBODY,
             [NOT_MET],
             "BELOW_BAR",
             False,
-            "No, new prompted does not reach the bar of 80 %, which no rung of the run",
+            "No, new prompted does not reach the bar of 80%, which no rung of the run",
         ),
     ],
 )
@@ -103,8 +103,8 @@ def test_a_needless_model_that_is_better_still_is_called_so() -> None:
     assert found.verdict == "NO_LONGER_NEEDED"
     assert "though the tuned model is better still by 7.0 points" in found.answer
     told_so = found.reasons[1]
-    assert "90 % against 97 % of sft (lora-epoch3), 7.0 points less" in told_so
-    assert "97.5 % interval of the difference -12.0 to -3.0 points, p = 0.001" in told_so
+    assert "90% against 97% of sft (lora-epoch3), 7.0 points less" in told_so
+    assert "97.5% interval of the difference -12.0 to -3.0 points, p = 0.001" in told_so
     alike = replace(worse, difference=-0.01, interval=(-0.05, 0.03), p_worse=0.3, p_better=0.8)
     assert "better still" not in answer("new", BAR, TUNED, [replace(MET, compared=alike)]).answer
 
@@ -129,7 +129,7 @@ def test_all_looks_together_have_the_error_of_one_climb() -> None:
     two = look_of(3, 2, 0.95)
     assert two.each == pytest.approx(two.alpha / 2)
     assert "This is look 3 at the frozen test set since the climb." in told(two)
-    assert "0.21 % for each of its 2 systems" in told(two)
+    assert "0.21% for each of its 2 systems" in told(two)
 
 
 def test_a_worn_out_test_set_is_refused() -> None:

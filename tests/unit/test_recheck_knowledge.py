@@ -267,8 +267,7 @@ def test_items_on_unchanged_passages_tell_what_new_ones_do_to_the_rest() -> None
     assert found.verdict == "STALE"
     assert "answers 1 of its 2 recorded answers otherwise" in found.answer
     assert any(
-        "the 2 items whose passages are as they were: 100 % then, 50 % now; 1 answers differ" in r
-        for r in found.reasons
+        "the 2 items whose passages are as they were: 100% then, 50% now; 1 answers differ" in r for r in found.reasons
     )
 
 

@@ -45,7 +45,7 @@ def test_a_newer_model_that_fails_leaves_the_tuned_one_needed(run: Path) -> None
     found = rechecked(run, new=newer(task_of(run), **right(0.6)))
     validate_recheck(found)
     assert (found["verdict"], found["yes"]) == ("STILL_NEEDED", True)
-    assert "scripted:newer.json prompted stays below the bar of 80 %" in found["answer"]
+    assert "scripted:newer.json prompted stays below the bar of 80%" in found["answer"]
     (one,) = found["tried"]
     assert (one["rung"], one["test"]["verdict"]) == ("prompting", "NOT_MET")
     assert json.loads((run / "recheck-1.json").read_text()) == found
@@ -64,7 +64,7 @@ def test_both_answer_the_whole_test_set_and_are_compared_item_by_item(run: Path)
     assert compared["difference"] == pytest.approx(compared["score"] - compared["winner_score"])
     assert compared["interval"][0] <= compared["difference"] <= compared["interval"][1] < 0
     assert compared["p_worse"] < 1e-6
-    assert compared["confidence"] == pytest.approx(0.975)  # one system in the first look: half of 5 % is its error
+    assert compared["confidence"] == pytest.approx(0.975)  # one system in the first look: half of 5% is its error
     assert asked(task_of(run)) == 120
 
 
@@ -286,7 +286,7 @@ def test_a_model_that_leads_nowhere_is_no_look(run: Path) -> None:
 
 
 def test_a_test_set_that_was_asked_too_often_is_worn_out(tmp_path: Path) -> None:
-    """At a bar of 95 % even 120 right answers show nothing at the error of a fourth look."""
+    """At a bar of 95% even 120 right answers show nothing at the error of a fourth look."""
     run = tuned_run(tmp_path, quality=[{"right": 0.5}], task={"bar": 0.95})
     for number in (1, 2, 3):
         rechecked(run, new=newer(task_of(run), f"new-{number}.json", **right(number / 10)), quick=True)

@@ -79,7 +79,7 @@ def test_the_stages_go_from_what_costs_nothing_to_training_anew() -> None:
     trained = Training(3e-4, 0.1, ((2, "lora-lr0.0003-epoch2"),))
     scales = [Repair("scale", scale) for scale in (0.75, 0.5, 0.25)]
     earlier = [Repair("fewer_epochs", 2)]
-    replay = Repair("replay", 0.25)  # 10 % is what it had
+    replay = Repair("replay", 0.25)  # 10% is what it had
     assert stages(KINDS, trained) == [scales, earlier, [replay], [Repair("learning_rate", 1e-4)]]
     assert stages(UNTRAINED, trained) == [scales, earlier]
     assert stages(KINDS, None) == [scales]
@@ -109,7 +109,7 @@ NEEDED = Needed(("general",), costly=False, kinds=KINDS)
     ("dev", "measures", "wrong"),
     [
         (0.8, [measured("general", 0.015)], []),
-        (0.79, [measured("general", 0.0)], ["dev is at 79 %, below the bar of 80 %"]),
+        (0.79, [measured("general", 0.0)], ["dev is at 79%, below the bar of 80%"]),
         (0.9, [measured("general", 0.016)], ["general lost 1.6 points of at most 1.5 points"]),
         (0.9, [measured("general", 0.0), measured("leak", 0.029)], []),
         (0.9, [measured("general", 0.0), measured("leak", 0.031)], ["leak lost 3.1 points of at most 3 points"]),

@@ -33,9 +33,9 @@ def entry(searches: list[dict[str, Any]], **ceiling: Any) -> dict[str, Any]:
 def test_the_search_that_is_told_is_the_one_that_was_used() -> None:
     plain = [search("hybrid", 0.5), search("vector", 0.4), search("text", 0.3)]
     told = "The search by itself{} found of the right passages of 50 dev questions {} at the first place, {} among the first 3."
-    assert retrieval_reasons(entry(plain))[1] == told.format("", "50 %", "60 %")
+    assert retrieval_reasons(entry(plain))[1] == told.format("", "50%", "60%")
     reranked = [*plain, search("hybrid", 0.8, reranked=True)]
-    assert retrieval_reasons(entry(reranked))[1] == told.format(", reranked,", "80 %", "90 %")
+    assert retrieval_reasons(entry(reranked))[1] == told.format(", reranked,", "80%", "90%")
 
 
 def test_what_could_not_be_measured_is_not_told_as_nothing() -> None:
@@ -48,10 +48,10 @@ def test_what_could_not_be_measured_is_not_told_as_nothing() -> None:
 
 def test_only_labelled_passages_are_called_right() -> None:
     assert "right with the right passage in the prompt" in retrieval_reasons(entry([]))[0]
-    assert finding(entry([])).startswith("With the right passage dev")
+    assert finding(entry([])).startswith("With the right passage, dev")
     some = entry([], labelled=49)
     assert "right with the likeliest passages in the prompt" in retrieval_reasons(some)[0]
-    assert finding(some).startswith("With the likeliest passages dev")
+    assert finding(some).startswith("With the likeliest passages, dev")
 
 
 def test_a_ceiling_that_could_not_be_measured_says_nothing_of_knowledge(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_without_labels_a_skip_speaks_of_the_likeliest_passages_and_is_kept(tmp_
     path = handbook_task(tmp_path / "task", labelled=False, script={"quality": [{"right": 0.2}]})
     found = climb(load_task(path), tmp_path / "runs" / "run")
     told = retrieval_of(found)["skipped_because"]
-    assert "even with the likeliest passages in the prompt the bar of 70.0 % is out of reach" in told
+    assert "even with the likeliest passages in the prompt the bar of 70.0% is out of reach" in told
     assert "zero-shot+likeliest-passages scored" in told
     assert "zero-shot+likeliest-passage scored" in told
     assert any("with the likeliest passages" in reason for reason in found.decision["reasons"])
@@ -163,7 +163,7 @@ def test_the_likeliest_passage_alone_is_tried_only_where_several_fail() -> None:
 
 
 def test_giving_up_takes_more_than_the_test_does() -> None:
-    """41 of 60 at a bar of 80 %: P(41 or fewer) is .02, which 5 % would take for a failure and 1 % does not."""
+    """41 of 60 at a bar of 80%: P(41 or fewer) is .02, which 5% would take for a failure and 1% does not."""
     right = {i for i in range(N) if (i * 41) % N < 41}
     assert len(right) == 41
     assert {judged.outcome for judged in ceiling({"a+right-passage": right}, set()).systems.values()} == {"UNDECIDED"}

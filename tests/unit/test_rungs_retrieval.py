@@ -186,9 +186,7 @@ def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path)
     found = run(tmp_path, script={"quality": [{"right": 0.3}]})
     retrieval = entry(found, "retrieval")
     assert (retrieval["applies"], retrieval["test"], retrieval["candidates"]) == (False, None, [])
-    assert (
-        "even with the right passages in the prompt the bar of 70.0 % is out of reach" in retrieval["skipped_because"]
-    )
+    assert "even with the right passages in the prompt the bar of 70.0% is out of reach" in retrieval["skipped_because"]
     assert "zero-shot+right-passage scored" in retrieval["skipped_because"]
     ceiling = found.decision["retrieval"]["ceiling"]
     assert {system["verdict"] for system in ceiling["systems"]} == {"NOT_MET"}

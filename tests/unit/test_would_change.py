@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lastresort.climb.decide import Gating, Rules, RungOutcome, conclude
 from lastresort.climb.reasons import would_change
+from lastresort.report.words.answer import changes
 from lastresort.types import Judgement, Outcome
 
 RULES = Rules(("prompting", "retrieval", "sft"), bar=0.7)
@@ -15,56 +16,56 @@ def judged(rung: str, verdict: Outcome, low: float, high: float, n_needed: int |
     return RungOutcome(rung, Judgement(verdict, (low + high) / 2, 40, 300, (low, high), n_needed), f"{rung}-system")
 
 
-def told(*outcomes: RungOutcome, rules: Rules = RULES, knowledge: bool = False) -> str:
-    return "\n".join(would_change(rules, outcomes, conclude(rules, outcomes, ""), knowledge=knowledge))
+def said(*outcomes: RungOutcome, rules: Rules = RULES, knowledge: bool = False) -> str:
+    return "\n".join(changes(would_change(rules, outcomes, conclude(rules, outcomes), knowledge=knowledge)))
 
 
 def test_a_tuned_winner_hangs_on_the_bar_on_both_sides_and_on_newer_models() -> None:
-    found = told(
+    found = said(
         judged("prompting", "NOT_MET", 0.04, 0.65),
         RungOutcome("retrieval", skipped="no knowledge"),
         judged("sft", "MET", 0.75, 0.99),
     )
-    assert "A bar of 65 % or lower instead of 70 %: up to there prompting is not excluded." in found
-    assert "A bar above 75 %: from there on these items do not show that sft meets it." in found
-    assert "Retrieval, if it became possible: it was skipped because no knowledge." in found
+    assert "A bar of 65% or lower instead of 70%: prompting could then be enough." in found
+    assert "A bar above 75%: the evidence does not show that SFT would still meet it." in found
+    assert "Retrieval, if it became possible. It was skipped: no knowledge." in found
     assert "recheck RUN --model NEW" in found
     assert "Changed documents" not in found
 
 
 def test_the_highest_of_the_failed_rungs_is_named() -> None:
-    found = told(
+    found = said(
         judged("prompting", "NOT_MET", 0.1, 0.3),
         judged("retrieval", "NOT_MET", 0.2, 0.6),
         judged("sft", "MET", 0.8, 0.9),
     )
-    assert "A bar of 60 % or lower instead of 70 %: up to there retrieval" in found
-    assert "up to there prompting" not in found
+    assert "A bar of 60% or lower instead of 70%: retrieval" in found
+    assert "70%: prompting" not in found
 
 
 def test_a_winner_whose_interval_reaches_the_bar_is_not_said_to_meet_a_higher_one() -> None:
-    assert "A higher bar than 70 %: these items do not show" in told(judged("prompting", "MET", 0.69, 0.9))
+    assert "A bar above 70%: the evidence does not show" in said(judged("prompting", "MET", 0.69, 0.9))
 
 
 def test_an_untuned_winner_has_no_use_for_a_newer_model_but_for_the_state_of_its_documents() -> None:
-    found = told(judged("prompting", "NOT_MET", 0.1, 0.3), judged("retrieval", "MET", 0.8, 0.9), knowledge=True)
+    found = said(judged("prompting", "NOT_MET", 0.1, 0.3), judged("retrieval", "MET", 0.8, 0.9), knowledge=True)
     assert "--model" not in found
     assert "Changed documents" in found
 
 
 def test_what_is_open_says_how_many_items_would_settle_it() -> None:
-    found = told(judged("prompting", "UNDECIDED", 0.6, 0.9, n_needed=540))
-    assert found.startswith("About 540 test items instead of 300 would settle whether prompting meets the bar.")
+    found = said(judged("prompting", "UNDECIDED", 0.6, 0.9, n_needed=540))
+    assert found.startswith("About 540 test items instead of 300: they would settle whether prompting meets the bar.")
 
 
 def test_an_unknown_number_of_items_is_not_made_up() -> None:
-    assert "would settle" not in told(judged("prompting", "UNDECIDED", 0.6, 0.9))
+    assert "would settle" not in said(judged("prompting", "UNDECIDED", 0.6, 0.9))
 
 
 def test_where_nothing_meets_the_bar_the_untried_rungs_are_named() -> None:
-    found = told(judged("prompting", "NOT_MET", 0.1, 0.3), rules=Rules(RULES.ladder, 0.7, until="prompting"))
-    assert "The rest of the ladder, not tried: retrieval, sft." in found
-    assert "Rungs that the task leaves out of `ladder`: preference, full." in found
+    found = said(judged("prompting", "NOT_MET", 0.1, 0.3), rules=Rules(RULES.ladder, 0.7, until="prompting"))
+    assert "Rungs not tried: retrieval, sft." in found
+    assert "Rungs left out of the task's `ladder`: preference, full." in found
 
 
 def test_what_the_gate_keeps_back_says_what_would_let_it_ship() -> None:
@@ -72,8 +73,8 @@ def test_what_the_gate_keeps_back_says_what_would_let_it_ship() -> None:
     held = replace(
         high, gate=Gating("HOLD", "too few items", ("general: about 900 items would decide; 160 were asked.",))
     )
-    assert "general: about 900 items would decide" in told(low, held)
-    rejected = told(low, replace(high, gate=Gating("REJECT", "general lost 8 points")))
-    assert "A system of sft that loses less: a lower scale of its adapter" in rejected
-    assert "loses less" not in told(low, held)
-    assert "would decide" not in told(low, replace(high, gate=Gating("SHIP", "nothing got worse")))
+    assert "general: about 900 items would decide" in said(low, held)
+    rejected = said(low, replace(high, gate=Gating("REJECT", "general lost 8 points")))
+    assert "SFT that loses less: a lower adapter scale" in rejected
+    assert "loses less" not in said(low, held)
+    assert "would decide" not in said(low, replace(high, gate=Gating("SHIP", "nothing got worse")))

@@ -17,7 +17,7 @@ from lastresort.advice.frameworks import Chosen, chosen_frameworks
 from lastresort.advice.questions import Open, open_questions
 from lastresort.ladder import RUNGS, trained_rungs, trains
 from lastresort.report.words.wording import listed
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 
 Stance = Literal["DO", "ONLY_IF", "NOT"]
 

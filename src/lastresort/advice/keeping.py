@@ -21,7 +21,7 @@ def _two_for_five(facts: Facts) -> str | None:
 def _replay(facts: Facts) -> str | None:
     if facts.replay is None or facts.replay >= LITTLE_REPLAY or facts.general_use is False or "sft" not in facts.ladder:
         return None
-    return "Mix 5 to 10 % general rows into training (`sft.replay`)."
+    return "Mix 5 to 10% general rows into training (`sft.replay`)."
 
 
 def _stay_in_the_house(facts: Facts) -> str | None:
@@ -78,7 +78,7 @@ RULES = (
     Rule(
         "replay",
         "MODERATE",
-        "training would mix in less than 5 % of general rows",
+        "training would mix in less than 5% of general rows",
         _replay,
         "A little of the old keeps most of it, at hardly any cost to the new.",
         "Scialom et al. 2022 (arXiv 2205.12393)",

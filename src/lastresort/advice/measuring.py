@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lastresort.advice.facts import Facts, Rule
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 
-NEAR_PERFECT = 0.97  # mean share of wrong labels in ten public test sets: 3.3 % (Northcutt et al. 2021)
+NEAR_PERFECT = 0.97  # mean share of wrong labels in ten public test sets: 3.3% (Northcutt et al. 2021)
 
 
 def _evals_first(facts: Facts) -> str | None:
@@ -62,7 +62,7 @@ RULES = (
         "MODERATE",
         f"the bar is {percent(NEAR_PERFECT)} or more",
         _labels_cap_the_bar,
-        "Public test sets hold about 3 % wrong labels; beyond that a model is scored against mistakes.",
+        "Public test sets hold about 3% wrong labels; beyond that a model is scored against mistakes.",
         "Northcutt et al. 2021 (arXiv 2103.14749)",
     ),
     Rule(

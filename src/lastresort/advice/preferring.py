@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastresort.advice.facts import PRACTICE, Facts, Rule
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.supervised.sft import LEAST_ROWS
 
 FEW_PREFERENCES = 500

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lastresort.advice.facts import PRACTICE, SHOTS, TRAINED, Facts, Rule
-from lastresort.climb.answer import MARGIN_ONLY
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.answer import MARGIN_ONLY
+from lastresort.report.words.wording import round_percent as percent
 
 FORMAT_BY_PROMPT = 0.85  # tune for format only where prompting stays below it on a representative set (DESIGN part 7)
 SMALL_PARAMETERS = 4_000_000_000
@@ -113,8 +113,8 @@ RULES = (
         "STRONG",
         "no prompt has been measured",
         _prompt_first,
-        "It costs hours, not weeks, and mostly it is enough: 57 % of organisations never fine-tune.",
-        "Anthropic, Prompt engineering overview; LangChain, State of Agent Engineering 2025 (57 %)",
+        "It costs hours, not weeks, and mostly it is enough: 57% of organisations never fine-tune.",
+        "Anthropic, Prompt engineering overview; LangChain, State of Agent Engineering 2025 (57%)",
         favours=("prompting",),
     ),
     Rule(

@@ -132,13 +132,13 @@ def _amount(question: Question, typed: str) -> float:
 
 
 def _share(question: Question, typed: str) -> float:
-    """0.82, 82 or 82 %."""
+    """0.82, 82 or 82%."""
     bare = typed.removesuffix("%").strip()
     value = _number(question, bare)
     if typed.endswith("%") or value > 1:
         value /= 100
     if value > 1:
-        raise _refuse(question, typed, "a share such as 0.82 or 82 %")
+        raise _refuse(question, typed, "a share such as 0.82 or 82%")
     return value
 
 

@@ -91,7 +91,7 @@ def _lora_not_full(facts: Facts) -> str | None:
 def _qlora_gap(facts: Facts) -> str | None:
     if not (facts.method == "qlora" or facts.too_small_for_lora) or not facts.may_train:
         return None
-    return "Where the last points matter, compare QLoRA with LoRA on your own test set: the 4-bit base costs about 1 to 3 %."
+    return "Where the last points matter, compare QLoRA with LoRA on your own test set: the 4-bit base costs about 1 to 3%."
 
 
 def _rent_a_big_card(facts: Facts) -> str | None:

@@ -29,6 +29,7 @@ from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
 from lastresort.gate.suite_table import check_further
 from lastresort.records.events import ClimbDecided
 from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.reasons import Remark
 from lastresort.records.record import Record
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
@@ -134,9 +135,9 @@ def _decide(
         first_gate=first_gate_of(bench.record, gate),
         repairs=repairs_of(bench.record),
         extra_reasons=[
-            *break_even.reasons(costs, task.goal),
+            *map(Remark, break_even.reasons(costs, task.goal)),
             *extra_reasons(bench, prepared, conclusion, outcomes),
-            *why_nothing(bench.record),
+            *map(Remark, why_nothing(bench.record)),
         ],
         would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
         compare=shown_comparison(bench.record),

@@ -180,9 +180,11 @@ def saving_of(
     currency = currency_of(amounts, hourly_price)
     if currency is None:
         if any(amount.machine_s is None for amount in amounts):
-            return Saving(rung, False, not_foretold(rung, "how long the tuned model would take cannot be foretold"))
+            return Saving(
+                rung, False, not_foretold(rung, "how long a call of the tuned model would take cannot be predicted")
+            )
         keys = " and ".join(f"`{key}`" for key in missing_prices((now, then), (one_off,), hourly_price))
-        return Saving(rung, False, not_foretold(rung, f"the task gives no {keys}, so that nothing can be weighed"))
+        return Saving(rung, False, not_foretold(rung, f"the task does not set {keys}"))
     a_call_now, a_call_then, once = (amount.value(currency, hourly_price) for amount in amounts)
     found = crossing(once, a_call_then, a_call_now)
     goes_on = found.calls is not None and found.calls < PAYBACK_MONTHS * calls_per_month

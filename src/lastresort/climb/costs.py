@@ -30,8 +30,7 @@ from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.events import SavingWeighed, SystemFrozen
 from lastresort.records.record import ItemScore, Record
-from lastresort.report.words.break_even import not_foretold, thousand_calls
-from lastresort.report.words.wording import spaced
+from lastresort.report.words.break_even import not_foretold
 from lastresort.rungs.forecast import answering
 from lastresort.rungs.rung import ForecastsCalls, Workbench, find_rung
 from lastresort.rungs.supervised.training import tuned_model
@@ -63,15 +62,7 @@ def cheapest_of(task: Task, systems: Sequence[Priced]) -> Cheapest | None:
     if task.goal != "cost" or len(met) < 2:
         return None
     best = cheapest(met, task.use.hourly_price)
-    if best is None:
-        return Cheapest(None, "what their calls cost cannot be compared, since prices are missing")
-    entry = break_even_entry(task, met, None)
-    assert entry is not None
-    told = {system["rung"]: spaced(thousand_calls(system, entry)) for system in entry["systems"]}
-    other = next(system for system in met if system is not best)
-    return Cheapest(
-        best.rung, f"1,000 calls cost {told[best.rung]} with {best.rung} and {told[other.rung]} with {other.rung}"
-    )
+    return Cheapest(None if best is None else best.rung)
 
 
 def break_even_entry(task: Task, systems: Sequence[Priced], saving: Saving | None) -> dict[str, Any] | None:

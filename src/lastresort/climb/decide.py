@@ -1,25 +1,37 @@
-"""Verdicts -> the next rung or a stop, with reasons. Pure: no model, no disk, no clock."""
+"""Verdicts -> the next rung or a stop, with reasons. Pure: no model, no disk, no clock, no sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from lastresort.climb.answer import answer_of, answer_of_two
 from lastresort.climb.break_even import Saving
 from lastresort.ladder import trains
-from lastresort.report.words.wording import NO_BREAK, how_decided
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.records.reasons import (
+    Answer,
+    BarMet,
+    CheapestOfSeveral,
+    GateDecided,
+    GateRejected,
+    Leads,
+    NoneMet,
+    NotFinished,
+    NothingApplies,
+    Reason,
+    RepairsTried,
+    RungSkipped,
+    RungTested,
+    StillOpen,
+    Stopped,
+)
 from lastresort.types import GateVerdict, Judgement, Outcome
-
-GATE_SAYS = {"SHIP": "lets it ship", "HOLD": "holds it", "REJECT": "rejects it"}
 
 
 @dataclass(frozen=True, slots=True)
 class Gating:
-    """What the gate says of a tuned system. because: what its verdict hangs on, as a clause. would_decide: what would turn a HOLD
-    into an answer, as sentences.
+    """The gate's verdict on a tuned system. because: what it depends on, as a clause. would_decide: what would turn a HOLD into
+    an answer, as sentences.
     """
 
     verdict: GateVerdict
@@ -29,9 +41,9 @@ class Gating:
 
 @dataclass(frozen=True, slots=True)
 class RungOutcome:
-    """What became of a rung: tested (judgement, the system's name, and the gate's word where it was asked) or skipped (why).
+    """How a rung ended: tested (judgement, the system's name, and the gate's verdict where it ran) or skipped (why).
 
-    repairs: what became of those that were tried after the gate, as a clause; "" where none was.
+    repairs: what became of those tried after the gate, as a clause; "" where none was.
     """
 
     rung: str
@@ -51,7 +63,7 @@ class RungOutcome:
 
     @property
     def rejected(self) -> bool:
-        """Tried and not won, whatever the bar says."""
+        """Tried, and not allowed to win, whatever the bar says."""
         return self.gate is not None and self.gate.verdict == "REJECT"
 
     @property
@@ -61,7 +73,7 @@ class RungOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What of the task steers the climb."""
+    """The part of the task that steers the climb."""
 
     ladder: tuple[str, ...]
     bar: float
@@ -71,19 +83,17 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Go to `rung`, or stop where it is None. because: in words."""
+    """Go to `rung`, or stop where it is None. stopped: why, where no sentence of `goal: cost` says it already."""
 
     rung: str | None
-    because: str
+    stopped: Stopped | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cheapest:
-    """Which of several systems that meet the bar has the cheapest calls. rung: None where that cannot be told. because: in
-    words."""
+    """Which of several systems that meet the bar has the cheapest calls. rung: None where prices are missing."""
 
     rung: str | None
-    because: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,8 @@ class Conclusion:
     stopped_at: str | None
     winner: str | None
     best: str | None
-    answer: str
-    reasons: tuple[str, ...]
+    answer: Answer
+    reasons: tuple[Reason, ...]
     held: bool = False
 
 
@@ -109,33 +119,27 @@ def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: Saving | No
     """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar, or
     when the gate rejects what it made.
 
-    saving: with `goal: cost`, whether to go on to sft although the bar is met, with a sentence of its own that says why; None
-    where that is not asked.
+    saving: with `goal: cost`, whether to go on to sft although the bar is met; None where that is not in question.
     """
     met = _first_met(outcomes)
     if met is not None and met is not outcomes[-1]:
-        last = outcomes[-1].rung
-        return Step(None, f"The bar was met before {last}, which only its cost called for: nothing is left to try.")
+        return Step(None, Stopped("COST_TRIED", outcomes[-1].rung))
     if met is not None and saving is not None:
-        return Step("sft" if saving.goes_on else None, "")
-    if outcomes:
-        stop = _stop_after(rules, outcomes[-1])
-        if stop is not None:
-            return Step(None, stop)
+        return Step("sft" if saving.goes_on else None)
+    if outcomes and (stopped := _stop_after(rules, outcomes[-1])) is not None:
+        return Step(None, stopped)
     done = {outcome.rung for outcome in outcomes}
-    for rung in rules.ladder:
-        if rung not in done:
-            return Step(rung, _why_up(outcomes))
-    return Step(None, "No rung is left.")
+    left = next((rung for rung in rules.ladder if rung not in done), None)
+    return Step(left, Stopped("TOP", rules.ladder[-1]) if left is None else None)
 
 
 def may_ship(outcomes: Sequence[RungOutcome]) -> frozenset[str]:
-    """The rungs of which the gate says nothing else: those among which the cheapest may win."""
+    """The rungs that the gate neither rejects nor holds: among them the cheapest may win."""
     return frozenset(outcome.rung for outcome in outcomes if not outcome.rejected and not outcome.held)
 
 
 def conclude(
-    rules: Rules, outcomes: Sequence[RungOutcome], why_stopped: str, cheapest: Cheapest | None = None
+    rules: Rules, outcomes: Sequence[RungOutcome], stopped: Stopped | None = None, cheapest: Cheapest | None = None
 ) -> Conclusion:
     """The decision as an argument. cheapest: of several systems that meet the bar, where it is to win.
 
@@ -152,9 +156,9 @@ def conclude(
     winner = won or (None if collecting else leader) or kept
     stopped_at = won or leader or kept or (tested[-1] if collecting else None)
     if cheapest is not None and won is not None:
-        answer = answer_of_two(rules, tested, won, cheapest)
+        answer: Answer = _cheapest_answer(rules, tested, won, cheapest)
     else:
-        answer = answer_of(rules, outcomes, met, leader, kept)
+        answer = _answer(rules, outcomes, met, leader, kept)
     return Conclusion(
         verdict=_verdict_of(tested),
         meets_bar=met is not None,
@@ -163,23 +167,50 @@ def conclude(
         winner=winner.rung if winner else None,
         best=max(tested, key=lambda outcome: outcome.score).rung if tested else None,
         answer=answer,
-        reasons=(*_reasons(rules, outcomes), *([why_stopped] if why_stopped else [])),
+        reasons=(*_reasons(rules, outcomes), *([stopped] if stopped else [])),
         held=winner is not None and winner.held,
     )
 
 
-def as_test(found: Judgement) -> dict[str, Any]:
-    """A judgement as `test` in decision.json."""
-    return {
-        "verdict": found.outcome,
-        "score": found.score,
-        "n_used": found.n_used,
-        "n_available": found.n_available,
-        "unit": found.unit,
-        "interval": list(found.interval),
-        "decided": None if found.decided is None else asdict(found.decided),
-        "n_needed": found.n_needed,
-    }
+def _answer(
+    rules: Rules,
+    outcomes: Sequence[RungOutcome],
+    met: RungOutcome | None,
+    leader: RungOutcome | None,
+    kept: RungOutcome | None,
+) -> Answer:
+    """met: the rung that meets the bar. leader: the one that leads where none does. kept: the untuned one that stays where the gate
+    rejected those. At most one is given.
+    """
+    tested = [outcome for outcome in outcomes if outcome.judgement is not None]
+    if met is not None:
+        provisional = any(one is not met and one.verdict == "UNDECIDED" and not one.rejected for one in tested)
+        return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held)
+    if leader is not None:
+        return Leads(leader.rung, leader.score, rules.bar, trains(leader.rung), leader.held)
+    if not tested:
+        return NothingApplies()
+    still_open = [outcome for outcome in tested if outcome.verdict == "UNDECIDED" and not outcome.rejected]
+    if kept is None and still_open:
+        last = still_open[-1]
+        assert last.judgement is not None
+        return StillOpen(last.rung, last.score, rules.bar, last.judgement.n_needed, last.judgement.unit)
+    if rejected := tuple(outcome.rung for outcome in tested if outcome.rejected):
+        if kept is None:
+            return GateRejected(rejected, rules.bar, None, 0.0, None)
+        return GateRejected(rejected, rules.bar, kept.rung, kept.score, kept.verdict)
+    best = max(tested, key=lambda outcome: outcome.score)
+    done = {outcome.rung for outcome in outcomes}
+    if left := tuple(rung for rung in rules.ladder if rung not in done):
+        return NotFinished(best.rung, best.score, rules.bar, left)
+    return NoneMet(best.rung, best.score, rules.bar)
+
+
+def _cheapest_answer(
+    rules: Rules, tested: Sequence[RungOutcome], won: RungOutcome, cheapest: Cheapest
+) -> CheapestOfSeveral:
+    met = [outcome for outcome in tested if outcome.verdict == "MET" and not outcome.rejected]
+    return CheapestOfSeveral(met[0].rung, met[-1].rung, won is not met[0], cheapest.rung is not None, rules.bar)
 
 
 def _first_met(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
@@ -208,58 +239,29 @@ def _verdict_of(tested: Sequence[RungOutcome]) -> Outcome:
     return "MET" if "MET" in found else "UNDECIDED" if "UNDECIDED" in found or not tested else "NOT_MET"
 
 
-def _why_up(outcomes: Sequence[RungOutcome]) -> str:
-    if not outcomes:
-        return "the first rung"
-    if outcomes[-1].rejected:
-        return "the gate rejected the rung below"
-    return "the rung below is not shown to meet the bar"
-
-
-def _stop_after(rules: Rules, last: RungOutcome) -> str | None:
+def _stop_after(rules: Rules, last: RungOutcome) -> Stopped | None:
     """Why the climb stops after this outcome, None if it goes on."""
     if last.judgement is not None and not last.rejected:
         verdict = last.judgement.outcome
         if verdict == "MET":
-            return f"{last.rung} meets the bar, and every dearer rung would only cost more."
+            return Stopped("MET", last.rung)
         if verdict == "UNDECIDED" and rules.on_undecided == "collect":
-            return f"{last.rung} is undecided, and the task says to collect more examples before going on."
+            return Stopped("COLLECT", last.rung)
         if verdict == "UNDECIDED" and last.judgement.score >= rules.bar:
-            return f"{last.rung} is undecided with its estimate at or above the bar, so the climb stops here for now."
-    if rules.until == last.rung:
-        return f"The climb was told to go no further than {last.rung}."
-    return None
+            return Stopped("LEADS", last.rung)
+    return Stopped("UNTIL", last.rung) if rules.until == last.rung else None
 
 
-def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
-    """One sentence a rung, one more where the gate was asked, and one on repairs."""
-    found = []
+def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[Reason]:
+    """One a rung, one more where the gate ran, and one on repairs."""
+    found: list[Reason] = []
     for outcome in outcomes:
-        found.append(_reason(rules, outcome))
+        if outcome.judgement is None:
+            found.append(RungSkipped(outcome.rung, outcome.skipped or "not tested"))
+        else:
+            found.append(RungTested(outcome.rung, outcome.system or "", outcome.judgement, rules.bar))
         if outcome.gate is not None:
-            found.append(f"{outcome.rung}: the gate {GATE_SAYS[outcome.gate.verdict]}: {outcome.gate.because}.")
+            found.append(GateDecided(outcome.rung, outcome.gate.verdict, outcome.gate.because))
         if outcome.repairs:
-            found.append(f"{outcome.rung}: {outcome.repairs}.")
+            found.append(RepairsTried(outcome.rung, outcome.repairs))
     return found
-
-
-def _reason(rules: Rules, outcome: RungOutcome) -> str:
-    if outcome.judgement is None:
-        return f"{outcome.rung}: skipped, {outcome.skipped}."
-    found = outcome.judgement
-    low, high = found.interval
-    measured = (
-        f"{outcome.rung}: {outcome.system} scored {percent(found.score)} on {found.n_used} of {found.n_available} test "
-        f"{found.unit}s (interval {percent(low)} to {percent(high)})"
-    )
-    if found.outcome != "UNDECIDED":
-        how = how_decided(as_test(found), rules.bar).replace(NO_BREAK, " ")
-        met = "met" if found.outcome == "MET" else "not met"
-        return f"{measured}: the bar of {percent(rules.bar)} is {met}{f'; {how}' if how else ''}."
-    more = (
-        f"about {found.n_needed} test {found.unit}s would decide it"
-        if found.n_needed is not None
-        else "how many would decide it cannot be told: the score lies too close to the bar"
-    )
-    side = "at or above" if found.score >= rules.bar else "below"
-    return f"{measured}: undecided, with the estimate {side} the bar of {percent(rules.bar)}; {more}."

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.climb.decide import Conclusion, RungOutcome, as_test
+from lastresort.climb.decide import Conclusion, RungOutcome
 from lastresort.climb.judging import judge_entry
 from lastresort.evals.measure import failures
 from lastresort.ladder import trains
@@ -29,9 +29,12 @@ from lastresort.records.events import (
     TrainingReached,
 )
 from lastresort.records.gate import ClimbGate
+from lastresort.records.measurement import as_test
+from lastresort.records.reasons import Change, Reason
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.decision import VERSION
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words import answer
+from lastresort.report.words.wording import round_percent as percent
 from lastresort.spec.score import without_price
 from lastresort.spec.task import Task
 from lastresort.train.watch.alarm import KEYS, measured, warning
@@ -136,8 +139,8 @@ def decision_of(
     gate: ClimbGate | None,
     first_gate: ClimbGate | None,
     repairs: Sequence[dict[str, Any]],
-    extra_reasons: Sequence[str],
-    would_change: Sequence[str],
+    extra_reasons: Sequence[Reason],
+    would_change: Sequence[Change],
     compare: Sequence[dict[str, Any]],
     break_even: dict[str, Any] | None,
     test_reuse: Any,
@@ -157,9 +160,9 @@ def decision_of(
         "meets_bar": conclusion.meets_bar,
         "provisional": conclusion.provisional,
         "stopped_at": conclusion.stopped_at,
-        "answer": conclusion.answer,
-        "reasons": [*conclusion.reasons, *extra_reasons],
-        "would_change": list(would_change),
+        "answer": answer.headline(conclusion.answer),
+        "reasons": answer.sentences([*conclusion.reasons, *extra_reasons]),
+        "would_change": answer.changes(would_change),
         "judge": judge_entry(task, record),
         "retrieval": retrieval_entry(record),
         "test_reuse": test_reuse,

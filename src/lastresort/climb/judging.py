@@ -21,7 +21,7 @@ from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model, Pay
 from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
 from lastresort.records.record import Record
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.score import without_price, written_model
@@ -190,7 +190,7 @@ def outcomes(said: Sequence[Said]) -> dict[str, int]:
 
 
 def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> dict[str, Any] | None:
-    """How often the order alone changed the verdict, as a share of n comparisons with its 95 % interval, and how often that
+    """How often the order alone changed the verdict, as a share of n comparisons with its 95% interval, and how often that
     was for the answer shown first, and second. ties: the share of ties in both orders. None where nothing was compared.
 
     items: of each comparison the item that was answered. Answers to one item are alike and so are the verdicts on them: the

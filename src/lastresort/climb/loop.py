@@ -26,13 +26,14 @@ from lastresort.records.events import (
     SystemFrozen,
 )
 from lastresort.records.ledger import Ledger, item_hash
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.records.reasons import Stopped
+from lastresort.report.words.answer import progress_line
 from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 
 Review = Callable[[Sequence[RungOutcome], RungOutcome], RungOutcome | None]
-"""(outcomes so far, the tuned one that would win) -> that outcome after its gate and repairs; None where nothing is asked."""
+"""(outcomes so far, the tuned one that would win) -> that outcome after its gate and repairs; None where no gate is to run."""
 
 
 def rules_of(task: Task, until: str | None) -> Rules:
@@ -48,7 +49,7 @@ def rules_of(task: Task, until: str | None) -> Rules:
 
 def climb_rungs(
     bench: Workbench, prepared: Prepared, rules: Rules, ledger: Ledger, review: Review
-) -> tuple[list[RungOutcome], str, Saving | None]:
+) -> tuple[list[RungOutcome], Stopped | None, Saving | None]:
     """Go up until the decision says stop and what would win has passed the gate, or may not win. Returns the outcomes in order, why
     it stopped, and what `goal: cost` weighed.
     """
@@ -61,15 +62,15 @@ def climb_rungs(
             bench.progress.say(weighed.because)
         step = next_step(rules, outcomes, weighed)
         if step.rung is None:
-            reviewed = _reviewed(outcomes, concluded(bench, rules, outcomes, step.because), review)
+            reviewed = _reviewed(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
             if reviewed is None:
-                return outcomes, step.because, saving
+                return outcomes, step.stopped, saving
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
         outcome = _one_rung(bench, prepared, step.rung, ledger)
         outcomes.append(outcome)
-        bench.progress.say(_outcome_line(outcome))
+        bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
 
 def standing(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[Priced]:
@@ -77,7 +78,7 @@ def standing(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[Priced]:
     return priced_systems(bench.task, bench.record, [outcome for outcome in outcomes if not outcome.rejected])
 
 
-def concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], why: str) -> Conclusion:
+def concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], why: Stopped | None) -> Conclusion:
     free = may_ship(outcomes)
     systems = [system for system in standing(bench, outcomes) if system.rung in free]
     return conclude(rules, outcomes, why, cheapest_of(bench.task, systems))
@@ -155,12 +156,3 @@ def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:
     frozen = SystemFrozen(rung=rung, name=search.chosen.name)
     bench.record.append(frozen)
     return frozen
-
-
-def _outcome_line(outcome: RungOutcome) -> str:
-    if outcome.judgement is None:
-        return f"{outcome.rung}: skipped, {outcome.skipped}"
-    return (
-        f"{outcome.rung}: {outcome.judgement.outcome}, {outcome.system} scored {percent(outcome.judgement.score)} "
-        f"on {outcome.judgement.n_used} test {outcome.judgement.unit}s"
-    )

@@ -344,5 +344,5 @@ def _unseen_labels(labels: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]
 def _quantiles(tokens: Sequence[int]) -> dict[str, int]:
     """Nearest-rank quantiles: each is the length of a real example."""
     ordered = sorted(tokens)
-    shares = {"shortest": 0.0, "half": 0.5, "90 %": 0.9, "99 %": 0.99, "longest": 1.0}
+    shares = {"shortest": 0.0, "half": 0.5, "90%": 0.9, "99%": 0.99, "longest": 1.0}
     return {name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] for name, share in shares.items()}

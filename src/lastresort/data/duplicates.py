@@ -6,15 +6,15 @@ for the one word that matters; it is what *differs*. Two texts are near duplicat
 
 - spelling: a word of 5 letters or more off by one letter, of 9 or more by two;
 - words that carry nothing (a, the, please …) and commas, full stops and quotes;
-- and, in longer texts, few other words: at most 5 % of the distinctive ones (0 below 20), where a replaced word counts
+- and, in longer texts, few other words: at most 5% of the distinctive ones (0 below 20), where a replaced word counts
   once. A number, a negation or a capitalised word that differs is never forgiven: it is the slot of a template.
 
-Words that stand in more than 2 % of the inputs (and in more than 10) are not distinctive: they are the template, the
+Words that stand in more than 2% of the inputs (and in more than 10) are not distinctive: they are the template, the
 system prompt, the instruction. They neither propose a pair nor raise what may differ. A text copied more than that often
 with differing slips is missed; that is the price for not deleting a templated training set.
 The thresholds were set by hand on the pairs of tests/unit/test_data_duplicates.py. On SNIPS, short templated utterances,
 5 of 3,000 training rows are flagged against 700 test rows, all of them exact copies (tests/real/test_data_shared.py);
-of typing errors put into its training rows three in four are found, of those in longer texts (GSM8K) 99 %.
+of typing errors put into its training rows three in four are found, of those in longer texts (GSM8K) 99%.
 MinHash over the distinctive words proposes pairs, RapidFuzz aligns the words.
 """
 

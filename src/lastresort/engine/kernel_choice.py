@@ -93,7 +93,7 @@ def trial(kernel: ForestKernel, shape: HeadShape, device: torch.device, dtype: t
         ):
             apart = _apart(a.to(b.dtype), b)
             if not apart <= TRIAL_LIMITS[dtype]:
-                return f"{kernel.name}: {_of(name)} is off by {100 * apart:.2g} %"
+                return f"{kernel.name}: {_of(name)} is off by {100 * apart:.2g}%"
     except Exception as error:  # noqa: BLE001 it is another library's, and may fail in any way
         return f"{kernel.name}: {type(error).__name__}: {str(error).strip()[:100]}"
     return None

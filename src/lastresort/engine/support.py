@@ -26,7 +26,7 @@ TOLERANCES = {
     torch.float16: (5e-2, 1e-2, 1e-1),
 }
 # Where almost nothing is left to learn, rounding is much of a gradient. A packed one may then be off by so many times what the
-# plain one differs from itself, the same rows one by one: seen on a trained adapter in bf16 are 5 to 22 % beside 10 to 17 %.
+# plain one differs from itself, the same rows one by one: seen on a trained adapter in bf16 are 5 to 22% beside 10 to 17%.
 OWN_DIFFERENCES = 3
 
 
@@ -343,7 +343,7 @@ def _far(a: Tensor, b: Tensor) -> str | None:
     limit = TOLERANCES.get(b.dtype, TOLERANCES[torch.float16])[0]
     a, b = (x - x.mean(-1, keepdim=True) for x in (_wide(a), _wide(b)))
     apart = float(((a - b).norm(dim=-1) / b.norm(dim=-1).clamp(min=1e-12)).max())
-    return None if apart <= limit else f"its logits come out otherwise than by its own forward (by {100 * apart:.2g} %)"
+    return None if apart <= limit else f"its logits come out otherwise than by its own forward (by {100 * apart:.2g}%)"
 
 
 @contextmanager

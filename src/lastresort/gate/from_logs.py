@@ -213,7 +213,7 @@ def _notes(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> list[st
     told = [note for one in asked for note in one.notes]
     unknown = [one.name for one in asked if one.chance is None]
     if unknown:
-        told.append(f"What guessing would score is not told by the logs of {listed(unknown)}; it was taken as 0 %.")
+        told.append(f"What guessing would score is not told by the logs of {listed(unknown)}; it was taken as 0%.")
     return told
 
 

@@ -63,7 +63,7 @@ _TIED = ("gemma", "cohere")  # model types whose output layer is the embeddings 
 def parameters_of(config: Mapping[str, Any]) -> int | None:
     """Number of parameters, of all experts where it has them; exact for the families that the plan knows.
 
-    For others as of a dense decoder with gated MLP and grouped-query attention, biases not counted (below 0.1 % of the whole);
+    For others as of a dense decoder with gated MLP and grouped-query attention, biases not counted (below 0.1% of the whole);
     GPT-2's names are understood too. None for what this would count wrongly: a mixture of experts, and a configuration that
     lacks these names.
     """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from lastresort.types import Judgement
 
 FailureKind = Literal["format", "knowledge", "other"]
 
@@ -83,3 +85,17 @@ class Measurement:
     def cut(self) -> float:
         """Share of answers that were cut at the token limit."""
         return sum(item.finish == "length" for item in self.items) / self.n if self.items else 0.0
+
+
+def as_test(found: Judgement) -> dict[str, Any]:
+    """A judgement as `test` in decision.json."""
+    return {
+        "verdict": found.outcome,
+        "score": found.score,
+        "n_used": found.n_used,
+        "n_available": found.n_available,
+        "unit": found.unit,
+        "interval": list(found.interval),
+        "decided": None if found.decided is None else asdict(found.decided),
+        "n_needed": found.n_needed,
+    }

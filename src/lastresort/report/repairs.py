@@ -1,4 +1,4 @@
-"""What was tried after the first gate, for the page, Markdown and the terminal: all of it, also what was no good."""
+"""The repairs tried after the first gate, for the page, Markdown and the terminal: all of them, good or not."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ KINDS = {"scale": "scale", "fewer_epochs": "checkpoint at", "replay": "replay", 
 
 
 def finding(repairs: Repairs) -> str:
-    """ "Of 3 repairs 1 was good: lora-scale0.5 was tested and gated once more: SHIP"."""
+    """ "1 of 3 repairs was good: lora-scale0.5 was tested, and its own gate says SHIP"."""
     n, good = len(repairs), sum(repair["good"] for repair in repairs)
-    head = f"Of {n} repair{'' if n == 1 else 's'} {good or 'none'} {'were' if good > 1 else 'was'} good"
+    head = f"{good or 'None'} of {n} repair{'' if n == 1 else 's'} {'were' if good > 1 else 'was'} good"
     frozen = next((repair for repair in repairs if repair["frozen"]), None)
     return head if frozen is None else f"{head}: {frozen['system']} {_end(frozen)}"
 
 
 def _end(frozen: Repair) -> str:
     if frozen["gate"] is None:
-        return "did not keep the bar in its test"
-    return f"was tested and gated once more, which says {frozen['gate']['verdict']}"
+        return "missed the bar in its test"
+    return f"was tested, and its own gate says {frozen['gate']['verdict']}"
 
 
 def about(repairs: Repairs) -> str:
-    """What a reader has to know to read the table."""
+    """How to read the table."""
     return (
-        f"What was trained in {repairs[0]['rung']} was made milder after its gate, the cheapest first. Each was measured on dev "
-        "and on items that no gate scores; good is the bar on dev with at most half of the accepted loss where too much was lost. "
-        "The best on dev of the good ones alone was tested, once, and gated on fresh items."
+        f"After its gate, the model of {repairs[0]['rung']} was made milder, the cheapest way first. Each repair was measured "
+        "on dev and on items that no gate scores. A repair is good if it meets the bar on dev and loses at most half of what is "
+        "accepted where too much was lost. Only the best of the good ones was tested, once, and gated on fresh items."
     )
 
 
@@ -45,7 +45,7 @@ def rows(repairs: Repairs) -> list[dict[str, Any]]:
             "system": repair["system"] or "–",
             "dev": "–" if repair["dev"] is None else percent(repair["dev"]["score"]),
             "measures": {one["name"]: in_points(one["difference"]) or "–" for one in repair["measures"]},
-            "good": "good" if repair["good"] else "no good",
+            "good": "good" if repair["good"] else "not good",
             "why": stopped(repair["why"]),
             "frozen": repair["frozen"],
         }
@@ -59,6 +59,6 @@ def measures(repairs: Repairs) -> list[str]:
 
 
 def way(repair: Repair) -> str:
-    """ "scale 0.5", "replay 25 %", "checkpoint at 2"."""
+    """ "scale 0.5", "replay 25%", "checkpoint at 2"."""
     setting = percent(repair["setting"], 0) if repair["kind"] == "replay" else f"{repair['setting']:g}"
     return f"{KINDS[repair['kind']]} {setting}"

@@ -71,22 +71,20 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
     if found["judge"] is not None:
         table.add_row(judge.NAME, *_cells(found["judge"]))
         notes += [f"{judge.NAME}: {line}" for line in found["judge"]["lines"]]
-    table.add_row("all of them", *_cells(total))
+    table.add_row("total", *_cells(total))
     head = (
         f"{found['task']}: {sizes['train']} examples to train on, {sizes['dev']} dev, {sizes['test']} test"
-        + (f"; {sizes['leaks_removed']} leaks would leave train" if sizes["leaks_removed"] else "")
-        + f". {found['r']} {'test has' if found['r'] == 1 else 'tests share'} the error: {found['alpha_per_rung']:.3g} each."
+        + (f"; {sizes['leaks_removed']} leaks would be removed from train" if sizes["leaks_removed"] else "")
+        + f". {found['r']} {'test has' if found['r'] == 1 else 'tests share'} the error rate: {found['alpha_per_rung']:.3g} each."
     )
     foot = (
-        "An estimate on the high side: every rung as if the one below had missed the bar, every answer as long as allowed, every "
-        "test to its last item. The climb stops at the first rung that meets the bar."
+        "A high estimate: it assumes that every rung misses the bar, every answer has the maximum length and every test uses all "
+        "items. The climb stops at the first rung that meets the bar."
     )
     if any(one and one["seconds"] for one in _forecasts(found)):
-        notes.append(
-            '"about" is the tokens that are computed at the rates below: what all prompts share is computed once.'
-        )
-    notes += [f"assumed of {told}" for told in found["assumed"]]
-    missing = [Text(told) for told in found["missing"]]
+        notes.append('"about" is based on the rates below; a prefix that all prompts share is computed once.')
+    notes += [f"assumed: {assumption}" for assumption in found["assumed"]]
+    missing = [Text(sentence) for sentence in found["missing"]]
     return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot), *missing)
 
 
@@ -103,8 +101,8 @@ def _suite(mode: str, suite: dict[str, Any]) -> str:
     tokens = f"; {read:,} tokens read and {said:,} answered"
     takes = "" if seconds is None else f", about {duration(seconds)}"
     return (
-        f"gate ({mode}): {suite['name']}: up to about {count(suite['pilot_items'])} items of the base first, then "
-        f"{count(suite['items'])} of base and tuned{tokens}{takes}."
+        f"gate ({mode}): {suite['name']}: up to about {count(suite['pilot_items'])} items on the base model first, then "
+        f"{count(suite['items'])} on base and tuned{tokens}{takes}."
     )
 
 
@@ -144,28 +142,31 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     versions = [f"{name} {told or 'missing'}" for name, told in packages.items()]
     return [
         ("lastresort", f"{found['lastresort']}, Python {found['python']}, {found['system']}"),
-        ("processor", f"{processor['name']}, {cores} to use, {listed(processor['features']) or 'no features known'}"),
+        (
+            "processor",
+            f"{processor['name']}, {cores} available, {listed(processor['features']) or 'no known features'}",
+        ),
         ("memory", "unknown" if memory is None else gib(memory)),
-        ("cards", "none that torch sees" if not found["gpus"] else "; ".join(_gpu(one) for one in found["gpus"])),
-        ("computes in", f"{found['precision']}, which is what `precision: auto` takes here"),
+        ("GPUs", "none visible to torch" if not found["gpus"] else "; ".join(_gpu(one) for one in found["gpus"])),
+        ("computes in", f"{found['precision']}, the choice of `precision: auto` here"),
         ("packages", ", ".join(versions)),
         ("installed", listed(name for name, one in found["extras"].items() if one["installed"]) or "no extras"),
     ]
 
 
 def _gpu(one: Mapping[str, Any]) -> str:
-    return f"{one['name']}, {gib(one['memory_bytes'])}, {'bf16' if one['bf16'] else 'no bf16 products'}"
+    return f"{one['name']}, {gib(one['memory_bytes'])}, {'bf16' if one['bf16'] else 'no bf16'}"
 
 
 def _reach(found: Mapping[str, Any]) -> list[str]:
-    on = "the first card" if found["gpus"] else "this machine's memory"
-    lines = [f"The largest models of the catalogue that fit into {on}, rows of 1,024 tokens one at a time:"]
+    on = "the first GPU" if found["gpus"] else "this machine's memory"
+    lines = [f"The largest models in the catalogue that fit into {on}, with one row of 1,024 tokens at a time:"]
     for method, one in found["reach"].items():
         told = "none" if one is None else f"{one['name']} ({one['parameters'] / 1e9:,.3g} billion)"
         lines.append(f"  {NAMES[method]}: {told}")
     if not found["gpus"]:
         lines.append(
-            "What fits may still take long without a card: `lastresort plan --gpu cpu --rows N` says how long."
+            "Without a GPU, what fits may still take long: `lastresort plan --gpu cpu --rows N` says how long."
         )
     return lines
 
@@ -174,7 +175,7 @@ STRIP = 22
 
 
 def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
-    """The answer, the ladder with scores, intervals, verdicts and cost, and what an open verdict asks for."""
+    """The answer, the ladder with scores, intervals, verdicts and cost, and what would settle an open verdict."""
     from rich.console import Group
     from rich.text import Text
 
@@ -188,7 +189,7 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
         name = printable(rung["name"])
         if rung["test"] is None:
             lines.append(
-                Text(f"{name} skipped: {printable(stopped(rung['skipped_because'] or 'not tested'))}", style="dim")
+                Text(f"{name} was skipped: {printable(stopped(rung['skipped_because'] or 'not tested'))}", style="dim")
             )
         elif rung["test"]["verdict"] == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
@@ -246,7 +247,7 @@ def _table(decision: Mapping[str, Any]) -> Table:
 
 
 def _gate(gate: Mapping[str, Any] | None) -> list[RenderableType]:
-    """The gate's verdict, and a line a measure."""
+    """The gate's verdict, and one line per measure."""
     from rich.text import Text
 
     if gate is None:
@@ -264,7 +265,7 @@ def _repairs(tried: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
 
 
 def _comparison(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
-    """Which ways of training score otherwise, and a line a way."""
+    """Which training methods score differently, and one line per method."""
     from rich.text import Text
 
     if not entries:
@@ -274,7 +275,7 @@ def _comparison(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
 
 
 def _judge(found: Mapping[str, Any]) -> str:
-    """Whose opinion the scores are, and what it took to have it."""
+    """Which model judged, and what that cost."""
     cost = found["cost"]
     paid = "" if cost["usd"] == 0 else f", {money(cost['usd'])}"
     return f"{judge.finding(found)} (the judge took {duration(cost['seconds'])}{paid})".replace(NO_BREAK, " ")

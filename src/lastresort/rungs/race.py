@@ -169,7 +169,7 @@ class Race:
             told += (
                 f" the race ended after {self._until} of {len(self._bench.dev)} items, where all that was left was below the bar "
                 f"by the rule of the test, at an error of {BETA:.0%}."
-            ).replace("%", " %")
+            )
         else:
             early = sum(len(items) < self._until for items in self._items.values())
             told += f" {early} were dropped early by successive halving."

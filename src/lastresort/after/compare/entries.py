@@ -23,7 +23,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import Measurement, Record
 from lastresort.report.comparison import NAMES, capital
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 
 Entry = Mapping[str, Any]
 

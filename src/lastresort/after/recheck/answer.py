@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.climb.decide import as_test
 from lastresort.evals.evidence import better
+from lastresort.records.measurement import as_test
 from lastresort.report.words.wording import NO_BREAK, how_decided
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import Judgement, Outcome, Unit
 
 ROUNDING = 1e-9

@@ -26,7 +26,7 @@ from lastresort.records.events import JudgeOpened, RecheckCounted
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.paths import is_paid
@@ -104,7 +104,7 @@ def note(record: Record, key: str, found: Numbered, what: str) -> None:
 
 
 def _share(alpha: float) -> str:
-    return f"{100 * alpha:.2g} %"
+    return f"{100 * alpha:.2g}%"
 
 
 class Asking:

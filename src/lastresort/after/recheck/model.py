@@ -13,13 +13,12 @@ from lastresort.after.recheck.answer import Before, Compared, Tried, answer, com
 from lastresort.after.recheck.asking import Asking, Look, Numbered, cost_of, look_of, prompt_tokens
 from lastresort.after.recheck.designs import Design, Dropped, New, designs, fitting
 from lastresort.after.recheck.finished import Finished, Winner
-from lastresort.climb.decide import as_test
 from lastresort.climb.test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer
 from lastresort.records.events import RungGivenUp
-from lastresort.records.measurement import ItemScore
+from lastresort.records.measurement import ItemScore, as_test
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
 from lastresort.types import Judgement, Progress

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lastresort.knowledge.update import Changes
 from lastresort.report.words.wording import counted, listed
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 
 Verdict = Literal["CURRENT", "STALE", "CANNOT_TELL"]
 Standing = Literal["STANDS", "GONE", "UNKNOWN"]

@@ -22,7 +22,7 @@ from lastresort.gate.verdict.repairable import CLIMB_ALPHA, Needed
 from lastresort.gate.verdict.sentences import listed, points
 from lastresort.records.gate import GENERAL, WORTH, SuiteFound
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Judgement
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from lastresort.after.repair.choose import Losses, Measured, Tried, best, faults, goes_to_the_gate, stands, why_good
 from lastresort.climb.budget import too_long
-from lastresort.climb.decide import RungOutcome, as_test
+from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
@@ -40,8 +40,9 @@ from lastresort.records.events import (
     repair_key,
 )
 from lastresort.records.gate import ClimbGate
+from lastresort.records.measurement import as_test
 from lastresort.records.record import ItemScore, Record
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import Training, TrainsAnew, scaled
 from lastresort.rungs.tuning import constrained, on_dev

@@ -45,7 +45,7 @@ def agreement(
     w_ij = 1 if i = j, else 0; quadratic: w_ij = 1 - ((i - j)/(k - 1))^2.
 
     The interval of kappa is Wilson's interval of p with e held. The usual large-sample variance is 0 where all agree, and
-    covers 24 to 95 % instead of 95 % at 30 to 200 items; this covers 92 % or more, and is wide for quadratic weights, whose p
+    covers 24 to 95% instead of 95% at 30 to 200 items; this covers 92% or more, and is wide for quadratic weights, whose p
     varies less than a share does.
 
     Raises ContractError for no pairs, fewer than two categories, or a rating that is none of them.

@@ -149,7 +149,7 @@ def reweighted_mean(values: Array, seed: int) -> ReweightedMean:
 
     Of 0/1 values these are the exact binomial test; of equal values, the chance that n units all miss what would turn the
     verdict. A bootstrap cannot know of losses that it has not seen: where few scores change, BCa calls a loss that equals
-    the margin smaller more than 10 % of the time. That the error is kept for every distribution is a conjecture that no
+    the margin smaller more than 10% of the time. That the error is kept for every distribution is a conjecture that no
     simulation has broken.
     Source: Gaffke 2005; Learned-Miller and Thomas 2019. Simulations: docs/gate-simulations.md.
     """

@@ -83,7 +83,7 @@ class Number:
     """1 if the final number of the answer is the expected one, within tolerance or relative * |expected|.
 
     The final number, because a model reasons first and concludes last. Read: 1,234.5  -3  -$3  2.5e-3  .5; a currency
-    sign before and a percent sign after it do not count (12 % is 12). Not read: fractions, words, decimal commas.
+    sign before and a percent sign after it do not count (12% is 12). Not read: fractions, words, decimal commas.
     """
 
     tolerance: float

@@ -1,6 +1,6 @@
 """Which strata of the general suite a base model has room to lose in, from a pilot whose items are never scored.
 
-The rule. A stratum is informative where the lower limit of the base's score, one-sided at 95 % (Clopper-Pearson), is at least
+The rule. A stratum is informative where the lower limit of the base's score, one-sided at 95% (Clopper-Pearson), is at least
 chance + 2 d, d the margin: a loss of d is then seen as a loss, not as noise about guessing. Of the informative levels of a family
 the one is taken whose score lies nearest to the middle between chance and 1. There a change of ability moves the score most; at
 the ceiling a model can lose much ability before it loses an item, near chance it has nothing to lose. Of equal ones the lower
@@ -47,7 +47,7 @@ class Pilot:
 
     @property
     def lower(self) -> float:
-        """One-sided 95 % limit."""
+        """One-sided 95% limit."""
         from scipy.special import betaincinv
 
         return 0.0 if self.right == 0 else float(betaincinv(self.right, self.n - self.right + 1, 1 - CONFIDENCE))

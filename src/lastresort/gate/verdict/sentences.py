@@ -8,8 +8,8 @@ from lastresort.records.gate import SuiteFound, TargetAtBar, TargetCompared, Tar
 
 
 def percent(share: float) -> str:
-    """0.8125 -> "81.3 %"."""
-    return f"{100 * share:.1f} %"
+    """0.8125 -> "81.3%"."""
+    return f"{100 * share:.1f}%"
 
 
 def points(difference: float) -> str:

@@ -71,7 +71,7 @@ def card_named(name: str) -> Card:
 
 
 def cards_of_size(memory_bytes: int) -> list[str]:
-    """Names of the catalogue's cards of about this memory, within 8 %: what a driver keeps, and checks, of one size."""
+    """Names of the catalogue's cards of about this memory, within 8%: what a driver keeps, and checks, of one size."""
     return [name for name, card in known_cards().items() if abs(card.memory_bytes / memory_bytes - 1) < _ABOUT]
 
 

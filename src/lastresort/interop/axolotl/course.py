@@ -108,7 +108,7 @@ def _epochs(given: Given, max_steps: int) -> int:
 
 
 def _warmup(given: Given, max_steps: int) -> float | int:
-    """A share, or a count; a count of 1 becomes 2, as there. Without one there are 3 % of the steps, there at most 100, and so here
+    """A share, or a count; a count of 1 becomes 2, as there. Without one there are 3% of the steps, there at most 100, and so here
     where max_steps says how many steps there are; else the share is taken without that limit."""
     steps, share = given.any("warmup_steps"), given.any("warmup_ratio")
     if steps is not None and 0 < given.number("warmup_steps", 0) < 1:
@@ -122,7 +122,7 @@ def _warmup(given: Given, max_steps: int) -> float | int:
         count = min(int(0.03 * max_steps), 100)
         return 2 if count == 1 else count or 0.0
     sentence = (
-        "Without warmup_steps and warmup_ratio the rate rises over 3 % of the steps; there over at most 100 steps, which here "
+        "Without warmup_steps and warmup_ratio the rate rises over 3% of the steps; there over at most 100 steps, which here "
         "holds with max_steps alone."
     )
     given.remark("warmup_ratio", "differs", sentence)

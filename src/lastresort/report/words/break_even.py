@@ -12,9 +12,9 @@ from lastresort.report.words.wording import (
     interval,
     listed,
     percent,
-    percent_in_text,
     points,
     price,
+    round_percent,
     short_duration,
     short_of_the_bar,
     spaced,
@@ -25,7 +25,7 @@ Currency = Literal["usd", "machine_seconds"]
 Entry = Mapping[str, Any]
 Measured = Mapping[str, Any]
 
-UNKNOWN = "not known"
+UNKNOWN = "unknown"
 
 
 def cost(value: float, currency: Currency) -> str:
@@ -34,7 +34,7 @@ def cost(value: float, currency: Currency) -> str:
 
 
 def thousand_calls(system: Measured, entry: Entry) -> str:
-    """What a thousand calls of this system cost, in the best that is known; of one the figure is too small to read."""
+    """What a thousand calls of this system cost, in money where known; the cost of one is too small to read."""
     if system["per_call_usd"] is not None and entry["currency"] != "machine_seconds":
         return price(1000 * system["per_call_usd"])
     if system["per_call_machine_s"]:
@@ -43,7 +43,7 @@ def thousand_calls(system: Measured, entry: Entry) -> str:
 
 
 def once(system: Measured, entry: Entry) -> str:
-    """What training this system took; nothing for one that was not trained."""
+    """What training this system cost; a dash for one that was not trained."""
     if not system["tuned"]:
         return "–"
     if system["one_off_usd"] is not None and entry["currency"] != "machine_seconds":
@@ -52,29 +52,29 @@ def once(system: Measured, entry: Entry) -> str:
 
 
 def finding(entry: Entry) -> str:
-    """One line: from when on the tuned system is the cheaper, or what calls cost."""
-    told = _told_pairs(entry)
-    if told:
-        return _crossing(told[0], entry)
+    """One line: when the tuned system becomes cheaper, or what calls cost."""
+    pairs = _tuned_pairs(entry)
+    if pairs:
+        return _crossing(pairs[0], entry)
     costs = {system["rung"]: thousand_calls(system, entry) for system in entry["systems"]}
     known = [f"{cost} with {rung}" for rung, cost in costs.items() if cost != UNKNOWN]
     if not known:
-        return f"What a call costs is not known: {_gives_no(entry['missing'])}"
+        return f"The cost per call is unknown: {_gives_no(entry['missing'])}"
     return f"1,000 calls cost {listed(known)}"
 
 
 def crossings(entry: Entry) -> list[str]:
     """A sentence for every tuned system that meets the bar, against every untuned one."""
-    return [f"{_crossing(pair, entry)}." for pair in _told_pairs(entry)]
+    return [f"{_crossing(pair, entry)}." for pair in _tuned_pairs(entry)]
 
 
 def is_worth_a_line(entry: Entry | None, goal: str) -> bool:
-    """Whether cost belongs beside the answer: it is the goal, or several systems were measured."""
+    """Whether to show cost with the answer: it is the goal, or several systems were measured."""
     return entry is not None and (goal == "cost" or len(entry["systems"]) > 1)
 
 
 def reasons(entry: Entry | None, goal: str) -> list[str]:
-    """What a decision says of cost: nothing where a single system was measured and cost is not the goal."""
+    """What a decision says about cost; nothing if a single system was measured and cost is not the goal."""
     if entry is None or not is_worth_a_line(entry, goal):
         return []
     told = [] if entry["saving"] is None else [entry["saving"]["because"]]
@@ -87,12 +87,12 @@ def reasons(entry: Entry | None, goal: str) -> list[str]:
 
 
 def paired(entry: Entry) -> list[str]:
-    """How tuned and untuned systems did on the same items, and the crossings that `finding` does not say."""
+    """How tuned and untuned systems did on the same items, and the crossings that `finding` leaves out."""
     told = [
         f"On the {counted(pair['both']['n'], 'test item')} that both answered, {pair['tuned']} scored "
         f"{percent(pair['both']['tuned'])} and {pair['untuned']} {percent(pair['both']['untuned'])}: "
-        f"{points(pair['both']['tuned'] - pair['both']['untuned'])} (a description, not a test: each stopped when its own evidence "
-        "sufficed)."
+        f"{points(pair['both']['tuned'] - pair['both']['untuned'])}. This is descriptive only: each test stopped on its own "
+        "evidence."
         for pair in entry["pairs"]
         if pair["both"]["n"]
     ]
@@ -100,19 +100,19 @@ def paired(entry: Entry) -> list[str]:
 
 
 def basis(entry: Entry) -> str:
-    """What the figures rest on: whoever reads them must be able to work them out."""
+    """How the figures were computed, so that a reader can reproduce them."""
     items = sorted({system["items"] for system in entry["systems"]})
     told = [f"Means over {listed((count(number) for number in items), 'or')} test items."]
     here = [system for system in entry["systems"] if system["per_call_machine_s"]]
     if len(here) < len(entry["systems"]):
         told.append(
-            "Calls of an endpoint: every token at its full price, no discount for cached prompts; time as waited for."
+            "Endpoint calls: every token at full price, no discount for cached prompts; time is wall-clock time."
         )
     if here:
         hour = "" if entry["hourly_price"] is None else f" at {price(entry['hourly_price'])} an hour"
         told.append(
-            f"Calls here: their share of this machine{hour}, as measured in batches, in which what prompts share is computed once; "
-            "a search for passages and the hours that a machine waits are not in it."
+            f"Local calls: their share of this machine{hour}, measured in batches that compute a shared prompt prefix once. "
+            "Retrieval and idle hours are not included."
         )
     if entry["missing"]:
         told.append(f"{_unknown_money(entry)}.")
@@ -120,8 +120,8 @@ def basis(entry: Entry) -> str:
 
 
 def not_foretold(rung: str, why: str) -> str:
-    """Why a climb with `goal: cost` does not go on after `rung` met the bar, where no numbers decide."""
-    return f"goal: cost: {rung} meets the bar, and the climb did not go on to sft: {why}."
+    """Why a climb with `goal: cost` stops after `rung` met the bar, where no figures decide."""
+    return f"goal: cost: {rung} meets the bar, and the climb did not go on to SFT: {why}."
 
 
 def payback(
@@ -134,27 +134,26 @@ def payback(
     limit_months: int,
     goes_on: bool,
 ) -> str:
-    """Why a climb with `goal: cost` goes on to sft after `rung` met the bar, or does not, by the plan's numbers.
+    """Why a climb with `goal: cost` goes on to SFT after `rung` met the bar, or not, by the plan's figures.
 
-    spent: a call now, a call then and all of sft, as planned, in `currency`. calls: after how many it is paid back, None for
-    never.
+    spent: a call now, a planned call and all of SFT, in `currency`. calls: number of calls that pays it back, None for never.
     """
     now, then, one_off = spent
     plan = (
-        f"goal: cost: {rung} meets the bar, and the climb {'went on' if goes_on else 'did not go on'} to sft. By the plan 1,000 "
-        f"calls of the tuned model cost {cost(1000 * then, currency)} instead of the {cost(1000 * now, currency)} measured with "
-        f"{rung}, and training and testing it take {cost(one_off, currency)}, which"
+        f"goal: cost: {rung} meets the bar, and the climb {'went on' if goes_on else 'did not go on'} to SFT. The plan puts 1,000 "
+        f"calls of the tuned model at {cost(1000 * then, currency)}, against {cost(1000 * now, currency)} measured with {rung}. "
+        f"Training and testing it would cost {cost(one_off, currency)}"
     )
     if calls is None:
-        return spaced(f"{plan} would never be paid back.")
+        return spaced(f"{plan} and never pay off.")
     return spaced(
-        f"{plan} {'is' if goes_on else 'would be'} paid back after {counted(calls, 'call')}: {_months(calls / calls_per_month)} "
-        f"of {count(calls_per_month)} calls each, {'within' if goes_on else 'not within'} the {limit_months} that are allowed"
-        f"{'' if goes_on else f', which takes more than {count(calls // limit_months)} calls a month'}."
+        f"{plan} and pay off after {counted(calls, 'call')}: {_months(calls / calls_per_month)} at {count(calls_per_month)} calls "
+        f"a month, {'within' if goes_on else 'beyond'} the limit of {limit_months} months"
+        f"{'' if goes_on else f'. It takes more than {count(calls // limit_months)} calls a month'}."
     )
 
 
-def _told_pairs(entry: Entry) -> list[Mapping[str, Any]]:
+def _tuned_pairs(entry: Entry) -> list[Mapping[str, Any]]:
     """Pairs whose tuned system meets the bar; those against a system that meets it too come first."""
     met = {system["rung"] for system in entry["systems"] if system["verdict"] == "MET"}
     found = [pair for pair in entry["pairs"] if pair["tuned"] in met]
@@ -163,28 +162,28 @@ def _told_pairs(entry: Entry) -> list[Mapping[str, Any]]:
 
 def _crossing(pair: Mapping[str, Any], entry: Entry) -> str:
     tuned, untuned = pair["tuned"], pair["untuned"]
-    stands = next(system for system in entry["systems"] if system["rung"] == untuned)["verdict"]
-    apart = "" if stands == "MET" else f", {short_of_the_bar(stands)}"
+    untuned_verdict = next(system for system in entry["systems"] if system["rung"] == untuned)["verdict"]
+    apart = "" if untuned_verdict == "MET" else f", {short_of_the_bar(untuned_verdict)}"
     than = f"{untuned}{apart}{',' if apart else ''}"
     if pair["crossing"] == "unknown":
-        return f"Whether {tuned} is cheaper than {untuned} cannot be told: {_gives_no(entry['missing'])}"
+        return f"Whether {tuned} is cheaper than {untuned} is unknown: {_gives_no(entry['missing'])}"
     if pair["crossing"] == "never":
-        return f"{tuned} never becomes cheaper than {untuned}{apart}: its calls cost no less"
+        return f"{tuned} never becomes cheaper than {than} because its calls cost no less"
     if pair["crossing"] == "at_once":
-        return f"{tuned} is cheaper than {than} from the first call on"
+        return f"{tuned} is cheaper than {than} from the first call"
     months = "" if pair["months"] is None else f" ({_months(pair['months'])} of use)"
-    return f"{tuned} is cheaper than {than} from {counted(pair['calls'], 'call')} on{months}"
+    return f"{tuned} becomes cheaper than {than} after {counted(pair['calls'], 'call')}{months}"
 
 
 def _measured(system: Measured, entry: Entry) -> str:
     return (
         f"{system['rung']} ({system['name']}) {thousand_calls(system, entry)}, with {system['prompt_tokens']:.0f} prompt and "
-        f"{system['completion_tokens']:.0f} answer tokens in {short_duration(system['seconds'])} each"
+        f"{system['completion_tokens']:.0f} answer tokens in {short_duration(system['seconds'])} per call"
     )
 
 
 def _two_models(entry: Entry) -> list[str]:
-    """Score, cost and time of another model that was tuned, beside the one that was prompted."""
+    """Score of a tuned model and of the other model that was prompted."""
     by_rung = {system["rung"]: system for system in entry["systems"]}
     told = []
     for pair in entry["pairs"]:
@@ -193,8 +192,8 @@ def _two_models(entry: Entry) -> list[str]:
             continue
         both = pair["both"]
         paired = (
-            f"; on the {counted(both['n'], 'test item')} that both answered {percent_in_text(both['tuned'])} against "
-            f"{percent_in_text(both['untuned'])} (a description, not a test)"
+            f"; on the {counted(both['n'], 'test item')} that both answered {round_percent(both['tuned'])} against "
+            f"{round_percent(both['untuned'])} (descriptive only)"
         )
         told.append(
             f"Two models: {tuned['model']}, tuned by {tuned['rung']}, scored {_scored(tuned)}, and {untuned['model']} with "
@@ -204,16 +203,16 @@ def _two_models(entry: Entry) -> list[str]:
 
 
 def _scored(system: Measured) -> str:
-    return f"{percent_in_text(system['score'])} ({interval(system['interval'])}, {verdict(system['verdict'])})"
+    return f"{round_percent(system['score'])} ({interval(system['interval'])}, {verdict(system['verdict'])})"
 
 
 def _unknown_money(entry: Entry) -> str:
-    rest = "; systems that run here are compared by its seconds" if entry["currency"] == "machine_seconds" else ""
-    return f"Some of what calls cost is not known in money: {_gives_no(entry['missing'])}{rest}"
+    rest = "; systems on this machine are compared by its time" if entry["currency"] == "machine_seconds" else ""
+    return f"Some costs are unknown in money: {_gives_no(entry['missing'])}{rest}"
 
 
 def _gives_no(keys: Sequence[str]) -> str:
-    return f"the task gives no {listed((f'`{key}`' for key in keys), 'or')}"
+    return f"the task does not set {listed((f'`{key}`' for key in keys), 'or')}"
 
 
 def _months(months: float) -> str:

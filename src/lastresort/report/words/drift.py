@@ -1,9 +1,9 @@
-"""How far preference training has moved the answers, in words: a gain that is only length is shown as that."""
+"""How far preference training moved the answers, in words. A gain that is only length is shown as such."""
 
 from __future__ import annotations
 
 from lastresort.records.events import AnswerLengths, DriftMeasured, Movement
-from lastresort.report.words.wording import percent_in_text as percent
+from lastresort.report.words.wording import round_percent as percent
 
 MARKED = 0.2  # a change of the mean answer's length, either way, that is pointed out
 
@@ -27,23 +27,23 @@ def of_length(length: AnswerLengths) -> str:
     lengths = f"{length.tokens_before:.1f} tokens before, {length.tokens_after:.1f} after"
     scores = f"the score on dev went from {percent(length.score_before)} to {percent(length.score_after)}"
     if abs(grown) <= MARKED:
-        return f"A mean answer has {lengths}, and {scores}."
-    told = f"Answers became {_compared(grown)} ({lengths}) while {scores}"
+        return f"The mean answer has {lengths}, and {scores}."
+    told = f"Answers became {_compared(grown)} ({lengths}), and {scores}"
     if grown < 0:
         return f"{told}."
     if not length.level:
-        return f"{told}; no answer stayed as short, so that length and gain cannot be told apart."
-    same = f"on the {length.level} items whose answers did not grow it went from {percent(length.level_before)}"
-    return f"{told}; {same} to {percent(length.level_after)}."
+        return f"{told}. No answer stayed as short, so the gain cannot be separated from the length."
+    same = f"On the {length.level} items whose answers did not grow, it went from {percent(length.level_before)}"
+    return f"{told}. {same} to {percent(length.level_after)}."
 
 
 def of_movement(moved: Movement) -> str:
-    """KL and margins. Of an objective with a reference the start is the reference."""
+    """KL and margins. The reference of an objective, where it has one, is the starting model."""
     kl, error = moved.kl, moved.kl_error
     within = f" ± {error:.2g}" if error is not None else ""
     told = (
-        f"KL to the model before: {kl:.3g}{within} nats an answer, {moved.kl_per_token:.2g} a token, exact at every token of "
-        f"{moved.kl_answers} answers sampled from the tuned model to dev prompts"
+        f"KL to the starting model: {kl:.3g}{within} nats per answer, {moved.kl_per_token:.2g} per token, exact at every token "
+        f"of {moved.kl_answers} answers that the tuned model sampled to dev prompts"
     )
     if moved.margin is None or moved.margin_above_0 is None:
         return f"{told}."
@@ -51,7 +51,7 @@ def of_movement(moved: Movement) -> str:
     before = moved.margin_before
     if before is not None:
         odds = f"{moved.margin:.3g} above those of the worse (before {before:.3g})"
-        return f"{told}. Log odds of the better answers, a token: {odds}, {share}."
+        return f"{told}. Log odds of the better answers, per token: {odds}, {share}."
     return f"{told}. Reward margin {moved.margin:.3g} nats, {share}."
 
 

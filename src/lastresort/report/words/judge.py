@@ -1,4 +1,4 @@
-"""The judge in the report: what stands over it, and its figures in words."""
+"""The judge in the report: its title and its figures in words."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _VERDICTS = {
     "won": "won in both orders",
     "lost": "lost in both",
     "tied": "tied in both",
-    "changed": "changed with the order",
-    "same_text": "had the reference's text and were not shown",
+    "changed": "changed with order",
+    "same_text": "identical to the reference, not shown",
 }
 
 
 def finding(judge: Mapping[str, Any]) -> str:
-    """One line: whose opinion the scores are, and whether it has been checked."""
+    """One line: which model judged, and whether it was checked against people."""
     agreed = judge["agreement"]
     if agreed is None:
-        return f"The scores are the opinion of {judge['model']}, which was not checked against people"
+        return f"Scores come from the judge {judge['model']}, not checked against people"
     cases = counted(agreed["n"], "labelled case")
-    return f"The scores are the opinion of {judge['model']}, which agreed with people on {percent(agreed['share'])} of {cases}"
+    return f"Scores come from the judge {judge['model']}, which agreed with people on {percent(agreed['share'])} of {cases}"
 
 
 def rows(judge: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -39,19 +39,19 @@ def rows(judge: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("agreement with people", _agreement(judge["agreement"])))
     found.append(("verdicts", _verdicts(judge["verdicts"])))
     if judge["order"] is not None:
-        found.append(("effect of the order", _order(judge["order"])))
-    found.append(("could not be read", f"{count(judge['unparsed'])} of {count(judge['asked'])} verdicts"))
+        found.append(("effect of order", _order(judge["order"])))
+    found.append(("unreadable", f"{count(judge['unparsed'])} of {count(judge['asked'])} verdicts"))
     if judge["self_preference"]:
-        found.append(("self-preference", "the judge is the model being judged, and models favour their own answers"))
+        found.append(("self-preference", "the judge is the model it judges, and models favour their own answers"))
     return found
 
 
 def _agreement(agreed: Mapping[str, Any] | None) -> str:
     if agreed is None:
-        return "not measured: score.judge.labelled names no cases"
+        return "not measured: the task sets no score.judge.labelled"
     told = f"{percent(agreed['share'])} of {counted(agreed['n'], 'labelled case')} ({interval(agreed['interval'])})"
     if agreed["kappa"] is None:
-        return f"{told}; kappa cannot be told, since only one thing was said"
+        return f"{told}; kappa is undefined because only one verdict was given"
     low, high = agreed["kappa_interval"]
     name = "kappa, with grades weighted by distance," if agreed["weights"] == "quadratic" else "kappa"
     return f"{told}; {name} {agreed['kappa']:.2f} ({low:.2f} to {high:.2f}; 0 is chance)"
@@ -68,6 +68,6 @@ def _verdicts(verdicts: Mapping[str, int]) -> str:
 def _order(order: Mapping[str, Any]) -> str:
     return (
         f"in {percent(order['changed'])} of {count(order['n'])} comparisons ({interval(order['interval'])}) the order alone "
-        f"changed the verdict: {count(order['to_first'])} times for the answer shown first, {count(order['to_second'])} for "
+        f"changed the verdict: {count(order['to_first'])} times in favour of the first answer, {count(order['to_second'])} of "
         f"the second; {percent(order['ties'])} were ties"
     )

@@ -1,4 +1,4 @@
-"""Retrieval in the report: what was missing, and how well it was found."""
+"""Retrieval in the report: what knowledge was missing, and how well the search finds it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lastresort.report.words.wording import count, counted, duration, interval, 
 
 
 def finding(entry: Mapping[str, Any]) -> str:
-    """One line: what the right passage would bring, or what was built."""
+    """One line: the score with the right passage, or what was built."""
     ceiling = entry["ceiling"]
     if ceiling is None or not ceiling["systems"]:
-        return f"A store of {counted(entry['store']['chunks'], 'passage')} was searched"
+        return f"Retrieval searched a store of {counted(entry['store']['chunks'], 'passage')}"
     best = max(system["score"] for system in ceiling["systems"])
     which = "right passage" if ceiling["labelled"] == ceiling["n"] else "likeliest passages"
-    return f"With the {which} dev scores {percent(best)}, closed book {percent(ceiling['closed_book'])}"
+    return f"With the {which}, dev scores {percent(best)}; closed book, {percent(ceiling['closed_book'])}"
 
 
 def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -25,8 +25,8 @@ def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "store",
             f"{counted(store['chunks'], 'passage')} of {counted(store['documents'], 'document')}, embedded by "
-            f"{store['embedder']}; {count(store['disk_bytes'] / 1e6)} MB on disk, of them {count(store['vector_bytes'] / 1e6)} MB "
-            f"of vectors; {duration(store['seconds'])} to build",
+            f"{store['embedder']}; {count(store['disk_bytes'] / 1e6)} MB on disk, {count(store['vector_bytes'] / 1e6)} MB of it "
+            f"vectors; built in {duration(store['seconds'])}",
         )
     ]
     for search in entry["searches"]:
@@ -47,6 +47,6 @@ def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
             for system in ceiling["systems"]
         ]
-        told = f"{count(ceiling['knowledge'])} of {counted(ceiling['n'], 'dev item')} wrong closed book and right with the passage"
-        found.append(("for want of knowledge", told))
+        told = f"{count(ceiling['knowledge'])} of {counted(ceiling['n'], 'dev item')} wrong closed book, right with the passage"
+        found.append(("missing knowledge", told))
     return found

@@ -15,24 +15,24 @@ VERDICTS = {"MET": "MET", "NOT_MET": "NOT MET", "UNDECIDED": "UNDECIDED"}
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """0.8125 -> "81.3 %". A share just short of 1 or above 0 is never rounded to it."""
+    """0.8125 -> "81.3%". A share just short of 1 or above 0 is never rounded to it."""
     text = f"{100 * share:.{digits}f}"
     smallest = 10.0**-digits
     if float(text) >= 100 and share < 1:
         text = f"{100 - smallest:.{digits}f}"
     if float(text) == 0 and share > 0:
         text = f"{smallest:.{digits}f}"
-    return f"{text}{NO_BREAK}%"
+    return f"{text}%"
 
 
 def round_percent(share: float) -> str:
     """As `percent`, without a decimal that is 0: for numbers that somebody chose, such as the bar."""
-    return percent(share).replace(f".0{NO_BREAK}%", f"{NO_BREAK}%")
+    return percent(share).replace(".0%", "%")
 
 
-def percent_in_text(share: float) -> str:
-    """As `round_percent`, with an ordinary space: for sentences that are stored or logged."""
-    return round_percent(share).replace(NO_BREAK, " ")
+def rung_in_prose(name: str) -> str:
+    """`sft` -> "SFT": what a rung is called in a sentence."""
+    return {"sft": "SFT", "preference": "preference tuning", "full": "full fine-tuning"}.get(name, name)
 
 
 def points(difference: float) -> str:
@@ -63,7 +63,7 @@ def short_duration(seconds: float) -> str:
 
 
 def money(usd: float | None) -> str:
-    """None: spent, but at a price that nobody told."""
+    """None: spent, at an unknown price."""
     if usd is None:
         return f"${NO_BREAK}unknown"
     if usd == 0:
@@ -125,35 +125,36 @@ def of_units(test: Mapping[str, Any]) -> str:
 
 
 def what_would_decide(test: Mapping[str, Any]) -> str:
-    """What an UNDECIDED asks for, as a sentence."""
+    """What an UNDECIDED needs, as a sentence."""
     needed, unit = test["n_needed"], test["unit"]
     if needed is None:
-        return f"How many {unit}s would decide it cannot be told: the score lies too close to the bar."
+        return f"The score is too close to the bar to estimate how many {unit}s would decide it."
     more = needed - test["n_available"]
     if more <= 0:
         return f"About {count(needed)} test {unit}s would decide it."
-    return f"About {count(needed)} test {unit}s would decide it, {count(more)} more than there are."
+    return f"About {count(needed)} test {unit}s would decide it: {count(more)} more than the test set has."
 
 
 def how_decided(test: Mapping[str, Any], bar: float) -> str:
-    """Which rule gave the verdict and what it showed; nothing for an UNDECIDED. Says why the interval can still hold the bar."""
+    """Which rule gave the verdict and what it showed; empty for an UNDECIDED. Says why the interval can still include the bar."""
     decided = test["decided"]
     if decided is None:
         return ""
     exact, (low, high) = decided["by"] == "exact", test["interval"]
-    rule = "the exact test at the last item" if exact else f"the evidence after every {test['unit']}"
+    rule = "the exact test on all items" if exact else f"the sequential test after each {test['unit']}"
     limit = f"{percent(decided['limit'])} or {'more' if test['verdict'] == 'MET' else 'less'}"
-    told = f"{rule} puts the true score at {limit}"
+    shown = f"{rule} puts the true score at {limit}"
     if not low <= bar <= high:
-        return told
+        return shown
     if exact:
-        return f"{told}; the interval is wider and holds the bar, since it must be right after every item"
-    return f"{told}, at an error of {percent(decided['error'])}; the interval, drawn at a smaller error, holds the bar"
+        return f"{shown}; the interval is wider and includes the bar, because it holds after every item"
+    error = percent(decided["error"])
+    return f"{shown}, at an error rate of {error}; the interval uses a smaller one and includes the bar"
 
 
 def short_of_the_bar(verdict: str | None) -> str:
-    """How a system stands to the bar whose verdict is not MET; None where it was not tested."""
-    return "which stays below the bar" if verdict == "NOT_MET" else "which is not shown to meet the bar"
+    """A clause on a system whose verdict is not MET; None where it was not tested."""
+    return "which misses the bar" if verdict == "NOT_MET" else "which is not shown to meet the bar"
 
 
 def stopped(text: str) -> str:

@@ -111,7 +111,8 @@ def course_of(section: Preference, objective: Loss) -> Course:
 def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str, Any]) -> Scorer:
     """A judge that knows the task, asks through the climb's cache and pays from its purse; any other scorer as it is.
 
-    What the answers of a step took is recorded. A limit that is reached stops the training after a judgement: what was said is kept, so
+    What the answers of a step took is recorded. A limit that is reached stops the training after a judgement: what was said is
+    kept, so
     that a run that goes on pays for nothing twice.
     """
     if not isinstance(scorer, Judge):

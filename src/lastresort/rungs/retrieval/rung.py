@@ -193,9 +193,7 @@ def _out_of_reach(ceiling: Ceiling, bar: float) -> str:
         for name, found in ceiling.systems.items()
     )
     which = "right" if ceiling.named else "likeliest"
-    return f"even with the {which} passages in the prompt the bar of {bar:.1%} is out of reach: {told}".replace(
-        "%", " %"
-    )
+    return f"even with the {which} passages in the prompt the bar of {bar:.1%} is out of reach: {told}"
 
 
 def _in_words(searches: Sequence[SearchScores]) -> str:
@@ -211,6 +209,6 @@ def _in_words(searches: Sequence[SearchScores]) -> str:
 
 
 def _ceiling_in_words(ceiling: Ceiling) -> str:
-    told = [f"{name} {found.score:.1%} ({found.outcome})".replace("%", " %") for name, found in ceiling.systems.items()]
+    told = [f"{name} {found.score:.1%} ({found.outcome})" for name, found in ceiling.systems.items()]
     told += [f"{name} could not be tried: {why}" for name, why in ceiling.dropped.items()]
     return f"With the {'right' if ceiling.named else 'likeliest'} passages in the prompt: {'; '.join(told)}."

@@ -1,0 +1,313 @@
+"""Why a climb ended as it did, as values with their figures. `report.words` says them in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lastresort.records.events import DriftMeasured
+from lastresort.types import GateVerdict, Judgement, Outcome
+
+# The answer to "should I fine-tune?"
+
+
+@dataclass(frozen=True, slots=True)
+class NothingApplies:
+    """No rung of the ladder could be tested."""
+
+
+@dataclass(frozen=True, slots=True)
+class BarMet:
+    """A rung meets the bar and wins. provisional: a rung below it is undecided. held: the gate holds the winner."""
+
+    rung: str
+    score: float
+    bar: float
+    tuned: bool
+    provisional: bool = False
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leads:
+    """No rung is shown to meet the bar; the last one scored at or above it and wins provisionally."""
+
+    rung: str
+    score: float
+    bar: float
+    tuned: bool
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StillOpen:
+    """The last undecided rung, where nothing wins. n_needed: None where it is too close to the bar to estimate."""
+
+    rung: str
+    score: float
+    bar: float
+    n_needed: int | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateRejected:
+    """The gate rejected the tuned rungs. kept, kept_score: the best untuned rung, which wins; None where none was tested."""
+
+    rejected: tuple[str, ...]
+    bar: float
+    kept: str | None
+    kept_score: float
+    kept_verdict: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotFinished:
+    """Every rung so far missed the bar, and the climb ended below the top of the ladder."""
+
+    best: str
+    score: float
+    bar: float
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoneMet:
+    """Every rung of the ladder missed the bar."""
+
+    best: str
+    score: float
+    bar: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheapestOfSeveral:
+    """Several rungs meet the bar. first: the lowest. last: the highest. comparable: False where prices are missing."""
+
+    first: str
+    last: str
+    last_wins: bool
+    comparable: bool
+    bar: float
+
+
+Answer = NothingApplies | BarMet | Leads | StillOpen | GateRejected | NotFinished | NoneMet | CheapestOfSeveral
+
+# The reasons under it
+
+StopCode = Literal["MET", "COST_TRIED", "COLLECT", "LEADS", "UNTIL", "TOP"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why the climb went no higher. COST_TRIED: the bar was met lower down, and `rung` was tried for its cost alone."""
+
+    code: StopCode
+    rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class RungSkipped:
+    rung: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RungTested:
+    rung: str
+    system: str
+    test: Judgement
+    bar: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecided:
+    """because: what the verdict depends on, as a clause."""
+
+    rung: str
+    verdict: GateVerdict
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairsTried:
+    """result: what became of them, as a clause."""
+
+    rung: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursCompared:
+    """Two tested rungs on the n items that both answered."""
+
+    lower: str
+    upper: str
+    n: int
+    lower_score: float
+    upper_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchNote:
+    """What the search of a rung that missed the bar has to add."""
+
+    rung: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputsTooLong:
+    """n test items that the model refused as too long, scored as wrong."""
+
+    rung: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersMoved:
+    """drift: how far preference training moved the answers, as the record holds it."""
+
+    rung: str
+    drift: DriftMeasured
+
+
+@dataclass(frozen=True, slots=True)
+class LongRowsLeftOut:
+    """n training rows longer than the context."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class FewRows:
+    """SFT had n rows, fewer than advised."""
+
+    n: int
+    advised: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputsInDocuments:
+    """n of n_test test inputs stand word for word in the documents."""
+
+    n: int
+    n_test: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotGated:
+    """A tuned system wins without a gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyIgnored:
+    """A key of the task file that this version does not act on."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What another part of the run has put in words already."""
+
+    text: str
+
+
+Reason = (
+    Stopped
+    | RungSkipped
+    | RungTested
+    | GateDecided
+    | RepairsTried
+    | NeighboursCompared
+    | SearchNote
+    | InputsTooLong
+    | AnswersMoved
+    | LongRowsLeftOut
+    | FewRows
+    | InputsInDocuments
+    | NotGated
+    | KeyIgnored
+    | Remark
+)
+
+# What would change the answer
+
+
+@dataclass(frozen=True, slots=True)
+class MoreTestItems:
+    rung: str
+    n_needed: int
+    n_available: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateItems:
+    """would: what would turn the gate's HOLD into an answer, as a sentence."""
+
+    would: str
+
+
+@dataclass(frozen=True, slots=True)
+class MilderTraining:
+    """A system of this rung that loses less. repaired: repairs were tried already."""
+
+    rung: str
+    repaired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LowerBar:
+    """Up to `limit`, the evidence does not exclude that the cheaper rung meets the bar."""
+
+    rung: str
+    limit: float
+    bar: float
+
+
+@dataclass(frozen=True, slots=True)
+class HigherBar:
+    """Above `limit`, the evidence does not show that the winner meets the bar."""
+
+    rung: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRung:
+    rung: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestOfLadder:
+    """rungs: not tried. on_ladder: whether the task's ladder names them."""
+
+    rungs: tuple[str, ...]
+    on_ladder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewerModel:
+    """A model that meets the bar when it is only prompted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedDocuments:
+    """Documents other than those the run read."""
+
+
+Change = (
+    MoreTestItems
+    | GateItems
+    | MilderTraining
+    | LowerBar
+    | HigherBar
+    | SkippedRung
+    | RestOfLadder
+    | NewerModel
+    | ChangedDocuments
+)

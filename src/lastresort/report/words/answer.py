@@ -1,0 +1,225 @@
+"""The answer, its reasons and what would change it, in sentences. The answer is a headline: two lines at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from lastresort.records import reasons as value
+from lastresort.records.measurement import as_test
+from lastresort.report.words import drift
+from lastresort.report.words.wording import counted, how_decided, listed, rung_in_prose, stopped
+from lastresort.report.words.wording import round_percent as percent
+from lastresort.types import Judgement
+
+MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (DESIGN part 7)
+_GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
+
+
+def headline(answer: value.Answer) -> str:
+    """Should I fine-tune? One short answer, the reasons apart."""
+    match answer:
+        case value.NothingApplies():
+            return "Cannot tell: no rung of the ladder applies."
+        case value.BarMet():
+            return _met(answer)
+        case value.Leads():
+            return _leads(answer)
+        case value.StillOpen():
+            scored = f"Cannot tell yet: {rung_in_prose(answer.rung)} scored {percent(answer.score)}"
+            if answer.n_needed is None:
+                return f"{scored}, too close to the bar of {percent(answer.bar)}."
+            needed = counted(answer.n_needed, f"test {answer.unit}")
+            return f"{scored} against a bar of {percent(answer.bar)}; it needs about {needed}."
+        case value.GateRejected():
+            return _rejected(answer)
+        case value.NotFinished():
+            best, left = rung_in_prose(answer.best), listed(map(rung_in_prose, answer.left))
+            were = "was" if len(answer.left) == 1 else "were"
+            return (
+                f"Not decided: {best} scored {percent(answer.score)} against a bar of {percent(answer.bar)}, and {left} "
+                f"{were} not tried."
+            )
+        case value.NoneMet():
+            best = rung_in_prose(answer.best)
+            return (
+                f"No rung reaches the bar of {percent(answer.bar)}. The best, {best}, scored {percent(answer.score)}."
+            )
+        case value.CheapestOfSeveral():
+            return _cheapest(answer)
+        case _:
+            assert_never(answer)
+
+
+def _met(answer: value.BarMet) -> str:
+    rung, score, bar = rung_in_prose(answer.rung), percent(answer.score), percent(answer.bar)
+    if not answer.tuned:
+        rest = "tuning would add only a margin" if answer.score >= MARGIN_ONLY else "tuning is not needed"
+        return f"No: {rung} reaches {score} against a bar of {bar}, so {rest}."
+    sure = "Provisionally yes" if answer.provisional else "Yes"
+    return f"{sure}{_not_cleared(held=answer.held)}: {rung} reaches {score} against a bar of {bar}."
+
+
+def _leads(answer: value.Leads) -> str:
+    yes = "yes" if answer.tuned else "no"
+    scored = f"{rung_in_prose(answer.rung)} scored {percent(answer.score)} against a bar of {percent(answer.bar)}"
+    rest = "" if answer.held else ", on too few test items to be sure"
+    return f"Provisionally {yes}{_not_cleared(held=answer.held)}: {scored}{rest}."
+
+
+def _rejected(answer: value.GateRejected) -> str:
+    what = rung_in_prose(answer.rejected[0]) if len(answer.rejected) == 1 else "every tuned system"
+    if answer.kept is None:
+        return f"No: the gate rejected {what}, and no untuned system was tested."
+    kept = f"{rung_in_prose(answer.kept)}, scored {percent(answer.kept_score)} against a bar of {percent(answer.bar)}"
+    return f"No: the gate rejected {what}. The best without tuning, {kept}."
+
+
+def _cheapest(answer: value.CheapestOfSeveral) -> str:
+    first, last, bar = rung_in_prose(answer.first), rung_in_prose(answer.last), percent(answer.bar)
+    if answer.last_wins:
+        return f"To save money, yes: {last} meets the bar of {bar} with cheaper calls. To meet it, {first} is enough."
+    cheaper = "its calls are no cheaper" if answer.comparable else "is not shown to be cheaper"
+    return f"No: {first} meets the bar of {bar}. {_capital(last)} meets it, too, but {cheaper}."
+
+
+def _not_cleared(*, held: bool) -> str:
+    return ", but not yet cleared to ship" if held else ""
+
+
+def sentences(reasons: Iterable[value.Reason]) -> list[str]:
+    """Each reason as one entry; those about a rung begin with its name and a colon."""
+    return [sentence(reason) for reason in reasons]
+
+
+def sentence(reason: value.Reason) -> str:
+    match reason:
+        case value.Stopped():
+            return _why_stopped(reason)
+        case value.RungSkipped(rung, why):
+            return f"{rung}: skipped: {stopped(why)}"
+        case value.RungTested():
+            return _tested(reason)
+        case value.GateDecided(rung, verdict, because):
+            return f"{rung}: the gate {_GATE[verdict]}: {stopped(because)}"
+        case value.RepairsTried(rung, result):
+            return f"{rung}: {stopped(result)}"
+        case value.NeighboursCompared():
+            return (
+                f"On the {counted(reason.n, 'test item')} that both answered, {reason.upper} scored "
+                f"{percent(reason.upper_score)} and {reason.lower} {percent(reason.lower_score)}. This is descriptive only: "
+                "each test stopped on its own evidence."
+            )
+        case value.SearchNote(rung, note):
+            return f"{rung}: {note}"
+        case value.InputsTooLong(rung, n):
+            count = "it counts" if n == 1 else "they count"
+            return f"{rung}: the model refused {counted(n, 'test item')} as too long; {count} as wrong."
+        case value.AnswersMoved(rung, moved):
+            return f"{rung}: {drift.sentence(moved)}"
+        case value.LongRowsLeftOut(n):
+            were = "was" if n == 1 else "were"
+            return f"{counted(n, 'training row')} exceeded the context and {were} left out."
+        case value.FewRows(n, advised):
+            return f"SFT had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
+        case value.InputsInDocuments(n, n_test):
+            return (
+                f"{n} of {counted(n_test, 'test input')} also {'appears' if n == 1 else 'appear'} word for word in the "
+                "documents. Finding the input again can then find its answer. That is fair only if production questions are "
+                "in the documents, too."
+            )
+        case value.NotGated():
+            return "No gate was run: what else tuning changed was not measured."
+        case value.KeyIgnored(key, setting):
+            return f"{key}: {setting} has no effect in this version."
+        case value.Remark(text):
+            return text
+        case _:
+            assert_never(reason)
+
+
+def _why_stopped(stop: value.Stopped) -> str:
+    rung = rung_in_prose(stop.rung)
+    return {
+        "MET": f"{_capital(rung)} meets the bar, and every higher rung costs more.",
+        "COST_TRIED": f"The bar was met below {rung}, which was tried only for its cost. Nothing is left to try.",
+        "COLLECT": f"{_capital(rung)} is undecided, and the task says to collect more examples before going on.",
+        "LEADS": f"{_capital(rung)} is undecided with its score at or above the bar, so the climb stops here for now.",
+        "UNTIL": f"The climb was limited to {rung} and the rungs below it.",
+        "TOP": "No rung is left.",
+    }[stop.code]
+
+
+def _tested(reason: value.RungTested) -> str:
+    found, bar = reason.test, percent(reason.bar)
+    low, high = found.interval
+    scored = (
+        f"{reason.rung}: {reason.system} scored {percent(found.score)} on {found.n_used} of {found.n_available} test "
+        f"{found.unit}s (interval {percent(low)} to {percent(high)})"
+    )
+    if found.outcome != "UNDECIDED":
+        how = how_decided(as_test(found), reason.bar)
+        return f"{scored} and {'meets' if found.outcome == 'MET' else 'misses'} the bar of {bar}{f': {how}' if how else ''}."
+    more = (
+        "it is too close to the bar to estimate how many more items are needed"
+        if found.n_needed is None
+        else f"about {counted(found.n_needed, f'test {found.unit}')} would decide it"
+    )
+    side = "at or above" if found.score >= reason.bar else "below"
+    return f"{scored}, {side} the bar of {bar}, but undecided: {more}."
+
+
+def changes(found: Iterable[value.Change]) -> list[str]:
+    """What would change the answer, a sentence each."""
+    return [change(one) for one in found]
+
+
+def change(found: value.Change) -> str:
+    match found:
+        case value.MoreTestItems():
+            needed = counted(found.n_needed, f"test {found.unit}")
+            return (
+                f"About {needed} instead of {found.n_available:,}: they would settle whether {rung_in_prose(found.rung)} "
+                "meets the bar."
+            )
+        case value.GateItems(would):
+            return would
+        case value.MilderTraining(rung, repaired):
+            if repaired:
+                other = "on other training rows, or on fewer of their kind: no repair was good enough"
+                return f"{_capital(rung_in_prose(rung))} {other}."
+            return (
+                f"{_capital(rung_in_prose(rung))} that loses less: a lower adapter scale, more general rows in training, a "
+                "lower learning rate or fewer epochs."
+            )
+        case value.LowerBar(rung, limit, bar):
+            return f"A bar of {percent(limit)} or lower instead of {percent(bar)}: {rung_in_prose(rung)} could then be enough."
+        case value.HigherBar(rung, limit):
+            return f"A bar above {percent(limit)}: the evidence does not show that {rung_in_prose(rung)} would still meet it."
+        case value.SkippedRung(rung, why):
+            return f"{_capital(rung_in_prose(rung))}, if it became possible. It was skipped: {stopped(why)}"
+        case value.RestOfLadder(rungs, on_ladder):
+            names = ", ".join(rungs)
+            return f"Rungs not tried: {names}." if on_ladder else f"Rungs left out of the task's `ladder`: {names}."
+        case value.NewerModel():
+            return (
+                "A newer or larger model that meets the bar with prompting alone. `lastresort recheck RUN --model NEW` runs it on "
+                "the same test items."
+            )
+        case value.ChangedDocuments():
+            return "Changed documents. `lastresort recheck RUN` says whether the answers are out of date."
+        case _:
+            assert_never(found)
+
+
+def progress_line(rung: str, system: str | None, test: Judgement | None, skipped: str | None) -> str:
+    """What became of a rung, while the climb goes on."""
+    if test is None:
+        return f"{rung}: skipped: {skipped}"
+    return (
+        f"{rung}: {test.outcome}: {system} scored {percent(test.score)} on {counted(test.n_used, f'test {test.unit}')}"
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

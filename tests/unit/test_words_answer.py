@@ -1,0 +1,157 @@
+"""The answer is one short sentence or two; every value of a reason has words."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from lastresort.records import reasons as value
+from lastresort.report.words.answer import change, headline, sentence
+from lastresort.types import Decided, Judgement
+
+TWO_LINES = 102  # characters of a headline on a page 900 pixels wide, at 32 pixels a letter's height
+RUNGS = ("prompting", "retrieval", "sft")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (value.NothingApplies(), "Cannot tell: no rung of the ladder applies."),
+        (
+            value.BarMet("prompting", 0.97, 0.8, tuned=False),
+            "No: prompting reaches 97% against a bar of 80%, so tuning would add only a margin.",
+        ),
+        (
+            value.BarMet("prompting", 0.85, 0.8, tuned=False, provisional=True),
+            "No: prompting reaches 85% against a bar of 80%, so tuning is not needed.",
+        ),
+        (value.BarMet("sft", 0.91, 0.8, tuned=True), "Yes: SFT reaches 91% against a bar of 80%."),
+        (
+            value.BarMet("sft", 0.833, 0.65, tuned=True, held=True),
+            "Yes, but not yet cleared to ship: SFT reaches 83.3% against a bar of 65%.",
+        ),
+        (
+            value.BarMet("sft", 0.95, 0.8, tuned=True, provisional=True),
+            "Provisionally yes: SFT reaches 95% against a bar of 80%.",
+        ),
+        (
+            value.Leads("sft", 0.82, 0.8, tuned=True),
+            "Provisionally yes: SFT scored 82% against a bar of 80%, on too few test items to be sure.",
+        ),
+        (
+            value.Leads("sft", 0.82, 0.8, tuned=True, held=True),
+            "Provisionally yes, but not yet cleared to ship: SFT scored 82% against a bar of 80%.",
+        ),
+        (
+            value.StillOpen("sft", 0.82, 0.8, 1200, "item"),
+            "Cannot tell yet: SFT scored 82% against a bar of 80%; it needs about 1,200 test items.",
+        ),
+        (
+            value.StillOpen("sft", 0.8, 0.8, None, "item"),
+            "Cannot tell yet: SFT scored 80%, too close to the bar of 80%.",
+        ),
+        (
+            value.GateRejected(("sft",), 0.8, "retrieval", 0.5, "NOT_MET"),
+            "No: the gate rejected SFT. The best without tuning, retrieval, scored 50% against a bar of 80%.",
+        ),
+        (
+            value.GateRejected(("sft", "full"), 0.8, None, 0.0, None),
+            "No: the gate rejected every tuned system, and no untuned system was tested.",
+        ),
+        (
+            value.NotFinished("prompting", 0.3, 0.8, ("retrieval", "sft")),
+            "Not decided: prompting scored 30% against a bar of 80%, and retrieval and SFT were not tried.",
+        ),
+        (value.NoneMet("sft", 0.5, 0.8), "No rung reaches the bar of 80%. The best, SFT, scored 50%."),
+        (
+            value.CheapestOfSeveral("prompting", "sft", last_wins=True, comparable=True, bar=0.8),
+            "To save money, yes: SFT meets the bar of 80% with cheaper calls. To meet it, prompting is enough.",
+        ),
+        (
+            value.CheapestOfSeveral("prompting", "sft", last_wins=False, comparable=True, bar=0.8),
+            "No: prompting meets the bar of 80%. SFT meets it, too, but its calls are no cheaper.",
+        ),
+        (
+            value.CheapestOfSeveral("prompting", "sft", last_wins=False, comparable=False, bar=0.8),
+            "No: prompting meets the bar of 80%. SFT meets it, too, but is not shown to be cheaper.",
+        ),
+    ],
+)
+def test_the_answer_in_words(answer: value.Answer, words: str) -> None:
+    assert headline(answer) == words
+    assert len(words) <= TWO_LINES
+
+
+def test_no_headline_of_the_first_three_rungs_is_longer_than_two_lines() -> None:
+    for rung, tuned, one, other in product(RUNGS, (True, False), (True, False), (True, False)):
+        for answer in (
+            value.BarMet(rung, 0.8333, 0.825, tuned, one, other),
+            value.Leads(rung, 0.8333, 0.825, tuned, held=one and tuned),
+            value.StillOpen(rung, 0.8333, 0.825, 1000 if one else None, "group"),
+            value.GateRejected(("sft",), 0.825, rung, 0.8333, "NOT_MET"),
+        ):
+            assert len(headline(answer)) <= TWO_LINES, headline(answer)
+
+
+def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> None:
+    assert "reaches 99.9%" in headline(value.BarMet("prompting", 0.9996, 0.8, tuned=False))
+    assert "scored 0.1%" in headline(value.NoneMet("prompting", 0.0004, 0.8))
+
+
+TEST = Judgement("MET", 0.9, 40, 300, (0.82, 0.97), decided=Decided("sequence", 0.01, 0.82))
+UNDECIDED = Judgement("UNDECIDED", 0.78, 300, 300, (0.7, 0.86), n_needed=900)
+REASONS: dict[value.Reason, str] = {
+    value.Stopped("MET", "sft"): "SFT meets the bar, and every higher rung costs more.",
+    value.RungSkipped("retrieval", "the task names no knowledge"): "retrieval: skipped: the task names no knowledge.",
+    value.RungTested("sft", "lora", TEST, 0.8): (
+        "sft: lora scored 90% on 40 of 300 test items (interval 82% to 97%) and meets the bar of 80%: the sequential test after "
+        "each item puts the true score at 82.0% or more."
+    ),
+    value.RungTested("sft", "lora", UNDECIDED, 0.8): (
+        "sft: lora scored 78% on 300 of 300 test items (interval 70% to 86%), below the bar of 80%, but undecided: about 900 test "
+        "items would decide it."
+    ),
+    value.GateDecided("sft", "HOLD", "it needs more items"): "sft: the gate holds it: it needs more items.",
+    value.RepairsTried("sft", "no repair was good"): "sft: no repair was good.",
+    value.NeighboursCompared("prompting", "sft", 12, 0.25, 0.75): (
+        "On the 12 test items that both answered, sft scored 75% and prompting 25%. This is descriptive only: each test stopped on "
+        "its own evidence."
+    ),
+    value.SearchNote("sft", "3 rates were tried."): "sft: 3 rates were tried.",
+    value.InputsTooLong("sft", 1): "sft: the model refused 1 test item as too long; it counts as wrong.",
+    value.RowsTooLong(2): "2 training rows exceeded the context and were left out.",
+    value.FewRows(40, 100): "SFT had 40 rows; a narrow task needs 100 to 5,000.",
+    value.InputsInDocuments(1, 30): (
+        "1 of 30 test inputs also appears word for word in the documents. Finding the input again can then find its answer. That "
+        "is fair only if production questions are in the documents, too."
+    ),
+    value.NotGated(): "No gate was run: what else tuning changed was not measured.",
+    value.KeyIgnored("limits.gpu", "t4"): "limits.gpu: t4 has no effect in this version.",
+    value.Remark("As it is."): "As it is.",
+}
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: type(reason).__name__)
+def test_each_reason_in_words(reason: value.Reason) -> None:
+    assert sentence(reason) == REASONS[reason]
+
+
+def test_every_kind_of_reason_and_change_has_words() -> None:
+    said = {type(reason) for reason in REASONS} | {value.AnswersMoved}  # whose words have tests of their own
+    assert said == set(get_args(value.Reason))
+    changes: list[value.Change] = [
+        value.MoreTestItems("sft", 900, 300, "item"),
+        value.GateItems("general: about 900 items would decide."),
+        value.MilderTraining("sft", repaired=True),
+        value.LowerBar("prompting", 0.6, 0.8),
+        value.HigherBar("sft", 0.82),
+        value.SkippedRung("retrieval", "no knowledge"),
+        value.RestOfLadder(("full",), on_ladder=True),
+        value.NewerModel(),
+        value.ChangedDocuments(),
+    ]
+    assert {type(one) for one in changes} == set(get_args(value.Change))
+    assert all(change(one)[0].isupper() or ":" in change(one) for one in changes)
+    assert all(change(one).endswith(".") for one in changes)
