@@ -10,9 +10,9 @@ import pytest
 
 from lastresort.data.duplicates import near_pairs
 from lastresort.data.leaks import find_leaks
+from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError
-from lastresort.rungs.preference.data import read_preferences
 from lastresort.types import Example, Message
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

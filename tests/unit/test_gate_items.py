@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from lastresort.data.preferences import Preferred
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import MOST, Size, size_of
 from lastresort.gate.run import Asking, Scored, Settings
 from lastresort.gate.suites.suite import Item, Pair
-from lastresort.rungs.preference.data import Preferred
 from lastresort.types import Example, Message
 
 

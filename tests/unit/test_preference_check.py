@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.app.data_check import PreferencesFound, check_preferences, check_task
-from lastresort.rungs.preference.data import Preferred
+from lastresort.data.preferences import Preferred
 from lastresort.spec.task import load_task
 from lastresort.types import Message
 from tuning_support import labels, pairs, questions, tiny_task

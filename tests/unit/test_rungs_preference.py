@@ -11,9 +11,9 @@ import pytest
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
+from lastresort.data.preferences import Preferred, read_preferences, without_leaks
 from lastresort.errors import DataError, TaskError
-from lastresort.rungs.preference.data import Preferred, read_preferences, shown, without_leaks
-from lastresort.rungs.preference.items import course_of, plan_of
+from lastresort.rungs.preference.items import course_of, plan_of, shown
 from lastresort.rungs.preference.rung import Preference, why_too_few
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign

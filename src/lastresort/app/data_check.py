@@ -14,9 +14,10 @@ from typing import Any
 from lastresort.climb.prepare import Prepared, data_report, prepare
 from lastresort.data.check import DataReport
 from lastresort.data.duplicates import normalised
+from lastresort.data.preferences import Preferred, read_preferences
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
-from lastresort.rungs.preference.data import Preferred, read_preferences, render_preferences
+from lastresort.rungs.preference.items import render_preferences
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task

@@ -16,6 +16,7 @@ from typing import Any
 
 from lastresort.after.recheck.finished import read_again
 from lastresort.climb.prepare import Prepared
+from lastresort.data.preferences import Preferred
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.interop.exporting.base import layers_in
 from lastresort.interop.exporting.job import Exportable, Row
@@ -35,8 +36,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.rungs.preference.data import Preferred, render_preferences, shown
-from lastresort.rungs.preference.items import columns_of, divided, with_room
+from lastresort.rungs.preference.items import columns_of, divided, render_preferences, shown, with_room
 from lastresort.rungs.preference.samples import noted_pairs
 from lastresort.rungs.supervised.replay_rows import noted_replay, replay_size
 from lastresort.rungs.supervised.training import tuned_model

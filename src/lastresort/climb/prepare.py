@@ -13,6 +13,7 @@ from pathlib import Path
 from lastresort.climb.judging import labelled_cases
 from lastresort.data.check import DataReport, check_data, refuse_invalid_outputs, short
 from lastresort.data.leaks import clean
+from lastresort.data.preferences import Preferred, read_preferences, without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import Split, groups_of, split_examples
 from lastresort.errors import DataError
@@ -22,7 +23,6 @@ from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.records.events import ErrorShared
 from lastresort.records.record import Record
-from lastresort.rungs.preference.data import Preferred, read_preferences, without_leaks
 from lastresort.rungs.preference.items import columns_of
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task

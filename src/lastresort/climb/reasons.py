@@ -14,6 +14,7 @@ from lastresort.climb.decision import retrieval_entry, retrieval_reasons
 from lastresort.climb.judging import judge_entry, judge_reasons
 from lastresort.climb.prepare import Prepared
 from lastresort.data.duplicates import normalised
+from lastresort.data.preferences import LEAST_HELD_TEXT
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
 from lastresort.ladder import RUNGS, trains
@@ -42,7 +43,6 @@ from lastresort.records.reasons import (
     SkippedRung,
 )
 from lastresort.records.record import Measurement, Record
-from lastresort.rungs.preference.data import LEAST_HELD_TEXT
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.staleness import stale_warning
 from lastresort.rungs.supervised.sft import ADVISED_ROWS

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows
 from lastresort.data.formats.shape import input_text, input_turns, message_of
 from lastresort.data.formats.sharegpt import turn_of
+from lastresort.data.leaks import find_leaks
 from lastresort.data.read import examples_of
 from lastresort.data.rows import RawRow, kind_of, row_json
 from lastresort.errors import DataError
@@ -202,3 +204,71 @@ def _conversations(
         )
     system = () if before[0].role == "system" else tuple(turn for turn in prompt[:1] if turn.role == "system")
     return (*system, *before), chosen[shared:], rejected[shared:]
+
+
+Kind = Literal["pairs", "labels"]
+LEAST_HELD_TEXT = 32  # characters; a shorter input may stand in a prompt by chance
+
+
+@dataclass(frozen=True, slots=True)
+class Preferred:
+    """One preference. prompt: the turns before the answers. answers: chosen and rejected, or the labelled one, each the turns
+    of one answer. label: None for a pair. ends: whether the end of each answer is trained. place: for errors.
+    """
+
+    prompt: tuple[Message, ...]
+    answers: tuple[tuple[Message, ...], ...]
+    place: str
+    label: bool | None = None
+    ends: tuple[bool, ...] = (True, True)
+
+    @property
+    def asked(self) -> str:
+        """The text of the prompt without what a system says."""
+        return "\n".join(turn.content for turn in self.prompt if turn.role != "system")
+
+
+def kind_of_preferences(preferences: Sequence[Preferred]) -> Kind:
+    return "pairs" if preferences[0].label is None else "labels"
+
+
+def read_preferences(path: Path) -> tuple[Preferred, ...]:
+    """The pairs or the labelled answers of a file, by what its first row holds. Raises DataError naming file, row and key."""
+    first = read_rows(path)[0]
+    if are_pairs(first):
+        return tuple(Preferred(pair.prompt, (pair.chosen, pair.rejected), pair.place) for pair in read_pairs(path))
+    if "label" not in first.values:
+        raise DataError(
+            f"found the keys {', '.join(sorted(first.values)) or 'none'}",
+            where=first.place,
+            expected='{"prompt", "chosen", "rejected"} or {"prompt", "completion", "label"}',
+            remedy="Name the columns so.",
+        )
+    return tuple(
+        Preferred(
+            example.input,
+            ((Message("assistant", example.output),),),
+            f"{example.source}, row {example.row}",
+            label,
+            (True,),
+        )
+        for example, label in read_labelled(path)
+    )
+
+
+def without_leaks(
+    preferences: Sequence[Preferred], dev: Sequence[Example], test: Sequence[Example]
+) -> tuple[tuple[Preferred, ...], int]:
+    """Those whose prompt is no dev or test input, nor holds one; and how many were left out."""
+    asked = [
+        Example(str(number), (Message("user", preferred.asked),), "") for number, preferred in enumerate(preferences)
+    ]
+    leaking = {int(leak.train.id) for leak in find_leaks(asked, dev, test)}
+    held = {normalised(example.input_text) for example in (*dev, *test)}
+    long = [text for text in held if len(text) >= LEAST_HELD_TEXT]
+    for number, example in enumerate(asked):
+        text = normalised(example.input_text)
+        if number not in leaking and any(other in text for other in long):
+            leaking.add(number)
+    kept = tuple(preferred for number, preferred in enumerate(preferences) if number not in leaking)
+    return kept, len(leaking)

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from lastresort.data.preferences import Preferred
 from lastresort.data.split import groups_of
 from lastresort.evals.executor import Executor, Job, LocalExecutor, Refused, Result, run_in_order
 from lastresort.evals.measure import mean_score, measured
@@ -18,7 +19,6 @@ from lastresort.models.protocol import Pay, paying
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.preference.data import Preferred
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopRequest, check
 from lastresort.systems.answerer import Answerer

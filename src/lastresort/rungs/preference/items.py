@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lastresort.data.files import read_rows
+from lastresort.data.preferences import Kind, Preferred
 from lastresort.evals.scorers import Scorer, build_scorer
 from lastresort.evals.scorers.judge import Judge, Judged
 from lastresort.evals.scorers.judge_model import Case, Spent
 from lastresort.models.protocol import Model, estimated_prompt_tokens
 from lastresort.records.events import JudgeCalls, RewardsJudged
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
-from lastresort.rungs.preference.data import Kind, Preferred, render_preferences
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.paths import is_paid
 from lastresort.spec.sections import Preference
@@ -29,7 +29,7 @@ from lastresort.spec.task import Task
 from lastresort.stop import check
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Example
+from lastresort.types import Example, Message
 
 if TYPE_CHECKING:
     from lastresort.engine.forest import Row
@@ -282,3 +282,68 @@ def columns_of(examples: Sequence[Example]) -> dict[str, Mapping[str, Any]]:
     return {
         example.id: rows[example.source, example.row] for example in examples if (example.source, example.row) in rows
     }
+
+
+def shown(design: PromptDesign, prompt: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation of a prompt: with the task's instruction, unless it stands there already."""
+    instruction = design.instruction.strip()
+    if not instruction or any(instruction in turn.content for turn in prompt):
+        return tuple(prompt)
+    return compose(design, prompt, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """rows: of each preference that can be trained on, in order, with the preference. left_out: how many could not, by why."""
+
+    rows: tuple[tuple[Preferred, tuple[Row, ...]], ...]
+    left_out: dict[str, int]
+
+    def told(self) -> str:
+        return "".join(f"; {n} left out, {why}" for why, n in self.left_out.items() if n)
+
+
+def render_preferences(
+    preferences: Sequence[Preferred],
+    design: PromptDesign,
+    tokenizer: Any,
+    *,
+    context_tokens: int | None,
+    template_kwargs: dict[str, Any],
+) -> Rendered:
+    """Rows with the answers as their targets. Raises DataError where the template refuses a conversation."""
+    found: list[tuple[Preferred, tuple[Row, ...]]] = []
+    left_out = {"longer than the context": 0, "chosen and rejected the same": 0, "their prompts' tokens differ": 0}
+    for preferred in preferences:
+        rows = _rows(preferred, design, tokenizer, template_kwargs)
+        if context_tokens is not None and max(len(row.ids) for row in rows) > context_tokens:
+            left_out["longer than the context"] += 1
+        elif len(rows) == 2 and rows[0] == rows[1]:
+            left_out["chosen and rejected the same"] += 1
+        elif len({row.prompt for row in rows}) > 1:
+            left_out["their prompts' tokens differ"] += 1
+        else:
+            found.append((preferred, rows))
+    return Rendered(tuple(found), left_out)
+
+
+def _rows(
+    preferred: Preferred, design: PromptDesign, tokenizer: Any, template_kwargs: dict[str, Any]
+) -> tuple[Row, ...]:
+    from lastresort.data.rendering import render_training
+    from lastresort.engine.forest import Row
+
+    prompt, rows = shown(design, preferred.prompt), []
+    for answer, end in zip(preferred.answers, preferred.ends, strict=True):
+        rendered = render_training(
+            tokenizer,
+            (*prompt, *answer),
+            trained_turns=len(answer),
+            template_kwargs=template_kwargs,
+            where=preferred.place,
+        )
+        targets = list(rendered.targets)
+        if not end:
+            targets[max(place for place, trained in enumerate(targets) if trained)] = False
+        rows.append(Row(rendered.ids, tuple(targets)))
+    return tuple(rows)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from lastresort.data.preferences import Preferred, kind_of_preferences, read_preferences
 from lastresort.evals.measure import mean_score
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
-from lastresort.rungs.preference.data import Preferred, kind_of_preferences, read_preferences
 from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, drift_of
 from lastresort.rungs.preference.items import Course, Plan, course_of, plan_of, verdicts
 from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs

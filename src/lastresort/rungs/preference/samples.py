@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from lastresort.data.preferences import Preferred
 from lastresort.evals.scorers import scores_of
 from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
-from lastresort.rungs.preference.data import Preferred
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
 from lastresort.synthesis.preference_pairs import Sample, pairs_from_samples

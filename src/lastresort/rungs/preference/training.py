@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lastresort.data.preferences import Preferred
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
 from lastresort.rungs.early_warnings import EarlyWarnings
-from lastresort.rungs.preference.data import Preferred
 from lastresort.rungs.preference.drift import moved
 from lastresort.rungs.preference.items import Course, Given, Plan, given_items, reward_groups
 from lastresort.rungs.rung import Workbench
