@@ -147,3 +147,20 @@ class Silent:
     def stage(self, label: str, total: int | None = None) -> None: ...
     def advance(self, amount: int = 1, note: str = "") -> None: ...
     def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Progress whose stages say whose they are."""
+
+    shown: Progress
+    label: str
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self.shown.stage(f"{self.label}: {label}", total)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.shown.advance(amount, note)
+
+    def say(self, text: str) -> None:
+        self.shown.say(text)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import calls, comparable, scripted_task
 from lastresort.app.climb import climb
 from lastresort.cli.border import guarded
@@ -17,6 +19,25 @@ from lastresort.stop import NEVER, FirstOf, StopFile, StopRequest, StopSignal, c
 from lastresort.types import Silent
 
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
+
+
+ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
+
+
+class AsksIn(Silent):
+    """Somebody who asks the run to stop after the first batch of a stage."""
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        self._file, self._stage, self._here = folder / "stop", stage, False
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        assert not self._file.exists(), "it goes on after the batch"
+        self._here = label.startswith(self._stage)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        assert not self._file.exists(), "it goes on after the batch"
+        if self._here:
+            self._file.touch()
 
 
 class AsksAfter(Silent):
@@ -44,6 +65,20 @@ def test_a_stop_file_ends_a_climb_that_goes_on_to_the_same_decision(batches: int
     asked = len(calls(tmp_path / "asked"))
     assert comparable(climb(task, run, gate="none").decision) == comparable(whole.decision)
     assert len(calls(tmp_path / "asked")) == len(calls(tmp_path / "whole")) > asked
+
+
+@pytest.mark.parametrize("stage", ["gate: general: a pilot", "gate: base: general", "gate: tuned: general"])
+def test_a_stop_file_ends_a_gate_after_a_batch_of_which_nothing_is_asked_again(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_rungs(monkeypatch, "sft")
+    how: dict[str, Any] = {"gate": "quick", "task": ONE_SUITE}
+    whole = gated_climb(tmp_path / "whole", quality(SAFE), **how)
+    progress = AsksIn(tmp_path / "asked" / "runs" / "routing-1", stage)
+    with pytest.raises(StopRequestedError):
+        gated_climb(tmp_path / "asked", quality(SAFE), progress=progress, **how)
+    assert comparable(gated_climb(tmp_path / "asked", [], **how).decision) == comparable(whole.decision)
+    assert len(calls(tmp_path / "asked" / "task")) == len(calls(tmp_path / "whole" / "task"))
 
 
 def test_a_signal_ends_it_alike_and_a_request_that_came_too_late_is_taken_away(tmp_path: Path) -> None:

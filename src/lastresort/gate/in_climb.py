@@ -15,7 +15,6 @@ What a gate found, as the decision of a climb takes it up. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.climb.break_even import currency_of
@@ -41,9 +40,8 @@ from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.gate import why
 from lastresort.rungs.rung import Workbench
-from lastresort.stop import Stop, check
 from lastresort.systems.files import load_system
-from lastresort.types import Example, Progress
+from lastresort.types import Example, Labelled
 
 QUICK_COMPARED = 96
 
@@ -225,27 +223,8 @@ def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings,
             settings=settings,
             kept=kept,
             training_texts=texts,
-            progress=WithinLimits(bench.progress, bench.stop),
+            progress=Labelled(bench.progress, "gate"),
             target=target,
             further=further_suites(bench.task, settings, texts, scores=scores),
+            stop=bench.stop,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class WithinLimits:
-    """Progress that looks whether to stop: after every batch, which is kept by then. label: before that of each stage."""
-
-    shown: Progress
-    stop: Stop
-    label: str = "gate"
-
-    def stage(self, label: str, total: int | None = None) -> None:
-        check(self.stop)
-        self.shown.stage(f"{self.label}: {label}", total)
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.shown.advance(amount, note)
-        check(self.stop)
-
-    def say(self, text: str) -> None:
-        self.shown.say(text)

@@ -20,6 +20,7 @@ from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.task import Task
+from lastresort.stop import NEVER, Stop
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Progress
 
@@ -118,8 +119,11 @@ class Further(Protocol):
     @property
     def spent(self) -> GateSpent: ...
 
-    def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
-        """Ask the base, which comes first, or the tuned model. power: that each measure is planned for, of the base's sizes."""
+    def answer(
+        self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
+    ) -> None:
+        """Ask the base, which comes first, or the tuned model. power: that each measure is planned for, of the base's sizes. stop:
+        looked at after every batch, which is kept by then."""
 
     def found(self, power: float) -> list[SuiteFound]:
         """After both answered, with what was asked and what changed most."""
@@ -140,7 +144,9 @@ class Settled:
     def spent(self) -> GateSpent:
         return GateSpent()
 
-    def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None: ...
+    def answer(
+        self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
+    ) -> None: ...
 
     def found(self, power: float) -> list[SuiteFound]:
         return [self.measure]

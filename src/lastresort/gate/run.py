@@ -31,6 +31,7 @@ from lastresort.models.protocol import Model
 from lastresort.records.gate import Fingerprints, GateForecast, GateSpent, SuiteFound, TargetFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import count, duration, spaced
+from lastresort.stop import NEVER, Stop, check
 from lastresort.types import Progress
 
 
@@ -52,12 +53,14 @@ class Piloted:
         return sum(means.get((item.family, item.level), whole) for item in items)
 
 
-def pilot_of(model: Model, plan: Plan, margin: float, kept: SuiteAnswers, progress: Progress) -> Piloted:
+def pilot_of(
+    model: Model, plan: Plan, margin: float, kept: SuiteAnswers, progress: Progress, stop: Stop = NEVER
+) -> Piloted:
     """Ask the base what the plan wants to know of it."""
     found = Piloted((), (), {})
     while items := plan.look(found.items, found.said, margin):
         progress.stage(f"{plan.name}: a pilot of the base", len(items))
-        asked = ask(model, plan.pilot, items, kept, progress=progress)
+        asked = ask(model, plan.pilot, items, kept, progress=progress, stop=stop)
         found = Piloted(
             (*found.items, *items), (*found.said, *asked.said(items)), found.seconds | asked.seconds_by_item
         )
@@ -151,18 +154,19 @@ def run_gate(
     progress: Progress,
     target: Target | TargetFound | None = None,
     further: Sequence[Further] = (),
+    stop: Stop = NEVER,
 ) -> Gated:
     """Ask both models and judge.
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items that are too much like one of them are passed
     over. target: what the task itself says, to be asked here or found before; None where only what else the model can do is in
-    question. further: suites that ask by themselves.
+    question. further: suites that ask by themselves. stop: looked at before each model is opened and after every batch.
     Raises InputError where the two render conversations differently, StoppedError where asking stopped: the same call then goes on.
     """
     refuse_other_rendering(base, tuned)
     required = [plan for plan in plans if margins[plan.name] != "skip"]
     to_ask = None if isinstance(target, TargetFound) else target
-    asking = Asking(settings, kept, training_texts, progress, to_ask, further=further)
+    asking = Asking(settings, kept, training_texts, progress, to_ask, further=further, stop=stop)
     scored, forecast, one = asking.base(base, required, margins)
     scored, other = asking.tuned(tuned, scored)
     power = planned_power(_measures(required, further))
@@ -184,34 +188,37 @@ class Asking:
     target: Target | None
     asker: str = "The gate"
     further: Sequence[Further] = ()
+    stop: Stop = NEVER
 
     def base(self, side: Side, plans: Sequence[Plan], margins: Margins) -> tuple[list[Scored], GateForecast, str]:
         """Pilots, sizes and the forecast; then everything the base is asked."""
+        check(self.stop)
         self.progress.stage(f"opening the base {side.name}", None)
         with opened(side) as model:
             measures = _measures(plans, self.further)
             scored = [self._piloted(model, plan, float(margins[plan.name]), measures) for plan in plans]
             if self.target is not None:
                 self.progress.stage("base: a first look at the test set", None)
-                self.target.answer("base", model, self.progress, most=model.batch_size)
+                self.target.answer("base", model, self.progress, most=model.batch_size, stop=self.stop)
             forecast = self._forecast(scored)
             asked = [replace(one, base=self._asked("base", model, one)) for one in scored]
             self._target("base", model)
             for one in self.further:
-                one.answer("base", model, self.kept, planned_power(measures), self.progress)
+                one.answer("base", model, self.kept, planned_power(measures), self.progress, self.stop)
             return asked, forecast, model.fingerprint
 
     def tuned(self, side: Side, scored: Sequence[Scored]) -> tuple[list[Scored], str]:
+        check(self.stop)
         self.progress.stage(f"opening the tuned model {side.name}", None)
         with opened(side) as model:
             asked = [replace(one, tuned=self._asked("tuned", model, one)) for one in scored]
             self._target("tuned", model)
             for one in self.further:
-                one.answer("tuned", model, self.kept, 0.0, self.progress)
+                one.answer("tuned", model, self.kept, 0.0, self.progress, self.stop)
             return asked, model.fingerprint
 
     def _piloted(self, model: Model, plan: Plan, margin: float, measures: int) -> Scored:
-        piloted = pilot_of(model, plan, margin, self.kept, self.progress)
+        piloted = pilot_of(model, plan, margin, self.kept, self.progress, self.stop)
         ready = plan.ready(piloted.said, margin)
         size = size_of(
             ready.suite,
@@ -248,12 +255,12 @@ class Asking:
 
     def _asked(self, side: str, model: Model, one: Scored) -> Asked:
         self.progress.stage(f"{side}: {one.plan.name}", len(one.drawn.items))
-        return ask(model, one.ready.suite, one.drawn.items, self.kept, progress=self.progress)
+        return ask(model, one.ready.suite, one.drawn.items, self.kept, progress=self.progress, stop=self.stop)
 
     def _target(self, side: Literal["base", "tuned"], model: Model) -> None:
         if self.target is not None:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
-            self.target.answer(side, model, self.progress)
+            self.target.answer(side, model, self.progress, stop=self.stop)
 
 
 def _measures(plans: Sequence[Plan], further: Sequence[Further]) -> int:

@@ -10,7 +10,7 @@ from lastresort.climb.prepare import Prepared
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.data.split import groups_of
-from lastresort.evals.measure import measured
+from lastresort.evals.measure import mean_score, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.verdict import Comparator, target_found
 from lastresort.models.cached import CachedModel
@@ -19,6 +19,7 @@ from lastresort.records.gate import TargetFound
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.prompting import instruction, prompted
+from lastresort.stop import NEVER, Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example, Progress
@@ -37,8 +38,11 @@ class Target(Protocol):
     def n(self) -> int:
         """Items."""
 
-    def answer(self, side: SideName, model: Model, progress: Progress, most: int | None = None) -> None:
-        """Let a model answer all items, or the first `most`; what was answered before is not asked again."""
+    def answer(
+        self, side: SideName, model: Model, progress: Progress, most: int | None = None, stop: Stop = NEVER
+    ) -> None:
+        """Let a model answer all items, or the first `most`; what was answered before is not asked again. stop: looked at after
+        every batch."""
 
     def seconds_an_item(self) -> float:
         """Of the answers so far."""
@@ -65,7 +69,9 @@ class HeldOut:
     def n(self) -> int:
         return len(self.order)
 
-    def answer(self, side: SideName, model: Model, progress: Progress, most: int | None = None) -> None:
+    def answer(
+        self, side: SideName, model: Model, progress: Progress, most: int | None = None, stop: Stop = NEVER
+    ) -> None:
         asked = CachedModel(model, self.cache)
         answerer = Answerer(self._system(side, asked), asked)
         done = self._answers[side]
@@ -74,7 +80,8 @@ class HeldOut:
             answerer, rest, self.scorer, self.prepared.task.output, batch_size=asked.batch_size, refused_is_wrong=True
         ):
             done += batch
-            progress.advance(len(batch), note=f"{sum(item.score for item in batch) / len(batch):.2f}")
+            progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
+            check(stop)
 
     def seconds_an_item(self) -> float:
         done = [*self._answers["base"], *self._answers["tuned"]]

@@ -11,6 +11,8 @@ from contextlib import closing
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
@@ -150,6 +152,8 @@ class LocalModel:
         """Let go of the weights; the memory is free once nobody else holds them."""
         self._loaded, self._table, self._prefixes = None, None, PrefixCache()
         give_back_freed_memory()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
         """Summed log-probability in nats of every continuation as the answer's beginning (no end token is added)."""

@@ -31,7 +31,7 @@ from lastresort.records.record import ItemScore, Record
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.system import System
-from lastresort.types import Grammar, Progress
+from lastresort.types import Grammar, Labelled
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.planned import Planned
@@ -211,7 +211,7 @@ def train_to(
             max_new_tokens=max_new_tokens,
             on_step=on_step,
             stop=bench.stop,
-            progress=_Labelled(bench.progress, f"{run.rung}, {run.label}"),
+            progress=Labelled(bench.progress, f"{run.rung}, {run.label}"),
         )
     reason = trained.reason if trained.path == "plain" else None
     if trained.check is not None and not trained.check.ok:
@@ -243,23 +243,6 @@ def note_training(bench: Workbench, run: Run, trained: Trained) -> None:
     bench.record.append(
         TrainingReached(rung=run.rung, candidate=run.name, **facts, **reached, settings=asdict(settings))
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    """Progress whose stages say whose they are."""
-
-    inner: Progress
-    label: str
-
-    def stage(self, label: str, total: int | None = None) -> None:
-        self.inner.stage(f"{self.label}: {label}", total)
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.inner.advance(amount, note)
-
-    def say(self, text: str) -> None:
-        self.inner.say(text)
 
 
 def on_dev(bench: Workbench, rung: str, system: System) -> list[ItemScore]:

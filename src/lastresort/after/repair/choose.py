@@ -13,7 +13,6 @@ from pathlib import Path
 from lastresort.climb.prepare import Prepared
 from lastresort.gate.command import ANSWERS
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.in_climb import WithinLimits
 from lastresort.gate.plans import Plan
 from lastresort.gate.run import Asking, Scored, Settings, suites_found
 from lastresort.gate.sides import Named, named_sides, refuse_other_rendering
@@ -24,7 +23,7 @@ from lastresort.records.gate import GENERAL, WORTH, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.rung import Workbench
-from lastresort.types import Judgement
+from lastresort.types import Judgement, Labelled
 
 LEFT = 0.5  # of its margin, that an offending measure may still seem to lose: the second gate has to exclude the whole
 
@@ -147,8 +146,8 @@ class Losses:
 
     def _asking(self, kept: SuiteAnswers) -> Asking:
         texts = training_texts(self._prepared)
-        progress = WithinLimits(self._bench.progress, self._bench.stop, "repair")
-        return Asking(self._settings, kept, texts, progress, None, "Each repair")
+        progress, stop = Labelled(self._bench.progress, "repair"), self._bench.stop
+        return Asking(self._settings, kept, texts, progress, None, "Each repair", stop=stop)
 
 
 def _measured(found: SuiteFound) -> Measured:

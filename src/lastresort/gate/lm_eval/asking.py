@@ -21,6 +21,7 @@ from lastresort.gate.logs.lm_eval import Results, log_of, pooled
 from lastresort.gate.logs.logged import Logged, LoggedItem, fingerprint
 from lastresort.gate.suites.suite import Item
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
+from lastresort.stop import NEVER, Stop, check
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
@@ -88,12 +89,19 @@ class Heard:
 
 
 def ask(
-    model: LocalModel, suite: str, part: Part, items: Sequence[Item], kept: SuiteAnswers, progress: Progress
+    model: LocalModel,
+    suite: str,
+    part: Part,
+    items: Sequence[Item],
+    kept: SuiteAnswers,
+    progress: Progress,
+    stop: Stop = NEVER,
 ) -> Heard:
     """Every item of the part, in chunks that are the same for every model, since examples in a prompt are drawn chunk by chunk.
 
     Raises DataError where the scores of a task cannot be weighed.
     """
+    check(stop)
     harness, asking = _harness(model), _asking(model, suite)
     by_task: dict[str, list[Logged]] = defaultdict(list)
     answers: list[KeptAnswer] = []
@@ -106,6 +114,7 @@ def ask(
         for told in (answer.said or {}).get("logs", ()):
             by_task[told["name"]].append(_logged(told))
         progress.advance(len(chunk))
+        check(stop)
     together = [_joined(logs) for logs in by_task.values()]
     groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
     return Heard(

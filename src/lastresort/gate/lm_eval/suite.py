@@ -24,6 +24,7 @@ from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import count, duration, spaced
+from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
@@ -71,14 +72,16 @@ class LmEvalSuite:
             tokens_out=sum(side.tokens_out for side in heard),
         )
 
-    def answer(self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
+    def answer(
+        self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
+    ) -> None:
         for one in self._asked:
             try:
                 if side == "base":
-                    self._prepare(one, model, kept, power, progress)
+                    self._prepare(one, model, kept, power, progress, stop)
                 if one.drawn.items:
                     progress.stage(f"{side}: {self._name(one)}", len(one.drawn.items))
-                    one.heard[side] = ask(_local(model), self.name, one.part, one.drawn.items, kept, progress)
+                    one.heard[side] = ask(_local(model), self.name, one.part, one.drawn.items, kept, progress, stop)
             except DataError as fault:
                 one.why[""] = str(fault)
                 one.drawn = Drawn((), 0)
@@ -86,13 +89,15 @@ class LmEvalSuite:
     def found(self, power: float) -> list[SuiteFound]:
         return [shown for one in self._asked for shown in self._found(one, power)]
 
-    def _prepare(self, one: _Asked, model: Model, kept: SuiteAnswers, power: float, progress: Progress) -> None:
+    def _prepare(
+        self, one: _Asked, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop
+    ) -> None:
         """What the base has to lose, and which documents are asked."""
         documents = Documents(self.name, one.part)
         items = documents.pilot()
         one.pilot_items = len(items)
         progress.stage(f"{self._name(one)}: a pilot of the base", len(items))
-        pilot = ask(_local(model), self.name, one.part, items, kept, progress)
+        pilot = ask(_local(model), self.name, one.part, items, kept, progress, stop)
         one.why = {log.name: why for log in pilot.logs if (why := self._lacks(log))}
         if not pilot.logs:
             one.why[""] = TOO_FEW

@@ -19,6 +19,7 @@ from lastresort.errors import ContractError
 from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript, Written
 from lastresort.models.protocol import Model
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
+from lastresort.stop import NEVER, Stop, check
 from lastresort.types import Message, Progress, Silent
 
 _Round = list[tuple[Item, Question]]
@@ -56,15 +57,18 @@ def ask(
     kept: SuiteAnswers | None = None,
     *,
     progress: Progress | None = None,
+    stop: Stop = NEVER,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Asked:
     """Ask every item to its end.
 
-    An infrastructure failure is raised, never scored; batches that were finished before are kept. Where an answer can depend
+    An infrastructure failure is raised, never scored; batches that were finished before are kept. stop: looked at before the first
+    batch and after each; a request raises its StoppedError. Where an answer can depend
     on its batch, a batch of which anything is unknown is asked as a whole; what was known of it stays.
     Raises ContractError for a suite that asks under the same key twice, or for the likelihood of answers of a model that
     cannot tell it.
     """
+    check(stop)
     asking = asking_of(model, suite)
     found: dict[str, KeptAnswer] = {}
     new = 0
@@ -81,6 +85,7 @@ def ask(
             new += len(unknown)
         found |= known
         (progress or Silent()).advance(len(batch))
+        check(stop)
     return Asked(
         transcripts={item.id: transcript_of(said) for item in items if (said := found[item.id].said) is not None},
         left_out=tuple(item.id for item in items if found[item.id].said is None),
