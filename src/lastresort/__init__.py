@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lastresort.app.runs import Run
     from lastresort.app.train import Training
     from lastresort.spec.task import Task
+    from lastresort.stop import Stop
     from lastresort.systems.running import Running
     from lastresort.types import Progress
 
@@ -72,22 +73,25 @@ def climb(
     compare_seeds: int = 3,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar.
 
     run: folder of the run, by default runs/<task>-<n>. resume: go on with `run`, or with the newest unfinished run of the task.
     until: last rung to try. gate: "quick", "full" or "none". compare: ways to train the SFT winner, such as "lora,qlora".
-    settings: keys that override the task file's. progress: by default it is shown on stderr.
+    settings: keys that override the task file's. progress: by default it is shown on stderr. stop: looked at between batches and
+    training steps, as is a file named stop in the run's folder.
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
     from lastresort.app.runs import Run
     from lastresort.app.start import ClimbRequest, start_climb
+    from lastresort.stop import NEVER
 
     request = ClimbRequest(
         _file(task), settings or {}, _path(run), resume, until, gate, compare, compare_seeds
     )  # fmt: skip
     with _computing(progress) as shown:
-        return Run(start_climb(request, shown).run)
+        return Run(start_climb(request, shown, stop or NEVER).run)
 
 
 @_Command

@@ -57,7 +57,7 @@ def climb(
     gate: Mode | None = None,
     compare: Asked | None = None,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: Stop = NEVER,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
@@ -80,7 +80,7 @@ def climb(
         with Ledger(shared / LEDGER) as ledger, stop_file(run) as file:
             budget = Budget.of(prepared.task, record, clock)
             models = open_models(prepared.task, shared)
-            asked_to_stop = FirstOf((stop or NEVER, file))
+            asked_to_stop = FirstOf((stop, file))
             bench = open_workbench(prepared, record, run, models, progress, budget, asked_to_stop)
             mode = mode_of(record, gate)
             if mode != "none":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
 from lastresort.spec.values import one_of
+from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class ClimbRequest:
     runs: Path = RUNS
 
 
-def start_climb(request: ClimbRequest, progress: Progress) -> Climbed:
+def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -> Climbed:
     """Start or resume a climb and see it through. A run whose input is refused leaves no folder behind.
 
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
@@ -60,7 +61,7 @@ def start_climb(request: ClimbRequest, progress: Progress) -> Climbed:
     folder = _folder(task.task, request)
     with withdrawn_if_refused(folder, made_here=made_here):
         progress.say(f"run: {folder}")
-        return climb(prepared, folder, until=request.until, gate=gate, compare=compare, progress=progress)
+        return climb(prepared, folder, until=request.until, gate=gate, compare=compare, progress=progress, stop=stop)
 
 
 def forecast_climb(request: ClimbRequest, progress: Progress) -> dict[str, Any]:
