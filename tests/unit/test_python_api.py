@@ -8,8 +8,10 @@ import inspect
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,7 +21,7 @@ import pytest
 import lastresort as lr
 from climb_support import rows, scripted_task
 from lastresort.app.runs import Run
-from lastresort.app.runtime import SETTINGS, set_environment
+from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.report.notebook import gate_html
 from lastresort.types import Message, Silent
@@ -182,6 +184,13 @@ def test_importing_loads_nothing_heavy_and_the_folders_keep_their_modules() -> N
 def test_a_command_says_what_it_takes(command: Any) -> None:
     assert list(inspect.signature(command).parameters)
     assert inspect.getdoc(command)
+
+
+def test_a_thread_that_is_not_the_main_one_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(interrupt_on_sigterm).result()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_process_keeps_what_its_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,24 +14,23 @@ from lastresort.errors import InputError
 
 
 def advise_command(
-    task: Path | None = typer.Argument(
-        None, help="The task file (task.yaml). Without one, the advice rests on --fact and your answers."
-    ),
-    ask: bool = typer.Option(
-        False, "--ask", help="Ask at the terminal for unknown facts. This is the default without TASK and --fact."
-    ),
+    task: Path | None = typer.Argument(None, help="The task file (task.yaml). Optional with --fact or --ask."),
+    ask: bool = typer.Option(False, "--ask", help="Ask for unknown facts (default without TASK and --fact)."),
     facts: list[str] = typer.Option(
         [],
         "--fact",
-        help="State a fact that no file holds, such as --fact wrong=format,style or --fact best_prompt_score=0.8.",
+        help="State a fact, such as --fact wrong=format,style or --fact best_prompt_score=0.8.",
         metavar="NAME=VALUE",
     ),
     settings: list[str] = typer.Option(
-        [], "--set", help="Override a key of the task file, such as --set bar=0.9.", metavar="KEY=VALUE"
+        [], "--set", help="Override a task key, such as --set bar=0.9.", metavar="KEY=VALUE"
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the advice as one JSON document on stdout."),
 ) -> None:
-    """Say whether to prompt, retrieve or fine-tune, and why, by published rules of thumb. No model is run."""
+    """Advise by rules of thumb. Runs no model.
+
+    Says whether to prompt, retrieve or fine-tune, and why, with the source of each rule.
+    """
     from lastresort.app.advise import AdviceRequest, ask_in_turn, give_advice
 
     request = AdviceRequest(task, _pairs(facts), parse_settings(settings))

@@ -42,12 +42,8 @@ def names_a_task(word: str) -> bool:
 
 def climb_command(
     task: Path = typer.Argument(help="The task file (task.yaml)."),
-    run: Path | None = typer.Option(
-        None, "--run", help="Folder of the run. Default: runs/<task>-<n> with the next free n."
-    ),
-    resume: bool = typer.Option(
-        False, "--resume", help="Resume a run: --resume RUN, or without RUN the newest unfinished run of this task."
-    ),
+    run: Path | None = typer.Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
+    resume: bool = typer.Option(False, "--resume", help="Resume RUN. Default: the newest unfinished run of this task."),
     until: str | None = typer.Option(None, "--until", help="Last rung to try."),
     gate: str | None = typer.Option(
         None,
@@ -66,11 +62,14 @@ def climb_command(
     compare_seeds: int = typer.Option(3, "--compare-seeds", help="Seeds to train each way with."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
     settings: list[str] = typer.Option(
-        [], "--set", help="Override a key of the task file, such as --set split.seed=3.", metavar="KEY=VALUE"
+        [], "--set", help="Override a task key, such as --set bar=0.9.", metavar="KEY=VALUE"
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
-    """Climb the ladder of a task and stop at the cheapest rung that meets its bar."""
+    """Find the cheapest rung that meets the bar.
+
+    Climbs the ladder of a task: each rung is measured on held-out examples, and the climb stops at the first that meets the bar.
+    """
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
     from lastresort.cli.console import progress, show
     from lastresort.report.terminal import forecast_table, ladder_table
@@ -104,7 +103,10 @@ def check_command(
     rows: int = typer.Option(0, "--show", min=0, help="Show the tokens and the training mask of this many rows."),
     as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
 ) -> None:
-    """Check a task's examples and preferences for duplicates, leaks, conflicts and lengths. Exit code 1: fix something first."""
+    """Check a task's examples and preferences.
+
+    Looks for duplicates, leaks, conflicts and lengths. Exit code 1: something must be fixed first.
+    """
     from lastresort.app.data_check import check_task
     from lastresort.spec.task import load_task
 

@@ -16,12 +16,8 @@ def gate_command(
         "--tuned",
         help="The tuned model: folder of a PEFT adapter, folder or name of a model, or winner/ of a run.",
     ),
-    base: str | None = typer.Option(
-        None, "--base", help="The model it was tuned from. Default: the model that the task may train."
-    ),
-    quick: bool = typer.Option(
-        False, "--quick", help="Use a fixed number of items. The check can lose statistical power and nothing else."
-    ),
+    base: str | None = typer.Option(None, "--base", help="The model it was tuned from. Default: the task's own."),
+    quick: bool = typer.Option(False, "--quick", help="Use a fixed number of items, with less statistical power."),
     seed: int = typer.Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
     from_logs: tuple[Path, Path] | None = typer.Option(
         None,
@@ -36,13 +32,13 @@ def gate_command(
         help="With --from-logs: largest accepted loss of one measure, or of all without NAME=. Default: 0.03.",
     ),
     junit: Path | None = typer.Option(None, "--junit", help="Also write the result as JUnit XML to this file."),
-    markdown: Path | None = typer.Option(
-        None, "--markdown", help="Also write the result as Markdown to this file, for a pull request."
-    ),
+    markdown: Path | None = typer.Option(None, "--markdown", help="Also write the result as Markdown to this file."),
     out: Path | None = typer.Option(None, "--out", help="Folder for gate.json. Default: gates/<task>-<n>."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
-    """Compare a tuned model with its base, on the task and on everything else the base can do. Exit code 1: rejected.
+    """Check a tuned model against its base.
+
+    Compares both on the task and on everything else the base can do. Exit code 1: rejected.
 
     Run the same command again to resume a gate that was interrupted. The base's answers are kept for later gates.
     """
@@ -65,32 +61,25 @@ def gate_command(
 def recheck_command(
     run: Path = typer.Argument(help="Folder of a finished run."),
     model: str | None = typer.Option(
-        None, "--model", help="A newer model. Does it make the tuned model unnecessary, prompted as in the run?"
+        None, "--model", help="A newer model: does it replace the tuned one by prompting alone?"
     ),
-    prompt: Path | None = typer.Option(
-        None, "--prompt", help="File with a new instruction to use in place of the run's own."
-    ),
+    prompt: Path | None = typer.Option(None, "--prompt", help="File with an instruction that replaces the run's own."),
     knowledge: Path | None = typer.Option(
-        None,
-        "--knowledge",
-        help="Current documents. Do the winner's answers still hold? Default without --model and --prompt: the task's documents.",
+        None, "--knowledge", help="Current documents: do the winner's answers still hold? Default: the task's own."
     ),
-    task: Path | None = typer.Option(
-        None, "--task", help="Where the run's task file is now. Default: where it was during the climb."
-    ),
-    quick: bool = typer.Option(
-        False, "--quick", help="Stop as soon as the verdict is clear. The comparison is then no longer a test."
-    ),
+    task: Path | None = typer.Option(None, "--task", help="The run's task file, if it was moved."),
+    quick: bool = typer.Option(False, "--quick", help="Stop as soon as the verdict is clear; skips the paired test."),
     prompt_price: float | None = typer.Option(
-        None, "--prompt-price", min=0, help="Price of --model in USD per million prompt tokens."
+        None, "--prompt-price", min=0, help="USD per million prompt tokens of --model."
     ),
     output_price: float | None = typer.Option(
-        None, "--output-price", min=0, help="Price of --model in USD per million output tokens."
+        None, "--output-price", min=0, help="USD per million output tokens of --model."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
-    """Check whether a finished run still holds: with a newer model, a new prompt, or changed documents. Exit code 1: it does not.
+    """Check whether a finished run still holds.
 
+    Asks it with a newer model, a new prompt, or changed documents. Exit code 1: it no longer holds.
     Writes recheck-<n>.json into the folder of the run.
     """
     from lastresort.app.runs import RecheckRequest, recheck_run

@@ -31,9 +31,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback(help=ABOUT)
 def root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
-    ),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Shown by `lastresort --help`."""
 

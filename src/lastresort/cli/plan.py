@@ -19,14 +19,9 @@ def plan_command(
         "--model",
         help="A name from the catalogue (llama-3-8b), a folder, a .gguf file, or a hub id. No weights are read.",
     ),
-    method: str = typer.Option(
-        "auto", "--method", metavar="auto|lora|qlora|full", help="auto: the best that fits on the GPU."
-    ),
+    method: str = typer.Option("auto", "--method", metavar="auto|lora|qlora|full", help="auto: the best that fits."),
     objective: str = typer.Option(
-        "sft",
-        "--objective",
-        metavar="sft|dpo|grpo",
-        help="dpo covers every pair objective, grpo every group objective.",
+        "sft", "--objective", metavar="sft|dpo|grpo", help="dpo: all on pairs; grpo: all on groups."
     ),
     gpu: str | None = typer.Option(
         None,
@@ -35,32 +30,22 @@ def plan_command(
         "cheapest that fits.",
     ),
     sharing: str = typer.Option(
-        "fsdp", "--sharing", metavar="ddp|zero1|zero2|zero3|fsdp", help="How several GPUs share the model."
+        "fsdp", "--sharing", metavar="ddp|zero1|zero2|zero3|fsdp", help="How GPUs share the model."
     ),
     tokens: int = typer.Option(
-        1024, "--tokens", help="Longest row in tokens (also used as the mean unless --mean-tokens is given)."
+        1024, "--tokens", help="Longest row in tokens; also the mean unless --mean-tokens is set."
     ),
     mean_tokens: float | None = typer.Option(None, "--mean-tokens", help="Mean row in tokens, for the time."),
     shared_tokens: int = typer.Option(0, "--shared-tokens", help="Length in tokens of a prefix that all rows share."),
-    rows: int | None = typer.Option(
-        None, "--rows", min=1, help="Number of training rows (pairs, prompts). Needed for time and cost."
-    ),
+    rows: int | None = typer.Option(None, "--rows", min=1, help="Training rows (pairs, prompts), for time and cost."),
     epochs: float = typer.Option(3, "--epochs", min=0.001, help="Passes over the rows."),
     batch: int = typer.Option(1, "--batch", help="Rows (pairs) per forward pass and GPU."),
-    checkpointing: bool = typer.Option(
-        True, "--checkpointing/--no-checkpointing", help="Recompute activations to save memory."
-    ),
+    checkpointing: bool = typer.Option(True, "--checkpointing/--no-checkpointing", help="Recompute activations."),
     r: int = typer.Option(16, "--r", help="Rank of the adapters."),
-    target: str = typer.Option(
-        "attention", "--target", metavar="attention|all-linear", help="Layers that get adapters."
-    ),
+    target: str = typer.Option("attention", "--target", metavar="attention|all-linear", help="Layers with adapters."),
     optimizer: str = typer.Option("adamw", "--optimizer", metavar="adamw|paged_adamw_8bit", help="Optimizer."),
-    precision: str = typer.Option(
-        "auto", "--precision", metavar="auto|bfloat16|float32", help="Precision of the matrix products."
-    ),
-    second_model: bool = typer.Option(
-        False, "--second-model", help="dpo: keep a separate reference model instead of switching the adapter off."
-    ),
+    precision: str = typer.Option("auto", "--precision", metavar="auto|bfloat16|float32", help="Compute precision."),
+    second_model: bool = typer.Option(False, "--second-model", help="dpo: load a separate reference model."),
     sampler: str = typer.Option(
         "engine",
         "--sampler",
@@ -68,19 +53,18 @@ def plan_command(
         help="grpo: what samples the answers. beside: a vLLM server on the same GPUs; elsewhere: one on other GPUs.",
     ),
     answer_tokens: int = typer.Option(
-        256, "--answer-tokens", help="Longest answer in tokens, for sampling and for evaluation."
+        256, "--answer-tokens", help="Longest answer in tokens, when sampled or measured."
     ),
-    price: list[str] = typer.Option(
-        [], "--price", metavar="USD|CARD=USD", help="Price per hour, of the GPU named by --gpu or of CARD."
-    ),
+    price: list[str] = typer.Option([], "--price", metavar="USD|CARD=USD", help="Price per hour of --gpu, or of CARD."),
     prices: Path | None = typer.Option(None, "--prices", help="File of prices per hour, one CARD: USD per line."),
-    picture: Path | None = typer.Option(
-        None, "--picture", help="Write a chart of the memory, part by part, to this .svg file."
-    ),
+    picture: Path | None = typer.Option(None, "--picture", help="Draw the memory, part by part, to this .svg file."),
     listed: bool = typer.Option(False, "--list", help="List the models and GPUs that are known by name."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as one JSON document on stdout."),
 ) -> None:
-    """Forecast memory, time and cost of a training, and say which GPU to use. Nothing is loaded or downloaded."""
+    """Forecast memory, time and cost of training.
+
+    Also says which GPU to use. Nothing is loaded or downloaded.
+    """
     from lastresort.app.plan import PlanRequest, known_names, make_plan, write_picture
 
     if stray is not None:
@@ -130,7 +114,10 @@ def _list(names: dict[str, dict[str, Any]], as_json: bool) -> None:
 def env_command(
     as_json: bool = typer.Option(False, "--json", help="Print it as one JSON document on stdout."),
 ) -> None:
-    """Show processor, memory, GPUs, packages and the largest models that can be trained here."""
+    """Show what this machine can train.
+
+    Lists processor, memory, GPUs and packages.
+    """
     from lastresort.app.plan import this_machine
     from lastresort.cli.console import show
     from lastresort.report.terminal import environment_text

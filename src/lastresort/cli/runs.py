@@ -16,7 +16,7 @@ def report_command(
     as_markdown: bool = typer.Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
-    """Print the ladder of a run and rewrite its report.html."""
+    """Print a run's ladder and redraw its report."""
     from lastresort.app.runs import Run
 
     if as_json and as_markdown:
@@ -40,27 +40,22 @@ def report_command(
 
 
 def export_command(
-    run: Path = typer.Argument(
-        help="Folder of a climb, output folder of `lastresort train`, or a training file (also Axolotl's or LLaMA-Factory's)."
-    ),
+    run: Path = typer.Argument(help="Folder of a climb or a training, or a training file of any framework it reads."),
     to: str = typer.Option(..., "--to", metavar="axolotl|llamafactory|trl|unsloth|skypilot", help="Target framework."),
-    out: Path | None = typer.Option(
-        None, "--out", help="Folder to write. Default: export-TO in the run's folder, or next to the file."
-    ),
+    out: Path | None = typer.Option(None, "--out", help="Folder to write. Default: export-TO in or next to RUN."),
     rung: str | None = typer.Option(
-        None,
-        "--rung",
-        metavar="sft|preference|full",
-        help="For a climb: the rung whose training to export. Default: the winner's.",
+        None, "--rung", metavar="sft|preference|full", help="Rung of a climb. Default: the winner's."
     ),
     base: str | None = typer.Option(None, "--base", help="Name of the base model there: a hub id or a folder."),
     with_base: bool = typer.Option(False, "--with-base", help="Copy the base model into the folder."),
     gpu: str | None = typer.Option(
-        None, "--gpu", help="With --to skypilot: the GPU to rent. Default: the cheapest that `lastresort plan` finds."
+        None, "--gpu", help="With --to skypilot: the GPU to rent. Default: the cheapest that fits."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print what was written as one JSON document on stdout."),
 ) -> None:
-    """Write a training as another framework's configuration, with its rows and the commands to run it.
+    """Export a training to another framework.
+
+    Writes its configuration, the rows, and the commands to run it.
 
     Notes on stderr and in the files name everything that framework cannot express or does differently.
     """

@@ -15,16 +15,15 @@ from lastresort.cli.terminal import parse_settings, print_document, print_note, 
 def train_command(
     file: Path = typer.Argument(help="The training file (sft.yaml, dpo.yaml, …)."),
     settings: list[str] = typer.Option(
-        [], "--set", help="Override a key of the training file, such as --set adapter.r=8.", metavar="KEY=VALUE"
+        [], "--set", help="Override a key, such as --set adapter.r=8.", metavar="KEY=VALUE"
     ),
     resume: bool = typer.Option(False, "--resume", help="Resume the run in the output folder."),
-    strict: bool = typer.Option(
-        False, "--strict", help="Refuse another framework's file if it has keys that would be ignored."
-    ),
+    strict: bool = typer.Option(False, "--strict", help="Refuse a file of another framework with unsupported keys."),
     as_json: bool = typer.Option(False, "--json", help="Print the record as one JSON document on stdout."),
 ) -> None:
-    """Train an adapter or a full model: SFT, plain text, preferences, or rewards.
+    """Train an adapter or a full model.
 
+    Trains by SFT, or on plain text, preferences or rewards.
     FILE can also be an Axolotl or LLaMA-Factory YAML. --set then overrides that framework's keys.
     """
     from lastresort.app.train import TrainRequest, leads, train
@@ -66,18 +65,18 @@ def merge_command(
     ),
     scale: float = typer.Option(1.0, "--scale", help="Share of the adapter to merge: 0 gives the base, 1 all of it."),
     dtype: str | None = typer.Option(
-        None, "--dtype", metavar="bfloat16|float32", help="Precision of the merged weights. Default: that of the base."
+        None, "--dtype", metavar="bfloat16|float32", help="Precision. Default: the base's."
     ),
     gguf: bool = typer.Option(False, "--gguf", help="Also write a GGUF and an Ollama Modelfile into the folder gguf/."),
     gguf_type: str | None = typer.Option(
-        None,
-        "--gguf-type",
-        metavar="f16|bf16|f32",
-        help="Precision of the weights in the GGUF. Default: lossless.",
+        None, "--gguf-type", metavar="f16|bf16|f32", help="Precision of the GGUF. Default: lossless."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
-    """Merge an adapter into its base and check that both give the same answers."""
+    """Merge an adapter into its base.
+
+    Checks that the merged model gives the same answers.
+    """
     from lastresort.app.train import MergeRequest, merge
     from lastresort.report.words.training import merge_lines, merge_warning
 
