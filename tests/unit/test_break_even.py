@@ -195,11 +195,11 @@ def test_what_cannot_be_told_is_not_gone_on_to_and_says_what_is_missing() -> Non
     found = saving_of("prompting", LARGE, SMALL, TRAINING, hourly_price=None, calls_per_month=400)
     assert not found.goes_on
     assert (found.currency, found.now, found.calls) == (None, None, None)
-    assert "the task gives no `use.hourly_price`" in found.because
+    assert "the task does not set `use.hourly_price`" in found.because
     found = weighed(now=Amount(None))
-    assert "the task gives no `use.prompt_price` and `use.output_price`" in found.because
+    assert "the task does not set `use.prompt_price` and `use.output_price`" in found.because
     found = weighed(then=Amount(0.0, None))
-    assert "how long the tuned model would take cannot be foretold" in found.because
+    assert "how long a call of the tuned model would take cannot be predicted" in found.because
 
 
 def test_where_all_runs_here_no_price_is_needed() -> None:
