@@ -37,8 +37,8 @@ def logps(model: Any, row: Any) -> Any:
 
 
 def test_kl_is_of_the_base_from_the_tuned_model_on_the_bases_answers(models: tuple[Any, Any]) -> None:
-    from lastresort.train.watch.base import answered, off_task_prompts
     from lastresort.train.watch.divergence import divergence_between
+    from lastresort.train.watch.early_warnings import answered, off_task_prompts
 
     base, tuned = models
     tokenizer = base.loaded.tokenizer
@@ -57,7 +57,7 @@ def test_kl_is_of_the_base_from_the_tuned_model_on_the_bases_answers(models: tup
 
 def test_perplexity_is_that_of_plain_forwards(models: tuple[Any, Any]) -> None:
     from lastresort.engine.forest import Row
-    from lastresort.train.watch.base import perplexity
+    from lastresort.train.watch.early_warnings import perplexity
 
     rows = [Row(tuple(range(20, 40)), (False, *[True] * 19)), Row((9, 8, 7), (False, True, True))]
     total = sum(float(logps(models[0], row)[p - 1, row.ids[p]]) for row in rows for p in range(1, len(row.ids)))
@@ -65,7 +65,7 @@ def test_perplexity_is_that_of_plain_forwards(models: tuple[Any, Any]) -> None:
 
 
 def test_a_model_has_not_drifted_from_itself(models: tuple[Any, Any]) -> None:
-    from lastresort.train.watch.base import base_drift
+    from lastresort.train.watch.early_warnings import base_drift
 
     base, tuned = models
     same = base_drift(base, base, prompts=2)

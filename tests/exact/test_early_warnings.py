@@ -119,8 +119,8 @@ def test_all_weights_are_compared_with_what_the_base_was_before_the_first_step(f
 
 def test_the_mean_of_log_ratios_is_the_divergence_of_the_distributions(folder: Path) -> None:
     """Over many sampled answers it comes near what the whole vocabulary says, and not near the divergence the other way."""
-    from lastresort.train.watch.base import answered
     from lastresort.train.watch.divergence import divergence_between
+    from lastresort.train.watch.early_warnings import answered
 
     base, tokenizer = opened(folder)
     tuned, _ = opened(folder)

@@ -20,9 +20,19 @@ from engine_support import (
 from lastresort.engine import kernels
 from lastresort.engine.attention import ByNode
 from lastresort.engine.calls import calls_of
-from lastresort.engine.flex import BLOCK, ByMask, block_mask, blocks
 from lastresort.engine.forest import Row, plan_forest
-from lastresort.engine.kernel_choice import PRODUCTS, TRIAL_FOREST, TRIAL_LIMITS, HeadShape, candidates, trial
+from lastresort.engine.kernel_choice import (
+    BLOCK,
+    PRODUCTS,
+    TRIAL_FOREST,
+    TRIAL_LIMITS,
+    ByMask,
+    HeadShape,
+    block_mask,
+    blocks,
+    candidates,
+    trial,
+)
 from lastresort.engine.kernels import CpuFlash, Products
 from lastresort.engine.levels import parents_by_level
 from lastresort.engine.logp import target_logps

@@ -11,7 +11,7 @@ from lastresort.engine.logp import score_continuations, target_logps
 from lastresort.engine.plain import plain_logps
 from lastresort.engine.support import TOLERANCES, check_first_batch
 from lastresort.errors import ContractError
-from lastresort.objectives.sft import sft
+from lastresort.objectives.answers import sft
 
 
 def compare(model, rows, loss_limit, gradient_limit):
@@ -61,7 +61,7 @@ def test_key_heads(heads):
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_head(family, tied, frozen, monkeypatch):
-    monkeypatch.setattr("lastresort.engine.head.PIECE_LOGITS", 7 * 97)  # many pieces, the last one short
+    monkeypatch.setattr("lastresort.engine.parts.PIECE_LOGITS", 7 * 97)  # many pieces, the last one short
     model = tiny(family, tie_word_embeddings=tied)
     if frozen:
         for p in model.get_output_embeddings().parameters():
@@ -70,7 +70,7 @@ def test_head(family, tied, frozen, monkeypatch):
 
 
 def test_capped_logits(monkeypatch):
-    monkeypatch.setattr("lastresort.engine.head.PIECE_LOGITS", 7 * 97)
+    monkeypatch.setattr("lastresort.engine.parts.PIECE_LOGITS", 7 * 97)
     model = tiny(
         "gemma2", head_dim=16, attn_logit_softcapping=None, final_logit_softcapping=2.0, tie_word_embeddings=False
     )

@@ -19,7 +19,7 @@ from lastresort.models.loading import load_local
 from lastresort.objectives import OBJECTIVES as ALL
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
-from lastresort.train.loop.trackers import Trackers
+from lastresort.train.files.run_folder import Trackers
 from lastresort.types import Silent
 from train_support import data_for, lastresort, pairs, record, training_file, write_rows
 

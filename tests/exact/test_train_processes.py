@@ -20,13 +20,13 @@ from groups_in_processes import prepared, refusing_the_third, seen_by_this_proce
 from groups_support import python_reward, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, LastresortError
 from lastresort.train.adapters.adapters import attach_adapter, save_adapter, trainable
+from lastresort.train.files.run_folder import Trackers
 from lastresort.train.loop.batches import Batch, DataSet, Item, completions, labelled, pairs
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import StepSeen, Trained, train
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, ProcessLost, join, shard_base
 from lastresort.train.loop.reference import Keeping, reference_of_run
-from lastresort.train.loop.trackers import Trackers
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
 from lastresort.types import Silent
 from processes_support import ended, started

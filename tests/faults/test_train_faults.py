@@ -222,7 +222,7 @@ def test_a_tracker_that_is_not_installed(
 
     there: Callable[..., Any] = importlib.util.find_spec
     monkeypatch.setattr(
-        "lastresort.train.loop.trackers.importlib.util.find_spec",
+        "lastresort.train.files.run_folder.importlib.util.find_spec",
         lambda name, *rest: None if name.startswith(tracker) else there(name, *rest),
     )
     assert run(tmp_path, model, monkeypatch, track=[tracker]) == 3

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from data_support import CHATML, masks, merging_tokenizer, word_tokenizer
+from lastresort.data.formats.rows import RawRow
 from lastresort.data.rendering import render_training
-from lastresort.data.rows import RawRow
 from lastresort.data.segments import Segment, prompt_text, read_segment_pair, read_segments, render_segments
 from lastresort.errors import DataError
 from lastresort.types import Message

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from lastresort.errors import ContractError
+from lastresort.objectives.answers import kto, kto_baseline, sft
 from lastresort.objectives.grpo import dapo, group_advantages, grpo, token_weights
-from lastresort.objectives.kto import kto, kto_baseline
 from lastresort.objectives.pairs import PairLogps, apo_zero, dpo, hinge, ipo, orpo, simpo
-from lastresort.objectives.sft import sft
 
 LN2, LN3 = math.log(2), math.log(3)
 

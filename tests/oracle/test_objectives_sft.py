@@ -5,7 +5,7 @@ import torch
 from engine_support import every_row, relative_difference, tiny, twin
 from lastresort.engine.logp import target_logps
 from lastresort.objectives import OBJECTIVES
-from lastresort.objectives.sft import sft
+from lastresort.objectives.answers import sft
 
 
 def test_sft_is_transformers_loss():

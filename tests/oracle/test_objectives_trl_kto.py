@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lastresort.objectives.kto import kto, kto_baseline
+from lastresort.objectives.answers import kto, kto_baseline
 from objectives_support import WIDTH, bare, draw, masked, reciter, same
 
 ROWS = 10

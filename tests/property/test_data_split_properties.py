@@ -8,8 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lastresort.data.duplicates import normalised
-from lastresort.data.leaks import find_leaks
-from lastresort.data.split import Split, split_examples
+from lastresort.data.split import Split, find_leaks, split_examples
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lastresort.data.duplicates import near_pairs
-from lastresort.data.leaks import find_leaks
 from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
+from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lastresort.errors import InfrastructureError
-from lastresort.train.groups.answers import CompletionsLog
+from lastresort.train.groups.groups import CompletionsLog
 
 LINES = [{"completion": "a\u2028b"}, {"completion": "\ud800 and a line\n"}]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lastresort.data.leaks import clean, first_of_each
-from lastresort.data.split import Split
+from lastresort.data.split import Split, clean, first_of_each
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 

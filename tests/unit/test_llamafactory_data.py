@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
 from lastresort.interop.llamafactory import data_sets
 from lastresort.interop.llamafactory.read import read

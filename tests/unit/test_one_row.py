@@ -6,19 +6,39 @@ Here the file is this one, and the line is put into the table while the test las
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from climb_support import scripted_task
+from export_support import exported
 from lastresort.advice.advise import advise
 from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
+from lastresort.data.formats import SHAPES, Shape
+from lastresort.data.formats.rows import RawRow
+from lastresort.data.formats.shape import Labelled
+from lastresort.data.read import read_examples
+from lastresort.engine.forest import Row
+from lastresort.evals.scorers import SCORERS, Scorer
+from lastresort.evals.scorers.scorer import Entry, Output
+from lastresort.interop.exporting import TARGETS, Target
+from lastresort.interop.exporting.job import Job, Written
 from lastresort.ladder import RUNGS, RungFacts
+from lastresort.objectives import OBJECTIVES, ObjectiveFacts
+from lastresort.objectives.pairs import PairLogps
 from lastresort.report.html import write_report
 from lastresort.spec.task import load_task
+from lastresort.spec.training import load_training
+from lastresort.train.loop.batches import Item
+from lastresort.train.loop.objective import Seen, bind
+from lastresort.types import Example, Message
 from scripted_rung import ScriptedRung
+from train_support import training_file
 
 rehearsal = functools.partial(ScriptedRung, "rehearsal")
 ROW = RungFacts(
@@ -55,3 +75,70 @@ def test_a_dry_run_and_the_advice_know_a_new_rung(task: Path) -> None:
     [step] = [step for step in advise(facts_of(found).facts).path if step.rung == "rehearsal"]
     assert (step.stance, step.reasons) == ("ONLY_IF", (ROW.purpose,))
     assert str(step.condition).endswith(ROW.worth_it_if)
+
+
+class Brief:
+    """Right are answers of at most so many characters."""
+
+    name, binary = "brief", True
+
+    def __init__(self, characters: int) -> None:
+        self._characters = characters
+
+    def __call__(self, answer: str, example: Example) -> float:
+        return float(len(answer) <= self._characters)
+
+
+def brief(parameters: Mapping[str, Any], output: Output) -> Scorer:
+    return Brief(parameters["characters"])
+
+
+def test_a_task_scores_by_a_new_scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCORERS, "brief", Entry(brief, ("characters",), main="characters"))
+    for written in ({"brief": 40}, {"brief": {"characters": 40}}):
+        path = scripted_task(
+            tmp_path, quality=[{"right": 0.3}], task={"score": written, "output": {}, "ladder": ["prompting"]}
+        )
+        task = load_task(path)
+        assert task.resolved()["score"] == {"brief": {"characters": 40}}
+    decision = climb(task, tmp_path / "runs" / "run").decision
+    assert decision["rungs"][0]["test"]["score"] == 1
+
+
+def widen(pairs: PairLogps, *, by: float = 1.0) -> torch.Tensor:
+    return -by * (pairs.chosen - pairs.rejected)
+
+
+def test_a_training_learns_by_a_new_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTIVES, "widen", ObjectiveFacts(f"{__name__}:widen", "pairs"))
+    objective = load_training(training_file(tmp_path, {"widen": {"by": 2.0}})).settings.objective
+    row = Row((1, 2), (False, True))
+    loss = bind(objective, [Item((row, row))], None, lambda rows: torch.zeros(len(rows)))
+    found = loss.loss([0], torch.tensor([-1.0, -4.0]), torch.tensor([0, 1]), Seen())
+    assert found == -2 * (-1 - -4)
+
+
+def written(job: Job) -> Written:
+    return Written({"job.txt": job.file.objective}, job.train, (), (), ("pip install mine",), ("mine job.txt",))
+
+
+def test_a_training_is_exported_to_a_new_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, "mine", Target("My own", f"{__name__}:written"))
+    found = exported(tmp_path, "mine", "sft")
+    assert (found.folder / "job.txt").read_text() == "sft"
+    assert "for My own" in (found.folder / "README.md").read_text()
+
+
+def riddle(row: RawRow) -> Labelled:
+    return (Message("user", str(row.values["riddle"])),), str(row.values["solution"])
+
+
+def test_rows_in_a_new_shape_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = frozenset({"riddle", "solution"})
+    looks = '{"riddle": …, "solution": …}'
+    monkeypatch.setitem(SHAPES, "riddle", Shape("riddle", looks, keys, lambda found: found >= keys, riddle))
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"riddle": "What has keys?", "solution": "A piano."}\n', encoding="utf-8")
+    [example] = read_examples(path)
+    assert isinstance(example, Example)
+    assert (example.input_text, example.output) == ("What has keys?", "A piano.")

@@ -114,7 +114,7 @@ def test_every_part_of_a_small_model_is_worked_by_hand() -> None:
 
 
 def test_logits_are_planned_in_pieces_of_the_engines_size() -> None:
-    from lastresort.engine import head
+    from lastresort.engine import parts as head
     from lastresort.hardware.plan import memory as passing
 
     assert passing.PIECE_LOGITS == head.PIECE_LOGITS

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lastresort.data.check import check_data, refuse_invalid_outputs
+from lastresort.data.formats.rows import NotJson, is_json, parse_json
 from lastresort.data.read import read_examples
-from lastresort.data.rows import NotJson, is_json, parse_json
 from lastresort.errors import DataError
 from lastresort.evals.scorers import build_scorer, format_ok
 from lastresort.models.calls import Passing

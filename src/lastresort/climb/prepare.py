@@ -12,10 +12,9 @@ from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases
 from lastresort.data.check import DataReport, check_data, refuse_invalid_outputs, short
-from lastresort.data.leaks import clean
 from lastresort.data.preferences import Preferred, read_preferences, without_leaks
 from lastresort.data.read import read_examples
-from lastresort.data.split import Split, groups_of, split_examples
+from lastresort.data.split import Split, clean, groups_of, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
-from lastresort.data.leaks import Leak, find_leaks, remove_leaks
-from lastresort.data.rows import NotJson, parse_json
+from lastresort.data.formats.rows import NotJson, parse_json
+from lastresort.data.split import Leak, find_leaks, remove_leaks
 from lastresort.errors import DataError
 from lastresort.types import Example
 

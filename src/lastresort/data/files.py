@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.data.formats import KNOWN_COLUMNS
-from lastresort.data.rows import RawRow, kind_of, row_json
+from lastresort.data.formats.rows import RawRow, kind_of, row_json
 from lastresort.errors import DataError
 
 

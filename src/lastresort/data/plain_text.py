@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.data.files import read_rows
+from lastresort.data.formats.rows import kind_of
 from lastresort.data.rendering import Rendered
-from lastresort.data.rows import kind_of
 from lastresort.errors import DataError
 
 SUFFIXES = (".txt", ".md")

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows
+from lastresort.data.formats.chat import turn_of
+from lastresort.data.formats.rows import RawRow, kind_of, row_json
 from lastresort.data.formats.shape import input_text, input_turns, message_of
-from lastresort.data.formats.sharegpt import turn_of
-from lastresort.data.leaks import find_leaks
 from lastresort.data.read import examples_of
-from lastresort.data.rows import RawRow, kind_of, row_json
+from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 

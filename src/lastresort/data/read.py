@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES, Shape
+from lastresort.data.formats.rows import RawRow, compact_json, kind_of, row_json
 from lastresort.data.formats.shape import input_turns
-from lastresort.data.rows import RawRow, compact_json, kind_of, row_json
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 

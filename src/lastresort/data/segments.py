@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.data.chat_template import ChatTokenizer
+from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.data.rendering import Rendered, check_doubled_start, check_targets
-from lastresort.data.rows import RawRow, kind_of
 from lastresort.errors import DataError
 
 SEGMENTS, CHOSEN, REJECTED = "segments", "chosen_segments", "rejected_segments"

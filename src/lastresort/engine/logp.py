@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lastresort.engine.attention import Packed
 from lastresort.engine.forest import Row, plan_forest, split_indices, split_padded
-from lastresort.engine.head import target_logps_of
-from lastresort.engine.parts import packed_hidden
+from lastresort.engine.parts import packed_hidden, target_logps_of
 from lastresort.engine.plain import plain_logps
 from lastresort.engine.support import support, why_plain_batch
 from lastresort.errors import ContractError

@@ -1,4 +1,7 @@
-"""Taking a causal language model apart: what computes hidden states, and what turns them into logits."""
+"""Taking a causal language model apart: what computes hidden states, and what turns them into logits.
+
+Log-probabilities of targets from hidden states, piece by piece: full logits never exist.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lastresort.engine.attention import Attends
 from lastresort.errors import ContractError
@@ -83,3 +87,119 @@ def trunk_hidden(trunk: Any, ids: Tensor, positions: Tensor, attends: Attends) -
     return trunk(  # type: ignore[no-any-return]
         input_ids=ids, position_ids=positions, attention_mask=no_mask, use_cache=False, lastresort=attends
     ).last_hidden_state
+
+
+PIECE_LOGITS = 8_000_000  # logits alive at once
+
+
+def target_logps_of(hidden: Tensor, pick: Tensor, target: Tensor, head: Head) -> Tensor:
+    """log p(target) in nats, shape [targets], float32 or wider.
+
+    hidden [tokens, width]; pick, target [targets]: which hidden state predicts which token. A state picked by several
+    targets is turned into logits once.
+    """
+    if not len(pick):
+        return (hidden.sum() * 0.0).to(_wide(hidden.dtype)).expand(0)
+    states, which = torch.unique(pick, return_inverse=True)
+    chosen = hidden[states]
+    if head.frozen_linear:
+        module: Any = head.module
+        return FrozenHead.apply(  # type: ignore[no-any-return, no-untyped-call]
+            chosen, module.weight, module.bias, which, target, head.scale, head.cap
+        )
+    return _trained_head(chosen, which, target, head)
+
+
+def _trained_head(states: Tensor, which: Tensor, target: Tensor, head: Head) -> Tensor:
+    """Through the output layer's own forward, each piece recomputed in backward."""
+
+    def logps(piece: Tensor, local: Tensor, wanted: Tensor) -> Tensor:
+        logits = head.logits(piece)
+        logits = logits.to(_wide(logits.dtype))
+        return logits[local, wanted] - logits.logsumexp(-1)[local]
+
+    step = _piece(_vocabulary(head))
+    parts, places = [], []
+    for start in range(0, len(states), step):
+        inside = ((which >= start) & (which < start + step)).nonzero()[:, 0]
+        parts.append(
+            checkpoint(logps, states[start : start + step], which[inside] - start, target[inside], use_reentrant=False)
+        )
+        places.append(inside)
+    return torch.cat(parts)[torch.argsort(torch.cat(places))]
+
+
+class FrozenHead(torch.autograd.Function):
+    """d log p / d hidden = W[target] - p W does not depend on the loss, so that p W is formed in forward and backward is
+    one multiplication. With scale s and cap c, z = c tanh(s (W h + b) / c), each row of W is weighted by s (1 - (z/c)^2)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        which: Tensor,
+        target: Tensor,
+        scale: float,
+        cap: float | None,
+    ) -> Tensor:
+        wide, wanted = _wide(weight.dtype), ctx.needs_input_grad[0]
+        states = states.to(weight.dtype)
+        vocabulary, step = weight.shape[0], min(_piece(weight.shape[0]), len(states))
+        product = weight.new_empty(step, vocabulary)
+        logits = product if wide == weight.dtype else weight.new_empty(step, vocabulary, dtype=wide)
+        lse = states.new_empty(len(states), dtype=wide)
+        mean = torch.empty_like(states) if wanted else None
+        chosen = lse.new_empty(len(target))
+        for start in range(0, len(states), step):
+            x = states[start : start + step]
+            raw, z = product[: len(x)], logits[: len(x)]
+            torch.mm(x, weight.t(), out=raw) if bias is None else torch.addmm(bias, x, weight.t(), out=raw)
+            if wide != weight.dtype:
+                z.copy_(raw)
+            if scale != 1.0:
+                z.mul_(scale)
+            if cap is not None:
+                z.div_(cap).tanh_().mul_(cap)
+            inside = ((which >= start) & (which < start + len(x))).nonzero()[:, 0]
+            chosen[inside] = z[which[inside] - start, target[inside]]
+            if mean is None:
+                lse[start : start + len(x)] = z.logsumexp(1)
+                continue
+            bend = None if cap is None else 1 - (z / cap) ** 2
+            top, where = z.max(1)
+            torch.softmax(z, 1, out=z)
+            # The largest probability is at least 1 / vocabulary, so that its logarithm is exact.
+            lse[start : start + len(x)] = top - z.gather(1, where[:, None])[:, 0].log()
+            if bend is not None:
+                z.mul_(bend)
+            p = z if wide == weight.dtype else raw.copy_(z)
+            torch.mm(p, weight, out=mean[start : start + len(x)])
+        if mean is not None:
+            factor = torch.full_like(chosen, scale) if cap is None else scale * (1 - (chosen / cap) ** 2)
+            ctx.save_for_backward(mean, weight, which, target, factor)
+            ctx.scale = scale
+        return chosen - lse[which]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        mean, weight, which, target, factor = ctx.saved_tensors
+        (grad,) = grads
+        total = grad.new_zeros(len(mean)).index_add_(0, which, grad)
+        gradient = mean * (total * -ctx.scale)[:, None].to(mean.dtype)
+        gradient.index_add_(0, which, weight[target] * (grad * factor)[:, None].to(weight.dtype))
+        return gradient, None, None, None, None, None, None
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _piece(vocabulary: int) -> int:
+    return max(1, PIECE_LOGITS // vocabulary)
+
+
+def _vocabulary(head: Head) -> int:
+    weight = getattr(head.module, "weight", None)
+    return int(weight.shape[0]) if isinstance(weight, Tensor) else 100_000

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from lastresort.engine.choose import Sampling
 from lastresort.engine.forest import Row
-from lastresort.engine.head import target_logps_of
-from lastresort.engine.parts import Head, Parts
+from lastresort.engine.parts import Head, Parts, target_logps_of
 from lastresort.engine.support import Support
 
 

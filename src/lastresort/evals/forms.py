@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lastresort.data.answer_schema import misfit, schema_validator
-from lastresort.data.rows import NotJson, parse_json
+from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.evals.scorers.forms import chosen, fold_label
 from lastresort.evals.scorers.scorer import Output
 from lastresort.evals.scorers.text import words

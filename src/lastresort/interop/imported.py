@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, PrerequisiteError
 
 Framework = Literal["axolotl", "llamafactory"]

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from lastresort.data.rows import compact_json
+from lastresort.data.formats.rows import compact_json
 from lastresort.errors import DataError, InputError, TaskError
+from lastresort.interop.exporting import TARGETS
 from lastresort.interop.imported import Framework, Imported, Remark, Source
 from lastresort.records.atomic import write_atomically
 from lastresort.spec.document import Document, read_text, with_overrides
@@ -24,7 +25,6 @@ READERS: Mapping[Framework, str] = {
     "axolotl": "lastresort.interop.axolotl.read",
     "llamafactory": "lastresort.interop.llamafactory.read",
 }
-TITLES: Mapping[Framework, str] = {"axolotl": "Axolotl", "llamafactory": "LLaMA-Factory"}
 
 
 def foreign(path: Path) -> Framework | None:
@@ -85,7 +85,7 @@ def written(imported: Imported, output: Path, path: Path, *, resume: bool = True
     origin = {"framework": imported.framework, "file": path.name, "remarks": remarks}
     if imported.rendered_by is not None:
         origin["rendered_by"] = imported.rendered_by
-    title = f"# {TITLES[imported.framework]}'s {path.name}, in the words of `lastresort train`.\n"
+    title = f"# {TARGETS[imported.framework].title}'s {path.name}, in the words of `lastresort train`.\n"
     _write(folder / TRAINING_FILE, title + _yaml({**imported.document, "origin": origin}, data, folder))
     return folder / TRAINING_FILE
 

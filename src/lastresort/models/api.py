@@ -21,7 +21,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lastresort.data.rows import NotJson, parse_json
+from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.calls import Passing, Patience, each_at_once, persist
 from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens

@@ -20,15 +20,15 @@ class ObjectiveFacts:
 # text is sft with every token a target; the groups of dr_grpo share grpo's loss of a token and differ in
 # `grpo.ADVANTAGE_SCALE` and `grpo.token_weights`.
 OBJECTIVES: dict[str, ObjectiveFacts] = {
-    "sft": ObjectiveFacts("lastresort.objectives.sft:sft", "completions"),
-    "text": ObjectiveFacts("lastresort.objectives.sft:sft", "text"),
+    "sft": ObjectiveFacts("lastresort.objectives.answers:sft", "completions"),
+    "text": ObjectiveFacts("lastresort.objectives.answers:sft", "text"),
     "dpo": ObjectiveFacts("lastresort.objectives.pairs:dpo", "pairs", "always"),
     "ipo": ObjectiveFacts("lastresort.objectives.pairs:ipo", "pairs", "always"),
     "hinge": ObjectiveFacts("lastresort.objectives.pairs:hinge", "pairs", "always"),
     "simpo": ObjectiveFacts("lastresort.objectives.pairs:simpo", "pairs"),
     "apo_zero": ObjectiveFacts("lastresort.objectives.pairs:apo_zero", "pairs", "always"),
     "orpo": ObjectiveFacts("lastresort.objectives.pairs:orpo", "pairs"),
-    "kto": ObjectiveFacts("lastresort.objectives.kto:kto", "labels", "always"),
+    "kto": ObjectiveFacts("lastresort.objectives.answers:kto", "labels", "always"),
     "grpo": ObjectiveFacts("lastresort.objectives.grpo:grpo", "groups", "for_kl"),
     "dr_grpo": ObjectiveFacts("lastresort.objectives.grpo:grpo", "groups", "for_kl"),
     "dapo": ObjectiveFacts("lastresort.objectives.grpo:dapo", "groups", "for_kl"),

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from lastresort.data.rows import half_pair
+from lastresort.data.formats.rows import half_pair
 from lastresort.errors import TaskError
 from lastresort.spec.values import Key, describe, dotted, nearest_file, shortened
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import ValidationInfo, model_validator
 
 from lastresort.data.answer_schema import schema_fault
-from lastresort.data.rows import NotJson, parse_json
+from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.spec.paths import found_path, relative_name
 from lastresort.spec.values import Reading, Section, below, describe, refuse, refuse_unknown_keys
 

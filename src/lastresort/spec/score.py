@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -37,6 +37,9 @@ from lastresort.spec.values import (
     unknown_name,
 )
 from lastresort.types import ReasoningEffort
+
+if TYPE_CHECKING:
+    from lastresort.evals.scorers.scorer import Entry
 
 EXPECTED = "FILE:FUNCTION, such as metrics.py:score"
 
@@ -97,18 +100,6 @@ def _functions(tree: ast.Module) -> set[str]:
 
 Parameters = dict[str, Any]
 SCALES = ("1-5", "yes-no")
-KEYS = (
-    "model",
-    "against",
-    "criteria",
-    "rubric",
-    "scale",
-    "labelled",
-    "max_new_tokens",
-    "reasoning_effort",
-    "prompt_price",
-    "output_price",
-)
 EFFORTS: tuple[str, ...] = get_args(ReasoningEffort)
 PRICES = ("prompt_price", "output_price")
 _NUMBERS = {
@@ -121,7 +112,7 @@ _NUMBERS = {
 def read_judge(value: Any, reading: Reading) -> Parameters:
     """The keys as given; `labelled` and a model's path are absolute."""
     given = value if isinstance(value, dict) else {"model": value}
-    refuse_unknown_keys(given, KEYS)
+    refuse_unknown_keys(given, _table()["judge"].parameters)
     with below(*(("model",) if isinstance(value, dict) else ())):
         parameters: Parameters = {"model": _model(given.get("model"), reading)}
     for name, inner in given.items():
@@ -348,16 +339,47 @@ def _only(value: Any, key: str) -> Any:
     return value.get(key)
 
 
-_BARE = ("exact", "normalized", "contains", "choice", "json_valid", "json_exact", "json_fields", "token_f1", "rouge_l")
+# Of scorers with parameters that more must be said of than their names; the others are read by `_plain`.
 _READERS: dict[str, Callable[[Any, Reading], Parameters]] = {
-    **dict.fromkeys(_BARE, _no_parameters),
     "number": _number,
     "regex": _regex,
     "python": _python,
     "judge": read_judge,
 }
 _HOW = {"regex": '{regex: "…"}', "python": '{python: "metrics.py:score"}', "judge": "{judge: MODEL}"}
-SCORERS = tuple(_READERS)
+
+
+def _table() -> Mapping[str, Entry]:
+    """Where a scorer stands with its parameters; loaded with the first file that names one."""
+    from lastresort.evals.scorers import SCORERS
+
+    return SCORERS
+
+
+def _known_scorers() -> tuple[str, ...]:
+    """Those without parameters first."""
+    table = _table()
+    others = [name for name in table if table[name].parameters and name not in _READERS]
+    return (*_bare(), *others, *_READERS)
+
+
+def _bare() -> tuple[str, ...]:
+    return tuple(name for name, entry in _table().items() if not entry.parameters)
+
+
+def _parameters(name: str, value: Any, reading: Reading) -> Parameters:
+    entry = _table()[name]
+    if name in _READERS:
+        return _READERS[name](value, reading)
+    return _plain(entry, value) if entry.parameters else _no_parameters(value, reading)
+
+
+def _plain(entry: Entry, value: Any) -> Parameters:
+    """Parameters as they are: by name, or the main one alone."""
+    if not isinstance(value, dict):
+        return {} if value is None else {entry.main or entry.parameters[0]: value}
+    refuse_unknown_keys(value, entry.parameters)
+    return dict(value)
 
 
 def _read_scorer(value: Any, reading: Reading) -> dict[str, Any]:
@@ -368,22 +390,22 @@ def _read_scorer(value: Any, reading: Reading) -> dict[str, Any]:
         if name in _HOW:
             expected = f"{name} with what it needs"
             refuse(f'found "{name}" alone', expected=expected, remedy=f"Write {_HOW[name]}.")
-        return {"name": name, "parameters": _READERS[name](None, reading)}
+        return {"name": name, "parameters": _parameters(name, None, reading)}
     if not isinstance(value, dict) or len(value) != 1:
         remedy = f"Write for instance json_exact, or {_HOW['python']}."
         refuse(f"found {describe(value)}", expected="the name of one scorer, alone or as the one key", remedy=remedy)
     [(name, given)] = value.items()
     _refuse_unknown(name)
     with below(name):
-        return {"name": name, "parameters": _READERS[name](given, reading)}
+        return {"name": name, "parameters": _parameters(name, given, reading)}
 
 
 def _refuse_unknown(name: str) -> None:
-    if name in _READERS:
+    if name in _table():
         return
     file_and_function = re.fullmatch(r"[^:]+\.py:\w+", name)
     remedy = f'Write {{python: "{name}"}}.' if file_and_function else None
-    detail = unknown_name("scorer", name, SCORERS)
+    detail = unknown_name("scorer", name, _known_scorers())
     refuse(detail["found"], expected=detail["expected"], remedy=remedy or detail["remedy"])
 
 
@@ -405,14 +427,15 @@ def scorer_json_schema(beside: dict[str, Any]) -> dict[str, Any]:
     amount = {"type": "number", "minimum": 0}
     reference = {"type": "string", "pattern": "^.+:[^:]+$"}
     forms: dict[str, dict[str, Any]] = {
-        **{name: {"type": ["object", "null"], "maxProperties": 0} for name in _BARE},
+        **{name: {"type": ["object", "null"], "maxProperties": 0} for name in _bare()},
+        **{name: {} for name, entry in _table().items() if entry.parameters and name not in _READERS},
         "number": _closed({"tolerance": amount, "relative": amount}),
         "regex": {"type": "string", "format": "regex"},
         "python": {"anyOf": [reference, _closed({"function": reference, "binary": {"type": "boolean"}}, ["function"])]},
         "judge": judge_json_schema(),
     }
     mappings = [_closed({name: form, **beside}, [name]) for name, form in forms.items()]
-    return {"anyOf": [{"enum": [*_BARE, "number"]}, *mappings]}
+    return {"anyOf": [{"enum": [*_bare(), "number"]}, *mappings]}
 
 
 def _closed(properties: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:

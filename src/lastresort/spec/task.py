@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
-from lastresort.data.rows import is_json
+from lastresort.data.formats.rows import is_json
 from lastresort.errors import TaskError
 from lastresort.knowledge.reading import is_read
 from lastresort.ladder import RUNGS, trains

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from lastresort.data.formats.alpaca import ALPACA
-from lastresort.data.formats.input_output import INPUT_OUTPUT
-from lastresort.data.formats.messages import MESSAGES
-from lastresort.data.formats.prompt_completion import PROMPT_COMPLETION
+from lastresort.data.formats.chat import MESSAGES, SHAREGPT
+from lastresort.data.formats.columns import ALPACA, INPUT_OUTPUT, PROMPT_COMPLETION
 from lastresort.data.formats.shape import Shape
-from lastresort.data.formats.sharegpt import SHAREGPT
 
 SHAPES: dict[str, Shape] = {
     shape.name: shape for shape in (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, INPUT_OUTPUT)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from lastresort.data.rows import RawRow, compact_json, kind_of
+from lastresort.data.formats.rows import RawRow, compact_json, kind_of
 from lastresort.errors import DataError
 from lastresort.types import Message, Role
 

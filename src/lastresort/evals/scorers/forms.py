@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.data.answer_schema import misfit, schema_validator
-from lastresort.data.rows import is_json, parse_json
+from lastresort.data.formats.rows import is_json, parse_json
 from lastresort.errors import TaskError
 from lastresort.evals.scorers.scorer import Output, unusable_expected
 from lastresort.types import Example

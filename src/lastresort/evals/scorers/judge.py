@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastresort.data.files import read_rows
-from lastresort.data.rows import RawRow, kind_of
+from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import Agreement, agreement
 from lastresort.evals.scorers.judge_model import (
     UNPARSED,
     VERDICT_TOKENS,
@@ -28,6 +27,9 @@ from lastresort.evals.scorers.judge_model import (
 from lastresort.evals.scorers.scorer import Output
 from lastresort.models.protocol import Model, Pay
 from lastresort.types import Decoding, Example
+
+if TYPE_CHECKING:
+    from lastresort.evals.evidence import Agreement
 
 PARAMETERS = (
     "model",
@@ -159,6 +161,8 @@ def agreement_with(labelled: Sequence[Labelled], judged: Sequence[Judged], quest
 
     Kappa counts grades by how far apart they are (quadratic weights), everything else as alike or not.
     """
+    from lastresort.evals.evidence import agreement
+
     pairs = [(one.label, _label_of(found, question)) for one, found in zip(labelled, judged, strict=True)]
     if isinstance(question, Comparison):
         return agreement(pairs, _SIDES)

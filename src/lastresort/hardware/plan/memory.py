@@ -257,7 +257,7 @@ def billions(count: float) -> str:
 
 
 GIB = 1 << 30
-PIECE_LOGITS = 8_000_000  # logits alive at once, as in engine/head.py, which a test compares
+PIECE_LOGITS = 8_000_000  # logits alive at once, as in engine/parts.py, which a test compares
 # Of a card, assumed; of a processor fitted by benchmarks/plan_memory.py to half of its runs (docs/plan.md).
 CONTEXT_BYTES, LIBRARIES_BYTES = int(0.7 * GIB), int(0.55 * GIB)
 ALLOCATOR_SHARE, PROCESSOR_SHARE = 0.05, 0.09  # of what comes and goes

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.data.formats.shape import ROLES
-from lastresort.data.rows import RawRow, kind_of
 from lastresort.data.segments import SEGMENTS
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.markup import Markup, Row, content_at, list_of, optional_text, pair, text_of

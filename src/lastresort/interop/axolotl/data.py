@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.embedded import embedded_folder
 from lastresort.errors import LastresortError
 from lastresort.interop.axolotl.entries import IDLE, places_of, source_of

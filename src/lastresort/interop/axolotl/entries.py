@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.data.files import read_lines, read_rows
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.types import Read
 from lastresort.interop.given import Given, found_place

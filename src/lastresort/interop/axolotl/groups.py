@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
 from lastresort.interop.axolotl.keys import TRL_IGNORED, TRL_OWN, USUAL
 from lastresort.interop.axolotl.objective import beta

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.interop.axolotl.markup import Row, answered, labelled, list_of, optional_text, pair, text_of
 from lastresort.interop.given import Given
 

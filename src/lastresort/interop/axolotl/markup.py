@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.data.rows import RawRow, kind_of, row_json
+from lastresort.data.formats.rows import RawRow, kind_of, row_json
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import DataError
 from lastresort.types import Message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.interop.axolotl import markup as rendered
 from lastresort.interop.axolotl.markup import Row, text_of
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NoReturn
 
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.interop.axolotl import chat, instructions, passed
 from lastresort.interop.axolotl import instructions as user_types
 from lastresort.interop.axolotl import markup as nectar

@@ -95,14 +95,14 @@ def _job(training: Exportable, working: Path, to: str, *, named: str | None, cop
         raise DataError("no row is left to train on", where=training.name, expected="at least one")
     document = dict(training.document)
     base, told = base_for(str(document["model"]), working, named=named, copied=copied)
-    if to == "skypilot" and document["model"] == EMBEDDED and named is None and not copied:
+    if TARGETS[to].runs_us and document["model"] == EMBEDDED and named is None and not copied:
         base, told = replace(base, name=EMBEDDED), ()  # which runs there too
     start = document.get("start_from")
     if start is not None:
         with disk_errors(working):
             shutil.copytree(start, working / START)
         document["start_from"] = START
-    names, needs = reward_files(document, working, functions=to != "skypilot")
+    names, needs = reward_files(document, working, functions=not TARGETS[to].runs_us)
     document |= {"model": base.name, "output": "out"}
     document["data"] = {"train": TRAIN} | ({"eval": HELD_OUT} if training.held_out else {})
     train, held_out = _as_rendered(training, base)
@@ -129,7 +129,7 @@ def _as_rendered(training: Exportable, base: Base) -> tuple[tuple[Row, ...], tup
 
 
 def _write(job: Job, to: str, working: Path, details: Mapping[str, Any]) -> Written:
-    module, function = TARGETS[to].split(":")
+    module, function = TARGETS[to].path.split(":")
     written: Written = getattr(import_module(module), function)(job, **details)
     _rows(working / TRAIN, written.train)
     if job.held_out:

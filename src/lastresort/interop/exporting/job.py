@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lastresort.interop.exporting import TARGETS
 from lastresort.train.settings import AdapterChoice, TrainingFile
 from lastresort.version import __version__
 
@@ -116,18 +117,9 @@ def row_limit(job: Job) -> tuple[int, tuple[str, ...]]:
     )
 
 
-TITLES = {
-    "axolotl": "Axolotl",
-    "llamafactory": "LLaMA-Factory",
-    "trl": "TRL",
-    "unsloth": "Unsloth",
-    "skypilot": "SkyPilot",
-}
-
-
 def readme(job: Job, to: str, written: Written, notes: Sequence[str]) -> str:
     rows = f"{counted(len(job.train))} to train on" + (f", {len(job.held_out)} held out" if job.held_out else "")
-    title = TITLES[to]
+    title = TARGETS[to].title
     differs = "\n".join(f"- {note}" for note in notes) or "- Nothing that is known of."
     return f"""# {job.name} for {title}
 

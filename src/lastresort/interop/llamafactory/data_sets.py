@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lastresort.data.files import read_rows
-from lastresort.data.rows import RawRow
+from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
 from lastresort.interop.given import Given
 from lastresort.interop.imported import hub_rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from lastresort.data.rows import NotJson, parse_json
+from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import TaskError
 from lastresort.interop.given import Given
 from lastresort.spec.values import describe, listed, nearest

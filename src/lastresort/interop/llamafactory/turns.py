@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lastresort.data.rows import RawRow, compact_json
+from lastresort.data.formats.rows import RawRow, compact_json
 from lastresort.interop.llamafactory.dataset_info import Entry
 from lastresort.interop.llamafactory.stage import Stage
 

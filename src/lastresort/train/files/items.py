@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.data.files import read_rows
+from lastresort.data.formats.rows import RawRow
 from lastresort.data.plain_text import packed_rows, read_documents
 from lastresort.data.preferences import Pair, are_pairs, as_labelled, label_of, labelled_of, pairs_of
 from lastresort.data.read import examples_of
 from lastresort.data.rendering import Rendered, render_training, training_messages
-from lastresort.data.rows import RawRow
 from lastresort.data.segments import (
     Segments,
     are_segments,

@@ -24,11 +24,13 @@ from lastresort.train.files.run_folder import (
     RECORD,
     Standing,
     StepLog,
+    Trackers,
     begin,
     changed_code,
     check_same,
     held,
     identity,
+    require_trackers,
     standing,
     withdraw,
 )
@@ -38,7 +40,6 @@ from lastresort.train.loop.launch import unused_settings
 from lastresort.train.loop.loop import StepSeen, Trained, total_steps, train
 from lastresort.train.loop.optimizers import require_optimizer
 from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
-from lastresort.train.loop.trackers import Trackers, require_trackers
 from lastresort.train.settings import TrainingFile
 from lastresort.train.watch.alarm import measured, warning
 from lastresort.train.watch.alarm import told as early_told

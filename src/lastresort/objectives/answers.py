@@ -1,4 +1,4 @@
-"""Kahneman-Tversky optimisation: answers labelled good or bad one by one."""
+"""Objectives on answers one by one: supervised fine-tuning, and Kahneman-Tversky optimisation of answers labelled good or bad."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from torch import Tensor
 
 from lastresort.errors import ContractError
 from lastresort.objectives.contract import not_negative, positive, same_layout
+
+
+def sft(per_token_logps: Tensor) -> Tensor:
+    """Raise the probability of the right answer: loss = -log p.
+
+    per_token_logps: of the target tokens, in nats, any shape. Returns the loss of each token, same shape, not averaged; the
+    caller divides the sum by the number of target tokens of the whole accumulated batch, so that accumulation changes nothing.
+    Source: maximum likelihood; Radford et al. 2018, eq. 3. Oracle: transformers' causal loss with num_items_in_batch.
+    """
+    return -per_token_logps
 
 
 def kto(

@@ -1,14 +1,34 @@
-"""{"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}, also with role/content inside."""
+"""Shapes of whole conversations: the last assistant turn is the output, the turns before it the input.
+
+{"messages": [{"role": …, "content": …}, …]}.
+
+{"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}, also with role/content inside.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.data.formats.shape import Labelled, Shape, conversation, input_text, message_of
-from lastresort.data.rows import RawRow, kind_of
 from lastresort.errors import DataError
 from lastresort.types import Message
+
+
+def _messages(row: RawRow) -> Labelled:
+    turns = tuple(message_of(turn, row, place) for place, turn in _turns(row, "messages"))
+    return conversation(turns, row, "messages")
+
+
+MESSAGES = Shape(
+    "messages",
+    '{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}',
+    frozenset({"messages"}),
+    lambda keys: "messages" in keys,
+    _messages,
+)
+
 
 _ROLES = {
     "human": "user",
@@ -42,16 +62,8 @@ def turn_of(value: Any, row: RawRow, key: str) -> Message:
     return message_of(value, row, key)
 
 
-def _parse(row: RawRow) -> Labelled:
-    value = row.values["conversations"]
-    if not isinstance(value, list):
-        raise DataError(
-            f"found {kind_of(value)}",
-            where=row.at("conversations"),
-            expected="a list of turns",
-            remedy="Write the conversation as a list (JSON Lines or Parquet; a table cannot hold one).",
-        )
-    turns = tuple(turn_of(turn, row, f"conversations[{index}]") for index, turn in enumerate(value))
+def _sharegpt(row: RawRow) -> Labelled:
+    turns = tuple(turn_of(turn, row, place) for place, turn in _turns(row, "conversations"))
     if row.values.get("system"):
         turns = (Message("system", input_text(row, "system")), *turns)
     return conversation(turns, row, "conversations")
@@ -62,5 +74,18 @@ SHAREGPT = Shape(
     '{"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}',
     frozenset({"conversations", "system"}),
     lambda keys: "conversations" in keys,
-    _parse,
+    _sharegpt,
 )
+
+
+def _turns(row: RawRow, key: str) -> list[tuple[str, Any]]:
+    """The turns of a conversation, each with its place in the row."""
+    value = row.values[key]
+    if not isinstance(value, list):
+        raise DataError(
+            f"found {kind_of(value)}",
+            where=row.at(key),
+            expected="a list of turns",
+            remedy="Write the conversation as a list (JSON Lines or Parquet; a table cannot hold one).",
+        )
+    return [(f"{key}[{index}]", turn) for index, turn in enumerate(value)]

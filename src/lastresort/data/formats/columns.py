@@ -1,0 +1,124 @@
+"""Shapes with a column for the question and one for the answer.
+
+{"input": …, "output": …}, and its common synonyms such as text/label and question/answer.
+
+{"prompt": …, "completion": …}; `response` for `completion`. Either may be a list of messages, as TRL writes it.
+
+{"instruction": …, "input": …, "output": …}; `input` may be empty, `context` and `response` are Dolly's names.
+LLaMA-Factory's `system` and `history` (pairs of question and answer) are read as turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastresort.data.formats.rows import RawRow, kind_of
+from lastresort.data.formats.shape import Labelled, Shape, conversation, input_text, input_turns, output_text
+from lastresort.errors import DataError
+from lastresort.types import Message
+
+_INPUTS = ("input", "text", "question", "query", "sentence")
+_OUTPUTS_OF_INPUT = ("output", "label", "answer", "target")
+
+
+def _columns(keys: frozenset[str]) -> tuple[str, str] | None:
+    """input and output win over their synonyms; a synonym counts only where it is the only one on its side."""
+    inputs = ["input"] if "input" in keys else [key for key in _INPUTS if key in keys]
+    outputs = ["output"] if "output" in keys else [key for key in _OUTPUTS_OF_INPUT if key in keys]
+    return (inputs[0], outputs[0]) if len(inputs) == 1 and len(outputs) == 1 else None
+
+
+def _fits_input_output(keys: frozenset[str]) -> bool:
+    return _columns(keys) is not None
+
+
+def _input_output(row: RawRow) -> Labelled:
+    columns = _columns(frozenset(row.values))
+    assert columns is not None
+    return input_turns(row, columns[0]), output_text(row, columns[1])
+
+
+INPUT_OUTPUT = Shape(
+    "input/output",
+    '{"input": …, "output": …}',
+    frozenset(_INPUTS) | frozenset(_OUTPUTS_OF_INPUT),
+    _fits_input_output,
+    _input_output,
+)
+
+
+_COMPLETIONS = ("completion", "response")
+
+
+def _fits_prompt_completion(keys: frozenset[str]) -> bool:
+    return "prompt" in keys and any(key in keys for key in _COMPLETIONS)
+
+
+def _prompt_completion(row: RawRow) -> Labelled:
+    key = next(key for key in _COMPLETIONS if key in row.values)
+    prompt = input_turns(row, "prompt")
+    value = row.values[key]
+    if isinstance(value, list) and value and all(isinstance(turn, dict) and "role" in turn for turn in value):
+        return conversation(prompt + input_turns(row, key), row, key)
+    return prompt, output_text(row, key)
+
+
+PROMPT_COMPLETION = Shape(
+    "prompt/completion",
+    '{"prompt": …, "completion": …}',
+    frozenset({"prompt", *_COMPLETIONS}),
+    _fits_prompt_completion,
+    _prompt_completion,
+)
+
+
+_CONTEXTS = ("input", "context")
+_OUTPUTS_OF_ALPACA = ("output", "response")
+
+
+def _fits_alpaca(keys: frozenset[str]) -> bool:
+    return "instruction" in keys and any(key in keys for key in _OUTPUTS_OF_ALPACA)
+
+
+def _alpaca(row: RawRow) -> Labelled:
+    parts = [input_text(row, "instruction")]
+    context = next((key for key in _CONTEXTS if row.values.get(key) not in (None, "", [], {})), None)
+    if context is not None and str(row.values[context]).strip():
+        parts.append(input_text(row, context))
+    turns = [*_system(row), *_history(row), Message("user", "\n\n".join(parts))]
+    return tuple(turns), output_text(row, next(key for key in _OUTPUTS_OF_ALPACA if key in row.values))
+
+
+def _system(row: RawRow) -> Iterator[Message]:
+    if row.values.get("system"):
+        yield Message("system", input_text(row, "system"))
+
+
+def _history(row: RawRow) -> Iterator[Message]:
+    history = row.values.get("history") or []
+    if not isinstance(history, list):
+        raise DataError(
+            f"found {kind_of(history)}",
+            where=row.at("history"),
+            expected="a list of pairs [question, answer]",
+            remedy="Write the earlier turns as a list, or leave the key out.",
+        )
+    for index, pair in enumerate(history):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise DataError(
+                f"found {kind_of(pair)}",
+                where=row.at(f"history[{index}]"),
+                expected="a pair [question, answer]",
+                remedy="Write each earlier turn as a pair of texts.",
+            )
+        yield Message("user", pair[0])
+        yield Message("assistant", pair[1])
+
+
+ALPACA = Shape(
+    "alpaca",
+    '{"instruction": …, "input": …, "output": …}',
+    frozenset({"instruction", "system", "history", *_CONTEXTS, *_OUTPUTS_OF_ALPACA}),
+    _fits_alpaca,
+    _alpaca,
+)
