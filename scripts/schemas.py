@@ -9,10 +9,14 @@ from pathlib import Path
 from lastresort.hardware.plan.document import PlanDocument
 from lastresort.records.document import Document, generated_schema
 from lastresort.records.gate import GateDocument
+from lastresort.report.advice import AdviceDocument
+from lastresort.report.recheck import RecheckDocument
 
 DOCUMENTS: dict[str, type[Document]] = {  # by the beginning of the file's name
+    "advice": AdviceDocument,
     "gate": GateDocument,
     "plan": PlanDocument,
+    "recheck": RecheckDocument,
 }
 
 

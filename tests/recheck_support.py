@@ -92,7 +92,7 @@ def asked(folder: Path, name: str = "newer.json") -> int:
 
 def rechecked(run: Path, **arguments: Any) -> dict[str, Any]:
     with scripted("sft"):
-        return recheck(run, **arguments)
+        return recheck(run, **arguments).as_json()
 
 
 def untouched(run: Path) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def step(advice: Advice, rung: str) -> Advised:
 def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
     advice = advise(facts)
     document = as_document(advice, task="a-task")
-    assert [fault.message for fault in VALIDATOR.iter_errors(json.loads(json.dumps(document)))] == []
-    assert [one["rung"] for one in document["path"]] == list(RUNGS)
+    assert [fault.message for fault in VALIDATOR.iter_errors(json.loads(json.dumps(document.as_json())))] == []
+    assert [one.rung for one in document.path] == list(RUNGS)
     for one in advice.path:
         opposing = {said.rule.strength for said in advice.said if one.rung in said.rule.opposes}
         if one.rung not in facts.ladder or one.rung in dict(facts.skips) or "STRONG" in opposing:

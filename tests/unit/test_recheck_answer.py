@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from lastresort.after.recheck.answer import Before, Compared, Tried, answer, compare
+from lastresort.after.recheck.answer import Before, Tried, answer, compare
 from lastresort.after.recheck.asking import check_size, look_of, told
 from lastresort.errors import DataError
 from lastresort.evals.evidence import judge_bar
+from lastresort.report.recheck import Compared
 from lastresort.types import Judgement
 
 TUNED = Before("sft", "sft (lora-epoch3)", tuned=True, shown=True)
@@ -98,19 +99,30 @@ def test_a_tuned_model_that_was_never_shown_to_meet_the_bar_is_called_so() -> No
 
 
 def test_a_needless_model_that_is_better_still_is_called_so() -> None:
-    worse = Compared(150, "item", True, 0.97, 0.9, -0.07, 0.975, (-0.12, -0.03), 0.999, 0.001)
+    worse = Compared(
+        n=150,
+        unit="item",
+        whole=True,
+        winner_score=0.97,
+        score=0.9,
+        difference=-0.07,
+        confidence=0.975,
+        interval=(-0.12, -0.03),
+        p_better=0.999,
+        p_worse=0.001,
+    )
     found = answer("new", BAR, TUNED, [replace(MET, compared=worse)])
     assert found.verdict == "NO_LONGER_NEEDED"
     assert "though the tuned model is better still by 7.0 points" in found.answer
     told_so = found.reasons[1]
     assert "90% against 97% of sft (lora-epoch3), 7.0 points less" in told_so
     assert "97.5% interval of the difference -12.0 to -3.0 points, p = 0.001" in told_so
-    alike = replace(worse, difference=-0.01, interval=(-0.05, 0.03), p_worse=0.3, p_better=0.8)
+    alike = worse.replaced(difference=-0.01, interval=(-0.05, 0.03), p_worse=0.3, p_better=0.8)
     assert "better still" not in answer("new", BAR, TUNED, [replace(MET, compared=alike)]).answer
 
 
 def test_a_comparison_of_what_stopped_early_is_called_no_test() -> None:
-    some = Compared(40, "item", False, 0.9, 0.5, -0.4, 0.975)
+    some = Compared(n=40, unit="item", whole=False, winner_score=0.9, score=0.5, difference=-0.4, confidence=0.975)
     (_, why) = answer("new", BAR, TUNED, [replace(NOT_MET, compared=some)]).reasons
     assert "on the 40 test items that both answered" in why
     assert "a description, not a test" in why

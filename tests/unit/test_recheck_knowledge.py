@@ -15,7 +15,7 @@ from lastresort.after.recheck.stale import Resting, staleness, standing
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.update import Changes, file_changes, file_hashes
 from lastresort.records.record import Record
-from lastresort.report.recheck import validate_recheck
+from lastresort.report.recheck import RecheckDocument
 from recheck_support import copied, handbook_run, knowing_run, rechecked, tuned_run, untouched
 from retrieval_support import NAMES, code
 
@@ -65,7 +65,7 @@ def test_the_documents_as_they_were_are_no_change(reading: Path, tmp_path: Path)
     run = copied(reading, tmp_path)
     asked = len(calls(reading.parent.parent / "task"))
     found = rechecked(run)
-    validate_recheck(found)
+    assert RecheckDocument.model_validate(found).as_json() == found
     assert (found["verdict"], found["yes"]) == ("CURRENT", True)
     assert found["knowledge"]["passages"] == {"gone": [], "new": 0}
     assert found["look"] is None
@@ -76,7 +76,7 @@ def test_a_reader_is_stale_where_it_would_answer_otherwise_now(reading: Path, tm
     run = copied(reading, tmp_path)
     before = untouched(run)
     found = rechecked(run, documents=documents(run, tmp_path, recoded))
-    validate_recheck(found)
+    assert RecheckDocument.model_validate(found).as_json() == found
     expected = recoded_items(run)
     assert expected > 0
     assert (found["verdict"], found["yes"]) == ("STALE", False)
@@ -125,7 +125,7 @@ def test_what_was_trained_in_is_stale_where_its_passage_says_it_no_more(knowing:
     run = copied(knowing, tmp_path)
     before = untouched(run)
     found = rechecked(run, documents=documents(run, tmp_path, recoded))
-    validate_recheck(found)
+    assert RecheckDocument.model_validate(found).as_json() == found
     told = found["knowledge"]
     assert (found["verdict"], found["yes"], found["winner"]["kind"]) == ("STALE", False, "adapter")
     assert told["items"]["resting_on_changed"] == recoded_items(run) == len(told["affected"]) > 0

@@ -13,7 +13,7 @@ from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
 from lastresort.records.events import RecheckCounted, SystemFrozen
 from lastresort.records.record import Record
-from lastresort.report.recheck import validate_recheck
+from lastresort.report.recheck import RecheckDocument
 from lastresort.spec.task import load_task
 from lastresort.systems.files import folder_sha256
 from lastresort.systems.system import PromptDesign, System
@@ -43,7 +43,7 @@ def test_the_run_was_won_by_what_was_tuned(tuned: Path) -> None:
 def test_a_newer_model_that_fails_leaves_the_tuned_one_needed(run: Path) -> None:
     before = untouched(run)
     found = rechecked(run, new=newer(task_of(run), **right(0.6)))
-    validate_recheck(found)
+    assert RecheckDocument.model_validate(found).as_json() == found
     assert (found["verdict"], found["yes"]) == ("STILL_NEEDED", True)
     assert "scripted:newer.json prompted stays below the bar of 80%" in found["answer"]
     (one,) = found["tried"]

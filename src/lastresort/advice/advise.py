@@ -7,19 +7,25 @@ The recommended way up: each rung with do, only if, or not, and why. It never re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
 
 from lastresort.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
 from lastresort.advice.facts import Facts, Given, Rule, given
 from lastresort.advice.frameworks import Chosen, chosen_frameworks
-from lastresort.advice.questions import Open, open_questions
+from lastresort.advice.questions import Open, Outcome, open_questions
 from lastresort.ladder import RUNGS, trained_rungs, trains
+from lastresort.report.advice import (
+    AdviceDocument,
+    Fact,
+    FrameworkAdvice,
+    OpenFact,
+    RuleAdvice,
+    RungAdvice,
+    Stance,
+)
 from lastresort.report.words.wording import listed
 from lastresort.report.words.wording import round_percent as percent
-
-Stance = Literal["DO", "ONLY_IF", "NOT"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,6 @@ def _condition(rung: str, below: Sequence[str], untried: Sequence[str], facts: F
     return f"{after} misses {bar}, and {RUNGS[rung].worth_it_if}"
 
 
-VERSION = 1
 RULES: tuple[Rule, ...] = (
     *measuring.RULES,
     *prompting.RULES,
@@ -134,53 +139,55 @@ def open_facts(facts: Facts) -> tuple[Open, ...]:
     return open_questions(facts, _outcome)
 
 
-def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """The advice as `--json` prints it and the terminal shows it (report/advice_schema.json)."""
-    facts = {name: value for name, value in asdict(advice.facts).items() if value is not None}
-    facts["skips"] = dict(advice.facts.skips)
-    return {
-        "schema": VERSION,
-        "task": task,
-        "answer": advice.answer,
-        "path": [
-            {"rung": step.rung, "stance": step.stance, "condition": step.condition, "reasons": list(step.reasons)}
+def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str] = ()) -> AdviceDocument:
+    """The advice as `--json` prints it and the terminal shows it."""
+    return AdviceDocument(
+        task=task,
+        answer=advice.answer,
+        path=tuple(
+            RungAdvice(rung=step.rung, stance=step.stance, condition=step.condition, reasons=step.reasons)
             for step in advice.path
-        ],
-        "ladder": [step.rung for step in advice.path if step.stance != "NOT"],
-        "rules": [
-            {
-                "name": one.rule.name,
-                "strength": one.rule.strength,
-                "advice": one.advice,
-                "because": one.rule.because,
-                "source": one.rule.source,
-                "favours": list(one.rule.favours),
-                "opposes": list(one.rule.opposes),
-            }
-            for one in advice.said
-        ],
-        "to_find_out": [
-            {
-                "fact": one.question.fact,
-                "question": one.question.text,
-                "choices": list(one.question.choices),
-                "decides": list(one.changes),
-            }
+        ),
+        ladder=tuple(step.rung for step in advice.path if step.stance != "NOT"),
+        rules=tuple(_rule_advice(one) for one in advice.said),
+        to_find_out=tuple(
+            OpenFact(
+                fact=one.question.fact,
+                question=one.question.text,
+                choices=one.question.choices,
+                decides=one.changes,
+            )
             for one in advice.to_find_out
-        ],
-        "frameworks": [
-            {
-                "name": one.framework.name,
-                "fit": one.fit,
-                "because": one.because,
-                "good_at": one.framework.good_at,
-                "lacks": one.framework.lacks,
-            }
+        ),
+        frameworks=tuple(
+            FrameworkAdvice(
+                name=one.framework.name,
+                fit=one.fit,
+                because=one.because,
+                good_at=one.framework.good_at,
+                lacks=one.framework.lacks,
+            )
             for one in advice.frameworks
-        ],
-        "facts": {name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()},
-        "notes": list(notes),
-    }
+        ),
+        facts=_known(advice.facts),
+        notes=tuple(notes),
+    )
+
+
+def _rule_advice(one: Given) -> RuleAdvice:
+    return RuleAdvice(
+        name=one.rule.name,
+        strength=one.rule.strength,
+        advice=one.advice,
+        because=one.rule.because,
+        source=one.rule.source,
+        favours=one.rule.favours,
+        opposes=one.rule.opposes,
+    )
+
+
+def _known(facts: Facts) -> dict[str, Fact]:
+    return {name: value for name, value in asdict(facts).items() if value is not None} | {"skips": dict(facts.skips)}
 
 
 def _advice(facts: Facts) -> tuple[tuple[Given, ...], tuple[Advised, ...], tuple[Chosen, ...]]:
@@ -196,14 +203,13 @@ def _anywhere(facts: Facts, said: Sequence[Given]) -> tuple[str, ...]:
     return tuple(step.rung for step in recommended_path(replace(facts, skips=()), said) if step.stance != "NOT")
 
 
-def _outcome(facts: Facts) -> Mapping[str, Any]:
-    """What a reader would notice: the standing of each rung, the rules that speak, the frameworks to take."""
+def _outcome(facts: Facts) -> Outcome:
     said, path, frameworks = _advice(facts)
-    standing: dict[str, Any] = {step.rung: step.stance for step in path}
-    return standing | {
-        "rules": [one.rule.name for one in said if one.rule.strength != "WEAK"],
-        "frameworks": [(one.framework.name, one.fit) for one in frameworks if one.fit != "CAN"],
-    }
+    return Outcome(
+        {step.rung: step.stance for step in path},
+        tuple(one.rule.name for one in said if one.rule.strength != "WEAK"),
+        tuple((one.framework.name, one.fit) for one in frameworks if one.fit != "CAN"),
+    )
 
 
 def _answer(facts: Facts, path: Sequence[Advised], anywhere: Sequence[str]) -> str:

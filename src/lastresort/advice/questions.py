@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.advice.facts import WRONG, Facts
+from lastresort.advice.frameworks import Fit
 from lastresort.errors import InputError
+from lastresort.report.advice import Stance
 from lastresort.rungs.staleness import PACES
 from lastresort.spec.values import nearest
 
@@ -58,22 +60,30 @@ class Open:
     changes: tuple[str, ...]
 
 
-def open_questions(facts: Facts, outcome: Callable[[Facts], Mapping[str, Any]]) -> tuple[Open, ...]:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a reader of the advice would notice: the standing of each rung, the rules that speak, the frameworks to take."""
+
+    stances: Mapping[str, Stance]
+    rules: tuple[str, ...]
+    frameworks: tuple[tuple[str, Fit], ...]
+
+
+def open_questions(facts: Facts, outcome: Callable[[Facts], Outcome]) -> tuple[Open, ...]:
     """What is not known and matters, in the order in which to ask.
 
-    outcome: the advice as parts that can be compared, rungs by name among them. A question matters where one of its samples
-    gives another outcome than not knowing does.
+    A question matters where one of its samples gives another outcome than not knowing does.
     """
     now, found = outcome(facts), []
     for question in QUESTIONS:
         if getattr(facts, question.fact) is not None:
             continue
-        changed: dict[str, None] = {}
-        for sample in question.samples:
-            then = outcome(replace(facts, **{question.fact: sample}))
-            changed |= dict.fromkeys(part for part in now if then[part] != now[part])
-        if changed:
-            found.append(Open(question, tuple(part for part in now if part in changed and part in facts.ladder)))
+        others = [
+            then for sample in question.samples if (then := outcome(replace(facts, **{question.fact: sample}))) != now
+        ]
+        if others:
+            decided = (rung for rung in now.stances if any(then.stances[rung] != now.stances[rung] for then in others))
+            found.append(Open(question, tuple(rung for rung in decided if rung in facts.ladder)))
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from lastresort.advice.advise import Advice, advise, as_document, open_facts
 from lastresort.advice.facts import Facts
 from lastresort.advice.questions import Open, Question, question_of, read_answer
 from lastresort.errors import InputError
+from lastresort.report.advice import AdviceDocument
 from lastresort.spec.task import Task, given_task
 
 KEYS = {  # facts that a task file can state too
@@ -56,9 +57,13 @@ class Recommendation:
         """To "should I fine-tune?", before anything is measured."""
         return self.advice.answer
 
+    @property
+    def document(self) -> AdviceDocument:
+        return as_document(self.advice, task=self.task, notes=self.notes)
+
     def as_dict(self) -> dict[str, Any]:
         """As `lastresort advise --json` prints it."""
-        return as_document(self.advice, task=self.task, notes=self.notes)
+        return self.document.as_json()
 
 
 def give_advice(request: AdviceRequest, ask: Callable[[Facts], Facts] | None = None) -> Recommendation:

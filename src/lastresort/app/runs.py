@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lastresort.after.recheck.designs import New
     from lastresort.interop.exporting.export import Exported
     from lastresort.interop.exporting.job import Exportable
+    from lastresort.report.recheck import RecheckDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +131,12 @@ class RecheckRequest:
 class Recheck:
     """What a recheck found. document: as it stands in the file `path`. still_needed: None where that cannot be told."""
 
-    document: dict[str, Any]
+    document: RecheckDocument
     path: Path
 
     @property
     def still_needed(self) -> bool | None:
-        found: bool | None = self.document["yes"]
-        return found
+        return self.document.yes
 
 
 def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
@@ -155,7 +155,7 @@ def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
         quick=request.quick,
         progress=progress,
     )
-    return Recheck(found, request.run / file_name(found["number"]))
+    return Recheck(found, request.run / file_name(found.number))
 
 
 def _new(request: RecheckRequest) -> New:

@@ -42,9 +42,9 @@ def advise_command(
             remedy="Tell what you know with --fact, such as --fact wrong=format.",
         )
     ask_now = partial(ask_in_turn, read=read_line, say=print_note) if asks else None
-    document = give_advice(request, ask_now).as_dict()
+    document = give_advice(request, ask_now).document
     if as_json:
-        print_document(document)
+        print_document(document.as_json())
         return
     from lastresort.cli.console import show
     from lastresort.report.advice import advice_text

@@ -90,7 +90,7 @@ def recheck_command(
     with progress() as shown:
         found = recheck_run(request, shown)
     if as_json:
-        print_document(found.document)
+        print_document(found.document.as_json())
     else:
         show(recheck_text(found.document))
         print_text(f"written: {found.path}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
+from lastresort.records.document import Document, Sentence
 from lastresort.report.words.wording import listed, printable, sentence, stopped
 
 if TYPE_CHECKING:
@@ -12,95 +14,156 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+Stance = Literal["DO", "ONLY_IF", "NOT"]
+Strength = Literal["STRONG", "MODERATE", "WEAK"]
+FrameworkFit = Literal["TAKE", "CAN", "NOT"]
+Fact = str | bool | int | float | tuple[str, ...] | dict[str, str]  # skips: why a climb would skip a rung
+
 STANCES = {"DO": ("do", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("not", "dim")}
 STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}
 QUESTIONS = 6  # shown; the others stand in --json
 
 
-def advice_text(document: Mapping[str, Any]) -> RenderableType:
+class RungAdvice(Document):
+    """condition: for ONLY_IF, what has to be so; null otherwise."""
+
+    rung: str
+    stance: Stance
+    condition: str | None
+    reasons: tuple[Sentence, ...] = Field(min_length=1)
+
+
+class RuleAdvice(Document):
+    """A rule of thumb that had something to say. source: who published it. favours, opposes: rungs."""
+
+    name: Sentence
+    strength: Strength
+    advice: Sentence
+    because: Sentence
+    source: Sentence
+    favours: tuple[str, ...]
+    opposes: tuple[str, ...]
+
+
+class OpenFact(Document):
+    """What is not known and would change the advice. decides: rungs."""
+
+    fact: Sentence
+    question: Sentence
+    choices: tuple[Sentence, ...]
+    decides: tuple[str, ...]
+
+
+class FrameworkAdvice(Document):
+    name: Sentence
+    fit: FrameworkFit
+    because: Sentence
+    good_at: Sentence
+    lacks: Sentence
+
+
+class AdviceDocument(Document):
+    """What `lastresort advise --json` prints: rules of thumb applied to what is known, nothing measured. It grows by version.
+
+    task: null without a task file. answer: to "should I fine-tune?". path: all rungs in the order of the ladder. ladder: the rungs
+    that are not NOT, as a task file that follows the advice has them. frameworks: empty where the rules leave nothing to train.
+    facts: what was known; what is missing here was not.
+    """
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    task: str | None
+    answer: Sentence
+    path: tuple[RungAdvice, ...] = Field(min_length=1)
+    ladder: tuple[str, ...]
+    rules: tuple[RuleAdvice, ...]
+    to_find_out: tuple[OpenFact, ...]
+    frameworks: tuple[FrameworkAdvice, ...]
+    facts: dict[str, Fact]
+    notes: tuple[Sentence, ...]
+
+
+def advice_text(document: AdviceDocument) -> RenderableType:
     """The answer, the way up, the rules with reasons and sources, what to find out, and which framework to take."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(printable(document["answer"]), style="bold")]
-    for note in document["notes"]:
+    parts: list[RenderableType] = [Text(printable(document.answer), style="bold")]
+    for note in document.notes:
         parts.append(Text(printable(sentence(note)), style="yellow"))
     parts += [Text(""), _path(document), *_rules(document), *_questions(document), *_frameworks(document)]
     return Group(*parts, Text(""), Text(_last_words(document), style="dim"))
 
 
-def _path(document: Mapping[str, Any]) -> RenderableType:
+def _path(document: AdviceDocument) -> RenderableType:
     from rich.text import Text
 
     table = _grid(8, 11)
-    for step in document["path"]:
-        word, style = STANCES[step["stance"]]
-        told = [stopped(step["condition"])] if step["condition"] else []  # it goes on from "only if"
-        told.append(step["reasons"][0])
-        table.add_row(Text(word, style=style), Text(step["rung"], style="bold"), Text(printable(" ".join(told))))
+    for step in document.path:
+        word, style = STANCES[step.stance]
+        told = [stopped(step.condition)] if step.condition else []  # it goes on from "only if"
+        told.append(step.reasons[0])
+        table.add_row(Text(word, style=style), Text(step.rung, style="bold"), Text(printable(" ".join(told))))
     return table
 
 
-def _rules(document: Mapping[str, Any]) -> list[RenderableType]:
+def _rules(document: AdviceDocument) -> list[RenderableType]:
     from rich.text import Text
 
-    if not document["rules"]:
+    if not document.rules:
         return []
     table = _grid(8)
-    for rule in document["rules"]:
-        told = Text(printable(rule["advice"]), style=STYLES[rule["strength"]])
-        told.append(f"\n{rule['because']} [{rule['source']}]", style="not bold dim")
-        table.add_row(Text(rule["strength"].lower(), style=STYLES[rule["strength"]]), told)
+    for rule in document.rules:
+        told = Text(printable(rule.advice), style=STYLES[rule.strength])
+        told.append(f"\n{rule.because} [{rule.source}]", style="not bold dim")
+        table.add_row(Text(rule.strength.lower(), style=STYLES[rule.strength]), told)
     return [*_head("Advice"), table]
 
 
-def _questions(document: Mapping[str, Any]) -> list[RenderableType]:
+def _questions(document: AdviceDocument) -> list[RenderableType]:
     from rich.text import Text
 
-    asked = document["to_find_out"]
+    asked = document.to_find_out
     if not asked:
         return []
-    deciding = sorted(asked, key=lambda one: not one["decides"])  # stable: those that decide a rung first
+    deciding = sorted(asked, key=lambda one: not one.decides)  # stable: those that decide a rung first
     table = _grid(17)
     for one in deciding[:QUESTIONS]:
-        decides = f" Decides {listed(one['decides'])}." if one["decides"] else ""
-        table.add_row(Text(one["fact"]), Text(f"{sentence(one['question'])}{decides}"))
+        decides = f" Decides {listed(one.decides)}." if one.decides else ""
+        table.add_row(Text(one.fact), Text(f"{sentence(one.question)}{decides}"))
     more: list[RenderableType] = []
     if len(deciding) > QUESTIONS:
-        more.append(Text(f"Also of use: {', '.join(one['fact'] for one in deciding[QUESTIONS:])}.", style="dim"))
+        more.append(Text(f"Also of use: {', '.join(one.fact for one in deciding[QUESTIONS:])}.", style="dim"))
     return [*_head("What would change this: tell it by --fact NAME=VALUE, or --ask"), table, *more]
 
 
-def _frameworks(document: Mapping[str, Any]) -> list[RenderableType]:
+def _frameworks(document: AdviceDocument) -> list[RenderableType]:
     from rich.text import Text
 
-    by_fit: dict[str, list[Mapping[str, Any]]] = {"TAKE": [], "CAN": [], "NOT": []}
-    for one in document["frameworks"]:
-        by_fit[one["fit"]].append(one)
-    if not document["frameworks"]:
+    by_fit: dict[FrameworkFit, list[FrameworkAdvice]] = {"TAKE": [], "CAN": [], "NOT": []}
+    for one in document.frameworks:
+        by_fit[one.fit].append(one)
+    if not document.frameworks:
         return []
     table = _grid(8, 16)
     for one in by_fit["TAKE"]:
-        told = f"{one['because']} Good at: {one['good_at']}. Lacks: {one['lacks']}."
-        table.add_row(Text("take", style="green"), Text(one["name"], style="bold"), Text(told))
+        told = f"{one.because} Good at: {one.good_at}. Lacks: {one.lacks}."
+        table.add_row(Text("take", style="green"), Text(one.name, style="bold"), Text(told))
     others = by_fit["CAN"]
     if by_fit["TAKE"] and others:
-        table.add_row(Text("can"), Text(""), Text(f"{listed(one['name'] for one in others)}."))
+        table.add_row(Text("can"), Text(""), Text(f"{listed(one.name for one in others)}."))
     elif others:
         for one in others:
-            table.add_row(Text("can"), Text(one["name"], style="bold"), Text(one["because"]))
+            table.add_row(Text("can"), Text(one.name, style="bold"), Text(one.because))
     for one in by_fit["NOT"]:
-        table.add_row(Text("not", style="dim"), Text(one["name"], style="bold"), Text(one["because"], style="dim"))
+        table.add_row(Text("not", style="dim"), Text(one.name, style="bold"), Text(one.because, style="dim"))
     return [*_head("To train with"), table]
 
 
-def _last_words(document: Mapping[str, Any]) -> str:
+def _last_words(document: AdviceDocument) -> str:
     told = "These are rules of thumb; no model was asked. "
-    if document["task"] is None:
+    if document.task is None:
         return f"{told}Write a task file and `lastresort climb` measures them."
-    return (
-        f"{told}`lastresort climb` measures them, with `ladder: [{', '.join(document['ladder'])}]` if you follow them."
-    )
+    return f"{told}`lastresort climb` measures them, with `ladder: [{', '.join(document.ladder)}]` if you follow them."
 
 
 def _head(name: str) -> list[RenderableType]:

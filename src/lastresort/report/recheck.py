@@ -1,13 +1,16 @@
-"""`recheck-<n>.json`: checked against its schema when it is written; and the same in the terminal, legible at 80 columns."""
+"""`recheck-<n>.json`, and the same in the terminal, legible at 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
+from lastresort.records.document import Amount, Count, Difference, Document, OpenShare, Positive, Sentence, Share
 from lastresort.records.ledger import speaks_of_reuse
-from lastresort.report.schema import validate, write_document
+from lastresort.report.schema import write_document
 from lastresort.report.words.wording import (
     MARKS,
     STYLES,
@@ -20,54 +23,257 @@ from lastresort.report.words.wording import (
     sentence,
     verdict,
 )
+from lastresort.types import Decided, Judgement, Outcome, Unit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 
-VERSION = 1
 SHOWN = 10  # affected items in the terminal; all stand in the file
+
+Verdict = Literal["STILL_NEEDED", "NO_LONGER_NEEDED", "MEETS_BAR", "BELOW_BAR", "CANNOT_TELL"]
+Freshness = Literal["CURRENT", "STALE", "CANNOT_TELL"]
+Standing = Literal["STANDS", "GONE", "UNKNOWN"]
+
+
+class BarTest(Document):
+    """A test of the bar, as a decision has it."""
+
+    verdict: Outcome
+    score: Share
+    n_used: Count
+    n_available: Count
+    unit: Unit
+    interval: tuple[float, float]
+    decided: Decided | None
+    n_needed: Positive | None
+
+    @classmethod
+    def of(cls, found: Judgement) -> BarTest:
+        return cls(
+            verdict=found.outcome,
+            score=found.score,
+            n_used=found.n_used,
+            n_available=found.n_available,
+            unit=found.unit,
+            interval=found.interval,
+            decided=found.decided,
+            n_needed=found.n_needed,
+        )
+
+
+class Look(Document):
+    """A look at the frozen test set. number: 1 for the first after the climb. alpha: its error of a false MET, budget / (number
+    (number + 1)). each: of each of its systems. budget: of all looks of the run together.
+    """
+
+    number: Positive
+    systems: Positive
+    alpha: Share
+    each: Share
+    budget: Share
+
+
+class NewAsked(Document):
+    """model, prompt: null where it is that of the run."""
+
+    model: str | None
+    prompt: str | None
+    fingerprint: str
+
+
+class RunWinner(Document):
+    """The system that won the run. recorded: test items that it answered in the run. answered_now: with a new model or prompt those
+    of the test set that it had not answered; with documents those asked again. prompt_tokens: mean of a prompt.
+    """
+
+    rung: str
+    kind: str
+    name: str
+    test: BarTest
+    recorded: Count
+    answered_now: Count
+    prompt_tokens: float | None
+
+
+class Compared(Document):
+    """A system against the run's winner.
+
+    whole: whether both answered the whole test set; otherwise n counts the items that both answered before one stopped, and
+    nothing is tested, since where it stopped depended on its answers. difference: the system's mean score less the winner's,
+    with its interval at `confidence`. p_better, p_worse: one-sided, of "the system is better", or worse, than the winner.
+    Interval and p are None unless whole.
+    """
+
+    n: Positive
+    unit: Unit
+    whole: bool
+    winner_score: Share
+    score: Share
+    difference: Difference
+    confidence: Share
+    interval: tuple[float, float] | None = None
+    p_better: Share | None = None
+    p_worse: Share | None = None
+
+
+class Cost(Document):
+    """usd: null at a price that nobody told."""
+
+    tokens_in: Count
+    tokens_out: Count
+    seconds: Amount
+    usd: Amount | None
+
+
+class SystemTried(Document):
+    """rung: which chose the prompt. cut: answers cut at the token limit. refused: items too long for the model, which are wrong."""
+
+    rung: str
+    name: str
+    test: BarTest
+    prompt_tokens: float
+    cut: Count
+    refused: Count
+    cost: Cost
+    compared: Compared | None
+
+
+class Dropped(Document):
+    """A prompt that cannot be tried, and why."""
+
+    rung: str
+    name: str
+    because: str
+
+
+class DocumentsChanged(Document):
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class PassagesChanged(Document):
+    """gone: of the run's store, whose text is in no passage any more."""
+
+    gone: tuple[str, ...]
+    new: Count
+
+
+class ItemsResting(Document):
+    """n: recorded answers of the winner. named: whose rows name passages. differing: answered otherwise now; null where nothing was
+    asked again.
+    """
+
+    n: Count
+    named: Count
+    resting_on_changed: Count
+    differing: Count | None
+
+
+class AffectedItem(Document):
+    """passages: that it rests on and that changed. standing: whether the recorded answer, which stood in these to the letter,
+    stands in their document still.
+    """
+
+    id: str
+    input: str
+    expected: str
+    passages: tuple[str, ...]
+    standing: Standing
+    answer: str
+    score: Share
+    answer_now: str | None
+    score_now: Share | None
+
+
+class KnowledgeChanged(Document):
+    """path: name of the file or folder of documents. compared: files where the run has no store."""
+
+    path: str
+    compared: Literal["passages", "files"]
+    documents: DocumentsChanged
+    passages: PassagesChanged | None
+    items: ItemsResting
+    affected: tuple[AffectedItem, ...]
+
+
+class RecheckFindings(Document):
+    """kind: model, where something new was put to the frozen test set; knowledge, other documents. number: of this recheck among
+    those of the run; the same asked again keeps its number. yes: whether the answer is yes, null where it cannot be told.
+    """
+
+    kind: Literal["model", "knowledge"]
+    number: Positive
+    verdict: Verdict | Freshness
+    yes: bool | None
+    answer: Sentence
+    reasons: tuple[Sentence, ...]
+    notes: tuple[Sentence, ...]
+    new: NewAsked | None
+    look: Look | None
+    winner: RunWinner | None
+    tried: tuple[SystemTried, ...]
+    dropped: tuple[Dropped, ...]
+    knowledge: KnowledgeChanged | None
+
+
+class _OfRun(Document):
+    version: Literal[1] = Field(default=1, alias="schema")
+    run: str
+    task: str
+    bar: OpenShare
+    confidence: Share
+    model: str
+    hashes: dict[str, str]
+
+
+class RecheckDocument(RecheckFindings, _OfRun):
+    """What `lastresort recheck RUN` writes as recheck-<n>.json and prints with --json: whether the decision of a run still
+    stands. It grows by version.
+
+    yes: false is exit code 1. Asked is whether the tuned model is still needed; of a run without one, whether what is new meets the
+    bar; of kind knowledge, whether the recorded answers still hold. model: that the run asked. hashes: sha256 of the files of the
+    test set and its scorer.
+    """
+
+    test_reuse: str | None
 
 
 def file_name(number: int) -> str:
     return f"recheck-{number}.json"
 
 
-def write_recheck(run: Path, document: Mapping[str, Any]) -> Path:
-    """Write a recheck into its run's folder, whole or not at all. Raises ContractError if it is not valid."""
-    validate_recheck(document)
-    return write_document(run / file_name(document["number"]), document)
+def write_recheck(run: Path, document: RecheckDocument) -> Path:
+    """Write a recheck into its run's folder, whole or not at all."""
+    return write_document(run / file_name(document.number), document.as_json())
 
 
-def validate_recheck(document: Mapping[str, Any]) -> None:
-    """Raises ContractError, naming the first fault, unless the document is as recheck_schema.json says."""
-    validate(document, "recheck", where=file_name(document.get("number", 0)))
-
-
-def recheck_text(document: Mapping[str, Any]) -> RenderableType:
+def recheck_text(document: RecheckDocument) -> RenderableType:
     """The answer, what was tried, the reasons, the items that need a look, and what to beware of."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(printable(document["answer"]), style="bold")]
-    if document["tried"]:
+    parts: list[RenderableType] = [Text(printable(document.answer), style="bold")]
+    if document.tried:
         parts += [Text(""), _tried(document)]
     parts.append(Text(""))
-    parts += [Text(printable(sentence(reason))) for reason in document["reasons"]]
-    affected = (document["knowledge"] or {"affected": []})["affected"]
+    parts += [Text(printable(sentence(reason))) for reason in document.reasons]
+    affected = () if document.knowledge is None else document.knowledge.affected
     if affected:
         parts += [Text(""), _affected(affected)]
         if len(affected) > SHOWN:
-            more = f"{len(affected) - SHOWN} more stand in {file_name(document['number'])}."
+            more = f"{len(affected) - SHOWN} more stand in {file_name(document.number)}."
             parts.append(Text(more, style="dim"))
-    parts += [Text(printable(sentence(note)), style="yellow") for note in document["notes"]]
-    if speaks_of_reuse(document["test_reuse"] or ""):
-        parts.append(Text(printable(document["test_reuse"]), style="yellow"))
+    parts += [Text(printable(sentence(note)), style="yellow") for note in document.notes]
+    if document.test_reuse is not None and speaks_of_reuse(document.test_reuse):
+        parts.append(Text(printable(document.test_reuse), style="yellow"))
     return Group(*parts)
 
 
-def _tried(document: Mapping[str, Any]) -> Table:
+def _tried(document: RecheckDocument) -> Table:
     """The systems that were put to the test set, and the winner of the run below them."""
     from rich import box
     from rich.table import Table
@@ -79,25 +285,23 @@ def _tried(document: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
-    for one in document["tried"]:
-        cost = one["cost"]
-        paid = "" if cost["usd"] == 0 else f", {money(cost['usd'])}"
-        table.add_row(one["rung"], *_test(one["test"]), f"{duration(cost['seconds'])}{paid}")
-    winner = document["winner"]
+    for one in document.tried:
+        paid = "" if one.cost.usd == 0 else f", {money(one.cost.usd)}"
+        table.add_row(one.rung, *_test(one.test), f"{duration(one.cost.seconds)}{paid}")
+    winner = document.winner
     if winner is not None:
-        table.add_row(Text(f"{winner['rung']} (the run's winner)"), *_test(winner["test"]), "", style="dim")
+        table.add_row(Text(f"{winner.rung} (the run's winner)"), *_test(winner.test), "", style="dim")
     return table
 
 
-def _test(test: Mapping[str, Any]) -> tuple[Any, ...]:
+def _test(test: BarTest) -> tuple[str, str, str, Text]:
     from rich.text import Text
 
-    word = Text(f"{MARKS[test['verdict']]} {verdict(test['verdict'])}", style=STYLES[test["verdict"]])
-    used = f"{count(test['n_used'])} of {count(test['n_available'])}"
-    return percent(test["score"]), interval(test["interval"]), used, word
+    word = Text(f"{MARKS[test.verdict]} {verdict(test.verdict)}", style=STYLES[test.verdict])
+    return percent(test.score), interval(test.interval), f"{count(test.n_used)} of {count(test.n_available)}", word
 
 
-def _affected(affected: list[Mapping[str, Any]]) -> Table:
+def _affected(affected: Sequence[AffectedItem]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -105,10 +309,10 @@ def _affected(affected: list[Mapping[str, Any]]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for one in affected[:SHOWN]:
-        told = f"{one['input']} -> {one['answer']}"
-        if one["answer_now"] is not None and one["answer_now"] != one["answer"]:
-            told += f", now {one['answer_now']}"
-        if one["passages"]:
-            told += f" [{', '.join(one['passages'])}]"
-        table.add_row(Text(printable(one["id"]), style="dim"), Text(printable(" ".join(told.split()))))
+        told = f"{one.input} -> {one.answer}"
+        if one.answer_now is not None and one.answer_now != one.answer:
+            told += f", now {one.answer_now}"
+        if one.passages:
+            told += f" [{', '.join(one.passages)}]"
+        table.add_row(Text(printable(one.id), style="dim"), Text(printable(" ".join(told.split()))))
     return table

@@ -7,37 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from lastresort.evals.evidence import better
 from lastresort.records.measurement import as_test
-from lastresort.report.words.wording import NO_BREAK, how_decided
+from lastresort.report.recheck import Compared, Verdict
+from lastresort.report.words.wording import how_decided, spaced
 from lastresort.report.words.wording import round_percent as percent
-from lastresort.types import Judgement, Outcome, Unit
+from lastresort.types import Judgement, Outcome
 
 ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A system against the run's winner.
-
-    whole: whether both answered the whole test set; otherwise n counts the items that both answered before one stopped, and
-    nothing is tested, since where it stopped depended on its answers. difference: the system's mean score less the winner's,
-    with its interval at `confidence`. p_better, p_worse: one-sided, of "the system is better", or worse, than the winner.
-    Interval and p are None unless whole.
-    """
-
-    n: int
-    unit: Unit
-    whole: bool
-    winner_score: float
-    score: float
-    difference: float
-    confidence: float
-    interval: tuple[float, float] | None = None
-    p_better: float | None = None
-    p_worse: float | None = None
 
 
 def compare(
@@ -60,7 +38,15 @@ def compare(
     old, now = list(winner[:n]), list(scores[:n])
     if n < n_items:
         before, after = sum(old) / n, sum(now) / n
-        return Compared(n, "item", False, before, after, _rounded(after - before), confidence)
+        return Compared(
+            n=n,
+            unit="item",
+            whole=False,
+            winner_score=before,
+            score=after,
+            difference=_rounded(after - before),
+            confidence=confidence,
+        )
     found = better(old, now, binary=binary, groups=groups, seed=seed, confidence=confidence)
     before = _mean(old, groups)
     return Compared(
@@ -89,9 +75,6 @@ def _mean(scores: Sequence[float], groups: Sequence[str] | None) -> float:
 
 def _rounded(difference: float) -> float:
     return 0.0 if abs(difference) < ROUNDING else difference
-
-
-Verdict = Literal["STILL_NEEDED", "NO_LONGER_NEEDED", "MEETS_BAR", "BELOW_BAR", "CANNOT_TELL"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +189,7 @@ def _tested(one: Tried, bar: float) -> str:
     )
     if found.outcome == "UNDECIDED":
         return f"{told}: undecided; {_settle(found)}."
-    how = how_decided(as_test(found), bar).replace(NO_BREAK, " ")
+    how = spaced(how_decided(as_test(found), bar))
     return f"{told}: the bar of {percent(bar)} is {'met' if found.outcome == 'MET' else 'not met'}; {how}."
 
 

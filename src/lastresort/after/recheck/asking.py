@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lastresort.after.recheck.designs import New
 from lastresort.climb.prepare import BETA, Prepared
@@ -26,25 +25,13 @@ from lastresort.records.events import JudgeOpened, RecheckCounted
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+from lastresort.report.recheck import Cost, Look
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.paths import is_paid
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress, Unit
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """number: 1 for the first after the climb. alpha: its error of a false MET. each: of each of its systems. budget: of all
-    looks together.
-    """
-
-    number: int
-    systems: int
-    alpha: float
-    each: float
-    budget: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +46,7 @@ def look_of(number: int, systems: int, confidence: float) -> Look:
     """The error of this look and of each of its systems."""
     budget = round(1 - confidence, 12)
     alpha = budget / (number * (number + 1))
-    return Look(number, systems, alpha, alpha / systems, budget)
+    return Look(number=number, systems=systems, alpha=alpha, each=alpha / systems, budget=budget)
 
 
 def check_size(look: Look, n: int, *, bar: float, binary: bool, unit: Unit) -> None:
@@ -181,14 +168,14 @@ class Asking:
         return model
 
 
-def cost_of(items: Sequence[ItemScore], price_known: bool) -> dict[str, Any]:
-    """Tokens, seconds and money of these answers, also of those that were kept from before. usd is None without a price."""
-    return {
-        "tokens_in": sum(item.prompt_tokens for item in items),
-        "tokens_out": sum(item.completion_tokens for item in items),
-        "seconds": round(sum(item.seconds for item in items), 3),
-        "usd": sum(item.usd for item in items) if price_known else None,
-    }
+def cost_of(items: Sequence[ItemScore], price_known: bool) -> Cost:
+    """Tokens, seconds and money of these answers, also of those that were kept from before."""
+    return Cost(
+        tokens_in=sum(item.prompt_tokens for item in items),
+        tokens_out=sum(item.completion_tokens for item in items),
+        seconds=round(sum(item.seconds for item in items), 3),
+        usd=sum(item.usd for item in items) if price_known else None,
+    )
 
 
 def prompt_tokens(items: Sequence[ItemScore]) -> float:

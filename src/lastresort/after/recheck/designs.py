@@ -11,6 +11,7 @@ from lastresort.ladder import untrained_rungs
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.events import ModelOpened
+from lastresort.report.recheck import Dropped
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction, prompted
 from lastresort.systems.system import PromptDesign, System
@@ -42,15 +43,6 @@ class Design:
 
     rung: str
     system: System
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A prompt that cannot be tried, and why."""
-
-    rung: str
-    name: str
-    because: str
 
 
 def designs(finished: Finished, new: New) -> list[Design]:
@@ -86,7 +78,7 @@ def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design],
             try:
                 models.check(attempt)
             except CandidateError as error:
-                dropped.append(Dropped(design.rung, attempt.name, str(error)))
+                dropped.append(Dropped(rung=design.rung, name=attempt.name, because=str(error)))
                 continue
             found.append(Design(design.rung, attempt))
             break

@@ -8,12 +8,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lastresort.after.recheck import asking as looks
 from lastresort.after.recheck.asking import Asking
 from lastresort.after.recheck.finished import Finished, Winner
-from lastresort.after.recheck.stale import Resting, Standing, staleness, standing
+from lastresort.after.recheck.stale import Resting, staleness, standing
 from lastresort.climb.identity import documents_of
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.document import Document
@@ -23,6 +22,16 @@ from lastresort.knowledge.store import Store, chunks_named, content_hash, open_s
 from lastresort.knowledge.update import Changes, changes, document_hashes, file_changes, file_hashes, update
 from lastresort.records.events import StoreBuilt
 from lastresort.records.measurement import ItemScore
+from lastresort.report.recheck import (
+    AffectedItem,
+    DocumentsChanged,
+    ItemsResting,
+    KnowledgeChanged,
+    PassagesChanged,
+    RecheckFindings,
+    RunWinner,
+    Standing,
+)
 from lastresort.systems.files import copy_store
 from lastresort.types import Progress
 
@@ -45,7 +54,9 @@ class _Now:
     documents: tuple[Document, ...] = ()
 
 
-def recheck_documents(finished: Finished, documents: Path | None, asking: Asking, progress: Progress) -> dict[str, Any]:
+def recheck_documents(
+    finished: Finished, documents: Path | None, asking: Asking, progress: Progress
+) -> RecheckFindings:
     """Whether the winner's recorded answers still hold with these documents, by default those that the task names.
 
     Neither the run's store nor the winner's is touched. Raises InputError or DataError where there is nothing to compare.
@@ -74,29 +85,29 @@ def recheck_documents(finished: Finished, documents: Path | None, asking: Asking
         again = _answered_again(finished, winner, now.documents, asking, progress)
     items = _items(winner, now, again)
     found = staleness(f"{winner.rung} ({winner.system.name})", now.changes, items)
-    return {
-        "kind": "knowledge",
-        "number": counted.number,
-        "verdict": found.verdict,
-        "yes": found.yes,
-        "answer": found.answer,
-        "reasons": list(found.reasons),
-        "notes": _notes(again or ()),
-        "new": None,
-        "look": None,
-        "winner": {
-            "rung": winner.rung,
-            "kind": winner.kind,
-            "name": winner.system.name,
-            "test": finished.winner_test,
-            "recorded": len(winner.items),
-            "answered_now": len(again or ()),
-            "prompt_tokens": None,
-        },
-        "tried": [],
-        "dropped": [],
-        "knowledge": _entry(winner, path, now.changes, items),
-    }
+    return RecheckFindings(
+        kind="knowledge",
+        number=counted.number,
+        verdict=found.verdict,
+        yes=found.yes,
+        answer=found.answer,
+        reasons=found.reasons,
+        notes=_notes(again or ()),
+        new=None,
+        look=None,
+        winner=RunWinner(
+            rung=winner.rung,
+            kind=winner.kind,
+            name=winner.system.name,
+            test=finished.winner_test,
+            recorded=len(winner.items),
+            answered_now=len(again or ()),
+            prompt_tokens=None,
+        ),
+        tried=(),
+        dropped=(),
+        knowledge=_entry(winner, path, now.changes, items),
+    )
 
 
 def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress) -> _Now:
@@ -198,44 +209,50 @@ def _items(winner: Winner, now: _Now, again: Sequence[ItemScore] | None) -> list
     ]
 
 
-def _entry(winner: Winner, path: Path, found: Changes, items: Sequence[Resting]) -> dict[str, Any]:
+def _entry(winner: Winner, path: Path, found: Changes, items: Sequence[Resting]) -> KnowledgeChanged:
+    gone, new = found.gone, found.new_chunks
+    again = any(item.answer_now is not None for item in items)
+    return KnowledgeChanged(
+        path=path.name,
+        compared="files" if gone is None else "passages",
+        documents=DocumentsChanged(added=found.added, changed=found.changed, removed=found.removed),
+        passages=None if gone is None or new is None else PassagesChanged(gone=tuple(sorted(gone)), new=new),
+        items=ItemsResting(
+            n=len(items),
+            named=sum(item.named for item in items),
+            resting_on_changed=sum(bool(item.changed) for item in items),
+            differing=sum(item.differs for item in items) if again else None,
+        ),
+        affected=_affected(winner, items),
+    )
+
+
+def _affected(winner: Winner, items: Sequence[Resting]) -> tuple[AffectedItem, ...]:
     asked = {item.id: item for item in winner.items}
-    return {
-        "path": path.name,
-        "compared": "files" if found.gone is None else "passages",
-        "documents": {"added": list(found.added), "changed": list(found.changed), "removed": list(found.removed)},
-        "passages": None if found.gone is None else {"gone": sorted(found.gone), "new": found.new_chunks},
-        "items": {
-            "n": len(items),
-            "named": sum(item.named for item in items),
-            "resting_on_changed": sum(bool(item.changed) for item in items),
-            "differing": sum(item.differs for item in items) if any(i.answer_now is not None for i in items) else None,
-        },
-        "affected": [
-            {
-                "id": item.id,
-                "input": asked[item.id].input,
-                "expected": asked[item.id].expected,
-                "passages": list(item.changed),
-                "standing": item.standing,
-                "answer": item.answer,
-                "score": item.score,
-                "answer_now": item.answer_now,
-                "score_now": item.score_now,
-            }
-            for item in items
-            if item.changed or item.differs
-        ],
-    }
+    return tuple(
+        AffectedItem(
+            id=item.id,
+            input=asked[item.id].input,
+            expected=asked[item.id].expected,
+            passages=item.changed,
+            standing=item.standing,
+            answer=item.answer,
+            score=item.score,
+            answer_now=item.answer_now,
+            score_now=item.score_now,
+        )
+        for item in items
+        if item.changed or item.differs
+    )
 
 
-def _notes(again: Sequence[ItemScore]) -> list[str]:
+def _notes(again: Sequence[ItemScore]) -> tuple[str, ...]:
     if not again:
-        return []
-    return [
+        return ()
+    return (
         "Scores compare with the expected answers of the run. Where a passage changed these may be out of date, so that a lower "
-        "score there says little: read the items that are listed, and correct their rows."
-    ]
+        "score there says little: read the items that are listed, and correct their rows.",
+    )
 
 
 def _key(finished: Finished, hashes: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from lastresort.records.events import FilesRead, TaskRead
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
+from lastresort.report.recheck import BarTest
 from lastresort.spec.document import Document
 from lastresort.spec.task import Task, task_of
 from lastresort.systems.files import load_system
@@ -60,11 +61,11 @@ class Finished:
         return self.prepared.task
 
     @property
-    def winner_test(self) -> dict[str, Any]:
+    def winner_test(self) -> BarTest:
         """The test of the winner, as the decision has it."""
         assert self.winner is not None, "asked of runs with a winner"
         won = self.winner.rung
-        return next(dict(rung["test"]) for rung in self.decision["rungs"] if rung["name"] == won)
+        return next(BarTest.model_validate(rung["test"]) for rung in self.decision["rungs"] if rung["name"] == won)
 
     def candidate(self, rung: str) -> System:
         """The system that this rung put to the test."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from lastresort.after.recheck import asking as looks
-from lastresort.after.recheck.answer import Before, Compared, Tried, answer, compare
-from lastresort.after.recheck.asking import Asking, Look, Numbered, cost_of, look_of, prompt_tokens
-from lastresort.after.recheck.designs import Design, Dropped, New, designs, fitting
+from lastresort.after.recheck.answer import Before, Tried, answer, compare
+from lastresort.after.recheck.asking import Asking, Numbered, cost_of, look_of, prompt_tokens
+from lastresort.after.recheck.designs import Design, New, designs, fitting
 from lastresort.after.recheck.finished import Finished, Winner
 from lastresort.climb.test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer
 from lastresort.records.events import RungGivenUp
-from lastresort.records.measurement import ItemScore, as_test
+from lastresort.records.measurement import ItemScore
+from lastresort.report.recheck import BarTest, Dropped, Look, NewAsked, RecheckFindings, RunWinner, SystemTried
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
 from lastresort.types import Judgement, Progress
@@ -31,7 +31,7 @@ class _Tested:
     judgement: Judgement
 
 
-def recheck_model(finished: Finished, new: New, asking: Asking, *, quick: bool, progress: Progress) -> dict[str, Any]:
+def recheck_model(finished: Finished, new: New, asking: Asking, *, quick: bool, progress: Progress) -> RecheckFindings:
     """Judge each prompt of the run with what is new, the cheapest first, and compare it with the winner item by item.
 
     quick: no system answers more than its verdict needs, and the comparison is a description on what both answered; otherwise
@@ -72,21 +72,21 @@ def recheck_model(finished: Finished, new: New, asking: Asking, *, quick: bool, 
         for one in tested
     ]
     said = answer(new.subject, finished.task.bar, _before(finished), tried)
-    return {
-        "kind": "model",
-        "number": counted.number,
-        "verdict": said.verdict,
-        "yes": said.yes,
-        "answer": said.answer,
-        "reasons": [*said.reasons, looks.told(look)],
-        "notes": _notes(finished, new, said.verdict, dropped, tested),
-        "new": {"model": new.model, "prompt": new.prompt, "fingerprint": fingerprint},
-        "look": asdict(look),
-        "winner": None if finished.winner is None else _winner_entry(finished, finished.winner, answered),
-        "tried": [_tried_entry(asking, new, one, tested[place]) for place, one in enumerate(tried)],
-        "dropped": [asdict(one) for one in dropped],
-        "knowledge": None,
-    }
+    return RecheckFindings(
+        kind="model",
+        number=counted.number,
+        verdict=said.verdict,
+        yes=said.yes,
+        answer=said.answer,
+        reasons=(*said.reasons, looks.told(look)),
+        notes=tuple(_notes(finished, new, said.verdict, dropped, tested)),
+        new=NewAsked(model=new.model, prompt=new.prompt, fingerprint=fingerprint),
+        look=look,
+        winner=None if finished.winner is None else _winner_entry(finished, finished.winner, answered),
+        tried=tuple(_tried_entry(asking, new, one, tested[place]) for place, one in enumerate(tried)),
+        dropped=tuple(dropped),
+        knowledge=None,
+    )
 
 
 def _count(finished: Finished, new: New, found: Sequence[Design], fingerprint: str) -> tuple[Numbered, Look]:
@@ -176,37 +176,33 @@ def _before(finished: Finished) -> Before:
     winner = finished.winner
     if winner is None:
         return Before(None, "", tuned=False, shown=False)
-    shown = finished.winner_test["verdict"] == "MET"
+    shown = finished.winner_test.verdict == "MET"
     return Before(winner.rung, f"{winner.rung} ({winner.system.name})", tuned=winner.tuned, shown=shown)
 
 
-def _winner_entry(finished: Finished, winner: Winner, answered: Sequence[ItemScore]) -> dict[str, Any]:
-    return {
-        "rung": winner.rung,
-        "kind": winner.kind,
-        "name": winner.system.name,
-        "test": finished.winner_test,
-        "recorded": len(winner.items),
-        "answered_now": len(answered) - len(winner.items),
-        "prompt_tokens": prompt_tokens(answered),
-    }
+def _winner_entry(finished: Finished, winner: Winner, answered: Sequence[ItemScore]) -> RunWinner:
+    return RunWinner(
+        rung=winner.rung,
+        kind=winner.kind,
+        name=winner.system.name,
+        test=finished.winner_test,
+        recorded=len(winner.items),
+        answered_now=len(answered) - len(winner.items),
+        prompt_tokens=prompt_tokens(answered),
+    )
 
 
-def _tried_entry(asking: Asking, new: New, one: Tried, tested: _Tested) -> dict[str, Any]:
-    return {
-        "rung": one.rung,
-        "name": one.name,
-        "test": as_test(one.judgement),
-        "prompt_tokens": prompt_tokens(tested.items),
-        "cut": sum(item.finish == "length" for item in tested.items),
-        "refused": sum(item.finish == "refused" for item in tested.items),
-        "cost": cost_of(tested.items, asking.price_known(new)),
-        "compared": None if one.compared is None else _compared_entry(one.compared),
-    }
-
-
-def _compared_entry(found: Compared) -> dict[str, Any]:
-    return {**asdict(found), "interval": None if found.interval is None else list(found.interval)}
+def _tried_entry(asking: Asking, new: New, one: Tried, tested: _Tested) -> SystemTried:
+    return SystemTried(
+        rung=one.rung,
+        name=one.name,
+        test=BarTest.of(one.judgement),
+        prompt_tokens=prompt_tokens(tested.items),
+        cut=sum(item.finish == "length" for item in tested.items),
+        refused=sum(item.finish == "refused" for item in tested.items),
+        cost=cost_of(tested.items, asking.price_known(new)),
+        compared=one.compared,
+    )
 
 
 def _notes(

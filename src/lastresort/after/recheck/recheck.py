@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from lastresort.after.recheck.asking import Asking
 from lastresort.after.recheck.designs import New
@@ -13,7 +12,7 @@ from lastresort.after.recheck.model import recheck_model
 from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
 from lastresort.errors import InfrastructureError
 from lastresort.records.record import Record
-from lastresort.report.recheck import VERSION, write_recheck
+from lastresort.report.recheck import RecheckDocument, RecheckFindings, write_recheck
 from lastresort.types import Progress, Silent
 
 
@@ -25,7 +24,7 @@ def recheck(
     task_file: Path | None = None,
     quick: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> RecheckDocument:
     """Ask whether the decision of a finished run still stands, and write `recheck-<n>.json` into its folder.
 
     new: a model or a prompt to put to the test set; without one, whether the answers hold with the documents as they are now:
@@ -46,27 +45,28 @@ def recheck(
             raise given_again(error) from error
         finally:
             asking.close()
-        document = {**_head(finished), **found, "test_reuse": _reuse(finished, found)}
+        document = _document(finished, found)
         write_recheck(run, document)
     return document
 
 
-def _head(finished: Finished) -> dict[str, Any]:
+def _document(finished: Finished, found: RecheckFindings) -> RecheckDocument:
     decision = finished.decision
-    return {
-        "schema": VERSION,
-        "run": finished.folder.resolve().name,
-        "task": decision["task"],
-        "bar": decision["bar"],
-        "confidence": decision["confidence"],
-        "model": decision["model"],
-        "hashes": finished.prepared.files,
-    }
+    return RecheckDocument(
+        run=finished.folder.resolve().name,
+        task=decision["task"],
+        bar=decision["bar"],
+        confidence=decision["confidence"],
+        model=decision["model"],
+        hashes=finished.prepared.files,
+        test_reuse=_reuse(finished, found),
+        **dict(found),
+    )
 
 
-def _reuse(finished: Finished, found: dict[str, Any]) -> str | None:
+def _reuse(finished: Finished, found: RecheckFindings) -> str | None:
     """Enter the look into the workspace's ledger of test items, and say how often they were used before; None without a look."""
-    if found["look"] is None:
+    if found.look is None:
         return None
-    look = f"{finished.record.run_id}, recheck {found['number']}"
+    look = f"{finished.record.run_id}, recheck {found.number}"
     return noted_look(shared_folder(finished.folder), finished.order, look)

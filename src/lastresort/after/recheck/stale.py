@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from lastresort.knowledge.update import Changes
+from lastresort.report.recheck import Freshness, Standing
 from lastresort.report.words.wording import counted, listed
 from lastresort.report.words.wording import round_percent as percent
 
-Verdict = Literal["CURRENT", "STALE", "CANNOT_TELL"]
-Standing = Literal["STANDS", "GONE", "UNKNOWN"]
 SHOWN = 3  # names of documents in a sentence
 
 
@@ -44,7 +42,7 @@ class Resting:
 class Staleness:
     """yes: whether the answers still hold, None where that cannot be told."""
 
-    verdict: Verdict
+    verdict: Freshness
     yes: bool | None
     answer: str
     reasons: tuple[str, ...]
