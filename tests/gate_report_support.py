@@ -6,7 +6,7 @@ from typing import Any
 
 from report_support import HOSTILE
 
-HELD = "whether too much was lost cannot be told yet for general; yielding cannot say anything about this model"
+HELD = "it needs more items for general; this base model has nothing to lose in yielding"
 
 
 def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
@@ -45,7 +45,7 @@ def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
             sentences.get(verdict, "Reject: the tuned model lost more than is accepted in general."),
             "general: 61.0% before, 57.0% after, on 400 items; about 1,100 items would decide.",
         ],
-        "would_decide": ["general: about 1,100 items would decide; 400 were asked."] if verdict == "HOLD" else [],
+        "would_decide": ["general: about 1,100 items would decide it; 400 were used."] if verdict == "HOLD" else [],
         "target": TARGET,
         "suites": suites,
         "failure_modes": [

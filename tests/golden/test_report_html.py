@@ -285,7 +285,7 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert "a quick gate, of a bounded number of items" in page.text
     assert "needs 1,100" in page.text
     assert "UNDERPOWERED" in page.text
-    assert "about 1,100 items would decide; 400 were asked" in page.text
+    assert "about 1,100 items would decide it; 400 were used" in page.text
     assert "against prompting (nearest-5+constrained)" in page.text
     assert "sft meets the bar with 93.3%, and the gate holds it" in page.text.replace("\u00a0", " ")
     assert "sft becomes cheaper than prompting after 1,000 calls" in page.text

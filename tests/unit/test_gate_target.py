@@ -37,8 +37,8 @@ def test_better_passes_whatever_it_costs() -> None:
     assert found.gain == pytest.approx(50 / 300)
     assert found.p_better == better(scores(240), scores(290), binary=True).p
     assert found.reason == (
-        "The tuned system is shown to meet the bar (90.0% on 140 items); compared on 300 items, it scores 96.7% against 80.0% "
-        "of five shots, and is shown to be better (p = 8.9e-16)."
+        "The tuned system is shown to meet the bar (90.0% on 140 items); on the 300 items compared, it scores 96.7% against 80.0% "
+        "for five shots, and is shown to be better (p = 8.9e-16)."
     )
 
 
@@ -52,22 +52,22 @@ def test_as_good_passes_only_where_it_is_cheaper(
     assert (found.passed, found.by, found.cheaper) == (passed, "cheaper" if passed else None, cheaper)
     assert found.better is False
     assert found.non_inferior is True
-    assert ("whether its calls are cheaper is not known" in found.reason) == (cheaper is None)
+    assert ("whether its calls are cheaper is unknown" in found.reason) == (cheaper is None)
 
 
 def test_cheaper_alone_does_not_pass() -> None:
-    """6 of 300 lost: a loss of 2 points is not excluded."""
+    """6 of 300 lost: a loss of 2 points is not ruled out."""
     assert non_inferior(scores(270), scores(264), margin=0.02, binary=True).verdict == "UNDERPOWERED"
     found = target_found(MET, beside(270, 264))
     assert (found.passed, found.by, found.non_inferior) == (False, None, False)
-    assert "a loss of 2 points is not excluded, and its calls are cheaper" in found.reason
+    assert "a loss of 2 points is not ruled out, and its calls are cheaper" in found.reason
 
 
 def test_the_bar_comes_first() -> None:
     """Better than the prompt, and still too bad."""
     found = target_found(NOT_MET, beside(150, 210))
     assert (found.passed, found.better) == (False, True)
-    assert "is shown to stay below the bar (70.0% on 100 items)" in found.reason
+    assert "is shown to miss the bar (70.0% on 100 items)" in found.reason
 
 
 def test_alpha_is_that_of_the_gate() -> None:
@@ -80,7 +80,7 @@ def test_alpha_is_that_of_the_gate() -> None:
 def test_without_a_prompt_the_bar_decides() -> None:
     assert (target_found(MET).passed, target_found(MET).by) == (True, "bar")
     assert target_found(NOT_MET).passed is False
-    assert target_found(MET).reason.endswith("; no prompt was there to compare it with.")
+    assert target_found(MET).reason.endswith("; there is no prompt to compare it with.")
     assert not_asked().passed is None
 
 

@@ -57,10 +57,10 @@ def test_ships_where_the_target_passed_and_everything_was_kept() -> None:
     assert found.verdict == "SHIP"
     assert found.would_decide == ()
     assert found.reasons[0] == (
-        "Ship: the tuned model is worth having for its task, and nothing that is required got worse by more than is accepted."
+        "Ship: the tuned model passes on its own task, and no required measure lost more than is accepted."
     )
     assert found.reasons[1] == PASSED.reason
-    assert found.reasons[-1] == "format_leak: left out, as keep.format_leak: skip says."
+    assert found.reasons[-1] == "format_leak: left out by keep.format_leak: skip."
 
 
 def test_a_regression_rejects_whatever_else_was_found() -> None:
@@ -68,7 +68,7 @@ def test_a_regression_rejects_whatever_else_was_found() -> None:
     assert found.verdict == "REJECT"
     assert found.reasons[0] == "Reject: the tuned model lost more than is accepted in lost."
     assert (
-        "lost: 83.0% before, 68.0% after, on 400 items; the loss is shown to be larger than the 5 points"
+        "lost: 83.0% before, 68.0% after, on 400 items; the loss is shown to exceed the accepted 5 points"
         in found.reasons[1]
     )
     assert "over 3 measures by Holm" in found.reasons[1]
@@ -80,17 +80,17 @@ def test_what_cannot_be_told_holds_and_says_how_many_items_would_tell(wins: int)
     unsure = measure("unsure", wins, wins + 16)
     found = decided(KEPT, unsure)
     assert found.verdict == "HOLD"
-    assert found.reasons[0] == "Hold: whether too much was lost cannot be told yet for unsure."
+    assert found.reasons[0] == "Hold: it needs more items for unsure."
     assert found.suites[1].n_needed is None or found.suites[1].n_needed > 400
     assert found.would_decide[0].startswith("unsure: ")
-    assert found.would_decide[0].endswith("; 400 were asked.")
+    assert found.would_decide[0].endswith("; 400 were used.")
 
 
 def test_the_n_that_decides_a_hold() -> None:
     """60 items, 6 differ: far too few for 5 points; about 6.18 * .1/.05^2 = 247."""
     found = decided(KEPT, measure("small", 3, 3, 60))
     assert found.suites[1].n_needed == items_needed(0.05, 0.1) == 294
-    assert found.would_decide == (f"small: about {found.suites[1].n_needed} items would decide; 60 were asked.",)
+    assert found.would_decide == (f"small: about {found.suites[1].n_needed} items would decide it; 60 were used.",)
 
 
 @pytest.mark.parametrize("outcome", ["NOT_MET", "UNDECIDED"])
@@ -99,14 +99,14 @@ def test_a_target_that_did_not_pass_holds(outcome: str) -> None:
     found = decided(KEPT, target=target_found(judgement))
     assert found.verdict == "HOLD"
     assert found.reasons[0] == "Hold: the tuned model did not pass on its own task."
-    wanted = "The bar: about 900 items of the test would decide; 300 were asked."
+    wanted = "The bar: about 900 test items would decide it; 300 were used."
     assert found.would_decide == ((wanted,) if outcome == "UNDECIDED" else ())
 
 
 def test_a_target_that_was_not_asked_does_not_hold_and_is_said() -> None:
     found = decided(KEPT, target=not_asked())
     assert found.verdict == "SHIP"
-    assert found.reasons[0] == "Ship: nothing that is required got worse by more than is accepted."
+    assert found.reasons[0] == "Ship: no required measure lost more than is accepted."
     assert found.reasons[1].startswith("Whether the tuned model is better at its task was not asked")
 
 
@@ -115,7 +115,7 @@ def test_uninformative_never_passes_and_holds_unless_it_is_skipped() -> None:
     blank = measure("blank", 30, 0, uninformative="the base answers at chance")
     found = decided(KEPT, blank)
     assert (found.verdict, blank.verdict) == ("HOLD", "UNINFORMATIVE")
-    assert found.reasons[0] == "Hold: blank cannot say anything about this model."
+    assert found.reasons[0] == "Hold: this base model has nothing to lose in blank."
     assert "the base answers at chance." in blank.reason
     assert "keep.blank: skip" in found.would_decide[0]
     assert decided(KEPT, skipped("blank", "blank")).verdict == "SHIP"
@@ -136,8 +136,8 @@ def test_all_causes_of_a_hold_are_named() -> None:
     blank = measure("blank", uninformative="the base answers at chance")
     found = decided(UNSURE, blank, target=target_found(UNDECIDED))
     assert found.reasons[0] == (
-        "Hold: the tuned model did not pass on its own task; whether too much was lost cannot be told yet for unsure; "
-        "blank cannot say anything about this model."
+        "Hold: the tuned model did not pass on its own task; it needs more items for unsure; this base model has nothing to lose "
+        "in blank."
     )
     assert len(found.would_decide) == 3
 
@@ -186,10 +186,7 @@ def test_what_holm_takes_back_says_how_many_items_would_tell() -> None:
     assert crowd.suites[0].n_needed is not None
     assert crowd.suites[0].interval is not None
     assert crowd.suites[0].interval[1] < -0.05
-    assert (
-        "the loss seems larger than the 5 points that are accepted, but of 10 measures one may"
-        in crowd.suites[0].reason
-    )
+    assert "the loss seems to exceed the accepted 5 points, but one of 10 measures may" in crowd.suites[0].reason
     assert decided(alone).suites[0].n_needed is None
 
 
@@ -205,9 +202,9 @@ def test_not_worth_it_where_more_than_half_of_the_gain_is_lost_in_general() -> N
     assert general.verdict == "NON_INFERIOR"
     found = decided(general, target=gained(2))
     assert found.verdict == "HOLD"
-    assert found.reasons[0] == "Hold: too much was paid for what was won."
+    assert found.reasons[0] == "Hold: the gain on the task cost too much general ability."
     assert found.reasons[1] == (
-        "Not worth it: 1.5 points seem lost in general for 2 points won on the target, more than half of the gain."
+        "Not worth it: general lost 1.5 points for 2 points gained on the target, more than half of the gain."
     )
     assert decided(general, target=gained(4)).verdict == "SHIP"
     assert decided(general.replaced(name="other", suite="other"), target=gained(2)).verdict == "SHIP"

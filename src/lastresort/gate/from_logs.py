@@ -17,7 +17,6 @@ from lastresort.gate.logs import LoggedItem, Logs, Paired, paired, read_logs
 from lastresort.gate.suites.suite import Item, Reply, Transcript
 from lastresort.gate.verdict import GateFound, gate, not_asked, planned_power, skipped, suite_found
 from lastresort.gate.verdict.findings import without_headroom
-from lastresort.gate.verdict.sentences import listed
 from lastresort.records.gate import (
     ChangedItem,
     Fingerprints,
@@ -29,6 +28,7 @@ from lastresort.records.gate import (
     Tuned,
 )
 from lastresort.report.gate import write_gate
+from lastresort.report.words.wording import listed
 from lastresort.spec.sections import KEEP
 from lastresort.spec.task import Task
 

@@ -32,13 +32,12 @@ from lastresort.gate.suite_table import further_suites, known_of, plans_of
 from lastresort.gate.target import beginning
 from lastresort.gate.verdict import Comparator, target_found
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
-from lastresort.gate.verdict.sentences import listed, points
 from lastresort.ladder import trains
 from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.gate import why
+from lastresort.report.words.gate import lost, why
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, Labelled
@@ -116,15 +115,13 @@ def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Co
 
 
 def gating_of(gate: ClimbGate) -> Gating:
-    """A rejected system is told with what it lost, others with why the gate said so."""
+    """Of a rejected system, what it lost; of others, why the gate says so."""
     return Gating(gate.verdict, _because(gate), gate.would_decide)
 
 
 def _because(gate: ClimbGate) -> str:
-    lost = [found for found in gate.suites if found.verdict == "REGRESSED"]
-    if lost:
-        return listed(f"{one.name} lost {points(-one.difference)} (accepted: {points(one.margin)})" for one in lost)
-    return why(gate)
+    regressed = [found for found in gate.suites if found.verdict == "REGRESSED"]
+    return lost(regressed) if regressed else why(gate)
 
 
 Mode = Literal["quick", "full", "none"]

@@ -18,9 +18,10 @@ from lastresort.gate.run import Asking, Scored, Settings, suites_found
 from lastresort.gate.sides import Named, named_sides, refuse_other_rendering
 from lastresort.gate.suite_table import known_of, plans_of
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, Needed
-from lastresort.gate.verdict.sentences import listed, points
 from lastresort.records.gate import GENERAL, WORTH, SuiteFound
 from lastresort.records.responses import SuiteAnswers
+from lastresort.report.words.wording import listed
+from lastresort.report.words.wording import points_of as points
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Judgement, Labelled

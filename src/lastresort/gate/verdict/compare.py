@@ -15,8 +15,8 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence import items_needed, non_inferior, power_of
 from lastresort.evals.evidence.units import group_means
 from lastresort.gate.suites.suite import Pair
-from lastresort.gate.verdict.sentences import suite_reason
 from lastresort.records.gate import SkippedMeasure, Stratum, SuiteFound, TestedMeasure, UninformativeMeasure
+from lastresort.report.words.gate import suite_reason
 
 # Without a pilot: the mean squared difference of two scores where nothing was lost. A tenth of 0/1 answers differ; of graded
 # scores as many, by half a point as often as by a whole one.

@@ -13,7 +13,6 @@ from lastresort.evals.evidence import better, holm, non_inferior
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
 from lastresort.gate.verdict.findings import GateFound
-from lastresort.gate.verdict.sentences import counted, listed, needed, points, suite_reason, target_reason
 from lastresort.records.gate import (
     SuiteFound,
     TargetAtBar,
@@ -24,7 +23,8 @@ from lastresort.records.gate import (
     lost_in_general,
     pays_too_much,
 )
-from lastresort.report.words.gate import summary
+from lastresort.report.words import gate as words
+from lastresort.report.words.wording import listed
 from lastresort.types import GateVerdict, Judgement
 
 
@@ -120,7 +120,7 @@ def _cheaper(comparator: Comparator) -> bool | None:
 
 
 def _told(found: TargetFound) -> TargetFound:
-    return found.replaced(reason=target_reason(found))
+    return found.replaced(reason=words.target_reason(found))
 
 
 PASSED = {"NON_INFERIOR", "SKIPPED"}
@@ -154,14 +154,16 @@ def gate(
     if not names or len(set(names)) < len(names):
         raise ContractError(f"the measures {listed(names)}", expected="at least one, each with a name of its own")
     judged = _after_holm(suites, alpha)
-    costly = _not_worth(judged, target)
-    verdict = _verdict(judged, target, costly)
+    costly = pays_too_much(lost_in_general(judged), target)
+    verdict = _verdict(judged, target, costly=costly)
     return GateFound(
         verdict=verdict,
-        reasons=_reasons(verdict, judged, target, costly),
+        reasons=words.reasons(verdict, judged, target, costly=costly),
         suites=judged,
         target=target,
-        would_decide=_would_decide(judged, target, costly, leaves_out) if verdict == "HOLD" else (),
+        would_decide=words.would_decide(judged, target, costly=costly, leaves_out=leaves_out)
+        if verdict == "HOLD"
+        else (),
         alpha=alpha,
     )
 
@@ -182,66 +184,12 @@ def _judged(found: TestedMeasure, adjusted: float, family: int, alpha: float) ->
         found = found.replaced(verdict="REGRESSED", n_needed=None)
     else:
         found = found.replaced(verdict="UNDERPOWERED")
-    return found.replaced(reason=suite_reason(found, family))
+    return found.replaced(reason=words.suite_reason(found, family))
 
 
-def _verdict(suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> GateVerdict:
+def _verdict(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> GateVerdict:
     verdicts = {found.verdict for found in suites}
     if "REGRESSED" in verdicts:
         return "REJECT"
     passed = target.passed is not False and verdicts <= PASSED
     return "SHIP" if passed and not costly else "HOLD"
-
-
-def _not_worth(suites: Sequence[SuiteFound], target: TargetFound) -> str:
-    """Why the trade is not worth it, empty where it is."""
-    lost = lost_in_general(suites)
-    if target.gain is None or not pays_too_much(lost, target):
-        return ""
-    return (
-        f"Not worth it: {points(lost)} seem lost in general for {points(target.gain)} won on the target, "
-        "more than half of the gain."
-    )
-
-
-def _reasons(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, costly: str) -> tuple[str, ...]:
-    """What the verdict hangs on, then the rest."""
-    order = ("REGRESSED", "UNINFORMATIVE", "UNDERPOWERED", "NON_INFERIOR", "SKIPPED")
-    told = [found.reason for found in sorted(suites, key=lambda found: order.index(found.verdict))]
-    blocking = sum(found.verdict not in PASSED for found in suites)
-    failed = target.passed is False
-    middle = (target.reason, *told[:blocking], costly) if failed else (*told[:blocking], costly, target.reason)
-    head = summary(verdict, suites, target, costly=bool(costly))
-    sentences = (head, *middle, *told[blocking:])
-    return tuple(sentence for sentence in sentences if sentence)
-
-
-def _would_decide(
-    suites: Sequence[SuiteFound], target: TargetFound, costly: str, leaves_out: Callable[[str], str]
-) -> tuple[str, ...]:
-    told = [_target_would(target)] + [_suite_would(found, leaves_out) for found in suites]
-    if costly:
-        told.append(
-            "A smaller loss in general: a lower scale of the adapter, or more general rows among the training rows."
-        )
-    return tuple(sentence for sentence in told if sentence)
-
-
-def _suite_would(found: SuiteFound, leaves_out: Callable[[str], str]) -> str:
-    if found.verdict == "UNDERPOWERED":
-        return f"{found.name}: {needed(found)}; {found.n:,} were asked."
-    if found.verdict == "UNINFORMATIVE":
-        left_out = leaves_out(found.suite)
-        need = f"items at which this model has something to lose, or {left_out}, where it need not be kept"
-        return f"{found.name}: {need}."
-    return ""
-
-
-def _target_would(target: TargetFound) -> str:
-    if target.outcome == "UNDECIDED" and target.n_needed is not None:
-        return (
-            f"The bar: about {counted(target.n_needed, target.unit)} of the test would decide; {target.n:,} were asked."
-        )
-    if target.passed is False and target.outcome == "MET":
-        return "The target: a larger test set, on which the gain over the best prompt could be shown, or cheaper calls."
-    return ""

@@ -1,26 +1,31 @@
-"""What a gate says in a clause: why it ships, holds or rejects."""
+"""What a gate found, in sentences: why it ships, holds or rejects, measure by measure, and what would settle a HOLD."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from lastresort.records.gate import GateFindings, SuiteFound, SuiteVerdict, TargetFound
-from lastresort.report.words.wording import listed
+from lastresort.records.gate import (
+    GateFindings,
+    SuiteFound,
+    SuiteVerdict,
+    TargetAtBar,
+    TargetCompared,
+    TargetFound,
+    TargetNotAsked,
+    TestedMeasure,
+    lost_in_general,
+)
+from lastresort.report.words.wording import counted, listed, percent, points_of
 from lastresort.types import GateVerdict
 
 
 def why(gate: GateFindings) -> str:
-    """ "whether too much was lost cannot be told yet for general"."""
+    """ "it needs more items for general"."""
     return why_so(gate.verdict, gate.suites, gate.target, costly=gate.costly)
 
 
-def summary(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> str:
-    """ "Hold: whether too much was lost cannot be told yet for general."."""
-    return f"{verdict.capitalize()}: {why_so(verdict, suites, target, costly=costly)}."
-
-
 def why_so(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> str:
-    """costly: whether more was lost in general than the gain is worth."""
+    """costly: whether more general ability was lost than the gain is worth."""
 
     def those(judged: SuiteVerdict) -> str:
         return listed(found.name for found in suites if found.verdict == judged)
@@ -28,13 +33,153 @@ def why_so(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFou
     if verdict == "REJECT":
         return f"the tuned model lost more than is accepted in {those('REGRESSED')}"
     if verdict == "SHIP":
-        won = "" if target.passed is None else "the tuned model is worth having for its task, and "
-        return f"{won}nothing that is required got worse by more than is accepted"
+        won = "" if target.passed is None else "the tuned model passes on its own task, and "
+        return f"{won}no required measure lost more than is accepted"
     unknown, silent = those("UNDERPOWERED"), those("UNINFORMATIVE")
     causes = [
         "the tuned model did not pass on its own task" if target.passed is False else "",
-        f"whether too much was lost cannot be told yet for {unknown}" if unknown else "",
-        f"{silent} cannot say anything about this model" if silent else "",
-        "too much was paid for what was won" if costly else "",
+        f"it needs more items for {unknown}" if unknown else "",
+        f"this base model has nothing to lose in {silent}" if silent else "",
+        "the gain on the task cost too much general ability" if costly else "",
     ]
     return "; ".join(filter(None, causes))
+
+
+def reasons(
+    verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool
+) -> tuple[str, ...]:
+    """The decisive ones first. suites and target: each with its reason."""
+    order = ("REGRESSED", "UNINFORMATIVE", "UNDERPOWERED", "NON_INFERIOR", "SKIPPED")
+    measures = [found.reason for found in sorted(suites, key=lambda found: order.index(found.verdict))]
+    blocking = sum(not found.passed for found in suites)
+    trade = _trade(suites, target) if costly else ""
+    first = (target.reason, *measures[:blocking], trade)
+    if target.passed is not False:
+        first = (*measures[:blocking], trade, target.reason)
+    head = f"{verdict.capitalize()}: {why_so(verdict, suites, target, costly=costly)}."
+    return tuple(filter(None, (head, *first, *measures[blocking:])))
+
+
+def would_decide(
+    suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool, leaves_out: Callable[[str], str]
+) -> tuple[str, ...]:
+    """What would turn a HOLD into an answer. leaves_out: how a user writes that a suite is not required."""
+    milder = (
+        "A smaller loss of general ability: a lower adapter scale, or more general rows in training." if costly else ""
+    )
+    measures = (_measure_would(found, leaves_out) for found in suites)
+    return tuple(filter(None, (_target_would(target), *measures, milder)))
+
+
+def _trade(suites: Sequence[SuiteFound], target: TargetFound) -> str:
+    assert target.gain is not None, "nothing is too costly without a gain"
+    return (
+        f"Not worth it: general lost {points_of(lost_in_general(suites))} for {points_of(target.gain)} gained on the target, "
+        "more than half of the gain."
+    )
+
+
+def _measure_would(found: SuiteFound, leaves_out: Callable[[str], str]) -> str:
+    if found.verdict == "UNDERPOWERED":
+        return f"{found.name}: {needed(found)}; {found.n:,} were used."
+    if found.verdict == "UNINFORMATIVE":
+        return f"{found.name}: items on which this model has something to lose, or {leaves_out(found.suite)} if it does not matter."
+    return ""
+
+
+def _target_would(target: TargetFound) -> str:
+    if target.outcome == "UNDECIDED" and target.n_needed is not None:
+        return (
+            f"The bar: about {counted(target.n_needed, f'test {target.unit}')} would decide it; {target.n:,} were used."
+        )
+    if target.passed is False and target.outcome == "MET":
+        return "The target: a larger test set that can show the gain over the best prompt, or cheaper calls."
+    return ""
+
+
+def suite_reason(found: SuiteFound, family: int = 1) -> str:
+    """The verdict on a measure with its figures. family: the number of measures that Holm corrected over."""
+    if found.verdict == "SKIPPED":
+        return f"{found.name}: left out by keep.{found.suite}: skip."
+    if found.verdict == "UNINFORMATIVE":
+        return f"{found.name}: uninformative for this base model, so it does not pass: {found.why.rstrip('.')}.{_seen(found)}"
+    return f"{_figures(found)}; {_judged(found, family)}"
+
+
+def _judged(found: TestedMeasure, family: int) -> str:
+    accepted = points_of(found.margin)
+    low, high = found.interval
+    if found.verdict == "NON_INFERIOR":
+        small = " A smaller loss is shown." if found.loss_seen else ""
+        return f"a loss of {accepted} is ruled out (p = {found.p:.2g}).{small}"
+    if found.verdict == "REGRESSED":
+        over = f", over {family} measures by Holm" if family > 1 else ""
+        return f"the loss is shown to exceed the accepted {accepted} (p = {found.p_regressed:.2g}{over})."
+    if high < -found.margin:
+        return (
+            f"the loss seems to exceed the accepted {accepted}, but one of {family} measures may seem so by chance "
+            f"(p = {found.p_regressed:.2g}, not significant over {family} by Holm); {needed(found)}."
+        )
+    interval = f"the difference is between {100 * low:+.1f} and {100 * high:+.1f} points"
+    if found.loss_seen:
+        return f"a loss is shown, but not whether it stays below {accepted}: {interval}; {needed(found)}."
+    return f"a loss of {accepted} is not ruled out: {interval}; {needed(found)}."
+
+
+def needed(found: TestedMeasure) -> str:
+    """What would decide an UNDERPOWERED, as a clause."""
+    if found.n_needed is None:
+        return f"the loss is too close to the margin to estimate how many {found.unit}s are needed"
+    return f"about {counted(found.n_needed, found.unit)} would decide it"
+
+
+def _figures(found: TestedMeasure) -> str:
+    return (
+        f"{found.name}: {percent(found.base)} before, {percent(found.tuned)} after, on {counted(found.n, found.unit)}"
+    )
+
+
+def _seen(found: SuiteFound) -> str:
+    if found.base is None or found.tuned is None:
+        return ""
+    return f" ({percent(found.base)} before, {percent(found.tuned)} after, on {counted(found.n, found.unit)}.)"
+
+
+def target_reason(found: TargetFound) -> str:
+    """Whether the tuned system meets the bar, and how it compares with the best prompt."""
+    if isinstance(found, TargetNotAsked):
+        return (
+            "Whether the tuned model is better at its task was not tested: the verdict covers only its other abilities."
+        )
+    words = {"MET": "is shown to meet the bar", "NOT_MET": "is shown to miss the bar"}
+    met = words.get(found.outcome, "is undecided against the bar")
+    bar = f"The tuned system {met} ({percent(found.score)} on {counted(found.n, found.unit)})"
+    return f"{bar}{_compared(found)}."
+
+
+def _compared(found: TargetAtBar | TargetCompared) -> str:
+    if isinstance(found, TargetAtBar):
+        return "; there is no prompt to compare it with"
+    seen = (
+        f"; on the {counted(found.n_compared, found.unit)} compared, it scores {percent(found.tuned_score)} against "
+        f"{percent(found.comparator_score)} for {found.comparator}"
+    )
+    return f"{seen}, and {_worth(found)}"
+
+
+def _worth(found: TargetCompared) -> str:
+    if found.better:
+        return f"is shown to be better (p = {found.p_better:.2g})"
+    not_better = f"is not shown to be better (p = {found.p_better:.2g})"
+    kept = f"a loss of {points_of(found.margin)} is {'' if found.non_inferior else 'not '}ruled out"
+    cost = {
+        True: "its calls are cheaper",
+        False: "its calls are no cheaper",
+        None: "whether its calls are cheaper is unknown",
+    }
+    return f"{not_better}; {kept}, and {cost[found.cheaper]}"
+
+
+def lost(found: Sequence[TestedMeasure]) -> str:
+    """ "general lost 8.1 points (accepted: 3 points)"."""
+    return listed(f"{one.name} lost {points_of(-one.difference)} (accepted: {points_of(one.margin)})" for one in found)

@@ -40,6 +40,12 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f} points".replace("-", "−")
 
 
+def points_of(difference: float) -> str:
+    """0.03 -> "3 points", 0.0125 -> "1.3 points", 0.01 -> "1 point": in a sentence."""
+    text = f"{100 * difference:.1f}".removesuffix(".0")
+    return f"{text} point{'' if text in ('1', '-1') else 's'}"
+
+
 def count(number: float) -> str:
     return f"{number:,.0f}"
 
