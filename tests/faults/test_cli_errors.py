@@ -291,3 +291,12 @@ def test_help_loads_no_torch() -> None:
     code = f"import sys; from lastresort.cli import main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_command_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A first sentence that is too long for the list of commands is cut there."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert lastresort(monkeypatch, "--help") == 0
+    listed = capsys.readouterr().out.split("Commands:")[1].strip().splitlines()
+    assert len(listed) >= len(app.registered_commands)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []

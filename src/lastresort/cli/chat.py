@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 def chat_command(
-    run: Path = typer.Argument(help="The folder of a finished run, or of a saved system."),
-    once: str | None = typer.Option(None, "--once", help="Answer this one input, print the answer and leave."),
-    allow_held: bool = typer.Option(False, "--allow-held", help="Also talk to a winner that the gate holds back."),
+    run: Path = typer.Argument(help="Folder of a finished run or of a saved system."),
+    once: str | None = typer.Option(None, "--once", help="Answer this one input and exit."),
+    allow_held: bool = typer.Option(False, "--allow-held", help="Also open a winner that the gate holds back."),
 ) -> None:
-    """Give inputs to the winner of a run, exactly as it was measured. Each input is answered on its own."""
+    """Talk to the winner of a run.
+
+    It answers exactly as it was measured, each input on its own.
+    """
     from lastresort.systems.running import open_system
 
     running = open_system(run, allow_held=allow_held)
