@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from lastresort.errors import TaskError
+from lastresort.types import JsonObject
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _ON_THE_SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
@@ -36,7 +37,7 @@ def schema_fault(schema: Mapping[str, Any]) -> SchemaFault | None:
         return SchemaFault("a schema nested too deeply", remedy="Write it flat.")
 
 
-def schema_validator(schema: dict[str, Any]) -> Any:
+def schema_validator(schema: JsonObject) -> Any:
     """A jsonschema validator in the schema's own draft (2020-12 if it names none). Raises TaskError for an unusable one."""
     return _validator(json.dumps(schema))
 
@@ -72,18 +73,19 @@ def _kind(schema: Mapping[str, Any]) -> Any:
     return validator_for(schema, default=Draft202012Validator)
 
 
-def _faults(schema: dict[str, Any]) -> Iterator[SchemaFault]:
+def _faults(schema: JsonObject) -> Iterator[SchemaFault]:
     from referencing import Registry
     from referencing.jsonschema import DRAFT202012, specification_with
 
-    if not isinstance(schema.get("$schema", ""), str):
+    dialect = schema.get("$schema", "")
+    if not isinstance(dialect, str):
         yield SchemaFault('a "$schema" that is not text', "the address of a draft", "Correct or remove it.")
         return
     malformed = _malformed(schema, schema)
     if malformed is not None:
         yield malformed
         return
-    draft = specification_with(schema.get("$schema", ""), default=DRAFT202012)
+    draft = specification_with(dialect, default=DRAFT202012)
     root = draft.create_resource(schema)
     same_value: dict[int, list[int]] = {}
     yield from _walk(root, Registry().resolver_with_root(root), draft, same_value)

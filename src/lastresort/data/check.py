@@ -12,14 +12,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.data.split import Leak, find_leaks, remove_leaks
 from lastresort.errors import DataError
-from lastresort.types import Example
+from lastresort.types import Example, JsonObject
 
 Severity = Literal["error", "warning", "note"]
 Side = Literal["train", "dev", "test"]
@@ -87,7 +87,7 @@ class DataReport:
     def finding(self, kind: str) -> Finding | None:
         return next((finding for finding in self.findings if finding.kind == kind), None)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         return {
             "ok": self.ok,
             "counts": dict(self.counts),
@@ -129,7 +129,7 @@ Check = Callable[[str], str | None]
 
 
 def output_checks(
-    choices: tuple[str, ...] | None, json_schema: dict[str, Any] | None
+    choices: tuple[str, ...] | None, json_schema: JsonObject | None
 ) -> tuple[tuple[str, str, Check], ...]:
     """What an output has to pass: (what one that fails is, what several are, output -> its fault, or None).
 
@@ -148,7 +148,7 @@ def output_checks(
 
 
 def refuse_invalid_outputs(
-    examples: Sequence[Example], *, choices: tuple[str, ...] | None, json_schema: dict[str, Any] | None
+    examples: Sequence[Example], *, choices: tuple[str, ...] | None, json_schema: JsonObject | None
 ) -> None:
     """Raises DataError on the first output that is not allowed, with the rows of the next few that are not either."""
     for words, _, check in output_checks(choices, json_schema):
@@ -185,7 +185,7 @@ def _not_chosen(output: str, choices: tuple[str, ...]) -> str | None:
     return f'"{short(output)}"' + (f', perhaps "{close}"' if close else "")
 
 
-def _schema_check(schema: dict[str, Any]) -> Check:
+def _schema_check(schema: JsonObject) -> Check:
     validator = schema_validator(schema)
 
     def check(output: str) -> str | None:
@@ -213,7 +213,7 @@ def check_data(
     count_tokens: Callable[[Example], int] | None,
     context_tokens: int | None,
     choices: tuple[str, ...] | None,
-    json_schema: dict[str, Any] | None,
+    json_schema: JsonObject | None,
 ) -> DataReport:
     """Duplicates, leaks, conflicting labels, outputs that are not allowed, lengths and the share of each label.
 
@@ -306,7 +306,7 @@ def _same_output(output: str) -> str:
 
 
 def _invalid_outputs(
-    placed: Sequence[_Placed], choices: tuple[str, ...] | None, json_schema: dict[str, Any] | None
+    placed: Sequence[_Placed], choices: tuple[str, ...] | None, json_schema: JsonObject | None
 ) -> Iterator[Finding]:
     for _, words, check in output_checks(choices, json_schema):
         faults = [(side, item, fault) for side, item in placed if (fault := check(item.output)) is not None]

@@ -11,6 +11,7 @@ from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.evals.scorers.forms import chosen, fold_label
 from lastresort.evals.scorers.scorer import Output
 from lastresort.evals.scorers.text import words
+from lastresort.types import JsonObject
 
 PROSE_WORDS = 4
 SENTENCE_WORDS = 40
@@ -79,7 +80,7 @@ def _unfenced(text: str) -> str:
     return (fenced[1] if fenced else text).strip()
 
 
-def _allowed(text: str, schema: dict[str, Any]) -> bool:
+def _allowed(text: str, schema: JsonObject) -> bool:
     try:
         value = parse_json(text)
     except NotJson:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer, format_ok, scores_of
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.systems.answerer import Answerer
-from lastresort.types import Answer, Example
+from lastresort.types import Answer, Example, JsonObject
 
 
 class Format(Protocol):
     """What an answer must look like to be well-formed, from the task's `output`."""
 
     @property
-    def json_schema(self) -> dict[str, Any] | None: ...
+    def json_schema(self) -> JsonObject | None: ...
     @property
     def choices(self) -> tuple[str, ...] | None: ...
 

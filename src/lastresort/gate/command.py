@@ -29,7 +29,7 @@ from lastresort.records.responses import ResponseCache, SuiteAnswers
 from lastresort.report.gate import write_gate
 from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
-from lastresort.types import Example, Progress, Silent
+from lastresort.types import Example, JsonObject, Progress, Silent
 
 ANSWERS = "suite_answers.sqlite"
 
@@ -137,7 +137,7 @@ def _scorer(prepared: Prepared, cache: ResponseCache) -> Scorer:
     return scorer.asked_of(opened)
 
 
-def _question(prepared: Prepared, question: Question, base: str, here: Path) -> dict[str, Any]:
+def _question(prepared: Prepared, question: Question, base: str, here: Path) -> JsonObject:
     """What makes two gates the same one: a gate with this question that was cut off is gone on with."""
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
     text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
@@ -155,5 +155,5 @@ def _provenance(prepared: Prepared, asked: Mapping[str, Any]) -> Provenance:
     return Provenance(versions=versions(), hashes=hashes, machine=machine())
 
 
-def _reuse(shared: Path, order: Sequence[Example], look: dict[str, Any]) -> str:
+def _reuse(shared: Path, order: Sequence[Example], look: JsonObject) -> str:
     return noted_look(shared, order, "gate " + hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest())

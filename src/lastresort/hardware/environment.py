@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from lastresort.hardware.catalogue.cards import Card, card_of_driver
 from lastresort.hardware.memory import has_gpu, processor_memory_bytes
+from lastresort.types import JsonObject
 
 # What a feature is good for, in the order in which it is told.
 FEATURES = {
@@ -54,7 +54,7 @@ def card_here(*, processor: bool) -> Card | None:
     return None if memory is None else Card("cpu", memory)
 
 
-def environment() -> dict[str, Any]:
+def environment() -> JsonObject:
     """Everything as one document; takes a second where torch has to be asked."""
     from lastresort.version import __version__
 
@@ -73,7 +73,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def processor() -> dict[str, Any]:
+def processor() -> JsonObject:
     """name, cores that this process may use, and the features that speed up products."""
     told = _read(_CPU_INFO)
     name = _field(told, "model name") or platform.processor() or "unknown"
@@ -94,7 +94,7 @@ def cores() -> int:
     return allowed
 
 
-def gpus() -> list[dict[str, Any]]:
+def gpus() -> list[JsonObject]:
     """Those that torch sees."""
     if not has_gpu():
         return []

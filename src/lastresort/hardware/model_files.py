@@ -12,6 +12,7 @@ from typing import Any
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.hardware.shape import Shape, shape_of
+from lastresort.types import JsonObject
 
 _KINDS = {"gemma3": "gemma3_text", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}
 _KEYS = {
@@ -29,7 +30,7 @@ _KEYS = {
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 
-def config_of_gguf(path: Path) -> dict[str, Any]:
+def config_of_gguf(path: Path) -> JsonObject:
     """Sizes under their usual names. Raises PrerequisiteError without the package gguf, DataError for a damaged file."""
     if importlib.util.find_spec("gguf") is None:
         raise PrerequisiteError(

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from lastresort.errors import TaskError
 from lastresort.interop.imported import Kind, Remark
 from lastresort.spec.values import Number, describe, listed
+from lastresort.types import JsonObject
 
 _WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
@@ -94,7 +95,7 @@ class Given:
         """Every key that some reader has asked for, whether or not the file has it."""
         return frozenset(self._read)
 
-    def unread(self) -> dict[str, Any]:
+    def unread(self) -> JsonObject:
         """The keys with a value that no reader has asked for, in the file's order."""
         return {key: value for key, value in self._values.items() if key not in self._read}
 
@@ -115,7 +116,7 @@ def few_bits(given: Given, key: str, name: str, *, full: bool) -> str:
     return "adamw"
 
 
-def lora_plus(given: Given, *, full: bool) -> dict[str, Any]:
+def lora_plus(given: Given, *, full: bool) -> JsonObject:
     """Our key for LoRA+, where it is asked for. full: whether all weights are trained."""
     key = "loraplus_lr_ratio"
     ratio = given.number(key, 1.0, Number(at_least=1))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, PrerequisiteError
+from lastresort.types import JsonObject
 
 Framework = Literal["axolotl", "llamafactory"]
 Kind = Literal["ignored", "differs", "trap"]
@@ -38,7 +39,7 @@ class Source:
     """
 
     name: str
-    rows: Callable[[], Iterator[tuple[str, dict[str, Any]]]]
+    rows: Callable[[], Iterator[tuple[str, JsonObject]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Imported:
     """
 
     framework: Framework
-    document: dict[str, Any]
+    document: JsonObject
     train: tuple[Source, ...]
     held_out: tuple[Source, ...]
     eval_share: float | int | None
@@ -77,7 +78,7 @@ def hub_rows(
             where="datasets",
             remedy="Run: pip install datasets, or name a local file.",
         ) from error
-    wanted: dict[str, Any] = {"name": name, "split": split, "revision": revision}
+    wanted: JsonObject = {"name": name, "split": split, "revision": revision}
     if data_files:
         wanted["data_files"] = list(data_files)
     if data_dir is not None:

@@ -19,6 +19,7 @@ from lastresort.spec.document import Document, read_text, with_overrides
 from lastresort.spec.paths import relative_name
 from lastresort.spec.training import TRAINING
 from lastresort.train.files.run_folder import BEGUN, IMPORTED, standing
+from lastresort.types import JsonObject
 
 TRAINING_FILE = "training.yaml"
 READERS: Mapping[Framework, str] = {
@@ -59,7 +60,7 @@ def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool
 def output_of(imported: Imported, path: Path) -> Path:
     """Where the run goes: as the file says, or else beside it, named after it."""
     named = imported.document.get("output")
-    return Path(named) if named is not None else path.absolute().with_name(f"{path.stem}-out")
+    return Path(str(named)) if named is not None else path.absolute().with_name(f"{path.stem}-out")
 
 
 def written(imported: Imported, output: Path, path: Path, *, resume: bool = True) -> Path:
@@ -76,7 +77,7 @@ def written(imported: Imported, output: Path, path: Path, *, resume: bool = True
         _check_same(folder, rows)
     for name, text in rows.items():
         _write(folder / name, text)
-    data: dict[str, Any] = {"train": list(train)}
+    data: JsonObject = {"train": list(train)}
     if held:
         data["eval"] = list(held)
     elif imported.eval_share is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.errors import DataError
+from lastresort.types import JsonObject
 
 DEEPEST = 100
 _HALF = re.compile("[\ud800-\udfff]")
@@ -76,7 +77,7 @@ def _too_deep() -> NotJson:
     return NotJson(f"JSON nested too deeply, in more than {DEEPEST} levels", "Flatten it.")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -18,7 +18,7 @@ from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.formats.rows import is_json, parse_json
 from lastresort.errors import TaskError
 from lastresort.evals.scorers.scorer import Output, unusable_expected
-from lastresort.types import Example
+from lastresort.types import Example, JsonObject
 
 _AROUND = " \t\r\n\"'`“”‘’*.。"
 
@@ -130,7 +130,7 @@ def _amount(parameters: Mapping[str, Any], key: str) -> float:
 def format_ok(
     answer: str,
     *,
-    json_schema: dict[str, Any] | None = None,
+    json_schema: JsonObject | None = None,
     choices: Sequence[str] | None = None,
     scorer: str | None = None,
 ) -> bool | None:

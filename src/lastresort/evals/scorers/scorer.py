@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from lastresort.errors import DataError, TaskError
-from lastresort.types import Example
+from lastresort.types import Example, JsonObject
 
 
 class Scorer(Protocol):
@@ -49,7 +49,7 @@ def scores_of(scorer: Scorer, answers: Sequence[str], examples: Sequence[Example
 class Output:
     """What the task says about answers. about: what it asks, "" where that stands in the inputs."""
 
-    json_schema: dict[str, Any] | None = None
+    json_schema: JsonObject | None = None
     choices: tuple[str, ...] | None = None
     about: str = ""
 

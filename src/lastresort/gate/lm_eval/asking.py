@@ -22,7 +22,7 @@ from lastresort.gate.logs.logged import Logged, LoggedItem, fingerprint
 from lastresort.gate.suites.suite import Item
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
-from lastresort.types import Progress
+from lastresort.types import JsonObject, Progress
 
 if TYPE_CHECKING:
     from lastresort.models.local import LocalModel
@@ -134,7 +134,7 @@ class _Harness:
     chat: bool
 
     @property
-    def rendering(self) -> dict[str, Any]:
+    def rendering(self) -> JsonObject:
         return {
             "apply_chat_template": self.chat,
             "fewshot_as_multiturn": self.chat,

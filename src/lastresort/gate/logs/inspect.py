@@ -33,6 +33,7 @@ from lastresort.gate.logs.logged import (
     refuse_outside,
     refuse_repeated,
 )
+from lastresort.types import JsonObject
 
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # correct, incorrect, partly, no answer
 WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
@@ -241,7 +242,7 @@ def inspect_log(path: Path, limits: Limits | None = None) -> Found:
     return measures_of(log.model_dump(mode="json", include=HEADER), told, str(path))
 
 
-def json_of(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> JsonObject:
     """Raises DataError where the file holds no object of JSON."""
     _refuse_large(path)
     try:

@@ -14,6 +14,7 @@ from lastresort.hardware.plan.fit import SQUEEZE, gib
 from lastresort.hardware.plan.memory import Kind, Memory, training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.hardware.shape import Shape
+from lastresort.types import JsonObject
 
 _STEP_TOKENS = 16  # to which the size of a pass is rounded down
 _LESS = 0.25  # of what comes and goes: so much less a training takes that ran out of memory, whatever its plan said
@@ -143,7 +144,7 @@ def smallest(planned: Planned) -> Planned:
 def _changes(planned: Planned) -> Iterator[Lowered]:
     """From the one that costs nothing to those that train something else. Checkpointing stays on once it was needed."""
     yield Lowered(planned)
-    keys: dict[str, Any] = {}
+    keys: JsonObject = {}
     if planned.setup.learning == "grpo" and planned.setup.sampler == "engine":
         while planned.setup.rows_at_once > planned.setup.group_size:
             fewer = max(planned.setup.group_size, planned.setup.rows_at_once // 2)

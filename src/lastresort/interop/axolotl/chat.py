@@ -15,7 +15,7 @@ from lastresort.data.segments import SEGMENTS
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.markup import Markup, Row, content_at, list_of, optional_text, pair, text_of
 from lastresort.interop.given import Given
-from lastresort.types import Message, Role
+from lastresort.types import JsonObject, Message, Role
 
 SFT_ROLES = {"human": "user", "user": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
 SFT_ROLES |= {"tool": "tool"}
@@ -165,7 +165,7 @@ def _row(row: RawRow, turns: list[Message], train: list[bool], markup: Markup | 
     return {"messages": [_written(turn, said) for turn, said in zip(turns[: last + 1], train, strict=False)]}
 
 
-def _written(turn: Message, trained: bool) -> dict[str, Any]:
+def _written(turn: Message, trained: bool) -> JsonObject:
     return turn.as_dict() | ({"weight": 0} if turn.role == "assistant" and not trained else {})
 
 

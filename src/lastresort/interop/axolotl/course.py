@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from lastresort.interop.given import NO_CLIPPING, PAGED_8BIT, Given, few_bits, lora_plus
 from lastresort.spec.values import Number
+from lastresort.types import JsonObject
 
 _SAME = (
     "adamw_torch_fused",
@@ -30,12 +30,12 @@ DECAY_BESIDE_LORA_PLUS = (
 )
 
 
-def course_keys(given: Given, *, full: bool, four_bits: bool) -> dict[str, Any]:
+def course_keys(given: Given, *, full: bool, four_bits: bool) -> JsonObject:
     """Without the batch, which counts otherwise for groups. Raises TaskError for values of none of the kinds that are read."""
     if "learning_rate" not in given:
         given.refuse("learning_rate", "nothing", expected="a number", remedy="Write learning_rate: 2e-4.")
     schedule, max_steps = _schedule(given), given.count("max_steps", -1, least=-1)
-    document: dict[str, Any] = {
+    document: JsonObject = {
         "learning_rate": given.number("learning_rate", 0.0, Number(above=0)),
         "epochs": _epochs(given, max_steps),
         **({"max_steps": max_steps} if max_steps > 0 else {}),
@@ -55,7 +55,7 @@ def course_keys(given: Given, *, full: bool, four_bits: bool) -> dict[str, Any]:
     return document
 
 
-def _lora_plus(given: Given, *, full: bool) -> dict[str, Any]:
+def _lora_plus(given: Given, *, full: bool) -> JsonObject:
     found = lora_plus(given, full=full)
     if found and given.number("weight_decay", 0.0):
         given.remark("weight_decay", "differs", DECAY_BESIDE_LORA_PLUS.format("here it holds as it is written"))
@@ -78,7 +78,7 @@ def batch_of(given: Given) -> int:
     return max(1, given.count("batch_size", small, least=1) // small) * small
 
 
-def length_keys(given: Given) -> dict[str, Any]:
+def length_keys(given: Given) -> JsonObject:
     """The longest row, and what becomes of longer ones."""
     longest = given.count("sequence_len", SEQUENCE_LEN, least=2)
     how = given.choice("excess_length_strategy", tuple(_LONGER), "drop")

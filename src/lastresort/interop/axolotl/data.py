@@ -24,6 +24,7 @@ from lastresort.interop.axolotl.types import Reader, Wanted, reader
 from lastresort.interop.given import Given
 from lastresort.interop.imported import Source
 from lastresort.spec.values import describe
+from lastresort.types import JsonObject
 
 _FALLBACK = "tokenizer_default_fallback_"
 NAMED: Mapping[str, tuple[str, ...]] = {
@@ -213,13 +214,13 @@ def _reader(given: Given, entry: Given, chosen: Chosen, model: Model, path: Path
     return reader(entry, Wanted(chosen.family, markup, given.flag("train_on_inputs")))
 
 
-def _document(entry: Given, key: str) -> Callable[[RawRow], dict[str, Any]]:
+def _document(entry: Given, key: str) -> Callable[[RawRow], JsonObject]:
     entry.any("type")
     column = entry.text(key) or "text"
     return lambda row: {"text": text_of(row, column)}
 
 
-def _prompts(given: Given, entry: Given, path: Path) -> Callable[[RawRow], dict[str, Any]]:
+def _prompts(given: Given, entry: Given, path: Path) -> Callable[[RawRow], JsonObject]:
     name = entry.text("type")
     if name is None or name in ("passthrough", "passthrough.default"):
         return prompt

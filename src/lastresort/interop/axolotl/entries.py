@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lastresort.data.files import read_lines, read_rows
 from lastresort.data.formats.rows import RawRow
@@ -18,6 +17,7 @@ from lastresort.errors import DataError
 from lastresort.interop.axolotl.types import Read
 from lastresort.interop.given import Given, found_place
 from lastresort.interop.imported import Source, hub_rows
+from lastresort.types import JsonObject
 
 KINDS = ("json", "csv", "parquet", "arrow", "text")
 _SUFFIXES = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -94,7 +94,7 @@ def _arrow_rows(paths: Sequence[Path]) -> list[RawRow]:
     return rows
 
 
-def _read_arrow(path: Path) -> list[dict[str, Any]]:
+def _read_arrow(path: Path) -> list[JsonObject]:
     import pyarrow
 
     with pyarrow.memory_map(str(path)) as source:
@@ -102,7 +102,7 @@ def _read_arrow(path: Path) -> list[dict[str, Any]]:
             table = pyarrow.ipc.open_stream(source).read_all()
         except pyarrow.ArrowInvalid:
             table = pyarrow.ipc.open_file(source).read_all()
-        found: list[dict[str, Any]] = table.to_pylist()
+        found: list[JsonObject] = table.to_pylist()
         return found
 
 
@@ -205,7 +205,7 @@ def _shards_of(entry: Given, seed: int | None) -> Shards:
 
 
 def source_of(place: Place, read: Read) -> Source:
-    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    def rows() -> Iterator[tuple[str, JsonObject]]:
         for row in place.rows():
             yield row.place, read(row)
 

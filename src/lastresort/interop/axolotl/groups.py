@@ -19,6 +19,7 @@ from lastresort.interop.axolotl.objective import beta
 from lastresort.interop.given import Given, found_place
 from lastresort.interop.imported import Kind
 from lastresort.spec.values import Number
+from lastresort.types import JsonObject
 
 
 def function_of(name: str, beside: Path, where: str) -> tuple[Path, str]:
@@ -37,14 +38,14 @@ def function_of(name: str, beside: Path, where: str) -> tuple[Path, str]:
     return path, function
 
 
-def prompt_reader(name: str, beside: Path, cfg: Mapping[str, Any], where: str) -> Callable[[RawRow], dict[str, Any]]:
+def prompt_reader(name: str, beside: Path, cfg: Mapping[str, Any], where: str) -> Callable[[RawRow], JsonObject]:
     """What makes a row with `prompt` of a row, by the file's own function, which is run as it is there: called with the
     settings it returns a function of a row. Raises TaskError for one that does not, DataError for a row on which it fails.
     """
     path, function = function_of(name, beside, where)
-    made: list[Callable[[dict[str, Any]], Any]] = []
+    made: list[Callable[[JsonObject], Any]] = []
 
-    def read(row: RawRow) -> dict[str, Any]:
+    def read(row: RawRow) -> JsonObject:
         if not made:  # the user's code runs when rows are wanted, not when the file is read
             made.append(_made(path, function, cfg, where))
         try:
@@ -66,7 +67,7 @@ def prompt_reader(name: str, beside: Path, cfg: Mapping[str, Any], where: str) -
     return read
 
 
-def _made(path: Path, function: str, cfg: Mapping[str, Any], where: str) -> Callable[[dict[str, Any]], Any]:
+def _made(path: Path, function: str, cfg: Mapping[str, Any], where: str) -> Callable[[JsonObject], Any]:
     try:
         with _beside(path):
             made = getattr(_module(path), function)(dict(cfg))
@@ -77,7 +78,7 @@ def _made(path: Path, function: str, cfg: Mapping[str, Any], where: str) -> Call
             expected="a function of the settings that returns a function of a row",
             remedy="Correct it.",
         ) from error
-    found: Callable[[dict[str, Any]], Any] = made[0] if isinstance(made, tuple) else made
+    found: Callable[[JsonObject], Any] = made[0] if isinstance(made, tuple) else made
     return found
 
 
@@ -102,7 +103,7 @@ def _beside(path: Path) -> Iterator[None]:
 _LOSSES = {"grpo": "grpo", "dr_grpo": "dr_grpo", "dapo": "dapo", "bnpo": "dapo"}
 
 
-def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
+def group_keys(given: Given, path: Path, completions: int) -> JsonObject:
     """objective, reward and the other keys of groups. completions: answers a step, which is what a batch counts there.
 
     Raises TaskError for rewards that are no functions here, and for a batch that does not hold whole groups.
@@ -121,7 +122,7 @@ def group_keys(given: Given, path: Path, completions: int) -> dict[str, Any]:
     longest = trl.count("max_completion_length", 512, least=1)
     if "max_completion_length" not in trl:
         trl.remark("max_completion_length", "differs", "max_completion_length is not set; it is 512 here, as in TRL.")
-    document = {
+    document: JsonObject = {
         "objective": _objective(trl, beta(given, 0.0, Number(at_least=0))),
         "reward": _rewards(trl, path),
         "group_size": size,
@@ -164,7 +165,7 @@ def _of_a_step(trl: Given, completions: int, size: int) -> int:
     return found
 
 
-def _objective(trl: Given, kl_weight: float) -> dict[str, Any]:
+def _objective(trl: Given, kl_weight: float) -> JsonObject:
     loss = trl.choice("loss_type", tuple(_LOSSES), "dapo")
     if loss == "bnpo":
         sentence = (
@@ -192,7 +193,7 @@ def _say_scale(trl: Given, ours: str) -> None:
         trl.remark("scale_rewards", kind, f"Rewards of {ours} are scaled by {here} here; the file says {there}.")
 
 
-def _rewards(trl: Given, path: Path) -> list[dict[str, Any]]:
+def _rewards(trl: Given, path: Path) -> list[JsonObject]:
     names = trl.names("reward_funcs")
     if not names:
         trl.refuse("reward_funcs", "nothing", expected="functions", remedy="Write reward_funcs: [rewards.score].")
@@ -200,7 +201,7 @@ def _rewards(trl: Given, path: Path) -> list[dict[str, Any]]:
     numbers = isinstance(weights, list) and all(type(weight) in (int, float) for weight in weights)
     if not numbers or len(weights) != len(names):
         trl.refuse("reward_weights", str(weights), expected=f"{len(names)} numbers", remedy="Write one for each.")
-    found = []
+    found: list[JsonObject] = []
     for number, (name, weight) in enumerate(zip(names, weights, strict=True)):
         file, function = function_of(name, path, trl.where(f"reward_funcs[{number}]"))
         found.append({"python": f"{file}:{function}", "weight": float(weight)})

@@ -16,9 +16,9 @@ from typing import Any
 from lastresort.data.formats.rows import RawRow, kind_of, row_json
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import DataError
-from lastresort.types import Message
+from lastresort.types import JsonObject, Message
 
-Row = dict[str, Any]
+Row = JsonObject
 
 
 def answered(prompt: str, answer: str, *, whole: bool = False) -> Row:

@@ -10,6 +10,7 @@ from lastresort.interop.axolotl.keys import REFUSED
 from lastresort.interop.axolotl.types import Family
 from lastresort.interop.given import Given
 from lastresort.spec.values import Number
+from lastresort.types import JsonObject
 
 ABOVE_0 = Number(above=0)
 RLS = ("dpo", "ipo", "orpo", "kto", "simpo", "grpo")
@@ -86,7 +87,7 @@ def _dpo(given: Given, rl: str) -> Chosen:
             remedy="Take one of them; losses are not mixed here.",
         )
     ours = _DPO_LOSSES[name]
-    options: dict[str, Any] = {"beta": beta(given)}
+    options: JsonObject = {"beta": beta(given)}
     smoothing = given.number("dpo_label_smoothing", 0.0, Number(at_least=0, below=0.5))
     if smoothing and ours != "dpo":
         given.remark("dpo_label_smoothing", "ignored", f"label smoothing belongs to sigmoid alone, not to {name}.")

@@ -20,6 +20,7 @@ from lastresort.interop.axolotl.objective import Chosen, chosen_objective
 from lastresort.interop.given import NOT_IN_4_BITS, Given, found_place, new_place, says_its_base
 from lastresort.interop.imported import Imported
 from lastresort.spec.values import Number
+from lastresort.types import JsonObject
 
 _LINEAR = "all-linear"
 _WITHOUT_DROPOUT = ("dpo", "ipo", "kto", "orpo", "simpo")
@@ -28,7 +29,7 @@ LORA_KEYS = tuple(
 )
 
 
-def adapter_keys(given: Given, path: Path, *, rl: str) -> dict[str, Any]:
+def adapter_keys(given: Given, path: Path, *, rl: str) -> JsonObject:
     """{"adapter": …} or {"start_from": …}. Raises TaskError for what cannot be trained there either, and for other kinds."""
     kind = given.text("adapter")
     bits4, bits8 = given.flag("load_in_4bit"), given.flag("load_in_8bit")
@@ -43,7 +44,7 @@ def adapter_keys(given: Given, path: Path, *, rl: str) -> dict[str, Any]:
     return {"adapter": _fresh(given, kind, rl)}
 
 
-def _whole(given: Given, quantised: bool) -> dict[str, Any]:
+def _whole(given: Given, quantised: bool) -> JsonObject:
     if quantised:
         key = "load_in_4bit" if given.flag("load_in_4bit") else "load_in_8bit"
         remedy = "Write adapter: qlora beside load_in_4bit, or remove it."
@@ -72,7 +73,7 @@ def _check_bits(given: Given, kind: str, bits4: bool, bits8: bool) -> None:
         given.remark("load_in_8bit", "ignored", sentence)
 
 
-def _start(given: Given, start: str, path: Path, rl: str, *, four_bits: bool) -> dict[str, Any]:
+def _start(given: Given, start: str, path: Path, rl: str, *, four_bits: bool) -> JsonObject:
     found = found_place(start, path)
     if found is None:
         given.refuse("lora_model_dir", f'no folder "{start}"', expected="an adapter", remedy="Correct the name.")
@@ -91,7 +92,7 @@ def _start(given: Given, start: str, path: Path, rl: str, *, four_bits: bool) ->
     return {"start_from": str(found)}
 
 
-def _fresh(given: Given, kind: str, rl: str) -> dict[str, Any]:
+def _fresh(given: Given, kind: str, rl: str) -> JsonObject:
     for key in ("lora_r", "lora_alpha"):
         if key not in given:
             given.refuse(key, f"nothing beside adapter: {kind}", expected="a number", remedy=f"Write {key}: 16.")
@@ -190,7 +191,7 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
     return Imported("axolotl", document, train, kept_out, share, (*given.remarks, *of_other_keys(given)), by)
 
 
-def _course(given: Given, chosen: Chosen, path: Path) -> dict[str, Any]:
+def _course(given: Given, chosen: Chosen, path: Path) -> JsonObject:
     batch, kind = batch_of(given), given.text("adapter")
     found = course_keys(given, full=kind is None, four_bits=kind == "qlora")
     if isinstance(kwargs := given.any("chat_template_kwargs"), Mapping) and kwargs:

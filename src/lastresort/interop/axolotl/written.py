@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import yaml
 
 from lastresort.interop.axolotl.course import DECAY_BESIDE_LORA_PLUS
@@ -27,6 +25,7 @@ from lastresort.interop.exporting.course import (
 )
 from lastresort.interop.exporting.job import Job, Written, commented, header, row_limit
 from lastresort.interop.exporting.rewards import INSTALL
+from lastresort.types import JsonObject
 
 CONFIG = "axolotl.yaml"
 LONGER = {"refuse": "raise", "drop": "drop", "truncate": "truncate"}
@@ -67,7 +66,7 @@ def _refuse(job: Job) -> None:
         )
 
 
-def _model(job: Job) -> dict[str, Any]:
+def _model(job: Job) -> JsonObject:
     bf16 = takes_bf16(job)
     return {
         "base_model": job.base.name,
@@ -76,7 +75,7 @@ def _model(job: Job) -> dict[str, Any]:
     }
 
 
-def _adapter(job: Job) -> dict[str, Any]:
+def _adapter(job: Job) -> JsonObject:
     adapter = job.adapter
     if adapter is None:
         return {}
@@ -86,7 +85,7 @@ def _adapter(job: Job) -> dict[str, Any]:
         else {"lora_target_modules": adapter.layers if isinstance(adapter.layers, str) else list(adapter.layers)}
     )
     quantised = adapter.kind == "qlora"
-    start: dict[str, Any] = {"lora_model_dir": "start"} if job.starts_from_adapter else {}
+    start: JsonObject = {"lora_model_dir": "start"} if job.starts_from_adapter else {}
     return {
         "adapter": "qlora" if quantised else "lora",
         **({"load_in_4bit": True} if quantised else {}),
@@ -100,9 +99,9 @@ def _adapter(job: Job) -> dict[str, Any]:
     }
 
 
-def _data(job: Job, limit: int) -> dict[str, Any]:
+def _data(job: Job, limit: int) -> JsonObject:
     packed = job.file.need == "text"
-    found: dict[str, Any] = {"datasets": [dataset_of(job, "train.jsonl")], "shuffle_merged_datasets": True}
+    found: JsonObject = {"datasets": [dataset_of(job, "train.jsonl")], "shuffle_merged_datasets": True}
     if job.held_out:
         found["test_datasets"] = [dataset_of(job, "eval.jsonl")]
         found["eval_strategy"] = "epoch"
@@ -119,7 +118,7 @@ def _data(job: Job, limit: int) -> dict[str, Any]:
     }
 
 
-def _objective(job: Job) -> dict[str, Any]:
+def _objective(job: Job) -> JsonObject:
     name = job.file.objective
     if name in ("sft", "text"):
         return {"train_on_inputs": False} if name == "sft" else {}
@@ -139,7 +138,7 @@ def _objective(job: Job) -> dict[str, Any]:
     return {"rl": "grpo", "trl": _groups(job)}
 
 
-def _groups(job: Job) -> dict[str, Any]:
+def _groups(job: Job) -> JsonObject:
     groups = job.file.groups
     assert groups is not None
     return {
@@ -163,7 +162,7 @@ def _groups(job: Job) -> dict[str, Any]:
     }
 
 
-def _course(job: Job) -> dict[str, Any]:
+def _course(job: Job) -> JsonObject:
     file = job.file
     at_once, accumulated = passes(job)
     as_count = file.settings.warmup >= 1 or file.objective == "simpo"  # which refuses a share

@@ -11,16 +11,17 @@ from lastresort.errors import DataError
 from lastresort.interop.exporting.course import answers_trained, has_segments, turns_trained
 from lastresort.interop.exporting.job import Job, Row
 from lastresort.interop.exporting.rows import message_from
+from lastresort.types import JsonObject
 
 TEXTS = {"field_prompt": "prompt", "field_completion": "completion", "field_label": "label"}
 
 
-def dataset_of(job: Job, path: str) -> dict[str, Any]:
+def dataset_of(job: Job, path: str) -> JsonObject:
     """An entry of `datasets`."""
     return {"path": path, "ds_type": "json", "split": "train", **_type(job)}
 
 
-def _type(job: Job) -> dict[str, Any]:
+def _type(job: Job) -> JsonObject:
     need = job.file.need
     if need == "text":
         return {"type": "completion", "field": "text"}
@@ -96,13 +97,13 @@ def _argilla(row: Row, number: int) -> Row:
     return {"system": system, **sides}
 
 
-def _only(row: Row, key: str, number: int) -> dict[str, Any]:
+def _only(row: Row, key: str, number: int) -> JsonObject:
     turns = row[key]
     if any("tool_calls" in turn for turn in turns):
         raise _refused(number, f"a call of a tool in {key}", "text, which is all that it takes")
     if len(turns) != 1:
         raise _refused(number, f"{len(turns)} turns in {key}", "one, since it takes the last one alone")
-    only: dict[str, Any] = turns[0]
+    only: JsonObject = turns[0]
     return only
 
 

@@ -18,7 +18,7 @@ from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS, Segments
 from lastresort.interop.exporting.job import Row
 from lastresort.train.files.items import Conversation, Unit, read_units, split
 from lastresort.train.settings import TrainingFile
-from lastresort.types import Example, Message
+from lastresort.types import Example, JsonObject, Message
 
 # Keys of a row of prompts that its messages and its right answer already say.
 _SAID = frozenset(
@@ -57,7 +57,7 @@ def pair_row(prompt: Sequence[Message], chosen: Sequence[Message], rejected: Seq
     return {"prompt": messages(prompt), "chosen": messages(chosen), "rejected": messages(rejected)}
 
 
-def prompt_row(turns: Sequence[Message], example: Example, columns: dict[str, Any]) -> Row:
+def prompt_row(turns: Sequence[Message], example: Example, columns: JsonObject) -> Row:
     """A prompt with its right answer, and the columns that reward functions may ask for."""
     answer = {"completion": example.output} if example.output else {}
     return {"prompt": messages(turns), **answer, **{key: value for key, value in columns.items() if key not in _SAID}}
@@ -67,7 +67,7 @@ def as_rendered(rows: Sequence[Row], tokenizer: Any, template_kwargs: Mapping[st
     """The rows as this template renders them here: a system turn that it refuses stands in the next turn of the user."""
     template = template_of(tokenizer, template_kwargs)
 
-    def accepted(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def accepted(turns: list[JsonObject]) -> list[JsonObject]:
         if not any(turn["role"] == "system" for turn in turns):
             return turns
         return messages(accepted_turns(tokenizer, template, [message_from(turn) for turn in turns]))
@@ -82,7 +82,7 @@ def message_from(turn: Mapping[str, Any]) -> Message:
     return Message(turn["role"], turn["content"], extra)
 
 
-def messages(turns: Sequence[Message]) -> list[dict[str, Any]]:
+def messages(turns: Sequence[Message]) -> list[JsonObject]:
     return [turn.as_dict() for turn in turns]
 
 
@@ -105,7 +105,7 @@ def _segments_row(unit: Unit) -> Row:
     return {SEGMENTS: _plain(whole[0]), **label}
 
 
-def _plain(segments: Segments) -> list[dict[str, Any]]:
+def _plain(segments: Segments) -> list[JsonObject]:
     return [
         {"text": one.text, **({"train": True} if one.train else {}), **({"end": True} if one.end else {})}
         for one in segments

@@ -20,6 +20,7 @@ from lastresort.spec.training import load_training, training_of
 from lastresort.train.files.items import TEXT_ROW_TOKENS
 from lastresort.train.files.run_folder import IMPORTED, RECORD
 from lastresort.train.settings import TrainingFile
+from lastresort.types import JsonObject
 
 _LEFT = frozenset({"data", "output", "origin", "pairs_as_labels"})  # an export has its own, and its rows are labelled
 
@@ -108,7 +109,7 @@ def of_file(path: Path) -> Exportable:
         return of_training_file(file, name=path.stem)
 
 
-def document_of(file: TrainingFile) -> dict[str, Any]:
+def document_of(file: TrainingFile) -> JsonObject:
     """Every key with its value, paths absolute, without what an export says itself."""
     found = {key: value for key, value in file.resolved.items() if key not in _LEFT}
     found["model"] = settled_name(file.model, file.folder)
@@ -119,7 +120,7 @@ def document_of(file: TrainingFile) -> dict[str, Any]:
     return found
 
 
-def absolute_term(term: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def absolute_term(term: Mapping[str, Any], folder: Path) -> JsonObject:
     """A term of the reward whose own function is named by its whole path."""
     told = term.get("python")
     if told is None:

@@ -8,14 +8,14 @@ What is held out, and when it is looked at: val_size, eval_dataset, eval_strateg
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from lastresort.interop.given import NO_CLIPPING, PAGED_8BIT, Given, few_bits, lora_plus
 from lastresort.interop.llamafactory.stage import Stage
 from lastresort.spec.values import Number, listed
+from lastresort.types import JsonObject
 
 
-def length_of(given: Given, stage: Stage, rows: int, batch_size: int) -> dict[str, Any]:
+def length_of(given: Given, stage: Stage, rows: int, batch_size: int) -> JsonObject:
     """epochs, and max_steps where it ends within them. rows: that are trained on; of plain text the steps are not known yet.
 
     max_steps goes before num_train_epochs, and repeats the data as often as it needs.
@@ -52,7 +52,7 @@ _ADAMW_8BIT = ("adamw_8bit", "adamw_bnb_8bit")
 _TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
-def course_of(given: Given, *, full: bool) -> dict[str, Any]:
+def course_of(given: Given, *, full: bool) -> JsonObject:
     """full: whether all weights are trained. All but epochs and max_steps, which need the number of rows."""
     schedule = _schedule(given)
     return {
@@ -122,7 +122,7 @@ def _checkpointing(given: Given) -> bool:
     return not off
 
 
-def _track(given: Given) -> dict[str, Any]:
+def _track(given: Given) -> JsonObject:
     asked = [name for name in given.names("report_to") if name != "none"]
     others = [name for name in asked if name not in _TRACKERS]
     if others:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 from lastresort.interop.given import NO_REMOTE_CODE, NOT_IN_4_BITS, Given, found_place, says_its_base
 from lastresort.interop.llamafactory.stage import PREFERENCE_STAGES, Stage
 from lastresort.interop.llamafactory.unheard import names_its_start_as_reference
 from lastresort.spec.values import Number
+from lastresort.types import JsonObject
 
 _TYPES = ("lora", "full")
 _OTHER_TYPES = ("oft", "freeze")
 _LORA_KEYS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora")
 
 
-def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
+def method_of(stage: Stage, given: Given, path: Path) -> JsonObject:
     """model, adapter or start_from, and precision. Raises TaskError for a method that there is not."""
     name = given.text("model_name_or_path")
     if name is None:
@@ -28,12 +28,13 @@ def method_of(stage: Stage, given: Given, path: Path) -> dict[str, Any]:
         sentence = "Nothing is overwritten: a second run needs another output_dir, or --resume."
         given.remark("overwrite_output_dir", "differs", sentence)
     bits = _bits(given, kind)
-    document: dict[str, Any] = {"model": located(name, path)}
+    document: JsonObject = {"model": located(name, path)}
     start = given.names("adapter_name_or_path")
     given.any("create_new_adapter")  # without another adapter, one is created anyway
     if start:
-        document |= {"start_from": _started(stage, given, path, start, kind)}
-        if bits is not None and not says_its_base(Path(document["start_from"])):
+        started = _started(stage, given, path, start, kind)
+        document["start_from"] = started
+        if bits is not None and not says_its_base(Path(started)):
             given.remark("quantization_bit", "ignored", NOT_IN_4_BITS)
     elif kind == "full":
         document |= {"adapter": "full"}
@@ -83,7 +84,7 @@ def _bits(given: Given, kind: str) -> int | None:
     return 4
 
 
-def _adapter(stage: Stage, given: Given, bits: int | None) -> dict[str, Any]:
+def _adapter(stage: Stage, given: Given, bits: int | None) -> JsonObject:
     rank = given.count("lora_rank", 8, least=1)
     # A scale of 0 counts as none there.
     alpha = given.number("lora_alpha", 0, Number(at_least=0)) or 2 * rank

@@ -19,6 +19,7 @@ from lastresort.interop.llamafactory.rendering import Rendering, rendering_of
 from lastresort.interop.llamafactory.rows import written_row
 from lastresort.interop.llamafactory.stage import Stage, objective_of, read_stage
 from lastresort.interop.llamafactory.unheard import name_the_rest, refuse_other_trainings
+from lastresort.types import JsonObject
 
 
 def read(values: Mapping[str, Any], path: Path) -> Imported:
@@ -70,7 +71,7 @@ def _trained_rows(train: Sequence[DataSet], share: float | int | None) -> int:
     return max(1, int(total - held))
 
 
-def _output(given: Given) -> dict[str, Any]:
+def _output(given: Given) -> JsonObject:
     name = given.text("output_dir")
     return {} if name is None else {"output": str(new_place(name))}
 

@@ -21,7 +21,7 @@ from lastresort.interop.llamafactory.templates import TEMPLATES, Template, Writi
 from lastresort.interop.llamafactory.turns import Aligned, Turn
 from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
 from lastresort.spec.values import listed
-from lastresort.types import Message
+from lastresort.types import JsonObject, Message
 
 _QUESTION, _ANSWER = "Why?", "Because."
 _SHOWN, _BEFORE = 200, 60
@@ -79,7 +79,7 @@ class Rendering:
     template that is written out, as the file names it."""
 
     writing: Writing | OwnText | None
-    document: dict[str, Any]
+    document: JsonObject
     by: str | None = None
 
 
@@ -107,7 +107,7 @@ def rendering_of(given: Given, stage: Stage, model: str, path: Path, data_sets: 
     return Rendering(writing, document, f"template: {name}")
 
 
-def _length(given: Given, stage: Stage, base: ModelTokenizer | None) -> dict[str, Any]:
+def _length(given: Given, stage: Stage, base: ModelTokenizer | None) -> JsonObject:
     limit = given.count("cutoff_len", CUTOFF, least=2)
     context = base.context_tokens if base else None
     if context is not None and limit > context:
@@ -196,7 +196,7 @@ def _own(
         given.remark(
             "preserve_thinking", "ignored", "preserve_thinking is not honoured: the model's own chat template decides."
         )
-    arguments: dict[str, Any] = {}
+    arguments: JsonObject = {}
     if "enable_thinking" in given and thinking is not None:
         arguments["enable_thinking"] = given.flag("enable_thinking", True)
     rows = [row for data_set in data_sets for row in data_set.rows]
@@ -208,7 +208,7 @@ def _own(
         return Rendering(OwnText(base.tokenizer, arguments, last), {})
     if rows[0].tools:
         arguments["tools"] = json.loads(rows[0].tools)
-    document: dict[str, Any] = {"chat_template_kwargs": arguments} if arguments else {}
+    document: JsonObject = {"chat_template_kwargs": arguments} if arguments else {}
     return Rendering(None, document | ({"trained_turns": "last"} if last else {}))
 
 

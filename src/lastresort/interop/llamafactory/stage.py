@@ -7,6 +7,7 @@ from typing import Any, Literal
 from lastresort.errors import TaskError
 from lastresort.interop.given import Given
 from lastresort.spec.values import Number
+from lastresort.types import JsonObject
 
 Stage = Literal["sft", "pt", "dpo", "kto"]
 PREFERENCE_STAGES = frozenset({"dpo", "kto"})
@@ -68,7 +69,7 @@ def _name_baseline(given: Given) -> None:
         )
 
 
-def _pairs(given: Given) -> dict[str, dict[str, Any]]:
+def _pairs(given: Given) -> dict[str, JsonObject]:
     loss = given.choice("pref_loss", _LOSSES, "sigmoid")
     beta = given.number("pref_beta", 0.1, _POSITIVE)
     smoothing = given.number("dpo_label_smoothing", 0.0, Number(at_least=0, below=0.5))

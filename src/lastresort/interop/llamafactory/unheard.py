@@ -10,6 +10,7 @@ from typing import Any
 
 from lastresort.interop.given import Given
 from lastresort.spec.values import listed, nearest
+from lastresort.types import JsonObject
 
 REFUSED = {
     "use_galore": "AdamW",
@@ -126,7 +127,7 @@ _FAMILIES = {
 }
 _OWN_FAMILIES = ("kt_", "profiler_", "fsdp_", "ray_", "ddp_")
 _OFF = (False, "", "none", "no", "auto", "default")
-_DEFAULTS: dict[str, Any] = {
+_DEFAULTS: JsonObject = {
     "adam_beta1": 0.9,
     "adam_beta2": 0.999,
     "adam_epsilon": 1e-8,

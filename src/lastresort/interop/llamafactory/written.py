@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
@@ -27,6 +26,7 @@ from lastresort.interop.exporting.course import (
     whole_alpha,
 )
 from lastresort.interop.exporting.job import Beside, Job, Row, Written, commented, header, row_limit
+from lastresort.types import JsonObject
 
 CONFIG, INFO = "llamafactory.yaml", "dataset_info.json"
 STAGES = {
@@ -115,8 +115,10 @@ def _quantised(job: Job) -> bool:
     return job.adapter is not None and job.adapter.kind == "qlora"
 
 
-def _model(job: Job) -> dict[str, Any]:
-    start = {"adapter_name_or_path": "start", "create_new_adapter": False} if job.starts_from_adapter else {}
+def _model(job: Job) -> JsonObject:
+    start: JsonObject = (
+        {"adapter_name_or_path": "start", "create_new_adapter": False} if job.starts_from_adapter else {}
+    )
     return {
         "model_name_or_path": job.base.name,
         **start,
@@ -125,9 +127,9 @@ def _model(job: Job) -> dict[str, Any]:
     }
 
 
-def _method(job: Job) -> dict[str, Any]:
+def _method(job: Job) -> JsonObject:
     name, adapter = job.file.objective, job.adapter
-    found: dict[str, Any] = {"stage": STAGES[name], "do_train": True}
+    found: JsonObject = {"stage": STAGES[name], "do_train": True}
     if adapter is None:
         found["finetuning_type"] = "full"
     elif job.starts_from_adapter:
@@ -139,7 +141,7 @@ def _method(job: Job) -> dict[str, Any]:
     return found | _loss(job)
 
 
-def _fresh(adapter: Beside) -> dict[str, Any]:
+def _fresh(adapter: Beside) -> JsonObject:
     named = adapter.layers
     return {
         "finetuning_type": "lora",
@@ -152,7 +154,7 @@ def _fresh(adapter: Beside) -> dict[str, Any]:
     }
 
 
-def _loss(job: Job) -> dict[str, Any]:
+def _loss(job: Job) -> JsonObject:
     name = job.file.objective
     if name == "kto":
         kept = {"kto_chosen_weight": "desirable_weight", "kto_rejected_weight": "undesirable_weight"}
@@ -168,7 +170,7 @@ def _loss(job: Job) -> dict[str, Any]:
     return found
 
 
-def _data(job: Job, limit: int) -> dict[str, Any]:
+def _data(job: Job, limit: int) -> JsonObject:
     return {
         "dataset_dir": ".",
         "dataset": "train",
@@ -179,7 +181,7 @@ def _data(job: Job, limit: int) -> dict[str, Any]:
     }
 
 
-def _course(job: Job) -> dict[str, Any]:
+def _course(job: Job) -> JsonObject:
     file, bf16 = job.file, takes_bf16(job)
     at_once, accumulated = passes(job)
     as_count = file.settings.warmup >= 1
@@ -205,7 +207,7 @@ def _course(job: Job) -> dict[str, Any]:
     }
 
 
-def _info(job: Job, name: str) -> dict[str, Any]:
+def _info(job: Job, name: str) -> JsonObject:
     if job.file.need == "text":
         return {"file_name": name, "columns": {"prompt": "text"}}
     columns = {"messages": "messages"}

@@ -11,7 +11,7 @@ from lastresort.spec.score import Reward
 from lastresort.spec.training_sections import LimitKeys
 from lastresort.spec.values import Reading
 from lastresort.train.rewards.rewards import Rewards
-from lastresort.types import Example, Message
+from lastresort.types import Example, JsonObject, Message
 
 EXPECTED = "expected"
 
@@ -54,7 +54,7 @@ def _example(number: int, prompt: Any, further: Mapping[str, Any]) -> Example:
     )
 
 
-def _columns(number: int, count: int, further: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(number: int, count: int, further: Mapping[str, Any]) -> JsonObject:
     """Of one row. TRL gives beside the columns what is no list of them, such as the trainer's state."""
     return {key: value[number] for key, value in further.items() if isinstance(value, list) and len(value) == count}
 

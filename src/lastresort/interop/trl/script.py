@@ -35,6 +35,7 @@ from lastresort.interop.exporting.course import (
 )
 from lastresort.interop.exporting.job import Beside, Job, Row, commented, header
 from lastresort.interop.trl.rewards import EXPECTED
+from lastresort.types import JsonObject
 
 
 def trl_rows(job: Job, rows: Sequence[Row], framework: str) -> list[Row]:
@@ -164,7 +165,7 @@ def arguments(job: Job) -> dict[str, str]:
     """Of the trainer's configuration."""
     file = job.file
     at_once, accumulated = passes(job)
-    found: dict[str, Any] = {
+    found: JsonObject = {
         "num_train_epochs": file.settings.epochs,
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": accumulated,
@@ -200,19 +201,19 @@ def source(value: Any) -> str:
     return repr(value)
 
 
-def _completions(job: Job) -> dict[str, Any]:
+def _completions(job: Job) -> JsonObject:
     several = learns_several(job)
     masked = {"assistant_only_loss": True} if several else {"completion_only_loss": True}
     return {"max_length": job.row_tokens, **masked}
 
 
-def _text(job: Job) -> dict[str, Any]:
+def _text(job: Job) -> JsonObject:
     return {"max_length": job.row_tokens, "packing": True, "packing_strategy": "wrapped", "dataset_text_field": "text"}
 
 
-def _pairs(job: Job) -> dict[str, Any]:
+def _pairs(job: Job) -> JsonObject:
     name = job.file.objective
-    found: dict[str, Any] = {"max_length": job.row_tokens, **_keeps_dropout(job)}
+    found: JsonObject = {"max_length": job.row_tokens, **_keeps_dropout(job)}
     if name == "orpo":
         return {**found, "beta": job.option("weight")}
     if name == "simpo":
@@ -222,12 +223,12 @@ def _pairs(job: Job) -> dict[str, Any]:
     return {**found, "loss_type": [DPO_LOSSES[name]], "beta": job.option("beta"), **smoothing}
 
 
-def _labels(job: Job) -> dict[str, Any]:
+def _labels(job: Job) -> JsonObject:
     weights = {name: job.option(name) for name in ("desirable_weight", "undesirable_weight")}
     return {"max_length": job.row_tokens, **_keeps_dropout(job), "beta": job.option("beta"), **weights}
 
 
-def _groups(job: Job) -> dict[str, Any]:
+def _groups(job: Job) -> JsonObject:
     groups, name = job.file.groups, job.file.objective
     assert groups is not None
     kwargs = dict(job.file.chat_template_kwargs)
@@ -249,7 +250,7 @@ def _groups(job: Job) -> dict[str, Any]:
     }
 
 
-def _keeps_dropout(job: Job) -> dict[str, Any]:
+def _keeps_dropout(job: Job) -> JsonObject:
     """These trainers turn the adapter's dropout off unless told not to."""
     return {"disable_dropout": False} if job.adapter is not None and job.adapter.dropout else {}
 
