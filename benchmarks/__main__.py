@@ -65,7 +65,7 @@ def used(what: str, ours: dict[str, Any], rate: dict[str, Any]) -> str:
     steps = len(ours["losses"])
     linear = computed_tokens_per_s(ours) * 4 * rate["linear_parameters"]
     head = ours["targets"] * (steps - 1) / steps / ours["seconds"] * 4 * rate["head_parameters"]
-    shares = (f"{100 * found / rate['flops_per_s']:.0f} %" for found in (linear, linear + head))
+    shares = (f"{100 * found / rate['flops_per_s']:.0f}%" for found in (linear, linear + head))
     return (
         f"| {what} | lastresort | {next(shares)} of the machine's matrix products in linear layers, {next(shares)} with the output "
         f"layer ({rate['flops_per_s'] / 1e9:.0f} GFLOP/s measured) | | | | |"
