@@ -107,7 +107,7 @@ def test_a_target_that_was_not_asked_does_not_hold_and_is_said() -> None:
     found = decided(KEPT, target=not_asked())
     assert found.verdict == "SHIP"
     assert found.reasons[0] == "Ship: no required measure lost more than is accepted."
-    assert found.reasons[1].startswith("Whether the tuned model is better at its task was not asked")
+    assert found.reasons[1].startswith("Whether the tuned model is better at its task was not tested")
 
 
 def test_uninformative_never_passes_and_holds_unless_it_is_skipped() -> None:
