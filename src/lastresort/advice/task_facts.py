@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from urllib.parse import urlsplit
 
 from lastresort.advice.facts import Facts
@@ -51,6 +51,7 @@ def facts_of(task: Task) -> TaskFacts:
     given, use = task.model_fields_set, task.use.model_fields_set
     everything = (*split.train, *split.dev, *split.test)
     model = tuned_model(task)
+    preferences, n_preferences = _preferences(task.preferences)
     facts = Facts(
         ladder=task.ladder,
         goal=task.goal,
@@ -79,7 +80,8 @@ def facts_of(task: Task) -> TaskFacts:
         target=task.sft.target,
         replay=task.sft.replay,
         skips=_skips(task, split.train),
-        **_preferences(task.preferences),
+        preferences=preferences,
+        n_preferences=n_preferences,
     )
     return TaskFacts(facts, notes)
 
@@ -106,12 +108,12 @@ def _test_needed(task: Task, split: Split) -> int | None:
     return smallest_deciding_test(task.bar, task.alpha_per_rung, binary=binary)
 
 
-def _preferences(path: Path | None) -> dict[str, Any]:
+def _preferences(path: Path | None) -> tuple[Literal["pairs", "labels", "none"] | None, int | None]:
+    """What is in the file of preferences, and how many rows; not known without one."""
     if path is None:
-        return {}
+        return None, None
     rows = read_rows(path)
-    kind = "pairs" if are_pairs(rows[0]) else "labels" if "label" in rows[0].values else None
-    return {"preferences": kind, "n_preferences": len(rows)}
+    return "pairs" if are_pairs(rows[0]) else "labels" if "label" in rows[0].values else None, len(rows)
 
 
 def _text_tokens(path: Path) -> int | None:
@@ -135,6 +137,6 @@ def _outside(model: str) -> bool:
         return True
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return sum(found) / len(found) if found else 0.0

@@ -13,6 +13,7 @@ from lastresort.advice.questions import Open, Question, question_of, read_answer
 from lastresort.errors import InputError
 from lastresort.report.advice import AdviceDocument
 from lastresort.spec.task import Task, given_task
+from lastresort.types import JsonObject
 
 KEYS = {  # facts that a task file can state too
     "bar": "bar",
@@ -61,7 +62,7 @@ class Recommendation:
     def document(self) -> AdviceDocument:
         return as_document(self.advice, task=self.task, notes=self.notes)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """As `lastresort advise --json` prints it."""
         return self.document.as_json()
 

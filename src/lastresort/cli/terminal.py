@@ -14,6 +14,7 @@ from typing import Any
 
 from lastresort.errors import InputError
 from lastresort.models.keys import known_keys, redacted
+from lastresort.types import JsonObject
 
 # C0 without tab and line break, DEL, C1, and what reverses the direction in which a line is read.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -47,11 +48,11 @@ def print_document(document: Any) -> None:
     print(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str]) -> JsonObject:
     """`--set KEY=VALUE`: dotted keys and values, each read as it would be in the file."""
     from lastresort.spec.document import read_value
 
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         key = key.strip()

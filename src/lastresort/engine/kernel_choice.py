@@ -26,6 +26,7 @@ from lastresort.engine.calls import Nodes
 from lastresort.engine.kernels import CudaEfficient, CudaFlash, Kernel, Products, merge
 from lastresort.engine.levels import ByLevel
 from lastresort.errors import ContractError
+from lastresort.types import JsonObject
 
 BLOCK = 128
 
@@ -105,7 +106,7 @@ def _indices(visible: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     return visible.sum(1, dtype=torch.int32)[None, None].to(device), order[None, None].to(device)
 
 
-def _with_lse(function: Any, query: Tensor, key: Tensor, value: Tensor, asked: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _with_lse(function: Any, query: Tensor, key: Tensor, value: Tensor, asked: JsonObject) -> tuple[Tensor, Tensor]:
     try:
         from torch.nn.attention.flex_attention import AuxRequest
     except ImportError:  # torch before 2.9

@@ -35,6 +35,7 @@ from lastresort.models.quantized import (
     settled,
 )
 from lastresort.records.atomic import write_atomically
+from lastresort.types import JsonObject
 
 _log = logging.getLogger("lastresort")
 _DECIDING = (".safetensors", ".json", ".jinja", ".model", ".txt")
@@ -94,7 +95,7 @@ def load_local(
     *,
     precision: str = "auto",
     adapter: Path | None = None,
-    template_kwargs: dict[str, Any] | None = None,
+    template_kwargs: JsonObject | None = None,
     quantize: Quantize = "auto",
     keep_on_cpu: bool = False,
 ) -> Loaded:
@@ -176,7 +177,7 @@ def context_tokens(config: Any, tokenizer: Any) -> int | None:
     return min(known) if known else None
 
 
-def _read(folder: Path, dtype: torch.dtype, arguments: dict[str, Any]) -> tuple[Any, Any]:
+def _read(folder: Path, dtype: torch.dtype, arguments: JsonObject) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

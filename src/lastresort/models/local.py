@@ -28,7 +28,7 @@ from lastresort.models.precision import is_reduced
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.models.tokenizer import rendering_fingerprint
 from lastresort.stop import Stop
-from lastresort.types import Answer, Decoding
+from lastresort.types import Answer, Decoding, JsonObject
 
 __all__ = ["Loaded", "LocalModel", "load_local"]
 
@@ -48,7 +48,7 @@ class LocalModel:
         loaded: Loaded,
         *,
         name: str,
-        template_kwargs: dict[str, Any] | None = None,
+        template_kwargs: JsonObject | None = None,
         batch_size: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -72,7 +72,7 @@ class LocalModel:
         return self._loaded
 
     @property
-    def template_kwargs(self) -> dict[str, Any]:
+    def template_kwargs(self) -> JsonObject:
         """What the chat template is given beside the conversation."""
         return dict(self._template_kwargs)
 

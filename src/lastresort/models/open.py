@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from lastresort.embedded import MODEL_FILE, embedded_folder
 from lastresort.errors import TaskError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.models.protocol import Model, is_endpoint
+from lastresort.types import JsonObject
 
 _IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ def open_model(
     adapter: Path | None = None,
     prompt_price: float = 0.0,
     output_price: float = 0.0,
-    template_kwargs: dict[str, Any] | None = None,
+    template_kwargs: JsonObject | None = None,
 ) -> Model:
     """Open the model of this name. base_folder: what relative paths start from. Prices: USD per million tokens.
 

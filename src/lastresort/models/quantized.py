@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from lastresort.errors import DataError, PrerequisiteError
+from lastresort.types import JsonObject
 
 TRAINED_ON = "trained_on.json"
 Quantize = Literal["auto", "nf4", "no"]
@@ -71,7 +72,7 @@ def settled(quantize: Quantize, precision: str, adapter: Path | None) -> tuple[b
     return in_4_bits, precision
 
 
-def nf4_arguments(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+def nf4_arguments(dtype: torch.dtype, device: torch.device) -> JsonObject:
     """Arguments of from_pretrained: NF4 with double quantisation; output layer and embeddings stay as they are.
 
     Raises PrerequisiteError where bitsandbytes is missing.

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.calls import Passing, retry_after_s
 from lastresort.models.keys import redacted
+from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
     import openai
@@ -179,7 +180,7 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
     )
 
 
-def read_piece(event: dict[str, Any]) -> Piece:
+def read_piece(event: JsonObject) -> Piece:
     """From an event of a streamed answer. Servers send some without choices, such as the last with the counts."""
     choices = event.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
@@ -272,12 +273,12 @@ def _told(reply: Any, redact: str) -> str:
     return f" ({redacted(' '.join(words.split()), [redact])[:120]})" if isinstance(words, str) else ""
 
 
-def _tokens(reply: dict[str, Any], choice: dict[str, Any]) -> Tokens:
+def _tokens(reply: JsonObject, choice: JsonObject) -> Tokens:
     answer = _ids(choice.get("token_ids"))
     return Tokens(_ids(reply.get("prompt_token_ids")), answer, _logps(choice, answer), _ended_by(choice))
 
 
-def _logps(choice: dict[str, Any], answer: tuple[int, ...] | None) -> tuple[float, ...] | None:
+def _logps(choice: JsonObject, answer: tuple[int, ...] | None) -> tuple[float, ...] | None:
     """One a token of the answer, or none at all."""
     told = choice.get("logprobs")
     lines = told.get("content") if isinstance(told, dict) else None
@@ -288,7 +289,7 @@ def _logps(choice: dict[str, Any], answer: tuple[int, ...] | None) -> tuple[floa
     return known if len(known) == len(logps) else None
 
 
-def _ended_by(choice: dict[str, Any]) -> str | int | None:
+def _ended_by(choice: JsonObject) -> str | int | None:
     """vLLM's stop_reason is null where the model's own end ended the answer; other servers do not send the key."""
     if "stop_reason" not in choice:
         return None
@@ -300,6 +301,6 @@ def _ids(value: Any) -> tuple[int, ...] | None:
     return tuple(value) if isinstance(value, list) and all(type(token) is int for token in value) else None
 
 
-def _count(usage: dict[str, Any], name: str) -> int | None:
+def _count(usage: JsonObject, name: str) -> int | None:
     value = usage.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

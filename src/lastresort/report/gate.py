@@ -26,7 +26,7 @@ from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report.schema import write_document
 from lastresort.report.words.gate import why
 from lastresort.report.words.wording import MARKS, STYLES, count, percent, printable, sentence, spaced, stopped, verdict
-from lastresort.types import Outcome
+from lastresort.types import JsonObject, Outcome
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,7 +107,7 @@ def write_gate(folder: Path, document: GateDocument) -> Path:
     return write_document(folder / FILE_NAME, document.as_json())
 
 
-def completed(gate: Mapping[str, Any]) -> dict[str, Any]:
+def completed(gate: Mapping[str, Any]) -> JsonObject:
     """A gate that an older version may have written, with what this one adds."""
     suites = dict.fromkeys(suite["suite"] for suite in gate["suites"] if suite["suite"] in MODES)
     modes = [{"name": MODES[suite], "suite": suite, "parts": []} for suite in suites]

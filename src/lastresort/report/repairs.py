@@ -7,6 +7,7 @@ from typing import Any
 
 from lastresort.report.gate import in_points
 from lastresort.report.words.wording import percent, stopped
+from lastresort.types import JsonObject
 
 Repair = Mapping[str, Any]
 Repairs = Sequence[Repair]
@@ -37,7 +38,7 @@ def about(repairs: Repairs) -> str:
     )
 
 
-def rows(repairs: Repairs) -> list[dict[str, Any]]:
+def rows(repairs: Repairs) -> list[JsonObject]:
     """The rows of the table, as text, in the order in which they were tried. measures: points won or lost, by name."""
     return [
         {

@@ -11,11 +11,12 @@ from typing import Any
 
 from lastresort.errors import ContractError
 from lastresort.records.atomic import write_atomically
+from lastresort.types import JsonObject
 
 
-def schema_of(name: str) -> dict[str, Any]:
+def schema_of(name: str) -> JsonObject:
     """The schema of that name: `gate` -> gate_schema.json."""
-    found: dict[str, Any] = json.loads(files("lastresort.report").joinpath(f"{name}_schema.json").read_text("utf-8"))
+    found: JsonObject = json.loads(files("lastresort.report").joinpath(f"{name}_schema.json").read_text("utf-8"))
     return found
 
 

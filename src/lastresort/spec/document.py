@@ -21,6 +21,7 @@ import yaml
 from lastresort.data.formats.rows import half_pair
 from lastresort.errors import TaskError
 from lastresort.spec.values import Key, describe, dotted, nearest_file, shortened
+from lastresort.types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Document:
     """name: the file as its user named it. lines: 1-based line of each key. overridden: keys that came from outside."""
 
     name: str
-    values: dict[str, Any]
+    values: JsonObject
     lines: dict[Key, int] = field(default_factory=dict)
     overridden: frozenset[Key] = frozenset()
 
@@ -202,7 +203,7 @@ def with_overrides(document: Document, overrides: Mapping[str, Any]) -> Document
 class _Loader(yaml.SafeLoader):
     """Composes nodes only; `_Walk` makes values of them."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML reads this attribute of the class
+    yaml_implicit_resolvers: JsonObject = {}  # noqa: RUF012 - PyYAML reads this attribute of the class
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -249,8 +250,8 @@ class _Walk:
                 return convert(node.value)
         return self._refuse(node, key, f"the tag {node.tag!r}", "a plain value", "Remove the tag.")
 
-    def mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
-        values: dict[str, Any] = {}
+    def mapping(self, node: yaml.MappingNode, key: Key) -> JsonObject:
+        values: JsonObject = {}
         for name_node, value_node in node.value:
             if not isinstance(name_node, yaml.ScalarNode) or name_node.tag != "tag:yaml.org,2002:str":
                 what = getattr(name_node, "value", "")

@@ -38,6 +38,7 @@ from lastresort.train.settings import (
     TrainSettings,
     usual_tries,
 )
+from lastresort.types import JsonObject
 
 TRAINING = Kind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
@@ -344,7 +345,7 @@ _OF_THE_FILE = _named_alike(TrainingFile, "data", "output")
 _OF_SAMPLING = _named_alike(GroupSettings, "tries")
 
 
-def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
+def _resolved(keys: Training, output: Path, reading: Reading) -> JsonObject:
     """The file as it would say every default, but for keys that its objective does not have."""
     need = OBJECTIVES[keys.objective.name].need
     absent = {"trained_turns"} if need != "completions" else set()
@@ -354,7 +355,7 @@ def _resolved(keys: Training, output: Path, reading: Reading) -> dict[str, Any]:
     absent |= {"origin"} if keys.origin is None else set()
     # Without a ratio as before there was the key, so that a run begun then goes on.
     absent |= {"loraplus_lr_ratio"} if keys.loraplus_lr_ratio == 1 else set()
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     filled = {"learning_rate": keys.rate, "output": output, "tries": keys.all_tries}
     for name, value in {**dict(keys), **filled}.items():
         if name in absent:

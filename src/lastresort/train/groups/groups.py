@@ -29,7 +29,7 @@ from lastresort.train.loop.batches import Batch, Item, batch_of
 from lastresort.train.loop.processes import Processes
 from lastresort.train.rewards.rewards import LIMITS, Rewards, Scored, Seated, Wanted, place_of
 from lastresort.train.settings import GroupSettings, OnError, RewardLimits, usual_tries
-from lastresort.types import Example, Message
+from lastresort.types import Example, JsonObject, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Group:
     advantages: tuple[float, ...]
     items: tuple[Item, ...]
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Iterator[JsonObject]:
         """One for each member, as the log shows it."""
         prompt = [message.as_dict() for message in self.asked.messages]
         for answer, scored, advantage in zip(self.answers, self.scored, self.advantages, strict=True):
@@ -273,7 +273,7 @@ def groups_from(
     compose: Callable[[Sequence[Message]], Sequence[Message]] = tuple,
     template_kwargs: Mapping[str, Any] | None = None,
     context_tokens: int | None = None,
-    json_schema: dict[str, Any] | None = None,
+    json_schema: JsonObject | None = None,
     choices: tuple[str, ...] | None = None,
     on_error: OnError = "stop",
     limits: RewardLimits = LIMITS,

@@ -29,7 +29,7 @@ from lastresort.train.groups.sampling import Asked, Sampled, decoded, member_see
 from lastresort.train.loop.processes import Processes
 from lastresort.train.rewards.rewards import place_of
 from lastresort.train.settings import GroupSettings
-from lastresort.types import Decoding
+from lastresort.types import Decoding, JsonObject
 
 FOLDER = "served"
 ONCE = Patience(attempts=1)
@@ -211,7 +211,7 @@ class ServerSampler:
         self._ask_tokens = False  # a server that refuses what it does not know
         return self._server.replies(prompts, decoding, served_as=served_as)
 
-    def _beside(self, present: bool) -> dict[str, Any]:
+    def _beside(self, present: bool) -> JsonObject:
         """The further keys of a request. present: the present weights answer, so that nobody need know how likely they were."""
         settings = self._settings
         drawn = {"top_p": settings.top_p, "top_k": settings.top_k or -1, **WHOLE_DISTRIBUTION}

@@ -20,9 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from lastresort.types import JsonObject
+
 SHOWN_CHARACTERS = 200
 GIVEN = ("prompt", "completion", "prompts", "completions", "expected")
-Call = Callable[[list[dict[str, Any]]], Any]
+Call = Callable[[list[JsonObject]], Any]
 
 
 def main(file: str, name: str, memory_bytes: int) -> None:
@@ -59,7 +61,7 @@ def manner_of(function: Callable[..., Any]) -> tuple[Call, bool, list[str]]:
     needs = [name for name in needed if name not in GIVEN]
     if names & {"prompts", "completions"}:
 
-        def lists(rows: list[dict[str, Any]]) -> Any:
+        def lists(rows: list[JsonObject]) -> Any:
             keys = dict.fromkeys(key for row in rows for key in row)
             columns = {_plural(key): [row.get(key) for row in rows] for key in keys}
             return function(**{key: value for key, value in columns.items() if everything or key in names})
@@ -67,7 +69,7 @@ def manner_of(function: Callable[..., Any]) -> tuple[Call, bool, list[str]]:
         return lists, True, needs
     if everything or names & {"prompt", "completion"}:
 
-        def one(rows: list[dict[str, Any]]) -> Any:
+        def one(rows: list[JsonObject]) -> Any:
             return [function(**{key: value for key, value in rows[0].items() if everything or key in names})]
 
         return one, False, needs
@@ -81,7 +83,7 @@ def _plural(key: str) -> str:
     return f"{key}s" if key in ("prompt", "completion") else key
 
 
-def _outcome(call: Call, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _outcome(call: Call, rows: list[JsonObject]) -> JsonObject:
     try:
         values = call(rows)
         values = values.tolist() if hasattr(values, "tolist") else values  # an array or a tensor
@@ -120,7 +122,7 @@ def _pipes_of_our_own() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _reply(replies: BinaryIO, value: dict[str, Any]) -> None:
+def _reply(replies: BinaryIO, value: JsonObject) -> None:
     sys.stdout.flush()
     replies.write(json.dumps(value).encode() + b"\n")
     replies.flush()

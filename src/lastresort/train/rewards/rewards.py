@@ -14,7 +14,7 @@ from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer, scores_of
 from lastresort.train.rewards.process import RewardFault, RewardProcess
 from lastresort.train.settings import OnError, RewardLimits
-from lastresort.types import Example
+from lastresort.types import Example, JsonObject
 
 LIMITS = RewardLimits()
 Seated = Callable[[Scorer, Mapping[str, Any]], Scorer]
@@ -54,7 +54,7 @@ class Rewards:
         wanted: Sequence[Wanted],
         columns: Mapping[str, Mapping[str, Any]],
         *,
-        json_schema: dict[str, Any] | None = None,
+        json_schema: JsonObject | None = None,
         choices: tuple[str, ...] | None = None,
         on_error: OnError = "stop",
         limits: RewardLimits = LIMITS,
@@ -141,7 +141,7 @@ class Rewards:
             return source.values(arguments, to_first_fault=self._on_error == "stop")
         return scores_of(source, answers, asked)
 
-    def _arguments(self, example: Example, answer: str) -> dict[str, Any]:
+    def _arguments(self, example: Example, answer: str) -> JsonObject:
         columns = self._columns.get(example.id, {})
         return {"expected": example.output, **columns, "prompt": example.input_text, "completion": answer}
 
@@ -160,7 +160,7 @@ def place_of(example: Example) -> str:
     return f"{example.source}, row {example.row}" if example.source else f"example {example.id}"
 
 
-def _wherever(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _wherever(parameters: Mapping[str, Any]) -> JsonObject:
     """The parameters without the folder of a file: a run that was moved is the same run."""
     return {key: Path(value).name if key == "file" else value for key, value in parameters.items()}
 
@@ -177,7 +177,7 @@ def _file_and_function(parameters: Mapping[str, Any]) -> tuple[Path, str]:
     return path, str(function)
 
 
-def _scorer(reward: Wanted, json_schema: dict[str, Any] | None, choices: tuple[str, ...] | None) -> Scorer:
+def _scorer(reward: Wanted, json_schema: JsonObject | None, choices: tuple[str, ...] | None) -> Scorer:
     try:
         return build_scorer(reward.name, reward.parameters, json_schema=json_schema, choices=choices)
     except TaskError as error:
