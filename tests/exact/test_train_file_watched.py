@@ -11,8 +11,8 @@ import pytest
 from lastresort.engine.forest import Row
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
-from lastresort.train.files.watch import look_every, task_prompts
 from lastresort.train.loop.batches import completions
+from lastresort.train.watch.kept import look_every, task_prompts
 from lastresort.types import Silent
 from tiny_model import save_tiny_model
 from train_support import record, training_file

@@ -20,7 +20,6 @@ from lastresort.evals.scorers import build_scorer
 from lastresort.models.open import parameters_told
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
 from lastresort.rungs.rung import find_rung
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 from lastresort.types import Example
@@ -50,7 +49,7 @@ def facts_of(task: Task) -> TaskFacts:
         notes = (f"A climb would refuse this task as it stands: {error}",)
     given, use = task.model_fields_set, task.use.model_fields_set
     everything = (*split.train, *split.dev, *split.test)
-    model = tuned_model(task)
+    model = task.tuned_model
     preferences, n_preferences = _preferences(task.preferences)
     facts = Facts(
         ladder=task.ladder,

@@ -19,7 +19,6 @@ from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.rungs.preference.items import render_preferences
 from lastresort.rungs.prompting import instruction
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
@@ -147,7 +146,7 @@ def check_task(task: Task, *, show: int = 0) -> Checked:
     show: how many training rows to show token by token. Raises InputError where the task or its data cannot be used.
     """
     prepared = prepare(task)
-    model = open_model(tuned_model(task), base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
+    model = open_model(task.tuned_model, base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
     report = data_report(prepared, lambda example: model.count_tokens(_turns(task, example)), model.context_tokens)
     shown = _masks(model, task, prepared.split.train[:show])
     return Checked(report, _preferences(model, prepared), tuple(shown), not report.ok)

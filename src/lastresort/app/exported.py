@@ -39,7 +39,6 @@ from lastresort.report.decision import read_decision
 from lastresort.rungs.preference.items import columns_of, divided, render_preferences, shown, with_room
 from lastresort.rungs.preference.samples import noted_pairs
 from lastresort.rungs.supervised.replay_rows import noted_replay, replay_size
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.values import Reading, listed
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
@@ -252,7 +251,7 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
         preferring = RUNGS[name].learns == "preferences"
         unused = ("path", "knowledge") if preferring else ("path", "preferences", "reward", "knowledge")
         path, _, prepared = read_again(run, record, task_file, without=unused)
-        base = settled_name(tuned_model(prepared.task), path.parent)
+        base = settled_name(prepared.task.tuned_model, path.parent)
         source = Source(run, record, prepared, noted, trained, system, base)
         made = _Rows(*(preference_rows(source) if preferring else supervised_rows(source, name)))
         document = {**_document(noted, source), **made.keys}

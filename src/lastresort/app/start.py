@@ -85,11 +85,10 @@ def check_models(task: Task) -> None:
     from lastresort.embedded import embedded_gguf
     from lastresort.models.open import EMBEDDED, local_folder, open_model
     from lastresort.models.protocol import is_endpoint
-    from lastresort.rungs.supervised.training import tuned_model
 
     judges = [task.score.parameters["model"]] if task.score.name == "judge" else []
     judges += [term.parameters["model"] for term in task.reward if term.name == "judge"]
-    for name in dict.fromkeys([task.model, tuned_model(task), *judges]):
+    for name in dict.fromkeys([task.model, task.tuned_model, *judges]):
         if is_endpoint(name):
             kwargs = task.chat_template_kwargs if name == task.model else None
             open_model(name, base_folder=task.folder, template_kwargs=kwargs)

@@ -33,7 +33,6 @@ from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.break_even import not_foretold
 from lastresort.rungs.forecast import answering
 from lastresort.rungs.rung import ForecastsCalls, Workbench, find_rung
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 
@@ -110,7 +109,7 @@ def _priced(
     return Priced(
         rung=outcome.rung,
         name=outcome.system,
-        model=tuned_model(task) if tuned else task.model,
+        model=task.tuned_model if tuned else task.model,
         tuned=tuned,
         judgement=outcome.judgement,
         items=n,

@@ -23,7 +23,6 @@ from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, J
 from lastresort.records.record import Record
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.score import without_price, written_model
 from lastresort.spec.task import Task
 from lastresort.stop import Stop, check
@@ -230,7 +229,7 @@ def _outcome(verdicts: Said) -> str:
 
 def _judges_itself(task: Task) -> bool:
     """Whether the judge is the model that answers, or the one that would be tuned."""
-    names = {settled_name(name, task.folder) for name in (task.model, tuned_model(task))}
+    names = {settled_name(name, task.folder) for name in (task.model, task.tuned_model)}
     return task.score.parameters["model"] in names
 
 

@@ -14,8 +14,7 @@ from lastresort.hardware.plan.setup import Cards
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Workload
 from lastresort.rungs.rung import PlansMemory, find_rung
-from lastresort.rungs.supervised.four_bits import PASS_TOKENS
-from lastresort.rungs.supervised.training import tuned_model
+from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.task import Task
 
 
@@ -39,7 +38,7 @@ def rung_memory(task: Task, rung: str, work: Workload) -> dict[str, Any] | None:
 
 def planned_rung(task: Task, rung: str, work: Workload) -> Planned | None:
     """The training that a rung makes, in the passes that it makes; rows as long as the longest."""
-    model, card = tuned_model(task), card_here(processor=True)
+    model, card = task.tuned_model, card_here(processor=True)
     training = find_rung(rung)
     if not isinstance(training, PlansMemory) or is_endpoint(model) or card is None or work.longest_tokens is None:
         return None

@@ -19,7 +19,6 @@ from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop
 from lastresort.systems.system import PromptDesign, System
@@ -87,7 +86,7 @@ def open_models(task: Task, shared: Path) -> OpenModels:
         ResponseCache(shared / RESPONSES),
         base_folder=task.folder,
         base_name=settled_name(task.model, task.folder),
-        tuned_name=settled_name(tuned_model(task), task.folder),
+        tuned_name=settled_name(task.tuned_model, task.folder),
         prompt_price=task.use.prompt_price or 0.0,
         output_price=task.use.output_price or 0.0,
     )

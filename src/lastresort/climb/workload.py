@@ -29,7 +29,6 @@ from lastresort.models.open import EMBEDDED, local_folder
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting import instruction
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.types import Example, Message
 
@@ -255,7 +254,7 @@ def workload(prepared: Prepared, rung: str) -> Workload:
 
 
 def model_of(task: Task, rung: str) -> str:
-    return tuned_model(task) if trains(rung) else task.model
+    return task.tuned_model if trains(rung) else task.model
 
 
 def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]) -> Machine:

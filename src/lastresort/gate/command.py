@@ -27,7 +27,6 @@ from lastresort.models.protocol import Model
 from lastresort.records.gate import GateDocument, Provenance, Tuned
 from lastresort.records.responses import ResponseCache, SuiteAnswers
 from lastresort.report.gate import write_gate
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.task import Task
 from lastresort.types import Example, JsonObject, Progress, Silent
 
@@ -64,7 +63,7 @@ def gate_alone(
     progress.stage("reading the task", None)
     task = question.task
     prepared = prepare(task)
-    base = question.base or settled_name(tuned_model(task), task.folder)
+    base = question.base or settled_name(task.tuned_model, task.folder)
     base_as = "--base" if question.base else "the task, what it may train"
     named = named_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
     asked = _question(prepared, question, base, here)

@@ -14,7 +14,6 @@ from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, T
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Machine, answering
 from lastresort.rungs.prompting import instruction
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Progress
 
@@ -34,10 +33,10 @@ class SuiteForecast:
 def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float, progress: Progress) -> tuple[SuiteForecast, ...]:
     """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
     task = prepared.task
-    known = known_of(prepared, not is_endpoint(tuned_model(task)), PromptDesign(instruction(task)), quick=quick)
+    known = known_of(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
     plans = [plan for plan in plans_of(known) if task.keep[plan.name] != "skip"]
     measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
-    machine, counts = workload(prepared, "sft").machine, counts_of(task, tuned_model(task))
+    machine, counts = workload(prepared, "sft").machine, counts_of(task, task.tuned_model)
     found = []
     for plan in plans:
         progress.stage(f"forecast of the gate: how many items {plan.name} takes")

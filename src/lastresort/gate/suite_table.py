@@ -24,7 +24,6 @@ from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONS
 from lastresort.gate.suites.suite import Item
 from lastresort.gate.verdict import silent, skipped
 from lastresort.models.protocol import is_endpoint
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.sections import KEEP
 from lastresort.spec.task import Task
 from lastresort.systems.lookup import question_of
@@ -172,7 +171,7 @@ def check_further(task: Task) -> None:
 
 def asked_further(task: Task) -> list[str]:
     """The suites of `general` that lm-eval would ask, by name."""
-    if is_endpoint(tuned_model(task)):
+    if is_endpoint(task.tuned_model):
         return []
     return [name for name in task.general if task.keep.get(name) != "skip"]
 

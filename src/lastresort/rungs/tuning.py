@@ -30,7 +30,9 @@ from lastresort.records.events import (
 from lastresort.records.record import ItemScore, Record
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
-from lastresort.systems.system import System
+from lastresort.systems.compose import compose
+from lastresort.systems.system import PromptDesign, System
+from lastresort.train.watch.kept import EarlyWarnings
 from lastresort.types import Grammar, Labelled
 
 if TYPE_CHECKING:
@@ -163,6 +165,13 @@ def kept_before(record: Record, trained: CandidateTrained) -> tuple[tuple[int, s
 def _is_before(one: CandidateTrained, other: CandidateTrained) -> bool:
     same = (one.rung, one.run, one.scale) == (other.rung, other.run, 1.0)
     return same and not one.constrained and one.stop < other.stop
+
+
+def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWarnings:
+    """Of the trainings of a rung. design: how the trained model will be asked the inputs of dev."""
+    asked = [compose(design, example.input, ()) for example in bench.dev]
+    seed, kwargs = bench.task.split.seed, bench.task.chat_template_kwargs
+    return EarlyWarnings(bench.record, bench.progress, rung, asked, seed=seed, template_kwargs=kwargs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,6 +275,11 @@ class Task(Section):
         return not is_paid(self.model) or None not in (self.use.prompt_price, self.use.output_price)
 
     @property
+    def tuned_model(self) -> str:
+        """Name of the model that may be trained."""
+        return self.model if self.tune.model == "same" else self.tune.model
+
+    @property
     def r(self) -> int:
         """Number of tests that share 1 - confidence: those of the rungs that the file does not exclude, and that of a repaired
         system where one of them trains (DESIGN parts 8 and 9). Skips, `--until` and `--gate` do not change it.

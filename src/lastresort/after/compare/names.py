@@ -16,7 +16,6 @@ from lastresort.records.record import Record
 from lastresort.report.words.wording import listed
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.full import too_large
-from lastresort.rungs.supervised.training import tuned_model
 
 TRAINED = ("lora", "qlora", "full")
 MADE = {"merged": "lora", "nf4": "lora"}  # made of what another way has trained
@@ -126,6 +125,6 @@ def _why_never_sft(prepared: Prepared, until: str | None) -> str | None:
 
 def _refuse_too_large(prepared: Prepared) -> None:
     task = prepared.task
-    why = too_large(parameters_told(tuned_model(task), task.folder), machine_memory_bytes())
+    why = too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
     if why is not None:
         raise InputError(why, where="--compare full", remedy="Leave full out.")

@@ -28,7 +28,6 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.recheck import Cost, Look
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.spec.paths import is_paid
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress, Unit
@@ -151,7 +150,7 @@ class Asking:
             self._cache,
             base_folder=task.folder,
             base_name=settled_name(name, task.folder),
-            tuned_name=settled_name(tuned_model(task), task.folder),
+            tuned_name=settled_name(task.tuned_model, task.folder),
             prompt_price=prompt_price or 0.0,
             output_price=output_price or 0.0,
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lastresort.data.preferences import Preferred, kind_of_preferences, read_preferences
 from lastresort.evals.measure import mean_score
-from lastresort.models.protocol import estimated_tokens, is_endpoint
+from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
@@ -17,10 +17,9 @@ from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs
 from lastresort.rungs.preference.training import Kept, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, PlannedSetup, Search, Workbench
-from lastresort.rungs.supervised.four_bits import adapter_setup
+from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
 from lastresort.rungs.supervised.milder import Training, came_of, training_of
 from lastresort.rungs.supervised.sft import Sft
-from lastresort.rungs.supervised.training import tuned_model
 from lastresort.rungs.tuning import choose_on_dev, constrained, noted_rendering, on_dev
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
@@ -37,9 +36,8 @@ class Preference:
     name = "preference"
 
     def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
-        model = tuned_model(task)
-        if is_endpoint(model):
-            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if (absent := weights_absent(task)) is not None:
+            return absent
         if task.tune.method == "full":
             return "it trains adapters, and `tune.method` asks for all weights; set it to auto, lora or qlora"
         if task.preferences is not None:

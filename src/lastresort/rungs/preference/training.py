@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 from lastresort.data.preferences import Preferred
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
-from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.preference.drift import moved
 from lastresort.rungs.preference.items import Course, Given, Plan, given_items, reward_groups
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.supervised.four_bits import in_4_bits
-from lastresort.rungs.supervised.methods import adapter_settings, load_to_train
-from lastresort.rungs.tuning import Run, note_candidate, note_rendering, note_training, train_to
+from lastresort.rungs.supervised.methods import adapter_settings, in_4_bits, load_to_train
+from lastresort.rungs.tuning import Run, early_warnings, note_candidate, note_rendering, note_training, train_to
 from lastresort.systems.system import System
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ class PreferenceTraining:
     ) -> None:
         self._bench, self._rung, self._start, self._plan, self._course = bench, rung, start, plan, course
         self._preferences = preferences
-        self._early = EarlyWarnings(bench, rung, start.prompt)
+        self._early = early_warnings(bench, rung, start.prompt)
 
     def race(self, score: Callable[[Kept], float]) -> tuple[float, list[Kept]]:
         """The learning rate that goes the whole way, the best by its score after the first stop and the first of equals; and

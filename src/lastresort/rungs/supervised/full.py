@@ -10,17 +10,16 @@ from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.hardware.plan.memory import bytes_of_training_all
 from lastresort.hardware.plan.setup import Setup
 from lastresort.models.open import parameters_told
-from lastresort.models.protocol import BYTES_PER_TOKEN, is_endpoint
+from lastresort.models.protocol import BYTES_PER_TOKEN
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import PlannedSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
-from lastresort.rungs.supervised.learning_rates import losses_of_race, raced_beyond
-from lastresort.rungs.supervised.methods import WholeMethod
+from lastresort.rungs.supervised.methods import WholeMethod, weights_absent
 from lastresort.rungs.supervised.milder import Training, trained_anew, training_of
 from lastresort.rungs.supervised.pretraining import BATCH, ROW_TOKENS, pretrained
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
-from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, tuned_model
+from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
 from lastresort.rungs.tuning import choose_on_dev, noted_rendering
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
@@ -36,16 +35,15 @@ class Full:
     name = "full"
 
     def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
-        model = tuned_model(task)
-        if is_endpoint(model):
-            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if (absent := weights_absent(task)) is not None:
+            return absent
         if task.tune.method in ("lora", "qlora"):
             return f"it trains all weights, and `tune.method` asks for {task.tune.method}; set it to auto or full"
         if (stale := stale_reason(task)) is not None:
             return stale
         if len(train) < LEAST_ROWS:
             return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
-        return too_large(parameters_told(model, task.folder), machine_memory_bytes())
+        return too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """As of the rung sft, with the dearer training of all weights, after pretraining where there is knowledge."""

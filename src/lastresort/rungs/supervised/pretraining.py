@@ -9,11 +9,10 @@ from typing import Any
 
 from lastresort.errors import DataError
 from lastresort.records.events import TextLearned, TrainingFacts
-from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import WholeMethod
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import Run, note_training, train_to
+from lastresort.rungs.tuning import Run, early_warnings, note_training, train_to
 from lastresort.spec.sections import Full
 from lastresort.systems.system import PromptDesign
 
@@ -72,7 +71,7 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     model = method.begin(loaded, bench.models.tuned_name, settings.seed)
     facts = TrainingFacts(rows=len(rows), replay_rows=len(rows) - len(text))
     run = Run(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
-    early = EarlyWarnings(bench, rung, PromptDesign(bench.task.about.strip()))
+    early = early_warnings(bench, rung, PromptDesign(bench.task.about.strip()))
     early.open(loaded, model, [row.ids for row in rows], epochs=section.text_epochs, looks=1)
     early.start(NAME, model)
     try:

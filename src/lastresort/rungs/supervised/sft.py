@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import PlannedSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
-from lastresort.rungs.supervised.four_bits import adapter_setup
-from lastresort.rungs.supervised.learning_rates import losses_of_race, raced_beyond
-from lastresort.rungs.supervised.methods import method_of
+from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
 from lastresort.rungs.supervised.milder import Training, trained_anew, training_of
-from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, tuned_model
+from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
 from lastresort.rungs.tuning import choose_on_dev, noted_rendering
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
@@ -30,9 +27,8 @@ class Sft:
     name = "sft"
 
     def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
-        model = tuned_model(task)
-        if is_endpoint(model):
-            return f"the weights of {model} are not here to train; name a model that can be trained under `tune.model`"
+        if (absent := weights_absent(task)) is not None:
+            return absent
         if task.tune.method == "full":
             return "it trains adapters, and `tune.method` asks for all weights, which the rung full trains"
         if (stale := stale_reason(task)) is not None:

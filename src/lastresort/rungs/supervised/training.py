@@ -1,22 +1,23 @@
-"""Supervised training of a rung: replay, a race of learning rates, then checkpoints."""
+"""Supervised training of a rung: replay, a race of learning rates, then checkpoints.
+
+Racing learning rates: all are trained a little, the better half further, one the whole way.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
-from lastresort.rungs.early_warnings import EarlyWarnings
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.supervised.learning_rates import RACE_ENDS, Lap, race
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import Run, note_candidate, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import Run, early_warnings, note_candidate, note_rendering, note_training, train_to
 from lastresort.spec.sections import Full, Sft
-from lastresort.spec.task import Task
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
 
 MOST_PASS_TOKENS = 4096
-
-
-def tuned_model(task: Task) -> str:
-    """Name of the model that may be trained."""
-    return task.model if task.tune.model == "same" else task.tune.model
 
 
 def kept_epochs(epochs: int) -> range:
@@ -68,7 +64,7 @@ class SupervisedTraining:
         self._dev_rows: list[Any] = []
         self._replay_rows = 0
         self._design = PromptDesign(bench.task.about.strip())
-        self._early = EarlyWarnings(bench, rung, self._design)
+        self._early = early_warnings(bench, rung, self._design)
 
     def race(self) -> float:
         """The learning rate that goes the whole way."""
@@ -255,3 +251,52 @@ class SupervisedTraining:
 
 def _loss(value: float | None) -> str:
     return "diverged" if value is None else f"{value:.3f}"
+
+
+RACE_ENDS = (1 / 6, 1 / 3)  # shares of the whole training after which the worse half of the learning rates stops
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """How far one learning rate is trained, and its loss on dev there (nats a target token); infinite where it diverged."""
+
+    rate: float
+    step: int
+    dev_loss: float
+
+
+def race(rates: Sequence[float], steps: int, lap: Callable[[float, int], Lap], *, where: str) -> float:
+    """The learning rate that goes the whole way, by loss on dev.
+
+    steps: of the whole training. lap: trains a rate up to a step. where: the key of the task file that names the rates.
+    Raises DataError where all of them diverge.
+    """
+    alive = list(rates)
+    for share in RACE_ENDS:
+        if len(alive) == 1:
+            break
+        laps = [lap(rate, max(1, round(share * steps))) for rate in alive]
+        laps.sort(key=lambda one: one.dev_loss if math.isfinite(one.dev_loss) else math.inf)
+        if not math.isfinite(laps[0].dev_loss):
+            raise DataError(
+                f"training diverged at every learning rate ({', '.join(f'{rate:g}' for rate in alive)})",
+                where=where,
+                expected="a finite loss",
+                remedy="Add a lower one and start a new run.",
+            )
+        keep = 1 if share == RACE_ENDS[-1] else max(1, math.ceil(len(alive) / 2))
+        alive = [one.rate for one in laps[:keep]]
+    return alive[0]
+
+
+def raced_beyond(rates: int) -> float:
+    """Training beyond one full run that a race of so many rates costs, as a share of a full run."""
+    if rates == 1:
+        return 0.0
+    left = math.ceil(rates / 2)
+    return RACE_ENDS[0] * (rates - 1) + (RACE_ENDS[1] - RACE_ENDS[0]) * (left - 1)
+
+
+def losses_of_race(rates: int) -> int:
+    """How often a race of so many rates measures the loss on dev."""
+    return 0 if rates == 1 else rates + math.ceil(rates / 2)

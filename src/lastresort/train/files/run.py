@@ -14,7 +14,7 @@ from typing import Any
 from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.atomic import write_atomically
-from lastresort.train.adapters.adapters import save_trained
+from lastresort.train.adapters.adapters import is_adapter, save_trained
 from lastresort.train.files.items import Prepared, prepare_items
 from lastresort.train.files.memory import memory_errors
 from lastresort.train.files.model import Named, Opened, answer_of, described, name_model, open_for_training, room_of
@@ -34,8 +34,8 @@ from lastresort.train.files.run_folder import (
     standing,
     withdraw,
 )
-from lastresort.train.files.watch import file_baseline, look_every
 from lastresort.train.loop.batches import Batches, Item, steps_per_epoch
+from lastresort.train.loop.checkpoints import STATE
 from lastresort.train.loop.launch import unused_settings
 from lastresort.train.loop.loop import StepSeen, Trained, total_steps, train
 from lastresort.train.loop.optimizers import require_optimizer
@@ -43,6 +43,8 @@ from lastresort.train.loop.processes import Processes, check_shardable, join, sh
 from lastresort.train.settings import TrainingFile
 from lastresort.train.watch.alarm import measured, warning
 from lastresort.train.watch.alarm import told as early_told
+from lastresort.train.watch.early_warnings import own_tokens, watch_size
+from lastresort.train.watch.kept import ANSWERS, baseline_in, look_every, task_prompts
 from lastresort.types import Progress
 from lastresort.version import __version__
 
@@ -184,10 +186,26 @@ def _figures_of(
     data: Prepared,
     progress: Progress,
 ) -> Callable[[], dict[str, float]] | None:
-    """How far the model is from its base, as often as that is asked; see `file_baseline`."""
-    items = source if isinstance(source, Sequence) else ()
-    base = file_baseline(file, named, opened, items, data.held_out or items, progress)
-    return None if base is None else lambda: base.figures(opened.model)
+    """How far the model is from its base, as often as that is asked. None where all weights have been trained before the base was
+    asked, so that there is none any more.
+    """
+    begun = (file.output / CHECKPOINT / STATE).is_file()
+    if begun and not (file.output / ANSWERS).is_file() and not is_adapter(opened.model):
+        return None
+    items, epochs = source if isinstance(source, Sequence) else (), file.settings.epochs
+    trained_tokens = own_tokens([item.rows[0].ids for item in items]) * epochs
+    base = baseline_in(
+        file.output,
+        opened.model,
+        named.tokenizer,
+        task_prompts(data.held_out or items),
+        size=watch_size(trained_tokens, -(-epochs // look_every(epochs))),
+        context_tokens=named.context_tokens,
+        seed=file.settings.seed,
+        template_kwargs=file.chat_template_kwargs,
+        progress=progress,
+    )
+    return lambda: base.figures(opened.model)
 
 
 def _finish(

@@ -1,36 +1,51 @@
-"""The figures beside the loss of a rung that trains: what the base said, once a run, and points of the curve where it is kept."""
+"""What trainings are compared with, made once and kept: what the base said, and points of the curve where it is looked at.
+
+Of a rung in the record of its run; of a training file in the folder of its run.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lastresort.records.atomic import write_atomically
 from lastresort.records.events import BaseAnswered, BaseSummed
-from lastresort.rungs.rung import Workbench
-from lastresort.systems.compose import compose
-from lastresort.systems.system import PromptDesign
+from lastresort.records.record import Record
 from lastresort.train.watch.alarm import told, warning
+from lastresort.types import Message, Progress
 
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
+    from lastresort.train.loop.batches import Item
     from lastresort.train.watch.early_warnings import Baseline, Watched, WatchSize
 
 
 class EarlyWarnings:
-    """design: how the trained model will be asked the inputs of dev. clock: seconds from any origin.
+    """Of the trainings of one rung. conversations: as the trained model will be asked the inputs of dev. seed: of what the base
+    answers. clock: seconds from any origin.
 
     The base's answers are kept in the record as they were first made, and its log-probabilities for each precision in which it is
     trained. They are shown and decide nothing.
     """
 
     def __init__(
-        self, bench: Workbench, rung: str, design: PromptDesign, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        record: Record,
+        progress: Progress,
+        rung: str,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        seed: int,
+        template_kwargs: Mapping[str, Any],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._bench, self._rung, self._design, self._clock = bench, rung, design, clock
+        self._record, self._progress, self._rung, self._clock = record, progress, rung, clock
+        self._conversations, self._seed, self._template_kwargs = conversations, seed, template_kwargs
         self._baseline: Baseline | None = None
         self._runs: list[str] = []
 
@@ -63,53 +78,52 @@ class EarlyWarnings:
 
     def start(self, run: str, model: Any, *, is_base: bool = True) -> None:
         """The point of step 0, once a run. is_base: whether the model answers as the base there."""
-        if self._baseline is not None and not any(point["step"] == 0 for point in self._bench.record.curve(run)):
+        if self._baseline is not None and not any(point["step"] == 0 for point in self._record.curve(run)):
             values = self._baseline.at_base() if is_base else self._baseline.figures(model)
-            self._bench.record.add_curve_point(run, 0, values)
+            self._record.add_curve_point(run, 0, values)
 
     def add(self, run: str, step: int, model: Any) -> None:
         """A point of the model as it stands."""
         if self._baseline is not None:
-            self._bench.progress.stage(f"{self._rung}: how far step {step} is from the base", None)
-            self._bench.record.add_curve_point(run, step, self._baseline.figures(model))
+            self._progress.stage(f"{self._rung}: how far step {step} is from the base", None)
+            self._record.add_curve_point(run, step, self._baseline.figures(model))
             self._runs = [*(name for name in self._runs if name != run), run]
 
     def tell(self) -> None:
         """A line about the run that was measured last, and a warning where its figures are alarming."""
         for run in self._runs[-1:]:
-            curve = self._bench.record.curve(run)
-            self._bench.progress.say(f"{self._rung}, {run}: {told(curve)}")
+            curve = self._record.curve(run)
+            self._progress.say(f"{self._rung}, {run}: {told(curve)}")
             if (alarmed := warning(curve)) is not None:
-                self._bench.progress.say(f"{self._rung}, {run}: {alarmed}")
+                self._progress.say(f"{self._rung}, {run}: {alarmed}")
         self._runs = []
 
     def _prompts(self, loaded: Loaded) -> list[list[int]]:
         from lastresort.data.rendering import render_prompt
         from lastresort.train.watch.early_warnings import MOST_PROMPTS
 
-        kwargs = self._bench.task.chat_template_kwargs
-        conversations = [compose(self._design, example.input, ()) for example in self._bench.dev[: 2 * MOST_PROMPTS]]
-        return [render_prompt(loaded.tokenizer, turns, template_kwargs=kwargs) for turns in conversations]
+        kwargs, asked = self._template_kwargs, self._conversations[: 2 * MOST_PROMPTS]
+        return [render_prompt(loaded.tokenizer, turns, template_kwargs=kwargs) for turns in asked]
 
     def _watched(self, key: str) -> Watched | None:
         from lastresort.train.watch.early_warnings import watched_from_json
 
-        known = self._bench.record.last(BaseAnswered, key)
+        known = self._record.last(BaseAnswered, key)
         return None if known is None else watched_from_json(known.model_dump(include={"general", "task", "prose"}))
 
     def _make(self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str, size: WatchSize) -> Watched:
         from lastresort.train.watch.early_warnings import watch, watched_to_json
 
-        bench, began = self._bench, self._clock()
-        bench.progress.stage(f"{self._rung}: answers of the base, from which training will move", None)
+        began = self._clock()
+        self._progress.stage(f"{self._rung}: answers of the base, from which training will move", None)
         watched = watch(
             model,
             loaded.tokenizer,
             prompts,
             size=size,
             context_tokens=loaded.context_tokens,
-            seed=bench.task.split.seed,
-            template_kwargs=bench.task.chat_template_kwargs,
+            seed=self._seed,
+            template_kwargs=self._template_kwargs,
         )
         answered = BaseAnswered(
             rung=self._rung,
@@ -119,14 +133,14 @@ class EarlyWarnings:
             seconds=self._clock() - began,
             **watched_to_json(watched),
         )
-        bench.record.append(answered)
+        self._record.append(answered)
         return watched
 
     def _known(self, loaded: Loaded, key: str) -> Baseline | None:
         """What the record knows of the base in the precision in which this rung trains."""
         from lastresort.train.watch.early_warnings import Baseline, Sums
 
-        watched, sums = self._watched(key), self._bench.record.last(BaseSummed, f"{key} {_precision(loaded)}")
+        watched, sums = self._watched(key), self._record.last(BaseSummed, f"{key} {_precision(loaded)}")
         if watched is None or sums is None:
             return None
         return Baseline(watched.first(sums.counts), Sums(sums.general, sums.task, sums.prose))
@@ -147,7 +161,7 @@ class EarlyWarnings:
             counts=(general, task, prose),
             **asdict(found.base),
         )
-        self._bench.record.append(summed)
+        self._record.append(summed)
         return found
 
 
@@ -155,3 +169,69 @@ def _precision(loaded: Loaded) -> str:
     from lastresort.models.quantized import note_of
 
     return f"{loaded.dtype}".removeprefix("torch.") + (" nf4" if note_of(loaded.model) is not None else "")
+
+
+ANSWERS = "base_answers.json"
+MOST_LOOKS = 8
+
+
+def look_every(epochs: int) -> int:
+    """Of how many epochs the last is looked at, so that there are at most MOST_LOOKS looks."""
+    return -(-epochs // MOST_LOOKS)
+
+
+def baseline_in(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    size: WatchSize,
+    context_tokens: int | None,
+    seed: int,
+    template_kwargs: Mapping[str, Any],
+    progress: Progress,
+) -> Baseline:
+    """Of a training that is no rung's: made before the first step, kept in its folder and read back afterwards. model: the base
+    itself, or an adapter around it. prompts: as `task_prompts` finds them.
+    """
+    from lastresort.train.watch.early_warnings import Baseline, Sums, baseline, watch, watched_from_json
+
+    path = folder / ANSWERS
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return Baseline(watched_from_json(kept["watched"]), Sums(**kept["sums"]))
+    progress.stage("answers of the base, from which training will move", None)
+    watched = watch(
+        model,
+        tokenizer,
+        prompts,
+        size=size,
+        context_tokens=context_tokens,
+        seed=seed,
+        template_kwargs=template_kwargs,
+    )
+    found = baseline(model, watched)
+    _write(path, found)
+    return found
+
+
+def _write(path: Path, found: Baseline) -> None:
+    from lastresort.train.watch.early_warnings import watched_to_json
+
+    body = {"watched": watched_to_json(found.watched), "sums": asdict(found.base)}
+    write_atomically(path, json.dumps(body) + "\n")
+
+
+def task_prompts(items: Sequence[Item]) -> list[tuple[int, ...]]:
+    """What stands before the answers of the first items, each prompt once; plain text has none."""
+    from lastresort.train.watch.early_warnings import MOST_PROMPTS
+
+    found: dict[tuple[int, ...], None] = {}
+    for item in items:
+        row = item.rows[0]
+        if any(row.targets) and len(row.prompt) > 1:  # the first token of plain text is no target either
+            found[row.prompt] = None
+        if len(found) == 2 * MOST_PROMPTS:
+            break
+    return list(found)
