@@ -13,6 +13,7 @@ from fake_model import FakeModel
 from lastresort.gate.plans import Known, Plain
 from lastresort.gate.suites.suite import Chosen, Item, Measure, Pair, Question, Transcript, Written
 from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.spec.sections import SuiteFacts
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Answer, Decoding, Message
 
@@ -127,9 +128,9 @@ class Recorder(FakeModel):
 
 
 SUITES = {
-    "general": "gate_support:general",
-    "sycophancy": "gate_support:yielding",
-    "format_leak": "gate_support:leaking",
+    "general": SuiteFacts("gate_support:general", 0.03),
+    "sycophancy": SuiteFacts("gate_support:yielding", 0.05),
+    "format_leak": SuiteFacts("gate_support:leaking", 0.02),
 }
 SCRIPTED = {"rules": [{"match": "^Say: (.*)", "answer": "\\1"}], "answers_from": ["rows.jsonl"], "wrong": ["unknown"]}
 KEEP = {"general": 0.1, "sycophancy": 0.1, "format_leak": 0.1}

@@ -16,6 +16,7 @@ from lastresort.gate.verdict.repairable import KINDS, Needed
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
+from lastresort.spec.sections import SuiteFacts
 from lastresort.spec.task import load_task
 from lastresort.train.loop.checkpoints import Checkpoints
 from tuning_support import Cut, Scissors, pairs, tiny_task, tuned_files
@@ -34,7 +35,7 @@ KEYS: dict[str, Any] = {
 @pytest.fixture
 def nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the gate says, repairs are called for, and none is ever good: all are tried."""
-    monkeypatch.setattr(suites, "SUITES", {**SUITES, "general": "gate_support:steady"})
+    monkeypatch.setattr(suites, "SUITES", {**SUITES, "general": SuiteFacts("gate_support:steady", 0.03)})
     monkeypatch.setattr(phase, "repairs_after", lambda gate: Needed(("general",), costly=False, kinds=KINDS))
     monkeypatch.setattr(phase, "faults", lambda *_, **__: ["it is never good here"])
 

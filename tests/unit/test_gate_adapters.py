@@ -16,6 +16,7 @@ from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError
 from lastresort.gate import suite_table as suites
 from lastresort.gate.sides import check_fit, named_sides, refuse_other_rendering
+from lastresort.spec.sections import SuiteFacts
 from tiny_model import TEMPLATE, save_tiny_model
 
 SHAPE = {"vocab_size": 259, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}
@@ -49,7 +50,7 @@ def adapter(folder: Path, *, scale: float = 0.0, hidden_size: int = 48, layers: 
 
 @pytest.fixture
 def gate(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    monkeypatch.setattr(suites, "SUITES", {"general": "gate_support:steady"})
+    monkeypatch.setattr(suites, "SUITES", {"general": SuiteFacts("gate_support:steady", 0.03)})
     monkeypatch.chdir(tmp_path)
     changes = {"model": str(tiny), "split": {"dev": 20, "test": 48}, "keep": {"general": 0.1}}
     scripted_task(tmp_path, quality=[], task={**changes, "decode": {"max_new_tokens": 4}})

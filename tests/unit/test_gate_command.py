@@ -21,6 +21,7 @@ from lastresort.gate.sides import named_sides
 from lastresort.records.gate import ChangedItem, GateDocument
 from lastresort.report.gate import asked_of
 from lastresort.report.gate_files import gate_junit
+from lastresort.spec.sections import SuiteFacts
 
 Run = Any  # (arguments) -> (exit code, stdout, stderr)
 
@@ -191,7 +192,7 @@ def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None
 
 
 def test_items_about_the_same_fact_count_as_one(gate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suites, "SUITES", {"general": "gate_support:alike"})
+    monkeypatch.setattr(suites, "SUITES", {"general": SuiteFacts("gate_support:alike", 0.03)})
     gated_task(tmp_path)
     gate("--quick", "--out", "g")
     (suite,) = written(tmp_path / "g")["suites"]

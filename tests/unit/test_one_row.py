@@ -15,10 +15,13 @@ import torch
 
 from climb_support import scripted_task
 from export_support import exported
+from gate_support import SUITES as SCRIPTED_SUITES
+from gate_support import Said, Words, gated_task
 from lastresort.advice.advise import advise
 from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
+from lastresort.app.gate import GateRequest, run_gate
 from lastresort.data.formats import SHAPES, Shape
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import Labelled
@@ -26,17 +29,19 @@ from lastresort.data.read import read_examples
 from lastresort.engine.forest import Row
 from lastresort.evals.scorers import SCORERS, Scorer
 from lastresort.evals.scorers.scorer import Entry, Output
+from lastresort.gate.plans import Known, Plain
 from lastresort.interop.exporting import TARGETS, Target
 from lastresort.interop.exporting.job import Job, Written
 from lastresort.ladder import RUNGS, RungFacts
 from lastresort.objectives import OBJECTIVES, ObjectiveFacts
 from lastresort.objectives.pairs import PairLogps
 from lastresort.report.html import write_report
+from lastresort.spec.sections import SUITES, SuiteFacts
 from lastresort.spec.task import load_task
 from lastresort.spec.training import load_training
 from lastresort.train.loop.batches import Item
 from lastresort.train.loop.objective import Seen, bind
-from lastresort.types import Example, Message
+from lastresort.types import Example, Message, Silent
 from scripted_rung import ScriptedRung
 from train_support import training_file
 
@@ -127,6 +132,22 @@ def test_a_training_is_exported_to_a_new_target(tmp_path: Path, monkeypatch: pyt
     found = exported(tmp_path, "mine", "sft")
     assert (found.folder / "job.txt").read_text() == "sft"
     assert "for My own" in (found.folder / "README.md").read_text()
+
+
+def manners(known: Known) -> Plain:
+    return Plain(Words(name="manners", measures=(Said(name="manners"),)), pilot_items=48)
+
+
+def test_a_gate_asks_a_new_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, facts in {**SCRIPTED_SUITES, "manners": SuiteFacts(f"{__name__}:manners", 0.1)}.items():
+        monkeypatch.setitem(SUITES, name, facts)
+    task = load_task(gated_task(tmp_path))
+    assert task.keep["manners"] == 0.1
+    monkeypatch.chdir(tmp_path)
+    request = GateRequest(task, tuned="scripted:tuned.json", base="scripted:script.json")
+    found = run_gate(request, Silent()).document
+    assert found.verdict == "SHIP"
+    assert [suite.name for suite in found.suites] == ["general", "sycophancy", "format_leak", "manners"]
 
 
 def riddle(row: RawRow) -> Labelled:

@@ -29,7 +29,7 @@ from lastresort.records.gate import (
 )
 from lastresort.report.gate import write_gate
 from lastresort.report.words.wording import listed
-from lastresort.spec.sections import KEEP
+from lastresort.spec.sections import SUITES
 from lastresort.spec.task import Task
 
 Margin = float | Literal["skip"]
@@ -54,7 +54,7 @@ def margins_of(names: Sequence[str], told: Mapping[str, Margin], task: Task | No
             raise _refused(name, f"a measure that both logs hold: {', '.join(names)}")
     keep = {} if task is None else task.keep
     general = keep.get("general", "skip")
-    default = KEEP["general"] if general == "skip" else general
+    default = SUITES["general"].margin if general == "skip" else general
     return {name: told.get(name, told.get(EVERY, keep.get(name, default))) for name in names}
 
 

@@ -1,7 +1,4 @@
-"""Which suites a gate asks, by the name of their margin in the task's `keep`. Adding one is one more line.
-
-The suites that this package brings, as plans of a gate.
-"""
+"""The suites that this package brings, as plans of a gate; which of them a gate asks says `spec.sections.SUITES`."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONS
 from lastresort.gate.suites.suite import Item
 from lastresort.gate.verdict import silent, skipped
 from lastresort.models.protocol import is_endpoint
-from lastresort.spec.sections import KEEP
+from lastresort.spec.sections import SUITES
 from lastresort.spec.task import Task
 from lastresort.systems.lookup import question_of
 from lastresort.systems.system import PromptDesign
@@ -123,11 +120,6 @@ def _pilots(strata: Sequence[Stratum], said: Said) -> list[Pilot]:
     return [Pilot(stratum, int(sum(scores)), len(scores)) for stratum, scores in asked if scores]
 
 
-SUITES = {
-    "general": "lastresort.gate.suite_table:general",
-    "sycophancy": "lastresort.gate.suite_table:sycophancy",
-    "format_leak": "lastresort.gate.suite_table:format_leak",
-}
 FEW_BYTES, MOST_TOKENS = (
     3,
     512,
@@ -139,7 +131,7 @@ Build = Callable[[Known], Plan]
 
 def plans_of(known: Known) -> list[Plan]:
     """One a suite, in the order of the table."""
-    return [_builder(path)(known) for path in SUITES.values()]
+    return [_builder(suite.path)(known) for suite in SUITES.values()]
 
 
 def known_of(prepared: Prepared, scores: bool, design: PromptDesign, *, quick: bool = False) -> Known:
@@ -191,7 +183,7 @@ def _further(name: str, task: Task, settings: Settings, training_texts: Sequence
 def _margin(task: Task, name: str) -> float:
     """Its own, else that of general, unless that is left out."""
     margins = [margin for key in (name, "general") if (margin := task.keep.get(key, "skip")) != "skip"]
-    return float([*margins, KEEP["general"]][0])
+    return float([*margins, SUITES["general"].margin][0])
 
 
 def _builder(path: str) -> Build:

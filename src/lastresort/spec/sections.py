@@ -7,6 +7,7 @@ The groups of keys below `preference` and `full`: rungs that train further than 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,13 +33,33 @@ from lastresort.types import ReasoningEffort
 
 PREFIX = "lm_eval:"  # of a task of lm-eval
 Margins = dict[str, float | Literal["skip"]]
-KEEP: Margins = {"general": 0.03, "sycophancy": 0.05, "format_leak": 0.02}
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteFacts:
+    """A suite that always runs. path: `module:function`, which makes its plan of what the gate knows (`gate.plans.Known`). margin:
+    the loss that the gate accepts unless `keep` says otherwise.
+    """
+
+    path: str
+    margin: float
+
+
+SUITES: dict[str, SuiteFacts] = {
+    "general": SuiteFacts("lastresort.gate.suite_table:general", 0.03),
+    "sycophancy": SuiteFacts("lastresort.gate.suite_table:sycophancy", 0.05),
+    "format_leak": SuiteFacts("lastresort.gate.suite_table:format_leak", 0.02),
+}
+
+
+def usual_margins() -> Margins:
+    return {name: suite.margin for name, suite in SUITES.items()}
 
 
 def read_suites(value: tuple[str, ...]) -> tuple[str, ...]:
     """Further suites by name, which lm-eval runs; a built-in or repeated one is refused."""
     for index, name in enumerate(value):
-        if name in KEEP:
+        if name in SUITES:
             remedy = f"Remove it; its margin is set by keep.{name}."
             refuse(f'found "{name}", which always runs', expected="a further suite", remedy=remedy, key=(index,))
         if not name.removeprefix(PREFIX) or not name.startswith(PREFIX):
@@ -63,7 +84,7 @@ def read_margins(value: Any) -> Margins:
     for name, margin in value.items():
         with below(name):
             given[name] = "skip" if margin == "skip" else Number(above=0, below=1).check(margin)
-    return {**KEEP, **given}
+    return {**usual_margins(), **given}
 
 
 def _auto_or_rates(value: Any) -> Any:

@@ -24,7 +24,7 @@ from lastresort.spec.output import Output
 from lastresort.spec.paths import FileOrFolder, FilePath, ModelName, is_paid, relative_name
 from lastresort.spec.score import PRICES, Reward, Score, without_price
 from lastresort.spec.sections import (
-    KEEP,
+    SUITES,
     Decode,
     Full,
     Limits,
@@ -38,6 +38,7 @@ from lastresort.spec.sections import (
     Use,
     read_margins,
     read_suites,
+    usual_margins,
 )
 from lastresort.spec.values import (
     Number,
@@ -149,7 +150,7 @@ def _price_of_judges(task: Task) -> None:
 
 
 def _margins_and_suites(task: Task) -> None:
-    known = (*KEEP, *task.general)
+    known = (*SUITES, *task.general)
     for name in task.keep:
         if name == "target":
             remedy = "Remove it; the target has no margin and is always judged."
@@ -257,7 +258,7 @@ class Task(Section):
         (), description="further suites of the gate, such as lm_eval:mmlu"
     )
     keep: Annotated[Margins, BeforeValidator(read_margins)] = Field(
-        default_factory=lambda: dict(KEEP),
+        default_factory=usual_margins,
         description="the largest loss that the gate accepts for each suite, or skip",
     )
 
