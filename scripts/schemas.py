@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from lastresort.hardware.plan.document import PlanDocument
+from lastresort.records.decision import RunView
 from lastresort.records.document import Document, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.advice import AdviceDocument
@@ -14,6 +15,7 @@ from lastresort.report.recheck import RecheckDocument
 
 DOCUMENTS: dict[str, type[Document]] = {  # by the beginning of the file's name
     "advice": AdviceDocument,
+    "decision": RunView,
     "gate": GateDocument,
     "plan": PlanDocument,
     "recheck": RecheckDocument,

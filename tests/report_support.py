@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from cost_support import COSTS
+from lastresort.records.decision import VERSION, RunView
 from lastresort.records.events import (
     ClimbDecided,
+    ClimbFinished,
     DataChecked,
     FilesRead,
     LapTrained,
@@ -105,7 +107,8 @@ def make(folder: Path, name: str, seed: int = 0) -> Path:
         record.append(DataChecked(report=DATA))
         entries = [_rung(record, sample, rung, rng) for rung in sample.rungs]
         decision = _decision(sample, entries)
-        record.append(ClimbDecided(decision=decision))
+        record.append(ClimbDecided(decision=RunView.model_validate(decision)))
+        record.append(ClimbFinished())
     write_decision(folder, decision)
     return folder
 
@@ -176,6 +179,7 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
         "gate": None,
         "failures": _failures(record, rung),
         "cost": _cost(record, rung),
+        "early_warnings": [],
     }
 
 
@@ -306,7 +310,7 @@ def _cost(record: Record, rung: RungMade) -> dict[str, Any]:
 def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
     won = sample.winner != "none"
     return {
-        "schema": 7,
+        "schema": VERSION,
         "task": sample.task,
         "goal": "quality",
         "model": sample.model,

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import pytest
 
 import lastresort as lr
-from climb_support import rows, scripted_task
+from climb_support import rows, scripted_task, unfinish
 from lastresort.app.runs import Run
 from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
 from lastresort.errors import DataError, InputError, TaskError
@@ -106,6 +106,7 @@ def test_a_stopped_run_is_opened_and_resumed(tmp_path: Path) -> None:
     decided = run.decision
     run.report.unlink()
     (run.folder / "decision.json").unlink()
+    unfinish(run.folder)
     again = lr.open_run(str(run.folder))
     assert not again.finished
     assert "not finished" in again._repr_html_()

@@ -211,7 +211,7 @@ def test_without_labels_the_union_of_what_is_found_is_the_ceiling(tmp_path: Path
     assert retrieved["searches"] == []
     assert (retrieved["ceiling"]["labelled"], retrieved["ceiling"]["knowledge"]) == (0, retrieved["ceiling"]["n"])
     assert found.decision["winner"]["kind"] == "retrieval"
-    assert "was not measured by itself" in _search(found)["note"]
+    assert "was not measured by itself" in _search(found).note
 
 
 def test_a_wrong_label_is_refused_by_name(tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ from lastresort.climb.identity import note_origin, provenance
 from lastresort.climb.loop import climb_rungs, concluded, rules_of, standing
 from lastresort.climb.prepare import Prepared, prepare, with_shares
 from lastresort.climb.reasons import extra_reasons, would_change
+from lastresort.climb.stage import StageWriter
 from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, held, shared_folder
 from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
 from lastresort.gate.suite_table import check_further
-from lastresort.records.events import ClimbDecided
+from lastresort.records.events import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.reasons import Remark
 from lastresort.records.record import Record
@@ -81,7 +82,8 @@ def climb(
             budget = Budget.of(prepared.task, record, clock)
             models = open_models(prepared.task, shared)
             asked_to_stop = FirstOf((stop, file))
-            bench = open_workbench(prepared, record, run, models, progress, budget, asked_to_stop)
+            writer = StageWriter(progress, record, budget.spent, clock=clock)
+            bench = open_workbench(prepared, record, run, models, writer, budget, asked_to_stop)
             mode = mode_of(record, gate)
             if mode != "none":
                 check_further(prepared.task)
@@ -99,7 +101,9 @@ def climb(
                 budget.note()
                 bench.models.close()
             decision = _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
-            return Climbed(run, decision, write_report(run))  # the report last, so that it marks a finished run
+            report = write_report(run)
+            record.append(ClimbFinished())
+            return Climbed(run, decision, report)
 
 
 def _gate_and_repair(
@@ -146,8 +150,8 @@ def _decide(
         provenance=provenance(task, prepared.files, bench.record),
     )
     bench.record.append(ClimbDecided(decision=decision))
-    write_decision(bench.folder, decision)
-    return decision
+    write_decision(bench.folder, decision.as_json())
+    return decision.as_json()
 
 
 def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> Winner:

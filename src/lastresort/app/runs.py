@@ -25,7 +25,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.report.is_file()
+        from lastresort.climb.workspace import is_finished
+
+        return is_finished(self.folder)
 
     @property
     def decision(self) -> dict[str, Any]:
@@ -35,6 +37,13 @@ class Run:
         return read_decision(self.folder)
 
     @property
+    def standing(self) -> dict[str, Any]:
+        """The decision, or before there is one what the record tells so far. Raises DataError where the run has not begun."""
+        from lastresort.report.decision import read_standing
+
+        return read_standing(self.folder)
+
+    @property
     def report(self) -> Path:
         """Where report.html is: one page that opens offline."""
         from lastresort.report.html import FILE_NAME
@@ -42,7 +51,7 @@ class Run:
         return self.folder / FILE_NAME
 
     def write_report(self) -> Path:
-        """Draw report.html again from the record. Raises DataError where the run is not finished."""
+        """Draw report.html from the record, also of a run that is at work or was stopped."""
         from lastresort.report.html import write_report
 
         return write_report(self.folder)

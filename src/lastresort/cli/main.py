@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lastresort.cli import advise, chat, climb, gate, plan, runs, train
+from lastresort.cli import advise, chat, climb, gate, plan, runs, train, watch
 from lastresort.version import __version__
 
 ABOUT = (
@@ -39,6 +39,7 @@ def root(
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("advise")(advise.advise_command)
 app.command("plan")(plan.plan_command)
+app.command("watch")(watch.watch_command)
 app.command("report")(runs.report_command)
 app.command("gate")(gate.gate_command)
 app.command("recheck")(gate.recheck_command)

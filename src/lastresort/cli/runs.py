@@ -12,7 +12,7 @@ from lastresort.errors import InputError
 
 
 def report_command(
-    run: Path = typer.Argument(help="Folder of a finished run."),
+    run: Path = typer.Argument(help="Folder of a run, finished or not."),
     as_markdown: bool = typer.Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
@@ -22,7 +22,7 @@ def report_command(
     if as_json and as_markdown:
         raise InputError("--json and --markdown", expected="one form on stdout", remedy="Leave one of them out.")
     found = Run(run)
-    decision = found.decision
+    decision = found.standing
     if as_json:
         print_document(decision)
         return

@@ -52,6 +52,10 @@ class Budget:
             record,
         )
 
+    def spent(self) -> tuple[float, float]:
+        """Seconds and USD of the whole run."""
+        return self.seconds + self.clock() - self.noted_at, self.paid_usd
+
     def pay(self, usd: float) -> None:
         """Count money that was really paid: answers from the cache cost nothing again."""
         if usd:

@@ -16,6 +16,7 @@ from lastresort.climb.decide import Conclusion, RungOutcome
 from lastresort.climb.judging import judge_entry
 from lastresort.evals.measure import failures
 from lastresort.ladder import trains
+from lastresort.records.decision import VERSION, RunView
 from lastresort.records.events import (
     BaseAnswered,
     CeilingMeasured,
@@ -32,7 +33,7 @@ from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import as_test
 from lastresort.records.reasons import Change, Reason
 from lastresort.records.record import ItemScore, Record
-from lastresort.report.decision import VERSION
+from lastresort.records.view import retrieval_view
 from lastresort.report.words import answer
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.spec.score import without_price
@@ -42,11 +43,8 @@ from lastresort.train.watch.alarm import KEYS, measured, warning
 NAMES = ("step", *KEYS, "base_perplexity")
 
 
-def early_entry(record: Record, rung: str) -> dict[str, list[dict[str, Any]]]:
-    """The key early_warnings of an entry of `rungs`: of every training of the rung the newest figures, and its alarm or null.
-
-    Nothing where no training was compared with its base.
-    """
+def early_warnings(record: Record, rung: str) -> list[dict[str, Any]]:
+    """Of every training of the rung that was compared with its base the newest figures, and its alarm or null."""
     names = dict.fromkeys(training.candidate for training in record.all(TrainingReached) if training.rung == rung)
     found = []
     for name in names:
@@ -54,7 +52,7 @@ def early_entry(record: Record, rung: str) -> dict[str, list[dict[str, Any]]]:
         if looked := measured(curve):
             values = {key: _finite(looked[-1].get(key)) for key in NAMES}
             found.append({"training": name, **values, "alarm": warning(curve)})
-    return {"early_warnings": found} if found else {}
+    return found
 
 
 def _finite(value: float | None) -> float | None:
@@ -63,16 +61,8 @@ def _finite(value: float | None) -> float | None:
 
 def retrieval_entry(record: Record) -> dict[str, Any] | None:
     """`retrieval` of decision.json; None where no store was built."""
-    store, ceiling, measured = record.last(StoreBuilt), record.last(CeilingMeasured), record.last(SearchesMeasured)
-    if store is None:
-        return None
-    kept = {"documents", "chunks", "embedder", "seconds", "disk_bytes", "vector_bytes"}
-    searches = measured.searches if measured is not None else ()
-    return {
-        "store": store.model_dump(include=kept),
-        "searches": [search.model_dump(mode="json", exclude={"unlabelled"}) for search in searches],
-        "ceiling": None if ceiling is None else _ceiling(ceiling),
-    }
+    found = retrieval_view(record.last(StoreBuilt), record.last(SearchesMeasured), record.last(CeilingMeasured))
+    return None if found is None else found.as_json()
 
 
 def retrieval_reasons(entry: Mapping[str, Any] | None) -> list[str]:
@@ -107,19 +97,6 @@ def retrieval_reasons(entry: Mapping[str, Any] | None) -> list[str]:
     return reasons
 
 
-def _ceiling(measured: CeilingMeasured) -> dict[str, Any]:
-    return {
-        "n": measured.n,
-        "labelled": measured.labelled,
-        "closed_book": measured.closed_book,
-        "knowledge": len(measured.knowledge),
-        "systems": [
-            {"name": name, "verdict": found.outcome, "score": found.score, "interval": list(found.interval)}
-            for name, found in measured.systems.items()
-        ],
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Winner:
     """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
@@ -145,9 +122,8 @@ def decision_of(
     break_even: dict[str, Any] | None,
     test_reuse: Any,
     provenance: dict[str, Any],
-) -> dict[str, Any]:
-    """The whole decision, JSON-able."""
-    return {
+) -> RunView:
+    found = {
         "schema": VERSION,
         "task": task.task,
         "goal": task.goal,
@@ -175,6 +151,7 @@ def decision_of(
         "winner": {"kind": winner.kind, "path": winner.path, "held": conclusion.held, "sha256": winner.sha256},
         "provenance": provenance,
     }
+    return RunView.model_validate(found)
 
 
 def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, Any]:
@@ -193,7 +170,7 @@ def rung_entry(record: Record, outcome: RungOutcome, task: Task) -> dict[str, An
         "gate": None if outcome.gate is None else outcome.gate.verdict,
         "failures": failures(dev, record.lacking_knowledge),
         "cost": rung_cost(record, outcome.rung, task),
-        **early_entry(record, outcome.rung),
+        "early_warnings": early_warnings(record, outcome.rung),
     }
 
 

@@ -16,8 +16,8 @@ from lastresort.climb.prepare import Prepared
 from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
+from lastresort.records.decision import DevScore
 from lastresort.records.events import (
-    DevScore,
     RungGivenUp,
     RungSearched,
     RungSkipped,
@@ -95,6 +95,7 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
 
 def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
+    bench.at(name)
     skipped = rung.skip_reason(bench.task, bench.train)
     if skipped is not None:
         if bench.record.last(RungSkipped, name) is None:

@@ -31,6 +31,7 @@ def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example
     order = order_of_test(test)
     if known is None:
         bench.progress.stage(f"{rung}: testing {system.name}", len(order))
+        bench.at(rung, system.name, "test")
         items = _until_decided(bench, system, order)
         known = Measurement(rung, system.name, "test", len(order), tuple(items))
         bench.record.add_measurement(known)

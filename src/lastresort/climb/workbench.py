@@ -9,6 +9,7 @@ from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import Seat, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import Prepared, data_report
 from lastresort.climb.room import check_room, max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.stage import StageWriter
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
@@ -22,7 +23,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Progress
+from lastresort.types import Decoding
 
 
 def open_workbench(
@@ -30,7 +31,7 @@ def open_workbench(
     record: Record,
     run: Path,
     models: OpenModels,
-    progress: Progress,
+    progress: StageWriter,
     budget: Budget,
     asked_to_stop: Stop,
 ) -> Workbench:
@@ -43,7 +44,8 @@ def open_workbench(
     scorer = seat.seated(prepared.scorer)
     known = record.last(ModelOpened)
     if known is None:
-        known = ModelOpened(fingerprint=model.fingerprint, max_new_tokens=max_new_tokens(prepared, model))
+        tokens = max_new_tokens(prepared, model)
+        known = ModelOpened(fingerprint=model.fingerprint, max_new_tokens=tokens, price_known=task.price_known)
         too_long = refuse_what_fits_no_prompt(task, prepared.split, models, known.max_new_tokens)
         refuse_what_the_judge_cannot_read(scorer, (*prepared.split.dev, *prepared.split.test), known.max_new_tokens)
         record.append(RowsTooLong(train=tuple(too_long)))
@@ -78,6 +80,7 @@ def open_workbench(
         hours_left=budget.hours_left,
         check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
         shared=shared_folder(run),
+        at=progress.at,
     )
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
 from lastresort.records import atomic as lock
-from lastresort.records.events import ModelOpened
+from lastresort.records.events import ClimbFinished, ModelOpened
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
-from lastresort.report.html import FILE_NAME as REPORT
 from lastresort.types import Example
 
 SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
@@ -33,13 +32,11 @@ def new_run(runs: Path, task: str) -> Path:
 
 
 def newest_unfinished(runs: Path, task: str) -> Path:
-    """The newest run of the task without a report, which is written last. Raises TaskError where there is none."""
+    """The newest run of the task that has not finished. Raises TaskError where there is none."""
     found = [
         (number, path)
         for path in runs.glob(f"{task}-*")
-        if (number := run_number(path, task)) is not None
-        and (path / FILE_NAME).is_file()
-        and not (path / REPORT).is_file()
+        if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file() and not is_finished(path)
     ]
     if not found:
         raise TaskError(
@@ -49,6 +46,12 @@ def newest_unfinished(runs: Path, task: str) -> Path:
             remedy="Start one with `lastresort climb TASK`, or name the run: --resume RUN also takes a finished one further up.",
         )
     return max(found)[1]
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the run's climb came to its end. Raises DataError where there is no run."""
+    with Record.open(run, read_only=True) as record:
+        return record.last(ClimbFinished) is not None
 
 
 def run_number(path: Path, task: str) -> int | None:

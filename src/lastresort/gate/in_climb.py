@@ -192,6 +192,7 @@ def _asked(
     bench: Workbench, prepared: Prepared, prompt: RungOutcome | None, won: RungOutcome, settings: Settings
 ) -> ClimbGate:
     assert won.system is not None
+    bench.at(won.rung, won.system, "gate")
     target = target_of(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
     bench.models.close()  # the gate opens base and tuned model itself, one at a time
     folder = bench.candidate_folder(won.rung, won.system)

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from lastresort.errors import InfrastructureError, InputError
 
 LOCK = "lock"
+GRACE_S = 0.3
 
 
 class Busy(Exception):
@@ -38,6 +39,20 @@ def held(folder: Path, found: str, *, expected: str, remedy: str) -> Iterator[No
         yield
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the folder. Whoever wants to hold it waits for the moment that the look takes (GRACE_S)."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK, timeout=0)
+    with disk_errors(folder):
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+    return False
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock at `path`, an empty file that is made where there is none; the hold ends with the process.
@@ -46,7 +61,7 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     lock's place, InfrastructureError where the disk refuses.
     """
     _refuse_other_file(path)
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    lock = FileLock(path, timeout=-1 if wait else GRACE_S)
     with disk_errors(path.parent):
         try:
             lock.acquire()

@@ -10,11 +10,19 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from lastresort.records.decision import (
+    ComparedWay,
+    Crossing,
+    Currency,
+    DevScore,
+    RepairKind,
+    RepairMeasure,
+    RunView,
+)
 from lastresort.records.gate import ClimbGate
 from lastresort.types import Judgement, Role
 
 Interval = tuple[float, float]
-RepairKind = Literal["scale", "fewer_epochs", "replay", "learning_rate"]
 
 
 class Value(BaseModel):
@@ -52,13 +60,6 @@ class OfCandidate(OfRung):
     @property
     def key(self) -> str:
         return self.candidate
-
-
-class DevScore(Value):
-    """Mean score on the first n dev items."""
-
-    score: float
-    n: int
 
 
 # The run and its task.
@@ -107,11 +108,12 @@ class ErrorShared(Recorded):
 
 
 class ModelOpened(Recorded):
-    """fingerprint: of the task's model. max_new_tokens: of every answer."""
+    """fingerprint: of the task's model. max_new_tokens: of every answer. price_known: whether what a call of it costs is known."""
 
     kind: Literal["model_opened"] = "model_opened"
     fingerprint: str
     max_new_tokens: int
+    price_known: bool
 
 
 class RowsTooLong(Recorded):
@@ -273,11 +275,11 @@ class SavingWeighed(OfRung):
     calls_per_month: int | None
     goes_on: bool
     because: str
-    currency: Literal["usd", "machine_seconds"] | None
+    currency: Currency | None
     now: float | None
     then: float | None
     one_off: float | None
-    crossing: Literal["at_once", "after", "never", "unknown"]
+    crossing: Crossing
     calls: int | None
     months: float | None
 
@@ -628,19 +630,6 @@ class RepairsBegun(OfRung):
     kinds: tuple[RepairKind, ...]
 
 
-class RepairMeasure(Value):
-    """A measure on a separate draw, tuned against base. counts: whether this base has something to lose by it."""
-
-    name: str
-    suite: str
-    base: float | None
-    tuned: float | None
-    difference: float | None
-    margin: float | None
-    n: int
-    counts: bool
-
-
 def repair_key(rung: str, repair: str, setting: float) -> str:
     return f"{rung} {repair} {setting:g}"
 
@@ -755,22 +744,24 @@ class WayMeasured(OfWay):
 
 
 class WaysCompared(Recorded):
-    """ways: as `compare` of decision.json has them."""
-
     kind: Literal["ways_compared"] = "ways_compared"
     names: tuple[str, ...]
     seeds: int
-    ways: tuple[dict[str, Any], ...]
+    ways: tuple[ComparedWay, ...]
 
 
 # The end, and what comes after it.
 
 
 class ClimbDecided(Recorded):
-    """decision: as decision.json has it."""
-
     kind: Literal["climb_decided"] = "climb_decided"
-    decision: dict[str, Any]
+    decision: RunView
+
+
+class ClimbFinished(Recorded):
+    """Everything is written: the winner, decision.json and the report."""
+
+    kind: Literal["climb_finished"] = "climb_finished"
 
 
 class RecheckCounted(Recorded):
@@ -840,6 +831,7 @@ Event = (
     | WayMeasured
     | WaysCompared
     | ClimbDecided
+    | ClimbFinished
     | RecheckCounted
 )
 KINDS: dict[str, type[Event]] = {kind.model_fields["kind"].default: kind for kind in get_args(Event)}
@@ -860,3 +852,7 @@ class Stage(Value):
     eta_s: float | None = None
     spent_s: float = 0.0
     spent_usd: float = 0.0
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        return self.rung, self.candidate, self.split

@@ -77,6 +77,7 @@ class Record:
     def __init__(self, folder: Path, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.folder = folder
         self._database, self._clock = database, clock
+        self._at: Stage | None = None
         self._unwritten: Stage | None = None
         self._stage_at = -STAGE_EVERY_S
 
@@ -190,9 +191,12 @@ class Record:
         return datetime.fromisoformat(row["began"]), datetime.fromisoformat(row["ended"])
 
     def now(self, stage: Stage) -> None:
-        """Say what the run is at: one row, which is replaced at most every STAGE_EVERY_S, and with every event."""
-        self._unwritten = stage
-        if self._clock() - self._stage_at >= STAGE_EVERY_S:
+        """Say what the run is at: one row. It is replaced at once where something else begins, as what follows may take long; while
+        the same goes on, at most every STAGE_EVERY_S, and with every event.
+        """
+        begins = self._at is None or (self._at.label, self._at.place) != (stage.label, stage.place)
+        self._at = self._unwritten = stage
+        if begins or self._clock() - self._stage_at >= STAGE_EVERY_S:
             with self._database.transaction() as connection:
                 self._write_stage(connection)
 

@@ -1,4 +1,4 @@
-"""`decision.json`: checked against its schema when it is written and when it is read."""
+"""`decision.json`: checked when it is written and when it is read; and how a run stands that has not written one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import ContractError, DataError
-from lastresort.report.gate import completed
-from lastresort.report.schema import misfit, write_document
-from lastresort.systems.running import DECISION as FILE_NAME
+from pydantic import ValidationError
 
-VERSION, OLDEST = 7, 5
+from lastresort.errors import ContractError, DataError
+from lastresort.records.decision import VERSION, RunView
+from lastresort.records.record import Record
+from lastresort.records.view import view
+from lastresort.report.schema import write_document
+from lastresort.report.words.watching import not_decided
+from lastresort.systems.running import DECISION as FILE_NAME
 
 
 def validate_decision(decision: Mapping[str, Any]) -> None:
@@ -29,10 +32,7 @@ def write_decision(folder: Path, decision: Mapping[str, Any]) -> Path:
 
 
 def read_decision(folder: Path) -> dict[str, Any]:
-    """The decision of a finished run, of an older version as this one would have written it.
-
-    Raises DataError if it is missing, damaged, newer than this program, or too old to be read.
-    """
+    """The decision of a finished run. Raises DataError if it is missing, damaged, or of another version."""
     path = folder / FILE_NAME
     try:
         decision = json.loads(path.read_text(encoding="utf-8"))
@@ -46,125 +46,144 @@ def read_decision(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or a number that Python does not read
         raise _unreadable(path, f"found no JSON ({error})") from error
     version = decision.get("schema") if isinstance(decision, dict) else None
-    if isinstance(version, int) and version > VERSION:
+    if isinstance(version, int) and version != VERSION:
+        newer = version > VERSION
         raise DataError(
             f"found schema version {version}",
             where=f'{path}, key "schema"',
-            expected=f"at most {VERSION}",
-            remedy="It was written by a newer lastresort: upgrade this one.",
+            expected=str(VERSION),
+            remedy="It was written by a newer lastresort: upgrade this one."
+            if newer
+            else "It was written by an older lastresort: use that one, or climb again.",
         )
-    if isinstance(version, int) and version < OLDEST:
-        raise DataError(
-            f"found schema version {version}",
-            where=f'{path}, key "schema"',
-            expected=f"{OLDEST} to {VERSION}",
-            remedy="It was written by an older lastresort: run `lastresort climb TASK --resume RUN`, which writes it anew "
-            "from the record without asking a model.",
-        )
-    decision = _of_this_version(decision)
     fault = next(_faults(decision), None)
     if fault is not None:
         raise _unreadable(path, fault)
     return dict(decision)
 
 
-def _of_this_version(decision: Any) -> Any:
-    """Version 5 had no gate, of which version 6 speaks in every rung; in version 6 a gate had no failure modes at first; version 7
-    tells of repairs. At first no gate counted its tokens.
+def read_standing(folder: Path) -> dict[str, Any]:
+    """How a run stands, as reports read it: its decision, or before it has one what its record tells so far.
+
+    Raises DataError where there is no run, it has not read its task, or its decision is damaged.
     """
-    version = decision.get("schema") if isinstance(decision, dict) else None
-    if isinstance(decision, dict):
-        gates = {key: completed(decision[key]) for key in ("gate", "first_gate") if _is_gate(decision.get(key))}
-        decision = {**decision, **gates}
-    if version not in range(OLDEST, VERSION) or not isinstance(decision.get("rungs"), list):
-        return decision
-    decision = {**decision, "schema": VERSION, "first_gate": None}
-    if version == OLDEST:
-        rungs = [{**rung, "gate": None} if isinstance(rung, dict) else rung for rung in decision["rungs"]]
-        decision = {**decision, "rungs": rungs}
-    return decision
+    with Record.open(folder, read_only=True) as record:
+        found = view(event for _, event in record.since())
+    if found is None:
+        raise DataError(
+            "the run has not read its task yet",
+            where=str(folder),
+            expected="a run that has begun",
+            remedy="Look again in a moment, or start it with `lastresort climb TASK`.",
+        )
+    return read_decision(folder) if found.decided else legible(found)
 
 
-def _is_gate(gate: Any) -> bool:
-    """Enough of one to be completed; the rest is for the schema to tell."""
-    if not isinstance(gate, dict) or not isinstance(gate.get("spent"), dict):
-        return False
-    suites = gate.get("suites")
-    return isinstance(suites, list) and all(isinstance(suite, dict) and "suite" in suite for suite in suites)
+def legible(found: RunView) -> dict[str, Any]:
+    """As reports read it, with something to say where nothing is decided."""
+    plain = found.as_json()
+    if found.decided:
+        return plain
+    nobody = {"kind": "none", "path": None, "held": False, "sha256": None}
+    nothing: dict[str, Any] = {"versions": {}, "seeds": {}, "hashes": {}, "machine": {}}
+    return {
+        **plain,
+        "verdict": "NOT_DECIDED",
+        "provisional": False,
+        "meets_bar": False,
+        "answer": not_decided(found),
+        "winner": nobody,
+        "provenance": nothing,
+    }
 
 
 def _faults(decision: Any) -> Iterator[str]:
-    """What is wrong, in words: the shape first, then what a schema cannot say."""
+    """What is wrong, in words: the shape first, then what a type cannot say."""
     try:
-        plain = json.loads(json.dumps(decision, allow_nan=False))  # tuples are arrays; NaN is no JSON
+        text = json.dumps(decision, allow_nan=False)
+        found = RunView.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        yield f'found at key "${place}" a fault: {fault["msg"]}'
     except (TypeError, ValueError) as error:
         yield f"found a value that is no JSON ({error})"
-        return
-    fault = misfit(plain, "decision")
-    if fault is not None:
-        yield fault
-        return
-    yield from _incoherent(plain)
+    else:
+        if "schema" not in decision:  # whose default is for those who make one
+            yield 'found at key "$.schema" a fault: Field required'
+        yield from _incoherent(found)
 
 
-def _incoherent(decision: dict[str, Any]) -> Iterator[str]:
-    names = [rung["name"] for rung in decision["rungs"]]
+def _incoherent(found: RunView) -> Iterator[str]:
+    names = [rung.name for rung in found.rungs]
+    if found.answer is None or found.verdict is None or found.winner is None or found.provenance is None:
+        yield "found no answer, verdict, winner or provenance: the run has not decided"
     if len(set(names)) < len(names):
         yield f"found a rung twice in {names}"
-    if decision["stopped_at"] not in {None, *names}:
-        yield f'found at key "stopped_at" {decision["stopped_at"]!r}, which is none of the rungs {names}'
-    if decision["meets_bar"] and not any(
-        rung["test"] and rung["test"]["verdict"] == "MET" for rung in decision["rungs"]
-    ):
+    if found.stopped_at not in {None, *names}:
+        yield f'found at key "stopped_at" {found.stopped_at!r}, which is none of the rungs {names}'
+    if found.meets_bar and not any(rung.test and rung.test.verdict == "MET" for rung in found.rungs):
         yield 'found at key "meets_bar" true, though no rung is MET'
-    for rung in decision["rungs"]:
-        test = rung["test"]
-        if test and not test["interval"][0] <= test["interval"][1]:
-            yield f"found an interval of {rung['name']} that ends before it begins"
-        if test and (test["decided"] is None) != (test["verdict"] == "UNDECIDED"):
-            yield f"found a verdict of {rung['name']} without the rule that decided, or a rule without a verdict"
-        if test and test["n_used"] > test["n_available"]:
-            yield f"found more items used than available in the test of {rung['name']}"
-        if rung["chosen"] and rung["chosen"] not in {candidate["name"] for candidate in rung["candidates"]}:
-            yield f"found a chosen system of {rung['name']} that is none of its candidates"
-    yield from _incoherent_gate(decision)
-    yield from _incoherent_compare(decision["compare"])
-    yield from _incoherent_costs(decision, names)
+    yield from _incoherent_rungs(found)
+    yield from _incoherent_gate(found)
+    yield from _incoherent_compare(found)
+    yield from _incoherent_costs(found, names)
 
 
-def _incoherent_gate(decision: dict[str, Any]) -> Iterator[str]:
-    gate, said = decision["gate"], {rung["name"]: rung["gate"] for rung in decision["rungs"] if rung["gate"]}
+def _incoherent_rungs(found: RunView) -> Iterator[str]:
+    for rung in found.rungs:
+        test = rung.test
+        if not rung.applies and (rung.skipped_because is None or test is not None):
+            yield f"found {rung.name} skipped without a reason, or with a test"
+        if test and not test.interval[0] <= test.interval[1]:
+            yield f"found an interval of {rung.name} that ends before it begins"
+        if test and (test.decided is None) != (test.verdict == "UNDECIDED"):
+            yield f"found a verdict of {rung.name} without the rule that decided, or a rule without a verdict"
+        if test and test.n_used > test.n_available:
+            yield f"found more items used than available in the test of {rung.name}"
+        if rung.chosen and rung.chosen not in {candidate.name for candidate in rung.candidates}:
+            yield f"found a chosen system of {rung.name} that is none of its candidates"
+
+
+def _incoherent_gate(found: RunView) -> Iterator[str]:
+    gate, said = found.gate, {rung.name: rung.gate for rung in found.rungs if rung.gate}
     if (gate is None) != (not said):
         yield 'found at key "gate" one though no rung was gated, or none though one was'
-    elif gate is not None and said.get(gate["rung"]) != gate["verdict"]:
-        yield f'found at key "gate" {gate["verdict"]} of {gate["rung"]}, of which the rung says {said.get(gate["rung"])}'
-    if decision["winner"]["held"] and (gate is None or gate["verdict"] != "HOLD"):
+    elif gate is not None and said.get(gate.rung) != gate.verdict:
+        yield f'found at key "gate" {gate.verdict} of {gate.rung}, of which the rung says {said.get(gate.rung)}'
+    winner = found.winner
+    if winner is None:
+        return
+    if winner.held and (gate is None or gate.verdict != "HOLD"):
         yield "found a winner that is held though no gate holds it"
+    missing = [winner.path is None, winner.sha256 is None]
+    if any(missing) != all(missing) or all(missing) != (winner.kind == "none"):
+        yield f'found at key "winner" one of the kind {winner.kind} with a path or a hash that it should not have, or without one'
 
 
-def _incoherent_compare(entries: list[dict[str, Any]]) -> Iterator[str]:
-    ways = [entry["way"] for entry in entries]
+def _incoherent_compare(found: RunView) -> Iterator[str]:
+    ways = [entry.way for entry in found.compare]
     if len(set(ways)) < len(ways) or len(ways) == 1:
         yield f'found at key "compare" the ways {ways}, expected two or more, each once'
-    for entry in entries:
-        known = [entry[key] is not None for key in ("difference", "interval", "verdict")]
-        if any(known) != all(known) or (any(known) and entry is entries[0]):
-            yield f'found at key "compare" {entry["way"]} with a difference of which a part is missing, or of the first from itself'
-        if entry["made_of"] is not None and entry["made_of"] not in ways:
-            yield f'found at key "compare" {entry["way"]} made of {entry["made_of"]}, which is not among them'
+    for entry in found.compare:
+        known = [part is not None for part in (entry.difference, entry.interval, entry.verdict)]
+        if any(known) != all(known) or (any(known) and entry is found.compare[0]):
+            yield f'found at key "compare" {entry.way} with a difference of which a part is missing, or of the first from itself'
+        if entry.made_of is not None and entry.made_of not in ways:
+            yield f'found at key "compare" {entry.way} made of {entry.made_of}, which is not among them'
 
 
-def _incoherent_costs(decision: dict[str, Any], rungs: list[str]) -> Iterator[str]:
-    costs = decision["break_even"]
+def _incoherent_costs(found: RunView, rungs: list[str]) -> Iterator[str]:
+    costs = found.break_even
     if costs is None:
         return
-    systems = [system["rung"] for system in costs["systems"]]
+    systems = [system.rung for system in costs.systems]
     if not set(systems) <= set(rungs) or len(set(systems)) < len(systems):
         yield f'found at key "break_even" systems of {systems}, expected some of the rungs {rungs}, each once'
-    for pair in costs["pairs"]:
-        if not {pair["tuned"], pair["untuned"]} <= set(systems):
-            yield f'found at key "break_even" a pair of {pair["tuned"]} and {pair["untuned"]}, which are not both priced'
-        if (pair["calls"] is None) != (pair["crossing"] in ("never", "unknown")):
+    for pair in costs.pairs:
+        if not {pair.tuned, pair.untuned} <= set(systems):
+            yield f'found at key "break_even" a pair of {pair.tuned} and {pair.untuned}, which are not both priced'
+        if (pair.calls is None) != (pair.crossing in ("never", "unknown")):
             yield 'found at key "break_even" a crossing without its number of calls, or a number without a crossing'
 
 

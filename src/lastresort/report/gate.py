@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.records.gate import (
-    MODES,
     ChangedItem,
     ClimbGate,
     GateDocument,
@@ -26,7 +25,7 @@ from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report.schema import write_document
 from lastresort.report.words.gate import why
 from lastresort.report.words.wording import MARKS, STYLES, count, percent, printable, sentence, spaced, stopped, verdict
-from lastresort.types import JsonObject, Outcome
+from lastresort.types import Outcome
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -105,14 +104,6 @@ MILDER = (
 def write_gate(folder: Path, document: GateDocument) -> Path:
     """Write `gate.json`, whole or not at all."""
     return write_document(folder / FILE_NAME, document.as_json())
-
-
-def completed(gate: Mapping[str, Any]) -> JsonObject:
-    """A gate that an older version may have written, with what this one adds."""
-    suites = dict.fromkeys(suite["suite"] for suite in gate["suites"] if suite["suite"] in MODES)
-    modes = [{"name": MODES[suite], "suite": suite, "parts": []} for suite in suites]
-    spent = {"tokens_in": 0, "tokens_out": 0, **gate["spent"]}
-    return {"artefact_sha256": None, "failure_modes": modes, **gate, "spent": spent}
 
 
 def gate_text(document: GateDocument) -> RenderableType:

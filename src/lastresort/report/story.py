@@ -205,6 +205,8 @@ def gather(record: Record, decision: dict[str, Any]) -> Story:
     reached = {entry["name"]: entry for entry in decision["rungs"]}
     told = task.get("ladder", ())
     ladder = [*(name for name in reached if name not in told), *told]
+    if decision["verdict"] == "NOT_DECIDED":
+        ladder = [name for name in ladder if name in reached]
     highest = max((ladder.index(name) for name in reached), default=-1)
     began, ended = record.times()
     return Story(

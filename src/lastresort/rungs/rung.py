@@ -56,6 +56,10 @@ class GivenUp:
     reason: str
 
 
+class At(Protocol):
+    def __call__(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None: ...
+
+
 @dataclass(frozen=True)
 class Workbench:
     """What the climb hands to a rung.
@@ -65,7 +69,7 @@ class Workbench:
     preferences: those of the task that hold nothing of dev or test, None where it names none. check_room: raises CandidateError
     where a dev or test item leaves no room for its answer in a system's prompt; of the test set nothing but that is told.
     shared: folder that the runs beside this one share, None where there is none. executor: does the jobs of measuring, None for
-    this process.
+    this process. at: told of the rung, candidate and split that are measured or trained, for those who follow the run.
     """
 
     task: Task
@@ -84,6 +88,7 @@ class Workbench:
     check_room: Callable[[System], None] = lambda system: None
     shared: Path | None = None
     executor: Executor | None = None
+    at: At = lambda rung, candidate="", split="", loss=None: None
 
     def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
         return self.models.answerer(system, lookup)
@@ -105,6 +110,7 @@ class Workbench:
         lookup: gives the passages in place of the system's own retriever. Raises CandidateError where the model refuses.
         """
         stop = len(self.dev) if stop is None else stop
+        self.at(rung, system.name, "dev")
         if lookup is None:
             found = self.dev_results(rung, [system], start, stop)[system.name]
             if isinstance(found, Refused):

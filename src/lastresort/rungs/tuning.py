@@ -207,6 +207,7 @@ def train_to(
     def on_step(seen: StepSeen) -> None:
         values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}
         bench.record.add_curve_point(run.name, seen.step, values)
+        bench.at(run.rung, run.name, "train", seen.loss)
         bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
 
     with memory_errors(answer_noted(bench, run.rung, run.name, planned)):

@@ -18,6 +18,7 @@ from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
 from lastresort.ladder import trains
+from lastresort.records.decision import ComparedWay
 from lastresort.records.events import (
     AnsweringSpent,
     TrainingSpent,
@@ -84,12 +85,12 @@ def compare_ways(bench: Workbench, prepared: Prepared, asked: Asked, winner: str
         settings.epoch,
         bench.task.split.seed,
     )
-    ways = entries_of(bench.record, whole)
-    found = WaysCompared(names=asked.names, seeds=asked.seeds, ways=tuple(ways))
+    ways = tuple(map(ComparedWay.model_validate, entries_of(bench.record, whole)))
+    found = WaysCompared(names=asked.names, seeds=asked.seeds, ways=ways)
     if bench.record.last(WaysCompared) != found:
         bench.record.append(found)
     for entry in ways:
-        bench.progress.say(f"{RUNG}: {entry['said']}")
+        bench.progress.say(f"{RUNG}: {entry.said}")
 
 
 def _why_not(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | None) -> str | None:

@@ -94,7 +94,7 @@ def shown(record: Record) -> list[dict[str, Any]]:
     asked, found = asked_before(record), record.last(WaysCompared)
     if asked is None or found is None or (found.names, found.seeds) != (asked.names, asked.seeds):
         return []
-    return list(found.ways)
+    return [way.as_json() for way in found.ways]
 
 
 def why_nothing(record: Record) -> list[str]:

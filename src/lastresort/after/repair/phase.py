@@ -29,9 +29,8 @@ from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, Needed, repairs_after
+from lastresort.records.decision import DevScore, RepairMeasure
 from lastresort.records.events import (
-    DevScore,
-    RepairMeasure,
     RepairPostponed,
     RepairsBegun,
     RepairTested,

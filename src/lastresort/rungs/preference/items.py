@@ -112,8 +112,7 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
     """A judge that knows the task, asks through the climb's cache and pays from its purse; any other scorer as it is.
 
     What the answers of a step took is recorded. A limit that is reached stops the training after a judgement: what was said is
-    kept, so
-    that a run that goes on pays for nothing twice.
+    kept, so that a run that goes on pays for nothing twice.
     """
     if not isinstance(scorer, Judge):
         return scorer

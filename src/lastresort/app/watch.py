@@ -1,0 +1,65 @@
+"""Following a run from any process: what is new, how the run stands, what it is at, and whether it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lastresort.errors import InfrastructureError, InputError
+from lastresort.records.atomic import is_held
+from lastresort.records.decision import RunView
+from lastresort.records.events import Event, Stage
+from lastresort.records.record import Record
+from lastresort.records.view import Fold
+
+EVERY_S = 0.5
+State = Literal["running", "stopped", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """new: events since the last look, with everything from the beginning in the first. view: None before the task was read. state:
+    stopped where no process is at work and nothing is decided."""
+
+    new: tuple[Event, ...]
+    view: RunView | None
+    stage: Stage | None
+    state: State
+
+
+def follow(folder: Path, *, every_s: float = EVERY_S, sleep: Callable[[float], None] = time.sleep) -> Iterator[Sight]:
+    """Look at a run until nobody works on it any more; once, where it is over already.
+
+    Raises DataError where there is no run, or its record is damaged.
+    """
+    fold, seen, stage = Fold(), 0, None
+    with Record.open(folder, read_only=True) as record:
+        while True:
+            working = _at_work(folder)  # asked before the record is read: what a process wrote at its end is then in it
+            new = list(record.since(seen))
+            for number, event in new:
+                fold.take(event)
+                seen = number
+            before, stage = stage, record.stage()
+            view = fold.view()
+            if not working:
+                yield Sight(tuple(event for _, event in new), view, stage, _end(view))
+                return
+            if new or stage != before:
+                yield Sight(tuple(event for _, event in new), view, stage, "running")
+            sleep(every_s)
+
+
+def _end(view: RunView | None) -> State:
+    return "finished" if view is not None and view.decided else "stopped"
+
+
+def _at_work(folder: Path) -> bool:
+    """Whether a process climbs the run. In a folder that cannot be written nobody does."""
+    try:
+        return is_held(folder)
+    except (InfrastructureError, InputError):
+        return False

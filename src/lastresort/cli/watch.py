@@ -1,0 +1,71 @@
+"""`lastresort watch RUN`: the ladder of a run as it comes about, from any terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lastresort.cli.terminal import print_note, print_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lastresort.app.watch import Sight
+
+
+def watch_command(run: Path = typer.Argument(help="Folder of a run, at work, stopped or finished.")) -> None:
+    """Follow a run and show its ladder as it grows. Ends with the run; interrupting it leaves the run alone."""
+    from lastresort.app.watch import follow
+
+    sights = follow(run)
+    last = _live(sights) if sys.stdout.isatty() else _lines(sights)
+    if last is not None and last.state == "stopped":
+        print_note("No process is at work on this run. Go on with `lastresort climb TASK --resume`.")
+
+
+def _lines(sights: Iterable[Sight]) -> Sight | None:
+    """A line an event, and one a stage."""
+    from lastresort.report.words.watching import line_of
+
+    last, label = None, ""
+    for last in sights:
+        for event in last.new:
+            if (line := line_of(event)) is not None:
+                print_text(line, flush=True)
+        if last.state == "running" and last.stage is not None and last.stage.label != label:
+            label = last.stage.label
+            print_text(f"{label} ...", flush=True)
+    return last
+
+
+def _live(sights: Iterable[Sight]) -> Sight | None:
+    """The ladder, redrawn in place, above what the run is at."""
+    from rich.live import Live
+
+    from lastresort.cli.console import SafeConsole
+
+    last = None
+    with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:
+        for last in sights:
+            live.update(_drawn(last), refresh=True)
+    return last
+
+
+def _drawn(sight: Sight) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from lastresort.report.decision import legible
+    from lastresort.report.terminal import ladder_table
+    from lastresort.report.words.watching import stage_line
+
+    parts: list[RenderableType] = []
+    if sight.view is not None:
+        parts.append(ladder_table(legible(sight.view)))
+    if sight.state == "running" and sight.stage is not None:
+        parts.append(Text(stage_line(sight.stage), style="cyan"))
+    return Group(*parts)

@@ -1,0 +1,206 @@
+"""Any process can follow a climb: what is new, how it stands, what it is at; the view is whole at every moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from climb_support import scripted_task, unfinish
+from lastresort.app.climb import climb
+from lastresort.app.watch import follow
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.climb.stage import StageWriter
+from lastresort.errors import DataError, InfrastructureError
+from lastresort.records.events import CandidateMeasured, ClimbFinished, RungTested, Stage
+from lastresort.records.record import Record
+from lastresort.records.view import Fold, view
+from lastresort.report.decision import read_decision, read_standing
+from lastresort.report.html import write_report
+from lastresort.report.words.watching import stage_line
+from lastresort.report.words.wording import NO_BREAK
+from lastresort.spec.task import load_task
+from lastresort.types import Silent
+
+TESTING = "prompting: testing"
+QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 3}]
+
+FOLLOWER = """
+import sys
+from pathlib import Path
+from lastresort.app.watch import follow
+for sight in follow(Path(sys.argv[1]), every_s=0.05):
+    rungs = [] if sight.view is None else [rung.name for rung in sight.view.rungs if rung.test is not None]
+    label = "" if sight.stage is None else sight.stage.label
+    print(sight.state, ",".join(event.kind for event in sight.new), "+".join(rungs), label, sep="|", flush=True)
+"""
+
+
+def task_of(folder: Path, **script: object) -> Path:
+    return scripted_task(folder / "task", quality=QUALITY, script=script or None)
+
+
+class Watched(Silent):
+    """Starts a follower once the climb is at work, and waits in the test of the rung until it has seen that."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.label = run, ""
+        self.other: subprocess.Popen[str] | None = None
+        self.heard: list[str] = []
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self.label = label
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        if self.other is None:
+            command = [sys.executable, "-c", FOLLOWER, str(self.run)]
+            self.other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.other.stdout is not None
+        while self.label.startswith(TESTING) and not any(TESTING in line for line in self.heard):
+            self.heard.append(self.other.stdout.readline())
+            assert self.heard[-1], "the follower has ended"
+
+
+def test_a_second_process_follows_a_climb_to_its_end(tmp_path: Path) -> None:
+    shown = Watched(tmp_path / "run")
+    decision = climb(load_task(task_of(tmp_path)), shown.run, progress=shown).decision
+    assert shown.other is not None
+    rest, _ = shown.other.communicate(timeout=300)
+    lines = [line.rstrip("\n").split("|") for line in (*shown.heard, *rest.splitlines())]
+    kinds = [kind for line in lines for kind in line[1].split(",") if kind]
+    assert (kinds[0], kinds[-1], kinds.count("rung_tested")) == ("run_began", "climb_finished", 1)
+    assert {line[0] for line in lines[:-1]} == {"running"}
+    assert (lines[-1][0], lines[-1][2]) == ("finished", "prompting")
+    assert any(line[3].startswith(TESTING) and not line[2] for line in lines), "seen while it is tested"
+    assert decision["verdict"] == "MET"
+
+
+def test_a_run_that_is_over_is_seen_once(tmp_path: Path) -> None:
+    found = climb(load_task(task_of(tmp_path)), tmp_path / "run")
+    [sight] = follow(found.run)
+    assert (sight.state, len(sight.new) > 10) == ("finished", True)
+    assert isinstance(sight.new[-1], ClimbFinished)
+    assert sight.view is not None
+    assert sight.view.as_json() == found.decision
+    with pytest.raises(DataError, match="found no record"):
+        next(iter(follow(tmp_path)))
+
+
+def test_the_view_is_whole_after_every_event_and_ends_in_the_decision(tmp_path: Path) -> None:
+    found = climb(load_task(task_of(tmp_path)), tmp_path / "run")
+    fold, answered = Fold(), 0
+    with Record.open(found.run, read_only=True) as record:
+        events = [event for _, event in record.since()]
+    for event in events:
+        fold.take(event)
+        seen = fold.view()
+        if seen is None:
+            continue
+        if isinstance(event, CandidateMeasured) and event.rung == "prompting":
+            answered += event.tokens_in
+            assert seen.rungs[0].cost.tokens_in == answered
+        assert seen.decided == (event.kind in ("climb_decided", "climb_finished"))
+    assert view(events) == fold.view()
+    before = view(events[: [event.kind for event in events].index("climb_decided")])
+    assert before is not None
+    ended, [rung] = found.decision["rungs"], before.as_json()["rungs"]
+    assert ended == [{**rung, "gate": None}]
+
+
+def test_a_climb_that_goes_on_after_its_decision_has_none_until_the_next(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path / "task", quality=[{"right": 0.3}]))
+    found = climb(task, tmp_path / "run", until="prompting")
+    with Record.open(found.run) as record:
+        tested = record.last(RungTested)
+        assert tested is not None
+        record.append(tested.model_copy(update={"rung": "sft"}))
+        standing = view(event for _, event in record.since())
+    assert standing is not None
+    assert not standing.decided
+    assert [rung.name for rung in standing.rungs] == ["prompting", "sft"]
+
+
+def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(InfrastructureError):
+        climb(load_task(task_of(tmp_path, faults={"fail_at": [150]})), run)
+    standing = read_standing(run)
+    assert standing["answer"] == "Not decided yet: prompting has not been tested"
+    assert standing["rungs"][0]["candidates"]
+    assert "Not decided yet" in write_report(run).read_text("utf-8")
+    for options in ((), ("--markdown",), ("--json",)):
+        assert command("report", str(run), *options) == 0
+        assert "ot decided yet" in capsys.readouterr().out.replace("NOT_DECIDED", "Not decided yet")
+    with pytest.raises(DataError, match="found no decision"):
+        read_decision(run)
+    assert command("watch", str(run)) == 0
+    out, error = capsys.readouterr()
+    assert "prompting: zero-shot scores" in out
+    assert "No process is at work on this run" in error
+
+
+def test_watching_a_finished_run_prints_its_ladder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = climb(load_task(task_of(tmp_path)), tmp_path / "run")
+    assert command("watch", str(found.run)) == 0
+    out, error = capsys.readouterr()
+    assert error == ""
+    assert found.decision["answer"] in out
+    assert "prompting: few-shot" in out
+
+
+def command(*words: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lastresort", *words])
+        return guarded(app)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_stage_says_where_the_climb_is_and_how_long_it_takes(tmp_path: Path) -> None:
+    clock = Clock()
+    with Record.create(tmp_path) as record:
+        record._clock = clock
+        writer = StageWriter(Silent(), record, lambda: (clock.now, 0.5), clock=clock)
+        writer.at("sft")
+        clock.now += 1
+        writer.stage("sft: training", 100)
+        clock.now += 10
+        writer.at("sft", "lr0.001", "train", 0.412)
+        writer.advance(20)
+        clock.now += 1
+        writer.at("sft", "lr0.001", "train")
+        stage = record.stage()
+        assert stage == Stage(
+            label="sft: training",
+            rung="sft",
+            candidate="lr0.001",
+            split="train",
+            done=20,
+            total=100,
+            loss=0.412,
+            eta_s=40.0,
+            spent_s=112.0,
+            spent_usd=0.5,
+        )
+        assert stage_line(stage).replace(NO_BREAK, " ") == "sft: training: 20 of 100, about 40 s left, loss 0.412"
+        writer.stage("sft: measuring")
+        clock.now += 1
+        writer.advance()
+        assert record.stage() == Stage(label="sft: measuring", rung="sft", done=1, spent_s=113.0, spent_usd=0.5)
+
+
+def test_a_resumed_run_is_unfinished_until_it_ends(tmp_path: Path) -> None:
+    from lastresort.climb.workspace import is_finished
+
+    found = climb(load_task(task_of(tmp_path)), tmp_path / "run")
+    assert is_finished(found.run)
+    unfinish(found.run)
+    assert not is_finished(found.run)
