@@ -213,5 +213,5 @@ def test_a_form_that_cannot_be_enforced_drops_its_candidates_and_not_the_climb(
     decision = found(tmp_path, [{"right": 0.2}, {"right": 0.9, "min_shots": 3}])
     assert decision["rungs"][0]["failures"]["format"] > 0
     search = searched(tmp_path)
-    assert "zero-shot+constrained could not be tried" in search["note"]
-    assert f"{search['chosen']}+constrained could not be tried" in search["note"]
+    assert "zero-shot+constrained could not be tried" in search.note
+    assert f"{search.chosen}+constrained could not be tried" in search.note
