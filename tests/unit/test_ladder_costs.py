@@ -19,7 +19,7 @@ from lastresort.climb.costs import _one_off
 from lastresort.climb.identity import changed_keys
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
-from lastresort.records.events import SystemFrozen
+from lastresort.records.events import SystemFrozen, TaskRead
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
@@ -286,13 +286,14 @@ def test_another_volume_is_weighed_anew_without_asking_again(tmp_path: Path) -> 
 def test_preferences_trained_on_the_supervised_adapter_cost_both(tmp_path: Path) -> None:
     task = load_task(two_models(tmp_path / "task"))
     with Record.create(tmp_path / "run") as record:
+        record.append(TaskRead(task={**task.resolved(), "ladder": ["sft", "preference", "full"]}))
         for rung, seconds in (("sft", 100.0), ("preference", 40.0), ("full", 900.0)):
             record.append(training_reached(rung, f"{rung}-1", seconds=seconds))
-        assert _one_off(task, record, "preference") == Amount(0.0, 40.0)  # ORPO, from the base
+        assert _one_off(record, "preference") == Amount(0.0, 40.0)  # ORPO, from the base
         record.append(SystemFrozen(rung="sft", name="sft-1"))
-        assert _one_off(task, record, "preference") == Amount(0.0, 140.0)
-        assert _one_off(task, record, "sft") == Amount(0.0, 100.0)
-        assert _one_off(task, record, "full") == Amount(0.0, 900.0)
+        assert _one_off(record, "preference") == Amount(0.0, 140.0)
+        assert _one_off(record, "sft") == Amount(0.0, 100.0)
+        assert _one_off(record, "full") == Amount(0.0, 900.0)
 
 
 def test_what_is_only_weighed_may_change(tmp_path: Path) -> None:

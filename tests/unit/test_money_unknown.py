@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lastresort.climb.decision import price_known, rung_cost
+from lastresort.climb.decision import fold_of
+from lastresort.records.events import JudgeCalls, ModelOpened, RewardsJudged, TaskRead
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report import story as findings
 from lastresort.report.decision import read_decision, write_decision
@@ -42,25 +43,25 @@ def task(folder: Path, **keys: Any) -> Task:
         ({"model": "scripted:x.json"}, True),
     ],
 )
-def test_a_price_is_known_of_a_local_model_or_where_the_task_gives_it(
+def test_what_a_rung_cost_is_known_of_a_local_model_or_where_the_task_gives_a_price(
     tmp_path: Path, keys: dict[str, Any], known: bool
 ) -> None:
-    assert price_known(task(tmp_path, **keys), "prompting") is known
-
-
-def test_the_rung_that_trains_here_costs_no_money(tmp_path: Path) -> None:
-    found = task(tmp_path, model=HTTP, tune={"model": "embedded"})
-    assert price_known(found, "sft")
-    assert not price_known(found, "prompting")
-
-
-def test_cost_of_a_rung(tmp_path: Path) -> None:
-    item = ItemScore("a", 1.0, "x", "x", "i", "stop", None, 10, 2, 0.1, 0.0)
+    """A rung that trains asks weights that are here, which cost nothing; a judge without a price may cost anything."""
+    item, found = ItemScore("a", 1.0, "x", "x", "i", "stop", None, 10, 2, 0.1, 0.0), task(tmp_path, **keys)
+    calls = JudgeCalls(calls=1, tokens_in=5, tokens_out=1, seconds=0.1, usd=0.25, paid_usd=0.25)
     with Record.create(tmp_path / "run") as record:
-        record.add_measurement(Measurement("prompting", "zero-shot", "dev[0:1]", 1, (item,)))
-        assert rung_cost(record, "prompting", task(tmp_path, model=HTTP))["usd"] is None
-        assert rung_cost(record, "prompting", task(tmp_path))["usd"] == 0
-        assert rung_cost(record, "sft", task(tmp_path, model=HTTP))["usd"] == 0
+        record.append(TaskRead(task=found.resolved()))
+        record.append(ModelOpened(fingerprint="m", max_new_tokens=8, price_known=found.price_known))
+        for rung in ("prompting", "sft", "preference"):
+            record.add_measurement(Measurement(rung, "zero-shot", "dev[0:1]", 1, (item,)))
+        record.append(RewardsJudged(rung="preference", asked="x", spent=calls, priced=True))
+        costs = fold_of(record)
+        assert costs.cost("prompting").usd == (0.0 if known else None)
+        assert costs.cost("full").usd == costs.cost("sft").usd == 0.0
+        assert costs.cost("preference").usd == 0.25
+        record.append(RewardsJudged(rung="preference", asked="y", spent=calls, priced=False))
+        assert fold_of(record).cost("preference").usd is None
+        assert fold_of(record).cost("preference").tokens_in == 20
 
 
 def test_reports_say_unknown(tmp_path: Path) -> None:

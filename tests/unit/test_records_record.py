@@ -169,7 +169,7 @@ def test_a_measurement_says_in_an_event_what_its_items_amount_to(record: Record)
         4,
         5,
     )
-    assert (event.score, event.cut, event.refused, event.ill_formed, event.wrong) == (0.25, 2, 1, 1, ("b", "c"))
+    assert (event.score, event.cut, event.refused, event.ill_formed, event.wrong) == (0.25, 2, 1, ("d",), ("b", "c"))
     assert (event.tokens_in, event.tokens_out) == (220, 44)
 
 
@@ -326,8 +326,8 @@ def test_a_reader_sees_a_run_in_progress(record: Record) -> None:
     record.append(TaskRead(task={"bar": 0.5}))
     with Record.open(record.folder, read_only=True) as reader:
         assert reader.last(TaskRead) == TaskRead(task={"bar": 0.5})
-        record.append(ClimbDecided(decision={"verdict": "MET"}))
-        assert reader.last(ClimbDecided) == ClimbDecided(decision={"verdict": "MET"})
+        record.append(skipped("sft", "a"))
+        assert reader.last(RungSkipped) == skipped("sft", "a")
 
 
 def test_every_record_is_a_run_of_its_own(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lastresort.climb.break_even import (
     tokens_amount,
 )
 from lastresort.climb.decide import Cheapest, Rules, RungOutcome
-from lastresort.climb.decision import rung_cost
+from lastresort.climb.decision import fold_of
 from lastresort.climb.prepare import Prepared
 from lastresort.climb.workload import workload
 from lastresort.ladder import RUNGS, trains
@@ -117,19 +117,19 @@ def _priced(
         completion_tokens=completion_tokens,
         seconds=seconds,
         call=call,
-        one_off=_one_off(task, record, outcome.rung) if tuned else NOTHING,
+        one_off=_one_off(record, outcome.rung) if tuned else NOTHING,
         scores={item.id: item.score for item in tested},
     )
 
 
-def _one_off(task: Task, record: Record, rung: str) -> Amount:
+def _one_off(record: Record, rung: str) -> Amount:
     """All that the rung took. That includes the adapter that it went on from, where there was one."""
     start = RUNGS[rung].starts_from
     rungs = [start, rung] if start is not None and record.last(SystemFrozen, start) is not None else [rung]
-    total = NOTHING
+    total, standing = NOTHING, fold_of(record)
     for name in rungs:
-        spent = rung_cost(record, name, task)
-        total += Amount(spent["usd"], spent["seconds"])
+        spent = standing.cost(name)
+        total += Amount(spent.usd, spent.seconds)
     return total
 
 

@@ -193,7 +193,7 @@ class AnswersJudged(Recorded):
 class CandidateMeasured(OfRung):
     """A candidate on a split, or a stretch of dev; its items are in the record's table. A later one of the same split replaces it.
 
-    ill_formed: wrong answers without the form asked for. wrong: ids of the others that are wrong. cut: answers that ended at the
+    ill_formed: ids of wrong answers without the form asked for. wrong: of the others that are wrong. cut: answers that ended at the
     token limit. refused: items that the model did not take.
     """
 
@@ -209,7 +209,7 @@ class CandidateMeasured(OfRung):
     usd: float
     cut: int
     refused: int
-    ill_formed: int
+    ill_formed: tuple[str, ...]
     wrong: tuple[str, ...]
 
 
@@ -542,11 +542,15 @@ class StopsPlanned(OfRung):
 
 
 class RewardsJudged(OfRung):
-    """What the answers of a step took a judge. asked: hash of them; a step that is repeated is here again, and counts once."""
+    """What the answers of a step took a judge. asked: hash of them; a step that is repeated is here again, and counts once.
+
+    priced: whether what the judge costs is known.
+    """
 
     kind: Literal["rewards_judged"] = "rewards_judged"
     asked: str
     spent: JudgeCalls
+    priced: bool
 
 
 class Movement(Value):

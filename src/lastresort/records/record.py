@@ -369,6 +369,6 @@ def _measured(m: Measurement) -> CandidateMeasured:
         usd=m.usd,
         cut=sum(item.finish == "length" for item in m.items),
         refused=sum(item.finish == "refused" for item in m.items),
-        ill_formed=sum(item.format_ok is False for item in wrong),
+        ill_formed=tuple(item.id for item in wrong if item.format_ok is False),
         wrong=tuple(item.id for item in wrong if item.format_ok is not False),
     )

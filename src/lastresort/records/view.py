@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lastresort.ladder import trains
 from lastresort.records.decision import (
     BarTest,
     Candidate,
@@ -49,22 +50,29 @@ from lastresort.records.events import (
     WaysCompared,
 )
 from lastresort.records.gate import ClimbGate
-from lastresort.types import Judgement
+from lastresort.types import GateVerdict, Judgement
 
 DEV = "dev["  # how the splits begin that are stretches of dev
 
 
+Made = ReplayMade | SamplesPaired | BaseAnswered
+
+
 @dataclass
 class _Rung:
-    """What the events say of a rung. measured: the newest of every candidate and split. spent: by training or what was made."""
+    """What the events say of a rung. measured: the newest of every candidate and split. trained: seconds of each training.
+
+    rewarded: by what was asked.
+    """
 
     measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
     skipped: str | None = None
     searched: RungSearched | None = None
     tested: tuple[str, Judgement] | None = None
     gates: dict[str, ClimbGate] = field(default_factory=dict)
-    spent: dict[str, Cost] = field(default_factory=dict)
-    trains: bool = False
+    trained: dict[str, float] = field(default_factory=dict)
+    made: list[Made] = field(default_factory=list)
+    rewarded: dict[str, RewardsJudged] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,6 +97,48 @@ class Fold:
     def take(self, event: Event) -> None:
         _take(self, event)
 
+    def rung_view(
+        self,
+        name: str,
+        *,
+        system: str | None,
+        test: Judgement | None,
+        gate: GateVerdict | None,
+        skipped: str | None,
+    ) -> RungView:
+        """What the rung did, with this system as the one that it chose. Its early warnings are not among the events."""
+        rung = self.rung(name)
+        return RungView(
+            name=name,
+            applies=skipped is None,
+            skipped_because=skipped,
+            candidates=_candidates(rung, system),
+            chosen=system,
+            test=None if test is None else bar_test(test),
+            gate=gate,
+            failures=_failures(_on_dev(rung, system), _knowledge(self.ceiling)),
+            cost=self.cost(name),
+            early_warnings=(),
+        )
+
+    def cost(self, name: str) -> Cost:
+        """Tokens, seconds and money of everything the rung did: dev, test, training where it trained, and the judges that rewarded
+        it, whose seconds are in the training's. usd is None where it asked a model whose price is not known.
+        """
+        rung = self.rung(name)
+        done, asked = list(rung.measured.values()), [*rung.made, *(step.spent for step in rung.rewarded.values())]
+        priced = (self.price_known or trains(name)) and all(step.priced for step in rung.rewarded.values())
+        seconds = sum(one.seconds for one in done) + sum(rung.trained.values()) + sum(one.seconds for one in rung.made)
+        if name == "retrieval" and self.store is not None:
+            seconds += self.store.seconds
+        usd = sum(one.usd for one in done) + sum(step.spent.usd for step in rung.rewarded.values())
+        return Cost(
+            tokens_in=sum(one.tokens_in for one in done) + sum(one.tokens_in for one in asked),
+            tokens_out=sum(one.tokens_out for one in done) + sum(one.tokens_out for one in asked),
+            seconds=round(seconds, 3),
+            usd=usd if priced or not done else None,
+        )
+
     def view(self) -> RunView | None:
         """None before the run has read its task."""
         return self.decided if self.decided is not None else _standing(self)
@@ -112,7 +162,6 @@ def _take(run: Fold, event: Event) -> None:
             run.price_known = event.price_known
         case StoreBuilt():
             run.store = event
-            run.rung("retrieval").spent["store"] = Cost(tokens_in=0, tokens_out=0, seconds=event.seconds, usd=0.0)
         case SearchesMeasured():
             run.searches = event
         case CeilingMeasured():
@@ -135,7 +184,9 @@ def _take_of_rung(run: Fold, event: Event) -> None:
         return
     match event:
         case CandidateMeasured():
-            run.rung(event.rung).measured[event.candidate, event.split] = event
+            measured, place = run.rung(event.rung).measured, (event.candidate, event.split)
+            measured.pop(place, None)
+            measured[place] = event
         case RungSkipped() | RungGivenUp():
             run.rung(event.rung).skipped = event.reason
         case RungSearched():
@@ -143,16 +194,11 @@ def _take_of_rung(run: Fold, event: Event) -> None:
         case RungTested() | RepairTested():
             run.rung(event.rung).tested = event.system, event.judgement
         case TrainingReached():
-            rung = run.rung(event.rung)
-            rung.trains = True
-            rung.spent[f"training {event.candidate}"] = Cost(tokens_in=0, tokens_out=0, seconds=event.seconds, usd=0.0)
+            run.rung(event.rung).trained[event.candidate] = event.seconds
         case ReplayMade() | SamplesPaired() | BaseAnswered():
-            made = Cost(tokens_in=event.tokens_in, tokens_out=event.tokens_out, seconds=event.seconds, usd=0.0)
-            run.rung(event.rung).spent[f"{event.kind} {len(run.rung(event.rung).spent)}"] = made
+            run.rung(event.rung).made.append(event)
         case RewardsJudged():
-            asked = event.spent
-            took = Cost(tokens_in=asked.tokens_in, tokens_out=asked.tokens_out, seconds=0.0, usd=asked.usd)
-            run.rung(event.rung).spent[f"rewards {event.asked}"] = took
+            run.rung(event.rung).rewarded[event.asked] = event
         case _:
             return
     run.decided = None
@@ -165,8 +211,7 @@ def _ladder(run: Fold) -> Sequence[str]:
 def _standing(run: Fold) -> RunView | None:
     if run.task is None:
         return None
-    task, knowledge = run.task, _knowledge(run.ceiling)
-    started = [name for name in (*_ladder(run), *run.rungs) if name in run.rungs]
+    task = run.task
     return RunView(
         task=task["task"],
         goal=task["goal"],
@@ -185,7 +230,7 @@ def _standing(run: Fold) -> RunView | None:
         judge=None,
         retrieval=_retrieval(run),
         test_reuse=None,
-        rungs=tuple(_rung(run, name, knowledge) for name in dict.fromkeys(started)),
+        rungs=tuple(_rung(run, name) for name in _ladder(run) if name in run.rungs),
         gate=run.gate,
         first_gate=run.first_gate,
         repairs=(),
@@ -200,79 +245,49 @@ def _knowledge(ceiling: CeilingMeasured | None) -> frozenset[str] | None:
     return frozenset(ceiling.knowledge) if ceiling is not None and ceiling.systems else None
 
 
-def _rung(run: Fold, name: str, knowledge: frozenset[str] | None) -> RungView:
-    rung = run.rungs[name]
-    candidates = _candidates(rung)
-    chosen = _chosen(rung)
-    known = run.price_known or rung.trains
-    gate = rung.gates.get(chosen or "")
-    return RungView(
-        name=name,
-        applies=rung.skipped is None or bool(rung.measured),
-        skipped_because=None if rung.measured else rung.skipped,
-        candidates=candidates,
-        chosen=chosen,
-        test=None if rung.tested is None else test_view(rung.tested[1]),
-        gate=None if gate is None else gate.verdict,
-        failures=_failures([one for one in _on_dev(rung) if one.candidate == chosen], knowledge),
-        early_warnings=(),
-        cost=_cost([*map(_cost_of, rung.measured.values()), *rung.spent.values()], known=known),
-    )
+def _rung(run: Fold, name: str) -> RungView:
+    """As far as the events tell: the system that was tested last, or that the search chose."""
+    rung = run.rung(name)
+    system, test = rung.tested or (None if rung.searched is None else rung.searched.chosen, None)
+    gate = rung.gates.get(system or "")
+    skipped = None if rung.measured else rung.skipped
+    return run.rung_view(name, system=system, test=test, gate=None if gate is None else gate.verdict, skipped=skipped)
 
 
-def _chosen(rung: _Rung) -> str | None:
-    if rung.tested is not None:
-        return rung.tested[0]
-    return None if rung.searched is None else rung.searched.chosen
+def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:
+    return [one for (name, split), one in rung.measured.items() if name == candidate and split.startswith(DEV)]
 
 
-def _on_dev(rung: _Rung) -> list[CandidateMeasured]:
-    return [one for one in rung.measured.values() if one.split.startswith(DEV)]
-
-
-def _candidates(rung: _Rung) -> tuple[Candidate, ...]:
-    """Those of the search; before it has ended, and after repairs, also what was measured so far."""
-    known = [] if rung.searched is None else rung.searched.candidates
-    found = {one.name: Candidate(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens) for one in known}
-    for name in dict.fromkeys(one.candidate for one in _on_dev(rung)):
-        if name not in found and (rung.searched is None or name == _chosen(rung)):
-            found[name] = _candidate(name, [one for one in _on_dev(rung) if one.candidate == name])
+def _candidates(rung: _Rung, chosen: str | None) -> tuple[Candidate, ...]:
+    """Those of the search, and the chosen system where it came of a repair; during a search those that were measured so far."""
+    searched = () if rung.searched is None else rung.searched.candidates
+    found = {one.name: Candidate(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens) for one in searched}
+    others = (name for name, split in rung.measured if split.startswith(DEV))
+    for name in dict.fromkeys([chosen] if rung.searched is not None else others):
+        if name is not None and name not in found and (stretches := _on_dev(rung, name)):
+            found[name] = _candidate(name, stretches)
     return tuple(found.values())
 
 
 def _candidate(name: str, stretches: Sequence[CandidateMeasured]) -> Candidate:
-    n = sum(one.n for one in stretches)
-    score, tokens = sum(one.score * one.n for one in stretches), sum(one.tokens_in for one in stretches)
-    dev = DevScore(score=min(1.0, score / n) if n else 0.0, n=n)
-    return Candidate(name=name, dev=dev, prompt_tokens=round(tokens / n, 1) if n else 0.0)
+    n, tokens = sum(one.n for one in stretches), sum(one.tokens_in for one in stretches)
+    score = stretches[0].score if len(stretches) == 1 else sum(one.score * one.n for one in stretches) / max(1, n)
+    return Candidate(
+        name=name, dev=DevScore(score=min(1.0, score), n=n), prompt_tokens=round(tokens / n, 1) if n else 0.0
+    )
 
 
 def _failures(stretches: Sequence[CandidateMeasured], knowledge: frozenset[str] | None) -> Failures:
     wrong = {name for one in stretches for name in one.wrong}
     lacking = len(wrong & (knowledge or frozenset()))
     return Failures(
-        format=sum(one.ill_formed for one in stretches),
+        format=len({name for one in stretches for name in one.ill_formed}),
         knowledge=None if knowledge is None else lacking,
         other=len(wrong) - lacking,
     )
 
 
-def _cost_of(measured: CandidateMeasured) -> Cost:
-    return Cost(
-        tokens_in=measured.tokens_in, tokens_out=measured.tokens_out, seconds=measured.seconds, usd=measured.usd
-    )
-
-
-def _cost(parts: Sequence[Cost], *, known: bool) -> Cost:
-    return Cost(
-        tokens_in=sum(part.tokens_in for part in parts),
-        tokens_out=sum(part.tokens_out for part in parts),
-        seconds=round(sum(part.seconds for part in parts), 3),
-        usd=sum(part.usd or 0.0 for part in parts) if known or not parts else None,
-    )
-
-
-def test_view(found: Judgement) -> BarTest:
+def bar_test(found: Judgement) -> BarTest:
     return BarTest(
         verdict=found.outcome,
         score=found.score,

@@ -24,6 +24,7 @@ from lastresort.records.events import JudgeCalls, RewardsJudged
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.paths import is_paid
+from lastresort.spec.score import without_price
 from lastresort.spec.sections import Preference
 from lastresort.spec.task import Task
 from lastresort.stop import check
@@ -125,7 +126,8 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
         spent = sum((one.spent for one in judged), Spent())
         asked = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
         hashed = _hash([dict(parameters), asked])
-        bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=JudgeCalls(**asdict(spent))))
+        calls, priced = JudgeCalls(**asdict(spent)), not without_price(dict(parameters))
+        bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=calls, priced=priced))
         if spent.paid_usd:
             check(bench.stop)
 
