@@ -295,7 +295,7 @@ class ComparedWay(Document):
     margin: Share
     verdict: Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"] | None
     seed_sd: Amount | None
-    seeds: tuple[SeedOfWay, ...]
+    seeds: Annotated[tuple[SeedOfWay, ...], Field(min_length=2)]
     training: SpentOfWay | None
     answering: SpentOfWay | None
     cost: Cost

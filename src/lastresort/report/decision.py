@@ -69,14 +69,16 @@ def read_standing(folder: Path) -> dict[str, Any]:
     """
     with Record.open(folder, read_only=True) as record:
         found = view(event for _, event in record.since())
-    if found is None:
+    if found is not None and not found.decided:
+        return legible(found)
+    if found is None and not (folder / FILE_NAME).is_file():
         raise DataError(
             "the run has not read its task yet",
             where=str(folder),
             expected="a run that has begun",
             remedy="Look again in a moment, or start it with `lastresort climb TASK`.",
         )
-    return read_decision(folder) if found.decided else legible(found)
+    return read_decision(folder)
 
 
 def legible(found: RunView) -> dict[str, Any]:
