@@ -76,7 +76,7 @@ def test_all_that_was_tried_is_told_also_what_was_no_good(mended: Climbed) -> No
         ("scale", 0.25, False, False),
     ]
     assert repairs[0]["why"].startswith("general lost ")
-    assert repairs[2]["why"].startswith("dev is at ")
+    assert repairs[2]["why"].startswith("dev score ")
     assert all(one["dev"]["n"] == 20 and one["measures"][0]["n"] > 100 for one in repairs)
     assert [one["test"] is None for one in repairs] == [True, False, True]
     assert repairs[1]["test"]["verdict"] == "MET"

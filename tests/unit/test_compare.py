@@ -179,7 +179,7 @@ def test_what_is_reported_by_hand(tmp_path: Path) -> None:
     assert lora["said"] == "LoRA scores 50% on the test set, the mean of 2 seeds."
     assert qlora["said"].startswith("QLoRA costs 0.0 points (−")
     assert qlora["said"].endswith(
-        "against LoRA on this task, which cannot be told apart from none; a cost of 3 points is not excluded."
+        "against LoRA on this task, which may be chance; a cost of 3 points is not ruled out."
     )
 
 
@@ -201,10 +201,10 @@ def test_a_cost_that_is_shown_is_called_one_and_equal_answers_exclude_it(tmp_pat
     assert (nf4["verdict"], merged["verdict"], lora["verdict"]) == ("REGRESSED", "NON_INFERIOR", None)
     assert nf4["said"].startswith("The adapter on a 4-bit base costs 20.0 points (1")
     assert nf4["said"].endswith("against LoRA on this task; it is more than 3 points.")
-    assert merged["said"].endswith("which cannot be told apart from none; a cost of 3 points is excluded.")
+    assert merged["said"].endswith("which may be chance; a cost of 3 points is ruled out.")
     turned = entries(tmp_path / "turned", {"nf4": worse, "lora": right})[1]
     assert turned["said"].startswith("LoRA gains 20.0 points (1")
-    assert turned["said"].endswith("over the adapter on a 4-bit base on this task; a cost of 3 points is excluded.")
+    assert turned["said"].endswith("over the adapter on a 4-bit base on this task; a cost of 3 points is ruled out.")
 
 
 def test_seeds_that_drop_out_are_said_and_left_out_of_both(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_seeds_that_drop_out_are_said_and_left_out_of_both(tmp_path: Path) -> No
     assert lora["score"] == 0.5
     assert (qlora["score"], qlora["difference"]) == (0.25, 0.0)
     assert [part["difference"] for part in qlora["seeds"]] == [0.0, None, 0.0]
-    assert qlora["said"].endswith("1 of 3 seeds dropped out.")
+    assert qlora["said"].endswith("1 of 3 seeds failed.")
     assert (full["score"], full["training"], full["said"]) == (
         None,
         None,

@@ -17,8 +17,8 @@ from lastresort.records.reasons import (
     NoneMet,
     NotFinished,
     NothingApplies,
-    RungSkipped,
-    RungTested,
+    RungResult,
+    RungSkip,
     StillOpen,
     Stopped,
 )
@@ -91,9 +91,9 @@ def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
     assert low.judgement is not None
     assert high.judgement is not None
     assert found.reasons == (
-        RungTested("prompting", "prompting-system", low.judgement, 0.8),
-        RungSkipped("retrieval", "no knowledge"),
-        RungTested("sft", "sft-system", high.judgement, 0.8),
+        RungResult("prompting", "prompting-system", low.judgement, 0.8),
+        RungSkip("retrieval", "no knowledge"),
+        RungResult("sft", "sft-system", high.judgement, 0.8),
         Stopped("MET", "sft"),
     )
 

@@ -101,9 +101,7 @@ def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_t
     assert judge["cost"]["usd"] == 0
     assert len(judge_calls(tmp_path / "task")) == judge["asked"]
     assert found.decision["rungs"][0]["cost"]["seconds"] == 0  # the judge's time stands apart
-    assert "The scores are the opinion of a judge, scripted:judge.json, which compared every answer with" in reasons(
-        found
-    )
+    assert "Scores come from the judge scripted:judge.json, which compared every answer with" in reasons(found)
     assert "it was not checked against people." in reasons(found)
     assert "Self-preference" not in reasons(found)
     assert "judge" in found.decision["provenance"]["hashes"]
@@ -117,7 +115,7 @@ def test_a_judge_that_always_names_the_first_lets_nothing_pass(tmp_path: Path) -
     assert found.decision["rungs"][0]["test"]["score"] == 0.5
     assert (order["changed"], order["to_first"], order["to_second"]) == (1, order["n"], 0)
     assert "The order alone changed the judge's verdict in 100% of" in reasons(found)
-    assert "the order decides more than the answers do" in reasons(found)
+    assert "Order matters more than the answers" in reasons(found)
 
 
 def test_what_cannot_be_read_counts_as_a_tie_and_is_counted(tmp_path: Path) -> None:
@@ -126,7 +124,7 @@ def test_what_cannot_be_read_counts_as_a_tie_and_is_counted(tmp_path: Path) -> N
     assert found.decision["rungs"][0]["test"]["score"] == 0.5
     assert judge["unparsed"] == judge["asked"] > 0
     assert (
-        f"{judge['asked']} of {judge['asked']} verdicts could not be read, asked twice, and count as ties."
+        f"{judge['asked']} of {judge['asked']} verdicts could not be read after a second request and count as ties."
         in reasons(found)
     )
     assert len(judge_calls(tmp_path / "task")) == 2 * judge["asked"]
@@ -160,7 +158,7 @@ def test_a_judge_that_judges_itself_is_named(tmp_path: Path) -> None:
     task = judged_task(folder, {"model": "scripted:script.json"})
     found = climb(task, tmp_path / "runs" / "self")
     assert found.decision["judge"]["self_preference"] is True
-    assert "Self-preference: the judge scripted:script.json is the model being judged" in reasons(found)
+    assert "Self-preference: the judge scripted:script.json is the model it judges" in reasons(found)
 
 
 def test_a_rubric_of_yes_and_no_is_tested_as_right_and_wrong(tmp_path: Path) -> None:

@@ -109,16 +109,20 @@ NEEDED = Needed(("general",), costly=False, kinds=KINDS)
     ("dev", "measures", "wrong"),
     [
         (0.8, [measured("general", 0.015)], []),
-        (0.79, [measured("general", 0.0)], ["dev is at 79%, below the bar of 80%"]),
-        (0.9, [measured("general", 0.016)], ["general lost 1.6 points of at most 1.5 points"]),
+        (0.79, [measured("general", 0.0)], ["dev score 79%, below the bar of 80%"]),
+        (0.9, [measured("general", 0.016)], ["general lost 1.6 points, more than the limit of 1.5 points"]),
         (0.9, [measured("general", 0.0), measured("leak", 0.029)], []),
-        (0.9, [measured("general", 0.0), measured("leak", 0.031)], ["leak lost 3.1 points of at most 3 points"]),
+        (
+            0.9,
+            [measured("general", 0.0), measured("leak", 0.031)],
+            ["leak lost 3.1 points, more than the limit of 3 points"],
+        ),
         (0.9, [measured("general", 0.0), measured("leak", 0.5, counts=False)], []),
-        (0.9, [measured("leak", 0.0)], ["general has no items beside those of its gate that say anything"]),
+        (0.9, [measured("leak", 0.0)], ["general has no informative items outside the gate"]),
         (
             0.9,
             [measured("general", 0.0, counts=False)],
-            ["general has no items beside those of its gate that say anything"],
+            ["general has no informative items outside the gate"],
         ),
     ],
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lastresort.climb.decision import retrieval_reasons
 from lastresort.records.events import CeilingMeasured
 from lastresort.records.record import Record
 from lastresort.report.words.retrieval import finding, rows
+from lastresort.report.words.retrieval import reasons as retrieval_reasons
 from lastresort.types import Judgement
 
 STORE = {"documents": 2, "chunks": 9, "embedder": "hashing", "seconds": 1.0, "disk_bytes": 10, "vector_bytes": 5}
@@ -32,16 +32,18 @@ def entry(searches: list[dict[str, Any]], **ceiling: Any) -> dict[str, Any]:
 
 def test_the_search_that_is_told_is_the_one_that_was_used() -> None:
     plain = [search("hybrid", 0.5), search("vector", 0.4), search("text", 0.3)]
-    told = "The search by itself{} found of the right passages of 50 dev questions {} at the first place, {} among the first 3."
+    told = (
+        "The search{} finds these shares of the right passages of 50 dev questions: {} at rank 1 and {} in the top 3."
+    )
     assert retrieval_reasons(entry(plain))[1] == told.format("", "50%", "60%")
     reranked = [*plain, search("hybrid", 0.8, reranked=True)]
-    assert retrieval_reasons(entry(reranked))[1] == told.format(", reranked,", "80%", "90%")
+    assert retrieval_reasons(entry(reranked))[1] == told.format(", with reranking,", "80%", "90%")
 
 
 def test_what_could_not_be_measured_is_not_told_as_nothing() -> None:
     nothing = entry([], systems=[], knowledge=0)
     assert retrieval_reasons(nothing) == [
-        "Knowledge: whether it is missing was not measured, since no prompt with the right passage fits the model."
+        "Knowledge: what is missing was not measured, because no prompt with the right passage fits the model."
     ]
     assert [name for name, _ in rows(nothing)] == ["store"]
 

@@ -104,24 +104,34 @@ TEST = Judgement("MET", 0.9, 40, 300, (0.82, 0.97), decided=Decided("sequence", 
 UNDECIDED = Judgement("UNDECIDED", 0.78, 300, 300, (0.7, 0.86), n_needed=900)
 REASONS: dict[value.Reason, str] = {
     value.Stopped("MET", "sft"): "SFT meets the bar, and every higher rung costs more.",
-    value.RungSkipped("retrieval", "the task names no knowledge"): "retrieval: skipped: the task names no knowledge.",
-    value.RungTested("sft", "lora", TEST, 0.8): (
+    value.RungSkip("retrieval", "the task names no knowledge"): "retrieval: skipped: the task names no knowledge.",
+    value.RungResult("sft", "lora", TEST, 0.8): (
         "sft: lora scored 90% on 40 of 300 test items (interval 82% to 97%) and meets the bar of 80%: the sequential test after "
         "each item puts the true score at 82.0% or more."
     ),
-    value.RungTested("sft", "lora", UNDECIDED, 0.8): (
+    value.RungResult("sft", "lora", UNDECIDED, 0.8): (
         "sft: lora scored 78% on 300 of 300 test items (interval 70% to 86%), below the bar of 80%, but undecided: about 900 test "
         "items would decide it."
     ),
     value.GateDecided("sft", "HOLD", "it needs more items"): "sft: the gate holds it: it needs more items.",
-    value.RepairsTried("sft", "no repair was good"): "sft: no repair was good.",
+    value.RepairsTried("sft", "REJECT", 3, 0): (
+        "sft: after the gate rejected it, 3 repairs were tried. None was good, so none was tested."
+    ),
+    value.RepairsTried("sft", "HOLD", 4, 2, "lora-scale0.5", 0.82, "SHIP", wins=True): (
+        "sft: after the gate held it, 4 repairs were tried and 2 of them were good. The best on dev, lora-scale0.5, scored 82% in "
+        "its test. Its gate on fresh items says SHIP: it takes the place of the first."
+    ),
+    value.RepairsTried("sft", "HOLD", 1, 1, "lora-scale0.5", 0.62): (
+        "sft: after the gate held it, 1 repair was tried and was good. The best on dev, lora-scale0.5, scored 62% in its test "
+        "and missed the bar, so it was not gated."
+    ),
     value.NeighboursCompared("prompting", "sft", 12, 0.25, 0.75): (
         "On the 12 test items that both answered, sft scored 75% and prompting 25%. This is descriptive only: each test stopped on "
         "its own evidence."
     ),
     value.SearchNote("sft", "3 rates were tried."): "sft: 3 rates were tried.",
     value.InputsTooLong("sft", 1): "sft: the model refused 1 test item as too long; it counts as wrong.",
-    value.RowsTooLong(2): "2 training rows exceeded the context and were left out.",
+    value.LongRowsLeftOut(2): "2 training rows exceeded the context and were left out.",
     value.FewRows(40, 100): "SFT had 40 rows; a narrow task needs 100 to 5,000.",
     value.InputsInDocuments(1, 30): (
         "1 of 30 test inputs also appears word for word in the documents. Finding the input again can then find its answer. That "

@@ -20,8 +20,8 @@ from lastresort.records.reasons import (
     NothingApplies,
     Reason,
     RepairsTried,
-    RungSkipped,
-    RungTested,
+    RungResult,
+    RungSkip,
     StillOpen,
     Stopped,
 )
@@ -43,7 +43,7 @@ class Gating:
 class RungOutcome:
     """How a rung ended: tested (judgement, the system's name, and the gate's verdict where it ran) or skipped (why).
 
-    repairs: what became of those tried after the gate, as a clause; "" where none was.
+    repairs: what became of those tried after the gate, None where none was.
     """
 
     rung: str
@@ -51,7 +51,7 @@ class RungOutcome:
     system: str | None = None
     skipped: str | None = None
     gate: Gating | None = None
-    repairs: str = ""
+    repairs: RepairsTried | None = None
 
     @property
     def verdict(self) -> Outcome | None:
@@ -257,11 +257,11 @@ def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[Reason]:
     found: list[Reason] = []
     for outcome in outcomes:
         if outcome.judgement is None:
-            found.append(RungSkipped(outcome.rung, outcome.skipped or "not tested"))
+            found.append(RungSkip(outcome.rung, outcome.skipped or "not tested"))
         else:
-            found.append(RungTested(outcome.rung, outcome.system or "", outcome.judgement, rules.bar))
+            found.append(RungResult(outcome.rung, outcome.system or "", outcome.judgement, rules.bar))
         if outcome.gate is not None:
             found.append(GateDecided(outcome.rung, outcome.gate.verdict, outcome.gate.because))
-        if outcome.repairs:
-            found.append(RepairsTried(outcome.rung, outcome.repairs))
+        if outcome.repairs is not None:
+            found.append(outcome.repairs)
     return found

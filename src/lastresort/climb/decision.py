@@ -2,13 +2,13 @@
 
 How far the kept checkpoints of a rung are from their base, in the decision: shown, never part of a verdict.
 
-What the record says of retrieval -> its entry in decision.json, and the sentences that a reader must not miss.
+What the record says of retrieval -> its entry in decision.json.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ from lastresort.records.reasons import Change, Reason
 from lastresort.records.record import Record
 from lastresort.records.view import Fold, retrieval_view
 from lastresort.report.words import answer
-from lastresort.report.words.wording import round_percent as percent
 from lastresort.spec.task import Task
 from lastresort.train.watch.alarm import KEYS, measured, warning
 
@@ -53,38 +52,6 @@ def retrieval_entry(record: Record) -> dict[str, Any] | None:
     """`retrieval` of decision.json; None where no store was built."""
     found = retrieval_view(record.last(StoreBuilt), record.last(SearchesMeasured), record.last(CeilingMeasured))
     return None if found is None else found.as_json()
-
-
-def retrieval_reasons(entry: Mapping[str, Any] | None) -> list[str]:
-    """How much of what fails is knowledge, and how good the search is by itself."""
-    if entry is None or entry["ceiling"] is None:
-        return []
-    ceiling, reasons = entry["ceiling"], list[str]()
-    which = "the right passage" if ceiling["labelled"] == ceiling["n"] else "the likeliest passages"
-    if ceiling["systems"]:
-        reasons.append(
-            f"Knowledge: {ceiling['knowledge']} of {ceiling['n']} dev items were wrong closed book and right with {which} in the "
-            f"prompt; closed book scored {percent(ceiling['closed_book'])}, with {which} "
-            + " and ".join(f"{percent(system['score'])} ({system['name']})" for system in ceiling["systems"])
-            + "."
-        )
-    else:
-        reasons.append(
-            f"Knowledge: whether it is missing was not measured, since no prompt with {which} fits the model."
-        )
-    used = next(
-        (search for search in reversed(entry["searches"]) if search["mode"] == "hybrid"), None
-    )  # reranked comes last
-    if used is not None:
-        found = ", ".join(
-            f"{percent(share)} {'at the first place' if k == '1' else f'among the first {k}'}"
-            for k, share in used["recall"].items()
-        )
-        reranked = ", reranked," if used["reranked"] else ""
-        reasons.append(
-            f"The search by itself{reranked} found of the right passages of {used['questions']} dev questions {found}."
-        )
-    return reasons
 
 
 @dataclass(frozen=True, slots=True)

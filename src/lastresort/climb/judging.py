@@ -1,13 +1,13 @@
 """A judge at work in a climb: its model behind the response cache, what it says in the record, its money counted.
 
-What the record says of a judge -> its entry in decision.json, and the sentences that a reader must not miss.
+What the record says of a judge -> its entry in decision.json.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model, Pay
 from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
 from lastresort.records.record import Record
-from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.score import without_price, written_model
 from lastresort.spec.task import Task
@@ -164,23 +163,6 @@ def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
     }
 
 
-def judge_reasons(entry: Mapping[str, Any] | None) -> list[str]:
-    """What a reader must know of scores that a judge gave: whose opinion they are, how far to trust it, and what it leans to."""
-    if entry is None:
-        return []
-    reasons = [f"The scores are the opinion of a judge, {entry['model']}, {_how(entry)}{_trust(entry['agreement'])}."]
-    if entry["self_preference"]:
-        reasons.append(
-            f"Self-preference: the judge {entry['model']} is the model being judged, and models favour their own answers: "
-            "its scores may be too high until another judge confirms them."
-        )
-    if entry["order"] is not None:
-        reasons.append(_leaning(entry))
-    elif entry["unparsed"]:
-        reasons.append(_unread(entry))
-    return reasons
-
-
 def outcomes(said: Sequence[Said]) -> dict[str, int]:
     """How comparisons ended, of the verdicts in both orders. changed: the order alone changed the verdict. same_text: the
     answer was the reference, and was not shown."""
@@ -242,47 +224,3 @@ def _agreement(checked: JudgeChecked | None) -> dict[str, Any] | None:
     if checked is None:
         return None
     return checked.model_dump(mode="json", exclude={"kind", "said", "spent"})
-
-
-def _how(entry: Mapping[str, Any]) -> str:
-    if entry["asks"] == "grading":
-        scale = "from 1 to 5" if entry["scale"] == "1-5" else "yes or no"
-        return f'which graded every answer {scale} by the rubric "{_shortened(entry["criterion"])}"'
-    by = f' by "{_shortened(entry["criterion"])}"' if entry["criterion"] else ""
-    return f"which compared every answer with the reference in both orders{by} (won in both 1, lost in both 0, anything else 0.5)"
-
-
-def _trust(agreed: Mapping[str, Any] | None) -> str:
-    if agreed is None:
-        return "; it was not checked against people"
-    low, high = agreed["interval"]
-    cases = f"{agreed['n']} labelled case{'' if agreed['n'] == 1 else 's'}"
-    told = f"; it agreed with people on {percent(agreed['share'])} of {cases} ({percent(low)} to {percent(high)}"
-    if agreed["kappa"] is None:
-        return f"{told}), and whether that is more than chance cannot be told, since only one thing was said"
-    low, high = agreed["kappa_interval"]
-    weighted = "weighted kappa" if agreed["weights"] == "quadratic" else "kappa"
-    told += f"; {weighted} {agreed['kappa']:.2f}, {low:.2f} to {high:.2f})"
-    return told if low > 0 else f"{told}, which is not shown to be more than chance"
-
-
-def _leaning(entry: Mapping[str, Any]) -> str:
-    order = entry["order"]
-    low, high = order["interval"]
-    decides = ": the order decides more than the answers do, and such scores say little" if low > 0.5 else ""
-    return (
-        f"The order alone changed the judge's verdict in {percent(order['changed'])} of {order['n']} comparisons "
-        f"({percent(low)} to {percent(high)}; {order['to_first']} times for the answer shown first, {order['to_second']} for "
-        f"the second), and {percent(order['ties'])} were ties{decides}{f'; {_unread(entry)}' if entry['unparsed'] else '.'}"
-    )
-
-
-def _unread(entry: Mapping[str, Any]) -> str:
-    counts = {"comparison": "ties", "grading": "the middle"}[entry["asks"]] if entry["scale"] != "yes-no" else "no"
-    n = entry["unparsed"]
-    return f"{n} of {entry['asked']} verdicts could not be read, asked twice, and count{'s' if n == 1 else ''} as {counts}."
-
-
-def _shortened(text: str, longest: int = 80) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import retrieval_entry, retrieval_reasons
-from lastresort.climb.judging import judge_entry, judge_reasons
+from lastresort.climb.decision import retrieval_entry
+from lastresort.climb.judging import judge_entry
 from lastresort.climb.prepare import Prepared
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import LEAST_HELD_TEXT
@@ -43,6 +43,7 @@ from lastresort.records.reasons import (
     SkippedRung,
 )
 from lastresort.records.record import Measurement, Record
+from lastresort.report.words import judge, retrieval
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.staleness import stale_warning
 from lastresort.rungs.supervised.sft import ADVISED_ROWS
@@ -87,8 +88,8 @@ def extra_reasons(
     bench: Workbench, prepared: Prepared, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
 ) -> list[Reason]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
-    reasons: list[Reason] = [Remark(text) for text in judge_reasons(judge_entry(bench.task, bench.record))]
-    reasons += [Remark(text) for text in retrieval_reasons(retrieval_entry(bench.record))]
+    reasons: list[Reason] = [Remark(text) for text in judge.reasons(judge_entry(bench.task, bench.record))]
+    reasons += [Remark(text) for text in retrieval.reasons(retrieval_entry(bench.record))]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     reasons += [_paired(bench, lower, upper) for lower, upper in itertools.pairwise(tested)]
@@ -177,7 +178,7 @@ def _gate(outcomes: Sequence[RungOutcome]) -> list[Change]:
     gates = [outcome.gate for outcome in outcomes if outcome.gate is not None]
     items: list[Change] = [GateItems(would) for gate in gates for would in gate.would_decide]
     rejected = [outcome for outcome in outcomes if outcome.rejected]
-    return [*items, *(MilderTraining(outcome.rung, bool(outcome.repairs)) for outcome in rejected)]
+    return [*items, *(MilderTraining(outcome.rung, outcome.repairs is not None) for outcome in rejected)]
 
 
 def _bar(rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion) -> list[Change]:

@@ -107,13 +107,13 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
-class RungSkipped:
+class RungSkip:
     rung: str
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class RungTested:
+class RungResult:
     rung: str
     system: str
     test: Judgement
@@ -131,10 +131,18 @@ class GateDecided:
 
 @dataclass(frozen=True, slots=True)
 class RepairsTried:
-    """result: what became of them, as a clause."""
+    """first: the verdict of the gate before. n, good: repairs tried, and how many were good. frozen: the best good one, with its
+    test score and the verdict of its own gate, None where it missed the bar. wins: whether it takes the place of the first.
+    """
 
     rung: str
-    result: str
+    first: GateVerdict
+    n: int
+    good: int
+    frozen: str | None = None
+    score: float = 0.0
+    gate: GateVerdict | None = None
+    wins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +225,8 @@ class Remark:
 
 Reason = (
     Stopped
-    | RungSkipped
-    | RungTested
+    | RungSkip
+    | RungResult
     | GateDecided
     | RepairsTried
     | NeighboursCompared

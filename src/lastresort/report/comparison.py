@@ -7,17 +7,10 @@ from typing import Any
 
 from lastresort.report.charts.gate import Strip
 from lastresort.report.gate import in_limits, in_points
+from lastresort.report.words.comparison import NAMES, capital
 from lastresort.report.words.wording import MARKS, NO_BREAK, count, counted, duration, listed, percent
 
 NAME = "the comparison"
-NAMES = {
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "full": "training of all weights",
-    "merged": "the merged adapter",
-    "nf4": "the adapter on a 4-bit base",
-}
-
 Entry = Mapping[str, Any]
 Entries = Sequence[Entry]
 
@@ -86,11 +79,6 @@ def lines(entries: Entries) -> list[str]:
 def memory(in_bytes: int | None) -> str:
     """1_234_567_890 -> "1.23 GB"."""
     return "–" if in_bytes is None else f"{in_bytes / 1e9:.2f}{NO_BREAK}GB"
-
-
-def capital(text: str) -> str:
-    """At the start of a sentence."""
-    return text[:1].upper() + text[1:]
 
 
 def _row(entry: Entry) -> dict[str, str]:

@@ -63,15 +63,15 @@ def faults(dev: float, measures: Sequence[Measured], needed: Needed, *, bar: flo
     Good: dev at or above the bar, of each offending measure at most half of its margin seen to be lost, of no other more than its
     margin; where too much was paid, at most half of what is won on dev. won: over the best prompt, None without one.
     """
-    found = [f"dev is at {percent(dev)}, below the bar of {percent(bar)}"] if dev < bar else []
+    found = [f"dev score {percent(dev)}, below the bar of {percent(bar)}"] if dev < bar else []
     for measure in measures:
         accepted = (measure.margin or 0.0) * (LEFT if measure.name in needed.offending else 1.0)
         if measure.counts and measure.lost > accepted:
-            found.append(f"{measure.name} lost {points(measure.lost)} of at most {points(accepted)}")
-    found += [f"{name} has no items beside those of its gate that say anything" for name in _unseen(measures, needed)]
+            found.append(f"{measure.name} lost {points(measure.lost)}, more than the limit of {points(accepted)}")
+    found += [f"{name} has no informative items outside the gate" for name in _unseen(measures, needed)]
     lost = max((measure.lost for measure in measures if measure.suite == GENERAL), default=0.0)
     if needed.costly and won is not None and lost > max(0.0, WORTH * won):
-        found.append(f"{points(lost)} of general are more than half of the {points(won)} won on dev")
+        found.append(f"general lost {points(lost)}, more than half of the {points(won)} gained on dev")
     return found
 
 
@@ -87,7 +87,7 @@ def why_good(dev: float, measures: Sequence[Measured], needed: Needed) -> str:
         for measure in measures
         if measure.name in needed.offending
     )
-    return f"dev is at {percent(dev)}; {listed(told)}, at most half of what is accepted"
+    return f"dev score {percent(dev)}; {listed(told)}, at most half of what is accepted"
 
 
 def best(tried: Sequence[Tried]) -> Tried | None:

@@ -5,8 +5,6 @@ and chooses the same; nothing that was tried is left out, whatever became of it.
 
 What the record holds of repairs -> `repairs` and `first_gate` of decision.json.
 
-What became of the repairs of a climb, in a sentence. Pure.
-
 The repairs of a training in stages, the cheapest first: the next stage is tried only where nothing was good before. Pure.
 
 A repair -> the system that it makes of the one that was gated.
@@ -40,13 +38,15 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import as_test
+from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore, Record
-from lastresort.report.words.wording import round_percent as percent
+from lastresort.report.words.answer import sentence
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import Training, TrainsAnew, scaled
 from lastresort.rungs.tuning import constrained, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
+from lastresort.types import GateVerdict
 
 _MEASURE = ("name", "verdict", "base", "tuned", "difference", "interval", "margin", "n")
 _GATE = ("verdict", "mode", "seed", "alpha", "artefact_sha256", "reasons")
@@ -84,27 +84,14 @@ def _summary(gate: ClimbGate) -> dict[str, Any]:
     return {**{key: whole[key] for key in _GATE}, "measures": measures}
 
 
-_FIRST = {"REJECT": "rejected", "HOLD": "held"}
-
-
-def what_became(repairs: Sequence[Mapping[str, Any]], first: str, *, stands: bool) -> str:
-    """repairs: as in the decision, of one rung. first: verdict of the gate before. stands: whether a repaired system does now."""
-    head = f"the gate {_FIRST[first]} it at first, and {_tried_in_words(repairs)}"
+def result_of(rung: str, repairs: Sequence[Mapping[str, Any]], first: GateVerdict, *, wins: bool) -> RepairsTried:
+    """repairs: as in the decision, of one rung. first: verdict of the gate before. wins: whether a repaired system does now."""
+    good = sum(repair["good"] for repair in repairs)
     frozen = next((repair for repair in repairs if repair["frozen"]), None)
     if frozen is None:
-        return f"{head}; none was good, so that none was tested"
-    test, gate = frozen["test"], frozen["gate"]
-    best = f"{head}; {frozen['system']}, the best on dev of those that were good, scored {percent(test['score'])} in its test"
-    if gate is None:
-        return f"{best} and did not keep the bar, so that it was not gated"
-    end = "it takes the place of the first" if stands else "the first stays as it was"
-    return f"{best}, and its gate on fresh items says {gate['verdict']}: {end}"
-
-
-def _tried_in_words(repairs: Sequence[Mapping[str, Any]]) -> str:
-    n, good = len(repairs), sum(repair["good"] for repair in repairs)
-    were = "1 repair was" if n == 1 else f"{n} repairs were"
-    return f"{were} tried, of which {good} {'was' if good == 1 else 'were'} good" if good else f"{were} tried"
+        return RepairsTried(rung, first, len(repairs), good)
+    gate = None if frozen["gate"] is None else frozen["gate"]["verdict"]
+    return RepairsTried(rung, first, len(repairs), good, frozen["system"], frozen["test"]["score"], gate, wins)
 
 
 SCALES = (0.75, 0.5, 0.25)
@@ -215,9 +202,9 @@ def after_repairs(
         bench.record.append(RepairsBegun(rung=gated.rung, system=str(gated.system), **asdict(needed)))
     chosen = best(_tried(bench, prepared, outcomes, gated, needed))
     found = gated if chosen is None else _tested(bench, prepared, outcomes, gated, chosen, first)
-    told = what_became(repairs_of(bench.record), first.verdict, stands=found is not gated)
-    bench.progress.say(f"{gated.rung}: {told}")
-    return replace(found, repairs=told)
+    result = result_of(gated.rung, repairs_of(bench.record), first.verdict, wins=found is not gated)
+    bench.progress.say(sentence(result))
+    return replace(found, repairs=result)
 
 
 def _tried(

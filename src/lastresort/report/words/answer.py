@@ -96,14 +96,14 @@ def sentence(reason: value.Reason) -> str:
     match reason:
         case value.Stopped():
             return _why_stopped(reason)
-        case value.RungSkipped(rung, why):
+        case value.RungSkip(rung, why):
             return f"{rung}: skipped: {stopped(why)}"
-        case value.RungTested():
+        case value.RungResult():
             return _tested(reason)
         case value.GateDecided(rung, verdict, because):
             return f"{rung}: the gate {_GATE[verdict]}: {stopped(because)}"
-        case value.RepairsTried(rung, result):
-            return f"{rung}: {stopped(result)}"
+        case value.RepairsTried():
+            return _repairs(reason)
         case value.NeighboursCompared():
             return (
                 f"On the {counted(reason.n, 'test item')} that both answered, {reason.upper} scored "
@@ -150,7 +150,23 @@ def _why_stopped(stop: value.Stopped) -> str:
     }[stop.code]
 
 
-def _tested(reason: value.RungTested) -> str:
+def _repairs(reason: value.RepairsTried) -> str:
+    first = "rejected" if reason.first == "REJECT" else "held"
+    tried = counted(reason.n, "repair")
+    head = f"{reason.rung}: after the gate {first} it, {tried} {'was' if reason.n == 1 else 'were'} tried"
+    if reason.frozen is None:
+        return f"{head}. None was good, so none was tested."
+    good = (
+        "and was good" if reason.n == 1 else f"and {reason.good} of them {'was' if reason.good == 1 else 'were'} good"
+    )
+    best = f"{head} {good}. The best on dev, {reason.frozen}, scored {percent(reason.score)} in its test"
+    if reason.gate is None:
+        return f"{best} and missed the bar, so it was not gated."
+    end = "it takes the place of the first" if reason.wins else "the first stays"
+    return f"{best}. Its gate on fresh items says {reason.gate}: {end}."
+
+
+def _tested(reason: value.RungResult) -> str:
     found, bar = reason.test, percent(reason.bar)
     low, high = found.interval
     scored = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report.words.wording import count, counted, interval, listed, percent
+from lastresort.report.words.wording import count, counted, interval, listed, percent, round_percent
 
 NAME = "the judge"
 _VERDICTS = {
@@ -24,6 +24,65 @@ def finding(judge: Mapping[str, Any]) -> str:
         return f"Scores come from the judge {judge['model']}, not checked against people"
     cases = counted(agreed["n"], "labelled case")
     return f"Scores come from the judge {judge['model']}, which agreed with people on {percent(agreed['share'])} of {cases}"
+
+
+def reasons(judge: Mapping[str, Any] | None) -> list[str]:
+    """What a reader must know about scores from a judge: which model, how far to trust it, and its biases."""
+    if judge is None:
+        return []
+    found = [f"Scores come from the judge {judge['model']}, {_how(judge)}; {_trust(judge['agreement'])}."]
+    if judge["self_preference"]:
+        found.append(
+            f"Self-preference: the judge {judge['model']} is the model it judges, and models favour their own answers. Its scores "
+            "may be too high until another judge confirms them."
+        )
+    if judge["order"] is not None:
+        found.append(f"{_order_bias(judge['order'])}.")
+    return [*found, _unreadable(judge)] if judge["unparsed"] else found
+
+
+def _how(judge: Mapping[str, Any]) -> str:
+    if judge["asks"] == "grading":
+        scale = "from 1 to 5" if judge["scale"] == "1-5" else "yes or no"
+        return f'which graded every answer {scale} by the rubric "{_shortened(judge["criterion"])}"'
+    by = f' by "{_shortened(judge["criterion"])}"' if judge["criterion"] else ""
+    return f"which compared every answer with the reference in both orders{by} (1 if it wins both, 0 if it loses both, else 0.5)"
+
+
+def _trust(agreed: Mapping[str, Any] | None) -> str:
+    if agreed is None:
+        return "it was not checked against people"
+    low, high = agreed["interval"]
+    cases = counted(agreed["n"], "labelled case")
+    share = f"it agreed with people on {round_percent(agreed['share'])} of {cases} ({round_percent(low)} to {round_percent(high)}"
+    if agreed["kappa"] is None:
+        return f"{share}), which may be chance because only one verdict was given"
+    low, high = agreed["kappa_interval"]
+    weighted = "weighted kappa" if agreed["weights"] == "quadratic" else "kappa"
+    figures = f"{share}; {weighted} {agreed['kappa']:.2f}, {low:.2f} to {high:.2f})"
+    return figures if low > 0 else f"{figures}, which is not shown to be more than chance"
+
+
+def _order_bias(order: Mapping[str, Any]) -> str:
+    low, high = order["interval"]
+    weak = ". Order matters more than the answers, so these scores say little" if low > 0.5 else ""
+    return (
+        f"The order alone changed the judge's verdict in {round_percent(order['changed'])} of {counted(order['n'], 'comparison')} "
+        f"({round_percent(low)} to {round_percent(high)}; {order['to_first']} times in favour of the first answer, "
+        f"{order['to_second']} of the second), and {round_percent(order['ties'])} were ties{weak}"
+    )
+
+
+def _unreadable(judge: Mapping[str, Any]) -> str:
+    counts = "no" if judge["scale"] == "yes-no" else "ties" if judge["asks"] == "comparison" else "the middle grade"
+    n = judge["unparsed"]
+    count = "counts" if n == 1 else "count"
+    return f"{n} of {judge['asked']} verdicts could not be read after a second request and {count} as {counts}."
+
+
+def _shortened(text: str, longest: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def rows(judge: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.report.words.wording import count, counted, duration, interval, listed, percent, verdict
+from lastresort.report.words.wording import count, counted, duration, interval, listed, percent, round_percent, verdict
 
 
 def finding(entry: Mapping[str, Any]) -> str:
@@ -16,6 +16,35 @@ def finding(entry: Mapping[str, Any]) -> str:
     best = max(system["score"] for system in ceiling["systems"])
     which = "right passage" if ceiling["labelled"] == ceiling["n"] else "likeliest passages"
     return f"With the {which}, dev scores {percent(best)}; closed book, {percent(ceiling['closed_book'])}"
+
+
+def reasons(entry: Mapping[str, Any] | None) -> list[str]:
+    """How many failures are missing knowledge, and how good the search is on its own."""
+    if entry is None or entry["ceiling"] is None:
+        return []
+    ceiling = entry["ceiling"]
+    which = "the right passage" if ceiling["labelled"] == ceiling["n"] else "the likeliest passages"
+    used = next((search for search in reversed(entry["searches"]) if search["mode"] == "hybrid"), None)  # reranked last
+    return [_missing(ceiling, which), *([] if used is None else [_found(used)])]
+
+
+def _missing(ceiling: Mapping[str, Any], which: str) -> str:
+    if not ceiling["systems"]:
+        return f"Knowledge: what is missing was not measured, because no prompt with {which} fits the model."
+    scores = listed(f"{round_percent(system['score'])} ({system['name']})" for system in ceiling["systems"])
+    return (
+        f"Knowledge: {ceiling['knowledge']} of {counted(ceiling['n'], 'dev item')} were wrong closed book and right with {which} "
+        f"in the prompt. Closed book scored {round_percent(ceiling['closed_book'])}, with {which} {scores}."
+    )
+
+
+def _found(search: Mapping[str, Any]) -> str:
+    name = "The search, with reranking," if search["reranked"] else "The search"
+    places = listed(
+        f"{'first' if k == '1' else f'in the top {k}'} for {round_percent(share)}"
+        for k, share in search["recall"].items()
+    )
+    return f"{name} put the right passage {places} of {counted(search['questions'], 'dev question')}."
 
 
 def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
