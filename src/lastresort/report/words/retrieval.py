@@ -40,11 +40,12 @@ def _missing(ceiling: Mapping[str, Any], which: str) -> str:
 
 def _found(search: Mapping[str, Any]) -> str:
     name = "The search, with reranking," if search["reranked"] else "The search"
-    places = listed(
-        f"{'first' if k == '1' else f'in the top {k}'} for {round_percent(share)}"
+    shares = listed(
+        f"{round_percent(share)} {'at rank 1' if k == '1' else f'in the top {k}'}"
         for k, share in search["recall"].items()
     )
-    return f"{name} put the right passage {places} of {counted(search['questions'], 'dev question')}."
+    questions = counted(search["questions"], "dev question")
+    return f"{name} finds these shares of the right passages of {questions}: {shares}."
 
 
 def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
