@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastresort.records.record import ItemScore
-from lastresort.report import story as findings
 from lastresort.report.charts import scale
 from lastresort.report.charts.loss import loss_chart, smoothed, thinned, went_furthest
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.html import labelled
 from lastresort.report.story import examples
+from lastresort.report.words import titles as findings
 from lastresort.report.words import wording
 
 KEYED = '{"team": "billing", "urgent": true, "tags": ["a", "b"], "n": 1}'
@@ -273,35 +273,34 @@ def rung(name: str, verdict: str | None, score: float = 0.5) -> dict[str, object
 @pytest.mark.parametrize(
     ("rungs", "title"),
     [
-        ([rung("prompting", "MET")], "prompting, the first rung tested, is shown to reach the bar of 80%"),
+        ([rung("prompting", "MET")], "prompting meets the bar of 80%"),
         (
             [rung("prompting", "NOT_MET"), rung("retrieval", None), rung("sft", "MET")],
-            "sft is shown to reach the bar of 80%; prompting is shown to stay below it",
+            "sft meets the bar of 80%; prompting misses it",
         ),
         (
             [rung("prompting", "NOT_MET"), rung("sft", "NOT_MET")],
-            "prompting and sft are shown to stay below the bar of 80%",
+            "prompting and sft miss the bar of 80%",
         ),
         (
             [rung("prompting", "NOT_MET"), rung("sft", "UNDECIDED")],
-            "The test cannot tell on which side of the bar of 80% sft lies",
+            "prompting misses the bar of 80%; sft is undecided",
         ),
         (
             [rung("prompting", "UNDECIDED"), rung("retrieval", "NOT_MET"), rung("sft", "MET")],
-            "sft is shown to reach the bar of 80%; retrieval is shown to stay below it; "
-            "the test cannot tell on which side prompting lies",
+            "sft meets the bar of 80%; retrieval misses it; prompting is undecided",
         ),
         (
             [rung("prompting", "UNDECIDED"), rung("sft", "MET")],
-            "sft is shown to reach the bar of 80%; the test cannot tell on which side prompting lies",
+            "sft meets the bar of 80%; prompting is undecided",
         ),
         (
             [rung("prompting", "MET"), rung("sft", "MET")],
-            "prompting, the first rung tested, is shown to reach the bar of 80%, and so is sft",
+            "prompting and sft meet the bar of 80%",
         ),
         (
             [rung("prompting", "MET"), rung("sft", "NOT_MET")],
-            "prompting, the first rung tested, is shown to reach the bar of 80%; sft is shown to stay below it",
+            "prompting meets the bar of 80%; sft misses it",
         ),
         ([rung("retrieval", None)], "No rung could be tested"),
     ],

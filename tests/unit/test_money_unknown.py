@@ -13,11 +13,11 @@ from rich.console import Console
 from lastresort.climb.decision import fold_of
 from lastresort.records.events import JudgeCalls, ModelOpened, RewardsJudged, TaskRead
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.report import story as findings
 from lastresort.report.decision import read_decision, write_decision
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
+from lastresort.report.words import titles as findings
 from lastresort.report.words import wording
 from lastresort.spec.task import Task, load_task
 from report_support import make
@@ -70,7 +70,7 @@ def test_reports_say_unknown(tmp_path: Path) -> None:
     decision["rungs"][0]["cost"]["usd"] = None
     write_decision(folder, decision)
     page = write_report(folder).read_text("utf-8").replace("\u00a0", " ")
-    assert "and spent an unknown amount: the task gives no price" in page
+    assert "and spent an unknown amount: the task sets no price" in page
     assert "no paid call" not in page
     assert "$0" not in page
     out = io.StringIO()

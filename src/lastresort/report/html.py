@@ -18,7 +18,6 @@ from lastresort.records.atomic import write_atomically
 from lastresort.records.record import Record
 from lastresort.report import comparison, failure_modes, repairs
 from lastresort.report import gate as gate_summary
-from lastresort.report import story as findings
 from lastresort.report.charts import dumbbell as dumbbell_chart
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
@@ -30,7 +29,7 @@ from lastresort.report.decision import read_standing
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather
-from lastresort.report.words import break_even, drift, judge, retrieval, wording
+from lastresort.report.words import break_even, drift, judge, retrieval, titles, wording
 from lastresort.report.words.wording import count
 from lastresort.train.watch.alarm import measured, told, warning
 
@@ -132,8 +131,8 @@ def page(story: Story, run: str) -> str:
         scale=scale,
         unit=wording.unit_of(story.decision),
         style=_style(),
-        ladder_finding=findings.of_ladder(story.decision),
-        cost_finding=findings.of_cost(story.total, _costs(story)),
+        ladder_finding=titles.of_ladder(story.decision),
+        cost_finding=titles.of_cost(story.total, _costs(story)),
         reason_of=partial(_reason, rungs=[rung.name for rung in story.rungs]),
         data_rows=labelled(story.data),
         task_text=_yaml(story.task),
@@ -155,19 +154,19 @@ def _training(rung: RungStory) -> dict[str, Any] | None:
     if not rung.trained:
         return None
     curves = {run.candidate: run.curve for run in rung.trained}
-    title = findings.of_training(curves, rung.entry["chosen"] if rung.entry else None)
+    title = titles.of_training(curves, rung.entry["chosen"] if rung.entry else None)
     return {
         "title": title,
         "chart": loss_chart(curves, title),
         "figure": drawn_figure(curves),
         "furthest": went_furthest(curves),
-        "sharing": findings.of_sharing([run.body for run in rung.trained]),
+        "sharing": titles.of_sharing([run.body for run in rung.trained]),
     }
 
 
 def _examples_title(rung: RungStory) -> str:
     assert rung.entry is not None
-    return findings.of_failures(rung.entry["failures"], rung.wrong, rung.dev_n, graded=rung.graded)
+    return titles.of_failures(rung.entry["failures"], rung.wrong, rung.dev_n, graded=rung.graded)
 
 
 def _drift_title(rung: RungStory) -> str:

@@ -1,0 +1,106 @@
+"""The titles of the report: each states what was found, from the figures below it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lastresort.report.words.wording import count, duration, listed, money, percent, round_percent, times
+
+_GATED = {"HOLD": ", but the gate holds it", "REJECT": ", but the gate rejects it"}
+
+
+def of_rung(name: str, entry: Mapping[str, Any] | None, bar: float) -> str:
+    if entry is None:
+        return f"{name} was not tried"
+    if not entry["applies"]:
+        return f"{name} was skipped"
+    test = entry["test"]
+    if test is None:
+        return f"{name} was not tested"
+    score, gated = percent(test["score"]), _GATED.get(entry["gate"], "")
+    if test["verdict"] == "MET":
+        return f"{name} meets the bar with {score}{gated}"
+    if test["verdict"] == "NOT_MET":
+        return f"{name} misses the bar with {score}"
+    side = "at or above" if test["score"] >= bar else "below"
+    return f"{name} scores {score}, {side} the bar, but is undecided{gated}"
+
+
+def of_ladder(decision: Mapping[str, Any]) -> str:
+    bar = round_percent(decision["bar"])
+    tested = [rung for rung in decision["rungs"] if rung["test"]]
+
+    def those(verdict: str) -> list[str]:
+        return [rung["name"] for rung in tested if rung["test"]["verdict"] == verdict]
+
+    met, missed, undecided = those("MET"), those("NOT_MET"), those("UNDECIDED")
+    if not tested:
+        return "No rung could be tested"
+    parts = [f"{listed(met)} {_verb(met, 'meet')} the bar of {bar}"] if met else []
+    if missed:
+        parts.append(f"{listed(missed)} {_verb(missed, 'miss')} {'it' if parts else f'the bar of {bar}'}")
+    if undecided:
+        against = "" if parts else f" against the bar of {bar}"
+        parts.append(f"{listed(undecided)} {'is' if len(undecided) == 1 else 'are'} undecided{against}")
+    return "; ".join(parts)
+
+
+def _verb(names: Sequence[str], verb: str) -> str:
+    return verb if len(names) > 1 else f"{verb}es" if verb.endswith("s") else f"{verb}s"
+
+
+def of_failures(failures: Mapping[str, int | None], wrong: int, n: int, *, graded: bool = False) -> str:
+    """What kind of mistake the chosen candidate makes on dev. graded: some answers are neither right nor wrong."""
+    if not wrong:
+        return f"All {count(n)} dev answers are right"
+    names = {
+        "format": "have the wrong format",
+        "knowledge": "lack knowledge",
+        "other": "have the right format but fall short" if graded else "have the right format but are wrong",
+    }
+    kind = max(names, key=lambda name: failures.get(name) or 0)
+    most = failures.get(kind) or 0
+    share = "all" if most == wrong else f"{count(most)}"
+    which = "dev answers below the full score" if graded else "wrong dev answers"
+    return f"Of {count(wrong)} {which} (of {count(n)}), {share} {names[kind]}"
+
+
+def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate: str | None) -> str:
+    """What the loss or the reward did in the longest run."""
+    longest = max(curves, key=lambda name: len(curves[name]), default=None)
+    rewards = [point["reward"] for point in curves[longest] if "reward" in point] if longest else []
+    if len(rewards) > 1:
+        first, last = rewards[0], sum(rewards[-5:]) / len(rewards[-5:])
+        return f"Mean reward {'rises' if last > first else 'does not rise:'} from {first:.2f} to {last:.2f}"
+    losses = [point["loss"] for point in curves[longest] if "loss" in point] if longest else []
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if len(finite) < 2:
+        return "Training"
+    first, last = finite[0], sum(finite[-5:]) / len(finite[-5:])
+    verb = "falls" if last < first else "does not fall:"
+    raced = f", the best of {len(curves)} learning rates" if len(curves) > 1 and chosen_rate else ""
+    return f"Training loss {verb} from {first:.2f} to {last:.2f}{raced}"
+
+
+def of_sharing(trainings: Sequence[Mapping[str, Any]]) -> str:
+    """How much compute the shared prefixes saved; empty where it was not recorded."""
+    computed = sum(body.get("computed_tokens") or 0 for body in trainings)
+    nominal = sum(body.get("nominal_tokens") or 0 for body in trainings)
+    if not computed or nominal < computed:
+        return ""
+    return (
+        f"{count(computed)} tokens were computed for {count(nominal)} tokens of rows: computing shared prefixes once saves "
+        f"{times(nominal / computed)}."
+    )
+
+
+def of_cost(total: Mapping[str, Any], rungs: Mapping[str, Mapping[str, Any]]) -> str:
+    title = f"The climb took {duration(total['seconds'])}"
+    if len(rungs) > 1 and total["seconds"]:
+        longest = max(rungs, key=lambda name: rungs[name]["seconds"])
+        title += f", {percent(rungs[longest]['seconds'] / total['seconds'], 0)} of it for {longest},"
+    if total["usd"] is None:
+        return f"{title} and spent an unknown amount: the task sets no price"
+    return f"{title} and cost {money(total['usd'])}" if total["usd"] else f"{title} and made no paid call"
