@@ -146,7 +146,7 @@ def test_numbers_of_the_climb(tmp_path: Path) -> None:
     assert "174,420 tokens were computed for 758,880 tokens of rows" in page.text
     assert "Training loss falls from" in page.text
     chart = next(a for a in page.all("svg") if a.get("class") == "chart")
-    assert "the best of 3 learning rates raced" in (chart["aria-label"] or "")
+    assert "the best of 3 learning rates" in (chart["aria-label"] or "")
     assert len(list(page.all("polyline"))) == 3
     assert page.text.count("The climb ended below it.") == 2
     assert "lastresort report run" in page.text
