@@ -13,7 +13,7 @@ from lastresort.app.climb import climb
 from lastresort.app.watch import follow
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.climb.stage import StageWriter
+from lastresort.climb.workbench import StageWriter
 from lastresort.errors import DataError, InfrastructureError
 from lastresort.records.events import CandidateMeasured, ClimbFinished, RungTested, Stage
 from lastresort.records.record import Record

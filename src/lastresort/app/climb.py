@@ -22,9 +22,8 @@ from lastresort.climb.identity import note_origin, provenance
 from lastresort.climb.loop import climb_rungs, concluded, rules_of, standing
 from lastresort.climb.prepare import Prepared, prepare, with_shares
 from lastresort.climb.reasons import extra_reasons, would_change
-from lastresort.climb.stage import StageWriter
 from lastresort.climb.winner import write_winner
-from lastresort.climb.workbench import open_models, open_workbench, refuse_another_task
+from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, held, shared_folder
 from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
 from lastresort.gate.suite_table import check_further

@@ -1,7 +1,12 @@
-"""The workbench of a climb: models, scorer, record and limits put together, once it is known that the run still has its task."""
+"""The workbench of a climb: models, scorer, record and limits put together, once it is known that the run still has its task.
+
+Also what the climb is at, written into its record as it goes, so that any other process can follow it.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from lastresort.climb.budget import Budget
@@ -9,12 +14,11 @@ from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import Seat, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import Prepared, data_report
 from lastresort.climb.room import check_room, max_new_tokens, refuse_what_fits_no_prompt
-from lastresort.climb.stage import StageWriter
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
 from lastresort.models.open import settled_name
-from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, TaskRead
+from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, Stage, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
@@ -23,7 +27,51 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding
+from lastresort.types import Decoding, Progress
+
+
+class StageWriter:
+    """Progress that also stands in the record. shown: where the climb's own process shows it. spent: seconds and USD so far."""
+
+    def __init__(
+        self,
+        shown: Progress,
+        record: Record,
+        spent: Callable[[], tuple[float, float]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shown, self._record, self._spent, self._clock = shown, record, spent, clock
+        self._now, self._began = Stage(label=""), clock()
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        self._shown.stage(label, total)
+        self._began = self._clock()
+        self._write(Stage(label=label, rung=self._now.rung, total=total))
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._shown.advance(amount, note)
+        done = self._now.done + amount
+        self._write(self._now.model_copy(update={"done": done, "eta_s": self._eta_s(done)}))
+
+    def say(self, text: str) -> None:
+        self._shown.say(text)
+
+    def at(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None:
+        """Which candidate the present stage is about."""
+        place = {"rung": rung, "candidate": candidate, "split": split}
+        self._write(self._now.model_copy(update={**place, "loss": self._now.loss if loss is None else loss}))
+
+    def _eta_s(self, done: int) -> float | None:
+        total = self._now.total
+        if total is None or not 0 < done <= total:
+            return None
+        return (self._clock() - self._began) / done * (total - done)
+
+    def _write(self, stage: Stage) -> None:
+        seconds, usd = self._spent()
+        self._now = stage.model_copy(update={"spent_s": seconds, "spent_usd": usd})
+        self._record.now(self._now)
 
 
 def open_workbench(
