@@ -98,7 +98,7 @@ class EarlyWarning(Document):
     """How far the newest checkpoint of a training is from its base, in nats a token; shown, never part of a verdict."""
 
     training: Name
-    step: Amount
+    step: Count
     kl_general: float | None
     kl_task: float | None
     perplexity: float | None
