@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,8 @@ from gate_support import Words
 from lastresort.after.repair import phase as time_left
 from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
-from lastresort.climb.prepare import Prepared
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import Item
-from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
@@ -232,16 +229,3 @@ def test_a_training_that_does_not_fit_the_time_is_told_and_begun_where_more_is_g
     assert (more["gate"]["verdict"], more["gate"]["system"]) == ("SHIP", "sft-replay0.25")
     assert [one["frozen"] for one in more["repairs"] if one["kind"] == "replay"] == [True]
     assert (less["repairs"], less["gate"]) == (more["repairs"], more["gate"])
-
-
-def test_a_task_of_an_earlier_version_which_kept_no_share_for_a_repair_gets_none(
-    tmp_path: Path, scripted: pytest.MonkeyPatch
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastresort.app.climb.with_shares", _without_share)
-        decision = gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick").decision
-    assert (decision["gate"]["verdict"], decision["repairs"]) == ("REJECT", [])
-
-
-def _without_share(record: Record, prepared: Prepared) -> Prepared:
-    return replace(prepared, task=prepared.task.model_copy(update={"counts_repair": False}))

@@ -14,7 +14,6 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lastresort.errors import TaskError
 from lastresort.spec.score import Reward, Score
 from lastresort.spec.task import Task, json_schema, load_task
 
@@ -376,14 +375,6 @@ def test_the_tests_share_the_error_also_that_of_a_repaired_system(
 ) -> None:
     task = load(folder, MINIMAL + f"ladder: {ladder}\nconfidence: {confidence}\n")
     assert (task.r, task.alpha_per_rung) == (r, alpha)
-    begun_earlier = task.model_copy(update={"counts_repair": False})
-    assert begun_earlier.r == len(task.ladder)
-    assert begun_earlier.resolved() == task.resolved()
-
-
-def test_whether_a_repair_counts_is_no_key_of_the_file(folder: Path) -> None:
-    with pytest.raises(TaskError, match="counts_repair"):
-        load(folder, MINIMAL + "counts_repair: false\n")
 
 
 def test_margins_given_are_laid_over_the_defaults(folder: Path) -> None:

@@ -20,7 +20,7 @@ from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import Winner, decision_of
 from lastresort.climb.identity import note_origin, provenance
 from lastresort.climb.loop import climb_rungs, concluded, rules_of, standing
-from lastresort.climb.prepare import Prepared, prepare, with_shares
+from lastresort.climb.prepare import Prepared, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
@@ -72,7 +72,7 @@ def climb(
     rules = rules_of(prepared.task, until)
     run.mkdir(parents=True, exist_ok=True)
     with held(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
-        prepared = with_shares(record, prepared)
+        note_shares(record, prepared.task)
         refuse_another_task(record, prepared, run)
         note_origin(record, prepared.task, run)
         asked = settle_asked(record, compare, prepared, rules.until)

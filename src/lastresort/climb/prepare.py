@@ -1,13 +1,10 @@
-"""From a task file to split, checked examples: everything that can be refused before a model is asked anything.
-
-R, over how many tests a run shares its error: noted when it begins, so that no later version changes a verdict.
-"""
+"""From a task file to split, checked examples: everything that can be refused before a model is asked anything."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases
@@ -215,10 +212,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def with_shares(record: Record, prepared: Prepared) -> Prepared:
-    """The task with the R that its run began with."""
-    task, shared = prepared.task, record.last(ErrorShared)
-    if shared is None:
-        shared = ErrorShared(r=task.r)
-        record.append(shared)
-    return replace(prepared, task=task.model_copy(update={"counts_repair": shared.r == task.r}))
+def note_shares(record: Record, task: Task) -> None:
+    """Over how many tests the run shares its error, once."""
+    if record.last(ErrorShared) is None:
+        record.append(ErrorShared(r=task.r))

@@ -122,13 +122,10 @@ SUITE_MIGRATIONS = (
     """
     CREATE TABLE answer (
         model TEXT NOT NULL, suite TEXT NOT NULL, version INTEGER NOT NULL, mode TEXT NOT NULL, item TEXT NOT NULL,
-        opening TEXT NOT NULL, said TEXT NOT NULL, seconds REAL NOT NULL,
+        opening TEXT NOT NULL, said TEXT NOT NULL, seconds REAL NOT NULL, tokens_in INTEGER NOT NULL,
+        tokens_out INTEGER NOT NULL,
         PRIMARY KEY (model, suite, version, mode, item, opening)
     ) WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE answer ADD COLUMN tokens_in INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE answer ADD COLUMN tokens_out INTEGER NOT NULL DEFAULT 0;
     """,
 )
 
@@ -146,7 +143,7 @@ class Asking:
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
     """said: what was said, JSON-able; None where the model's context cannot hold the item. seconds: its share of its batch.
-    tokens_in, tokens_out: read and said for it; 0 where a version kept it that did not count them.
+    tokens_in, tokens_out: read and said for it.
     """
 
     said: dict[str, Any] | None

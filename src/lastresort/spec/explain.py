@@ -14,7 +14,7 @@ from lastresort.errors import TaskError
 from lastresort.spec.document import Document
 from lastresort.spec.values import REFUSED, Key, describe, dotted, listed, nearest, unknown_name
 
-INTERNAL = ("path", "folder", "counts_repair")
+INTERNAL = ("path", "folder")
 """Fields of a Task that are not keys of the file."""
 
 

@@ -202,13 +202,12 @@ def _climbable(value: tuple[str, ...]) -> tuple[str, ...]:
 class Task(Section):
     """A task with every default filled in.
 
-    path: the task file. folder: base of its relative paths, absolute. counts_repair: whether a repaired system has its share of
-    the error, which runs of earlier versions kept for none. All other fields are the keys of the task file; paths are absolute.
+    path: the task file. folder: base of its relative paths, absolute. All other fields are the keys of the task file; paths are
+    absolute.
     """
 
     path: Path
     folder: Path
-    counts_repair: bool = True
     task: Annotated[Text, AfterValidator(_named)] = Field(
         description="the task's name; runs are named after it", examples=["ticket-routing"]
     )
@@ -285,7 +284,7 @@ class Task(Section):
         """Number of tests that share 1 - confidence: those of the rungs that the file does not exclude, and that of a repaired
         system where one of them trains (DESIGN parts 8 and 9). Skips, `--until` and `--gate` do not change it.
         """
-        return len(self.ladder) + (self.counts_repair and any(map(trains, self.ladder)))
+        return len(self.ladder) + any(map(trains, self.ladder))
 
     @property
     def alpha_per_rung(self) -> float:

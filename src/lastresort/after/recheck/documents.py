@@ -121,8 +121,8 @@ def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress
         raise DataError(
             "the run noted neither passages nor documents that could be compared",
             where=str(finished.folder),
-            expected="a run of this version of a task with knowledge",
-            remedy="An older version began it, or its task names no knowledge: climb again.",
+            expected="a run of a task with knowledge",
+            remedy="Name the documents in the task and climb again.",
         )
     if not path.exists():
         raise DataError("no such file or folder", where=str(path), remedy="Check the path.")

@@ -193,7 +193,7 @@ def after_repairs(
     StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
     """
     first, begun = gate_of(bench.record, gated.rung, gated.system), bench.record.last(RepairsBegun)
-    needed = repairs_after(first) if first is not None and prepared.task.counts_repair else None
+    needed = repairs_after(first) if first is not None else None
     if begun is None and mode == "none":
         return gated
     if first is None or needed is None or (begun is not None and begun.rung != gated.rung):
