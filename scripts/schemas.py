@@ -12,6 +12,7 @@ from lastresort.records.document import Document, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.advice import AdviceDocument
 from lastresort.report.recheck import RecheckDocument
+from lastresort.train.files.record import TrainingRecord
 
 DOCUMENTS: dict[str, type[Document]] = {  # by the beginning of the file's name
     "advice": AdviceDocument,
@@ -19,6 +20,7 @@ DOCUMENTS: dict[str, type[Document]] = {  # by the beginning of the file's name
     "gate": GateDocument,
     "plan": PlanDocument,
     "recheck": RecheckDocument,
+    "train": TrainingRecord,
 }
 
 

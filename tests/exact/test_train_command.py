@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, model: Path, objective: str = "dpo", rows: Any = None, **keys: Any) -> dict[str, Any]:
     file = load_training(training_file(folder, objective, rows, model=str(model), **keys))
-    return run_training(file, resume=False, progress=Silent())
+    return run_training(file, resume=False, progress=Silent()).as_json()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -114,7 +114,7 @@ def test_how_many_layers_the_adapters_reach_is_said_and_recorded(target: str, tm
     keys: dict[str, Any] = {"adapter": {"kind": "lora", "r": 2, "target": target}, "max_steps": 1}
     file = load_training(training_file(tmp_path / "run", "sft", model=str(base), **keys))
     progress = Said()
-    found = run_training(file, resume=False, progress=progress)["model"]
+    found = run_training(file, resume=False, progress=progress).as_json()["model"]
     layers = 1 if target == "attention" else 8
     assert found["adapted"] == {"layers": layers, "all_layers": 8, "parameters": found["trained_parameters"]}
     assert f"adapters in {layers} of 8 layers, {found['trained_parameters']:,} parameters" in progress.lines

@@ -44,7 +44,7 @@ def losses(
     folder: Path, model: Path, objective: str, rows: list[Any], **keys: Any
 ) -> tuple[list[float], dict[str, Any]]:
     file = load_training(training_file(folder, objective, rows, model=str(model), **keys))
-    found = run_training(file, resume=False, progress=Silent())
+    found = run_training(file, resume=False, progress=Silent()).as_json()
     return [step["loss"] for step in found["steps"]], found
 
 

@@ -53,7 +53,7 @@ def test_the_first_loss_is_ours(objective: Any, tolerance: float, tmp_path: Path
     name = objective if isinstance(objective, str) else next(iter(objective))
     found = exported(tmp_path, "trl", objective, data_for(name), **WHOLE)
     theirs = run(found.folder)
-    ours = run_training(load_training(tmp_path / "train.yaml"), resume=False, progress=Silent())
+    ours = run_training(load_training(tmp_path / "train.yaml"), resume=False, progress=Silent()).as_json()
     assert theirs["loss"] == pytest.approx(ours["steps"][0]["loss"], abs=tolerance)
 
 

@@ -14,6 +14,7 @@ from lastresort.types import Progress
 if TYPE_CHECKING:
     from lastresort.train.adapters.gguf import Exported
     from lastresort.train.adapters.merge import Merged
+    from lastresort.train.files.record import TrainingRecord
     from lastresort.train.settings import TrainingFile
 
 
@@ -31,16 +32,16 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A finished training. record: as it stands in training.json. output: the folder that holds that, and what was trained."""
+    """A finished training. record: what training.json holds. output: the folder that holds that, and what was trained."""
 
-    record: dict[str, Any]
+    record: TrainingRecord
     objective: str
     output: Path
 
     @property
     def saved(self) -> Path:
         """The folder of the adapter, or of the whole model."""
-        return self.output / str(self.record["saved"]["folder"])
+        return self.output / self.record.saved.folder
 
 
 def leads() -> bool:

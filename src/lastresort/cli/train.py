@@ -37,7 +37,7 @@ def train_command(
     if not first:
         return
     if as_json:
-        print_document(trained.record)
+        print_document(trained.record.as_json())
         return
     print_text("\n".join(training_lines(trained.record, trained.objective, trained.output)))
 

@@ -19,6 +19,7 @@ from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
 from lastresort.train.adapters.adapters import Adapted, adapted, attach_adapter, trainable, unfreeze_adapter
 from lastresort.train.adapters.folder import check_fits, linear_shapes, read_adapter
 from lastresort.train.files.memory import Answer, Room, free_now, plan_of, what_to_lower, with_ranks
+from lastresort.train.files.record import AdaptedLayers, Quantised, TrainedModel
 from lastresort.train.loop.batches import Batches, Item
 from lastresort.train.settings import TrainingFile, TrainSettings
 
@@ -93,18 +94,18 @@ def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = F
     return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
 
 
-def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The model as the record keeps it. rendering: how its tokenizer renders conversations, by which a gate compares it."""
+def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) -> TrainedModel:
+    """The model as the record keeps it."""
     quantised = note_of(opened.loaded.model)
-    return {
-        "name": named.name,
-        "fingerprint": opened.loaded.fingerprint,
-        "rendering": rendering_fingerprint(named.tokenizer, template_kwargs),
-        "precision": str(opened.loaded.dtype).removeprefix("torch."),
-        "quantised": None if quantised is None else asdict(quantised),
-        "trained_parameters": opened.trained_parameters,
-        "adapted": None if opened.adapted is None else asdict(opened.adapted),
-    }
+    return TrainedModel(
+        name=named.name,
+        fingerprint=opened.loaded.fingerprint,
+        rendering=rendering_fingerprint(named.tokenizer, template_kwargs),
+        precision=str(opened.loaded.dtype).removeprefix("torch."),
+        quantised=None if quantised is None else Quantised.model_validate(asdict(quantised)),
+        trained_parameters=opened.trained_parameters,
+        adapted=None if opened.adapted is None else AdaptedLayers.model_validate(asdict(opened.adapted)),
+    )
 
 
 def room_of(file: TrainingFile, named: Named, source: Sequence[Item] | Batches) -> Room | None:

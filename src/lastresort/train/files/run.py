@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
@@ -18,10 +18,17 @@ from lastresort.train.adapters.adapters import is_adapter, save_trained
 from lastresort.train.files.items import Prepared, prepare_items
 from lastresort.train.files.memory import memory_errors
 from lastresort.train.files.model import Named, Opened, answer_of, described, name_model, open_for_training, room_of
+from lastresort.train.files.record import (
+    RECORD,
+    RowFinding,
+    SavedWeights,
+    TrainingData,
+    TrainingReached,
+    TrainingRecord,
+)
 from lastresort.train.files.run_folder import (
     CHECKPOINT,
     LOG,
-    RECORD,
     Standing,
     StepLog,
     Trackers,
@@ -48,11 +55,10 @@ from lastresort.train.watch.kept import ANSWERS, baseline_in, look_every, task_p
 from lastresort.types import Progress
 from lastresort.version import __version__
 
-SCHEMA = 1
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
 
 
-def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> dict[str, Any]:
+def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> TrainingRecord:
     """Train what the file says and return the record, as it stands in OUTPUT/training.json.
 
     Launched as one of several processes, this is called by all of them; the main one alone writes and says anything, so the
@@ -72,13 +78,12 @@ def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> dic
         raise
 
 
-def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Processes) -> dict[str, Any]:
+def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Processes) -> TrainingRecord:
     folder, mark = file.output, processes.from_main(lambda: identity(file))
     found = processes.from_main(lambda: _standing(folder, mark, resume))
     if found == "finished":
         progress.say(f"{folder} is finished: nothing is left to do")
-        read: dict[str, Any] = processes.from_main(lambda: json.loads((folder / RECORD).read_text(encoding="utf-8")))
-        return read
+        return processes.from_main(lambda: TrainingRecord.model_validate_json((folder / RECORD).read_bytes()))
     for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
         progress.say(f"{name} has changed since this run began: what follows is rewarded by what stands there now")
     processes.from_main(lambda: require_trackers(file.track))
@@ -150,7 +155,7 @@ def _train(
     data: Prepared,
     progress: Progress,
     processes: Processes,
-) -> dict[str, Any]:
+) -> TrainingRecord:
     folder, settings = file.output, file.settings
     size = len(source) if isinstance(source, Sequence) else source.size
     log = StepLog(folder / LOG)
@@ -210,17 +215,25 @@ def _figures_of(
 
 def _finish(
     file: TrainingFile, named: Named, opened: Opened, data: Prepared, trained: Trained, watch: _Watch
-) -> dict[str, Any]:
+) -> TrainingRecord:
     """Save what was trained, then the record, by which a finished run is known."""
-    place = "model" if file.trains_all else "adapter"
+    place: Literal["model", "adapter"] = "model" if file.trains_all else "adapter"
     watch.progress.stage(f"saving the {place}", None)
     with quiet_transformers():
         save_trained(opened.model, named.tokenizer, file.output / place)
-    record = _record(file, data, trained, watch.log.lines(), watch) | {
-        "model": described(opened, named, file.chat_template_kwargs),
-        "saved": {"kind": place, "folder": place},
-    }
-    write_atomically(file.output / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    lines = watch.log.lines()
+    record = TrainingRecord(
+        file=dict(file.resolved),
+        data=_of_rows(data),
+        trained=TrainingReached.model_validate(asdict(trained)),
+        epochs=_epochs(lines, watch.steps_per_epoch),
+        steps=tuple(lines),
+        early_warning=warning(lines),
+        versions={"lastresort": __version__, **{package: version(package) for package in PACKAGES}},
+        model=described(opened, named, file.chat_template_kwargs),
+        saved=SavedWeights(kind=place, folder=place),
+    )
+    write_atomically(file.output / RECORD, json.dumps(record.as_json(), ensure_ascii=False, indent=1) + "\n")
     return record
 
 
@@ -307,35 +320,24 @@ def _figures(shown: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _record(
-    file: TrainingFile, data: Prepared, trained: Trained, lines: Sequence[dict[str, Any]], watch: _Watch
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "file": dict(file.resolved),
-        "data": {
-            "items": len(data.items) or data.read,
-            "what": data.noun,
-            "eval_items": len(data.held_out),
-            "rows_read": data.read,
-            "longest_row_tokens": data.row_tokens,
-            "findings": [asdict(finding) for finding in data.findings],
-        },
-        "trained": asdict(trained),
-        "epochs": _epochs(lines, watch.steps_per_epoch),
-        "steps": list(lines),
-        "early_warning": warning(lines),
-        "versions": {"lastresort": __version__, **{package: version(package) for package in PACKAGES}},
-    }
+def _of_rows(data: Prepared) -> TrainingData:
+    return TrainingData(
+        items=len(data.items) or data.read,
+        what=data.noun,
+        eval_items=len(data.held_out),
+        rows_read=data.read,
+        longest_row_tokens=data.row_tokens,
+        findings=tuple(RowFinding.model_validate(asdict(finding)) for finding in data.findings),
+    )
 
 
-def _epochs(lines: Sequence[dict[str, Any]], per_epoch: int) -> list[dict[str, Any]]:
+def _epochs(lines: Sequence[Mapping[str, float]], per_epoch: int) -> tuple[dict[str, float], ...]:
     """Mean loss of each epoch, and what was found on the items held out at its end."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    found: dict[int, list[Mapping[str, float]]] = {}
     for line in lines:
-        found.setdefault(-(-line["step"] // per_epoch), []).append(line)
-    return [
+        found.setdefault(-(-int(line["step"]) // per_epoch), []).append(line)
+    return tuple(
         {"epoch": number, "loss": sum(line["loss"] for line in own) / len(own)}
         | {key: value for key, value in own[-1].items() if key.startswith("eval_")}
         for number, own in found.items()
-    ]
+    )

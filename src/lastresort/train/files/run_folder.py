@@ -18,9 +18,10 @@ from typing import Any, Literal
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.train.files.record import RECORD
 from lastresort.train.settings import TrainingFile
 
-BEGUN, RECORD, LOG = "begun.json", "training.json", "log.jsonl"
+BEGUN, LOG = "begun.json", "log.jsonl"
 CHECKPOINT = "checkpoint"
 IMPORTED = "imported"
 """What a file of another framework was translated to, in the output folder before the run begins."""
