@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from gate_report_support import HELD, gate_found
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import holm, items_needed
+from lastresort.gate.in_climb import gating_of
 from lastresort.gate.suites.suite import Pair
 from lastresort.gate.verdict import (
     Comparator,
@@ -19,7 +21,8 @@ from lastresort.gate.verdict import (
     suite_found,
     target_found,
 )
-from lastresort.records.gate import SuiteFound, TargetFound
+from lastresort.records.gate import ClimbGate, SuiteFound, TargetFound
+from lastresort.report.gate import finding
 from lastresort.types import Judgement
 
 
@@ -239,3 +242,10 @@ def test_every_reason_is_a_sentence() -> None:
         assert ".." not in reason
         assert "  " not in reason
     assert len(found.reasons) == len(found.suites) + 2
+
+
+def test_what_a_gate_says_in_a_clause_comes_from_its_figures_not_from_its_sentences() -> None:
+    gate = ClimbGate.model_validate(gate_found("HOLD"))
+    assert finding(gate) == f"The gate says HOLD: {HELD}"
+    assert finding(gate.replaced(reasons=("Other words: for the same.",))) == finding(gate)
+    assert gating_of(gate.replaced(reasons=("Other words: for the same.",))) == gating_of(gate)
