@@ -18,7 +18,8 @@ class RungFacts:
 
     path: `module:name` of its class (see `rungs.rung.Rung`). winner: what its best system is made of. learns: what its weights
     are trained on; "nothing" where it trains none. purpose: what it is for, a sentence. worth_it_if: when it is worth trying,
-    as the end of a sentence. starts_from: the rung whose adapter it goes on training, where that rung left one.
+    as the end of a sentence. starts_from: the rung whose adapter it goes on training, where that rung left one. in_prose: its name
+    in a sentence, where that is not the key.
     """
 
     path: str
@@ -27,6 +28,7 @@ class RungFacts:
     purpose: str
     worth_it_if: str
     starts_from: str | None = None
+    in_prose: str = ""
 
 
 RUNGS: dict[str, RungFacts] = {
@@ -50,6 +52,7 @@ RUNGS: dict[str, RungFacts] = {
         learns="examples",
         purpose="It teaches form, style and a narrow skill.",
         worth_it_if="the answers fail in form, style or skill rather than in knowledge",
+        in_prose="SFT",
     ),
     "preference": RungFacts(
         "lastresort.rungs.preference.rung:Preference",
@@ -58,6 +61,7 @@ RUNGS: dict[str, RungFacts] = {
         purpose="It teaches which of two possible answers is better.",
         worth_it_if="better answers are easier to choose than to write",
         starts_from="sft",
+        in_prose="preference tuning",
     ),
     "full": RungFacts(
         "lastresort.rungs.supervised.full:Full",
@@ -65,6 +69,7 @@ RUNGS: dict[str, RungFacts] = {
         learns="examples",
         purpose="It is the dearest rung, and breaks most elsewhere.",
         worth_it_if="a capability is missing that an adapter did not learn",
+        in_prose="full fine-tuning",
     ),
 }
 

@@ -71,7 +71,7 @@ def test_a_climb_that_cannot_end_at_sft_has_nothing_to_compare(tmp_path: Path) -
         (
             {"ladder": ["sft", "full"], "tune": {"method": "full"}},
             None,
-            "sft is skipped: it trains adapters, and `tune.method` asks",
+            "sft is skipped: it trains adapters, but `tune.method` is full",
         ),
     ):
         found = refused(tmp_path, until=until, **keys)
@@ -82,7 +82,7 @@ def test_a_climb_that_cannot_end_at_sft_has_nothing_to_compare(tmp_path: Path) -
 def test_an_endpoint_has_no_weights_to_train(tmp_path: Path) -> None:
     path = scripted_task(tmp_path, quality=[{"right": 0.9}])
     with pytest.raises(
-        InputError, match=r"^--compare: sft is skipped: the weights of scripted:script\.json are not here"
+        InputError, match=r"^--compare: sft is skipped: the weights of scripted:script\.json are not local"
     ):
         refusals.refuse_what_cannot_be_had(SOME, prepare(load_task(path)), None)
 
@@ -222,7 +222,7 @@ def test_seeds_that_drop_out_are_said_and_left_out_of_both(tmp_path: Path) -> No
     assert (full["score"], full["training"], full["said"]) == (
         None,
         None,
-        "Training of all weights could not be had: no.",
+        "Training of all weights could not be made: no.",
     )
     assert (merged["score"], merged["difference"]) == (1.0, None)
     assert merged["said"].startswith("The merged adapter cannot be compared with LoRA: fewer than two seeds")

@@ -213,7 +213,7 @@ def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
     decision = climbed(tmp_path).decision  # the rung as it is: a script has no weights
     assert rungs(decision) == [("prompting", "MET")]
-    assert "sft does not apply, since the weights of scripted:small.json are not here" in decision["reasons"][1]
+    assert "sft does not apply, since the weights of scripted:small.json are not local" in decision["reasons"][1]
 
 
 def test_two_models_stand_beside_each_other(usual: Climbed) -> None:

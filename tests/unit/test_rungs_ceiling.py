@@ -62,7 +62,7 @@ def test_without_labels_a_skip_speaks_of_the_likeliest_passages_and_is_kept(tmp_
     path = handbook_task(tmp_path / "task", labelled=False, script={"quality": [{"right": 0.2}]})
     found = climb(load_task(path), tmp_path / "runs" / "run")
     told = retrieval_of(found)["skipped_because"]
-    assert "even with the likeliest passages in the prompt the bar of 70.0% is out of reach" in told
+    assert "even with the likeliest passages in the prompt, the bar of 70.0% is out of reach" in told
     assert "zero-shot+likeliest-passages scored" in told
     assert "zero-shot+likeliest-passage scored" in told
     assert any("with the likeliest passages" in reason for reason in found.decision["reasons"])

@@ -55,8 +55,8 @@ def test_weights_are_stale_where_knowledge_changes_more_often_than_they_are_trai
 
 @pytest.mark.parametrize("rung", [Full(), Sft()])
 def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: Full | Sft, tmp_path: Path) -> None:
-    told = "the knowledge changes weekly and the model would be trained again only monthly, so that weights would be out of date"
-    assert skipped(rung, tmp_path / "a", knowledge="docs", **STALE) == f"{told}: keep retrieval"
+    told = "the knowledge changes weekly and the model would be retrained only monthly, so its weights would be out of date"
+    assert skipped(rung, tmp_path / "a", knowledge="docs", **STALE) == f"{told}: use retrieval"
     forbidden = {"use": {"context": "forbidden"}}  # then weights are the only place left
     assert skipped(rung, tmp_path / "b", knowledge="docs", **forbidden, **STALE) is None
     assert skipped(rung, tmp_path / "c", **STALE) is None  # no knowledge, nothing to be out of date
@@ -65,10 +65,10 @@ def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: Full | 
 @pytest.mark.parametrize(
     ("keys", "n_train", "says"),
     [
-        ({"model": "openai:large"}, 70, "the weights of openai:large are not here to train"),
+        ({"model": "openai:large"}, 70, "the weights of openai:large are not local"),
         ({"tune": {"method": "lora"}}, 70, "`tune.method` asks for lora"),
         ({"tune": {"method": "qlora"}}, 70, "`tune.method` asks for qlora"),
-        ({}, 49, "49 training rows are too few to learn from"),
+        ({}, 49, "49 training rows are too few"),
     ],
 )
 def test_why_full_is_skipped(keys: dict[str, Any], n_train: int, says: str, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_why_full_is_skipped(keys: dict[str, Any], n_train: int, says: str, tmp_
 
 def test_the_method_says_which_of_the_two_trains(tmp_path: Path) -> None:
     assert skipped(Full(), tmp_path, tune={"method": "full"}) is None
-    assert "which the rung full trains" in str(skipped(Sft(), tmp_path, tune={"method": "full"}))
+    assert "which the rung full handles" in str(skipped(Sft(), tmp_path, tune={"method": "full"}))
     assert skipped(Sft(), tmp_path, tune={"method": "qlora"}) is None
 
 
@@ -99,8 +99,8 @@ def test_a_model_whose_weights_gradients_and_optimizer_do_not_fit_is_refused() -
         ({}, None, None),
         ({"knowledge": "docs"}, None, "no retrieval has shown that knowledge is not what is missing"),
         ({"knowledge": "docs"}, 0, None),
-        ({"knowledge": "docs"}, 1, "1 dev item failed for want of knowledge"),
-        ({"knowledge": "docs"}, 7, "7 dev items failed for want of knowledge"),
+        ({"knowledge": "docs"}, 1, "1 dev item failed for lack of knowledge"),
+        ({"knowledge": "docs"}, 7, "7 dev items failed for lack of knowledge"),
         ({"knowledge": "docs", "use": {"context": "forbidden"}}, 0, "it may not travel in the prompt"),
     ],
 )

@@ -86,8 +86,8 @@ def test_it_applies_with_pairs_labels_a_reward_or_a_scorer_that_ranks(tmp_path: 
 @pytest.mark.parametrize(
     ("keys", "n_train", "says"),
     [
-        ({"model": "openai:large", "ladder": ["preference"]}, 70, "the weights of openai:large are not here to train"),
-        ({"tune": {"method": "full"}, "ladder": ["preference", "full"]}, 70, "`tune.method` asks for all weights"),
+        ({"model": "openai:large", "ladder": ["preference"]}, 70, "the weights of openai:large are not local"),
+        ({"tune": {"method": "full"}, "ladder": ["preference", "full"]}, 70, "`tune.method` is full"),
         ({"preferences": pairs(49)}, 70, "49 preference pairs are too few: below 50, a few more or less decide"),
         ({"preferences": labels(49)}, 70, "49 labelled answers are too few"),
         (

@@ -186,7 +186,9 @@ def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path)
     found = run(tmp_path, script={"quality": [{"right": 0.3}]})
     retrieval = entry(found, "retrieval")
     assert (retrieval["applies"], retrieval["test"], retrieval["candidates"]) == (False, None, [])
-    assert "even with the right passages in the prompt the bar of 70.0% is out of reach" in retrieval["skipped_because"]
+    assert (
+        "even with the right passages in the prompt, the bar of 70.0% is out of reach" in retrieval["skipped_because"]
+    )
     assert "zero-shot+right-passage scored" in retrieval["skipped_because"]
     ceiling = found.decision["retrieval"]["ceiling"]
     assert {system["verdict"] for system in ceiling["systems"]} == {"NOT_MET"}
@@ -248,7 +250,7 @@ def test_weights_are_refused_for_what_changes_faster_than_they_are_trained(climb
     assert sft is not None
     reason = sft.skip_reason(load_task(path), [None] * 500)  # type: ignore[list-item]
     assert reason is not None
-    assert "changes weekly and the model would be trained again only monthly" in reason
+    assert "changes weekly and the model would be retrained only monthly" in reason
     assert "keep retrieval" in reason
     path = handbook_task(
         tmp_path, task={"model": "embedded", "knowledge_changes": "monthly", "retrain_every": "weekly"}

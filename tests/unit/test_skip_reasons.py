@@ -44,14 +44,14 @@ def skipped(rung: Any, folder: Path, n_train: int = 70, **keys: Any) -> str | No
         (
             {"model": "openai:large"},
             70,
-            "the weights of openai:large are not here to train; name a model that can be trained under `tune.model`",
+            "the weights of openai:large are not local; name a model that can be trained under `tune.model`",
         ),
         (
             {"tune": {"method": "full"}},
             70,
-            "it trains adapters, and `tune.method` asks for all weights, which the rung full trains",
+            "it trains adapters, but `tune.method` is full, which the rung full handles",
         ),
-        ({}, 49, "49 training rows are too few to learn from (at least 50, better 500 to 5,000)"),
+        ({}, 49, "49 training rows are too few (at least 50, better 500 to 5,000)"),
         ({}, 50, None),
     ],
 )
@@ -95,7 +95,7 @@ def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_
     """Retrieval is forbidden, and weights will be out of date: they are trained all the same, as nothing else could hold it."""
     task = load_task(tiny_task(tmp_path, ladder=list(RUNGS), **docs(tmp_path)))
     rungs = {rung["name"]: rung for rung in dry_run(task)["rungs"]}
-    assert "so that weights are the only way" in rungs["retrieval"]["skipped_because"]
+    assert "so only weights can hold it" in rungs["retrieval"]["skipped_because"]
     assert [name for name in RUNGS if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
     assert pretraining_reason(task, None) == "it may not travel in the prompt"
     stances = {step.rung: step.stance for step in advise(facts_of(task).facts).path}
@@ -113,12 +113,11 @@ def test_the_decision_warns_that_such_weights_will_be_out_of_date(
         )
         decisions.append(climb(load_task(path), tmp_path / "runs" / name, gate="none").decision)
     warnings = [
-        [why for why in decision["reasons"] if "out of date until they are trained again" in why]
-        for decision in decisions
+        [why for why in decision["reasons"] if "out of date until they are retrained" in why] for decision in decisions
     ]
     assert [len(found) for found in warnings] == [1, 0]
     assert warnings[0][0].startswith(
-        "The knowledge changes weekly and the model would be trained again only monthly, and it may not"
+        "The knowledge changes weekly and the model would be retrained only monthly, and it may not"
     )
 
 

@@ -151,7 +151,7 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
 def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()) -> tuple[Failing, ...]:
     """Up to EXAMPLES wrong answers, every kind by turns and the lowest score first.
 
-    knowledge: ids of the items that retrieval has shown to fail for want of knowledge.
+    knowledge: ids of the items that retrieval has shown to fail for lack of knowledge.
     """
     kinds: dict[str, list[ItemScore]] = {"format": [], "knowledge": [], "other": []}
     for item in sorted(wrong, key=lambda item: item.score):

@@ -23,7 +23,7 @@ def stale_reason(task: Task) -> str | None:
     """Why nothing that stands in the task's knowledge should be trained in, None where it may be."""
     if not _outdated(task) or task.use.context == "forbidden":
         return None
-    return f"{_told(task)}, so that weights would be out of date: keep retrieval"
+    return f"{_told(task)}, so its weights would be out of date: use retrieval"
 
 
 def stale_warning(task: Task) -> str | None:
@@ -32,8 +32,8 @@ def stale_warning(task: Task) -> str | None:
         return None
     told = _told(task)
     return (
-        f"{told[0].upper()}{told[1:]}, and it may not travel in the prompt, so that only weights could hold it: they will be out "
-        "of date until they are trained again. Train as often as it changes, or allow it in the prompt (`use.context`)."
+        f"{told[0].upper()}{told[1:]}, and it may not travel in the prompt, so only weights can hold it: they will be out "
+        "of date until they are retrained. Retrain as often as it changes, or allow it in the prompt (`use.context`)."
     )
 
 
@@ -43,4 +43,4 @@ def _outdated(task: Task) -> bool:
 
 def _told(task: Task) -> str:
     again = "never" if task.retrain_every == "never" else f"only {task.retrain_every}"
-    return f"the knowledge changes {task.knowledge_changes} and the model would be trained again {again}"
+    return f"the knowledge changes {task.knowledge_changes} and the model would be retrained {again}"

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lastresort.ladder import RUNGS
+
 NO_BREAK = "\u00a0"
 
 VERDICTS = {"MET": "MET", "NOT_MET": "NOT MET", "UNDECIDED": "UNDECIDED"}
@@ -32,7 +34,7 @@ def round_percent(share: float) -> str:
 
 def rung_in_prose(name: str) -> str:
     """`sft` -> "SFT": what a rung is called in a sentence."""
-    return {"sft": "SFT", "preference": "preference tuning", "full": "full fine-tuning"}.get(name, name)
+    return (RUNGS[name].in_prose if name in RUNGS else "") or name
 
 
 def points(difference: float) -> str:

@@ -39,7 +39,7 @@ class Preference:
         if (absent := weights_absent(task)) is not None:
             return absent
         if task.tune.method == "full":
-            return "it trains adapters, and `tune.method` asks for all weights; set it to auto, lora or qlora"
+            return "it trains adapters, but `tune.method` is full; set it to auto, lora or qlora"
         if task.preferences is not None:
             return why_too_few(read_preferences(task.preferences), "")
         if task.reward:

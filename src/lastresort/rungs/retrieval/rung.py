@@ -39,7 +39,7 @@ class Retrieval:
         if task.knowledge is None:
             return "the task names no knowledge to retrieve from"
         if task.use.context == "forbidden":
-            return "the knowledge may not travel in the prompt (`use.context: forbidden`), so that weights are the only way"
+            return "the knowledge may not travel in the prompt (`use.context: forbidden`), so only weights can hold it"
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
@@ -193,19 +193,19 @@ def _out_of_reach(ceiling: Ceiling, bar: float) -> str:
         for name, found in ceiling.systems.items()
     )
     which = "right" if ceiling.named else "likeliest"
-    return f"even with the {which} passages in the prompt the bar of {bar:.1%} is out of reach: {told}"
+    return f"even with the {which} passages in the prompt, the bar of {bar:.1%} is out of reach: {told}"
 
 
 def _in_words(searches: Sequence[SearchScores]) -> str:
     if not searches:
-        return "No dev example names its passages, so that the search was not measured by itself."
+        return "No dev example names its passages, so the search was not measured on its own."
     told = "; ".join(
         f"{search.mode}{' reranked' if search.reranked else ''} "
         + ", ".join(f"recall@{k} {recall:.2f}" for k, recall in sorted(search.recall.items()))
         + f", MRR {search.mrr:.2f}"
         for search in searches
     )
-    return f"The search by itself, on {searches[0].questions} dev questions whose passages are known: {told}."
+    return f"The search alone, on {searches[0].questions} dev questions whose passages are known: {told}."
 
 
 def _ceiling_in_words(ceiling: Ceiling) -> str:

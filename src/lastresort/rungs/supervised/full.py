@@ -42,7 +42,7 @@ class Full:
         if (stale := stale_reason(task)) is not None:
             return stale
         if len(train) < LEAST_ROWS:
-            return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
+            return f"{len(train)} training rows are too few (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
         return too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
@@ -122,7 +122,7 @@ class Full:
 def pretraining_reason(task: Task, lacking: int | None) -> str | None:
     """Why the knowledge goes into the weights before the rows, None where it does not.
 
-    lacking: how many dev items failed for want of knowledge, None where no retrieval has measured it.
+    lacking: how many dev items failed for lack of knowledge, None where no retrieval has measured it.
     """
     if task.knowledge is None:
         return None
@@ -132,7 +132,7 @@ def pretraining_reason(task: Task, lacking: int | None) -> str | None:
         return "no retrieval has shown that knowledge is not what is missing"
     if not lacking:
         return None
-    return f"{lacking} dev {'item' if lacking == 1 else 'items'} failed for want of knowledge"
+    return f"{lacking} dev {'item' if lacking == 1 else 'items'} failed for lack of knowledge"
 
 
 def too_large(parameters: int | None, memory_bytes: int | None) -> str | None:

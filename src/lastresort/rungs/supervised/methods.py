@@ -168,9 +168,7 @@ def weights_absent(task: Task) -> str | None:
     """Why nothing can be trained, None where the weights are here."""
     if not is_endpoint(task.tuned_model):
         return None
-    return (
-        f"the weights of {task.tuned_model} are not here to train; name a model that can be trained under `tune.model`"
-    )
+    return f"the weights of {task.tuned_model} are not local; name a model that can be trained under `tune.model`"
 
 
 def method_of(task: Task) -> AdapterMethod:

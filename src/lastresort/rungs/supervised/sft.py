@@ -30,11 +30,11 @@ class Sft:
         if (absent := weights_absent(task)) is not None:
             return absent
         if task.tune.method == "full":
-            return "it trains adapters, and `tune.method` asks for all weights, which the rung full trains"
+            return "it trains adapters, but `tune.method` is full, which the rung full handles"
         if (stale := stale_reason(task)) is not None:
             return stale
         if len(train) < LEAST_ROWS:
-            return f"{len(train)} training rows are too few to learn from (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
+            return f"{len(train)} training rows are too few (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
