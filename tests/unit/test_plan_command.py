@@ -276,6 +276,6 @@ def test_env_says_what_is_here_and_what_it_trains(
     assert run(monkeypatch, "env") == 0
     out = capsys.readouterr().out
     assert "16.0 GiB" in out
-    assert "none that torch sees" in out
+    assert "none visible to torch" in out
     assert f"QLoRA: {found['reach']['qlora']['name']}" in out
     assert max(map(len, out.splitlines())) <= 80

@@ -25,7 +25,11 @@ from lastresort.train.loop.processes import check_shardable
 @pytest.mark.parametrize(("learning", "need"), [("sft", "rows"), ("dpo", "pairs"), ("grpo", "groups")])
 def test_what_train_refuses_to_shard_is_beyond_it(method: Any, learning: Any, need: str) -> None:
     file: Any = SimpleNamespace(
-        path=Path("t.yaml"), start_from=None, adapter=SimpleNamespace(kind=method), need=need, objective=learning
+        path=Path("t.yaml"),
+        start_from=None,
+        settings=SimpleNamespace(adapter=SimpleNamespace(choice=method)),
+        need=need,
+        objective=learning,
     )
     processes: Any = SimpleNamespace(sharded=True)
     try:

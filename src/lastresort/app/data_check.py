@@ -68,7 +68,7 @@ class PreferencesFound:
     def _length(self) -> list[str]:
         if self.longer is None:
             return []
-        told = f"the better answer is the longer one in {self.longer:.0%} of comparisons".replace("%", " %")
+        told = f"the better answer is the longer one in {self.longer:.0%} of comparisons"
         if self.longer >= LENGTH_TELLS:
             return [f"warning: {told}, so that a model may learn to answer longer instead of better"]
         if self.longer <= 1 - LENGTH_TELLS:
