@@ -72,7 +72,8 @@ def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[P
     assert drifts[far].moved.margin > drifts[near].moved.margin > 0  # type: ignore[operator]
     chosen = drifts[preference["chosen"]]
     assert any(
-        "KL to the model before" in reason and reason.startswith("preference: ") for reason in found.decision["reasons"]
+        "KL to the starting model: " in reason and reason.startswith("preference: ")
+        for reason in found.decision["reasons"]
     )
     page = (found.run / "report.html").read_text(encoding="utf-8")
     assert "Margin, nats" in page
