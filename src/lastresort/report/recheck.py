@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from lastresort.records.document import Amount, Count, Difference, Document, OpenShare, Positive, Sentence, Share
+from lastresort.records.decision import BarTest, Cost
+from lastresort.records.document import Count, Difference, Document, OpenShare, Positive, Sentence, Share
 from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report.schema import write_document
 from lastresort.report.words.wording import (
@@ -23,7 +24,7 @@ from lastresort.report.words.wording import (
     sentence,
     verdict,
 )
-from lastresort.types import Decided, Judgement, Outcome, Unit
+from lastresort.types import Unit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,32 +37,6 @@ SHOWN = 10  # affected items in the terminal; all stand in the file
 Verdict = Literal["STILL_NEEDED", "NO_LONGER_NEEDED", "MEETS_BAR", "BELOW_BAR", "CANNOT_TELL"]
 Freshness = Literal["CURRENT", "STALE", "CANNOT_TELL"]
 Standing = Literal["STANDS", "GONE", "UNKNOWN"]
-
-
-class BarTest(Document):
-    """A test of the bar, as a decision has it."""
-
-    verdict: Outcome
-    score: Share
-    n_used: Count
-    n_available: Count
-    unit: Unit
-    interval: tuple[float, float]
-    decided: Decided | None
-    n_needed: Positive | None
-
-    @classmethod
-    def of(cls, found: Judgement) -> BarTest:
-        return cls(
-            verdict=found.outcome,
-            score=found.score,
-            n_used=found.n_used,
-            n_available=found.n_available,
-            unit=found.unit,
-            interval=found.interval,
-            decided=found.decided,
-            n_needed=found.n_needed,
-        )
 
 
 class Look(Document):
@@ -117,15 +92,6 @@ class Compared(Document):
     interval: tuple[float, float] | None = None
     p_better: Share | None = None
     p_worse: Share | None = None
-
-
-class Cost(Document):
-    """usd: null at a price that nobody told."""
-
-    tokens_in: Count
-    tokens_out: Count
-    seconds: Amount
-    usd: Amount | None
 
 
 class SystemTried(Document):

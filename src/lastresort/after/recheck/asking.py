@@ -21,11 +21,12 @@ from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model
+from lastresort.records.decision import Cost
 from lastresort.records.events import JudgeOpened, RecheckCounted
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
-from lastresort.report.recheck import Cost, Look
+from lastresort.report.recheck import Look
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.paths import is_paid

@@ -12,11 +12,11 @@ from lastresort.climb.prepare import Prepared, prepare
 from lastresort.climb.test import order_of_test
 from lastresort.errors import DataError, TaskError
 from lastresort.ladder import RUNGS, trains
+from lastresort.records.decision import BarTest
 from lastresort.records.events import FilesRead, TaskRead
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.report.recheck import BarTest
 from lastresort.spec.document import Document
 from lastresort.spec.task import Task, task_of
 from lastresort.systems.files import load_system

@@ -18,7 +18,8 @@ from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer
 from lastresort.records.events import RungGivenUp
 from lastresort.records.measurement import ItemScore
-from lastresort.report.recheck import BarTest, Dropped, Look, NewAsked, RecheckFindings, RunWinner, SystemTried
+from lastresort.records.view import bar_test
+from lastresort.report.recheck import Dropped, Look, NewAsked, RecheckFindings, RunWinner, SystemTried
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
 from lastresort.types import Judgement, Progress
@@ -196,7 +197,7 @@ def _tried_entry(asking: Asking, new: New, one: Tried, tested: _Tested) -> Syste
     return SystemTried(
         rung=one.rung,
         name=one.name,
-        test=BarTest.of(one.judgement),
+        test=bar_test(one.judgement),
         prompt_tokens=prompt_tokens(tested.items),
         cut=sum(item.finish == "length" for item in tested.items),
         refused=sum(item.finish == "refused" for item in tested.items),
