@@ -94,7 +94,7 @@ def _whole(used: int, batch: int = 16) -> int:
 
 def test_the_page_has_a_section_on_the_gate(shipped: Climbed) -> None:
     page = shipped.report.read_text("utf-8")
-    assert '<h2 id="gate">The gate says SHIP: the tuned model is worth having for its task' in page
+    assert '<h2 id="gate">The gate says SHIP: the tuned model passes on its own task' in page
     assert page.count('class="badge NON_INFERIOR"') == 2 * 3  # beside the other measures, and in its failure mode
 
 

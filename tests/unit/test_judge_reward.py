@@ -12,6 +12,7 @@ import pytest
 
 from judge_support import FAIR, GRADER, judge_calls, write_judge
 from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskError
+from lastresort.records.events import RewardsJudged
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.items import seated
@@ -80,7 +81,7 @@ def bench_of(folder: Path, cache: ResponseCache, limit_usd: float = math.inf) ->
     bench = SimpleNamespace(
         task=SimpleNamespace(about="Reply politely."),
         models=OpenModels(cache, base_folder=folder, base_name="none", tuned_name="none"),
-        record=SimpleNamespace(note=lambda kind, body: noted.append((kind, body))),
+        record=SimpleNamespace(append=noted.append),
         pay=paid.append,
         stop=Limit(),
     )
@@ -100,10 +101,9 @@ def test_in_a_climb_it_is_asked_once_and_paid_once(tmp_path: Path) -> None:
         for _ in range(2):
             assert [one.total for one in rewards_of(bench, keys).score(asked, ["good", "bad"])] == [1.0, 0.5]
     assert len(judge_calls(tmp_path)) == 4
-    (kind, first), (_, second) = noted
-    assert kind == "rewarded"
-    assert first["tokens_in"] == first["usd"] == first["paid_usd"] == sum(paid) > 100
-    assert second == {**first, "paid_usd": 0.0}
+    first, second = (event.spent for event in noted if isinstance(event, RewardsJudged))
+    assert first.tokens_in == first.usd == first.paid_usd == sum(paid) > 100
+    assert second == first.model_copy(update={"paid_usd": 0.0})
 
 
 def test_in_a_climb_it_is_told_what_the_task_asks(tmp_path: Path) -> None:

@@ -203,13 +203,9 @@ def test_an_item_one_of_whose_labels_names_nothing_cannot_be_told() -> None:
     assert found.named == {"2"}
 
 
-def test_a_run_that_noted_no_documents_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an older version left it."""
-    with monkeypatch.context() as patched:
-        patched.setattr("lastresort.climb.identity.DOCUMENTS", "something else")
-        run = knowing_run(tmp_path, use={"context": "forbidden"})
+def test_documents_of_a_task_that_names_none_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="noted neither passages nor documents"):
-        rechecked(run)
+        rechecked(tuned_run(tmp_path / "run"), documents=tmp_path)
 
 
 def test_a_run_without_knowledge_asks_what_is_new(tmp_path: Path) -> None:
