@@ -15,8 +15,17 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.workbench import StageWriter
 from lastresort.errors import DataError, InfrastructureError
-from lastresort.records.events import CandidateMeasured, ClimbFinished, RungTested, Stage
-from lastresort.records.record import Record
+from lastresort.records.decision import RunView
+from lastresort.records.events import (
+    CandidateMeasured,
+    ClimbFinished,
+    RungGivenUp,
+    RungSkipped,
+    RungTested,
+    Stage,
+    TaskRead,
+)
+from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import Fold, view
 from lastresort.report.decision import read_decision, read_standing
 from lastresort.report.html import write_report
@@ -117,19 +126,40 @@ def test_a_climb_that_goes_on_after_its_decision_has_none_until_the_next(tmp_pat
         tested = record.last(RungTested)
         assert tested is not None
         record.append(tested.model_copy(update={"rung": "sft"}))
-        standing = view(event for _, event in record.since())
-    assert standing is not None
-    assert not standing.decided
-    assert [rung.name for rung in standing.rungs] == ["prompting", "sft"]
+        found = standing(record)
+    assert not found.decided
+    assert [rung.name for rung in found.rungs] == ["prompting", "sft"]
+
+
+def test_a_rung_that_is_given_up_has_no_candidates_and_one_that_had_no_time_is_taken_up_again(tmp_path: Path) -> None:
+    task = load_task(task_of(tmp_path))
+    item = ItemScore("a", 1.0, "x", "x", "i", "stop", None, 10, 2, 0.1, 0.0)
+    with Record.create(tmp_path / "run") as record:
+        record.append(TaskRead(task=task.resolved()))
+        record.append(RungSkipped(rung="sft", reason="no time"))
+        record.add_measurement(Measurement("prompting", "zero-shot", "dev[0:1]", 1, (item,)))
+        record.append(RungGivenUp(rung="prompting", reason="out of reach"))
+        prompting, sft = standing(record).rungs
+        assert (prompting.applies, prompting.skipped_because, prompting.candidates) == (False, "out of reach", ())
+        assert (sft.applies, sft.skipped_because) == (False, "no time")
+        record.add_measurement(Measurement("sft", "lr0.001", "dev[0:1]", 1, (item,)))
+        sft = standing(record).rungs[1]
+        assert (sft.applies, [one.name for one in sft.candidates]) == (True, ["lr0.001"])
+
+
+def standing(record: Record) -> RunView:
+    found = view(event for _, event in record.since())
+    assert found is not None
+    return found
 
 
 def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     with pytest.raises(InfrastructureError):
         climb(load_task(task_of(tmp_path, faults={"fail_at": [150]})), run)
-    standing = read_standing(run)
-    assert standing["answer"] == "Not decided yet: prompting has not been tested"
-    assert standing["rungs"][0]["candidates"]
+    cut_off = read_standing(run)
+    assert cut_off["answer"] == "Not decided yet: prompting has not been tested"
+    assert cut_off["rungs"][0]["candidates"]
     assert "Not decided yet" in write_report(run).read_text("utf-8")
     for options in ((), ("--markdown",), ("--json",)):
         assert command("report", str(run), *options) == 0

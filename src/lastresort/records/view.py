@@ -112,7 +112,7 @@ class Fold:
             name=name,
             applies=skipped is None,
             skipped_because=skipped,
-            candidates=_candidates(rung, system),
+            candidates=_candidates(rung, system) if skipped is None else (),
             chosen=system,
             test=None if test is None else bar_test(test),
             gate=gate,
@@ -187,6 +187,7 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             measured, place = run.rung(event.rung).measured, (event.candidate, event.split)
             measured.pop(place, None)
             measured[place] = event
+            run.rung(event.rung).skipped = None  # where it was skipped for want of time, there is some now
         case RungSkipped() | RungGivenUp():
             run.rung(event.rung).skipped = event.reason
         case RungSearched():
@@ -250,8 +251,9 @@ def _rung(run: Fold, name: str) -> RungView:
     rung = run.rung(name)
     system, test = rung.tested or (None if rung.searched is None else rung.searched.chosen, None)
     gate = rung.gates.get(system or "")
-    skipped = None if rung.measured else rung.skipped
-    return run.rung_view(name, system=system, test=test, gate=None if gate is None else gate.verdict, skipped=skipped)
+    return run.rung_view(
+        name, system=system, test=test, gate=None if gate is None else gate.verdict, skipped=rung.skipped
+    )
 
 
 def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:
