@@ -59,7 +59,7 @@ def test_a_rejected_adapter_ships_at_the_scale_that_loses_nothing(mended: Climbe
     assert load_system(mended.run / "winner").name == "sft-adapter-scale0.5"
     assert any(
         reason.startswith(
-            "sft: the gate rejected it at first, and 3 repairs were tried, of which 1 was good; sft-adapter-scale0.5"
+            "sft: after the gate rejected it, 3 repairs were tried and 1 of them was good. The best on dev, sft-adapter-scale0.5"
         )
         for reason in decision["reasons"]
     )
@@ -82,10 +82,10 @@ def test_all_that_was_tried_is_told_also_what_was_no_good(mended: Climbed) -> No
 
 
 def test_page_terminal_and_markdown_tell_of_repairs(mended: Climbed) -> None:
-    told = "Of 3 repairs 1 was good: sft-adapter-scale0.5 was tested and gated once more, which says SHIP"
+    told = "1 of 3 repairs was good: sft-adapter-scale0.5 was tested, and its own gate says SHIP"
     page = mended.report.read_text("utf-8")
     assert f'<h2 id="repairs">{told}' in page
-    assert "The gate before said REJECT of sft-adapter" in page
+    assert "The first gate said REJECT for sft-adapter" in page
     assert page.count('class="chart tradeoff"') == 1
     assert all(f">scale {scale}" in page for scale in (0.75, 0.5, 0.25))
     assert f"{told}." in markdown(mended.decision).replace("\\", "")
@@ -121,8 +121,7 @@ def test_where_no_repair_is_good_none_is_tested_and_all_is_as_it_was(spoiled: Cl
         (False, False, None, None)
     ] * 3
     assert any(
-        reason
-        == "sft: the gate rejected it at first, and 3 repairs were tried; none was good, so that none was tested."
+        reason == "sft: after the gate rejected it, 3 repairs were tried. None was good, so none was tested."
         for reason in decision["reasons"]
     )
     assert any(change.startswith("A system of sft that loses less than those") for change in decision["would_change"])
@@ -163,7 +162,7 @@ def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytes
     assert (frozen["frozen"], frozen["test"]["verdict"], frozen["gate"]["verdict"]) == (True, "MET", "REJECT")
     assert (decision["gate"]["system"], decision["gate"]["verdict"]) == ("sft-adapter", "REJECT")
     assert (decision["first_gate"], decision["winner"]["kind"], decision["meets_bar"]) == (None, "prompt", False)
-    assert any("its gate on fresh items says REJECT: the first stays as it was" in why for why in decision["reasons"])
+    assert any("Its gate on fresh items says REJECT: the first stays" in why for why in decision["reasons"])
 
 
 def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
