@@ -118,7 +118,7 @@ def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -
     keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
     found = dry_run(task_of(tmp_path, ladder=["prompting", "sft"], keep=keep), gate="quick")
     told = shown(found)
-    assert '"about" is the tokens that are computed at the rates below' in told
+    assert '"about" is based on the rates below' in told
     rates_told = re.search(
         r"([\d,]+) tokens a second in training \(([\d,]+) of all weights\), ([\d,]+) read, ([\d,]+) a", told
     )
@@ -126,7 +126,7 @@ def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -
     trained, all_weights, reading, answering_rate = (number(one) for one in rates_told.groups())
     assert all_weights == pytest.approx(trained * 4 / 6, abs=1)
     (suite,) = found["gate"]["suites"]
-    tokens = re.search(r"of base and tuned; ([\d,]+) tokens read and ([\d,]+) answered, about ", told)
+    tokens = re.search(r"on base and tuned; ([\d,]+) tokens read and ([\d,]+) answered, about ", told)
     assert tokens is not None
     seconds = number(tokens[1]) / reading + number(tokens[2]) / answering_rate
     assert seconds == pytest.approx(suite["forecast"]["seconds"], rel=0.01)

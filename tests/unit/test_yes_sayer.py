@@ -12,7 +12,7 @@ from lastresort.gate.sides import Side
 from lastresort.gate.suite_table import plans_of
 from lastresort.gate.verdict import Comparator, target_found
 from lastresort.records.responses import SuiteAnswers
-from lastresort.spec.sections import KEEP
+from lastresort.spec.sections import usual_margins
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Judgement, Silent
@@ -40,7 +40,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Gated]:
                 Side("base", lambda: base),
                 Side("tuned", lambda tuned=tuned: tuned),  # type: ignore[misc]
                 plans_of(known),
-                KEEP,
+                usual_margins(),
                 settings=Settings(SEED, quick=True),
                 kept=kept,
                 training_texts=(),
