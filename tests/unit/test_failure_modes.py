@@ -129,10 +129,10 @@ def test_each_mode_has_a_heading_a_picture_its_items_and_answers_side_by_side(pa
     places = [page.index(f"<h3>{title}") for title in titles]
     assert places == sorted(places)
     assert page.count('class="strip dumbbell lost"') >= 1 + 4 + 3
-    assert page.count("<summary>What was asked: one item of each</summary>") == 3
+    assert page.count("<summary>One example item of each kind</summary>") == 3
     assert page.count("<summary>What changed most, side by side</summary>") == 3
     assert "items were put to both models in 6 conditions" in page
-    assert re.search(r'aria-label="off task: [1-9] % before, [2-4]\d % after"', page)
+    assert re.search(r'aria-label="off task: [1-9]% before, [2-4]\d% after"', page)
 
 
 def test_items_that_say_nothing_are_told_on_the_page(found: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def test_the_largest_loss_stands_first(page: str) -> None:
 
 
 def test_long_answers_are_cut_and_the_rest_is_folded_away(page: str) -> None:
-    assert " more letters</summary>" in page
+    assert " more characters</summary>" in page
     head, rest = failure_modes.head_and_rest("word " * 300)
     assert head + rest == "word " * 300
     assert len(head) <= failure_modes.CUT
