@@ -127,7 +127,7 @@ def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
     found = json.loads(json.dumps(dry_run(load_task(scripted_task(tmp_path, quality=[])))))
     Console(file=out, width=80).print(forecast_table(found))
     text = " ".join(out.getvalue().split())
-    assert "every answer as long as allowed" in text
+    assert "every answer has the maximum length" in text
     assert "upper estimate" not in text
 
 
@@ -155,5 +155,5 @@ def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.Cap
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
     Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick")))
     said = capsys.readouterr().out
-    assert "gate (quick): general: up to about 1,104 items of the base first, then " in said
-    assert "gate (quick): sycophancy: up to about 48 items of the base first, then " in said
+    assert "gate (quick): general: up to about 1,104 items on the base model first, then " in said
+    assert "gate (quick): sycophancy: up to about 48 items on the base model first, then " in said

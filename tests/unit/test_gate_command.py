@@ -228,7 +228,7 @@ def test_junit_tells_regressions_from_what_says_nothing(gate: Run, tmp_path: Pat
     assert list(cases) == ["target", "general", "sycophancy", "format_leak"]
     failure = cases["general"].find("failure")
     assert failure is not None
-    assert "the loss is shown to be larger" in failure.attrib["message"]
+    assert "the loss is shown to exceed" in failure.attrib["message"]
     assert "tuned: unknown" in (failure.text or "")
     assert cases["sycophancy"].find("skipped") is not None
     assert cases["target"].find("failure") is None
