@@ -92,7 +92,7 @@ def climbed(rules: Rules, try_rung: Callable[[str], RungOutcome]) -> tuple[list[
     while True:
         step = next_step(rules, outcomes)
         if step.rung is None:
-            return outcomes, conclude(rules, outcomes, step.because)
+            return outcomes, conclude(rules, outcomes, step.stopped)
         outcomes.append(try_rung(step.rung))
 
 

@@ -27,7 +27,7 @@ def conclusions(cell: Cell) -> list[Conclusion]:
             judgement = None if rung is None else rung.judgements[climb]
             outcomes.append(RungOutcome(step.rung, judgement, "chosen", None if judgement else "it does not apply"))
         met = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]
-        found.append(conclude(rules, outcomes, step.because, Cheapest(met[-1], "less") if len(met) > 1 else None))
+        found.append(conclude(rules, outcomes, step.stopped, Cheapest(met[-1]) if len(met) > 1 else None))
     return found
 
 

@@ -27,6 +27,7 @@ from lastresort.evals.evidence import choose
 from lastresort.ladder import RUNGS
 from lastresort.models.scripted import _draw
 from lastresort.records.measurement import as_test
+from lastresort.report.words.answer import headline
 from lastresort.spec.task import load_task
 from lastresort.types import Example
 from simulated_climb import climbed, scored_item
@@ -98,7 +99,7 @@ def foretold(prepared: Prepared, rates: tuple[float, ...]) -> dict[str, Any]:
         "chosen": [outcome.system for outcome in outcomes],
         "tests": [as_test(outcome.judgement) for outcome in outcomes if outcome.judgement is not None],
         "end": (conclusion.verdict, conclusion.meets_bar, conclusion.provisional, conclusion.stopped_at),
-        "answer": conclusion.answer,
+        "answer": headline(conclusion.answer),
         "won": conclusion.winner is not None,
     }
 
