@@ -139,5 +139,5 @@ def test_two_judges_of_a_climb_stay_open_side_by_side_each_with_its_price(tmp_pa
         ]
         again = bench.models.judge(dear["model"], prompt_price=1e6, output_price=0)
     assert again is opened[0] is not opened[1]
-    assert [body["usd"] > 0 for _, body in noted] == [True, False]
+    assert [event.spent.usd > 0 for event in noted if isinstance(event, RewardsJudged)] == [True, False]
     assert len(paid) == 1
