@@ -191,7 +191,7 @@ def gated(
     """The quick gate, alone. workspace: where the answers of the base are kept for the next one."""
     question = Question(load_task(task), str(adapter), quick=True, seed=seed)
     found, _ = gate_alone(question, workspace=workspace, gates=workspace / "gates", progress=progress)
-    return found
+    return found.as_json()
 
 
 def regressed(found: dict[str, Any]) -> set[str]:
