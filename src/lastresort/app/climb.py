@@ -80,9 +80,8 @@ def climb(
         with Ledger(shared / LEDGER) as ledger, stop_file(run) as file:
             budget = Budget.of(prepared.task, record, clock)
             models = open_models(prepared.task, shared)
-            asked_to_stop = FirstOf((stop, file))
             writer = StageWriter(progress, record, budget.spent, clock=clock)
-            bench = open_workbench(prepared, record, run, models, writer, budget, asked_to_stop)
+            bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             mode = mode_of(record, gate)
             if mode != "none":
                 check_further(prepared.task)

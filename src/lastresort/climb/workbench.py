@@ -25,7 +25,7 @@ from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
-from lastresort.stop import FirstOf, Stop
+from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Progress
 
@@ -81,7 +81,7 @@ def open_workbench(
     models: OpenModels,
     progress: StageWriter,
     budget: Budget,
-    asked_to_stop: Stop,
+    stop: Stop,
 ) -> Workbench:
     task = prepared.task
     kwargs = task.chat_template_kwargs
@@ -110,7 +110,6 @@ def open_workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
-    stop = FirstOf((asked_to_stop, budget))
     seat.check_agreement(scorer, progress, stop)
     return Workbench(
         task=task,

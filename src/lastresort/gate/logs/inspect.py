@@ -309,7 +309,7 @@ def _size(opened: zipfile.ZipFile, member: zipfile.ZipInfo, room: int, path: Pat
         with opened.open(member) as stream:
             while size <= room and (piece := stream.read(_PIECE)):
                 size += len(piece)
-    except Exception as error:
+    except Exception as error:  # a decompressor raises what it likes at bytes that are none of its own
         raise _no_log(path, f"{member.filename}, which cannot be unpacked ({error})") from error
     if size > room:
         raise _no_log(path, f"{member.filename}, which is larger than {room:,} bytes")
