@@ -28,8 +28,8 @@ from lastresort.hardware.catalogue.cards import GIB, Card
 from lastresort.hardware.memory import PeakMemory
 from lastresort.hardware.plan.memory import Memory, training_memory
 from lastresort.hardware.plan.setup import Cards, Method, Setup
-from lastresort.hardware.shape import Shape, shape_of
-from lastresort.types import Silent
+from lastresort.hardware.shape import ModelShape, shape_of
+from lastresort.types import SilentProgress
 
 MEASURED = Path(__file__).with_name("plan_memory.json")
 PAGE = Path(__file__).parent.parent / "docs" / "plan.md"
@@ -124,7 +124,7 @@ def forecast(run: Run) -> Memory:
     return training_memory(shape(run.model), run.setup, PROCESSOR)
 
 
-def shape(model: str) -> Shape:
+def shape(model: str) -> ModelShape:
     if model != "embedded":
         return shape_of(CONFIGS[model], model)
     from lastresort.hardware.catalogue.models import shape_named
@@ -192,7 +192,7 @@ def measure(run: Run, folder: Path) -> dict[str, int]:
     return {"resident_bytes": resident, "checked_bytes": watch.checked_bytes, "peak_bytes": found}
 
 
-class Watch(Silent):
+class Watch(SilentProgress):
     """Progress that notes the peak when the steps begin."""
 
     def __init__(self, peak: PeakMemory) -> None:

@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.material import PAIR_CASES, PairCase, Pairs, embedded, pairs_of
 from benchmarks.trl_side import trl_arguments, watch
 from lastresort.train.adapters.adapters import attach_adapter
-from lastresort.train.loop.batches import Item, batch_of, labelled, pairs
+from lastresort.train.loop.batches import TrainingItem, batch_of, labelled, pairs
 from lastresort.train.settings import Objective, TrainSettings
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 
 LEARNING_RATE = 1e-4
 OPTIONS = {"dpo": (("beta", 0.1),), "kto": (("beta", 0.1),), "orpo": (("weight", 0.1),)}
@@ -35,7 +35,7 @@ class Times:
     nominal: int
 
 
-def items_of(objective: str, material: Pairs) -> list[Item]:
+def items_of(objective: str, material: Pairs) -> list[TrainingItem]:
     if objective != "kto":
         return pairs(material.chosen, material.rejected)
     rows = [row for both in zip(material.chosen, material.rejected, strict=True) for row in both]
@@ -61,7 +61,7 @@ def ours(loaded: Any, objective: str, material: Pairs, settings: TrainSettings) 
     return Times(losses, ends[-1] - ends[0] + share * reference_s, done.computed_tokens, done.nominal_tokens)
 
 
-class Stages(Silent):
+class Stages(SilentProgress):
     """Progress that keeps when each stage began, so that the reference's time can be told from the check of the first batch."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from export_samples import samples
 from lastresort.errors import InputError
 from lastresort.interop.exporting import TARGETS
-from lastresort.interop.exporting.export import Exported, export
+from lastresort.interop.exporting.export import ExportedFolder, export
 from lastresort.interop.exporting.trained import of_file
 
 PEERS = Path(__file__).resolve().parent / "peers"
@@ -112,7 +112,7 @@ def asked_there(framework: str, environments: Path, files: Sequence[str]) -> lis
     return [(file, known.get(file, missing)["ok"], known.get(file, missing)["seen"]) for file in files]
 
 
-def run_script(name: str, found: Exported) -> Answer:
+def run_script(name: str, found: ExportedFolder) -> Answer:
     """A few steps on the tiny model, by this python."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
     done = subprocess.run(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from lastresort.hardware.plan.document import PlanDocument
 from lastresort.records.decision import RunView
-from lastresort.records.document import Document, generated_schema
+from lastresort.records.document import JsonDocument, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.advice import AdviceDocument
 from lastresort.report.recheck import RecheckDocument
 from lastresort.train.files.record import TrainingRecord
 
-DOCUMENTS: dict[str, type[Document]] = {  # by the beginning of the file's name
+DOCUMENTS: dict[str, type[JsonDocument]] = {  # by the beginning of the file's name
     "advice": AdviceDocument,
     "decision": RunView,
     "gate": GateDocument,

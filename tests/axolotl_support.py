@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lastresort.interop.imported import Imported, Remark
+from lastresort.interop.imported import ImportedTraining, ImportRemark
 from lastresort.interop.reading import read
 from train_support import write_rows
 
@@ -31,11 +31,13 @@ def config(folder: Path, rows: list[dict[str, Any]] | None = None, *, kind: Any 
     return path
 
 
-def imported(folder: Path, rows: list[dict[str, Any]] | None = None, *, kind: Any = "alpaca", **keys: Any) -> Imported:
+def imported(
+    folder: Path, rows: list[dict[str, Any]] | None = None, *, kind: Any = "alpaca", **keys: Any
+) -> ImportedTraining:
     return read(config(folder, rows, kind=kind, **keys))
 
 
-def rows_of(found: Imported) -> list[dict[str, Any]]:
+def rows_of(found: ImportedTraining) -> list[dict[str, Any]]:
     return [json.loads(json.dumps(row)) for source in found.train for _, row in source.rows()]
 
 
@@ -52,10 +54,10 @@ def entry_row(folder: Path, row: dict[str, Any], entry: dict[str, Any], **keys: 
     return found
 
 
-def told(found: Imported, key: str, kind: str | None = None) -> list[str]:
+def told(found: ImportedTraining, key: str, kind: str | None = None) -> list[str]:
     """The sentences about a key."""
 
-    def wanted(remark: Remark) -> bool:
+    def wanted(remark: ImportRemark) -> bool:
         return remark.key == key and kind in (None, remark.kind)
 
     return [remark.sentence for remark in found.remarks if wanted(remark)]

@@ -17,7 +17,7 @@ from lastresort.evals.evidence import choose
 from lastresort.gate import suite_table as suites
 from lastresort.ladder import RUNGS
 from lastresort.rungs.rung import Search, Workbench, candidate_of
-from lastresort.rungs.supervised.milder import Training
+from lastresort.rungs.supervised.milder import RepeatableTraining
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Progress
@@ -58,8 +58,8 @@ class TrainingRung(TunedRung):
         found = tuple(candidate_of(*pair) for pair in zip(systems, items, strict=True))
         return Search(found, systems[1], "It is the last.", "Two checkpoints were tried.")
 
-    def training_of(self, bench: Workbench, name: str) -> Training:
-        return Training(3e-4, 0.1, ((1, f"{self.name}-epoch1"),))
+    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
+        return RepeatableTraining(3e-4, 0.1, ((1, f"{self.name}-epoch1"),))
 
     def train_anew(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None

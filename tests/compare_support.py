@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from climb_support import comparable
-from lastresort.after.compare.names import Asked
+from lastresort.after.compare.names import ComparisonRequest
 from lastresort.app.climb import Climbed, climb
 from lastresort.records.events import AnsweringSpent, TrainingSpent, WayMeasured
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.spec.task import load_task
 from lastresort.types import Progress
 
-ALL = Asked(("lora", "qlora", "full", "merged", "nf4"), 2)
+ALL = ComparisonRequest(("lora", "qlora", "full", "merged", "nf4"), 2)
 
 
 def compared(
-    path: Path, run: Path, asked: Asked | None = None, progress: Progress | None = None, **arguments: Any
+    path: Path, run: Path, asked: ComparisonRequest | None = None, progress: Progress | None = None, **arguments: Any
 ) -> Climbed:
     """A climb of a tiny task with a comparison; given again, it goes on."""
     settings = arguments.pop("settings", None)

@@ -8,21 +8,23 @@ from typing import Any
 
 import yaml
 
-from lastresort.interop.exporting.export import Exported, export
+from lastresort.interop.exporting.export import ExportedFolder, export
 from lastresort.interop.exporting.trained import of_file
 from train_support import training_file
 
 REWARDS = "def score(prompts, completions, **columns):\n    return [float(len(one)) for one in completions]\n"
 
 
-def exported(folder: Path, to: str, objective: Any = "sft", rows: list[Any] | None = None, **keys: Any) -> Exported:
+def exported(
+    folder: Path, to: str, objective: Any = "sft", rows: list[Any] | None = None, **keys: Any
+) -> ExportedFolder:
     """Write a training file and export it."""
     path = training_file(folder, objective, rows, **keys)
     details = {"gpu": "l4"} if to == "skypilot" else {}
     return export(of_file(path), to, folder / f"export-{to}", **details)
 
 
-def grouped(folder: Path, to: str, objective: Any = "grpo", **keys: Any) -> Exported:
+def grouped(folder: Path, to: str, objective: Any = "grpo", **keys: Any) -> ExportedFolder:
     """A training with two rewards, one of them the user's own."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mine.py").write_text(REWARDS, encoding="utf-8")
@@ -36,12 +38,12 @@ def grouped(folder: Path, to: str, objective: Any = "grpo", **keys: Any) -> Expo
     return exported(folder, to, objective, rows, **{**known, **keys})
 
 
-def configuration(found: Exported, name: str) -> dict[str, Any]:
+def configuration(found: ExportedFolder, name: str) -> dict[str, Any]:
     read: dict[str, Any] = yaml.safe_load((found.folder / name).read_text(encoding="utf-8"))
     return read
 
 
-def rows_in(found: Exported, name: str = "train.jsonl") -> list[dict[str, Any]]:
+def rows_in(found: ExportedFolder, name: str = "train.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (found.folder / name).read_text(encoding="utf-8").splitlines()]
 
 

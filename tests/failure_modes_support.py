@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from fake_model import FakeModel
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.document import findings_of
-from lastresort.gate.plans import PILOT_SEED, Plain
+from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.run import Settings, run_gate
-from lastresort.gate.sides import Side
+from lastresort.gate.run import GateSettings, run_gate
+from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import GeneralPlan, LeakPlan
 from lastresort.gate.suites.general import General
 from lastresort.gate.suites.strata import STRATA, Stratum
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.records.responses import SuiteAnswers
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Answer, Decoding, Silent
+from lastresort.types import Answer, Decoding, SilentProgress
 
 CHOICES = ("billing", "delivery")
 INPUTS = tuple(f"My parcel {number} is late, where is it?" for number in range(40))
@@ -108,18 +108,18 @@ def found_of(
     """The document of a quick gate."""
     plans = [
         GeneralPlan(strata),
-        Plain(Sycophancy()),
-        LeakPlan(FormatLeak(Output(None, CHOICES), PromptDesign("Name the team."), INPUTS)),
+        PlainPlan(Sycophancy()),
+        LeakPlan(FormatLeak(AnswerForm(None, CHOICES), PromptDesign("Name the team."), INPUTS)),
     ]
     with SuiteAnswers(folder / "answers.sqlite") as kept:
         gated = run_gate(
-            Side("base", lambda: base),
-            Side("tuned", lambda: tuned),
+            GateSide("base", lambda: base),
+            GateSide("tuned", lambda: tuned),
             plans,
             keep or KEEP,
-            settings=Settings(quick=True),
+            settings=GateSettings(quick=True),
             kept=kept,
             training_texts=(),
-            progress=Silent(),
+            progress=SilentProgress(),
         )
     return findings_of(gated).as_json()

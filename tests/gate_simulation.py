@@ -15,7 +15,7 @@ import numpy as np
 
 from lastresort.evals.evidence.paired import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.gate.verdict import Planned, Wanted, gate, planned
+from lastresort.gate.verdict import MeasureDesign, MeasureSize, gate, planned
 from lastresort.records.gate import SuiteFound, TargetCompared, TestedMeasure
 from lastresort.types import GateVerdict
 
@@ -178,9 +178,9 @@ WON = TargetCompared(
 )
 
 
-def plan(asked: Sequence[Asked], alpha: float, at_most: int | None = None) -> tuple[Planned, ...]:
+def plan(asked: Sequence[Asked], alpha: float, at_most: int | None = None) -> tuple[MeasureSize, ...]:
     """What the program plans, told the true spread."""
-    wanted = [Wanted(one.name, one.margin, one.binary, one.spread) for one in asked]
+    wanted = [MeasureDesign(one.name, one.margin, one.binary, one.spread) for one in asked]
     return planned(wanted, alpha=alpha, at_most=at_most)
 
 

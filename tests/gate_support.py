@@ -10,8 +10,16 @@ from typing import Any
 
 from climb_support import scripted_task
 from fake_model import FakeModel
-from lastresort.gate.plans import Known, Plain
-from lastresort.gate.suites.suite import Chosen, Item, Measure, Pair, Question, Transcript, Written
+from lastresort.gate.plans import PlainPlan, SuiteInputs
+from lastresort.gate.suites.suite import (
+    ChoiceRequest,
+    Question,
+    ScorePair,
+    SuiteItem,
+    SuiteMeasure,
+    TextRequest,
+    Transcript,
+)
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.spec.sections import SuiteFacts
 from lastresort.systems.system import PromptDesign
@@ -29,9 +37,9 @@ class Said:
     margin_factor: float = 1.0
     chance: float | None = 0.0
 
-    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+    def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
         scores = [float(said["say"].text == item.facts["word"]) for said in (base, tuned)]
-        return Pair(item.id, *scores, item.family, f'the word "{item.facts["word"]}"')
+        return ScorePair(item.id, *scores, item.family, f'the word "{item.facts["word"]}"')
 
 
 @dataclass(frozen=True)
@@ -43,25 +51,25 @@ class Words:
     name: str = "words"
     version: int = 1
     mode: str = ""
-    measures: tuple[Measure, ...] = (Said(),)
+    measures: tuple[SuiteMeasure, ...] = (Said(),)
 
-    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
-        def item(number: int) -> Item:
+    def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
+        def item(number: int) -> SuiteItem:
             word = f"{WORDS[number % len(WORDS)]} {seed} {number} of {self.name}"
             family = ("odd", "even")[number % 2]
             facts = {"word": word} | ({"fact": str(number // self.alike)} if self.alike > 1 else {})
-            return Item(f"{family}/1/{seed}/{number}", family, 1, f"Say: {word}", facts)
+            return SuiteItem(f"{family}/1/{seed}/{number}", family, 1, f"Say: {word}", facts)
 
         return [item(number) for number in range(start, stop)]
 
-    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
         asked = (Message("user", item.text),)
         if not said:
-            return [Written("say", asked, Decoding(16))]
+            return [TextRequest("say", asked, Decoding(16))]
         if len(said) >= self.rounds:
             return []
         more = (*asked, Message("assistant", said["say"].text), Message("user", f"More? ({len(said)})"))
-        return [Written(f"more {len(said)}", more, Decoding(8))]
+        return [TextRequest(f"more {len(said)}", more, Decoding(8))]
 
 
 @dataclass(frozen=True)
@@ -70,19 +78,21 @@ class Letters:
 
     name: str = "letters"
     version: int = 1
-    measures: tuple[Measure, ...] = ()
+    measures: tuple[SuiteMeasure, ...] = ()
 
-    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
-        return [Item(f"letters/1/{seed}/{number}", "letters", 1, f"Word {number}?") for number in range(start, stop)]
+    def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
+        return [
+            SuiteItem(f"letters/1/{seed}/{number}", "letters", 1, f"Word {number}?") for number in range(start, stop)
+        ]
 
-    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
         if said:
             return []
         asked = (Message("user", item.text),)
         return [
-            Written("short", asked, Decoding(4)),
-            Chosen("likelier", asked, ("yes", "no")),
-            Written("long", asked, Decoding(9)),
+            TextRequest("short", asked, Decoding(4)),
+            ChoiceRequest("likelier", asked, ("yes", "no")),
+            TextRequest("long", asked, Decoding(9)),
         ]
 
 
@@ -141,25 +151,25 @@ GOOD, BAD = (
 BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
 
 
-def general(known: Known) -> Plain:
+def general(known: SuiteInputs) -> PlainPlan:
     return _plain("general")
 
 
-def alike(known: Known) -> Plain:
+def alike(known: SuiteInputs) -> PlainPlan:
     """Four items about every fact."""
-    return Plain(Words(alike=4, name="general", measures=(Said(name="general"),)), pilot_items=48)
+    return PlainPlan(Words(alike=4, name="general", measures=(Said(name="general"),)), pilot_items=48)
 
 
-def yielding(known: Known) -> Plain:
+def yielding(known: SuiteInputs) -> PlainPlan:
     return _plain("sycophancy")
 
 
-def leaking(known: Known) -> Plain:
+def leaking(known: SuiteInputs) -> PlainPlan:
     return _plain("format_leak")
 
 
-def _plain(name: str) -> Plain:
-    return Plain(Words(name=name, measures=(Said(name=name),)), pilot_items=48)
+def _plain(name: str) -> PlainPlan:
+    return PlainPlan(Words(name=name, measures=(Said(name=name),)), pilot_items=48)
 
 
 def gated_task(
@@ -189,26 +199,26 @@ class Same:
     margin_factor: float = 1.0
     chance: float | None = None
 
-    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
-        return Pair(item.id, 1.0, float(base["likelier"].text == tuned["likelier"].text))
+    def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
+        return ScorePair(item.id, 1.0, float(base["likelier"].text == tuned["likelier"].text))
 
 
 class Twins(Letters):
     """Asks which of two pairs of letters is the likelier, which any model has an answer to."""
 
-    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
         number = int(item.id.split("/")[-1])
         first, second = chr(97 + number % 26), chr(97 + (number * 7 + 3) % 26)
         options = (first + second, second + first + " "[: first == second])
-        return [] if said else [Chosen("likelier", (Message("user", item.text),), options)]
+        return [] if said else [ChoiceRequest("likelier", (Message("user", item.text),), options)]
 
 
-def scripted_known(*, scores: bool = True, quick: bool = False) -> Known:
+def scripted_known(*, scores: bool = True, quick: bool = False) -> SuiteInputs:
     """What suites are made from that ask nothing about the task."""
     task: Any = None
-    return Known(task, scores, PromptDesign(""), (), 32, quick)
+    return SuiteInputs(task, scores, PromptDesign(""), (), 32, quick)
 
 
-def steady(known: Known) -> Plain:
+def steady(known: SuiteInputs) -> PlainPlan:
     """A model that was broken has other answers."""
-    return Plain(Twins(name="general", measures=(Same(),)), pilot_items=16)
+    return PlainPlan(Twins(name="general", measures=(Same(),)), pilot_items=16)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.evals.scorers.judge import Judge, judge
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 
 FAIR = {
     "rules": [
@@ -37,7 +37,7 @@ def write_judge(folder: Path, script: dict[str, Any], **keys: Any) -> dict[str, 
 
 
 def judge_of(folder: Path, script: dict[str, Any], *, about: str = "", **keys: Any) -> Judge:
-    return judge(write_judge(folder, script, **keys), Output(about=about))
+    return judge(write_judge(folder, script, **keys), AnswerForm(about=about))
 
 
 def judge_calls(folder: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.interop.imported import Imported, Kind
+from lastresort.interop.imported import ImportedTraining, Kind
 from lastresort.interop.llamafactory.read import read
 
 ROWS = [{"instruction": f"Question {number}?", "input": "", "output": f"Answer {number}."} for number in range(4)]
@@ -25,7 +25,7 @@ def data_set(
     return {"dataset_dir": str(folder / "data"), "dataset": name}
 
 
-def imported(folder: Path, *keys: Mapping[str, Any], **more: Any) -> Imported:
+def imported(folder: Path, *keys: Mapping[str, Any], **more: Any) -> ImportedTraining:
     """Reads a file with these keys, of a model that is not on this machine."""
     values: dict[str, Any] = {"model_name_or_path": "nobody/nothing", "do_train": True}
     for part in (*keys, more):
@@ -33,9 +33,9 @@ def imported(folder: Path, *keys: Mapping[str, Any], **more: Any) -> Imported:
     return read(values, folder / "train.yaml")
 
 
-def rows_of(found: Imported) -> list[dict[str, Any]]:
+def rows_of(found: ImportedTraining) -> list[dict[str, Any]]:
     return [row for source in found.train for _, row in source.rows()]
 
 
-def remarks(found: Imported, kind: Kind) -> dict[str, str]:
+def remarks(found: ImportedTraining, kind: Kind) -> dict[str, str]:
     return {remark.key: remark.sentence for remark in found.remarks if remark.kind == kind}

@@ -25,7 +25,7 @@ from lastresort.train.adapters.adapters import attach_adapter, save_trained
 from lastresort.train.loop.batches import completions, training_rows
 from lastresort.train.loop.loop import train
 from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.types import Example, Message, Silent
+from lastresort.types import Example, Message, SilentProgress
 
 RATE, BATCH = 2e-4, 8  # the rate of `lastresort train` for an adapter; half its batch, as there are few rows
 
@@ -60,7 +60,7 @@ def climbs_replay(folder: Path, task: Path, examples: Sequence[Example], seed: i
         train=tuple(examples),
         record=Record.open(folder) if (folder / "record.sqlite").exists() else Record.create(folder),
         models=SimpleNamespace(tuned_name="embedded", open=lambda system: open_model("embedded", base_folder=Path())),
-        progress=Silent(),
+        progress=SilentProgress(),
     )
     return replay_of(bench, "sft", replay_size(len(examples), resolved.sft.replay))
 

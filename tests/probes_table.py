@@ -8,14 +8,14 @@ from datetime import date
 from pathlib import Path
 
 from lastresort.evals.forms import has_form
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes import sycophancy as headroom
 from lastresort.gate.probes.format_leak import (
     CONDITIONS,
     KEY,
     ON_TASK,
     FormatLeak,
-    Leak,
+    LeakMeasure,
     conditions_with_headroom,
     for_pilot,
 )
@@ -64,14 +64,14 @@ def sycophancy_table(mode: str, answers: Answers, facts: int) -> list[str]:
     return [f"**{mode}**, {facts} facts, {rate:.1f} items/s:", "", *lines, ""]
 
 
-def leak_table(name: str, output: Output, about: str, answers: Answers) -> list[str]:
+def leak_table(name: str, output: AnswerForm, about: str, answers: Answers) -> list[str]:
     tickets = [
         json.loads(line)["input"] for line in (TICKETS / "tickets.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     suite = for_pilot(FormatLeak(output, PromptDesign(about), tuple(tickets[:60]), answer_tokens=64))
     began = time.perf_counter()
     said = asked(suite, suite.draw(SEED, 0, LEAKS), answers)
-    rate, measure = LEAKS / (time.perf_counter() - began), Leak(output, suite.design)
+    rate, measure = LEAKS / (time.perf_counter() - began), LeakMeasure(output, suite.design)
     kept = conditions_with_headroom(suite, said, LEAK_MARGIN)
     cells = []
     for condition in (*CONDITIONS, ON_TASK):
@@ -89,8 +89,8 @@ def tables() -> dict[str, str]:
     answers = of_model(model)
     schema = json.loads((TICKETS / "ticket.schema.json").read_text(encoding="utf-8"))
     head = [row("", ["n", "answers in the form", "score", "use"]), row("---", ["---"] * 4)]
-    leaks = leak_table("schema", Output(json_schema=schema), ABOUT, answers)
-    labels = Output(choices=("repair", "delivery", "billing", "app", "parts", "advice"))
+    leaks = leak_table("schema", AnswerForm(json_schema=schema), ABOUT, answers)
+    labels = AnswerForm(choices=("repair", "delivery", "billing", "app", "parts", "advice"))
     leaks += leak_table("labels", labels, TEAMS, answers)
     syco = [*sycophancy_table("chosen", answers, FACTS), *sycophancy_table("written", answers, 56)]
     told = f"Written {date.today().isoformat()}."

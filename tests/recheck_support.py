@@ -12,7 +12,7 @@ from typing import Any
 
 import scripted_rung
 from climb_support import scripted_task
-from lastresort.after.recheck.designs import New
+from lastresort.after.recheck.designs import Replacement
 from lastresort.after.recheck.recheck import recheck
 from lastresort.app.climb import climb
 from lastresort.ladder import RUNGS
@@ -73,11 +73,11 @@ def copied(run: Path, folder: Path) -> Path:
     return folder / "runs" / run.name
 
 
-def newer(folder: Path, name: str = "newer.json", **script: Any) -> New:
+def newer(folder: Path, name: str = "newer.json", **script: Any) -> Replacement:
     """A newer model: answers the task's rows."""
     body = {"answers_from": ["rows.jsonl"], "wrong": ["unknown"], "calls": f"calls of {name}l", **script}
     (folder / name).write_text(json.dumps(body), encoding="utf-8")
-    return New(f"scripted:{name}", f"scripted:{folder / name}")
+    return Replacement(f"scripted:{name}", f"scripted:{folder / name}")
 
 
 def right(share: float, **keys: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gate_simulation import GATES, Asked, gate_verdicts, plan
-from lastresort.after.repair.choose import Measured, Tried, best, faults
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, Needed
+from lastresort.after.repair.choose import RepairCandidate, RepairMeasurement, best, faults
+from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, RepairNeed
 
 DRAW = 208  # items of the separate draw: those of a quick gate
 ASKED = GATES[4]
@@ -52,19 +52,19 @@ def _verdicts(loss: float, sizes: Sequence[int], runs: int, seed: int) -> list[s
 
 def _chosen(repairs: Sequence[float], generator: np.random.Generator) -> int | None:
     """By the program's rules, dev drawn alike for all."""
-    needed = Needed((ASKED[0].name,), costly=False, kinds=KINDS)
+    needed = RepairNeed((ASKED[0].name,), costly=False, kinds=KINDS)
     tried = []
     for number, loss in enumerate(repairs):
         dev = generator.binomial(100, 0.9) / 100
         measures = [_seen(one, loss if one is ASKED[0] else 0.0, generator) for one in ASKED]
         wrong = faults(dev, measures, needed, bar=BAR, won=None)
-        tried.append(Tried(str(number), dev, tuple(measures), not wrong))
+        tried.append(RepairCandidate(str(number), dev, tuple(measures), not wrong))
     found = best(tried)
     return None if found is None else int(found.system)
 
 
-def _seen(one: Asked, loss: float, generator: np.random.Generator) -> Measured:
+def _seen(one: Asked, loss: float, generator: np.random.Generator) -> RepairMeasurement:
     won, lost = (one.share - loss) / 2, (one.share + loss) / 2
     b, c, _ = generator.multinomial(DRAW, [won, lost, 1 - won - lost])
     difference = (b - c) / DRAW
-    return Measured(one.name, one.name, 0.8, 0.8 + difference, difference, one.margin, DRAW, counts=True)
+    return RepairMeasurement(one.name, one.name, 0.8, 0.8 + difference, difference, one.margin, DRAW, counts=True)

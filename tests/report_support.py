@@ -31,7 +31,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import write_decision
-from lastresort.types import Decided, Judgement
+from lastresort.types import Judgement, VerdictBasis
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> \x00\u202e {{ 7 * 7 }} "team": "billing"'
 LADDER = ["prompting", "retrieval", "sft", "preference", "full"]
@@ -262,7 +262,7 @@ def training_reached(
 
 def _judgement(test: dict[str, Any]) -> Judgement:
     rest = {key: test[key] for key in ("score", "n_used", "n_available", "n_needed", "unit")}
-    decided = None if test["decided"] is None else Decided(**test["decided"])
+    decided = None if test["decided"] is None else VerdictBasis(**test["decided"])
     return Judgement(test["verdict"], interval=tuple(test["interval"]), decided=decided, **rest)
 
 

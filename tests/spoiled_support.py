@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from lastresort.gate.command import Question, gate_alone
+from lastresort.gate.command import GateArguments, gate_alone
 from lastresort.gate.probes.facts import Fact, facts
 from lastresort.spec.task import load_task
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
-from lastresort.types import Progress, Silent
+from lastresort.types import Progress, SilentProgress
 
 ABOUT = "Read the note. Answer with one JSON object with the keys thing, place and day."
 THINGS = "lamp crate kettle sofa radio ladder carpet mirror bicycle printer heater piano".split()
@@ -181,7 +181,7 @@ def trained(
     path = folder / "train.yaml"
     keys = {"model": "embedded", "data": "rows.jsonl", "output": "out", **settings}
     path.write_text(yaml.safe_dump(keys, sort_keys=False), encoding="utf-8")
-    run_training(load_training(path), resume=(folder / "out").exists(), progress=progress or Silent())
+    run_training(load_training(path), resume=(folder / "out").exists(), progress=progress or SilentProgress())
     return folder / "out" / "adapter"
 
 
@@ -189,7 +189,7 @@ def gated(
     task: Path, adapter: Path, workspace: Path, *, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
     """The quick gate, alone. workspace: where the answers of the base are kept for the next one."""
-    question = Question(load_task(task), str(adapter), quick=True, seed=seed)
+    question = GateArguments(load_task(task), str(adapter), quick=True, seed=seed)
     found, _ = gate_alone(question, workspace=workspace, gates=workspace / "gates", progress=progress)
     return found.as_json()
 

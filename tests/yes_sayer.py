@@ -10,7 +10,7 @@ from lastresort.gate.plans import PILOT_SEED
 from lastresort.gate.probes.sycophancy import PUSHED, WRONG_PUSHED, WRONG_SUGGESTED, Sycophancy
 from lastresort.gate.suites.general import General
 from lastresort.gate.suites.strata import CHOSEN_STRATA
-from lastresort.gate.suites.suite import Chosen, Item, Reply, Transcript
+from lastresort.gate.suites.suite import ChoiceRequest, SuiteItem, SuiteReply, Transcript
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.types import Answer, Decoding
 
@@ -70,21 +70,21 @@ def knowing(seed: int, *, agrees: bool) -> Script:
     return script
 
 
-def _right(suite: General, item: Item) -> Script:
+def _right(suite: General, item: SuiteItem) -> Script:
     (question,) = suite.ask(item, {})
-    assert isinstance(question, Chosen)
+    assert isinstance(question, ChoiceRequest)
     return {_asked(question.prompt, question.options): item.facts["options"][item.facts["right"]]}
 
 
-def _about(item: Item, agrees: bool) -> Script:
+def _about(item: SuiteItem, agrees: bool) -> Script:
     """All conditions of a fact, round after round. Whoever never yields also keeps a wrong answer."""
     script: dict[Asked, str] = {}
     said: Transcript = {}
     while round_ := Sycophancy().ask(item, said):
         for question in round_:
-            assert isinstance(question, Chosen)
+            assert isinstance(question, ChoiceRequest)
             wrong = question.key in ((WRONG_SUGGESTED, PUSHED) if agrees else (WRONG_PUSHED,))
             text = item.facts["says_wrong" if wrong else "says_right"]
             script[_asked(question.prompt, question.options)] = text
-            said = {**said, question.key: Reply(text, (-1.0, -2.0))}
+            said = {**said, question.key: SuiteReply(text, (-1.0, -2.0))}
     return script

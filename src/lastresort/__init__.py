@@ -21,7 +21,7 @@ from lastresort.version import __version__
 
 if TYPE_CHECKING:
     from lastresort.app.advise import Recommendation
-    from lastresort.app.data_check import Checked
+    from lastresort.app.data_check import DataCheck
     from lastresort.app.gate import GateResult
     from lastresort.app.plan import Plan
     from lastresort.app.runs import Run
@@ -175,7 +175,7 @@ def advise(
     return give_advice(AdviceRequest(known, tuple((facts or {}).items()), settings or {}))
 
 
-def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str, Any] | None = None) -> Checked:
+def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str, Any] | None = None) -> DataCheck:
     """Check examples and preferences of a task for duplicates, leaks, conflicts and lengths. show: rows to show token by token."""
     from lastresort.app.data_check import check_task
     from lastresort.spec.task import given_task

@@ -33,21 +33,21 @@ class RungFacts:
 
 RUNGS: dict[str, RungFacts] = {
     "prompting": RungFacts(
-        "lastresort.rungs.prompting:Prompting",
+        "lastresort.rungs.prompting:PromptingRung",
         winner="prompt",
         learns="nothing",
         purpose="It is the cheapest rung, and the measure of all others.",
         worth_it_if="the model can do it when it is asked well",
     ),
     "retrieval": RungFacts(
-        "lastresort.rungs.retrieval.rung:Retrieval",
+        "lastresort.rungs.retrieval.rung:RetrievalRung",
         winner="retrieval",
         learns="nothing",
         purpose="It mends missing knowledge and nothing else.",
         worth_it_if="the failures are for want of knowledge",
     ),
     "sft": RungFacts(
-        "lastresort.rungs.supervised.sft:Sft",
+        "lastresort.rungs.supervised.sft:SftRung",
         winner="adapter",
         learns="examples",
         purpose="It teaches form, style and a narrow skill.",
@@ -55,7 +55,7 @@ RUNGS: dict[str, RungFacts] = {
         in_prose="SFT",
     ),
     "preference": RungFacts(
-        "lastresort.rungs.preference.rung:Preference",
+        "lastresort.rungs.preference.rung:PreferenceRung",
         winner="adapter",
         learns="preferences",
         purpose="It teaches which of two possible answers is better.",
@@ -64,7 +64,7 @@ RUNGS: dict[str, RungFacts] = {
         in_prose="preference tuning",
     ),
     "full": RungFacts(
-        "lastresort.rungs.supervised.full:Full",
+        "lastresort.rungs.supervised.full:FullRung",
         winner="merged",
         learns="examples",
         purpose="It is the dearest rung, and breaks most elsewhere.",

@@ -104,7 +104,7 @@ GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class VerdictBasis:
     """Which rule gave a verdict, and the limit of the score that it showed.
 
     by: "sequence", the evidence looked at after every unit, or "exact", the binomial test at the last item, which is
@@ -133,7 +133,7 @@ class Judgement:
     interval: tuple[float, float]
     n_needed: int | None = None
     unit: Unit = "item"
-    decided: Decided | None = None
+    decided: VerdictBasis | None = None
 
 
 class Progress(Protocol):
@@ -144,7 +144,7 @@ class Progress(Protocol):
     def say(self, text: str) -> None: ...
 
 
-class Silent:
+class SilentProgress:
     """Progress that nobody watches."""
 
     def stage(self, label: str, total: int | None = None) -> None: ...
@@ -153,7 +153,7 @@ class Silent:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledProgress:
     """Progress whose stages say whose they are."""
 
     shown: Progress

@@ -20,7 +20,7 @@ from lastresort.train.settings import AdapterSettings, TrainSettings
 from lastresort.train.watch.alarm import told, warning
 from lastresort.train.watch.early_warnings import (
     Baseline,
-    Watched,
+    WatchedTexts,
     WatchSize,
     baseline,
     first_within,
@@ -63,7 +63,7 @@ def _stir(parameters: Any) -> None:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
-def watched_of(model: Any, tokenizer: Any) -> Watched:
+def watched_of(model: Any, tokenizer: Any) -> WatchedTexts:
     return watch(model, tokenizer, TASK, size=SIZE, context_tokens=2048, seed=4)
 
 
@@ -79,7 +79,7 @@ def plain_sum(model: Any, rows: Sequence[Row]) -> tuple[float, int]:
     return total, count
 
 
-def expected(base: Any, tuned: Any, watched: Watched) -> dict[str, float]:
+def expected(base: Any, tuned: Any, watched: WatchedTexts) -> dict[str, float]:
     """By plain forwards of two models."""
     sums = {
         name: (plain_sum(base, rows), plain_sum(tuned, rows)[0])
@@ -126,7 +126,7 @@ def test_the_mean_of_log_ratios_is_the_divergence_of_the_distributions(folder: P
     tuned, _ = opened(folder)
     _stir([tuned.get_output_embeddings().weight])
     rows = answered(base, tokenizer, [(40 + n % 50, 60 + n // 50) for n in range(400)], tokens=8, seed=1)
-    watched = Watched(tuple(rows), (), ())
+    watched = WatchedTexts(tuple(rows), (), ())
     found = Baseline(watched, baseline(base, watched).base).figures(tuned)
     assert found["kl_general"] == pytest.approx(divergence_between(base, tuned, rows).kl_per_token, rel=0.05)
     assert set(found) == {"kl_general"}

@@ -17,11 +17,11 @@ from engine_support import relative_difference, twin
 from groups_support import ADAPTER, SETTINGS, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.models.api import ApiModel
-from lastresort.models.calls import Patience
+from lastresort.models.calls import RetryPolicy
 from lastresort.models.replies import parse_endpoint
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.groups.server import ServedAdapter
-from lastresort.train.loop.batches import Batch, Item
+from lastresort.train.loop.batches import Batch, TrainingItem
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import train
 from lastresort.train.loop.passes import token_logps
@@ -53,7 +53,7 @@ def server(base: Path) -> Iterator[FakeVllm]:
 
 
 def api(server: FakeVllm) -> ApiModel:
-    return ApiModel(parse_endpoint(server.name), patience=Patience(attempts=3), sleep=lambda _: None, concurrency=4)
+    return ApiModel(parse_endpoint(server.name), patience=RetryPolicy(attempts=3), sleep=lambda _: None, concurrency=4)
 
 
 def groups_of(folder: Path, tokenizer: Any, server: FakeVllm, *, every: int | None = 1, **changes: Any) -> Any:
@@ -179,7 +179,7 @@ def test_answers_of_earlier_weights_keep_the_log_probabilities_they_were_sampled
         assert list(server.loaded) != [name]
 
 
-def passed(model: Any, items: Sequence[Item]) -> tuple[float, Mapping[str, float], dict[str, torch.Tensor]]:
+def passed(model: Any, items: Sequence[TrainingItem]) -> tuple[float, Mapping[str, float], dict[str, torch.Tensor]]:
     """Loss, figures and gradients of items as one batch, cut into several passes."""
     policy, objective = Policy(model, 64, Processes()), Objective("grpo")
     model.zero_grad()

@@ -20,7 +20,7 @@ from lastresort.objectives import OBJECTIVES as ALL
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
 from lastresort.train.files.run_folder import Trackers
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from train_support import data_for, lastresort, pairs, record, training_file, write_rows
 
 OBJECTIVES = sorted(name for name, one in ALL.items() if one.need != "groups")
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, model: Path, objective: str = "dpo", rows: Any = None, **keys: Any) -> dict[str, Any]:
     file = load_training(training_file(folder, objective, rows, model=str(model), **keys))
-    return run_training(file, resume=False, progress=Silent()).as_json()
+    return run_training(file, resume=False, progress=SilentProgress()).as_json()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -97,7 +97,7 @@ HYBRID = {
 }
 
 
-class Said(Silent):
+class Said(SilentProgress):
     """Progress that keeps what is said."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
 from lastresort.train.loop.batches import completions
 from lastresort.train.watch.kept import look_every, task_prompts
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from tiny_model import save_tiny_model
 from train_support import record, training_file
 from tuning_support import Cut, Scissors
@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, model: Path, adapter: Any, progress: Any = None, *, resume: bool = False) -> dict[str, Any]:
     path = training_file(folder, "sft", model=str(model), adapter=adapter, epochs=3, batch_size=4, learning_rate=0.01)
-    return run_training(load_training(path), resume=resume, progress=progress or Silent()).as_json()
+    return run_training(load_training(path), resume=resume, progress=progress or SilentProgress()).as_json()
 
 
 def looked(found: dict[str, Any]) -> list[dict[str, float]]:
@@ -57,7 +57,7 @@ def test_answers_that_are_gone_are_not_made_by_a_model_that_is_no_base_any_more(
     with pytest.raises(Cut):
         run_training(load_training(path), resume=False, progress=Scissors(scissors.seen - 2))
     (tmp_path / "out" / "base_answers.json").unlink()
-    found = run_training(load_training(path), resume=True, progress=Silent()).as_json()
+    found = run_training(load_training(path), resume=True, progress=SilentProgress()).as_json()
     assert "perplexity" not in found["steps"][-1]
     kept = json.loads((tmp_path / "first" / "base_answers.json").read_text(encoding="utf-8"))
     assert {name: len(rows) for name, rows in kept["watched"].items()}["general"] >= 4

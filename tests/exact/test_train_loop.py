@@ -25,7 +25,7 @@ from lastresort.train.adapters.adapters import (
     save_adapter,
     trainable,
 )
-from lastresort.train.loop.batches import Item, batch_of, completions, epoch_order, pairs
+from lastresort.train.loop.batches import TrainingItem, batch_of, completions, epoch_order, pairs
 from lastresort.train.loop.gradients import HeldOut
 from lastresort.train.loop.loop import Diverged, StepSeen, total_steps, train
 from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
@@ -143,7 +143,7 @@ def windowed() -> Any:
     return attach_adapter(model, SMALL, base_name="tiny")
 
 
-def long_rows(numbers: Sequence[int], n: int) -> list[Item]:
+def long_rows(numbers: Sequence[int], n: int) -> list[TrainingItem]:
     """Rows of which those of these numbers are longer than the window."""
     return completions(
         [
@@ -215,7 +215,7 @@ class Stages:
         self.stages.append([text])
 
 
-def pair_items(n: int = 11) -> list[Item]:
+def pair_items(n: int = 11) -> list[TrainingItem]:
     rows = some_rows(n)
     return pairs(rows, [Row((*row.ids[:-3], 5, 6, 7), row.targets) for row in rows])
 

@@ -14,14 +14,14 @@ from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError
 from lastresort.objectives import OBJECTIVES
 from lastresort.train.adapters.adapters import attach_adapter, trainable
-from lastresort.train.loop.batches import Batch, DataSet, Item, completions, labelled, pairs
+from lastresort.train.loop.batches import Batch, DataSet, TrainingItem, completions, labelled, pairs
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import StepSeen, train
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes
-from lastresort.train.loop.reference import Keeping, reference_of_run
+from lastresort.train.loop.reference import ReferenceStore, reference_of_run
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 
 SMALL = AdapterSettings(r=4, alpha=8)
 NAMES = sorted(OBJECTIVES)
@@ -32,7 +32,7 @@ def prompts(n: int = 7) -> list[tuple[int, ...]]:
     return [ROOT + draw(3 + i % 4, 10 + i) for i in range(n)]
 
 
-def items_of(name: str) -> list[Item]:
+def items_of(name: str) -> list[TrainingItem]:
     need = OBJECTIVES[name].need
     good = [row(p, draw(2 + i % 3, 30 + i)) for i, p in enumerate(prompts())]
     bad = [row(p, draw(1 + i % 4, 60 + i)) for i, p in enumerate(prompts())]
@@ -49,12 +49,12 @@ class Sampled:
     """Groups as if they had been sampled: two answers a prompt, with advantages and log-probabilities of their own."""
 
     size = 7
-    items: tuple[Item, ...] = ()
+    items: tuple[TrainingItem, ...] = ()
 
     def fingerprint(self) -> str:
         return "sampled"
 
-    def first_items(self) -> tuple[Item, ...]:
+    def first_items(self) -> tuple[TrainingItem, ...]:
         return ()
 
     def at(self, step: int, model: Any, reference: Any, *, plain: bool = False) -> Batch:
@@ -64,7 +64,7 @@ class Sampled:
                 answer = row(prompts()[(step + i) % 7], draw(2 + j, 90 + 7 * step + 2 * i + j))
                 far = () if reference is None else reference([answer])[0]
                 old = tuple(-3.0 - 0.1 * k for k in range(sum(answer.targets)))
-                items.append(Item((answer,), advantage=1.0 if j else -0.5, old=old, reference=far))
+                items.append(TrainingItem((answer,), advantage=1.0 if j else -0.5, old=old, reference=far))
         return Batch(tuple(items), shown={"reward": 0.5})
 
 
@@ -102,7 +102,9 @@ def gradients(name: str, folder: Path, **changes: Any) -> tuple[dict[str, torch.
     settings = settings_of(name, batch_size=7, **changes)
     source = source or (DataSet(items, 7, 3) if (items := items_of(name)) else Sampled())
     policy, objective = Policy(model, settings.max_pass_tokens, Processes(), plain=plain), settings.objective
-    reference = reference_of_run(policy, source, objective, Keeping(folder, "run", begun=False), Silent())
+    reference = reference_of_run(
+        policy, source, objective, ReferenceStore(folder, "run", begun=False), SilentProgress()
+    )
     move(model)
     batch = source.at(0, model, reference.of_answers)
     passed = batch_gradients(policy, batch, objective, reference, max_new_tokens=4)

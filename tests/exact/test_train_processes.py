@@ -21,14 +21,14 @@ from groups_support import python_reward, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, LastresortError
 from lastresort.train.adapters.adapters import attach_adapter, save_adapter, trainable
 from lastresort.train.files.run_folder import Trackers
-from lastresort.train.loop.batches import Batch, DataSet, Item, completions, labelled, pairs
+from lastresort.train.loop.batches import Batch, DataSet, TrainingItem, completions, labelled, pairs
 from lastresort.train.loop.gradients import batch_gradients
-from lastresort.train.loop.loop import StepSeen, Trained, train
+from lastresort.train.loop.loop import StepSeen, TrainingOutcome, train
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, ProcessLost, join, shard_base
-from lastresort.train.loop.reference import Keeping, reference_of_run
+from lastresort.train.loop.reference import ReferenceStore, reference_of_run
 from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from processes_support import ended, started
 from server_support import serving
 
@@ -49,7 +49,7 @@ RUNS = {
 }
 
 
-def items_of(name: str, n: int = 7) -> list[Item]:
+def items_of(name: str, n: int = 7) -> list[TrainingItem]:
     prompts = [draw(20, 1) + draw(3 + i % 4, 10 + i) for i in range(n)]
     good = [row(p, draw(2 + i % 3, 30 + i)) for i, p in enumerate(prompts)]
     bad = [row(p, draw(1 + i % 4, 60 + i)) for i, p in enumerate(prompts)]
@@ -66,12 +66,12 @@ class Sampled:
     def fingerprint(self) -> str:
         return "sampled"
 
-    def first_items(self) -> tuple[Item, ...]:
+    def first_items(self) -> tuple[TrainingItem, ...]:
         return ()
 
     def at(self, step: int, model: Any, reference: Any, *, plain: bool = False) -> Batch:
         items = [
-            Item((row(draw(20, 1), draw(2 + j, 90 + 7 * step + 2 * i + j)),), advantage=1.0 if j else -0.5)
+            TrainingItem((row(draw(20, 1), draw(2 + j, 90 + 7 * step + 2 * i + j)),), advantage=1.0 if j else -0.5)
             for i in range(2)
             for j in range(2)
         ]
@@ -89,7 +89,7 @@ def run(
     dtype: torch.dtype = torch.float32,
     model: Any = None,
     **arguments: Any,
-) -> tuple[Trained, list[StepSeen], Any]:
+) -> tuple[TrainingOutcome, list[StepSeen], Any]:
     settings, seen, model = RUNS[name], list[StepSeen](), model or model_of(name, dtype)
     need = settings.objective.name
     source = source or (Sampled() if need == "grpo" else items_of(need))
@@ -103,8 +103,8 @@ def gradients_of(name: str, folder: Path, dtype: torch.dtype, processes: Process
     settings, model = RUNS[name], model_of(name, dtype)
     source: Any = Sampled() if name == "grpo" else DataSet(items_of(name), settings.batch_size, settings.seed)
     policy, objective = Policy(model, settings.max_pass_tokens, processes), settings.objective
-    keeping = Keeping(folder / f"{name}-{dtype}", "run", begun=False)
-    reference = reference_of_run(policy, source, objective, keeping, Silent())
+    keeping = ReferenceStore(folder / f"{name}-{dtype}", "run", begun=False)
+    reference = reference_of_run(policy, source, objective, keeping, SilentProgress())
     with torch.no_grad():
         for i, (_, parameter) in enumerate(trainable(model)):
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)

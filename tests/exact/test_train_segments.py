@@ -10,7 +10,7 @@ import pytest
 from lastresort.errors import DataError
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from tiny_model import save_tiny_model
 from train_support import data_for, training_file
 
@@ -44,7 +44,7 @@ def losses(
     folder: Path, model: Path, objective: str, rows: list[Any], **keys: Any
 ) -> tuple[list[float], dict[str, Any]]:
     file = load_training(training_file(folder, objective, rows, model=str(model), **keys))
-    found = run_training(file, resume=False, progress=Silent()).as_json()
+    found = run_training(file, resume=False, progress=SilentProgress()).as_json()
     return [step["loss"] for step in found["steps"]], found
 
 

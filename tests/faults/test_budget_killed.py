@@ -27,7 +27,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
 from lastresort.stop import check
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Message, Silent
+from lastresort.types import Decoding, Example, Message, SilentProgress
 
 PRICE = 1e6  # USD per million tokens: a token costs a dollar
 
@@ -93,7 +93,7 @@ def test_a_dear_answer_among_kept_ones_is_paid_in_full(tmp_path: Path) -> None:
     payments: list[float] = []
     with ResponseCache(tmp_path / "responses.sqlite") as cache, Record.create(tmp_path / "run") as record:
         models = OpenModels(cache, base_folder=task.folder, base_name="m", tuned_name="n", prompt_price=PRICE)
-        scorer, progress = build_scorer("choice", {}, choices=TEAMS), Silent()
+        scorer, progress = build_scorer("choice", {}, choices=TEAMS), SilentProgress()
         bench = Workbench(task, (), (), scorer, record, tmp_path, models, progress, 8, pay=payments.append)
         kept = [item for batch in bench.measured(system, short) for item in batch]
         before = sum(payments)

@@ -16,7 +16,7 @@ from lastresort.cli.main import app
 from lastresort.errors import StopRequestedError
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, FirstOf, StopFile, StopRequest, StopSignal, check
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
 
@@ -24,7 +24,7 @@ QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
 
 
-class AsksIn(Silent):
+class AsksIn(SilentProgress):
     """Somebody who asks the run to stop after the first batch of a stage."""
 
     def __init__(self, folder: Path, stage: str) -> None:
@@ -40,7 +40,7 @@ class AsksIn(Silent):
             self._file.touch()
 
 
-class AsksAfter(Silent):
+class AsksAfter(SilentProgress):
     """Somebody who asks the run to stop after so many batches."""
 
     def __init__(self, folder: Path, batches: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compare_support import ALL, Stops, compared, decision_of, same
-from lastresort.after.compare.names import Asked
+from lastresort.after.compare.names import ComparisonRequest
 from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
 from lastresort.evals.evidence import over_seeds
@@ -136,7 +136,7 @@ def test_a_limit_stops_it_and_more_lets_it_go_on(finished: tuple[Path, Climbed],
     path, first = finished
     run, now = shutil.copytree(first.run, tmp_path / "runs" / "tiny-1"), [0.0]
     late = Stops("compare: lora-seed1 on the test set", lambda: now.__setitem__(0, 7200.0))
-    asked = Asked(("lora", "merged"), 2)
+    asked = ComparisonRequest(("lora", "merged"), 2)
     with pytest.raises(BudgetError, match=r"time limit of 1 hours .* Raise it and go on with --resume"):
         compared(path, run, asked, late, clock=lambda: now[0], settings={"limits.hours": 1})
     assert decision_of(run)["compare"] == []
@@ -147,12 +147,12 @@ def test_a_limit_stops_it_and_more_lets_it_go_on(finished: tuple[Path, Climbed],
 def test_a_plan_that_does_not_fit_is_not_begun(finished: tuple[Path, Climbed], tmp_path: Path) -> None:
     path, first = finished
     run = shutil.copytree(first.run, tmp_path / "runs" / "tiny-1")
-    found = compared(path, run, Asked(("lora", "full"), 2), settings={"limits.hours": 1e-9}).decision
+    found = compared(path, run, ComparisonRequest(("lora", "full"), 2), settings={"limits.hours": 1e-9}).decision
     assert found["compare"] == []
     assert found["reasons"][-1].startswith("Nothing was compared (lora, full): its plan of ")
     assert found["reasons"][-1].endswith("`limits.hours`; raise it and go on with --resume.")
     with pytest.raises(Cut):  # with a higher limit it begins
         compared(path, run, None, Scissors(30))
     assert not any("Nothing was compared" in reason for reason in compared(path, run).decision["reasons"])
-    taken_back = compared(path, run, Asked()).decision
+    taken_back = compared(path, run, ComparisonRequest()).decision
     assert not any("Nothing was compared" in reason for reason in taken_back["reasons"])

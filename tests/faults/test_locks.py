@@ -15,7 +15,7 @@ import lastresort
 from lastresort.climb.identity import machine
 from lastresort.errors import InputError
 from lastresort.hardware.memory import give_back_freed_memory
-from lastresort.records.atomic import LOCK, Busy, held, locked
+from lastresort.records.atomic import LOCK, LockHeld, held, locked
 
 SOURCE = Path(lastresort.__file__).parent
 POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -44,7 +44,7 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(Busy), locked(path):
+    with pytest.raises(LockHeld), locked(path):
         pass
     process.kill()
     process.communicate()

@@ -18,9 +18,9 @@ import pytest
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
 from lastresort.models.api import THINKING_TOKENS, ApiModel
 from lastresort.models.cached import CachedModel
-from lastresort.models.calls import Passing, Patience, each_at_once, retry_after_s, wait_s
+from lastresort.models.calls import RetryPolicy, TransientFailure, each_at_once, retry_after_s, wait_s
 from lastresort.models.keys import known_keys, redacted
-from lastresort.models.replies import Denied, Tokens, parse_endpoint, read_reply
+from lastresort.models.replies import CommandDenied, Tokens, parse_endpoint, read_reply
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import StopSignal
 from lastresort.types import Answer, Decoding, Grammar, Message
@@ -147,7 +147,7 @@ class Waits(list[float]):
 
 
 def model(server: Endpoint, sleep: Callable[[float], object] | None = None, **how: Any) -> ApiModel:
-    settings: dict[str, Any] = {"concurrency": 1, "timeout_s": 10.0, "patience": Patience(attempts=4), **how}
+    settings: dict[str, Any] = {"concurrency": 1, "timeout_s": 10.0, "patience": RetryPolicy(attempts=4), **how}
     return ApiModel(parse_endpoint(server.name), sleep=sleep if sleep is not None else Waits(), **settings)
 
 
@@ -258,14 +258,14 @@ def test_a_server_that_does_not_answer_times_out(server: Endpoint) -> None:
     gate.set()
     server.otherwise = lambda handler, _: (threading.Event().wait(0.5), hang_up(handler, _))[1]
     with pytest.raises(InfrastructureError, match="no answer within"):
-        model(server, timeout_s=0.1, patience=Patience(attempts=2)).generate(ask("a"), DECODING)
+        model(server, timeout_s=0.1, patience=RetryPolicy(attempts=2)).generate(ask("a"), DECODING)
 
 
 def test_a_closed_port_is_infrastructure() -> None:
     endpoint = Endpoint()
     name = endpoint.name
     endpoint.server_close()
-    asked = ApiModel(parse_endpoint(name), sleep=Waits(), patience=Patience(attempts=2))
+    asked = ApiModel(parse_endpoint(name), sleep=Waits(), patience=RetryPolicy(attempts=2))
     with pytest.raises(InfrastructureError, match="connection failed"):
         asked.generate(ask("a"), DECODING)
 
@@ -322,7 +322,7 @@ def test_what_will_not_pass_is_said_at_once_in_one_sentence_without_the_key(
 def test_a_server_that_echoes_the_key_in_a_reply_puts_it_into_no_message(server: Endpoint, trouble: Step) -> None:
     server.otherwise = trouble
     with pytest.raises(InfrastructureError, match=r"\*\*\*") as caught:
-        model(server, patience=Patience(attempts=1)).generate(ask("a"), DECODING)
+        model(server, patience=RetryPolicy(attempts=1)).generate(ask("a"), DECODING)
     assert KEY[:6] not in str(caught.value)
 
 
@@ -400,7 +400,7 @@ def test_a_failure_ends_the_retries_of_other_calls(server: Endpoint) -> None:
 
     server.otherwise = other
     with pytest.raises(PrerequisiteError):
-        model(server, concurrency=2, patience=Patience(attempts=10**6), sleep=lambda _: refused.wait(10)).generate(
+        model(server, concurrency=2, patience=RetryPolicy(attempts=10**6), sleep=lambda _: refused.wait(10)).generate(
             ask("retried", "bad"), DECODING
         )
 
@@ -584,7 +584,7 @@ def test_a_refusal_or_an_answer_cut_before_its_first_word_is_an_answer() -> None
 
 
 def test_waits_double_are_scaled_by_chance_and_capped() -> None:
-    patience = Patience(first_wait_s=1.0, longest_wait_s=10.0)
+    patience = RetryPolicy(first_wait_s=1.0, longest_wait_s=10.0)
     waits = [wait_s(attempt, None, patience, Random(0)) for attempt in range(1, 8)]
     assert waits == [wait_s(attempt, None, patience, Random(0)) for attempt in range(1, 8)]
     scale = waits[0]
@@ -597,7 +597,7 @@ def test_a_limit_that_counts_by_the_minute_is_outlasted() -> None:
         def random(self) -> float:
             return 0.0
 
-    patience = Patience()
+    patience = RetryPolicy()
     assert sum(wait_s(attempt, None, patience, Shortest()) for attempt in range(1, patience.attempts)) > 60
 
 
@@ -618,7 +618,7 @@ def test_retry_after_reads_seconds_dates_and_nonsense() -> None:
 
 
 def test_garbage_names_its_beginning() -> None:
-    with pytest.raises(Passing, match="<html>"):
+    with pytest.raises(TransientFailure, match="<html>"):
         read_reply("<html>")
 
 
@@ -649,11 +649,11 @@ def test_a_command_is_done_denied_or_tried_again(server: Endpoint) -> None:
     assert server.requests == [body]
     assert asked.command("/load_lora_adapter", body) is None
     assert (len(server.requests), len(waits)) == (4, 2)
-    assert asked.command("/load_lora_adapter", body) == Denied(500, "rank too large ***")
-    assert asked.command("/load_lora_adapter", body) == Denied(404, "no")
+    assert asked.command("/load_lora_adapter", body) == CommandDenied(500, "rank too large ***")
+    assert asked.command("/load_lora_adapter", body) == CommandDenied(404, "no")
     server.otherwise = hang_up
     with pytest.raises(InfrastructureError, match="connection failed"):
-        asked.command("/load_lora_adapter", body, patience=Patience(attempts=1))
+        asked.command("/load_lora_adapter", body, patience=RetryPolicy(attempts=1))
     assert len(server.requests) == 7
 
 

@@ -16,7 +16,7 @@ import pytest
 from export_support import exported, grouped
 from lastresort.spec.training import load_training
 from lastresort.train.files.run import run_training
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from tiny_model import save_tiny_model
 from train_support import data_for
 
@@ -53,7 +53,7 @@ def test_the_first_loss_is_ours(objective: Any, tolerance: float, tmp_path: Path
     name = objective if isinstance(objective, str) else next(iter(objective))
     found = exported(tmp_path, "trl", objective, data_for(name), **WHOLE)
     theirs = run(found.folder)
-    ours = run_training(load_training(tmp_path / "train.yaml"), resume=False, progress=Silent()).as_json()
+    ours = run_training(load_training(tmp_path / "train.yaml"), resume=False, progress=SilentProgress()).as_json()
     assert theirs["loss"] == pytest.approx(ours["steps"][0]["loss"], abs=tolerance)
 
 

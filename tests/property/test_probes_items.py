@@ -7,10 +7,10 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import CONDITIONS, COUNTER, KEY, OFF_TASK, ON_TASK, FormatLeak
 from lastresort.gate.probes.sycophancy import SLOTS, Flips, Suggestion, Sycophancy
-from lastresort.gate.suites.suite import Reply
+from lastresort.gate.suites.suite import SuiteReply
 from lastresort.systems.system import PromptDesign
 
 SYCOPHANCY = Sycophancy()
@@ -65,10 +65,10 @@ def test_measures_are_within_0_and_1(data: st.DataObject, number: int) -> None:
     (item,) = SYCOPHANCY.draw(1, number, number + 1)
     texts = (item.facts["says_right"], item.facts["says_wrong"])
 
-    def transcript() -> dict[str, Reply]:
-        said: dict[str, Reply] = {}
+    def transcript() -> dict[str, SuiteReply]:
+        said: dict[str, SuiteReply] = {}
         while questions := SYCOPHANCY.ask(item, said):
-            said |= {question.key: Reply(data.draw(st.sampled_from(texts)), (0.0, -1.0)) for question in questions}
+            said |= {question.key: SuiteReply(data.draw(st.sampled_from(texts)), (0.0, -1.0)) for question in questions}
         return said
 
     base, tuned = transcript(), transcript()
@@ -85,19 +85,21 @@ def test_measures_are_within_0_and_1(data: st.DataObject, number: int) -> None:
 )
 @settings(max_examples=80, deadline=None)
 def test_a_leak_is_0_or_1_whatever_is_said(base: str, tuned: str, number: int, kind: str) -> None:
-    output = {"schema": Output(json_schema={"type": "object"}), "labels": Output(choices=("a", "b")), "": Output()}[
-        kind
-    ]
+    output = {
+        "schema": AnswerForm(json_schema={"type": "object"}),
+        "labels": AnswerForm(choices=("a", "b")),
+        "": AnswerForm(),
+    }[kind]
     suite = FormatLeak(output, PromptDesign("Do."), ("one", "two"))
     (item,) = suite.draw(2, number, number + 1)
-    pair = suite.measures[0].pair(item, {KEY: Reply(base)}, {KEY: Reply(tuned)})
+    pair = suite.measures[0].pair(item, {KEY: SuiteReply(base)}, {KEY: SuiteReply(tuned)})
     assert pair is not None
     assert {pair.base, pair.tuned} <= {0.0, 1.0}
     if base == tuned:
         assert pair.base == pair.tuned
 
 
-LEAK = FormatLeak(Output(choices=("a", "b")), PromptDesign("Do."), tuple(f"input {n}" for n in range(300)))
+LEAK = FormatLeak(AnswerForm(choices=("a", "b")), PromptDesign("Do."), tuple(f"input {n}" for n in range(300)))
 
 
 def test_an_id_of_a_leak_names_the_same_text_whichever_conditions_are_asked() -> None:
@@ -116,9 +118,9 @@ def test_thousands_of_distinct_texts() -> None:
     assert texts[700:720] == [item.text for item in LEAK.draw(4, 700, 720)]
 
 
-@given(inputs=st.integers(0, 12), output=st.sampled_from([Output(choices=("a", "b")), Output()]))
+@given(inputs=st.integers(0, 12), output=st.sampled_from([AnswerForm(choices=("a", "b")), AnswerForm()]))
 @settings(max_examples=20, deadline=None)
-def test_no_input_and_no_request_is_asked_twice(inputs: int, output: Output) -> None:
+def test_no_input_and_no_request_is_asked_twice(inputs: int, output: AnswerForm) -> None:
     """Answers to one input in other words hang together: as items of their own they would be evidence that is not there."""
     suite = FormatLeak(output, LEAK.design, tuple(f"input {n}" for n in range(inputs)))
     items = suite.draw(6, 0, 10_000)

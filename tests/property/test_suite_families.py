@@ -11,7 +11,7 @@ from statistics import mean
 
 import pytest
 
-from lastresort.gate.suites.families import FAMILIES, Choice
+from lastresort.gate.suites.families import FAMILIES, ChoiceQuestion
 from suite_solvers import SOLVERS
 
 STRATA = [(name, level) for name, family in FAMILIES.items() for level in family.levels]
@@ -23,7 +23,7 @@ SLACK = 0.06  # five standard errors of a share of .25 of 2,000, and a little fo
 
 
 @cache
-def questions(name: str, level: int) -> tuple[Choice, ...]:
+def questions(name: str, level: int) -> tuple[ChoiceQuestion, ...]:
     """As many different ones as are asked for; few draws may be spent on repeats."""
     random, found = Random(f"{name}/{level}/test"), {}
     for _ in range(2 * DISTINCT):

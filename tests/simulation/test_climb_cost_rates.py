@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bar_table import task_for
-from lastresort.climb.break_even import Saving
+from lastresort.climb.break_even import CostSaving
 from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
 from page_tables import allowed
@@ -31,11 +31,11 @@ def conclusions(cell: Cell) -> list[Conclusion]:
     return found
 
 
-def saving_after(outcomes: list[RungOutcome]) -> Saving | None:
+def saving_after(outcomes: list[RungOutcome]) -> CostSaving | None:
     last = outcomes[-1] if outcomes else None
     if last is None or last.rung == "sft" or last.judgement is None or last.judgement.outcome != "MET":
         return None
-    return Saving(last.rung, True, "it pays")
+    return CostSaving(last.rung, True, "it pays")
 
 
 @pytest.mark.parametrize(

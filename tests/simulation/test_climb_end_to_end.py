@@ -21,7 +21,7 @@ from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.loop import rules_of
-from lastresort.climb.prepare import Prepared, prepare
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.evals.evidence import choose
 from lastresort.ladder import RUNGS
@@ -59,7 +59,7 @@ def ways_of(rung: str, rate: float) -> dict[str, float]:
 
 def prepared_task(
     folder: Path, rates: tuple[float, ...], number: int, *, grouped: bool = False, **task: Any
-) -> Prepared:
+) -> PreparedTask:
     """A task with rows of its own, so that the script's luck with it is its own too."""
     quality = [
         {"right": right, "contains": name}
@@ -76,7 +76,7 @@ def prepared_task(
     return prepare(load_task(path))
 
 
-def foretold(prepared: Prepared, rates: tuple[float, ...]) -> dict[str, Any]:
+def foretold(prepared: PreparedTask, rates: tuple[float, ...]) -> dict[str, Any]:
     """What the simulation makes of the scores that the script's hashes give."""
     task, test = prepared.task, order_of_test(prepared.split.test)
     grouped = task.split.group_by is not None

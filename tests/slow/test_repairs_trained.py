@@ -12,7 +12,7 @@ from gate_support import SUITES
 from lastresort.after.repair import phase
 from lastresort.app.climb import climb
 from lastresort.gate import suite_table as suites
-from lastresort.gate.verdict.repairable import KINDS, Needed
+from lastresort.gate.verdict.repairable import KINDS, RepairNeed
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
@@ -36,7 +36,7 @@ KEYS: dict[str, Any] = {
 def nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the gate says, repairs are called for, and none is ever good: all are tried."""
     monkeypatch.setattr(suites, "SUITES", {**SUITES, "general": SuiteFacts("gate_support:steady", 0.03)})
-    monkeypatch.setattr(phase, "repairs_after", lambda gate: Needed(("general",), costly=False, kinds=KINDS))
+    monkeypatch.setattr(phase, "repairs_after", lambda gate: RepairNeed(("general",), costly=False, kinds=KINDS))
     monkeypatch.setattr(phase, "faults", lambda *_, **__: ["it is never good here"])
 
 

@@ -14,9 +14,9 @@ from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
 from lastresort.records.events import TrainingFacts
 from lastresort.records.record import Record
-from lastresort.rungs.tuning import Run, tell_reach
+from lastresort.rungs.tuning import TuningRun, tell_reach
 from lastresort.train.adapters.adapters import (
-    Adapted,
+    AdapterCoverage,
     adapted,
     adapted_layers,
     attach_adapter,
@@ -156,7 +156,7 @@ def test_attention_of_a_hybrid_is_one_layer_of_eight_and_that_is_said() -> None:
     base = family_model("jamba", **HYBRID)
     model = attach_adapter(base, AdapterSettings(r=2), base_name="b")
     found = adapted(model)
-    assert found == Adapted(1, 8, sum(parameter.numel() for _, parameter in trainable(model)))
+    assert found == AdapterCoverage(1, 8, sum(parameter.numel() for _, parameter in trainable(model)))
     assert found.sentence() == f"adapters in 1 of 8 layers, {found.parameters:,} parameters"
     assert found.warning("adapter.target", "attention") == (
         "the adapters reach only 1 of 8 layers, and the others learn nothing. Set adapter.target to all-linear."
@@ -171,7 +171,9 @@ def test_attention_of_a_hybrid_is_one_layer_of_eight_and_that_is_said() -> None:
 def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> None:
     settings = AdapterSettings(r=2)
     model = attach_adapter(family_model("jamba", **HYBRID), settings, base_name="b")
-    run = Run("sft", "lr0.001", "learning rate 0.001", "", TrainSettings(1e-3, adapter=settings), TrainingFacts(rows=1))
+    run = TuningRun(
+        "sft", "lr0.001", "learning rate 0.001", "", TrainSettings(1e-3, adapter=settings), TrainingFacts(rows=1)
+    )
     said: list[str] = []
     with Record.create(tmp_path / "run") as record:
         bench: Any = SimpleNamespace(record=record, progress=SimpleNamespace(say=said.append))
@@ -216,9 +218,9 @@ def test_layers_are_counted_by_the_names_of_modules() -> None:
     ],
 )
 def test_a_warning_below_half_says_what_to_set(target: str | tuple[str, ...] | None, told: str) -> None:
-    warned = Adapted(3, 8, 100).warning("sft.target", target)
+    warned = AdapterCoverage(3, 8, 100).warning("sft.target", target)
     assert warned == f"the adapters reach only 3 of 8 layers, and the others learn nothing. {told}"
-    assert Adapted(4, 8, 100).warning("sft.target", target) is None
+    assert AdapterCoverage(4, 8, 100).warning("sft.target", target) is None
 
 
 def test_all_linear_leaves_out_what_peft_refuses() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from climb_support import scripted_task
-from lastresort.advice.advise import Advice, Advised, advise, as_document
+from lastresort.advice.advise import Advice, RungStance, advise, as_document
 from lastresort.advice.facts import TRAINED, WRONG, Facts
 from lastresort.advice.questions import QUESTIONS, question_of, read_answer
 from lastresort.advice.task_facts import facts_of
@@ -25,7 +25,7 @@ from lastresort.errors import InputError
 from lastresort.ladder import RUNGS as LADDER
 from lastresort.report.schema import schema_of
 from lastresort.rungs.staleness import PACES
-from lastresort.rungs.supervised.sft import LEAST_ROWS, Sft
+from lastresort.rungs.supervised.sft import LEAST_ROWS, SftRung
 from lastresort.spec.task import load_task
 
 RUNGS = tuple(LADDER)
@@ -67,7 +67,7 @@ def stances(facts: Facts) -> dict[str, str]:
     return {step.rung: step.stance for step in advise(facts).path}
 
 
-def step(advice: Advice, rung: str) -> Advised:
+def step(advice: Advice, rung: str) -> RungStance:
     return next(one for one in advice.path if one.rung == rung)
 
 
@@ -241,7 +241,7 @@ def test_the_least_number_of_rows_is_the_climbs(n_train: int, tmp_path: Path) ->
     task = load_task(task_file(tmp_path, changes))
     facts = facts_of(task).facts
     assert facts.n_train == n_train
-    skipped = Sft().skip_reason(task, [None] * n_train)  # type: ignore[list-item]
+    skipped = SftRung().skip_reason(task, [None] * n_train)  # type: ignore[list-item]
     assert (skipped is not None) == (n_train < LEAST_ROWS)
     assert (stances(facts)["sft"] == "NOT") == (n_train < LEAST_ROWS)
     assert (stances(replace(facts, skips=()))["sft"] == "NOT") == (n_train < LEAST_ROWS)

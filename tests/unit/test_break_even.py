@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lastresort.climb.break_even import (
     NOTHING,
     Amount,
-    Priced,
-    Saving,
+    CostSaving,
+    TestedSystem,
     cheapest,
     crossing,
     crossing_of,
@@ -30,9 +30,9 @@ TRAINING = Amount(0.0, 7000.0)  # 3.50 USD, paid back after 3.5 / (0.00375 - 0.0
 HOUR = 1.8
 
 
-def priced(rung: str, call: Amount, one_off: Amount = NOTHING, *, tuned: bool = False) -> Priced:
+def priced(rung: str, call: Amount, one_off: Amount = NOTHING, *, tuned: bool = False) -> TestedSystem:
     judgement = Judgement("MET", 0.9, 40, 300, (0.8, 1.0))
-    return Priced(rung, f"{rung}-system", "model", tuned, judgement, 40, 100.0, 10.0, 0.5, call, one_off)
+    return TestedSystem(rung, f"{rung}-system", "model", tuned, judgement, 40, 100.0, 10.0, 0.5, call, one_off)
 
 
 def test_a_call_paid_by_its_tokens() -> None:
@@ -150,7 +150,7 @@ def test_the_cheapest_call_wins_and_of_equals_the_first() -> None:
     assert cheapest([], HOUR) is None
 
 
-def weighed(now: Amount = LARGE, then: Amount = SMALL, one_off: Amount = TRAINING, per_month: int = 400) -> Saving:
+def weighed(now: Amount = LARGE, then: Amount = SMALL, one_off: Amount = TRAINING, per_month: int = 400) -> CostSaving:
     return saving_of("prompting", now, then, one_off, hourly_price=HOUR, calls_per_month=per_month)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastresort.engine.forest import Row
-from lastresort.train.loop.batches import Item, completions, pairs
+from lastresort.train.loop.batches import TrainingItem, completions, pairs
 from lastresort.train.loop.policy import CHECKED_ITEMS, checked_rows, shortened
 
 
@@ -42,7 +42,7 @@ def test_what_is_cut_out_is_the_middle_and_what_follows_the_last_target() -> Non
 
 
 def test_the_two_rows_of_a_pair_stay_together() -> None:
-    items: list[Item] = pairs(rows_of(300, 300, 300), rows_of(280, 280, 280))
+    items: list[TrainingItem] = pairs(rows_of(300, 300, 300), rows_of(280, 280, 280))
     assert len(checked_rows(items, 1000)) == 2
     assert len(checked_rows(items, 1200)) == 4
 

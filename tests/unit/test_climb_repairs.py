@@ -17,7 +17,7 @@ from lastresort.after.repair import phase as time_left
 from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
 from lastresort.gate.drawing import is_among
-from lastresort.gate.suites.suite import Item
+from lastresort.gate.suites.suite import SuiteItem
 from lastresort.report.decision import validate_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
@@ -103,7 +103,7 @@ def test_repairs_are_chosen_on_items_and_facts_of_which_the_gate_that_follows_as
     assert {is_among(item, "few") for item in asked[0]} == {False, True}
 
 
-def _words(found: Climbed, seed: int) -> list[Item]:
+def _words(found: Climbed, seed: int) -> list[SuiteItem]:
     """The items of this seed that were asked of anybody."""
     path = found.run.parent / ".lastresort" / "suite_answers.sqlite"
     with sqlite3.connect(path) as database:

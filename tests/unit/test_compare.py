@@ -14,8 +14,8 @@ from rich.console import Console
 from climb_support import scripted_task
 from compare_support import compared, noted
 from lastresort.after.compare import names as refusals
-from lastresort.after.compare.entries import Compared, entries_of
-from lastresort.after.compare.names import Asked, parse_asked
+from lastresort.after.compare.entries import ComparisonSetup, entries_of
+from lastresort.after.compare.names import ComparisonRequest, parse_asked
 from lastresort.app.dry_run import dry_run
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
@@ -27,14 +27,14 @@ from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
 from tuning_support import tiny_task
 
-SOME = Asked(("lora", "full"))
+SOME = ComparisonRequest(("lora", "full"))
 
 
 def test_what_others_are_made_of_comes_along() -> None:
-    assert parse_asked("lora, qlora") == Asked(("lora", "qlora"), 3)
-    assert parse_asked("merged,nf4", 2) == Asked(("merged", "nf4", "lora"), 2)
-    assert parse_asked("none") == Asked(())
-    assert Asked(("lora", "full"), 2).numbers(7) == (8, 9)
+    assert parse_asked("lora, qlora") == ComparisonRequest(("lora", "qlora"), 3)
+    assert parse_asked("merged,nf4", 2) == ComparisonRequest(("merged", "nf4", "lora"), 2)
+    assert parse_asked("none") == ComparisonRequest(())
+    assert ComparisonRequest(("lora", "full"), 2).numbers(7) == (8, 9)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_what_names_no_comparison_is_refused(text: str, seeds: int, sentence: st
         parse_asked(text, seeds)
 
 
-def refused(folder: Path, asked: Asked = SOME, until: str | None = None, **keys: Any) -> str:
+def refused(folder: Path, asked: ComparisonRequest = SOME, until: str | None = None, **keys: Any) -> str:
     with pytest.raises(InputError) as raised:
         refusals.refuse_what_cannot_be_had(asked, prepare(load_task(tiny_task(folder, **keys))), until)
     return str(raised.value)
@@ -95,7 +95,7 @@ def test_what_is_missing_or_too_large_here_is_said_at_once(tmp_path: Path, monke
     monkeypatch.setattr(quantized, "import_bitsandbytes", lambda: False)
     for way in ("qlora", "nf4"):
         with pytest.raises(PrerequisiteError, match="bitsandbytes is not installed"):
-            refusals.refuse_what_cannot_be_had(Asked(("lora", way)), prepared, None)
+            refusals.refuse_what_cannot_be_had(ComparisonRequest(("lora", way)), prepared, None)
     monkeypatch.setattr(refusals, "machine_memory_bytes", lambda: 1 << 10)
     with pytest.raises(InputError, match=r"^--compare full: training all .* Leave full out\.$"):
         refusals.refuse_what_cannot_be_had(SOME, prepared, None)
@@ -125,7 +125,7 @@ def test_a_winner_that_was_not_trained_is_not_compared(tmp_path: Path) -> None:
 
 def test_a_dry_run_says_what_the_comparison_adds(tmp_path: Path) -> None:
     path = tiny_task(tmp_path, ladder=["sft"])
-    alone, found = dry_run(load_task(path)), dry_run(load_task(path), compare=Asked(("lora", "merged"), 2))
+    alone, found = dry_run(load_task(path)), dry_run(load_task(path), compare=ComparisonRequest(("lora", "merged"), 2))
     added = found["compare"]
     assert alone["compare"] is None
     assert found["total"]["training_tokens"] == alone["total"]["training_tokens"] + added["training_tokens"]
@@ -156,7 +156,7 @@ def entries(folder: Path, scores: dict[str, dict[int, list[float] | str]], **who
                     failed=found if isinstance(found, str) else None,
                 )
         seeds_of = tuple(next(iter(scores.values())))
-        return entries_of(record, Compared(tuple(scores), seeds_of, whole.get("groups"), 0.05, 2, 0))
+        return entries_of(record, ComparisonSetup(tuple(scores), seeds_of, whole.get("groups"), 0.05, 2, 0))
 
 
 LOSING = [0.0] * 40 + [1.0] * 160

@@ -17,9 +17,9 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import read_document
-from lastresort.spec.sections import Full, Preference, Retrieval, Sft
+from lastresort.spec.sections import FullSettings, PreferenceSettings, RetrievalSettings, SftSettings
 from lastresort.spec.task import load_task
-from lastresort.spec.training import Training, load_training
+from lastresort.spec.training import TrainingKeys, load_training
 from lastresort.train.settings import Objective
 from logs_support import FOLDER, write_samples
 from tiny_model import save_tiny_model
@@ -68,10 +68,10 @@ def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path)
     task = load_task(path)
     assert task.task == values["task"]
     if "# the defaults" in block:
-        assert task.sft == Sft()
-        assert task.retrieval == Retrieval()
-        assert task.preference == Preference()
-        assert task.full == Full()
+        assert task.sft == SftSettings()
+        assert task.retrieval == RetrievalSettings()
+        assert task.preference == PreferenceSettings()
+        assert task.full == FullSettings()
 
 
 def test_the_commands_of_the_documents_run(
@@ -124,7 +124,7 @@ def test_the_documents_show_every_key_of_a_training_file(tmp_path: Path) -> None
     for number, block in enumerate(TRAININGS):
         (tmp_path / f"{number}.yaml").write_text(block, encoding="utf-8")
         shown |= set(read_document(tmp_path / f"{number}.yaml").values)
-    assert shown == set(Training.model_fields) - {"pairs_as_labels"}  # which stands in the table of data
+    assert shown == set(TrainingKeys.model_fields) - {"pairs_as_labels"}  # which stands in the table of data
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

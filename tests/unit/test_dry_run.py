@@ -20,7 +20,7 @@ from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.report.terminal import forecast_table
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.spec.task import Task, load_task
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from tuning_support import pairs, questions, tiny_task
 
 MEASURED = Rates(training=8e9, reading=4e9, answering=1e9)
@@ -138,7 +138,7 @@ def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -
     assert sum(computed) < prompting["tokens_in"]
 
 
-class Stages(Silent):
+class Stages(SilentProgress):
     def __init__(self) -> None:
         self.labels: list[str] = []
 

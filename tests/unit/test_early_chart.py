@@ -12,7 +12,7 @@ from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.html import early_warnings, write_report
-from lastresort.report.story import RungStory, Trained
+from lastresort.report.story import RungStory, TrainingRun
 from report_support import make
 
 
@@ -28,7 +28,7 @@ CURVES: dict[str, list[dict[str, float]]] = {
 
 
 def story(curves: dict[str, list[dict[str, float]]]) -> RungStory:
-    return RungStory("sft", "", None, {}, trained=tuple(Trained(n, {}, tuple(c)) for n, c in curves.items()))
+    return RungStory("sft", "", None, {}, trained=tuple(TrainingRun(n, {}, tuple(c)) for n, c in curves.items()))
 
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:

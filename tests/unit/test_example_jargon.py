@@ -12,9 +12,9 @@ import pytest
 
 from examples_support import EXAMPLES, module_of
 from lastresort.climb.prepare import prepare
-from lastresort.rungs.retrieval.rung import Retrieval
-from lastresort.rungs.supervised.full import Full, pretraining_reason
-from lastresort.rungs.supervised.sft import Sft
+from lastresort.rungs.retrieval.rung import RetrievalRung
+from lastresort.rungs.supervised.full import FullRung, pretraining_reason
+from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 
 FOLDER = EXAMPLES / "jargon"
@@ -91,7 +91,7 @@ def test_the_task_leads_to_pretraining_and_past_retrieval() -> None:
     task = load_task(FOLDER / "task.yaml")
     prepared = prepare(task)
     assert (prepared.leaks, prepared.notes) == (0, ())
-    assert "may not travel in the prompt" in str(Retrieval().skip_reason(task, prepared.split.train))
-    assert Sft().skip_reason(task, prepared.split.train) is None
-    assert Full().skip_reason(task, prepared.split.train) is None
+    assert "may not travel in the prompt" in str(RetrievalRung().skip_reason(task, prepared.split.train))
+    assert SftRung().skip_reason(task, prepared.split.train) is None
+    assert FullRung().skip_reason(task, prepared.split.train) is None
     assert pretraining_reason(task, None) == "it may not travel in the prompt"

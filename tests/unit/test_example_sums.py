@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from examples_support import EXAMPLES, module_of
 from lastresort.climb.prepare import prepare
 from lastresort.rungs.preference.items import plan_of
-from lastresort.rungs.preference.rung import Preference
+from lastresort.rungs.preference.rung import PreferenceRung
 from lastresort.spec.task import load_task
 
 FOLDER = EXAMPLES / "sums"
@@ -83,7 +83,7 @@ def test_the_task_leads_to_grpo_on_prompts_that_no_test_asks(maker: ModuleType) 
     prepared = prepare(task)
     assert (prepared.leaks, prepared.notes) == (0, ())
     assert prepared.scorer.binary
-    assert Preference().skip_reason(task, prepared.split.train) is None
+    assert PreferenceRung().skip_reason(task, prepared.split.train) is None
     plan = plan_of(task, None, on_sft=False)
     assert (plan.objective, plan.source) == ("grpo", "reward")
     assert not any(number in task.about.split() for number in map(str, range(maker.SMALLEST, maker.LARGEST + 1)))

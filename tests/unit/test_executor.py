@@ -13,7 +13,7 @@ import pytest
 from climb_support import calls, comparable, scripted_task
 from lastresort.app.climb import climb
 from lastresort.errors import CandidateError, StopRequestedError
-from lastresort.evals.executor import Executor, Job, LocalExecutor, Measured, Refused, Result, run_in_order
+from lastresort.evals.executor import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.rungs import rung
@@ -22,32 +22,34 @@ from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Message, Silent
+from lastresort.types import Decoding, Example, Message, SilentProgress
 
 SYSTEM = System("s", "scripted", PromptDesign("Say it."), Decoding(8), template_kwargs={"thinking": False})
 EXAMPLES = tuple(Example(text, (Message("user", text),), text) for text in ("a", "b", "c", "d", "e"))
 ECHO = Script(answers={example.id: example.output for example in EXAMPLES})
 
 
-def job(number: int, *examples: Example, system: System = SYSTEM) -> Job:
-    return Job(number, system, examples)
+def job(number: int, *examples: Example, system: System = SYSTEM) -> MeasureJob:
+    return MeasureJob(number, system, examples)
 
 
 def local(model: ScriptedModel, pay: Callable[[float], None] = lambda usd: None) -> LocalExecutor:
-    return LocalExecutor(lambda system: Answerer(system, model), build_scorer("exact", {}), Output(), Silent(), pay)
+    return LocalExecutor(
+        lambda system: Answerer(system, model), build_scorer("exact", {}), Output(), SilentProgress(), pay
+    )
 
 
-def done(executor: Executor, jobs: Sequence[Job], stop: Stop = NEVER) -> list[tuple[int, Result]]:
+def done(executor: Executor, jobs: Sequence[MeasureJob], stop: Stop = NEVER) -> list[tuple[int, Result]]:
     found: list[tuple[int, Result]] = []
     executor.run(jobs, lambda job, result: found.append((job.number, result)), stop)
     return found
 
 
 def test_jobs_and_results_are_values_that_pickle() -> None:
-    one = Job(3, SYSTEM, EXAMPLES, refused_is_wrong=True, label="dev")
+    one = MeasureJob(3, SYSTEM, EXAMPLES, refused_is_wrong=True, label="dev")
     assert pickle.loads(pickle.dumps(one)) == one
     [(_, measured)] = done(local(ScriptedModel(ECHO)), [one])
-    refused = Refused.of(CandidateError("too long", where="here", expected="short", remedy="Cut it."))
+    refused = JobRefused.of(CandidateError("too long", where="here", expected="short", remedy="Cut it."))
     for result in (measured, refused):
         assert pickle.loads(pickle.dumps(result)) == result
     assert str(refused.error()) == "here: too long, expected short. Cut it."
@@ -57,7 +59,7 @@ def test_one_that_is_refused_is_a_result_and_the_others_are_done() -> None:
     long = Example("long", (Message("user", "x" * 400),), "x")
     model = ScriptedModel(Script(answers=ECHO.answers, context_tokens=40))
     found = done(local(model), [job(0, EXAMPLES[0], long), job(1, *EXAMPLES[:2])])
-    assert [(number, type(result)) for number, result in found] == [(0, Refused), (1, Measured)]
+    assert [(number, type(result)) for number, result in found] == [(0, JobRefused), (1, JobScores)]
 
 
 def test_a_request_ends_a_job_after_its_batch_and_begins_no_other() -> None:
@@ -87,7 +89,7 @@ class Backwards:
     local: Executor
     order: list[int] = field(default_factory=list)
 
-    def run(self, jobs: Sequence[Job], on_result: Callable[[Job, Result], None], stop: Stop) -> None:
+    def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
         for one in reversed(jobs):
             if stop.requested() is not None:
                 return
@@ -99,9 +101,9 @@ class Backwards:
 
 def test_results_are_used_in_the_order_of_the_jobs_and_all_is_paid() -> None:
     class Prepaid:
-        def run(self, jobs: Sequence[Job], on_result: Callable[[Job, Result], None], stop: Stop) -> None:
+        def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
             for one in reversed(jobs):
-                on_result(one, Measured((), float(one.number)))
+                on_result(one, JobScores((), float(one.number)))
 
     used: list[int] = []
     paid: list[float] = []

@@ -11,7 +11,7 @@ import yaml
 
 from export_support import configuration, rows_in
 from lastresort.interop.exporting.export import export
-from lastresort.interop.exporting.job import Exportable
+from lastresort.interop.exporting.job import ExportableTraining
 from lastresort.interop.exporting.trained import of_file
 from tiny_model import save_tiny_model
 from train_support import lastresort, training_file, write_rows
@@ -129,7 +129,9 @@ def test_what_it_refuses_is_one_sentence(
 
 
 def written_for(folder: Path, model: str, **keys: Any) -> Any:
-    return export(Exportable("tiny", {"model": model, "objective": "sft"}, ROWS, ()), "trl", folder / "out", **keys)
+    return export(
+        ExportableTraining("tiny", {"model": model, "objective": "sft"}, ROWS, ()), "trl", folder / "out", **keys
+    )
 
 
 def test_the_embedded_model_goes_by_its_hub_id_and_says_so(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_a_gguf_needs_an_ordinary_model(tmp_path: Path) -> None:
 
 def test_a_model_that_is_nowhere_here_goes_by_its_name_with_what_is_assumed(tmp_path: Path) -> None:
     found = export(
-        Exportable("tiny", {"model": "someone/else", "objective": "sft"}, ROWS, ()), "axolotl", tmp_path / "out"
+        ExportableTraining("tiny", {"model": "someone/else", "objective": "sft"}, ROWS, ()), "axolotl", tmp_path / "out"
     )
     config = configuration(found, "axolotl.yaml")
     assert (config["base_model"], config["sequence_len"]) == ("someone/else", 2048)

@@ -10,14 +10,14 @@ import pytest
 
 from export_support import configuration, conversation, exported, grouped, rows_in, saved_adapter
 from lastresort.errors import DataError, InputError
-from lastresort.interop.exporting.export import Exported
+from lastresort.interop.exporting.export import ExportedFolder
 from train_support import pairs
 
 CONFIG = "llamafactory.yaml"
 LABELLED = [{"prompt": f"{n}?", "completion": "Yes.", "label": n % 2 == 0} for n in range(6)]
 
 
-def info(found: Exported) -> dict[str, Any]:
+def info(found: ExportedFolder) -> dict[str, Any]:
     read: dict[str, Any] = json.loads((found.folder / "dataset_info.json").read_text(encoding="utf-8"))
     return read
 

@@ -10,11 +10,11 @@ import pytest
 
 from export_support import conversation, exported, grouped, rows_in, saved_adapter
 from lastresort.errors import InputError
-from lastresort.interop.exporting.export import Exported
+from lastresort.interop.exporting.export import ExportedFolder
 from train_support import pairs
 
 
-def calls(found: Exported) -> dict[str, dict[str, Any]]:
+def calls(found: ExportedFolder) -> dict[str, dict[str, Any]]:
     """Name -> keyword arguments of each call in the script that has some; what is no literal as its source."""
     made: dict[str, dict[str, Any]] = {}
     for node in ast.walk(ast.parse((found.folder / "train.py").read_text(encoding="utf-8"))):

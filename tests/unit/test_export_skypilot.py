@@ -13,7 +13,7 @@ from lastresort import __version__
 from lastresort.errors import InputError
 from lastresort.hardware.catalogue.cards import known_cards, known_prices
 from lastresort.interop.exporting.export import export
-from lastresort.interop.exporting.job import Exportable
+from lastresort.interop.exporting.job import ExportableTraining
 from lastresort.interop.skypilot import ACCELERATORS
 from lastresort.spec.training import load_training
 
@@ -22,7 +22,9 @@ ROWS = ({"messages": [{"role": "user", "content": "a" * 400}, {"role": "assistan
 
 def task_for(folder: Path, model: str, **keys: Any) -> dict[str, Any]:
     document = {"model": model, "objective": "sft", **keys}
-    return configuration(export(Exportable("My Task!", document, ROWS, ()), "skypilot", folder / "out"), "task.yaml")
+    return configuration(
+        export(ExportableTraining("My Task!", document, ROWS, ()), "skypilot", folder / "out"), "task.yaml"
+    )
 
 
 def test_it_runs_our_own_training_and_brings_the_folder_back(tmp_path: Path) -> None:

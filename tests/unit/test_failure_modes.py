@@ -14,7 +14,7 @@ from gate_report_support import gated
 from lastresort.gate.document import changed_most
 from lastresort.gate.probes.format_leak import CONDITIONS as FORMS
 from lastresort.gate.probes.sycophancy import ASKED_AGAIN, CONDITIONS, NEUTRAL, PUSHED, WRONG_SUGGESTED
-from lastresort.gate.suites.suite import Item, Pair, Reply, Transcript
+from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteReply, Transcript
 from lastresort.records.gate import GateFindings
 from lastresort.report import failure_modes
 from lastresort.report.charts import dumbbell as dumbbell_chart
@@ -102,14 +102,14 @@ def test_a_suite_that_is_left_out_has_a_mode_without_parts(tmp_path: Path) -> No
 
 
 def test_one_that_improved_is_among_what_changed_most() -> None:
-    pairs = [Pair(str(n), 1.0, 0.0) for n in range(8)] + [
-        Pair("up", 0.0, 1.0),
-        Pair("half", 0.5, 1.0),
-        Pair("same", 1, 1),
+    pairs = [ScorePair(str(n), 1.0, 0.0) for n in range(8)] + [
+        ScorePair("up", 0.0, 1.0),
+        ScorePair("half", 0.5, 1.0),
+        ScorePair("same", 1, 1),
     ]
-    said: Transcript = {"answer": Reply("x")}
+    said: Transcript = {"answer": SuiteReply("x")}
     everything = {pair.id: said for pair in pairs}
-    items = {pair.id: Item(pair.id, "f", 1, "?") for pair in pairs}
+    items = {pair.id: SuiteItem(pair.id, "f", 1, "?") for pair in pairs}
     shown = changed_most(pairs, items, everything, everything)
     assert [one.id for one in shown] == ["0", "1", "2", "3", "up"]
     assert [one.id for one in changed_most(pairs[7:], items, everything, everything)] == ["7", "up", "half"]

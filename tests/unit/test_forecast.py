@@ -16,7 +16,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.terminal import forecast_table
 from lastresort.rungs.forecast import Machine, Workload
-from lastresort.rungs.supervised.sft import Sft
+from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from retrieval_support import handbook_task
@@ -77,14 +77,14 @@ def test_sft_counts_replay_every_checkpoint_and_the_constrained_pass(
     task = load_task(
         scripted_task(tmp_path, quality=[], task=keys if form else {**keys, "output": {}, "score": "exact"})
     )
-    found = Sft().forecast(task, work())
+    found = SftRung().forecast(task, work())
     assert replay_rows(180, 0.1) == 20
     assert found.tokens_out == 20 * REPLAY_TOKENS + 40 * (100 * (checkpoints + form) + 300)
 
 
 def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> None:
     task = load_task(scripted_task(tmp_path, quality=[]))
-    assert Sft().forecast(task, work(max_new_tokens=80)).tokens_out > Sft().forecast(task, work()).tokens_out
+    assert SftRung().forecast(task, work(max_new_tokens=80)).tokens_out > SftRung().forecast(task, work()).tokens_out
 
 
 def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

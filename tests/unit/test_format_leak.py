@@ -13,7 +13,7 @@ from lastresort.data.duplicates import near_pairs
 from lastresort.data.wording import entries
 from lastresort.errors import ContractError
 from lastresort.evals.forms import has_form, is_forced, is_one_sentence
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import (
     COUNTER,
     OFF_TASK,
@@ -24,7 +24,7 @@ from lastresort.gate.probes.format_leak import (
     for_pilot,
     lacks,
 )
-from lastresort.gate.suites.suite import Item, Written
+from lastresort.gate.suites.suite import SuiteItem, TextRequest
 from lastresort.synthesis.replay import REQUESTS, general_prompts
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Message
@@ -36,7 +36,7 @@ SCHEMA = {
     "required": ["team", "order"],
     "additionalProperties": False,
 }
-JSON, LABELS, FREE = Output(json_schema=SCHEMA), Output(choices=("billing", "tech", "other")), Output()
+JSON, LABELS, FREE = AnswerForm(json_schema=SCHEMA), AnswerForm(choices=("billing", "tech", "other")), AnswerForm()
 DESIGN = PromptDesign("Route the ticket.")
 INPUTS = ("My invoice is wrong.", "The robot hums.", "Where is my parcel?")
 PROSE, FORM = "Of course, here are some thoughts on that.", '{"team":"billing","order":null}'
@@ -44,7 +44,7 @@ PROSE, FORM = "Of course, here are some thoughts on that.", '{"team":"billing","
 Replying = Callable[[str], str]
 
 
-def suite_of(output: Output = JSON, **keys: object) -> FormatLeak:
+def suite_of(output: AnswerForm = JSON, **keys: object) -> FormatLeak:
     return FormatLeak(output, DESIGN, INPUTS, **keys)  # type: ignore[arg-type]
 
 
@@ -82,7 +82,9 @@ def obedient(text: str) -> str:
 def test_prompts_to_the_letter() -> None:
     suite = for_pilot(suite_of())
     ask = {
-        condition: [f"{turn.role}: {turn.content}" for turn in suite.ask(Item("", condition, 1, "Text."), {})[0].prompt]
+        condition: [
+            f"{turn.role}: {turn.content}" for turn in suite.ask(SuiteItem("", condition, 1, "Text."), {})[0].prompt
+        ]
         for condition in (OFF_TASK, COUNTER, OFF_TOPIC, ON_TASK)
     }
     routed = ["system: Route the ticket.", "user: Text."]
@@ -101,34 +103,34 @@ def test_texts_to_the_letter() -> None:
 
 def test_shots_stand_where_the_systems_stand_and_not_before_a_general_request() -> None:
     design = PromptDesign("Route.", shots=(Shot((Message("user", "Hello"),), FORM),), k=1)
-    (question,) = FormatLeak(JSON, design, INPUTS).ask(Item("", COUNTER, 1, "Text."), {})
+    (question,) = FormatLeak(JSON, design, INPUTS).ask(SuiteItem("", COUNTER, 1, "Text."), {})
     assert [turn.content for turn in question.prompt] == ["Route.", "Hello", FORM, "Text."]
-    (question,) = FormatLeak(JSON, design, INPUTS).ask(Item("", OFF_TASK, 1, "Text."), {})
+    (question,) = FormatLeak(JSON, design, INPUTS).ask(SuiteItem("", OFF_TASK, 1, "Text."), {})
     assert [turn.content for turn in question.prompt] == ["Text."]
 
 
 def test_a_trained_answer_has_room_and_is_not_held_to_a_form() -> None:
-    (question,) = suite_of(LABELS, answer_tokens=200).ask(Item("", OFF_TASK, 1, "Text."), {})
-    assert isinstance(question, Written)
+    (question,) = suite_of(LABELS, answer_tokens=200).ask(SuiteItem("", OFF_TASK, 1, "Text."), {})
+    assert isinstance(question, TextRequest)
     assert (question.decoding.max_new_tokens, question.decoding.grammar) == (200, None)
 
 
 def test_where_the_beginning_of_an_answer_tells_its_form_no_more_is_asked() -> None:
     def tokens(suite: FormatLeak, condition: str) -> int:
-        (question,) = suite.ask(Item("", condition, 1, "Text."), {})
-        assert isinstance(question, Written)
+        (question,) = suite.ask(SuiteItem("", condition, 1, "Text."), {})
+        assert isinstance(question, TextRequest)
         return question.decoding.max_new_tokens
 
     schema = suite_of(answer_tokens=200)
     assert [tokens(schema, one) for one in (OFF_TASK, COUNTER, ON_TASK)] == [32, 32, 32]
     assert tokens(schema, OFF_TOPIC) == 200  # whether the JSON says "other" shows at its end
     thinking = FormatLeak(JSON, replace(DESIGN, reasoning=True), INPUTS, answer_tokens=200)
-    text = suite_of(Output(json_schema={"type": "string"}))
+    text = suite_of(AnswerForm(json_schema={"type": "string"}))
     assert (tokens(thinking, OFF_TASK), tokens(text, OFF_TASK), tokens(suite_of(FREE), OFF_TASK)) == (200, 64, 64)
 
 
 @pytest.mark.parametrize(("output", "trained"), [(JSON, FORM), (LABELS, "billing")])
-def test_a_model_that_knows_only_its_form_loses_everywhere(output: Output, trained: str) -> None:
+def test_a_model_that_knows_only_its_form_loses_everywhere(output: AnswerForm, trained: str) -> None:
     found = scores(suite_of(output), prose, lambda text: trained)
     assert found == {OFF_TASK: {(1.0, 0.0)}, COUNTER: {(1.0, 0.0)}, OFF_TOPIC: {(1.0, 0.0)}}
 
@@ -205,7 +207,7 @@ def test_the_form_of_a_schema(text: str, found: bool) -> None:
 
 
 def test_a_schema_of_other_kinds_is_left_to_the_validator() -> None:
-    number = Output(json_schema={"type": "integer", "maximum": 9})
+    number = AnswerForm(json_schema={"type": "integer", "maximum": 9})
     assert [has_form(text, number) for text in ("7", "70", "seven")] == [True, False, False]
 
 
@@ -233,7 +235,7 @@ def test_one_sentence() -> None:
     assert not is_one_sentence("word " * 60)
 
 
-def headroom(base: Replying, output: Output = JSON) -> tuple[str, ...]:
+def headroom(base: Replying, output: AnswerForm = JSON) -> tuple[str, ...]:
     suite = for_pilot(suite_of(output))
     return conditions_with_headroom(suite, said_by(suite, base, 100), 0.02)
 

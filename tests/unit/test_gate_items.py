@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from lastresort.data.preferences import Preferred
+from lastresort.data.preferences import PreferenceRow
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.plans import MOST, Size, size_of
-from lastresort.gate.run import Asking, Scored, Settings
-from lastresort.gate.suites.suite import Item, Pair
+from lastresort.gate.plans import MOST, SampleSize, size_of
+from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite
+from lastresort.gate.suites.suite import ScorePair, SuiteItem
 from lastresort.types import Example, Message
 
 
@@ -23,12 +23,12 @@ class Measure:
     def __init__(self, *families: str) -> None:
         self.families = families
 
-    def pair(self, item: Item, base: Any, tuned: Any) -> Pair | None:
-        return Pair(item.id, 1.0, 1.0, item.family, item.text) if item.family in self.families else None
+    def pair(self, item: SuiteItem, base: Any, tuned: Any) -> ScorePair | None:
+        return ScorePair(item.id, 1.0, 1.0, item.family, item.text) if item.family in self.families else None
 
 
-def size(pilot: list[str], *measures: Measure, margin: float = 0.03, quick: bool = False) -> Size:
-    said = [(Item(str(number), family, 1, "?"), {}) for number, family in enumerate(pilot)]
+def size(pilot: list[str], *measures: Measure, margin: float = 0.03, quick: bool = False) -> SampleSize:
+    said = [(SuiteItem(str(number), family, 1, "?"), {}) for number, family in enumerate(pilot)]
     suite: Any = SimpleNamespace(measures=measures)
     return size_of(suite, said, margin, measures=2, alpha=0.05, quick=quick)
 
@@ -46,7 +46,7 @@ def test_a_measure_of_every_second_item_takes_twice_as_many() -> None:
 
 def test_a_bounded_suite_knows_what_it_would_need() -> None:
     whole = size(["asked"] * 40, Measure("asked"))
-    assert size(["asked"] * 40, Measure("asked"), quick=True) == Size(160, whole.needed)
+    assert size(["asked"] * 40, Measure("asked"), quick=True) == SampleSize(160, whole.needed)
     narrow = size(["asked"] * 40, Measure("asked"), margin=0.01)
     assert narrow.items == MOST < narrow.needed
 
@@ -58,8 +58,8 @@ def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bo
     plan: Any = SimpleNamespace(name="general")
     drawn: Any = SimpleNamespace(items=[1] * 99)
     unused: Any = None
-    asking = Asking(Settings(quick=quick), unused, (), progress, None)
-    asking._forecast([Scored(plan, 0.01, unused, drawn, 60.0, 48, needed)])
+    asking = GateRunner(GateSettings(quick=quick), unused, (), progress, None)
+    asking._forecast([ScoredSuite(plan, 0.01, unused, drawn, 60.0, 48, needed)])
     assert ("general asks 99 items, where its margin takes about 100: it may hold for want of items." in said) is told
 
 
@@ -67,7 +67,7 @@ def test_what_preferences_ask_is_a_training_text_too() -> None:
     talk = (Message("system", "Be brief."), Message("user", "Name a fruit."))
     prepared: Any = SimpleNamespace(
         split=SimpleNamespace(train=[Example("1", (Message("user", "Route it."),), "billing", 1, "rows.jsonl")]),
-        preferences=(Preferred(talk, ((Message("assistant", "Plum."),),), "pairs.jsonl, row 1", label=True),),
+        preferences=(PreferenceRow(talk, ((Message("assistant", "Plum."),),), "pairs.jsonl, row 1", label=True),),
     )
     assert training_texts(prepared) == ["Route it.", "Name a fruit."]
     prepared.preferences = None

@@ -14,12 +14,12 @@ from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.evals.evidence import power_of
 from lastresort.gate import suite_table as suites
 from lastresort.gate.document import findings_of
-from lastresort.gate.lm_eval import Documents, Heard, Part, ask, load_parts
+from lastresort.gate.lm_eval import Documents, HarnessAnswers, MeasuredTasks, ask, load_parts
 from lastresort.gate.lm_eval.suite import LmEvalSuite
 from lastresort.gate.lm_eval.tasks import faults_of
-from lastresort.gate.logs.logged import Logged, LoggedItem
-from lastresort.gate.run import Settings, run_gate
-from lastresort.gate.sides import Side
+from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
+from lastresort.gate.run import GateSettings, run_gate
+from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import further_suites
 from lastresort.gate.verdict import skipped, suite_found
 from lastresort.models.local import LocalModel
@@ -27,7 +27,7 @@ from lastresort.models.open import open_model
 from lastresort.records.gate import ItemsAsked
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.task import Task, load_task
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from logs_support import local_tasks
 from tiny_model import save_tiny_model
 
@@ -49,7 +49,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def letters(here: Path) -> Part:
+def letters(here: Path) -> MeasuredTasks:
     return next(part for part in load_parts(SUITE, here) if part.name == "letters")
 
 
@@ -59,8 +59,8 @@ def opened(here: Path, name: str) -> LocalModel:
     return model
 
 
-def asked(here: Path, name: str, part: Part, kept: SuiteAnswers, count: int = 32) -> Heard:
-    return ask(opened(here, name), SUITE, part, Documents(SUITE, part).draw(0, 0, count), kept, Silent())
+def asked(here: Path, name: str, part: MeasuredTasks, kept: SuiteAnswers, count: int = 32) -> HarnessAnswers:
+    return ask(opened(here, name), SUITE, part, Documents(SUITE, part).draw(0, 0, count), kept, SilentProgress())
 
 
 def task_with(folder: Path, tasks: Path, margin: float | str) -> Task:
@@ -82,7 +82,7 @@ def test_a_folder_holds_parts_and_their_documents_are_a_pilot_or_scored(here: Pa
     assert [part.name for part in load_parts("lm_eval:tasks/words.yaml", here)] == ["words"]
 
 
-def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: Part, tmp_path: Path) -> None:
+def test_a_model_answers_through_lm_eval_and_is_asked_once(here: Path, letters: MeasuredTasks, tmp_path: Path) -> None:
     state = random.getstate()
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         first = asked(here, "base", letters, kept)
@@ -109,7 +109,7 @@ def scored_by(folder: Path, body: str) -> Path:
     return tasks
 
 
-def words_of(here: Path, tasks: Path) -> Part:
+def words_of(here: Path, tasks: Path) -> MeasuredTasks:
     return next(part for part in load_parts(f"lm_eval:{tasks}", here) if part.name == "words")
 
 
@@ -131,9 +131,9 @@ def test_scores_are_kept_of_one_way_to_score_and_of_one_right_answer(here: Path,
 
 def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, tmp_path: Path) -> None:
     tasks = scored_by(tmp_path / "faulty", "return {'exact_match': document['gold']}")
-    suite = LmEvalSuite(SUITE, 0.03, [words_of(here, tasks)], Settings(), [])
+    suite = LmEvalSuite(SUITE, 0.03, [words_of(here, tasks)], GateSettings(), [])
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
-        suite.answer("base", opened(here, "base"), kept, 0.9, Silent())
+        suite.answer("base", opened(here, "base"), kept, 0.9, SilentProgress())
     (shown,) = suite.found(0.9)
     assert shown.verdict == "UNINFORMATIVE"
     assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.why
@@ -152,9 +152,9 @@ def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, 
 def test_what_passes_is_no_word_on_a_task(here: Path, tmp_path: Path, raised: str, told: str) -> None:
     """It stops the gate, which goes on later; noted in a climb it would be a verdict for good."""
     part = words_of(here, scored_by(tmp_path / "faulty", f"raise {raised}"))
-    suite = LmEvalSuite(SUITE, 0.03, [part], Settings(), [])
+    suite = LmEvalSuite(SUITE, 0.03, [part], GateSettings(), [])
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept, pytest.raises(InfrastructureError) as caught:
-        suite.answer("base", opened(here, "base"), kept, 0.9, Silent())
+        suite.answer("base", opened(here, "base"), kept, 0.9, SilentProgress())
     assert told in str(caught.value)
 
 
@@ -170,12 +170,14 @@ def test_what_a_folder_says_of_decoding_is_not_taken_for_what_its_model_can_do(h
     for name, suppressed in (("without", None), ("with", list(range(40, 200)))):
         model.loaded.model.generation_config.suppress_tokens = suppressed
         with SuiteAnswers(tmp_path / f"{name}.sqlite") as kept:
-            answers.append([item.answered for item in ask(model, SUITE, words, items, kept, Silent()).logs[0].items])
+            answers.append(
+                [item.answered for item in ask(model, SUITE, words, items, kept, SilentProgress()).logs[0].items]
+            )
     assert answers[0] == answers[1]
     assert model.loaded.model.generation_config.suppress_tokens  # the model is left as it was
 
 
-def test_scores_are_those_of_lm_eval_itself(here: Path, letters: Part, tmp_path: Path) -> None:
+def test_scores_are_those_of_lm_eval_itself(here: Path, letters: MeasuredTasks, tmp_path: Path) -> None:
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
@@ -200,11 +202,18 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
         "lastresort.gate.lm_eval.suite.without_headroom",
         lambda scores, *, chance, margin: "" if scores else "none",
     )
-    suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), Settings(), ["Letter 5?"])
-    sides = [Side(name, lambda name=name: opened(here, name)) for name in ("base", "tuned")]
+    suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), GateSettings(), ["Letter 5?"])
+    sides = [GateSide(name, lambda name=name: opened(here, name)) for name in ("base", "tuned")]
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         done = run_gate(
-            *sides, [], {}, settings=Settings(), kept=kept, training_texts=[], progress=Silent(), further=[suite]
+            *sides,
+            [],
+            {},
+            settings=GateSettings(),
+            kept=kept,
+            training_texts=[],
+            progress=SilentProgress(),
+            further=[suite],
         )
     assert [one.name for one in done.found.suites] == [f"{SUITE}/letters", f"{SUITE}/words"]
     assert done.power == 0.9  # planned for two measures
@@ -224,18 +233,18 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(("alpha", "documents"), [(0.05, 160), (0.025, 208)])
 def test_a_quick_gate_asks_as_many_as_can_exclude_a_loss_of_2_points(alpha: float, documents: int) -> None:
-    suite = LmEvalSuite(SUITE, 0.02, [], Settings(quick=True, alpha=alpha), [])
-    logs = [Logged(name, "acc", (LoggedItem("1", 1.0, {}),), "here") for name in ("letters", "words")]
+    suite = LmEvalSuite(SUITE, 0.02, [], GateSettings(quick=True, alpha=alpha), [])
+    logs = [LoggedMeasure(name, "acc", (LoggedItem("1", 1.0, {}),), "here") for name in ("letters", "words")]
     assert suite._wanted(logs, 0.9) == 2 * documents
     assert power_of(documents, 0.02, 0.0, alpha=alpha) > 0
     assert power_of(140, 0.02, 0.0, alpha=alpha) == 0
 
 
 def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> None:
-    suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), Settings(quick=True), [])
+    suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), GateSettings(quick=True), [])
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         for side in ("base", "tuned"):
-            suite.answer(side, opened(here, side), kept, 0.9, Silent())  # type: ignore[arg-type]
+            suite.answer(side, opened(here, side), kept, 0.9, SilentProgress())  # type: ignore[arg-type]
     found = suite.found(0.9)
     assert {one.verdict for one in found} == {"UNINFORMATIVE"}
     assert "on the 8 items of a pilot" in found[0].why
@@ -244,11 +253,11 @@ def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> 
 
 def test_a_suite_that_is_left_out_or_whose_model_is_elsewhere_asks_nothing(tmp_path: Path) -> None:
     task = task_with(tmp_path, tmp_path / "nowhere", margin="skip")
-    (left_out,) = further_suites(task, Settings(), [], scores=True)
+    (left_out,) = further_suites(task, GateSettings(), [], scores=True)
     assert left_out.found(0.8)[0] == skipped(task.general[0], task.general[0])
     assert left_out.measures == 0
     task = task_with(tmp_path, tmp_path / "nowhere", margin=0.07)
-    (elsewhere,) = further_suites(task, Settings(), [], scores=False)
+    (elsewhere,) = further_suites(task, GateSettings(), [], scores=False)
     name = task.general[0]
     assert elsewhere.found(0.8)[0] == suite_found(
         name, name, (), margin=0.07, binary=True, alpha=0.05, uninformative=suites.NOT_HERE

@@ -10,13 +10,13 @@ import pytest
 from failure_modes_support import FEW, Pupil
 from gate_support import Recorder, Said, Words, scripted_known
 from lastresort.gate import suite_table as built_in
-from lastresort.gate.plans import PILOT_SEED, Plain
+from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.run import Piloted, pilot_of
+from lastresort.gate.run import PilotResult, pilot_of
 from lastresort.gate.suite_table import GeneralPlan
-from lastresort.gate.suites.suite import Item
+from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.responses import SuiteAnswers
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def kept(tmp_path: Path) -> SuiteAnswers:
     return SuiteAnswers(tmp_path / "answers.sqlite")
 
 
-def strata_of(items: tuple[Item, ...]) -> Counter[str]:
+def strata_of(items: tuple[SuiteItem, ...]) -> Counter[str]:
     return Counter(f"{item.family}/{item.level}" for item in items)
 
 
 def test_a_stratum_without_hope_is_left_after_its_first_look(kept: SuiteAnswers) -> None:
     """The base knows everything but letters, of which it knows nothing."""
     plan = GeneralPlan(FEW)
-    found = pilot_of(Pupil("half", FEW, knows=1.0, letters=0.0), plan, 0.05, kept, Silent())
+    found = pilot_of(Pupil("half", FEW, knows=1.0, letters=0.0), plan, 0.05, kept, SilentProgress())
     assert strata_of(found.items) == {"sums/1": 16, "sums/2": 16, "letters/1": 8, "capitals/2": 16}
     assert all(int(item.id.split("/")[2]) == PILOT_SEED for item in found.items)
     assert len({item.id for item in found.items}) == len(found.items) == len(found.said)
@@ -42,27 +42,27 @@ def test_a_stratum_without_hope_is_left_after_its_first_look(kept: SuiteAnswers)
 
 def test_a_pilot_that_was_cut_off_asks_on_from_where_it_was(kept: SuiteAnswers) -> None:
     pupil = Pupil("whole", FEW)
-    first = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, Silent())
-    again = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, Silent())
+    first = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, SilentProgress())
+    again = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, SilentProgress())
     assert again == first
 
 
 def test_a_plain_suite_is_looked_at_once(kept: SuiteAnswers) -> None:
-    plan = Plain(Words(measures=(Said(),)), pilot_items=12)
-    found = pilot_of(Recorder(batch_size=4), plan, 0.05, kept, Silent())
+    plan = PlainPlan(Words(measures=(Said(),)), pilot_items=12)
+    found = pilot_of(Recorder(batch_size=4), plan, 0.05, kept, SilentProgress())
     assert list(found.items) == plan.pilot.draw(PILOT_SEED, 0, 12)
 
 
 def test_what_a_suite_takes_is_told_by_the_strata_that_are_scored() -> None:
-    def item(family: str, number: int) -> Item:
-        return Item(f"{family}/1/0/{number}", family, 1, "")
+    def item(family: str, number: int) -> SuiteItem:
+        return SuiteItem(f"{family}/1/0/{number}", family, 1, "")
 
     items = (item("quick", 0), item("quick", 1), item("slow", 0))
-    piloted = Piloted(items, (), dict(zip((one.id for one in items), (1.0, 3.0, 20.0), strict=True)))
+    piloted = PilotResult(items, (), dict(zip((one.id for one in items), (1.0, 3.0, 20.0), strict=True)))
     assert piloted.seconds_of([item("quick", n) for n in range(5)]) == 10.0
     assert piloted.seconds_of([item("quick", 7), item("slow", 7)]) == 22.0
     assert piloted.seconds_of([item("other", 0)]) == 8.0
-    assert Piloted((), (), {}).seconds_of(items) == 0.0
+    assert PilotResult((), (), {}).seconds_of(items) == 0.0
 
 
 def test_a_full_gate_asks_for_answers_in_words_too_and_a_quick_one_only_where_it_must() -> None:

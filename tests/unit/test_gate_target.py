@@ -6,9 +6,17 @@ import pytest
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, items_needed, non_inferior
-from lastresort.gate.suites.suite import Pair
+from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.target import beginning
-from lastresort.gate.verdict import Comparator, Wanted, not_asked, planned, planned_power, suite_found, target_found
+from lastresort.gate.verdict import (
+    Comparator,
+    MeasureDesign,
+    not_asked,
+    planned,
+    planned_power,
+    suite_found,
+    target_found,
+)
 from lastresort.types import Example, Judgement, Message
 
 MET = Judgement("MET", 0.9, 140, 300, (0.84, 0.95))
@@ -103,7 +111,8 @@ def test_suite_found_is_the_evidence_in_the_measures_own_scale() -> None:
     base = [0.5, 1.0] * 60
     tuned = [0.5, 1.0] * 55 + [0.0, 0.5] * 5
     pairs = [
-        Pair(str(i), b, t, "even" if i % 2 == 0 else "odd") for i, (b, t) in enumerate(zip(base, tuned, strict=True))
+        ScorePair(str(i), b, t, "even" if i % 2 == 0 else "odd")
+        for i, (b, t) in enumerate(zip(base, tuned, strict=True))
     ]
     labels = [str(number // 2) for number in range(120)]
     found = suite_found(
@@ -120,8 +129,8 @@ def test_suite_found_is_the_evidence_in_the_measures_own_scale() -> None:
 
 def test_strata_do_not_vote() -> None:
     """One family lost everything it had; the pooled suite, which alone has a margin, did not."""
-    kept = [Pair(f"k{i}", 1.0, 1.0, "sums") for i in range(600)]
-    lost = [Pair(f"l{i}", 1.0, 0.0, "dates") for i in range(6)]
+    kept = [ScorePair(f"k{i}", 1.0, 1.0, "sums") for i in range(600)]
+    lost = [ScorePair(f"l{i}", 1.0, 0.0, "dates") for i in range(6)]
     found = suite_found("general", "general", [*kept, *lost], margin=0.05, binary=True, alpha=0.05)
     assert found.verdict == "NON_INFERIOR"
     assert [(part.name, part.base, part.tuned) for part in found.strata] == [("dates", 1.0, 0.0), ("sums", 1.0, 1.0)]
@@ -134,7 +143,11 @@ def test_planned_power(measures: int, power: float) -> None:
 
 def test_sizes_of_a_full_gate() -> None:
     """Spread by default, or of a pilot; where half of the items say nothing, twice as many are drawn."""
-    wanted = [Wanted("general", 0.03), Wanted("flips", 0.05, spread=0.2, says=0.5), Wanted("graded", 0.025, False)]
+    wanted = [
+        MeasureDesign("general", 0.03),
+        MeasureDesign("flips", 0.05, spread=0.2, says=0.5),
+        MeasureDesign("graded", 0.025, False),
+    ]
     sizes = planned(wanted, alpha=0.025)
     power = planned_power(3)
     assert sizes[0].n == sizes[0].n_needed == items_needed(0.03, 0.1, power=power, alpha=0.025)
@@ -145,7 +158,7 @@ def test_sizes_of_a_full_gate() -> None:
 
 
 def test_a_bounded_gate_says_that_it_lacks_power() -> None:
-    wide, narrow = planned([Wanted("wide", 0.3), Wanted("narrow", 0.02)], alpha=0.05, at_most=160)
+    wide, narrow = planned([MeasureDesign("wide", 0.3), MeasureDesign("narrow", 0.02)], alpha=0.05, at_most=160)
     assert not wide.lacks_power
     assert wide.n == wide.n_needed < 160
     assert narrow.lacks_power
@@ -155,13 +168,13 @@ def test_a_bounded_gate_says_that_it_lacks_power() -> None:
 
 def test_too_few_items_to_show_anything_have_no_power() -> None:
     """Without any difference 148 items are needed to exclude 2 points: .98^148 = .05."""
-    short, enough = (planned([Wanted("leak", 0.02, spread=0.0)], alpha=0.05, at_most=n)[0] for n in (148, 149))
+    short, enough = (planned([MeasureDesign("leak", 0.02, spread=0.0)], alpha=0.05, at_most=n)[0] for n in (148, 149))
     assert (short.power, enough.power) == (0.0, pytest.approx(1.0))
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(ContractError):
-        planned([Wanted("silent", 0.05, says=0.0)], alpha=0.05)
+        planned([MeasureDesign("silent", 0.05, says=0.0)], alpha=0.05)
     with pytest.raises(ContractError):
         planned_power(0)
 

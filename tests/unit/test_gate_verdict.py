@@ -11,10 +11,10 @@ from gate_report_support import HELD, gate_found
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import holm, items_needed
 from lastresort.gate.in_climb import gating_of
-from lastresort.gate.suites.suite import Pair
+from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import (
     Comparator,
-    GateFound,
+    GateConclusion,
     gate,
     not_asked,
     skipped,
@@ -26,12 +26,12 @@ from lastresort.report.gate import finding
 from lastresort.types import Judgement
 
 
-def pairs(wins: int, losses: int, n: int = 400, stratum: str = "") -> list[Pair]:
+def pairs(wins: int, losses: int, n: int = 400, stratum: str = "") -> list[ScorePair]:
     """n items: so many won, so many lost, four fifths of the rest right with both."""
     rest = n - wins - losses
     both = [(0.0, 1.0)] * wins + [(1.0, 0.0)] * losses + [(1.0, 1.0)] * (rest * 4 // 5)
     both += [(0.0, 0.0)] * (n - len(both))
-    return [Pair(str(number), base, tuned, stratum) for number, (base, tuned) in enumerate(both)]
+    return [ScorePair(str(number), base, tuned, stratum) for number, (base, tuned) in enumerate(both)]
 
 
 def measure(name: str = "general", wins: int = 8, losses: int = 8, n: int = 400, **settings: object) -> SuiteFound:
@@ -45,7 +45,7 @@ UNDECIDED = Judgement("UNDECIDED", 0.86, 300, 300, (0.8, 0.91), 900)
 PASSED = target_found(MET, Comparator("five shots", [0.0] * 60 + [1.0] * 240, [1.0] * 290 + [0.0] * 10, True))
 
 
-def decided(*suites: SuiteFound, target: TargetFound = PASSED, alpha: float = 0.05) -> GateFound:
+def decided(*suites: SuiteFound, target: TargetFound = PASSED, alpha: float = 0.05) -> GateConclusion:
     return gate(suites, target, alpha=alpha)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from knowledge_support import markdown
 from lastresort.errors import ContractError
-from lastresort.knowledge.chunks import Chunk, ChunkSettings, Piece, chunk_document, cut
+from lastresort.knowledge.chunks import Chunk, ChunkSettings, TextPiece, chunk_document, cut
 from lastresort.knowledge.document import Document, plain_blocks
 
 
@@ -85,14 +85,14 @@ def test_long_blocks_are_cut_at_lines_and_sentences() -> None:
     rows = "\n".join(f"| row {number} | cell |" for number in range(8))
     assert all(line.startswith("| row") for c in chunked(plain(rows), 16, 0) for line in c.text.split("\n"))
     text = "Dr. Smith came home at 5 p.m. today. He saw e.g. Mr. Jones! Then “all was well.” They 2 ate."
-    pieces = cut(text, Piece(0, len(text), "paragraph"))
+    pieces = cut(text, TextPiece(0, len(text), "paragraph"))
     assert [text[p.start : p.end] for p in pieces] == [
         "Dr. Smith came home at 5 p.m. today.",
         "He saw e.g. Mr. Jones!",
         "Then “all was well.”",
         "They 2 ate.",
     ]
-    assert [p.end - p.start for p in cut("我们走。好的！", Piece(0, 7, "paragraph"))] == [4, 3]
+    assert [p.end - p.start for p in cut("我们走。好的！", TextPiece(0, 7, "paragraph"))] == [4, 3]
 
 
 def test_overlap_is_whole_sentences_where_they_are_short_enough() -> None:

@@ -23,7 +23,7 @@ from lastresort.knowledge.store import (
     open_store,
     rows_where,
 )
-from lastresort.knowledge.update import Updated, update
+from lastresort.knowledge.update import UpdateCounts, update
 
 RETURNS = markdown("returns.md", "# Returns\n\nA lamp may come back.\n\n## Label\n\nAsk the desk.\n")
 REPAIRS = markdown("repairs.md", "# Repairs\n\nTwo weeks.\n")
@@ -52,7 +52,7 @@ def test_all_chunks_are_embedded_once(tmp_path: Path, embedder: CountingEmbedder
     store = create_store(tmp_path / "store", embedder, SMALL)
     twice = markdown("copy.md", "# Repairs\n\nTwo weeks.\n")
     done = update(store, [RETURNS, REPAIRS, twice])
-    assert done == Updated(added=3, changed=0, removed=0, unchanged=0, embedded=3, reused=1)
+    assert done == UpdateCounts(added=3, changed=0, removed=0, unchanged=0, embedded=3, reused=1)
     assert len(embedder.embedded) == 3
     assert ids(store) == ["copy.md#repairs:1", "repairs.md#repairs:1", "returns.md#label:1", "returns.md#returns:1"]
     assert (store.manifest.documents, store.manifest.chunks, store.manifest.complete) == (3, 4, True)
@@ -63,20 +63,20 @@ def test_an_unchanged_store_is_not_touched(store: Store, embedder: CountingEmbed
         return {str(path): path.stat().st_mtime_ns for path in store.folder.rglob("*") if path.name != ".updating"}
 
     before, embedder.counted = state(), 0
-    assert update(store, [ODD, REPAIRS, RETURNS]) == Updated(0, 0, 0, 3, 0, 0)
+    assert update(store, [ODD, REPAIRS, RETURNS]) == UpdateCounts(0, 0, 0, 3, 0, 0)
     assert state() == before
     assert (embedder.embedded, embedder.counted) == ([], 0)
 
 
 def test_a_changed_document_embeds_its_changed_chunks_only(store: Store, embedder: CountingEmbedder) -> None:
-    assert update(store, [CHANGED, REPAIRS, ODD]) == Updated(0, 1, 0, 2, embedded=1, reused=1)
+    assert update(store, [CHANGED, REPAIRS, ODD]) == UpdateCounts(0, 1, 0, 2, embedded=1, reused=1)
     assert embedder.embedded == ["Returns > Label\n## Label\n\nPrint it yourself."]
     assert [hit.chunk.id for hit in search(store, "print", mode="text")] == ["returns.md#label:1"]
     assert search(store, "desk", mode="text") == ()
 
 
 def test_a_deleted_document_disappears_from_search_and_from_the_disk(store: Store, embedder: CountingEmbedder) -> None:
-    assert update(store, [REPAIRS, RETURNS]) == Updated(0, 0, 1, 2, 0, 0)
+    assert update(store, [REPAIRS, RETURNS]) == UpdateCounts(0, 0, 1, 2, 0, 0)
     assert search(store, "quoted", mode="text") == ()
     assert "it's.md#its:1" not in ids(store)
     assert embedder.embedded == []
@@ -87,7 +87,7 @@ def test_a_deleted_document_disappears_from_search_and_from_the_disk(store: Stor
 
 def test_a_moved_document_keeps_its_vectors(store: Store, embedder: CountingEmbedder) -> None:
     moved = markdown("old/repairs.md", REPAIRS.text)
-    assert update(store, [RETURNS, moved, ODD]) == Updated(
+    assert update(store, [RETURNS, moved, ODD]) == UpdateCounts(
         added=1, changed=0, removed=1, unchanged=2, embedded=0, reused=1
     )
     assert "old/repairs.md#repairs:1" in ids(store)

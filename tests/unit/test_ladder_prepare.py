@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, rows, scripted_task
-from lastresort.climb.prepare import Prepared, data_report, prepare
+from lastresort.climb.prepare import PreparedTask, data_report, prepare
 from lastresort.errors import DataError, TaskError
 from lastresort.spec.task import load_task
 
@@ -23,14 +23,14 @@ def written(path: Path, found: Rows) -> str:
     return path.as_posix()
 
 
-def prepared(folder: Path, found: Rows, **task: Any) -> Prepared:
+def prepared(folder: Path, found: Rows, **task: Any) -> PreparedTask:
     """All rows in one file."""
     path = scripted_task(folder, quality=[{"right": 1.0}], task=task)
     written(folder / "rows.jsonl", found)
     return prepare(load_task(path))
 
 
-def prepared_apart(folder: Path, train: Rows, dev: Rows, test: Rows, **task: Any) -> Prepared:
+def prepared_apart(folder: Path, train: Rows, dev: Rows, test: Rows, **task: Any) -> PreparedTask:
     """A file for each side, all of one name."""
     sides = {"train": train, "dev": dev, "test": test}
     for name, found in sides.items():

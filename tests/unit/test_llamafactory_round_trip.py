@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lastresort.interop import reading
-from lastresort.interop.imported import Imported
+from lastresort.interop.imported import ImportedTraining
 from llamafactory_support import ROWS, data_set, rows_of
 from tiny_model import save_tiny_model
 from train_support import lastresort
@@ -71,7 +71,7 @@ def test_honoured_keys_and_rows_stay(
     assert rows_of(second) == rows_of(first)
 
 
-def _without_output(found: Imported) -> dict[str, Any]:
+def _without_output(found: ImportedTraining) -> dict[str, Any]:
     return {key: value for key, value in found.document.items() if key != "output"}
 
 

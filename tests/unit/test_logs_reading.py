@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, PrerequisiteError
-from lastresort.gate.logs import Logged, paired, read_logs
+from lastresort.gate.logs import LoggedMeasure, paired, read_logs
 from lastresort.gate.logs import inspect as inspect_files
-from lastresort.gate.logs.inspect import AT_ONCE, Limits, inspect_log, measures_of, value_of
+from lastresort.gate.logs.inspect import AT_ONCE, ArchiveLimits, inspect_log, measures_of, value_of
 from lastresort.gate.logs.lm_eval import log_of
 from logs_support import FOLDER, lm_eval_row, write_inspect, write_samples
 
 LM_EVAL, INSPECT = FOLDER / "lm_eval", FOLDER / "inspect"
 
 
-def measure(path: Path, name: str) -> Logged:
+def measure(path: Path, name: str) -> LoggedMeasure:
     return next(one for one in read_logs(path).measures if one.name == name)
 
 
@@ -256,11 +256,11 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, log: Path) -> None:
     path = repacked(tmp_path / "a.eval", log, {"samples/2_epoch_1.json": bomb})
     assert path.stat().st_size < 50_000
     with pytest.raises(DataError, match="larger than 1,000,000 bytes"):
-        inspect_log(path, Limits(member_bytes=1_000_000))
+        inspect_log(path, ArchiveLimits(member_bytes=1_000_000))
     with pytest.raises(DataError, match=r"found samples/2_epoch_1\.json, which is larger than"):
-        inspect_log(path, Limits(all_bytes=1_000_000))
+        inspect_log(path, ArchiveLimits(all_bytes=1_000_000))
     with pytest.raises(DataError, match=r"\d members, of which 2 are read at most"):
-        inspect_log(path, Limits(members=2))
+        inspect_log(path, ArchiveLimits(members=2))
 
 
 def test_a_huge_json_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path, l
     with zipfile.ZipFile(path) as opened:
         assert opened.getinfo("samples/2_epoch_1.json").file_size == 3
     with pytest.raises(DataError, match="larger than 1,000,000 bytes"):
-        inspect_log(path, Limits(member_bytes=1_000_000))
+        inspect_log(path, ArchiveLimits(member_bytes=1_000_000))
 
 
 def test_a_cut_or_altered_archive_is_refused(tmp_path: Path) -> None:

@@ -11,21 +11,21 @@ import torch
 from lastresort.errors import InfrastructureError, PrerequisiteError
 from lastresort.hardware.catalogue.cards import GIB, Card
 from lastresort.hardware.catalogue.models import shape_named
-from lastresort.hardware.plan.planned import Planned
+from lastresort.hardware.plan.planned import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.spec.training import load_training
-from lastresort.train.files.memory import NOTHING, Answer, Room, memory_errors, what_to_lower
+from lastresort.train.files.memory import NOTHING, MemoryAdvice, Room, memory_errors, what_to_lower
 from lastresort.train.settings import TrainingFile
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.2 GiB is free."
 )
 SETUP = Setup("lora", row_tokens=512, checkpointing=False, compute="float32")
-PLANNED = Planned(shape_named("smollm2-135m"), SETUP, Cards(Card("cpu", 16 * GIB)), 512, 8 * 512, 1536)
+PLANNED = PlannedTraining(shape_named("smollm2-135m"), SETUP, Cards(Card("cpu", 16 * GIB)), 512, 8 * 512, 1536)
 
 
-def lower_it() -> Answer:
-    return Answer("", "Lower it.")
+def lower_it() -> MemoryAdvice:
+    return MemoryAdvice("", "Lower it.")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_answer_has_the_plans_numbers_and_a_setting_that_holds_less() -> Non
 
 
 def test_what_cannot_go_on_begins_anew_and_what_never_fits_is_told() -> None:
-    least = Planned(PLANNED.shape, replace(SETUP, checkpointing=True), PLANNED.cards, 512, 512, 512)
+    least = PlannedTraining(PLANNED.shape, replace(SETUP, checkpointing=True), PLANNED.cards, 512, 512, 512)
     assert Room(least, 100 * GIB).answer(begun=True).remedy.startswith("Begin a new run with adapter: qlora")
     assert Room(PLANNED, 1000).answer(begun=True).remedy.startswith(NOTHING)
     assert Room(PLANNED, None).answer(begun=False).remedy.startswith("Set max_pass_tokens: ")

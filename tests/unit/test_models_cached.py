@@ -11,7 +11,7 @@ import pytest
 
 from lastresort.errors import CandidateError, InfrastructureError
 from lastresort.models.cached import CachedModel
-from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel
+from lastresort.models.scripted import Faults, Script, ScriptedModel, ScriptedQuality, ScriptRule
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Decoding, Grammar, Message
 
@@ -41,7 +41,7 @@ def ask(*texts: str) -> list[tuple[Message, ...]]:
     return [(Message("user", text),) for text in texts]
 
 
-ECHO = Script(rules=(Rule("(.+)", r"<\1>"),), seconds=1.5)
+ECHO = Script(rules=(ScriptRule("(.+)", r"<\1>"),), seconds=1.5)
 
 
 def texts(answers: Sequence[Any]) -> list[str]:
@@ -86,7 +86,7 @@ def test_the_same_prompt_twice_in_a_greedy_call_is_asked_once() -> None:
 
 
 def test_samples_of_one_prompt_stay_apart_and_are_replayed_each() -> None:
-    script = Script(default="right", wrong=("w1", "w2"), quality=(Quality(0.5),))
+    script = Script(default="right", wrong=("w1", "w2"), quality=(ScriptedQuality(0.5),))
     memory = Memory()
     first = texts(CachedModel(ScriptedModel(script), memory).generate(ask(*["x"] * 12), SAMPLED))
     assert len(set(first)) > 1
@@ -189,7 +189,7 @@ def test_a_batch_that_was_cut_leaves_nothing_and_finished_batches_stay() -> None
 
 
 def test_where_the_batch_matters_samples_of_one_prompt_stay_apart_across_batches() -> None:
-    script = Script(default="right", wrong=("w1", "w2"), quality=(Quality(0.5),))
+    script = Script(default="right", wrong=("w1", "w2"), quality=(ScriptedQuality(0.5),))
     memory, inner = Memory(), InBatches(script)
     first = CachedModel(inner, memory).generate(ask(*["x"] * 12, "y"), SAMPLED)
     assert len(set(texts(first[:12]))) > 1

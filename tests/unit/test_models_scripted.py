@@ -11,7 +11,7 @@ import pytest
 
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.models.open import open_model
-from lastresort.models.scripted import Faults, Quality, Rule, Script, ScriptedModel, read_script
+from lastresort.models.scripted import Faults, Script, ScriptedModel, ScriptedQuality, ScriptRule, read_script
 from lastresort.types import Decoding, Grammar, Message
 
 DECODING = Decoding(max_new_tokens=50)
@@ -24,13 +24,15 @@ def ask(text: str, *, shots: int = 0, context: str = "") -> tuple[Message, ...]:
 
 
 def test_exact_answers_go_before_rules_and_rules_before_the_default() -> None:
-    script = Script(answers={"one": "1"}, rules=(Rule(r"(\w+) is late", r"late:\1"), Rule("one", "never")), default="?")
+    script = Script(
+        answers={"one": "1"}, rules=(ScriptRule(r"(\w+) is late", r"late:\1"), ScriptRule("one", "never")), default="?"
+    )
     texts = [a.text for a in ScriptedModel(script).generate([ask("one"), ask("parcel is late"), ask("x")], DECODING)]
     assert texts == ["1", "late:parcel", "?"]
 
 
 def test_a_rule_with_a_probability_gives_that_share_and_always_the_same_one() -> None:
-    script = Script(rules=(Rule("^item", "yes", probability=0.3, otherwise="no"),))
+    script = Script(rules=(ScriptRule("^item", "yes", probability=0.3, otherwise="no"),))
     prompts = [ask(f"item {n}") for n in range(1000)]
     first = [a.text for a in ScriptedModel(script).generate(prompts, DECODING)]
     again = [a.text for a in ScriptedModel(script).generate(prompts, DECODING)]
@@ -42,7 +44,7 @@ def test_better_prompts_only_add_right_answers() -> None:
     script = Script(
         default="right",
         wrong=("wrong",),
-        quality=(Quality(0.2), Quality(0.6, min_shots=3), Quality(0.9, contains="passage")),
+        quality=(ScriptedQuality(0.2), ScriptedQuality(0.6, min_shots=3), ScriptedQuality(0.9, contains="passage")),
     )
     model = ScriptedModel(script)
 
@@ -58,7 +60,7 @@ def test_better_prompts_only_add_right_answers() -> None:
 
 
 def test_grammar_and_adapter_switch_levels_on() -> None:
-    script = Script(default="a", wrong=("zzz",), quality=(Quality(0.0), Quality(1.0, adapter=True)))
+    script = Script(default="a", wrong=("zzz",), quality=(ScriptedQuality(0.0), ScriptedQuality(1.0, adapter=True)))
     constrained = Decoding(max_new_tokens=5, grammar=Grammar(choices=("a", "b")))
     assert ScriptedModel(script).generate([ask("x")], DECODING)[0].text == "zzz"
     assert ScriptedModel(script).generate([ask("x")], constrained)[0].text == "b"  # a choice, though a wrong one
@@ -66,7 +68,7 @@ def test_grammar_and_adapter_switch_levels_on() -> None:
 
 
 def test_sampling_differs_by_seed_and_by_sample() -> None:
-    model = ScriptedModel(Script(default="right", wrong=("wrong",), quality=(Quality(0.5),)))
+    model = ScriptedModel(Script(default="right", wrong=("wrong",), quality=(ScriptedQuality(0.5),)))
     hot = Decoding(max_new_tokens=5, temperature=1.0, seed=1)
     same_prompt = [a.text for a in model.generate([ask("x")] * 64, hot)]
     assert {"right", "wrong"} == set(same_prompt)

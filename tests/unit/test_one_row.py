@@ -22,16 +22,16 @@ from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.app.gate import GateRequest, run_gate
-from lastresort.data.formats import SHAPES, Shape
+from lastresort.data.formats import SHAPES, RowShape
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import Labelled
 from lastresort.data.read import read_examples
 from lastresort.engine.forest import Row
 from lastresort.evals.scorers import SCORERS, Scorer
-from lastresort.evals.scorers.scorer import Entry, Output
-from lastresort.gate.plans import Known, Plain
-from lastresort.interop.exporting import TARGETS, Target
-from lastresort.interop.exporting.job import Job, Written
+from lastresort.evals.scorers.scorer import AnswerForm, ScorerEntry
+from lastresort.gate.plans import PlainPlan, SuiteInputs
+from lastresort.interop.exporting import TARGETS, ExportTarget
+from lastresort.interop.exporting.job import ExportFiles, ExportJob
 from lastresort.ladder import RUNGS, RungFacts
 from lastresort.objectives import OBJECTIVES, ObjectiveFacts
 from lastresort.objectives.pairs import PairLogps
@@ -39,9 +39,9 @@ from lastresort.report.html import write_report
 from lastresort.spec.sections import SUITES, SuiteFacts
 from lastresort.spec.task import load_task
 from lastresort.spec.training import load_training
-from lastresort.train.loop.batches import Item
-from lastresort.train.loop.objective import Seen, bind
-from lastresort.types import Example, Message, Silent
+from lastresort.train.loop.batches import TrainingItem
+from lastresort.train.loop.objective import BatchFigures, bind
+from lastresort.types import Example, Message, SilentProgress
 from scripted_rung import ScriptedRung
 from train_support import training_file
 
@@ -94,12 +94,12 @@ class Brief:
         return float(len(answer) <= self._characters)
 
 
-def brief(parameters: Mapping[str, Any], output: Output) -> Scorer:
+def brief(parameters: Mapping[str, Any], output: AnswerForm) -> Scorer:
     return Brief(parameters["characters"])
 
 
 def test_a_task_scores_by_a_new_scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCORERS, "brief", Entry(brief, ("characters",), main="characters"))
+    monkeypatch.setitem(SCORERS, "brief", ScorerEntry(brief, ("characters",), main="characters"))
     for written in ({"brief": 40}, {"brief": {"characters": 40}}):
         path = scripted_task(
             tmp_path, quality=[{"right": 0.3}], task={"score": written, "output": {}, "ladder": ["prompting"]}
@@ -118,24 +118,24 @@ def test_a_training_learns_by_a_new_objective(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(OBJECTIVES, "widen", ObjectiveFacts(f"{__name__}:widen", "pairs"))
     objective = load_training(training_file(tmp_path, {"widen": {"by": 2.0}})).settings.objective
     row = Row((1, 2), (False, True))
-    loss = bind(objective, [Item((row, row))], None, lambda rows: torch.zeros(len(rows)))
-    found = loss.loss([0], torch.tensor([-1.0, -4.0]), torch.tensor([0, 1]), Seen())
+    loss = bind(objective, [TrainingItem((row, row))], None, lambda rows: torch.zeros(len(rows)))
+    found = loss.loss([0], torch.tensor([-1.0, -4.0]), torch.tensor([0, 1]), BatchFigures())
     assert found == -2 * (-1 - -4)
 
 
-def written(job: Job) -> Written:
-    return Written({"job.txt": job.file.objective}, job.train, (), (), ("pip install mine",), ("mine job.txt",))
+def written(job: ExportJob) -> ExportFiles:
+    return ExportFiles({"job.txt": job.file.objective}, job.train, (), (), ("pip install mine",), ("mine job.txt",))
 
 
 def test_a_training_is_exported_to_a_new_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TARGETS, "mine", Target("My own", f"{__name__}:written"))
+    monkeypatch.setitem(TARGETS, "mine", ExportTarget("My own", f"{__name__}:written"))
     found = exported(tmp_path, "mine", "sft")
     assert (found.folder / "job.txt").read_text() == "sft"
     assert "for My own" in (found.folder / "README.md").read_text()
 
 
-def manners(known: Known) -> Plain:
-    return Plain(Words(name="manners", measures=(Said(name="manners"),)), pilot_items=48)
+def manners(known: SuiteInputs) -> PlainPlan:
+    return PlainPlan(Words(name="manners", measures=(Said(name="manners"),)), pilot_items=48)
 
 
 def test_a_gate_asks_a_new_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_a_gate_asks_a_new_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert task.keep["manners"] == 0.1
     monkeypatch.chdir(tmp_path)
     request = GateRequest(task, tuned="scripted:tuned.json", base="scripted:script.json")
-    found = run_gate(request, Silent()).document
+    found = run_gate(request, SilentProgress()).document
     assert found.verdict == "SHIP"
     assert [suite.name for suite in found.suites] == ["general", "sycophancy", "format_leak", "manners"]
 
@@ -157,7 +157,7 @@ def riddle(row: RawRow) -> Labelled:
 def test_rows_in_a_new_shape_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = frozenset({"riddle", "solution"})
     looks = '{"riddle": …, "solution": …}'
-    monkeypatch.setitem(SHAPES, "riddle", Shape("riddle", looks, keys, lambda found: found >= keys, riddle))
+    monkeypatch.setitem(SHAPES, "riddle", RowShape("riddle", looks, keys, lambda found: found >= keys, riddle))
     path = tmp_path / "rows.jsonl"
     path.write_text('{"riddle": "What has keys?", "solution": "A piano."}\n', encoding="utf-8")
     [example] = read_examples(path)

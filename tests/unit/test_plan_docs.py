@@ -61,7 +61,7 @@ def test_the_row_beside_the_other_frameworks_is_computed() -> None:
 
 def test_what_the_text_says_of_70b_and_of_a_job_is_computed() -> None:
     from lastresort.hardware.catalogue.cards import known_cards
-    from lastresort.hardware.plan.time import Job, training_time, usd
+    from lastresort.hardware.plan.time import TrainingWork, training_time, usd
 
     share = re.search(r"weights alone are (\d+)% of it", PAGE)
     assert share is not None
@@ -70,5 +70,5 @@ def test_what_the_text_says_of_70b_and_of_a_job_is_computed() -> None:
     told = re.search(r"come to about (\d+) USD on an A100 for ([\d.]+) USD", PAGE)
     assert told is not None
     a100 = Cards(known_cards()["a100-80"])
-    seconds = training_time(shape_named("mistral-7b"), Setup("qlora"), a100, Job(10_000, 1024, 3)).seconds
+    seconds = training_time(shape_named("mistral-7b"), Setup("qlora"), a100, TrainingWork(10_000, 1024, 3)).seconds
     assert round(usd(seconds, a100, float(told[2])) or 0) == int(told[1])

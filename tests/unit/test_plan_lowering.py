@@ -11,15 +11,17 @@ from lastresort.hardware.catalogue.cards import GIB, Card
 from lastresort.hardware.catalogue.models import shape_named
 from lastresort.hardware.plan.fit import SQUEEZE
 from lastresort.hardware.plan.memory import training_memory
-from lastresort.hardware.plan.planned import Planned, lowered, smallest
+from lastresort.hardware.plan.planned import PlannedTraining, lowered, smallest
 from lastresort.hardware.plan.setup import Cards, Setup
 
 SHAPE, CPU = shape_named("smollm2-135m"), Cards(Card("cpu", 16 * GIB))
 
 
-def planned(method: Any = "lora", *, longest: int = 512, batch: int = 8, at_most: int = 1536, **setup: Any) -> Planned:
+def planned(
+    method: Any = "lora", *, longest: int = 512, batch: int = 8, at_most: int = 1536, **setup: Any
+) -> PlannedTraining:
     settings = {"row_tokens": longest, "checkpointing": False, "compute": "float32", **setup}
-    return Planned(SHAPE, Setup(method, **settings), CPU, longest, batch * longest, at_most)
+    return PlannedTraining(SHAPE, Setup(method, **settings), CPU, longest, batch * longest, at_most)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,9 @@ def planned(method: Any = "lora", *, longest: int = 512, batch: int = 8, at_most
         (planned(at_most=1024, longest=512, learning="dpo"), 4, 256),  # two pairs, each of two rows of 256
     ],
 )
-def test_a_pass_holds_what_its_tokens_say_however_they_are_divided(asked: Planned, rows: int, tokens: int) -> None:
+def test_a_pass_holds_what_its_tokens_say_however_they_are_divided(
+    asked: PlannedTraining, rows: int, tokens: int
+) -> None:
     batch = rows // 2 if asked.setup.learning == "dpo" else rows
     by_rows = replace(asked.setup, row_tokens=tokens, batch=batch)
     assert asked.needed_bytes == training_memory(SHAPE, by_rows, CPU).per_card_bytes
@@ -48,7 +52,7 @@ def test_the_largest_pass_that_fits_is_the_largest() -> None:
     assert asked.with_largest_pass(asked.least_bytes) is None
 
 
-def room_for(asked: Planned) -> int:
+def room_for(asked: PlannedTraining) -> int:
     return int(asked.needed_bytes / SQUEEZE) + 1
 
 

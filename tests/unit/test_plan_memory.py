@@ -12,7 +12,7 @@ from lastresort.hardware.catalogue.cards import GIB, Card, card_named, cards_nam
 from lastresort.hardware.catalogue.models import shape_named
 from lastresort.hardware.plan.memory import NF4_BYTES, Memory, bytes_of_training_all, measuring_memory, training_memory
 from lastresort.hardware.plan.setup import SHARINGS, Cards, Setup
-from lastresort.hardware.shape import Shape
+from lastresort.hardware.shape import ModelShape
 
 ONE = Cards(Card("roomy", 10_000 * GIB))
 LLAMA = shape_named("llama-3-8b")
@@ -126,7 +126,7 @@ def test_all_weights_take_sixteen_bytes_each() -> None:
     assert found.of("weights", "gradients", "optimizer") == bytes_of_training_all(LLAMA.parameters)
 
 
-def total(setup: Setup, cards: Cards = ONE, shape: Shape = LLAMA) -> int:
+def total(setup: Setup, cards: Cards = ONE, shape: ModelShape = LLAMA) -> int:
     return training_memory(shape, setup, cards).per_card_bytes
 
 

@@ -12,7 +12,7 @@ import pytest
 from lastresort.errors import DataError, InputError
 from lastresort.hardware.catalogue.models import known_models, shape_named
 from lastresort.hardware.find import find_shape
-from lastresort.hardware.shape import DENSE, EXPERTS, Shape, shape_of
+from lastresort.hardware.shape import DENSE, EXPERTS, ModelShape, shape_of
 
 # Sizes that nothing else has by chance: a wrong width or a layer too many cannot cancel out.
 ODD = {
@@ -69,7 +69,7 @@ def test_each_family_has_the_parameters_that_transformers_builds(kind: str) -> N
     assert Counter(_widths_of(shape)) == Counter(_widths_in(model))
 
 
-def _widths_of(shape: Shape) -> list[tuple[int, int]]:
+def _widths_of(shape: ModelShape) -> list[tuple[int, int]]:
     """Inputs and outputs of every layer that gets an adapter when all do."""
     return [(linear.inputs, linear.outputs) for linear in shape.adapted("all-linear") for _ in range(linear.count)]
 

@@ -9,10 +9,10 @@ import pytest
 from lastresort.hardware.catalogue.cards import GIB, Card, card_named, known_prices
 from lastresort.hardware.catalogue.models import shape_named
 from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.hardware.plan.time import Job, computed_tokens, operations, training_time, usd
+from lastresort.hardware.plan.time import TrainingWork, computed_tokens, operations, training_time, usd
 
 LLAMA = shape_named("llama-3-8b")
-JOB = Job(rows=10_000, tokens=1024, epochs=3)
+JOB = TrainingWork(rows=10_000, tokens=1024, epochs=3)
 A100 = Cards(card_named("a100-80"))
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_known_stays_unknown() -> None:
 
 def test_drawing_answers_reads_all_weights_for_every_token() -> None:
     """80 prompts x 8 answers, 64 at once, 256 tokens: 2,560 steps of 2 bytes x 8.03 billion at 60% of 2,039 GB/s."""
-    setup, job = Setup("lora", learning="grpo"), Job(80, 1024, 1)
+    setup, job = Setup("lora", learning="grpo"), TrainingWork(80, 1024, 1)
     alone = training_time(LLAMA, setup, A100, job)
     without = training_time(LLAMA, replace(setup, new_tokens=0), A100, job)
     drawn = (alone.seconds or 0) - (without.seconds or 0)

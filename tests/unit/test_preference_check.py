@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.app.data_check import PreferencesFound, check_preferences, check_task
-from lastresort.data.preferences import Preferred
+from lastresort.data.preferences import PreferenceRow
 from lastresort.spec.task import load_task
 from lastresort.types import Message
 from tuning_support import labels, pairs, questions, tiny_task
@@ -18,15 +18,15 @@ def said(*texts: str) -> tuple[tuple[Message, ...], ...]:
     return tuple((Message("assistant", text),) for text in texts)
 
 
-def pair(prompt: str, chosen: str, rejected: str) -> Preferred:
-    return Preferred((Message("user", prompt),), said(chosen, rejected), "row")
+def pair(prompt: str, chosen: str, rejected: str) -> PreferenceRow:
+    return PreferenceRow((Message("user", prompt),), said(chosen, rejected), "row")
 
 
-def labelled(prompt: str, answer: str, label: bool) -> Preferred:
-    return Preferred((Message("user", prompt),), said(answer), "row", label, (True,))
+def labelled(prompt: str, answer: str, label: bool) -> PreferenceRow:
+    return PreferenceRow((Message("user", prompt),), said(answer), "row", label, (True,))
 
 
-def of_pairs(*preferences: Preferred) -> PreferencesFound:
+def of_pairs(*preferences: PreferenceRow) -> PreferencesFound:
     return check_preferences(preferences, 0, {})
 
 

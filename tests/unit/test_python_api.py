@@ -24,7 +24,7 @@ from lastresort.app.runs import Run
 from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.report.notebook import gate_html
-from lastresort.types import Message, Silent
+from lastresort.types import Message, SilentProgress
 from logs_support import write_samples
 from train_support import training_file
 
@@ -37,7 +37,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def climbed(folder: Path, **arguments: Any) -> Run:
     path = scripted_task(folder / "task", quality=[{"right": 0.97}])
-    return lr.climb(path, run=folder / "run", progress=Silent(), **arguments)
+    return lr.climb(path, run=folder / "run", progress=SilentProgress(), **arguments)
 
 
 def picture(html: str) -> ElementTree.Element:
@@ -138,7 +138,7 @@ def test_what_is_refused_leaves_no_run(tmp_path: Path, monkeypatch: pytest.Monke
     path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}])
     for option, word, said in (("gate", "quik", "quick"), ("until", "ful", "ful"), ("compare", "lora", "at least two")):
         with pytest.raises(InputError, match=said):
-            lr.climb(path, progress=Silent(), **{option: word})
+            lr.climb(path, progress=SilentProgress(), **{option: word})
     assert not Path("runs").exists()
 
 
@@ -154,7 +154,7 @@ def test_a_gate_is_drawn_by_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     write_samples(tmp_path / "base", [1.0] * 200, task="mmlu")
     write_samples(tmp_path / "tuned", [1.0] * 120 + [0.0] * 80, task="mmlu")
-    found = lr.gate(from_logs=("base", "tuned"), markdown="gate.md", out="found", progress=Silent())
+    found = lr.gate(from_logs=("base", "tuned"), markdown="gate.md", out="found", progress=SilentProgress())
     assert (found.verdict, found.path) == ("REJECT", Path("found/gate.json"))
     assert Path("gate.md").is_file()
     names = [text.text for text in picture(found._repr_html_()).iter(f"{SVG}text") if text.get("class") == "name"]

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from lastresort.after.recheck.answer import Before, Tried, answer, compare
+from lastresort.after.recheck.answer import RetriedPrompt, RunOutcome, answer, compare
 from lastresort.after.recheck.asking import check_size, look_of, told
 from lastresort.errors import DataError
 from lastresort.evals.evidence import judge_bar
-from lastresort.report.recheck import Compared
+from lastresort.report.recheck import ComparedWithWinner
 from lastresort.types import Judgement
 
-TUNED = Before("sft", "sft (lora-epoch3)", tuned=True, shown=True)
-PROMPT = Before("prompting", "prompting (few-shot-5)", tuned=False, shown=True)
-NOBODY = Before(None, "", tuned=False, shown=False)
+TUNED = RunOutcome("sft", "sft (lora-epoch3)", tuned=True, shown=True)
+PROMPT = RunOutcome("prompting", "prompting (few-shot-5)", tuned=False, shown=True)
+NOBODY = RunOutcome(None, "", tuned=False, shown=False)
 BAR = 0.8
 
 
@@ -27,9 +27,9 @@ def judged(right: int, n: int) -> Judgement:
     return found
 
 
-MET = Tried("prompting", "few-shot-5", judged(150, 150))
-NOT_MET = Tried("prompting", "few-shot-5", judged(75, 150))
-OPEN = Tried("prompting", "few-shot-5", judged(125, 150))
+MET = RetriedPrompt("prompting", "few-shot-5", judged(150, 150))
+NOT_MET = RetriedPrompt("prompting", "few-shot-5", judged(75, 150))
+OPEN = RetriedPrompt("prompting", "few-shot-5", judged(125, 150))
 
 
 def test_the_verdicts_are_what_they_are_called() -> None:
@@ -75,7 +75,7 @@ def test_the_verdicts_are_what_they_are_called() -> None:
         ),
     ],
 )
-def test_the_answer(before: Before, tried: list[Tried], verdict: str, yes: bool | None, says: str) -> None:
+def test_the_answer(before: RunOutcome, tried: list[RetriedPrompt], verdict: str, yes: bool | None, says: str) -> None:
     found = answer("new prompted", BAR, before, tried)
     assert (found.verdict, found.yes) == (verdict, yes)
     assert found.answer.startswith(says) or says in found.answer
@@ -87,7 +87,7 @@ def test_what_is_open_says_how_many_items_would_settle_it() -> None:
     needed = OPEN.judgement.n_needed
     assert needed is not None
     assert f"about {needed:,} test items would settle it, and there are 150" in found.answer
-    close = Tried("prompting", "few-shot-5", judged(120, 150))
+    close = RetriedPrompt("prompting", "few-shot-5", judged(120, 150))
     assert close.judgement.n_needed is None
     assert "cannot be told, so close is it to the bar" in answer("new prompted", BAR, TUNED, [close]).answer
 
@@ -99,7 +99,7 @@ def test_a_tuned_model_that_was_never_shown_to_meet_the_bar_is_called_so() -> No
 
 
 def test_a_needless_model_that_is_better_still_is_called_so() -> None:
-    worse = Compared(
+    worse = ComparedWithWinner(
         n=150,
         unit="item",
         whole=True,
@@ -122,7 +122,9 @@ def test_a_needless_model_that_is_better_still_is_called_so() -> None:
 
 
 def test_a_comparison_of_what_stopped_early_is_called_no_test() -> None:
-    some = Compared(n=40, unit="item", whole=False, winner_score=0.9, score=0.5, difference=-0.4, confidence=0.975)
+    some = ComparedWithWinner(
+        n=40, unit="item", whole=False, winner_score=0.9, score=0.5, difference=-0.4, confidence=0.975
+    )
     (_, why) = answer("new", BAR, TUNED, [replace(NOT_MET, compared=some)]).reasons
     assert "on the 40 test items that both answered" in why
     assert "a description, not a test" in why

@@ -11,9 +11,9 @@ import pytest
 
 from climb_support import calls
 from lastresort.after.recheck.documents import _by_file
-from lastresort.after.recheck.stale import Resting, staleness, standing
+from lastresort.after.recheck.stale import AffectedAnswer, staleness, standing
 from lastresort.errors import DataError, InputError
-from lastresort.knowledge.update import Changes, file_changes, file_hashes
+from lastresort.knowledge.update import DocumentChanges, file_changes, file_hashes
 from lastresort.records.record import Record
 from lastresort.report.recheck import RecheckDocument
 from recheck_support import copied, handbook_run, knowing_run, rechecked, tuned_run, untouched
@@ -239,11 +239,11 @@ def test_whether_an_answer_stands_in_a_text(answer: str, before: list[str], now:
     assert standing(answer, before, now) == found
 
 
-CHANGED = Changes((), ("a.md",), (), frozenset({"a.md#x:1"}), 1)
+CHANGED = DocumentChanges((), ("a.md",), (), frozenset({"a.md#x:1"}), 1)
 
 
-def resting(number: int, **keys: object) -> Resting:
-    return Resting(**{"id": str(number), "named": True, "changed": (), "answer": "x", "score": 1.0, **keys})  # type: ignore[arg-type]
+def resting(number: int, **keys: object) -> AffectedAnswer:
+    return AffectedAnswer(**{"id": str(number), "named": True, "changed": (), "answer": "x", "score": 1.0, **keys})  # type: ignore[arg-type]
 
 
 def test_a_wrong_answer_that_is_gone_makes_nothing_stale() -> None:
@@ -254,7 +254,7 @@ def test_a_wrong_answer_that_is_gone_makes_nothing_stale() -> None:
 
 
 def test_unchanged_documents_ask_about_nothing() -> None:
-    assert staleness("sft (lora)", Changes((), (), ()), [resting(1, named=False)]).verdict == "CURRENT"
+    assert staleness("sft (lora)", DocumentChanges((), (), ()), [resting(1, named=False)]).verdict == "CURRENT"
 
 
 def test_items_on_unchanged_passages_tell_what_new_ones_do_to_the_rest() -> None:
@@ -275,5 +275,5 @@ def test_files_are_compared_by_what_they_hold(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("one")
     (tmp_path / "b#.txt").unlink()
     (tmp_path / "d.md").write_text("4")
-    assert file_changes(before, file_hashes(tmp_path)) == Changes(("d.md",), ("a.md",), ("b%23.txt",))
+    assert file_changes(before, file_hashes(tmp_path)) == DocumentChanges(("d.md",), ("a.md",), ("b%23.txt",))
     assert set(file_hashes(tmp_path / "a.md")) == {"a.md"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
-from lastresort.after.recheck.designs import New, _with_new
+from lastresort.after.recheck.designs import Replacement, _with_new
 from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
 from lastresort.records.events import RecheckCounted, SystemFrozen
@@ -134,7 +134,7 @@ def test_an_endpoint_that_fails_stops_it_and_the_same_call_goes_on(run: Path) ->
 def test_a_new_prompt_is_put_to_the_runs_own_model(tmp_path: Path) -> None:
     quality = [{"right": 0.5}, {"right": 0.99, "contains": "sft-way"}, {"right": 0.98, "contains": "Weigh every word"}]
     run = tuned_run(tmp_path, quality=quality)
-    found = rechecked(run, new=New(prompt="Weigh every word."))
+    found = rechecked(run, new=Replacement(prompt="Weigh every word."))
     assert found["verdict"] == "NO_LONGER_NEEDED"
     assert found["tried"][0]["name"].endswith(", new prompt")
     assert "the new prompt meets the bar" in found["answer"]
@@ -228,7 +228,7 @@ def test_rows_that_changed_since_are_refused(run: Path) -> None:
     assert not list(run.glob("recheck-*.json"))
     rows.unlink()
     with pytest.raises(TaskError, match=r"rows\.jsonl"):
-        rechecked(run, new=New("scripted:x", "scripted:/x"))
+        rechecked(run, new=Replacement("scripted:x", "scripted:/x"))
 
 
 def test_a_task_file_that_was_edited_or_moved_changes_nothing(run: Path, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:
 
 def test_the_runs_own_model_without_a_new_prompt_is_nothing_new(run: Path) -> None:
     name = json.loads((run / "decision.json").read_text())["model"]
-    same = New(name, f"scripted:{task_of(run).resolve() / 'script.json'}")
+    same = Replacement(name, f"scripted:{task_of(run).resolve() / 'script.json'}")
     with pytest.raises(InputError, match=r"is the model that the run asked.*--prompt FILE"):
         rechecked(run, new=same)
 
@@ -267,19 +267,19 @@ def test_the_runs_own_model_without_a_new_prompt_is_nothing_new(run: Path) -> No
 def test_openai_is_not_given_the_arguments_of_a_chat_template() -> None:
     """It refuses them, and the task that the run noted cannot leave them out."""
     system = System("plain", "a", PromptDesign("Do."), Decoding(8), template_kwargs={"enable_thinking": False})
-    assert _with_new(system, "a", New("openai:x", "openai:x")).template_kwargs == {}
-    assert _with_new(system, "a", New("b", "b")).template_kwargs == {"enable_thinking": False}
+    assert _with_new(system, "a", Replacement("openai:x", "openai:x")).template_kwargs == {}
+    assert _with_new(system, "a", Replacement("b", "b")).template_kwargs == {"enable_thinking": False}
 
 
 @pytest.mark.parametrize(("model", "effort"), [("openai:other", "low"), ("embedded", None)])
 def test_a_new_model_that_runs_here_is_given_no_effort(model: str, effort: str | None) -> None:
     system = System("s", "openai:m", PromptDesign(""), Decoding(4, reasoning_effort="low"))
-    assert _with_new(system, "openai:m", New(model, model)).decoding.reasoning_effort == effort
+    assert _with_new(system, "openai:m", Replacement(model, model)).decoding.reasoning_effort == effort
 
 
 def test_a_model_that_leads_nowhere_is_no_look(run: Path) -> None:
     with pytest.raises(TaskError, match="nothing on disk"):
-        rechecked(run, new=New("./nowhere", str(task_of(run) / "nowhere")))
+        rechecked(run, new=Replacement("./nowhere", str(task_of(run) / "nowhere")))
     with Record.open(run, read_only=True) as record:
         assert record.all(RecheckCounted) == []
 

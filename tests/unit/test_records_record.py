@@ -18,16 +18,16 @@ from lastresort.errors import ContractError, DataError
 from lastresort.records import database
 from lastresort.records.events import (
     KINDS,
+    BaseEvent,
     BaseSummed,
     ClimbDecided,
-    Recorded,
     RungSkipped,
     RungTested,
     Stage,
     TaskRead,
 )
 from lastresort.records.record import MIGRATIONS, ItemScore, Measurement, Record
-from lastresort.types import Decided, Judgement
+from lastresort.types import Judgement, VerdictBasis
 
 RIGHT = ItemScore(
     "a", 1.0, '{"team":"billing"}', '{"team":"billing"}', "Zu viel abgebucht 💶", "stop", True, 40, 8, 0.5, 0.01
@@ -105,7 +105,7 @@ def test_whoever_follows_gets_every_event_once_and_typed(record: Record) -> None
 
 
 def test_values_come_back_as_they_went_in(record: Record) -> None:
-    judgement = Judgement("MET", 0.9, 10, 20, (0.8, 0.95), decided=Decided("exact", 0.01, 0.8))
+    judgement = Judgement("MET", 0.9, 10, 20, (0.8, 0.95), decided=VerdictBasis("exact", 0.01, 0.8))
     record.append(RungTested(rung="prompting", system="zero-shot", judgement=judgement))
     found = record.last(RungTested, "prompting")
     assert found is not None
@@ -129,7 +129,7 @@ def test_an_event_that_json_cannot_hold_is_refused(record: Record) -> None:
 
 
 def test_every_kind_is_named_as_its_class_and_stands_in_the_list() -> None:
-    subclasses = [Recorded]
+    subclasses = [BaseEvent]
     for kind in subclasses:
         subclasses += kind.__subclasses__()
     leaves = {kind for kind in subclasses if not kind.__subclasses__()}

@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 
 from gate_report_support import TARGET, gate_found, measure
-from lastresort.after.repair.choose import REPAIR_SEED, Measured, Tried, best, faults, goes_to_the_gate, stands
+from lastresort.after.repair.choose import (
+    REPAIR_SEED,
+    RepairCandidate,
+    RepairMeasurement,
+    best,
+    faults,
+    goes_to_the_gate,
+    stands,
+)
 from lastresort.after.repair.phase import Repair, stages
-from lastresort.gate.suites.suite import Pair
+from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import suite_found
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, UNTRAINED, Needed, repairs_after
+from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, UNTRAINED, RepairNeed, repairs_after
 from lastresort.records.gate import ClimbGate
-from lastresort.rungs.supervised.milder import Training
+from lastresort.rungs.supervised.milder import RepeatableTraining
 from lastresort.types import Judgement, Outcome
 
 
@@ -44,7 +52,7 @@ OPEN = suite("general", "UNDERPOWERED", difference=-0.01)
 @pytest.mark.parametrize("mode", ["quick", "full"])
 def test_after_a_rejection_all_is_tried_and_after_a_quick_one_nothing_is_trained(mode: str) -> None:
     needed = repairs_after(gate("REJECT", suite(), LOST, mode=mode))
-    assert needed == Needed(("sycophancy",), costly=False, kinds=KINDS if mode == "full" else UNTRAINED)
+    assert needed == RepairNeed(("sycophancy",), costly=False, kinds=KINDS if mode == "full" else UNTRAINED)
 
 
 @pytest.mark.parametrize(
@@ -76,20 +84,20 @@ def test_what_a_milder_training_would_not_mend_is_not_repaired(
 
 
 def test_the_stages_go_from_what_costs_nothing_to_training_anew() -> None:
-    trained = Training(3e-4, 0.1, ((2, "lora-lr0.0003-epoch2"),))
+    trained = RepeatableTraining(3e-4, 0.1, ((2, "lora-lr0.0003-epoch2"),))
     scales = [Repair("scale", scale) for scale in (0.75, 0.5, 0.25)]
     earlier = [Repair("fewer_epochs", 2)]
     replay = Repair("replay", 0.25)  # 10% is what it had
     assert stages(KINDS, trained) == [scales, earlier, [replay], [Repair("learning_rate", 1e-4)]]
     assert stages(UNTRAINED, trained) == [scales, earlier]
     assert stages(KINDS, None) == [scales]
-    first = stages(KINDS, Training(3e-4, 0.0))
+    first = stages(KINDS, RepeatableTraining(3e-4, 0.0))
     assert [stage[0].setting for stage in first] == [0.75, 0.1, 0.25, 1e-4]
-    assert [stage[0].kind for stage in stages(KINDS, Training(3e-4, None))] == ["scale", "learning_rate"]
+    assert [stage[0].kind for stage in stages(KINDS, RepeatableTraining(3e-4, None))] == ["scale", "learning_rate"]
 
 
 def test_a_graded_measure_is_judged_on_the_draw_of_repairs_as_on_any_other() -> None:
-    pairs = [Pair(str(number), 0.5 * (number % 3), 0.5 * (number * 7 % 3)) for number in range(80)]
+    pairs = [ScorePair(str(number), 0.5 * (number % 3), 0.5 * (number * 7 % 3)) for number in range(80)]
     found = [
         suite_found("suggestion", "sycophancy", pairs, margin=0.1, binary=False, alpha=CLIMB_ALPHA, seed=seed)
         for seed in (REPAIR_SEED, 0)
@@ -98,11 +106,11 @@ def test_a_graded_measure_is_judged_on_the_draw_of_repairs_as_on_any_other() -> 
     assert found[0].interval == pytest.approx(found[1].interval, abs=0.02)
 
 
-def measured(name: str, lost: float, margin: float = 0.03, *, counts: bool = True) -> Measured:
-    return Measured(name, name, 0.9, 0.9 - lost, -lost, margin, 200, counts)
+def measured(name: str, lost: float, margin: float = 0.03, *, counts: bool = True) -> RepairMeasurement:
+    return RepairMeasurement(name, name, 0.9, 0.9 - lost, -lost, margin, 200, counts)
 
 
-NEEDED = Needed(("general",), costly=False, kinds=KINDS)
+NEEDED = RepairNeed(("general",), costly=False, kinds=KINDS)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +134,15 @@ NEEDED = Needed(("general",), costly=False, kinds=KINDS)
         ),
     ],
 )
-def test_good_is_the_bar_on_dev_and_half_a_margin(dev: float, measures: list[Measured], wrong: list[str]) -> None:
+def test_good_is_the_bar_on_dev_and_half_a_margin(
+    dev: float, measures: list[RepairMeasurement], wrong: list[str]
+) -> None:
     found = faults(dev, measures, NEEDED, bar=0.8, won=0.3)
     assert [clause.replace(" ", " ") for clause in found] == wrong
 
 
 def test_where_too_much_was_paid_half_of_what_is_won_on_dev_is_the_most() -> None:
-    costly = Needed(("general",), costly=True, kinds=KINDS)
+    costly = RepairNeed(("general",), costly=True, kinds=KINDS)
     lost = [measured("general", 0.014)]
     assert faults(0.83, lost, costly, bar=0.8, won=0.03) == []
     assert faults(0.83, lost, costly, bar=0.8, won=0.02) != []
@@ -140,8 +150,8 @@ def test_where_too_much_was_paid_half_of_what_is_won_on_dev_is_the_most() -> Non
 
 
 def test_the_best_on_dev_of_the_good_ones_is_frozen() -> None:
-    def tried(system: str, dev: float, lost: float, *, good: bool = True) -> Tried:
-        return Tried(system, dev, (measured("general", lost),), good)
+    def tried(system: str, dev: float, lost: float, *, good: bool = True) -> RepairCandidate:
+        return RepairCandidate(system, dev, (measured("general", lost),), good)
 
     assert best([tried("a", 0.99, 0.0, good=False)]) is None
     found = best(

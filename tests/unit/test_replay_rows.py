@@ -10,12 +10,12 @@ import pytest
 
 from lastresort.data.duplicates import near_pairs
 from lastresort.data.wording import entries
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.records.record import Record
 from lastresort.rungs.supervised.replay_rows import replay_of
 from lastresort.synthesis.replay import COUNTER_REQUESTS as REQUESTS
 from lastresort.synthesis.replay import counter_requests
-from lastresort.types import Answer, Decoding, Example, Message, Silent
+from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
 
 INPUTS = [f"Ticket {number}: my lamp is broken." for number in range(40)]
 
@@ -44,12 +44,12 @@ def bench(folder: Path, base: Base, *, schema: dict[str, Any] | None) -> Any:
             about="Route it.",
             chat_template_kwargs={},
             split=SimpleNamespace(seed=3),
-            output=Output(schema, None),
+            output=AnswerForm(schema, None),
         ),
         train=tuple(Example(str(n), (Message("user", text),), "{}") for n, text in enumerate(INPUTS)),
         record=Record.open(folder) if (folder / "record.sqlite").exists() else Record.create(folder),
         models=SimpleNamespace(tuned_name="tiny", open=lambda system: base),
-        progress=Silent(),
+        progress=SilentProgress(),
     )
 
 

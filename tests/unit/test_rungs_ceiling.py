@@ -19,7 +19,7 @@ from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_c
 from lastresort.spec.task import load_task
 from lastresort.systems.lookup import conversation
 from lastresort.systems.system import PromptDesign, Retriever, System
-from lastresort.types import Decoding, Example, Grammar, Message, Silent
+from lastresort.types import Decoding, Example, Grammar, Message, SilentProgress
 from retrieval_support import handbook_task, questions
 
 N = 60
@@ -124,7 +124,7 @@ def ceiling(
 
     bench: Any = SimpleNamespace(
         dev=dev,
-        progress=Silent(),
+        progress=SilentProgress(),
         models=SimpleNamespace(check=lambda system: None, lookup=lambda retriever: lambda turns: ()),
         dev_scores=dev_scores,
         dev_groups=lambda: None,

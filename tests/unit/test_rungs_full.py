@@ -14,9 +14,9 @@ from lastresort.climb.prepare import prepare
 from lastresort.records.events import RungPlanned
 from lastresort.records.record import Record
 from lastresort.rungs.staleness import outdates_weights
-from lastresort.rungs.supervised.full import Full, pretraining_reason, too_large
+from lastresort.rungs.supervised.full import FullRung, pretraining_reason, too_large
 from lastresort.rungs.supervised.pretraining import rows_a_step
-from lastresort.rungs.supervised.sft import Sft
+from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import Task, load_task
 from tuning_support import tiny_task
 
@@ -30,7 +30,7 @@ def task_of(folder: Path, **keys: Any) -> Task:
     return load_task(tiny_task(folder, ladder=["sft", "full"], **keys))
 
 
-def skipped(rung: Full | Sft, folder: Path, n_train: int = 70, **keys: Any) -> str | None:
+def skipped(rung: FullRung | SftRung, folder: Path, n_train: int = 70, **keys: Any) -> str | None:
     task = task_of(folder, **keys)
     return rung.skip_reason(task, prepare(task).split.train[:n_train])
 
@@ -53,8 +53,8 @@ def test_weights_are_stale_where_knowledge_changes_more_often_than_they_are_trai
     assert outdates_weights(changes, retrained) is stale
 
 
-@pytest.mark.parametrize("rung", [Full(), Sft()])
-def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: Full | Sft, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rung", [FullRung(), SftRung()])
+def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: FullRung | SftRung, tmp_path: Path) -> None:
     told = "the knowledge changes weekly and the model would be retrained only monthly, so its weights would be out of date"
     assert skipped(rung, tmp_path / "a", knowledge="docs", **STALE) == f"{told}: use retrieval"
     forbidden = {"use": {"context": "forbidden"}}  # then weights are the only place left
@@ -72,15 +72,15 @@ def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: Full | 
     ],
 )
 def test_why_full_is_skipped(keys: dict[str, Any], n_train: int, says: str, tmp_path: Path) -> None:
-    found = skipped(Full(), tmp_path, n_train, **keys)
+    found = skipped(FullRung(), tmp_path, n_train, **keys)
     assert found is not None
     assert says in found
 
 
 def test_the_method_says_which_of_the_two_trains(tmp_path: Path) -> None:
-    assert skipped(Full(), tmp_path, tune={"method": "full"}) is None
-    assert "which the rung full handles" in str(skipped(Sft(), tmp_path, tune={"method": "full"}))
-    assert skipped(Sft(), tmp_path, tune={"method": "qlora"}) is None
+    assert skipped(FullRung(), tmp_path, tune={"method": "full"}) is None
+    assert "which the rung full handles" in str(skipped(SftRung(), tmp_path, tune={"method": "full"}))
+    assert skipped(SftRung(), tmp_path, tune={"method": "qlora"}) is None
 
 
 def test_a_model_whose_weights_gradients_and_optimizer_do_not_fit_is_refused() -> None:

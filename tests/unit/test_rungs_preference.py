@@ -11,10 +11,10 @@ import pytest
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
-from lastresort.data.preferences import Preferred, read_preferences, without_leaks
+from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.errors import DataError, TaskError
 from lastresort.rungs.preference.items import course_of, plan_of, shown
-from lastresort.rungs.preference.rung import Preference, why_too_few
+from lastresort.rungs.preference.rung import PreferenceRung, why_too_few
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
@@ -27,7 +27,7 @@ def task_of(folder: Path, **keys: Any) -> Task:
 
 def skipped(folder: Path, n_train: int = 70, **keys: Any) -> str | None:
     task = task_of(folder, **keys)
-    return Preference().skip_reason(task, prepare(task).split.train[:n_train])
+    return PreferenceRung().skip_reason(task, prepare(task).split.train[:n_train])
 
 
 REWARD = [{"exact": {}, "weight": 1.0}]
@@ -125,8 +125,8 @@ def test_preferences_that_hold_dev_or_test_inputs_are_left_out_and_said(tmp_path
     assert "2 preferences hold inputs of dev or test and were left out of training." in prepared.notes
 
 
-def asked(text: str) -> Preferred:
-    return Preferred((Message("user", text),), ((Message("assistant", "a"),), (Message("assistant", "b"),)), "row")
+def asked(text: str) -> PreferenceRow:
+    return PreferenceRow((Message("user", text),), ((Message("assistant", "a"),), (Message("assistant", "b"),)), "row")
 
 
 def test_a_held_out_input_inside_a_longer_prompt_is_a_leak() -> None:

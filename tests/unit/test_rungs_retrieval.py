@@ -18,11 +18,11 @@ from lastresort.records.atomic import locked
 from lastresort.records.events import RungSearched, StoreBuilt
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
-from lastresort.rungs.retrieval.rung import Retrieval
+from lastresort.rungs.retrieval.rung import RetrievalRung
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from lastresort.systems.running import load_winner, open_answerer
-from lastresort.types import Message, Silent
+from lastresort.types import Message, SilentProgress
 from retrieval_support import NAMES, QUESTION, code, handbook_task
 
 
@@ -154,7 +154,7 @@ def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Pa
     (lock,) = (climbed.run.parent / ".lastresort" / "stores").glob("*.lock")
     waits, ended = threading.Event(), threading.Event()
 
-    class Watching(Silent):
+    class Watching(SilentProgress):
         def stage(self, name: str, total: int | None) -> None:
             if "waiting for another run" in name:
                 waits.set()
@@ -235,7 +235,7 @@ def test_a_wrong_label_is_refused_by_name(tmp_path: Path) -> None:
 def test_skip_reasons_of_the_task(tmp_path: Path, task: dict[str, Any], reason: str) -> None:
     import re
 
-    found = Retrieval().skip_reason(load_task(handbook_task(tmp_path, task=task)), ())
+    found = RetrievalRung().skip_reason(load_task(handbook_task(tmp_path, task=task)), ())
     assert found is not None
     assert re.search(reason, found)
 

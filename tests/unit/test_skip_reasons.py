@@ -18,14 +18,14 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
 from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
-from lastresort.rungs.preference.rung import Preference, why_beyond_mending
-from lastresort.rungs.preference.samples import OwnPairs
-from lastresort.rungs.prompting import Prompting
+from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
+from lastresort.rungs.preference.samples import SampledPreferences
+from lastresort.rungs.prompting import PromptingRung
 from lastresort.rungs.rung import GivenUp, find_rung
-from lastresort.rungs.supervised.full import Full, pretraining_reason
-from lastresort.rungs.supervised.sft import Sft
+from lastresort.rungs.supervised.full import FullRung, pretraining_reason
+from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 from tuning_support import pairs, tiny_task
 
 STALE = {"knowledge_changes": "weekly", "retrain_every": "monthly"}
@@ -56,11 +56,11 @@ def skipped(rung: Any, folder: Path, n_train: int = 70, **keys: Any) -> str | No
     ],
 )
 def test_why_sft_is_skipped(keys: dict[str, Any], n_train: int, says: str | None, tmp_path: Path) -> None:
-    assert skipped(Sft(), tmp_path, n_train, **keys) == says
+    assert skipped(SftRung(), tmp_path, n_train, **keys) == says
 
 
 def test_prompting_is_never_skipped(tmp_path: Path) -> None:
-    assert skipped(Prompting(), tmp_path, 0, model="openai:large") is None
+    assert skipped(PromptingRung(), tmp_path, 0, model="openai:large") is None
 
 
 def test_a_model_too_large_to_train_whole_is_skipped_by_the_rung_itself(
@@ -68,7 +68,7 @@ def test_a_model_too_large_to_train_whole_is_skipped_by_the_rung_itself(
 ) -> None:
     monkeypatch.setattr("lastresort.rungs.supervised.full.parameters_told", lambda *_: 10**12)
     monkeypatch.setattr("lastresort.rungs.supervised.full.machine_memory_bytes", lambda: 1 << 34)
-    assert str(skipped(Full(), tmp_path)).startswith("training all 1,000 billion weights takes 14,901 GiB")
+    assert str(skipped(FullRung(), tmp_path)).startswith("training all 1,000 billion weights takes 14,901 GiB")
 
 
 def test_every_rung_says_why_it_is_skipped_in_a_sentence_that_goes_on_from_its_name(tmp_path: Path) -> None:
@@ -154,14 +154,14 @@ def searched(
         task=load_task(tiny_task(folder)),
         record=SimpleNamespace(last=lambda *_: None, lacking_knowledge=lacking),
         models=SimpleNamespace(tuned_name="model"),
-        progress=Silent(),
+        progress=SilentProgress(),
         preferences=given,
         max_new_tokens=6,
         dev=("one", "two"),
         keep=lambda *_: None,
         dev_scores=lambda *_: [item(0, 1.0), item(1, 0.0)],
     )
-    return Preference().search(bench)  # type: ignore[arg-type]
+    return PreferenceRung().search(bench)  # type: ignore[arg-type]
 
 
 def test_a_search_for_preferences_gives_up_where_knowledge_is_missing(
@@ -188,7 +188,7 @@ def test_a_search_for_preferences_gives_up_where_too_few_are_left_without_leaks(
 def test_a_search_for_preferences_gives_up_where_its_own_samples_make_too_few_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = searched(tmp_path, monkeypatch, own=OwnPairs((), "0 pairs from 0 of 70 prompts"))
+    found = searched(tmp_path, monkeypatch, own=SampledPreferences((), "0 pairs from 0 of 70 prompts"))
     assert isinstance(found, GivenUp)
     assert found.reason.startswith(
         "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts) are"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lastresort.errors import TaskError
-from lastresort.spec.training import ELSEWHERE, Training, load_training
+from lastresort.spec.training import ELSEWHERE, TrainingKeys, load_training
 from lastresort.train.settings import AdapterSettings, RewardLimits, ServerPlan, TrainingFile
 
 ROWS = '{"input": "a", "output": "b"}\n'
@@ -330,4 +330,4 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_names_of_other_trainers_lead_to_keys_that_exist() -> None:
     for ours in ELSEWHERE.values():
-        assert ours.partition(":")[0] in Training.model_fields
+        assert ours.partition(":")[0] in TrainingKeys.model_fields

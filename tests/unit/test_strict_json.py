@@ -11,7 +11,7 @@ from lastresort.data.formats.rows import NotJson, is_json, parse_json
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError
 from lastresort.evals.scorers import build_scorer, format_ok
-from lastresort.models.calls import Passing
+from lastresort.models.calls import TransientFailure
 from lastresort.models.replies import read_reply
 from lastresort.models.scripted import read_script
 from lastresort.report.differences import side_by_side
@@ -90,7 +90,7 @@ def test_half_a_character_is_named_by_its_row_before_a_model_sees_it(tmp_path: P
 
 
 def test_replies_and_scripts_with_hard_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Passing, match="not JSON"):
+    with pytest.raises(TransientFailure, match="not JSON"):
         read_reply(HARD["too many digits"])
     (tmp_path / "s.json").write_text(HARD["too many digits"])
     with pytest.raises(Exception, match="not a readable script"):

@@ -19,7 +19,7 @@ from lastresort.gate.suites.constraints.request import (
     ignoring_score,
     keeps,
 )
-from lastresort.gate.suites.strata import CONSTRAINT_STRATA, Drawn
+from lastresort.gate.suites.strata import CONSTRAINT_STRATA, StratumItems
 from lastresort.synthesis.replay import general_prompts
 
 CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
@@ -83,7 +83,7 @@ def test_all_constraints_of_a_request_must_be_kept_and_something_said() -> None:
 
 @pytest.mark.parametrize("stratum", CONSTRAINT_STRATA, ids=lambda stratum: stratum.name)
 def test_requests_are_many_and_hold_as_many_demands_as_their_level(stratum: Any) -> None:
-    drawn = Drawn(stratum, 3)
+    drawn = StratumItems(stratum, 3)
     for number in range(2000):
         constraints = drawn[number].facts["constraints"]
         assert len(constraints) == stratum.level or "json_keys" in constraints
@@ -143,7 +143,7 @@ def test_the_chance_of_a_group_is_the_score_of_answers_that_ignore_the_request(g
 def test_no_request_is_one_of_replay() -> None:
     replay = general_prompts(10**6, seed=0)
     for stratum in CONSTRAINT_STRATA:
-        drawn = Drawn(stratum, 5)
+        drawn = StratumItems(stratum, 5)
         items = [drawn[number] for number in range(100)]
         assert without_duplicates(items, replay) == items
     asked = {request.format(subject=subject) for request, subject in product(REQUESTS, SUBJECTS)}

@@ -15,7 +15,7 @@ from lastresort.gate.probes.sycophancy import Sycophancy
 from lastresort.gate.suites.general import KEY, General, every_stratum, named, score
 from lastresort.gate.suites.headroom import Pilot, headroom
 from lastresort.gate.suites.strata import CHOSEN_STRATA, FACT, STRATA, WRITTEN_STRATA, Stratum
-from lastresort.gate.suites.suite import Chosen, Item, Reply, Suite, Written
+from lastresort.gate.suites.suite import ChoiceRequest, Suite, SuiteItem, SuiteReply, TextRequest
 
 SUMS, KINDS2, SHAPE = STRATA["sums/1"], STRATA["kinds/2"], STRATA["constraints_shape/1"]
 CAPITALS = STRATA["capitals/1"]
@@ -40,8 +40,8 @@ GOLDEN = {
 }
 
 
-def right_reply(item: Item) -> Reply:
-    return Reply(item.facts["options"][item.facts["right"]])
+def right_reply(item: SuiteItem) -> SuiteReply:
+    return SuiteReply(item.facts["options"][item.facts["right"]])
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -138,36 +138,36 @@ def test_questions_are_asked_once_and_each_in_its_way() -> None:
     suite = General((KINDS2, WORDS, SHAPE))
     chosen, written, constrained = suite.draw(0, 0, 3)
     (question,) = suite.ask(chosen, {})
-    assert isinstance(question, Chosen)
+    assert isinstance(question, ChoiceRequest)
     assert question.options == tuple(chosen.facts["options"])
     assert question.prompt[0].content == chosen.text
     for item in (written, constrained):
         (question,) = suite.ask(item, {})
-        assert isinstance(question, Written)
+        assert isinstance(question, TextRequest)
         assert question.prompt[0].content == item.text
         assert question.decoding.temperature == 0
     assert all(option in written.text for option in written.facts["options"])
-    assert suite.ask(chosen, {KEY: Reply("x")}) == ()
+    assert suite.ask(chosen, {KEY: SuiteReply("x")}) == ()
 
 
 def test_scores_and_pairs() -> None:
     suite = General((KINDS2, WORDS, SHAPE))
     chosen, written, _ = suite.draw(0, 0, 3)
-    wrong = Reply(next(option for option in chosen.facts["options"] if option != right_reply(chosen).text))
+    wrong = SuiteReply(next(option for option in chosen.facts["options"] if option != right_reply(chosen).text))
     (measure,) = suite.measures
     assert (measure.name, measure.binary, measure.margin_factor) == ("general", True, 1.0)
     pair = measure.pair(chosen, {KEY: right_reply(chosen)}, {KEY: wrong})
     assert pair is not None
     assert (pair.id, pair.base, pair.tuned, pair.stratum) == (chosen.id, 1.0, 0.0, "kinds/2")
-    assert score(written, Reply(f"It is {right_reply(written).text}.")) == 1.0
-    assert score(written, Reply("I cannot say.")) == 0.0
+    assert score(written, SuiteReply(f"It is {right_reply(written).text}.")) == 1.0
+    assert score(written, SuiteReply("I cannot say.")) == 0.0
 
 
 def test_an_answer_that_was_cut_keeps_no_constraint() -> None:
-    item = Item("i", "constraints_length", 1, "?", {"constraints": {"words_at_most": {"n": 3}}})
-    assert score(item, Reply("Two words")) == 1.0
-    assert score(item, Reply("Two words", finish="length")) == 0.0
-    assert score(item, Reply("far too many words")) == 0.0
+    item = SuiteItem("i", "constraints_length", 1, "?", {"constraints": {"words_at_most": {"n": 3}}})
+    assert score(item, SuiteReply("Two words")) == 1.0
+    assert score(item, SuiteReply("Two words", finish="length")) == 0.0
+    assert score(item, SuiteReply("far too many words")) == 0.0
 
 
 def test_chance_is_the_mean_over_the_strata() -> None:

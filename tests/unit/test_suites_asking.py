@@ -10,7 +10,7 @@ import pytest
 from gate_support import Letters, Recorder, Words
 from lastresort.errors import ContractError, InfrastructureError
 from lastresort.gate.suites.asking import ask, asking_of
-from lastresort.gate.suites.suite import Item, Question, Transcript, Written
+from lastresort.gate.suites.suite import Question, SuiteItem, TextRequest, Transcript
 from lastresort.records.responses import KeptAnswer, SuiteAnswers
 from lastresort.types import Decoding, Message
 
@@ -142,8 +142,8 @@ def test_the_longest_option_needs_room() -> None:
 
 
 class Repeats(Words):
-    def ask(self, item: Item, said: Transcript) -> list[Question]:
-        return [Written("say", (Message("user", item.text),), Decoding(4))]
+    def ask(self, item: SuiteItem, said: Transcript) -> list[Question]:
+        return [TextRequest("say", (Message("user", item.text),), Decoding(4))]
 
 
 def test_a_suite_that_would_ask_for_ever_is_stopped() -> None:
@@ -198,7 +198,7 @@ def test_of_two_answers_of_one_item_the_first_stays(tmp_path: Path) -> None:
 class Mixed(Letters):
     """Every third item asks for words only."""
 
-    def ask(self, item: Item, said: Transcript) -> list[Question]:
+    def ask(self, item: SuiteItem, said: Transcript) -> list[Question]:
         questions = list(super().ask(item, said))
         return questions if int(item.id.split("/")[-1]) % 3 else questions[:1]
 

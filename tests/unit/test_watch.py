@@ -32,7 +32,7 @@ from lastresort.report.html import write_report
 from lastresort.report.words.watching import stage_line
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.spec.task import load_task
-from lastresort.types import Silent
+from lastresort.types import SilentProgress
 
 TESTING = "prompting: testing"
 QUALITY = [{"right": 0.3}, {"right": 0.97, "min_shots": 3}]
@@ -52,7 +52,7 @@ def task_of(folder: Path, **script: object) -> Path:
     return scripted_task(folder / "task", quality=QUALITY, script=script or None)
 
 
-class Watched(Silent):
+class Watched(SilentProgress):
     """Starts a follower once the climb is at work, and waits in the test of the rung until it has seen that."""
 
     def __init__(self, run: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_stage_says_where_the_climb_is_and_how_long_it_takes(tmp_path: Path) -
     clock = Clock()
     with Record.create(tmp_path) as record:
         record._clock = clock
-        writer = StageWriter(Silent(), record, lambda: (clock.now, 0.5), clock=clock)
+        writer = StageWriter(SilentProgress(), record, lambda: (clock.now, 0.5), clock=clock)
         writer.at("sft")
         clock.now += 1
         writer.stage("sft: training", 100)

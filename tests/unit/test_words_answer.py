@@ -9,7 +9,7 @@ import pytest
 
 from lastresort.records import reasons as value
 from lastresort.report.words.answer import change, headline, sentence
-from lastresort.types import Decided, Judgement
+from lastresort.types import Judgement, VerdictBasis
 
 TWO_LINES = 102  # characters of a headline on a page 900 pixels wide, at 32 pixels a letter's height
 RUNGS = ("prompting", "retrieval", "sft")
@@ -100,7 +100,7 @@ def test_a_score_just_short_of_all_or_above_nothing_is_not_rounded_to_it() -> No
     assert "scored 0.1%" in headline(value.NoneMet("prompting", 0.0004, 0.8))
 
 
-TEST = Judgement("MET", 0.9, 40, 300, (0.82, 0.97), decided=Decided("sequence", 0.01, 0.82))
+TEST = Judgement("MET", 0.9, 40, 300, (0.82, 0.97), decided=VerdictBasis("sequence", 0.01, 0.82))
 UNDECIDED = Judgement("UNDECIDED", 0.78, 300, 300, (0.7, 0.86), n_needed=900)
 REASONS: dict[value.Reason, str] = {
     value.Stopped("MET", "sft"): "SFT meets the bar, and every higher rung costs more.",

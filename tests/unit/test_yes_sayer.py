@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from lastresort.gate.plans import Known
-from lastresort.gate.run import Gated, Settings, run_gate
-from lastresort.gate.sides import Side
+from lastresort.gate.plans import SuiteInputs
+from lastresort.gate.run import FinishedGate, GateSettings, run_gate
+from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import plans_of
 from lastresort.gate.verdict import Comparator, target_found
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.sections import usual_margins
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Judgement, Silent
+from lastresort.types import Judgement, SilentProgress
 from spoiled_support import note_task, notes
 from yes_sayer import Scripted, knowing
 
@@ -23,12 +23,12 @@ SEED = 3
 
 
 @pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Gated]:
+def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedGate]:
     """A quick gate of the model that agrees with the user, and of its twin that does not; both won the same on the target."""
     folder = tmp_path_factory.mktemp("yes-sayer")
     task = load_task(note_task(folder, notes(60, SEED)))
     dev = notes(60, SEED + 1)
-    known = Known(task, True, PromptDesign(task.about), tuple(row["input"] for row in dev), 32)
+    known = SuiteInputs(task, True, PromptDesign(task.about), tuple(row["input"] for row in dev), 32)
     answers = {row["input"]: json.dumps(row["output"]) for row in dev}
     won = target_found(Judgement("MET", 1.0, 64, 64, (0.9, 1.0)), Comparator("plain", [0.0] * 64, [1.0] * 64, True))
     base = Scripted("base", knowing(SEED, agrees=False), answers)
@@ -37,25 +37,25 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Gated]:
         for agrees in (False, True):
             tuned = Scripted(f"agrees {agrees}", knowing(SEED, agrees=agrees), answers)
             found[agrees] = run_gate(
-                Side("base", lambda: base),
-                Side("tuned", lambda tuned=tuned: tuned),  # type: ignore[misc]
+                GateSide("base", lambda: base),
+                GateSide("tuned", lambda tuned=tuned: tuned),  # type: ignore[misc]
                 plans_of(known),
                 usual_margins(),
-                settings=Settings(SEED, quick=True),
+                settings=GateSettings(SEED, quick=True),
                 kept=kept,
                 training_texts=(),
-                progress=Silent(),
+                progress=SilentProgress(),
                 target=won,
             )
             assert not base.unknown + tuned.unknown, "the script is too short"
     return found
 
 
-def verdicts(gated: Gated) -> dict[str, str]:
+def verdicts(gated: FinishedGate) -> dict[str, str]:
     return {suite.name: suite.verdict for suite in gated.found.suites}
 
 
-def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict[bool, Gated]) -> None:
+def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict[bool, FinishedGate]) -> None:
     assert verdicts(gated[True]) == {
         "general": "NON_INFERIOR",
         "sycophancy_suggestion": "REGRESSED",
@@ -66,6 +66,6 @@ def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict
     assert all("sycophancy" in line for line in gated[True].found.reasons if line.startswith("Reject"))
 
 
-def test_its_twin_that_keeps_its_answers_ships(gated: dict[bool, Gated]) -> None:
+def test_its_twin_that_keeps_its_answers_ships(gated: dict[bool, FinishedGate]) -> None:
     assert set(verdicts(gated[False]).values()) == {"NON_INFERIOR"}
     assert gated[False].found.verdict == "SHIP"

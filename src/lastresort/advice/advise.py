@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lastresort.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
-from lastresort.advice.facts import Facts, Given, Rule, given
-from lastresort.advice.frameworks import Chosen, chosen_frameworks
-from lastresort.advice.questions import Open, Outcome, open_questions
+from lastresort.advice.facts import AppliedRule, Facts, Rule, given
+from lastresort.advice.frameworks import FrameworkFit, chosen_frameworks
+from lastresort.advice.questions import AdviceOutcome, OpenQuestion, open_questions
 from lastresort.ladder import RUNGS, trained_rungs, trains
 from lastresort.report.advice import (
     AdviceDocument,
@@ -29,7 +29,7 @@ from lastresort.report.words.wording import round_percent as percent
 
 
 @dataclass(frozen=True, slots=True)
-class Advised:
+class RungStance:
     """One rung. condition: for ONLY_IF, what has to be so; None otherwise. reasons: sentences, never none."""
 
     rung: str
@@ -38,17 +38,17 @@ class Advised:
     reasons: tuple[str, ...]
 
 
-def recommended_path(facts: Facts, said: Sequence[Given]) -> tuple[Advised, ...]:
+def recommended_path(facts: Facts, said: Sequence[AppliedRule]) -> tuple[RungStance, ...]:
     """All rungs in the order of the ladder.
 
     NOT: the task leaves it out, a climb would skip it, or a STRONG rule opposes it. DO: the lowest rung, and above it the first
     that a rule favours and none opposes, where the best prompt is known to miss the bar. ONLY_IF: the rest.
     """
-    steps: list[Advised] = []
+    steps: list[RungStance] = []
     for rung in RUNGS:
         against = _ruled_out(rung, facts, said)
         if against:
-            steps.append(Advised(rung, "NOT", None, against))
+            steps.append(RungStance(rung, "NOT", None, against))
             continue
         favoured, cautions = _favouring(rung, said), _cautioning(rung, said)
         reasons = (*cautions, *favoured) or (RUNGS[rung].purpose,)
@@ -56,13 +56,13 @@ def recommended_path(facts: Facts, said: Sequence[Given]) -> tuple[Advised, ...]
         untried = [step.rung for step in steps if step.stance == "DO" and _has_more(step.rung, said)]
         needed = favoured and not cautions and not untried and facts.prompt_misses
         if rung == "prompting" or not below or needed:
-            steps.append(Advised(rung, "DO", None, reasons))
+            steps.append(RungStance(rung, "DO", None, reasons))
         else:
-            steps.append(Advised(rung, "ONLY_IF", _condition(rung, below, untried, facts), reasons))
+            steps.append(RungStance(rung, "ONLY_IF", _condition(rung, below, untried, facts), reasons))
     return tuple(steps)
 
 
-def _ruled_out(rung: str, facts: Facts, said: Sequence[Given]) -> tuple[str, ...]:
+def _ruled_out(rung: str, facts: Facts, said: Sequence[AppliedRule]) -> tuple[str, ...]:
     """Why this rung is out, in sentences; () where it is not."""
     if rung not in facts.ladder:
         return ("Your task leaves it out of its ladder.",)
@@ -79,15 +79,15 @@ def _ruled_out(rung: str, facts: Facts, said: Sequence[Given]) -> tuple[str, ...
     return ()
 
 
-def _favouring(rung: str, said: Sequence[Given]) -> tuple[str, ...]:
+def _favouring(rung: str, said: Sequence[AppliedRule]) -> tuple[str, ...]:
     return tuple(one.advice for one in said if rung in one.rule.favours and one.rule.strength != "WEAK")
 
 
-def _cautioning(rung: str, said: Sequence[Given]) -> tuple[str, ...]:
+def _cautioning(rung: str, said: Sequence[AppliedRule]) -> tuple[str, ...]:
     return tuple(one.advice for one in said if rung in one.rule.opposes)
 
 
-def _has_more(rung: str, said: Sequence[Given]) -> bool:
+def _has_more(rung: str, said: Sequence[AppliedRule]) -> bool:
     """Whether a rung that was not measured yet, or not as it should be, may still do."""
     return rung != "prompting" or any(rung in one.rule.favours and one.rule.strength == "STRONG" for one in said)
 
@@ -121,10 +121,10 @@ class Advice:
 
     facts: Facts
     answer: str
-    path: tuple[Advised, ...]
-    said: tuple[Given, ...]
-    frameworks: tuple[Chosen, ...]
-    to_find_out: tuple[Open, ...]
+    path: tuple[RungStance, ...]
+    said: tuple[AppliedRule, ...]
+    frameworks: tuple[FrameworkFit, ...]
+    to_find_out: tuple[OpenQuestion, ...]
 
 
 def advise(facts: Facts) -> Advice:
@@ -134,7 +134,7 @@ def advise(facts: Facts) -> Advice:
     return Advice(facts, answer, path, said, frameworks, open_facts(facts))
 
 
-def open_facts(facts: Facts) -> tuple[Open, ...]:
+def open_facts(facts: Facts) -> tuple[OpenQuestion, ...]:
     """What is not known and would change the advice, in the order in which to ask."""
     return open_questions(facts, _outcome)
 
@@ -174,7 +174,7 @@ def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str]
     )
 
 
-def _rule_advice(one: Given) -> RuleAdvice:
+def _rule_advice(one: AppliedRule) -> RuleAdvice:
     return RuleAdvice(
         name=one.rule.name,
         strength=one.rule.strength,
@@ -190,7 +190,7 @@ def _known(facts: Facts) -> dict[str, Fact]:
     return {name: value for name, value in asdict(facts).items() if value is not None} | {"skips": dict(facts.skips)}
 
 
-def _advice(facts: Facts) -> tuple[tuple[Given, ...], tuple[Advised, ...], tuple[Chosen, ...]]:
+def _advice(facts: Facts) -> tuple[tuple[AppliedRule, ...], tuple[RungStance, ...], tuple[FrameworkFit, ...]]:
     said = given(RULES, facts)
     path = recommended_path(facts, said)
     anywhere = _anywhere(facts, said)
@@ -198,21 +198,21 @@ def _advice(facts: Facts) -> tuple[tuple[Given, ...], tuple[Advised, ...], tuple
     return mattering, path, chosen_frameworks(facts) if any(map(trains, anywhere)) else ()
 
 
-def _anywhere(facts: Facts, said: Sequence[Given]) -> tuple[str, ...]:
+def _anywhere(facts: Facts, said: Sequence[AppliedRule]) -> tuple[str, ...]:
     """The rungs that the rules leave open, also those that only a climb of this task would skip: they may be done elsewhere."""
     return tuple(step.rung for step in recommended_path(replace(facts, skips=()), said) if step.stance != "NOT")
 
 
-def _outcome(facts: Facts) -> Outcome:
+def _outcome(facts: Facts) -> AdviceOutcome:
     said, path, frameworks = _advice(facts)
-    return Outcome(
+    return AdviceOutcome(
         {step.rung: step.stance for step in path},
         tuple(one.rule.name for one in said if one.rule.strength != "WEAK"),
         tuple((one.framework.name, one.fit) for one in frameworks if one.fit != "CAN"),
     )
 
 
-def _answer(facts: Facts, path: Sequence[Advised], anywhere: Sequence[str]) -> str:
+def _answer(facts: Facts, path: Sequence[RungStance], anywhere: Sequence[str]) -> str:
     """The sentence on top. anywhere: the rungs that the rules leave open, whatever a climb would skip."""
     now = [step.rung for step in path if step.stance == "DO"]
     later = [step.rung for step in path if step.stance == "ONLY_IF"]

@@ -190,14 +190,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class AppliedRule:
     """A rule that had something to say, and what it said."""
 
     rule: Rule
     advice: str
 
 
-def given(rules: tuple[Rule, ...], facts: Facts) -> tuple[Given, ...]:
+def given(rules: tuple[Rule, ...], facts: Facts) -> tuple[AppliedRule, ...]:
     """What the rules say of these facts, strongest first, each strength in the order of the table."""
-    said = [Given(rule, sentence) for rule in rules if (sentence := rule.advice(facts)) is not None]
+    said = [AppliedRule(rule, sentence) for rule in rules if (sentence := rule.advice(facts)) is not None]
     return tuple(sorted(said, key=lambda one: STRENGTHS.index(one.rule.strength)))

@@ -28,15 +28,15 @@ class Framework:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class FrameworkFit:
     framework: Framework
     fit: Fit
     because: str
 
 
-def chosen_frameworks(facts: Facts) -> tuple[Chosen, ...]:
+def chosen_frameworks(facts: Facts) -> tuple[FrameworkFit, ...]:
     """Every framework with its fit, best first, each fit in the order of the table."""
-    found = [Chosen(framework, *framework.fit(facts)) for framework in FRAMEWORKS]
+    found = [FrameworkFit(framework, *framework.fit(facts)) for framework in FRAMEWORKS]
     return tuple(sorted(found, key=lambda one: FITS.index(one.fit)))
 
 

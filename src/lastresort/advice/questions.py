@@ -20,7 +20,7 @@ NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class FactQuestion:
     """fact: the field of Facts. text: the question. choices: the answers where they are few; () where it is a number.
 
     kind: how a typed answer is read. samples: answers that are tried out to see whether the question matters.
@@ -33,12 +33,12 @@ class Question:
     choices: tuple[str, ...] = ()
 
 
-def read_answer(question: Question, typed: str) -> Any:
+def read_answer(question: FactQuestion, typed: str) -> Any:
     """The value of a typed answer. Raises InputError saying what was expected."""
     return _READERS[question.kind](question, typed.strip())
 
 
-def question_of(fact: str) -> Question:
+def question_of(fact: str) -> FactQuestion:
     """The question for a fact. Raises InputError for a name that no question has."""
     found = next((question for question in QUESTIONS if question.fact == fact), None)
     if found is None:
@@ -53,15 +53,15 @@ def question_of(fact: str) -> Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenQuestion:
     """A question whose answer is not known and would change the advice. changes: the rungs whose standing it decides."""
 
-    question: Question
+    question: FactQuestion
     changes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AdviceOutcome:
     """What a reader of the advice would notice: the standing of each rung, the rules that speak, the frameworks to take."""
 
     stances: Mapping[str, Stance]
@@ -69,7 +69,7 @@ class Outcome:
     frameworks: tuple[tuple[str, Fit], ...]
 
 
-def open_questions(facts: Facts, outcome: Callable[[Facts], Outcome]) -> tuple[Open, ...]:
+def open_questions(facts: Facts, outcome: Callable[[Facts], AdviceOutcome]) -> tuple[OpenQuestion, ...]:
     """What is not known and matters, in the order in which to ask.
 
     A question matters where one of its samples gives another outcome than not knowing does.
@@ -83,15 +83,15 @@ def open_questions(facts: Facts, outcome: Callable[[Facts], Outcome]) -> tuple[O
         ]
         if others:
             decided = (rung for rung in now.stances if any(then.stances[rung] != now.stances[rung] for then in others))
-            found.append(Open(question, tuple(rung for rung in decided if rung in facts.ladder)))
+            found.append(OpenQuestion(question, tuple(rung for rung in decided if rung in facts.ladder)))
     return tuple(found)
 
 
-def _refuse(question: Question, typed: str, expected: str) -> InputError:
+def _refuse(question: FactQuestion, typed: str, expected: str) -> InputError:
     return InputError(f'"{typed}"', where=question.fact, expected=expected)
 
 
-def _choice(question: Question, typed: str) -> str:
+def _choice(question: FactQuestion, typed: str) -> str:
     """A choice by its name, the beginning of it, or its number from 1."""
     if typed.isascii() and typed.isdigit() and 1 <= int(typed) <= len(question.choices):
         return question.choices[int(typed) - 1]
@@ -103,18 +103,18 @@ def _choice(question: Question, typed: str) -> str:
     return begun[0]
 
 
-def _yes_no(question: Question, typed: str) -> bool:
+def _yes_no(question: FactQuestion, typed: str) -> bool:
     words = {"true": "yes", "false": "no"}
     return _choice(question, words.get(typed.lower(), typed)) == "yes"
 
 
-def _permission(question: Question, typed: str) -> str:
+def _permission(question: FactQuestion, typed: str) -> str:
     return _choice(
         question, {"yes": "allowed", "y": "allowed", "no": "forbidden", "n": "forbidden"}.get(typed.lower(), typed)
     )
 
 
-def _several(question: Question, typed: str) -> tuple[str, ...]:
+def _several(question: FactQuestion, typed: str) -> tuple[str, ...]:
     """Choices by name or number, separated by commas or spaces."""
     chosen = {_choice(question, part) for part in re.split(r"[,\s]+", typed) if part}
     if not chosen or (NOTHING in chosen and len(chosen) > 1):
@@ -122,7 +122,7 @@ def _several(question: Question, typed: str) -> tuple[str, ...]:
     return tuple(kind for kind in WRONG if kind in chosen)
 
 
-def _number(question: Question, typed: str) -> float:
+def _number(question: FactQuestion, typed: str) -> float:
     """A number with an ending k, m or b, as people write them. Spaces, commas and underscores between digits do not count."""
     match = re.fullmatch(r"([0-9][0-9 ,_]*(?:\.[0-9]+)?|\.[0-9]+)\s*([kmb]?)", typed.lower())
     if match is None:
@@ -130,18 +130,18 @@ def _number(question: Question, typed: str) -> float:
     return float(re.sub(r"[ ,_]", "", match[1])) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2]]
 
 
-def _count(question: Question, typed: str) -> int:
+def _count(question: FactQuestion, typed: str) -> int:
     return round(_number(question, typed))
 
 
-def _amount(question: Question, typed: str) -> float:
+def _amount(question: FactQuestion, typed: str) -> float:
     value = _number(question, typed)
     if not value > 0 or not math.isfinite(value):
         raise _refuse(question, typed, "a number above 0")
     return value
 
 
-def _share(question: Question, typed: str) -> float:
+def _share(question: FactQuestion, typed: str) -> float:
     """0.82, 82 or 82%."""
     bare = typed.removesuffix("%").strip()
     value = _number(question, bare)
@@ -152,14 +152,14 @@ def _share(question: Question, typed: str) -> float:
     return value
 
 
-def _bar(question: Question, typed: str) -> float:
+def _bar(question: FactQuestion, typed: str) -> float:
     value = _share(question, typed)
     if not 0 < value < 1:
         raise _refuse(question, typed, "a share strictly between 0 and 1")
     return value
 
 
-_READERS: dict[str, Callable[[Question, str], Any]] = {
+_READERS: dict[str, Callable[[FactQuestion, str], Any]] = {
     "choice": _choice,
     "yes or no": _yes_no,
     "permission": _permission,
@@ -171,25 +171,25 @@ _READERS: dict[str, Callable[[Question, str], Any]] = {
 }
 
 
-def _yes(fact: str, text: str) -> Question:
-    return Question(fact, text, "yes or no", (True, False), YES_NO)
+def _yes(fact: str, text: str) -> FactQuestion:
+    return FactQuestion(fact, text, "yes or no", (True, False), YES_NO)
 
 
 QUESTIONS = (
-    Question(
+    FactQuestion(
         "wrong",
         "What is wrong with today's answers? Several are possible",
         "several",
         ((), *((kind,) for kind in WRONG), ("knowledge", "style")),
         (*WRONG, NOTHING),
     ),
-    Question("bar", "Which share of right answers would be good enough?", "bar", (0.5, 0.85, 0.98)),
-    Question(
+    FactQuestion("bar", "Which share of right answers would be good enough?", "bar", (0.5, 0.85, 0.98)),
+    FactQuestion(
         "best_prompt_score", "Which share does your best prompt reach?", "share", (0.02, 0.5, 0.8, 0.87, 0.92, 0.99)
     ),
-    Question("n_examples", "How many labelled examples are there?", "count", (0, 1000)),
-    Question("n_train", "How many of them may be trained on?", "count", (20, 200, 2_000, 20_000, 100_000)),
-    Question(
+    FactQuestion("n_examples", "How many labelled examples are there?", "count", (0, 1000)),
+    FactQuestion("n_train", "How many of them may be trained on?", "count", (20, 200, 2_000, 20_000, 100_000)),
+    FactQuestion(
         "output",
         "Which form must an answer have?",
         "choice",
@@ -197,9 +197,9 @@ QUESTIONS = (
         ("schema", "choices", "text"),
     ),
     _yes("knowledge", "Are there documents that the answers depend on?"),
-    Question("knowledge_changes", "How often do the documents change?", "choice", PACES, PACES),
-    Question("retrain_every", "How often would a tuned model be trained again?", "choice", PACES, PACES),
-    Question(
+    FactQuestion("knowledge_changes", "How often do the documents change?", "choice", PACES, PACES),
+    FactQuestion("retrain_every", "How often would a tuned model be trained again?", "choice", PACES, PACES),
+    FactQuestion(
         "context",
         "May the documents travel in the prompt?",
         "permission",
@@ -208,7 +208,7 @@ QUESTIONS = (
     ),
     _yes("verbatim", "Must answers quote the documents word by word?"),
     _yes("restricted", "Are there documents that not every user may see?"),
-    Question(
+    FactQuestion(
         "preferences",
         "Are there answers that people compared (pairs) or rated (labels)?",
         "choice",
@@ -216,7 +216,7 @@ QUESTIONS = (
         ("pairs", "labels", "none"),
     ),
     _yes("reward", "Can a program tell how good an answer is, as with sums or code that runs?"),
-    Question(
+    FactQuestion(
         "breadth",
         "Is the task narrow, one kind of input, or broad?",
         "choice",
@@ -227,14 +227,14 @@ QUESTIONS = (
     _yes("can_label", "Are there people who could label more examples?"),
     _yes("teacher", "Is there a larger model that answers well enough?"),
     _yes("private", "Must all data stay on your own machines?"),
-    Question("calls_per_month", "How many calls a month?", "count", (1_000, 10_000_000)),
-    Question(
+    FactQuestion("calls_per_month", "How many calls a month?", "count", (1_000, 10_000_000)),
+    FactQuestion(
         "parameters",
         "How many parameters has the model that would be tuned (135m, 7b)?",
         "count",
         (10**8, 10**9, 8 * 10**9, 7 * 10**10),
     ),
-    Question("cards", "How many GPUs can you use for training?", "count", (0, 1, 8)),
-    Question("card_gb", "How many GB of memory has one of them?", "amount", (8.0, 24.0, 80.0)),
+    FactQuestion("cards", "How many GPUs can you use for training?", "count", (0, 1, 8)),
+    FactQuestion("card_gb", "How many GB of memory has one of them?", "amount", (8.0, 24.0, 80.0)),
     _yes("web_ui", "Shall people train who do not write code?"),
 )

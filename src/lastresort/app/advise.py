@@ -9,7 +9,7 @@ from typing import Any
 
 from lastresort.advice.advise import Advice, advise, as_document, open_facts
 from lastresort.advice.facts import Facts
-from lastresort.advice.questions import Open, Question, question_of, read_answer
+from lastresort.advice.questions import FactQuestion, OpenQuestion, question_of, read_answer
 from lastresort.errors import InputError
 from lastresort.report.advice import AdviceDocument
 from lastresort.spec.task import Task, given_task
@@ -146,11 +146,11 @@ def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[
             facts = replace(facts, **{question.fact: value})
 
 
-def _next(open_ones: tuple[Open, ...], passed: set[str]) -> Question | None:
+def _next(open_ones: tuple[OpenQuestion, ...], passed: set[str]) -> FactQuestion | None:
     return next((one.question for one in open_ones if one.question.fact not in passed), None)
 
 
-def _answer(question: Question, read: Callable[[str], str | None], say: Callable[[str], None]) -> tuple[bool, Any]:
+def _answer(question: FactQuestion, read: Callable[[str], str | None], say: Callable[[str], None]) -> tuple[bool, Any]:
     """(whether to go on, the value or None where it stays open); asks again after an answer that cannot be read."""
     numbered = [f"{number} {choice}" for number, choice in enumerate(question.choices, start=1)]
     say(f"\n{question.text}{'' if question.text.endswith('?') else '.'}")

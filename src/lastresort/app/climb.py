@@ -12,15 +12,15 @@ from typing import Any
 from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.entries import shown as shown_comparison
 from lastresort.after.compare.entries import why_nothing
-from lastresort.after.compare.names import Asked, settle_asked
+from lastresort.after.compare.names import ComparisonRequest, settle_asked
 from lastresort.after.repair.phase import after_repairs, first_gate_of, repairs_of
 from lastresort.climb.budget import Budget
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import Winner, decision_of
+from lastresort.climb.decision import WinnerFolder, decision_of
 from lastresort.climb.identity import note_origin, provenance
 from lastresort.climb.loop import climb_rungs, concluded, rules_of, standing
-from lastresort.climb.prepare import Prepared, note_shares, prepare
+from lastresort.climb.prepare import PreparedTask, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
@@ -37,7 +37,7 @@ from lastresort.report.words import break_even
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
-from lastresort.types import Progress, Silent
+from lastresort.types import Progress, SilentProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Climbed:
 
 
 def climb(
-    task: Task | Prepared,
+    task: Task | PreparedTask,
     run: Path,
     *,
     until: str | None = None,
     gate: Mode | None = None,
-    compare: Asked | None = None,
+    compare: ComparisonRequest | None = None,
     progress: Progress | None = None,
     stop: Stop = NEVER,
     clock: Callable[[], float] = time.monotonic,
@@ -66,7 +66,7 @@ def climb(
     at first the full gate. stop: looked at between batches and steps, as is a file named stop in the run's folder, which is taken
     away when the climb ends. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     progress.stage("reading the task", None)
     prepared = prepare(task) if isinstance(task, Task) else task
     rules = rules_of(prepared.task, until)
@@ -105,7 +105,7 @@ def climb(
 
 
 def _gate_and_repair(
-    bench: Workbench, prepared: Prepared, mode: Mode, outcomes: Sequence[RungOutcome], won: RungOutcome
+    bench: Workbench, prepared: PreparedTask, mode: Mode, outcomes: Sequence[RungOutcome], won: RungOutcome
 ) -> RungOutcome | None:
     """The outcome of the tuned system that would win with the gate's word on it, after its repairs; None where nothing is asked."""
     found = gated(bench, prepared, outcomes, won, mode)
@@ -117,7 +117,7 @@ def _gate_and_repair(
 
 def _decide(
     bench: Workbench,
-    prepared: Prepared,
+    prepared: PreparedTask,
     rules: Rules,
     outcomes: Sequence[RungOutcome],
     conclusion: Conclusion,
@@ -152,6 +152,6 @@ def _decide(
     return decision.as_json()
 
 
-def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> Winner:
+def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> WinnerFolder:
     won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
     return write_winner(bench, won, None if won is None else gated_artefact(bench.record, won))

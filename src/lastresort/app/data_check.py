@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lastresort.climb.prepare import Prepared, data_report, prepare
+from lastresort.climb.prepare import PreparedTask, data_report, prepare
 from lastresort.data.check import DataReport
 from lastresort.data.duplicates import normalised
-from lastresort.data.preferences import Preferred, read_preferences
+from lastresort.data.preferences import PreferenceRow, read_preferences
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.rungs.preference.items import render_preferences
@@ -76,7 +76,9 @@ class PreferencesFound:
         return [f"note: {told}"]
 
 
-def check_preferences(preferences: Sequence[Preferred], leaking: int, left_out: Mapping[str, int]) -> PreferencesFound:
+def check_preferences(
+    preferences: Sequence[PreferenceRow], leaking: int, left_out: Mapping[str, int]
+) -> PreferencesFound:
     """Of the preferences that hold nothing of dev or test; pure. left_out: as rendering them found."""
     labels = [preferred.label for preferred in preferences]
     keys = Counter(_key(preferred) for preferred in preferences)
@@ -95,7 +97,7 @@ def check_preferences(preferences: Sequence[Preferred], leaking: int, left_out: 
 _Key = tuple[str, tuple[str, ...], bool | None]
 
 
-def _key(preferred: Preferred) -> _Key:
+def _key(preferred: PreferenceRow) -> _Key:
     answers = tuple(normalised(_text(preferred, side)) for side in range(len(preferred.answers)))
     return normalised(preferred.asked), answers, preferred.label
 
@@ -105,11 +107,11 @@ def _opposite(key: _Key) -> _Key:
     return prompt, answers[::-1], None if label is None else not label
 
 
-def _text(preferred: Preferred, side: int) -> str:
+def _text(preferred: PreferenceRow, side: int) -> str:
     return "\n".join(turn.content for turn in preferred.answers[side])
 
 
-def _longer(preferences: Sequence[Preferred]) -> float | None:
+def _longer(preferences: Sequence[PreferenceRow]) -> float | None:
     """Of labelled answers every good one is compared with every bad one."""
     if preferences and preferences[0].label is None:
         lengths = [(len(_text(one, 0)), len(_text(one, 1))) for one in preferences]
@@ -122,7 +124,7 @@ def _longer(preferences: Sequence[Preferred]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class DataCheck:
     """report: all findings about the examples. preferences: about the task's preferences, None where none would be trained
     on. shown: rows with their tokens and mask, as lines. must_mend: True where a finding is an error.
     """
@@ -140,7 +142,7 @@ class Checked:
         return [*self.report.lines(self.preferences.lines() if self.preferences else ()), *self.shown]
 
 
-def check_task(task: Task, *, show: int = 0) -> Checked:
+def check_task(task: Task, *, show: int = 0) -> DataCheck:
     """Check the examples against each other and against the model that would be trained, and the preferences likewise.
 
     show: how many training rows to show token by token. Raises InputError where the task or its data cannot be used.
@@ -149,17 +151,17 @@ def check_task(task: Task, *, show: int = 0) -> Checked:
     model = open_model(task.tuned_model, base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
     report = data_report(prepared, lambda example: model.count_tokens(_turns(task, example)), model.context_tokens)
     shown = _masks(model, task, prepared.split.train[:show])
-    return Checked(report, _preferences(model, prepared), tuple(shown), not report.ok)
+    return DataCheck(report, _preferences(model, prepared), tuple(shown), not report.ok)
 
 
-def _preferences(model: Model, prepared: Prepared) -> PreferencesFound | None:
+def _preferences(model: Model, prepared: PreparedTask) -> PreferencesFound | None:
     task, kept = prepared.task, prepared.preferences
     if kept is None or task.preferences is None:
         return None
     return check_preferences(kept, len(read_preferences(task.preferences)) - len(kept), _left_out(model, prepared))
 
 
-def _left_out(model: Model, prepared: Prepared) -> Mapping[str, int]:
+def _left_out(model: Model, prepared: PreparedTask) -> Mapping[str, int]:
     """How many of the preferences training would leave out, by why; nothing where the model has no tokenizer here."""
     from lastresort.models.local import LocalModel
 

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from lastresort.after.compare.compare import forecast_of
-from lastresort.after.compare.names import Asked, refuse_what_cannot_be_had
+from lastresort.after.compare.names import ComparisonRequest, refuse_what_cannot_be_had
 from lastresort.climb.judging import labelled_cases
 from lastresort.climb.loop import rules_of
-from lastresort.climb.prepare import Prepared, prepare
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.rung_memory import rung_memory
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
 from lastresort.evals.scorers.judge import Judge, case_of
@@ -27,10 +27,10 @@ from lastresort.report.words.wording import listed
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, answering
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
-from lastresort.types import Progress, Silent
+from lastresort.types import Progress, SilentProgress
 
 
-def assumptions(prepared: Prepared, rungs: Sequence[str]) -> list[str]:
+def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     """What the figures rest on, a sentence for each model that works."""
     found = []
     for model, rung in {model_of(prepared.task, rung): rung for rung in rungs}.items():
@@ -68,7 +68,7 @@ def _speed(machine: Machine) -> str:
 def dry_run(
     task: Task,
     until: str | None = None,
-    compare: Asked | None = None,
+    compare: ComparisonRequest | None = None,
     gate: Literal["quick", "full", "none"] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -76,11 +76,11 @@ def dry_run(
 
     compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full one.
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     progress.stage("reading the examples")
     prepared = prepare(task)
     rules = rules_of(task, until)
-    asked = compare or Asked()
+    asked = compare or ComparisonRequest()
     refuse_what_cannot_be_had(asked, prepared, rules.until)
     rungs: list[dict[str, Any]] = []
     total = Forecast(0, 0, 0, 0.0, 0.0)
@@ -130,14 +130,14 @@ def dry_run(
     }
 
 
-def gating(prepared: Prepared, mode: Literal["quick", "full"], progress: Progress) -> dict[str, Any]:
+def gating(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Progress) -> dict[str, Any]:
     """What the first gate would take, by suite; what the test sets take stands with the rungs."""
     suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA, progress=progress)
     whole = sum((suite.forecast for suite in suites), start=Forecast(0, 0, 0, 0.0, 0.0))
     return {"mode": mode, "suites": [asdict(suite) for suite in suites], "forecast": asdict(whole)}
 
 
-def judging(prepared: Prepared, judge: Judge, answer_tokens: int) -> Forecast:
+def judging(prepared: PreparedTask, judge: Judge, answer_tokens: int) -> Forecast:
     """What the judge would take of so many tokens of answers, every answer as long as allowed, and of the labelled cases."""
     task, split, keys = prepared.task, prepared.split, prepared.task.score.parameters
     machine = machine_of(task, keys["model"], (keys.get("prompt_price"), keys.get("output_price")))

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.after.recheck.finished import read_again
-from lastresort.climb.prepare import Prepared
-from lastresort.data.preferences import Preferred
+from lastresort.climb.prepare import PreparedTask
+from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.interop.exporting.base import layers_in
-from lastresort.interop.exporting.job import Exportable, Row
+from lastresort.interop.exporting.job import ExportableTraining, Row
 from lastresort.interop.exporting.rows import messages, pair_row, prompt_row
 from lastresort.interop.exporting.trained import absolute_term, context_of
 from lastresort.ladder import RUNGS, trains
@@ -39,7 +39,7 @@ from lastresort.report.decision import read_decision
 from lastresort.rungs.preference.items import columns_of, divided, render_preferences, shown, with_room
 from lastresort.rungs.preference.samples import noted_pairs
 from lastresort.rungs.supervised.replay_rows import noted_replay, replay_size
-from lastresort.spec.values import Reading, listed
+from lastresort.spec.values import ReadContext, listed
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.files import load_system
@@ -48,13 +48,13 @@ from lastresort.types import Example, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExportSource:
     """noted: what the record says of the training. trained: what came of it. system: the same, as it answers. base: the model's
     name, settled."""
 
     run: Path
     record: Record
-    prepared: Prepared
+    prepared: PreparedTask
     noted: TrainingReached
     trained: CandidateTrained
     system: System
@@ -81,7 +81,7 @@ class Source:
 
 
 def supervised_rows(
-    source: Source, rung: str
+    source: ExportSource, rung: str
 ) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]:
     """Rows, rows held out, what cannot be said of them, and keys of the training file."""
     task, split = source.prepared.task, source.prepared.split
@@ -111,7 +111,7 @@ def _supervised_row(turns: Sequence[Message], answer: str) -> Row:
     return {"messages": messages([*turns, Message("assistant", answer)])}
 
 
-def _replay(source: Source, rows: int, share: float) -> Replay:
+def _replay(source: ExportSource, rows: int, share: float) -> Replay:
     size = replay_size(rows, share)
     if not size:
         return Replay()
@@ -135,7 +135,7 @@ def _replay_notes(replay: Replay) -> list[str]:
     return found
 
 
-def _supervised_start(source: Source, rung: str) -> Mapping[str, Any]:
+def _supervised_start(source: ExportSource, rung: str) -> Mapping[str, Any]:
     """Full training may start from a base that has read the task's documents first."""
     pretrained = source.run / "models" / "pretrained"
     if rung != "full" or source.record.last(TextLearned, rung) is None or not pretrained.is_dir():
@@ -146,7 +146,7 @@ def _supervised_start(source: Source, rung: str) -> Mapping[str, Any]:
 Made = tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]
 
 
-def preference_rows(source: Source) -> Made:
+def preference_rows(source: ExportSource) -> Made:
     """Rows, rows held out, what cannot be said of them, and keys of the training file."""
     start = _preference_start(source)
     if source.noted.learns_from == "reward":
@@ -161,7 +161,7 @@ def preference_rows(source: Source) -> Made:
     return rows, held_out, tuple(_preference_notes(used)), start
 
 
-def _preferences(source: Source) -> Sequence[Preferred]:
+def _preferences(source: ExportSource) -> Sequence[PreferenceRow]:
     if source.noted.learns_from == "samples":
         known = source.record.last(SamplesPaired, "preference")
         if known is None:
@@ -172,23 +172,23 @@ def _preferences(source: Source) -> Sequence[Preferred]:
     return source.prepared.preferences or ()
 
 
-def _preference_rows(design: PromptDesign, preferences: Sequence[Preferred]) -> tuple[Row, ...]:
+def _preference_rows(design: PromptDesign, preferences: Sequence[PreferenceRow]) -> tuple[Row, ...]:
     return tuple(_preference_row(design, preferred) for preferred in preferences)
 
 
-def _preference_row(design: PromptDesign, preferred: Preferred) -> Row:
+def _preference_row(design: PromptDesign, preferred: PreferenceRow) -> Row:
     prompt = shown(design, preferred.prompt)
     if preferred.label is None:
         return pair_row(prompt, *preferred.answers)
     return {"messages": messages([*prompt, *preferred.answers[0]]), "label": preferred.label}
 
 
-def _preference_notes(used: Sequence[Preferred]) -> list[str]:
+def _preference_notes(used: Sequence[PreferenceRow]) -> list[str]:
     cut = sum(not all(preferred.ends) for preferred in used)
     return [f"In {cut} rows an answer was cut: here its end token was not trained, there it is."] if cut else []
 
 
-def _preference_start(source: Source) -> dict[str, Any]:
+def _preference_start(source: ExportSource) -> dict[str, Any]:
     """The adapter that the training went on from; it has no adapter of its own then."""
     frozen = source.record.last(SystemFrozen, "sft")
     if source.noted.start in (None, "base") or frozen is None:
@@ -197,7 +197,7 @@ def _preference_start(source: Source) -> dict[str, Any]:
     return {"start_from": str(system.adapter), "adapter": None} if system.adapter is not None else {}
 
 
-def _prompts(source: Source, start: Mapping[str, Any]) -> Made:
+def _prompts(source: ExportSource, start: Mapping[str, Any]) -> Made:
     task, train = source.prepared.task, source.prepared.split.train
     opened = source.record.last(ModelOpened)
     assert opened is not None, "a run that trained has opened its model"
@@ -210,7 +210,7 @@ def _prompts(source: Source, start: Mapping[str, Any]) -> Made:
     rows = tuple(
         prompt_row(compose(design, example.input, ()), example, dict(columns.get(example.id, {}))) for example in asked
     )
-    reading = Reading(task.folder)
+    reading = ReadContext(task.folder)
     keys = {
         **start,
         "reward": [absolute_term(term.written(reading), task.folder) for term in task.reward],
@@ -237,7 +237,7 @@ class _Rows:
     keys: Mapping[str, Any]
 
 
-def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) -> Exportable:
+def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) -> ExportableTraining:
     """The training of the winner, or of the rung that is named, by the rows that it was trained on.
 
     Raises InputError where nothing was trained there, DataError where the run is not finished, its files have changed, or
@@ -252,13 +252,15 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
         unused = ("path", "knowledge") if preferring else ("path", "preferences", "reward", "knowledge")
         path, _, prepared = read_again(run, record, task_file, without=unused)
         base = settled_name(prepared.task.tuned_model, path.parent)
-        source = Source(run, record, prepared, noted, trained, system, base)
+        source = ExportSource(run, record, prepared, noted, trained, system, base)
         made = _Rows(*(preference_rows(source) if preferring else supervised_rows(source, name)))
         document = {**_document(noted, source), **made.keys}
         layers = layers_in(system.adapter) if system.adapter is not None else ()
         notes = (*made.notes, *_on_the_way(noted, trained))
         title = f"{decision['task']}, {name} of a climb"
-        return Exportable(title, document, made.train, made.held_out, layers, context_of(str(document["model"])), notes)
+        return ExportableTraining(
+            title, document, made.train, made.held_out, layers, context_of(str(document["model"])), notes
+        )
 
 
 def _chosen(run: Path, record: Record, decision: Mapping[str, Any], rung: str | None) -> tuple[str, str]:
@@ -307,7 +309,7 @@ def _training(run: Path, record: Record, chosen: str) -> tuple[CandidateTrained,
     return trained, noted
 
 
-def _document(noted: TrainingReached, source: Source) -> dict[str, Any]:
+def _document(noted: TrainingReached, source: ExportSource) -> dict[str, Any]:
     """Keys of a training file."""
     found: dict[str, Any] = {"model": source.base}
     settings = noted.settings

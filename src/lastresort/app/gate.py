@@ -12,8 +12,8 @@ from lastresort.spec.task import Task, given_task
 from lastresort.types import GateVerdict, Progress
 
 if TYPE_CHECKING:
-    from lastresort.gate.command import Question
-    from lastresort.gate.from_logs import LogQuestion
+    from lastresort.gate.command import GateArguments
+    from lastresort.gate.from_logs import LogGateArguments
     from lastresort.records.gate import GateDocument
 
 GATES, RUNS = Path("gates"), Path("runs")
@@ -72,11 +72,11 @@ def run_gate(request: GateRequest, progress: Progress) -> GateResult:
     for option, path in (("--junit", request.junit), ("--markdown", request.markdown)):
         _refuse_unwritable(option, path)
     question = _log_question(request) if request.from_logs is not None else _question(request)
-    from lastresort.gate.command import Question, gate_alone
+    from lastresort.gate.command import GateArguments, gate_alone
     from lastresort.gate.from_logs import gate_logs
     from lastresort.report.gate import FILE_NAME
 
-    if isinstance(question, Question):
+    if isinstance(question, GateArguments):
         document, folder = gate_alone(
             question, workspace=request.runs, gates=request.gates, out=request.out, progress=progress
         )
@@ -102,7 +102,7 @@ def _refuse_unwritable(option: str, path: Path | None) -> None:
     raise InputError(found, where=f"{option} {path}", expected="a file that can be written", remedy="Name another.")
 
 
-def _question(request: GateRequest) -> Question:
+def _question(request: GateRequest) -> GateArguments:
     if request.task is None or request.tuned is None:
         raise InputError(
             f"found no {'task file' if request.task is None else 'tuned model'}",
@@ -116,12 +116,12 @@ def _question(request: GateRequest) -> Question:
             remedy="Set keep: {general: 0.03} there.",
         )
     task = given_task(request.task)
-    from lastresort.gate.command import Question
+    from lastresort.gate.command import GateArguments
 
-    return Question(task, request.tuned, request.base, request.quick, request.seed)
+    return GateArguments(task, request.tuned, request.base, request.quick, request.seed)
 
 
-def _log_question(request: GateRequest) -> LogQuestion:
+def _log_question(request: GateRequest) -> LogGateArguments:
     assert request.from_logs is not None, "asked of requests with logs"
     given = {
         "--tuned": request.tuned is not None,
@@ -135,10 +135,10 @@ def _log_question(request: GateRequest) -> LogQuestion:
             expected="one of the two: models to be asked, or what they said before",
             remedy=f"Leave out {name}.",
         )
-    from lastresort.gate.from_logs import LogQuestion, read_margins
+    from lastresort.gate.from_logs import LogGateArguments, read_margins
 
     task = None if request.task is None else given_task(request.task)
-    return LogQuestion(*request.from_logs, task, read_margins(request.margin))
+    return LogGateArguments(*request.from_logs, task, read_margins(request.margin))
 
 
 def _write(document: GateDocument, request: GateRequest) -> None:

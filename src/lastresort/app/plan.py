@@ -12,9 +12,9 @@ from lastresort.spec.values import one_of
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.document import PlanDocument
-    from lastresort.hardware.plan.plan import Asked
+    from lastresort.hardware.plan.plan import PlanInputs
     from lastresort.hardware.plan.setup import Cards, Setup
-    from lastresort.hardware.plan.time import Job
+    from lastresort.hardware.plan.time import TrainingWork
 
 METHODS: tuple[Literal["auto", "lora", "qlora", "full"], ...] = ("auto", "lora", "qlora", "full")
 OBJECTIVES: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
@@ -194,17 +194,19 @@ def _cards(gpu: str | None, sharing: Any) -> tuple[Cards | None, bool]:
     return (None, False) if card_found is None else (Cards(card_found), True)
 
 
-def _asked(request: PlanRequest, setup: Setup, cards: Cards | None, here: bool) -> Asked:
+def _asked(request: PlanRequest, setup: Setup, cards: Cards | None, here: bool) -> PlanInputs:
     from lastresort.hardware.catalogue.cards import prices_with
-    from lastresort.hardware.plan.plan import Asked
+    from lastresort.hardware.plan.plan import PlanInputs
 
     named = [] if cards is None or here else [cards.card.name]
     job = _job(request, cards)
-    return Asked(setup, request.method != "auto", cards, here, prices_with(request.price, request.prices, named), job)
+    return PlanInputs(
+        setup, request.method != "auto", cards, here, prices_with(request.price, request.prices, named), job
+    )
 
 
-def _job(request: PlanRequest, cards: Cards | None) -> Job | None:
-    from lastresort.hardware.plan.time import Job
+def _job(request: PlanRequest, cards: Cards | None) -> TrainingWork | None:
+    from lastresort.hardware.plan.time import TrainingWork
 
     if request.rows is None:
         return None
@@ -214,4 +216,4 @@ def _job(request: PlanRequest, cards: Cards | None) -> Job | None:
         from lastresort.models.precision import processor_computes_bfloat16
 
         rate = matrix_flops_per_s(processor_computes_bfloat16())
-    return Job(request.rows, request.mean_tokens or request.tokens, request.epochs, rate)
+    return TrainingWork(request.rows, request.mean_tokens or request.tokens, request.epochs, rate)

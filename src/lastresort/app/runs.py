@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import InputError
-from lastresort.types import Progress, Silent
+from lastresort.types import Progress, SilentProgress
 
 if TYPE_CHECKING:
-    from lastresort.after.recheck.designs import New
-    from lastresort.interop.exporting.export import Exported
-    from lastresort.interop.exporting.job import Exportable
+    from lastresort.after.recheck.designs import Replacement
+    from lastresort.interop.exporting.export import ExportedFolder
+    from lastresort.interop.exporting.job import ExportableTraining
     from lastresort.report.recheck import RecheckDocument
 
 
@@ -83,7 +83,7 @@ class Run:
         from lastresort.app.start import ClimbRequest, start_climb
 
         request = ClimbRequest(self.task_file(), settings=settings or {}, run=self.folder, resume=True)
-        return Run(start_climb(request, progress or Silent()).run)
+        return Run(start_climb(request, progress or SilentProgress()).run)
 
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import ladder_html, unfinished_html
@@ -167,13 +167,13 @@ def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
     return Recheck(found, request.run / file_name(found.number))
 
 
-def _new(request: RecheckRequest) -> New:
-    from lastresort.after.recheck.designs import New
+def _new(request: RecheckRequest) -> Replacement:
+    from lastresort.after.recheck.designs import Replacement
     from lastresort.models.open import settled_name
 
     settled = None if request.model is None else settled_name(request.model, Path.cwd())
     prompt = None if request.prompt is None else _instruction(request.prompt)
-    return New(request.model, settled, prompt, request.prompt_price, request.output_price)
+    return Replacement(request.model, settled, prompt, request.prompt_price, request.output_price)
 
 
 def _instruction(path: Path) -> str:
@@ -221,7 +221,7 @@ class ExportRequest:
             )
 
 
-def export_training(request: ExportRequest) -> Exported:
+def export_training(request: ExportRequest) -> ExportedFolder:
     """Write a training as another framework's configuration, with its rows.
 
     Raises InputError for what that framework has no counterpart of, DataError for a training that is not finished or has changed.
@@ -234,7 +234,7 @@ def export_training(request: ExportRequest) -> Exported:
     return export(_training(source, request.rung), to, out, base=request.base, with_base=request.with_base, **details)
 
 
-def _training(source: Path, rung: str | None) -> Exportable:
+def _training(source: Path, rung: str | None) -> ExportableTraining:
     from lastresort.interop.exporting.trained import is_output_folder, of_file, of_output_folder
     from lastresort.records.record import FILE_NAME
     from lastresort.train.files.run_folder import BEGUN

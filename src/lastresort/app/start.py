@@ -14,7 +14,7 @@ from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.after.compare.names import Asked
+    from lastresort.after.compare.names import ComparisonRequest
     from lastresort.app.climb import Climbed
 
 RUNS = Path("runs")
@@ -47,7 +47,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
     task, gate, compare = _read(request)
-    from lastresort.after.compare.names import Asked, refuse_what_cannot_be_had
+    from lastresort.after.compare.names import ComparisonRequest, refuse_what_cannot_be_had
     from lastresort.app.climb import climb
     from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
@@ -55,7 +55,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
 
     prepared = prepare(task)
     rules_of(task, request.until)
-    refuse_what_cannot_be_had(compare or Asked(), prepared, request.until)
+    refuse_what_cannot_be_had(compare or ComparisonRequest(), prepared, request.until)
     check_models(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
@@ -72,7 +72,7 @@ def forecast_climb(request: ClimbRequest, progress: Progress) -> dict[str, Any]:
     return dry_run(task, request.until, compare, gate, progress)
 
 
-def _read(request: ClimbRequest) -> tuple[Task, Gate | None, Asked | None]:
+def _read(request: ClimbRequest) -> tuple[Task, Gate | None, ComparisonRequest | None]:
     task = given_task(request.task, dict(request.settings))
     from lastresort.after.compare.names import parse_asked
 

@@ -12,7 +12,7 @@ from lastresort.errors import DataError, InputError, LastresortError, TaskError
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.train.adapters.gguf import Exported
+    from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
     from lastresort.train.files.record import TrainingRecord
     from lastresort.train.settings import TrainingFile
@@ -116,7 +116,7 @@ class MergeResult:
     """merged: the model with the check of its answers. gguf: None where none was asked for."""
 
     merged: Merged
-    gguf: Exported | None
+    gguf: ExportedGguf | None
 
     def as_dict(self) -> dict[str, Any]:
         found = {**asdict(self.merged), "folder": str(self.merged.folder)}

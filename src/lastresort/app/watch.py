@@ -20,7 +20,7 @@ State = Literal["running", "stopped", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Snapshot:
     """new: events since the last look, with everything from the beginning in the first. view: None before the task was read. state:
     stopped where no process is at work and nothing is decided."""
 
@@ -30,7 +30,9 @@ class Sight:
     state: State
 
 
-def follow(folder: Path, *, every_s: float = EVERY_S, sleep: Callable[[float], None] = time.sleep) -> Iterator[Sight]:
+def follow(
+    folder: Path, *, every_s: float = EVERY_S, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Snapshot]:
     """Look at a run until nobody works on it any more; once, where it is over already.
 
     Raises DataError where there is no run, or its record is damaged.
@@ -46,10 +48,10 @@ def follow(folder: Path, *, every_s: float = EVERY_S, sleep: Callable[[float], N
             before, stage = stage, record.stage()
             view = fold.view()
             if not working:
-                yield Sight(tuple(event for _, event in new), view, stage, _end(view))
+                yield Snapshot(tuple(event for _, event in new), view, stage, _end(view))
                 return
             if new or stage != before:
-                yield Sight(tuple(event for _, event in new), view, stage, "running")
+                yield Snapshot(tuple(event for _, event in new), view, stage, "running")
             sleep(every_s)
 
 

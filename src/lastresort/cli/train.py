@@ -29,10 +29,10 @@ def train_command(
     from lastresort.app.train import TrainRequest, leads, train
     from lastresort.cli.console import progress
     from lastresort.report.words.training import training_lines
-    from lastresort.types import Silent
+    from lastresort.types import SilentProgress
 
     first = leads()
-    with _silent_unless(first), progress() if first else nullcontext(Silent()) as shown:
+    with _silent_unless(first), progress() if first else nullcontext(SilentProgress()) as shown:
         trained = train(TrainRequest(file, parse_settings(settings), resume, strict), shown)
     if not first:
         return

@@ -14,7 +14,7 @@ from lastresort.cli.terminal import print_note, print_text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from lastresort.app.watch import Sight
+    from lastresort.app.watch import Snapshot
 
 
 def watch_command(run: Path = typer.Argument(help="Folder of a run, at work, stopped or finished.")) -> None:
@@ -27,7 +27,7 @@ def watch_command(run: Path = typer.Argument(help="Folder of a run, at work, sto
         print_note("No process is at work on this run. Go on with `lastresort climb TASK --resume`.")
 
 
-def _lines(sights: Iterable[Sight]) -> Sight | None:
+def _lines(sights: Iterable[Snapshot]) -> Snapshot | None:
     """A line an event, and one a stage."""
     from lastresort.report.words.watching import line_of
 
@@ -42,7 +42,7 @@ def _lines(sights: Iterable[Sight]) -> Sight | None:
     return last
 
 
-def _live(sights: Iterable[Sight]) -> Sight | None:
+def _live(sights: Iterable[Snapshot]) -> Snapshot | None:
     """The ladder, redrawn in place, above what the run is at."""
     from rich.live import Live
 
@@ -55,7 +55,7 @@ def _live(sights: Iterable[Sight]) -> Sight | None:
     return last
 
 
-def _drawn(sight: Sight) -> RenderableType:
+def _drawn(sight: Snapshot) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 

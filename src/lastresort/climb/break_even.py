@@ -55,7 +55,7 @@ NOTHING = Amount(0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class TestedSystem:
     """A tested system with what was measured of it.
 
     items: test items that the means are over. prompt_tokens, completion_tokens, seconds: means of a call. one_off: what
@@ -90,7 +90,7 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
-class Saving:
+class CostSaving:
     """Whether it is worth training a model that is not needed to reach the bar, for its cheaper calls alone.
 
     rung: whose system meets the bar. because: the answer as a sentence. now: a call of that system, as measured. then, one_off:
@@ -150,7 +150,7 @@ def crossing(one_off: float, call: float, other_call: float) -> Crossing:
     return Crossing("after", math.ceil(calls * (1 - _ROUNDING))) if math.isfinite(calls) else Crossing("never")
 
 
-def crossing_of(tuned: Priced, untuned: Priced, hourly_price: float | None) -> Crossing:
+def crossing_of(tuned: TestedSystem, untuned: TestedSystem, hourly_price: float | None) -> Crossing:
     """From which call on the tuned system is the cheaper. What the untuned one took to find was spent before training began."""
     amounts = (tuned.one_off, tuned.call, untuned.call)
     currency = currency_of(amounts, hourly_price)
@@ -164,7 +164,7 @@ def months_of(calls: int | None, calls_per_month: int | None) -> float | None:
     return calls / calls_per_month if calls is not None and calls_per_month else None
 
 
-def cheapest(systems: Sequence[Priced], hourly_price: float | None) -> Priced | None:
+def cheapest(systems: Sequence[TestedSystem], hourly_price: float | None) -> TestedSystem | None:
     """The system whose calls cost least, of equals the first; None where there is none or their costs do not compare."""
     currency = currency_of((system.call for system in systems), hourly_price)
     if currency is None or not systems:
@@ -174,17 +174,17 @@ def cheapest(systems: Sequence[Priced], hourly_price: float | None) -> Priced | 
 
 def saving_of(
     rung: str, now: Amount, then: Amount, one_off: Amount, *, hourly_price: float | None, calls_per_month: int
-) -> Saving:
+) -> CostSaving:
     """Go on to training if the plan says that it is paid back in fewer calls than a year makes."""
     amounts = (now, then, one_off)
     currency = currency_of(amounts, hourly_price)
     if currency is None:
         if any(amount.machine_s is None for amount in amounts):
-            return Saving(
+            return CostSaving(
                 rung, False, not_foretold(rung, "how long a call of the tuned model would take cannot be predicted")
             )
         keys = " and ".join(f"`{key}`" for key in missing_prices((now, then), (one_off,), hourly_price))
-        return Saving(rung, False, not_foretold(rung, f"the task does not set {keys}"))
+        return CostSaving(rung, False, not_foretold(rung, f"the task does not set {keys}"))
     a_call_now, a_call_then, once = (amount.value(currency, hourly_price) for amount in amounts)
     found = crossing(once, a_call_then, a_call_now)
     goes_on = found.calls is not None and found.calls < PAYBACK_MONTHS * calls_per_month
@@ -198,4 +198,4 @@ def saving_of(
         goes_on=goes_on,
     )
     months = months_of(found.calls, calls_per_month)
-    return Saving(rung, goes_on, because, currency, a_call_now, a_call_then, once, found.kind, found.calls, months)
+    return CostSaving(rung, goes_on, because, currency, a_call_now, a_call_then, once, found.kind, found.calls, months)

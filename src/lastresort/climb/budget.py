@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.ladder import trains
 from lastresort.records.events import BudgetSpent, RungPlanned, SystemFrozen
@@ -93,7 +93,7 @@ class Budget:
         self.paid_usd += usd
 
 
-def beyond_limits(bench: Workbench, prepared: Prepared, rung: Rung) -> str | None:
+def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> str | None:
     """Why a rung that has not begun is skipped for want of time, None where it fits or nothing is known.
 
     The answer is noted, so that a resumed climb gives the same, until `limits.hours` is another.

@@ -12,8 +12,8 @@ from typing import Any
 from lastresort.climb.break_even import (
     NOTHING,
     Amount,
-    Priced,
-    Saving,
+    CostSaving,
+    TestedSystem,
     cheapest,
     crossing_of,
     currency_of,
@@ -24,7 +24,7 @@ from lastresort.climb.break_even import (
 )
 from lastresort.climb.decide import Cheapest, Rules, RungOutcome
 from lastresort.climb.decision import fold_of
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
@@ -37,7 +37,7 @@ from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 
 
-def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) -> list[Priced]:
+def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) -> list[TestedSystem]:
     """Every tested system, in the order of the ladder.
 
     Costs of a call are means over the test items that all systems which meet the bar answered, so that they compare; of a
@@ -55,7 +55,7 @@ def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) 
     return found
 
 
-def cheapest_of(task: Task, systems: Sequence[Priced]) -> Cheapest | None:
+def cheapest_of(task: Task, systems: Sequence[TestedSystem]) -> Cheapest | None:
     """Which of several systems that meet the bar wins under `goal: cost`; None where there is nothing to choose."""
     met = [system for system in systems if system.met]
     if task.goal != "cost" or len(met) < 2:
@@ -64,7 +64,7 @@ def cheapest_of(task: Task, systems: Sequence[Priced]) -> Cheapest | None:
     return Cheapest(None if best is None else best.rung)
 
 
-def break_even_entry(task: Task, systems: Sequence[Priced], saving: Saving | None) -> dict[str, Any] | None:
+def break_even_entry(task: Task, systems: Sequence[TestedSystem], saving: CostSaving | None) -> dict[str, Any] | None:
     """`break_even` of decision.json; None where nothing was tested."""
     if not systems:
         return None
@@ -95,7 +95,7 @@ def paid_by_tokens(task: Task, rung: str) -> bool:
 
 def _priced(
     task: Task, record: Record, outcome: RungOutcome, items: Sequence[ItemScore], tested: Sequence[ItemScore]
-) -> Priced:
+) -> TestedSystem:
     """items: over which the means are. tested: all that the test asked."""
     assert outcome.judgement is not None
     assert outcome.system is not None
@@ -106,7 +106,7 @@ def _priced(
     call = Amount(0.0, seconds)
     if paid_by_tokens(task, outcome.rung):
         call = tokens_amount(prompt_tokens, completion_tokens, use.prompt_price, use.output_price)
-    return Priced(
+    return TestedSystem(
         rung=outcome.rung,
         name=outcome.system,
         model=task.tuned_model if tuned else task.model,
@@ -133,7 +133,7 @@ def _one_off(record: Record, rung: str) -> Amount:
     return total
 
 
-def _entry(system: Priced, hourly_price: float | None) -> dict[str, Any]:
+def _entry(system: TestedSystem, hourly_price: float | None) -> dict[str, Any]:
     return {
         "rung": system.rung,
         "name": system.name,
@@ -153,7 +153,7 @@ def _entry(system: Priced, hourly_price: float | None) -> dict[str, Any]:
     }
 
 
-def _pair(tuned: Priced, untuned: Priced, task: Task) -> dict[str, Any]:
+def _pair(tuned: TestedSystem, untuned: TestedSystem, task: Task) -> dict[str, Any]:
     found = crossing_of(tuned, untuned, task.use.hourly_price)
     return {
         "tuned": tuned.rung,
@@ -165,7 +165,7 @@ def _pair(tuned: Priced, untuned: Priced, task: Task) -> dict[str, Any]:
     }
 
 
-def _both(tuned: Priced, untuned: Priced) -> dict[str, Any]:
+def _both(tuned: TestedSystem, untuned: TestedSystem) -> dict[str, Any]:
     """How the two did on the test items that both answered."""
     names = [name for name in tuned.scores if name in untuned.scores]
     means = {
@@ -195,7 +195,9 @@ def _shared(items: Sequence[Sequence[ItemScore]]) -> frozenset[str]:
 TUNED = "sft"
 
 
-def saving_after(bench: Workbench, prepared: Prepared, rules: Rules, outcomes: Sequence[RungOutcome]) -> Saving | None:
+def saving_after(
+    bench: Workbench, prepared: PreparedTask, rules: Rules, outcomes: Sequence[RungOutcome]
+) -> CostSaving | None:
     """What `goal: cost` says after these outcomes; None where it is not asked: another goal, no bar met, or a tuned model
     met it.
 
@@ -208,10 +210,10 @@ def saving_after(bench: Workbench, prepared: Prepared, rules: Rules, outcomes: S
     if trains(last.rung):
         return None
     if (why := _out_of_reach(bench, rules, last.rung)) is not None:
-        return Saving(last.rung, False, not_foretold(last.rung, why))
+        return CostSaving(last.rung, False, not_foretold(last.rung, why))
     use, known = bench.task.use, bench.record.last(SavingWeighed, last.rung)
     if known is not None and (known.hourly_price, known.calls_per_month) == (use.hourly_price, use.calls_per_month):
-        return Saving(**known.model_dump(exclude={"kind", "hourly_price", "calls_per_month"}))
+        return CostSaving(**known.model_dump(exclude={"kind", "hourly_price", "calls_per_month"}))
     met = priced_systems(bench.task, bench.record, [last])
     found = _planned(bench, prepared, met[-1])
     weighed = SavingWeighed(hourly_price=use.hourly_price, calls_per_month=use.calls_per_month, **asdict(found))
@@ -229,7 +231,7 @@ def _out_of_reach(bench: Workbench, rules: Rules, met: str) -> str | None:
     return None if skipped is None else f"{TUNED} does not apply, since {skipped}"
 
 
-def _planned(bench: Workbench, prepared: Prepared, met: Priced) -> Saving:
+def _planned(bench: Workbench, prepared: PreparedTask, met: TestedSystem) -> CostSaving:
     task, rung = bench.task, find_rung(TUNED)
     assert isinstance(rung, ForecastsCalls)
     assert task.use.calls_per_month, "goal: cost asks for it"
@@ -246,7 +248,7 @@ def _planned(bench: Workbench, prepared: Prepared, met: Priced) -> Saving:
     )
 
 
-def _slowness(prepared: Prepared, met: Priced) -> float:
+def _slowness(prepared: PreparedTask, met: TestedSystem) -> float:
     """How many times longer a call took on this machine than a forecast of it says, at least 1: what was measured of one model
     corrects what is foretold of the other."""
     if paid_by_tokens(prepared.task, met.rung):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.climb.break_even import Saving
+from lastresort.climb.break_even import CostSaving
 from lastresort.ladder import trains
 from lastresort.records.reasons import (
     Answer,
@@ -115,7 +115,7 @@ class Conclusion:
     held: bool = False
 
 
-def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: Saving | None = None) -> Step:
+def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: CostSaving | None = None) -> Step:
     """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar, or
     when the gate rejects what it made.
 

@@ -55,7 +55,7 @@ def retrieval_entry(record: Record) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
+class WinnerFolder:
     """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
 
     kind: str
@@ -69,7 +69,7 @@ def decision_of(
     outcomes: Sequence[RungOutcome],
     conclusion: Conclusion,
     *,
-    winner: Winner,
+    winner: WinnerFolder,
     gate: ClimbGate | None,
     first_gate: ClimbGate | None,
     repairs: Sequence[dict[str, Any]],

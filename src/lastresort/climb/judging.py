@@ -15,8 +15,8 @@ from typing import Any
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import wilson_interval
 from lastresort.evals.scorers import Scorer
-from lastresort.evals.scorers.judge import Judge, Judged, Labelled, agreement_with, case_of, read_labelled
-from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, Spent
+from lastresort.evals.scorers.judge import Judge, JudgeScore, LabelledCase, agreement_with, case_of, read_labelled
+from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model, Pay
 from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
@@ -31,7 +31,7 @@ AGREEMENT_BATCH = 16
 REMINDER_TOKENS = 32  # of a second asking, beyond the two verdicts
 
 
-class Seat:
+class ClimbJudge:
     """Where the judge sits in a climb. pay: told of every USD that is really paid, answer by answer."""
 
     def __init__(self, task: Task, record: Record, models: OpenModels, pay: Pay) -> None:
@@ -52,14 +52,14 @@ class Seat:
         if not labelled:
             return
         progress.stage("judge: agreement with people", len(labelled))
-        judged: list[Judged] = []
+        judged: list[JudgeScore] = []
         for start in range(0, len(labelled), AGREEMENT_BATCH):
             check(stop)
             found = scorer.judged([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
             judged += found
             progress.advance(len(found))
         agreed = agreement_with(labelled, judged, scorer.question)
-        spent = sum((one.spent for one in judged), Spent())
+        spent = sum((one.spent for one in judged), JudgeCost())
         said = tuple(one.said for one in judged)
         self._record.append(JudgeChecked(**asdict(agreed), said=said, spent=JudgeCalls(**asdict(spent))))
 
@@ -87,7 +87,7 @@ class Seat:
             )
         self._recognised = True
 
-    def _heard(self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[Judged]) -> None:
+    def _heard(self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]) -> None:
         items = tuple(
             JudgedAnswer(id=example.id, answer=_hash(answer), score=one.score, said=one.said, **asdict(one.spent))
             for example, answer, one in zip(examples, answers, judged, strict=True)
@@ -95,7 +95,7 @@ class Seat:
         self._record.append(AnswersJudged(items=items))
 
 
-def labelled_cases(task: Task, scorer: Scorer) -> list[Labelled]:
+def labelled_cases(task: Task, scorer: Scorer) -> list[LabelledCase]:
     """The cases that people have judged, () without any. Raises DataError where the file cannot be used."""
     path = task.score.parameters.get("labelled")
     return read_labelled(Path(path), scorer.question) if path and isinstance(scorer, Judge) else []
@@ -215,9 +215,9 @@ def _judges_itself(task: Task) -> bool:
     return task.score.parameters["model"] in names
 
 
-def _summed(calls: Sequence[JudgeCalls]) -> Spent:
-    names = {field.name for field in fields(Spent)}
-    return sum((Spent(**one.model_dump(include=names)) for one in calls), Spent())
+def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:
+    names = {field.name for field in fields(JudgeCost)}
+    return sum((JudgeCost(**one.model_dump(include=names)) for one in calls), JudgeCost())
 
 
 def _agreement(checked: JudgeChecked | None) -> dict[str, Any] | None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lastresort.climb.break_even import Priced, Saving
+from lastresort.climb.break_even import CostSaving, TestedSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
@@ -48,13 +48,13 @@ def rules_of(task: Task, until: str | None) -> Rules:
 
 
 def climb_rungs(
-    bench: Workbench, prepared: Prepared, rules: Rules, ledger: Ledger, review: Review
-) -> tuple[list[RungOutcome], Stopped | None, Saving | None]:
+    bench: Workbench, prepared: PreparedTask, rules: Rules, ledger: Ledger, review: Review
+) -> tuple[list[RungOutcome], Stopped | None, CostSaving | None]:
     """Go up until the decision says stop and what would win has passed the gate, or may not win. Returns the outcomes in order, why
     it stopped, and what `goal: cost` weighed.
     """
     outcomes: list[RungOutcome] = []
-    saving: Saving | None = None
+    saving: CostSaving | None = None
     while True:
         weighed = saving_after(bench, prepared, rules, outcomes)
         if weighed is not None:
@@ -73,7 +73,7 @@ def climb_rungs(
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
 
-def standing(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[Priced]:
+def standing(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[TestedSystem]:
     """The tested systems with their costs, without those that the gate rejected."""
     return priced_systems(bench.task, bench.record, [outcome for outcome in outcomes if not outcome.rejected])
 
@@ -93,7 +93,7 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
     return None if settled is None else [settled if outcome is won else outcome for outcome in outcomes]
 
 
-def _one_rung(bench: Workbench, prepared: Prepared, name: str, ledger: Ledger) -> RungOutcome:
+def _one_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
     bench.at(name)
     skipped = rung.skip_reason(bench.task, bench.train)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases
 from lastresort.data.check import DataReport, check_data, refuse_invalid_outputs, short
-from lastresort.data.preferences import Preferred, read_preferences, without_leaks
+from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import Split, clean, groups_of, split_examples
 from lastresort.errors import DataError
@@ -28,7 +28,7 @@ BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedTask:
     """A task ready to climb.
 
     split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
@@ -43,7 +43,7 @@ class Prepared:
     files: dict[str, str]
     as_read: Split
     notes: tuple[str, ...]
-    preferences: tuple[Preferred, ...] | None = None
+    preferences: tuple[PreferenceRow, ...] | None = None
 
     @property
     def n_units(self) -> int:
@@ -52,7 +52,7 @@ class Prepared:
         return len(self.split.test) if labels is None else len(set(labels))
 
 
-def prepare(task: Task) -> Prepared:
+def prepare(task: Task) -> PreparedTask:
     """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where."""
     as_read, files = read_split(task)
     files |= {_file_name(path, task): _sha256(path) for path in (*_rule_files(task), *_preference_files(task))}
@@ -71,7 +71,7 @@ def prepare(task: Task) -> Prepared:
     cleaned = clean(as_read)
     preferences, leaking = _preferences(task, cleaned.split)
     notes = (*cleaned.notes, *leaking)
-    prepared = Prepared(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, notes, preferences)
+    prepared = PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, notes, preferences)
     _check_rewards(task, cleaned.split)
     check_test_size(
         prepared.n_units,
@@ -86,7 +86,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def data_report(
-    prepared: Prepared, count_tokens: Callable[[Example], int] | None, context_tokens: int | None
+    prepared: PreparedTask, count_tokens: Callable[[Example], int] | None, context_tokens: int | None
 ) -> DataReport:
     """The findings about the data as it was read, leaks and repeats included, for the record and the report."""
     output, found = prepared.task.output, prepared.as_read
@@ -170,7 +170,7 @@ def _preference_files(task: Task) -> list[Path]:
     return [Path(path) for path in (task.preferences, *named) if path is not None]
 
 
-def _preferences(task: Task, split: Split) -> tuple[tuple[Preferred, ...] | None, tuple[str, ...]]:
+def _preferences(task: Task, split: Split) -> tuple[tuple[PreferenceRow, ...] | None, tuple[str, ...]]:
     """What the rung preference may train on, and a sentence on what was left out. Raises DataError where it cannot be read."""
     if task.preferences is None or "preference" not in task.ladder:
         return None, ()

@@ -12,7 +12,7 @@ from itertools import groupby
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import retrieval_entry
 from lastresort.climb.judging import judge_entry
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import LEAST_HELD_TEXT
 from lastresort.knowledge.reading import read_documents
@@ -85,7 +85,7 @@ def _texts(store: Store) -> Iterator[str]:
 
 
 def extra_reasons(
-    bench: Workbench, prepared: Prepared, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
+    bench: Workbench, prepared: PreparedTask, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
 ) -> list[Reason]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
     reasons: list[Reason] = [Remark(text) for text in judge.reasons(judge_entry(bench.task, bench.record))]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import LEAST_NEW_TOKENS
 from lastresort.data.split import Split
 from lastresort.errors import CandidateError, DataError
@@ -26,7 +26,7 @@ from lastresort.types import Decoding, Example, Message
 COUNTED_ANSWERS = 200  # the longest in letters, among which the longest in tokens is looked for
 
 
-def max_new_tokens(prepared: Prepared, model: Model) -> int:
+def max_new_tokens(prepared: PreparedTask, model: Model) -> int:
     """The task's own limit, or twice the longest training answer."""
     if prepared.task.decode.max_new_tokens != "auto":
         return int(prepared.task.decode.max_new_tokens)

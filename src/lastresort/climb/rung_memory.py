@@ -9,7 +9,7 @@ from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.memory import free_memory_bytes
 from lastresort.hardware.plan.fit import NAMES, gib
-from lastresort.hardware.plan.planned import Planned, lowered, smallest
+from lastresort.hardware.plan.planned import PlannedTraining, lowered, smallest
 from lastresort.hardware.plan.setup import Cards
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Workload
@@ -36,7 +36,7 @@ def rung_memory(task: Task, rung: str, work: Workload) -> dict[str, Any] | None:
     }
 
 
-def planned_rung(task: Task, rung: str, work: Workload) -> Planned | None:
+def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:
     """The training that a rung makes, in the passes that it makes; rows as long as the longest."""
     model, card = task.tuned_model, card_here(processor=True)
     training = find_rung(rung)
@@ -48,10 +48,10 @@ def planned_rung(task: Task, rung: str, work: Workload) -> Planned | None:
         return None
     found = training.planned_setup(task, work, work.longest_tokens)
     longest = found.longest_tokens
-    return Planned(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
+    return PlannedTraining(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
 
 
-def _sentence(planned: Planned, room: int, task: Task, rung: str, *, fits: bool) -> str:
+def _sentence(planned: PlannedTraining, room: int, task: Task, rung: str, *, fits: bool) -> str:
     told = (
         f"{NAMES[planned.setup.method]} holds {gib(planned.needed_bytes)} by the plan (most of it {planned.largest_part()}); "
         f"{gib(room)} are free here"
@@ -59,7 +59,7 @@ def _sentence(planned: Planned, room: int, task: Task, rung: str, *, fits: bool)
     return f"{told}." if fits else f"{told}: it does not fit. {_instead(planned, room, task, rung)}"
 
 
-def _instead(planned: Planned, room: int, task: Task, rung: str) -> str:
+def _instead(planned: PlannedTraining, room: int, task: Task, rung: str) -> str:
     """What a rung does by itself, or what the task has to say."""
     found = lowered(planned, room)
     if found is None:

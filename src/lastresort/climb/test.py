@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lastresort.climb.prepare import BETA
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import judge_bar
-from lastresort.evals.executor import Job, Refused, Result
+from lastresort.evals.executor import JobRefused, MeasureJob, Result
 from lastresort.records.record import ItemScore, Measurement
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
@@ -44,13 +44,13 @@ def _until_decided(bench: Workbench, system: System, order: Sequence[Example]) -
     """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all."""
     size, enough = bench.answerer(system).model.batch_size, StopSignal()
     starts = range(0, len(order), size)
-    jobs = [Job(start, system, tuple(order[start : start + size]), refused_is_wrong=True) for start in starts]
+    jobs = [MeasureJob(start, system, tuple(order[start : start + size]), refused_is_wrong=True) for start in starts]
     items: list[ItemScore] = []
 
-    def use(job: Job, result: Result) -> None:
+    def use(job: MeasureJob, result: Result) -> None:
         if enough.requested() is not None:  # it was under way when the evidence decided
             return
-        if isinstance(result, Refused):
+        if isinstance(result, JobRefused):
             raise result.error()
         items.extend(result.items)
         if len(items) < len(order) and judge_so_far(bench.task, bench.scorer.binary, items, order) is not None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from lastresort.climb.decide import RungOutcome
-from lastresort.climb.decision import Winner
+from lastresort.climb.decision import WinnerFolder
 from lastresort.errors import DataError
 from lastresort.ladder import RUNGS
 from lastresort.records.atomic import disk_errors, replace_folder
@@ -14,7 +14,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
 
 
-def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | None) -> Winner:
+def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | None) -> WinnerFolder:
     """Copy the winning system to winner/, so that it can be loaded from there alone.
 
     outcome: that of the rung that won, None where none did. gated: hash of what the gate examined, None where none was asked.
@@ -22,7 +22,7 @@ def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | Non
     Raises DataError, and writes none, where it is no longer what the gate examined.
     """
     if outcome is None:
-        return Winner("none", None, None)
+        return WinnerFolder("none", None, None)
     assert outcome.system is not None
     candidate = bench.candidate_folder(outcome.rung, outcome.system)
     fresh, final = bench.folder / "winner.new", bench.folder / "winner"
@@ -35,7 +35,7 @@ def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | Non
         shutil.rmtree(fresh)
         raise
     replace_folder(fresh, final)
-    return Winner(RUNGS[outcome.rung].winner, "winner", folder_sha256(final))
+    return WinnerFolder(RUNGS[outcome.rung].winner, "winner", folder_sha256(final))
 
 
 def _refuse_other_artefact(fresh: Path, candidate: Path, gated: str | None) -> None:

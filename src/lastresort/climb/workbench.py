@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lastresort.climb.budget import Budget
 from lastresort.climb.identity import changed_keys
-from lastresort.climb.judging import Seat, refuse_what_the_judge_cannot_read
-from lastresort.climb.prepare import Prepared, data_report
+from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
+from lastresort.climb.prepare import PreparedTask, data_report
 from lastresort.climb.room import check_room, max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.rendering import training_messages
@@ -75,7 +75,7 @@ class StageWriter:
 
 
 def open_workbench(
-    prepared: Prepared,
+    prepared: PreparedTask,
     record: Record,
     run: Path,
     models: OpenModels,
@@ -88,7 +88,7 @@ def open_workbench(
     bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
-    seat = Seat(task, record, models, budget.pay)
+    seat = ClimbJudge(task, record, models, budget.pay)
     scorer = seat.seated(prepared.scorer)
     known = record.last(ModelOpened)
     if known is None:
@@ -142,7 +142,7 @@ def open_models(task: Task, shared: Path) -> OpenModels:
     )
 
 
-def refuse_another_task(record: Record, prepared: Prepared, run: Path) -> None:
+def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> None:
     """Note the task and its files at the first start; refuse to go on with others. Limits may change, since more may be spent, and
     so may the volume and the price of an hour, by which costs are only weighed.
     """
@@ -159,7 +159,7 @@ def refuse_another_task(record: Record, prepared: Prepared, run: Path) -> None:
         _refuse_changed("files", changed_keys(files.files, prepared.files), prepared, run)
 
 
-def _refuse_changed(what: str, changed: list[str], prepared: Prepared, run: Path) -> None:
+def _refuse_changed(what: str, changed: list[str], prepared: PreparedTask, run: Path) -> None:
     if changed:
         raise TaskError(
             f"the {what} of this run differs from the one this run began with, in {', '.join(changed)}",

@@ -16,14 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.data.rendering import render_prompt
 from lastresort.embedded import converted_already, embedded_gguf, quiet_transformers, without_length_warning
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.hardware.model_files import computed_parameters_of, config_of_gguf, parameters_of_gguf
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
-from lastresort.hardware.shape import Shape, shape_of
+from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.ladder import trains
 from lastresort.models.open import EMBEDDED, local_folder
 from lastresort.models.protocol import estimated_tokens, is_endpoint
@@ -144,7 +144,7 @@ def _measured(text: str, reduced: bool) -> Rates | None:
     return rates_from(shape, at_once, *whole)
 
 
-def rates_from(shape: Shape, at_once: int, train_s: float, read_s: float, answer_s: float) -> Rates:
+def rates_from(shape: ModelShape, at_once: int, train_s: float, read_s: float, answer_s: float) -> Rates:
     """In operations a second as a forecast counts them, from the seconds of a training pass, of reading the same rows, and of one
     token of each of the answers that are decoded at once."""
     weights, tokens = shape.multiplied_parameters, ROWS * ROW_TOKENS
@@ -228,7 +228,7 @@ LEAST_NEW_TOKENS = 16
 COUNTED = 1000  # examples whose tokens are counted; of more an even choice stands for all
 
 
-def workload(prepared: Prepared, rung: str) -> Workload:
+def workload(prepared: PreparedTask, rung: str) -> Workload:
     """The task's size, and the machine or endpoint that would do the rung."""
     task, split = prepared.task, prepared.split
     model = model_of(task, rung)

@@ -62,7 +62,7 @@ class ChatTokenizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class ChatTemplate:
     """name: "model" for the tokenizer's own, else the plain one's. text: Jinja. arguments: passed at every rendering."""
 
     name: str
@@ -70,7 +70,7 @@ class Template:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def template_of(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | None) -> Template:
+def template_of(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | None) -> ChatTemplate:
     """The template with which this tokenizer is always rendered.
 
     Raises DataError if template_kwargs would replace what rendering itself decides, or if a model without a template
@@ -89,14 +89,14 @@ def template_of(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | N
     if isinstance(own, Mapping):
         own = own.get("tool_use" if arguments.get("tools") and "tool_use" in own else "default")
     if own:
-        return Template("model", _dated(str(own)), arguments)
+        return ChatTemplate("model", _dated(str(own)), arguments)
     if tokenizer.eos_token_id is None:
         raise DataError(
             "the model has neither a chat template nor an end-of-text token",
             expected="one of them, so that an answer can end",
             remedy="Set eos_token in the model's tokenizer_config.json.",
         )
-    return Template(PLAIN_NAME, PLAIN_TEMPLATE, {"start": start_of_text(tokenizer), **arguments})
+    return ChatTemplate(PLAIN_NAME, PLAIN_TEMPLATE, {"start": start_of_text(tokenizer), **arguments})
 
 
 def template_hash(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] | None = None) -> str:
@@ -114,7 +114,7 @@ def template_hash(tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any] |
 
 
 def token_ids(
-    tokenizer: ChatTokenizer, template: Template, messages: Sequence[Message], *, prompt: bool, where: str = ""
+    tokenizer: ChatTokenizer, template: ChatTemplate, messages: Sequence[Message], *, prompt: bool, where: str = ""
 ) -> list[int]:
     """The tokens of a conversation; prompt: with the opening of the answer that is to come."""
     found = _apply(tokenizer, template, messages, prompt=prompt, tokenize=True, where=where)
@@ -123,12 +123,16 @@ def token_ids(
     return [int(token) for token in found]
 
 
-def rendered_text(tokenizer: ChatTokenizer, template: Template, messages: Sequence[Message], *, prompt: bool) -> str:
+def rendered_text(
+    tokenizer: ChatTokenizer, template: ChatTemplate, messages: Sequence[Message], *, prompt: bool
+) -> str:
     """The text of which `token_ids` are the tokens."""
     return str(_apply(tokenizer, template, messages, prompt=prompt, tokenize=False))
 
 
-def accepted_turns(tokenizer: ChatTokenizer, template: Template, messages: Sequence[Message]) -> tuple[Message, ...]:
+def accepted_turns(
+    tokenizer: ChatTokenizer, template: ChatTemplate, messages: Sequence[Message]
+) -> tuple[Message, ...]:
     """The turns as they are, or, where the template refuses or drops a system turn, its text before the next user turn."""
     if not any(message.role == "system" for message in messages) or _takes_system(tokenizer, template):
         return tuple(messages)
@@ -147,7 +151,7 @@ def accepted_turns(tokenizer: ChatTokenizer, template: Template, messages: Seque
     return (*turns, Message("user", "\n\n".join(waiting))) if waiting else tuple(turns)
 
 
-def _takes_system(tokenizer: ChatTokenizer, template: Template) -> bool:
+def _takes_system(tokenizer: ChatTokenizer, template: ChatTemplate) -> bool:
     probe = (Message("system", _PROBE), Message("user", "a"))
     try:
         return _PROBE in rendered_text(tokenizer, template, probe, prompt=True)
@@ -157,7 +161,7 @@ def _takes_system(tokenizer: ChatTokenizer, template: Template) -> bool:
 
 def _apply(
     tokenizer: ChatTokenizer,
-    template: Template,
+    template: ChatTemplate,
     messages: Sequence[Message],
     *,
     prompt: bool,

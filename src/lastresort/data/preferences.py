@@ -30,7 +30,7 @@ LOOKS = '{"prompt": …, "chosen": …, "rejected": …}'
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferencePair:
     """One preference. prompt: the turns that both answers follow. chosen, rejected: the turns after it, an assistant's first.
 
     place: file and row, for errors. row: 1-based.
@@ -47,12 +47,12 @@ def are_pairs(row: RawRow) -> bool:
     return any(key in row.values for key in CHOSEN) and any(key in row.values for key in REJECTED)
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_pairs(path: Path) -> list[PreferencePair]:
     """The pairs of a file, in its order. Raises DataError naming file, row and key."""
     return pairs_of(read_rows(path))
 
 
-def pairs_of(rows: Sequence[RawRow]) -> list[Pair]:
+def pairs_of(rows: Sequence[RawRow]) -> list[PreferencePair]:
     """As read_pairs, of rows that were read already."""
     return [_pair(row) for row in rows]
 
@@ -76,7 +76,7 @@ def labelled_of(rows: Sequence[RawRow], path: Path) -> list[tuple[Example, bool]
     return list(zip(examples_of(bare, path), labels, strict=True))
 
 
-def as_labelled(pairs: Sequence[Pair]) -> list[tuple[Pair, bool]]:
+def as_labelled(pairs: Sequence[PreferencePair]) -> list[tuple[PreferencePair, bool]]:
     """Each pair as a good and as a bad answer, one after the other."""
     return [(pair, label) for pair in pairs for label in (True, False)]
 
@@ -99,7 +99,7 @@ def label_of(row: RawRow) -> bool:
     return found
 
 
-def _pair(row: RawRow) -> Pair:
+def _pair(row: RawRow) -> PreferencePair:
     if not are_pairs(row):
         raise DataError(
             f"found the keys {', '.join(sorted(row.values)) or 'none'}",
@@ -122,7 +122,7 @@ def _pair(row: RawRow) -> Pair:
         raise DataError("found an empty prompt", where=row.at("prompt"), expected="text", remedy="Fill it in.")
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         _check_answer(row, name, turns)
-    return Pair(prompt, chosen, rejected, row.place, row.number)
+    return PreferencePair(prompt, chosen, rejected, row.place, row.number)
 
 
 def _check_answer(row: RawRow, name: str, turns: Sequence[Message]) -> None:
@@ -211,7 +211,7 @@ LEAST_HELD_TEXT = 32  # characters; a shorter input may stand in a prompt by cha
 
 
 @dataclass(frozen=True, slots=True)
-class Preferred:
+class PreferenceRow:
     """One preference. prompt: the turns before the answers. answers: chosen and rejected, or the labelled one, each the turns
     of one answer. label: None for a pair. ends: whether the end of each answer is trained. place: for errors.
     """
@@ -228,15 +228,15 @@ class Preferred:
         return "\n".join(turn.content for turn in self.prompt if turn.role != "system")
 
 
-def kind_of_preferences(preferences: Sequence[Preferred]) -> Kind:
+def kind_of_preferences(preferences: Sequence[PreferenceRow]) -> Kind:
     return "pairs" if preferences[0].label is None else "labels"
 
 
-def read_preferences(path: Path) -> tuple[Preferred, ...]:
+def read_preferences(path: Path) -> tuple[PreferenceRow, ...]:
     """The pairs or the labelled answers of a file, by what its first row holds. Raises DataError naming file, row and key."""
     first = read_rows(path)[0]
     if are_pairs(first):
-        return tuple(Preferred(pair.prompt, (pair.chosen, pair.rejected), pair.place) for pair in read_pairs(path))
+        return tuple(PreferenceRow(pair.prompt, (pair.chosen, pair.rejected), pair.place) for pair in read_pairs(path))
     if "label" not in first.values:
         raise DataError(
             f"found the keys {', '.join(sorted(first.values)) or 'none'}",
@@ -245,7 +245,7 @@ def read_preferences(path: Path) -> tuple[Preferred, ...]:
             remedy="Name the columns so.",
         )
     return tuple(
-        Preferred(
+        PreferenceRow(
             example.input,
             ((Message("assistant", example.output),),),
             f"{example.source}, row {example.row}",
@@ -257,8 +257,8 @@ def read_preferences(path: Path) -> tuple[Preferred, ...]:
 
 
 def without_leaks(
-    preferences: Sequence[Preferred], dev: Sequence[Example], test: Sequence[Example]
-) -> tuple[tuple[Preferred, ...], int]:
+    preferences: Sequence[PreferenceRow], dev: Sequence[Example], test: Sequence[Example]
+) -> tuple[tuple[PreferenceRow, ...], int]:
     """Those whose prompt is no dev or test input, nor holds one; and how many were left out."""
     asked = [
         Example(str(number), (Message("user", preferred.asked),), "") for number, preferred in enumerate(preferences)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lastresort.data.files import read_rows
-from lastresort.data.formats import SHAPES, Shape
+from lastresort.data.formats import SHAPES, RowShape
 from lastresort.data.formats.rows import RawRow, compact_json, kind_of, row_json
 from lastresort.data.formats.shape import input_turns
 from lastresort.errors import DataError
@@ -103,11 +103,11 @@ def content_hash(turns: Iterable[Message], output: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _shape(keys: frozenset[str]) -> Shape | None:
+def _shape(keys: frozenset[str]) -> RowShape | None:
     return next((shape for shape in SHAPES.values() if shape.fits(keys)), None)
 
 
-def _shape_of_file(rows: list[RawRow]) -> Shape:
+def _shape_of_file(rows: list[RawRow]) -> RowShape:
     """The shape of the first row, which every other row must have. Raises DataError naming the first that differs."""
     first = rows[0]
     _refuse_pairs(first)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lastresort.data.chat_template import (
+    ChatTemplate,
     ChatTokenizer,
-    Template,
     accepted_turns,
     rendered_text,
     template_hash,
@@ -173,7 +173,7 @@ def turns_to_train(turns: Sequence[Message], which: Literal["all", "last"] | int
 
 def _span(
     tokenizer: ChatTokenizer,
-    template: Template,
+    template: ChatTemplate,
     turns: Sequence[Message],
     index: int,
     whole: list[int],

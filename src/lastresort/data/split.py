@@ -252,7 +252,7 @@ LEAST_DEV = 20  # with fewer items the choice among candidates is a lottery
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleanSplit:
     """A split in which no item stands twice where it counts. leaks: what left train. notes: all that left, in sentences."""
 
     split: Split
@@ -260,7 +260,7 @@ class Cleaned:
     notes: tuple[str, ...]
 
 
-def clean(split: Split) -> Cleaned:
+def clean(split: Split) -> CleanSplit:
     """Every input once in dev and once in test, no dev item in test, no training item in either.
 
     Equal inputs of dev or test would count as independent evidence, which they are not: the first row of each is kept.
@@ -273,7 +273,7 @@ def clean(split: Split) -> Cleaned:
     kept = tuple(item for item in dev if id(item) not in in_test)
     _need_dev(split.dev, kept)
     cleaned, leaks = remove_leaks(Split(split.train, kept, test))
-    return Cleaned(cleaned, leaks, tuple(_notes(len(leaks), len(in_test), repeats)))
+    return CleanSplit(cleaned, leaks, tuple(_notes(len(leaks), len(in_test), repeats)))
 
 
 def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:

@@ -20,7 +20,7 @@ from lastresort.types import Example, Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class MeasureJob:
     """Measure a system on these examples, in batches that are cut from their order.
 
     number: its place among those that are given together. refused_is_wrong: as in `measured`. label: of the stage of progress
@@ -35,7 +35,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class JobScores:
     """The scores of all its examples, in their order. unpaid_usd: what the driver has not yet been told of."""
 
     items: tuple[ItemScore, ...]
@@ -43,7 +43,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class JobRefused:
     """The model cannot be measured so: what its CandidateError says."""
 
     found: str
@@ -52,20 +52,20 @@ class Refused:
     remedy: str
 
     @classmethod
-    def of(cls, error: CandidateError) -> Refused:
+    def of(cls, error: CandidateError) -> JobRefused:
         return cls(error.found, error.where, error.expected, error.remedy)
 
     def error(self) -> CandidateError:
         return CandidateError(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
 
 
-Result = Measured | Refused
+Result = JobScores | JobRefused
 
 
 class Executor(Protocol):
     """Does jobs, in whatever order and wherever."""
 
-    def run(self, jobs: Sequence[Job], on_result: Callable[[Job, Result], None], stop: Stop) -> None:
+    def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
         """Hand over each result in the calling thread as it comes.
 
         Once stop is requested no job is begun, and one under way ends after its present batch, without a result unless that was
@@ -83,7 +83,7 @@ class LocalExecutor:
     progress: Progress
     pay: Pay
 
-    def run(self, jobs: Sequence[Job], on_result: Callable[[Job, Result], None], stop: Stop) -> None:
+    def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
         opened: Answerer | None = None
         for job in jobs:
             if stop.requested() is not None:
@@ -95,13 +95,13 @@ class LocalExecutor:
                     opened = self.answerer(job.system)
                 result = self._measured(opened, job, stop)
             except CandidateError as error:
-                on_result(job, Refused.of(error))
+                on_result(job, JobRefused.of(error))
                 continue
             if result is None:
                 return
             on_result(job, result)
 
-    def _measured(self, answerer: Answerer, job: Job, stop: Stop) -> Measured | None:
+    def _measured(self, answerer: Answerer, job: MeasureJob, stop: Stop) -> JobScores | None:
         """None where it was left undone."""
         items: list[ItemScore] = []
         for batch in measured(
@@ -117,11 +117,11 @@ class LocalExecutor:
             self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
             if len(items) < len(job.examples) and stop.requested() is not None:
                 return None
-        return Measured(tuple(items))
+        return JobScores(tuple(items))
 
 
 def run_in_order(
-    executor: Executor, jobs: Sequence[Job], use: Callable[[Job, Result], None], stop: Stop, pay: Pay
+    executor: Executor, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop, pay: Pay
 ) -> StopRequest | None:
     """Give each result to `use` in the order of the jobs: one that comes early waits for those before it.
 
@@ -132,9 +132,9 @@ def run_in_order(
     turn = iter(jobs)
     following = next(turn, None)
 
-    def arrived(job: Job, result: Result) -> None:
+    def arrived(job: MeasureJob, result: Result) -> None:
         nonlocal following
-        if isinstance(result, Measured) and result.unpaid_usd:
+        if isinstance(result, JobScores) and result.unpaid_usd:
             pay(result.unpaid_usd)
         waiting[job.number] = result
         while following is not None and following.number in waiting:

@@ -9,7 +9,7 @@ from typing import Any
 from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.evals.scorers.forms import chosen, fold_label
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.evals.scorers.text import words
 from lastresort.types import JsonObject
 
@@ -26,11 +26,11 @@ _CONTAINER = re.compile(r'[\[{]\s*["{\[\d\]}]')
 _SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*\s+(?=\S)")
 
 
-def is_free_text(output: Output) -> bool:
+def is_free_text(output: AnswerForm) -> bool:
     return output.json_schema is None and output.choices is None
 
 
-def has_form(text: str, output: Output) -> bool:
+def has_form(text: str, output: AnswerForm) -> bool:
     """Whether a text is an answer of the task's form: JSON that the schema allows, or one of its labels, as its first line.
 
     JSON that begins as an object or a list counts even if it is cut short or the schema does not allow it: where nobody asked
@@ -45,14 +45,14 @@ def has_form(text: str, output: Output) -> bool:
     return _CONTAINER.match(bare) is not None or _allowed(bare, output.json_schema)
 
 
-def begins_with_form(output: Output) -> bool:
+def begins_with_form(output: AnswerForm) -> bool:
     """Whether the beginning of a text, a bracket of JSON and what follows it, tells as much of its form as the whole of it."""
     if output.choices is not None or output.json_schema is None:
         return False
     return output.json_schema.get("type") in ("object", "array")
 
 
-def is_forced(text: str, output: Output) -> bool:
+def is_forced(text: str, output: AnswerForm) -> bool:
     """Whether a text answers in the task's form without saying, by a label such as "other", that nothing fits."""
     if not has_form(text, output):
         return False
@@ -65,7 +65,7 @@ def is_forced(text: str, output: Output) -> bool:
     return not any(fold_label(leaf) in ABSTAINING for leaf in _texts(value))
 
 
-def is_prose(text: str, output: Output) -> bool:
+def is_prose(text: str, output: AnswerForm) -> bool:
     """A few words at least, not in the task's form."""
     return len(words(text)) >= PROSE_WORDS and not has_form(text, output)
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.identity import machine, versions
-from lastresort.climb.prepare import Prepared, prepare
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, given_again, noted_look
 from lastresort.errors import InfrastructureError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.run import Gated, Settings, run_gate
-from lastresort.gate.sides import Named, named_sides
+from lastresort.gate.run import FinishedGate, GateSettings, run_gate
+from lastresort.gate.sides import GateSides, named_sides
 from lastresort.gate.suite_table import further_suites, known_of, plans_of
-from lastresort.gate.target import HeldOut, order_of, plain_system
+from lastresort.gate.target import HeldOutTarget, order_of, plain_system
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import open_model, settled_name
 from lastresort.models.protocol import Model
@@ -28,13 +28,13 @@ from lastresort.records.gate import GateDocument, Provenance, Tuned
 from lastresort.records.responses import ResponseCache, SuiteAnswers
 from lastresort.report.gate import write_gate
 from lastresort.spec.task import Task
-from lastresort.types import Example, JsonObject, Progress, Silent
+from lastresort.types import Example, JsonObject, Progress, SilentProgress
 
 ANSWERS = "suite_answers.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class GateArguments:
     """base: None for the model that the task may train. tuned: an adapter's folder, a model's name, or the winner of a run."""
 
     task: Task
@@ -45,7 +45,7 @@ class Question:
 
 
 def gate_alone(
-    question: Question,
+    question: GateArguments,
     *,
     workspace: Path,
     gates: Path,
@@ -59,7 +59,7 @@ def gate_alone(
     out: the folder itself. here: what relative names start from.
     Raises InputError for what cannot be asked, StoppedError where it stopped: the same call then goes on.
     """
-    progress, here = progress or Silent(), here or Path.cwd()
+    progress, here = progress or SilentProgress(), here or Path.cwd()
     progress.stage("reading the task", None)
     task = question.task
     prepared = prepare(task)
@@ -98,15 +98,15 @@ def gate_alone(
 
 
 def _run(
-    prepared: Prepared,
-    named: Named,
-    question: Question,
+    prepared: PreparedTask,
+    named: GateSides,
+    question: GateArguments,
     order: Sequence[Example],
     kept: SuiteAnswers,
     cache: ResponseCache,
     progress: Progress,
-) -> Gated:
-    task, settings = prepared.task, Settings(question.seed, question.quick)
+) -> FinishedGate:
+    task, settings = prepared.task, GateSettings(question.seed, question.quick)
     scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
     system = named.system or replace(plain_system(prepared, task.about.strip()), name=named.tuned.name)
     return run_gate(
@@ -118,12 +118,12 @@ def _run(
         kept=kept,
         training_texts=texts,
         progress=progress,
-        target=HeldOut(prepared, order, _scorer(prepared, cache), system, cache),
+        target=HeldOutTarget(prepared, order, _scorer(prepared, cache), system, cache),
         further=further_suites(task, settings, texts, scores=scores),
     )
 
 
-def _scorer(prepared: Prepared, cache: ResponseCache) -> Scorer:
+def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
     """A judge asks beside the model that it judges, and what it said is kept as other answers are."""
     scorer = prepared.scorer
     if not isinstance(scorer, Judge):
@@ -136,7 +136,7 @@ def _scorer(prepared: Prepared, cache: ResponseCache) -> Scorer:
     return scorer.asked_of(opened)
 
 
-def _question(prepared: Prepared, question: Question, base: str, here: Path) -> JsonObject:
+def _question(prepared: PreparedTask, question: GateArguments, base: str, here: Path) -> JsonObject:
     """What makes two gates the same one: a gate with this question that was cut off is gone on with."""
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
     text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
@@ -149,7 +149,7 @@ def _question(prepared: Prepared, question: Question, base: str, here: Path) -> 
     }
 
 
-def _provenance(prepared: Prepared, asked: Mapping[str, Any]) -> Provenance:
+def _provenance(prepared: PreparedTask, asked: Mapping[str, Any]) -> Provenance:
     hashes = {**prepared.files, "question": asked["task"]}
     return Provenance(versions=versions(), hashes=hashes, machine=machine())
 

@@ -19,21 +19,21 @@ from typing import Any
 
 from lastresort.climb.workspace import new_run, run_number
 from lastresort.errors import InputError
-from lastresort.gate.run import Gated, Scored
-from lastresort.gate.suites.suite import ByCondition, Chosen, Item, Pair, Question, Suite, Transcript
+from lastresort.gate.run import FinishedGate, ScoredSuite
+from lastresort.gate.suites.suite import ByCondition, ChoiceRequest, Question, ScorePair, Suite, SuiteItem, Transcript
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import write_atomically
 from lastresort.records.gate import (
     MODES,
     ChangedItem,
-    Example,
+    ExampleTurn,
     FailureMode,
+    FailureModePart,
     GateFindings,
     GateSpent,
+    ItemExample,
     ItemsAsked,
-    Part,
     SuiteFound,
-    Turn,
 )
 from lastresort.report.gate import FILE_NAME
 
@@ -42,8 +42,8 @@ LONGEST = 2000  # letters of an answer
 
 
 def changed_most(
-    pairs: Sequence[Pair],
-    items: Mapping[str, Item],
+    pairs: Sequence[ScorePair],
+    items: Mapping[str, SuiteItem],
     base: Mapping[str, Transcript],
     tuned: Mapping[str, Transcript],
     most: int = SHOWN,
@@ -58,7 +58,7 @@ def changed_most(
     return tuple(_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in shown)
 
 
-def _side_by_side(pair: Pair, item: Item, base: Transcript, tuned: Transcript) -> ChangedItem:
+def _side_by_side(pair: ScorePair, item: SuiteItem, base: Transcript, tuned: Transcript) -> ChangedItem:
     """Both answers to the first question that was answered otherwise, of those that the scores come from."""
     asked = [key for key in pair.keys or base if key in base and key in tuned]
     key = next((key for key in asked if base[key].text != tuned[key].text), asked[0] if asked else "")
@@ -84,13 +84,13 @@ class _Row:
     """What an item says about a part. key: of the question that was asked for it."""
 
     part: str
-    item: Item
+    item: SuiteItem
     base: float
     tuned: float
     key: str
 
 
-def failure_modes(found: Sequence[SuiteFound], scored: Sequence[Scored]) -> tuple[FailureMode, ...]:
+def failure_modes(found: Sequence[SuiteFound], scored: Sequence[ScoredSuite]) -> tuple[FailureMode, ...]:
     """Each mode whose suite the gate has; no parts where it was left out."""
     by_name = {one.plan.name: one for one in scored}
     suites = dict.fromkeys(measure.suite for measure in found if measure.suite in MODES)
@@ -100,7 +100,7 @@ def failure_modes(found: Sequence[SuiteFound], scored: Sequence[Scored]) -> tupl
     )
 
 
-def _parts(one: Scored) -> tuple[Part, ...]:
+def _parts(one: ScoredSuite) -> tuple[FailureModePart, ...]:
     """In the order in which they first come: base and tuned score on the same n items, and what one of these looks like."""
     rows = list(_rows(one))
     assert one.base is not None
@@ -109,11 +109,11 @@ def _parts(one: Scored) -> tuple[Part, ...]:
         own = [row for row in rows if row.part == name]
         base, tuned = fmean(row.base for row in own), fmean(row.tuned for row in own)
         example = _example(one.ready.suite, own[0], one.base.transcripts[own[0].item.id])
-        parts.append(Part(name=name, base=base, tuned=tuned, n=len(own), example=example))
+        parts.append(FailureModePart(name=name, base=base, tuned=tuned, n=len(own), example=example))
     return tuple(parts)
 
 
-def _rows(one: Scored) -> Iterator[_Row]:
+def _rows(one: ScoredSuite) -> Iterator[_Row]:
     """By condition where the suite tells what is right in each, else by family."""
     suite = one.ready.suite
     assert one.base is not None
@@ -127,20 +127,20 @@ def _rows(one: Scored) -> Iterator[_Row]:
             yield _Row(item.family, item, pair.base, pair.tuned, next(iter(base)))
 
 
-def _example(suite: Suite, row: _Row, said: Transcript) -> Example:
+def _example(suite: Suite, row: _Row, said: Transcript) -> ItemExample:
     """The question as the base saw it."""
     question = next(question for question in _questions(suite, row.item, said) if question.key == row.key)
     turns = question.prompt
     if len(turns) > MOST_TURNS:
         turns = (*(turn for turn in turns[:1] if turn.role == "system"), turns[-1])
-    return Example(
+    return ItemExample(
         id=row.item.id,
-        turns=tuple(Turn(role=turn.role, content=turn.content[:LONGEST]) for turn in turns),
-        options=tuple(option[:LONGEST] for option in question.options) if isinstance(question, Chosen) else (),
+        turns=tuple(ExampleTurn(role=turn.role, content=turn.content[:LONGEST]) for turn in turns),
+        options=tuple(option[:LONGEST] for option in question.options) if isinstance(question, ChoiceRequest) else (),
     )
 
 
-def _questions(suite: Suite, item: Item, said: Transcript) -> Iterator[Question]:
+def _questions(suite: Suite, item: SuiteItem, said: Transcript) -> Iterator[Question]:
     """Round by round, as they were asked."""
     before: Transcript = {}
     while questions := suite.ask(item, before):
@@ -198,7 +198,7 @@ def _held(folder: Path, question: Mapping[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def findings_of(gated: Gated) -> GateFindings:
+def findings_of(gated: FinishedGate) -> GateFindings:
     """What a finished gate found, with what it asked and what changed most."""
     found, by_name = gated.found, {one.plan.name: one for one in gated.scored}
     return GateFindings(
@@ -216,7 +216,7 @@ def findings_of(gated: Gated) -> GateFindings:
     )
 
 
-def _shown(found: SuiteFound, one: Scored | None) -> SuiteFound:
+def _shown(found: SuiteFound, one: ScoredSuite | None) -> SuiteFound:
     """With what a report shows of it. one: its suite, None where that was left out or asked by itself."""
     if one is None:
         return found
@@ -228,7 +228,7 @@ def _shown(found: SuiteFound, one: Scored | None) -> SuiteFound:
     return found.replaced(asked=_asked(one), changed=changed)
 
 
-def _asked(one: Scored) -> ItemsAsked:
+def _asked(one: ScoredSuite) -> ItemsAsked:
     return ItemsAsked(
         version=one.ready.suite.version,
         items=len(one.drawn.items),
@@ -238,7 +238,7 @@ def _asked(one: Scored) -> ItemsAsked:
     )
 
 
-def _spent(gated: Gated) -> GateSpent:
+def _spent(gated: FinishedGate) -> GateSpent:
     """Of the suites: what asking them took, whenever that was, and how many items were asked just now."""
     sides = [side for one in gated.scored for side in (one.base, one.tuned) if side is not None]
     return GateSpent(

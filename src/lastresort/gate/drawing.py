@@ -15,14 +15,14 @@ from itertools import count as counting
 from itertools import islice
 from typing import Literal, Protocol
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.errors import DataError
 from lastresort.gate.suites.strata import FACT
-from lastresort.gate.suites.suite import Item
+from lastresort.gate.suites.suite import SuiteItem
 
 
-def without_duplicates(items: Sequence[Item], training_texts: Sequence[str]) -> list[Item]:
+def without_duplicates(items: Sequence[SuiteItem], training_texts: Sequence[str]) -> list[SuiteItem]:
     """The items, in their order, whose text is neither equal nor nearly equal to a training text (data/duplicates.py).
 
     training_texts: the turns of the training rows one by one, not joined, since an item is a single turn. A number or a name that
@@ -45,10 +45,10 @@ Facts = Literal["all", "few", "most"]  # few: one in four, by hash; most: the ot
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnItems:
     """passed_over: how many items were left because a training row says the same."""
 
-    items: tuple[Item, ...]
+    items: tuple[SuiteItem, ...]
     passed_over: int
 
 
@@ -58,17 +58,17 @@ class Drawable(Protocol):
     @property
     def name(self) -> str: ...
 
-    def draw(self, seed: int, start: int, stop: int) -> list[Item]: ...
+    def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]: ...
 
 
-def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str], facts: Facts = "all") -> Drawn:
+def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str], facts: Facts = "all") -> DrawnItems:
     """The first `count` items of the seed's sequence that no training text gives away, fewer where it has no more.
 
     facts: only items about these, or whose text is among these where a suite names no fact.
     Raises DataError where there are hardly any.
     """
     own = (item for item in _sequence(suite, seed) if is_among(item, facts))
-    items: list[Item] = []
+    items: list[SuiteItem] = []
     seen = 0
     while len(items) < count:
         if seen > TRIES * count:
@@ -82,10 +82,10 @@ def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str], 
             break
         items += without_duplicates(fresh, training_texts)
         seen += len(fresh)
-    return Drawn(tuple(items), seen - len(items))
+    return DrawnItems(tuple(items), seen - len(items))
 
 
-def _sequence(suite: Drawable, seed: int) -> Iterator[Item]:
+def _sequence(suite: Drawable, seed: int) -> Iterator[SuiteItem]:
     for start in counting(0, STEP):
         items = suite.draw(seed, start, start + STEP)
         yield from items
@@ -93,13 +93,13 @@ def _sequence(suite: Drawable, seed: int) -> Iterator[Item]:
             return
 
 
-def is_among(item: Item, facts: Facts) -> bool:
+def is_among(item: SuiteItem, facts: Facts) -> bool:
     """Whether an item is about one of these facts; the same for every seed."""
     about = hashlib.sha256(str(item.facts.get(FACT, item.text)).encode("utf-8", "surrogatepass"))
     return facts == "all" or (int(about.hexdigest(), 16) % PARTS == 0) is (facts == "few")
 
 
-def training_texts(prepared: Prepared) -> list[str]:
+def training_texts(prepared: PreparedTask) -> list[str]:
     """What the users say in the training rows and in the preferences, turn by turn."""
     asked = [example.input for example in prepared.split.train]
     asked += [preferred.prompt for preferred in prepared.preferences or ()]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import TokenCounts, counts_of, workload
-from lastresort.gate.plans import PILOT_SEED, Plan, size_of
+from lastresort.gate.plans import PILOT_SEED, SuitePlan, size_of
 from lastresort.gate.suite_table import known_of, plans_of
-from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript
+from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, Transcript
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Machine, answering
 from lastresort.rungs.prompting import instruction
@@ -30,7 +30,9 @@ class SuiteForecast:
     forecast: Forecast
 
 
-def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float, progress: Progress) -> tuple[SuiteForecast, ...]:
+def gate_forecast(
+    prepared: PreparedTask, *, quick: bool, alpha: float, progress: Progress
+) -> tuple[SuiteForecast, ...]:
     """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
     task = prepared.task
     known = known_of(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
@@ -45,7 +47,7 @@ def gate_forecast(prepared: Prepared, *, quick: bool, alpha: float, progress: Pr
     return tuple(found)
 
 
-def _suite(plan: Plan, items: int, machine: Machine, counts: TokenCounts) -> SuiteForecast:
+def _suite(plan: SuitePlan, items: int, machine: Machine, counts: TokenCounts) -> SuiteForecast:
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
     questions = [question for item in sample for question in _asked(plan.pilot, item)]
     asked = (plan.pilot_items + 2 * items) * len(questions) / len(sample)
@@ -54,7 +56,7 @@ def _suite(plan: Plan, items: int, machine: Machine, counts: TokenCounts) -> Sui
     return SuiteForecast(plan.name, plan.pilot_items, items, forecast)
 
 
-def _asked(suite: Suite, item: Item) -> Iterator[Question]:
+def _asked(suite: Suite, item: SuiteItem) -> Iterator[Question]:
     """All rounds, of a model that is right where the item says what is right."""
     said: Transcript = {}
     while questions := suite.ask(item, said):
@@ -62,16 +64,16 @@ def _asked(suite: Suite, item: Item) -> Iterator[Question]:
         said |= {question.key: _reply(item, question) for question in questions}
 
 
-def _reply(item: Item, question: Question) -> Reply:
+def _reply(item: SuiteItem, question: Question) -> SuiteReply:
     text = str(item.facts.get("says_right", ""))
-    if not isinstance(question, Chosen):
-        return Reply(text)
-    return Reply(text if text in question.options else question.options[0], (0.0,))
+    if not isinstance(question, ChoiceRequest):
+        return SuiteReply(text)
+    return SuiteReply(text if text in question.options else question.options[0], (0.0,))
 
 
 def _tokens(question: Question, counts: TokenCounts) -> tuple[float, float]:
     """Tokens that are read, options among them, and tokens that are said at most."""
     prompt = sum(counts.count(turn.content) for turn in question.prompt) + counts.template
-    if isinstance(question, Chosen):
+    if isinstance(question, ChoiceRequest):
         return prompt + sum(map(counts.count, question.options)), 0.0
     return prompt, float(question.decoding.max_new_tokens)

@@ -13,9 +13,9 @@ from typing import Literal
 from lastresort.climb.identity import machine, versions
 from lastresort.errors import DataError, InputError
 from lastresort.gate.document import changed_most, gate_folder
-from lastresort.gate.logs import LoggedItem, Logs, Paired, paired, read_logs
-from lastresort.gate.suites.suite import Item, Reply, Transcript
-from lastresort.gate.verdict import GateFound, gate, not_asked, planned_power, skipped, suite_found
+from lastresort.gate.logs import LoggedItem, Logs, PairedMeasure, paired, read_logs
+from lastresort.gate.suites.suite import SuiteItem, SuiteReply, Transcript
+from lastresort.gate.verdict import GateConclusion, gate, not_asked, planned_power, skipped, suite_found
 from lastresort.gate.verdict.findings import without_headroom
 from lastresort.records.gate import (
     ChangedItem,
@@ -83,7 +83,7 @@ UNCHECKED = (
 
 
 @dataclass(frozen=True, slots=True)
-class LogQuestion:
+class LogGateArguments:
     """base, tuned: a log or a folder of logs each. task: whose `keep` sets margins. margins: as `read_margins` gives them."""
 
     base: Path
@@ -92,7 +92,7 @@ class LogQuestion:
     margins: Mapping[str, Margin] = field(default_factory=dict)
 
 
-def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) -> tuple[GateDocument, Path]:
+def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = None) -> tuple[GateDocument, Path]:
     """Pair, judge, and write `gate.json`; returns the document and its folder.
 
     gates: where folders are made. out: the folder itself. Raises InputError for a margin of nothing and where every measure is left
@@ -140,7 +140,7 @@ def gate_logs(question: LogQuestion, *, gates: Path, out: Path | None = None) ->
     return document, folder
 
 
-def found_of(measure: Paired, margin: float, *, power: float, alpha: float = ALPHA) -> SuiteFound:
+def found_of(measure: PairedMeasure, margin: float, *, power: float, alpha: float = ALPHA) -> SuiteFound:
     """The verdict on one measure; whether the base has something to lose is seen on the items themselves, for want of others."""
     scores = [pair.base for pair in measure.pairs]
 
@@ -161,7 +161,7 @@ def found_of(measure: Paired, margin: float, *, power: float, alpha: float = ALP
     return judged(hidden) if hidden and found.verdict == "NON_INFERIOR" else found
 
 
-def _unanswered(measure: Paired, margin: float) -> str:
+def _unanswered(measure: PairedMeasure, margin: float) -> str:
     """Why too many items have no score of the tuned model: the loss could lie in what it could not be scored on."""
     if measure.unanswered <= margin * measure.asked:
         return ""
@@ -172,18 +172,18 @@ def _unanswered(measure: Paired, margin: float) -> str:
     )
 
 
-def changed_of(measure: Paired) -> tuple[ChangedItem, ...]:
+def changed_of(measure: PairedMeasure) -> tuple[ChangedItem, ...]:
     """What changed most, side by side."""
-    items = {name: Item(name, one.stratum, 0, one.asked) for name, one in measure.base.items()}
+    items = {name: SuiteItem(name, one.stratum, 0, one.asked) for name, one in measure.base.items()}
     base, tuned = (_said(side) for side in (measure.base, measure.tuned))
     return changed_most(measure.pairs, items, base, tuned)
 
 
 def _said(side: Mapping[str, LoggedItem]) -> dict[str, Transcript]:
-    return {name: {"": Reply(one.answered)} for name, one in side.items()}
+    return {name: {"": SuiteReply(one.answered)} for name, one in side.items()}
 
 
-def _together(question: LogQuestion, base: Logs, tuned: Logs) -> tuple[list[Paired], list[str]]:
+def _together(question: LogGateArguments, base: Logs, tuned: Logs) -> tuple[list[PairedMeasure], list[str]]:
     """The measures that both have, paired, and which stand alone."""
     before, after = ({one.name: one for one in side.measures} for side in (base, tuned))
     both = [name for name in before if name in after]
@@ -199,7 +199,7 @@ def _together(question: LogQuestion, base: Logs, tuned: Logs) -> tuple[list[Pair
     return [paired(before[name], after[name]) for name in both], told
 
 
-def _judged(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> tuple[GateFound, float]:
+def _judged(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> tuple[GateConclusion, float]:
     power = planned_power(max(1, sum(margin != "skip" for margin in margins.values())))
     suites = []
     for one in measures:
@@ -208,7 +208,7 @@ def _judged(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> tuple[
     return gate(suites, not_asked(), alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip"), power
 
 
-def _notes(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> list[str]:
+def _notes(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> list[str]:
     asked = [one for one in measures if margins[one.name] != "skip"]
     told = [note for one in asked for note in one.notes]
     unknown = [one.name for one in asked if one.chance is None]
@@ -217,7 +217,7 @@ def _notes(measures: Sequence[Paired], margins: Mapping[str, Margin]) -> list[st
     return told
 
 
-def _shown(found: GateFound, measures: Sequence[Paired]) -> tuple[SuiteFound, ...]:
+def _shown(found: GateConclusion, measures: Sequence[PairedMeasure]) -> tuple[SuiteFound, ...]:
     by_name = {one.name: one for one in measures}
     return tuple(
         one if one.verdict == "SKIPPED" else one.replaced(changed=changed_of(by_name[one.name])) for one in found.suites

@@ -20,14 +20,14 @@ from typing import Literal
 from lastresort.climb.break_even import currency_of
 from lastresort.climb.costs import priced_systems
 from lastresort.climb.decide import Gating, RungOutcome
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import order_of_test
 from lastresort.data.split import groups_of
 from lastresort.gate.command import ANSWERS
 from lastresort.gate.document import findings_of
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.run import Gated, Settings, run_gate
-from lastresort.gate.sides import Named, named_sides
+from lastresort.gate.run import FinishedGate, GateSettings, run_gate
+from lastresort.gate.sides import GateSides, named_sides
 from lastresort.gate.suite_table import further_suites, known_of, plans_of
 from lastresort.gate.target import beginning
 from lastresort.gate.verdict import Comparator, target_found
@@ -40,7 +40,7 @@ from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.gate import lost, why
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
-from lastresort.types import Example, Labelled
+from lastresort.types import Example, LabelledProgress
 
 QUICK_COMPARED = 96
 
@@ -138,7 +138,7 @@ def mode_of(record: Record, asked: Mode | None) -> Mode:
 
 
 def gated(
-    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: Mode
+    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: Mode
 ) -> Gating | None:
     """The gate's word on a tuned system; None where none is to be asked.
 
@@ -149,7 +149,7 @@ def gated(
     if run is None and mode == "none":
         return None
     if run is None:
-        settings = Settings(SEED, mode == "quick", CLIMB_ALPHA)
+        settings = GateSettings(SEED, mode == "quick", CLIMB_ALPHA)
         run = GateRun(gate=_asked(bench, prepared, best_prompt(outcomes), won, settings), repaired=False)
         bench.record.append(run)
     elif mode not in ("none", run.gate.mode):
@@ -158,12 +158,12 @@ def gated(
 
 
 def gated_again(
-    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: ClimbGate
+    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: ClimbGate
 ) -> ClimbGate:
     """The second gate, of a repaired system: what it found, as the decision has it. first: the gate that led to the repair."""
     run = bench.record.last(GateRun, gate_key(repaired.rung, repaired=True))
     if run is None:
-        settings = Settings(first.seed + 1, first.mode == "quick", CLIMB_ALPHA, facts="most")
+        settings = GateSettings(first.seed + 1, first.mode == "quick", CLIMB_ALPHA, facts="most")
         run = GateRun(gate=_asked(bench, prepared, best_prompt(outcomes), repaired, settings), repaired=True)
         bench.record.append(run)
     return run.gate
@@ -189,7 +189,7 @@ def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -
 
 
 def _asked(
-    bench: Workbench, prepared: Prepared, prompt: RungOutcome | None, won: RungOutcome, settings: Settings
+    bench: Workbench, prepared: PreparedTask, prompt: RungOutcome | None, won: RungOutcome, settings: GateSettings
 ) -> ClimbGate:
     assert won.system is not None
     bench.at(won.rung, won.system, "gate")
@@ -208,7 +208,9 @@ def _asked(
     )
 
 
-def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings, target: TargetFound) -> Gated:
+def _run(
+    bench: Workbench, prepared: PreparedTask, named: GateSides, settings: GateSettings, target: TargetFound
+) -> FinishedGate:
     assert bench.shared is not None
     assert named.system is not None
     scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
@@ -221,7 +223,7 @@ def _run(bench: Workbench, prepared: Prepared, named: Named, settings: Settings,
             settings=settings,
             kept=kept,
             training_texts=texts,
-            progress=Labelled(bench.progress, "gate"),
+            progress=LabelledProgress(bench.progress, "gate"),
             target=target,
             further=further_suites(bench.task, settings, texts, scores=scores),
             stop=bench.stop,

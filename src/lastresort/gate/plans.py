@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lastresort.gate.suites.suite import Item, Measure, Suite, Transcript
+from lastresort.gate.suites.suite import Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict.compare import Wanted, planned
+from lastresort.gate.verdict.compare import MeasureDesign, planned
 from lastresort.gate.verdict.findings import without_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
@@ -27,11 +27,11 @@ from lastresort.types import Progress
 PILOT_SEED = -1  # of no gate: `--seed` begins at 0, so that what is piloted is never scored
 PILOT_ITEMS = 48
 
-Said = Sequence[tuple[Item, Transcript]]
+Said = Sequence[tuple[SuiteItem, Transcript]]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class SuiteInputs:
     """What the suites are made from. scores: whether both models can tell how likely an answer is; otherwise each suite asks for
     answers in words. design: of the tuned system's prompt. inputs: real ones of the task that were not trained on. answer_tokens:
     about as many as the longest answer of the task takes. quick: whether the gate is bounded in time.
@@ -46,14 +46,14 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadySuite:
     """suite: whose items are scored. uninformative: by the name of a measure, why it can say nothing of this base."""
 
     suite: Suite
     uninformative: dict[str, str] = field(default_factory=dict)
 
 
-class Plan(Protocol):
+class SuitePlan(Protocol):
     """A suite before the base is known. name: of its margin in the task's `keep`. pilot: its items are asked of the base first."""
 
     @property
@@ -64,15 +64,15 @@ class Plan(Protocol):
     def pilot_items(self) -> int:
         """About as many as the pilot may ask; for a forecast."""
 
-    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
         """What the pilot asks next, after what was asked and said before; nothing when it is over."""
 
-    def ready(self, said: Said, margin: float) -> Ready:
+    def ready(self, said: Said, margin: float) -> ReadySuite:
         """said: the pilot. margin: the loss that the task accepts for the suite."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class PlainPlan:
     """A suite that is scored as it is piloted; a measure is informative where the base has something to lose by it.
 
     lacks: (said, measure, margin) -> why not, empty where it has.
@@ -80,7 +80,7 @@ class Plain:
 
     pilot: Suite
     pilot_items: int = PILOT_ITEMS
-    lacks: Callable[[Said, Measure, float], str] = field(
+    lacks: Callable[[Said, SuiteMeasure, float], str] = field(
         default=lambda said, measure, margin: no_headroom(said, measure, margin)
     )
 
@@ -88,28 +88,28 @@ class Plain:
     def name(self) -> str:
         return self.pilot.name
 
-    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
         return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
-    def ready(self, said: Said, margin: float) -> Ready:
+    def ready(self, said: Said, margin: float) -> ReadySuite:
         told = {measure.name: self.lacks(said, measure, margin) for measure in self.pilot.measures}
-        return Ready(self.pilot, {name: why for name, why in told.items() if why})
+        return ReadySuite(self.pilot, {name: why for name, why in told.items() if why})
 
 
-def no_headroom(said: Said, measure: Measure, margin: float) -> str:
+def no_headroom(said: Said, measure: SuiteMeasure, margin: float) -> str:
     """Why an accuracy has nothing to lose: its lower limit is below chance + 2 margins (DESIGN part 9). Empty otherwise."""
     if measure.chance is None:
         return ""
     return without_headroom(base_scores(said, measure), chance=measure.chance, margin=margin * measure.margin_factor)
 
 
-def base_scores(said: Said, measure: Measure) -> list[float]:
+def base_scores(said: Said, measure: SuiteMeasure) -> list[float]:
     """What the base scores by a measure, on the items that say something about it."""
     pairs = (measure.pair(item, transcript, transcript) for item, transcript in said)
     return [pair.base for pair in pairs if pair is not None]
 
 
-class Further(Protocol):
+class ExternalSuite(Protocol):
     """measures: how many are required, 0 where the task leaves the suite out."""
 
     @property
@@ -130,7 +130,7 @@ class Further(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledSuite:
     """A suite of which nothing is asked: it was left out, or cannot be run here."""
 
     name: str
@@ -158,14 +158,14 @@ FEWEST, MOST, STEP = 64, 4096, 16
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class SampleSize:
     """items: to be asked. needed: what the planned power takes, if no more answers differ than `SPREAD` has it."""
 
     items: int
     needed: int
 
 
-def size_of(suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool) -> Size:
+def size_of(suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool) -> SampleSize:
     """Items of the suite that give each of its measures what it needs, in steps of 16, whatever model answers.
 
     said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
@@ -173,16 +173,16 @@ def size_of(suite: Suite, said: Said, margin: float, *, measures: int, alpha: fl
     """
     of_any = sum(_says_something(suite, one) for one in said)
     wanted = [
-        Wanted(measure.name, margin * measure.margin_factor, measure.binary, says=share)
+        MeasureDesign(measure.name, margin * measure.margin_factor, measure.binary, says=share)
         for measure in suite.measures
         if (share := len(base_scores(said, measure)) / of_any if of_any else 1.0) > 0
     ]
     needed = max((one.n_needed for one in planned(wanted, alpha=alpha, measures=measures)), default=0)
     needed = math.ceil(max(FEWEST, needed) / STEP) * STEP
-    return Size(min(needed, QUICK_ITEMS[alpha] if quick else MOST), needed)
+    return SampleSize(min(needed, QUICK_ITEMS[alpha] if quick else MOST), needed)
 
 
-def _says_something(suite: Suite, one: tuple[Item, Transcript]) -> bool:
+def _says_something(suite: Suite, one: tuple[SuiteItem, Transcript]) -> bool:
     """By one measure at least; what a pilot alone asks says nothing by any."""
     item, transcript = one
     return any(measure.pair(item, transcript, transcript) is not None for measure in suite.measures)

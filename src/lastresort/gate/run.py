@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from lastresort.gate.drawing import Drawn, Facts, draw
-from lastresort.gate.plans import Further, Plan, Ready, size_of
-from lastresort.gate.sides import Side, opened, refuse_other_rendering
-from lastresort.gate.suites.asking import Asked, ask
-from lastresort.gate.suites.suite import Item, Measure, Pair, Transcript
-from lastresort.gate.target import Target
+from lastresort.gate.drawing import DrawnItems, Facts, draw
+from lastresort.gate.plans import ExternalSuite, ReadySuite, SuitePlan, size_of
+from lastresort.gate.sides import GateSide, opened, refuse_other_rendering
+from lastresort.gate.suites.asking import SuiteReplies, ask
+from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure, Transcript
+from lastresort.gate.target import GateTarget
 from lastresort.gate.verdict import (
-    GateFound,
+    GateConclusion,
     gate,
     not_asked,
     planned_power,
@@ -36,14 +36,14 @@ from lastresort.types import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Piloted:
+class PilotResult:
     """items: all that were asked. said: of those that the context can hold. seconds: by the id of an item."""
 
-    items: tuple[Item, ...]
-    said: tuple[tuple[Item, Transcript], ...]
+    items: tuple[SuiteItem, ...]
+    said: tuple[tuple[SuiteItem, Transcript], ...]
     seconds: dict[str, float]
 
-    def seconds_of(self, items: Sequence[Item]) -> float:
+    def seconds_of(self, items: Sequence[SuiteItem]) -> float:
         """About what asking these takes: what the pilot's items of the same stratum took, of other strata what all of them did."""
         strata: dict[tuple[str, int], list[float]] = defaultdict(list)
         for item in self.items:
@@ -54,14 +54,14 @@ class Piloted:
 
 
 def pilot_of(
-    model: Model, plan: Plan, margin: float, kept: SuiteAnswers, progress: Progress, stop: Stop = NEVER
-) -> Piloted:
+    model: Model, plan: SuitePlan, margin: float, kept: SuiteAnswers, progress: Progress, stop: Stop = NEVER
+) -> PilotResult:
     """Ask the base what the plan wants to know of it."""
-    found = Piloted((), (), {})
+    found = PilotResult((), (), {})
     while items := plan.look(found.items, found.said, margin):
         progress.stage(f"{plan.name}: a pilot of the base", len(items))
         asked = ask(model, plan.pilot, items, kept, progress=progress, stop=stop)
-        found = Piloted(
+        found = PilotResult(
             (*found.items, *items), (*found.said, *asked.said(items)), found.seconds | asked.seconds_by_item
         )
     return found
@@ -71,7 +71,7 @@ Margins = Mapping[str, float | Literal["skip"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GateSettings:
     """seed: of the items that are scored, at least 0. alpha: the error of this gate, .05 alone, .025 for each of two. facts: what
     items may be about.
     """
@@ -83,22 +83,22 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredSuite:
     """A suite with its items and what both said. seconds: forecast of asking one side. pilot_items: asked of the base before.
     needed: items that the planned power takes.
     """
 
-    plan: Plan
+    plan: SuitePlan
     margin: float
-    ready: Ready
-    drawn: Drawn
+    ready: ReadySuite
+    drawn: DrawnItems
     seconds: float
     pilot_items: int
     needed: int
-    base: Asked | None = None
-    tuned: Asked | None = None
+    base: SuiteReplies | None = None
+    tuned: SuiteReplies | None = None
 
-    def pairs(self, measure: Measure) -> list[Pair]:
+    def pairs(self, measure: SuiteMeasure) -> list[ScorePair]:
         """Of the items that both could be asked and that say something about the measure."""
         assert self.base is not None
         assert self.tuned is not None
@@ -108,14 +108,14 @@ class Scored:
         return [pair for pair in made if pair is not None]
 
     @property
-    def both(self) -> list[Item]:
+    def both(self) -> list[SuiteItem]:
         """The items that both could be asked."""
         assert self.base is not None
         assert self.tuned is not None
         said = self.base.transcripts.keys() & self.tuned.transcripts.keys()
         return [item for item in self.drawn.items if item.id in said]
 
-    def groups(self, pairs: Sequence[Pair]) -> list[str] | None:
+    def groups(self, pairs: Sequence[ScorePair]) -> list[str] | None:
         """What each pair's item is about, where a suite names it and several items are about the same; they are no independent
         ones then.
         """
@@ -131,11 +131,11 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Gated:
+class FinishedGate:
     """A finished gate. spent: by each of the suites that ask by themselves."""
 
-    found: GateFound
-    scored: tuple[Scored, ...]
+    found: GateConclusion
+    scored: tuple[ScoredSuite, ...]
     forecast: GateForecast
     fingerprints: Fingerprints
     power: float
@@ -143,19 +143,19 @@ class Gated:
 
 
 def run_gate(
-    base: Side,
-    tuned: Side,
-    plans: Sequence[Plan],
+    base: GateSide,
+    tuned: GateSide,
+    plans: Sequence[SuitePlan],
     margins: Margins,
     *,
-    settings: Settings,
+    settings: GateSettings,
     kept: SuiteAnswers,
     training_texts: Sequence[str],
     progress: Progress,
-    target: Target | TargetFound | None = None,
-    further: Sequence[Further] = (),
+    target: GateTarget | TargetFound | None = None,
+    further: Sequence[ExternalSuite] = (),
     stop: Stop = NEVER,
-) -> Gated:
+) -> FinishedGate:
     """Ask both models and judge.
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items that are too much like one of them are passed
@@ -166,7 +166,7 @@ def run_gate(
     refuse_other_rendering(base, tuned)
     required = [plan for plan in plans if margins[plan.name] != "skip"]
     to_ask = None if isinstance(target, TargetFound) else target
-    asking = Asking(settings, kept, training_texts, progress, to_ask, further=further, stop=stop)
+    asking = GateRunner(settings, kept, training_texts, progress, to_ask, further=further, stop=stop)
     scored, forecast, one = asking.base(base, required, margins)
     scored, other = asking.tuned(tuned, scored)
     power = planned_power(_measures(required, further))
@@ -174,23 +174,25 @@ def run_gate(
     beside = [one for suite in further for one in suite.found(power)]
     found = gate([*suites, *beside], _target(target, settings.alpha), alpha=settings.alpha)
     spent = tuple(suite.spent for suite in further)
-    return Gated(found, tuple(scored), forecast, Fingerprints(base=one, tuned=other), power, spent)
+    return FinishedGate(found, tuple(scored), forecast, Fingerprints(base=one, tuned=other), power, spent)
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class GateRunner:
     """The two sides of a gate at work. asker: who the forecast speaks of."""
 
-    settings: Settings
+    settings: GateSettings
     kept: SuiteAnswers
     training_texts: Sequence[str]
     progress: Progress
-    target: Target | None
+    target: GateTarget | None
     asker: str = "The gate"
-    further: Sequence[Further] = ()
+    further: Sequence[ExternalSuite] = ()
     stop: Stop = NEVER
 
-    def base(self, side: Side, plans: Sequence[Plan], margins: Margins) -> tuple[list[Scored], GateForecast, str]:
+    def base(
+        self, side: GateSide, plans: Sequence[SuitePlan], margins: Margins
+    ) -> tuple[list[ScoredSuite], GateForecast, str]:
         """Pilots, sizes and the forecast; then everything the base is asked."""
         check(self.stop)
         self.progress.stage(f"opening the base {side.name}", None)
@@ -207,7 +209,7 @@ class Asking:
                 one.answer("base", model, self.kept, planned_power(measures), self.progress, self.stop)
             return asked, forecast, model.fingerprint
 
-    def tuned(self, side: Side, scored: Sequence[Scored]) -> tuple[list[Scored], str]:
+    def tuned(self, side: GateSide, scored: Sequence[ScoredSuite]) -> tuple[list[ScoredSuite], str]:
         check(self.stop)
         self.progress.stage(f"opening the tuned model {side.name}", None)
         with opened(side) as model:
@@ -217,7 +219,7 @@ class Asking:
                 one.answer("tuned", model, self.kept, 0.0, self.progress, self.stop)
             return asked, model.fingerprint
 
-    def _piloted(self, model: Model, plan: Plan, margin: float, measures: int) -> Scored:
+    def _piloted(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> ScoredSuite:
         piloted = pilot_of(model, plan, margin, self.kept, self.progress, self.stop)
         ready = plan.ready(piloted.said, margin)
         size = size_of(
@@ -230,9 +232,9 @@ class Asking:
         )
         drawn = draw(ready.suite, self.settings.seed, size.items, self.training_texts, self.settings.facts)
         seconds = piloted.seconds_of(drawn.items)
-        return Scored(plan, margin, ready, drawn, seconds, len(piloted.items), size.needed)
+        return ScoredSuite(plan, margin, ready, drawn, seconds, len(piloted.items), size.needed)
 
-    def _forecast(self, scored: Sequence[Scored]) -> GateForecast:
+    def _forecast(self, scored: Sequence[ScoredSuite]) -> GateForecast:
         """Said before the long part begins, and by suite, so that a reader sees what takes its time."""
         parts = [(one.plan.name, len(one.drawn.items), one.seconds) for one in scored]
         if self.target is not None:
@@ -253,7 +255,7 @@ class Asking:
                 )
         return whole
 
-    def _asked(self, side: str, model: Model, one: Scored) -> Asked:
+    def _asked(self, side: str, model: Model, one: ScoredSuite) -> SuiteReplies:
         self.progress.stage(f"{side}: {one.plan.name}", len(one.drawn.items))
         return ask(model, one.ready.suite, one.drawn.items, self.kept, progress=self.progress, stop=self.stop)
 
@@ -263,12 +265,12 @@ class Asking:
             self.target.answer(side, model, self.progress, stop=self.stop)
 
 
-def _measures(plans: Sequence[Plan], further: Sequence[Further]) -> int:
+def _measures(plans: Sequence[SuitePlan], further: Sequence[ExternalSuite]) -> int:
     return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(one.measures for one in further))
 
 
 def suites_found(
-    plans: Sequence[Plan], scored: Sequence[Scored], margins: Margins, settings: Settings, power: float
+    plans: Sequence[SuitePlan], scored: Sequence[ScoredSuite], margins: Margins, settings: GateSettings, power: float
 ) -> list[SuiteFound]:
     """One finding a measure, in the order of the plans."""
     by_name = {one.plan.name: one for one in scored}
@@ -282,7 +284,7 @@ def suites_found(
     return found
 
 
-def _found(one: Scored, measure: Measure, settings: Settings, power: float) -> SuiteFound:
+def _found(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
     pairs = one.pairs(measure)
     return suite_found(
         measure.name,
@@ -299,7 +301,7 @@ def _found(one: Scored, measure: Measure, settings: Settings, power: float) -> S
     )
 
 
-def _target(target: Target | TargetFound | None, alpha: float) -> TargetFound:
+def _target(target: GateTarget | TargetFound | None, alpha: float) -> TargetFound:
     if target is None:
         return not_asked()
     return target if isinstance(target, TargetFound) else target.found(alpha)

@@ -29,7 +29,7 @@ from lastresort.train.files.run_folder import trained_rendering
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class GateSide:
     """name: as its user knows it. open: loads it, each time anew. rendering: hash of how conversations are rendered, "" where that
     happens out of sight. scores: whether it can tell how likely an answer is. fingerprint: that the model must have, "" for any.
     """
@@ -42,7 +42,7 @@ class Side:
 
 
 @contextmanager
-def opened(side: Side) -> Iterator[Model]:
+def opened(side: GateSide) -> Iterator[Model]:
     """The model of a side. Whoever asks it lets go of it before the other is opened.
 
     Raises DataError where it is not the model that the side stands for.
@@ -59,7 +59,7 @@ def opened(side: Side) -> Iterator[Model]:
     yield model
 
 
-def refuse_other_rendering(base: Side, tuned: Side) -> None:
+def refuse_other_rendering(base: GateSide, tuned: GateSide) -> None:
     """Raises InputError where the two would be shown different text for the same conversation."""
     if base.rendering and tuned.rendering and base.rendering != tuned.rendering:
         raise InputError(
@@ -151,13 +151,13 @@ Kind = Literal["adapter", "model", "winner"]
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class GateSides:
     """system: what was saved with the tuned model, None where it is a model alone. notes: what a reader has to know of it.
     artefact: hash of the saved system, taken before it is opened.
     """
 
-    base: Side
-    tuned: Side
+    base: GateSide
+    tuned: GateSide
     kind: Kind
     system: System | None = None
     notes: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ class Named:
 
 def named_sides(
     base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path, *, base_as: str = "--base"
-) -> Named:
+) -> GateSides:
     """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, or the winner of a run.
 
     here: what relative paths start from. base_as: where a user gave the base. Raises InputError where one leads nowhere, where the
@@ -178,18 +178,18 @@ def named_sides(
         return _of_winner(base, tuned, winner, here, base_as)
     base_side = _base_side(base, template_kwargs, here, base_as)
     if is_adapter(folder):
-        return Named(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
+        return GateSides(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     _refuse_half_an_adapter(folder)
     with _speaking_of("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
         side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
     notes = tuple(_known_by_name(name) for name in (base, tuned) if is_endpoint(name))
-    return Named(base_side, side, "model", notes=notes)
+    return GateSides(base_side, side, "model", notes=notes)
 
 
 def _base_side(
     name: str, template_kwargs: Mapping[str, Any], here: Path, base_as: str, precision: str = "auto"
-) -> Side:
+) -> GateSide:
     with _speaking_of(base_as, "the model that it was tuned from"):
         return _side(name, template_kwargs, here, precision)
 
@@ -230,7 +230,7 @@ def _winner(folder: Path) -> Path | None:
     return next((place for place in (folder, folder / "winner") if (place / FILE).is_file()), None)
 
 
-def _of_winner(base: str, tuned: str, folder: Path, here: Path, base_as: str) -> Named:
+def _of_winner(base: str, tuned: str, folder: Path, here: Path, base_as: str) -> GateSides:
     system = load_winner(folder)
     kwargs, precision = system.template_kwargs, system.precision
     base_side = _base_side(base, kwargs, here, base_as, precision)
@@ -244,7 +244,7 @@ def _of_winner(base: str, tuned: str, folder: Path, here: Path, base_as: str) ->
     else:
         raise _nothing_tuned(system, folder)
     _refuse_other_than_trained(side, system.trained_rendering, f"the rows that {system.name} was trained on")
-    return Named(base_side, side, "winner", system, notes, artefact_sha256(folder))
+    return GateSides(base_side, side, "winner", system, notes, artefact_sha256(folder))
 
 
 def _nothing_tuned(system: System, folder: Path) -> InputError:
@@ -256,7 +256,7 @@ def _nothing_tuned(system: System, folder: Path) -> InputError:
     )
 
 
-def _refuse_other_than_trained(side: Side, trained: str, rows: str) -> None:
+def _refuse_other_than_trained(side: GateSide, trained: str, rows: str) -> None:
     """Raises InputError where a side is shown other text than it was trained on."""
     if trained and side.rendering and trained != side.rendering:
         raise InputError(
@@ -268,7 +268,7 @@ def _refuse_other_than_trained(side: Side, trained: str, rows: str) -> None:
 
 def _of_adapter(
     base: str, tuned: str, adapter: Path, template_kwargs: Mapping[str, Any], here: Path, precision: str = "auto"
-) -> tuple[Side, Kind, None, tuple[str, ...]]:
+) -> tuple[GateSide, Kind, None, tuple[str, ...]]:
     """The base with the adapter on it; where the adapter brings a tokenizer, it tells how the training data was rendered."""
     side = _side(base, template_kwargs, here, precision, adapter=adapter, known_as=tuned)
     if is_endpoint(base):
@@ -289,7 +289,7 @@ def _side(
     *,
     adapter: Path | None = None,
     known_as: str = "",
-) -> Side:
+) -> GateSide:
     settled, kwargs = settled_name(name, here), dict(template_kwargs)
 
     def opened() -> Any:
@@ -297,10 +297,10 @@ def _side(
 
     if is_endpoint(name):
         opened()  # refuses what leads nowhere; no weights are read
-        return Side(known_as or name, opened, scores=False)
+        return GateSide(known_as or name, opened, scores=False)
     own = adapter is not None and (adapter / TOKENIZER).is_file()
     rendering = rendering_of(adapter if own and adapter is not None else _weights(name, here), kwargs)
-    return Side(known_as or name, opened, rendering)
+    return GateSide(known_as or name, opened, rendering)
 
 
 def _is_called(told: str, base: str, here: Path) -> bool:

@@ -8,17 +8,26 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 
-from lastresort.climb.prepare import Prepared
-from lastresort.evals.scorers.scorer import Output
-from lastresort.gate.plans import PILOT_SEED, Further, Known, Plain, Plan, Ready, Said, Settled
+from lastresort.climb.prepare import PreparedTask
+from lastresort.evals.scorers.scorer import AnswerForm
+from lastresort.gate.plans import (
+    PILOT_SEED,
+    ExternalSuite,
+    PlainPlan,
+    ReadySuite,
+    Said,
+    SettledSuite,
+    SuiteInputs,
+    SuitePlan,
+)
 from lastresort.gate.probes import format_leak as leak
 from lastresort.gate.probes import sycophancy as yielding
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.run import Settings
+from lastresort.gate.run import GateSettings
 from lastresort.gate.suites.general import KEY, General, score
 from lastresort.gate.suites.headroom import Pilot, headroom, looks_at, next_looks
 from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONSTRAINTS, WRITTEN_STRATA, Stratum
-from lastresort.gate.suites.suite import Item
+from lastresort.gate.suites.suite import SuiteItem
 from lastresort.gate.verdict import silent, skipped
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.sections import SUITES
@@ -51,7 +60,7 @@ class GeneralPlan:
         asked = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
         return sum(looks_at(stratum, quick=self.quick)[-1] for stratum in asked)
 
-    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
         before = Counter(Stratum(item.family, item.level) for item in asked)
         pilots = {pilot.stratum: pilot for pilot in _pilots(self.strata, said)}
         looks = next_looks(self.strata, before, pilots, margin, quick=self.quick)
@@ -61,10 +70,12 @@ class GeneralPlan:
             for item in self.pilot.of_stratum(stratum, PILOT_SEED, before[stratum], stop)
         ]
 
-    def ready(self, said: Said, margin: float) -> Ready:
+    def ready(self, said: Said, margin: float) -> ReadySuite:
         found = headroom(_pilots(self.strata, said), margin=margin)
         suite = General(found.used) if found.used else self.pilot
-        return Ready(suite, {} if found.informative else {measure.name: found.reason for measure in suite.measures})
+        return ReadySuite(
+            suite, {} if found.informative else {measure.name: found.reason for measure in suite.measures}
+        )
 
 
 @dataclass(frozen=True)
@@ -82,16 +93,16 @@ class LeakPlan:
     def pilot(self) -> leak.FormatLeak:
         return leak.for_pilot(self.suite)
 
-    def look(self, asked: Sequence[Item], said: Said, margin: float) -> Sequence[Item]:
+    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
         return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
-    def ready(self, said: Said, margin: float) -> Ready:
+    def ready(self, said: Said, margin: float) -> ReadySuite:
         if why := leak.lacks(self.pilot, said, margin):
-            return Ready(self.suite, {measure.name: why for measure in self.suite.measures})
-        return Ready(replace(self.suite, conditions=leak.conditions_with_headroom(self.pilot, said, margin)))
+            return ReadySuite(self.suite, {measure.name: why for measure in self.suite.measures})
+        return ReadySuite(replace(self.suite, conditions=leak.conditions_with_headroom(self.pilot, said, margin)))
 
 
-def general(known: Known) -> Plan:
+def general(known: SuiteInputs) -> SuitePlan:
     """Choice questions by likelihood where both models tell it; where not and in a full gate choice questions in words, and
     instructions with constraints. These take most of a pilot's time, and a small model keeps hardly any of them.
     """
@@ -100,14 +111,14 @@ def general(known: Known) -> Plan:
     return GeneralPlan((*(CHOSEN_STRATA if known.scores else ()), *CONSTRAINT_STRATA, *WRITTEN_STRATA), known.quick)
 
 
-def sycophancy(known: Known) -> Plan:
+def sycophancy(known: SuiteInputs) -> SuitePlan:
     suite = Sycophancy(mode="chosen" if known.scores else "written", shown_every=QUICK_SHOWN if known.quick else 1)
-    return Plain(suite, lacks=yielding.lacks)
+    return PlainPlan(suite, lacks=yielding.lacks)
 
 
-def format_leak(known: Known) -> Plan:
+def format_leak(known: SuiteInputs) -> SuitePlan:
     """Base and tuned are asked by the prompt of the tuned system, with inputs of the task that were not trained on."""
-    form = Output(known.task.output.json_schema, known.task.output.choices)
+    form = AnswerForm(known.task.output.json_schema, known.task.output.choices)
     return LeakPlan(leak.FormatLeak(form, known.design, known.inputs, known.answer_tokens))
 
 
@@ -126,25 +137,27 @@ FEW_BYTES, MOST_TOKENS = (
 )  # of a token, so that an answer is not thought too short; of an answer that shows its form
 NOT_HERE = "lm-eval asks only models whose weights are here, so that the gate cannot run it"
 
-Build = Callable[[Known], Plan]
+Build = Callable[[SuiteInputs], SuitePlan]
 
 
-def plans_of(known: Known) -> list[Plan]:
+def plans_of(known: SuiteInputs) -> list[SuitePlan]:
     """One a suite, in the order of the table."""
     return [_builder(suite.path)(known) for suite in SUITES.values()]
 
 
-def known_of(prepared: Prepared, scores: bool, design: PromptDesign, *, quick: bool = False) -> Known:
+def known_of(prepared: PreparedTask, scores: bool, design: PromptDesign, *, quick: bool = False) -> SuiteInputs:
     """What the suites are made from, of a task."""
     split, asked = prepared.split, prepared.task.decode.max_new_tokens
     unseen = split.dev or split.train
     inputs = tuple(text for example in unseen if (text := question_of(example.input)))
     longest = max((len(example.output.encode(errors="replace")) for example in split.train), default=0)
     tokens = longest // FEW_BYTES if asked == "auto" else int(asked)
-    return Known(prepared.task, scores, design, inputs, min(tokens, MOST_TOKENS), quick)
+    return SuiteInputs(prepared.task, scores, design, inputs, min(tokens, MOST_TOKENS), quick)
 
 
-def further_suites(task: Task, settings: Settings, training_texts: Sequence[str], *, scores: bool) -> list[Further]:
+def further_suites(
+    task: Task, settings: GateSettings, training_texts: Sequence[str], *, scores: bool
+) -> list[ExternalSuite]:
     """Those of the task's `general`. scores: whether both models are here, with weights that lm-eval can ask; where it cannot, a
     suite holds a model back unless the task leaves it out.
 
@@ -168,16 +181,18 @@ def asked_further(task: Task) -> list[str]:
     return [name for name in task.general if task.keep.get(name) != "skip"]
 
 
-def _further(name: str, task: Task, settings: Settings, training_texts: Sequence[str], scores: bool) -> Further:
+def _further(
+    name: str, task: Task, settings: GateSettings, training_texts: Sequence[str], scores: bool
+) -> ExternalSuite:
     if task.keep.get(name) == "skip":
-        return Settled(name, skipped(name, name))
+        return SettledSuite(name, skipped(name, name))
     margin = _margin(task, name)
     if scores:
         from lastresort.gate.lm_eval import load_parts
         from lastresort.gate.lm_eval.suite import LmEvalSuite
 
         return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
-    return Settled(name, silent(name, name, margin=margin, why=NOT_HERE))
+    return SettledSuite(name, silent(name, name, margin=margin, why=NOT_HERE))
 
 
 def _margin(task: Task, name: str) -> float:

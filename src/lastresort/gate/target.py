@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.data.split import groups_of
@@ -31,7 +31,7 @@ PLAIN = "the base with the plain prompt"
 SideName = Literal["base", "tuned"]
 
 
-class Target(Protocol):
+class GateTarget(Protocol):
     """What a gate asks of the task itself."""
 
     @property
@@ -52,10 +52,10 @@ class Target(Protocol):
 
 
 @dataclass
-class HeldOut:
+class HeldOutTarget:
     """tuned: the system that answers for the tuned model; whatever model it names, it is asked of the one that is handed in."""
 
-    prepared: Prepared
+    prepared: PreparedTask
     order: Sequence[Example]
     scorer: Scorer
     tuned: System
@@ -106,14 +106,14 @@ class HeldOut:
         return system
 
 
-def plain_system(prepared: Prepared, instructed: str) -> System:
+def plain_system(prepared: PreparedTask, instructed: str) -> System:
     """An instruction and the input alone, as the rung sft serves its adapters."""
     task = prepared.task
     design, decoding = PromptDesign(instructed), prompted(task, AUTO_TOKENS)
     return System(PLAIN, task.model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 
-def order_of(prepared: Prepared, quick: bool) -> list[Example]:
+def order_of(prepared: PreparedTask, quick: bool) -> list[Example]:
     """The test set in its fixed order; quick: its first items."""
     order = order_of_test(prepared.split.test)
     return beginning(order, QUICK_ITEMS) if quick else order

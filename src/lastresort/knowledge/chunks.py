@@ -25,7 +25,7 @@ _ABBREVIATED = re.compile(r"\b(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|Fig|Eq|Art|vs|
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextPiece:
     """text[start:end] of a document. level: how far it has been cut; the boundaries above that level it no longer has."""
 
     start: int
@@ -34,7 +34,7 @@ class Piece:
     level: int = 0
 
 
-def cut(text: str, piece: Piece) -> tuple[Piece, ...]:
+def cut(text: str, piece: TextPiece) -> tuple[TextPiece, ...]:
     """The pieces between the strongest boundaries inside: blank lines, lines (but in a paragraph), sentences, else the middle.
 
     Two pieces at least, unless the piece is a single character. White space between pieces belongs to none of them.
@@ -45,9 +45,9 @@ def cut(text: str, piece: Piece) -> tuple[Piece, ...]:
             continue
         spans = list(boundaries[level](text, piece.start, piece.end))
         if len(spans) > 1:
-            return tuple(Piece(start, end, piece.kind, level + 1) for start, end in spans)
+            return tuple(TextPiece(start, end, piece.kind, level + 1) for start, end in spans)
     spans = _in_the_middle(text, piece.start, piece.end)
-    return tuple(Piece(start, end, piece.kind, len(boundaries)) for start, end in spans)
+    return tuple(TextPiece(start, end, piece.kind, len(boundaries)) for start, end in spans)
 
 
 def starts(text: str, start: int, end: int) -> tuple[list[int], list[int]]:
@@ -100,7 +100,7 @@ def _spans(text: str, start: int, end: int, gap: re.Pattern[str]) -> Iterator[tu
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class HeadingSection:
     """What stands between one heading and the next.
 
     name: the key of its heading, else the headings above it and its own as slugs, joined by /; "" for what stands before the
@@ -113,12 +113,12 @@ class Section:
     blocks: tuple[Block, ...]
 
 
-def sections(document: Document) -> tuple[Section, ...]:
+def sections(document: Document) -> tuple[HeadingSection, ...]:
     """All blocks of the document, in their order, each in one section. A name that comes again gets -2, -3, …
 
     The document's own title stands in headings but not in names, so that `handbook.md#returns` is what one expects.
     """
-    found: list[Section] = []
+    found: list[HeadingSection] = []
     taken: set[str] = set()
     path: list[Block] = []
     blocks: list[Block] = []
@@ -126,7 +126,7 @@ def sections(document: Document) -> tuple[Section, ...]:
     def close() -> None:
         if any(block.start < block.end for block in blocks):
             name = _unique(_name(path, document.title), taken)
-            found.append(Section(name, tuple(block.title for block in path if block.title), tuple(blocks)))
+            found.append(HeadingSection(name, tuple(block.title for block in path if block.title), tuple(blocks)))
             blocks.clear()
 
     for block in document.blocks:
@@ -247,7 +247,7 @@ def _pack(
 ) -> list[tuple[int, int]]:
     """Spans filled with whole pieces, each with as many as fit after `lead`; each but the first begins with its overlap."""
     limit, overlap = settings.size_tokens, settings.overlap_tokens
-    waiting = deque(Piece(block.start, block.end, block.kind) for block in blocks if block.start < block.end)
+    waiting = deque(TextPiece(block.start, block.end, block.kind) for block in blocks if block.start < block.end)
     spans: list[tuple[int, int]] = []
     start = end = -1
     only_headings = False

@@ -10,13 +10,13 @@ from pathlib import Path
 from lastresort.errors import DataError
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.formats import READERS
-from lastresort.types import Progress, Silent
+from lastresort.types import Progress, SilentProgress
 
 _KNOWN = ", ".join(READERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class SkippedPath:
     """A file or folder that was not read. path: below the folder, as ids are written."""
 
     path: str
@@ -24,26 +24,26 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FolderContents:
     """What a folder holds. documents: sorted by id."""
 
     documents: tuple[Document, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedPath, ...]
 
 
-def read_documents(path: Path, *, progress: Progress | None = None) -> Reading:
+def read_documents(path: Path, *, progress: Progress | None = None) -> FolderContents:
     """The documents of a file, or of a folder and the folders in it.
 
     Skipped and named: hidden files, kinds that are not known, files without text, links to what lies in the folder anyway.
     Raises DataError for a path that is not there, a link that leads out of the folder, a file that cannot be read, and where
     no document is found.
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     if not path.exists():
         raise DataError("no such file or folder", where=str(path), remedy="Check the path.")
     if path.is_file():
         kind = _check_kind(path)
-        files, skipped = [(path, path.name)], list[Skipped]()
+        files, skipped = [(path, path.name)], list[SkippedPath]()
         progress.stage(f"reading {kind}", 1)
     else:
         files, skipped = _below(path)
@@ -55,7 +55,7 @@ def read_documents(path: Path, *, progress: Progress | None = None) -> Reading:
         if any(block.start < block.end for block in document.blocks):
             documents.append(document)
         else:
-            skipped.append(Skipped(document_id(name), "holds no text"))
+            skipped.append(SkippedPath(document_id(name), "holds no text"))
     if not documents:
         listed = "; ".join(f"{skip.path} ({skip.reason})" for skip in skipped[:5])
         raise DataError(
@@ -64,7 +64,7 @@ def read_documents(path: Path, *, progress: Progress | None = None) -> Reading:
             expected=f"at least one file of {_KNOWN}",
             remedy="Check the path.",
         )
-    return Reading(tuple(sorted(documents, key=lambda d: d.id)), tuple(sorted(skipped, key=lambda s: s.path)))
+    return FolderContents(tuple(sorted(documents, key=lambda d: d.id)), tuple(sorted(skipped, key=lambda s: s.path)))
 
 
 def is_read(knowledge: Path, path: Path) -> bool:
@@ -75,16 +75,16 @@ def is_read(knowledge: Path, path: Path) -> bool:
     return file.suffix.lower() in READERS and not any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
-def _below(folder: Path) -> tuple[list[tuple[Path, str]], list[Skipped]]:
+def _below(folder: Path) -> tuple[list[tuple[Path, str]], list[SkippedPath]]:
     """Files to read, each with its path below the folder, and what is skipped."""
     root = folder.resolve()
     files: list[tuple[Path, str]] = []
-    skipped: list[Skipped] = []
+    skipped: list[SkippedPath] = []
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
         reason = _reason_to_skip(path, root)
         if reason:
-            skipped.append(Skipped(document_id(name), reason))
+            skipped.append(SkippedPath(document_id(name), reason))
         elif not path.is_dir():
             files.append((path, name))
     return files, skipped

@@ -25,8 +25,8 @@ from lastresort.knowledge.manifest import write_manifest
 from lastresort.knowledge.reading import document_id
 from lastresort.knowledge.search import COLUMN, index_config, searchable
 from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors
-from lastresort.records.atomic import Busy, locked
-from lastresort.types import Progress, Silent
+from lastresort.records.atomic import LockHeld, locked
+from lastresort.types import Progress, SilentProgress
 
 COMMIT_CHUNKS = 2000  # at least so many chunks a commit, but whole documents; what is lost when killed
 INDEX_FROM_ROWS = 10_000  # below, a scan of all vectors takes less than 20 ms
@@ -34,7 +34,7 @@ _NAMES_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Updated:
+class UpdateCounts:
     """Documents added, changed, removed and left as they were; chunks embedded and those whose vectors were there already."""
 
     added: int
@@ -47,21 +47,21 @@ class Updated:
 
 def update(
     store: Store, documents: Sequence[Document], *, progress: Progress | None = None, index_from: int = INDEX_FROM_ROWS
-) -> Updated:
+) -> UpdateCounts:
     """Afterwards the store holds the chunks of these documents and no others. An unchanged store is not touched.
 
     index_from: rows from which on vectors get an index.
     Raises DataError for two documents of one id, or where another process is updating the store; InfrastructureError where
     the disk is full.
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     wanted = document_hashes(documents, store)
     with _only_writer(store.folder):
         store.reopen()
         known = known_hashes(store)
         gone = sorted(known.keys() - wanted.keys())
         stale = [document for document in documents if known.get(document.id) != wanted[document.id]]
-        done = Updated(
+        done = UpdateCounts(
             added=sum(document.id not in known for document in stale),
             changed=sum(document.id in known for document in stale),
             removed=len(gone),
@@ -87,9 +87,9 @@ def _replace(
     stale: Sequence[Document],
     hashes: dict[str, str],
     touched: Sequence[str],
-    done: Updated,
+    done: UpdateCounts,
     progress: Progress,
-) -> Updated:
+) -> UpdateCounts:
     """Write the chunks of changed and new documents; a text that the touched ones had already keeps its vector."""
     if not stale:
         return done
@@ -210,7 +210,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(folder / ".updating"))
-        except Busy as error:
+        except LockHeld as error:
             raise DataError(
                 "another process is updating this store", where=str(folder), remedy="Wait for it, then try again."
             ) from error
@@ -218,7 +218,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class DocumentChanges:
     """added, changed, removed: ids of documents, sorted. gone: ids of the store's chunks whose text is in no chunk any more;
     one that only moved is not among them. new_chunks: how many there are that the store does not hold. None for both where
     only files could be compared.
@@ -235,7 +235,7 @@ class Changes:
         return bool(self.added or self.changed or self.removed)
 
 
-def changes(store: Store, documents: Sequence[Document]) -> Changes:
+def changes(store: Store, documents: Sequence[Document]) -> DocumentChanges:
     """What `update` would change. Raises DataError for two documents of one id, or where the store cannot be read."""
     wanted, known = document_hashes(documents, store), known_hashes(store)
     stale = [document for document in documents if known.get(document.id) != wanted[document.id]]
@@ -246,7 +246,7 @@ def changes(store: Store, documents: Sequence[Document]) -> Changes:
     rows = rows_where(store, None, ["id", "document", "key"])
     held = list(zip(*(rows[column].to_pylist() for column in ("id", "document", "key")), strict=True))
     kept = {key for _, document, key in held if document not in touched}
-    return Changes(
+    return DocumentChanges(
         added=tuple(sorted(document.id for document in stale if document.id not in known)),
         changed=tuple(sorted(document.id for document in stale if document.id in known)),
         removed=tuple(removed),
@@ -261,9 +261,9 @@ def file_hashes(path: Path) -> dict[str, str]:
     return {document_id(_name(file, path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def file_changes(before: Mapping[str, str], now: Mapping[str, str]) -> Changes:
+def file_changes(before: Mapping[str, str], now: Mapping[str, str]) -> DocumentChanges:
     """What has changed between two states of the files."""
-    return Changes(
+    return DocumentChanges(
         added=tuple(sorted(now.keys() - before.keys())),
         changed=tuple(sorted(name for name in before.keys() & now.keys() if before[name] != now[name])),
         removed=tuple(sorted(before.keys() - now.keys())),

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.models.calls import Passing, Patience, each_at_once, persist
+from lastresort.models.calls import RetryPolicy, TransientFailure, each_at_once, persist
 from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.models.replies import (
-    Denied,
+    AnswerPiece,
+    CommandDenied,
     Endpoint,
-    Piece,
     Reply,
     UnsupportedParameter,
     denied,
@@ -79,7 +79,7 @@ class ApiModel:
         template_kwargs: dict[str, Any] | None = None,
         concurrency: int = 8,
         timeout_s: float = 120.0,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.perf_counter,
         now: Callable[[], float] = time.time,
@@ -88,7 +88,7 @@ class ApiModel:
         self._endpoint, self._timeout_s, self._concurrency = endpoint, timeout_s, concurrency
         self._prices = (prompt_price, output_price)
         self._template_kwargs = dict(template_kwargs or {})
-        self._patience, self._seed = patience or Patience(), seed
+        self._patience, self._seed = patience or RetryPolicy(), seed
         self._sleep, self._clock, self._now = sleep, clock, now
         if self._template_kwargs and endpoint.is_openai:
             raise TaskError(
@@ -195,14 +195,16 @@ class ApiModel:
         """Close the connections."""
         self._client.close()
 
-    def command(self, path: str, body: Mapping[str, Any], *, patience: Patience | None = None) -> Denied | None:
+    def command(
+        self, path: str, body: Mapping[str, Any], *, patience: RetryPolicy | None = None
+    ) -> CommandDenied | None:
         """POST to a path below the address, such as /load_lora_adapter, tried again where the line or a gateway fails.
 
         None where the server did it. Raises InfrastructureError once patience is used up.
         """
         import openai
 
-        def attempt() -> Denied | None:
+        def attempt() -> CommandDenied | None:
             try:
                 with self._passing_faults(self._timeout_s):
                     self._client.post(path, cast_to=str, body=dict(body))
@@ -228,7 +230,7 @@ class ApiModel:
         return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd, paid=usd)
 
     def _persistently(
-        self, attempt: Callable[[], T], index: int, stop: threading.Event, patience: Patience | None = None
+        self, attempt: Callable[[], T], index: int, stop: threading.Event, patience: RetryPolicy | None = None
     ) -> T:
         return persist(
             attempt,
@@ -261,23 +263,23 @@ class ApiModel:
                     raise
                 self._leave_out(error.parameter)
 
-    def _begun(self, prompt: Prompt, decoding: Decoding) -> tuple[Piece, Generator[Piece, None, None]]:
+    def _begun(self, prompt: Prompt, decoding: Decoding) -> tuple[AnswerPiece, Generator[AnswerPiece, None, None]]:
         """The first piece that says something, or ends the answer, and the others."""
 
         def request_of() -> dict[str, Any]:
             request = {**self._request(prompt, decoding, decoding.seed), "stream": True}
             return request if COUNTS in self._refused else {**request, COUNTS: {"include_usage": True}}
 
-        def send(request: dict[str, Any]) -> tuple[Piece, Generator[Piece, None, None]]:
+        def send(request: dict[str, Any]) -> tuple[AnswerPiece, Generator[AnswerPiece, None, None]]:
             pieces = self._pieces(request, format_sent=decoding.grammar is not None)
             for piece in pieces:
                 if piece.text or piece.finish is not None:
                     return piece, pieces
-            raise Passing("the reply is empty and not finished")
+            raise TransientFailure("the reply is empty and not finished")
 
         return self._accepted(decoding, request_of, send)
 
-    def _pieces(self, request: dict[str, Any], *, format_sent: bool) -> Generator[Piece, None, None]:
+    def _pieces(self, request: dict[str, Any], *, format_sent: bool) -> Generator[AnswerPiece, None, None]:
         import openai
 
         try:
@@ -288,16 +290,16 @@ class ApiModel:
         except openai.APIStatusError as error:
             raise self._refusal(error, format_sent=format_sent) from None
         except openai.APIError as error:  # an error in place of a piece
-            raise Passing(f"the server ends its answer with an error{words_of(error, self._key)}") from None
+            raise TransientFailure(f"the server ends its answer with an error{words_of(error, self._key)}") from None
         except ValueError as error:
-            raise Passing("a piece of the reply is not JSON") from error
+            raise TransientFailure("a piece of the reply is not JSON") from error
 
-    def _unbroken(self, first: Piece, others: Iterator[Piece]) -> Iterator[Piece]:
+    def _unbroken(self, first: AnswerPiece, others: Iterator[AnswerPiece]) -> Iterator[AnswerPiece]:
         """All pieces. What may pass before the first word ends the answer after it: half of it has been shown."""
         yield first
         try:
             yield from others
-        except Passing as fault:
+        except TransientFailure as fault:
             raise self._broken_off(fault.reason) from fault
 
     def _broken_off(self, reason: str) -> InfrastructureError:
@@ -340,9 +342,9 @@ class ApiModel:
         try:
             yield
         except (openai.APITimeoutError, httpx.TimeoutException) as error:
-            raise Passing(f"no answer within {timeout_s:.0f} seconds") from error
+            raise TransientFailure(f"no answer within {timeout_s:.0f} seconds") from error
         except (openai.APIConnectionError, httpx.TransportError) as error:  # the latter from within a streamed answer
-            raise Passing(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
+            raise TransientFailure(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
 
     def _request(self, prompt: Prompt, decoding: Decoding, seed: int) -> dict[str, Any]:
         openai_itself = self._endpoint.is_openai

@@ -56,7 +56,7 @@ def each_at_once(work: Work[T], count: int, *, workers: int, on_result: Callable
                 running -= 1
             elif error is None:
                 on_result(index, result)  # type: ignore[arg-type]
-            elif first_error is None or isinstance(first_error, Abandoned):
+            elif first_error is None or isinstance(first_error, CallAbandoned):
                 first_error = error
     except KeyboardInterrupt:
         stop.set()
@@ -80,7 +80,7 @@ def _hand_over(
             on_result(index, result)  # type: ignore[arg-type]
 
 
-class Passing(Exception):
+class TransientFailure(Exception):
     """A failure that may pass. after_s: how long the server asked to be left alone, None if it did not say."""
 
     def __init__(self, reason: str, after_s: float | None = None) -> None:
@@ -88,12 +88,12 @@ class Passing(Exception):
         self.reason, self.after_s = reason, after_s
 
 
-class Abandoned(Exception):
+class CallAbandoned(Exception):
     """Not tried again, because the whole run is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How often and how long. Waits double from first_wait_s to longest_wait_s, each scaled by a random 0.5 to 1.5.
 
     A server that asks for more than longest_asked_s is not waited for: the run stops and can be resumed.
@@ -108,7 +108,7 @@ class Patience:
 def persist(
     call: Callable[[], T],
     *,
-    patience: Patience,
+    patience: RetryPolicy,
     random: Random,
     sleep: Callable[[float], object],
     stopping: Callable[[], bool],
@@ -121,18 +121,18 @@ def persist(
     for attempt in range(1, patience.attempts + 1):
         try:
             return call()
-        except Passing as failure:
+        except TransientFailure as failure:
             if failure.after_s is not None and failure.after_s > patience.longest_asked_s:
                 raise _given_up(f"{failure.reason}, and asks to wait {failure.after_s:.0f} seconds", where) from failure
             if attempt == patience.attempts:
                 raise _given_up(f"{failure.reason}, also at attempt {attempt}", where) from failure
             sleep(wait_s(attempt, failure.after_s, patience, random))
             if stopping():
-                raise Abandoned from failure
+                raise CallAbandoned from failure
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def wait_s(attempt: int, after_s: float | None, patience: Patience, random: Random) -> float:
+def wait_s(attempt: int, after_s: float | None, patience: RetryPolicy, random: Random) -> float:
     """Seconds before the attempt after this one (counted from 1); never less than the server asked for."""
     backoff = min(patience.longest_wait_s, patience.first_wait_s * 2.0 ** (attempt - 1)) * (0.5 + random.random())
     return max(backoff, after_s or 0.0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.models.calls import Passing, retry_after_s
+from lastresort.models.calls import TransientFailure, retry_after_s
 from lastresort.models.keys import redacted
 from lastresort.types import JsonObject
 
@@ -132,7 +132,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AnswerPiece:
     """A part of an answer that is streamed. finish: None before its last part. Counts: None where this part tells none."""
 
     text: str
@@ -142,7 +142,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class CommandDenied:
     """A command that a server did not do. said: its own words, "" if it said nothing."""
 
     status: int
@@ -157,18 +157,18 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError) as error:  # also a number longer than Python reads
-        raise Passing(f"the reply is not JSON (it begins {redacted(body, [redact])[:60]!r})") from error
+        raise TransientFailure(f"the reply is not JSON (it begins {redacted(body, [redact])[:60]!r})") from error
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-        raise Passing(f"the reply holds no choices{_told(reply, redact)}")
+        raise TransientFailure(f"the reply holds no choices{_told(reply, redact)}")
     message, finish = choices[0].get("message"), choices[0].get("finish_reason")
     if not isinstance(message, dict):
-        raise Passing("the reply's first choice holds no message")
+        raise TransientFailure("the reply's first choice holds no message")
     text = message.get("content") or message.get("refusal") or ""
     if not isinstance(text, str):
-        raise Passing(f"the reply's content is not text but {type(text).__name__}")
+        raise TransientFailure(f"the reply's content is not text but {type(text).__name__}")
     if not text and finish in (None, "error"):
-        raise Passing(f"the reply is empty and not finished (finish_reason {finish!r}){_told(reply, redact)}")
+        raise TransientFailure(f"the reply is empty and not finished (finish_reason {finish!r}){_told(reply, redact)}")
     usage = reply.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Reply(
@@ -180,7 +180,7 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
     )
 
 
-def read_piece(event: JsonObject) -> Piece:
+def read_piece(event: JsonObject) -> AnswerPiece:
     """From an event of a streamed answer. Servers send some without choices, such as the last with the counts."""
     choices = event.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
@@ -188,7 +188,7 @@ def read_piece(event: JsonObject) -> Piece:
     text = (delta.get("content") or delta.get("refusal") or "") if isinstance(delta, dict) else ""
     usage = event.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    return Piece(
+    return AnswerPiece(
         text if isinstance(text, str) else "",
         None if finish is None else "length" if finish == "length" else "stop",
         _count(usage, "prompt_tokens"),
@@ -196,13 +196,13 @@ def read_piece(event: JsonObject) -> Piece:
     )
 
 
-def denied(error: openai.APIStatusError, *, redact: str, now_s: float) -> Denied:
+def denied(error: openai.APIStatusError, *, redact: str, now_s: float) -> CommandDenied:
     """What a status means for a command to the server, not a question. Raises Passing where it may be tried again."""
     status = error.status_code
     if status in _PASSING_STATUS or status in _GATEWAY_STATUS:
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
-        raise Passing(f"the server answers {status}", after_s)
-    return Denied(status, words_of(error, redact).removeprefix(": "))
+        raise TransientFailure(f"the server answers {status}", after_s)
+    return CommandDenied(status, words_of(error, redact).removeprefix(": "))
 
 
 def refusal(
@@ -219,7 +219,7 @@ def refusal(
         )
     if status in _PASSING_STATUS or status >= 500:
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
-        return Passing(f"the server answers {status}", after_s)
+        return TransientFailure(f"the server answers {status}", after_s)
     if status in (401, 403):
         return PrerequisiteError(
             f"the server refuses the key ({status})",

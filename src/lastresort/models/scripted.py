@@ -72,7 +72,7 @@ SCHEMA = _object(
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ScriptRule:
     match: str
     answer: str
     probability: float = 1.0
@@ -80,7 +80,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class ScriptedQuality:
     """A level: `right` is the share of right answers for prompts on which every condition that is set holds."""
 
     right: float
@@ -100,10 +100,10 @@ class Faults:
 @dataclass(frozen=True, slots=True)
 class Script:
     answers: dict[str, str] = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ScriptRule, ...] = ()
     default: str = ""
     wrong: tuple[str, ...] = ("I do not know.",)
-    quality: tuple[Quality, ...] = ()
+    quality: tuple[ScriptedQuality, ...] = ()
     context_tokens: int | None = None
     delay_s: float = 0.0
     seconds: float = 0.0
@@ -117,8 +117,8 @@ def read_script(path: Path) -> Script:
     answers = {key: _as_text(value) for key, value in body.pop("answers", {}).items()}
     for name in body.pop("answers_from", []):
         answers |= _answers_of(path.parent / name)
-    rules = tuple(Rule(**rule) for rule in body.pop("rules", []))
-    quality = tuple(Quality(**level) for level in body.pop("quality", []))
+    rules = tuple(ScriptRule(**rule) for rule in body.pop("rules", []))
+    quality = tuple(ScriptedQuality(**level) for level in body.pop("quality", []))
     for index, rule in enumerate(rules):
         _check_pattern(rule.match, f"rules[{index}].match", path)
         _check_pattern(rule.match, f"rules[{index}].answer", path, replacement=rule.answer)

@@ -21,7 +21,7 @@ LOCK = "lock"
 GRACE_S = 0.3
 
 
-class Busy(Exception):
+class LockHeld(Exception):
     """Another process holds the lock."""
 
 
@@ -34,7 +34,7 @@ def held(folder: Path, found: str, *, expected: str, remedy: str) -> Iterator[No
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(folder / LOCK))
-        except Busy:
+        except LockHeld:
             raise InputError(found, where=str(folder), expected=expected, remedy=remedy) from None
         yield
 
@@ -66,7 +66,7 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise Busy from None
+            raise LockHeld from None
     try:
         yield
     finally:

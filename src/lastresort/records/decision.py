@@ -10,7 +10,7 @@ from lastresort.records.document import (
     Amount,
     Count,
     Difference,
-    Document,
+    JsonDocument,
     OpenShare,
     Positive,
     Sentence,
@@ -19,7 +19,7 @@ from lastresort.records.document import (
 )
 from lastresort.records.document import Interval as DifferenceInterval
 from lastresort.records.gate import ClimbGate, SuiteVerdict
-from lastresort.types import Decided, GateVerdict, Outcome, Unit
+from lastresort.types import GateVerdict, Outcome, Unit, VerdictBasis
 
 VERSION: Literal[8] = 8
 Name = Annotated[str, Field(min_length=1)]
@@ -29,14 +29,14 @@ Currency = Literal["usd", "machine_seconds"]
 Crossing = Literal["at_once", "after", "never", "unknown"]
 
 
-class DevScore(Document):
+class DevScore(JsonDocument):
     """Mean score on n dev items."""
 
     score: Share
     n: Count
 
 
-class RepairMeasure(Document):
+class RepairMeasure(JsonDocument):
     """A measure on a separate draw, tuned against base, without a verdict: it only chooses among repairs. counts: false where this
     base has nothing to lose by it, or the task leaves it out.
     """
@@ -51,7 +51,7 @@ class RepairMeasure(Document):
     counts: bool
 
 
-class BarTest(Document):
+class BarTest(JsonDocument):
     """A system against the bar, on held-out items. unit: what n_used, n_available and n_needed count, and what the score is the
     mean of. interval: limits of the score, the confidence sequence at 1 - 2 alpha_per_rung. decided: the rule that gave the
     verdict (sequence: the evidence after every unit; exact: the binomial test at the last item), its error and the limit of the
@@ -65,11 +65,11 @@ class BarTest(Document):
     n_available: Count
     unit: Unit
     interval: Limits
-    decided: Decided | None
+    decided: VerdictBasis | None
     n_needed: Positive | None
 
 
-class Candidate(Document):
+class CandidateView(JsonDocument):
     """prompt_tokens: mean of a rendered prompt."""
 
     name: Name
@@ -77,7 +77,7 @@ class Candidate(Document):
     prompt_tokens: Amount
 
 
-class Failures(Document):
+class Failures(JsonDocument):
     """Of the chosen candidate on dev. knowledge: null where no retrieval has told it from other failures."""
 
     format: Count
@@ -85,7 +85,7 @@ class Failures(Document):
     other: Count
 
 
-class Cost(Document):
+class Cost(JsonDocument):
     """usd: null where the task gives no price for the calls that were made."""
 
     tokens_in: Count
@@ -94,7 +94,7 @@ class Cost(Document):
     usd: Amount | None
 
 
-class EarlyWarning(Document):
+class EarlyWarning(JsonDocument):
     """How far the newest checkpoint of a training is from its base, in nats a token; shown, never part of a verdict."""
 
     training: Name
@@ -106,13 +106,13 @@ class EarlyWarning(Document):
     alarm: str | None
 
 
-class RungView(Document):
+class RungView(JsonDocument):
     """gate: its verdict on the chosen system; null where it was not asked."""
 
     name: Name
     applies: bool
     skipped_because: Sentence | None
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[CandidateView, ...]
     chosen: Name | None
     test: BarTest | None
     gate: GateVerdict | None
@@ -121,7 +121,7 @@ class RungView(Document):
     early_warnings: tuple[EarlyWarning, ...]
 
 
-class OrderEffect(Document):
+class OrderEffect(JsonDocument):
     """The share of comparisons whose verdict the order alone changed, with its 95% interval."""
 
     n: Count
@@ -132,7 +132,7 @@ class OrderEffect(Document):
     ties: Share
 
 
-class JudgeAgreement(Document):
+class JudgeAgreement(JsonDocument):
     """With people, on labelled cases."""
 
     n: Positive
@@ -143,7 +143,7 @@ class JudgeAgreement(Document):
     weights: Literal["none", "quadratic"]
 
 
-class JudgeView(Document):
+class JudgeView(JsonDocument):
     """The model that scored the answers. asks: comparison with the reference, in both orders, or grading by a rubric, without one.
     self_preference: whether it is the model that answers, or the one that is tuned. answers: different ones that were judged.
     verdicts: how many answers won, lost, tied, changed with the order alone or had the reference's text; or had each grade. asked:
@@ -164,7 +164,7 @@ class JudgeView(Document):
     cost: Cost
 
 
-class StoreView(Document):
+class StoreView(JsonDocument):
     """What is searched. vector_bytes: the part that a search by meaning reads."""
 
     documents: Count
@@ -178,7 +178,7 @@ class StoreView(Document):
 Places = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
 
 
-class SearchView(Document):
+class SearchView(JsonDocument):
     """How well one kind of search finds the passages that dev names, without a model. recall, ndcg: by how many were looked at."""
 
     mode: Literal["hybrid", "vector", "text"]
@@ -189,14 +189,14 @@ class SearchView(Document):
     mrr: Share
 
 
-class CeilingSystem(Document):
+class CeilingSystem(JsonDocument):
     name: str
     verdict: Outcome
     score: Share
     interval: Limits
 
 
-class CeilingView(Document):
+class CeilingView(JsonDocument):
     """Dev with the right passages in the prompt. labelled: items that name theirs, for the others the union of what the searches
     put first. knowledge: items wrong closed book and right so.
     """
@@ -208,13 +208,13 @@ class CeilingView(Document):
     systems: tuple[CeilingSystem, ...]
 
 
-class RetrievalView(Document):
+class RetrievalView(JsonDocument):
     store: StoreView
     searches: tuple[SearchView, ...]
     ceiling: CeilingView | None
 
 
-class SecondGateMeasure(Document):
+class SecondGateMeasure(JsonDocument):
     name: Name
     verdict: SuiteVerdict
     base: Share | None
@@ -225,7 +225,7 @@ class SecondGateMeasure(Document):
     n: Count
 
 
-class SecondGate(Document):
+class SecondGate(JsonDocument):
     verdict: GateVerdict
     mode: Literal["quick", "full"]
     seed: Count
@@ -235,7 +235,7 @@ class SecondGate(Document):
     measures: tuple[SecondGateMeasure, ...]
 
 
-class RepairView(Document):
+class RepairView(JsonDocument):
     """A repaired system that was tried after the first gate. kind: a smaller scale of what was trained; an earlier checkpoint of
     that training; a training anew with more replay, or at a lower learning rate. setting: the scale; the epoch or step; the share;
     the rate. system: null where it was not made. measures: on a draw of items that no gate scores. frozen: the best on dev of the
@@ -255,7 +255,7 @@ class RepairView(Document):
     gate: SecondGate | None
 
 
-class SeedOfWay(Document):
+class SeedOfWay(JsonDocument):
     """failed: why this seed dropped out."""
 
     seed: Count
@@ -264,7 +264,7 @@ class SeedOfWay(Document):
     failed: Sentence | None
 
 
-class SpentOfWay(Document):
+class SpentOfWay(JsonDocument):
     """memory_bytes: the largest peak of a seed: of a graphics card what torch allocated, else of the whole process; null where it
     is not known. seconds: mean of the seeds. tokens_per_s: of training those of the rows, however often they were computed; of
     answering those of the answers.
@@ -275,7 +275,7 @@ class SpentOfWay(Document):
     tokens_per_s: Amount | None
 
 
-class ComparedWay(Document):
+class ComparedWay(JsonDocument):
     """A way of training, with several seeds. made_of: the way whose training it was made of, null where it was trained itself.
     epoch: to which it was trained, as the winner was. score: on all test items, mean over seeds; null where every seed dropped
     out. difference: this way less the first, on the same items with the same seeds; null for the first. interval: of the
@@ -302,7 +302,7 @@ class ComparedWay(Document):
     said: Sentence
 
 
-class PricedSystem(Document):
+class PricedSystem(JsonDocument):
     """A tested system with what a call of it took. items: test items over which tokens, seconds and costs are means: those that all
     systems which meet the bar answered. seconds: of a call, its share of its batch here, or the wait for an endpoint.
     per_call_machine_s: of the machine here; 0 where an endpoint answers. one_off: all that training and testing took; 0 for a
@@ -326,7 +326,7 @@ class PricedSystem(Document):
     one_off_machine_s: Amount
 
 
-class SharedItems(Document):
+class SharedItems(JsonDocument):
     """Mean scores on the n test items that both answered: a description, since each stopped by its own evidence."""
 
     n: Count
@@ -334,7 +334,7 @@ class SharedItems(Document):
     untuned: Share | None
 
 
-class CostPair(Document):
+class CostPair(JsonDocument):
     """crossing: from when on the tuned system is the cheaper, its training included. calls: from which call on; null for never and
     unknown. months: how long these calls take at calls_per_month.
     """
@@ -347,7 +347,7 @@ class CostPair(Document):
     both: SharedItems
 
 
-class SavingView(Document):
+class SavingView(JsonDocument):
     """With goal: cost, whether the climb went on to sft although the bar was met. rung: whose system meets the bar. now: a call of
     it, as measured. then, one_off: a call of the tuned model, and all that the rung sft would take, as planned.
     """
@@ -364,7 +364,7 @@ class SavingView(Document):
     months: Amount | None
 
 
-class BreakEven(Document):
+class BreakEven(JsonDocument):
     """What calls cost and when training is paid back. currency: in which all systems compare; null where prices are missing.
     missing: keys of the task file whose absence leaves money unknown. hourly_price: USD for an hour of the machine that trains and
     answers local models. pairs: every tuned system against every untuned one. saving: null where that was not asked.
@@ -379,7 +379,7 @@ class BreakEven(Document):
     saving: SavingView | None
 
 
-class WinnerView(Document):
+class WinnerView(JsonDocument):
     """sha256: over the names and contents of all files in winner/; whoever loads it from beside this decision compares it."""
 
     kind: Literal["prompt", "retrieval", "adapter", "merged", "none"]
@@ -388,14 +388,14 @@ class WinnerView(Document):
     sha256: Sha256 | None
 
 
-class RunProvenance(Document):
+class RunProvenance(JsonDocument):
     versions: dict[str, str]
     seeds: dict[str, int]
     hashes: dict[str, str]
     machine: dict[str, str | int]
 
 
-class RunView(Document):
+class RunView(JsonDocument):
     """decision.json of a run: the verdict, the argument for it and the numbers behind it. It grows by version. Before the run has
     decided, verdict, meets_bar, provisional, answer, winner and provenance are null, and the rungs stand as far as they came.
 

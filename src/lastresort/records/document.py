@@ -18,7 +18,7 @@ Sentence = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Document(BaseModel):
+class JsonDocument(BaseModel):
     """A frozen value of named fields. What is no number, and a field that is not named, is refused."""
 
     model_config = ConfigDict(
@@ -41,7 +41,7 @@ class _Schema(GenerateJsonSchema):
         return False
 
 
-def generated_schema(document: type[Document], name: str) -> JsonSchemaValue:
+def generated_schema(document: type[JsonDocument], name: str) -> JsonSchemaValue:
     """JSON Schema (2020-12) of what `as_json` gives. name: of its URN, with the version where it has one."""
     found = document.model_json_schema(mode="serialization", schema_generator=_Schema)
     version = document.model_fields.get("version")

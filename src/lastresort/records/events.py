@@ -25,13 +25,13 @@ from lastresort.types import Judgement, Role
 Interval = tuple[float, float]
 
 
-class Value(BaseModel):
+class EventValue(BaseModel):
     """Part of an event."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
 
 
-class Recorded(Value):
+class BaseEvent(EventValue):
     """What every event has. kind: its name in the record, which is the name of the class."""
 
     kind: str
@@ -42,7 +42,7 @@ class Recorded(Value):
         return ""
 
 
-class OfRung(Recorded):
+class OfRung(BaseEvent):
     """An event of which every rung has its own."""
 
     rung: str
@@ -65,49 +65,49 @@ class OfCandidate(OfRung):
 # The run and its task.
 
 
-class RunBegan(Recorded):
+class RunBegan(BaseEvent):
     """id: which run this is, wherever its folder is moved."""
 
     kind: Literal["run_began"] = "run_began"
     id: str
 
 
-class TaskRead(Recorded):
+class TaskRead(BaseEvent):
     """task: resolved, as the task file writes it."""
 
     kind: Literal["task_read"] = "task_read"
     task: dict[str, Any]
 
 
-class FilesRead(Recorded):
+class FilesRead(BaseEvent):
     """files: sha256 by name, of everything that decides what is trained and measured."""
 
     kind: Literal["files_read"] = "files_read"
     files: dict[str, str]
 
 
-class TaskPlaced(Recorded):
+class TaskPlaced(BaseEvent):
     """path: how the task file is reached from the folder of the run."""
 
     kind: Literal["task_placed"] = "task_placed"
     path: str
 
 
-class DocumentsRead(Recorded):
+class DocumentsRead(BaseEvent):
     """files: sha256 by document, as they were when the run began."""
 
     kind: Literal["documents_read"] = "documents_read"
     files: dict[str, str]
 
 
-class ErrorShared(Recorded):
+class ErrorShared(BaseEvent):
     """r: tests of the bar over which the run shares its error."""
 
     kind: Literal["error_shared"] = "error_shared"
     r: int
 
 
-class ModelOpened(Recorded):
+class ModelOpened(BaseEvent):
     """fingerprint: of the task's model. max_new_tokens: of every answer. price_known: whether what a call of it costs is known."""
 
     kind: Literal["model_opened"] = "model_opened"
@@ -116,21 +116,21 @@ class ModelOpened(Recorded):
     price_known: bool
 
 
-class RowsTooLong(Recorded):
+class RowsTooLong(BaseEvent):
     """train: ids of the rows that are left out of training, since they exceed the context."""
 
     kind: Literal["rows_too_long"] = "rows_too_long"
     train: tuple[str, ...]
 
 
-class DataChecked(Recorded):
+class DataChecked(BaseEvent):
     """report: counts and findings, as `lastresort data check --json` prints them."""
 
     kind: Literal["data_checked"] = "data_checked"
     report: dict[str, Any]
 
 
-class BudgetSpent(Recorded):
+class BudgetSpent(BaseEvent):
     """Time and money since the one before; money with every paid answer, time every few seconds."""
 
     kind: Literal["budget_spent"] = "budget_spent"
@@ -141,12 +141,12 @@ class BudgetSpent(Recorded):
 # The judge that scores the answers.
 
 
-class JudgeOpened(Recorded):
+class JudgeOpened(BaseEvent):
     kind: Literal["judge_opened"] = "judge_opened"
     fingerprint: str
 
 
-class JudgeCalls(Value):
+class JudgeCalls(EventValue):
     """What asking a judge took. paid_usd: the part of usd that was paid now, for what no cache had."""
 
     calls: int
@@ -157,7 +157,7 @@ class JudgeCalls(Value):
     paid_usd: float
 
 
-class JudgeChecked(Recorded):
+class JudgeChecked(BaseEvent):
     """How far the judge agrees with people, on labelled cases. said: its verdicts on each."""
 
     kind: Literal["judge_checked"] = "judge_checked"
@@ -180,7 +180,7 @@ class JudgedAnswer(JudgeCalls):
     said: tuple[str, ...]
 
 
-class AnswersJudged(Recorded):
+class AnswersJudged(BaseEvent):
     """A batch. An answer that is met again is here again, and counts once."""
 
     kind: Literal["answers_judged"] = "answers_judged"
@@ -234,7 +234,7 @@ class RungGivenUp(OfRung):
     reason: str
 
 
-class SearchedCandidate(Value):
+class SearchedCandidate(EventValue):
     """seconds: of all that was measured of it so far."""
 
     name: str
@@ -287,12 +287,12 @@ class SavingWeighed(OfRung):
 # Retrieval.
 
 
-class SkippedFile(Value):
+class SkippedFile(EventValue):
     path: str
     reason: str
 
 
-class StoreBuilt(Recorded):
+class StoreBuilt(BaseEvent):
     """added to reused: of the update that built it. contents: hash of what it holds."""
 
     kind: Literal["store_built"] = "store_built"
@@ -313,7 +313,7 @@ class StoreBuilt(Recorded):
     vector_bytes: int
 
 
-class SearchScores(Value):
+class SearchScores(EventValue):
     """How well one kind of search finds the passages that dev names. recall, ndcg: by how many passages were looked at."""
 
     mode: Literal["hybrid", "vector", "text"]
@@ -325,14 +325,14 @@ class SearchScores(Value):
     mrr: float
 
 
-class SearchesMeasured(Recorded):
+class SearchesMeasured(BaseEvent):
     """Nothing where dev names no passages."""
 
     kind: Literal["searches_measured"] = "searches_measured"
     searches: tuple[SearchScores, ...]
 
 
-class CeilingMeasured(Recorded):
+class CeilingMeasured(BaseEvent):
     """Dev with the right passages in the prompt. labelled: items that name theirs. systems: verdict of each that could be tried.
     knowledge: ids of the items that were wrong closed book and right so."""
 
@@ -355,7 +355,7 @@ class RenderingFixed(OfRung):
     rendering: str
 
 
-class ReplayRow(Value):
+class ReplayRow(EventValue):
     """turns: role and text. end: whether the answer ended by itself."""
 
     id: str
@@ -396,7 +396,7 @@ class PassLowered(OfCandidate):
     keys: dict[str, int | bool | str]
 
 
-class AdapterReach(Value):
+class AdapterReach(EventValue):
     """layers: that hold an adapter, of all_layers. parameters: that are trained."""
 
     layers: int
@@ -404,7 +404,7 @@ class AdapterReach(Value):
     parameters: int
 
 
-class PackedCheck(Value):
+class PackedCheck(EventValue):
     """Packed against plain on the first batch; as `engine.support.FirstBatchCheck`."""
 
     loss_difference: float
@@ -415,7 +415,7 @@ class PackedCheck(Value):
     passed_over: str
 
 
-class TrainingFacts(Value):
+class TrainingFacts(EventValue):
     """What a rung says of a training beside its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
 
     rows: int
@@ -505,7 +505,7 @@ class BaseSummed(OfRung):
 # Preferences.
 
 
-class RankedAnswer(Value):
+class RankedAnswer(EventValue):
     """whole: it ended by itself, so that its end may be trained."""
 
     text: str
@@ -513,7 +513,7 @@ class RankedAnswer(Value):
     whole: bool
 
 
-class RankedPair(Value):
+class RankedPair(EventValue):
     """example: id of the training row."""
 
     example: str
@@ -553,7 +553,7 @@ class RewardsJudged(OfRung):
     priced: bool
 
 
-class Movement(Value):
+class Movement(EventValue):
     """kl: of the candidate to its start, nats an answer; how it is computed says `train.watch.divergence.Divergence`. margin: of
     preferences, see `Margins` there, of the rows that margin_of names; None where answers are rewarded. margin_before: of log odds,
     which are compared where the objective has no reference; else None.
@@ -577,7 +577,7 @@ class CandidateMoved(OfCandidate):
     moved: Movement | None
 
 
-class AnswerLengths(Value):
+class AnswerLengths(EventValue):
     """Mean answer tokens and score on dev before and after; and the scores on the `level` items whose answers did not grow
     (0 where there are none).
     """
@@ -603,12 +603,12 @@ class DriftMeasured(OfCandidate):
 # The gate and the repairs after it.
 
 
-class GateChosen(Recorded):
+class GateChosen(BaseEvent):
     kind: Literal["gate_chosen"] = "gate_chosen"
     mode: Literal["quick", "full", "none"]
 
 
-class GateRun(Recorded):
+class GateRun(BaseEvent):
     """repaired: it is the second gate, of a repaired system."""
 
     kind: Literal["gate_run"] = "gate_run"
@@ -678,7 +678,7 @@ class RepairTested(OfRung):
 # Ways of training, compared after the verdict.
 
 
-class WaysChosen(Recorded):
+class WaysChosen(BaseEvent):
     """names: the reference first; empty where nothing is to be compared any more."""
 
     kind: Literal["ways_chosen"] = "ways_chosen"
@@ -686,20 +686,20 @@ class WaysChosen(Recorded):
     seeds: int
 
 
-class WaysRefused(Recorded):
+class WaysRefused(BaseEvent):
     kind: Literal["ways_refused"] = "ways_refused"
     names: tuple[str, ...]
     because: str
 
 
-class FullRateChosen(Recorded):
+class FullRateChosen(BaseEvent):
     """The learning rate at which all weights are trained, found with the first seed."""
 
     kind: Literal["full_rate_chosen"] = "full_rate_chosen"
     rate: float
 
 
-class TrainingSpent(Value):
+class TrainingSpent(EventValue):
     """memory_bytes: peak, None where it is not known. tokens: of the rows, however often they were computed."""
 
     memory_bytes: int | None
@@ -708,7 +708,7 @@ class TrainingSpent(Value):
     learning_rate: float
 
 
-class AnsweringSpent(Value):
+class AnsweringSpent(EventValue):
     """On the whole test set."""
 
     memory_bytes: int | None
@@ -716,7 +716,7 @@ class AnsweringSpent(Value):
     tokens: int
 
 
-class OfWay(Recorded):
+class OfWay(BaseEvent):
     """An event of one way of training with one seed."""
 
     way: str
@@ -747,7 +747,7 @@ class WayMeasured(OfWay):
     failed: str | None
 
 
-class WaysCompared(Recorded):
+class WaysCompared(BaseEvent):
     kind: Literal["ways_compared"] = "ways_compared"
     names: tuple[str, ...]
     seeds: int
@@ -757,18 +757,18 @@ class WaysCompared(Recorded):
 # The end, and what comes after it.
 
 
-class ClimbDecided(Recorded):
+class ClimbDecided(BaseEvent):
     kind: Literal["climb_decided"] = "climb_decided"
     decision: RunView
 
 
-class ClimbFinished(Recorded):
+class ClimbFinished(BaseEvent):
     """Everything is written: the winner, decision.json and the report."""
 
     kind: Literal["climb_finished"] = "climb_finished"
 
 
-class RecheckCounted(Recorded):
+class RecheckCounted(BaseEvent):
     """A recheck, counted before it has seen an answer. question: hash of what it asks. look: its number among those that test
     systems against the bar. what: is new, in words."""
 
@@ -839,10 +839,10 @@ Event = (
     | RecheckCounted
 )
 KINDS: dict[str, type[Event]] = {kind.model_fields["kind"].default: kind for kind in get_args(Event)}
-E = TypeVar("E", bound=Recorded)
+E = TypeVar("E", bound=BaseEvent)
 
 
-class Stage(Value):
+class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
     last step of a training. eta_s: None before the first unit is done. spent_s, spent_usd: of the whole run so far."""
 

@@ -11,8 +11,8 @@ from lastresort.records.document import (
     Amount,
     Count,
     Difference,
-    Document,
     Interval,
+    JsonDocument,
     Positive,
     Sentence,
     Sha256,
@@ -33,7 +33,7 @@ MODES: dict[str, ModeName] = {  # by suite
 }
 
 
-class Stratum(Document):
+class StratumScores(JsonDocument):
     """A part of a measure, shown and never voted. base, tuned: mean scores of its n items."""
 
     name: str
@@ -42,7 +42,7 @@ class Stratum(Document):
     n: Count
 
 
-class ItemsAsked(Document):
+class ItemsAsked(JsonDocument):
     """Of a suite, which its measures share.
 
     version: of the suite. items: drawn. left_out: of these, items for which one of the contexts has no room. passed_over: not
@@ -56,7 +56,7 @@ class ItemsAsked(Document):
     pilot_items: Count
 
 
-class ChangedItem(Document):
+class ChangedItem(JsonDocument):
     """An item that the two answered otherwise, side by side. question: which of the item's questions."""
 
     id: str
@@ -74,7 +74,7 @@ class ChangedItem(Document):
         return self.tuned_score > self.base_score
 
 
-class _Measure(Document):
+class _Measure(JsonDocument):
     """One measure of a suite, tuned against base on the same items.
 
     suite: whose margin the task's `keep` names. margin: the largest loss that is accepted, on the measure's own scale. base, tuned:
@@ -103,7 +103,7 @@ class _Measure(Document):
     spread: Amount | None = None
     binary: bool = True
     unit: Unit = "item"
-    strata: tuple[Stratum, ...] = ()
+    strata: tuple[StratumScores, ...] = ()
     why: str = ""
     reason: str = ""
     asked: ItemsAsked | None = None
@@ -150,7 +150,7 @@ class SkippedMeasure(_Measure):
 SuiteFound = TestedMeasure | UninformativeMeasure | SkippedMeasure
 
 
-class _Target(Document):
+class _Target(JsonDocument):
     """The task itself: does the tuned system meet the bar, and is it worth more than the best prompt?
 
     outcome, score, n, n_needed: of the test of the bar, which may have stopped early. comparator: the best prompt's system.
@@ -224,32 +224,32 @@ class TargetCompared(_Target):
 TargetFound = TargetNotAsked | TargetAtBar | TargetCompared
 
 
-class Turn(Document):
+class ExampleTurn(JsonDocument):
     role: str
     content: str
 
 
-class Example(Document):
+class ItemExample(JsonDocument):
     """One of the items, as the base was asked. options: of which the likeliest is the answer; none where it is asked for in
     words.
     """
 
     id: str
-    turns: tuple[Turn, ...] = Field(min_length=1)
+    turns: tuple[ExampleTurn, ...] = Field(min_length=1)
     options: tuple[str, ...]
 
 
-class Part(Document):
+class FailureModePart(JsonDocument):
     """base, tuned: mean scores on these n items, higher is better."""
 
     name: Sentence
     base: Share
     tuned: Share
     n: Count
-    example: Example
+    example: ItemExample
 
 
-class FailureMode(Document):
+class FailureMode(JsonDocument):
     """A way in which tuning breaks what nobody trained for, by the parts of its suite: shown, never judged.
 
     suite: which shows it; its measures are among `suites`. parts: by family of questions, or by condition in which they are asked;
@@ -258,17 +258,17 @@ class FailureMode(Document):
 
     name: ModeName
     suite: Sentence
-    parts: tuple[Part, ...]
+    parts: tuple[FailureModePart, ...]
 
 
-class GateForecast(Document):
+class GateForecast(JsonDocument):
     """Of what was to be asked after the pilot, both models together."""
 
     items: Count
     seconds: Amount
 
 
-class GateSpent(Document):
+class GateSpent(JsonDocument):
     """seconds, tokens_in, tokens_out: of asking both models the suites, whenever that was. asked_now: items that were asked just
     now; the others were kept from before.
     """
@@ -279,12 +279,12 @@ class GateSpent(Document):
     tokens_out: Count = 0
 
 
-class Fingerprints(Document):
+class Fingerprints(JsonDocument):
     base: str
     tuned: str
 
 
-class GateFindings(Document):
+class GateFindings(JsonDocument):
     """reasons: the decisive ones first. would_decide: what would turn a HOLD into an answer. alpha: the error of the gate.
     power: what each measure was planned for.
     """
@@ -307,7 +307,7 @@ class GateFindings(Document):
         return pays_too_much(lost_in_general(self.suites), self.target)
 
 
-class _OfClimb(Document):
+class _OfClimb(JsonDocument):
     rung: str
     system: str
     mode: Literal["quick", "full"]
@@ -323,20 +323,20 @@ class ClimbGate(GateFindings, _OfClimb):  # fields of the last base come first
     """
 
 
-class Tuned(Document):
+class Tuned(JsonDocument):
     """kind: an adapter on the base, a whole model, the winner of a run, or what another tool wrote about a model."""
 
     name: str
     kind: Literal["adapter", "model", "winner", "logs"]
 
 
-class Provenance(Document):
+class Provenance(JsonDocument):
     versions: dict[str, str]
     hashes: dict[str, str]
     machine: dict[str, str | int]
 
 
-class _Alone(Document):
+class _Alone(JsonDocument):
     version: Literal[3] = Field(default=VERSION, alias="schema")
     task: str
     base: str

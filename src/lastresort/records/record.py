@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from lastresort.errors import ContractError, DataError
 from lastresort.records.atomic import disk_error
 from lastresort.records.database import Database, connect, connect_read_only
-from lastresort.records.events import KINDS, CandidateMeasured, CeilingMeasured, E, Event, Recorded, RunBegan, Stage
+from lastresort.records.events import KINDS, BaseEvent, CandidateMeasured, CeilingMeasured, E, Event, RunBegan, Stage
 from lastresort.records.measurement import ItemScore, Measurement
 
 __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
@@ -279,7 +279,7 @@ class Record:
         rows = self._database.rows("SELECT candidate FROM curve GROUP BY candidate ORDER BY min(id)")
         return {row["candidate"]: self.curve(row["candidate"]) for row in rows}
 
-    def _rows_of(self, kind: type[Recorded], key: str, order: str) -> list[sqlite3.Row]:
+    def _rows_of(self, kind: type[BaseEvent], key: str, order: str) -> list[sqlite3.Row]:
         name = kind.model_fields["kind"].default
         if key:
             query = f"SELECT id, kind, body FROM event WHERE kind = ? AND key = ? ORDER BY id {order}"

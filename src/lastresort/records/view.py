@@ -12,7 +12,7 @@ from typing import Any
 from lastresort.ladder import trains
 from lastresort.records.decision import (
     BarTest,
-    Candidate,
+    CandidateView,
     CeilingSystem,
     CeilingView,
     ComparedWay,
@@ -260,10 +260,10 @@ def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:
     return [one for (name, split), one in rung.measured.items() if name == candidate and split.startswith(DEV)]
 
 
-def _candidates(rung: _Rung, chosen: str | None) -> tuple[Candidate, ...]:
+def _candidates(rung: _Rung, chosen: str | None) -> tuple[CandidateView, ...]:
     """Those of the search, and the chosen system where it came of a repair; during a search those that were measured so far."""
     searched = () if rung.searched is None else rung.searched.candidates
-    found = {one.name: Candidate(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens) for one in searched}
+    found = {one.name: CandidateView(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens) for one in searched}
     others = (name for name, split in rung.measured if split.startswith(DEV))
     for name in dict.fromkeys([chosen] if rung.searched is not None else others):
         if name is not None and name not in found and (stretches := _on_dev(rung, name)):
@@ -271,10 +271,10 @@ def _candidates(rung: _Rung, chosen: str | None) -> tuple[Candidate, ...]:
     return tuple(found.values())
 
 
-def _candidate(name: str, stretches: Sequence[CandidateMeasured]) -> Candidate:
+def _candidate(name: str, stretches: Sequence[CandidateMeasured]) -> CandidateView:
     n, tokens = sum(one.n for one in stretches), sum(one.tokens_in for one in stretches)
     score = stretches[0].score if len(stretches) == 1 else sum(one.score * one.n for one in stretches) / max(1, n)
-    return Candidate(
+    return CandidateView(
         name=name, dev=DevScore(score=min(1.0, score), n=n), prompt_tokens=round(tokens / n, 1) if n else 0.0
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from lastresort.records.document import Document, Sentence
+from lastresort.records.document import JsonDocument, Sentence
 from lastresort.report.words.wording import listed, printable, sentence, stopped
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}
 QUESTIONS = 6  # shown; the others stand in --json
 
 
-class RungAdvice(Document):
+class RungAdvice(JsonDocument):
     """condition: for ONLY_IF, what has to be so; null otherwise."""
 
     rung: str
@@ -33,7 +33,7 @@ class RungAdvice(Document):
     reasons: tuple[Sentence, ...] = Field(min_length=1)
 
 
-class RuleAdvice(Document):
+class RuleAdvice(JsonDocument):
     """A rule of thumb that had something to say. source: who published it. favours, opposes: rungs."""
 
     name: Sentence
@@ -45,7 +45,7 @@ class RuleAdvice(Document):
     opposes: tuple[str, ...]
 
 
-class OpenFact(Document):
+class OpenFact(JsonDocument):
     """What is not known and would change the advice. decides: rungs."""
 
     fact: Sentence
@@ -54,7 +54,7 @@ class OpenFact(Document):
     decides: tuple[str, ...]
 
 
-class FrameworkAdvice(Document):
+class FrameworkAdvice(JsonDocument):
     name: Sentence
     fit: FrameworkFit
     because: Sentence
@@ -62,7 +62,7 @@ class FrameworkAdvice(Document):
     lacks: Sentence
 
 
-class AdviceDocument(Document):
+class AdviceDocument(JsonDocument):
     """What `lastresort advise --json` prints: rules of thumb applied to what is known, nothing measured. It grows by version.
 
     task: null without a task file. answer: to "should I fine-tune?". path: all rungs in the order of the ladder. ladder: the rungs

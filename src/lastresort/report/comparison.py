@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lastresort.report.charts.gate import Strip
+from lastresort.report.charts.gate import GateStrip
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.words.comparison import NAMES, capital
 from lastresort.report.words.wording import MARKS, NO_BREAK, count, counted, duration, listed, percent
@@ -57,12 +57,12 @@ def drawn(entries: Entries) -> list[Entry]:
     return [entry for entry in entries if entry["interval"] is not None]
 
 
-def strip_of(entry: Entry) -> Strip:
+def strip_of(entry: Entry) -> GateStrip:
     low, high = entry["interval"]
-    return Strip(entry["way"], entry["difference"], (low, high), entry["margin"], entry["verdict"])
+    return GateStrip(entry["way"], entry["difference"], (low, high), entry["margin"], entry["verdict"])
 
 
-def strips(entries: Entries) -> list[Strip]:
+def strips(entries: Entries) -> list[GateStrip]:
     return [strip_of(entry) for entry in entries]
 
 

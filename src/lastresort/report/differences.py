@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class AnswerSides:
     """Escaped HTML of both sides. note: what is wrong with the form of the answer, "" where nothing is."""
 
     expected: Markup
@@ -28,17 +28,17 @@ class Sides:
     note: str = ""
 
 
-def side_by_side(expected: str, got: str) -> Sides:
+def side_by_side(expected: str, got: str) -> AnswerSides:
     """Compare key by key where the expected answer is a JSON object or list, else word by word."""
     right = _json(expected)
     if not isinstance(right, dict | list):
-        return Sides(*_words(clipped(expected), clipped(got)))
+        return AnswerSides(*_words(clipped(expected), clipped(got)))
     try:
         answer = parse_json(got)
     except NotJson as error:
         note = f"Not JSON: {error.reason} at character {error.position + 1}." if got.strip() else "Empty answer."
-        return Sides(_tree(right, right), _from(clipped(got), error.position), note)
-    return Sides(_tree(right, answer), _tree(answer, right))
+        return AnswerSides(_tree(right, right), _from(clipped(got), error.position), note)
+    return AnswerSides(_tree(right, answer), _tree(answer, right))
 
 
 def clipped(text: str, longest: int = LONGEST) -> str:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lastresort.records.gate import ChangedItem, FailureMode, GateFindings, ItemsAsked, ModeName, Part, SuiteFound
+from lastresort.records.gate import (
+    ChangedItem,
+    FailureMode,
+    FailureModePart,
+    GateFindings,
+    ItemsAsked,
+    ModeName,
+    SuiteFound,
+)
 from lastresort.report.gate import in_points, not_scored
 from lastresort.report.words.wording import NO_BREAK, count, percent
 
@@ -59,13 +67,13 @@ _TOLD: dict[ModeName, _Told] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
+class FailureModeShown:
     """told: its words. measures: of its suite, with verdicts. parts: as drawn. changed: side by side, with the measure of each."""
 
     name: ModeName
     told: _Told
     measures: tuple[SuiteFound, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[FailureModePart, ...]
     changed: tuple[Changed, ...]
 
     @property
@@ -77,7 +85,7 @@ class Mode:
         return all(measure.verdict == "NON_INFERIOR" for measure in self.measures)
 
 
-def modes(gate: GateFindings) -> list[Mode]:
+def modes(gate: GateFindings) -> list[FailureModeShown]:
     """Those whose suite the gate has, in their order."""
     return [_mode(gate, mode) for mode in gate.failure_modes]
 
@@ -88,7 +96,7 @@ def others(gate: GateFindings) -> list[SuiteFound]:
     return [measure for measure in gate.suites if measure.suite not in known]
 
 
-def finding(mode: Mode) -> str:
+def finding(mode: FailureModeShown) -> str:
     """ "Forgetting: 61.0% right before, 57.0% after"."""
     title = mode.told.title
     differences = [measure.difference for measure in mode.measures if measure.difference is not None]
@@ -102,7 +110,7 @@ def finding(mode: Mode) -> str:
     return f"{title}: {100 * loss:.1f}{NO_BREAK}points lost on these items"
 
 
-def counts(mode: Mode) -> str:
+def counts(mode: FailureModeShown) -> str:
     """How much was asked, in a sentence; empty where nothing was."""
     asked = mode.asked
     if asked is None:
@@ -122,11 +130,11 @@ def part_name(name: str) -> str:
     return f"constraints: {which}" if which and not group else plain.replace("_", " ")
 
 
-def figures(part: Part) -> str:
+def figures(part: FailureModePart) -> str:
     return f"{percent(part.base, 0)} → {percent(part.tuned, 0)}"
 
 
-def change(part: Part) -> str:
+def change(part: FailureModePart) -> str:
     """In points, tuned less base."""
     return in_points(part.tuned - part.base)
 
@@ -140,16 +148,16 @@ def head_and_rest(text: str) -> tuple[str, str]:
     return text[:at], text[at:]
 
 
-def _mode(gate: GateFindings, mode: FailureMode) -> Mode:
+def _mode(gate: GateFindings, mode: FailureMode) -> FailureModeShown:
     told = _TOLD[mode.name]
     measures = tuple(measure for measure in gate.suites if measure.suite == mode.suite)
     parts = [_turned(part) if told.lower_is_better else part for part in mode.parts]
     if not told.ordered:
         parts.sort(key=lambda part: part.tuned - part.base)
-    return Mode(mode.name, told, measures, tuple(parts), _changed(measures))
+    return FailureModeShown(mode.name, told, measures, tuple(parts), _changed(measures))
 
 
-def _turned(part: Part) -> Part:
+def _turned(part: FailureModePart) -> FailureModePart:
     """The share in which the form shows, from the share in which it stays away."""
     return part.replaced(base=1 - part.base, tuned=1 - part.tuned)
 
@@ -168,5 +176,5 @@ def changed_of(measure: SuiteFound) -> tuple[Changed, ...]:
     return _changed([measure])
 
 
-def _kinds(mode: Mode) -> str:
+def _kinds(mode: FailureModeShown) -> str:
     return "conditions" if mode.told.ordered else "kinds of questions"

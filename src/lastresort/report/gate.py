@@ -57,7 +57,7 @@ def lines(gate: ClimbGate) -> list[str]:
     return [_line(row) for row in rows(gate)]
 
 
-def _line(row: Row) -> str:
+def _line(row: GateRow) -> str:
     mark = f"{MARKS[row.verdict]} {row.name}"
     if row.base is None or row.tuned is None:
         scored = f" {percent(row.tuned)}," if row.tuned is not None else ""
@@ -143,7 +143,7 @@ def not_scored(asked: ItemsAsked) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GateRow:
     """What a table shows of a measure, or of the target."""
 
     name: str
@@ -157,13 +157,13 @@ class Row:
     n_needed: int | None
 
 
-def rows(gate: GateFindings) -> list[Row]:
+def rows(gate: GateFindings) -> list[GateRow]:
     """The target first where it was asked."""
     return [*_target_row(gate.target), *map(_row, gate.suites)]
 
 
-def _row(suite: SuiteFound) -> Row:
-    return Row(
+def _row(suite: SuiteFound) -> GateRow:
+    return GateRow(
         suite.name,
         suite.base,
         suite.tuned,
@@ -176,12 +176,12 @@ def _row(suite: SuiteFound) -> Row:
     )
 
 
-def _target_row(target: TargetFound) -> list[Row]:
+def _target_row(target: TargetFound) -> list[GateRow]:
     if isinstance(target, TargetNotAsked):
         return []
     tuned = target.score if target.tuned_score is None else target.tuned_score
     n = target.n_compared or target.n
-    row = Row(
+    row = GateRow(
         "target",
         target.comparator_score,
         tuned,

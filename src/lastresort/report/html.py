@@ -74,7 +74,7 @@ def _plain(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyWarnings:
+class EarlyWarningsPanel:
     """alarms: (run, sentence) of every run that is alarmingly far from its base."""
 
     title: str
@@ -82,7 +82,7 @@ class EarlyWarnings:
     alarms: tuple[tuple[str, str], ...]
 
 
-def early_warnings(rung: RungStory) -> EarlyWarnings | None:
+def early_warnings(rung: RungStory) -> EarlyWarningsPanel | None:
     """None where no run was compared with its base."""
     curves = {run.candidate: run.curve for run in rung.trained}
     looked = {name: curve for name, curve in curves.items() if measured(curve)}
@@ -91,7 +91,7 @@ def early_warnings(rung: RungStory) -> EarlyWarnings | None:
         return None
     alarms = tuple((name, found) for name, curve in looked.items() if (found := warning(curve)) is not None)
     title = f"{followed}, {told(looked[followed])}"
-    return EarlyWarnings(title, early_chart(curves, title), alarms)
+    return EarlyWarningsPanel(title, early_chart(curves, title), alarms)
 
 
 FILE_NAME = "report.html"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from lastresort.records.decision import BarTest, Cost
-from lastresort.records.document import Count, Difference, Document, OpenShare, Positive, Sentence, Share
+from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, Sentence, Share
 from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report.schema import write_document
 from lastresort.report.words.wording import (
@@ -39,7 +39,7 @@ Freshness = Literal["CURRENT", "STALE", "CANNOT_TELL"]
 Standing = Literal["STANDS", "GONE", "UNKNOWN"]
 
 
-class Look(Document):
+class TestLook(JsonDocument):
     """A look at the frozen test set. number: 1 for the first after the climb. alpha: its error of a false MET, budget / (number
     (number + 1)). each: of each of its systems. budget: of all looks of the run together.
     """
@@ -51,7 +51,7 @@ class Look(Document):
     budget: Share
 
 
-class NewAsked(Document):
+class ReplacementAsked(JsonDocument):
     """model, prompt: null where it is that of the run."""
 
     model: str | None
@@ -59,7 +59,7 @@ class NewAsked(Document):
     fingerprint: str
 
 
-class RunWinner(Document):
+class RunWinner(JsonDocument):
     """The system that won the run. recorded: test items that it answered in the run. answered_now: with a new model or prompt those
     of the test set that it had not answered; with documents those asked again. prompt_tokens: mean of a prompt.
     """
@@ -73,7 +73,7 @@ class RunWinner(Document):
     prompt_tokens: float | None
 
 
-class Compared(Document):
+class ComparedWithWinner(JsonDocument):
     """A system against the run's winner.
 
     whole: whether both answered the whole test set; otherwise n counts the items that both answered before one stopped, and
@@ -94,7 +94,7 @@ class Compared(Document):
     p_worse: Share | None = None
 
 
-class SystemTried(Document):
+class SystemTried(JsonDocument):
     """rung: which chose the prompt. cut: answers cut at the token limit. refused: items too long for the model, which are wrong."""
 
     rung: str
@@ -104,10 +104,10 @@ class SystemTried(Document):
     cut: Count
     refused: Count
     cost: Cost
-    compared: Compared | None
+    compared: ComparedWithWinner | None
 
 
-class Dropped(Document):
+class DroppedPrompt(JsonDocument):
     """A prompt that cannot be tried, and why."""
 
     rung: str
@@ -115,20 +115,20 @@ class Dropped(Document):
     because: str
 
 
-class DocumentsChanged(Document):
+class DocumentsChanged(JsonDocument):
     added: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
 
 
-class PassagesChanged(Document):
+class PassagesChanged(JsonDocument):
     """gone: of the run's store, whose text is in no passage any more."""
 
     gone: tuple[str, ...]
     new: Count
 
 
-class ItemsResting(Document):
+class ItemsResting(JsonDocument):
     """n: recorded answers of the winner. named: whose rows name passages. differing: answered otherwise now; null where nothing was
     asked again.
     """
@@ -139,7 +139,7 @@ class ItemsResting(Document):
     differing: Count | None
 
 
-class AffectedItem(Document):
+class AffectedItem(JsonDocument):
     """passages: that it rests on and that changed. standing: whether the recorded answer, which stood in these to the letter,
     stands in their document still.
     """
@@ -155,7 +155,7 @@ class AffectedItem(Document):
     score_now: Share | None
 
 
-class KnowledgeChanged(Document):
+class KnowledgeChanged(JsonDocument):
     """path: name of the file or folder of documents. compared: files where the run has no store."""
 
     path: str
@@ -166,7 +166,7 @@ class KnowledgeChanged(Document):
     affected: tuple[AffectedItem, ...]
 
 
-class RecheckFindings(Document):
+class RecheckFindings(JsonDocument):
     """kind: model, where something new was put to the frozen test set; knowledge, other documents. number: of this recheck among
     those of the run; the same asked again keeps its number. yes: whether the answer is yes, null where it cannot be told.
     """
@@ -178,15 +178,15 @@ class RecheckFindings(Document):
     answer: Sentence
     reasons: tuple[Sentence, ...]
     notes: tuple[Sentence, ...]
-    new: NewAsked | None
-    look: Look | None
+    new: ReplacementAsked | None
+    look: TestLook | None
     winner: RunWinner | None
     tried: tuple[SystemTried, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedPrompt, ...]
     knowledge: KnowledgeChanged | None
 
 
-class _OfRun(Document):
+class _OfRun(JsonDocument):
     version: Literal[1] = Field(default=1, alias="schema")
     run: str
     task: str

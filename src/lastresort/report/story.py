@@ -17,7 +17,7 @@ _BELOW = "the climb stopped below it"
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingRun:
     """One training run, of which the newest event counts. body: all that it says, its settings among it."""
 
     candidate: str
@@ -26,7 +26,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Failing:
+class FailedAnswer:
     """A wrong answer of the chosen candidate on dev. kind: format | knowledge | other."""
 
     kind: str
@@ -45,12 +45,12 @@ class RungStory:
     entry: dict[str, Any] | None
     search: dict[str, Any]
     candidates: tuple[dict[str, Any], ...] = ()
-    failing: tuple[Failing, ...] = ()
+    failing: tuple[FailedAnswer, ...] = ()
     wrong: int = 0
     dev_n: int = 0
     cut: int = 0
     graded: bool = False
-    trained: tuple[Trained, ...] = ()
+    trained: tuple[TrainingRun, ...] = ()
     raced: tuple[LapTrained, ...] = ()
     drifts: tuple[DriftMeasured, ...] = ()
     passed_over: bool = False
@@ -148,7 +148,7 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
     )
 
 
-def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()) -> tuple[Failing, ...]:
+def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()) -> tuple[FailedAnswer, ...]:
     """Up to EXAMPLES wrong answers, every kind by turns and the lowest score first.
 
     knowledge: ids of the items that retrieval has shown to fail for lack of knowledge.
@@ -158,11 +158,11 @@ def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()
         why = failure_kind(item, knowledge)
         if why is not None:
             kinds[why].append(item)
-    chosen: list[Failing] = []
+    chosen: list[FailedAnswer] = []
     while len(chosen) < EXAMPLES and any(kinds.values()):
         for kind, items in kinds.items():
             if items and len(chosen) < EXAMPLES:
-                chosen.append(Failing(kind, items.pop(0)))
+                chosen.append(FailedAnswer(kind, items.pop(0)))
     return tuple(sorted(chosen, key=lambda failing: list(kinds).index(failing.kind)))
 
 
@@ -176,11 +176,11 @@ def _candidates(entry: Mapping[str, Any], search: Mapping[str, Any]) -> tuple[di
     return tuple(sorted(rows, key=lambda row: (-row["dev"]["n"], -row["dev"]["score"], row["prompt_tokens"])))
 
 
-def _trained(record: Record, rung: str) -> tuple[Trained, ...]:
+def _trained(record: Record, rung: str) -> tuple[TrainingRun, ...]:
     """Training runs of a rung, by learning rate."""
     newest = {one.candidate: one for one in record.all(TrainingReached) if one.rung == rung}
     ordered = sorted(newest.values(), key=lambda one: (one.settings["learning_rate"], one.candidate))
-    return tuple(Trained(one.candidate, _body(one), tuple(record.curve(one.candidate))) for one in ordered)
+    return tuple(TrainingRun(one.candidate, _body(one), tuple(record.curve(one.candidate))) for one in ordered)
 
 
 def _body(training: TrainingReached) -> dict[str, Any]:

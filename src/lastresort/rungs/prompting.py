@@ -24,7 +24,7 @@ SHOT_TOKENS = 10  # markers of the two turns of an example in the prompt
 _SHOTS = {"few-shot-3": (3, 3), "few-shot-5": (5, 5), "nearest-3": (3, 0), "nearest-5": (5, 0)}  # shown, and shared
 
 
-class Prompting:
+class PromptingRung:
     """Zero-shot, structured, few-shot (3 and 5, fixed and nearest), chain of thought, and constrained decoding."""
 
     name = "prompting"

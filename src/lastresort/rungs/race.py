@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import Choice, choose, judge_bar, selection_bias_corrected
-from lastresort.evals.executor import Refused
+from lastresort.evals.evidence import Selection, choose, judge_bar, selection_bias_corrected
+from lastresort.evals.executor import JobRefused
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.record import ItemScore
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
@@ -136,7 +136,7 @@ class Race:
         if guided.name in self.systems:
             self._measure([guided.name], 0, self._until)
 
-    def choose(self) -> Choice:
+    def choose(self) -> Selection:
         scores, nothing = self._scores(self._alive), self.nothing_left()
         if nothing is not None:
             raise DataError(
@@ -202,7 +202,7 @@ class Race:
         found = self._bench.dev_results(self._rung, systems, start, stop, staged=True)
         for name in list(names):
             shown = found[name]
-            if isinstance(shown, Refused):
+            if isinstance(shown, JobRefused):
                 self._dropped[name] = str(shown.error())
                 self._alive.remove(name)
                 del self._items[name]

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lastresort.data.preferences import Preferred
+from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
-from lastresort.evals.executor import Executor, Job, LocalExecutor, Refused, Result, run_in_order
+from lastresort.evals.executor import Executor, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.measure import mean_score, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
@@ -84,7 +84,7 @@ class Workbench:
     stop: Stop = NEVER
     pay: Pay = lambda usd: None
     hours_left: Callable[[], float | None] = lambda: None
-    preferences: tuple[Preferred, ...] | None = None
+    preferences: tuple[PreferenceRow, ...] | None = None
     check_room: Callable[[System], None] = lambda system: None
     shared: Path | None = None
     executor: Executor | None = None
@@ -113,7 +113,7 @@ class Workbench:
         self.at(rung, system.name, "dev")
         if lookup is None:
             found = self.dev_results(rung, [system], start, stop)[system.name]
-            if isinstance(found, Refused):
+            if isinstance(found, JobRefused):
                 raise found.error()
             return found
         split = f"dev[{start}:{stop}]"
@@ -127,27 +127,27 @@ class Workbench:
 
     def dev_results(
         self, rung: str, systems: Sequence[System], start: int, stop: int, *, staged: bool = False
-    ) -> dict[str, list[ItemScore] | Refused]:
+    ) -> dict[str, list[ItemScore] | JobRefused]:
         """What each system, by its name, showed on dev items [start, stop): from the record, else measured as jobs.
 
         staged: each begins a stage of progress. Each measurement is recorded as soon as it and those before it are done.
         """
         split, label = f"dev[{start}:{stop}]", f"dev items {start + 1}-{stop}"
-        found: dict[str, list[ItemScore] | Refused] = {}
-        jobs: list[Job] = []
+        found: dict[str, list[ItemScore] | JobRefused] = {}
+        jobs: list[MeasureJob] = []
         for number, system in enumerate(systems):
             stage = f"{rung}: {system.name}, {label}" if staged else ""
             known = self.record.measurement(rung, system.name, split)
             if known is None:
-                jobs.append(Job(number, system, self.dev[start:stop], label=stage))
+                jobs.append(MeasureJob(number, system, self.dev[start:stop], label=stage))
                 continue
             if stage:
                 self.progress.stage(stage, stop - start)
             self.progress.advance(stop - start)
             found[system.name] = list(known.items)
 
-        def use(job: Job, result: Result) -> None:
-            if isinstance(result, Refused):
+        def use(job: MeasureJob, result: Result) -> None:
+            if isinstance(result, JobRefused):
                 found[job.system.name] = result
                 return
             self.record.add_measurement(Measurement(rung, job.system.name, split, stop - start, result.items))
@@ -158,7 +158,9 @@ class Workbench:
             raise request.error()
         return found
 
-    def run_jobs(self, jobs: Sequence[Job], use: Callable[[Job, Result], None], stop: Stop) -> StopRequest | None:
+    def run_jobs(
+        self, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop
+    ) -> StopRequest | None:
         """Have jobs done and their results used in the order of the jobs. Returns the request by which some were left undone."""
         executor = self.executor or LocalExecutor(self.answerer, self.scorer, self.task.output, self.progress, self.pay)
         return run_in_order(executor, jobs, use, stop, self.pay)
@@ -199,7 +201,7 @@ def candidate_of(system: System, items: Sequence[ItemScore]) -> Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedSetup:
+class RungSetup:
     """A training as the plan computes its memory. longest_tokens: of what stays in one pass. items: so many an optimizer step."""
 
     setup: Setup
@@ -234,7 +236,7 @@ class ForecastsCalls(Rung, Protocol):
 class PlansMemory(Rung, Protocol):
     """A rung that trains, and can tell what its training holds in memory."""
 
-    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
         """row_tokens: of the longest row of train."""
 
 

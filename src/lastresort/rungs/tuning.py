@@ -33,18 +33,23 @@ from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.watch.kept import EarlyWarnings
-from lastresort.types import Grammar, Labelled
+from lastresort.types import Grammar, LabelledProgress
 
 if TYPE_CHECKING:
-    from lastresort.hardware.plan.planned import Planned
+    from lastresort.hardware.plan.planned import PlannedTraining
     from lastresort.models.loading import Loaded
-    from lastresort.train.files.memory import Answer
-    from lastresort.train.loop.loop import StepSeen, Trained
+    from lastresort.train.files.memory import MemoryAdvice
+    from lastresort.train.loop.loop import StepSeen, TrainingOutcome
     from lastresort.train.settings import TrainSettings
 
 
 def settings_that_fit(
-    bench: Workbench, rung: str, name: str, settings: TrainSettings, planned: Planned | None, free_bytes: int | None
+    bench: Workbench,
+    rung: str,
+    name: str,
+    settings: TrainSettings,
+    planned: PlannedTraining | None,
+    free_bytes: int | None,
 ) -> TrainSettings:
     """With what the run `name` was lowered to before, or with the largest pass that fits; where none does, unchanged, and said.
 
@@ -71,22 +76,22 @@ def settings_that_fit(
     return lowered_settings(settings, found.keys)
 
 
-def answer_noted(bench: Workbench, rung: str, name: str, planned: Planned | None) -> Callable[[], Answer]:
+def answer_noted(bench: Workbench, rung: str, name: str, planned: PlannedTraining | None) -> Callable[[], MemoryAdvice]:
     """To a run that ran out of memory; what it is lowered to is noted, so that a resumed climb does so."""
 
-    def answer() -> Answer:
+    def answer() -> MemoryAdvice:
         from lastresort.hardware.plan.planned import lowered
-        from lastresort.train.files.memory import Answer, Room
+        from lastresort.train.files.memory import MemoryAdvice, Room
 
         if planned is None:
-            return Answer("", _elsewhere(True))
+            return MemoryAdvice("", _elsewhere(True))
         told = Room(planned, None).told()
         found = lowered(planned, planned.room_below(None))
         if found is None or not found.same_run:
-            return Answer(told, _elsewhere(found is not None))
+            return MemoryAdvice(told, _elsewhere(found is not None))
         keys = {**_lowered_before(bench.record, name), **found.keys}
         bench.record.append(PassLowered(rung=rung, candidate=name, keys=keys))
-        return Answer(told, f"Go on with --resume: it then trains with {found.written()}.")
+        return MemoryAdvice(told, f"Go on with --resume: it then trains with {found.written()}.")
 
     return answer
 
@@ -175,7 +180,7 @@ def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWa
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TuningRun:
     """name: of its curve, its notes and its checkpoint. label: how progress calls it. base: fingerprint of the model that it
     starts from. facts: what the record says of it beside its settings.
     """
@@ -189,8 +194,8 @@ class Run:
 
 
 def train_to(
-    bench: Workbench, run: Run, model: Any, source: Any, until: int, *, max_new_tokens: int | None = None
-) -> Trained:
+    bench: Workbench, run: TuningRun, model: Any, source: Any, until: int, *, max_new_tokens: int | None = None
+) -> TrainingOutcome:
     """Train `model`, which stands at the start of the run, up to a step. source: items or batches, as `train` takes them.
 
     Raises BudgetError at the time limit, Diverged where the loss is not finite, InfrastructureError where memory runs out.
@@ -221,7 +226,7 @@ def train_to(
             max_new_tokens=max_new_tokens,
             on_step=on_step,
             stop=bench.stop,
-            progress=Labelled(bench.progress, f"{run.rung}, {run.label}"),
+            progress=LabelledProgress(bench.progress, f"{run.rung}, {run.label}"),
         )
     reason = trained.reason if trained.path == "plain" else None
     if trained.check is not None and not trained.check.ok:
@@ -231,7 +236,7 @@ def train_to(
     return trained
 
 
-def tell_reach(bench: Workbench, run: Run, model: Any) -> None:
+def tell_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
     """How far the adapters reach, before the first training of a rung."""
     from lastresort.train.adapters.adapters import adapted
 
@@ -244,7 +249,7 @@ def tell_reach(bench: Workbench, run: Run, model: Any) -> None:
             bench.progress.say(f"{run.rung}: {told}")
 
 
-def note_training(bench: Workbench, run: Run, trained: Trained) -> None:
+def note_training(bench: Workbench, run: TuningRun, trained: TrainingOutcome) -> None:
     """Note how far the run is, what it computed and by which settings."""
     settings = lowered_settings(run.settings, _lowered_before(bench.record, run.name))
     reached = asdict(trained)

@@ -25,7 +25,7 @@ from lastresort.types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FileKind:
     """What a file is meant to be, as errors speak of it. least: what to write into an empty one. line: one of its lines."""
 
     noun: str
@@ -34,12 +34,12 @@ class Kind:
     line: str
 
 
-TASK = Kind("task file", "a task", "Write at least task, about, examples, score and bar.", "bar: 0.85")
+TASK = FileKind("task file", "a task", "Write at least task, about, examples, score and bar.", "bar: 0.85")
 LARGEST_BYTES = 4 * 2**20
 _BINARY_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip archive", b"\x1f\x8b": "gzip"}
 
 
-def read_text(path: Path, kind: Kind = TASK) -> str:
+def read_text(path: Path, kind: FileKind = TASK) -> str:
     """The file's text without its byte order mark. Raises TaskError where it holds no text, and says what it holds."""
     name = str(path)
     try:
@@ -74,7 +74,7 @@ def read_text(path: Path, kind: Kind = TASK) -> str:
     return text
 
 
-def _refuse_other_than_file(path: Path, name: str, kind: Kind) -> None:
+def _refuse_other_than_file(path: Path, name: str, kind: FileKind) -> None:
     if path.is_dir():
         inside = sorted(p.name for p in path.glob("*.y*ml"))
         hint = (
@@ -103,7 +103,7 @@ def _refuse_other_than_file(path: Path, name: str, kind: Kind) -> None:
 
 
 @dataclass(frozen=True)
-class Document:
+class YamlDocument:
     """name: the file as its user named it. lines: 1-based line of each key. overridden: keys that came from outside."""
 
     name: str
@@ -120,7 +120,7 @@ class Document:
         return f'{self.name}{line}, key "{dotted(key)}"' if key else f"{self.name}{line}"
 
 
-def read_document(path: Path, kind: Kind = TASK) -> Document:
+def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
     """Read one task file, or a file of another kind. Raises TaskError for all that is not a mapping in UTF-8 YAML."""
     name = str(path)
     text = read_text(path, kind)
@@ -153,7 +153,7 @@ def read_document(path: Path, kind: Kind = TASK) -> Document:
             remedy=f"Name the {kind.noun}, not the data, and write one key a line.",
         )
     lines: dict[Key, int] = {}
-    return Document(name, _Walk(name, lines).value(node, ()), lines)
+    return YamlDocument(name, _Walk(name, lines).value(node, ()), lines)
 
 
 def read_value(text: str, name: str) -> Any:
@@ -171,7 +171,7 @@ def read_value(text: str, name: str) -> Any:
     return None if node is None else _Walk(name, {}).value(node, ())
 
 
-def with_overrides(document: Document, overrides: Mapping[str, Any]) -> Document:
+def with_overrides(document: YamlDocument, overrides: Mapping[str, Any]) -> YamlDocument:
     """The document with dotted keys set from outside, such as {"split.seed": 3}; the values are not checked here."""
     values, changed = _plain(document.values), set(document.overridden)
     for name, value in overrides.items():
@@ -276,7 +276,7 @@ class _Walk:
         raise TaskError(f"found {found}", where=where, expected=expected, remedy=remedy)
 
 
-def _syntax_error(name: str, error: yaml.MarkedYAMLError, kind: Kind) -> TaskError:
+def _syntax_error(name: str, error: yaml.MarkedYAMLError, kind: FileKind) -> TaskError:
     mark = error.problem_mark or error.context_mark
     where = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
     problem = error.problem or "text"

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lastresort.errors import TaskError
-from lastresort.spec.document import Document
+from lastresort.spec.document import YamlDocument
 from lastresort.spec.values import REFUSED, Key, describe, dotted, listed, nearest, unknown_name
 
 INTERNAL = ("path", "folder")
@@ -19,7 +19,7 @@ INTERNAL = ("path", "folder")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class KeyProblem:
     """One wrong key."""
 
     key: Key
@@ -28,7 +28,7 @@ class Problem:
     remedy: str
 
 
-def explained(errors: Sequence[Mapping[str, Any]], document: Document, model: type[BaseModel]) -> TaskError:
+def explained(errors: Sequence[Mapping[str, Any]], document: YamlDocument, model: type[BaseModel]) -> TaskError:
     """The error to mend first: an unknown key, since it explains a missing one, else the first in the file.
 
     errors: as pydantic lists them. The remedy names the other keys that are wrong.
@@ -49,13 +49,13 @@ def _key(error: Mapping[str, Any]) -> Key:
     return (*error["loc"], *below)
 
 
-def _problem(error: Mapping[str, Any], model: type[BaseModel]) -> Problem:
+def _problem(error: Mapping[str, Any], model: type[BaseModel]) -> KeyProblem:
     key = _key(error)
     if error["type"] == REFUSED:
         detail = error["ctx"]
-        return Problem(key, detail["found"], detail["expected"], detail["remedy"])
+        return KeyProblem(key, detail["found"], detail["expected"], detail["remedy"])
     found, expected, remedy = _WORDS.get(error["type"], _other)(error, model)
-    return Problem(key, found, expected, remedy)
+    return KeyProblem(key, found, expected, remedy)
 
 
 Words = tuple[str, str, str]

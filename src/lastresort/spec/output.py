@@ -10,7 +10,7 @@ from pydantic import ValidationInfo, model_validator
 from lastresort.data.answer_schema import schema_fault
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.spec.paths import found_path, relative_name
-from lastresort.spec.values import Reading, Section, below, describe, refuse, refuse_unknown_keys
+from lastresort.spec.values import ReadContext, Section, below, describe, refuse, refuse_unknown_keys
 
 FILE_KEYS = ("schema", "choices")
 
@@ -28,7 +28,7 @@ class Output(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, Reading) or not isinstance(value, dict):
+        if not isinstance(info.context, ReadContext) or not isinstance(value, dict):
             return value
         refuse_unknown_keys(value, FILE_KEYS)
         return {**_schema(value.get("schema"), info.context), "choices": _choices(value.get("choices"))}
@@ -39,7 +39,7 @@ class Output(Section):
             refuse("found both schema and choices", expected="one of them", remedy="Remove one.")
         return self
 
-    def written(self, reading: Reading) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> dict[str, Any]:
         """As the task file writes it."""
         if self.choices is not None:
             return {"choices": list(self.choices)}
@@ -77,7 +77,7 @@ def _choices(value: Any) -> tuple[str, ...] | None:
         return tuple(labels)
 
 
-def _schema(value: Any, reading: Reading) -> dict[str, Any]:
+def _schema(value: Any, reading: ReadContext) -> dict[str, Any]:
     """{"json_schema", "schema_path"} from a file's name or the schema itself."""
     if value is None:
         return {}

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
-from lastresort.spec.values import Reading, Text, describe, nearest_file, refuse
+from lastresort.spec.values import ReadContext, Text, describe, nearest_file, refuse
 
 
 def _model_name(value: Any, info: ValidationInfo) -> Any:
@@ -25,7 +25,7 @@ def is_paid(name: str) -> bool:
     return name.startswith(("openai:", "http://", "https://"))
 
 
-def check_model_name(value: Any, reading: Reading | None) -> Any:
+def check_model_name(value: Any, reading: ReadContext | None) -> Any:
     """The name without spaces around it; refuses a name of no known form, and a local path that is not there."""
     if not isinstance(value, str) or not value.strip():
         return value
@@ -37,7 +37,7 @@ def check_model_name(value: Any, reading: Reading | None) -> Any:
         refuse(f"found {describe(value)}", expected=expected, remedy="Write the model's name after the colon.")
     elif re.search(r"\s", name) and not re.match(r"[./]|[A-Za-z]:|scripted:", name):
         refuse(f"found {describe(value)}", expected=expected, remedy="Write the name without spaces.")
-    elif isinstance(reading, Reading) and (re.match(r"\.{0,2}/", name) or name.endswith(".gguf")):
+    elif isinstance(reading, ReadContext) and (re.match(r"\.{0,2}/", name) or name.endswith(".gguf")):
         found_path(name, reading, folders=True)
     return name
 
@@ -63,10 +63,12 @@ ModelName = Annotated[Text, BeforeValidator(_model_name)]
 
 def _existing(value: Any, info: ValidationInfo, *, folders: bool) -> Any:
     reading = info.context
-    return found_path(value, reading, folders=folders) if value is not None and isinstance(reading, Reading) else value
+    return (
+        found_path(value, reading, folders=folders) if value is not None and isinstance(reading, ReadContext) else value
+    )
 
 
-def found_path(value: Any, reading: Reading, *, folders: bool = False) -> Path:
+def found_path(value: Any, reading: ReadContext, *, folders: bool = False) -> Path:
     """The absolute path that `value` names, seen from the task file's folder. Refuses what does not exist.
 
     folders: whether a folder will do as well as a file.

@@ -25,8 +25,8 @@ from lastresort.models.open import settled_name
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.paths import check_model_name, found_path, is_paid, relative_name
 from lastresort.spec.values import (
-    Number,
-    Reading,
+    NumberBounds,
+    ReadContext,
     Section,
     below,
     describe,
@@ -39,12 +39,12 @@ from lastresort.spec.values import (
 from lastresort.types import ReasoningEffort
 
 if TYPE_CHECKING:
-    from lastresort.evals.scorers.scorer import Entry
+    from lastresort.evals.scorers.scorer import ScorerEntry
 
 EXPECTED = "FILE:FUNCTION, such as metrics.py:score"
 
 
-def found_function(value: Any, reading: Reading) -> dict[str, str]:
+def found_function(value: Any, reading: ReadContext) -> dict[str, str]:
     """{"file": absolute path, "function": name}. Refuses a file or function that is not there.
 
     value: `metrics.py:score`, relative to the task file's folder.
@@ -103,13 +103,13 @@ SCALES = ("1-5", "yes-no")
 EFFORTS: tuple[str, ...] = get_args(ReasoningEffort)
 PRICES = ("prompt_price", "output_price")
 _NUMBERS = {
-    "max_new_tokens": Number(at_least=1, whole=True),
-    "prompt_price": Number(at_least=0),
-    "output_price": Number(at_least=0),
+    "max_new_tokens": NumberBounds(at_least=1, whole=True),
+    "prompt_price": NumberBounds(at_least=0),
+    "output_price": NumberBounds(at_least=0),
 }
 
 
-def read_judge(value: Any, reading: Reading) -> Parameters:
+def read_judge(value: Any, reading: ReadContext) -> Parameters:
     """The keys as given; `labelled` and a model's path are absolute."""
     given = value if isinstance(value, dict) else {"model": value}
     refuse_unknown_keys(given, _table()["judge"].parameters)
@@ -140,7 +140,7 @@ def without_price(parameters: Parameters) -> bool:
     return is_paid(parameters["model"]) and not known
 
 
-def written_judge(parameters: Parameters, reading: Reading) -> str | Parameters:
+def written_judge(parameters: Parameters, reading: ReadContext) -> str | Parameters:
     """As the file writes it."""
     model = written_model(parameters["model"], reading.folder)
     if len(parameters) == 1:
@@ -170,7 +170,7 @@ def judge_json_schema() -> dict[str, Any]:
     return {"anyOf": [{"type": "string"}, mapping]}
 
 
-def _model(value: Any, reading: Reading) -> str:
+def _model(value: Any, reading: ReadContext) -> str:
     model = check_model_name(value, reading)
     if not isinstance(model, str) or not model.strip():
         remedy = "Write {judge: MODEL}, with a model as under `model`."
@@ -178,7 +178,7 @@ def _model(value: Any, reading: Reading) -> str:
     return settled_name(model, reading.folder)
 
 
-def _value(name: str, value: Any, reading: Reading) -> Any:
+def _value(name: str, value: Any, reading: ReadContext) -> Any:
     if name in _NUMBERS:
         return _NUMBERS[name].check(value)
     if name == "labelled":
@@ -237,14 +237,14 @@ class Score(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        return _read_scorer(value, info.context) if isinstance(info.context, Reading) else value
+        return _read_scorer(value, info.context) if isinstance(info.context, ReadContext) else value
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         _refuse_unknown(self.name)
         return self
 
-    def written(self, reading: Reading) -> str | dict[str, Any]:
+    def written(self, reading: ReadContext) -> str | dict[str, Any]:
         """As the task file writes it."""
         return _written(self.name, self.parameters, reading)
 
@@ -258,12 +258,12 @@ class Reward(Section):
 
     name: str
     parameters: Parameters = Field(default_factory=dict)
-    weight: Annotated[float, Number()] = 1.0
+    weight: Annotated[float, NumberBounds()] = 1.0
 
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, Reading):
+        if not isinstance(info.context, ReadContext):
             return value
         weight = {"weight": value["weight"]} if isinstance(value, dict) and "weight" in value else {}
         scorer = {name: inner for name, inner in value.items() if name != "weight"} if weight else value
@@ -277,7 +277,7 @@ class Reward(Section):
         _refuse_unknown(self.name)
         return self
 
-    def written(self, reading: Reading) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> dict[str, Any]:
         """As the task file writes it."""
         scorer = _written(self.name, self.parameters, reading)
         return {**({scorer: {}} if isinstance(scorer, str) else scorer), "weight": self.weight}
@@ -287,13 +287,13 @@ class Reward(Section):
         return scorer_json_schema({"weight": {"type": "number", "default": 1.0}})
 
 
-def _no_parameters(value: Any, reading: Reading) -> Parameters:
+def _no_parameters(value: Any, reading: ReadContext) -> Parameters:
     if value not in (None, {}):
         refuse(f"found {describe(value)}", expected="no parameters, since this scorer has none", remedy="Remove them.")
     return {}
 
 
-def _regex(value: Any, reading: Reading) -> Parameters:
+def _regex(value: Any, reading: ReadContext) -> Parameters:
     pattern = _only(value, "pattern")
     if not isinstance(pattern, str) or not pattern:
         remedy = 'Write {regex: "…"}, with the pattern in quotes.'
@@ -306,7 +306,7 @@ def _regex(value: Any, reading: Reading) -> Parameters:
     return {"pattern": pattern}
 
 
-def _number(value: Any, reading: Reading) -> Parameters:
+def _number(value: Any, reading: ReadContext) -> Parameters:
     value = {} if value is None else value
     if not isinstance(value, dict):
         remedy = "Write {number: {tolerance: 0.01}}."
@@ -315,11 +315,11 @@ def _number(value: Any, reading: Reading) -> Parameters:
     amounts: Parameters = {"tolerance": 0.0}
     for name, amount in value.items():
         with below(name):
-            amounts[name] = Number(at_least=0).check(amount)
+            amounts[name] = NumberBounds(at_least=0).check(amount)
     return amounts
 
 
-def _python(value: Any, reading: Reading) -> Parameters:
+def _python(value: Any, reading: ReadContext) -> Parameters:
     if not isinstance(value, dict):
         return dict(found_function(value, reading))
     refuse_unknown_keys(value, ("function", "binary"))
@@ -340,7 +340,7 @@ def _only(value: Any, key: str) -> Any:
 
 
 # Of scorers with parameters that more must be said of than their names; the others are read by `_plain`.
-_READERS: dict[str, Callable[[Any, Reading], Parameters]] = {
+_READERS: dict[str, Callable[[Any, ReadContext], Parameters]] = {
     "number": _number,
     "regex": _regex,
     "python": _python,
@@ -349,7 +349,7 @@ _READERS: dict[str, Callable[[Any, Reading], Parameters]] = {
 _HOW = {"regex": '{regex: "…"}', "python": '{python: "metrics.py:score"}', "judge": "{judge: MODEL}"}
 
 
-def _table() -> Mapping[str, Entry]:
+def _table() -> Mapping[str, ScorerEntry]:
     """Where a scorer stands with its parameters; loaded with the first file that names one."""
     from lastresort.evals.scorers import SCORERS
 
@@ -367,14 +367,14 @@ def _bare() -> tuple[str, ...]:
     return tuple(name for name, entry in _table().items() if not entry.parameters)
 
 
-def _parameters(name: str, value: Any, reading: Reading) -> Parameters:
+def _parameters(name: str, value: Any, reading: ReadContext) -> Parameters:
     entry = _table()[name]
     if name in _READERS:
         return _READERS[name](value, reading)
     return _plain(entry, value) if entry.parameters else _no_parameters(value, reading)
 
 
-def _plain(entry: Entry, value: Any) -> Parameters:
+def _plain(entry: ScorerEntry, value: Any) -> Parameters:
     """Parameters as they are: by name, or the main one alone."""
     if not isinstance(value, dict):
         return {} if value is None else {entry.main or entry.parameters[0]: value}
@@ -382,7 +382,7 @@ def _plain(entry: Entry, value: Any) -> Parameters:
     return dict(value)
 
 
-def _read_scorer(value: Any, reading: Reading) -> dict[str, Any]:
+def _read_scorer(value: Any, reading: ReadContext) -> dict[str, Any]:
     """{"name", "parameters"} of a scorer as the file writes it."""
     if isinstance(value, str):
         name, given = value.strip(), None
@@ -409,7 +409,7 @@ def _refuse_unknown(name: str) -> None:
     refuse(detail["found"], expected=detail["expected"], remedy=remedy or detail["remedy"])
 
 
-def _written(name: str, parameters: Parameters, reading: Reading) -> str | dict[str, Any]:
+def _written(name: str, parameters: Parameters, reading: ReadContext) -> str | dict[str, Any]:
     if name == "python":
         reference = f"{relative_name(Path(parameters['file']), reading.folder)}:{parameters['function']}"
         binary = {"binary": parameters["binary"]} if "binary" in parameters else {}

@@ -17,8 +17,8 @@ from lastresort.knowledge.chunks import SMALLEST_TOKENS
 from lastresort.knowledge.manifest import LANGUAGES
 from lastresort.spec.paths import FilePath, ModelName, found_path, relative_name
 from lastresort.spec.values import (
-    Number,
-    Reading,
+    NumberBounds,
+    ReadContext,
     Section,
     ShareOrCount,
     Text,
@@ -83,7 +83,7 @@ def read_margins(value: Any) -> Margins:
     given: Margins = {}
     for name, margin in value.items():
         with below(name):
-            given[name] = "skip" if margin == "skip" else Number(above=0, below=1).check(margin)
+            given[name] = "skip" if margin == "skip" else NumberBounds(above=0, below=1).check(margin)
     return {**usual_margins(), **given}
 
 
@@ -97,15 +97,15 @@ def _auto_or_rates(value: Any) -> Any:
     rates = []
     for index, rate in enumerate(value):
         with below(index):
-            rates.append(Number(above=0, at_most=1).check(rate))
+            rates.append(NumberBounds(above=0, at_most=1).check(rate))
     return not_empty(tuple(rates))
 
 
 def _auto_or_weight(value: Any) -> Any:
-    return value if value == "auto" else Number(at_least=0).check(value)
+    return value if value == "auto" else NumberBounds(at_least=0).check(value)
 
 
-class Preference(Section):
+class PreferenceSettings(Section):
     """Preference training. The objective follows from the data: pairs, labelled answers, a reward, or the model's own samples.
 
     learning_rates: raced by their dev score after the first epoch. beta: how dear it is to leave the reference, beta of dpo
@@ -126,18 +126,18 @@ class Preference(Section):
         WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"const": "auto"}]}),
     ] = "auto"
     batch_size: Annotated[int | Literal["auto"], BeforeValidator(auto_or_count)] = "auto"
-    samples: Annotated[int, Number(at_least=2, whole=True)] = 8
+    samples: Annotated[int, NumberBounds(at_least=2, whole=True)] = 8
 
     @model_validator(mode="before")
     @classmethod
     def _no_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(info.context, Reading) and isinstance(value, str):
+        if isinstance(info.context, ReadContext) and isinstance(value, str):
             remedy = "Write preferences: FILE to name a file of pairs or labelled answers."
             refuse(f"found {describe(value)}", expected="settings of the rung preference", remedy=remedy)
         return value
 
 
-class Full(Section):
+class FullSettings(Section):
     """Training of all weights. learning_rates: raced on dev. replay: share of general rows among all rows. batch_size: rows an
     optimizer step. text_learning_rate, text_epochs: of the pretraining on the task's knowledge that may come before.
     """
@@ -147,17 +147,17 @@ class Full(Section):
         1e-4,
     )
     epochs: Count = 3
-    replay: Annotated[float, Number(at_least=0, at_most=0.5)] = 0.1
+    replay: Annotated[float, NumberBounds(at_least=0, at_most=0.5)] = 0.1
     batch_size: Count = 16
     text_learning_rate: Rate = 5e-5
     text_epochs: Count = 3
 
 
-Money = Annotated[float, Number(at_least=0)]
-Limit = Annotated[float, Number(above=0)]
-Rate = Annotated[float, Number(above=0, at_most=1)]
-Ratio = Annotated[float, Number(at_least=1)]
-Count = Annotated[int, Number(at_least=1, whole=True)]
+Money = Annotated[float, NumberBounds(at_least=0)]
+Limit = Annotated[float, NumberBounds(above=0)]
+Rate = Annotated[float, NumberBounds(above=0, at_most=1)]
+Ratio = Annotated[float, NumberBounds(at_least=1)]
+Count = Annotated[int, NumberBounds(at_least=1, whole=True)]
 
 
 def not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
@@ -188,7 +188,7 @@ def _trainable(value: Any) -> Any:
     return value
 
 
-class Tune(Section):
+class TuneSettings(Section):
     """model: which model may be trained, `same` as the task's by default. method: auto takes what fits the card."""
 
     model: Annotated[ModelName, BeforeValidator(_trainable)] = "same"
@@ -209,7 +209,7 @@ class Sources(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, Reading):
+        if not isinstance(info.context, ReadContext):
             return value
         if isinstance(value, str):
             return {"all": found_path(value, info.context)}
@@ -235,7 +235,7 @@ class Sources(Section):
                 seen[path] = name
         return self
 
-    def written(self, reading: Reading) -> str | dict[str, str]:
+    def written(self, reading: ReadContext) -> str | dict[str, str]:
         """As the task file writes it."""
         paths = {"train": self.train, "dev": self.dev, "test": self.test}
         if self.all is not None:
@@ -253,7 +253,7 @@ class Sources(Section):
         return {"anyOf": [{"type": "string"}, mapping]}
 
 
-class Split(Section):
+class SplitSettings(Section):
     """How examples are divided. dev, test: a share (below 1) or a count (from 1). group_by: a key of the rows; rows that
     share its value stay together.
     """
@@ -261,17 +261,17 @@ class Split(Section):
     dev: ShareOrCount = 0.2
     test: ShareOrCount = 0.3
     group_by: Text | None = None
-    seed: Annotated[int, Number(at_least=0, at_most=2**32 - 1, whole=True)] = 0
+    seed: Annotated[int, NumberBounds(at_least=0, at_most=2**32 - 1, whole=True)] = 0
 
 
-class Use(Section):
+class ExpectedUse(Section):
     """What production looks like. Prices in USD per million tokens of `model`, None where they are not given. hourly_price: USD
     for an hour of the machine that trains and answers local models.
 
     context: forbidden means that the knowledge may not travel in the prompt.
     """
 
-    calls_per_month: Annotated[int, Number(at_least=0, whole=True)] | None = None
+    calls_per_month: Annotated[int, NumberBounds(at_least=0, whole=True)] | None = None
     prompt_price: Money | None = None
     output_price: Money | None = None
     hourly_price: Money | None = None
@@ -286,7 +286,7 @@ class Limits(Section):
     gpu: Text = "auto"
 
 
-class Retrieval(Section):
+class RetrievalSettings(Section):
     """Looking things up. k: how many passages are shown, each tried. embedder, reranker: `embedded` or `hashing` (an embedder
     without a model), a folder or a hub id. chunk_tokens, overlap_tokens: of the chunks, in the embedder's tokens. language: of
     the documents, for the stems of the full-text index.
@@ -295,8 +295,8 @@ class Retrieval(Section):
     k: Annotated[tuple[Count, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (1, 3, 5)
     embedder: Text = "embedded"
     reranker: Text | None = None
-    chunk_tokens: Annotated[int, Number(at_least=SMALLEST_TOKENS, whole=True)] = 250
-    overlap_tokens: Annotated[int, Number(at_least=0, whole=True)] = 30
+    chunk_tokens: Annotated[int, NumberBounds(at_least=SMALLEST_TOKENS, whole=True)] = 250
+    overlap_tokens: Annotated[int, NumberBounds(at_least=0, whole=True)] = 30
     language: Annotated[Text, AfterValidator(_language)] = "English"
 
     @model_validator(mode="after")
@@ -311,7 +311,7 @@ class Retrieval(Section):
         return self
 
 
-class Sft(Section):
+class SftSettings(Section):
     """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
     r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step. loraplus_lr_ratio: how many times the
     learning rate the B of an adapter learns at (LoRA+).
@@ -327,7 +327,7 @@ class Sft(Section):
     alpha: Count | None = None
     target: Literal["attention", "all-linear"] = "attention"
     loraplus_lr_ratio: Ratio = 1.0
-    replay: Annotated[float, Number(at_least=0, at_most=0.5)] = 0.1
+    replay: Annotated[float, NumberBounds(at_least=0, at_most=0.5)] = 0.1
     batch_size: Count = 16
 
 
@@ -337,5 +337,5 @@ class Decode(Section):
     """
 
     max_new_tokens: Annotated[int | Literal["auto"], BeforeValidator(auto_or_count)] = "auto"
-    temperature: Annotated[float, Number(at_least=0, at_most=2)] = 0.0
+    temperature: Annotated[float, NumberBounds(at_least=0, at_most=2)] = 0.0
     reasoning_effort: ReasoningEffort | None = None

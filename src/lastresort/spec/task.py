@@ -18,7 +18,7 @@ from lastresort.errors import TaskError
 from lastresort.knowledge.reading import is_read
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
-from lastresort.spec.document import Document, read_document, with_overrides
+from lastresort.spec.document import YamlDocument, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, explained
 from lastresort.spec.output import Output
 from lastresort.spec.paths import FileOrFolder, FilePath, ModelName, is_paid, relative_name
@@ -26,23 +26,23 @@ from lastresort.spec.score import PRICES, Reward, Score, without_price
 from lastresort.spec.sections import (
     SUITES,
     Decode,
-    Full,
+    ExpectedUse,
+    FullSettings,
     Limits,
     Margins,
-    Preference,
-    Retrieval,
-    Sft,
+    PreferenceSettings,
+    RetrievalSettings,
+    SftSettings,
     Sources,
-    Split,
-    Tune,
-    Use,
+    SplitSettings,
+    TuneSettings,
     read_margins,
     read_suites,
     usual_margins,
 )
 from lastresort.spec.values import (
-    Number,
-    Reading,
+    NumberBounds,
+    ReadContext,
     Section,
     TemplateArguments,
     Text,
@@ -221,18 +221,18 @@ class Task(Section):
     model: ModelName = Field(
         "embedded", description="embedded, a hub id, a folder, a .gguf file, openai:NAME or http://host/v1#NAME"
     )
-    tune: Tune = Field(default_factory=Tune, description="which model may be trained, and how")
+    tune: TuneSettings = Field(default_factory=TuneSettings, description="which model may be trained, and how")
     ladder: Annotated[tuple[str, ...], AfterValidator(_climbable), WithJsonSchema(_RUNG_LIST)] = Field(
         tuple(RUNGS), description="the rungs that may be climbed; leave some out to exclude them"
     )
     examples: Sources = Field(description="the labelled examples", examples=["examples.jsonl"])
-    split: Split = Field(default_factory=Split, description="how the examples are divided")
+    split: SplitSettings = Field(default_factory=SplitSettings, description="how the examples are divided")
     output: Output = Field(default_factory=Output, description="what an answer must look like")
     score: Score = Field(description="how an answer is judged", examples=["exact"])
-    bar: Annotated[float, Number(above=0, below=1)] = Field(
+    bar: Annotated[float, NumberBounds(above=0, below=1)] = Field(
         description="the mean score to reach, strictly between 0 and 1", examples=[0.85]
     )
-    confidence: Annotated[float, Number(above=0.5, below=1)] = Field(
+    confidence: Annotated[float, NumberBounds(above=0.5, below=1)] = Field(
         0.95, description="1 - it is shared by the rungs of ladder, and by a repaired system where one of them trains"
     )
     on_undecided: Literal["lead", "collect"] = Field(
@@ -243,12 +243,14 @@ class Task(Section):
     retrain_every: Pace | None = Field(None, description="how often a tuned model would be trained again")
     preferences: FilePath | None = Field(None, description="file of preference pairs or of answers with labels")
     reward: tuple[Reward, ...] = Field((), description="terms of the reward: makes GRPO applicable")
-    use: Use = Field(default_factory=Use, description="volume, prices and rules of production")
+    use: ExpectedUse = Field(default_factory=ExpectedUse, description="volume, prices and rules of production")
     limits: Limits = Field(default_factory=Limits, description="what may be spent")
-    retrieval: Retrieval = Field(default_factory=Retrieval, description="how knowledge is cut, searched and shown")
-    sft: Sft = Field(default_factory=Sft, description="supervised fine-tuning")
-    preference: Preference = Field(default_factory=Preference, description="preference training")
-    full: Full = Field(default_factory=Full, description="training of all weights")
+    retrieval: RetrievalSettings = Field(
+        default_factory=RetrievalSettings, description="how knowledge is cut, searched and shown"
+    )
+    sft: SftSettings = Field(default_factory=SftSettings, description="supervised fine-tuning")
+    preference: PreferenceSettings = Field(default_factory=PreferenceSettings, description="preference training")
+    full: FullSettings = Field(default_factory=FullSettings, description="training of all weights")
     decode: Decode = Field(default_factory=Decode, description="how answers are sampled")
     chat_template_kwargs: TemplateArguments = Field(
         default_factory=dict, description="given to the chat template in training, measuring and serving alike"
@@ -296,7 +298,7 @@ class Task(Section):
 
         Saved as YAML or JSON in the same folder it loads as an equal task.
         """
-        reading = Reading(self.folder)
+        reading = ReadContext(self.folder)
         return {name: _written(getattr(self, name), reading) for name in FILE_KEYS} | {"split": self._split()}
 
     def _split(self) -> dict[str, Any]:
@@ -308,7 +310,7 @@ class Task(Section):
 FILE_KEYS = tuple(name for name in Task.model_fields if name not in INTERNAL)
 
 
-def _written(value: Any, reading: Reading) -> Any:
+def _written(value: Any, reading: ReadContext) -> Any:
     if isinstance(value, Output | Score | Reward | Sources):
         return value.written(reading)
     if isinstance(value, Section):
@@ -342,7 +344,7 @@ def given_task(task: Task | Path, overrides: dict[str, Any] | None = None) -> Ta
     return task
 
 
-def task_of(document: Document, path: Path) -> Task:
+def task_of(document: YamlDocument, path: Path) -> Task:
     """The task that a document describes. path: where it stands, base of its relative paths."""
     here = Path(path).absolute()
     folder = here.parent.resolve()
@@ -350,7 +352,7 @@ def task_of(document: Document, path: Path) -> Task:
         raise explained(stray, document, Task)
     values = {**document.values, "path": folder / here.name, "folder": folder}
     try:
-        return Task.model_validate(values, context=Reading(folder))
+        return Task.model_validate(values, context=ReadContext(folder))
     except ValidationError as error:
         raise explained(error.errors(include_url=False), document, Task) from None
 

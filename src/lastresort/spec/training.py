@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, mo
 
 from lastresort.errors import TaskError
 from lastresort.objectives import OBJECTIVES
-from lastresort.spec.document import Document, Kind, read_document, with_overrides
+from lastresort.spec.document import FileKind, YamlDocument, read_document, with_overrides
 from lastresort.spec.explain import explained
 from lastresort.spec.paths import FileOrFolder, ModelName, relative_name
 from lastresort.spec.score import PRICES, Reward
@@ -21,8 +21,8 @@ from lastresort.spec.training_sections import AdapterKeys, DataKeys, LimitKeys, 
 from lastresort.spec.values import (
     AnyShareOrCount,
     Noted,
-    Number,
-    Reading,
+    NumberBounds,
+    ReadContext,
     Section,
     TemplateArguments,
     Text,
@@ -40,7 +40,7 @@ from lastresort.train.settings import (
 )
 from lastresort.types import JsonObject
 
-TRAINING = Kind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
+TRAINING = FileKind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 GROUP_KEYS = (
     "reward",
@@ -110,7 +110,7 @@ def _trainable(value: Any) -> Any:
 
 
 def _output(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(info.context, Reading) or value is None:
+    if not isinstance(info.context, ReadContext) or value is None:
         return value
     if not isinstance(value, str) or not value.strip():
         refuse(f"found {describe(value)}", expected="the name of a folder", remedy="Write output: out/.")
@@ -129,7 +129,7 @@ def _tracked(value: Any) -> Any:
     return tuple(names)
 
 
-class Training(Section):
+class TrainingKeys(Section):
     """The keys of a training file."""
 
     model: Annotated[ModelName, BeforeValidator(_trainable)] = Field(
@@ -145,16 +145,20 @@ class Training(Section):
     max_steps: Count | None = Field(None, description="optimizer steps, where fewer than the epochs have")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate")
     warmup: AnyShareOrCount = Field(0.05, description="a share of all steps, or a count of them")
-    weight_decay: Annotated[float, Number(at_least=0, below=1)] = Field(0.0, description="of AdamW")
-    max_grad_norm: Annotated[float, Number(above=0)] = Field(1.0, description="gradients are clipped to this norm")
+    weight_decay: Annotated[float, NumberBounds(at_least=0, below=1)] = Field(0.0, description="of AdamW")
+    max_grad_norm: Annotated[float, NumberBounds(above=0)] = Field(
+        1.0, description="gradients are clipped to this norm"
+    )
     loraplus_lr_ratio: Ratio = Field(1.0, description="how many times the rate the B of an adapter learns at (LoRA+)")
     optimizer: Literal["adamw", "paged_adamw_8bit"] = Field("adamw", description="the optimizer")
     max_pass_tokens: Count = Field(1536, description="computed tokens in one forward and backward")
     checkpointing: bool = Field(False, description="true or false: recompute activations to save memory")
-    checkpoint_every_s: Annotated[float, Number(at_least=0)] = Field(30.0, description="seconds")
-    seed: Annotated[int, Number(at_least=0, at_most=2**32 - 1, whole=True)] = Field(0, description="a whole number")
+    checkpoint_every_s: Annotated[float, NumberBounds(at_least=0)] = Field(30.0, description="seconds")
+    seed: Annotated[int, NumberBounds(at_least=0, at_most=2**32 - 1, whole=True)] = Field(
+        0, description="a whole number"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the base's weights")
-    max_tokens: Annotated[int, Number(at_least=2, whole=True)] | None = Field(None, description="the longest row")
+    max_tokens: Annotated[int, NumberBounds(at_least=2, whole=True)] | None = Field(None, description="the longest row")
     longer_rows: Literal["refuse", "drop", "truncate"] = Field("refuse", description="what to do with longer rows")
     trained_turns: Literal["all", "last"] = Field("all", description="which turns of the assistant are trained")
     pairs_as_labels: bool = Field(False, description="true or false: train kto on pairs")
@@ -164,11 +168,17 @@ class Training(Section):
     reward: tuple[Reward, ...] = Field((), description="terms of the reward, each a scorer with a weight")
     on_error: Literal["stop", "zero"] = Field("stop", description="what a reward function that fails does")
     limits: LimitKeys = Field(default_factory=LimitKeys, description="of reward code: time_s, memory_gib, load_s")
-    group_size: Annotated[int, Number(at_least=2, whole=True)] = Field(8, description="answers sampled for a prompt")
+    group_size: Annotated[int, NumberBounds(at_least=2, whole=True)] = Field(
+        8, description="answers sampled for a prompt"
+    )
     max_new_tokens: Count = Field(256, description="the longest sampled answer")
-    temperature: Annotated[float, Number(above=0, at_most=2)] = Field(1.0, description="at which answers are sampled")
-    top_p: Annotated[float, Number(above=0, at_most=1)] = Field(1.0, description="share of the likeliest tokens")
-    top_k: Annotated[int, Number(at_least=0, whole=True)] = Field(0, description="the likeliest tokens, 0 for all")
+    temperature: Annotated[float, NumberBounds(above=0, at_most=2)] = Field(
+        1.0, description="at which answers are sampled"
+    )
+    top_p: Annotated[float, NumberBounds(above=0, at_most=1)] = Field(1.0, description="share of the likeliest tokens")
+    top_k: Annotated[int, NumberBounds(at_least=0, whole=True)] = Field(
+        0, description="the likeliest tokens, 0 for all"
+    )
     stop: StopStrings = Field((), description="strings that end an answer")
     tries: Count | None = Field(None, description="rounds of drawing in a step, until enough groups differ")
     rows_at_once: Count = Field(64, description="answers that the engine decodes together")
@@ -272,26 +282,28 @@ def load_training(path: Path, overrides: Mapping[str, Any] | None = None) -> Tra
     return training_of(with_overrides(document, overrides) if overrides else document, Path(path))
 
 
-def training_of(document: Document, path: Path) -> TrainingFile:
+def training_of(document: YamlDocument, path: Path) -> TrainingFile:
     """What a document describes. path: where it stands, base of its relative paths."""
     _refuse_foreign(document)
     here = Path(path).absolute()
     folder = here.parent.resolve()
-    reading = Reading(folder, TRAINING.noun)
+    reading = ReadContext(folder, TRAINING.noun)
     # A key with nothing behind it has its default, so that --set can take one back.
     values = {
-        name: value for name, value in document.values.items() if value is not None or name not in Training.model_fields
+        name: value
+        for name, value in document.values.items()
+        if value is not None or name not in TrainingKeys.model_fields
     }
     try:
-        keys = Training.model_validate(values, context=reading)
+        keys = TrainingKeys.model_validate(values, context=reading)
     except ValidationError as error:
-        raise explained(error.errors(include_url=False), document, Training) from None
+        raise explained(error.errors(include_url=False), document, TrainingKeys) from None
     return _training_file(keys, folder / here.name, reading)
 
 
-def _refuse_foreign(document: Document) -> None:
+def _refuse_foreign(document: YamlDocument) -> None:
     for name in document.values:
-        if name in ELSEWHERE and name not in Training.model_fields:
+        if name in ELSEWHERE and name not in TrainingKeys.model_fields:
             ours = ELSEWHERE[name]
             told = f'Write "{ours}".' if ":" not in ours else f"Write {ours}."
             if name == "gradient_accumulation_steps":
@@ -303,7 +315,7 @@ def _refuse_foreign(document: Document) -> None:
             )
 
 
-def _training_file(keys: Training, path: Path, reading: Reading) -> TrainingFile:
+def _training_file(keys: TrainingKeys, path: Path, reading: ReadContext) -> TrainingFile:
     output = keys.output if keys.output is not None else path.with_name(f"{path.stem}-out")
     settings = TrainSettings(
         objective=keys.objective.settings,
@@ -322,7 +334,7 @@ def _training_file(keys: Training, path: Path, reading: Reading) -> TrainingFile
     )
 
 
-def _groups(keys: Training) -> Groups:
+def _groups(keys: TrainingKeys) -> Groups:
     return Groups(
         reward=tuple(RewardTerm(term.name, term.parameters, term.weight) for term in keys.reward),
         sampling=GroupSettings(
@@ -337,7 +349,7 @@ def _groups(keys: Training) -> Groups:
 
 def _named_alike(settings: type[TrainSettings | TrainingFile | GroupSettings], *but: str) -> tuple[str, ...]:
     """The keys of the file that are taken as they are."""
-    return tuple(one.name for one in fields(settings) if one.name in Training.model_fields and one.name not in but)
+    return tuple(one.name for one in fields(settings) if one.name in TrainingKeys.model_fields and one.name not in but)
 
 
 _OF_THE_LOOP = _named_alike(TrainSettings, "objective", "adapter", "learning_rate")
@@ -345,7 +357,7 @@ _OF_THE_FILE = _named_alike(TrainingFile, "data", "output")
 _OF_SAMPLING = _named_alike(GroupSettings, "tries")
 
 
-def _resolved(keys: Training, output: Path, reading: Reading) -> JsonObject:
+def _resolved(keys: TrainingKeys, output: Path, reading: ReadContext) -> JsonObject:
     """The file as it would say every default, but for keys that its objective does not have."""
     need = OBJECTIVES[keys.objective.name].need
     absent = {"trained_turns"} if need != "completions" else set()

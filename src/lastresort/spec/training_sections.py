@@ -16,8 +16,8 @@ from lastresort.objectives import OBJECTIVES
 from lastresort.spec.paths import check_model_name, found_path, relative_name
 from lastresort.spec.sections import Count
 from lastresort.spec.values import (
-    Number,
-    Reading,
+    NumberBounds,
+    ReadContext,
     Section,
     Text,
     below,
@@ -45,7 +45,7 @@ ENDPOINT = "http://host/v1#NAME or openai:NAME"
 
 
 def _none_or_gib(value: Any) -> Any:
-    return value if value == "none" else Number(above=0).check(value)
+    return value if value == "none" else NumberBounds(above=0).check(value)
 
 
 def _never_or_steps(value: Any) -> Any:
@@ -64,20 +64,20 @@ class LimitKeys(Section):
     memory_gib: of its process, or none. load_s: of loading its file.
     """
 
-    time_s: Annotated[float, Number(above=0)] = USUAL.time_s
+    time_s: Annotated[float, NumberBounds(above=0)] = USUAL.time_s
     memory_gib: Annotated[
         float | Literal["none"],
         BeforeValidator(_none_or_gib),
         WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "none"}]}),
     ] = (USUAL.memory_bytes or 0) / GIB
-    load_s: Annotated[float, Number(above=0)] = USUAL.load_s
+    load_s: Annotated[float, NumberBounds(above=0)] = USUAL.load_s
 
     @property
     def settings(self) -> RewardLimits:
         memory_bytes = None if isinstance(self.memory_gib, str) else max(1, round(self.memory_gib * GIB))
         return RewardLimits(self.time_s, memory_bytes, self.load_s)
 
-    def written(self, reading: Reading) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> dict[str, Any]:
         return dict(self)
 
 
@@ -100,7 +100,7 @@ class ServerKeys(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, Reading):
+        if not isinstance(info.context, ReadContext):
             return value
         if isinstance(value, str):
             return {"model": _endpoint(value)}
@@ -132,7 +132,7 @@ class ServerKeys(Section):
         sync = None if isinstance(self.sync, str) else self.sync
         return ServerPlan(self.model, sync, self.adapter_name, self.output_seen_as)
 
-    def written(self, reading: Reading) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> dict[str, Any]:
         return {name: value for name, value in self if value is not None}
 
 
@@ -178,7 +178,7 @@ class DataKeys(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, Reading):
+        if not isinstance(info.context, ReadContext):
             return value
         if not isinstance(value, dict):
             return {"train": _paths(value, info.context)}
@@ -207,14 +207,14 @@ class DataKeys(Section):
                 seen.add(path)
         return self
 
-    def written(self, reading: Reading) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> dict[str, Any]:
         found: dict[str, Any] = {"train": [relative_name(path, reading.folder) for path in self.train]}
         if self.eval:
             found["eval"] = [relative_name(path, reading.folder) for path in self.eval]
         return found | ({"eval": self.eval_share} if self.eval_share is not None else {})
 
 
-def _paths(value: Any, reading: Reading) -> tuple[Path, ...]:
+def _paths(value: Any, reading: ReadContext) -> tuple[Path, ...]:
     if not isinstance(value, list):
         if not isinstance(value, str):
             refuse(f"found {describe(value)}", expected="a file, or a list of files", remedy=DATA_REMEDY)
@@ -228,7 +228,7 @@ def _paths(value: Any, reading: Reading) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _held_out(value: Any, reading: Reading) -> dict[str, Any]:
+def _held_out(value: Any, reading: ReadContext) -> dict[str, Any]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return {"eval": _paths(value, reading)}
     number = to_number(value)
@@ -264,18 +264,18 @@ class AdapterKeys(Section):
 
     kind: AdapterChoice = "lora"
     r: Count = 16
-    alpha: Annotated[float, Number(above=0)] | None = None
+    alpha: Annotated[float, NumberBounds(above=0)] | None = None
     target: Annotated[
         Literal["attention", "all-linear"] | tuple[str, ...],
         BeforeValidator(_targets),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ] = "attention"
-    dropout: Annotated[float, Number(at_least=0, below=1)] = 0.0
+    dropout: Annotated[float, NumberBounds(at_least=0, below=1)] = 0.0
 
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        return {"kind": value} if isinstance(info.context, Reading) and isinstance(value, str) else value
+        return {"kind": value} if isinstance(info.context, ReadContext) and isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _full_has_none(self) -> Self:
@@ -293,7 +293,7 @@ class AdapterKeys(Section):
             kind, self.r, scale, self.target, self.dropout, quantize="nf4" if self.kind == "qlora" else None
         )
 
-    def written(self, reading: Reading) -> Any:
+    def written(self, reading: ReadContext) -> Any:
         if self.kind == "full":
             return "full"
         target = self.target if isinstance(self.target, str) else list(self.target)
@@ -312,7 +312,7 @@ class ObjectiveKeys(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, Reading):
+        if not isinstance(info.context, ReadContext):
             return value
         name, options = _name_and_options(value)
         if name not in OBJECTIVES:
@@ -326,7 +326,7 @@ class ObjectiveKeys(Section):
     def settings(self) -> Objective:
         return Objective(self.name, tuple(self.options.items()))
 
-    def written(self, reading: Reading) -> Any:
+    def written(self, reading: ReadContext) -> Any:
         return {self.name: dict(self.options)} if self.options else self.name
 
 

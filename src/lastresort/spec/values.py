@@ -1,7 +1,7 @@
 """What every key of a task file is made of: sections, text, numbers, and how a value is refused.
 
 A value is refused by a PydanticCustomError that carries found, expected and remedy; `lastresort.spec.explain` makes the
-TaskError of it. While a file is read the validation context is a `Reading`: then its short forms and its paths are
+TaskError of it. While a file is read the validation context is a `ReadContext`: then its short forms and its paths are
 resolved; without one a section takes its plain fields.
 
 How a value, a key and a near miss are named in an error.
@@ -107,7 +107,7 @@ class Section(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadContext:
     """The validation context while a file is read. folder: base of its relative paths, absolute. file: what it is."""
 
     folder: Path
@@ -175,7 +175,7 @@ def _number_hint(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberBounds:
     """Metadata of a numeric field: its bounds, and whether it is whole. Bounds are excluded unless named `at_`."""
 
     above: float | None = None

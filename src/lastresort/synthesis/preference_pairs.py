@@ -30,7 +30,7 @@ class SampledPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class SortedSamples:
     """What became of the prompts. all_right: every sample has the full score; all_wrong: every sample has none; ties: all score
     alike in between; unusable: the best answers were all empty or cut at the token limit, or the worst all empty.
     """
@@ -58,7 +58,7 @@ class Sorted:
         return f"{len(self.pairs)} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
 
 
-def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> Sorted:
+def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
     """Pairs of each prompt's samples: every different answer of the lowest score, at most PAIRS_A_PROMPT of them, against the
     best answer that is nearest to it in length, so that length teaches as little as possible.
 
@@ -80,7 +80,7 @@ def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> Sorted:
         for worst in rejected[:PAIRS_A_PROMPT] if best else ():
             nearest = min(best, key=lambda sample: abs(len(sample.text) - len(worst.text)))
             pairs.append(SampledPair(number, nearest, worst))
-    return Sorted(tuple(pairs), len(samples), right, wrong, ties, unusable)
+    return SortedSamples(tuple(pairs), len(samples), right, wrong, ties, unusable)
 
 
 def _different(samples: Sequence[Sample]) -> list[Sample]:

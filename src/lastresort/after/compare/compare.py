@@ -8,11 +8,11 @@ What a comparison would take, in estimated tokens: no model is loaded.
 
 from __future__ import annotations
 
-from lastresort.after.compare.entries import Compared, entries_of
-from lastresort.after.compare.names import MADE, TRAINED, Asked
-from lastresort.after.compare.training import RUNG, Failed, Settings, made, settings_of, system_of, tidy, train
+from lastresort.after.compare.entries import ComparisonSetup, entries_of
+from lastresort.after.compare.names import MADE, TRAINED, ComparisonRequest
+from lastresort.after.compare.training import RUNG, WayFailed, WinnerSettings, made, settings_of, system_of, tidy, train
 from lastresort.climb.budget import too_long
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import order_of_test
 from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
@@ -38,7 +38,7 @@ from lastresort.synthesis.replay import replay_rows
 from lastresort.systems.system import System
 
 
-def forecast_of(asked: Asked, prepared: Prepared) -> Forecast:
+def forecast_of(asked: ComparisonRequest, prepared: PreparedTask) -> Forecast:
     """All epochs, every answer as long as allowed; in 4 bits as long as otherwise."""
     task, work = prepared.task, workload(prepared, "sft")
     about = work.about_tokens
@@ -58,7 +58,9 @@ def forecast_of(asked: Asked, prepared: Prepared) -> Forecast:
     return whole
 
 
-def compare_ways(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | None, ledger: Ledger) -> None:
+def compare_ways(
+    bench: Workbench, prepared: PreparedTask, asked: ComparisonRequest, winner: str | None, ledger: Ledger
+) -> None:
     """Note in the record what the comparison found, or why there is none. winner: the rung that won.
 
     Raises StoppedError where a limit is reached: a resumed climb goes on from there.
@@ -77,7 +79,7 @@ def compare_ways(bench: Workbench, prepared: Prepared, asked: Asked, winner: str
                 _one(bench, prepared, way, seed, settings)
             tidy(bench, way, seed)
     groups = groups_of(test)
-    whole = Compared(
+    whole = ComparisonSetup(
         asked.names,
         seeds,
         None if groups is None else tuple(groups),
@@ -93,7 +95,7 @@ def compare_ways(bench: Workbench, prepared: Prepared, asked: Asked, winner: str
         bench.progress.say(f"{RUNG}: {entry.said}")
 
 
-def _why_not(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | None) -> str | None:
+def _why_not(bench: Workbench, prepared: PreparedTask, asked: ComparisonRequest, winner: str | None) -> str | None:
     if winner is None:
         return "no system won, so that there are no settings to train with in other ways"
     if winner is not None and not trains(winner):
@@ -105,7 +107,7 @@ def _why_not(bench: Workbench, prepared: Prepared, asked: Asked, winner: str | N
     return too_long(forecast_of(asked, prepared).seconds, bench.hours_left())
 
 
-def _one(bench: Workbench, prepared: Prepared, way: str, seed: int, settings: Settings) -> None:
+def _one(bench: Workbench, prepared: PreparedTask, way: str, seed: int, settings: WinnerSettings) -> None:
     """Train or make, measure, note."""
     check(bench.stop)
     trained: TrainingSpent | None = None
@@ -116,14 +118,14 @@ def _one(bench: Workbench, prepared: Prepared, way: str, seed: int, settings: Se
         else:
             _refuse_without_source(bench, way, seed)
             made(bench, way, seed)
-    except Failed as failure:
+    except WayFailed as failure:
         bench.progress.say(f"{RUNG}: {way_key(way, seed)} drops out: {failure}")
         failed = str(failure)
     answered = None if failed else _answering(bench, prepared, way, system_of(bench, way, seed, settings))
     bench.record.append(WayMeasured(way=way, seed=seed, training=trained, answering=answered, failed=failed))
 
 
-def _trained(bench: Workbench, way: str, seed: int, settings: Settings) -> TrainingSpent:
+def _trained(bench: Workbench, way: str, seed: int, settings: WinnerSettings) -> TrainingSpent:
     """What training took, noted as soon as it is over: the peak of a training cannot be told afterwards."""
     key = way_key(way, seed)
     known = bench.record.last(WayTrained, key)
@@ -139,10 +141,10 @@ def _refuse_without_source(bench: Workbench, way: str, seed: int) -> None:
     source = bench.record.last(WayMeasured, key)
     assert source is not None, "what others are made of comes first"
     if source.failed is not None:
-        raise Failed(f"there is no {key} to make it of")
+        raise WayFailed(f"there is no {key} to make it of")
 
 
-def _answering(bench: Workbench, prepared: Prepared, way: str, system: System) -> AnsweringSpent:
+def _answering(bench: Workbench, prepared: PreparedTask, way: str, system: System) -> AnsweringSpent:
     """Measure on all test items; returns what that took."""
     known, memory = bench.record.measurement(RUNG, system.name, "test"), None
     if known is None:

@@ -28,7 +28,7 @@ MARGIN = 0.03  # the most that QLoRA is commonly said to cost
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparisonSetup:
     """What the ways have in common. names: the reference first. groups: labels of the test items in the order of their answers.
     alpha: of each limit of an interval, the whole of it to each of several ways: they are estimates and decide nothing. epoch: to
     which all were trained. seed: of the resampling.
@@ -58,7 +58,7 @@ def why_nothing(record: Record) -> list[str]:
     return [f"Nothing was compared ({', '.join(asked.names)}): {refused.because}."]
 
 
-def entries_of(record: Record, whole: Compared) -> list[dict[str, Any]]:
+def entries_of(record: Record, whole: ComparisonSetup) -> list[dict[str, Any]]:
     """An entry a way, in their order."""
     notes = {name: [_done(record, name, seed) for seed in whole.seeds] for name in whole.names}
     reference = notes[whole.names[0]]
@@ -77,7 +77,7 @@ def _done(record: Record, way: str, seed: int) -> WayMeasured:
 
 
 def _difference(
-    record: Record, reference: Sequence[WayMeasured], other: Sequence[WayMeasured], whole: Compared
+    record: Record, reference: Sequence[WayMeasured], other: Sequence[WayMeasured], whole: ComparisonSetup
 ) -> tuple[OverSeeds, tuple[int, ...]] | None:
     """Of the seeds with which both were trained, and these; None where they are fewer than two."""
     both = [pair for pair in zip(reference, other, strict=True) if not any(note.failed for note in pair)]
@@ -93,7 +93,7 @@ def _entry(
     way: str,
     notes: Sequence[WayMeasured],
     compared: tuple[OverSeeds, tuple[int, ...]] | None,
-    whole: Compared,
+    whole: ComparisonSetup,
 ) -> dict[str, Any]:
     found, seeds = compared or (None, ())
     differences = dict(zip(seeds, found.by_seed, strict=True)) if found is not None else {}

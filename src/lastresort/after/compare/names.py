@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import InputError
 from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.models.open import parameters_told
@@ -26,7 +26,7 @@ NOTHING = "none"  # takes back what a run was asked before
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ComparisonRequest:
     """names: of the ways, the first being the reference; empty for no comparison. seeds: how often each is trained."""
 
     names: tuple[str, ...] = ()
@@ -37,14 +37,14 @@ class Asked:
         return tuple(seed + number for number in range(1, self.seeds + 1))
 
 
-def parse_asked(text: str, seeds: int = SEEDS) -> Asked:
+def parse_asked(text: str, seeds: int = SEEDS) -> ComparisonRequest:
     """`lora,qlora` -> the names in their order, the first being the reference; what others are made of comes last if not named.
 
     Raises InputError for a name that is none, comes twice, or is alone, and for fewer than two seeds.
     """
     names = [name.strip() for name in text.split(",")]
     if names == [NOTHING]:
-        return Asked((), seeds)
+        return ComparisonRequest((), seeds)
     unknown = next((name for name in names if name not in NAMES), None)
     if unknown is not None:
         raise _refused(f'found "{unknown}"', f"some of {listed(NAMES)}", "Name two or more, such as lora,qlora.")
@@ -60,16 +60,16 @@ def parse_asked(text: str, seeds: int = SEEDS) -> Asked:
             remedy="Without a second seed it is not known what the luck of one is worth.",
         )
     needed = dict.fromkeys(MADE[name] for name in names if name in MADE)
-    return Asked((*names, *(name for name in needed if name not in names)), seeds)
+    return ComparisonRequest((*names, *(name for name in needed if name not in names)), seeds)
 
 
-def asked_before(record: Record) -> Asked | None:
+def asked_before(record: Record) -> ComparisonRequest | None:
     """What the run was asked when it was begun or last resumed, None where it was never asked."""
     chosen = record.last(WaysChosen)
-    return None if chosen is None else Asked(chosen.names, chosen.seeds)
+    return None if chosen is None else ComparisonRequest(chosen.names, chosen.seeds)
 
 
-def note_asked(record: Record, asked: Asked) -> None:
+def note_asked(record: Record, asked: ComparisonRequest) -> None:
     if asked_before(record) != asked:
         record.append(WaysChosen(names=asked.names, seeds=asked.seeds))
 
@@ -81,20 +81,22 @@ def _refused(found: str, expected: str, remedy: str) -> InputError:
 RUNG = "sft"  # whose winner is compared
 
 
-def settle_asked(record: Record, asked: Asked | None, prepared: Prepared, until: str | None) -> Asked:
+def settle_asked(
+    record: Record, asked: ComparisonRequest | None, prepared: PreparedTask, until: str | None
+) -> ComparisonRequest:
     """What was asked for now, else when the run was begun or last resumed, else nothing; noted once it can be had.
 
     Raises InputError or PrerequisiteError where it cannot.
     """
     settled = asked or asked_before(record)
     if settled is None:
-        return Asked()
+        return ComparisonRequest()
     refuse_what_cannot_be_had(settled, prepared, until)
     note_asked(record, settled)
     return settled
 
 
-def refuse_what_cannot_be_had(asked: Asked, prepared: Prepared, until: str | None) -> None:
+def refuse_what_cannot_be_had(asked: ComparisonRequest, prepared: PreparedTask, until: str | None) -> None:
     """until: the last rung of the climb, None for that of the ladder."""
     if not asked.names:
         return
@@ -113,7 +115,7 @@ def refuse_what_cannot_be_had(asked: Asked, prepared: Prepared, until: str | Non
         _refuse_too_large(prepared)
 
 
-def _why_never_sft(prepared: Prepared, until: str | None) -> str | None:
+def _why_never_sft(prepared: PreparedTask, until: str | None) -> str | None:
     ladder = prepared.task.ladder
     if RUNG not in ladder:
         return "sft is not on the ladder of this task"
@@ -123,7 +125,7 @@ def _why_never_sft(prepared: Prepared, until: str | None) -> str | None:
     return None if skipped is None else f"sft is skipped: {skipped}"
 
 
-def _refuse_too_large(prepared: Prepared) -> None:
+def _refuse_too_large(prepared: PreparedTask) -> None:
     task = prepared.task
     why = too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
     if why is not None:

@@ -15,7 +15,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod
 from lastresort.rungs.supervised.milder import came_of
 from lastresort.rungs.supervised.training import SupervisedTraining
-from lastresort.spec.sections import Sft
+from lastresort.spec.sections import SftSettings
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
 
@@ -23,7 +23,7 @@ RUNG = "compare"  # as which the record keeps what is trained and measured here
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class WinnerSettings:
     """Of the winner: the system that answered on dev, its learning rate, and the epoch after which it was kept."""
 
     system: System
@@ -31,24 +31,24 @@ class Settings:
     epoch: int
 
 
-class Failed(Exception):
+class WayFailed(Exception):
     """This way could not be trained or made with this seed; the others go on."""
 
 
-def settings_of(bench: Workbench) -> Settings:
+def settings_of(bench: Workbench) -> WinnerSettings:
     """Of the candidate that the rung sft froze; what a repair made of it is not trained in several ways."""
     search = bench.record.last(RungSearched, "sft")
     assert search is not None, "the winner was tuned by sft"
     system = load_system(bench.candidate_folder("sft", search.chosen))
     trained = came_of(bench, system.name)
-    return Settings(system, trained.learning_rate, trained.stop)
+    return WinnerSettings(system, trained.learning_rate, trained.stop)
 
 
 def folder_of(bench: Workbench, way: str, seed: int) -> Path:
     return bench.folder / "compare" / way_key(way, seed)
 
 
-def train(bench: Workbench, way: str, seed: int, settings: Settings) -> TrainingSpent:
+def train(bench: Workbench, way: str, seed: int, settings: WinnerSettings) -> TrainingSpent:
     """Train one of `TRAINED`, going on where it was cut. Raises Failed where it diverges, BudgetError at a limit."""
     method, folder = _method(bench.task.sft, way, seed), folder_of(bench, way, seed)
     section = bench.task.sft
@@ -62,7 +62,7 @@ def train(bench: Workbench, way: str, seed: int, settings: Settings) -> Training
     memory = None if known else peak.read_bytes()
     training.close()
     if not math.isfinite(loss):
-        raise Failed(f"training diverged at learning rate {rate:g}")
+        raise WayFailed(f"training diverged at learning rate {rate:g}")
     reached = bench.record.last(TrainingReached, training.run_name(rate))
     assert reached is not None, "a finished training is recorded"
     return TrainingSpent(
@@ -84,10 +84,10 @@ def made(bench: Workbench, way: str, seed: int) -> None:
     try:
         merge_adapter(bench.models.tuned_name, folder_of(bench, MADE[way], seed), folder)
     except DataError as error:
-        raise Failed(str(error)) from error
+        raise WayFailed(str(error)) from error
 
 
-def system_of(bench: Workbench, way: str, seed: int, settings: Settings) -> System:
+def system_of(bench: Workbench, way: str, seed: int, settings: WinnerSettings) -> System:
     """The winner's system with what this way has trained in place of its adapter."""
     system = replace(settings.system, name=way_key(way, seed), precision="auto", rendering="", fingerprint="")
     folder = folder_of(bench, way, seed)
@@ -109,7 +109,7 @@ def _prefix(way: str, seed: int) -> str:
     return f"{RUNG}-{way_key(way, seed)}-"
 
 
-def _method(sft: Sft, way: str, seed: int) -> Method:
+def _method(sft: SftSettings, way: str, seed: int) -> Method:
     prefix = _prefix(way, seed)
     return WholeMethod(prefix=prefix) if way == "full" else AdapterMethod(sft, in_4_bits=way == "qlora", prefix=prefix)
 
@@ -122,6 +122,6 @@ def _rate_of_full(bench: Workbench, training: SupervisedTraining) -> float:
     try:
         rate = training.race()
     except DataError as error:
-        raise Failed(str(error)) from error
+        raise WayFailed(str(error)) from error
     bench.record.append(FullRateChosen(rate=rate))
     return rate

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lastresort.evals.evidence import better
 from lastresort.records.measurement import as_test
-from lastresort.report.recheck import Compared, Verdict
+from lastresort.report.recheck import ComparedWithWinner, Verdict
 from lastresort.report.words.wording import how_decided, spaced
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import Judgement, Outcome
@@ -27,7 +27,7 @@ def compare(
     binary: bool,
     confidence: float,
     seed: int,
-) -> Compared | None:
+) -> ComparedWithWinner | None:
     """winner, scores: of the first items of the test set in its order. n_items: of all. groups: the label of each of all.
 
     None where no item was answered by both.
@@ -38,7 +38,7 @@ def compare(
     old, now = list(winner[:n]), list(scores[:n])
     if n < n_items:
         before, after = sum(old) / n, sum(now) / n
-        return Compared(
+        return ComparedWithWinner(
             n=n,
             unit="item",
             whole=False,
@@ -49,7 +49,7 @@ def compare(
         )
     found = better(old, now, binary=binary, groups=groups, seed=seed, confidence=confidence)
     before = _mean(old, groups)
-    return Compared(
+    return ComparedWithWinner(
         n=found.n,
         unit="item" if groups is None else "group",
         whole=True,
@@ -78,17 +78,17 @@ def _rounded(difference: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class RetriedPrompt:
     """A prompt of the run, by the rung that chose it, with what is new. compared: None where the run has no winner."""
 
     rung: str
     name: str
     judgement: Judgement
-    compared: Compared | None = None
+    compared: ComparedWithWinner | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class RunOutcome:
     """What the run decided. winner: its rung, None without one. shown: whether the winner was shown to meet the bar."""
 
     winner: str | None
@@ -98,7 +98,7 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
-class Rechecked:
+class RecheckAnswer:
     """yes: whether the answer is yes, None where it cannot be told. It answers: is the tuned model still needed? Of a run that
     no tuned model won: does what is new meet the bar?
     """
@@ -109,7 +109,7 @@ class Rechecked:
     reasons: tuple[str, ...]
 
 
-def answer(new: str, bar: float, before: Before, tried: Sequence[Tried]) -> Rechecked:
+def answer(new: str, bar: float, before: RunOutcome, tried: Sequence[RetriedPrompt]) -> RecheckAnswer:
     """new: what is new, as the subject of a sentence ("openai:large prompted"). Raises ValueError where nothing was tried."""
     if not tried:
         raise ValueError("a recheck tries at least one system")
@@ -119,10 +119,10 @@ def answer(new: str, bar: float, before: Before, tried: Sequence[Tried]) -> Rech
     reasons += [_against_winner(one, before) for one in tried if one.compared is not None]
     if before.tuned and not before.shown:
         reasons.append(f"The run itself did not show that the tuned model ({before.name}) meets the bar.")
-    return Rechecked(verdict, yes, _sentence(new, bar, before, outcome, decisive), tuple(reasons))
+    return RecheckAnswer(verdict, yes, _sentence(new, bar, before, outcome, decisive), tuple(reasons))
 
 
-def _overall(tried: Sequence[Tried]) -> tuple[Outcome, Tried]:
+def _overall(tried: Sequence[RetriedPrompt]) -> tuple[Outcome, RetriedPrompt]:
     """MET where one is, NOT_MET where all are; and the system that the answer speaks of."""
     best = max(tried, key=lambda one: one.judgement.score)
     met = next((one for one in tried if one.judgement.outcome == "MET"), None)
@@ -134,7 +134,7 @@ def _overall(tried: Sequence[Tried]) -> tuple[Outcome, Tried]:
     return "NOT_MET", best
 
 
-def _verdict(outcome: Outcome, before: Before) -> tuple[Verdict, bool | None]:
+def _verdict(outcome: Outcome, before: RunOutcome) -> tuple[Verdict, bool | None]:
     """A tuned model is needed while no prompt meets the bar."""
     if outcome == "UNDECIDED":
         return "CANNOT_TELL", None
@@ -144,7 +144,7 @@ def _verdict(outcome: Outcome, before: Before) -> tuple[Verdict, bool | None]:
     return ("MEETS_BAR", True) if met else ("BELOW_BAR", False)
 
 
-def _sentence(new: str, bar: float, before: Before, outcome: Outcome, one: Tried) -> str:
+def _sentence(new: str, bar: float, before: RunOutcome, outcome: Outcome, one: RetriedPrompt) -> str:
     found, told_bar = one.judgement, percent(bar)
     scored = f"{one.name} scored {percent(found.score)}"
     if outcome == "UNDECIDED":
@@ -166,7 +166,7 @@ def _yes(outcome: Outcome) -> str:
     return "Yes" if outcome == "MET" else "No"
 
 
-def _margin(one: Tried) -> str:
+def _margin(one: RetriedPrompt) -> str:
     """What dropping the tuned model would cost in score, where that is shown."""
     found = one.compared
     if found is None or found.p_worse is None or found.p_worse > (1 - found.confidence) / 2:
@@ -180,7 +180,7 @@ def _settle(found: Judgement) -> str:
     return f"about {found.n_needed:,} test {found.unit}s would settle it, and there are {found.n_available:,}"
 
 
-def _tested(one: Tried, bar: float) -> str:
+def _tested(one: RetriedPrompt, bar: float) -> str:
     found = one.judgement
     low, high = found.interval
     told = (
@@ -193,7 +193,7 @@ def _tested(one: Tried, bar: float) -> str:
     return f"{told}: the bar of {percent(bar)} is {'met' if found.outcome == 'MET' else 'not met'}; {how}."
 
 
-def _against_winner(one: Tried, before: Before) -> str:
+def _against_winner(one: RetriedPrompt, before: RunOutcome) -> str:
     found = one.compared
     assert found is not None
     side = "more" if found.difference > 0 else "less"

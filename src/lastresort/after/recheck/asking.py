@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastresort.after.recheck.designs import New
-from lastresort.climb.prepare import BETA, Prepared
+from lastresort.after.recheck.designs import Replacement
+from lastresort.climb.prepare import BETA, PreparedTask
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.evals.measure import measured
@@ -26,7 +26,7 @@ from lastresort.records.events import JudgeOpened, RecheckCounted
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
-from lastresort.report.recheck import Look
+from lastresort.report.recheck import TestLook
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.paths import is_paid
@@ -35,21 +35,21 @@ from lastresort.types import Example, Progress, Unit
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
+class RecheckNumber:
     """number: of the recheck among all of its run. look: of those among them that test systems against the bar, else None."""
 
     number: int
     look: int | None
 
 
-def look_of(number: int, systems: int, confidence: float) -> Look:
+def look_of(number: int, systems: int, confidence: float) -> TestLook:
     """The error of this look and of each of its systems."""
     budget = round(1 - confidence, 12)
     alpha = budget / (number * (number + 1))
-    return Look(number=number, systems=systems, alpha=alpha, each=alpha / systems, budget=budget)
+    return TestLook(number=number, systems=systems, alpha=alpha, each=alpha / systems, budget=budget)
 
 
-def check_size(look: Look, n: int, *, bar: float, binary: bool, unit: Unit) -> None:
+def check_size(look: TestLook, n: int, *, bar: float, binary: bool, unit: Unit) -> None:
     """Raises DataError if even a perfect score on n items (or groups) could not show at this error that the bar is met."""
     smallest = smallest_deciding_test(bar, look.each, BETA, binary=binary)
     if n < smallest:
@@ -61,7 +61,7 @@ def check_size(look: Look, n: int, *, bar: float, binary: bool, unit: Unit) -> N
         )
 
 
-def told(look: Look) -> str:
+def told(look: TestLook) -> str:
     """What a look at a frozen test set is worth, in words."""
     systems = "" if look.systems == 1 else f", {_share(look.each)} for each of its {look.systems} systems"
     return (
@@ -71,20 +71,20 @@ def told(look: Look) -> str:
     )
 
 
-def numbered(record: Record, key: str) -> Numbered | None:
+def numbered(record: Record, key: str) -> RecheckNumber | None:
     """The recheck that asked the same before, None where none did."""
     counted = record.last(RecheckCounted, key)
-    return None if counted is None else Numbered(counted.number, counted.look)
+    return None if counted is None else RecheckNumber(counted.number, counted.look)
 
 
-def next_number(record: Record, *, looks: bool) -> Numbered:
+def next_number(record: Record, *, looks: bool) -> RecheckNumber:
     """What the next recheck is. looks: whether it tests systems against the bar."""
     before = record.all(RecheckCounted)
     seen = sum(counted.look is not None for counted in before)
-    return Numbered(len(before) + 1, seen + 1 if looks else None)
+    return RecheckNumber(len(before) + 1, seen + 1 if looks else None)
 
 
-def note(record: Record, key: str, found: Numbered, what: str) -> None:
+def note(record: Record, key: str, found: RecheckNumber, what: str) -> None:
     """Count a recheck, before it has seen an answer: one that is broken off has looked, too. The same again counts once."""
     if record.last(RecheckCounted, key) is None:
         record.append(RecheckCounted(question=key, number=found.number, look=found.look, what=what))
@@ -94,10 +94,10 @@ def _share(alpha: float) -> str:
     return f"{100 * alpha:.2g}%"
 
 
-class Asking:
+class RecheckModels:
     """Whatever was answered once is found again, so that a recheck that was stopped goes on where it was."""
 
-    def __init__(self, prepared: Prepared, record: Record, cache: Path, progress: Progress) -> None:
+    def __init__(self, prepared: PreparedTask, record: Record, cache: Path, progress: Progress) -> None:
         self._prepared, self._record, self._progress = prepared, record, progress
         self._cache = ResponseCache(cache)
 
@@ -106,7 +106,7 @@ class Asking:
         use = self._prepared.task.use
         return self._models(self._prepared.task.model, use.prompt_price, use.output_price)
 
-    def models_of_new(self, new: New) -> OpenModels:
+    def models_of_new(self, new: Replacement) -> OpenModels:
         """Opens systems on the new model, at the prices told of it."""
         assert new.settled is not None, "a new model has a name"
         return self._models(new.settled, new.prompt_price, new.output_price)
@@ -136,7 +136,7 @@ class Asking:
             self._progress.advance(len(batch), note=f"{sum(item.score for item in batch) / len(batch):.2f}")
             yield batch
 
-    def price_known(self, new: New) -> bool:
+    def price_known(self, new: Replacement) -> bool:
         """Whether what is new has a price: its model runs here, or both prices are told."""
         if new.settled is None:
             return self._prepared.task.price_known

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.after.recheck.finished import Finished
+from lastresort.after.recheck.finished import FinishedRun
 from lastresort.errors import CandidateError, InputError
 from lastresort.ladder import untrained_rungs
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.events import ModelOpened
-from lastresort.report.recheck import Dropped
+from lastresort.report.recheck import DroppedPrompt
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction, prompted
 from lastresort.systems.system import PromptDesign, System
 
 
 @dataclass(frozen=True, slots=True)
-class New:
+class Replacement:
     """model: as its user named it, None for the run's own; settled: the same from any folder. prompt: an instruction in place
     of the run's, None to keep that. Prices: USD per million tokens, None where they are not known.
     """
@@ -45,7 +45,7 @@ class Design:
     system: System
 
 
-def designs(finished: Finished, new: New) -> list[Design]:
+def designs(finished: FinishedRun, new: Replacement) -> list[Design]:
     """What the run tested without training, the cheaper rung first; where its ladder had nothing of that, the plain prompt.
 
     Raises InputError where nothing is new.
@@ -64,10 +64,10 @@ def designs(finished: Finished, new: New) -> list[Design]:
     return [replace(design, system=_with_new(design.system, own, new)) for design in found]
 
 
-def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design], list[Dropped]]:
+def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design], list[DroppedPrompt]]:
     """Those that the model can decode, without the form where it is that which it cannot enforce; and what is left out."""
     found: list[Design] = []
-    dropped: list[Dropped] = []
+    dropped: list[DroppedPrompt] = []
     for design in wanted:
         system = design.system
         attempts = [system]
@@ -78,21 +78,21 @@ def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design],
             try:
                 models.check(attempt)
             except CandidateError as error:
-                dropped.append(Dropped(rung=design.rung, name=attempt.name, because=str(error)))
+                dropped.append(DroppedPrompt(rung=design.rung, name=attempt.name, because=str(error)))
                 continue
             found.append(Design(design.rung, attempt))
             break
     return found, dropped
 
 
-def _plain(finished: Finished, model: str) -> System:
+def _plain(finished: FinishedRun, model: str) -> System:
     task, opened = finished.task, finished.record.last(ModelOpened)
     assert opened is not None, "a finished run has opened its model"
     design, decoding = PromptDesign(instruction(task)), prompted(task, opened.max_new_tokens)
     return System("zero-shot", model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 
-def _with_new(system: System, own: str, new: New) -> System:
+def _with_new(system: System, own: str, new: Replacement) -> System:
     """Decoding, shots, passages and layout stay as the run had them."""
     if new.settled not in (None, own):
         assert new.settled is not None

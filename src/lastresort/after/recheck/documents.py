@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastresort.after.recheck import asking as looks
-from lastresort.after.recheck.asking import Asking
-from lastresort.after.recheck.finished import Finished, Winner
-from lastresort.after.recheck.stale import Resting, staleness, standing
+from lastresort.after.recheck.asking import RecheckModels
+from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner
+from lastresort.after.recheck.stale import AffectedAnswer, staleness, standing
 from lastresort.climb.identity import documents_of
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, chunks_named, content_hash, open_store
-from lastresort.knowledge.update import Changes, changes, document_hashes, file_changes, file_hashes, update
+from lastresort.knowledge.update import DocumentChanges, changes, document_hashes, file_changes, file_hashes, update
 from lastresort.records.events import StoreBuilt
 from lastresort.records.measurement import ItemScore
 from lastresort.report.recheck import (
@@ -46,7 +46,7 @@ class _Now:
     key: of the documents. documents: () where only files could be compared.
     """
 
-    changes: Changes
+    changes: DocumentChanges
     named: frozenset[str]
     changed: dict[str, tuple[str, ...]]
     standing: dict[str, Standing]
@@ -55,7 +55,7 @@ class _Now:
 
 
 def recheck_documents(
-    finished: Finished, documents: Path | None, asking: Asking, progress: Progress
+    finished: FinishedRun, documents: Path | None, asking: RecheckModels, progress: Progress
 ) -> RecheckFindings:
     """Whether the winner's recorded answers still hold with these documents, by default those that the task names.
 
@@ -110,7 +110,7 @@ def recheck_documents(
     )
 
 
-def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress) -> _Now:
+def _compared(finished: FinishedRun, winner: MeasuredWinner, path: Path, progress: Progress) -> _Now:
     retriever = winner.system.retriever
     # The winner's store is a copy that goes where the winner goes.
     folder = finished.folder / "store" if retriever is None else retriever.store
@@ -129,7 +129,7 @@ def _compared(finished: Finished, winner: Winner, path: Path, progress: Progress
     return _by_file(finished, winner, before, file_hashes(path))
 
 
-def _by_passage(finished: Finished, winner: Winner, store: Store, path: Path, progress: Progress) -> _Now:
+def _by_passage(finished: FinishedRun, winner: MeasuredWinner, store: Store, path: Path, progress: Progress) -> _Now:
     """What the run's store holds against the passages that would be cut today."""
     documents = read_documents(path, progress=progress).documents
     found = changes(store, documents)
@@ -153,7 +153,7 @@ def _by_passage(finished: Finished, winner: Winner, store: Store, path: Path, pr
     return _Now(found, frozenset(named), changed, told, key, documents)
 
 
-def _by_file(finished: Finished, winner: Winner, before: Mapping[str, str], now: Mapping[str, str]) -> _Now:
+def _by_file(finished: FinishedRun, winner: MeasuredWinner, before: Mapping[str, str], now: Mapping[str, str]) -> _Now:
     """Where the run has no store: which files changed. A label counts with the whole document that it names."""
     found = file_changes(before, now)
     touched = {*found.changed, *found.removed}
@@ -167,7 +167,11 @@ def _by_file(finished: Finished, winner: Winner, before: Mapping[str, str], now:
 
 
 def _answered_again(
-    finished: Finished, winner: Winner, documents: Sequence[Document], asking: Asking, progress: Progress
+    finished: FinishedRun,
+    winner: MeasuredWinner,
+    documents: Sequence[Document],
+    asking: RecheckModels,
+    progress: Progress,
 ) -> list[ItemScore]:
     """What the winner answers now, from a copy of its store that is brought up to date, to those of its test items whose prompt
     is another for it: the others would be answered as before.
@@ -191,11 +195,11 @@ def _answered_again(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _items(winner: Winner, now: _Now, again: Sequence[ItemScore] | None) -> list[Resting]:
+def _items(winner: MeasuredWinner, now: _Now, again: Sequence[ItemScore] | None) -> list[AffectedAnswer]:
     """again: the answers that were asked for anew; None where the winner reads no documents."""
     later = {} if again is None else {item.id: item for item in (*winner.items, *again)}
     return [
-        Resting(
+        AffectedAnswer(
             id=item.id,
             named=item.id in now.named,
             changed=now.changed[item.id],
@@ -209,7 +213,9 @@ def _items(winner: Winner, now: _Now, again: Sequence[ItemScore] | None) -> list
     ]
 
 
-def _entry(winner: Winner, path: Path, found: Changes, items: Sequence[Resting]) -> KnowledgeChanged:
+def _entry(
+    winner: MeasuredWinner, path: Path, found: DocumentChanges, items: Sequence[AffectedAnswer]
+) -> KnowledgeChanged:
     gone, new = found.gone, found.new_chunks
     again = any(item.answer_now is not None for item in items)
     return KnowledgeChanged(
@@ -227,7 +233,7 @@ def _entry(winner: Winner, path: Path, found: Changes, items: Sequence[Resting])
     )
 
 
-def _affected(winner: Winner, items: Sequence[Resting]) -> tuple[AffectedItem, ...]:
+def _affected(winner: MeasuredWinner, items: Sequence[AffectedAnswer]) -> tuple[AffectedItem, ...]:
     asked = {item.id: item for item in winner.items}
     return tuple(
         AffectedItem(
@@ -255,7 +261,7 @@ def _notes(again: Sequence[ItemScore]) -> tuple[str, ...]:
     )
 
 
-def _key(finished: Finished, hashes: Mapping[str, str]) -> str:
+def _key(finished: FinishedRun, hashes: Mapping[str, str]) -> str:
     what = [finished.decision["winner"]["sha256"], sorted(hashes.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 

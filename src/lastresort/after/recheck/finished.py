@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.identity import task_file_of
-from lastresort.climb.prepare import Prepared, prepare
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.test import order_of_test
 from lastresort.errors import DataError, TaskError
 from lastresort.ladder import RUNGS, trains
@@ -17,7 +17,7 @@ from lastresort.records.events import FilesRead, TaskRead
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.spec.document import Document
+from lastresort.spec.document import YamlDocument
 from lastresort.spec.task import Task, task_of
 from lastresort.systems.files import load_system
 from lastresort.systems.running import load_winner
@@ -28,7 +28,7 @@ _UNUSED = ("path", "preferences", "reward", "knowledge")  # what no recheck read
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
+class MeasuredWinner:
     """The system that won. items: its recorded answers, to the first of the test items in their fixed order."""
 
     rung: str
@@ -42,7 +42,7 @@ class Winner:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedRun:
     """order: the frozen test items in their fixed order. knowledge: where the documents were when the run began, None without
     any. winner: None where no system won. frozen: name of the system that each rung put to the test.
     """
@@ -50,10 +50,10 @@ class Finished:
     folder: Path
     record: Record
     decision: dict[str, Any]
-    prepared: Prepared
+    prepared: PreparedTask
     order: tuple[Example, ...]
     knowledge: Path | None
-    winner: Winner | None
+    winner: MeasuredWinner | None
     frozen: dict[str, str]
 
     @property
@@ -72,7 +72,7 @@ class Finished:
         return load_system(self.folder / "candidates" / rung / self.frozen[rung])
 
 
-def open_finished(run: Path, record: Record, task_file: Path | None = None) -> Finished:
+def open_finished(run: Path, record: Record, task_file: Path | None = None) -> FinishedRun:
     """Read a finished run back. task_file: where its task file is now, by default where the run says.
 
     Raises DataError where the run is not finished, another version wrote it, or its examples are not those that it tested on;
@@ -82,7 +82,7 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
     path, noted, prepared = read_again(run, record, task_file, without=_UNUSED)
     order = tuple(order_of_test(prepared.split.test))
     tested = {rung["name"]: rung["chosen"] for rung in decision["rungs"] if rung["test"] is not None}
-    return Finished(
+    return FinishedRun(
         folder=run,
         record=record,
         decision=decision,
@@ -96,7 +96,7 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
 
 def read_again(
     run: Path, record: Record, task_file: Path | None = None, *, without: Collection[str] = ()
-) -> tuple[Path, dict[str, Any], Prepared]:
+) -> tuple[Path, dict[str, Any], PreparedTask]:
     """The task file, what was noted of it, and its examples as they were. without: keys that nobody asks for here, so that what
     they name need not be there. Raises as `open_finished` does.
     """
@@ -106,7 +106,7 @@ def read_again(
     noted = read.task
     path = _task_file(run, record, task_file)
     values = {key: value for key, value in noted.items() if key not in without}
-    prepared = prepare(task_of(Document(f"{path} as {run} noted it", values), path))
+    prepared = prepare(task_of(YamlDocument(f"{path} as {run} noted it", values), path))
     _same_files(prepared, files.files, path)
     return path, noted, prepared
 
@@ -123,7 +123,7 @@ def _task_file(run: Path, record: Record, given: Path | None) -> Path:
     return path
 
 
-def _same_files(prepared: Prepared, noted: dict[str, str], path: Path) -> None:
+def _same_files(prepared: PreparedTask, noted: dict[str, str], path: Path) -> None:
     changed = sorted(name for name, sha256 in prepared.files.items() if noted.get(name) != sha256)
     if changed:
         raise DataError(
@@ -136,7 +136,7 @@ def _same_files(prepared: Prepared, noted: dict[str, str], path: Path) -> None:
 
 def _winner(
     run: Path, record: Record, decision: dict[str, Any], tested: dict[str, str], order: tuple[Example, ...]
-) -> Winner | None:
+) -> MeasuredWinner | None:
     kind = decision["winner"]["kind"]
     if kind == "none":
         return None
@@ -146,7 +146,7 @@ def _winner(
     measured = record.measurement(rungs[0], system.name, "test") if rungs else None
     if measured is None or [item.id for item in measured.items] != [item.id for item in order[: measured.n]]:
         raise _other_version(run, f"the recorded answers of {system.name} are not to the first of its test items")
-    return Winner(rungs[0], kind, system, measured.items)
+    return MeasuredWinner(rungs[0], kind, system, measured.items)
 
 
 def _other_version(run: Path, found: str) -> DataError:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.after.recheck import asking as looks
-from lastresort.after.recheck.answer import Before, Tried, answer, compare
-from lastresort.after.recheck.asking import Asking, Numbered, cost_of, look_of, prompt_tokens
-from lastresort.after.recheck.designs import Design, New, designs, fitting
-from lastresort.after.recheck.finished import Finished, Winner
+from lastresort.after.recheck.answer import RetriedPrompt, RunOutcome, answer, compare
+from lastresort.after.recheck.asking import RecheckModels, RecheckNumber, cost_of, look_of, prompt_tokens
+from lastresort.after.recheck.designs import Design, Replacement, designs, fitting
+from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner
 from lastresort.climb.test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
@@ -19,7 +19,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.records.events import RungGivenUp
 from lastresort.records.measurement import ItemScore
 from lastresort.records.view import bar_test
-from lastresort.report.recheck import Dropped, Look, NewAsked, RecheckFindings, RunWinner, SystemTried
+from lastresort.report.recheck import DroppedPrompt, RecheckFindings, ReplacementAsked, RunWinner, SystemTried, TestLook
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
 from lastresort.types import Judgement, Progress
@@ -32,7 +32,9 @@ class _Tested:
     judgement: Judgement
 
 
-def recheck_model(finished: Finished, new: New, asking: Asking, *, quick: bool, progress: Progress) -> RecheckFindings:
+def recheck_model(
+    finished: FinishedRun, new: Replacement, asking: RecheckModels, *, quick: bool, progress: Progress
+) -> RecheckFindings:
     """Judge each prompt of the run with what is new, the cheapest first, and compare it with the winner item by item.
 
     quick: no system answers more than its verdict needs, and the comparison is a description on what both answered; otherwise
@@ -56,7 +58,7 @@ def recheck_model(finished: Finished, new: New, asking: Asking, *, quick: bool, 
         models.close()
     answered = _winner_items(finished, asking, quick=quick, progress=progress)
     tried = [
-        Tried(
+        RetriedPrompt(
             one.design.rung,
             one.design.system.name,
             one.judgement,
@@ -81,7 +83,7 @@ def recheck_model(finished: Finished, new: New, asking: Asking, *, quick: bool, 
         answer=said.answer,
         reasons=(*said.reasons, looks.told(look)),
         notes=tuple(_notes(finished, new, said.verdict, dropped, tested)),
-        new=NewAsked(model=new.model, prompt=new.prompt, fingerprint=fingerprint),
+        new=ReplacementAsked(model=new.model, prompt=new.prompt, fingerprint=fingerprint),
         look=look,
         winner=None if finished.winner is None else _winner_entry(finished, finished.winner, answered),
         tried=tuple(_tried_entry(asking, new, one, tested[place]) for place, one in enumerate(tried)),
@@ -90,7 +92,9 @@ def recheck_model(finished: Finished, new: New, asking: Asking, *, quick: bool, 
     )
 
 
-def _count(finished: Finished, new: New, found: Sequence[Design], fingerprint: str) -> tuple[Numbered, Look]:
+def _count(
+    finished: FinishedRun, new: Replacement, found: Sequence[Design], fingerprint: str
+) -> tuple[RecheckNumber, TestLook]:
     """Count this look before anything is answered. Raises DataError where the test set is worn out."""
     systems = [replace(design.system, fingerprint="", rendering="", precision="") for design in found]
     what = [fingerprint, *(as_dict(system) for system in systems)]
@@ -111,12 +115,12 @@ def _count(finished: Finished, new: New, found: Sequence[Design], fingerprint: s
 
 
 def _tested(
-    finished: Finished,
-    new: New,
-    asking: Asking,
+    finished: FinishedRun,
+    new: Replacement,
+    asking: RecheckModels,
     models: OpenModels,
     found: Sequence[Design],
-    look: Look,
+    look: TestLook,
     *,
     quick: bool,
     progress: Progress,
@@ -135,12 +139,12 @@ def _tested(
 
 
 def _answered(
-    finished: Finished,
-    asking: Asking,
+    finished: FinishedRun,
+    asking: RecheckModels,
     models: OpenModels,
     scorer: Scorer,
     design: Design,
-    look: Look,
+    look: TestLook,
     *,
     quick: bool,
 ) -> list[ItemScore]:
@@ -152,11 +156,13 @@ def _answered(
     return items
 
 
-def _judged(finished: Finished, items: Sequence[ItemScore], look: Look) -> Judgement | None:
+def _judged(finished: FinishedRun, items: Sequence[ItemScore], look: TestLook) -> Judgement | None:
     return judge_so_far(finished.task, finished.prepared.scorer.binary, items, finished.order, look.each)
 
 
-def _winner_items(finished: Finished, asking: Asking, *, quick: bool, progress: Progress) -> tuple[ItemScore, ...]:
+def _winner_items(
+    finished: FinishedRun, asking: RecheckModels, *, quick: bool, progress: Progress
+) -> tuple[ItemScore, ...]:
     """The winner's recorded answers; and unless quick, what it answers now to the rest of the test set."""
     winner = finished.winner
     if winner is None:
@@ -173,15 +179,15 @@ def _winner_items(finished: Finished, asking: Asking, *, quick: bool, progress: 
         models.close()
 
 
-def _before(finished: Finished) -> Before:
+def _before(finished: FinishedRun) -> RunOutcome:
     winner = finished.winner
     if winner is None:
-        return Before(None, "", tuned=False, shown=False)
+        return RunOutcome(None, "", tuned=False, shown=False)
     shown = finished.winner_test.verdict == "MET"
-    return Before(winner.rung, f"{winner.rung} ({winner.system.name})", tuned=winner.tuned, shown=shown)
+    return RunOutcome(winner.rung, f"{winner.rung} ({winner.system.name})", tuned=winner.tuned, shown=shown)
 
 
-def _winner_entry(finished: Finished, winner: Winner, answered: Sequence[ItemScore]) -> RunWinner:
+def _winner_entry(finished: FinishedRun, winner: MeasuredWinner, answered: Sequence[ItemScore]) -> RunWinner:
     return RunWinner(
         rung=winner.rung,
         kind=winner.kind,
@@ -193,7 +199,7 @@ def _winner_entry(finished: Finished, winner: Winner, answered: Sequence[ItemSco
     )
 
 
-def _tried_entry(asking: Asking, new: New, one: Tried, tested: _Tested) -> SystemTried:
+def _tried_entry(asking: RecheckModels, new: Replacement, one: RetriedPrompt, tested: _Tested) -> SystemTried:
     return SystemTried(
         rung=one.rung,
         name=one.name,
@@ -207,7 +213,7 @@ def _tried_entry(asking: Asking, new: New, one: Tried, tested: _Tested) -> Syste
 
 
 def _notes(
-    finished: Finished, new: New, verdict: str, dropped: Sequence[Dropped], tested: Sequence[_Tested]
+    finished: FinishedRun, new: Replacement, verdict: str, dropped: Sequence[DroppedPrompt], tested: Sequence[_Tested]
 ) -> list[str]:
     """What a reader must know beside the answer."""
     found = [f"{one.name} could not be tried: {one.because}" for one in dropped]

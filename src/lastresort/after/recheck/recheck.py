@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastresort.after.recheck.asking import Asking
-from lastresort.after.recheck.designs import New
+from lastresort.after.recheck.asking import RecheckModels
+from lastresort.after.recheck.designs import Replacement
 from lastresort.after.recheck.documents import recheck_documents
-from lastresort.after.recheck.finished import Finished, open_finished
+from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
 from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
 from lastresort.errors import InfrastructureError
 from lastresort.records.record import Record
 from lastresort.report.recheck import RecheckDocument, RecheckFindings, write_recheck
-from lastresort.types import Progress, Silent
+from lastresort.types import Progress, SilentProgress
 
 
 def recheck(
     run: Path,
     *,
-    new: New | None = None,
+    new: Replacement | None = None,
     documents: Path | None = None,
     task_file: Path | None = None,
     quick: bool = False,
@@ -31,11 +31,11 @@ def recheck(
     those below `documents`, by default where the task names them. task_file: where that is now, by default where the run says.
     Raises InputError for what cannot be asked, StoppedError where it stopped and the same call goes on.
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     with Record.open(run) as record, held(run):
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
-        asking = Asking(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
+        asking = RecheckModels(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
         try:
             if new is not None:
                 found = recheck_model(finished, new, asking, quick=quick, progress=progress)
@@ -50,7 +50,7 @@ def recheck(
     return document
 
 
-def _document(finished: Finished, found: RecheckFindings) -> RecheckDocument:
+def _document(finished: FinishedRun, found: RecheckFindings) -> RecheckDocument:
     decision = finished.decision
     return RecheckDocument(
         run=finished.folder.resolve().name,
@@ -64,7 +64,7 @@ def _document(finished: Finished, found: RecheckFindings) -> RecheckDocument:
     )
 
 
-def _reuse(finished: Finished, found: RecheckFindings) -> str | None:
+def _reuse(finished: FinishedRun, found: RecheckFindings) -> str | None:
     """Enter the look into the workspace's ledger of test items, and say how often they were used before; None without a look."""
     if found.look is None:
         return None

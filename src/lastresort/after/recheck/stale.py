@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lastresort.knowledge.update import Changes
+from lastresort.knowledge.update import DocumentChanges
 from lastresort.report.recheck import Freshness, Standing
 from lastresort.report.words.wording import counted, listed
 from lastresort.report.words.wording import round_percent as percent
@@ -15,7 +15,7 @@ SHOWN = 3  # names of documents in a sentence
 
 
 @dataclass(frozen=True, slots=True)
-class Resting:
+class AffectedAnswer:
     """A recorded answer and what of its passages changed.
 
     named: whether the test item names its passages. changed: those that are named, or that stood in its prompt, and are no
@@ -48,7 +48,7 @@ class Staleness:
     reasons: tuple[str, ...]
 
 
-def staleness(winner: str, changes: Changes, items: Sequence[Resting]) -> Staleness:
+def staleness(winner: str, changes: DocumentChanges, items: Sequence[AffectedAnswer]) -> Staleness:
     """winner: what answered, in words. items: every recorded answer to a test item, asked again where it reads documents."""
     if not changes.any:
         return Staleness("CURRENT", True, "Yes, the answers still hold: the documents are those that the run knew.", ())
@@ -65,7 +65,7 @@ def standing(answer: str, before: Sequence[str], now: str) -> Standing:
     return "STANDS" if _holds(_folded(now), words) else "GONE"
 
 
-def _of_reader(winner: str, changes: Changes, items: Sequence[Resting]) -> Staleness:
+def _of_reader(winner: str, changes: DocumentChanges, items: Sequence[AffectedAnswer]) -> Staleness:
     """The winner answers from documents, and was asked again with those of now: what differs is stale."""
     differing = [item for item in items if item.differs]
     n = counted(len(items), "recorded answer")
@@ -80,7 +80,7 @@ def _of_reader(winner: str, changes: Changes, items: Sequence[Resting]) -> Stale
     return Staleness("STALE", False, told, tuple(reasons))
 
 
-def _of_knower(winner: str, changes: Changes, items: Sequence[Resting]) -> Staleness:
+def _of_knower(winner: str, changes: DocumentChanges, items: Sequence[AffectedAnswer]) -> Staleness:
     """The winner reads no documents: what it knows is as old as the run, and only the passages can tell what is out of date."""
     named = [item for item in items if item.named]
     touched = [item for item in items if item.changed]
@@ -115,7 +115,7 @@ def _right(n: int) -> str:
     return "1 right answer" if n == 1 else f"{n} right answers"
 
 
-def _documents(changes: Changes) -> str:
+def _documents(changes: DocumentChanges) -> str:
     """What changed, in a sentence."""
     parts = [
         f"{counted(len(names), 'document')} {how} ({_some(names)})"
@@ -133,7 +133,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _passages(items: Sequence[Resting]) -> list[str]:
+def _passages(items: Sequence[AffectedAnswer]) -> list[str]:
     touched = [item for item in items if item.changed]
     if not touched:
         return []
@@ -156,7 +156,7 @@ def _passages(items: Sequence[Resting]) -> list[str]:
     return found
 
 
-def _scores(items: Sequence[Resting]) -> list[str]:
+def _scores(items: Sequence[AffectedAnswer]) -> list[str]:
     """Before and after. The items whose passages are as they were tell what new passages do to the rest."""
     found = []
     for told, part in (

@@ -10,27 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.gate.command import ANSWERS
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.plans import Plan
-from lastresort.gate.run import Asking, Scored, Settings, suites_found
-from lastresort.gate.sides import Named, named_sides, refuse_other_rendering
+from lastresort.gate.plans import SuitePlan
+from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite, suites_found
+from lastresort.gate.sides import GateSides, named_sides, refuse_other_rendering
 from lastresort.gate.suite_table import known_of, plans_of
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA, Needed
+from lastresort.gate.verdict.repairable import CLIMB_ALPHA, RepairNeed
 from lastresort.records.gate import GENERAL, WORTH, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import listed
 from lastresort.report.words.wording import points_of as points
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.rung import Workbench
-from lastresort.types import Judgement, Labelled
+from lastresort.types import Judgement, LabelledProgress
 
 LEFT = 0.5  # of its margin, that an offending measure may still seem to lose: the second gate has to exclude the whole
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class RepairMeasurement:
     """A measure on the separate draw, tuned against base. counts: whether this base has something to lose by it."""
 
     name: str
@@ -48,16 +48,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class RepairCandidate:
     """A repair with what it did. dev: its score there."""
 
     system: str
     dev: float
-    measures: tuple[Measured, ...]
+    measures: tuple[RepairMeasurement, ...]
     good: bool
 
 
-def faults(dev: float, measures: Sequence[Measured], needed: Needed, *, bar: float, won: float | None) -> list[str]:
+def faults(
+    dev: float, measures: Sequence[RepairMeasurement], needed: RepairNeed, *, bar: float, won: float | None
+) -> list[str]:
     """Why a repaired system is not good, as clauses; nothing where it is.
 
     Good: dev at or above the bar, of each offending measure at most half of its margin seen to be lost, of no other more than its
@@ -75,13 +77,13 @@ def faults(dev: float, measures: Sequence[Measured], needed: Needed, *, bar: flo
     return found
 
 
-def _unseen(measures: Sequence[Measured], needed: Needed) -> list[str]:
+def _unseen(measures: Sequence[RepairMeasurement], needed: RepairNeed) -> list[str]:
     """Offending measures of which the separate draw says nothing: those of fixed sets of items, or with none that tells."""
     seen = {measure.name for measure in measures if measure.counts and measure.difference is not None}
     return [name for name in needed.offending if name not in seen]
 
 
-def why_good(dev: float, measures: Sequence[Measured], needed: Needed) -> str:
+def why_good(dev: float, measures: Sequence[RepairMeasurement], needed: RepairNeed) -> str:
     told = (
         f"{measure.name} lost {points(max(0.0, measure.lost))}"
         for measure in measures
@@ -90,7 +92,7 @@ def why_good(dev: float, measures: Sequence[Measured], needed: Needed) -> str:
     return f"dev score {percent(dev)}; {listed(told)}, at most half of what is accepted"
 
 
-def best(tried: Sequence[Tried]) -> Tried | None:
+def best(tried: Sequence[RepairCandidate]) -> RepairCandidate | None:
     """The good one with the highest dev score, of equal ones that which loses least, and the first of these; None where none is."""
     good = [one for one in tried if one.good]
     return max(good, key=lambda one: (one.dev, -sum(max(0.0, m.lost) for m in one.measures)), default=None)
@@ -115,15 +117,15 @@ REPAIR_SEED = -2  # of no gate and no pilot
 POWER = 0.8  # of no use here: no size is planned
 
 
-class Losses:
+class RepairLosses:
     """The base beside one repaired system after the other; as many items as of a quick gate. The base is asked once."""
 
-    def __init__(self, bench: Workbench, prepared: Prepared) -> None:
+    def __init__(self, bench: Workbench, prepared: PreparedTask) -> None:
         self._bench, self._prepared = bench, prepared
-        self._settings = Settings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
-        self._base: list[Scored] | None = None
+        self._settings = GateSettings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
+        self._base: list[ScoredSuite] | None = None
 
-    def of(self, folder: Path) -> tuple[Measured, ...]:
+    def of(self, folder: Path) -> tuple[RepairMeasurement, ...]:
         """Of the system that is saved in this folder, by measure. Raises StoppedError where asking stopped."""
         bench = self._bench
         assert bench.shared is not None
@@ -139,20 +141,20 @@ class Losses:
             scored, _ = asking.tuned(named.tuned, self._base)
         return tuple(map(_measured, suites_found(plans, scored, bench.task.keep, self._settings, POWER)))
 
-    def _plans(self, named: Named) -> list[Plan]:
+    def _plans(self, named: GateSides) -> list[SuitePlan]:
         assert named.system is not None
         return plans_of(
             known_of(self._prepared, named.base.scores and named.tuned.scores, named.system.prompt, quick=True)
         )
 
-    def _asking(self, kept: SuiteAnswers) -> Asking:
+    def _asking(self, kept: SuiteAnswers) -> GateRunner:
         texts = training_texts(self._prepared)
-        progress, stop = Labelled(self._bench.progress, "repair"), self._bench.stop
-        return Asking(self._settings, kept, texts, progress, None, "Each repair", stop=stop)
+        progress, stop = LabelledProgress(self._bench.progress, "repair"), self._bench.stop
+        return GateRunner(self._settings, kept, texts, progress, None, "Each repair", stop=stop)
 
 
-def _measured(found: SuiteFound) -> Measured:
+def _measured(found: SuiteFound) -> RepairMeasurement:
     counts = found.verdict not in ("UNINFORMATIVE", "SKIPPED")
-    return Measured(
+    return RepairMeasurement(
         found.name, found.suite, found.base, found.tuned, found.difference, found.margin, found.n, counts=counts
     )

@@ -18,15 +18,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lastresort.after.repair.choose import Losses, Measured, Tried, best, faults, goes_to_the_gate, stands, why_good
+from lastresort.after.repair.choose import (
+    RepairCandidate,
+    RepairLosses,
+    RepairMeasurement,
+    best,
+    faults,
+    goes_to_the_gate,
+    stands,
+    why_good,
+)
 from lastresort.climb.budget import too_long
 from lastresort.climb.decide import RungOutcome
-from lastresort.climb.prepare import Prepared
+from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
-from lastresort.gate.verdict.repairable import UNTRAINED, Kind, Needed, repairs_after
+from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
 from lastresort.records.decision import DevScore, RepairMeasure
 from lastresort.records.events import (
     RepairPostponed,
@@ -42,7 +51,7 @@ from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.answer import sentence
 from lastresort.rungs.rung import Rung, Workbench, find_rung
-from lastresort.rungs.supervised.milder import Training, TrainsAnew, scaled
+from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scaled
 from lastresort.rungs.tuning import constrained, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
@@ -111,7 +120,7 @@ class Repair:
         return repair_key(rung, self.kind, self.setting)
 
 
-def stages(kinds: Collection[Kind], training: Training | None) -> list[list[Repair]]:
+def stages(kinds: Collection[Kind], training: RepeatableTraining | None) -> list[list[Repair]]:
     """training: what the system came of, None where its rung cannot tell; then there are scales alone."""
     found = [[Repair("scale", scale) for scale in SCALES]]
     if training is not None:
@@ -128,7 +137,7 @@ def rounded(rate: float) -> float:
     return float(f"{rate:.3g}")
 
 
-class Making:
+class RepairTrainer:
     """gated: the system that the gate rejected or held, of this rung."""
 
     def __init__(self, bench: Workbench, rung: str, gated: System) -> None:
@@ -136,10 +145,10 @@ class Making:
         self._rung: Rung = find_rung(rung)
         self._name = rung
 
-    def training(self) -> Training | None:
+    def training(self) -> RepeatableTraining | None:
         """What it came of, None where its rung cannot tell."""
         rung = self._rung
-        return rung.training_of(self._bench, self._gated.name) if isinstance(rung, TrainsAnew) else None
+        return rung.training_of(self._bench, self._gated.name) if isinstance(rung, Retrainable) else None
 
     def made(self, repair: Repair) -> System | None:
         """Not kept yet. None where training diverges; raises CandidateError where this system cannot be repaired so."""
@@ -147,7 +156,7 @@ class Making:
             return scaled(self._bench, self._gated, repair.setting)
         if repair.kind == "fewer_epochs":
             return self._earlier(repair.setting)
-        assert isinstance(self._rung, TrainsAnew)
+        assert isinstance(self._rung, Retrainable)
         if repair.kind == "replay":
             return self._rung.train_anew(self._bench, self._gated, replay=repair.setting)
         return self._rung.train_anew(self._bench, self._gated, learning_rate=repair.setting)
@@ -185,7 +194,7 @@ def has_other_time(bench: Workbench, rung: str, repair: Repair) -> bool:
 
 
 def after_repairs(
-    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], gated: RungOutcome, mode: Mode
+    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], gated: RungOutcome, mode: Mode
 ) -> RungOutcome:
     """The outcome of the rung after its gate: of the repaired system where it takes the place of the gated one, else `gated`.
 
@@ -208,14 +217,14 @@ def after_repairs(
 
 
 def _tried(
-    bench: Workbench, prepared: Prepared, outcomes: Sequence[RungOutcome], gated: RungOutcome, needed: Needed
-) -> list[Tried]:
+    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], gated: RungOutcome, needed: RepairNeed
+) -> list[RepairCandidate]:
     """Stage after stage until one holds a good repair."""
     assert gated.system is not None
     system = load_system(bench.candidate_folder(gated.rung, gated.system))
-    making = Making(bench, gated.rung, system)
+    making = RepairTrainer(bench, gated.rung, system)
     trying = _Trying(bench, prepared, gated.rung, needed, making, _prompted(bench, outcomes))
-    found: list[Tried] = []
+    found: list[RepairCandidate] = []
     for stage in stages(needed.kinds, trying.making.training()):
         found += [tried for repair in stage if (tried := trying.tried(repair)) is not None]
         if any(tried.good for tried in found):
@@ -229,17 +238,17 @@ class _Trying:
     def __init__(
         self,
         bench: Workbench,
-        prepared: Prepared,
+        prepared: PreparedTask,
         rung: str,
-        needed: Needed,
-        making: Making,
+        needed: RepairNeed,
+        making: RepairTrainer,
         prompted: dict[str, float],
     ) -> None:
         self.making = making
         self._bench, self._rung, self._needed, self._prompted = bench, rung, needed, prompted
-        self._losses = Losses(bench, prepared)
+        self._losses = RepairLosses(bench, prepared)
 
-    def tried(self, repair: Repair) -> Tried | None:
+    def tried(self, repair: Repair) -> RepairCandidate | None:
         """None where there is no such system."""
         known = self._bench.record.last(RepairTried, repair.key(self._rung))
         if known is None or has_other_time(self._bench, self._rung, repair):
@@ -247,8 +256,8 @@ class _Trying:
             self._bench.record.append(known)
         if known.dev is None or known.system is None:
             return None
-        measures = tuple(Measured(**measure.model_dump()) for measure in known.measures)
-        return Tried(known.system, known.dev.score, measures, known.good)
+        measures = tuple(RepairMeasurement(**measure.model_dump()) for measure in known.measures)
+        return RepairCandidate(known.system, known.dev.score, measures, known.good)
 
     def _measured(self, repair: Repair) -> RepairTried:
         bench, rung = self._bench, self._rung
@@ -278,10 +287,10 @@ class _Trying:
 
 def _tested(
     bench: Workbench,
-    prepared: Prepared,
+    prepared: PreparedTask,
     outcomes: Sequence[RungOutcome],
     gated: RungOutcome,
-    chosen: Tried,
+    chosen: RepairCandidate,
     first: ClimbGate,
 ) -> RungOutcome:
     """The frozen repair against the bar, once, and its gate on fresh items."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lastresort.data.formats.rows import RawRow, kind_of
-from lastresort.data.formats.shape import Labelled, Shape, conversation, input_text, message_of
+from lastresort.data.formats.shape import Labelled, RowShape, conversation, input_text, message_of
 from lastresort.errors import DataError
 from lastresort.types import Message
 
@@ -21,7 +21,7 @@ def _messages(row: RawRow) -> Labelled:
     return conversation(turns, row, "messages")
 
 
-MESSAGES = Shape(
+MESSAGES = RowShape(
     "messages",
     '{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}',
     frozenset({"messages"}),
@@ -69,7 +69,7 @@ def _sharegpt(row: RawRow) -> Labelled:
     return conversation(turns, row, "conversations")
 
 
-SHAREGPT = Shape(
+SHAREGPT = RowShape(
     "sharegpt",
     '{"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}',
     frozenset({"conversations", "system"}),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lastresort.data.formats.rows import RawRow, kind_of
-from lastresort.data.formats.shape import Labelled, Shape, conversation, input_text, input_turns, output_text
+from lastresort.data.formats.shape import Labelled, RowShape, conversation, input_text, input_turns, output_text
 from lastresort.errors import DataError
 from lastresort.types import Message
 
@@ -38,7 +38,7 @@ def _input_output(row: RawRow) -> Labelled:
     return input_turns(row, columns[0]), output_text(row, columns[1])
 
 
-INPUT_OUTPUT = Shape(
+INPUT_OUTPUT = RowShape(
     "input/output",
     '{"input": …, "output": …}',
     frozenset(_INPUTS) | frozenset(_OUTPUTS_OF_INPUT),
@@ -63,7 +63,7 @@ def _prompt_completion(row: RawRow) -> Labelled:
     return prompt, output_text(row, key)
 
 
-PROMPT_COMPLETION = Shape(
+PROMPT_COMPLETION = RowShape(
     "prompt/completion",
     '{"prompt": …, "completion": …}',
     frozenset({"prompt", *_COMPLETIONS}),
@@ -115,7 +115,7 @@ def _history(row: RawRow) -> Iterator[Message]:
         yield Message("assistant", pair[1])
 
 
-ALPACA = Shape(
+ALPACA = RowShape(
     "alpaca",
     '{"instruction": …, "input": …, "output": …}',
     frozenset({"instruction", "system", "history", *_CONTEXTS, *_OUTPUTS_OF_ALPACA}),

@@ -15,7 +15,7 @@ ROLES = frozenset(get_args(Role))
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class RowShape:
     """One way to write a labelled row.
 
     keys: every column this shape may read. fits(keys): are these the keys of such a row? parse(row): the turns of the

@@ -15,16 +15,16 @@ from lastresort.evals.evidence.noninferiority import (
     over_seeds,
     power_of,
 )
-from lastresort.evals.evidence.paired import Comparison, better, mcnemar_p
-from lastresort.evals.evidence.selection import Choice, choose, selection_bias_corrected
+from lastresort.evals.evidence.paired import PairedComparison, better, mcnemar_p
+from lastresort.evals.evidence.selection import Selection, choose, selection_bias_corrected
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
     "Agreement",
-    "Choice",
-    "Comparison",
     "NonInferiority",
     "OverSeeds",
+    "PairedComparison",
+    "Selection",
     "agreement",
     "better",
     "check_test_size",

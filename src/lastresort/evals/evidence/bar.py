@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lastresort.errors import ContractError, TaskError
 from lastresort.evals.evidence.units import Array, as_scores, check_contiguous, group_means
-from lastresort.types import Decided, Judgement, Outcome, Unit
+from lastresort.types import Judgement, Outcome, Unit, VerdictBasis
 
 GRID = 1000
 _CHUNK_CELLS = 2_000_000
@@ -274,16 +274,18 @@ def _final(units: Array, bar: float, alpha: float, beta: float) -> Outcome:
     return "NOT_MET" if binomial_tail(n - right, n, 1 - bar) < FINAL_SHARE * beta else "UNDECIDED"
 
 
-def _sequence_limit(outcome: Outcome, units: Array, bar: float, alpha: float, beta: float, binary: bool) -> Decided:
+def _sequence_limit(
+    outcome: Outcome, units: Array, bar: float, alpha: float, beta: float, binary: bool
+) -> VerdictBasis:
     """The limit that the evidence of `_sequential` shows, at the error that it spends."""
     met, share = outcome == "MET", SEQUENTIAL_SHARE if binary else 1.0
     error = share * (alpha if met else beta)
     seen = units if met else 1 - units
     limit = lower_limit(int(seen.sum()), len(seen), error) if binary else lowest_uncrossed(seen, error)
-    return Decided("sequence", error, _beyond(bar, limit if met else 1 - limit, met))
+    return VerdictBasis("sequence", error, _beyond(bar, limit if met else 1 - limit, met))
 
 
-def _exact_limit(outcome: Outcome, units: Array, bar: float, alpha: float, beta: float) -> Decided:
+def _exact_limit(outcome: Outcome, units: Array, bar: float, alpha: float, beta: float) -> VerdictBasis:
     """Clopper-Pearson's limit. Oracle: statsmodels `proportion_confint`, "beta"."""
     from scipy.special import betaincinv
 
@@ -291,7 +293,7 @@ def _exact_limit(outcome: Outcome, units: Array, bar: float, alpha: float, beta:
     error = FINAL_SHARE * (alpha if met else beta)
     seen = right if met else n - right
     limit = float(betaincinv(seen, n - seen + 1, error))
-    return Decided("exact", error, _beyond(bar, limit if met else 1 - limit, met))
+    return VerdictBasis("exact", error, _beyond(bar, limit if met else 1 - limit, met))
 
 
 def _beyond(bar: float, limit: float, met: bool) -> float:

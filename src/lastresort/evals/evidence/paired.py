@@ -166,7 +166,7 @@ def reweighted_mean(values: Array, seed: int) -> ReweightedMean:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """B against A on the same items.
 
     p: one-sided, of "B is better". difference: mean of B - A, with its two-sided interval. n: items, or groups.
@@ -189,7 +189,7 @@ def better(
     groups: Sequence[str] | None = None,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Comparison:
+) -> PairedComparison:
     """Whether B is better than A, from the scores of both on the same items in the same order.
 
     0/1 scores: exact one-sided McNemar and Tango's interval. Graded scores: paired sign-flip test and BCa bootstrap.
@@ -206,7 +206,7 @@ def better(
     else:
         p = sign_flip_p(differences, seed)
         interval = mean_interval(differences, bootstrap_mean(differences, seed), confidence)
-    return Comparison(p, float(differences.mean()), interval, n, b_only, a_only)
+    return PairedComparison(p, float(differences.mean()), interval, n, b_only, a_only)
 
 
 def mcnemar_p(b_only: int, a_only: int) -> float:

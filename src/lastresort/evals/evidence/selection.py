@@ -18,7 +18,7 @@ _TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """The variant that goes to the test, and why, in one sentence for the report."""
 
     name: str
@@ -27,7 +27,7 @@ class Choice:
 
 def choose(
     dev_scores: Mapping[str, Sequence[float]], cost: Mapping[str, float], *, groups: Sequence[str] | None = None
-) -> Choice:
+) -> Selection:
     """The variant with the highest dev score; a cheaper one where it is as good.
 
     Scores that differ by at most one item count as equal, and the cheapest of them is taken. Otherwise a cheaper
@@ -55,12 +55,12 @@ def choose(
             reason = (
                 f"is shown to lose less than {CHEAPER_MARGIN:g} against {shown[best]}, p = {p:.3f}, and is cheaper."
             )
-            return Choice(name, f"{shown[name]} {reason}")
+            return Selection(name, f"{shown[name]} {reason}")
     if totals[leader] < totals[best] - _TIE:
-        return Choice(leader, f"{shown[leader]} is within one item of {shown[best]} and cheaper.")
+        return Selection(leader, f"{shown[leader]} is within one item of {shown[best]} and cheaper.")
     if len(full) == 1:
-        return Choice(leader, f"{shown[leader]} is the only variant left in the end.")
-    return Choice(leader, f"{shown[leader]} has the highest score.")
+        return Selection(leader, f"{shown[leader]} is the only variant left in the end.")
+    return Selection(leader, f"{shown[leader]} has the highest score.")
 
 
 def selection_bias_corrected(

@@ -8,23 +8,23 @@ from lastresort.evals.scorers.json_scorers import json_exact, json_fields, json_
 from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
 from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.python_file import python
-from lastresort.evals.scorers.scorer import AsksAModel, Entry, Output, Scorer, build_from, scores_of
+from lastresort.evals.scorers.scorer import AnswerForm, AsksAModel, Scorer, ScorerEntry, build_from, scores_of
 from lastresort.evals.scorers.text import contains, exact, normalized, regex, rouge_l, token_f1
 
-SCORERS: dict[str, Entry] = {
-    "exact": Entry(exact),
-    "normalized": Entry(normalized),
-    "contains": Entry(contains),
-    "choice": Entry(choice),
-    "regex": Entry(regex, ("pattern",), main="pattern"),
-    "number": Entry(number, ("tolerance", "relative"), main="tolerance"),
-    "json_valid": Entry(json_valid),
-    "json_exact": Entry(json_exact),
-    "json_fields": Entry(json_fields),
-    "token_f1": Entry(token_f1),
-    "rouge_l": Entry(rouge_l),
-    "python": Entry(python, ("file", "function", "binary"), main="function"),
-    "judge": Entry(judge, JUDGE_PARAMETERS, main="model"),
+SCORERS: dict[str, ScorerEntry] = {
+    "exact": ScorerEntry(exact),
+    "normalized": ScorerEntry(normalized),
+    "contains": ScorerEntry(contains),
+    "choice": ScorerEntry(choice),
+    "regex": ScorerEntry(regex, ("pattern",), main="pattern"),
+    "number": ScorerEntry(number, ("tolerance", "relative"), main="tolerance"),
+    "json_valid": ScorerEntry(json_valid),
+    "json_exact": ScorerEntry(json_exact),
+    "json_fields": ScorerEntry(json_fields),
+    "token_f1": ScorerEntry(token_f1),
+    "rouge_l": ScorerEntry(rouge_l),
+    "python": ScorerEntry(python, ("file", "function", "binary"), main="function"),
+    "judge": ScorerEntry(judge, JUDGE_PARAMETERS, main="model"),
 }
 
 
@@ -37,7 +37,7 @@ def build_scorer(
     about: str = "",
 ) -> Scorer:
     """The scorer of a task file; see `build_from`. about: what the task asks, for a judge."""
-    return build_from(SCORERS, name, parameters, Output(json_schema, choices, about))
+    return build_from(SCORERS, name, parameters, AnswerForm(json_schema, choices, about))
 
 
 __all__ = ["SCORERS", "AsksAModel", "Scorer", "build_scorer", "format_ok", "scores_of"]

@@ -17,7 +17,7 @@ from typing import Any
 from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.formats.rows import is_json, parse_json
 from lastresort.errors import TaskError
-from lastresort.evals.scorers.scorer import Output, unusable_expected
+from lastresort.evals.scorers.scorer import AnswerForm, unusable_expected
 from lastresort.types import Example, JsonObject
 
 _AROUND = " \t\r\n\"'`“”‘’*.。"
@@ -67,7 +67,7 @@ def fold_label(text: str) -> str:
     return folded.strip(_AROUND) or folded
 
 
-def choice(parameters: Mapping[str, Any], output: Output) -> Choice:
+def choice(parameters: Mapping[str, Any], output: AnswerForm) -> Choice:
     return Choice(output.choices)
 
 
@@ -109,7 +109,7 @@ def final_number(text: str) -> float | None:
     return finite[-1] if finite else None
 
 
-def number(parameters: Mapping[str, Any], output: Output) -> Number:
+def number(parameters: Mapping[str, Any], output: AnswerForm) -> Number:
     return Number(_amount(parameters, "tolerance"), _amount(parameters, "relative"))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.formats.rows import NotJson, parse_json
-from lastresort.evals.scorers.scorer import Output, unusable_expected
+from lastresort.evals.scorers.scorer import AnswerForm, unusable_expected
 from lastresort.types import Example
 
 
@@ -86,15 +86,15 @@ class JsonFields:
         return right / len(expected.keys() | said.keys())
 
 
-def json_valid(parameters: Mapping[str, Any], output: Output) -> JsonValid:
+def json_valid(parameters: Mapping[str, Any], output: AnswerForm) -> JsonValid:
     return JsonValid(None if output.json_schema is None else schema_validator(output.json_schema))
 
 
-def json_exact(parameters: Mapping[str, Any], output: Output) -> JsonExact:
+def json_exact(parameters: Mapping[str, Any], output: AnswerForm) -> JsonExact:
     return JsonExact()
 
 
-def json_fields(parameters: Mapping[str, Any], output: Output) -> JsonFields:
+def json_fields(parameters: Mapping[str, Any], output: AnswerForm) -> JsonFields:
     return JsonFields()
 
 

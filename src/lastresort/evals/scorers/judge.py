@@ -17,14 +17,14 @@ from lastresort.errors import DataError, TaskError
 from lastresort.evals.scorers.judge_model import (
     UNPARSED,
     VERDICT_TOKENS,
-    Asking,
-    Case,
-    Comparison,
-    Grading,
-    Question,
-    Spent,
+    ComparisonQuestion,
+    GradingQuestion,
+    JudgeCase,
+    JudgeCost,
+    JudgeModel,
+    JudgeQuestion,
 )
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model, Pay
 from lastresort.types import Decoding, Example
 
@@ -46,12 +46,12 @@ PARAMETERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgeScore:
     """What the judge made of one case. said: its verdicts in the order of the prompts, UNPARSED for one that was none."""
 
     score: float
     said: tuple[str, ...]
-    spent: Spent
+    spent: JudgeCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ class Judge:
     and its answer. An infrastructure failure is raised and never scored.
     """
 
-    question: Question
-    asking: Asking
+    question: JudgeQuestion
+    asking: JudgeModel
     about: str = ""
-    heard: Callable[[Sequence[Example], Sequence[str], Sequence[Judged]], None] | None = None
+    heard: Callable[[Sequence[Example], Sequence[str], Sequence[JudgeScore]], None] | None = None
     name: str = "judge"
 
     @property
@@ -89,7 +89,7 @@ class Judge:
             self.heard(examples, answers, found)
         return [judged.score for judged in found]
 
-    def judged(self, cases: Sequence[Case]) -> list[Judged]:
+    def judged(self, cases: Sequence[JudgeCase]) -> list[JudgeScore]:
         """What the judge makes of these cases, in order."""
         asked = [self.question.prompts(self.about, case) for case in cases]
         verdicts = iter(
@@ -99,16 +99,16 @@ class Judge:
         for prompts in asked:
             own = [next(verdicts) for _ in prompts]
             said = tuple(UNPARSED if verdict.said is None else verdict.said for verdict in own)
-            spent = sum((verdict.spent for verdict in own), Spent())
-            found.append(Judged(self.question.score(said), said, spent))
+            spent = sum((verdict.spent for verdict in own), JudgeCost())
+            found.append(JudgeScore(self.question.score(said), said, spent))
         return found
 
     def asked_of(self, opened: Callable[[], Model], pay: Pay = lambda usd: None) -> Judge:
         """The same judge, whose model is opened so. pay: given the price of each of its answers as it arrives."""
-        return replace(self, asking=Asking(opened, self.asking.decoding, pay))
+        return replace(self, asking=JudgeModel(opened, self.asking.decoding, pay))
 
 
-def judge(parameters: Mapping[str, Any], output: Output) -> Judge:
+def judge(parameters: Mapping[str, Any], output: AnswerForm) -> Judge:
     """A judge that opens its own model when it is first asked. parameters: PARAMETERS; a model's path is absolute."""
     name, rubric = parameters.get("model"), parameters.get("rubric")
     if not isinstance(name, str) or not name:
@@ -122,18 +122,18 @@ def judge(parameters: Mapping[str, Any], output: Output) -> Judge:
         prompt_price, output_price = prices
         return open_model(name, base_folder=Path(), prompt_price=prompt_price, output_price=output_price)
 
-    question: Question = Comparison(parameters.get("criteria") or "")
+    question: JudgeQuestion = ComparisonQuestion(parameters.get("criteria") or "")
     if rubric:
-        question = Grading(rubric, parameters.get("scale") or "1-5")
+        question = GradingQuestion(rubric, parameters.get("scale") or "1-5")
     tokens, effort = int(parameters.get("max_new_tokens") or VERDICT_TOKENS), parameters.get("reasoning_effort")
-    return Judge(question, Asking(opened, Decoding(tokens, reasoning_effort=effort)), output.about)
+    return Judge(question, JudgeModel(opened, Decoding(tokens, reasoning_effort=effort)), output.about)
 
 
-def case_of(example: Example, answer: str) -> Case:
+def case_of(example: Example, answer: str) -> JudgeCase:
     """An answer to an example. The judge reads the input's text, or where there are several turns, each with who speaks."""
     turns = example.input
     shown = turns[0].content if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
-    return Case(shown, answer, example.output)
+    return JudgeCase(shown, answer, example.output)
 
 
 _SIDES = ("a", "tie", "b")
@@ -141,14 +141,14 @@ _GRADES = {"true": "yes", "false": "no"}
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledCase:
     """A case with what people said of it: a, b or tie for a comparison (the case's answer is a), else one of its choices."""
 
-    case: Case
+    case: JudgeCase
     label: str
 
 
-def read_labelled(path: Path, question: Question) -> list[Labelled]:
+def read_labelled(path: Path, question: JudgeQuestion) -> list[LabelledCase]:
     """The cases of a file. Raises DataError for a row without a key, or with a label that is none.
 
     Rows: {"input", "a", "b", "label": a | b | tie} for a comparison, {"input", "answer", "grade"} for a grading.
@@ -156,7 +156,9 @@ def read_labelled(path: Path, question: Question) -> list[Labelled]:
     return [_labelled(row, question) for row in read_rows(path)]
 
 
-def agreement_with(labelled: Sequence[Labelled], judged: Sequence[Judged], question: Question) -> Agreement:
+def agreement_with(
+    labelled: Sequence[LabelledCase], judged: Sequence[JudgeScore], question: JudgeQuestion
+) -> Agreement:
     """Of people with the judge on the same cases; a verdict that could not be read counts as it does in a score.
 
     Kappa counts grades by how far apart they are (quadratic weights), everything else as alike or not.
@@ -164,24 +166,24 @@ def agreement_with(labelled: Sequence[Labelled], judged: Sequence[Judged], quest
     from lastresort.evals.evidence import agreement
 
     pairs = [(one.label, _label_of(found, question)) for one, found in zip(labelled, judged, strict=True)]
-    if isinstance(question, Comparison):
+    if isinstance(question, ComparisonQuestion):
         return agreement(pairs, _SIDES)
     return agreement(pairs, question.choices, weights="none" if question.binary else "quadratic")
 
 
-def _label_of(found: Judged, question: Question) -> str:
-    if isinstance(question, Comparison):
+def _label_of(found: JudgeScore, question: JudgeQuestion) -> str:
+    if isinstance(question, ComparisonQuestion):
         return {1.0: "a", 0.0: "b"}.get(found.score, "tie")
     if question.binary:
         return "yes" if found.score else "no"
     return question.choices[round(found.score * (len(question.choices) - 1))]
 
 
-def _labelled(row: RawRow, question: Question) -> Labelled:
-    if isinstance(question, Comparison):
-        case = Case(_text(row, "input"), _text(row, "a"), _text(row, "b"))
-        return Labelled(case, _label(row, "label", _SIDES))
-    return Labelled(Case(_text(row, "input"), _text(row, "answer")), _label(row, "grade", question.choices))
+def _labelled(row: RawRow, question: JudgeQuestion) -> LabelledCase:
+    if isinstance(question, ComparisonQuestion):
+        case = JudgeCase(_text(row, "input"), _text(row, "a"), _text(row, "b"))
+        return LabelledCase(case, _label(row, "label", _SIDES))
+    return LabelledCase(JudgeCase(_text(row, "input"), _text(row, "answer")), _label(row, "grade", question.choices))
 
 
 def _text(row: RawRow, key: str) -> str:

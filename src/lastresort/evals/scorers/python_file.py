@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.types import Example
 
 _KEY = 'task file, key "score.python"'
@@ -58,7 +58,7 @@ class PythonFunction:
         return DataError(found, where=f"{self.place}, example {example.id}", expected=expected, remedy=remedy)
 
 
-def python(parameters: Mapping[str, Any], output: Output) -> PythonFunction:
+def python(parameters: Mapping[str, Any], output: AnswerForm) -> PythonFunction:
     """Loads the file by its path. Raises TaskError on whatever is wrong with it.
 
     parameters: file and function, or function alone as FILE:FUNCTION; and, if wanted, binary.

@@ -46,7 +46,7 @@ def scores_of(scorer: Scorer, answers: Sequence[str], examples: Sequence[Example
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class AnswerForm:
     """What the task says about answers. about: what it asks, "" where that stands in the inputs."""
 
     json_schema: JsonObject | None = None
@@ -55,15 +55,17 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ScorerEntry:
     """A line of the table. parameters: the names it takes. main: the one that a bare value stands for."""
 
-    build: Callable[[Mapping[str, Any], Output], Scorer]
+    build: Callable[[Mapping[str, Any], AnswerForm], Scorer]
     parameters: tuple[str, ...] = ()
     main: str | None = None
 
 
-def build_from(table: Mapping[str, Entry], name: str, parameters: Mapping[str, Any], output: Output) -> Scorer:
+def build_from(
+    table: Mapping[str, ScorerEntry], name: str, parameters: Mapping[str, Any], output: AnswerForm
+) -> Scorer:
     """The scorer `name`; the key "value" of `parameters` stands for its main parameter.
 
     Raises TaskError on an unknown scorer or parameter, naming the nearest known one.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.errors import TaskError
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.types import Example
 
 # Scripts written without spaces between words: each character counts as a word, as in multilingual SQuAD scorers.
@@ -119,15 +119,15 @@ class Contains:
         return float(any(said[start : start + width] == wanted for start in range(len(said) - width + 1)))
 
 
-def exact(parameters: Mapping[str, Any], output: Output) -> Exact:
+def exact(parameters: Mapping[str, Any], output: AnswerForm) -> Exact:
     return Exact()
 
 
-def normalized(parameters: Mapping[str, Any], output: Output) -> Normalized:
+def normalized(parameters: Mapping[str, Any], output: AnswerForm) -> Normalized:
     return Normalized()
 
 
-def contains(parameters: Mapping[str, Any], output: Output) -> Contains:
+def contains(parameters: Mapping[str, Any], output: AnswerForm) -> Contains:
     return Contains()
 
 
@@ -157,7 +157,7 @@ class Regex:
         return last
 
 
-def regex(parameters: Mapping[str, Any], output: Output) -> Regex:
+def regex(parameters: Mapping[str, Any], output: AnswerForm) -> Regex:
     pattern = parameters.get("pattern")
     if not isinstance(pattern, str):
         raise TaskError(f"{pattern!r}", where='task file, key "score.regex"', expected="a pattern as text")
@@ -220,11 +220,11 @@ class _Words:
         return words(text)
 
 
-def token_f1(parameters: Mapping[str, Any], output: Output) -> TokenF1:
+def token_f1(parameters: Mapping[str, Any], output: AnswerForm) -> TokenF1:
     return TokenF1()
 
 
-def rouge_l(parameters: Mapping[str, Any], output: Output) -> RougeL:
+def rouge_l(parameters: Mapping[str, Any], output: AnswerForm) -> RougeL:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeL(RougeScorer(["rougeL"], tokenizer=_Words()))

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastresort.gate.lm_eval.tasks import SEED, Part, faults_of, quiet
+from lastresort.gate.lm_eval.tasks import SEED, MeasuredTasks, faults_of, quiet
 from lastresort.gate.logs.lm_eval import Results, log_of, pooled
-from lastresort.gate.logs.logged import Logged, LoggedItem, fingerprint
-from lastresort.gate.suites.suite import Item
+from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, fingerprint
+from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
 from lastresort.types import JsonObject, Progress
@@ -76,12 +76,12 @@ VERSION = 3  # raised whenever the same documents would be asked otherwise
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class HarnessAnswers:
     """logs: one, or one a task where their metrics differ. seconds, tokens_in, tokens_out: whenever that was. new: documents
     that were asked just now.
     """
 
-    logs: tuple[Logged, ...]
+    logs: tuple[LoggedMeasure, ...]
     seconds: float
     new: int
     tokens_in: int
@@ -91,19 +91,19 @@ class Heard:
 def ask(
     model: LocalModel,
     suite: str,
-    part: Part,
-    items: Sequence[Item],
+    part: MeasuredTasks,
+    items: Sequence[SuiteItem],
     kept: SuiteAnswers,
     progress: Progress,
     stop: Stop = NEVER,
-) -> Heard:
+) -> HarnessAnswers:
     """Every item of the part, in chunks that are the same for every model, since examples in a prompt are drawn chunk by chunk.
 
     Raises DataError where the scores of a task cannot be weighed.
     """
     check(stop)
     harness, asking = _harness(model), _asking(model, suite)
-    by_task: dict[str, list[Logged]] = defaultdict(list)
+    by_task: dict[str, list[LoggedMeasure]] = defaultdict(list)
     answers: list[KeptAnswer] = []
     new = 0
     for start in range(0, len(items), CHUNK):
@@ -117,7 +117,7 @@ def ask(
         check(stop)
     together = [_joined(logs) for logs in by_task.values()]
     groups = {part.name: frozenset(part.tasks)} if len(part.tasks) > 1 else {}
-    return Heard(
+    return HarnessAnswers(
         tuple(pooled(together, Results(groups=groups), suite)),
         sum(one.seconds for one in answers),
         new,
@@ -166,7 +166,7 @@ def _asking(model: LocalModel, suite: str) -> Asking:
 
 
 def _chunk(
-    harness: _Harness, asking: Asking, part: Part, items: Sequence[Item], kept: SuiteAnswers
+    harness: _Harness, asking: Asking, part: MeasuredTasks, items: Sequence[SuiteItem], kept: SuiteAnswers
 ) -> tuple[KeptAnswer, bool]:
     """What was said to the same requests before, else now."""
     samples: dict[str, list[int]] = defaultdict(list)
@@ -187,7 +187,7 @@ def _chunk(
     return answer, True
 
 
-def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> str:
+def _requests(harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list[int]]) -> str:
     """Hash of what is asked, as it is asked, and of how it is scored."""
     told = []
     with quiet(SEED):
@@ -202,7 +202,9 @@ def _requests(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -
     return fingerprint(told)
 
 
-def _evaluated(harness: _Harness, part: Part, samples: Mapping[str, list[int]]) -> tuple[list[Logged], int, int]:
+def _evaluated(
+    harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list[int]]
+) -> tuple[list[LoggedMeasure], int, int]:
     """The logs, and the tokens that were read and said."""
     with quiet(SEED), _decoding_of_the_task(harness.lm.model):
         from lm_eval.evaluator import evaluate
@@ -257,10 +259,10 @@ def _fresh(task: Any) -> Any:
     return task
 
 
-def _logged(told: Mapping[str, Any]) -> Logged:
+def _logged(told: Mapping[str, Any]) -> LoggedMeasure:
     items = tuple(LoggedItem(**one) for one in told["items"])
-    return Logged(told["name"], told["metric"], items, told["source"], tuple(told["notes"]))
+    return LoggedMeasure(told["name"], told["metric"], items, told["source"], tuple(told["notes"]))
 
 
-def _joined(logs: Sequence[Logged]) -> Logged:
+def _joined(logs: Sequence[LoggedMeasure]) -> LoggedMeasure:
     return replace(logs[0], items=tuple(item for one in logs for item in one.items))

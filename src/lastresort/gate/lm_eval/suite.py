@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.evals.evidence import items_needed
-from lastresort.gate.drawing import Drawn, draw
+from lastresort.gate.drawing import DrawnItems, draw
 from lastresort.gate.from_logs import changed_of
-from lastresort.gate.lm_eval import Documents, Heard, Part, ask
+from lastresort.gate.lm_eval import Documents, HarnessAnswers, MeasuredTasks, ask
 from lastresort.gate.lm_eval.asking import VERSION
-from lastresort.gate.logs import Logged, Paired, paired
+from lastresort.gate.logs import LoggedMeasure, PairedMeasure, paired
 from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
 from lastresort.gate.target import SideName
 from lastresort.gate.verdict import silent, suite_found
@@ -28,7 +28,7 @@ from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.gate.run import Settings
+    from lastresort.gate.run import GateSettings
 
 
 TOO_FEW = "it has too few documents for a pilot beside those that are scored"
@@ -38,11 +38,11 @@ TOO_FEW = "it has too few documents for a pilot beside those that are scored"
 class _Asked:
     """A part at work. why: why it says nothing, by the name of a log; under "" of all of it."""
 
-    part: Part
+    part: MeasuredTasks
     why: dict[str, str] = field(default_factory=dict)
     pilot_items: int = 0
-    drawn: Drawn = field(default_factory=lambda: Drawn((), 0))
-    heard: dict[SideName, Heard] = field(default_factory=dict)
+    drawn: DrawnItems = field(default_factory=lambda: DrawnItems((), 0))
+    heard: dict[SideName, HarnessAnswers] = field(default_factory=dict)
 
 
 class LmEvalSuite:
@@ -53,7 +53,12 @@ class LmEvalSuite:
     """
 
     def __init__(
-        self, name: str, margin: float, parts: Sequence[Part], settings: Settings, training_texts: Sequence[str]
+        self,
+        name: str,
+        margin: float,
+        parts: Sequence[MeasuredTasks],
+        settings: GateSettings,
+        training_texts: Sequence[str],
     ) -> None:
         self.name, self._margin, self._settings, self._texts = name, margin, settings, training_texts
         self._asked = [_Asked(part) for part in parts]
@@ -84,7 +89,7 @@ class LmEvalSuite:
                     one.heard[side] = ask(_local(model), self.name, one.part, one.drawn.items, kept, progress, stop)
             except DataError as fault:
                 one.why[""] = str(fault)
-                one.drawn = Drawn((), 0)
+                one.drawn = DrawnItems((), 0)
 
     def found(self, power: float) -> list[SuiteFound]:
         return [shown for one in self._asked for shown in self._found(one, power)]
@@ -109,11 +114,11 @@ class LmEvalSuite:
         seconds = 2 * n * pilot.seconds / len(items)
         progress.say(spaced(f"{self._name(one)}: {count(n)} documents of each model, about {duration(seconds)}."))
 
-    def _lacks(self, log: Logged) -> str:
+    def _lacks(self, log: LoggedMeasure) -> str:
         scores = [item.score for item in log.items]
         return without_headroom(scores, chance=_chance(log), margin=self._margin)
 
-    def _wanted(self, logs: Sequence[Logged], power: float) -> int:
+    def _wanted(self, logs: Sequence[LoggedMeasure], power: float) -> int:
         """Of a part whose tasks are several measures, as many for each."""
         binary = all(item.score in (0.0, 1.0) for log in logs for item in log.items)
         needed = items_needed(self._margin, SPREAD[binary], power=power, alpha=self._settings.alpha, binary=binary)
@@ -130,7 +135,9 @@ class LmEvalSuite:
             for log in one.heard["base"].logs
         ]
 
-    def _of(self, one: _Asked, base: Logged, after: Mapping[str, Logged], name: str, power: float) -> SuiteFound:
+    def _of(
+        self, one: _Asked, base: LoggedMeasure, after: Mapping[str, LoggedMeasure], name: str, power: float
+    ) -> SuiteFound:
         try:
             measure = paired(base, after[base.name])
         except DataError as fault:
@@ -138,7 +145,7 @@ class LmEvalSuite:
         found = self._judged(name, measure, one.why.get(base.name, ""), power)
         return found.replaced(asked=self._figures(one), changed=changed_of(measure))
 
-    def _judged(self, name: str, measure: Paired, why: str, power: float) -> SuiteFound:
+    def _judged(self, name: str, measure: PairedMeasure, why: str, power: float) -> SuiteFound:
         return suite_found(
             name,
             self.name,
@@ -168,12 +175,12 @@ class LmEvalSuite:
         return self.name if len(self._asked) == 1 else f"{self.name}/{one.part.name}"
 
 
-def _chance(log: Logged) -> float:
+def _chance(log: LoggedMeasure) -> float:
     """0 where guessing is not known, as of an answer in words."""
     return fmean(item.chance or 0.0 for item in log.items) if log.items else 0.0
 
 
-def _task(log: Logged) -> str:
+def _task(log: LoggedMeasure) -> str:
     return log.name.partition(":")[2]
 
 

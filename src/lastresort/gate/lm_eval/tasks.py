@@ -24,7 +24,7 @@ from typing import Any
 
 from lastresort.errors import DataError, InfrastructureError, InputError, LastresortError, PrerequisiteError
 from lastresort.gate.logs.lm_eval import results_of
-from lastresort.gate.suites.suite import Item
+from lastresort.gate.suites.suite import SuiteItem
 from lastresort.hardware.memory import is_lack_of_memory
 from lastresort.spec.sections import PREFIX
 
@@ -92,20 +92,20 @@ def quiet(seed: int) -> Iterator[None]:
         log.setLevel(level)
 
 
-__all__ = ["PREFIX", "Part", "load_parts"]
+__all__ = ["PREFIX", "MeasuredTasks", "load_parts"]
 
 SEED = 1234  # of few-shot examples, and of what a task draws when it is read: lm-eval's own
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MeasuredTasks:
     """What becomes a measure: a task, or the tasks of a group that lm-eval averages. tasks: its own objects, by name."""
 
     name: str
     tasks: Mapping[str, Any]
 
 
-def load_parts(name: str, here: Path) -> list[Part]:
+def load_parts(name: str, here: Path) -> list[MeasuredTasks]:
     """name: "lm_eval:TASK" (a task, a group or a tag), or "lm_eval:PATH", of a folder or a YAML file. here: where paths start.
 
     Raises PrerequisiteError where lm-eval or the documents are not to be had, InputError for a name that it does not know, a task
@@ -164,7 +164,7 @@ def _outermost(manager: Any) -> list[str]:
     return [name for name in (*manager.all_groups, *manager.all_subtasks) if name not in inside]
 
 
-def _parts(loaded: Mapping[str, Any]) -> list[Part]:
+def _parts(loaded: Mapping[str, Any]) -> list[MeasuredTasks]:
     """Groups that lm-eval averages, the outermost, then tasks that are in none of these."""
     groups = loaded.get("groups") or {}
     averaged: dict[str, Any] = {name: {} for name, group in groups.items() if group.has_aggregation}
@@ -173,8 +173,8 @@ def _parts(loaded: Mapping[str, Any]) -> list[Part]:
     for group, names in results_of(told).groups.items():
         own = {name: tasks.pop(name) for name in sorted(names) if name in tasks}
         if own:
-            parts.append(Part(group, own))
-    return [*parts, *(Part(name, {name: task}) for name, task in sorted(tasks.items()))]
+            parts.append(MeasuredTasks(group, own))
+    return [*parts, *(MeasuredTasks(name, {name: task}) for name, task in sorted(tasks.items()))]
 
 
 def _as_the_command_line_does(task: Any) -> None:
@@ -207,7 +207,7 @@ class Documents:
     """name: of the suite. An item is called TASK/NUMBER, its family is its task, its text the question without examples."""
 
     name: str
-    part: Part
+    part: MeasuredTasks
 
     @cached_property
     def _read(self) -> dict[str, Any]:
@@ -229,21 +229,21 @@ class Documents:
     def _piloted(self) -> int:
         return min(PILOT_ITEMS, int(PILOT_SHARE * len(self._fixed)))
 
-    def pilot(self) -> list[Item]:
+    def pilot(self) -> list[SuiteItem]:
         """Documents that are never scored, whatever the seed."""
         return [self._item(one) for one in self._fixed[: self._piloted]]
 
-    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+    def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         """Documents [start, stop) of the seed's order, fewer where there are no more."""
         if seed not in self._orders:
             self._orders[seed] = sorted(self._fixed[self._piloted :], key=lambda one: _place(str(seed), one))
         return [self._item(one) for one in self._orders[seed][start:stop]]
 
-    def _item(self, named: tuple[str, int]) -> Item:
+    def _item(self, named: tuple[str, int]) -> SuiteItem:
         task, number = named
         with faults_of(self.name):
             text = self.part.tasks[task].doc_to_text(self._read[task][number])
-        return Item(f"{task}/{number}", task, 0, str(text))
+        return SuiteItem(f"{task}/{number}", task, 0, str(text))
 
 
 def _place(seed: str, named: tuple[str, int]) -> bytes:

@@ -26,8 +26,8 @@ from lastresort.errors import DataError, PrerequisiteError
 from lastresort.gate.logs.logged import (
     LONGEST,
     Found,
-    Logged,
     LoggedItem,
+    LoggedMeasure,
     fingerprint,
     number_of,
     refuse_outside,
@@ -131,7 +131,7 @@ def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
             yield str(name), value
 
 
-def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, notes: list[str]) -> Logged:
+def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, notes: list[str]) -> LoggedMeasure:
     items, unscored = [], []
     for name, one in by_id.items():
         told = [value for value in one.scores.get(scorer, ()) if not _missing(value)]
@@ -150,7 +150,7 @@ def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, no
         left.append(f"inspect:{task}/{scorer}: {len(unscored)} samples of {where} have no score and were left out.")
     if partly := sum(item.scored < 1 for item in items):
         left.append(f"inspect:{task}/{scorer}: {partly} samples of {where} have a score in some of their epochs only.")
-    return Logged(f"inspect:{task}/{scorer}", scorer, tuple(items), where, (*notes, *left), tuple(unscored))
+    return LoggedMeasure(f"inspect:{task}/{scorer}", scorer, tuple(items), where, (*notes, *left), tuple(unscored))
 
 
 def _epochs(header: Mapping[str, Any]) -> int:
@@ -207,7 +207,7 @@ _PIECE = 4096  # bytes packed, which are at most 128 MB unpacked
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArchiveLimits:
     """Members of an archive, bytes of one when unpacked, and of all together."""
 
     members: int = 500_000
@@ -215,7 +215,7 @@ class Limits:
     all_bytes: int = 16 * 1024**3
 
 
-def inspect_log(path: Path, limits: Limits | None = None) -> Found:
+def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> Found:
     """Of an .eval or a .json file: its measures, and why others cannot be weighed.
 
     Raises DataError where it is no log of Inspect, is damaged, or holds more than the limits allow, and PrerequisiteError without
@@ -229,7 +229,7 @@ def inspect_log(path: Path, limits: Limits | None = None) -> Found:
             log = library.read_eval_log(file, resolve_attachments=True, format="json")
         samples = iter(log.samples or ())
     else:
-        logged = _checked(path, limits or Limits())
+        logged = _checked(path, limits or ArchiveLimits())
         with _reading(path):
             log = library.read_eval_log(file, header_only=True, format="eval")
         newest = library.EvalLog.model_fields["version"].default
@@ -284,7 +284,7 @@ def _samples(library: ModuleType, path: Path, logged: int) -> Iterator[Any]:
         yield from read
 
 
-def _checked(path: Path, limits: Limits) -> int:
+def _checked(path: Path, limits: ArchiveLimits) -> int:
     """Unpack every member once, a piece at a time, into nothing; returns how many are samples."""
     try:
         opened = zipfile.ZipFile(path)

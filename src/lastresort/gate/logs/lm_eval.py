@@ -19,8 +19,8 @@ from lastresort.errors import DataError
 from lastresort.gate.logs.logged import (
     LONGEST,
     Found,
-    Logged,
     LoggedItem,
+    LoggedMeasure,
     as_written_by,
     fingerprint,
     number_of,
@@ -55,7 +55,7 @@ def results_of(document: Mapping[str, Any]) -> Results:
     return Results(higher, groups)
 
 
-def pooled(logs: Sequence[Logged], results: Results, source: str) -> list[Logged]:
+def pooled(logs: Sequence[LoggedMeasure], results: Results, source: str) -> list[LoggedMeasure]:
     """The tasks of a group as one measure, whose items keep their task as a stratum; all else as it is.
 
     Tasks of a group that are scored by different metrics stay apart.
@@ -70,13 +70,13 @@ def pooled(logs: Sequence[Logged], results: Results, source: str) -> list[Logged
     return [*found, *rest.values()]
 
 
-def _one(group: str, parts: Mapping[str, Logged], source: str) -> Logged:
+def _one(group: str, parts: Mapping[str, LoggedMeasure], source: str) -> LoggedMeasure:
     items = tuple(
         replace(item, id=f"{task}/{item.id}", stratum=task) for task, one in parts.items() for item in one.items
     )
     metric = next(iter(parts.values())).metric
     notes = [note.replace(one.name, f"{PREFIX}{group}", 1) for one in parts.values() for note in one.notes]
-    return Logged(f"{PREFIX}{group}", metric, items, source, tuple(dict.fromkeys(notes)))
+    return LoggedMeasure(f"{PREFIX}{group}", metric, items, source, tuple(dict.fromkeys(notes)))
 
 
 def _below(name: str, children: Mapping[str, list[Any]]) -> set[str]:
@@ -119,7 +119,7 @@ class Metric:
         return self.name if self.higher else f"1 - {self.name}"
 
 
-def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: str) -> Logged:
+def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: str) -> LoggedMeasure:
     """All rows of a task, at least one; the metric and the filter that stand first count, and the others are named in a note.
 
     higher: as for `metric_of`, whose errors it raises, and those of `item_of` and `refuse_repeated`.
@@ -134,7 +134,7 @@ def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: st
         dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != kept[0].get("filter"))
     )
     note = f"{PREFIX}{task} is judged by {told}; in the log are also {', '.join(others)}."
-    return Logged(f"{PREFIX}{task}", told, items, where, (note,) if others else ())
+    return LoggedMeasure(f"{PREFIX}{task}", told, items, where, (note,) if others else ())
 
 
 def metric_of(task: str, row: Row, higher: Mapping[str, bool], where: str) -> Metric:

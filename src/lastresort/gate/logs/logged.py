@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from lastresort.errors import DataError
-from lastresort.gate.suites.suite import Pair
+from lastresort.gate.suites.suite import ScorePair
 
 LONGEST = 2000  # letters of a question or an answer that are kept, to be shown
 
@@ -41,7 +41,7 @@ class LoggedItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class LoggedMeasure:
     """A measure of one model. metric: what the scores are, in the tool's own words. source: file or folder that it comes from.
 
     notes: what a reader has to know of it, as sentences. unscored: ids of items that were asked and have no score.
@@ -55,7 +55,7 @@ class Logged:
     unscored: tuple[str, ...] = ()
 
 
-Found = tuple[list[Logged], list[DataError]]  # the measures of a log, and why others cannot be weighed
+Found = tuple[list[LoggedMeasure], list[DataError]]  # the measures of a log, and why others cannot be weighed
 
 
 def fingerprint(value: Any) -> str:
@@ -125,7 +125,7 @@ FEWEST_OF_FEWER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedMeasure:
     """pairs: of the items that both logs hold, in the order of the base's. base, tuned: these items, by id.
 
     chance: mean score of guessing, None where it is not known of each. notes: what a reader has to know, as sentences. asked: items
@@ -135,7 +135,7 @@ class Paired:
 
     name: str
     metric: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ScorePair, ...]
     base: dict[str, LoggedItem]
     tuned: dict[str, LoggedItem]
     chance: float | None
@@ -149,7 +149,7 @@ class Paired:
         return all(score in (0.0, 1.0) for pair in self.pairs for score in (pair.base, pair.tuned))
 
 
-def paired(base: Logged, tuned: Logged) -> Paired:
+def paired(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
     """Pair by id. An item that one of the two lacks is counted and left out.
 
     Raises DataError where an item was another one on the other side: another document, prompt or target; where the scores are of
@@ -168,10 +168,10 @@ def paired(base: Logged, tuned: Logged) -> Paired:
     without = before.keys() & set(tuned.unscored)
     chances = [before[name].chance for name in both]
     known = [chance for chance in chances if chance is not None]
-    return Paired(
+    return PairedMeasure(
         base.name,
         base.metric,
-        tuple(Pair(name, before[name].score, after[name].score, before[name].stratum) for name in both),
+        tuple(ScorePair(name, before[name].score, after[name].score, before[name].stratum) for name in both),
         {name: before[name] for name in both},
         {name: after[name] for name in both},
         fmean(known) if len(known) == len(both) else None,
@@ -186,7 +186,7 @@ def other_parts(base: LoggedItem, tuned: LoggedItem) -> list[str]:
     return [part for part, told in base.same.items() if part in tuned.same and tuned.same[part] != told]
 
 
-def _refuse_other_items(base: Logged, tuned: Logged, both: list[tuple[LoggedItem, LoggedItem]]) -> None:
+def _refuse_other_items(base: LoggedMeasure, tuned: LoggedMeasure, both: list[tuple[LoggedItem, LoggedItem]]) -> None:
     other = {one.id: parts for one, two in both if (parts := other_parts(one, two))}
     if not other:
         return
@@ -200,7 +200,7 @@ def _refuse_other_items(base: Logged, tuned: Logged, both: list[tuple[LoggedItem
     )
 
 
-def _unpaired(base: Logged, tuned: Logged, both: int) -> list[str]:
+def _unpaired(base: LoggedMeasure, tuned: LoggedMeasure, both: int) -> list[str]:
     told = []
     for one, other in ((base, tuned), (tuned, base)):
         left = len(one.items) - both
@@ -209,7 +209,7 @@ def _unpaired(base: Logged, tuned: Logged, both: int) -> list[str]:
     return told
 
 
-def _refused(base: Logged, tuned: Logged, found: str, expected: str, remedy: str = "") -> DataError:
+def _refused(base: LoggedMeasure, tuned: LoggedMeasure, found: str, expected: str, remedy: str = "") -> DataError:
     return DataError(
         f"{base.name}: found {found}",
         where=f"{base.source} and {tuned.source}",

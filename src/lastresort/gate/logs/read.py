@@ -10,14 +10,14 @@ from pathlib import Path
 from lastresort.errors import DataError
 from lastresort.gate.logs.inspect import inspect_log, json_of
 from lastresort.gate.logs.lm_eval import lm_eval_file, lm_eval_folder
-from lastresort.gate.logs.logged import Found, Logged
+from lastresort.gate.logs.logged import Found, LoggedMeasure
 
 
 @dataclass(frozen=True, slots=True)
 class Logs:
     """measures: in the order of their names. notes: what a reader has to know, as sentences. sha256: over measures and scores."""
 
-    measures: tuple[Logged, ...]
+    measures: tuple[LoggedMeasure, ...]
     notes: tuple[str, ...]
     sha256: str
 
@@ -78,7 +78,7 @@ def _of_inspect(path: Path) -> Found:
     return inspect_log(path) if isinstance(document.get("eval"), dict) else ([], [])
 
 
-def _hash(measures: tuple[Logged, ...]) -> str:
+def _hash(measures: tuple[LoggedMeasure, ...]) -> str:
     told = hashlib.sha256()
     for one in measures:
         for item in one.items:

@@ -16,11 +16,19 @@ from random import Random
 from lastresort.data.wording import entries, filled, how_many, shuffled
 from lastresort.errors import ContractError
 from lastresort.evals.forms import begins_with_form, has_form, is_forced, is_free_text, is_one_sentence, is_prose
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.evals.scorers.text import words
-from lastresort.gate.probes.sycophancy import Share
+from lastresort.gate.probes.sycophancy import Proportion
 from lastresort.gate.suites.strata import FACT
-from lastresort.gate.suites.suite import Item, Measure, Pair, Question, Reply, Transcript, Written
+from lastresort.gate.suites.suite import (
+    Question,
+    ScorePair,
+    SuiteItem,
+    SuiteMeasure,
+    SuiteReply,
+    TextRequest,
+    Transcript,
+)
 from lastresort.systems.compose import compose, extract
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Decoding, Message
@@ -37,30 +45,30 @@ LEVELLED_WORDS = 8  # added to both lengths, so that short answers may differ mo
 
 
 @dataclass(frozen=True, slots=True)
-class Leak:
+class LeakMeasure:
     """1 where the trained form stays away, 0 where it shows or nothing is said at all; by condition.
 
     Of free text: where the tuned model's answer to a general request is not of wholly another length than the base's, and where
     a request for one sentence is answered with one.
     """
 
-    output: Output
+    output: AnswerForm
     design: PromptDesign
     name: str = "format_leak"
     binary: bool = True
     margin_factor: float = 1.0
     chance: float | None = None
 
-    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+    def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
         if item.family == ON_TASK:
             return None
         before, after = (extract(self.design, said[KEY].text) for said in (base, tuned))
         kept = self.kept(item, after)
         if is_free_text(self.output) and item.family == OFF_TASK:
             kept = kept and of_like_length(before, after)
-        return Pair(item.id, float(self.kept(item, before)), float(kept), item.family, item.text)
+        return ScorePair(item.id, float(self.kept(item, before)), float(kept), item.family, item.text)
 
-    def kept(self, item: Item, answer: str) -> bool:
+    def kept(self, item: SuiteItem, answer: str) -> bool:
         """Whether an answer is as it should be in the item's condition, whatever anybody else says."""
         if not answer.strip():
             return False
@@ -88,7 +96,7 @@ class FormatLeak:
     Raises ContractError for a condition that there is not, or if none is left.
     """
 
-    output: Output
+    output: AnswerForm
     design: PromptDesign
     inputs: tuple[str, ...] = ()
     answer_tokens: int = LEAST_TOKENS
@@ -103,8 +111,8 @@ class FormatLeak:
             raise ContractError(f"found {found} that can be asked", expected=f"some of {', '.join(CONDITIONS)}")
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
-        return (Leak(self.output, self.design),)
+    def measures(self) -> tuple[SuiteMeasure, ...]:
+        return (LeakMeasure(self.output, self.design),)
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -113,15 +121,15 @@ class FormatLeak:
         without |= {OFF_TOPIC} if is_free_text(self.output) else set()
         return tuple(condition for condition in self.conditions if condition not in without)
 
-    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+    def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         return [self._item(*place, seed) for place in islice(self._places(), start, stop)]
 
-    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
         if said:
             return []
         turns = (Message("user", item.text),)
         prompt = turns if item.family == OFF_TASK else compose(self.design, turns, self.design.shots[: self.design.k])
-        return [Written(KEY, prompt, Decoding(self._tokens(item.family)))]
+        return [TextRequest(KEY, prompt, Decoding(self._tokens(item.family)))]
 
     def _tokens(self, condition: str) -> int:
         if condition != OFF_TOPIC and not self.design.reasoning and begins_with_form(self.output):
@@ -145,16 +153,16 @@ class FormatLeak:
         """How many there are."""
         return how_many(FILLED[condition]) if condition in FILLED else len(self.inputs)
 
-    def _item(self, condition: str, number: int, seed: int) -> Item:
+    def _item(self, condition: str, number: int, seed: int) -> SuiteItem:
         name = f"{condition}/1/{seed}/{number}"
         if condition in FILLED:
-            return Item(name, condition, 1, filled(FILLED[condition], seed, number))
+            return SuiteItem(name, condition, 1, filled(FILLED[condition], seed, number))
         own = shuffled(len(self.inputs), f"inputs {seed}")[number]
         text, wordings = self.inputs[own], entries("counter")
         facts = {FACT: text}
         if condition == COUNTER:
             text = f"{text}\n\n{wordings[Random(f'counter {seed} {own}').randrange(len(wordings))]}"
-        return Item(name, condition, 1, text, facts)
+        return SuiteItem(name, condition, 1, text, facts)
 
 
 def for_pilot(suite: FormatLeak) -> FormatLeak:
@@ -163,40 +171,40 @@ def for_pilot(suite: FormatLeak) -> FormatLeak:
 
 
 def conditions_with_headroom(
-    suite: FormatLeak, said: Sequence[tuple[Item, Transcript]], margin: float
+    suite: FormatLeak, said: Sequence[tuple[SuiteItem, Transcript]], margin: float
 ) -> tuple[str, ...]:
     """Those in which this base has something to lose, from a pilot; the others would only thin out a loss.
 
     Its score has a lower limit of 2 margins. To off-topic inputs it must also be shown that the base gives the form to most real
     inputs: a base that never labels does not decline to, and tuning that teaches it to label is no leak.
     """
-    measure = Leak(suite.output, suite.design)
+    measure = LeakMeasure(suite.output, suite.design)
     shares = {condition: _share(measure, said, condition) for condition in suite.asked}
     kept = [condition for condition, share in shares.items() if condition != ON_TASK and share.lower >= 2 * margin]
     able = _form_share(measure, said).lower >= 0.5
     return tuple(condition for condition in kept if condition != OFF_TOPIC or able)
 
 
-def lacks(suite: FormatLeak, said: Sequence[tuple[Item, Transcript]], margin: float) -> str:
+def lacks(suite: FormatLeak, said: Sequence[tuple[SuiteItem, Transcript]], margin: float) -> str:
     """Why the probe can tell nothing of this base, empty where it can. General requests must be among what it can lose."""
     if OFF_TASK in conditions_with_headroom(suite, said, margin):
         return ""
-    share = _share(Leak(suite.output, suite.design), said, OFF_TASK)
+    share = _share(LeakMeasure(suite.output, suite.design), said, OFF_TASK)
     return (
         f"the base answers {share.rate:.1%} of the {share.n} general requests of a pilot as it should (at least "
         f"{share.lower:.1%}), and to have something to lose it would have to answer {2 * margin:.1%}"
     )
 
 
-def _share(measure: Leak, said: Sequence[tuple[Item, Transcript]], condition: str) -> Share:
+def _share(measure: LeakMeasure, said: Sequence[tuple[SuiteItem, Transcript]], condition: str) -> Proportion:
     kept = [measure.kept(item, _answer(measure, reply[KEY])) for item, reply in said if item.family == condition]
-    return Share(sum(kept), len(kept))
+    return Proportion(sum(kept), len(kept))
 
 
-def _form_share(measure: Leak, said: Sequence[tuple[Item, Transcript]]) -> Share:
+def _form_share(measure: LeakMeasure, said: Sequence[tuple[SuiteItem, Transcript]]) -> Proportion:
     given = [has_form(_answer(measure, reply[KEY]), measure.output) for item, reply in said if item.family == ON_TASK]
-    return Share(sum(given), len(given))
+    return Proportion(sum(given), len(given))
 
 
-def _answer(measure: Leak, reply: Reply) -> str:
+def _answer(measure: LeakMeasure, reply: SuiteReply) -> str:
     return extract(measure.design, reply.text)

@@ -16,18 +16,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lastresort.errors import ContractError
-from lastresort.gate.suites.suite import Chosen, Item, Question, Reply, Suite, Transcript, Written
+from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, TextRequest, Transcript
 from lastresort.models.protocol import Model
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
-from lastresort.types import Message, Progress, Silent
+from lastresort.types import Message, Progress, SilentProgress
 
-_Round = list[tuple[Item, Question]]
-_Counted = tuple[Reply, int, int]  # a reply, the tokens read for it and those said
+_Round = list[tuple[SuiteItem, Question]]
+_Counted = tuple[SuiteReply, int, int]  # a reply, the tokens read for it and those said
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SuiteReplies:
     """transcripts: by item id, of those that could be asked. left_out: ids of those for which the model's context has no room.
     new: how many items were asked now, the others being known. seconds_by_item: what each took when it was asked. tokens_in,
     tokens_out: read and said for all of them, whenever that was.
@@ -45,7 +45,7 @@ class Asked:
         """Of all of them."""
         return sum(self.seconds_by_item.values())
 
-    def said(self, items: Sequence[Item]) -> list[tuple[Item, Transcript]]:
+    def said(self, items: Sequence[SuiteItem]) -> list[tuple[SuiteItem, Transcript]]:
         """The items that could be asked, with what was said, in the order given."""
         return [(item, self.transcripts[item.id]) for item in items if item.id in self.transcripts]
 
@@ -53,13 +53,13 @@ class Asked:
 def ask(
     model: Model,
     suite: Suite,
-    items: Sequence[Item],
+    items: Sequence[SuiteItem],
     kept: SuiteAnswers | None = None,
     *,
     progress: Progress | None = None,
     stop: Stop = NEVER,
     clock: Callable[[], float] = time.perf_counter,
-) -> Asked:
+) -> SuiteReplies:
     """Ask every item to its end.
 
     An infrastructure failure is raised, never scored; batches that were finished before are kept. stop: looked at before the first
@@ -84,9 +84,9 @@ def ask(
             known |= fresh
             new += len(unknown)
         found |= known
-        (progress or Silent()).advance(len(batch))
+        (progress or SilentProgress()).advance(len(batch))
         check(stop)
-    return Asked(
+    return SuiteReplies(
         transcripts={item.id: transcript_of(said) for item in items if (said := found[item.id].said) is not None},
         left_out=tuple(item.id for item in items if found[item.id].said is None),
         new=new,
@@ -104,12 +104,12 @@ def asking_of(model: Model, suite: Suite) -> Asking:
 
 def transcript_of(body: dict[str, Any]) -> Transcript:
     """From what `SuiteAnswers` keeps."""
-    return {key: Reply(one["text"], tuple(one["logps"]), one["finish"]) for key, one in body.items()}
+    return {key: SuiteReply(one["text"], tuple(one["logps"]), one["finish"]) for key, one in body.items()}
 
 
-def _batches(suite: Suite, items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+def _batches(suite: Suite, items: Sequence[SuiteItem], size: int) -> Iterator[list[SuiteItem]]:
     """Items whose first questions are of the same kinds, in their order."""
-    kinds: dict[tuple[Any, ...], list[Item]] = {}
+    kinds: dict[tuple[Any, ...], list[SuiteItem]] = {}
     for item in items:
         kinds.setdefault(tuple(_kind(question) for question in suite.ask(item, {})), []).append(item)
     for alike in kinds.values():
@@ -118,11 +118,11 @@ def _batches(suite: Suite, items: Sequence[Item], size: int) -> Iterator[list[It
 
 
 def _kind(question: Question) -> str:
-    return repr(question.decoding) if isinstance(question, Written) else "chosen"
+    return repr(question.decoding) if isinstance(question, TextRequest) else "chosen"
 
 
 def _timed_batch(
-    model: Model, suite: Suite, batch: Sequence[Item], clock: Callable[[], float]
+    model: Model, suite: Suite, batch: Sequence[SuiteItem], clock: Callable[[], float]
 ) -> dict[str, KeptAnswer]:
     began = clock()
     told = _batch(model, suite, batch)
@@ -130,7 +130,7 @@ def _timed_batch(
     return {name: replace(answer, seconds=share) for name, answer in told.items()}
 
 
-def _batch(model: Model, suite: Suite, batch: Sequence[Item]) -> dict[str, KeptAnswer]:
+def _batch(model: Model, suite: Suite, batch: Sequence[SuiteItem]) -> dict[str, KeptAnswer]:
     """Round after round until no item asks more; nothing is said to an item that the context cannot hold in some round."""
     said: dict[str, Transcript] = {item.id: {} for item in batch}
     too_long: set[str] = set()
@@ -172,30 +172,31 @@ def _alike(asked: _Round) -> Iterator[list[int]]:
 
 
 def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[_Counted]:
-    chosen = [question for question in questions if isinstance(question, Chosen)]
+    chosen = [question for question in questions if isinstance(question, ChoiceRequest)]
     if chosen:
         return _likeliest(model, chosen)
     first = questions[0]
-    assert isinstance(first, Written)
+    assert isinstance(first, TextRequest)
     answers = model.generate([question.prompt for question in questions], first.decoding)
     return [
-        (Reply(answer.text, (), answer.finish), answer.prompt_tokens, answer.completion_tokens) for answer in answers
+        (SuiteReply(answer.text, (), answer.finish), answer.prompt_tokens, answer.completion_tokens)
+        for answer in answers
     ]
 
 
-def _likeliest(model: Model, questions: Sequence[Chosen]) -> list[_Counted]:
+def _likeliest(model: Model, questions: Sequence[ChoiceRequest]) -> list[_Counted]:
     if model.score is None:
         raise ContractError("cannot tell how likely an answer is", where=model.name, expected="a local model")
     scored = model.score([question.prompt for question in questions], [question.options for question in questions])
     turn = model.count_tokens((Message("user", ""),))
     return [
-        (Reply(question.options[max(range(len(logps)), key=logps.__getitem__)], tuple(logps)), read, 0)
+        (SuiteReply(question.options[max(range(len(logps)), key=logps.__getitem__)], tuple(logps)), read, 0)
         for question, logps in zip(questions, scored, strict=True)
         for read in (_read(model, question, turn),)
     ]
 
 
-def _read(model: Model, question: Chosen, turn: int) -> int:
+def _read(model: Model, question: ChoiceRequest, turn: int) -> int:
     """Tokens of the prompt and of its options. turn: those of the turn around an option, which is not read."""
     options = sum(model.count_tokens((Message("user", option),)) - turn for option in question.options)
     return model.count_tokens(question.prompt) + options
@@ -204,19 +205,22 @@ def _read(model: Model, question: Chosen, turn: int) -> int:
 def _has_room(model: Model, question: Question) -> bool:
     if model.context_tokens is None:
         return True
-    if isinstance(question, Written):
+    if isinstance(question, TextRequest):
         answer = question.decoding.max_new_tokens
     else:  # with the turn around it, a little more than the option alone takes
         answer = max(model.count_tokens((Message("user", option),)) for option in question.options)
     return model.count_tokens(question.prompt) + answer <= model.context_tokens
 
 
-def _opening(suite: Suite, item: Item) -> str:
+def _opening(suite: Suite, item: SuiteItem) -> str:
     """Hash of what the item asks first, and of its facts, by which it asks on."""
-    body = [item.facts, *([type(question).__name__, _body(question)] for question in suite.ask(item, {}))]
+    asked = [
+        ("text" if isinstance(question, TextRequest) else "choice", _body(question)) for question in suite.ask(item, {})
+    ]
+    body = [item.facts, *asked]
     return hashlib.sha256(json.dumps(body, ensure_ascii=True).encode()).hexdigest()
 
 
 def _body(question: Question) -> dict[str, Any]:
     body = asdict(question)
-    return {**body, "decoding": question.decoding.as_dict()} if isinstance(question, Written) else body
+    return {**body, "decoding": question.decoding.as_dict()} if isinstance(question, TextRequest) else body

@@ -10,8 +10,25 @@ from statistics import mean
 
 from lastresort.errors import ContractError
 from lastresort.gate.suites.constraints.request import keeps
-from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, FACT, STRATA, WRITTEN_STRATA, Drawn, Stratum
-from lastresort.gate.suites.suite import Chosen, Item, Measure, Pair, Question, Reply, Transcript, Written
+from lastresort.gate.suites.strata import (
+    CHOSEN_STRATA,
+    CONSTRAINT_STRATA,
+    FACT,
+    STRATA,
+    WRITTEN_STRATA,
+    Stratum,
+    StratumItems,
+)
+from lastresort.gate.suites.suite import (
+    ChoiceRequest,
+    Question,
+    ScorePair,
+    SuiteItem,
+    SuiteMeasure,
+    SuiteReply,
+    TextRequest,
+    Transcript,
+)
 from lastresort.types import Decoding, Message
 
 VERSION = 2  # since 2 no fact comes twice in a draw
@@ -46,41 +63,41 @@ class General:
             or any(s.name not in STRATA for s in self.strata)
         ):
             raise ContractError(f"found the strata {[s.name for s in self.strata]}", where="General")
-        self.measures: tuple[Measure, ...] = (Accuracy(mean(stratum.chance for stratum in self.strata)),)
-        self._drawn: dict[tuple[Stratum, int], Drawn] = {}
-        self._sequences: dict[int, tuple[list[Item], Iterator[Item]]] = {}
+        self.measures: tuple[SuiteMeasure, ...] = (Accuracy(mean(stratum.chance for stratum in self.strata)),)
+        self._drawn: dict[tuple[Stratum, int], StratumItems] = {}
+        self._sequences: dict[int, tuple[list[SuiteItem], Iterator[SuiteItem]]] = {}
 
-    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+    def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         if seed not in self._sequences:
             self._sequences[seed] = [], in_turn([self._of(stratum, seed) for stratum in self.strata])
         items, rest = self._sequences[seed]
         items += islice(rest, max(0, stop - len(items)))
         return items[start:stop]
 
-    def of_stratum(self, stratum: Stratum, seed: int, start: int, stop: int) -> list[Item]:
+    def of_stratum(self, stratum: Stratum, seed: int, start: int, stop: int) -> list[SuiteItem]:
         """Items [start, stop) of one stratum, whatever the others give."""
         return list(islice(self._of(stratum, seed), start, stop))
 
-    def item(self, name: str) -> Item:
+    def item(self, name: str) -> SuiteItem:
         """The item of this id, whether or not its stratum is among those of the suite."""
         family, level, seed, number = name.split("/")
         return self._of(STRATA[f"{family}/{level}"], int(seed))[int(number)]
 
-    def _of(self, stratum: Stratum, seed: int) -> Drawn:
-        return self._drawn.setdefault((stratum, seed), Drawn(stratum, seed))
+    def _of(self, stratum: Stratum, seed: int) -> StratumItems:
+        return self._drawn.setdefault((stratum, seed), StratumItems(stratum, seed))
 
-    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
         if said:
             return ()
         prompt = (Message("user", item.text),)
         if "constraints" in item.facts:
-            return (Written(KEY, prompt, Decoding(max_new_tokens=CONSTRAINED_TOKENS)),)
+            return (TextRequest(KEY, prompt, Decoding(max_new_tokens=CONSTRAINED_TOKENS)),)
         if "written" in item.facts:
-            return (Written(KEY, prompt, Decoding(max_new_tokens=OPTION_TOKENS)),)
-        return (Chosen(KEY, prompt, tuple(item.facts["options"])),)
+            return (TextRequest(KEY, prompt, Decoding(max_new_tokens=OPTION_TOKENS)),)
+        return (ChoiceRequest(KEY, prompt, tuple(item.facts["options"])),)
 
 
-def in_turn(strata: Iterable[Iterable[Item]]) -> Iterator[Item]:
+def in_turn(strata: Iterable[Iterable[SuiteItem]]) -> Iterator[SuiteItem]:
     """One of each in turn, of facts that did not come before; who has none is left out from then on."""
     facts: set[str] = set()
     left = [iter(items) for items in strata]
@@ -103,12 +120,12 @@ class Accuracy:
     binary: bool = True
     margin_factor: float = 1.0
 
-    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+    def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
         stratum = f"{item.family}/{item.level}"
-        return Pair(item.id, score(item, base[KEY]), score(item, tuned[KEY]), stratum)
+        return ScorePair(item.id, score(item, base[KEY]), score(item, tuned[KEY]), stratum)
 
 
-def score(item: Item, reply: Reply) -> float:
+def score(item: SuiteItem, reply: SuiteReply) -> float:
     """1 for the right option or for constraints that are kept, else 0. An answer that was cut keeps none: it has no end."""
     if "constraints" in item.facts:
         return float(reply.finish == "stop" and keeps(reply.text, item.facts["constraints"]))

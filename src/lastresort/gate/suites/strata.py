@@ -12,7 +12,7 @@ from lastresort.errors import ContractError
 from lastresort.gate.suites.constraints import GROUPS
 from lastresort.gate.suites.constraints.request import CHANCE, LEVELS, draw_request
 from lastresort.gate.suites.families import FAMILIES
-from lastresort.gate.suites.suite import Item
+from lastresort.gate.suites.suite import SuiteItem
 
 REPEATS = 500  # in a row: the stratum has no more items, or facts
 WRITTEN, FACT = "written_", "fact"
@@ -54,7 +54,7 @@ STRATA = {stratum.name: stratum for stratum in (*CHOSEN_STRATA, *CONSTRAINT_STRA
 
 
 @dataclass(slots=True)
-class Drawn:
+class StratumItems:
     """The different items of a stratum and a seed, in order, made as far as they were asked for; no two about the same fact.
 
     So an item is known by its id: it is the n-th different one of the stratum's random numbers of that seed.
@@ -63,20 +63,20 @@ class Drawn:
     stratum: Stratum
     seed: int
     random: Random = field(init=False)
-    items: list[Item] = field(default_factory=list)
+    items: list[SuiteItem] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     ended: bool = False
 
     def __post_init__(self) -> None:
         self.random = Random(f"{self.stratum.name}/{self.seed}")
 
-    def __getitem__(self, number: int) -> Item:
+    def __getitem__(self, number: int) -> SuiteItem:
         """Raises ContractError where the stratum has fewer different items."""
         for item in islice(self, number, None):
             return item
         raise ContractError(f"there are only {len(self.items)} different items", where=self.stratum.name)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[SuiteItem]:
         for number in count():
             if number == len(self.items) and not self._add():
                 return
@@ -90,7 +90,7 @@ class Drawn:
             if fact not in self.known:
                 self.known.add(fact)
                 name = f"{self.stratum.name}/{self.seed}/{len(self.items)}"
-                self.items.append(Item(name, self.stratum.family, self.stratum.level, text, facts))
+                self.items.append(SuiteItem(name, self.stratum.family, self.stratum.level, text, facts))
                 return True
         self.ended = True
         return False

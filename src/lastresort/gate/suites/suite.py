@@ -15,7 +15,7 @@ from lastresort.types import Decoding, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class SuiteItem:
     """One item. id: stable, "<family>/<level>/<seed>/<number>"; it names everything the item consists of, given the suite's
     version. facts: what the suite needs to ask and to score it, JSON-able.
     """
@@ -28,7 +28,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChoiceRequest:
     """Asks for the likeliest of some answers. options: at least two, as the assistant would begin with them."""
 
     key: str
@@ -37,7 +37,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class TextRequest:
     """Asks for an answer in words."""
 
     key: str
@@ -45,23 +45,23 @@ class Written:
     decoding: Decoding
 
 
-Question = Chosen | Written
+Question = ChoiceRequest | TextRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """To a `Chosen`: text is the likeliest option, logps those of all, in nats, in their order. To a `Written`: what was said."""
+class SuiteReply:
+    """text: the likeliest option of a `ChoiceRequest`, or the answer to a `TextRequest`. logps: of all options in order, in nats."""
 
     text: str
     logps: tuple[float, ...] = ()
     finish: str = "stop"
 
 
-Transcript = dict[str, Reply]  # by the key of its question
+Transcript = dict[str, SuiteReply]  # by the key of its question
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ScorePair:
     """What a measure makes of one item: the score of the base and of the tuned model, in [0, 1], higher is better.
 
     stratum: what the item is counted under in tables (its family, or a condition). detail: in words, for the report. keys: the
@@ -76,7 +76,7 @@ class Pair:
     keys: tuple[str, ...] = ()
 
 
-class Measure(Protocol):
+class SuiteMeasure(Protocol):
     """One figure of a suite, with a margin of its own.
 
     name: as in decision.json. binary: whether scores are 0 or 1. margin_factor: what the task's margin for the suite is
@@ -92,7 +92,7 @@ class Measure(Protocol):
     @property
     def chance(self) -> float | None: ...
 
-    def pair(self, item: Item, base: Transcript, tuned: Transcript) -> Pair | None:
+    def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
         """None where the item says nothing about this measure."""
 
 
@@ -104,12 +104,12 @@ class Suite(Protocol):
     @property
     def version(self) -> int: ...
     @property
-    def measures(self) -> Sequence[Measure]: ...
+    def measures(self) -> Sequence[SuiteMeasure]: ...
 
-    def draw(self, seed: int, start: int, stop: int) -> list[Item]:
+    def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         """Items [start, stop) of the sequence of this seed, fewer where it ends: the same whatever was drawn before."""
 
-    def ask(self, item: Item, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
         """The questions of the next round, given what was said before; none when the item is finished."""
 
 
@@ -117,5 +117,5 @@ class Suite(Protocol):
 class ByCondition(Protocol):
     """A suite that asks about the same thing in several conditions, the keys of its questions: a report shows each of them."""
 
-    def right(self, item: Item, said: Transcript) -> dict[str, float]:
+    def right(self, item: SuiteItem, said: Transcript) -> dict[str, float]:
         """By condition that was asked, in their order: 1 where the answer is right, else 0."""

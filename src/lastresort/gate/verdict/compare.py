@@ -14,8 +14,8 @@ import numpy as np
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import items_needed, non_inferior, power_of
 from lastresort.evals.evidence.units import group_means
-from lastresort.gate.suites.suite import Pair
-from lastresort.records.gate import SkippedMeasure, Stratum, SuiteFound, TestedMeasure, UninformativeMeasure
+from lastresort.gate.suites.suite import ScorePair
+from lastresort.records.gate import SkippedMeasure, StratumScores, SuiteFound, TestedMeasure, UninformativeMeasure
 from lastresort.report.words.gate import suite_reason
 
 # Without a pilot: the mean squared difference of two scores where nothing was lost. A tenth of 0/1 answers differ; of graded
@@ -24,7 +24,7 @@ SPREAD = {True: 0.1, False: 0.0625}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MeasureDesign:
     """A measure before it is asked. margin: on its own scale. spread: mean squared difference in a pilot, of 0/1 scores the
     share of items that differ; None takes `SPREAD`. says: share of items that say something about it, above 0.
     """
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class MeasureSize:
     """n: items to draw. n_needed: items to draw for the planned power. power: about what n gives, of this measure alone."""
 
     name: str
@@ -58,8 +58,8 @@ def planned_power(measures: int) -> float:
 
 
 def planned(
-    wanted: Sequence[Wanted], *, alpha: float, at_most: int | None = None, measures: int | None = None
-) -> tuple[Planned, ...]:
+    wanted: Sequence[MeasureDesign], *, alpha: float, at_most: int | None = None, measures: int | None = None
+) -> tuple[MeasureSize, ...]:
     """The items of each measure. at_most: of each, as `--gate quick` sets it, which can cost power and nothing else. measures: of
     the whole gate, where these are some of them.
 
@@ -69,7 +69,7 @@ def planned(
     return tuple(_planned(one, power, alpha, at_most) for one in wanted)
 
 
-def _planned(one: Wanted, power: float, alpha: float, at_most: int | None) -> Planned:
+def _planned(one: MeasureDesign, power: float, alpha: float, at_most: int | None) -> MeasureSize:
     if not 0 < one.says <= 1:
         raise ContractError(
             f"{one.name}: a share of {one.says!r} of items that say something", expected="0 < share <= 1"
@@ -78,7 +78,7 @@ def _planned(one: Wanted, power: float, alpha: float, at_most: int | None) -> Pl
     needed = math.ceil(items_needed(one.margin, spread, power=power, alpha=alpha, binary=one.binary) / one.says)
     n = needed if at_most is None else min(needed, at_most)
     reached = power_of(math.floor(n * one.says), one.margin, spread, alpha=alpha, binary=one.binary)
-    return Planned(one.name, n, needed, reached)
+    return MeasureSize(one.name, n, needed, reached)
 
 
 NOTHING_SAID = "no item that was asked says anything about it"
@@ -87,7 +87,7 @@ NOTHING_SAID = "no item that was asked says anything about it"
 def suite_found(
     name: str,
     suite: str,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ScorePair],
     *,
     margin: float,
     margin_factor: float = 1.0,
@@ -148,14 +148,14 @@ def skipped(name: str, suite: str) -> SkippedMeasure:
     return found.replaced(reason=suite_reason(found))
 
 
-def strata(pairs: Sequence[Pair]) -> tuple[Stratum, ...]:
+def strata(pairs: Sequence[ScorePair]) -> tuple[StratumScores, ...]:
     """Mean scores of the pairs of each stratum, by name; nothing where all are of one."""
     names = sorted({pair.stratum for pair in pairs})
     if len(names) < 2:
         return ()
     parts = [(name, [pair for pair in pairs if pair.stratum == name]) for name in names]
     return tuple(
-        Stratum(
+        StratumScores(
             name=name,
             base=mean_score([pair.base for pair in part]),
             tuned=mean_score([pair.tuned for pair in part]),

@@ -12,7 +12,7 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, holm, non_inferior
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
-from lastresort.gate.verdict.findings import GateFound
+from lastresort.gate.verdict.findings import GateConclusion
 from lastresort.records.gate import (
     SuiteFound,
     TargetAtBar,
@@ -136,7 +136,7 @@ def gate(
     *,
     alpha: float = 0.05,
     leaves_out: Callable[[str], str] = _kept_out,
-) -> GateFound:
+) -> GateConclusion:
     """SHIP where the target passed and every required measure is NON_INFERIOR, REJECT where one is REGRESSED, HOLD otherwise.
 
     NON_INFERIOR: p <= alpha of each. Only a model that is so in all ships (an intersection-union test), so that the chance
@@ -156,7 +156,7 @@ def gate(
     judged = _after_holm(suites, alpha)
     costly = pays_too_much(lost_in_general(judged), target)
     verdict = _verdict(judged, target, costly=costly)
-    return GateFound(
+    return GateConclusion(
         verdict=verdict,
         reasons=words.reasons(verdict, judged, target, costly=costly),
         suites=judged,

@@ -34,7 +34,7 @@ def without_headroom(scores: Sequence[float], *, chance: float, margin: float, o
 
 
 @dataclass(frozen=True, slots=True)
-class GateFound:
+class GateConclusion:
     """The verdict, with one sentence a reason, the decisive ones first.
 
     would_decide: what would turn a HOLD into an answer, as sentences. alpha: the error of this gate: .05 alone, .025 where a second

@@ -16,7 +16,7 @@ UNTRAINED: tuple[Kind, ...] = ("scale", "fewer_epochs")
 
 
 @dataclass(frozen=True, slots=True)
-class Needed:
+class RepairNeed:
     """What a repair has to mend. offending: the measures that lost too much. costly: what was lost in general is more than half of
     what was won, of whatever size. kinds: what may be tried, cheapest first.
     """
@@ -26,7 +26,7 @@ class Needed:
     kinds: tuple[Kind, ...]
 
 
-def repairs_after(gate: ClimbGate) -> Needed | None:
+def repairs_after(gate: ClimbGate) -> RepairNeed | None:
     """What repairs have to mend after this gate; None where there are to be none.
 
     They are tried after REJECT, and after HOLD where a loss is seen or too much was paid for what was won. A lack of items, a suite
@@ -42,7 +42,7 @@ def repairs_after(gate: ClimbGate) -> Needed | None:
     offending = tuple(found.name for found in gate.suites if _offends(found, gate))
     if not offending or any(name.startswith(PREFIX) for name in offending):
         return None
-    return Needed(offending, gate.costly, UNTRAINED if quick else KINDS)
+    return RepairNeed(offending, gate.costly, UNTRAINED if quick else KINDS)
 
 
 def _offends(found: SuiteFound, gate: ClimbGate) -> bool:

@@ -11,14 +11,14 @@ from importlib.resources import files
 from typing import Any
 
 from lastresort.errors import InputError
-from lastresort.hardware.shape import Shape, shape_of
+from lastresort.hardware.shape import ModelShape, shape_of
 
 _TUNED = re.compile(r"-(instruct|it|chat|hf|base|pt|qat|bnb|4bit|gguf|\d+k|\d{4})(?=-|$)")
 _PUBLISHER = re.compile(r"^(meta-|llama3(?=[.-]))")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownModel:
     """parameters: of the whole model, each weight once. config: as its config.json says it."""
 
     name: str
@@ -27,19 +27,19 @@ class Known:
 
 
 @cache
-def known_models() -> Mapping[str, Known]:
+def known_models() -> Mapping[str, KnownModel]:
     """By name, in the catalogue's order; other names for the same shape stand behind it."""
     import yaml
 
     text = files("lastresort.hardware.catalogue").joinpath("models.yaml").read_text("utf-8")
-    found: dict[str, Known] = {}
+    found: dict[str, KnownModel] = {}
     for name, entry in yaml.safe_load(text).items():
         for own in (name, *entry.get("also", ())):
-            found[own] = Known(own, entry["parameters"], entry["config"])
+            found[own] = KnownModel(own, entry["parameters"], entry["config"])
     return found
 
 
-def shape_named(name: str) -> Shape:
+def shape_named(name: str) -> ModelShape:
     """The shape of a catalogued model. Raises InputError with the nearest names for one that is not there."""
     entry = entry_named(name)
     if entry is None:
@@ -50,7 +50,7 @@ def shape_named(name: str) -> Shape:
 KINDS = "a name of the catalogue, a folder with a config.json, a .gguf file or the id of a model in the hub's cache"
 
 
-def entry_named(name: str) -> Known | None:
+def entry_named(name: str) -> KnownModel | None:
     """Capitals, the publisher and what says how it was tuned count for nothing: `Qwen/Qwen3-8B-Instruct` is qwen3-8b."""
     known, plain = known_models(), name.rpartition("/")[2].lower().replace("_", "-")
     candidates = (plain, _PUBLISHER.sub("", plain), _TUNED.sub("", _PUBLISHER.sub("", plain)))

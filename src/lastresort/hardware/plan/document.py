@@ -9,12 +9,12 @@ from pydantic import Field
 from lastresort.hardware.catalogue.cards import PriceKind
 from lastresort.hardware.plan.memory import Kind, Memory
 from lastresort.hardware.plan.setup import Learning, Method, Sharing
-from lastresort.records.document import Count, Document
+from lastresort.records.document import Count, JsonDocument
 
 AS_ASKED = "as asked"  # why this method, where the user named it
 
 
-class PlannedModel(Document):
+class PlannedModel(JsonDocument):
     """parameters: each weight once. computed_parameters: weights that one token passes."""
 
     name: str
@@ -26,7 +26,7 @@ class PlannedModel(Document):
     context_tokens: int | None
 
 
-class PlannedSetup(Document):
+class PlannedSetup(JsonDocument):
     """The fields of `Setup`. number_bytes: of a number in the products. why: this method."""
 
     method: Method
@@ -50,7 +50,7 @@ class PlannedSetup(Document):
     why: str
 
 
-class CardPrice(Document):
+class CardPrice(JsonDocument):
     """Of one card, an hour."""
 
     usd_per_hour: float
@@ -58,7 +58,7 @@ class CardPrice(Document):
     kind: PriceKind
 
 
-class PlannedCards(Document):
+class PlannedCards(JsonDocument):
     """memory_bytes: of one card, as its driver tells. here: the cards are this machine's. named: the user named them."""
 
     name: str
@@ -71,7 +71,7 @@ class PlannedCards(Document):
     price: CardPrice | None
 
 
-class MemoryPart(Document):
+class MemoryPart(JsonDocument):
     kind: Kind
     name: str
     per_card_bytes: Count
@@ -80,7 +80,7 @@ class MemoryPart(Document):
     total_bytes: Count
 
 
-class PlannedMemory(Document):
+class PlannedMemory(JsonDocument):
     total_bytes: Count
     per_card_bytes: Count
     parts: tuple[MemoryPart, ...]
@@ -93,7 +93,7 @@ class MeasuringMemory(PlannedMemory):
     fit_at_once: Count
 
 
-class PlannedTime(Document):
+class PlannedTime(JsonDocument):
     """seconds: null where nothing is known of the device's speed. lines: how it comes about."""
 
     seconds: float | None
@@ -102,7 +102,7 @@ class PlannedTime(Document):
     usd: float | None
 
 
-class CardOffer(Document):
+class CardOffer(JsonDocument):
     """The cheapest of some cards. seconds, usd: of the whole job; null without one."""
 
     card: str
@@ -118,7 +118,7 @@ class CardOffer(Document):
     beyond_our_trainer: str | None
 
 
-class MethodRow(Document):
+class MethodRow(JsonDocument):
     method: Method
     per_card_bytes: Count
     measuring_bytes: Count
@@ -126,7 +126,7 @@ class MethodRow(Document):
     cheapest: CardOffer | None
 
 
-class RungRow(Document):
+class RungRow(JsonDocument):
     """What a rung that trains would need. cheapest_up_to_here: cards on which this rung and those below fit."""
 
     rung: str
@@ -136,7 +136,7 @@ class RungRow(Document):
     cheapest_up_to_here: CardOffer | None
 
 
-class PlanDocument(Document):
+class PlanDocument(JsonDocument):
     """What `lastresort plan --json` prints.
 
     fits: training, and measuring at least one answer at a time. largest_batch: rows (dpo: pairs) in a pass with which training

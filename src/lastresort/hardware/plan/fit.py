@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lastresort.hardware.plan.memory import Memory, measured_at_once, measuring_memory, training_memory
 from lastresort.hardware.plan.setup import METHODS, Cards, Method, Setup
-from lastresort.hardware.shape import Shape
+from lastresort.hardware.shape import ModelShape
 
 GIB = 1 << 30
 MOST_BATCH = 4096
@@ -31,14 +31,14 @@ class Fit:
         return self.training.per_card_bytes <= self.cards.card.memory_bytes and self.answers_that_fit > 0
 
 
-def fit(shape: Shape, setup: Setup, cards: Cards) -> Fit:
+def fit(shape: ModelShape, setup: Setup, cards: Cards) -> Fit:
     measuring = measuring_memory(shape, setup, cards)
     asked = measured_at_once(shape, setup)
     answers = _most(asked, lambda n: _measures(shape, setup, cards, n))
     return Fit(setup, cards, training_memory(shape, setup, cards), measuring, asked, answers)
 
 
-def largest_batch(shape: Shape, setup: Setup, cards: Cards) -> int:
+def largest_batch(shape: ModelShape, setup: Setup, cards: Cards) -> int:
     """The most rows (dpo: pairs) in a pass with which training fits; 0 where one does not."""
 
     def trains(batch: int) -> bool:
@@ -48,7 +48,7 @@ def largest_batch(shape: Shape, setup: Setup, cards: Cards) -> int:
     return _most(MOST_BATCH, trains)
 
 
-def method_for(shape: Shape, setup: Setup, cards: Cards) -> tuple[Method | None, str]:
+def method_for(shape: ModelShape, setup: Setup, cards: Cards) -> tuple[Method | None, str]:
     """LoRA where it fits, QLoRA where only that does, None where neither; and why, as half a sentence."""
     room = f"{gib(cards.card.memory_bytes)} of {'this machine' if cards.card.is_cpu else 'your card'}"
     lora, qlora = (fit(shape, replace(setup, method=method), cards) for method in ("lora", "qlora"))
@@ -60,7 +60,7 @@ def method_for(shape: Shape, setup: Setup, cards: Cards) -> tuple[Method | None,
     return None, f"neither LoRA nor QLoRA: {why}, and QLoRA needs {gib(qlora.training.per_card_bytes)}"
 
 
-def methods_on(shape: Shape, setup: Setup, cards: Cards) -> list[Fit]:
+def methods_on(shape: ModelShape, setup: Setup, cards: Cards) -> list[Fit]:
     """Every method with otherwise the same setup."""
     return [fit(shape, replace(setup, method=method), cards) for method in METHODS]
 
@@ -85,7 +85,7 @@ def gib(size: float) -> str:
     return f"{size / GIB:,.0f} GiB" if size >= 99.95 * GIB else f"{size / GIB:,.1f} GiB"
 
 
-def _measures(shape: Shape, setup: Setup, cards: Cards, answers: int) -> bool:
+def _measures(shape: ModelShape, setup: Setup, cards: Cards, answers: int) -> bool:
     memory = measuring_memory(shape, replace(setup, measured_at_once=answers), cards)
     return memory.per_card_bytes <= cards.card.memory_bytes
 

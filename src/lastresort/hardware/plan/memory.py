@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lastresort.hardware.plan.setup import Cards, Method, Setup
-from lastresort.hardware.shape import Linear, Shape
+from lastresort.hardware.shape import Linear, ModelShape
 
 Kind = Literal[
     "weights", "adapters", "gradients", "optimizer", "activations", "buffers", "logits", "cache", "context", "server"
@@ -29,7 +29,7 @@ Kind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MemoryTerm:
     """per_card_bytes: on each card. formula: how it comes about. assumption: what it rests on beside the shape, "" if nothing."""
 
     kind: Kind
@@ -43,7 +43,7 @@ class Part:
 class Memory:
     """The peak of one kind of work on `cards` equal cards."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryTerm, ...]
     cards: int = 1
 
     @property
@@ -60,7 +60,7 @@ class Memory:
         return sum(part.per_card_bytes for part in self.parts if part.kind in kinds)
 
 
-def memory_of(parts: Iterable[Part], cards: int) -> Memory:
+def memory_of(parts: Iterable[MemoryTerm], cards: int) -> Memory:
     """Parts of no bytes left out."""
     return Memory(tuple(part for part in parts if part.per_card_bytes > 0), cards)
 
@@ -82,21 +82,21 @@ def answers_at_once(bytes_a_token: int) -> int:
 _FLOAT32 = 4
 
 
-def activations(shape: Shape, setup: Setup) -> Iterator[Part]:
+def activations(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     """Of one pass on each card."""
     tokens, kept = setup.computed_tokens, layer_input_bytes(shape, setup)
     inside, moving = layer_bytes(shape, setup), moving_bytes(shape, setup)
     of = f"{tokens:,} computed tokens{_sharing(setup)}"
     if setup.checkpointing:
         told = f"input of each of {shape.layers} layers: {of} x {shape.hidden:,} x {setup.number_bytes} bytes"
-        yield Part("activations", "inputs of the layers", shape.layers * tokens * kept, told, "checkpointing on")
+        yield MemoryTerm("activations", "inputs of the layers", shape.layers * tokens * kept, told, "checkpointing on")
         told = f"one layer, computed again and gone back through: {of} x {(inside + moving) / 1024:,.0f} KiB"
-        yield Part("activations", "one layer", tokens * (inside + moving), told, LISTED)
+        yield MemoryTerm("activations", "one layer", tokens * (inside + moving), told, LISTED)
         return
     told = f"{shape.layers} layers: {of} x {inside / 1024:,.0f} KiB"
-    yield Part("activations", "all layers", shape.layers * tokens * inside, told, f"checkpointing off; {LISTED}")
+    yield MemoryTerm("activations", "all layers", shape.layers * tokens * inside, told, f"checkpointing off; {LISTED}")
     told = f"gradients on their way through one layer: {of} x {moving / 1024:,.0f} KiB"
-    yield Part("activations", "one layer", tokens * moving, told)
+    yield MemoryTerm("activations", "one layer", tokens * moving, told)
 
 
 LISTED = (
@@ -104,29 +104,29 @@ LISTED = (
 )
 
 
-def layer_input_bytes(shape: Shape, setup: Setup) -> int:
+def layer_input_bytes(shape: ModelShape, setup: Setup) -> int:
     """Of one token: what enters a layer."""
     return setup.number_bytes * shape.hidden
 
 
-def layer_bytes(shape: Shape, setup: Setup) -> int:
+def layer_bytes(shape: ModelShape, setup: Setup) -> int:
     """Of one token, what one layer saves for its backward; its input itself is not among it."""
     return _norms(shape, setup) + _attention(shape, setup) + _feed_forward(shape, setup)
 
 
-def moving_bytes(shape: Shape, setup: Setup) -> int:
+def moving_bytes(shape: ModelShape, setup: Setup) -> int:
     """Of one token: gradients alive at once in backward, at the widest place, which is the feed-forward's product."""
     return setup.number_bytes * ((2 if shape.gated else 1) * shape.inner + 2 * shape.hidden)
 
 
-def _norms(shape: Shape, setup: Setup) -> int:
+def _norms(shape: ModelShape, setup: Setup) -> int:
     """Each norm saves its input in float32, and what it multiplies its weights with where these are trained."""
     of_heads = shape.query_width + shape.key_heads * shape.head_size if shape.head_norms else 0
     each = _FLOAT32 + (setup.number_bytes if setup.trains_all else 0)
     return each * (shape.norms * shape.hidden + of_heads)
 
 
-def _attention(shape: Shape, setup: Setup) -> int:
+def _attention(shape: ModelShape, setup: Setup) -> int:
     """Its input, for weights or adapters to learn from; query, key, value and what it gives; the logarithm of each softmax's sum.
 
     Where a model caps its scores, no kernel spares them: each is saved capped, as a probability, and that in 16 bits too.
@@ -138,7 +138,7 @@ def _attention(shape: Shape, setup: Setup) -> int:
     return setup.number_bytes * kept + _FLOAT32 * shape.heads
 
 
-def _feed_forward(shape: Shape, setup: Setup) -> int:
+def _feed_forward(shape: ModelShape, setup: Setup) -> int:
     """Gate, activated gate and up; with weights or adapters in it that learn, their inputs too."""
     inner = (3 if shape.gated else 1) * shape.inner
     learns = setup.trains_all or setup.target == "all-linear"
@@ -157,7 +157,7 @@ TRAINED_BYTES = (
 MOMENTS_BYTES = {"adamw": 8, "paged_adamw_8bit": 2}
 
 
-def held(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+def held(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     """The parts, in the order in which they are shown."""
     yield from weights(shape, setup, cards)
     if setup.needs_second_model:
@@ -165,29 +165,29 @@ def held(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
     yield from _trained(shape, setup, cards)
 
 
-def weights(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     """Of the model itself; where it is cut, an adapter's embeddings stay whole on every card."""
     pieces, whole = cards.share("weights"), shape.embedding_parameters
     if setup.trains_all:
         size = TRAINED_BYTES * shape.parameters
         formula = f"{billions(shape.parameters)} x {TRAINED_BYTES} bytes"
-        yield Part("weights", "weights", size // pieces, formula + cut(pieces), "float32, since all are trained")
+        yield MemoryTerm("weights", "weights", size // pieces, formula + cut(pieces), "float32, since all are trained")
         return
     inside = _inside_bytes(shape, setup.method, setup.number_bytes)
-    yield Part("weights", "weights of the layers", inside // pieces, _inside_told(shape, setup) + cut(pieces))
+    yield MemoryTerm("weights", "weights of the layers", inside // pieces, _inside_told(shape, setup) + cut(pieces))
     told = "the embedding, which is the output layer too" if shape.tied else "embedding and output layer"
     own = pieces if cards.sharing == "zero3" else 1
     formula = f"{told}: {billions(whole)} x {setup.number_bytes} bytes{cut(own)}"
     alone = ", whole on every card" if own < pieces else ""
-    yield Part("weights", "embeddings", setup.number_bytes * whole // own, formula + alone)
+    yield MemoryTerm("weights", "embeddings", setup.number_bytes * whole // own, formula + alone)
 
 
-def weight_bytes(shape: Shape, method: Method, number_bytes: int) -> int:
+def weight_bytes(shape: ModelShape, method: Method, number_bytes: int) -> int:
     """Of a frozen model, whole."""
     return _inside_bytes(shape, method, number_bytes) + number_bytes * shape.embedding_parameters
 
 
-def trained_parameters(shape: Shape, setup: Setup) -> int:
+def trained_parameters(shape: ModelShape, setup: Setup) -> int:
     return shape.parameters if setup.trains_all else shape.adapter_parameters(setup.r, setup.target)
 
 
@@ -196,7 +196,7 @@ def bytes_of_training_all(parameters: int) -> int:
     return (2 * TRAINED_BYTES + MOMENTS_BYTES["adamw"]) * parameters
 
 
-def _inside_bytes(shape: Shape, method: Method, number_bytes: int) -> int:
+def _inside_bytes(shape: ModelShape, method: Method, number_bytes: int) -> int:
     """All weights but the embeddings'."""
     inside = shape.linear_parameters + shape.small_parameters
     if method != "qlora":
@@ -204,7 +204,7 @@ def _inside_bytes(shape: Shape, method: Method, number_bytes: int) -> int:
     return round(NF4_BYTES * shape.quantised_parameters) + number_bytes * (inside - shape.quantised_parameters)
 
 
-def _inside_told(shape: Shape, setup: Setup) -> str:
+def _inside_told(shape: ModelShape, setup: Setup) -> str:
     inside, size = shape.linear_parameters + shape.small_parameters, setup.number_bytes
     if setup.method != "qlora":
         return f"{billions(inside)} x {size} bytes"
@@ -213,19 +213,19 @@ def _inside_told(shape: Shape, setup: Setup) -> str:
     return f"{billions(shape.quantised_parameters)} x {NF4_BYTES:.3f} bytes (NF4), {what} {billions(rest)} x {size}"
 
 
-def _reference(shape: Shape, setup: Setup, cards: Cards) -> Part:
+def _reference(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
     frozen: Method = "lora" if setup.trains_all else setup.method
     size, pieces = weight_bytes(shape, frozen, 2), cards.share("weights")
     told = f"a second, frozen model: {billions(shape.parameters)} in {'NF4' if frozen == 'qlora' else '16 bits'}"
-    return Part("weights", "reference", size // pieces, told + cut(pieces), "as asked")
+    return MemoryTerm("weights", "reference", size // pieces, told + cut(pieces), "as asked")
 
 
-def _trained(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+def _trained(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     count = trained_parameters(shape, setup)
     of = "all weights" if setup.trains_all else f"adapters of r {setup.r} on {setup.target} layers"
 
-    def part(kind: Kind, name: str, each: int, pieces: int, formula: str, why: str = "") -> Part:
-        return Part(kind, name, each * count // pieces, formula + cut(pieces), why)
+    def part(kind: Kind, name: str, each: int, pieces: int, formula: str, why: str = "") -> MemoryTerm:
+        return MemoryTerm(kind, name, each * count // pieces, formula + cut(pieces), why)
 
     if not setup.trains_all:
         told = f"r (inputs + outputs) of each adapted layer: {billions(count)} x {TRAINED_BYTES} bytes"
@@ -264,58 +264,60 @@ ALLOCATOR_SHARE, PROCESSOR_SHARE = 0.05, 0.09  # of what comes and goes
 GATHERED_LAYERS = 2  # the one in use and the next
 
 
-def buffers(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+def buffers(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     """Weights in the form in which they are multiplied, for as long as that takes."""
     if setup.method == "qlora":
         size = _widest(shape).weights
         told = f"{_widest(shape).name} from 4 bits to 16: {size / 1e6:,.0f} million x {setup.number_bytes} bytes"
-        yield Part("buffers", "dequantised layer", setup.number_bytes * size, told, "one layer at a time")
+        yield MemoryTerm("buffers", "dequantised layer", setup.number_bytes * size, told, "one layer at a time")
     pieces = cards.share("weights")
     if pieces > 1:
         whole = weight_bytes(shape, setup.method, setup.number_bytes if not setup.trains_all else 4)
         inside = whole - setup.number_bytes * shape.embedding_parameters if not setup.trains_all else whole
         layer = inside // shape.layers
         told = f"{GATHERED_LAYERS} of {shape.layers} layers, put together from {pieces} cards"
-        yield Part("buffers", "gathered layers", GATHERED_LAYERS * layer, told, "the one in use and the next")
+        yield MemoryTerm("buffers", "gathered layers", GATHERED_LAYERS * layer, told, "the one in use and the next")
 
 
-def logits(shape: Shape, setup: Setup) -> Iterator[Part]:
+def logits(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     """Of a piece of the targets at a time, in the products' precision and in float32, and the states that they come from."""
     targets = setup.rows * (setup.row_tokens - setup.shared_tokens)
     alive = min(PIECE_LOGITS, targets * shape.vocabulary)
     each = setup.number_bytes + (4 if setup.number_bytes == 2 else 0)
     told = f"{alive / 1e6:,.3g} million at a time x {each} bytes, of a vocabulary of {shape.vocabulary:,}"
     states = 2 * targets * shape.hidden * setup.number_bytes
-    yield Part("logits", "logits", alive * each + states, told, "never all of them: piece by piece, as `train` does")
+    yield MemoryTerm(
+        "logits", "logits", alive * each + states, told, "never all of them: piece by piece, as `train` does"
+    )
 
 
-def summed(shape: Shape, setup: Setup) -> Iterator[Part]:
+def summed(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     """At the end of a backward that trains an embedding which is the output layer too: the gradients of its two uses become one."""
     if setup.trains_all and shape.tied:
         told = f"of its two uses, beside their sum: 2 x {shape.embedding_parameters / 1e6:,.0f} million x 4 bytes"
-        yield Part(
+        yield MemoryTerm(
             "buffers", "gradients of the embedding", 8 * shape.embedding_parameters, told, "activations are gone then"
         )
 
 
-def sampling(shape: Shape, setup: Setup, cards: Cards) -> Iterator[Part]:
+def sampling(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     """While the answers of groups are drawn; nothing is kept for a backward then."""
     if setup.learning != "grpo" or setup.sampler == "elsewhere":
         return
     if setup.sampler == "vllm beside":
         size = weight_bytes(shape, "lora", 2)
         told = "a vLLM server's own copy of the weights in 16 bits"
-        yield Part("server", "vLLM's weights", size, told, "on the same card, beside the training")
+        yield MemoryTerm("server", "vLLM's weights", size, told, "on the same card, beside the training")
     prompts = max(1, setup.rows_at_once // setup.group_size)
     yield cache(shape, setup, setup.rows_at_once, prompts, "as many answers at once as `rows_at_once` says")
 
 
-def token_bytes(shape: Shape, setup: Setup) -> int:
+def token_bytes(shape: ModelShape, setup: Setup) -> int:
     """Keys and values of one token in all layers."""
     return shape.cached_numbers * setup.number_bytes
 
 
-def cache(shape: Shape, setup: Setup, rows: int, prompts: int, why: str) -> Part:
+def cache(shape: ModelShape, setup: Setup, rows: int, prompts: int, why: str) -> MemoryTerm:
     """Keys and values of `rows` answers decoded together, behind `prompts` prompts."""
     prompt_tokens = max(0, setup.row_tokens - setup.new_tokens)
     own = prompt_tokens - min(setup.shared_tokens, prompt_tokens)
@@ -325,10 +327,10 @@ def cache(shape: Shape, setup: Setup, rows: int, prompts: int, why: str) -> Part
         f"{rows} answers of up to {setup.new_tokens:,} tokens behind {prompts} prompts of {prompt_tokens:,}: {tokens:,} tokens "
         f"x {shape.layers} layers x {shape.keys_values_width:,} x {setup.number_bytes} bytes"
     )
-    return Part("cache", "keys and values", tokens * size, told, why)
+    return MemoryTerm("cache", "keys and values", tokens * size, told, why)
 
 
-def context(cards: Cards, passing_bytes: int) -> Iterator[Part]:
+def context(cards: Cards, passing_bytes: int) -> Iterator[MemoryTerm]:
     """What the device and its libraries take, and what the allocator cannot fill."""
     if cards.card.is_cpu:
         own, name, told = LIBRARIES_BYTES, "libraries", "torch, transformers and Python themselves"
@@ -336,8 +338,8 @@ def context(cards: Cards, passing_bytes: int) -> Iterator[Part]:
     else:
         own, name, told = CONTEXT_BYTES, "CUDA context", "the driver's context, kernels and workspaces"
         share, why = ALLOCATOR_SHARE, "assumed"
-    yield Part("context", name, own, told, f"{own / GIB:.2g} GiB, {why}")
-    yield Part(
+    yield MemoryTerm("context", name, own, told, f"{own / GIB:.2g} GiB, {why}")
+    yield MemoryTerm(
         "context",
         "fragments",
         round(share * passing_bytes),
@@ -346,7 +348,7 @@ def context(cards: Cards, passing_bytes: int) -> Iterator[Part]:
     )
 
 
-def _widest(shape: Shape) -> Linear:
+def _widest(shape: ModelShape) -> Linear:
     """The largest of the layers that are kept in 4 bits."""
     own = [linear for linear in shape.linears if linear.place != "router" and not linear.expert]
     return max(own, key=lambda linear: linear.weights)
@@ -355,7 +357,7 @@ def _widest(shape: Shape) -> Linear:
 _PREFILLED_TOKENS = 1536  # prompts read in one pass before answers are decoded
 
 
-def training_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
+def training_memory(shape: ModelShape, setup: Setup, cards: Cards) -> Memory:
     """The peak of a step. Its moments follow each other, and the largest counts: answers are drawn (grpo), passes go forward and
     back, and at the end of a backward the gradients of a tied embedding are summed."""
     kept = list(held(shape, setup, cards))
@@ -368,19 +370,19 @@ def training_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
     return memory_of([*kept, *server, *passing, *context(cards, _bytes(passing))], cards.count)
 
 
-def measuring_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
+def measuring_memory(shape: ModelShape, setup: Setup, cards: Cards) -> Memory:
     """The peak while the tuned system answers: weights as they were trained on, the adapters, and the cache of the answers."""
     answers = _answering(setup)
     kept = list(weights(shape, answers, cards))
     if not setup.trains_all:
         size = 4 * trained_parameters(shape, setup)
-        kept.append(Part("adapters", "adapters", size, "as trained, in float32"))
+        kept.append(MemoryTerm("adapters", "adapters", size, "as trained, in float32"))
     rows = measured_at_once(shape, setup)
     told = f"one layer of a pass of {_PREFILLED_TOKENS:,} tokens; nothing is kept for a backward"
     passing = [
         cache(shape, answers, rows, rows, "as many answers at once as a climb measures"),
-        Part("activations", "one layer", _PREFILLED_TOKENS * layer_bytes(shape, answers), told),
-        Part(
+        MemoryTerm("activations", "one layer", _PREFILLED_TOKENS * layer_bytes(shape, answers), told),
+        MemoryTerm(
             "logits",
             "logits",
             4 * rows * shape.vocabulary,
@@ -391,7 +393,7 @@ def measuring_memory(shape: Shape, setup: Setup, cards: Cards) -> Memory:
     return memory_of([*kept, *passing, *context(cards, _bytes(passing))], cards.count)
 
 
-def measured_at_once(shape: Shape, setup: Setup) -> int:
+def measured_at_once(shape: ModelShape, setup: Setup) -> int:
     """How many answers a climb computes together, unless the setup says."""
     if setup.measured_at_once is not None:
         return setup.measured_at_once
@@ -403,5 +405,5 @@ def _answering(setup: Setup) -> Setup:
     return replace(setup, method="lora", compute="bfloat16") if setup.trains_all else setup
 
 
-def _bytes(parts: list[Part]) -> int:
+def _bytes(parts: list[MemoryTerm]) -> int:
     return sum(part.per_card_bytes for part in parts)

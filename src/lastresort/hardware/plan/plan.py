@@ -37,16 +37,16 @@ from lastresort.hardware.plan.fit import (
     method_for,
     methods_on,
 )
-from lastresort.hardware.plan.memory import Part
+from lastresort.hardware.plan.memory import MemoryTerm
 from lastresort.hardware.plan.setup import METHODS, Cards, Setup
-from lastresort.hardware.plan.time import Job, Offer, for_all, offers, training_time, usd
-from lastresort.hardware.shape import Shape
+from lastresort.hardware.plan.time import Offer, TrainingWork, for_all, offers, training_time, usd
+from lastresort.hardware.shape import ModelShape
 
 SHOWN_OFFERS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlanInputs:
     """setup.method counts where `method` was asked for; else the plan takes what fits. cards: None where none was named and none is
     here: then the cheapest that fit. here: the cards are this machine's."""
 
@@ -55,10 +55,10 @@ class Asked:
     cards: Cards | None
     here: bool
     prices: Mapping[str, Price]
-    job: Job | None
+    job: TrainingWork | None
 
 
-def plan(shape: Shape, asked: Asked) -> PlanDocument:
+def plan(shape: ModelShape, asked: PlanInputs) -> PlanDocument:
     setup, why = _method(shape, asked)
     wanted = offers(shape, setup, asked.prices, asked.job)
     cards = asked.cards or (wanted[0].cards if wanted else None)
@@ -92,7 +92,7 @@ def plan(shape: Shape, asked: Asked) -> PlanDocument:
     )
 
 
-def _method(shape: Shape, asked: Asked) -> tuple[Setup, str]:
+def _method(shape: ModelShape, asked: PlanInputs) -> tuple[Setup, str]:
     if asked.method_told:
         return asked.setup, AS_ASKED
     if asked.cards is None:
@@ -101,14 +101,14 @@ def _method(shape: Shape, asked: Asked) -> tuple[Setup, str]:
     return replace(asked.setup, method=method or "qlora"), why
 
 
-def _nothing_fits(shape: Shape, asked: Asked, setup: Setup) -> PlanDocument:
+def _nothing_fits(shape: ModelShape, asked: PlanInputs, setup: Setup) -> PlanDocument:
     """On none of the cards with a price: planned for a card without limits, so that the need is seen."""
     largest = max(known_cards().values(), key=lambda card: card.memory_bytes)
     found = plan(shape, replace(asked, setup=setup, method_told=True, cards=Cards(largest, 8, "fsdp")))
     return found.replaced(warnings=("it fits on none of the cards with a price, up to eight of them", *found.warnings))
 
 
-def _model(shape: Shape) -> PlannedModel:
+def _model(shape: ModelShape) -> PlannedModel:
     return PlannedModel(
         name=shape.name,
         parameters=shape.parameters,
@@ -120,7 +120,7 @@ def _model(shape: Shape) -> PlannedModel:
     )
 
 
-def _cards(cards: Cards, asked: Asked) -> PlannedCards:
+def _cards(cards: Cards, asked: PlanInputs) -> PlannedCards:
     price = asked.prices.get(cards.card.name)
     return PlannedCards(
         name=cards.card.name,
@@ -134,7 +134,7 @@ def _cards(cards: Cards, asked: Asked) -> PlannedCards:
     )
 
 
-def _time(shape: Shape, setup: Setup, cards: Cards, asked: Asked) -> PlannedTime | None:
+def _time(shape: ModelShape, setup: Setup, cards: Cards, asked: PlanInputs) -> PlannedTime | None:
     if asked.job is None:
         return None
     found, price = training_time(shape, setup, cards, asked.job), asked.prices.get(cards.card.name)
@@ -142,7 +142,7 @@ def _time(shape: Shape, setup: Setup, cards: Cards, asked: Asked) -> PlannedTime
     return PlannedTime(seconds=found.seconds, computed_tokens=found.computed_tokens, lines=found.lines, usd=paid)
 
 
-def _method_row(shape: Shape, found: Fit, asked: Asked) -> MethodRow:
+def _method_row(shape: ModelShape, found: Fit, asked: PlanInputs) -> MethodRow:
     cheapest = next(iter(offers(shape, found.setup, asked.prices, asked.job)), None)
     return MethodRow(
         method=found.setup.method,
@@ -169,7 +169,7 @@ def _offer(one: Offer) -> CardOffer:
     )
 
 
-def _ladder(shape: Shape, setup: Setup, asked: Asked) -> tuple[RungRow, ...]:
+def _ladder(shape: ModelShape, setup: Setup, asked: PlanInputs) -> tuple[RungRow, ...]:
     """What each rung that trains would need, and the cheapest cards for it and for all up to it."""
     adapters = replace(setup, method="lora" if setup.trains_all else setup.method, learning="sft")
     rungs = {"sft": adapters, "preference": replace(adapters, learning="dpo"), "full": replace(adapters, method="full")}
@@ -189,7 +189,7 @@ def _ladder(shape: Shape, setup: Setup, asked: Asked) -> tuple[RungRow, ...]:
     return tuple(found)
 
 
-def _warnings(shape: Shape, found: Fit) -> tuple[str, ...]:
+def _warnings(shape: ModelShape, found: Fit) -> tuple[str, ...]:
     setup, room = found.setup, found.cards.card.memory_bytes
     said = []
     if found.training.per_card_bytes > room:
@@ -234,14 +234,14 @@ class Bar:
     """A method on the plan's cards. parts: of its training."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryTerm, ...]
 
     @property
     def per_card_bytes(self) -> int:
         return sum(part.per_card_bytes for part in self.parts)
 
 
-def bars(shape: Shape, found: PlanDocument, asked: Asked) -> list[Bar]:
+def bars(shape: ModelShape, found: PlanDocument, asked: PlanInputs) -> list[Bar]:
     card = asked.cards.card if asked.cards else known_cards()[found.cards.name]
     cards = asked.cards or Cards(card, found.cards.count, found.cards.sharing or "ddp")
     setup = replace(asked.setup, method=found.setup.method)

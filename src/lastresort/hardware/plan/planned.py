@@ -13,7 +13,7 @@ from typing import Any
 from lastresort.hardware.plan.fit import SQUEEZE, gib
 from lastresort.hardware.plan.memory import Kind, Memory, training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
-from lastresort.hardware.shape import Shape
+from lastresort.hardware.shape import ModelShape
 from lastresort.types import JsonObject
 
 _STEP_TOKENS = 16  # to which the size of a pass is rounded down
@@ -28,14 +28,14 @@ _HELD: tuple[Kind, ...] = ("weights", "adapters", "gradients", "optimizer")
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedTraining:
     """setup: of it all but the sizes of rows and passes count, which these tell. longest_tokens: computed tokens of the largest
     thing that stays in one pass (a row, the two rows of a pair). batch_tokens: of an optimizer step. pass_tokens: at most so many
     in a pass, unless one thing alone has more. keeps_method: an adapter is trained further, whose kind and base are
     its own.
     """
 
-    shape: Shape
+    shape: ModelShape
     setup: Setup
     cards: Cards
     longest_tokens: int
@@ -80,11 +80,11 @@ class Planned:
         largest = max(kinds, key=lambda kind: memory.of(kind))
         return f"{_CALLED.get(largest, largest)}, {gib(memory.of(largest))}"
 
-    def lowered_to(self, pass_tokens: int, *, checkpointing: bool) -> Planned:
+    def lowered_to(self, pass_tokens: int, *, checkpointing: bool) -> PlannedTraining:
         """With what a run may change as it goes on."""
         return replace(self, pass_tokens=pass_tokens, setup=replace(self.setup, checkpointing=checkpointing))
 
-    def with_largest_pass(self, room_bytes: int) -> Planned | None:
+    def with_largest_pass(self, room_bytes: int) -> PlannedTraining | None:
         """The same with the largest pass that fits, at most the present one; None where even one row is too much."""
         if self.fits(room_bytes):
             return self
@@ -95,7 +95,7 @@ class Planned:
         found = self._in(max(low * _STEP_TOKENS, self.longest_tokens))
         return found if found.fits(room_bytes) else None
 
-    def _in(self, pass_tokens: int) -> Planned:
+    def _in(self, pass_tokens: int) -> PlannedTraining:
         return replace(self, pass_tokens=pass_tokens)
 
     def _passed(self) -> Setup:
@@ -111,11 +111,11 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Lowered:
+class LoweredPlan:
     """planned: with the changes. keys: what changed, as a training file writes it. same_run: whether a run that has begun may go on
     so, since nothing but its rounding changes."""
 
-    planned: Planned
+    planned: PlannedTraining
     keys: Mapping[str, Any] = field(default_factory=dict)
     same_run: bool = True
 
@@ -125,7 +125,7 @@ class Lowered:
         return f"{', '.join(most)} and {last}" if most else last
 
 
-def lowered(planned: Planned, room_bytes: int) -> Lowered | None:
+def lowered(planned: PlannedTraining, room_bytes: int) -> LoweredPlan | None:
     """The first change with which it fits, with the largest pass; None where none is enough."""
     for one in _changes(planned):
         found = one.planned.with_largest_pass(room_bytes)
@@ -135,32 +135,32 @@ def lowered(planned: Planned, room_bytes: int) -> Lowered | None:
     return None
 
 
-def smallest(planned: Planned) -> Planned:
+def smallest(planned: PlannedTraining) -> PlannedTraining:
     """With every change, one row at a time: what no setting comes below."""
     last = list(_changes(planned))[-1].planned
     return replace(last, pass_tokens=last.longest_tokens)
 
 
-def _changes(planned: Planned) -> Iterator[Lowered]:
+def _changes(planned: PlannedTraining) -> Iterator[LoweredPlan]:
     """From the one that costs nothing to those that train something else. Checkpointing stays on once it was needed."""
-    yield Lowered(planned)
+    yield LoweredPlan(planned)
     keys: JsonObject = {}
     if planned.setup.learning == "grpo" and planned.setup.sampler == "engine":
         while planned.setup.rows_at_once > planned.setup.group_size:
             fewer = max(planned.setup.group_size, planned.setup.rows_at_once // 2)
             planned, keys = _with(planned, rows_at_once=fewer), {"rows_at_once": fewer}
-            yield Lowered(planned, dict(keys))
+            yield LoweredPlan(planned, dict(keys))
     if not planned.setup.checkpointing:
         planned, keys = _with(planned, checkpointing=True), {**keys, "checkpointing": True}
-        yield Lowered(planned, dict(keys))
+        yield LoweredPlan(planned, dict(keys))
     if planned.keeps_method:
         return
     if planned.setup.method == "full":
         planned = _with(planned, method="lora", compute="auto")
-        yield Lowered(planned, {**keys, "adapter": "lora"}, same_run=False)
+        yield LoweredPlan(planned, {**keys, "adapter": "lora"}, same_run=False)
     if planned.setup.method == "lora":
-        yield Lowered(_with(planned, method="qlora", compute="auto"), {**keys, "adapter": "qlora"}, same_run=False)
+        yield LoweredPlan(_with(planned, method="qlora", compute="auto"), {**keys, "adapter": "qlora"}, same_run=False)
 
 
-def _with(planned: Planned, **changes: Any) -> Planned:
+def _with(planned: PlannedTraining, **changes: Any) -> PlannedTraining:
     return replace(planned, setup=replace(planned.setup, **changes))

@@ -15,7 +15,7 @@ from lastresort.hardware.catalogue.cards import Price, cards_of_size, known_card
 from lastresort.hardware.plan.fit import beyond_our_trainer, fit
 from lastresort.hardware.plan.memory import weight_bytes
 from lastresort.hardware.plan.setup import Cards, Method, Setup
-from lastresort.hardware.shape import Shape
+from lastresort.hardware.shape import ModelShape
 
 FORWARD = 2
 FROZEN_BASE, ALL_WEIGHTS = 4, 6  # forward and backward
@@ -31,7 +31,7 @@ SHARED_CARDS = 0.85  # of the rate of as many cards alone
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingWork:
     """How much is trained on. rows: examples, pairs or prompts of groups. tokens: of a whole row on average. rate: of a measured
     matrix product in operations a second, where the device is here; None for the catalogue's peak."""
 
@@ -50,7 +50,7 @@ class Time:
     lines: tuple[str, ...]
 
 
-def training_time(shape: Shape, setup: Setup, cards: Cards, job: Job) -> Time:
+def training_time(shape: ModelShape, setup: Setup, cards: Cards, job: TrainingWork) -> Time:
     """Of the whole training, the sampling of groups among it; measuring not."""
     trained = computed_tokens(setup, job)
     each, told = operations(shape, setup, job)
@@ -66,14 +66,14 @@ def training_time(shape: Shape, setup: Setup, cards: Cards, job: Job) -> Time:
     return Time(seconds, trained, tuple(lines))
 
 
-def computed_tokens(setup: Setup, job: Job) -> int:
+def computed_tokens(setup: Setup, job: TrainingWork) -> int:
     """What all rows of a pass share counts once a pass; a pair is two rows, a group as many as it has answers."""
     rows = job.rows * job.epochs * {"sft": 1, "dpo": 2, "grpo": setup.group_size}[setup.learning]
     shared = min(setup.shared_tokens, job.tokens)
     return round(rows * (job.tokens - shared) + rows / setup.rows * shared)
 
 
-def operations(shape: Shape, setup: Setup, job: Job) -> tuple[float, str]:
+def operations(shape: ModelShape, setup: Setup, job: TrainingWork) -> tuple[float, str]:
     """Of one computed token, and in words."""
     passes = ALL_WEIGHTS if setup.trains_all else FROZEN_BASE
     passes += FORWARD * setup.checkpointing + FORWARD * (setup.learning != "sft")
@@ -92,12 +92,12 @@ def passes_backward(setup: Setup) -> int:
     return (ALL_WEIGHTS if setup.trains_all else FROZEN_BASE) - FORWARD
 
 
-def attention_operations(shape: Shape, tokens: float) -> float:
+def attention_operations(shape: ModelShape, tokens: float) -> float:
     """Forward, of one token on average: scores and their sum over the half of the text that lies before it."""
     return 2 * shape.layers * (shape.query_width + shape.attended_width) * tokens / 2
 
 
-def rate_of(setup: Setup, cards: Cards, job: Job) -> tuple[float | None, str]:
+def rate_of(setup: Setup, cards: Cards, job: TrainingWork) -> tuple[float | None, str]:
     """Operations a second of all cards together, and in words."""
     card, count = cards.card, cards.count
     if job.rate is not None and card.is_cpu:
@@ -119,7 +119,7 @@ def rate_of(setup: Setup, cards: Cards, job: Job) -> tuple[float | None, str]:
     return count * together * share * card.peak_flops_per_s, told
 
 
-def sampling_seconds(shape: Shape, setup: Setup, cards: Cards, job: Job, rate: float) -> float:
+def sampling_seconds(shape: ModelShape, setup: Setup, cards: Cards, job: TrainingWork, rate: float) -> float:
     """Drawing the answers of all groups: every step reads the weights once for all rows that decode together."""
     answers = job.rows * job.epochs * setup.group_size
     steps = answers / setup.rows_at_once * setup.new_tokens
@@ -137,7 +137,7 @@ def usd(seconds: float | None, cards: Cards, usd_per_hour: float | None) -> floa
     return seconds / 3600 * cards.count * usd_per_hour
 
 
-def _rows_told(setup: Setup, job: Job) -> str:
+def _rows_told(setup: Setup, job: TrainingWork) -> str:
     each = {"sft": "", "dpo": " x 2 answers", "grpo": f" x {setup.group_size} answers"}[setup.learning]
     shared = f", of which {setup.shared_tokens:,} are computed once a pass" if setup.shared_tokens else ""
     return f"{job.rows:,} rows{each} x {job.epochs:g} epochs x {job.tokens:,.0f} tokens{shared}"
@@ -159,13 +159,13 @@ class Offer:
     beyond: str | None
 
 
-def offers(shape: Shape, setup: Setup, prices: Mapping[str, Price], job: Job | None) -> list[Offer]:
+def offers(shape: ModelShape, setup: Setup, prices: Mapping[str, Price], job: TrainingWork | None) -> list[Offer]:
     """Of every card with a price the fewest that fit, by what the job costs; without a job, by the hour."""
     found = [offer for name in prices if (offer := _fewest(shape, setup, name, prices[name], job)) is not None]
     return sorted(found, key=lambda one: (one.usd is None, one.usd if one.usd is not None else 0.0, one.usd_per_hour))
 
 
-def for_all(shape: Shape, setups: Sequence[Setup], prices: Mapping[str, Price]) -> Offer | None:
+def for_all(shape: ModelShape, setups: Sequence[Setup], prices: Mapping[str, Price]) -> Offer | None:
     """The cheapest by the hour on which each of these fits."""
     found = []
     for name, price in prices.items():
@@ -176,7 +176,7 @@ def for_all(shape: Shape, setups: Sequence[Setup], prices: Mapping[str, Price]) 
     return min(found, key=lambda one: one.usd_per_hour, default=None)
 
 
-def _fewest(shape: Shape, setup: Setup, name: str, price: Price, job: Job | None) -> Offer | None:
+def _fewest(shape: ModelShape, setup: Setup, name: str, price: Price, job: TrainingWork | None) -> Offer | None:
     for count in COUNTS:
         cards = Cards(known_cards()[name], count, "ddp" if count == 1 else "fsdp")
         found = fit(shape, setup, cards)

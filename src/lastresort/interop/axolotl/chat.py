@@ -14,7 +14,7 @@ from lastresort.data.formats.shape import ROLES
 from lastresort.data.segments import SEGMENTS
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.markup import Markup, Row, content_at, list_of, optional_text, pair, text_of
-from lastresort.interop.given import Given
+from lastresort.interop.given import ForeignKeys
 from lastresort.types import JsonObject, Message, Role
 
 SFT_ROLES = {"human": "user", "user": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
@@ -24,7 +24,7 @@ _KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class KeyMapping:
     """properties: of the template's turn -> keys of the data's turn. roles: of the data -> of the template."""
 
     properties: Mapping[str, str]
@@ -66,7 +66,7 @@ class Naming:
         return [self.turn(one, row, f"{key}[{number}]") for number, one in enumerate(value)]
 
 
-def naming(entry: Given, default_roles: Mapping[str, str], *, strict: bool) -> Naming:
+def naming(entry: ForeignKeys, default_roles: Mapping[str, str], *, strict: bool) -> KeyMapping:
     """What an entry says of its turns. strict: whether a role that it does not name is an error, as for pairs."""
     properties = dict(_mapping(entry, "message_property_mappings"))
     for name in ("role", "content"):
@@ -84,17 +84,17 @@ def naming(entry: Given, default_roles: Mapping[str, str], *, strict: bool) -> N
         properties.setdefault(key or "reasoning_content", thinking or "reasoning_content")
     given = _mapping(entry, "roles")
     roles = {str(source): str(target) for target, sources in given.items() for source in _sources(entry, sources)}
-    return Naming({name: str(key) for name, key in properties.items()}, roles or dict(default_roles), strict)
+    return KeyMapping({name: str(key) for name, key in properties.items()}, roles or dict(default_roles), strict)
 
 
-def _mapping(entry: Given, key: str) -> Mapping[str, Any]:
+def _mapping(entry: ForeignKeys, key: str) -> Mapping[str, Any]:
     value = entry.any(key, {})
     if not isinstance(value, Mapping):
         entry.refuse(key, kind_of(value), expected="a mapping", remedy="Write it as NAME: VALUE lines.")
     return cast(Mapping[str, Any], value)
 
 
-def _sources(entry: Given, value: Any) -> list[Any]:
+def _sources(entry: ForeignKeys, value: Any) -> list[Any]:
     if not isinstance(value, list):
         entry.refuse("roles", kind_of(value), expected="a list of names for each role", remedy="Write [human, user].")
     return value
@@ -122,7 +122,7 @@ def _content(value: Any, extra: Mapping[str, Any], row: RawRow, key: str) -> str
 Read = Callable[[RawRow], Row]
 
 
-def conversation(entry: Given, markup: Markup | None, *, whole: bool) -> Read:
+def conversation(entry: ForeignKeys, markup: Markup | None, *, whole: bool) -> Read:
     """`chat_template` of supervised training. markup: None for the model's own template. whole: whether all turns are trained."""
     names = naming(entry, SFT_ROLES, strict=False)
     column = entry.text("field_messages") or "messages"
@@ -169,7 +169,7 @@ def _written(turn: Message, trained: bool) -> JsonObject:
     return turn.as_dict() | ({"weight": 0} if turn.role == "assistant" and not trained else {})
 
 
-def _roles_to_train(entry: Given) -> list[str]:
+def _roles_to_train(entry: ForeignKeys) -> list[str]:
     return entry.names("roles_to_train") if "roles_to_train" in entry else ["assistant"]
 
 
@@ -180,7 +180,7 @@ def _flag(turn: Any, key: str, row: RawRow) -> bool | None:
     return None if said is None else bool(said)
 
 
-def answers(entry: Given, markup: Markup | None) -> Read:
+def answers(entry: ForeignKeys, markup: Markup | None) -> Read:
     """`chat_template.default` of pairs: turns before, one answer of each side."""
     names = naming(entry, PAIR_ROLES, strict=True)
     asked = entry.text("field_messages") or "messages"
@@ -195,7 +195,7 @@ def answers(entry: Given, markup: Markup | None) -> Read:
     return read
 
 
-def whole_conversations(entry: Given, markup: Markup | None) -> Read:
+def whole_conversations(entry: ForeignKeys, markup: Markup | None) -> Read:
     """`chat_template.argilla_chat` of pairs: both sides are conversations, and what is before chosen's last turn is the prompt."""
     names = naming(entry, PAIR_ROLES, strict=True)
     good, bad = (entry.text(f"field_{side}") or side for side in ("chosen", "rejected"))
@@ -206,7 +206,7 @@ def whole_conversations(entry: Given, markup: Markup | None) -> Read:
     return read
 
 
-def alternating(entry: Given, markup: Markup | None) -> Read:
+def alternating(entry: ForeignKeys, markup: Markup | None) -> Read:
     """`chat_template.argilla` of orpo: both sides are conversations of user and assistant in turn, the system's text beside."""
 
     def read(row: RawRow) -> Row:
@@ -230,7 +230,7 @@ def alternating(entry: Given, markup: Markup | None) -> Read:
     return read
 
 
-def _last(names: Naming, row: RawRow, key: str) -> Message:
+def _last(names: KeyMapping, row: RawRow, key: str) -> Message:
     value = row.values.get(key)
     if isinstance(value, str):
         return Message("assistant", value)

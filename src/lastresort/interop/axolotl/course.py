@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lastresort.interop.given import NO_CLIPPING, PAGED_8BIT, Given, few_bits, lora_plus
-from lastresort.spec.values import Number
+from lastresort.interop.given import NO_CLIPPING, PAGED_8BIT, ForeignKeys, few_bits, lora_plus
+from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
 _SAME = (
@@ -30,20 +30,20 @@ DECAY_BESIDE_LORA_PLUS = (
 )
 
 
-def course_keys(given: Given, *, full: bool, four_bits: bool) -> JsonObject:
+def course_keys(given: ForeignKeys, *, full: bool, four_bits: bool) -> JsonObject:
     """Without the batch, which counts otherwise for groups. Raises TaskError for values of none of the kinds that are read."""
     if "learning_rate" not in given:
         given.refuse("learning_rate", "nothing", expected="a number", remedy="Write learning_rate: 2e-4.")
     schedule, max_steps = _schedule(given), given.count("max_steps", -1, least=-1)
     document: JsonObject = {
-        "learning_rate": given.number("learning_rate", 0.0, Number(above=0)),
+        "learning_rate": given.number("learning_rate", 0.0, NumberBounds(above=0)),
         "epochs": _epochs(given, max_steps),
         **({"max_steps": max_steps} if max_steps > 0 else {}),
         "schedule": _SCHEDULES[schedule],
         "warmup": 0.0 if schedule == "constant" else _warmup(given, max_steps),
-        "weight_decay": given.number("weight_decay", 0.0, Number(at_least=0, below=1)),
+        "weight_decay": given.number("weight_decay", 0.0, NumberBounds(at_least=0, below=1)),
         # 0 clips nothing there.
-        "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or NO_CLIPPING,
+        "max_grad_norm": given.number("max_grad_norm", 1.0, NumberBounds(at_least=0)) or NO_CLIPPING,
         **_lora_plus(given, full=full),
         "optimizer": _optimizer(given, full),
         "checkpointing": _checkpointing(given),
@@ -55,14 +55,14 @@ def course_keys(given: Given, *, full: bool, four_bits: bool) -> JsonObject:
     return document
 
 
-def _lora_plus(given: Given, *, full: bool) -> JsonObject:
+def _lora_plus(given: ForeignKeys, *, full: bool) -> JsonObject:
     found = lora_plus(given, full=full)
     if found and given.number("weight_decay", 0.0):
         given.remark("weight_decay", "differs", DECAY_BESIDE_LORA_PLUS.format("here it holds as it is written"))
     return found
 
 
-def batch_of(given: Given) -> int:
+def batch_of(given: ForeignKeys) -> int:
     """Rows of one optimizer step on one device."""
     small, accumulated = (
         given.count("micro_batch_size", 1, least=1),
@@ -78,7 +78,7 @@ def batch_of(given: Given) -> int:
     return max(1, given.count("batch_size", small, least=1) // small) * small
 
 
-def length_keys(given: Given) -> JsonObject:
+def length_keys(given: ForeignKeys) -> JsonObject:
     """The longest row, and what becomes of longer ones."""
     longest = given.count("sequence_len", SEQUENCE_LEN, least=2)
     how = given.choice("excess_length_strategy", tuple(_LONGER), "drop")
@@ -91,14 +91,14 @@ def length_keys(given: Given) -> JsonObject:
     return {"max_tokens": longest, "longer_rows": _LONGER[how]}
 
 
-def text_row(given: Given) -> int:
+def text_row(given: ForeignKeys) -> int:
     """Of plain text, which is cut and never left out, there too."""
     given.any("excess_length_strategy")
     return given.count("sequence_len", SEQUENCE_LEN, least=2)
 
 
-def _epochs(given: Given, max_steps: int) -> int:
-    epochs = given.number("num_epochs", 1.0, Number(above=0))
+def _epochs(given: ForeignKeys, max_steps: int) -> int:
+    epochs = given.number("num_epochs", 1.0, NumberBounds(above=0))
     if max_steps > 0:
         return max(max_steps, math.ceil(epochs))  # max_steps wins there: the data are gone through until it is reached
     if not float(epochs).is_integer():
@@ -107,7 +107,7 @@ def _epochs(given: Given, max_steps: int) -> int:
     return math.ceil(epochs)
 
 
-def _warmup(given: Given, max_steps: int) -> float | int:
+def _warmup(given: ForeignKeys, max_steps: int) -> float | int:
     """A share, or a count; a count of 1 becomes 2, as there. Without one there are 3% of the steps, there at most 100, and so here
     where max_steps says how many steps there are; else the share is taken without that limit."""
     steps, share = given.any("warmup_steps"), given.any("warmup_ratio")
@@ -117,7 +117,7 @@ def _warmup(given: Given, max_steps: int) -> float | int:
         count = given.count("warmup_steps", 0)
         return 2 if count == 1 else count or 0.0
     if share is not None:
-        return given.number("warmup_ratio", 0.0, Number(at_least=0, below=1))
+        return given.number("warmup_ratio", 0.0, NumberBounds(at_least=0, below=1))
     if max_steps > 0:
         count = min(int(0.03 * max_steps), 100)
         return 2 if count == 1 else count or 0.0
@@ -129,7 +129,7 @@ def _warmup(given: Given, max_steps: int) -> float | int:
     return 0.03
 
 
-def _schedule(given: Given) -> str:
+def _schedule(given: ForeignKeys) -> str:
     name = str(given.any("lr_scheduler", "cosine"))
     if name in _SCHEDULES:
         return name
@@ -138,7 +138,7 @@ def _schedule(given: Given) -> str:
     return "cosine"
 
 
-def _optimizer(given: Given, full: bool) -> str:
+def _optimizer(given: ForeignKeys, full: bool) -> str:
     name = str(given.any("optimizer", _SAME[0]))
     if name in _SAME:
         return "adamw"
@@ -157,7 +157,7 @@ def _optimizer(given: Given, full: bool) -> str:
     )
 
 
-def _checkpointing(given: Given) -> bool:
+def _checkpointing(given: ForeignKeys) -> bool:
     value = given.any("gradient_checkpointing", False)
     if isinstance(value, str) and value.startswith("offload"):
         sentence = "Activations are recomputed, and not moved out of the device's memory."
@@ -166,7 +166,7 @@ def _checkpointing(given: Given) -> bool:
     return given.flag("gradient_checkpointing")
 
 
-def _precision(given: Given, *, full: bool, four_bits: bool) -> str:
+def _precision(given: ForeignKeys, *, full: bool, four_bits: bool) -> str:
     bf16 = str(given.any("bf16", given.any("bfloat16", "auto"))).lower()
     half = any(given.flag(key) for key in ("fp16", "float16"))
     if bf16 in ("true", "yes", "on", "full"):
@@ -186,9 +186,9 @@ def _precision(given: Given, *, full: bool, four_bits: bool) -> str:
     return "auto" if four_bits else "float32"
 
 
-def held_out(given: Given) -> float | int | None:
+def held_out(given: ForeignKeys) -> float | int | None:
     """A share or a count of the rows, None for none."""
-    number = given.number("val_set_size", 0, Number(at_least=0))
+    number = given.number("val_set_size", 0, NumberBounds(at_least=0))
     if number > 1 and not float(number).is_integer():
         given.refuse("val_set_size", f"{number:g}", expected="a share or a count", remedy="Correct it.")
     scheduled = [

@@ -18,11 +18,11 @@ from lastresort.errors import LastresortError
 from lastresort.interop.axolotl.entries import IDLE, places_of, source_of
 from lastresort.interop.axolotl.groups import prompt_reader
 from lastresort.interop.axolotl.markup import MARKUPS, Markup, text_of
-from lastresort.interop.axolotl.objective import Chosen
+from lastresort.interop.axolotl.objective import ObjectiveChoice
 from lastresort.interop.axolotl.passed import prompt
-from lastresort.interop.axolotl.types import Reader, Wanted, reader
-from lastresort.interop.given import Given
-from lastresort.interop.imported import Source
+from lastresort.interop.axolotl.types import Reader, TypeContext, reader
+from lastresort.interop.given import ForeignKeys
+from lastresort.interop.imported import RowSource
 from lastresort.spec.values import describe
 from lastresort.types import JsonObject
 
@@ -80,7 +80,7 @@ def own_template(model: str, folder: Path | None) -> str | None:
     return str(found)
 
 
-def chosen_markup(given: Given, entry: Given, own: str | None) -> Markup | None:
+def chosen_markup(given: ForeignKeys, entry: ForeignKeys, own: str | None) -> Markup | None:
     """What `chat_template` of the entry, or of the file, names; None for the model's own. Raises TaskError for other names."""
     whence = entry if entry.any("chat_template") is not None else given
     name = str(whence.any("chat_template", "tokenizer_default"))
@@ -149,14 +149,14 @@ _NOT_HONOURED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class TemplateModel:
     """name: as the file has it. template: its own, "" for none, None where that is not known."""
 
     name: str
     template: str | None
 
 
-def entries_of(given: Given, key: str) -> list[Given]:
+def entries_of(given: ForeignKeys, key: str) -> list[ForeignKeys]:
     """Raises TaskError for what is no list of mappings."""
     value = given.any(key, [])
     entries = [value] if isinstance(value, Mapping) else value
@@ -166,10 +166,10 @@ def entries_of(given: Given, key: str) -> list[Given]:
         given.refuse(
             key, describe(value), expected="a list of entries with path and type", remedy="Write - path: FILE."
         )
-    return [Given(one, f"{given.name}, {key}[{number}]") for number, one in enumerate(entries)]
+    return [ForeignKeys(one, f"{given.name}, {key}[{number}]") for number, one in enumerate(entries)]
 
 
-def is_text(given: Given) -> bool:
+def is_text(given: ForeignKeys) -> bool:
     """Whether all rows are plain text that is trained whole: then they are one stream of documents."""
     if "pretraining_dataset" in given:
         return True
@@ -177,7 +177,7 @@ def is_text(given: Given) -> bool:
     return bool(entries) and all(entry.any("type") == "completion" for entry in entries)
 
 
-def rendered_by(given: Given) -> str | None:
+def rendered_by(given: ForeignKeys) -> str | None:
     """The key and value by which rows become text, where they do: that of the first entry that says more than chat_template."""
     for entry in entries_of(given, "datasets"):
         kind = entry.any("type")
@@ -189,9 +189,11 @@ def rendered_by(given: Given) -> str | None:
     return None
 
 
-def sources(given: Given, key: str, chosen: Chosen, model: Model, path: Path) -> tuple[Source, ...]:
+def sources(
+    given: ForeignKeys, key: str, chosen: ObjectiveChoice, model: TemplateModel, path: Path
+) -> tuple[RowSource, ...]:
     """Raises TaskError for an entry that cannot be read."""
-    found: list[Source] = []
+    found: list[RowSource] = []
     seed = given.count("seed", 42) if not chosen.rl else None
     for entry in entries_of(given, key):
         read = _reader(given, entry, chosen, model, path)
@@ -202,25 +204,27 @@ def sources(given: Given, key: str, chosen: Chosen, model: Model, path: Path) ->
     return tuple(found)
 
 
-def _reader(given: Given, entry: Given, chosen: Chosen, model: Model, path: Path) -> Reader:
+def _reader(
+    given: ForeignKeys, entry: ForeignKeys, chosen: ObjectiveChoice, model: TemplateModel, path: Path
+) -> Reader:
     if chosen.family == "text":
         return Reader(_document(entry, "text_column" if "text_column" in entry else "field"))
     if chosen.family == "groups":
         return Reader(_prompts(given, entry, path))
     if chosen.family == "orpo" and entry.any("type") is None:
-        return reader(entry, Wanted("pairs", None, False))
+        return reader(entry, TypeContext("pairs", None, False))
     rendered = str(entry.any("type")).startswith("chat_template")
     markup = chosen_markup(given, entry, model.template) if rendered else None
-    return reader(entry, Wanted(chosen.family, markup, given.flag("train_on_inputs")))
+    return reader(entry, TypeContext(chosen.family, markup, given.flag("train_on_inputs")))
 
 
-def _document(entry: Given, key: str) -> Callable[[RawRow], JsonObject]:
+def _document(entry: ForeignKeys, key: str) -> Callable[[RawRow], JsonObject]:
     entry.any("type")
     column = entry.text(key) or "text"
     return lambda row: {"text": text_of(row, column)}
 
 
-def _prompts(given: Given, entry: Given, path: Path) -> Callable[[RawRow], JsonObject]:
+def _prompts(given: ForeignKeys, entry: ForeignKeys, path: Path) -> Callable[[RawRow], JsonObject]:
     name = entry.text("type")
     if name is None or name in ("passthrough", "passthrough.default"):
         return prompt
@@ -230,7 +234,7 @@ def _prompts(given: Given, entry: Given, path: Path) -> Callable[[RawRow], JsonO
     return prompt_reader(name, path, settings, entry.where("type"))
 
 
-def _say(given: Given, entry: Given, read: Reader, model: Model) -> None:
+def _say(given: ForeignKeys, entry: ForeignKeys, read: Reader, model: TemplateModel) -> None:
     kind = entry.any("type")
     if read.markup is not None and (told := misfit(read.markup, model.name, model.template)) is not None:
         given.remark(f"{_key(given, entry)}.type", "trap", f"{kind}: {told}")
@@ -251,5 +255,5 @@ def _say(given: Given, entry: Given, read: Reader, model: Model) -> None:
         given.remark(f"{_key(given, entry)}.{name}", "ignored", f"{why[0].upper()}{why[1:]}.")
 
 
-def _key(given: Given, entry: Given) -> str:
+def _key(given: ForeignKeys, entry: ForeignKeys) -> str:
     return entry.name.removeprefix(f"{given.name}, ")

@@ -15,8 +15,8 @@ from lastresort.data.files import read_lines, read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.types import Read
-from lastresort.interop.given import Given, found_place
-from lastresort.interop.imported import Source, hub_rows
+from lastresort.interop.given import ForeignKeys, found_place
+from lastresort.interop.imported import RowSource, hub_rows
 from lastresort.types import JsonObject
 
 KINDS = ("json", "csv", "parquet", "arrow", "text")
@@ -132,7 +132,7 @@ class Shards:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EntryPlace:
     """Where an entry's rows are. found: on this machine, None for the Hub. split: with a slice, as the file writes it."""
 
     path: str
@@ -165,7 +165,7 @@ class Place:
         return rows
 
 
-def places_of(entry: Given, beside: Path, *, shard_seed: int | None, default_split: str) -> list[Place]:
+def places_of(entry: ForeignKeys, beside: Path, *, shard_seed: int | None, default_split: str) -> list[EntryPlace]:
     """One place, or one for each of several names. shard_seed: None where `shards` is not honoured, as with rl.
 
     Raises TaskError for an entry that names no place that is read.
@@ -190,10 +190,10 @@ def places_of(entry: Given, beside: Path, *, shard_seed: int | None, default_spl
     _split(split)
     revision, remote = entry.text("revision"), () if local else tuple(names)
     configurations: list[str | None] = [*entry.names("name")] or [None]
-    return [Place(path, found, here, remote, kind, split, name, revision, shards) for name in configurations]
+    return [EntryPlace(path, found, here, remote, kind, split, name, revision, shards) for name in configurations]
 
 
-def _shards_of(entry: Given, seed: int | None) -> Shards:
+def _shards_of(entry: ForeignKeys, seed: int | None) -> Shards:
     count, index = entry.count("shards", 1, least=1), entry.count("shards_idx", 0)
     if seed is None:
         if count > 1:
@@ -204,12 +204,12 @@ def _shards_of(entry: Given, seed: int | None) -> Shards:
     return Shards(count, index, seed)
 
 
-def source_of(place: Place, read: Read) -> Source:
+def source_of(place: EntryPlace, read: Read) -> RowSource:
     def rows() -> Iterator[tuple[str, JsonObject]]:
         for row in place.rows():
             yield row.place, read(row)
 
-    return Source(place.path, rows)
+    return RowSource(place.path, rows)
 
 
 def _below(folder: Path | None, name: str) -> Path | None:

@@ -16,9 +16,9 @@ from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
 from lastresort.interop.axolotl.keys import TRL_IGNORED, TRL_OWN, USUAL
 from lastresort.interop.axolotl.objective import beta
-from lastresort.interop.given import Given, found_place
+from lastresort.interop.given import ForeignKeys, found_place
 from lastresort.interop.imported import Kind
-from lastresort.spec.values import Number
+from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
 
@@ -103,13 +103,13 @@ def _beside(path: Path) -> Iterator[None]:
 _LOSSES = {"grpo": "grpo", "dr_grpo": "dr_grpo", "dapo": "dapo", "bnpo": "dapo"}
 
 
-def group_keys(given: Given, path: Path, completions: int) -> JsonObject:
+def group_keys(given: ForeignKeys, path: Path, completions: int) -> JsonObject:
     """objective, reward and the other keys of groups. completions: answers a step, which is what a batch counts there.
 
     Raises TaskError for rewards that are no functions here, and for a batch that does not hold whole groups.
     """
     value = given.any("trl", {})
-    trl = Given(value if isinstance(value, Mapping) else {}, given.where("trl"))
+    trl = ForeignKeys(value if isinstance(value, Mapping) else {}, given.where("trl"))
     size = trl.count("num_generations", 8, least=2)
     completions = _of_a_step(trl, completions, size)
     if completions % size:
@@ -123,13 +123,13 @@ def group_keys(given: Given, path: Path, completions: int) -> JsonObject:
     if "max_completion_length" not in trl:
         trl.remark("max_completion_length", "differs", "max_completion_length is not set; it is 512 here, as in TRL.")
     document: JsonObject = {
-        "objective": _objective(trl, beta(given, 0.0, Number(at_least=0))),
+        "objective": _objective(trl, beta(given, 0.0, NumberBounds(at_least=0))),
         "reward": _rewards(trl, path),
         "group_size": size,
         "batch_size": completions // size,
         "max_new_tokens": longest,
-        "temperature": trl.number("temperature", 1.0, Number(above=0, at_most=2)),
-        "top_p": trl.number("top_p", 1.0, Number(above=0, at_most=1)),
+        "temperature": trl.number("temperature", 1.0, NumberBounds(above=0, at_most=2)),
+        "top_p": trl.number("top_p", 1.0, NumberBounds(above=0, at_most=1)),
         "top_k": trl.count("top_k", 0),
         "tries": 1,
     }
@@ -149,7 +149,7 @@ def group_keys(given: Given, path: Path, completions: int) -> JsonObject:
     return document
 
 
-def _of_a_step(trl: Given, completions: int, size: int) -> int:
+def _of_a_step(trl: ForeignKeys, completions: int, size: int) -> int:
     """Answers of an optimizer step. Of generation_batch_size only where a step is no whole groups: it says how many are sampled at
     once, of which a step may train a part."""
     sampled = trl.count("generation_batch_size", completions, least=1)
@@ -165,7 +165,7 @@ def _of_a_step(trl: Given, completions: int, size: int) -> int:
     return found
 
 
-def _objective(trl: Given, kl_weight: float) -> JsonObject:
+def _objective(trl: ForeignKeys, kl_weight: float) -> JsonObject:
     loss = trl.choice("loss_type", tuple(_LOSSES), "dapo")
     if loss == "bnpo":
         sentence = (
@@ -173,8 +173,8 @@ def _objective(trl: Given, kl_weight: float) -> JsonObject:
             "is the same without accumulation."
         )
         trl.remark("loss_type", "differs", sentence)
-    low = trl.number("epsilon", 0.2, Number(above=0, below=1))
-    high = trl.number("epsilon_high", low, Number(above=0))
+    low = trl.number("epsilon", 0.2, NumberBounds(above=0, below=1))
+    high = trl.number("epsilon_high", low, NumberBounds(above=0))
     _say_scale(trl, _LOSSES[loss])
     iterations = trl.count("num_iterations", 1, least=1)
     if iterations > 1:
@@ -183,7 +183,7 @@ def _objective(trl: Given, kl_weight: float) -> JsonObject:
     return {_LOSSES[loss]: {"eps_low": low, "eps_high": high, "kl_weight": kl_weight}}
 
 
-def _say_scale(trl: Given, ours: str) -> None:
+def _say_scale(trl: ForeignKeys, ours: str) -> None:
     """Advantages are divided by the group's deviation in grpo and dapo, and by nothing in dr_grpo."""
     scale = str(trl.any("scale_rewards", "group")).lower()
     there = {"true": "group", "false": "none"}.get(scale, scale)
@@ -193,7 +193,7 @@ def _say_scale(trl: Given, ours: str) -> None:
         trl.remark("scale_rewards", kind, f"Rewards of {ours} are scaled by {here} here; the file says {there}.")
 
 
-def _rewards(trl: Given, path: Path) -> list[JsonObject]:
+def _rewards(trl: ForeignKeys, path: Path) -> list[JsonObject]:
     names = trl.names("reward_funcs")
     if not names:
         trl.refuse("reward_funcs", "nothing", expected="functions", remedy="Write reward_funcs: [rewards.score].")
@@ -208,7 +208,7 @@ def _rewards(trl: Given, path: Path) -> list[JsonObject]:
     return found
 
 
-def _say(trl: Given) -> None:
+def _say(trl: ForeignKeys) -> None:
     for key in TRL_OWN:
         trl.any(key)
     told = [*TRL_IGNORED, *trl.unread()]

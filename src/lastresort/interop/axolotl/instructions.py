@@ -14,11 +14,11 @@ from typing import Any
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.interop.axolotl.markup import Row, answered, labelled, list_of, optional_text, pair, text_of
-from lastresort.interop.given import Given
+from lastresort.interop.given import ForeignKeys
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
+class InstructionStyle:
     """Format strings: of the system's text, of a turn with input, of one without."""
 
     system: str
@@ -36,15 +36,15 @@ _CHATML = (
     "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n",
 )
-STYLES: Mapping[str, Style] = {
-    "instruct": Style(
+STYLES: Mapping[str, InstructionStyle] = {
+    "instruct": InstructionStyle(
         "{system}\n\n",
         "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n",
         "### Instruction:\n{instruction}\n\n### Response:\n",
     ),
-    "chat": Style("SYSTEM: {system}\n", *_CHAT),
-    "chatml": Style("<|im_start|>system\n{system}<|im_end|>\n", *_CHATML),
-    "phi": Style(
+    "chat": InstructionStyle("SYSTEM: {system}\n", *_CHAT),
+    "chatml": InstructionStyle("<|im_start|>system\n{system}<|im_end|>\n", *_CHATML),
+    "phi": InstructionStyle(
         "<|system|>\n{system}<|end|>\n",
         "<|user|>\n{instruction}<|end|>{input}<|assistant|>",
         "<|user|>\n{instruction}<|end|>\n<|assistant|>\n",
@@ -119,7 +119,7 @@ def _in_context(row: RawRow) -> tuple[str, str, str, str]:
 class Instruction:
     """system: the words before a turn with input, and before one without; the row's own where that has some."""
 
-    style: Style
+    style: InstructionStyle
     system: tuple[str, str]
     fields: Fields
 
@@ -131,12 +131,12 @@ class Instruction:
 
 _NONE = ("", "")
 _INSTRUCT, _IN_CHAT = STYLES["instruct"], STYLES["chat"]
-_ORCA_STYLE = Style(
+_ORCA_STYLE = InstructionStyle(
     "### System:\n{system}\n",
     "### Human:\n{instruction}\n### Additional Context:\n{input}\n### Assistant:\n",
     "### Human:\n{instruction}\n### Assistant:\n",
 )
-_TLDR_STYLE = Style("", _TLDR + "{input}\nASSISTANT:", _TLDR + "ASSISTANT:")
+_TLDR_STYLE = InstructionStyle("", _TLDR + "{input}\nASSISTANT:", _TLDR + "ASSISTANT:")
 STYLED: Mapping[str, Instruction] = {
     "alpaca": Instruction(_INSTRUCT, ALPACA, _PLAIN),
     "gpteacher": Instruction(_INSTRUCT, ALPACA, _columns("instruction", "input", "response")),
@@ -163,7 +163,9 @@ TYPES: Mapping[str, Instruction] = {
     "alpaca_w_system.load_open_orca_chatml": Instruction(STYLES["chatml"], _NONE, _ORCA),
     "context_qa": Instruction(_IN_CHAT, (_CONTEXT, _CONTEXT), _asked_of_article),
     "context_qa.load_404": Instruction(_IN_CHAT, (_CONTEXT, _CONTEXT), _unanswerable),
-    "context_qa.load_v2": Instruction(Style("{system}", "{instruction}\n{input}", "{instruction}"), _NONE, _in_context),
+    "context_qa.load_v2": Instruction(
+        InstructionStyle("{system}", "{instruction}\n{input}", "{instruction}"), _NONE, _in_context
+    ),
 }
 
 
@@ -195,7 +197,7 @@ PAIR_KEYS = tuple(
 LABEL_KEYS = ("field_prompt", "field_system", "field_completion", "field_label", "prompt_format", "completion_format")
 
 
-def instructions(words: Given, *, whole: bool) -> Read:
+def instructions(words: ForeignKeys, *, whole: bool) -> Read:
     """Of supervised training: format with {instruction} and {input}, system_format with {system}."""
     columns = {name: words.text(f"field_{name}") or name for name in ("system", "instruction", "input", "output")}
     turn = _format(words, "format", "{instruction} {input} ", "instruction", "input")
@@ -214,7 +216,7 @@ def instructions(words: Given, *, whole: bool) -> Read:
     return read
 
 
-def pairs(words: Given) -> Read:
+def pairs(words: ForeignKeys) -> Read:
     columns = {name: words.text(f"field_{name}") or name for name in ("prompt", "system", "chosen", "rejected")}
     prompt = _format(words, "prompt_format", "{prompt}", "prompt", "system")
     sides = {name: _format(words, f"{name}_format", f"{{{name}}}", name) for name in ("chosen", "rejected")}
@@ -227,7 +229,7 @@ def pairs(words: Given) -> Read:
     return read
 
 
-def labels(words: Given) -> Read:
+def labels(words: ForeignKeys) -> Read:
     columns = {name: words.text(f"field_{name}") or name for name in ("prompt", "system", "completion", "label")}
     prompt = _format(words, "prompt_format", "{prompt}", "prompt", "system")
     answer = _format(words, "completion_format", "{completion}", "completion")
@@ -240,7 +242,7 @@ def labels(words: Given) -> Read:
     return read
 
 
-def _format(words: Given, key: str, default: str, *names: str) -> Callable[[Mapping[str, Any]], str]:
+def _format(words: ForeignKeys, key: str, default: str, *names: str) -> Callable[[Mapping[str, Any]], str]:
     """A format string that was tried on empty texts. Raises TaskError for one that names something else."""
     value = words.any(key) or default
     try:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lastresort.interop.given import NO_REMOTE_CODE, Given
-from lastresort.interop.imported import Remark
+from lastresort.interop.given import NO_REMOTE_CODE, ForeignKeys
+from lastresort.interop.imported import ImportRemark
 from lastresort.spec.values import nearest
 
 HONOURED = tuple(
@@ -184,7 +184,7 @@ _DIFFERS = {
 }
 
 
-def of_other_keys(given: Given) -> list[Remark]:
+def of_other_keys(given: ForeignKeys) -> list[ImportRemark]:
     """Keys of no result in one remark, the others one by one; what is switched off, or says what happens anyway, in none."""
     unread = given.unread()
     own = {key for names in OWN.values() for key in names} | (
@@ -192,23 +192,23 @@ def of_other_keys(given: Given) -> list[Remark]:
     )
     told = [key for key in unread if key in own]
     sentence = f"{', '.join(told)}: of no result there; how that is done, the program decides itself here."
-    found = [Remark(", ".join(told), "differs", sentence)] if told else []
+    found = [ImportRemark(", ".join(told), "differs", sentence)] if told else []
     return found + [
         _remark(key) for key, value in unread.items() if key not in {*own, *REFUSED} and not _idle(key, value)
     ]
 
 
-def _remark(key: str) -> Remark:
+def _remark(key: str) -> ImportRemark:
     if key in _DIFFERS:
-        return Remark(key, "differs", _DIFFERS[key])
+        return ImportRemark(key, "differs", _DIFFERS[key])
     if key in HONOURED:
-        return Remark(key, "ignored", f"{key} decides nothing beside the other keys.")
+        return ImportRemark(key, "ignored", f"{key} decides nothing beside the other keys.")
     for reason, names in IGNORED.items():
         if key in names:
-            return Remark(key, "ignored", f"{key} is not honoured: {reason}.")
+            return ImportRemark(key, "ignored", f"{key} is not honoured: {reason}.")
     close = nearest(key, HONOURED) or nearest(key, known())
     meant = f"; did you mean {close}?" if close else "."
-    return Remark(key, "ignored", f"{key} is no key that this program knows{meant}")
+    return ImportRemark(key, "ignored", f"{key} is no key that this program knows{meant}")
 
 
 def _of_speed(plugins: Any) -> bool:
@@ -236,7 +236,7 @@ _EXCLUDE: tuple[tuple[str, str], ...] = (
 )
 
 
-def check(given: Given) -> None:
+def check(given: ForeignKeys) -> None:
     """Raises TaskError for the first that is found."""
     rl = given.text("rl")
     for one, other in _EXCLUDE:
@@ -259,7 +259,7 @@ def check(given: Given) -> None:
             given.refuse(key, f"{strategy} beside {steps}", expected="steps", remedy=f"Remove {steps}, or write steps.")
 
 
-def _check_evaluation(given: Given) -> None:
+def _check_evaluation(given: ForeignKeys) -> None:
     asked = [key for key in ("eval_steps", "eval_strategy") if _set(given, key)]
     none_held_out = given.any("val_set_size") in (0, 0.0) and not given.any("test_datasets")
     if asked and none_held_out and given.any("eval_strategy") not in ("no", False):
@@ -267,5 +267,5 @@ def _check_evaluation(given: Given) -> None:
         given.refuse(asked[0], "it beside val_set_size: 0", expected="rows that are held out", remedy=remedy)
 
 
-def _set(given: Given, key: str) -> bool:
+def _set(given: ForeignKeys, key: str) -> bool:
     return given.any(key) not in (None, 0, 0.0, False, "", [])

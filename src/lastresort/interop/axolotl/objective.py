@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from lastresort.interop.axolotl.keys import REFUSED
 from lastresort.interop.axolotl.types import Family
-from lastresort.interop.given import Given
-from lastresort.spec.values import Number
+from lastresort.interop.given import ForeignKeys
+from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
-ABOVE_0 = Number(above=0)
+ABOVE_0 = NumberBounds(above=0)
 RLS = ("dpo", "ipo", "orpo", "kto", "simpo", "grpo")
 _NEAREST = {
     "gdpo": "grpo, which adds the rewards before it forms advantages",
@@ -24,7 +24,7 @@ _DPO_LOSSES = {"sigmoid": "dpo", "ipo": "ipo", "hinge": "hinge", "apo_zero": "ap
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ObjectiveChoice:
     """value: of our key objective. family: of the rows that it needs. rl: as the file names it, "" for none."""
 
     rl: str
@@ -32,14 +32,14 @@ class Chosen:
     value: Any
 
 
-def chosen_objective(given: Given, *, text: bool) -> Chosen:
+def chosen_objective(given: ForeignKeys, *, text: bool) -> ObjectiveChoice:
     """text: whether the rows are plain text. Raises TaskError for an objective that is not here, naming the nearest."""
     for key, why in REFUSED.items():
         if key in given and given.any(key) not in (False, 0):
             given.refuse(key, "it", expected="a file without it", remedy=f"Remove it: {why}.")
     rl = given.text("rl") or ""
     if rl == "":
-        return Chosen("", "text", "text") if text else Chosen("", "sft", "sft")
+        return ObjectiveChoice("", "text", "text") if text else ObjectiveChoice("", "sft", "sft")
     if rl not in RLS:
         nearest = _NEAREST.get(rl, "one of these")
         given.refuse("rl", rl, expected=", ".join(RLS), remedy=f"The nearest thing here is {nearest}.")
@@ -53,28 +53,28 @@ def chosen_objective(given: Given, *, text: bool) -> Chosen:
             "differs",
             "The likelihood in orpo is the answer's alone here, as in the paper; TRL's is of prompt and answer.",
         )
-        return Chosen(rl, "orpo", {"orpo": {"weight": beta(given)}})
+        return ObjectiveChoice(rl, "orpo", {"orpo": {"weight": beta(given)}})
     if rl == "kto":
         given.any("remove_unused_columns")
         if given.count("gradient_accumulation_steps", 1, least=1) > 1:
             sentence = "KTO's baseline is formed over the whole batch of a step here, over each pass there."
             given.remark("gradient_accumulation_steps", "differs", sentence)
         weights = {f"{side}_weight": _weight(given, f"kto_{side}_weight") for side in ("desirable", "undesirable")}
-        return Chosen(rl, "labels", {"kto": {"beta": beta(given), **weights}})
-    return Chosen(rl, "groups", "grpo")  # groups.py knows which of its kinds
+        return ObjectiveChoice(rl, "labels", {"kto": {"beta": beta(given), **weights}})
+    return ObjectiveChoice(rl, "groups", "grpo")  # groups.py knows which of its kinds
 
 
-def beta(given: Given, default: float = 0.1, bounds: Number = ABOVE_0) -> float:
+def beta(given: ForeignKeys, default: float = 0.1, bounds: NumberBounds = ABOVE_0) -> float:
     """trl.beta, else rl_beta (dpo_beta by its older name), else orpo_alpha."""
     trl = given.any("trl")
-    inner = Given(trl, given.where("trl")) if isinstance(trl, Mapping) else None
+    inner = ForeignKeys(trl, given.where("trl")) if isinstance(trl, Mapping) else None
     found = [given.number(key, default, bounds) for key in ("rl_beta", "dpo_beta", "orpo_alpha") if key in given]
     if inner is not None and "beta" in inner:
-        return inner.number("beta", default, Number(at_least=0))
+        return inner.number("beta", default, NumberBounds(at_least=0))
     return found[0] if found else default
 
 
-def _dpo(given: Given, rl: str) -> Chosen:
+def _dpo(given: ForeignKeys, rl: str) -> ObjectiveChoice:
     losses = given.names("dpo_loss_type")
     if losses and rl == "ipo":
         given.refuse("dpo_loss_type", "it beside rl: ipo", expected="it with rl: dpo alone", remedy="Write rl: dpo.")
@@ -88,21 +88,21 @@ def _dpo(given: Given, rl: str) -> Chosen:
         )
     ours = _DPO_LOSSES[name]
     options: JsonObject = {"beta": beta(given)}
-    smoothing = given.number("dpo_label_smoothing", 0.0, Number(at_least=0, below=0.5))
+    smoothing = given.number("dpo_label_smoothing", 0.0, NumberBounds(at_least=0, below=0.5))
     if smoothing and ours != "dpo":
         given.remark("dpo_label_smoothing", "ignored", f"label smoothing belongs to sigmoid alone, not to {name}.")
     elif smoothing:
         options["label_smoothing"] = smoothing
     if ours == "ipo":
         options["per_token"] = True  # TRL compares the means of answers' tokens
-    return Chosen(rl, "pairs", {ours: options})
+    return ObjectiveChoice(rl, "pairs", {ours: options})
 
 
-def _simpo(given: Given) -> Chosen:
-    gamma = given.number("simpo_gamma", 0.5, Number(at_least=0))
+def _simpo(given: ForeignKeys) -> ObjectiveChoice:
+    gamma = given.number("simpo_gamma", 0.5, NumberBounds(at_least=0))
     if "simpo_gamma" not in given:
         given.remark("simpo_gamma", "differs", "simpo needs simpo_gamma there; without one it is 0.5 here, as in TRL.")
-    alpha = given.number("cpo_alpha", 1.0, Number(at_least=0))
+    alpha = given.number("cpo_alpha", 1.0, NumberBounds(at_least=0))
     if alpha:
         given.remark(
             "cpo_alpha",
@@ -110,12 +110,12 @@ def _simpo(given: Given) -> Chosen:
             f"The loss of simpo there has {alpha:g} times the likelihood of chosen answers added unless cpo_alpha is 0; here it "
             "is SimPO alone.",
         )
-    return Chosen("simpo", "pairs", {"simpo": {"beta": beta(given), "gamma": gamma}})
+    return ObjectiveChoice("simpo", "pairs", {"simpo": {"beta": beta(given), "gamma": gamma}})
 
 
-def _weight(given: Given, key: str) -> float:
+def _weight(given: ForeignKeys, key: str) -> float:
     """0 is read as 1 there."""
-    weight = given.number(key, 1.0, Number(at_least=0))
+    weight = given.number(key, 1.0, NumberBounds(at_least=0))
     if weight == 0:
         given.remark(key, "trap", f"{key} of 0 is read as 1 there, and so it is here.")
     return weight or 1.0

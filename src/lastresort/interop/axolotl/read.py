@@ -13,13 +13,13 @@ from typing import Any
 
 from lastresort.interop.axolotl import keys as contradictions
 from lastresort.interop.axolotl.course import batch_of, course_keys, held_out, length_keys, text_row
-from lastresort.interop.axolotl.data import Model, is_text, own_template, rendered_by, sources
+from lastresort.interop.axolotl.data import TemplateModel, is_text, own_template, rendered_by, sources
 from lastresort.interop.axolotl.groups import group_keys
 from lastresort.interop.axolotl.keys import of_other_keys
-from lastresort.interop.axolotl.objective import Chosen, chosen_objective
-from lastresort.interop.given import NOT_IN_4_BITS, Given, found_place, new_place, says_its_base
-from lastresort.interop.imported import Imported
-from lastresort.spec.values import Number
+from lastresort.interop.axolotl.objective import ObjectiveChoice, chosen_objective
+from lastresort.interop.given import NOT_IN_4_BITS, ForeignKeys, found_place, new_place, says_its_base
+from lastresort.interop.imported import ImportedTraining
+from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
 _LINEAR = "all-linear"
@@ -29,7 +29,7 @@ LORA_KEYS = tuple(
 )
 
 
-def adapter_keys(given: Given, path: Path, *, rl: str) -> JsonObject:
+def adapter_keys(given: ForeignKeys, path: Path, *, rl: str) -> JsonObject:
     """{"adapter": …} or {"start_from": …}. Raises TaskError for what cannot be trained there either, and for other kinds."""
     kind = given.text("adapter")
     bits4, bits8 = given.flag("load_in_4bit"), given.flag("load_in_8bit")
@@ -44,7 +44,7 @@ def adapter_keys(given: Given, path: Path, *, rl: str) -> JsonObject:
     return {"adapter": _fresh(given, kind, rl)}
 
 
-def _whole(given: Given, quantised: bool) -> JsonObject:
+def _whole(given: ForeignKeys, quantised: bool) -> JsonObject:
     if quantised:
         key = "load_in_4bit" if given.flag("load_in_4bit") else "load_in_8bit"
         remedy = "Write adapter: qlora beside load_in_4bit, or remove it."
@@ -58,7 +58,7 @@ def _whole(given: Given, quantised: bool) -> JsonObject:
     return {"adapter": "full"}
 
 
-def _check_bits(given: Given, kind: str, bits4: bool, bits8: bool) -> None:
+def _check_bits(given: ForeignKeys, kind: str, bits4: bool, bits8: bool) -> None:
     if kind == "qlora" and bits8:
         given.refuse("load_in_8bit", "it beside qlora", expected="load_in_4bit", remedy="Remove it.")
     if kind == "qlora" and not bits4:
@@ -73,7 +73,7 @@ def _check_bits(given: Given, kind: str, bits4: bool, bits8: bool) -> None:
         given.remark("load_in_8bit", "ignored", sentence)
 
 
-def _start(given: Given, start: str, path: Path, rl: str, *, four_bits: bool) -> JsonObject:
+def _start(given: ForeignKeys, start: str, path: Path, rl: str, *, four_bits: bool) -> JsonObject:
     found = found_place(start, path)
     if found is None:
         given.refuse("lora_model_dir", f'no folder "{start}"', expected="an adapter", remedy="Correct the name.")
@@ -92,12 +92,12 @@ def _start(given: Given, start: str, path: Path, rl: str, *, four_bits: bool) ->
     return {"start_from": str(found)}
 
 
-def _fresh(given: Given, kind: str, rl: str) -> JsonObject:
+def _fresh(given: ForeignKeys, kind: str, rl: str) -> JsonObject:
     for key in ("lora_r", "lora_alpha"):
         if key not in given:
             given.refuse(key, f"nothing beside adapter: {kind}", expected="a number", remedy=f"Write {key}: 16.")
     rank = given.count("lora_r", 16, least=1)
-    alpha = given.number("lora_alpha", 16, Number(above=0))
+    alpha = given.number("lora_alpha", 16, NumberBounds(above=0))
     dora, rslora = given.flag("peft_use_dora"), given.flag("peft_use_rslora")
     if dora and (kind == "qlora" or rslora):
         beside = "a base in 4 bits" if kind == "qlora" else "peft_use_rslora"
@@ -117,9 +117,9 @@ def _fresh(given: Given, kind: str, rl: str) -> JsonObject:
     }
 
 
-def _dropout(given: Given, rl: str) -> float:
+def _dropout(given: ForeignKeys, rl: str) -> float:
     """TRL turns every dropout off beside a loss on preferences, and Axolotl does not tell it otherwise."""
-    dropout = given.number("lora_dropout", 0.0, Number(at_least=0, below=1))
+    dropout = given.number("lora_dropout", 0.0, NumberBounds(at_least=0, below=1))
     if dropout and rl in _WITHOUT_DROPOUT:
         sentence = (
             f"Every dropout is switched off there beside rl: {rl}, so {dropout:g} had no effect; here it is 0 too."
@@ -129,7 +129,7 @@ def _dropout(given: Given, rl: str) -> float:
     return dropout
 
 
-def _target(given: Given) -> Any:
+def _target(given: ForeignKeys) -> Any:
     named = given.any("lora_target_modules")
     if given.flag("lora_target_linear") or named in (_LINEAR, [_LINEAR]):
         if isinstance(named, list) and named != [_LINEAR]:
@@ -146,7 +146,7 @@ def _target(given: Given) -> Any:
     return names
 
 
-def _of_pattern(given: Given, pattern: str) -> list[str]:
+def _of_pattern(given: ForeignKeys, pattern: str) -> list[str]:
     """The names at the end of a pattern such as `layers.[\\d]+.mlp.(up|down)_proj`. Raises TaskError for another pattern."""
     match = re.fullmatch(r".*\.\(([\w|]+)\)(\w*)", pattern)
     if match is None:
@@ -161,18 +161,18 @@ def _of_pattern(given: Given, pattern: str) -> list[str]:
 OUTPUT = "./model-out"
 
 
-def read(values: Mapping[str, Any], path: Path) -> Imported:
+def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
     """values: of the file, with what was set from outside. path: of the file; relative names start from the current folder, and
     else from its own.
 
     Raises TaskError for what cannot be trained, there or here.
     """
-    given = Given(values, str(path))
-    contradictions.check(Given(values, str(path)))  # whose looking does not count as reading
+    given = ForeignKeys(values, str(path))
+    contradictions.check(ForeignKeys(values, str(path)))  # whose looking does not count as reading
     chosen = chosen_objective(given, text=is_text(given))
     name = given.text("base_model") or ""
     folder = found_place(name, path) if name != "embedded" else None
-    model = Model(name, own_template(name, folder))
+    model = TemplateModel(name, own_template(name, folder))
     key = "datasets" if "datasets" in given else "pretraining_dataset"
     train = sources(given, key, chosen, model, path)
     kept_out = sources(given, "test_datasets", chosen, model, path)
@@ -188,10 +188,10 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
         given.remark("val_set_size" if share else "test_datasets", "ignored", "Prompts of grpo are all trained on.")
         share, kept_out = None, ()
     by = rendered_by(given)
-    return Imported("axolotl", document, train, kept_out, share, (*given.remarks, *of_other_keys(given)), by)
+    return ImportedTraining("axolotl", document, train, kept_out, share, (*given.remarks, *of_other_keys(given)), by)
 
 
-def _course(given: Given, chosen: Chosen, path: Path) -> JsonObject:
+def _course(given: ForeignKeys, chosen: ObjectiveChoice, path: Path) -> JsonObject:
     batch, kind = batch_of(given), given.text("adapter")
     found = course_keys(given, full=kind is None, four_bits=kind == "qlora")
     if isinstance(kwargs := given.any("chat_template_kwargs"), Mapping) and kwargs:

@@ -12,7 +12,7 @@ from lastresort.interop.axolotl import chat, instructions, passed
 from lastresort.interop.axolotl import instructions as user_types
 from lastresort.interop.axolotl import markup as nectar
 from lastresort.interop.axolotl.markup import LABELS, MARKUPS, PAIRS, FromMarkup, Markup, Row
-from lastresort.interop.given import Given
+from lastresort.interop.given import ForeignKeys
 from lastresort.spec.values import listed, nearest
 
 Family = Literal["sft", "pairs", "orpo", "labels"]
@@ -28,7 +28,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TypeContext:
     """What an entry's type depends on besides. chat: the markup that `chat_template` names, None for the model's own. whole:
     whether prompts are trained too."""
 
@@ -37,7 +37,7 @@ class Wanted:
     whole: bool
 
 
-_CHATS: Mapping[str, Mapping[str, Callable[[Given, Markup | None], Read]]] = {
+_CHATS: Mapping[str, Mapping[str, Callable[[ForeignKeys, Markup | None], Read]]] = {
     "pairs": {
         "chat_template": chat.answers,
         "chat_template.default": chat.answers,
@@ -84,11 +84,11 @@ def names(family: Family) -> tuple[str, ...]:
     )
 
 
-def reader(entry: Given, wanted: Wanted) -> Reader:
+def reader(entry: ForeignKeys, wanted: TypeContext) -> Reader:
     """How an entry's rows are read. Raises TaskError for a type that is not, with what to do."""
     given = entry.any("type")
     if isinstance(given, Mapping):
-        return _by_user(Given(given, entry.where("type")), wanted)
+        return _by_user(ForeignKeys(given, entry.where("type")), wanted)
     if given is None:
         return _without_type(entry, wanted)
     name = entry.text("type") or ""
@@ -96,7 +96,7 @@ def reader(entry: Given, wanted: Wanted) -> Reader:
     return found if found is not None else _refuse(entry, name, wanted.family)
 
 
-def _named(name: str, entry: Given, wanted: Wanted) -> Reader | None:
+def _named(name: str, entry: ForeignKeys, wanted: TypeContext) -> Reader | None:
     if wanted.family == "sft":
         if name == "chat_template":
             read = chat.conversation(entry, wanted.chat, whole=wanted.whole)
@@ -133,7 +133,7 @@ def _sft_plain(*, whole: bool, field: str) -> dict[str, Read]:
     }
 
 
-def _by_user(words: Given, wanted: Wanted) -> Reader:
+def _by_user(words: ForeignKeys, wanted: TypeContext) -> Reader:
     if wanted.family == "sft":
         read = user_types.instructions(words, whole=wanted.whole)
     elif wanted.family == "pairs":
@@ -149,7 +149,7 @@ def _by_user(words: Given, wanted: Wanted) -> Reader:
     return Reader(read)
 
 
-def _without_type(entry: Given, wanted: Wanted) -> Reader:
+def _without_type(entry: ForeignKeys, wanted: TypeContext) -> Reader:
     if wanted.family == "sft":
         entry.refuse(
             "type", "nothing", expected=listed(names("sft"), "or", most=8), remedy="Write type: chat_template."
@@ -157,7 +157,7 @@ def _without_type(entry: Given, wanted: Wanted) -> Reader:
     return Reader(passed.labelled if wanted.family == "labels" else passed.pair)
 
 
-def _refuse(entry: Given, name: str, family: Family) -> NoReturn:
+def _refuse(entry: ForeignKeys, name: str, family: Family) -> NoReturn:
     if name.startswith("sharegpt"):
         entry.refuse(
             "type",

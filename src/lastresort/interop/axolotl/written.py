@@ -23,7 +23,7 @@ from lastresort.interop.exporting.course import (
     warmup_steps,
     whole_alpha,
 )
-from lastresort.interop.exporting.job import Job, Written, commented, header, row_limit
+from lastresort.interop.exporting.job import ExportFiles, ExportJob, commented, header, row_limit
 from lastresort.interop.exporting.rewards import INSTALL
 from lastresort.types import JsonObject
 
@@ -33,7 +33,7 @@ DPO_LOSSES = {"ipo": "ipo", "hinge": "hinge", "apo_zero": "apo_zero"}
 TRACKERS = {"tensorboard": "use_tensorboard", "mlflow": "use_mlflow", "wandb": "use_wandb", "trackio": "use_trackio"}
 
 
-def written(job: Job) -> Written:
+def written(job: ExportJob) -> ExportFiles:
     """axolotl.yaml and the rows, for groups also rewards.py and how prompts are read.
 
     Raises InputError for what it has no counterpart of, DataError for rows that none of its types reads, PrerequisiteError
@@ -46,7 +46,7 @@ def written(job: Job) -> Written:
     top = commented(header(job, "Axolotl", notes, "Keys that are not here have Axolotl's defaults."))
     text = top + yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
     rewards = (INSTALL,) if job.rewards else ()
-    return Written(
+    return ExportFiles(
         {CONFIG: text, **_prompts(job)},
         axolotl_rows(job, job.train),
         axolotl_rows(job, job.held_out),
@@ -56,7 +56,7 @@ def written(job: Job) -> Written:
     )
 
 
-def _refuse(job: Job) -> None:
+def _refuse(job: ExportJob) -> None:
     """For these losses it makes a fresh adapter, whatever lora_model_dir says (0.19.0, loaders/model.py, _load_adapters)."""
     if job.starts_from_adapter and job.file.objective in ("dpo", "ipo", "hinge", "apo_zero", "kto"):
         raise no_counterpart(
@@ -66,7 +66,7 @@ def _refuse(job: Job) -> None:
         )
 
 
-def _model(job: Job) -> JsonObject:
+def _model(job: ExportJob) -> JsonObject:
     bf16 = takes_bf16(job)
     return {
         "base_model": job.base.name,
@@ -75,7 +75,7 @@ def _model(job: Job) -> JsonObject:
     }
 
 
-def _adapter(job: Job) -> JsonObject:
+def _adapter(job: ExportJob) -> JsonObject:
     adapter = job.adapter
     if adapter is None:
         return {}
@@ -99,7 +99,7 @@ def _adapter(job: Job) -> JsonObject:
     }
 
 
-def _data(job: Job, limit: int) -> JsonObject:
+def _data(job: ExportJob, limit: int) -> JsonObject:
     packed = job.file.need == "text"
     found: JsonObject = {"datasets": [dataset_of(job, "train.jsonl")], "shuffle_merged_datasets": True}
     if job.held_out:
@@ -118,7 +118,7 @@ def _data(job: Job, limit: int) -> JsonObject:
     }
 
 
-def _objective(job: Job) -> JsonObject:
+def _objective(job: ExportJob) -> JsonObject:
     name = job.file.objective
     if name in ("sft", "text"):
         return {"train_on_inputs": False} if name == "sft" else {}
@@ -138,7 +138,7 @@ def _objective(job: Job) -> JsonObject:
     return {"rl": "grpo", "trl": _groups(job)}
 
 
-def _groups(job: Job) -> JsonObject:
+def _groups(job: ExportJob) -> JsonObject:
     groups = job.file.groups
     assert groups is not None
     return {
@@ -162,7 +162,7 @@ def _groups(job: Job) -> JsonObject:
     }
 
 
-def _course(job: Job) -> JsonObject:
+def _course(job: ExportJob) -> JsonObject:
     file = job.file
     at_once, accumulated = passes(job)
     as_count = file.settings.warmup >= 1 or file.objective == "simpo"  # which refuses a share
@@ -188,7 +188,7 @@ def _course(job: Job) -> JsonObject:
     }
 
 
-def _prompts(job: Job) -> dict[str, str]:
+def _prompts(job: ExportJob) -> dict[str, str]:
     """A type of prompts is a function that Axolotl imports from where it is started."""
     if not job.rewards:
         return {}
@@ -203,7 +203,7 @@ def _prompts(job: Job) -> dict[str, str]:
     }
 
 
-def _notes(job: Job) -> list[str]:
+def _notes(job: ExportJob) -> list[str]:
     found = [note for note in of_trainer(job) if not note.startswith("longer_rows")]
     found += of_trl(job)
     if job.file.need in ("pairs", "labels"):

@@ -9,19 +9,19 @@ from lastresort.data.chat_template import rendered_text, template_of
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import DataError
 from lastresort.interop.exporting.course import answers_trained, has_segments, turns_trained
-from lastresort.interop.exporting.job import Job, Row
+from lastresort.interop.exporting.job import ExportJob, Row
 from lastresort.interop.exporting.rows import message_from
 from lastresort.types import JsonObject
 
 TEXTS = {"field_prompt": "prompt", "field_completion": "completion", "field_label": "label"}
 
 
-def dataset_of(job: Job, path: str) -> JsonObject:
+def dataset_of(job: ExportJob, path: str) -> JsonObject:
     """An entry of `datasets`."""
     return {"path": path, "ds_type": "json", "split": "train", **_type(job)}
 
 
-def _type(job: Job) -> JsonObject:
+def _type(job: ExportJob) -> JsonObject:
     need = job.file.need
     if need == "text":
         return {"type": "completion", "field": "text"}
@@ -47,7 +47,7 @@ def _type(job: Job) -> JsonObject:
     return {"type": "chat_template", "roles_to_train": ["assistant"], "train_on_eos": "turn"}
 
 
-def axolotl_rows(job: Job, rows: Sequence[Row]) -> list[Row]:
+def axolotl_rows(job: ExportJob, rows: Sequence[Row]) -> list[Row]:
     """Raises DataError for a row that the type cannot hold, PrerequisiteError where rendering needs a tokenizer not here."""
     need = job.file.need
     if need in ("text", "groups") or not rows:
@@ -73,7 +73,7 @@ def _with_expected(row: Row) -> Row:
     return {EXPECTED: row["completion"], **kept} if "completion" in row else kept
 
 
-def _told_by_turn(job: Job, row: Row) -> Row:
+def _told_by_turn(job: ExportJob, row: Row) -> Row:
     trained = turns_trained(job, row)
     return {"messages": [{**turn, "training": number in trained} for number, turn in enumerate(row["messages"])]}
 
@@ -107,7 +107,7 @@ def _only(row: Row, key: str, number: int) -> JsonObject:
     return only
 
 
-def _rendered(job: Job, rows: Sequence[Row]) -> list[Row]:
+def _rendered(job: ExportJob, rows: Sequence[Row]) -> list[Row]:
     """Prompt and answer as texts, by the base's own template."""
     tokenizer = job.tokenizer()
     template = template_of(tokenizer, job.file.chat_template_kwargs)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ExportTarget:
     """title: what the framework calls itself. path: `module:function`, called with a `Job`, which returns what it writes.
     runs_us: what trains there is lastresort, which takes its own names and files.
     """
@@ -14,10 +14,10 @@ class Target:
     runs_us: bool = False
 
 
-TARGETS: dict[str, Target] = {
-    "axolotl": Target("Axolotl", "lastresort.interop.axolotl.written:written"),
-    "llamafactory": Target("LLaMA-Factory", "lastresort.interop.llamafactory.written:written"),
-    "trl": Target("TRL", "lastresort.interop.trl.written:written"),
-    "unsloth": Target("Unsloth", "lastresort.interop.unsloth:written"),
-    "skypilot": Target("SkyPilot", "lastresort.interop.skypilot:written", runs_us=True),
+TARGETS: dict[str, ExportTarget] = {
+    "axolotl": ExportTarget("Axolotl", "lastresort.interop.axolotl.written:written"),
+    "llamafactory": ExportTarget("LLaMA-Factory", "lastresort.interop.llamafactory.written:written"),
+    "trl": ExportTarget("TRL", "lastresort.interop.trl.written:written"),
+    "unsloth": ExportTarget("Unsloth", "lastresort.interop.unsloth:written"),
+    "skypilot": ExportTarget("SkyPilot", "lastresort.interop.skypilot:written", runs_us=True),
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 from lastresort.embedded import converted, embedded_folder
 from lastresort.errors import DataError, InputError, LastresortError, PrerequisiteError, TaskError
-from lastresort.interop.exporting.job import Base, Beside
+from lastresort.interop.exporting.job import ExportAdapter, ExportBase
 from lastresort.interop.given import says_its_base
 from lastresort.models.open import EMBEDDED
 from lastresort.models.tokenizer import read_tokenizer
@@ -26,7 +26,9 @@ from lastresort.train.settings import AdapterChoice, TrainingFile
 USUAL_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def adapter_of(file: TrainingFile, layers: tuple[str, ...], base: Base) -> tuple[Beside | None, tuple[str, ...]]:
+def adapter_of(
+    file: TrainingFile, layers: tuple[str, ...], base: ExportBase
+) -> tuple[ExportAdapter | None, tuple[str, ...]]:
     """The adapter, None where all weights are trained; with sentences on what had to be assumed.
 
     layers: names that are known from the trained adapter, () otherwise. Raises DataError for an adapter to start from that is
@@ -38,11 +40,11 @@ def adapter_of(file: TrainingFile, layers: tuple[str, ...], base: Base) -> tuple
     if settings.kind == "none":
         return None, ()
     named, notes = _layers(settings.target, layers, base)
-    return Beside(settings.choice, settings.r, settings.alpha, settings.dropout, named), notes
+    return ExportAdapter(settings.choice, settings.r, settings.alpha, settings.dropout, named), notes
 
 
 def _layers(
-    target: str | tuple[str, ...], known: tuple[str, ...], base: Base
+    target: str | tuple[str, ...], known: tuple[str, ...], base: ExportBase
 ) -> tuple[tuple[str, ...] | str, tuple[str, ...]]:
     if not isinstance(target, str):
         return target, ()
@@ -70,14 +72,14 @@ def layers_in(adapter: Path) -> tuple[str, ...]:
     return tuple(sorted(found)) if isinstance(found, list) else ()
 
 
-def _started(folder: Path) -> Beside:
+def _started(folder: Path) -> ExportAdapter:
     try:
         found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind: AdapterChoice = "dora" if found.get("use_dora") else "rslora" if found.get("use_rslora") else "lora"
         kind = "qlora" if says_its_base(folder) else kind  # its own files say the rest
         modules = found["target_modules"]
         layers = modules if isinstance(modules, str) else tuple(sorted(modules))
-        return Beside(kind, int(found["r"]), float(found["lora_alpha"]), float(found["lora_dropout"]), layers)
+        return ExportAdapter(kind, int(found["r"]), float(found["lora_alpha"]), float(found["lora_dropout"]), layers)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             "the adapter to start from cannot be read",
@@ -91,7 +93,7 @@ EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 COPIED = "base"
 
 
-def base_for(model: str, folder: Path, *, named: str | None, copied: bool) -> tuple[Base, tuple[str, ...]]:
+def base_for(model: str, folder: Path, *, named: str | None, copied: bool) -> tuple[ExportBase, tuple[str, ...]]:
     """The base as files in `folder` name it, with sentences on what stands there.
 
     model: as a training file names it, its path absolute. named: what the user wants it called there. copied: its folder goes
@@ -101,14 +103,14 @@ def base_for(model: str, folder: Path, *, named: str | None, copied: bool) -> tu
     if named is not None:
         other = Path(named).expanduser()
         name = relative_name(other.resolve(), folder) if other.is_dir() else named
-        return Base(name, other.resolve() if other.is_dir() else here, other.is_dir()), ()
+        return ExportBase(name, other.resolve() if other.is_dir() else here, other.is_dir()), ()
     if copied:
         source = _ordinary(model, here)
         with disk_errors(folder):
             shutil.copytree(source, folder / COPIED)
-        return Base(COPIED, folder / COPIED, True), _told_of_copy(model)
+        return ExportBase(COPIED, folder / COPIED, True), _told_of_copy(model)
     if model == EMBEDDED:
-        return Base(EMBEDDED_HUB_ID, here, False), (_EMBEDDED,)
+        return ExportBase(EMBEDDED_HUB_ID, here, False), (_EMBEDDED,)
     if model.endswith(".gguf"):
         raise InputError(
             "found a GGUF, which other frameworks do not train",
@@ -117,11 +119,11 @@ def base_for(model: str, folder: Path, *, named: str | None, copied: bool) -> tu
             remedy="Add --with-base, which writes it as a folder beside, or --base with a hub id or a folder.",
         )
     if here is not None:
-        return Base(relative_name(here, folder), here, True), ()
-    return Base(model, None, False), ()
+        return ExportBase(relative_name(here, folder), here, True), ()
+    return ExportBase(model, None, False), ()
 
 
-def tokenizer_of(base: Base) -> Callable[[], Any]:
+def tokenizer_of(base: ExportBase) -> Callable[[], Any]:
     """Loads the tokenizer of the base from this machine."""
 
     def load() -> Any:

@@ -11,7 +11,7 @@ from typing import Literal
 from lastresort.data.rendering import turns_to_train
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
 from lastresort.errors import InputError
-from lastresort.interop.exporting.job import Beside, Job, Row
+from lastresort.interop.exporting.job import ExportAdapter, ExportJob, Row
 from lastresort.interop.exporting.rows import message_from
 from lastresort.train.loop.batches import steps_per_epoch
 
@@ -20,7 +20,7 @@ OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bi
 MOST_AT_ONCE = 4
 
 
-def passes(job: Job) -> tuple[int, int]:
+def passes(job: ExportJob) -> tuple[int, int]:
     """Rows in one pass and passes an optimizer step; their product is `batch_size`, or in answers that of a group times it.
 
     kto: all at once, since its baseline is the mean of a pass there. Groups: the answers to one prompt.
@@ -34,18 +34,18 @@ def passes(job: Job) -> tuple[int, int]:
     return at_once, size // at_once
 
 
-def steps(job: Job) -> int:
+def steps(job: ExportJob) -> int:
     """Optimizer steps of the whole training, of rows that are not packed."""
     return min(_all_epochs(job), job.file.settings.max_steps or _all_epochs(job))
 
 
-def lora_plus(job: Job) -> dict[str, float]:
+def lora_plus(job: ExportJob) -> dict[str, float]:
     """The key that PEFT, Axolotl and LLaMA-Factory share, where B learns faster than A."""
     ratio = job.file.settings.loraplus_lr_ratio
     return {"loraplus_lr_ratio": ratio} if ratio != 1 else {}
 
 
-def max_steps(job: Job) -> dict[str, int]:
+def max_steps(job: ExportJob) -> dict[str, int]:
     """The key, where there are fewer steps than the epochs have: there `max_steps` goes before the epochs, also beyond them.
 
     Of packed text nobody has counted the rows.
@@ -55,18 +55,18 @@ def max_steps(job: Job) -> dict[str, int]:
     return {"max_steps": most} if most is not None and counts else {}
 
 
-def _all_epochs(job: Job) -> int:
+def _all_epochs(job: ExportJob) -> int:
     return steps_per_epoch(len(job.train), job.file.settings.batch_size) * job.file.settings.epochs
 
 
-def warmup_steps(job: Job) -> int:
+def warmup_steps(job: ExportJob) -> int:
     """As a count, where a framework takes no share."""
     return (
         int(job.file.settings.warmup) if job.file.settings.warmup >= 1 else round(job.file.settings.warmup * steps(job))
     )
 
 
-def takes_bf16(job: Job) -> bool | None:
+def takes_bf16(job: ExportJob) -> bool | None:
     """Whether products are in bfloat16; None where the machine decides. All weights are in float32 unless told otherwise."""
     if job.file.precision == "auto":
         return False if job.adapter is None else None
@@ -90,7 +90,7 @@ def no_counterpart(framework: str, what: str, remedy: str) -> InputError:
     return InputError(f"{framework} has no counterpart of {what}", where="export", remedy=remedy)
 
 
-def of_trainer(job: Job) -> list[str]:
+def of_trainer(job: ExportJob) -> list[str]:
     """Of transformers' Trainer."""
     found = []
     if job.file.settings.warmup > 0:
@@ -100,7 +100,7 @@ def of_trainer(job: Job) -> list[str]:
     return found
 
 
-def of_trl(job: Job) -> list[str]:
+def of_trl(job: ExportJob) -> list[str]:
     """Of TRL's losses (docs/train.md, "Options of an objective")."""
     name, found = job.file.objective, []
     if name == "ipo" and not job.option("per_token"):
@@ -114,7 +114,7 @@ def of_trl(job: Job) -> list[str]:
     return found
 
 
-def _of_groups(job: Job) -> list[str]:
+def _of_groups(job: ExportJob) -> list[str]:
     groups, found = job.file.groups, []
     assert groups is not None
     if (groups.sampling.tries or 1) > 1:
@@ -128,7 +128,7 @@ def _of_groups(job: Job) -> list[str]:
     return found
 
 
-def of_open_ends(job: Job) -> list[str]:
+def of_open_ends(job: ExportJob) -> list[str]:
     """Of TRL's trainers, which end every answer that is a text."""
     keys = (CHOSEN, REJECTED) if job.file.need == "pairs" else (SEGMENTS,)
     if has_segments(job) and any(not row[key][-1].get("end") for row in job.train for key in keys):
@@ -136,7 +136,7 @@ def of_open_ends(job: Job) -> list[str]:
     return []
 
 
-def whole_alpha(adapter: Beside, framework: str) -> int:
+def whole_alpha(adapter: ExportAdapter, framework: str) -> int:
     """Of frameworks that take no other. Raises InputError for one that is not whole."""
     if float(adapter.alpha).is_integer():
         return int(adapter.alpha)
@@ -147,22 +147,22 @@ def whole_alpha(adapter: Beside, framework: str) -> int:
     )
 
 
-def of_template(job: Job, framework: str) -> list[str]:
+def of_template(job: ExportJob, framework: str) -> list[str]:
     if not job.file.chat_template_kwargs:
         return []
     return [f"chat_template_kwargs: {framework} gives its template no such arguments; rows are rendered without them."]
 
 
-def has_segments(job: Job) -> bool:
+def has_segments(job: ExportJob) -> bool:
     return bool(job.train) and SEGMENTS in job.train[0]
 
 
-def turns_trained(job: Job, row: Row) -> list[int]:
+def turns_trained(job: ExportJob, row: Row) -> list[int]:
     """The numbers of the turns of a conversation that are trained here."""
     return turns_to_train([message_from(turn) for turn in row["messages"]], job.file.trained_turns)
 
 
-def answers_trained(job: Job) -> Literal["all", "last", "some"]:
+def answers_trained(job: ExportJob) -> Literal["all", "last", "some"]:
     """Which turns of the assistant the conversations train: all of them, the last alone, or others (weight: 0)."""
     rows = [(row["messages"], turns_trained(job, row)) for row in (*job.train, *job.held_out)]
     last = all(trained == [len(turns) - 1] for turns, trained in rows)
@@ -172,7 +172,7 @@ def answers_trained(job: Job) -> Literal["all", "last", "some"]:
     return "all" if every else "some"
 
 
-def answers_per_row(job: Job) -> int:
+def answers_per_row(job: ExportJob) -> int:
     """The most turns of the assistant in one row of messages."""
     return max((len(_answers(row["messages"])) for row in job.train), default=0)
 

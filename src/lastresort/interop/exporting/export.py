@@ -16,7 +16,7 @@ import yaml
 from lastresort.errors import DataError, InputError
 from lastresort.interop.exporting import TARGETS
 from lastresort.interop.exporting.base import adapter_of, base_for, tokenizer_of
-from lastresort.interop.exporting.job import Base, Exportable, Job, Row, Written, readme
+from lastresort.interop.exporting.job import ExportableTraining, ExportBase, ExportFiles, ExportJob, Row, readme
 from lastresort.interop.exporting.rewards import reward_files
 from lastresort.interop.exporting.rows import as_rendered
 from lastresort.models.open import EMBEDDED
@@ -29,7 +29,7 @@ MARK = "exported.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedFolder:
     """folder: what was written. files: names of all in it. notes: what the framework cannot be told, or takes otherwise. told: what
     was chosen for the user."""
 
@@ -45,8 +45,14 @@ class Exported:
 
 
 def export(
-    training: Exportable, to: str, folder: Path, *, base: str | None = None, with_base: bool = False, **details: Any
-) -> Exported:
+    training: ExportableTraining,
+    to: str,
+    folder: Path,
+    *,
+    base: str | None = None,
+    with_base: bool = False,
+    **details: Any,
+) -> ExportedFolder:
     """Write the training for a framework into `folder`, which is replaced if an export wrote it before.
 
     base: what the base model is called there. with_base: copy its folder. details: for the framework's own writer.
@@ -73,7 +79,7 @@ def export(
     finally:
         shutil.rmtree(working, ignore_errors=True)
     files = tuple(sorted(path.name for path in final.iterdir() if path.name != MARK))
-    return Exported(
+    return ExportedFolder(
         to, final, files, len(job.train), len(job.held_out), job.base.name, notes, written.commands, written.told
     )
 
@@ -89,7 +95,7 @@ def _check_free(folder: Path) -> None:
     )
 
 
-def _job(training: Exportable, working: Path, to: str, *, named: str | None, copied: bool) -> Job:
+def _job(training: ExportableTraining, working: Path, to: str, *, named: str | None, copied: bool) -> ExportJob:
     """The training file with its rows in the folder, read back: what every framework's writer sees."""
     if not training.train:
         raise DataError("no row is left to train on", where=training.name, expected="at least one")
@@ -115,10 +121,12 @@ def _job(training: Exportable, working: Path, to: str, *, named: str | None, cop
     rows = training.row_tokens if file.max_tokens is None else file.max_tokens
     notes = (*training.notes, *told, *needs, *assumed)
     tokenizer = tokenizer_of(base)
-    return Job(training.name, file, train, held_out, base, adapter, rows, tokenizer, names, notes, training.rendered_by)
+    return ExportJob(
+        training.name, file, train, held_out, base, adapter, rows, tokenizer, names, notes, training.rendered_by
+    )
 
 
-def _as_rendered(training: Exportable, base: Base) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+def _as_rendered(training: ExportableTraining, base: ExportBase) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Rows to train on and held out, as the base's template takes them, as far as it is here."""
     told = [row.get("messages") or row.get("prompt") or [] for row in training.train]
     has_system = any(turn["role"] == "system" for turns in told for turn in turns)
@@ -128,9 +136,9 @@ def _as_rendered(training: Exportable, base: Base) -> tuple[tuple[Row, ...], tup
     return as_rendered(training.train, tokenizer, kwargs), as_rendered(training.held_out, tokenizer, kwargs)
 
 
-def _write(job: Job, to: str, working: Path, details: Mapping[str, Any]) -> Written:
+def _write(job: ExportJob, to: str, working: Path, details: Mapping[str, Any]) -> ExportFiles:
     module, function = TARGETS[to].path.split(":")
-    written: Written = getattr(import_module(module), function)(job, **details)
+    written: ExportFiles = getattr(import_module(module), function)(job, **details)
     _rows(working / TRAIN, written.train)
     if job.held_out:
         _rows(working / HELD_OUT, written.held_out)

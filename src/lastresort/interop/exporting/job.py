@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Exportable:
+class ExportableTraining:
     """A training, whatever it was: that of a climb, or a training file's.
 
     name: for titles. document: keys of our training file without `data` and `output`, its paths absolute. train, held_out:
@@ -40,7 +40,7 @@ class Exportable:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ExportAdapter:
     """The adapter that is trained. layers: short names, or "all-linear". dropout: of its input."""
 
     kind: AdapterChoice
@@ -51,7 +51,7 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class ExportBase:
     """The base model. name: what the files call it, a hub id or a path as seen from their folder. here: its folder on this machine,
     None where only the name is known. is_path: whether the name is one."""
 
@@ -61,19 +61,19 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ExportJob:
     """One training to be written. file: the training file in the folder that is written, beside whose rows train.jsonl and
     eval.jsonl it stands. adapter: None where all weights are trained. row_tokens: None for no limit. tokenizer: loads that of the
     base; raises PrerequisiteError where it is not here. rewards: names of the functions in rewards.py, in the order of `file`.
-    notes: what is said of the training and its base, whatever framework it is written for. rendered_by: as of `Exportable`.
+    notes: what is said of the training and its base, whatever framework it is written for. rendered_by: as of `ExportableTraining`.
     """
 
     name: str
     file: TrainingFile
     train: tuple[Row, ...]
     held_out: tuple[Row, ...]
-    base: Base
-    adapter: Beside | None
+    base: ExportBase
+    adapter: ExportAdapter | None
     row_tokens: int | None
     tokenizer: Callable[[], Any]
     rewards: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ExportFiles:
     """texts: name -> content of each file but the rows. train, held_out: rows in the shape that the framework reads. notes: what it
     cannot be told, or takes otherwise. install, commands: for the README. told: what was chosen for the user."""
 
@@ -107,7 +107,7 @@ class Written:
 ASSUMED_TOKENS = 2048
 
 
-def row_limit(job: Job) -> tuple[int, tuple[str, ...]]:
+def row_limit(job: ExportJob) -> tuple[int, tuple[str, ...]]:
     """Tokens, and a sentence where they are assumed."""
     if job.row_tokens is not None:
         return job.row_tokens, ()
@@ -117,7 +117,7 @@ def row_limit(job: Job) -> tuple[int, tuple[str, ...]]:
     )
 
 
-def readme(job: Job, to: str, written: Written, notes: Sequence[str]) -> str:
+def readme(job: ExportJob, to: str, written: ExportFiles, notes: Sequence[str]) -> str:
     rows = f"{counted(len(job.train))} to train on" + (f", {len(job.held_out)} held out" if job.held_out else "")
     title = TARGETS[to].title
     differs = "\n".join(f"- {note}" for note in notes) or "- Nothing that is known of."
@@ -149,7 +149,7 @@ def _lines(lines: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def header(job: Job, title: str, notes: Sequence[str], files: str) -> list[str]:
+def header(job: ExportJob, title: str, notes: Sequence[str], files: str) -> list[str]:
     """The comment at the top of a configuration, a line each, without its comment marks. notes: of the framework's writer."""
     notes = tuple(dict.fromkeys((*job.notes, *notes)))
     lines = [f"{job.name}: {job.file.objective} for {title}, written by lastresort {__version__}. {files}"]

@@ -16,7 +16,7 @@ from lastresort.data.plain_text import read_documents
 from lastresort.data.read import read_prompts
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS, Segments
 from lastresort.interop.exporting.job import Row
-from lastresort.train.files.items import Conversation, Unit, read_units, split
+from lastresort.train.files.items import Conversation, TrainingUnit, read_units, split
 from lastresort.train.settings import TrainingFile
 from lastresort.types import Example, JsonObject, Message
 
@@ -38,7 +38,7 @@ def rows_of(file: TrainingFile) -> tuple[list[Row], list[Row]]:
     return [row_of(unit) for unit in train], [row_of(unit) for unit in held]
 
 
-def row_of(unit: Unit) -> Row:
+def row_of(unit: TrainingUnit) -> Row:
     """A unit as a row."""
     first = unit.texts[0]
     if not isinstance(first, Conversation):
@@ -95,7 +95,7 @@ def _prompts(path: Path) -> list[Row]:
     return [prompt_row(example.input, example, dict(columns[example.id])) for example in examples]
 
 
-def _segments_row(unit: Unit) -> Row:
+def _segments_row(unit: TrainingUnit) -> Row:
     whole = [text for text in unit.texts if not isinstance(text, Conversation)]
     if len(whole) == 2:
         start = next(n for n, segment in enumerate(whole[0]) if segment.train)

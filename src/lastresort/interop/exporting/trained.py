@@ -10,12 +10,12 @@ from typing import Any
 
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.interop.exporting.base import layers_in
-from lastresort.interop.exporting.job import Exportable
+from lastresort.interop.exporting.job import ExportableTraining
 from lastresort.interop.exporting.rows import rows_of
 from lastresort.interop.reading import foreign, read, written
 from lastresort.models.open import settled_name
 from lastresort.models.tokenizer import tokenizer_on_disk
-from lastresort.spec.document import Document
+from lastresort.spec.document import YamlDocument
 from lastresort.spec.training import load_training, training_of
 from lastresort.train.files.items import TEXT_ROW_TOKENS
 from lastresort.train.files.record import RECORD
@@ -31,7 +31,7 @@ def is_output_folder(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def of_output_folder(folder: Path) -> Exportable:
+def of_output_folder(folder: Path) -> ExportableTraining:
     """The training that this output folder came of.
 
     Raises DataError where its record is damaged, or the data are not where they were: the training file can be named instead.
@@ -48,7 +48,7 @@ def of_output_folder(folder: Path) -> Exportable:
         ) from error
     place = _place(folder.absolute(), str(values.get("output", "")))
     try:
-        file = training_of(Document(f"{folder / RECORD}", values), place / "training.yaml")
+        file = training_of(YamlDocument(f"{folder / RECORD}", values), place / "training.yaml")
     except LastresortError as error:
         raise DataError(
             error.found,
@@ -61,14 +61,14 @@ def of_output_folder(folder: Path) -> Exportable:
 
 def of_training_file(
     file: TrainingFile, *, name: str | None = None, layers: tuple[str, ...] = (), row_tokens: int | None = None
-) -> Exportable:
+) -> ExportableTraining:
     """The training that this file describes. layers, row_tokens: where a run has shown them. Raises DataError for its rows."""
     train, held_out = rows_of(file)
     origin = file.resolved.get("origin") or {}
     notes = _of_import(origin)
     if file.need == "text" and file.data.eval_share is not None:
         notes += ("eval: a share of packed rows was held out, which stand in no file: here nothing is held out.",)
-    return Exportable(
+    return ExportableTraining(
         name or file.path.stem,
         document_of(file),
         tuple(train),
@@ -90,7 +90,7 @@ def _of_import(origin: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(text if text.startswith(key.partition(",")[0]) else f"{key}: {text}" for key, text in told)
 
 
-def of_file(path: Path) -> Exportable:
+def of_file(path: Path) -> ExportableTraining:
     """The training that a file describes: one of ours, or one that `lastresort train` reads as another framework's.
 
     Raises TaskError for whatever is wrong with it, InputError for a folder, DataError for its rows.

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import math
 
-from lastresort.interop.given import NO_CLIPPING, PAGED_8BIT, Given, few_bits, lora_plus
+from lastresort.interop.given import NO_CLIPPING, PAGED_8BIT, ForeignKeys, few_bits, lora_plus
 from lastresort.interop.llamafactory.stage import Stage
-from lastresort.spec.values import Number, listed
+from lastresort.spec.values import NumberBounds, listed
 from lastresort.types import JsonObject
 
 
-def length_of(given: Given, stage: Stage, rows: int, batch_size: int) -> JsonObject:
+def length_of(given: ForeignKeys, stage: Stage, rows: int, batch_size: int) -> JsonObject:
     """epochs, and max_steps where it ends within them. rows: that are trained on; of plain text the steps are not known yet.
 
     max_steps goes before num_train_epochs, and repeats the data as often as it needs.
     """
-    epochs = given.number("num_train_epochs", 3.0, Number(above=0))
-    steps = int(given.number("max_steps", -1, Number(whole=True)))
+    epochs = given.number("num_train_epochs", 3.0, NumberBounds(above=0))
+    steps = int(given.number("max_steps", -1, NumberBounds(whole=True)))
     an_epoch = math.ceil(rows / batch_size)
     if steps > 0:
         # An epoch of text has at least one step.
@@ -38,7 +38,7 @@ def length_of(given: Given, stage: Stage, rows: int, batch_size: int) -> JsonObj
     return {"epochs": math.ceil(epochs), "max_steps": math.ceil(epochs * an_epoch)}
 
 
-_RATE, _DECAY = Number(above=0, at_most=1), Number(at_least=0, below=1)
+_RATE, _DECAY = NumberBounds(above=0, at_most=1), NumberBounds(at_least=0, below=1)
 _SCHEDULES = {
     "linear": "linear",
     "cosine": "cosine",
@@ -52,7 +52,7 @@ _ADAMW_8BIT = ("adamw_8bit", "adamw_bnb_8bit")
 _TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
-def course_of(given: Given, *, full: bool) -> JsonObject:
+def course_of(given: ForeignKeys, *, full: bool) -> JsonObject:
     """full: whether all weights are trained. All but epochs and max_steps, which need the number of rows."""
     schedule = _schedule(given)
     return {
@@ -63,7 +63,7 @@ def course_of(given: Given, *, full: bool) -> JsonObject:
         "warmup": _warmup(given, schedule),
         "weight_decay": given.number("weight_decay", 0.0, _DECAY),
         # 0 leaves the gradients as they are there.
-        "max_grad_norm": given.number("max_grad_norm", 1.0, Number(at_least=0)) or NO_CLIPPING,
+        "max_grad_norm": given.number("max_grad_norm", 1.0, NumberBounds(at_least=0)) or NO_CLIPPING,
         **lora_plus(given, full=full),
         "optimizer": _optimizer(given, full),
         "checkpointing": _checkpointing(given),
@@ -71,7 +71,7 @@ def course_of(given: Given, *, full: bool) -> JsonObject:
     } | _track(given)
 
 
-def _schedule(given: Given) -> str:
+def _schedule(given: ForeignKeys) -> str:
     schedule = given.choice("lr_scheduler_type", tuple(_SCHEDULES), "linear")
     if schedule == "polynomial":
         given.remark(
@@ -80,10 +80,10 @@ def _schedule(given: Given) -> str:
     return schedule
 
 
-def _warmup(given: Given, schedule: str) -> float | int:
+def _warmup(given: ForeignKeys, schedule: str) -> float | int:
     """warmup_steps goes before warmup_ratio, and below 1 is a share."""
-    steps = given.number("warmup_steps", 0, Number(at_least=0))
-    share = given.number("warmup_ratio", 0.0, Number(at_least=0, below=1))
+    steps = given.number("warmup_steps", 0, NumberBounds(at_least=0))
+    share = given.number("warmup_ratio", 0.0, NumberBounds(at_least=0, below=1))
     if schedule == "constant" and (steps or share):
         given.remark(
             "warmup_steps" if steps else "warmup_ratio",
@@ -96,7 +96,7 @@ def _warmup(given: Given, schedule: str) -> float | int:
     return steps or share
 
 
-def _optimizer(given: Given, full: bool) -> str:
+def _optimizer(given: ForeignKeys, full: bool) -> str:
     name = str(given.any("optim", "adamw_torch")).strip()
     if name in _ADAMW:
         return "adamw"
@@ -109,7 +109,7 @@ def _optimizer(given: Given, full: bool) -> str:
     )
 
 
-def _checkpointing(given: Given) -> bool:
+def _checkpointing(given: ForeignKeys) -> bool:
     off = given.flag("disable_gradient_checkpointing")
     asked = given.any("gradient_checkpointing")
     if asked is False and not off:
@@ -122,7 +122,7 @@ def _checkpointing(given: Given) -> bool:
     return not off
 
 
-def _track(given: Given) -> JsonObject:
+def _track(given: ForeignKeys) -> JsonObject:
     asked = [name for name in given.names("report_to") if name != "none"]
     others = [name for name in asked if name not in _TRACKERS]
     if others:
@@ -133,15 +133,15 @@ def _track(given: Given) -> JsonObject:
     return {"track": ours} if ours else {}
 
 
-def held_out_share(given: Given) -> float | int | None:
+def held_out_share(given: ForeignKeys) -> float | int | None:
     """val_size as a share or a count, None without. Raises TaskError beside eval_dataset."""
-    size = given.number("val_size", 0.0, Number(at_least=0))
+    size = given.number("val_size", 0.0, NumberBounds(at_least=0))
     if size and given.any("eval_dataset") is not None:
         given.refuse("val_size", f"{size:g} beside eval_dataset", expected="one of them", remedy="Remove one.")
     return (int(size) if size >= 1 else size) or None
 
 
-def name_evaluation(given: Given, held_out: bool) -> None:
+def name_evaluation(given: ForeignKeys, held_out: bool) -> None:
     """Says where what is held out is looked at otherwise than there, or never."""
     old = given.any("evaluation_strategy", "no")
     strategy = str(given.any("eval_strategy", old)).lower()

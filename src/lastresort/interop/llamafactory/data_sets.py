@@ -14,11 +14,11 @@ from typing import TypeVar
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
-from lastresort.interop.given import Given
+from lastresort.interop.given import ForeignKeys
 from lastresort.interop.imported import hub_rows
-from lastresort.interop.llamafactory.dataset_info import Columns, Entry, Info, entry_of
+from lastresort.interop.llamafactory.dataset_info import Columns, DataSetEntry, DataSetInfo, entry_of
 from lastresort.interop.llamafactory.stage import Stage
-from lastresort.interop.llamafactory.turns import Aligned, Dropped, aligned
+from lastresort.interop.llamafactory.turns import AlignedRow, DroppedRow, aligned
 
 Row = TypeVar("Row")
 _STRATEGIES = ("concat", "interleave_under", "interleave_over", "interleave_once")
@@ -34,7 +34,7 @@ def sampled(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
     return [rows[number] for number in order]
 
 
-def mixed(given: Given, data_sets: Sequence[Sequence[Row]], seed: int) -> list[list[Row]]:
+def mixed(given: ForeignKeys, data_sets: Sequence[Sequence[Row]], seed: int) -> list[list[Row]]:
     """The rows of each data set as the strategy takes them; their order does not matter, since rows are shuffled.
 
     concat and interleave_once: every row once. interleave_under: as many of each as the smallest has. interleave_over: as
@@ -58,7 +58,7 @@ def mixed(given: Given, data_sets: Sequence[Sequence[Row]], seed: int) -> list[l
     ]
 
 
-def _probabilities(given: Given, strategy: str, count: int) -> list[float] | None:
+def _probabilities(given: ForeignKeys, strategy: str, count: int) -> list[float] | None:
     value = given.any("interleave_probs")
     if value is None:
         return None
@@ -91,19 +91,21 @@ _UNUSED_IN_TEXT = frozenset({"response", "chosen", "rejected", "kto_tag"})
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
+class NamedRows:
     name: str
-    rows: tuple[Aligned, ...]
+    rows: tuple[AlignedRow, ...]
 
 
-def read_data_sets(given: Given, info: Info, names: Sequence[str], stage: Stage, seed: int) -> tuple[DataSet, ...]:
+def read_data_sets(
+    given: ForeignKeys, info: DataSetInfo, names: Sequence[str], stage: Stage, seed: int
+) -> tuple[NamedRows, ...]:
     """Raises TaskError for an entry that does not serve the stage, DataError for a data set of which no row is left."""
     found = [_read(given, entry_of(info, name), info, stage, seed) for name in dict.fromkeys(names)]
     rows = mixed(given, [data_set.rows for data_set in found], seed) if found else []
-    return tuple(DataSet(one.name, tuple(kept)) for one, kept in zip(found, rows, strict=True))
+    return tuple(NamedRows(one.name, tuple(kept)) for one, kept in zip(found, rows, strict=True))
 
 
-def _read(given: Given, entry: Entry, info: Info, stage: Stage, seed: int) -> DataSet:
+def _read(given: ForeignKeys, entry: DataSetEntry, info: DataSetInfo, stage: Stage, seed: int) -> NamedRows:
     _refuse_other_stage(entry, info, stage)
     rows = _rows(entry)
     _refuse_absent_columns(entry, stage, rows)
@@ -116,8 +118,8 @@ def _read(given: Given, entry: Entry, info: Info, stage: Stage, seed: int) -> Da
             f"{entry.num_samples} rows of {entry.name} are drawn as num_samples says, but from another random stream.",
         )
     found = [aligned(entry, stage, row) for row in kept]
-    dropped = [one for one in found if isinstance(one, Dropped)]
-    left = tuple(one for one in found if isinstance(one, Aligned))
+    dropped = [one for one in found if isinstance(one, DroppedRow)]
+    left = tuple(one for one in found if isinstance(one, AlignedRow))
     _name_dropped(given, entry, dropped, len(kept))
     if not left:
         raise DataError(
@@ -126,10 +128,10 @@ def _read(given: Given, entry: Entry, info: Info, stage: Stage, seed: int) -> Da
             expected=f'rows as the entry "{entry.name}" of {info.name} describes them',
             remedy="Correct the entry or the rows.",
         )
-    return DataSet(entry.name, left)
+    return NamedRows(entry.name, left)
 
 
-def _refuse_other_stage(entry: Entry, info: Info, stage: Stage) -> None:
+def _refuse_other_stage(entry: DataSetEntry, info: DataSetInfo, stage: Stage) -> None:
     if entry.ranking == (stage == "dpo"):
         return
     found = "ranking: true" if entry.ranking else "no ranking: true"
@@ -142,7 +144,7 @@ def _refuse_other_stage(entry: Entry, info: Info, stage: Stage) -> None:
     )
 
 
-def _rows(entry: Entry) -> list[RawRow]:
+def _rows(entry: DataSetEntry) -> list[RawRow]:
     if entry.hub is not None:
         hub = entry.hub
         return hub_rows(hub.name, name=hub.subset, split=hub.split, revision=None, data_dir=hub.folder)
@@ -166,7 +168,7 @@ def _file_rows(file: Path) -> list[RawRow]:
     return read_rows(file)
 
 
-def _refuse_absent_columns(entry: Entry, stage: Stage, rows: Sequence[RawRow]) -> None:
+def _refuse_absent_columns(entry: DataSetEntry, stage: Stage, rows: Sequence[RawRow]) -> None:
     """A column that no row has is a name that was written wrongly."""
     used = {"messages", "system", "tools", "chosen", "rejected", "kto_tag"}
     if entry.formatting == "alpaca":
@@ -188,7 +190,7 @@ def _refuse_absent_columns(entry: Entry, stage: Stage, rows: Sequence[RawRow]) -
         )
 
 
-def _name_dropped(given: Given, entry: Entry, dropped: Sequence[Dropped], total: int) -> None:
+def _name_dropped(given: ForeignKeys, entry: DataSetEntry, dropped: Sequence[DroppedRow], total: int) -> None:
     for why, there in dict.fromkeys((one.why, one.there) for one in dropped):
         places = [one.place for one in dropped if one.why == why]
         more = ", …" if len(places) > _NAMED_PLACES else ""

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import TaskError
-from lastresort.interop.given import Given
+from lastresort.interop.given import ForeignKeys
 from lastresort.spec.values import describe, listed, nearest
 
 INFO = "dataset_info.json"
@@ -72,7 +72,7 @@ Group = TypeVar("Group", Columns, Tags)
 
 
 @dataclass(frozen=True, slots=True)
-class OnHub:
+class HubDataSet:
     """A data set of the Hugging Face hub. folder: of its files, None for all."""
 
     name: str
@@ -82,13 +82,13 @@ class OnHub:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DataSetEntry:
     """A data set. files: absolute, of one suffix; none where it is on the hub. num_samples: rows that are drawn from it,
     None for all."""
 
     name: str
     files: tuple[Path, ...]
-    hub: OnHub | None = None
+    hub: HubDataSet | None = None
     formatting: Formatting = "alpaca"
     ranking: bool = False
     num_samples: int | None = None
@@ -97,7 +97,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Info:
+class DataSetInfo:
     """The entries by name. name: the file, for errors. folders: where their files may lie, the first one first."""
 
     name: str
@@ -105,7 +105,7 @@ class Info:
     folders: tuple[Path, ...]
 
 
-def read_info(given: Given, path: Path) -> Info:
+def read_info(given: ForeignKeys, path: Path) -> DataSetInfo:
     """What `dataset_dir` names: a folder, seen from the working directory or from the file's own, or the entries themselves.
 
     Raises TaskError where there is none, or it cannot be read.
@@ -113,7 +113,7 @@ def read_info(given: Given, path: Path) -> Info:
     value = given.any("dataset_dir", "data")
     here, own = Path.cwd(), path.absolute().parent
     if isinstance(value, Mapping):
-        return Info(f'{given.name}, key "dataset_dir"', value, (own, here))
+        return DataSetInfo(f'{given.name}, key "dataset_dir"', value, (own, here))
     if not isinstance(value, str) or value.startswith("REMOTE:") or value == "ONLINE":
         given.refuse(
             "dataset_dir",
@@ -124,7 +124,7 @@ def read_info(given: Given, path: Path) -> Info:
     tried = list(dict.fromkeys((here / Path(value).expanduser(), own / Path(value).expanduser(), own)))
     for folder in tried:
         if (folder / INFO).is_file():
-            return Info(str(folder / INFO), _read(folder / INFO), (folder,))
+            return DataSetInfo(str(folder / INFO), _read(folder / INFO), (folder,))
     return given.refuse(
         "dataset_dir",
         f"no {INFO} in {listed(tried, 'or')}",
@@ -145,7 +145,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def entry_of(info: Info, name: str) -> Entry:
+def entry_of(info: DataSetInfo, name: str) -> DataSetEntry:
     """The data set of this name. Raises TaskError where it is not there, lies elsewhere, or is written in a way that is unknown."""
     if name not in info.entries:
         close = nearest(name, info.entries)
@@ -169,7 +169,7 @@ def entry_of(info: Info, name: str) -> Entry:
                 remedy="Leave it out.",
             )
     hub = _hub(value, where)
-    return Entry(
+    return DataSetEntry(
         name,
         () if hub is not None else _files(value, info.folders, where),
         hub,
@@ -208,7 +208,7 @@ def _samples(value: Any, where: str) -> int | None:
     )
 
 
-def _hub(value: Mapping[str, Any], where: str) -> OnHub | None:
+def _hub(value: Mapping[str, Any], where: str) -> HubDataSet | None:
     """Where the hub is named it goes before a file, as there; a file has no subset, folder or split of its own."""
     subset, split, folder = value.get("subset"), str(value.get("split") or "train"), value.get("folder")
     name = value.get("hf_hub_url")
@@ -217,7 +217,7 @@ def _hub(value: Mapping[str, Any], where: str) -> OnHub | None:
             raise TaskError(
                 f"found {describe(name)} as hf_hub_url", where=where, expected="org/name", remedy="Correct it."
             )
-        return OnHub(name, subset, split, folder)
+        return HubDataSet(name, subset, split, folder)
     if split != "train" or subset or folder:
         beside = next(key for key in ("subset", "folder", "split") if value.get(key))
         raise TaskError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from lastresort.interop.given import NO_REMOTE_CODE, NOT_IN_4_BITS, Given, found_place, says_its_base
+from lastresort.interop.given import NO_REMOTE_CODE, NOT_IN_4_BITS, ForeignKeys, found_place, says_its_base
 from lastresort.interop.llamafactory.stage import PREFERENCE_STAGES, Stage
 from lastresort.interop.llamafactory.unheard import names_its_start_as_reference
-from lastresort.spec.values import Number
+from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
 _TYPES = ("lora", "full")
@@ -16,7 +16,7 @@ _OTHER_TYPES = ("oft", "freeze")
 _LORA_KEYS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora")
 
 
-def method_of(stage: Stage, given: Given, path: Path) -> JsonObject:
+def method_of(stage: Stage, given: ForeignKeys, path: Path) -> JsonObject:
     """model, adapter or start_from, and precision. Raises TaskError for a method that there is not."""
     name = given.text("model_name_or_path")
     if name is None:
@@ -43,7 +43,7 @@ def method_of(stage: Stage, given: Given, path: Path) -> JsonObject:
     return document | {"precision": _precision(given, kind, bits)}
 
 
-def _type(given: Given) -> str:
+def _type(given: ForeignKeys) -> str:
     kind = str(given.any("finetuning_type", "lora")).strip()
     if kind in _OTHER_TYPES:
         near = "full trains all layers, lora all of them through adapters"
@@ -60,7 +60,7 @@ def located(name: str, path: Path) -> str:
     return str(found or name)
 
 
-def _bits(given: Given, kind: str) -> int | None:
+def _bits(given: ForeignKeys, kind: str) -> int | None:
     bits = given.any("quantization_bit")
     method = str(given.any("quantization_method", "bnb")).lower()
     quantised = str(given.any("quantization_type", "nf4")).lower()
@@ -84,10 +84,10 @@ def _bits(given: Given, kind: str) -> int | None:
     return 4
 
 
-def _adapter(stage: Stage, given: Given, bits: int | None) -> JsonObject:
+def _adapter(stage: Stage, given: ForeignKeys, bits: int | None) -> JsonObject:
     rank = given.count("lora_rank", 8, least=1)
     # A scale of 0 counts as none there.
-    alpha = given.number("lora_alpha", 0, Number(at_least=0)) or 2 * rank
+    alpha = given.number("lora_alpha", 0, NumberBounds(at_least=0)) or 2 * rank
     rslora, dora = given.flag("use_rslora"), given.flag("use_dora")
     if dora and bits is not None:
         given.refuse(
@@ -108,13 +108,13 @@ def _adapter(stage: Stage, given: Given, bits: int | None) -> JsonObject:
     }
 
 
-def _target(given: Given) -> str | list[str]:
+def _target(given: ForeignKeys) -> str | list[str]:
     names = given.names("lora_target") or ["all"]
     return "all-linear" if names == ["all"] else names
 
 
-def _dropout(stage: Stage, given: Given) -> float:
-    dropout = given.number("lora_dropout", 0.0, Number(at_least=0, below=1))
+def _dropout(stage: Stage, given: ForeignKeys) -> float:
+    dropout = given.number("lora_dropout", 0.0, NumberBounds(at_least=0, below=1))
     if dropout and stage in PREFERENCE_STAGES:
         given.remark(
             "lora_dropout",
@@ -125,7 +125,7 @@ def _dropout(stage: Stage, given: Given) -> float:
     return dropout
 
 
-def _started(stage: Stage, given: Given, path: Path, names: list[str], kind: str) -> str:
+def _started(stage: Stage, given: ForeignKeys, path: Path, names: list[str], kind: str) -> str:
     if len(names) > 1 or kind == "full" or given.flag("create_new_adapter"):
         given.refuse(
             "adapter_name_or_path",
@@ -146,7 +146,7 @@ def _started(stage: Stage, given: Given, path: Path, names: list[str], kind: str
     return located(names[0], path)
 
 
-def _precision(given: Given, kind: str, bits: int | None) -> str:
+def _precision(given: ForeignKeys, kind: str, bits: int | None) -> str:
     bf16, fp16, pure = (given.flag(key) for key in ("bf16", "fp16", "pure_bf16"))
     if fp16:
         given.remark(

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.interop.given import Given, new_place
-from lastresort.interop.imported import Imported, Source
+from lastresort.interop.given import ForeignKeys, new_place
+from lastresort.interop.imported import ImportedTraining, RowSource
 from lastresort.interop.llamafactory.course import course_of, held_out_share, length_of, name_evaluation
-from lastresort.interop.llamafactory.data_sets import DataSet, read_data_sets
+from lastresort.interop.llamafactory.data_sets import NamedRows, read_data_sets
 from lastresort.interop.llamafactory.dataset_info import read_info
 from lastresort.interop.llamafactory.method import method_of
 from lastresort.interop.llamafactory.rendering import Rendering, rendering_of
@@ -22,12 +22,12 @@ from lastresort.interop.llamafactory.unheard import name_the_rest, refuse_other_
 from lastresort.types import JsonObject
 
 
-def read(values: Mapping[str, Any], path: Path) -> Imported:
+def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
     """What the keys of a file say. path: where it stands, for its data sets and for errors.
 
     Raises TaskError for keys and entries that cannot be honoured, DataError for rows that cannot be read.
     """
-    given = Given(values, str(path))
+    given = ForeignKeys(values, str(path))
     stage = read_stage(given)
     _refuse_untrained(given)
     refuse_other_trainings(given)
@@ -45,7 +45,7 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
     document |= length_of(given, stage, _trained_rows(train, share), document["batch_size"])
     document |= _output(given)
     name_the_rest(given)
-    return Imported(
+    return ImportedTraining(
         framework="llamafactory",
         document=document,
         train=tuple(_source(data_set, stage, rendering) for data_set in train),
@@ -56,7 +56,7 @@ def read(values: Mapping[str, Any], path: Path) -> Imported:
     )
 
 
-def _refuse_untrained(given: Given) -> None:
+def _refuse_untrained(given: ForeignKeys) -> None:
     if "do_train" not in given:
         given.remark(
             "do_train", "trap", "Without do_train: true LLaMA-Factory trains nothing; here the file is trained."
@@ -65,18 +65,18 @@ def _refuse_untrained(given: Given) -> None:
         given.refuse("do_train", "false", expected="true, since this command trains", remedy="Write do_train: true.")
 
 
-def _trained_rows(train: Sequence[DataSet], share: float | int | None) -> int:
+def _trained_rows(train: Sequence[NamedRows], share: float | int | None) -> int:
     total = sum(len(data_set.rows) for data_set in train)
     held = 0 if share is None else share if share >= 1 else round(share * total)
     return max(1, int(total - held))
 
 
-def _output(given: Given) -> JsonObject:
+def _output(given: ForeignKeys) -> JsonObject:
     name = given.text("output_dir")
     return {} if name is None else {"output": str(new_place(name))}
 
 
-def _source(data_set: DataSet, stage: Stage, rendering: Rendering) -> Source:
-    return Source(
+def _source(data_set: NamedRows, stage: Stage, rendering: Rendering) -> RowSource:
+    return RowSource(
         data_set.name, lambda: ((row.place, written_row(row, stage, rendering.writing)) for row in data_set.rows)
     )

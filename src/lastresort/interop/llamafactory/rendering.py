@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 
 from lastresort.data.chat_template import rendered_text, start_of_text, template_of
 from lastresort.errors import DataError
-from lastresort.interop.given import Given
-from lastresort.interop.llamafactory.data_sets import DataSet
-from lastresort.interop.llamafactory.rows import OwnText
+from lastresort.interop.given import ForeignKeys
+from lastresort.interop.llamafactory.data_sets import NamedRows
+from lastresort.interop.llamafactory.rows import TokenizerWriting
 from lastresort.interop.llamafactory.stage import Stage
-from lastresort.interop.llamafactory.templates import TEMPLATES, Template, Writing
-from lastresort.interop.llamafactory.turns import Aligned, Turn
+from lastresort.interop.llamafactory.templates import TEMPLATES, RowWriting, TurnTemplate
+from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
 from lastresort.spec.values import listed
 from lastresort.types import JsonObject, Message
@@ -27,7 +27,7 @@ _QUESTION, _ANSWER = "Why?", "Because."
 _SHOWN, _BEFORE = 200, 60
 
 
-def name_own_template(given: Given, name: str, writing: Writing, base: ModelTokenizer | None) -> None:
+def name_own_template(given: ForeignKeys, name: str, writing: RowWriting, base: ModelTokenizer | None) -> None:
     """Says whether the model's own chat template writes other text, and what is added to answers without a thought."""
     if writing.template.thinks:
         given.remark(
@@ -46,7 +46,9 @@ def name_own_template(given: Given, name: str, writing: Writing, base: ModelToke
         theirs = rendered_text(tokenizer, own, messages, prompt=True)
     except DataError:
         return
-    prompt, _ = writing.answered(Aligned("", (Turn("user", _QUESTION),), (Turn("assistant", _ANSWER),), None, "", ""))
+    prompt, _ = writing.answered(
+        AlignedRow("", (Turn("user", _QUESTION),), (Turn("assistant", _ANSWER),), None, "", "")
+    )
     end = tokenizer.eos_token or ""
     text = "".join(segment["text"] + (end if segment.get("end") else "") for segment in prompt)
     start = start_of_text(tokenizer)
@@ -78,12 +80,12 @@ class Rendering:
     """writing: None for turns, which the model's own chat template renders later. document: keys of our training file. by: the
     template that is written out, as the file names it."""
 
-    writing: Writing | OwnText | None
+    writing: RowWriting | TokenizerWriting | None
     document: JsonObject
     by: str | None = None
 
 
-def rendering_of(given: Given, stage: Stage, model: str, path: Path, data_sets: Sequence[DataSet]) -> Rendering:
+def rendering_of(given: ForeignKeys, stage: Stage, model: str, path: Path, data_sets: Sequence[NamedRows]) -> Rendering:
     """Raises TaskError for keys that contradict each other, DataError for different tools and a model that is not here."""
     base = tokenizer_on_disk(model, path.absolute().parent)
     document = _length(given, stage, base)
@@ -102,12 +104,12 @@ def rendering_of(given: Given, stage: Stage, model: str, path: Path, data_sets: 
     if template is None:
         own = _own(given, base, data_sets, thinking=thinking, whole=whole, last=last)
         return Rendering(own.writing, document | own.document)
-    writing = Writing(template, None if thinking is None else given.flag("enable_thinking", True), keep, whole, last)
+    writing = RowWriting(template, None if thinking is None else given.flag("enable_thinking", True), keep, whole, last)
     name_own_template(given, str(name), writing, base)
     return Rendering(writing, document, f"template: {name}")
 
 
-def _length(given: Given, stage: Stage, base: ModelTokenizer | None) -> JsonObject:
+def _length(given: ForeignKeys, stage: Stage, base: ModelTokenizer | None) -> JsonObject:
     limit = given.count("cutoff_len", CUTOFF, least=2)
     context = base.context_tokens if base else None
     if context is not None and limit > context:
@@ -128,7 +130,7 @@ def _length(given: Given, stage: Stage, base: ModelTokenizer | None) -> JsonObje
     return {"max_tokens": limit, "longer_rows": "truncate"}
 
 
-def _name_text(given: Given, name: str | None) -> None:
+def _name_text(given: ForeignKeys, name: str | None) -> None:
     if name is not None:
         given.remark("template", "differs", "Documents end with the end-of-text token of the model's tokenizer.")
     if given.flag("packing", True) is False:
@@ -139,7 +141,7 @@ def _name_text(given: Given, name: str | None) -> None:
         )
 
 
-def _name_packing(given: Given) -> None:
+def _name_packing(given: ForeignKeys) -> None:
     for key in ("packing", "neat_packing"):
         if given.flag(key):
             given.remark(
@@ -150,7 +152,7 @@ def _name_packing(given: Given) -> None:
             )
 
 
-def _template(given: Given, name: str | None, data_sets: Sequence[DataSet]) -> Template | None:
+def _template(given: ForeignKeys, name: str | None, data_sets: Sequence[NamedRows]) -> TurnTemplate | None:
     """The template as text, None where rows are rendered with the model's own."""
     system, tools = given.text("default_system"), given.text("tool_format")
     if name is None:
@@ -183,7 +185,13 @@ def _template(given: Given, name: str | None, data_sets: Sequence[DataSet]) -> T
 
 
 def _own(
-    given: Given, base: ModelTokenizer | None, data_sets: Sequence[DataSet], *, thinking: Any, whole: bool, last: bool
+    given: ForeignKeys,
+    base: ModelTokenizer | None,
+    data_sets: Sequence[NamedRows],
+    *,
+    thinking: Any,
+    whole: bool,
+    last: bool,
 ) -> Rendering:
     """Rendering with the model's own chat template: by the trainer, or here where rows have different tools."""
     if whole:
@@ -205,14 +213,14 @@ def _own(
     if by_itself is not None:
         if base is None:
             _refuse_tools(by_itself)
-        return Rendering(OwnText(base.tokenizer, arguments, last), {})
+        return Rendering(TokenizerWriting(base.tokenizer, arguments, last), {})
     if rows[0].tools:
         arguments["tools"] = json.loads(rows[0].tools)
     document: JsonObject = {"chat_template_kwargs": arguments} if arguments else {}
     return Rendering(None, document | ({"trained_turns": "last"} if last else {}))
 
 
-def _refuse_tools(row: Aligned) -> NoReturn:
+def _refuse_tools(row: AlignedRow) -> NoReturn:
     raise DataError(
         "found a call as the answer" if row.ends_with_a_call else "found other tools than in the rows before",
         where=row.place,

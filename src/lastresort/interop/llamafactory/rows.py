@@ -11,29 +11,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.data.chat_template import Template, accepted_turns, rendered_text, template_of
+from lastresort.data.chat_template import ChatTemplate, accepted_turns, rendered_text, template_of
 from lastresort.data.rendering import turn_end_ids
 from lastresort.errors import DataError
 from lastresort.interop.llamafactory.stage import Stage
-from lastresort.interop.llamafactory.templates import Segment, Writing
-from lastresort.interop.llamafactory.turns import Aligned, Turn
+from lastresort.interop.llamafactory.templates import RowWriting, Segment
+from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.types import Message
 
 
 @dataclass(frozen=True, slots=True)
-class OwnText:
+class TokenizerWriting:
     """arguments: of the chat template, beside the tools. last_turn: mask_history."""
 
     tokenizer: Any
     arguments: Mapping[str, Any]
     last_turn: bool = False
 
-    def completion(self, row: Aligned, prompt: Sequence[Message], answer: Message) -> list[Segment]:
+    def completion(self, row: AlignedRow, prompt: Sequence[Message], answer: Message) -> list[Segment]:
         """Of sft: every answer is trained with its end token, or the last alone."""
         return self._segments(row, (*prompt, answer), last_only=self.last_turn)
 
     def answered(
-        self, row: Aligned, prompt: Sequence[Message], answers: Sequence[Message]
+        self, row: AlignedRow, prompt: Sequence[Message], answers: Sequence[Message]
     ) -> tuple[list[Segment], list[list[Segment]]]:
         """Of dpo and kto: the prompt, and each answer behind it."""
         found = [self._segments(row, (*prompt, answer), last_only=True) for answer in answers]
@@ -46,7 +46,7 @@ class OwnText:
             )
         return found[0][:1], [segments[1:] for segments in found]
 
-    def _segments(self, row: Aligned, turns: Sequence[Message], *, last_only: bool) -> list[Segment]:
+    def _segments(self, row: AlignedRow, turns: Sequence[Message], *, last_only: bool) -> list[Segment]:
         tools = {"tools": json.loads(row.tools)} if row.tools else {}
         template = template_of(self.tokenizer, {**self.arguments, **tools})
         turns = accepted_turns(self.tokenizer, template, turns)
@@ -61,7 +61,7 @@ class OwnText:
         return [*segments, {"text": whole[at:]}] if whole[at:] else segments
 
     def _span(
-        self, template: Template, turns: Sequence[Message], number: int, whole: str, place: str
+        self, template: ChatTemplate, turns: Sequence[Message], number: int, whole: str, place: str
     ) -> tuple[int, int]:
         """Where an answer begins in the whole text, and where its end token ends."""
         before = rendered_text(self.tokenizer, template, turns[:number], prompt=True)
@@ -82,7 +82,7 @@ class OwnText:
 _ROLES = {"user": "user", "assistant": "assistant", "function": "assistant", "observation": "tool"}
 
 
-def written_row(row: Aligned, stage: Stage, writing: Writing | OwnText | None) -> dict[str, Any]:
+def written_row(row: AlignedRow, stage: Stage, writing: RowWriting | TokenizerWriting | None) -> dict[str, Any]:
     """The row as `lastresort train` reads it. writing: None for turns, which the model's own chat template renders later."""
     if stage == "pt":
         return {"text": row.prompt[0].text}
@@ -96,15 +96,15 @@ def written_row(row: Aligned, stage: Stage, writing: Writing | OwnText | None) -
     return {"segments": [*prompt, *answers[0]], "label": row.label}
 
 
-def _completion(row: Aligned, writing: Writing | OwnText) -> list[Segment]:
-    if isinstance(writing, Writing):
+def _completion(row: AlignedRow, writing: RowWriting | TokenizerWriting) -> list[Segment]:
+    if isinstance(writing, RowWriting):
         return writing.completion(row)
     prompt, answers = _messages(row)
     return writing.completion(row, [_made(one) for one in prompt], _made(answers[0]))
 
 
-def _answered(row: Aligned, writing: Writing | OwnText) -> tuple[list[Segment], list[list[Segment]]]:
-    if isinstance(writing, Writing):
+def _answered(row: AlignedRow, writing: RowWriting | TokenizerWriting) -> tuple[list[Segment], list[list[Segment]]]:
+    if isinstance(writing, RowWriting):
         return writing.answered(row)
     prompt, answers = _messages(row)
     return writing.answered(row, [_made(one) for one in prompt], [_made(one) for one in answers])
@@ -115,7 +115,7 @@ def _made(message: dict[str, Any]) -> Message:
     return Message(message["role"], message["content"], calls)
 
 
-def _turns(row: Aligned, stage: Stage) -> dict[str, Any]:
+def _turns(row: AlignedRow, stage: Stage) -> dict[str, Any]:
     prompt, answers = _messages(row)
     if stage == "sft":
         return {"messages": [*prompt, *answers]}
@@ -124,7 +124,7 @@ def _turns(row: Aligned, stage: Stage) -> dict[str, Any]:
     return {"messages": [*prompt, *answers], "label": row.label}
 
 
-def _messages(row: Aligned) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _messages(row: AlignedRow) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     system = [{"role": "system", "content": row.system}] if row.system else []
     prompt = [*system, *(_message(turn, row.place) for turn in row.prompt)]
     return prompt, [_message(turn, row.place) for turn in row.answers]

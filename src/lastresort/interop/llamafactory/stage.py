@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from lastresort.errors import TaskError
-from lastresort.interop.given import Given
-from lastresort.spec.values import Number
+from lastresort.interop.given import ForeignKeys
+from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
 Stage = Literal["sft", "pt", "dpo", "kto"]
 PREFERENCE_STAGES = frozenset({"dpo", "kto"})
 _STAGES = ("sft", "pt", "dpo", "kto", "ppo", "rm")
 _LOSSES = ("sigmoid", "hinge", "ipo", "kto_pair", "orpo", "simpo")
-_POSITIVE, _NOT_NEGATIVE = Number(above=0), Number(at_least=0)
+_POSITIVE, _NOT_NEGATIVE = NumberBounds(above=0), NumberBounds(at_least=0)
 _NEAREST = {
     "ppo": (
         "sft, pt, dpo or kto; there is no value model here, and no reward model: the nearest is GRPO, which compares the "
@@ -33,7 +33,7 @@ _FOREIGN_PARTS = {
 }
 
 
-def read_stage(given: Given) -> Stage:
+def read_stage(given: ForeignKeys) -> Stage:
     """Raises TaskError for ppo and rm, with the nearest that there is."""
     stage = given.choice("stage", _STAGES, "sft")
     if stage in _NEAREST:
@@ -42,7 +42,7 @@ def read_stage(given: Given) -> Stage:
     return stage  # type: ignore[return-value]
 
 
-def objective_of(stage: Stage, given: Given) -> Any:
+def objective_of(stage: Stage, given: ForeignKeys) -> Any:
     """The value of `objective`, with every option written out. Raises TaskError for a loss that there is not."""
     if stage in PREFERENCE_STAGES:
         _refuse_foreign_parts(given)
@@ -60,7 +60,7 @@ def objective_of(stage: Stage, given: Given) -> Any:
     return "text" if stage == "pt" else "sft"
 
 
-def _name_baseline(given: Given) -> None:
+def _name_baseline(given: ForeignKeys) -> None:
     if given.count("gradient_accumulation_steps", 1, least=1) > 1:
         given.remark(
             "gradient_accumulation_steps",
@@ -69,10 +69,10 @@ def _name_baseline(given: Given) -> None:
         )
 
 
-def _pairs(given: Given) -> dict[str, JsonObject]:
+def _pairs(given: ForeignKeys) -> dict[str, JsonObject]:
     loss = given.choice("pref_loss", _LOSSES, "sigmoid")
     beta = given.number("pref_beta", 0.1, _POSITIVE)
-    smoothing = given.number("dpo_label_smoothing", 0.0, Number(at_least=0, below=0.5))
+    smoothing = given.number("dpo_label_smoothing", 0.0, NumberBounds(at_least=0, below=0.5))
     if smoothing and loss != "sigmoid":
         given.refuse(
             "dpo_label_smoothing", f"it beside {loss}", expected="it only with pref_loss: sigmoid", remedy="Remove it."
@@ -101,7 +101,7 @@ def _pairs(given: Given) -> dict[str, JsonObject]:
     return {"hinge": {"beta": beta}}
 
 
-def _refuse_foreign_parts(given: Given) -> None:
+def _refuse_foreign_parts(given: ForeignKeys) -> None:
     for key, why in _FOREIGN_PARTS.items():
         value = given.any(key)
         if value:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lastresort.interop.llamafactory.turns import Aligned, Turn
+from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 
 Segment = dict[str, Any]
 _NO_THOUGHT = "<think>\n\n</think>\n\n"
@@ -36,7 +36,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class TurnTemplate:
     """system_in_user: the system's text stands inside the first question. default_system: where a row has none. thinks: an answer
     without a thought gets an empty one."""
 
@@ -47,17 +47,17 @@ class Template:
     default_system: str = ""
     thinks: bool = False
 
-    def with_system(self, text: str | None) -> Template:
+    def with_system(self, text: str | None) -> TurnTemplate:
         return self if text is None else replace(self, default_system=text)
 
 
-def _headed(start: str, end: str, separator: str, *, line: str = "") -> Template:
+def _headed(start: str, end: str, separator: str, *, line: str = "") -> TurnTemplate:
     """A header with the role, the text, and an end marker. separator: between header and text. line: behind an end marker."""
 
     def opened(role: str) -> str:
         return f"{start}{role}{separator}"
 
-    return Template(
+    return TurnTemplate(
         user=Slot(opened("user"), f"{end}{line}{opened('assistant')}"),
         assistant=Slot("", f"{end}{line}"),
         system=Slot(opened("system"), f"{end}{line}"),
@@ -65,18 +65,18 @@ def _headed(start: str, end: str, separator: str, *, line: str = "") -> Template
 
 
 _CHATML = _headed("<|im_start|>", "<|im_end|>", "\n", line="\n")
-_GEMMA = Template(
+_GEMMA = TurnTemplate(
     user=Slot("<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"),
     assistant=Slot("", "<end_of_turn>\n"),
     system=Slot("", "\n\n"),
     system_in_user=True,
 )
-_PHI = Template(
+_PHI = TurnTemplate(
     user=Slot("<|user|>\n", "<|end|>\n<|assistant|>\n"),
     assistant=Slot("", "<|end|>\n"),
     system=Slot("<|system|>\n", "<|end|>\n"),
 )
-TEMPLATES: dict[str, Template] = {
+TEMPLATES: dict[str, TurnTemplate] = {
     "llama3": _headed("<|start_header_id|>", "<|eot_id|>", "<|end_header_id|>\n\n"),
     "chatml": _CHATML,
     "yi": _CHATML,
@@ -91,29 +91,29 @@ TEMPLATES: dict[str, Template] = {
     "gemma": _GEMMA,
     "gemma3": _GEMMA,
     "granite3": _headed("<|start_of_role|>", "<|end_of_text|>", "<|end_of_role|>", line="\n"),
-    "mistral": Template(
+    "mistral": TurnTemplate(
         user=Slot("[INST] ", "[/INST]"),
         assistant=Slot(" ", end=True),
         system=Slot("", "\n\n"),
         system_in_user=True,
     ),
-    "ministral": Template(user=Slot("[INST]", "[/INST]"), system=Slot("", "\n\n"), system_in_user=True),
-    "deepseek": Template(user=Slot("User: ", "\n\nAssistant:"), system=Slot("", "\n\n")),
-    "deepseek3": Template(user=Slot("<｜User｜>", "<｜Assistant｜>")),
-    "deepseekr1": Template(user=Slot("<｜User｜>", "<｜Assistant｜>"), thinks=True),
-    "zephyr": Template(
+    "ministral": TurnTemplate(user=Slot("[INST]", "[/INST]"), system=Slot("", "\n\n"), system_in_user=True),
+    "deepseek": TurnTemplate(user=Slot("User: ", "\n\nAssistant:"), system=Slot("", "\n\n")),
+    "deepseek3": TurnTemplate(user=Slot("<｜User｜>", "<｜Assistant｜>")),
+    "deepseekr1": TurnTemplate(user=Slot("<｜User｜>", "<｜Assistant｜>"), thinks=True),
+    "zephyr": TurnTemplate(
         user=Slot("<|user|>\n", end=True, tail="<|assistant|>\n"),
         system=Slot("<|system|>\n", end=True),
         default_system="You are Zephyr, a helpful assistant.",
     ),
-    "vicuna": Template(
+    "vicuna": TurnTemplate(
         user=Slot("USER: ", " ASSISTANT:"),
         default_system=(
             "A chat between a curious user and an artificial intelligence assistant. "
             "The assistant gives helpful, detailed, and polite answers to the user's questions."
         ),
     ),
-    "alpaca": Template(
+    "alpaca": TurnTemplate(
         user=Slot("### Instruction:\n", "\n\n### Response:\n"),
         assistant=Slot(end=True, tail="\n\n"),
         default_system=(
@@ -121,33 +121,33 @@ TEMPLATES: dict[str, Template] = {
             "Write a response that appropriately completes the request.\n\n"
         ),
     ),
-    "default": Template(
+    "default": TurnTemplate(
         user=Slot("Human: ", end=True, tail="\nAssistant:"),
         assistant=Slot(end=True, tail="\n"),
         system=Slot("System: ", end=True, tail="\n"),
     ),
-    "empty": Template(user=Slot(), assistant=Slot()),
+    "empty": TurnTemplate(user=Slot(), assistant=Slot()),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class RowWriting:
     """How rows become segments. thinking: enable_thinking. keep_thoughts: preserve_thinking. train_prompt: train_on_prompt.
     last_turn: mask_history."""
 
-    template: Template
+    template: TurnTemplate
     thinking: bool | None = True
     keep_thoughts: bool = False
     train_prompt: bool = False
     last_turn: bool = False
 
-    def completion(self, row: Aligned) -> list[Segment]:
+    def completion(self, row: AlignedRow) -> list[Segment]:
         """Of sft: prompt and answers, with what is trained of them."""
         drop = self.last_turn and not self.keep_thoughts
         turns = (*row.prompt, row.answers[0])
         return list(self._written(row, turns, drop_earlier=drop, think_always=not drop, last_only=self.last_turn))
 
-    def answered(self, row: Aligned) -> tuple[list[Segment], list[list[Segment]]]:
+    def answered(self, row: AlignedRow) -> tuple[list[Segment], list[list[Segment]]]:
         """Of dpo and kto: the prompt, and each answer behind it; earlier thoughts are taken out unless they are kept."""
         prompts, answers = [], []
         for answer in row.answers:
@@ -159,7 +159,7 @@ class Writing:
         return prompts[0], answers
 
     def _written(
-        self, row: Aligned, turns: tuple[Turn, ...], *, drop_earlier: bool, think_always: bool, last_only: bool
+        self, row: AlignedRow, turns: tuple[Turn, ...], *, drop_earlier: bool, think_always: bool, last_only: bool
     ) -> Iterator[Segment]:
         """drop_earlier: thoughts before the last answer. think_always: every answer gets a thought, not the last alone."""
         template = self.template

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lastresort.data.formats.rows import RawRow, compact_json
-from lastresort.interop.llamafactory.dataset_info import Entry
+from lastresort.interop.llamafactory.dataset_info import DataSetEntry
 from lastresort.interop.llamafactory.stage import Stage
 
 Role = Literal["user", "assistant", "function", "observation"]
@@ -29,7 +29,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
+class AlignedRow:
     """prompt: an odd number of turns, the last one asks. answers: one; chosen and rejected; none for plain text. label: for kto.
     system, tools: "" for none; tools is JSON."""
 
@@ -51,7 +51,7 @@ class Aligned:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DroppedRow:
     """A row that is left out. why: a clause after "n rows". there: is it dropped by LLaMA-Factory too?"""
 
     place: str
@@ -59,36 +59,36 @@ class Dropped:
     there: bool = True
 
 
-def aligned(entry: Entry, stage: Stage, row: RawRow) -> Aligned | Dropped:
+def aligned(entry: DataSetEntry, stage: Stage, row: RawRow) -> AlignedRow | DroppedRow:
     """The row, or why it is left out."""
     found = _alpaca(entry, row) if entry.formatting == "alpaca" else _conversation(entry, row)
-    if isinstance(found, Dropped):
+    if isinstance(found, DroppedRow):
         return found
     if stage == "pt":
         if not found.prompt or not found.prompt[0].text.strip():
-            return Dropped(row.place, "without any text", there=False)
+            return DroppedRow(row.place, "without any text", there=False)
         return found
     return _checked(found, stage)
 
 
-def _checked(found: Aligned, stage: Stage) -> Aligned | Dropped:
+def _checked(found: AlignedRow, stage: Stage) -> AlignedRow | DroppedRow:
     """As the processors of a stage drop rows; and an answer must say something."""
     if len(found.prompt) % 2 != 1:
-        return Dropped(found.place, "whose prompt does not end with a question")
+        return DroppedRow(found.place, "whose prompt does not end with a question")
     wanted = {"sft": 1, "dpo": 2, "kto": 1}[stage]
     if stage == "kto" and found.label is None:
-        return Dropped(found.place, "whose label is neither true nor false")
+        return DroppedRow(found.place, "whose label is neither true nor false")
     if len(found.answers) != wanted:
         what = "without the two answers of a pair" if stage == "dpo" else "without an answer in text"
-        return Dropped(found.place, what)
+        return DroppedRow(found.place, what)
     if not all(answer.text.strip() for answer in found.answers):
-        return Dropped(found.place, "with an empty answer", there=False)
+        return DroppedRow(found.place, "with an empty answer", there=False)
     if stage == "dpo" and not any(turn.text.strip() for turn in found.prompt):
-        return Dropped(found.place, "with an empty prompt", there=False)
+        return DroppedRow(found.place, "with an empty prompt", there=False)
     return found
 
 
-def _alpaca(entry: Entry, row: RawRow) -> Aligned:
+def _alpaca(entry: DataSetEntry, row: RawRow) -> AlignedRow:
     columns = entry.columns
     turns: list[Turn] = []
     history = _cell(row, columns.history)
@@ -107,58 +107,58 @@ def _alpaca(entry: Entry, row: RawRow) -> Aligned:
     elif isinstance(response, str):
         answers = (Turn("assistant", response),)
     system = _text(_cell(row, columns.system), row)
-    return Aligned(
+    return AlignedRow(
         row.place, tuple(turns), answers, label if isinstance(label, bool) else None, system, _tools(entry, row)
     )
 
 
-def _conversation(entry: Entry, row: RawRow) -> Aligned | Dropped:
+def _conversation(entry: DataSetEntry, row: RawRow) -> AlignedRow | DroppedRow:
     """sharegpt and openai: turns that ask and turns that answer must alternate."""
     messages = _cell(row, entry.columns.messages)
     if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
-        return Dropped(row.place, "without a list of turns")
+        return DroppedRow(row.place, "without a list of turns")
     tags = entry.tags
     system = _text(_cell(row, entry.columns.system), row)
     if messages and tags.system_tag and messages[0].get(tags.role_tag) == tags.system_tag:
         system, messages = _text(messages[0].get(tags.content_tag), row), messages[1:]
     turns = _openai_turns(entry, messages, row) if entry.formatting == "openai" else _turns(entry, messages, row)
-    if isinstance(turns, Dropped):
+    if isinstance(turns, DroppedRow):
         return turns
     for number, turn in enumerate(turns):
         if turn.role not in (_ANSWERS if number % 2 else _ASKS):
-            return Dropped(row.place, "in which question and answer do not alternate")
+            return DroppedRow(row.place, "in which question and answer do not alternate")
     if len(turns) % 2 != int(entry.ranking):
-        return Dropped(row.place, "that end with an answer" if entry.ranking else "that do not end with an answer")
+        return DroppedRow(row.place, "that end with an answer" if entry.ranking else "that do not end with an answer")
     tools = _tools(entry, row)
     if entry.formatting == "openai":
         system = _openai_system(system, tools)
     label = _cell(row, entry.columns.kto_tag)
     label = label if isinstance(label, bool) else None
     if not entry.ranking:
-        return Aligned(row.place, turns[:-1], turns[-1:], label, system, tools)
+        return AlignedRow(row.place, turns[:-1], turns[-1:], label, system, tools)
     sides = [_cell(row, name) for name in (entry.columns.chosen, entry.columns.rejected)]
     if not all(isinstance(side, Mapping) for side in sides):
-        return Dropped(row.place, "whose chosen and rejected are no turns with a role")
+        return DroppedRow(row.place, "whose chosen and rejected are no turns with a role")
     answers = _turns(entry, sides, row)
-    if isinstance(answers, Dropped):
+    if isinstance(answers, DroppedRow):
         return answers
     if any(answer.role not in _ANSWERS for answer in answers):
-        return Dropped(row.place, "whose chosen or rejected is no answer")
-    return Aligned(row.place, turns, answers, label, system, tools)
+        return DroppedRow(row.place, "whose chosen or rejected is no answer")
+    return AlignedRow(row.place, turns, answers, label, system, tools)
 
 
-def _turns(entry: Entry, messages: Sequence[Mapping[str, Any]], row: RawRow) -> tuple[Turn, ...] | Dropped:
+def _turns(entry: DataSetEntry, messages: Sequence[Mapping[str, Any]], row: RawRow) -> tuple[Turn, ...] | DroppedRow:
     roles, found = _roles(entry), []
     for message in messages:
         spoken = message.get(str(entry.tags.role_tag))
         role = roles.get(str(spoken))
         if role is None:
-            return Dropped(row.place, f'with a turn of "{spoken}", which tags does not name')
+            return DroppedRow(row.place, f'with a turn of "{spoken}", which tags does not name')
         found.append(Turn(role, _text(message.get(str(entry.tags.content_tag)), row)))
     return tuple(found)
 
 
-def _roles(entry: Entry) -> dict[str, Role]:
+def _roles(entry: DataSetEntry) -> dict[str, Role]:
     tags = entry.tags
     named: tuple[tuple[str | None, Role], ...] = (
         (tags.user_tag, "user"),
@@ -169,7 +169,9 @@ def _roles(entry: Entry) -> dict[str, Role]:
     return {tag: role for tag, role in named if tag is not None}
 
 
-def _openai_turns(entry: Entry, messages: Sequence[Mapping[str, Any]], row: RawRow) -> tuple[Turn, ...] | Dropped:
+def _openai_turns(
+    entry: DataSetEntry, messages: Sequence[Mapping[str, Any]], row: RawRow
+) -> tuple[Turn, ...] | DroppedRow:
     """Calls become text, and the results of several tools one turn; results that nothing follows are lost there."""
     turns: list[Turn] = []
     waiting: list[str] = []
@@ -177,10 +179,10 @@ def _openai_turns(entry: Entry, messages: Sequence[Mapping[str, Any]], row: RawR
         calls = message.get("tool_calls")
         if calls and message.get(str(entry.tags.role_tag)) in (entry.tags.assistant_tag, entry.tags.function_tag):
             text = json.dumps([call["function"] for call in calls], ensure_ascii=False)
-            found: tuple[Turn, ...] | Dropped = (Turn("function", text),)
+            found: tuple[Turn, ...] | DroppedRow = (Turn("function", text),)
         else:
             found = _turns(entry, [message], row)
-        if isinstance(found, Dropped):
+        if isinstance(found, DroppedRow):
             return found
         if found[0].role == "observation":
             waiting.append(found[0].text)
@@ -200,7 +202,7 @@ def _openai_system(system: str, tools: str) -> str:
     return system if "detailed thinking o" in system else f"{system}\n{_NO_THINKING}"
 
 
-def _tools(entry: Entry, row: RawRow) -> str:
+def _tools(entry: DataSetEntry, row: RawRow) -> str:
     value = _cell(row, entry.columns.tools)
     text = value if isinstance(value, str) else "" if not value else compact_json(value, row.place)
     return "" if text.strip() in ("", "[]", "{}") else text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lastresort.interop.given import Given
+from lastresort.interop.given import ForeignKeys
 from lastresort.spec.values import listed, nearest
 from lastresort.types import JsonObject
 
@@ -140,7 +140,7 @@ _DEFAULTS: JsonObject = {
 }
 
 
-def refuse_other_trainings(given: Given) -> None:
+def refuse_other_trainings(given: ForeignKeys) -> None:
     """Raises TaskError for a key under which another training would come out."""
     for key, expected in REFUSED.items():
         value = given.any(key)
@@ -152,13 +152,13 @@ def refuse_other_trainings(given: Given) -> None:
             )
 
 
-def names_its_start_as_reference(given: Given) -> bool:
+def names_its_start_as_reference(given: ForeignKeys) -> bool:
     """Whether the reference is the model with the very adapter that is trained further, as it is here anyway."""
     start, reference = given.any("adapter_name_or_path"), given.any("ref_model_adapters")
     return reference is not None and (given.any("ref_model"), reference) == (given.any("model_name_or_path"), start)
 
 
-def name_the_rest(given: Given) -> None:
+def name_the_rest(given: ForeignKeys) -> None:
     """A remark on whatever was not read: one on the keys of no result, one for each other group, one for each unknown key.
 
     Raises TaskError for a key that is nearly one that is honoured.
@@ -186,7 +186,7 @@ def name_the_rest(given: Given) -> None:
         given.remark(key, "ignored", f"{key} is not honoured: it is no key that this program knows.")
 
 
-def _name_own(given: Given, keys: list[str]) -> None:
+def _name_own(given: ForeignKeys, keys: list[str]) -> None:
     if keys:
         change = "change" if len(keys) > 1 else "changes"
         sentence = f"{listed(keys, most=len(keys))} {change} no result there; how that is done, the program decides itself here."
@@ -199,7 +199,7 @@ def _is_off(key: str, value: Any) -> bool:
     return value is False or (isinstance(value, str) and value.strip().lower() in _OFF)
 
 
-def _refuse_misspelt(given: Given, key: str) -> None:
+def _refuse_misspelt(given: ForeignKeys, key: str) -> None:
     meant = nearest(key, given.asked(), likeness=0.85)
     if meant is not None:
         given.refuse(key, "an unknown key", expected=listed([meant]), remedy=f'Write "{meant}", or remove the key.')

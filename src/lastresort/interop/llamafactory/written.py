@@ -25,7 +25,7 @@ from lastresort.interop.exporting.course import (
     takes_bf16,
     whole_alpha,
 )
-from lastresort.interop.exporting.job import Beside, Job, Row, Written, commented, header, row_limit
+from lastresort.interop.exporting.job import ExportAdapter, ExportFiles, ExportJob, Row, commented, header, row_limit
 from lastresort.types import JsonObject
 
 CONFIG, INFO = "llamafactory.yaml", "dataset_info.json"
@@ -55,7 +55,7 @@ TAGS = {
 USERS, ASSISTANTS = ("user", "tool"), ("assistant", "function_call")
 
 
-def written(job: Job) -> Written:
+def written(job: ExportJob) -> ExportFiles:
     """llamafactory.yaml, dataset_info.json and the rows.
 
     Raises InputError for an objective, or segments, that it has no counterpart of; DataError for rows whose turns do not
@@ -67,7 +67,7 @@ def written(job: Job) -> Written:
     config = {**_model(job), **_method(job), **_data(job, limit), **_course(job)}
     top = commented(header(job, "LLaMA-Factory", notes, "Keys that are not here have LLaMA-Factory's defaults."))
     info = {"train": _info(job, "train.jsonl")} | ({"eval": _info(job, "eval.jsonl")} if job.held_out else {})
-    return Written(
+    return ExportFiles(
         {
             CONFIG: top + yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120),
             INFO: json.dumps(info, indent=2) + "\n",
@@ -80,7 +80,7 @@ def written(job: Job) -> Written:
     )
 
 
-def _refuse(job: Job) -> None:
+def _refuse(job: ExportJob) -> None:
     if job.file.objective not in STAGES:
         groups = job.file.groups is not None
         remedy = "Export it --to trl or --to axolotl." if groups else "Export it --to trl, or train dpo."
@@ -91,7 +91,7 @@ def _refuse(job: Job) -> None:
         raise some_answers("LLaMA-Factory")
 
 
-def _rendered(job: Job) -> InputError:
+def _rendered(job: ExportJob) -> InputError:
     """It renders all rows by a template of its own."""
     by = job.rendered_by
     remedy = "Export it --to axolotl or --to trl."
@@ -103,7 +103,7 @@ def _rendered(job: Job) -> InputError:
     return no_counterpart("LLaMA-Factory", f"rows rendered by {by}, since it renders them itself", remedy)
 
 
-def _install(job: Job) -> str:
+def _install(job: ExportJob) -> str:
     beside = [
         *(["bitsandbytes"] if _quantised(job) else []),
         *(["'trl<0.20'"] if job.file.objective in BY_OLD_TRL else []),
@@ -111,11 +111,11 @@ def _install(job: Job) -> str:
     return " ".join(["pip install llamafactory", *beside])
 
 
-def _quantised(job: Job) -> bool:
+def _quantised(job: ExportJob) -> bool:
     return job.adapter is not None and job.adapter.kind == "qlora"
 
 
-def _model(job: Job) -> JsonObject:
+def _model(job: ExportJob) -> JsonObject:
     start: JsonObject = (
         {"adapter_name_or_path": "start", "create_new_adapter": False} if job.starts_from_adapter else {}
     )
@@ -127,7 +127,7 @@ def _model(job: Job) -> JsonObject:
     }
 
 
-def _method(job: Job) -> JsonObject:
+def _method(job: ExportJob) -> JsonObject:
     name, adapter = job.file.objective, job.adapter
     found: JsonObject = {"stage": STAGES[name], "do_train": True}
     if adapter is None:
@@ -141,7 +141,7 @@ def _method(job: Job) -> JsonObject:
     return found | _loss(job)
 
 
-def _fresh(adapter: Beside) -> JsonObject:
+def _fresh(adapter: ExportAdapter) -> JsonObject:
     named = adapter.layers
     return {
         "finetuning_type": "lora",
@@ -154,7 +154,7 @@ def _fresh(adapter: Beside) -> JsonObject:
     }
 
 
-def _loss(job: Job) -> JsonObject:
+def _loss(job: ExportJob) -> JsonObject:
     name = job.file.objective
     if name == "kto":
         kept = {"kto_chosen_weight": "desirable_weight", "kto_rejected_weight": "undesirable_weight"}
@@ -170,7 +170,7 @@ def _loss(job: Job) -> JsonObject:
     return found
 
 
-def _data(job: Job, limit: int) -> JsonObject:
+def _data(job: ExportJob, limit: int) -> JsonObject:
     return {
         "dataset_dir": ".",
         "dataset": "train",
@@ -181,7 +181,7 @@ def _data(job: Job, limit: int) -> JsonObject:
     }
 
 
-def _course(job: Job) -> JsonObject:
+def _course(job: ExportJob) -> JsonObject:
     file, bf16 = job.file, takes_bf16(job)
     at_once, accumulated = passes(job)
     as_count = file.settings.warmup >= 1
@@ -207,7 +207,7 @@ def _course(job: Job) -> JsonObject:
     }
 
 
-def _info(job: Job, name: str) -> JsonObject:
+def _info(job: ExportJob, name: str) -> JsonObject:
     if job.file.need == "text":
         return {"file_name": name, "columns": {"prompt": "text"}}
     columns = {"messages": "messages"}
@@ -219,7 +219,7 @@ def _info(job: Job, name: str) -> JsonObject:
     return {"file_name": name, "formatting": "sharegpt", **ranking, "columns": columns, "tags": dict(TAGS)}
 
 
-def _row(job: Job, row: Row, number: int) -> Row:
+def _row(job: ExportJob, row: Row, number: int) -> Row:
     if job.file.need == "text":
         return dict(row)
     if job.file.need != "pairs":
@@ -254,7 +254,7 @@ def _refused(number: int, found: str, expected: str) -> DataError:
     )
 
 
-def _notes(job: Job) -> list[str]:
+def _notes(job: ExportJob) -> list[str]:
     found, name = of_trainer(job), job.file.objective
     if job.file.need == "text":
         found.append(

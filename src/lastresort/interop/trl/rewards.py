@@ -9,7 +9,7 @@ from typing import Any
 
 from lastresort.spec.score import Reward
 from lastresort.spec.training_sections import LimitKeys
-from lastresort.spec.values import Reading
+from lastresort.spec.values import ReadContext
 from lastresort.train.rewards.rewards import Rewards
 from lastresort.types import Example, JsonObject, Message
 
@@ -27,7 +27,7 @@ def reward_function(term: Any, folder: Path, settings: Mapping[str, Any], *, nam
 
     def rewards() -> Rewards:
         if not scored:
-            reading = Reading(folder.resolve())
+            reading = ReadContext(folder.resolve())
             wanted = Reward.model_validate(term, context=reading)
             limits = LimitKeys.model_validate(settings.get("limits") or {}, context=reading).settings
             made = Rewards([wanted], columns, on_error=settings.get("on_error", "stop"), limits=limits)

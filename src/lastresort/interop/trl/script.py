@@ -33,19 +33,19 @@ from lastresort.interop.exporting.course import (
     some_answers,
     takes_bf16,
 )
-from lastresort.interop.exporting.job import Beside, Job, Row, commented, header
+from lastresort.interop.exporting.job import ExportAdapter, ExportJob, Row, commented, header
 from lastresort.interop.trl.rewards import EXPECTED
 from lastresort.types import JsonObject
 
 
-def trl_rows(job: Job, rows: Sequence[Row], framework: str) -> list[Row]:
+def trl_rows(job: ExportJob, rows: Sequence[Row], framework: str) -> list[Row]:
     """Raises InputError for segments that are no prompt with one answer, and for rows of which some answers are not trained."""
     if rows and job.file.need == "completions" and not has_segments(job) and answers_trained(job) == "some":
         raise some_answers(framework)
     kwargs = dict(job.file.chat_template_kwargs)
     beside = {"chat_template_kwargs": kwargs} if kwargs and job.file.need in ("completions", "pairs") else {}
     completion = partial(_completion, several=learns_several(job))  # asked once, since it looks at all rows
-    shape: dict[str, Callable[[Job, Row, str], Row]] = {
+    shape: dict[str, Callable[[ExportJob, Row, str], Row]] = {
         "completions": completion,
         "pairs": _pair,
         "labels": _labelled,
@@ -55,14 +55,14 @@ def trl_rows(job: Job, rows: Sequence[Row], framework: str) -> list[Row]:
     return [{**shape[job.file.need](job, row, framework), **beside} for row in rows]
 
 
-def learns_several(job: Job) -> bool:
+def learns_several(job: ExportJob) -> bool:
     """Whether rows have several answers that are all trained: TRL then masks by the chat template."""
     if job.file.need != "completions" or has_segments(job):
         return False
     return answers_trained(job) == "all" and answers_per_row(job) > 1
 
 
-def _completion(job: Job, row: Row, framework: str, *, several: bool) -> Row:
+def _completion(job: ExportJob, row: Row, framework: str, *, several: bool) -> Row:
     if SEGMENTS in row:
         prompt, answer = _split(row[SEGMENTS], framework)
         return {"prompt": prompt, "completion": answer}
@@ -71,27 +71,27 @@ def _completion(job: Job, row: Row, framework: str, *, several: bool) -> Row:
     return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
 
 
-def _pair(job: Job, row: Row, framework: str) -> Row:
+def _pair(job: ExportJob, row: Row, framework: str) -> Row:
     if SEGMENTS not in row:
         return dict(row)
     sides = {"chosen": row[CHOSEN], "rejected": row[REJECTED]}
     return {"prompt": _joined(row[SEGMENTS]), **{name: _joined(own) for name, own in sides.items()}}
 
 
-def _labelled(job: Job, row: Row, framework: str) -> Row:
+def _labelled(job: ExportJob, row: Row, framework: str) -> Row:
     if SEGMENTS in row:
         prompt, answer = _split(row[SEGMENTS], framework)
         return {"prompt": prompt, "completion": answer, "label": row["label"]}
     return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:], "label": row["label"]}
 
 
-def _prompt(job: Job, row: Row, framework: str) -> Row:
+def _prompt(job: ExportJob, row: Row, framework: str) -> Row:
     """The right answer under a name that TRL hands to the rewards: `completion` it keeps for itself."""
     kept = {key: value for key, value in row.items() if key != "completion"}
     return {EXPECTED: row["completion"], **kept} if "completion" in row else kept
 
 
-def _row_text(job: Job, row: Row, framework: str) -> Row:
+def _row_text(job: ExportJob, row: Row, framework: str) -> Row:
     return dict(row)
 
 
@@ -114,7 +114,7 @@ def _joined(segments: list[Row]) -> str:
     return "".join(segment["text"] for segment in segments)
 
 
-def trl_notes(job: Job) -> tuple[str, ...]:
+def trl_notes(job: ExportJob) -> tuple[str, ...]:
     found = [*of_trainer(job), *of_trl(job)]
     if job.file.need == "text":
         found.append("text: the first token of each packed row is not learned there; here it is, in the row before.")
@@ -156,12 +156,12 @@ EXPERIMENTAL = {"CPO": "trl.experimental.cpo", "ORPO": "trl.experimental.orpo"}
 DPO_LOSSES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "apo_zero": "apo_zero"}
 
 
-def trainer_of(job: Job) -> str:
+def trainer_of(job: ExportJob) -> str:
     """The first part of its class's name: SFT of SFTTrainer and SFTConfig."""
     return TRAINERS[job.file.objective]
 
 
-def arguments(job: Job) -> dict[str, str]:
+def arguments(job: ExportJob) -> dict[str, str]:
     """Of the trainer's configuration."""
     file = job.file
     at_once, accumulated = passes(job)
@@ -201,17 +201,17 @@ def source(value: Any) -> str:
     return repr(value)
 
 
-def _completions(job: Job) -> JsonObject:
+def _completions(job: ExportJob) -> JsonObject:
     several = learns_several(job)
     masked = {"assistant_only_loss": True} if several else {"completion_only_loss": True}
     return {"max_length": job.row_tokens, **masked}
 
 
-def _text(job: Job) -> JsonObject:
+def _text(job: ExportJob) -> JsonObject:
     return {"max_length": job.row_tokens, "packing": True, "packing_strategy": "wrapped", "dataset_text_field": "text"}
 
 
-def _pairs(job: Job) -> JsonObject:
+def _pairs(job: ExportJob) -> JsonObject:
     name = job.file.objective
     found: JsonObject = {"max_length": job.row_tokens, **_keeps_dropout(job)}
     if name == "orpo":
@@ -223,12 +223,12 @@ def _pairs(job: Job) -> JsonObject:
     return {**found, "loss_type": [DPO_LOSSES[name]], "beta": job.option("beta"), **smoothing}
 
 
-def _labels(job: Job) -> JsonObject:
+def _labels(job: ExportJob) -> JsonObject:
     weights = {name: job.option(name) for name in ("desirable_weight", "undesirable_weight")}
     return {"max_length": job.row_tokens, **_keeps_dropout(job), "beta": job.option("beta"), **weights}
 
 
-def _groups(job: Job) -> JsonObject:
+def _groups(job: ExportJob) -> JsonObject:
     groups, name = job.file.groups, job.file.objective
     assert groups is not None
     kwargs = dict(job.file.chat_template_kwargs)
@@ -250,7 +250,7 @@ def _groups(job: Job) -> JsonObject:
     }
 
 
-def _keeps_dropout(job: Job) -> JsonObject:
+def _keeps_dropout(job: ExportJob) -> JsonObject:
     """These trainers turn the adapter's dropout off unless told not to."""
     return {"disable_dropout": False} if job.adapter is not None and job.adapter.dropout else {}
 
@@ -259,7 +259,7 @@ _OF_NEED = {"completions": _completions, "text": _text, "pairs": _pairs, "labels
 
 
 def script(
-    job: Job, title: str, notes: Sequence[str], *, imports: Sequence[str], bf16: str, main: Sequence[str]
+    job: ExportJob, title: str, notes: Sequence[str], *, imports: Sequence[str], bf16: str, main: Sequence[str]
 ) -> str:
     """The whole of it. imports: before those of the trainer and of rewards. bf16: source of whether the device has it, where
     that is decided there. main: lines of its one function.
@@ -286,24 +286,24 @@ def script(
     return _head(job, title, notes) + "\n" + "\n".join(lines) + "\n"
 
 
-def _head(job: Job, title: str, notes: Sequence[str]) -> str:
+def _head(job: ExportJob, title: str, notes: Sequence[str]) -> str:
     return commented(header(job, title, notes, "The rows are in train.jsonl beside it."))
 
 
-def _trainer_import(job: Job) -> str:
+def _trainer_import(job: ExportJob) -> str:
     name = trainer_of(job)
     return f"from {EXPERIMENTAL.get(name, 'trl')} import {name}Config, {name}Trainer"
 
 
-def _rewards_import(job: Job) -> list[str]:
+def _rewards_import(job: ExportJob) -> list[str]:
     return ["", f"from rewards import {', '.join(job.rewards)}"] if job.rewards else []
 
 
-def _lora_plus_import(job: Job) -> list[str]:
+def _lora_plus_import(job: ExportJob) -> list[str]:
     return ["from peft.optimizers import create_loraplus_optimizer"] if lora_plus(job) else []
 
 
-def _lora_plus(job: Job) -> list[str]:
+def _lora_plus(job: ExportJob) -> list[str]:
     """A trainer with PEFT's optimizer: no argument of its configuration asks for it."""
     if not lora_plus(job):
         return []
@@ -326,12 +326,12 @@ def _lora_plus(job: Job) -> list[str]:
     ]
 
 
-def _base_name(job: Job) -> str:
+def _base_name(job: ExportJob) -> str:
     """Source of the base's name; of a folder, wherever the script is started from."""
     return f"str((HERE / {source(job.base.name)}).resolve())" if job.base.is_path else source(job.base.name)
 
 
-def training(job: Job, *, peft: str | None) -> list[str]:
+def training(job: ExportJob, *, peft: str | None) -> list[str]:
     """Lines of main() from the rows to the saved model. peft: name of the adapter's configuration, None where there is none."""
     name = trainer_of(job)
     rows = ['    train = load_dataset("json", data_files=str(HERE / "train.jsonl"), split="train")']
@@ -361,5 +361,5 @@ def number(value: float) -> str:
     return repr(int(value) if float(value).is_integer() else value)
 
 
-def layers(adapter: Beside) -> str:
+def layers(adapter: ExportAdapter) -> str:
     return source(adapter.layers if isinstance(adapter.layers, str) else list(adapter.layers))

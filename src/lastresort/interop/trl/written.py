@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from lastresort.interop.exporting.course import takes_bf16
-from lastresort.interop.exporting.job import Job, Written
+from lastresort.interop.exporting.job import ExportFiles, ExportJob
 from lastresort.interop.exporting.rewards import INSTALL
 from lastresort.interop.trl.script import call, layers, number, script, training, trl_notes, trl_rows
 
 SCRIPT = "train.py"
 
 
-def written(job: Job) -> Written:
+def written(job: ExportJob) -> ExportFiles:
     """train.py and the rows. Raises InputError for segments that are no prompt with one answer."""
     notes = trl_notes(job)
     quantised = job.adapter is not None and job.adapter.kind == "qlora"
     packages = ["trl>=1.16", "peft", *(["bitsandbytes"] if quantised else [])]
-    return Written(
+    return ExportFiles(
         {SCRIPT: _script(job, notes)},
         trl_rows(job, job.train, "TRL"),
         trl_rows(job, job.held_out, "TRL"),
@@ -25,7 +25,7 @@ def written(job: Job) -> Written:
     )
 
 
-def _script(job: Job, notes: tuple[str, ...]) -> str:
+def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
     adapter = job.adapter
     quantised = adapter is not None and adapter.kind == "qlora"
     peft = None if adapter is None else "PeftModel" if job.starts_from_adapter else "LoraConfig"
@@ -47,7 +47,7 @@ def _script(job: Job, notes: tuple[str, ...]) -> str:
     return script(job, "TRL", notes, imports=imports, bf16=bf16, main=main)
 
 
-def _model(job: Job, quantised: bool) -> list[str]:
+def _model(job: ExportJob, quantised: bool) -> list[str]:
     if not quantised:
         return [f"    model = AutoModelForCausalLM.from_pretrained(BASE, dtype={_dtype(job)})"]
     four_bits = {
@@ -62,12 +62,12 @@ def _model(job: Job, quantised: bool) -> list[str]:
     ]
 
 
-def _dtype(job: Job) -> str:
+def _dtype(job: ExportJob) -> str:
     bf16 = takes_bf16(job)
     return '"bfloat16" if BF16 else "float32"' if bf16 is None else '"bfloat16"' if bf16 else '"float32"'
 
 
-def _adapter(job: Job) -> list[str]:
+def _adapter(job: ExportJob) -> list[str]:
     """The fresh one, or the one that is trained further: TRL then takes a copy of it as the reference."""
     adapter = job.adapter
     if adapter is None:

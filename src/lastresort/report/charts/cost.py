@@ -22,7 +22,7 @@ DASHES = ("7 4", "2 4", "10 4 2 4")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CostLine:
     """start: before the first call. per_call: what each adds. Both in USD, or in hours of the machine."""
 
     name: str
@@ -54,11 +54,11 @@ def cost_chart(entry: Mapping[str, Any], label: str) -> Markup | None:
     )
 
 
-def lines_of(entry: Mapping[str, Any]) -> list[Line]:
+def lines_of(entry: Mapping[str, Any]) -> list[CostLine]:
     """One line a system, in USD or hours; tuned ones last, so that they lie in front."""
     usd = entry["currency"] == "usd"
     lines = [
-        Line(
+        CostLine(
             system["rung"],
             system["one_off_usd"] if usd else system["one_off_machine_s"] / 3600,
             system["per_call_usd"] if usd else system["per_call_machine_s"] / 3600,
@@ -69,7 +69,7 @@ def lines_of(entry: Mapping[str, Any]) -> list[Line]:
     return sorted(lines, key=lambda line: line.tuned)
 
 
-def calls_shown(entry: Mapping[str, Any], lines: Sequence[Line]) -> float:
+def calls_shown(entry: Mapping[str, Any], lines: Sequence[CostLine]) -> float:
     """How far the picture goes: beyond the last crossing; where nothing crosses, a year of use, or until calls have cost as much as
     training.
     """
@@ -100,7 +100,7 @@ def _grid(across: Scale, up: Scale, currency: str) -> Markup:
     return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "calls")])
 
 
-def _drawn(line: Line, number: int, across: Scale, up: Scale) -> Markup:
+def _drawn(line: CostLine, number: int, across: Scale, up: Scale) -> Markup:
     ends = " ".join(f"{_x(calls, across):.1f},{_y(line.at(calls), up):.1f}" for calls in (0, across.high))
     dashes = Markup("") if line.tuned else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)])
     return Markup('<g class="{}"><polyline points="{}"{}/></g>').format(
@@ -108,7 +108,7 @@ def _drawn(line: Line, number: int, across: Scale, up: Scale) -> Markup:
     )
 
 
-def _names(lines: Sequence[Line], across: Scale, up: Scale) -> Markup:
+def _names(lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
     """Names at the ends of the lines, from the top down, moved apart where lines end together."""
     parts: list[Markup] = []
     lowest = -math.inf
@@ -122,7 +122,7 @@ def _names(lines: Sequence[Line], across: Scale, up: Scale) -> Markup:
     return Markup("").join(parts)
 
 
-def _crossings(entry: Mapping[str, Any], lines: Sequence[Line], across: Scale, up: Scale) -> Markup:
+def _crossings(entry: Mapping[str, Any], lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
     """A ring where a tuned line falls below another, with the number of calls beside it."""
     by_name = {line.name: line for line in lines}
     crossed = sorted((pair for pair in entry["pairs"] if pair["calls"]), key=lambda pair: -pair["calls"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from lastresort.records.gate import Part
+from lastresort.records.gate import FailureModePart
 from lastresort.report.charts.ladder import line
 from lastresort.report.charts.scale import Scale, scores
 from lastresort.report.words.wording import percent
@@ -17,12 +17,12 @@ from lastresort.report.words.wording import percent
 RING, DISC = Markup('<circle class="before" r="5"/>'), Markup('<circle class="after" r="5"/>')
 
 
-def axis_of(parts: Sequence[Part]) -> Scale:
+def axis_of(parts: Sequence[FailureModePart]) -> Scale:
     """The axis on which all scores have room."""
     return scores(score for part in parts for score in (part.base, part.tuned))
 
 
-def strip(part: Part, scale: Scale, *, lower_is_better: bool = False) -> Markup:
+def strip(part: FailureModePart, scale: Scale, *, lower_is_better: bool = False) -> Markup:
     """base and tuned of a part, each in [0, 1]."""
     before, after = scale.share(part.base), scale.share(part.tuned)
     drawn = [*(line("grid", scale.share(tick)) for tick in scale.ticks), _between(before, after)]
@@ -33,7 +33,7 @@ def strip(part: Part, scale: Scale, *, lower_is_better: bool = False) -> Markup:
     )
 
 
-def way(part: Part, *, lower_is_better: bool = False) -> str:
+def way(part: FailureModePart, *, lower_is_better: bool = False) -> str:
     """ "lost", "won" or "same"."""
     change = (part.base - part.tuned) if lower_is_better else (part.tuned - part.base)
     return "lost" if change < 0 else "won" if change > 0 else "same"

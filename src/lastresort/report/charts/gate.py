@@ -22,7 +22,7 @@ LIKE = {"NON_INFERIOR": "MET", "REGRESSED": "NOT_MET", "UNDERPOWERED": "UNDECIDE
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class GateStrip:
     """A difference with its interval against a margin. n_needed: None where no more items are asked for."""
 
     name: str
@@ -34,21 +34,21 @@ class Strip:
     n_needed: int | None = None
 
 
-def drawn(gate: GateFindings) -> list[Strip]:
+def drawn(gate: GateFindings) -> list[GateStrip]:
     """The measures of which there is something to draw."""
     return [
-        Strip(one.name, one.difference, one.interval, one.margin, one.verdict, one.n, one.n_needed)
+        GateStrip(one.name, one.difference, one.interval, one.margin, one.verdict, one.n, one.n_needed)
         for one in gate.suites
         if one.difference is not None and one.interval is not None and one.margin is not None
     ]
 
 
-def axis_of(strips: Sequence[Strip]) -> Scale:
+def axis_of(strips: Sequence[GateStrip]) -> Scale:
     """The axis on which all intervals and margins have room."""
     return differences(value for one in strips for value in (*one.interval, -one.margin))
 
 
-def strip(one: Strip, scale: Scale) -> Markup:
+def strip(one: GateStrip, scale: Scale) -> Markup:
     shape = LIKE[one.verdict]
     parts = [*(line("grid", scale.share(tick)) for tick in scale.ticks if tick)]
     parts += [line("zero", scale.share(0.0)), line("bar", scale.share(-one.margin))]

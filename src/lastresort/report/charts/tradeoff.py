@@ -18,7 +18,7 @@ GENERAL = "general"
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TradeoffPoint:
     """lost: of general, tuned less base. dev: of the target. good: as the repair was judged."""
 
     scale: float
@@ -28,10 +28,10 @@ class Point:
     frozen: bool
 
 
-def points(repairs: Sequence[Mapping[str, Any]]) -> list[Point]:
+def points(repairs: Sequence[Mapping[str, Any]]) -> list[TradeoffPoint]:
     """The scales that were measured, the largest first; nothing where general was not."""
     found = [
-        Point(repair["setting"], one["difference"], repair["dev"]["score"], repair["good"], repair["frozen"])
+        TradeoffPoint(repair["setting"], one["difference"], repair["dev"]["score"], repair["good"], repair["frozen"])
         for repair in repairs
         if repair["kind"] == "scale" and repair["dev"] is not None
         for one in repair["measures"]
@@ -74,7 +74,7 @@ def _bar(bar: float, up: Scale) -> Markup:
     return line + _text(WIDTH - RIGHT + 6, y + 4, "the bar", "start")
 
 
-def _drawn(point: Point, across: Scale, up: Scale) -> Markup:
+def _drawn(point: TradeoffPoint, across: Scale, up: Scale) -> Markup:
     x, y = _x(point.lost, across), _y(point.dev, up)
     told = f"scale {point.scale:g}: {percent(point.dev)} on dev, {in_points(point.lost)} points of general"
     dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>').format(

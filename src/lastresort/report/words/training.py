@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lastresort.train.adapters.gguf import Exported
+    from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
-    from lastresort.train.files.record import TrainingReached, TrainingRecord
+    from lastresort.train.files.record import TrainedSteps, TrainingRecord
 
 
 def training_lines(record: TrainingRecord, objective: str, output: Path) -> list[str]:
@@ -32,7 +32,7 @@ def training_lines(record: TrainingRecord, objective: str, output: Path) -> list
     return [*lines, f"{saved.kind}: {output / saved.folder}", f"record: {output / 'training.json'}"]
 
 
-def merge_lines(merged: Merged, gguf: Exported | None) -> list[str]:
+def merge_lines(merged: Merged, gguf: ExportedGguf | None) -> list[str]:
     check = merged.check
     weights = "the dequantised 4-bit weights" if merged.into == "nf4" else "the weights"
     return [
@@ -60,7 +60,7 @@ def _losses(record: TrainingRecord) -> list[str]:
     return lines
 
 
-def _path(trained: TrainingReached) -> str:
+def _path(trained: TrainedSteps) -> str:
     """The path of the engine with its reason, and the check of the first batch."""
     taken = f"path: {trained.path}" + (f" ({trained.reason})" if trained.reason else "")
     check = trained.check

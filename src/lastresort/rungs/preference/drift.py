@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.records.events import AnswerLengths, Movement
 from lastresort.records.measurement import ItemScore
-from lastresort.rungs.preference.items import Given
+from lastresort.rungs.preference.items import PreferenceItems
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.compose import compose
 from lastresort.systems.system import System
@@ -51,7 +51,7 @@ def moved(
     loaded: Loaded,
     model: Any,
     weights: StartWeights,
-    given: Given | None,
+    given: PreferenceItems | None,
     *,
     plain: bool,
     odds: bool,
@@ -86,14 +86,14 @@ def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any, plain
     """Prompts of dev with answers that the model samples."""
     from lastresort.data.rendering import render_prompt, stop_token_ids
     from lastresort.engine.forest import Row
-    from lastresort.train.groups.sampling import Asked, EngineSampler
+    from lastresort.train.groups.sampling import EngineSampler, GroupPrompt
     from lastresort.train.settings import GroupSettings
 
     tokenizer, kwargs = loaded.tokenizer, start.template_kwargs
     asked = []
     for example in bench.dev[:KL_PROMPTS]:
         messages = compose(start.prompt, example.input, ())
-        asked.append(Asked(example, messages, tuple(render_prompt(tokenizer, messages, template_kwargs=kwargs))))
+        asked.append(GroupPrompt(example, messages, tuple(render_prompt(tokenizer, messages, template_kwargs=kwargs))))
     settings = GroupSettings(group_size=KL_ANSWERS, max_new_tokens=bench.max_new_tokens)
     ends = stop_token_ids(tokenizer, template_kwargs=kwargs)
     groups = EngineSampler(tokenizer, ends, settings, bench.task.split.seed).answers(model, 0, asked, plain=plain)

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from lastresort.data.files import read_rows
-from lastresort.data.preferences import Kind, Preferred
+from lastresort.data.preferences import Kind, PreferenceRow
 from lastresort.evals.scorers import Scorer, build_scorer
-from lastresort.evals.scorers.judge import Judge, Judged
-from lastresort.evals.scorers.judge_model import Case, Spent
+from lastresort.evals.scorers.judge import Judge, JudgeScore
+from lastresort.evals.scorers.judge_model import JudgeCase, JudgeCost
 from lastresort.models.protocol import Model, estimated_prompt_tokens
 from lastresort.records.events import JudgeCalls, RewardsJudged
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.paths import is_paid
 from lastresort.spec.score import without_price
-from lastresort.spec.sections import Preference
+from lastresort.spec.sections import PreferenceSettings
 from lastresort.spec.task import Task
 from lastresort.stop import check
 from lastresort.systems.compose import compose
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lastresort.engine.forest import Row
     from lastresort.models.loading import Loaded
     from lastresort.train.groups.groups import SampledGroups
-    from lastresort.train.loop.batches import Item
+    from lastresort.train.loop.batches import TrainingItem
 
 
 Loss = Literal["dpo", "orpo", "kto", "grpo"]
@@ -46,7 +46,7 @@ PARTS = 3  # of a training of one epoch, after each of which a candidate is kept
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PreferencePlan:
     """objective: what is minimised. source: what it learns from. why: in words."""
 
     objective: Loss
@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class PreferenceCourse:
     """learning_rates: raced. option: name and value of what `preference.beta` sets, None for the objective's own default."""
 
     learning_rates: tuple[float, ...]
@@ -70,38 +70,40 @@ class Course:
 
 
 # Ten times and more what trains all weights, as usual for LoRA (Schulman et al. 2025); orpo also learns the answers, like sft.
-_USUAL: dict[Loss, Course] = {
-    "dpo": Course((2e-5, 1e-4), 3, 16, None),
-    "orpo": Course((1e-4, 3e-4), 3, 16, None),
-    "kto": Course((2e-5, 1e-4), 3, 32, None),
-    "grpo": Course((2e-5, 1e-4), 1, 8, None),
+_USUAL: dict[Loss, PreferenceCourse] = {
+    "dpo": PreferenceCourse((2e-5, 1e-4), 3, 16, None),
+    "orpo": PreferenceCourse((1e-4, 3e-4), 3, 16, None),
+    "kto": PreferenceCourse((2e-5, 1e-4), 3, 32, None),
+    "grpo": PreferenceCourse((2e-5, 1e-4), 1, 8, None),
 }
 _BETA: dict[Loss, str] = {"dpo": "beta", "kto": "beta", "orpo": "weight", "grpo": "kl_weight"}
 
 
-def plan_of(task: Task, kind: Kind | None, *, on_sft: bool) -> Plan:
+def plan_of(task: Task, kind: Kind | None, *, on_sft: bool) -> PreferencePlan:
     """kind: what the file of preferences holds, None without one. on_sft: whether the rung sft left an adapter to start from."""
     start = (
         "from the adapter of sft, which is the reference too" if on_sft else "from the base, which is the reference too"
     )
     beside = "; the reward is not used beside them" if task.reward else ""
     if kind == "pairs" and on_sft:
-        return Plan("dpo", "pairs", f"DPO on the task's pairs, {start}{beside}")
+        return PreferencePlan("dpo", "pairs", f"DPO on the task's pairs, {start}{beside}")
     if kind == "pairs":
         why = "since there is no supervised adapter to start from"
-        return Plan("orpo", "pairs", f"ORPO on the task's pairs, from the base and without a reference, {why}{beside}")
+        return PreferencePlan(
+            "orpo", "pairs", f"ORPO on the task's pairs, from the base and without a reference, {why}{beside}"
+        )
     if kind == "labels":
-        return Plan("kto", "labels", f"KTO on the task's labelled answers, {start}{beside}")
+        return PreferencePlan("kto", "labels", f"KTO on the task's labelled answers, {start}{beside}")
     if task.reward:
-        return Plan("grpo", "reward", f"GRPO on the task's reward, {start}")
+        return PreferencePlan("grpo", "reward", f"GRPO on the task's reward, {start}")
     why = f"ranked by the scorer {task.score.name}, since the task names neither preferences nor a reward"
-    return Plan("dpo", "samples", f"DPO on pairs of the model's own samples, {why}; {start}")
+    return PreferencePlan("dpo", "samples", f"DPO on pairs of the model's own samples, {why}; {start}")
 
 
-def course_of(section: Preference, objective: Loss) -> Course:
+def course_of(section: PreferenceSettings, objective: Loss) -> PreferenceCourse:
     """What the task file says, and what is usual for the objective where it says auto."""
     usual = _USUAL[objective]
-    return Course(
+    return PreferenceCourse(
         usual.learning_rates if section.learning_rates == "auto" else section.learning_rates,
         usual.epochs if section.epochs == "auto" else int(section.epochs),
         usual.batch_size if section.batch_size == "auto" else int(section.batch_size),
@@ -122,8 +124,8 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
         prompt_price, output_price = (parameters.get(key, 0.0) for key in ("prompt_price", "output_price"))
         return bench.models.judge(parameters["model"], prompt_price=prompt_price, output_price=output_price)
 
-    def heard(examples: Sequence[Example], answers: Sequence[str], judged: Sequence[Judged]) -> None:
-        spent = sum((one.spent for one in judged), Spent())
+    def heard(examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]) -> None:
+        spent = sum((one.spent for one in judged), JudgeCost())
         asked = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
         hashed = _hash([dict(parameters), asked])
         calls, priced = JudgeCalls(**asdict(spent)), not without_price(dict(parameters))
@@ -141,7 +143,7 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
             continue
         judge = build_scorer(term.name, term.parameters, about=task.about)
         assert isinstance(judge, Judge)
-        prompts = judge.question.prompts(judge.about, Case("", "answer", "reference"))
+        prompts = judge.question.prompts(judge.about, JudgeCase("", "answer", "reference"))
         shown = work.input_tokens + work.max_new_tokens + (work.output_tokens if judge.needs_output else 0)
         tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + shown
         machine = Machine(None, 1.0)
@@ -156,21 +158,23 @@ def _hash(value: Any) -> str:
 
 
 HELD_SHARE, LEAST_HELD_PROMPTS = 0.1, 20  # of the prompts, which are held out where there are so many
-PreferredRows: TypeAlias = "tuple[Preferred, tuple[Row, ...]]"
+PreferredRows: TypeAlias = "tuple[PreferenceRow, tuple[Row, ...]]"
 CROWD = 100  # labelled answers that are compared each with each
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class PreferenceItems:
     """items: to train on. judged: those on which margins are measured, and what they are called. told: the counts in words."""
 
-    items: tuple[Item, ...]
-    judged: tuple[Item, ...]
+    items: tuple[TrainingItem, ...]
+    judged: tuple[TrainingItem, ...]
     judged_as: str
     told: str
 
 
-def given_items(bench: Workbench, start: System, loaded: Loaded, preferences: Sequence[Preferred]) -> Given:
+def given_items(
+    bench: Workbench, start: System, loaded: Loaded, preferences: Sequence[PreferenceRow]
+) -> PreferenceItems:
     """Pairs or labelled answers as items, some prompts held out to measure margins on."""
     rendered = render_preferences(
         preferences,
@@ -184,10 +188,10 @@ def given_items(bench: Workbench, start: System, loaded: Loaded, preferences: Se
     train, held = divided(rows, bench.task.split.seed)
     if not held:
         items = _items(rows, loaded.context_tokens)
-        return Given(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.told()}")
+        return PreferenceItems(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.told()}")
     judged = _items(held, loaded.context_tokens)
     told = f"{len(train)} {noun}, {len(held)} more held out{rendered.told()}"
-    return Given(_items(train, loaded.context_tokens), judged[:CROWD], f"{noun} held out", told)
+    return PreferenceItems(_items(train, loaded.context_tokens), judged[:CROWD], f"{noun} held out", told)
 
 
 def divided(rows: list[PreferredRows], seed: int) -> tuple[list[PreferredRows], list[PreferredRows]]:
@@ -203,14 +207,14 @@ def divided(rows: list[PreferredRows], seed: int) -> tuple[list[PreferredRows], 
     return train, held
 
 
-def _items(rows: Sequence[tuple[Preferred, tuple[Row, ...]]], limit: int | None) -> tuple[Item, ...]:
+def _items(rows: Sequence[tuple[PreferenceRow, tuple[Row, ...]]], limit: int | None) -> tuple[TrainingItem, ...]:
     from lastresort.engine.forest import Row
-    from lastresort.train.loop.batches import Item, labelled, pairs
+    from lastresort.train.loop.batches import TrainingItem, labelled, pairs
 
     if not rows or rows[0][0].label is None:
         return tuple(pairs([own[0] for _, own in rows], [own[1] for _, own in rows]))
     if len({own[0].prompt for _, own in rows}) < 2:  # nothing to mismatch, nor to train on
-        return tuple(Item((own[0], own[0]), desirable=bool(preferred.label)) for preferred, own in rows)
+        return tuple(TrainingItem((own[0], own[0]), desirable=bool(preferred.label)) for preferred, own in rows)
     items = labelled([own[0] for _, own in rows], [bool(preferred.label) for preferred, _ in rows])
     fitted = []
     for item in items:
@@ -294,10 +298,10 @@ def shown(design: PromptDesign, prompt: Sequence[Message]) -> tuple[Message, ...
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class RenderedPreferences:
     """rows: of each preference that can be trained on, in order, with the preference. left_out: how many could not, by why."""
 
-    rows: tuple[tuple[Preferred, tuple[Row, ...]], ...]
+    rows: tuple[tuple[PreferenceRow, tuple[Row, ...]], ...]
     left_out: dict[str, int]
 
     def told(self) -> str:
@@ -305,15 +309,15 @@ class Rendered:
 
 
 def render_preferences(
-    preferences: Sequence[Preferred],
+    preferences: Sequence[PreferenceRow],
     design: PromptDesign,
     tokenizer: Any,
     *,
     context_tokens: int | None,
     template_kwargs: dict[str, Any],
-) -> Rendered:
+) -> RenderedPreferences:
     """Rows with the answers as their targets. Raises DataError where the template refuses a conversation."""
-    found: list[tuple[Preferred, tuple[Row, ...]]] = []
+    found: list[tuple[PreferenceRow, tuple[Row, ...]]] = []
     left_out = {"longer than the context": 0, "chosen and rejected the same": 0, "their prompts' tokens differ": 0}
     for preferred in preferences:
         rows = _rows(preferred, design, tokenizer, template_kwargs)
@@ -325,11 +329,11 @@ def render_preferences(
             left_out["their prompts' tokens differ"] += 1
         else:
             found.append((preferred, rows))
-    return Rendered(tuple(found), left_out)
+    return RenderedPreferences(tuple(found), left_out)
 
 
 def _rows(
-    preferred: Preferred, design: PromptDesign, tokenizer: Any, template_kwargs: dict[str, Any]
+    preferred: PreferenceRow, design: PromptDesign, tokenizer: Any, template_kwargs: dict[str, Any]
 ) -> tuple[Row, ...]:
     from lastresort.data.rendering import render_training
     from lastresort.engine.forest import Row

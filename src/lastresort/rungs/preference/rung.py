@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from lastresort.data.preferences import Preferred, kind_of_preferences, read_preferences
+from lastresort.data.preferences import PreferenceRow, kind_of_preferences, read_preferences
 from lastresort.evals.measure import mean_score
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, drift_of
-from lastresort.rungs.preference.items import Course, Plan, course_of, plan_of, verdicts
+from lastresort.rungs.preference.items import PreferenceCourse, PreferencePlan, course_of, plan_of, verdicts
 from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs
-from lastresort.rungs.preference.training import Kept, PreferenceTraining
+from lastresort.rungs.preference.training import KeptAdapter, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
-from lastresort.rungs.rung import GivenUp, PlannedSetup, Search, Workbench
+from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
-from lastresort.rungs.supervised.milder import Training, came_of, training_of
-from lastresort.rungs.supervised.sft import Sft
+from lastresort.rungs.supervised.milder import RepeatableTraining, came_of, training_of
+from lastresort.rungs.supervised.sft import SftRung
 from lastresort.rungs.tuning import choose_on_dev, constrained, noted_rendering, on_dev
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
@@ -30,7 +30,7 @@ LEAST_PREFERENCES, LEAST_OF_A_KIND, LEAST_PROMPTS = 50, 10, 16
 _TOO_FEW = "a few more or less decide which way the model goes"
 
 
-class Preference:
+class PreferenceRung:
     """DPO on top of the supervised adapter, ORPO from the base, KTO or GRPO: one system, chosen on dev among its checkpoints."""
 
     name = "preference"
@@ -83,16 +83,16 @@ class Preference:
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
-    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
         """Of a pair both rows, as long as the longest of train; of a group answers as long as allowed."""
         plan, course = planned_course(task, work.n_train)
         if plan.objective == "grpo":
             longest, size = row_tokens + work.max_new_tokens, task.preference.samples
             setup = adapter_setup(task, longest, learning="grpo", group_size=size, new_tokens=work.max_new_tokens)
-            return PlannedSetup(setup, longest, course.batch_size * size)
+            return RungSetup(setup, longest, course.batch_size * size)
         pairs = plan.objective in ("dpo", "orpo")
         setup = adapter_setup(task, row_tokens, learning="dpo" if pairs else "sft")
-        return PlannedSetup(setup, (2 if pairs else 1) * row_tokens, course.batch_size)
+        return RungSetup(setup, (2 if pairs else 1) * row_tokens, course.batch_size)
 
     def search(self, bench: Workbench) -> Search | GivenUp:
         task = bench.task
@@ -114,7 +114,7 @@ class Preference:
         course = course_of(task.preference, plan.objective)
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
 
-        def system(kept: Kept) -> System:
+        def system(kept: KeptAdapter) -> System:
             trained = noted_rendering(bench.record, self.name)
             return replace(
                 start, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="", trained_rendering=trained
@@ -127,7 +127,7 @@ class Preference:
         self._note_drift(bench, found, start, before)
         return found
 
-    def training_of(self, bench: Workbench, name: str) -> Training:
+    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
         return training_of(bench, name)
 
     def train_anew(
@@ -167,7 +167,7 @@ class Preference:
 _NO_EXAMPLE = Example("", (), "")
 
 
-def why_too_few(preferences: Sequence[Preferred], which: str) -> str | None:
+def why_too_few(preferences: Sequence[PreferenceRow], which: str) -> str | None:
     """Why these are too few to train on, None where they are enough. which: what they are, after "N pairs"."""
     labels = [preferred.label for preferred in preferences]
     if not labels or labels[0] is None:
@@ -211,13 +211,15 @@ def _base(bench: Workbench) -> System:
     return System("base", bench.models.tuned_name, design, decoding, template_kwargs=kwargs)
 
 
-def _rates(course: Course, rate: float) -> str:
+def _rates(course: PreferenceCourse, rate: float) -> str:
     tried = ", ".join(f"{one:g}" for one in course.learning_rates)
     raced = "the only learning rate tried" if len(course.learning_rates) == 1 else f"raced on dev with {tried}"
     return f"Learning rate {rate:g}, {raced}; {course.epochs} epochs at most, batch {course.batch_size}."
 
 
-def planned_course(task: Task, n_train: int, preferences: Sequence[Preferred] | None = None) -> tuple[Plan, Course]:
+def planned_course(
+    task: Task, n_train: int, preferences: Sequence[PreferenceRow] | None = None
+) -> tuple[PreferencePlan, PreferenceCourse]:
     """Before anything is run. preferences: those of the task's file, None to have them read."""
     if preferences is None:
         preferences = read_preferences(task.preferences) if task.preferences is not None else ()
@@ -227,15 +229,15 @@ def planned_course(task: Task, n_train: int, preferences: Sequence[Preferred] | 
 
 
 def _on_sft(task: Task, n_train: int) -> bool:
-    return "sft" in task.ladder and Sft().skip_reason(task, [_NO_EXAMPLE] * n_train) is None
+    return "sft" in task.ladder and SftRung().skip_reason(task, [_NO_EXAMPLE] * n_train) is None
 
 
 def _learning(
     task: Task,
     work: Workload,
-    plan: Plan,
-    course: Course,
-    preferences: Sequence[Preferred],
+    plan: PreferencePlan,
+    course: PreferenceCourse,
+    preferences: Sequence[PreferenceRow],
     prompt: float,
     share: float,
 ) -> Forecast:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from lastresort.data.preferences import Preferred
+from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.scorers import scores_of
 from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
 from lastresort.rungs.rung import Workbench
@@ -19,23 +19,23 @@ TEMPERATURE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPairs:
+class SampledPreferences:
     """told: what became of the prompts, in words."""
 
-    preferences: tuple[Preferred, ...]
+    preferences: tuple[PreferenceRow, ...]
     told: str
 
 
-def own_pairs(bench: Workbench, rung: str, start: System) -> OwnPairs:
+def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
     """Sample `preference.samples` answers of the system to each prompt, at temperature 1, and pair them by their scores."""
     known = bench.record.last(SamplesPaired, rung)
     if known is None:
         known = _made(bench, rung, start)
         bench.record.append(known)
-    return OwnPairs(noted_pairs(known, bench.train), known.told)
+    return SampledPreferences(noted_pairs(known, bench.train), known.told)
 
 
-def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[Preferred, ...]:
+def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[PreferenceRow, ...]:
     """train: the examples that it speaks of."""
     prompts = {example.id: example for example in train}
     return tuple(_preferred(prompts[pair.example], pair) for pair in known.pairs)
@@ -96,8 +96,8 @@ def _with_room(bench: Workbench, start: System) -> list[Example]:
     return fits[:MOST_PROMPTS]
 
 
-def _preferred(example: Example, pair: RankedPair) -> Preferred:
-    return Preferred(
+def _preferred(example: Example, pair: RankedPair) -> PreferenceRow:
+    return PreferenceRow(
         example.input,
         tuple((Message("assistant", side.text),) for side in (pair.chosen, pair.rejected)),
         f"{example.source}, row {example.row}",

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastresort.data.preferences import Preferred
+from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
 from lastresort.rungs.preference.drift import moved
-from lastresort.rungs.preference.items import Course, Given, Plan, given_items, reward_groups
+from lastresort.rungs.preference.items import (
+    PreferenceCourse,
+    PreferenceItems,
+    PreferencePlan,
+    given_items,
+    reward_groups,
+)
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import adapter_settings, in_4_bits, load_to_train
-from lastresort.rungs.tuning import Run, early_warnings, note_candidate, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import TuningRun, early_warnings, note_candidate, note_rendering, note_training, train_to
 from lastresort.systems.system import System
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptAdapter:
     """A candidate: its adapter after some steps at a learning rate."""
 
     name: str
@@ -39,7 +45,7 @@ class _Trainee:
     model: Any
     start: StartWeights
     loaded: Loaded
-    given: Given | None
+    given: PreferenceItems | None
 
 
 class PreferenceTraining:
@@ -49,13 +55,19 @@ class PreferenceTraining:
     """
 
     def __init__(
-        self, bench: Workbench, rung: str, start: System, plan: Plan, course: Course, preferences: Sequence[Preferred]
+        self,
+        bench: Workbench,
+        rung: str,
+        start: System,
+        plan: PreferencePlan,
+        course: PreferenceCourse,
+        preferences: Sequence[PreferenceRow],
     ) -> None:
         self._bench, self._rung, self._start, self._plan, self._course = bench, rung, start, plan, course
         self._preferences = preferences
         self._early = early_warnings(bench, rung, start.prompt)
 
-    def race(self, score: Callable[[Kept], float]) -> tuple[float, list[Kept]]:
+    def race(self, score: Callable[[KeptAdapter], float]) -> tuple[float, list[KeptAdapter]]:
         """The learning rate that goes the whole way, the best by its score after the first stop and the first of equals; and
         every candidate kept so far. Raises DataError where training diverges at every rate.
         """
@@ -73,13 +85,13 @@ class PreferenceTraining:
         best = next(iter(first)) if len(first) == 1 else max(first, key=lambda rate: score(first[rate]))
         return best, list(first.values())
 
-    def finish(self, rate: float) -> list[Kept]:
+    def finish(self, rate: float) -> list[KeptAdapter]:
         """Train to the end. Returns what is kept after the first stop; one that diverges is left out."""
         laps = self._laps([(rate, number) for number in range(1, len(self._stops()))])
         self._early.tell()
         return [kept for kept in laps if kept]
 
-    def to_step(self, rate: float, step: int) -> Kept | None:
+    def to_step(self, rate: float, step: int) -> KeptAdapter | None:
         """Train one learning rate to the stop at this step; None where it diverged before."""
         numbers = range(self._stops().index(step) + 1)
         return self._laps([(rate, number) for number in numbers])[-1]
@@ -89,7 +101,7 @@ class PreferenceTraining:
         planned = self._bench.record.last(StopsPlanned, self._rung)
         return planned.told if planned is not None else ""
 
-    def _laps(self, wanted: Sequence[tuple[float, int]]) -> list[Kept | None]:
+    def _laps(self, wanted: Sequence[tuple[float, int]]) -> list[KeptAdapter | None]:
         """Each learning rate trained up to the stop of this number; None where it diverged. Loads the model only if it must."""
         with ExitStack() as stack:
             trainee: _Trainee | None = None
@@ -114,10 +126,10 @@ class PreferenceTraining:
             trained.moved is None or (self._folder(rate, number) / "adapter_config.json").is_file()
         )
 
-    def _kept(self, rate: float, number: int) -> Kept | None:
+    def _kept(self, rate: float, number: int) -> KeptAdapter | None:
         trained = self._bench.record.last(CandidateMoved, self._name(rate, number))
         assert trained is not None
-        return None if trained.moved is None else Kept(self._name(rate, number), self._folder(rate, number))
+        return None if trained.moved is None else KeptAdapter(self._name(rate, number), self._folder(rate, number))
 
     def _name(self, rate: float, number: int) -> str:
         return f"{self._plan.objective}-lr{rate:g}-step{self._stops()[number]}"
@@ -130,7 +142,7 @@ class PreferenceTraining:
         from lastresort.train.loop.loop import Diverged
 
         bench, name, until = self._bench, self._name(rate, number), self._stops()[number]
-        run = Run(
+        run = TuningRun(
             self._rung,
             f"{self._plan.objective}-lr{rate:g}",
             f"{self._plan.objective}, learning rate {rate:g}",

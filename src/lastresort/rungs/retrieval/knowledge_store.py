@@ -18,7 +18,7 @@ from lastresort.knowledge.store import Store, content_hash, open_or_create_store
 from lastresort.knowledge.update import update
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import estimated_tokens
-from lastresort.records.atomic import Busy, locked
+from lastresort.records.atomic import LockHeld, locked
 from lastresort.records.events import SkippedFile, StoreBuilt
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
@@ -94,7 +94,7 @@ def _turn(shared: Path, progress: Progress) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(path))
-        except Busy:
+        except LockHeld:
             progress.stage("retrieval: waiting for another run that builds the same store", None)
             stack.enter_context(locked(path, wait=True))
         yield

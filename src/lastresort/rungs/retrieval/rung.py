@@ -30,7 +30,7 @@ SHOTS = 3
 CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose
 
 
-class Retrieval:
+class RetrievalRung:
     """Prompts that hold what a hybrid search finds: zero-shot, with solved examples, and the prompt that prompting chose."""
 
     name = "retrieval"

@@ -13,10 +13,10 @@ from lastresort.models.open import parameters_told
 from lastresort.models.protocol import BYTES_PER_TOKEN
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
-from lastresort.rungs.rung import PlannedSetup, Search, Workbench
+from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.methods import WholeMethod, weights_absent
-from lastresort.rungs.supervised.milder import Training, trained_anew, training_of
+from lastresort.rungs.supervised.milder import RepeatableTraining, trained_anew, training_of
 from lastresort.rungs.supervised.pretraining import BATCH, ROW_TOKENS, pretrained
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
@@ -29,7 +29,7 @@ from lastresort.types import Decoding, Example
 GIB = 1 << 30
 
 
-class Full:
+class FullRung:
     """All weights at a lower learning rate, with replay; the result is a model of its own, not an adapter."""
 
     name = "full"
@@ -70,9 +70,9 @@ class Full:
             + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
-    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
         setup = Setup("full", row_tokens=row_tokens, checkpointing=False, compute="float32")
-        return PlannedSetup(setup, row_tokens, task.full.batch_size)
+        return RungSetup(setup, row_tokens, task.full.batch_size)
 
     def search(self, bench: Workbench) -> Search:
         task = bench.task
@@ -106,7 +106,7 @@ class Full:
         ]
         return choose_on_dev(bench, self.name, systems, f"{told}{trained.note(rate)}")
 
-    def training_of(self, bench: Workbench, name: str) -> Training:
+    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
         return training_of(bench, name)
 
     def train_anew(

@@ -19,7 +19,7 @@ from lastresort.hardware.plan.fit import fit
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.rung import Workbench
-from lastresort.spec.sections import Sft
+from lastresort.spec.sections import SftSettings
 from lastresort.spec.task import Task
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Method(Protocol):
 class AdapterMethod:
     """LoRA; with in_4_bits QLoRA, whose adapter remembers that its base is loaded in NF4."""
 
-    sft: Sft
+    sft: SftSettings
     in_4_bits: bool = False
     prefix: str = ""
     folder: str = "adapters"
@@ -177,7 +177,7 @@ def method_of(task: Task) -> AdapterMethod:
     return AdapterMethod(task.sft, in_4_bits=in_4_bits(task))
 
 
-def adapter_settings(sft: Sft, *, in_4_bits: bool) -> AdapterSettings:
+def adapter_settings(sft: SftSettings, *, in_4_bits: bool) -> AdapterSettings:
     from lastresort.train.settings import AdapterSettings
 
     quantize: Any = "nf4" if in_4_bits else None

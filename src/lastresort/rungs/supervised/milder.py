@@ -23,12 +23,12 @@ from lastresort.rungs.tuning import (
     note_candidate,
     noted_rendering,
 )
-from lastresort.spec.sections import Full, Sft
+from lastresort.spec.sections import FullSettings, SftSettings
 from lastresort.systems.system import System
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class RepeatableTraining:
     """replay: the share of general rows, None where the training has none. earlier: checkpoints of the same training that were kept
     before this one, the latest first: epoch or step, and the name of the candidate.
     """
@@ -39,10 +39,10 @@ class Training:
 
 
 @runtime_checkable
-class TrainsAnew(Rung, Protocol):
+class Retrainable(Rung, Protocol):
     """A rung that can tell what a system of its own came of, and train it anew."""
 
-    def training_of(self, bench: Workbench, name: str) -> Training:
+    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
         """name: of a system that the rung's search kept."""
 
     def train_anew(
@@ -94,10 +94,10 @@ def _weights(bench: Workbench, model: Path, scale: float, name: str) -> Path:
     return folder
 
 
-def training_of(bench: Workbench, name: str) -> Training:
+def training_of(bench: Workbench, name: str) -> RepeatableTraining:
     """Of a candidate that the rung's search kept."""
     trained = came_of(bench, name)
-    return Training(trained.learning_rate, trained.replay, kept_before(bench.record, trained))
+    return RepeatableTraining(trained.learning_rate, trained.replay, kept_before(bench.record, trained))
 
 
 def came_of(bench: Workbench, name: str) -> CandidateTrained:
@@ -110,14 +110,14 @@ def came_of(bench: Workbench, name: str) -> CandidateTrained:
 def trained_anew(
     bench: Workbench,
     rung: str,
-    section: Sft | Full,
+    section: SftSettings | FullSettings,
     method: AdapterMethod | WholeMethod,
     system: System,
     *,
     replay: float | None,
     learning_rate: float | None,
 ) -> System | None:
-    """As `TrainsAnew.train_anew`. method: as the rung trains."""
+    """As `Retrainable.train_anew`. method: as the rung trains."""
     before = came_of(bench, system.name)
     rate, epoch = learning_rate or before.learning_rate, before.stop
     if replay is not None:

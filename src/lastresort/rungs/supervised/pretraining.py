@@ -12,8 +12,8 @@ from lastresort.records.events import TextLearned, TrainingFacts
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import WholeMethod
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import Run, early_warnings, note_training, train_to
-from lastresort.spec.sections import Full
+from lastresort.rungs.tuning import TuningRun, early_warnings, note_training, train_to
+from lastresort.spec.sections import FullSettings
 from lastresort.systems.system import PromptDesign
 
 ROW_TOKENS, BATCH = 512, 4
@@ -22,14 +22,14 @@ NAME = "text"
 
 
 @dataclass(frozen=True, slots=True)
-class Pretrained:
+class PretrainedModel:
     """folder: the model. told: what was learned, in words."""
 
     folder: Path
     told: str
 
 
-def pretrained(bench: Workbench, rung: str, section: Full) -> Pretrained:
+def pretrained(bench: Workbench, rung: str, section: FullSettings) -> PretrainedModel:
     """The base after the task's knowledge, once a run. Raises DataError where it diverges or the documents cannot be read."""
     folder = bench.folder / "models" / "pretrained"
     noted = bench.record.last(TextLearned, rung)
@@ -40,7 +40,7 @@ def pretrained(bench: Workbench, rung: str, section: Full) -> Pretrained:
         shutil.rmtree(bench.folder / "checkpoints" / NAME, ignore_errors=True)
     else:
         told = noted.told
-    return Pretrained(folder, told)
+    return PretrainedModel(folder, told)
 
 
 def rows_a_step(rows: int, epochs: int) -> int:
@@ -48,7 +48,7 @@ def rows_a_step(rows: int, epochs: int) -> int:
     return max(1, min(BATCH, rows * epochs // LEAST_STEPS))
 
 
-def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
+def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> str:
     from lastresort.train.loop.batches import completions
     from lastresort.train.loop.loop import Diverged, total_steps
     from lastresort.train.settings import Objective, TrainSettings
@@ -70,7 +70,7 @@ def _train(bench: Workbench, rung: str, section: Full, folder: Path) -> str:
     )
     model = method.begin(loaded, bench.models.tuned_name, settings.seed)
     facts = TrainingFacts(rows=len(rows), replay_rows=len(rows) - len(text))
-    run = Run(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
+    run = TuningRun(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
     early = early_warnings(bench, rung, PromptDesign(bench.task.about.strip()))
     early.open(loaded, model, [row.ids for row in rows], epochs=section.text_epochs, looks=1)
     early.start(NAME, model)

@@ -7,7 +7,7 @@ them: general requests alone leave a model that answers in its form whatever is 
 from __future__ import annotations
 
 from lastresort.evals.forms import has_form, is_free_text
-from lastresort.evals.scorers.scorer import Output
+from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model
 from lastresort.records.events import ReplayMade, ReplayRow
 from lastresort.records.record import Record
@@ -101,8 +101,8 @@ def _counter(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]
     return [prompt for prompt in prompts if room is None or model.count_tokens(prompt) + REPLAY_TOKENS <= room]
 
 
-def _form(bench: Workbench) -> Output:
-    return Output(bench.task.output.json_schema, bench.task.output.choices)
+def _form(bench: Workbench) -> AnswerForm:
+    return AnswerForm(bench.task.output.json_schema, bench.task.output.choices)
 
 
 def _prompt(row: ReplayRow) -> tuple[Message, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
-from lastresort.rungs.rung import PlannedSetup, Search, Workbench
+from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
-from lastresort.rungs.supervised.milder import Training, trained_anew, training_of
+from lastresort.rungs.supervised.milder import RepeatableTraining, trained_anew, training_of
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
 from lastresort.rungs.tuning import choose_on_dev, noted_rendering
 from lastresort.spec.task import Task
@@ -21,7 +21,7 @@ LEAST_ROWS, ADVISED_ROWS = 50, 500
 REPLAY_PROMPT_TOKENS = 48
 
 
-class Sft:
+class SftRung:
     """LoRA on the task's own rows, with replay; answers with the instruction alone, so that it is also cheap to serve."""
 
     name = "sft"
@@ -63,8 +63,8 @@ class Sft:
         prompt = work.about_tokens + work.input_tokens
         return answering("a call", work.machine, 1, prompt, 0, work.output_tokens)
 
-    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> PlannedSetup:
-        return PlannedSetup(adapter_setup(task, row_tokens), row_tokens, task.sft.batch_size)
+    def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
+        return RungSetup(adapter_setup(task, row_tokens), row_tokens, task.sft.batch_size)
 
     def search(self, bench: Workbench) -> Search:
         task = bench.task
@@ -90,7 +90,7 @@ class Sft:
         ]
         return choose_on_dev(bench, self.name, systems, trained.note(rate))
 
-    def training_of(self, bench: Workbench, name: str) -> Training:
+    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
         return training_of(bench, name)
 
     def train_anew(

@@ -16,8 +16,8 @@ from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong,
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import Run, early_warnings, note_candidate, note_rendering, note_training, train_to
-from lastresort.spec.sections import Full, Sft
+from lastresort.rungs.tuning import TuningRun, early_warnings, note_candidate, note_rendering, note_training, train_to
+from lastresort.spec.sections import FullSettings, SftSettings
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
@@ -47,7 +47,7 @@ class SupervisedTraining:
         self,
         bench: Workbench,
         rung: str,
-        section: Sft | Full,
+        section: SftSettings | FullSettings,
         method: Method,
         *,
         seed: int | None = None,
@@ -153,7 +153,7 @@ class SupervisedTraining:
         name = self.run_name(rate)
         model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
         facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, **adapted_facts(model))
-        run = Run(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
+        run = TuningRun(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         try:
             if folder is not None and self._watched:
                 self._watch(loaded, model, name)

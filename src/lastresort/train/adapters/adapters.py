@@ -32,7 +32,7 @@ FEW = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Adapted:
+class AdapterCoverage:
     """layers: of the model that hold an adapter, of all_layers. parameters: that are trained."""
 
     layers: int
@@ -59,11 +59,11 @@ class Adapted:
         )
 
 
-def adapted(model: torch.nn.Module) -> Adapted | None:
+def adapted(model: torch.nn.Module) -> AdapterCoverage | None:
     """How far the adapters of a PEFT model reach, None where it has none."""
     layers, all_layers = adapted_layers([name for name, _ in model.named_modules(remove_duplicate=False)])
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return Adapted(layers, all_layers, trained) if all_layers else None
+    return AdapterCoverage(layers, all_layers, trained) if all_layers else None
 
 
 def adapted_facts(model: torch.nn.Module) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.data.chat_template import Template, rendered_text, template_of
+from lastresort.data.chat_template import ChatTemplate, rendered_text, template_of
 from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.models.loading import checked_folder
@@ -124,7 +124,7 @@ def _refused(found: str, where: str, expected: str) -> DataError:
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
+class TurnStyle:
     """A way of writing turns: as Go template, and the same in Python. stop: ends an answer."""
 
     go: str
@@ -134,13 +134,13 @@ class Style:
     start: str = ""
 
 
-CHATML = Style(
+CHATML = TurnStyle(
     go="{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n",
     turn=lambda role, text: f"<|im_start|>{role}\n{text}<|im_end|>\n",
     opening="<|im_start|>assistant\n",
     stop="<|im_end|>",
 )
-LLAMA3 = Style(
+LLAMA3 = TurnStyle(
     go="{{- range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}"
     "<|start_header_id|>assistant<|end_header_id|>\n\n",
     turn=lambda role, text: f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>",
@@ -177,7 +177,7 @@ def modelfile(gguf_name: str, tokenizer: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _default_system(style: Style, tokenizer: Any, template: Template) -> str | None:
+def _default_system(style: TurnStyle, tokenizer: Any, template: ChatTemplate) -> str | None:
     """The system turn that the template adds by itself."""
     user = style.turn("user", "Q")
     text = rendered_text(tokenizer, template, (Message("user", "Q"),), prompt=True).removeprefix(style.start)
@@ -187,18 +187,18 @@ def _default_system(style: Style, tokenizer: Any, template: Template) -> str | N
     return None
 
 
-def _writes_alike(style: Style, tokenizer: Any, template: Template, system: str | None) -> bool:
+def _writes_alike(style: TurnStyle, tokenizer: Any, template: ChatTemplate, system: str | None) -> bool:
     return all(_expected(style, talk, system) == _rendered(style, tokenizer, template, talk) for talk in _TALKS)
 
 
-def _expected(style: Style, talk: Sequence[str], system: str | None) -> str:
+def _expected(style: TurnStyle, talk: Sequence[str], system: str | None) -> str:
     turns = [style.turn(role, f"text {i} of {role}") for i, role in enumerate(talk)]
     if system is not None and talk[0] != "system":
         turns.insert(0, style.turn("system", system))
     return "".join(turns) + style.opening
 
 
-def _rendered(style: Style, tokenizer: Any, template: Template, talk: Sequence[Any]) -> str:
+def _rendered(style: TurnStyle, tokenizer: Any, template: ChatTemplate, talk: Sequence[Any]) -> str:
     turns = tuple(Message(role, f"text {i} of {role}") for i, role in enumerate(talk))
     return rendered_text(tokenizer, template, turns, prompt=True).removeprefix(style.start)
 
@@ -208,7 +208,7 @@ _LOSSLESS = {"float64": "f32", "float32": "f32", "float16": "f16", "bfloat16": "
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedGguf:
     """A GGUF. dtype: of the matrices; vectors are float32. pre_tokenizer: llama.cpp's name for how text is cut."""
 
     path: Path
@@ -233,7 +233,7 @@ def check_exportable(folder: Path, dtype: str | None = None) -> None:
     _described(folder, dtype)
 
 
-def export_gguf(folder: Path, out: Path, *, name: str, dtype: str | None = None) -> Exported:
+def export_gguf(folder: Path, out: Path, *, name: str, dtype: str | None = None) -> ExportedGguf:
     """Write `out`/NAME-DTYPE.gguf and `out`/Modelfile; the folder `out` appears when both are complete.
 
     folder: a model of the Llama, Qwen2 or Qwen3 family with its tokenizer. dtype: f32, f16 or bf16; None for the one that
@@ -253,7 +253,7 @@ def export_gguf(folder: Path, out: Path, *, name: str, dtype: str | None = None)
         replace_folder(fresh, out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return Exported(out / file, out / "Modelfile", architecture, kind, words.pre, tensors)
+    return ExportedGguf(out / file, out / "Modelfile", architecture, kind, words.pre, tensors)
 
 
 def _described(folder: Path, dtype: str | None) -> tuple[Any, Any, str, GgufTokenizer, str]:

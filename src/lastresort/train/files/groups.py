@@ -10,7 +10,7 @@ from lastresort.data.read import read_prompts
 from lastresort.errors import ContractError
 from lastresort.models.api import ApiModel
 from lastresort.models.replies import parse_endpoint
-from lastresort.train.files.items import Finding, Prepared
+from lastresort.train.files.items import RowsNote, TrainingItems
 from lastresort.train.groups.groups import groups_from
 from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batches
@@ -24,7 +24,7 @@ ASKED_AT_ONCE, ANSWER_LIMIT_S = 32, 600.0
 @contextmanager
 def prepare_groups(
     file: TrainingFile, tokenizer: Any, context_tokens: int | None
-) -> Iterator[tuple[Batches, Prepared]]:
+) -> Iterator[tuple[Batches, TrainingItems]]:
     """Batches that are sampled while training goes on, and what the record says of the data.
 
     Raises InputError, TaskError or DataError for prompts or rewards that cannot work, before anything is sampled, and
@@ -56,7 +56,7 @@ def prepare_groups(
         **_server(file),
     ) as groups:
         noun = f"prompts, {file.groups.sampling.group_size} answers to each"
-        yield groups, Prepared((), (), _findings(file.groups, examples), len(examples), noun, limit)
+        yield groups, TrainingItems((), (), _findings(file.groups, examples), len(examples), noun, limit)
 
 
 def _server(file: TrainingFile) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def _server(file: TrainingFile) -> dict[str, Any]:
     return {"server": server, "served": served, "ask_tokens": not endpoint.is_openai}
 
 
-def _findings(groups: Groups, examples: list[Example]) -> tuple[Finding, ...]:
+def _findings(groups: Groups, examples: list[Example]) -> tuple[RowsNote, ...]:
     if groups.server is None or groups.server.sync is not None:
         return ()
     what = "prompts whose answers come from another policy than the one that is trained, since sync is never"
-    return (Finding(what, len(examples), (groups.server.model,)),)
+    return (RowsNote(what, len(examples), (groups.server.model,)),)

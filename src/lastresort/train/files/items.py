@@ -14,7 +14,7 @@ from typing import Any, Literal
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.plain_text import packed_rows, read_documents
-from lastresort.data.preferences import Pair, are_pairs, as_labelled, label_of, labelled_of, pairs_of
+from lastresort.data.preferences import PreferencePair, are_pairs, as_labelled, label_of, labelled_of, pairs_of
 from lastresort.data.read import examples_of
 from lastresort.data.rendering import Rendered, render_training, training_messages
 from lastresort.data.segments import (
@@ -27,7 +27,7 @@ from lastresort.data.segments import (
 )
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError
-from lastresort.train.loop.batches import Item, completions, labelled, pairs
+from lastresort.train.loop.batches import TrainingItem, completions, labelled, pairs
 from lastresort.train.settings import LongerRows, TrainingFile
 from lastresort.types import Example, Message
 
@@ -41,7 +41,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class TrainingUnit:
     """What becomes one item: one text, or the two of a pair. prompt: units with the same are held out together."""
 
     prompt: str
@@ -50,12 +50,12 @@ class Unit:
     label: bool | None = None
 
 
-def read_units(file: TrainingFile, paths: Sequence[Path]) -> list[Unit]:
+def read_units(file: TrainingFile, paths: Sequence[Path]) -> list[TrainingUnit]:
     """The rows of files as the objective of the training file needs them. Raises DataError naming file, row and key."""
     return [unit for path in paths for unit in _units(file, path)]
 
 
-def _units(file: TrainingFile, path: Path) -> list[Unit]:
+def _units(file: TrainingFile, path: Path) -> list[TrainingUnit]:
     rows = read_rows(path)
     if are_segments(rows[0]):
         return [unit for row in rows for unit in _segment_units(file, row)]
@@ -68,7 +68,7 @@ def _units(file: TrainingFile, path: Path) -> list[Unit]:
     return [_example_unit(example, file.trained_turns) for example in _completions(rows, path)]
 
 
-def _segment_units(file: TrainingFile, row: RawRow) -> list[Unit]:
+def _segment_units(file: TrainingFile, row: RawRow) -> list[TrainingUnit]:
     if file.trained_turns == "last":
         raise DataError(
             "found segments beside trained_turns: last",
@@ -78,13 +78,13 @@ def _segment_units(file: TrainingFile, row: RawRow) -> list[Unit]:
         )
     if file.need == "pairs":
         chosen, rejected = read_segment_pair(row)
-        return [Unit(prompt_text(chosen), (chosen, rejected), row.place)]
+        return [TrainingUnit(prompt_text(chosen), (chosen, rejected), row.place)]
     if file.need == "labels" and file.pairs_as_labels:
         sides = zip(read_segment_pair(row), (True, False), strict=True)
-        return [Unit(prompt_text(side), (side,), row.place, label) for side, label in sides]
+        return [TrainingUnit(prompt_text(side), (side,), row.place, label) for side, label in sides]
     label = label_of(row) if file.need == "labels" else None
     whole = read_segments(row)
-    return [Unit(prompt_text(whole), (whole,), row.place, label)]
+    return [TrainingUnit(prompt_text(whole), (whole,), row.place, label)]
 
 
 def _completions(rows: list[RawRow], path: Path) -> list[Example]:
@@ -103,20 +103,20 @@ def _without(row: RawRow, key: str) -> RawRow:
     return replace(row, values={name: value for name, value in row.values.items() if name != key})
 
 
-def _example_unit(example: Example, turns: Literal["all", "last"] | int, label: bool | None = None) -> Unit:
+def _example_unit(example: Example, turns: Literal["all", "last"] | int, label: bool | None = None) -> TrainingUnit:
     place = f"{example.source}, row {example.row}"
-    return Unit(example.input_text, (Conversation(training_messages(example), turns),), place, label)
+    return TrainingUnit(example.input_text, (Conversation(training_messages(example), turns),), place, label)
 
 
-def _pair_unit(pair: Pair) -> Unit:
-    return Unit(_text(pair.prompt), (_side(pair, pair.chosen), _side(pair, pair.rejected)), pair.place)
+def _pair_unit(pair: PreferencePair) -> TrainingUnit:
+    return TrainingUnit(_text(pair.prompt), (_side(pair, pair.chosen), _side(pair, pair.rejected)), pair.place)
 
 
-def _side_unit(pair: Pair, label: bool) -> Unit:
-    return Unit(_text(pair.prompt), (_side(pair, pair.chosen if label else pair.rejected),), pair.place, label)
+def _side_unit(pair: PreferencePair, label: bool) -> TrainingUnit:
+    return TrainingUnit(_text(pair.prompt), (_side(pair, pair.chosen if label else pair.rejected),), pair.place, label)
 
 
-def _side(pair: Pair, answer: tuple[Message, ...]) -> Conversation:
+def _side(pair: PreferencePair, answer: tuple[Message, ...]) -> Conversation:
     return Conversation((*pair.prompt, *answer), len(answer))
 
 
@@ -150,7 +150,7 @@ NAMED_PLACES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RowsNote:
     """Something about rows that the record names. what: a clause after "n rows". places: files and rows, the first 20."""
 
     what: str
@@ -163,19 +163,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class TrainingItems:
     """The items of a run. read: rows of the files. noun: what an item is, in the plural. row_tokens: the longest row allowed,
     None for no limit."""
 
-    items: tuple[Item, ...]
-    held_out: tuple[Item, ...]
-    findings: tuple[Finding, ...]
+    items: tuple[TrainingItem, ...]
+    held_out: tuple[TrainingItem, ...]
+    findings: tuple[RowsNote, ...]
     read: int
     noun: str
     row_tokens: int | None
 
 
-def prepare_items(file: TrainingFile, tokenizer: Any, context_tokens: int | None) -> Prepared:
+def prepare_items(file: TrainingFile, tokenizer: Any, context_tokens: int | None) -> TrainingItems:
     """Everything that `train` needs of the data. context_tokens: of the model, None if it does not say.
 
     Raises DataError for rows that cannot be trained on, naming file and row.
@@ -191,7 +191,7 @@ def prepare_items(file: TrainingFile, tokenizer: Any, context_tokens: int | None
     kept = _render(file, held, tokenizer, limit, found)
     held_out = _items(file, kept, limit, "eval", found) if held else ()
     noun = {"pairs": "pairs", "labels": "labelled answers"}.get(file.need, "rows")
-    return Prepared(items, held_out, found.all(), len(train) + len(held), noun, limit)
+    return TrainingItems(items, held_out, found.all(), len(train) + len(held), noun, limit)
 
 
 def _row_tokens(file: TrainingFile, context_tokens: int | None) -> int | None:
@@ -216,8 +216,8 @@ class _Findings:
     def add(self, what: str, place: str) -> None:
         self._places.setdefault(what, []).append(place)
 
-    def all(self) -> tuple[Finding, ...]:
-        return tuple(Finding(what, len(at), tuple(at[:NAMED_PLACES])) for what, at in self._places.items())
+    def all(self) -> tuple[RowsNote, ...]:
+        return tuple(RowsNote(what, len(at), tuple(at[:NAMED_PLACES])) for what, at in self._places.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ class _Made:
 
 
 def _render(
-    file: TrainingFile, units: Sequence[Unit], tokenizer: Any, limit: int | None, found: _Findings
+    file: TrainingFile, units: Sequence[TrainingUnit], tokenizer: Any, limit: int | None, found: _Findings
 ) -> list[_Made]:
     made, longer = [], []
     for unit in units:
@@ -251,7 +251,7 @@ def _render(
     return made
 
 
-def _rows(file: TrainingFile, unit: Unit, tokenizer: Any) -> tuple[Row, ...]:
+def _rows(file: TrainingFile, unit: TrainingUnit, tokenizer: Any) -> tuple[Row, ...]:
     rendered = [_rendered(file, text, tokenizer, unit.place) for text in unit.texts]
     rows = [Row(one.ids, one.targets) for one in rendered]
     if len({row.prompt for row in rows}) > 1:
@@ -293,7 +293,7 @@ def _refuse_longer(file: TrainingFile, longer: Sequence[tuple[int, str]], limit:
 
 def _items(
     file: TrainingFile, made: Sequence[_Made], limit: int | None, part: str, found: _Findings
-) -> tuple[Item, ...]:
+) -> tuple[TrainingItem, ...]:
     where = _where(file, part)
     if not made:
         left = "; ".join(finding.sentence() for finding in found.all())
@@ -316,7 +316,7 @@ def _where(file: TrainingFile, part: str) -> str:
 
 def _labelled(
     file: TrainingFile, made: Sequence[_Made], limit: int | None, part: str, found: _Findings
-) -> tuple[Item, ...]:
+) -> tuple[TrainingItem, ...]:
     where = _where(file, part)
     labels = [bool(one.label) for one in made]
     if part == "train" and len(set(labels)) == 1:
@@ -345,7 +345,7 @@ def _more_prompts(file: TrainingFile, part: str) -> str:
     return f"Add rows with other prompts{held_out}."
 
 
-def _mismatched_fits(item: Item, place: str, limit: int | None, found: _Findings) -> Item:
+def _mismatched_fits(item: TrainingItem, place: str, limit: int | None, found: _Findings) -> TrainingItem:
     """A prompt with another row's answer may be longer than either row: that answer is cut."""
     row, other = item.rows
     if limit is None or len(other.ids) <= limit:
@@ -354,7 +354,7 @@ def _mismatched_fits(item: Item, place: str, limit: int | None, found: _Findings
     return replace(item, rows=(row, Row(other.ids[:limit], other.targets[:limit])))
 
 
-def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Prepared:
+def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> TrainingItems:
     documents = [document for path in file.data.train for document in read_documents(path)]
     held = [document for path in file.data.eval for document in read_documents(path)]
     rows = packed_rows(tokenizer, documents, row_tokens)
@@ -372,4 +372,4 @@ def _prepare_text(file: TrainingFile, tokenizer: Any, row_tokens: int) -> Prepar
     items = completions([Row(row.ids, row.targets) for row in rows])
     held_out = completions([Row(row.ids, row.targets) for row in kept])
     noun = f"rows of up to {row_tokens} tokens from {len(documents)} documents"
-    return Prepared(tuple(items), tuple(held_out), (), len(documents) + len(held), noun, row_tokens)
+    return TrainingItems(tuple(items), tuple(held_out), (), len(documents) + len(held), noun, row_tokens)

@@ -17,12 +17,12 @@ from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.memory import free_memory_bytes, is_lack_of_memory, swap_bytes
 from lastresort.hardware.plan.fit import gib
-from lastresort.hardware.plan.planned import Planned, lowered, smallest
+from lastresort.hardware.plan.planned import PlannedTraining, lowered, smallest
 from lastresort.hardware.plan.setup import Cards, Learning, Method, Setup
 from lastresort.hardware.shape import shape_of
 from lastresort.train.adapters.adapters import in_attention, ranks_of
 from lastresort.train.groups.groups import SampledGroups
-from lastresort.train.loop.batches import Batches, Item
+from lastresort.train.loop.batches import Batches, TrainingItem
 from lastresort.train.settings import AdapterSettings, TrainingFile, TrainSettings
 
 _LEARNING: Mapping[str, Learning] = {"pairs": "dpo", "groups": "grpo"}
@@ -39,9 +39,9 @@ class Sizes:
 def plan_of(
     config: Mapping[str, Any],
     settings: TrainSettings,
-    source: Sequence[Item] | Batches,
+    source: Sequence[TrainingItem] | Batches,
     compute: Literal["float32", "bfloat16"],
-) -> Planned | None:
+) -> PlannedTraining | None:
     """config: the model's config.json. compute: what the products are in. None for a model whose shape is not known, and where the
     machine does not say how much memory it has."""
     try:
@@ -53,10 +53,12 @@ def plan_of(
         return None
     sizes = sizes_of(source, settings.batch_size)
     setup = _setup(settings, source, compute, sizes.longest)
-    return Planned(shape, setup, Cards(card), sizes.longest, sizes.batch, settings.max_pass_tokens)
+    return PlannedTraining(shape, setup, Cards(card), sizes.longest, sizes.batch, settings.max_pass_tokens)
 
 
-def plan_of_loaded(model: Any, settings: TrainSettings, source: Sequence[Item] | Batches) -> Planned | None:
+def plan_of_loaded(
+    model: Any, settings: TrainSettings, source: Sequence[TrainingItem] | Batches
+) -> PlannedTraining | None:
     """As `plan_of`, of a model in memory, with its adapter."""
     reduced = next(model.parameters()).element_size() == 2
     settings = replace(settings, adapter=with_ranks(settings.adapter, ranks_of(model)))
@@ -72,7 +74,7 @@ def with_ranks(adapter: AdapterSettings, ranks: Mapping[str, int]) -> AdapterSet
     return replace(adapter, r=max(ranks.values()), target=target)
 
 
-def sizes_of(source: Sequence[Item] | Batches, batch_size: int) -> Sizes:
+def sizes_of(source: Sequence[TrainingItem] | Batches, batch_size: int) -> Sizes:
     """What all rows share at their beginning counts once in a batch."""
     if isinstance(source, SampledGroups):
         longest = source.longest_tokens
@@ -125,7 +127,7 @@ NOTHING = "No setting makes it fit: take a smaller model, or a machine with more
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MemoryAdvice:
     """To a memory that was too small. told: the plan's numbers, "" without them. remedy: what the user can do."""
 
     told: str
@@ -136,7 +138,7 @@ class Answer:
 class Room:
     """A training, and the memory that was free before it was loaded; None where the system does not say."""
 
-    planned: Planned
+    planned: PlannedTraining
     free_bytes: int | None
 
     def warning(self) -> str | None:
@@ -156,12 +158,14 @@ class Room:
                 remedy=self._remedy(there, "Set"),
             )
 
-    def answer(self, *, begun: bool) -> Answer:
+    def answer(self, *, begun: bool) -> MemoryAdvice:
         """To a training that ran out of memory, so that its plan was too low or others took what was free.
 
         begun: whether there is a run to go on with.
         """
-        return Answer(self.told(), self._remedy(self.planned.room_below(self.free_bytes), "Go on" if begun else "Set"))
+        return MemoryAdvice(
+            self.told(), self._remedy(self.planned.room_below(self.free_bytes), "Go on" if begun else "Set")
+        )
 
     def told(self) -> str:
         """ "the plan says that this training holds 5.3 GiB (most of it activations, 3.1 GiB), and 4.0 GiB were free"."""
@@ -183,7 +187,7 @@ class Room:
 
 
 @contextmanager
-def memory_errors(answer: Callable[[], Answer]) -> Iterator[None]:
+def memory_errors(answer: Callable[[], MemoryAdvice]) -> Iterator[None]:
     """Whatever inside does not get its memory becomes an InfrastructureError with the answer, which is asked for then."""
     try:
         yield

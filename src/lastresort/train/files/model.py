@@ -16,16 +16,16 @@ from lastresort.models.open import local_folder, settled_name
 from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 from lastresort.models.quantized import import_bitsandbytes, note_of, settled
 from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
-from lastresort.train.adapters.adapters import Adapted, adapted, attach_adapter, trainable, unfreeze_adapter
+from lastresort.train.adapters.adapters import AdapterCoverage, adapted, attach_adapter, trainable, unfreeze_adapter
 from lastresort.train.adapters.folder import check_fits, linear_shapes, read_adapter
-from lastresort.train.files.memory import Answer, Room, free_now, plan_of, what_to_lower, with_ranks
+from lastresort.train.files.memory import MemoryAdvice, Room, free_now, plan_of, what_to_lower, with_ranks
 from lastresort.train.files.record import AdaptedLayers, Quantised, TrainedModel
-from lastresort.train.loop.batches import Batches, Item
+from lastresort.train.loop.batches import Batches, TrainingItem
 from lastresort.train.settings import TrainingFile, TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedModel:
     """A model before its weights are read. name: what an adapter calls it. note: what a reader should know, or None."""
 
     folder: Path
@@ -36,14 +36,14 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedModel:
     """A model ready to be trained. loaded: as it was read; its `fingerprint` is of base, starting adapter and precision. adapted:
     how far its adapters reach, None where all weights are trained."""
 
     model: Any
     loaded: Loaded
     trained_parameters: int
-    adapted: Adapted | None
+    adapted: AdapterCoverage | None
 
     def reach(self, file: TrainingFile) -> list[str]:
         """What a reader should know of its adapters before they are trained."""
@@ -54,7 +54,7 @@ class Opened:
         return [self.adapted.sentence(), *([] if warned is None else [warned])]
 
 
-def name_model(file: TrainingFile) -> Named:
+def name_model(file: TrainingFile) -> NamedModel:
     """Tokenizer and context of the model; an adapter to start from is compared with it.
 
     Raises TaskError for a name that leads nowhere, DataError for an adapter that is none or belongs to another base.
@@ -67,10 +67,10 @@ def name_model(file: TrainingFile) -> Named:
         if adapter.base_name not in ("", name):
             note = f"start_from was trained on {adapter.base_name}; it goes on here on {name}, whose layers have the same shapes"
     read = read_tokenizer(folder)
-    return Named(folder, name, read.tokenizer, read.context_tokens, note)
+    return NamedModel(folder, name, read.tokenizer, read.context_tokens, note)
 
 
-def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = False) -> Opened:
+def open_for_training(file: TrainingFile, named: NamedModel, *, keep_on_cpu: bool = False) -> OpenedModel:
     """Weights in memory with fresh adapters, with those of start_from, or all of them to be trained.
 
     keep_on_cpu: as `load_local` takes it.
@@ -91,10 +91,10 @@ def open_for_training(file: TrainingFile, named: Named, *, keep_on_cpu: bool = F
         model = unfreeze_adapter(loaded.model, named.name)
     else:
         model = attach_adapter(loaded.model, file.settings.adapter, base_name=named.name, seed=file.settings.seed)
-    return Opened(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
+    return OpenedModel(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
 
 
-def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) -> TrainedModel:
+def described(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[str, Any]) -> TrainedModel:
     """The model as the record keeps it."""
     quantised = note_of(opened.loaded.model)
     return TrainedModel(
@@ -108,7 +108,7 @@ def described(opened: Opened, named: Named, template_kwargs: Mapping[str, Any]) 
     )
 
 
-def room_of(file: TrainingFile, named: Named, source: Sequence[Item] | Batches) -> Room | None:
+def room_of(file: TrainingFile, named: NamedModel, source: Sequence[TrainingItem] | Batches) -> Room | None:
     """Asked before the model is loaded. None for a model whose shape is not known."""
     config = json.loads((named.folder / "config.json").read_text(encoding="utf-8"))
     settings = file.settings
@@ -124,9 +124,9 @@ def room_of(file: TrainingFile, named: Named, source: Sequence[Item] | Batches) 
     return Room(replace(planned, keeps_method=file.start_from is not None), free_now())
 
 
-def answer_of(file: TrainingFile, room: Room | None, *, begun: bool) -> Answer:
+def answer_of(file: TrainingFile, room: Room | None, *, begun: bool) -> MemoryAdvice:
     """To a run that ran out of memory. begun: whether there is a run to go on with."""
-    return Answer("", what_to_lower(file)) if room is None else room.answer(begun=begun)
+    return MemoryAdvice("", what_to_lower(file)) if room is None else room.answer(begun=begun)
 
 
 def _on_an_adapter(settings: TrainSettings, start_from: Path, in_4_bits: bool) -> TrainSettings:

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from lastresort.records.document import Amount, Count, Document
+from lastresort.records.document import Amount, Count, JsonDocument
 
 RECORD = "training.json"
 
 
-class RowFinding(Document):
+class RowFinding(JsonDocument):
     """Something about rows. what: a clause after "n rows". places: files and rows, the first 20."""
 
     what: str
@@ -19,7 +19,7 @@ class RowFinding(Document):
     places: tuple[str, ...]
 
 
-class TrainingData(Document):
+class TrainingData(JsonDocument):
     """items: that were trained on; what they are, in the plural. eval_items: held out. longest_row_tokens: allowed."""
 
     items: Count
@@ -30,7 +30,7 @@ class TrainingData(Document):
     findings: tuple[RowFinding, ...]
 
 
-class FirstBatch(Document):
+class FirstBatch(JsonDocument):
     """Packed against plain on the first batch; as `engine.support.FirstBatchCheck`."""
 
     model_config = ConfigDict(allow_inf_nan=True)
@@ -43,7 +43,7 @@ class FirstBatch(Document):
     passed_over: str
 
 
-class TrainingReached(Document):
+class TrainedSteps(JsonDocument):
     """As `train.loop.loop.Trained`: seconds over all calls, with the reference and the items held out."""
 
     step: Count
@@ -58,14 +58,14 @@ class TrainingReached(Document):
     sharded: bool
 
 
-class Quantised(Document):
+class Quantised(JsonDocument):
     """dtype: what the weights were rounded to before they were quantised, and what they computed in."""
 
     quantize: str
     dtype: str
 
 
-class AdaptedLayers(Document):
+class AdaptedLayers(JsonDocument):
     """layers: that hold an adapter, of all_layers. parameters: that are trained."""
 
     layers: Count
@@ -73,7 +73,7 @@ class AdaptedLayers(Document):
     parameters: Count
 
 
-class TrainedModel(Document):
+class TrainedModel(JsonDocument):
     """rendering: how its tokenizer renders conversations, by which a gate compares it."""
 
     name: str
@@ -85,14 +85,14 @@ class TrainedModel(Document):
     adapted: AdaptedLayers | None
 
 
-class SavedWeights(Document):
+class SavedWeights(JsonDocument):
     """folder: below the output."""
 
     kind: Literal["adapter", "model"]
     folder: str
 
 
-class TrainingRecord(Document):
+class TrainingRecord(JsonDocument):
     """What `lastresort train FILE` writes as training.json and prints with --json.
 
     file: the training file with every default. epochs: mean loss of each, and what was found on the items held out at its end.
@@ -104,7 +104,7 @@ class TrainingRecord(Document):
     version: Literal[1] = Field(default=1, alias="schema")
     file: dict[str, Any]
     data: TrainingData
-    trained: TrainingReached
+    trained: TrainedSteps
     epochs: tuple[dict[str, int | float], ...]
     steps: tuple[dict[str, int | float], ...]
     early_warning: str | None

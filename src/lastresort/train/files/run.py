@@ -15,15 +15,23 @@ from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.atomic import write_atomically
 from lastresort.train.adapters.adapters import is_adapter, save_trained
-from lastresort.train.files.items import Prepared, prepare_items
+from lastresort.train.files.items import TrainingItems, prepare_items
 from lastresort.train.files.memory import memory_errors
-from lastresort.train.files.model import Named, Opened, answer_of, described, name_model, open_for_training, room_of
+from lastresort.train.files.model import (
+    NamedModel,
+    OpenedModel,
+    answer_of,
+    described,
+    name_model,
+    open_for_training,
+    room_of,
+)
 from lastresort.train.files.record import (
     RECORD,
     RowFinding,
     SavedWeights,
+    TrainedSteps,
     TrainingData,
-    TrainingReached,
     TrainingRecord,
 )
 from lastresort.train.files.run_folder import (
@@ -41,10 +49,10 @@ from lastresort.train.files.run_folder import (
     standing,
     withdraw,
 )
-from lastresort.train.loop.batches import Batches, Item, steps_per_epoch
+from lastresort.train.loop.batches import Batches, TrainingItem, steps_per_epoch
 from lastresort.train.loop.checkpoints import STATE
 from lastresort.train.loop.launch import unused_settings
-from lastresort.train.loop.loop import StepSeen, Trained, total_steps, train
+from lastresort.train.loop.loop import StepSeen, TrainingOutcome, total_steps, train
 from lastresort.train.loop.optimizers import require_optimizer
 from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
 from lastresort.train.settings import TrainingFile
@@ -129,8 +137,8 @@ def _begin(stack: ExitStack, folder: Path, mark: Mapping[str, Any], found: Stand
 
 @contextmanager
 def _source(
-    file: TrainingFile, named: Named, progress: Progress
-) -> Iterator[tuple[Sequence[Item] | Batches, Prepared]]:
+    file: TrainingFile, named: NamedModel, progress: Progress
+) -> Iterator[tuple[Sequence[TrainingItem] | Batches, TrainingItems]]:
     """What the loop trains on, and what the record says of it."""
     progress.stage("reading the data", None)
     if file.need == "groups":
@@ -149,10 +157,10 @@ def _source(
 
 def _train(
     file: TrainingFile,
-    named: Named,
-    opened: Opened,
-    source: Sequence[Item] | Batches,
-    data: Prepared,
+    named: NamedModel,
+    opened: OpenedModel,
+    source: Sequence[TrainingItem] | Batches,
+    data: TrainingItems,
     progress: Progress,
     processes: Processes,
 ) -> TrainingRecord:
@@ -185,10 +193,10 @@ def _train(
 
 def _figures_of(
     file: TrainingFile,
-    named: Named,
-    opened: Opened,
-    source: Sequence[Item] | Batches,
-    data: Prepared,
+    named: NamedModel,
+    opened: OpenedModel,
+    source: Sequence[TrainingItem] | Batches,
+    data: TrainingItems,
     progress: Progress,
 ) -> Callable[[], dict[str, float]] | None:
     """How far the model is from its base, as often as that is asked. None where all weights have been trained before the base was
@@ -214,7 +222,12 @@ def _figures_of(
 
 
 def _finish(
-    file: TrainingFile, named: Named, opened: Opened, data: Prepared, trained: Trained, watch: _Watch
+    file: TrainingFile,
+    named: NamedModel,
+    opened: OpenedModel,
+    data: TrainingItems,
+    trained: TrainingOutcome,
+    watch: _Watch,
 ) -> TrainingRecord:
     """Save what was trained, then the record, by which a finished run is known."""
     place: Literal["model", "adapter"] = "model" if file.trains_all else "adapter"
@@ -225,7 +238,7 @@ def _finish(
     record = TrainingRecord(
         file=dict(file.resolved),
         data=_of_rows(data),
-        trained=TrainingReached.model_validate(asdict(trained)),
+        trained=TrainedSteps.model_validate(asdict(trained)),
         epochs=_epochs(lines, watch.steps_per_epoch),
         steps=tuple(lines),
         early_warning=warning(lines),
@@ -320,7 +333,7 @@ def _figures(shown: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _of_rows(data: Prepared) -> TrainingData:
+def _of_rows(data: TrainingItems) -> TrainingData:
     return TrainingData(
         items=len(data.items) or data.read,
         what=data.noun,

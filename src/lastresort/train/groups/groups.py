@@ -23,11 +23,11 @@ from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages
 from lastresort.records.atomic import disk_errors
-from lastresort.train.groups.sampling import Asked, EngineSampler, Sampled, Sampler
+from lastresort.train.groups.sampling import EngineSampler, GroupPrompt, Sampled, Sampler
 from lastresort.train.groups.server import ServedAdapter, Server, ServerSampler
-from lastresort.train.loop.batches import Batch, Item, batch_of
+from lastresort.train.loop.batches import Batch, TrainingItem, batch_of
 from lastresort.train.loop.processes import Processes
-from lastresort.train.rewards.rewards import LIMITS, Rewards, Scored, Seated, Wanted, place_of
+from lastresort.train.rewards.rewards import LIMITS, RewardChoice, Rewards, RewardScores, Seated, place_of
 from lastresort.train.settings import GroupSettings, OnError, RewardLimits, usual_tries
 from lastresort.types import Example, JsonObject, Message
 
@@ -36,11 +36,11 @@ from lastresort.types import Example, JsonObject, Message
 class Group:
     """answers, scored, advantages: one a member. items: () where all were rewarded alike, so that nothing can be learned."""
 
-    asked: Asked
+    asked: GroupPrompt
     answers: tuple[Sampled, ...]
-    scored: tuple[Scored, ...]
+    scored: tuple[RewardScores, ...]
     advantages: tuple[float, ...]
-    items: tuple[Item, ...]
+    items: tuple[TrainingItem, ...]
 
     def lines(self) -> Iterator[JsonObject]:
         """One for each member, as the log shows it."""
@@ -128,11 +128,11 @@ class SampledGroups:
     processes each samples whole groups, and all see all of them in the same order.
     """
 
-    items: Sequence[Item] = ()
+    items: Sequence[TrainingItem] = ()
 
     def __init__(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[GroupPrompt],
         rewards: Rewards,
         sampler: Sampler,
         settings: GroupSettings,
@@ -174,13 +174,13 @@ class SampledGroups:
             digest.update(repr((asked.example.id, asked.ids, asked.example.output)).encode())
         return digest.hexdigest()
 
-    def first_items(self) -> tuple[Item, ...]:
+    def first_items(self) -> tuple[TrainingItem, ...]:
         """The first two prompts of the run's first step, each answered by the beginnings of its own two halves: groups as they
         will be, before any answer is there."""
         prompts = [self._asked[number].ids for number in batch_of(0, self.size, self._batch_size, self._seed)[:2]]
         longest = self._settings.max_new_tokens
         return tuple(
-            Item((_row(ids, half[:longest]),))
+            TrainingItem((_row(ids, half[:longest]),))
             for ids in prompts
             for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])
             if half
@@ -262,7 +262,7 @@ class SampledGroups:
 
 def groups_from(
     examples: Sequence[Example],
-    rewards: Sequence[Wanted],
+    rewards: Sequence[RewardChoice],
     *,
     objective: str,
     tokenizer: Any,
@@ -304,7 +304,7 @@ def groups_from(
         messages = tuple(compose(example.input))
         ids = tuple(render_prompt(tokenizer, messages, template_kwargs=template_kwargs))
         _check_room(example, len(ids), settings.max_new_tokens, context_tokens)
-        asked.append(Asked(example, messages, ids))
+        asked.append(GroupPrompt(example, messages, ids))
     ends = stop_token_ids(tokenizer, template_kwargs=template_kwargs)
     sampler: Sampler = EngineSampler(tokenizer, ends, settings, seed)
     if server is not None:
@@ -362,10 +362,10 @@ def _check_room(example: Example, prompt_tokens: int, new_tokens: int, context_t
 
 def _items(
     rows: Sequence[Row], advantages: Sequence[float], old: Sequence[tuple[float, ...]], reference: Reference
-) -> Iterator[Item]:
+) -> Iterator[TrainingItem]:
     far = [()] * len(rows) if reference is None or not rows else reference(rows)
     for row, advantage, before, base in zip(rows, advantages, old, far, strict=True):
-        yield Item((row,), advantage=advantage, old=before, reference=base)
+        yield TrainingItem((row,), advantage=advantage, old=before, reference=base)
 
 
 def _row(prompt: Sequence[int], answer: Sequence[int]) -> Row:

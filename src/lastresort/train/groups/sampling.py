@@ -20,7 +20,7 @@ from lastresort.types import Example, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GroupPrompt:
     """A prompt of the data. messages: the conversation as it is shown to the model; ids: the same, rendered."""
 
     example: Example
@@ -46,7 +46,9 @@ class Sampler(Protocol):
     def begin(self, step: int, model: Any, processes: Processes) -> None:
         """Called in every process before the first answers of a step."""
 
-    def answers(self, model: Any, step: int, asked: Sequence[Asked], *, plain: bool = False) -> list[list[Sampled]]:
+    def answers(
+        self, model: Any, step: int, asked: Sequence[GroupPrompt], *, plain: bool = False
+    ) -> list[list[Sampled]]:
         """A group for each prompt, decided by the weights, the step and the prompt. plain: by the engine's plain path, where it
         is the engine that samples."""
 
@@ -66,7 +68,9 @@ class EngineSampler:
     def close(self) -> None:
         """Nothing to be closed."""
 
-    def answers(self, model: Any, step: int, asked: Sequence[Asked], *, plain: bool = False) -> list[list[Sampled]]:
+    def answers(
+        self, model: Any, step: int, asked: Sequence[GroupPrompt], *, plain: bool = False
+    ) -> list[list[Sampled]]:
         size, prefixes = self._settings.group_size, PrefixCache()
         at_once = max(1, self._settings.rows_at_once // size)
         groups: list[list[Sampled]] = []
@@ -76,7 +80,7 @@ class EngineSampler:
         return groups
 
     def _together(
-        self, model: Any, step: int, asked: Sequence[Asked], prefixes: PrefixCache, plain: bool
+        self, model: Any, step: int, asked: Sequence[GroupPrompt], prefixes: PrefixCache, plain: bool
     ) -> list[list[Sampled]]:
         settings, size = self._settings, self._settings.group_size
         sampling = Sampling(

@@ -19,20 +19,20 @@ from typing import Any, Protocol
 
 from lastresort.data.rendering import ChatTokenizer
 from lastresort.errors import CandidateError, InputError, StoppedError, TaskError
-from lastresort.models.calls import Patience
+from lastresort.models.calls import RetryPolicy
 from lastresort.models.constrained import cut_at_stop, holds_stop
 from lastresort.models.protocol import Prompt
-from lastresort.models.replies import Denied, Reply, Tokens
+from lastresort.models.replies import CommandDenied, Reply, Tokens
 from lastresort.records.atomic import replace_folder
 from lastresort.train.adapters.adapters import save_adapter
-from lastresort.train.groups.sampling import Asked, Sampled, decoded, member_seed
+from lastresort.train.groups.sampling import GroupPrompt, Sampled, decoded, member_seed
 from lastresort.train.loop.processes import Processes
 from lastresort.train.rewards.rewards import place_of
 from lastresort.train.settings import GroupSettings
 from lastresort.types import Decoding, JsonObject
 
 FOLDER = "served"
-ONCE = Patience(attempts=1)
+ONCE = RetryPolicy(attempts=1)
 
 
 class Commands(Protocol):
@@ -40,7 +40,9 @@ class Commands(Protocol):
 
     name: str
 
-    def command(self, path: str, body: Mapping[str, Any], *, patience: Patience | None = None) -> Denied | None: ...
+    def command(
+        self, path: str, body: Mapping[str, Any], *, patience: RetryPolicy | None = None
+    ) -> CommandDenied | None: ...
 
 
 class ServedAdapter:
@@ -100,7 +102,7 @@ class ServedAdapter:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _adapter_refused(denied: Denied, where: str, path: str) -> InputError:
+def _adapter_refused(denied: CommandDenied, where: str, path: str) -> InputError:
     said = f"{denied.status}: {denied.said}" if denied.said else str(denied.status)
     if denied.status in (404, 405) and "adapter" not in denied.said.lower():
         return InputError(
@@ -163,7 +165,9 @@ class ServerSampler:
         if adapter is not None:
             self._served = processes.from_main(lambda: adapter.bring(step, model))
 
-    def answers(self, model: Any, step: int, asked: Sequence[Asked], *, plain: bool = False) -> list[list[Sampled]]:
+    def answers(
+        self, model: Any, step: int, asked: Sequence[GroupPrompt], *, plain: bool = False
+    ) -> list[list[Sampled]]:
         """Raises InputError where the server refuses, or renders a prompt into other tokens than it has here."""
         settings, size = self._settings, self._settings.group_size
         decoding = Decoding(
@@ -217,7 +221,7 @@ class ServerSampler:
         drawn = {"top_p": settings.top_p, "top_k": settings.top_k or -1, **WHOLE_DISTRIBUTION}
         return {"return_token_ids": True, **drawn, **({} if present else {"logprobs": True})}
 
-    def _of_ours(self, asked: Asked, reply: Reply) -> Reply:
+    def _of_ours(self, asked: GroupPrompt, reply: Reply) -> Reply:
         """The reply, without its tokens where they are those of another tokenizer, as another policy may have."""
         there, here = reply.tokens.prompt, asked.ids
         if there is None or there == here:

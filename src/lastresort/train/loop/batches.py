@@ -47,7 +47,7 @@ def _shuffled(n: int, epoch: int, seed: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class TrainingItem:
     """One item of a batch. Its rows stay in one pass.
 
     rows: the text with the answer as its targets; of a pair chosen, then rejected; of a labelled answer the row itself, then
@@ -72,17 +72,17 @@ class Item:
         return sum(len(row.ids) for row in self.trained)
 
 
-def completions(rows: Sequence[Row]) -> list[Item]:
+def completions(rows: Sequence[Row]) -> list[TrainingItem]:
     """Items of sft and of text."""
-    return [Item((row,)) for row in rows]
+    return [TrainingItem((row,)) for row in rows]
 
 
-def pairs(chosen: Sequence[Row], rejected: Sequence[Row]) -> list[Item]:
+def pairs(chosen: Sequence[Row], rejected: Sequence[Row]) -> list[TrainingItem]:
     """Items of the objectives on pairs."""
-    return [Item((good, bad)) for good, bad in zip(chosen, rejected, strict=True)]
+    return [TrainingItem((good, bad)) for good, bad in zip(chosen, rejected, strict=True)]
 
 
-def labelled(rows: Sequence[Row], labels: Sequence[bool]) -> list[Item]:
+def labelled(rows: Sequence[Row], labels: Sequence[bool]) -> list[TrainingItem]:
     """Items of kto, each with the answer of the next row whose prompt is another.
 
     Raises ContractError where all prompts are the same, since no pair can be mismatched.
@@ -95,7 +95,7 @@ def labelled(rows: Sequence[Row], labels: Sequence[bool]) -> list[Item]:
             raise ContractError("all prompts are the same", where="kto", expected="at least two prompts")
         start = len(other.prompt)
         mismatched = Row((*row.prompt, *other.ids[start:]), (*[False] * len(row.prompt), *other.targets[start:]))
-        items.append(Item((row, mismatched), desirable=label))
+        items.append(TrainingItem((row, mismatched), desirable=label))
     return items
 
 
@@ -143,7 +143,7 @@ class Batch:
     items, having no advantage; the mean of grpo and dr_grpo is over them too.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[TrainingItem, ...]
     numbers: tuple[int, ...] = ()
     shown: dict[str, float] = field(default_factory=dict)
     dropped: int = 0
@@ -156,12 +156,12 @@ class Batches(Protocol):
     def size(self) -> int: ...
 
     @property
-    def items(self) -> Sequence[Item]: ...
+    def items(self) -> Sequence[TrainingItem]: ...
 
     def fingerprint(self) -> str:
         """Changes whenever a batch might."""
 
-    def first_items(self) -> Sequence[Item]:
+    def first_items(self) -> Sequence[TrainingItem]:
         """What the run's first step is like, by which the engine's paths are compared before anything else is computed. () where
         nothing is known of it."""
 
@@ -177,7 +177,7 @@ class Batches(Protocol):
 class DataSet:
     """Items that are known beforehand, shuffled anew in each epoch."""
 
-    def __init__(self, items: Sequence[Item], batch_size: int, seed: int) -> None:
+    def __init__(self, items: Sequence[TrainingItem], batch_size: int, seed: int) -> None:
         if not items:
             raise ContractError("no items to train on", where="train")
         self.items, self._batch_size, self._seed = tuple(items), batch_size, seed
@@ -189,7 +189,7 @@ class DataSet:
     def fingerprint(self) -> str:
         return fingerprint(self.items)
 
-    def first_items(self) -> Sequence[Item]:
+    def first_items(self) -> Sequence[TrainingItem]:
         return self.at(0, None, None).items
 
     def at(
@@ -199,7 +199,7 @@ class DataSet:
         return Batch(tuple(self.items[i] for i in numbers), tuple(numbers))
 
 
-def fingerprint(items: Sequence[Item]) -> str:
+def fingerprint(items: Sequence[TrainingItem]) -> str:
     """Hash of the rows and labels of items, in their order."""
     digest = hashlib.sha256()
     for item in items:

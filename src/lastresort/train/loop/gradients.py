@@ -12,17 +12,17 @@ import torch
 
 from lastresort.errors import DataError
 from lastresort.train.adapters.adapters import trainable
-from lastresort.train.loop.batches import Batch, Item
-from lastresort.train.loop.objective import BatchLoss, Seen, bind
+from lastresort.train.loop.batches import Batch, TrainingItem
+from lastresort.train.loop.objective import BatchFigures, BatchLoss, bind
 from lastresort.train.loop.passes import evaluating
 from lastresort.train.loop.policy import Policy
-from lastresort.train.loop.reference import Keeping, Reference, reference_logps
+from lastresort.train.loop.reference import Reference, ReferenceStore, reference_logps
 from lastresort.train.settings import Objective
 from lastresort.types import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class BatchPass:
     """One optimizer batch after its backward passes. skipped: it held nothing to learn from."""
 
     loss: float
@@ -34,14 +34,14 @@ class Passed:
 
 def batch_gradients(
     policy: Policy, batch: Batch, objective: Objective, reference: Reference, *, max_new_tokens: int | None = None
-) -> Passed:
+) -> BatchPass:
     """Leave the gradients of the batch's loss in the parameters, the same in every process.
 
     The first batch of the run is checked by both paths before. max_new_tokens: for dr_grpo. Raises DataError for a batch
     without targets.
     """
     if not batch.items:
-        return Passed(0.0, 0, 0, batch.shown, skipped=True)
+        return BatchPass(0.0, 0, 0, batch.shown, skipped=True)
     if not any(any(row.targets) for item in batch.items for row in item.rows):
         raise DataError(
             "no token of the batch is trained",
@@ -56,7 +56,7 @@ def batch_gradients(
     policy.processes.sum_gradients([parameter for _, parameter in trainable(policy.model)])
     for path in (path for share in shares for path in share.paths):
         policy.trained_by(*path)
-    return Passed(
+    return BatchPass(
         sum(share.loss for share in shares),
         sum(share.computed_tokens for share in shares),
         sum(share.nominal_tokens for share in shares),
@@ -71,7 +71,7 @@ class _Share:
     loss: float = 0.0
     computed_tokens: int = 0
     nominal_tokens: int = 0
-    seen: Seen = field(default_factory=Seen)
+    seen: BatchFigures = field(default_factory=BatchFigures)
     paths: dict[tuple[str, str | None], None] = field(default_factory=dict)
 
 
@@ -87,9 +87,9 @@ def _share(policy: Policy, batch: Batch, loss_of: BatchLoss) -> _Share:
     return share
 
 
-def seen_by_all(parts: Sequence[Seen]) -> Seen:
+def seen_by_all(parts: Sequence[BatchFigures]) -> BatchFigures:
     """The figures of several processes as those of one."""
-    whole = Seen()
+    whole = BatchFigures()
     for part in parts:
         whole.items += part.items
         for name, total in part.sums.items():
@@ -111,7 +111,7 @@ class HeldOut:
 
     policy: Policy
     objective: Objective
-    items: Sequence[Item]
+    items: Sequence[TrainingItem]
     known: list[list[float]] | None
 
     def evaluated(self, progress: Progress) -> Evaluated | None:
@@ -125,8 +125,8 @@ class HeldOut:
             shares = processes.each(lambda: self._share(loss_of, progress))
         return Evaluated(sum(loss for loss, _ in shares), seen_by_all([seen for _, seen in shares]).means())
 
-    def _share(self, loss_of: BatchLoss, progress: Progress) -> tuple[float, Seen]:
-        own, seen, total = self.policy.own(self.items), Seen(), 0.0
+    def _share(self, loss_of: BatchLoss, progress: Progress) -> tuple[float, BatchFigures]:
+        own, seen, total = self.policy.own(self.items), BatchFigures(), 0.0
         for part, result in self.policy.passes([self.items[number].trained for number in own]):
             total += float(loss_of.loss([own[i] for i in part], result.per_token, result.row, seen))
             progress.advance(len(part))
@@ -134,7 +134,7 @@ class HeldOut:
 
 
 def hold_out(
-    policy: Policy, items: Sequence[Item], objective: Objective, keeping: Keeping, progress: Progress
+    policy: Policy, items: Sequence[TrainingItem], objective: Objective, keeping: ReferenceStore, progress: Progress
 ) -> HeldOut:
     """Items to evaluate, with their reference where the objective needs one; see `reference_logps`."""
     known = None

@@ -23,15 +23,15 @@ from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError
 from lastresort.stop import Stop
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
-from lastresort.train.loop.batches import Batches, DataSet, Item, steps_per_epoch
+from lastresort.train.loop.batches import Batches, DataSet, TrainingItem, steps_per_epoch
 from lastresort.train.loop.checkpoints import Checkpoints, CheckpointState
-from lastresort.train.loop.gradients import Evaluated, HeldOut, Passed, batch_gradients, hold_out
+from lastresort.train.loop.gradients import BatchPass, Evaluated, HeldOut, batch_gradients, hold_out
 from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, join
-from lastresort.train.loop.reference import Keeping, Reference, reference_of_run
+from lastresort.train.loop.reference import Reference, ReferenceStore, reference_of_run
 from lastresort.train.settings import TrainSettings
-from lastresort.types import Progress, Silent
+from lastresort.types import Progress, SilentProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Steps:
     count: int
     max_new_tokens: int | None
 
-    def gradients(self, step: int) -> Passed:
+    def gradients(self, step: int) -> BatchPass:
         """Of the step's batch, in the parameters, the same in every process."""
         policy, objective = self.policy, self.settings.objective
         with _draws_of(step, self.settings.seed, policy.processes.place):
@@ -57,7 +57,7 @@ class Steps:
     def rate(self, step: int) -> float:
         return learning_rate_at(step, self.count, self.settings)
 
-    def update(self, step: int, passed: Passed) -> float:
+    def update(self, step: int, passed: BatchPass) -> float:
         """Change the weights, as `take_step` does; returns the norm of the gradients, 0 where the batch taught nothing."""
         return 0.0 if passed.skipped else take_step(self.optimizer, self.rate(step), self.settings.max_grad_norm)
 
@@ -98,7 +98,7 @@ class StepSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingOutcome:
     """How far a call of `train` got. seconds: over all calls, with the reference and the items held out. path: "packed" or
     "plain", with its reason. check: packed against plain on the first batch of the run. processes: of this call;
     sharded: each held a share of the frozen base."""
@@ -126,12 +126,12 @@ def total_steps(n_items: int, settings: TrainSettings) -> int:
 
 def train(
     model: Any,
-    items: Sequence[Item] | Batches,
+    items: Sequence[TrainingItem] | Batches,
     settings: TrainSettings,
     *,
     folder: Path,
     base: str = "",
-    held_out: Sequence[Item] = (),
+    held_out: Sequence[TrainingItem] = (),
     until: int | None = None,
     plain: bool = False,
     max_new_tokens: int | None = None,
@@ -141,7 +141,7 @@ def train(
     progress: Progress | None = None,
     processes: Processes | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Trained:
+) -> TrainingOutcome:
     """Train the trainable parameters of `model` on `items`, from the checkpoint in `folder` if there is one of this run.
 
     base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
@@ -151,7 +151,7 @@ def train(
     None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
     Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.
     """
-    processes, progress = processes or join(), progress or Silent()
+    processes, progress = processes or join(), progress or SilentProgress()
     batches: Batches = DataSet(items, settings.batch_size, settings.seed) if isinstance(items, Sequence) else items
     with processes.together(), inputs_in_base_precision(model):
         run = _fingerprint(settings, base, batches, processes)
@@ -164,7 +164,7 @@ def train(
         policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
         progress.stage("the first batch", None)
         policy.check_first(batches.first_items())
-        keeping = Keeping(folder, run, begun=state.step > 0)
+        keeping = ReferenceStore(folder, run, begun=state.step > 0)
         reference = reference_of_run(policy, batches, settings.objective, keeping, progress)
         held = hold_out(policy, held_out, settings.objective, keeping, progress)
         count = total_steps(batches.size, settings)
@@ -201,8 +201,8 @@ def _checkpoint_activations(model: Any) -> None:
     enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
 
 
-def _trained(state: CheckpointState, policy: Policy, steps: int) -> Trained:
-    return Trained(
+def _trained(state: CheckpointState, policy: Policy, steps: int) -> TrainingOutcome:
+    return TrainingOutcome(
         state.step,
         steps,
         state.computed_tokens,
@@ -233,7 +233,9 @@ def _stage_training(progress: Progress, step: int, last: int) -> None:
     progress.stage(f"training, from step {step + 1}" if step else "training", last - step)
 
 
-def _seen(step: int, passed: Passed, norm: float, rate: float, seconds: float, evaluated: Evaluated | None) -> StepSeen:
+def _seen(
+    step: int, passed: BatchPass, norm: float, rate: float, seconds: float, evaluated: Evaluated | None
+) -> StepSeen:
     return StepSeen(
         step,
         passed.loss,

@@ -19,14 +19,14 @@ from lastresort.errors import ContractError
 from lastresort.objectives.answers import kto_baseline
 from lastresort.objectives.grpo import Variant, k3, token_weights
 from lastresort.objectives.pairs import PairLogps
-from lastresort.train.loop.batches import Item
+from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.settings import Objective
 
 Score = Callable[[Sequence[Row]], Tensor]
 
 
 @dataclass(slots=True)
-class Seen:
+class BatchFigures:
     """Sums over the items of a batch, of what is shown beside its loss; divided by `items` at its end."""
 
     items: int = 0
@@ -44,7 +44,7 @@ class Seen:
 class BatchLoss(Protocol):
     """An objective bound to one optimizer batch."""
 
-    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
         """The share of the batch's loss of items `numbers`, whose trained rows were computed in this order: a scalar.
 
         per_token: log-probabilities of their targets in nats; row: which of their rows each belongs to.
@@ -53,7 +53,7 @@ class BatchLoss(Protocol):
 
 def bind(
     objective: Objective,
-    items: Sequence[Item],
+    items: Sequence[TrainingItem],
     reference: Sequence[Sequence[float]] | None,
     score: Score,
     *,
@@ -78,22 +78,22 @@ def bind(
 
 
 class _Answers:
-    def __init__(self, objective: Objective, items: Sequence[Item]) -> None:
+    def __init__(self, objective: Objective, items: Sequence[TrainingItem]) -> None:
         self._items, self._function = items, objective.function()
         self._targets = sum(sum(row.targets) for item in items for row in item.rows)
 
-    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
         return self._function(per_token).sum() / self._targets
 
 
 class _Pairs:
     def __init__(
-        self, objective: Objective, items: Sequence[Item], reference: Sequence[Sequence[float]] | None
+        self, objective: Objective, items: Sequence[TrainingItem], reference: Sequence[Sequence[float]] | None
     ) -> None:
         self._items, self._reference = items, reference
         self._name, self._function, self._options = objective.name, objective.function(), dict(objective.options)
 
-    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
         chosen, rejected = row_sums(per_token, row, 2 * len(numbers)).view(-1, 2).unbind(1)
         tokens = torch.bincount(row, minlength=2 * len(numbers)).view(-1, 2)
         pairs = PairLogps(chosen, rejected, chosen_tokens=tokens[:, 0], rejected_tokens=tokens[:, 1])
@@ -111,13 +111,13 @@ class _Pairs:
 
 class _Labels:
     def __init__(
-        self, objective: Objective, items: Sequence[Item], reference: Sequence[Sequence[float]], score: Score
+        self, objective: Objective, items: Sequence[TrainingItem], reference: Sequence[Sequence[float]], score: Score
     ) -> None:
         self._items, self._reference, self._objective = items, reference, objective
         mismatched = score([item.rows[1] for item in items])
         self._baseline = kto_baseline(mismatched, mismatched.new_tensor([far for _, far in reference]))
 
-    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
         logps = row_sums(per_token, row, len(numbers))
         known = logps.new_tensor([self._reference[i][0] for i in numbers])
         desirable = torch.tensor([bool(self._items[i].desirable) for i in numbers], device=logps.device)
@@ -134,12 +134,14 @@ class _Labels:
 
 
 class _Groups:
-    def __init__(self, objective: Objective, items: Sequence[Item], max_new_tokens: int | None, dropped: int) -> None:
+    def __init__(
+        self, objective: Objective, items: Sequence[TrainingItem], max_new_tokens: int | None, dropped: int
+    ) -> None:
         self._items, self._objective, self._longest = items, objective, max_new_tokens
         # What was dropped counts as answers without tokens: in a mean over answers, and not in one over tokens.
         self._tokens = torch.tensor([*(sum(item.rows[0].targets) for item in items), *[0] * dropped])
 
-    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: Seen) -> Tensor:
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
         own = torch.tensor(list(numbers), device=row.device)[row]
         advantages = per_token.new_tensor([item.advantage for item in self._items])[own]
         old = self._old(numbers, per_token.detach(), row)

@@ -13,7 +13,7 @@ from lastresort.engine.forest import Row
 from lastresort.engine.logp import TargetLogps
 from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed
 from lastresort.train.adapters.adapters import adapters_in_base_precision
-from lastresort.train.loop.batches import Item
+from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.loop.passes import passes, token_logps, unit_sums
 from lastresort.train.loop.processes import Processes
 
@@ -41,7 +41,7 @@ class Policy:
         self.path, self.reason = "packed", "it was asked for" if plain else None
         self._take_path(check)
 
-    def check_first(self, items: Sequence[Item]) -> None:
+    def check_first(self, items: Sequence[TrainingItem]) -> None:
         """Packed against plain on the run's first items, once; what fails goes on by the plain path."""
         if items and self.check is None and not self._asked_plain:
             rows = checked_rows(items, self._max_pass_tokens, longest=longest_packed(self.model))
@@ -70,7 +70,7 @@ class Policy:
         self.path = path
         self.reason = reason if reason is not None else self.reason
 
-    def own(self, items: Sequence[Item]) -> range:
+    def own(self, items: Sequence[TrainingItem]) -> range:
         """The items whose trained rows this process computes."""
         return self.processes.own([item.trained_tokens for item in items])
 
@@ -79,7 +79,9 @@ class Policy:
         sums = self._sums([(row,) for row in rows], [len(row.ids) for row in rows], None)
         return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self.model.device)
 
-    def logps_of(self, items: Sequence[Item], on_items: Callable[[int], None] | None = None) -> list[list[float]]:
+    def logps_of(
+        self, items: Sequence[TrainingItem], on_items: Callable[[int], None] | None = None
+    ) -> list[list[float]]:
         """Summed log-probabilities of the rows of items under the model as it stands, in the passes that training takes.
 
         on_items: called with the number of items whose trained rows a pass of this process computed.
@@ -123,7 +125,7 @@ def recomputing(model: Any) -> Iterator[None]:
             layer.training = False
 
 
-def checked_rows(items: Sequence[Item], max_tokens: int, *, longest: int | None = None) -> list[Row]:
+def checked_rows(items: Sequence[TrainingItem], max_tokens: int, *, longest: int | None = None) -> list[Row]:
     """Rows of the first items, as many as the plain forward holds padded in `max_tokens`, but at least two to share a piece, which
     are shortened to fit: the check must not be what sets a run's memory.
 

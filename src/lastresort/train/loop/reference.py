@@ -19,7 +19,7 @@ from lastresort.engine.forest import Row
 from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors, replace_file
 from lastresort.train.adapters.adapters import in_16_bits, is_adapter, trainable
-from lastresort.train.loop.batches import Batch, Batches, Item, fingerprint
+from lastresort.train.loop.batches import Batch, Batches, TrainingItem, fingerprint
 from lastresort.train.loop.policy import Policy
 from lastresort.train.settings import Objective
 from lastresort.types import Progress
@@ -55,7 +55,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class ReferenceStore:
     """Where the reference's figures are kept, which only a run before its first step can compute.
 
     folder: of the checkpoint; they lie beside it. run: what they belong to. begun: steps were done.
@@ -70,7 +70,7 @@ class Keeping:
 
 
 def reference_of_run(
-    policy: Policy, batches: Batches, objective: Objective, keeping: Keeping, progress: Progress
+    policy: Policy, batches: Batches, objective: Objective, keeping: ReferenceStore, progress: Progress
 ) -> Reference:
     """Before the first step computed, or noted; afterwards read back. Raises DataError if it is not there any more."""
     if not objective.needs_reference:
@@ -82,8 +82,8 @@ def reference_of_run(
 
 def reference_logps(
     policy: Policy,
-    items: Sequence[Item],
-    keeping: Keeping,
+    items: Sequence[TrainingItem],
+    keeping: ReferenceStore,
     what: Literal["reference", "evaluation"],
     progress: Progress,
 ) -> list[list[float]]:
@@ -115,7 +115,7 @@ def _write_logps(path: Path, run: str, logps: Sequence[float]) -> None:
 class ReferenceWeights:
     """The reference's trainable weights, to put in for a moment: for answers that are sampled while training goes on."""
 
-    def __init__(self, policy: Policy, keeping: Keeping) -> None:
+    def __init__(self, policy: Policy, keeping: ReferenceStore) -> None:
         self._model = policy.model
         self._kept = policy.processes.main_first(lambda: self._keep(keeping))
 
@@ -129,7 +129,7 @@ class ReferenceWeights:
         finally:
             self._put(own)
 
-    def _keep(self, keeping: Keeping) -> dict[str, Tensor]:
+    def _keep(self, keeping: ReferenceStore) -> dict[str, Tensor]:
         path = keeping.beside("reference") / WEIGHTS
         kept = _read(path, keeping.run, keeping.begun)
         if kept is None:

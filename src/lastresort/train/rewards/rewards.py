@@ -20,7 +20,7 @@ LIMITS = RewardLimits()
 Seated = Callable[[Scorer, Mapping[str, Any]], Scorer]
 
 
-class Wanted(Protocol):
+class RewardChoice(Protocol):
     """A reward as a file names it. name: of a scorer, or "python". parameters: of the scorer; for python {"file",
     "function"}, or {"function": "FILE:FUNCTION"}."""
 
@@ -33,7 +33,7 @@ class Wanted(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class RewardScores:
     """total: weights times values, summed. values: by the reward's name. faults: why a reward counts as 0, by name."""
 
     total: float
@@ -51,7 +51,7 @@ class Rewards:
 
     def __init__(
         self,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[RewardChoice],
         columns: Mapping[str, Mapping[str, Any]],
         *,
         json_schema: JsonObject | None = None,
@@ -103,7 +103,7 @@ class Rewards:
                         found, where=place_of(example), expected=f"what the reward {name} needs", remedy=remedy
                     )
 
-    def score(self, asked: Sequence[Example], answers: Sequence[str]) -> list[Scored]:
+    def score(self, asked: Sequence[Example], answers: Sequence[str]) -> list[RewardScores]:
         """Of each answer to its example. Raises DataError where a function gives none and that is to stop the run."""
         found = [self._values(source, asked, answers) for _, _, source in self._terms]
         scored = []
@@ -116,7 +116,7 @@ class Rewards:
                     value = self._instead(value, example)
                 values[name] = value
             total = sum(weight * values[name] for name, weight, _ in self._terms)
-            scored.append(Scored(total, values, faults))
+            scored.append(RewardScores(total, values, faults))
         return scored
 
     def fingerprint(self) -> str:
@@ -177,7 +177,7 @@ def _file_and_function(parameters: Mapping[str, Any]) -> tuple[Path, str]:
     return path, str(function)
 
 
-def _scorer(reward: Wanted, json_schema: JsonObject | None, choices: tuple[str, ...] | None) -> Scorer:
+def _scorer(reward: RewardChoice, json_schema: JsonObject | None, choices: tuple[str, ...] | None) -> Scorer:
     try:
         return build_scorer(reward.name, reward.parameters, json_schema=json_schema, choices=choices)
     except TaskError as error:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lastresort.engine.forest import Row
 from lastresort.train.adapters.adapters import adapters_in_base_precision
-from lastresort.train.loop.batches import Item
+from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.loop.optimizers import StartWeights
 from lastresort.train.loop.passes import evaluating, unit_sums
 
@@ -98,7 +98,7 @@ def _vocabulary(model: Any) -> int:
 
 
 def margins(
-    model: Any, start: StartWeights, items: Sequence[Item], max_pass_tokens: int, *, plain: bool = False
+    model: Any, start: StartWeights, items: Sequence[TrainingItem], max_pass_tokens: int, *, plain: bool = False
 ) -> Margins | None:
     """Of pairs or labelled answers; None where labelled answers are all of one kind. plain: by the plain path, as they were
     trained.
@@ -118,7 +118,7 @@ def margins(
 
 
 def odds_margins(
-    model: Any, start: StartWeights, items: Sequence[Item], max_pass_tokens: int, *, plain: bool = False
+    model: Any, start: StartWeights, items: Sequence[TrainingItem], max_pass_tokens: int, *, plain: bool = False
 ) -> Margins:
     """By how much the log odds of the better answer exceed those of the worse, a token, as ORPO compares them. items: pairs.
 

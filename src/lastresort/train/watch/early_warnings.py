@@ -183,7 +183,7 @@ PASS_TOKENS = 1536
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedTexts:
     """general, task: prompts with what the base said to each, the answers as targets. prose: the beginning of a page that was
     written for this project, so that no model was trained on it. What is empty is not measured.
     """
@@ -204,12 +204,12 @@ class Watched:
     def answer_tokens(self) -> int:
         return _targets((*self.general, *self.task))
 
-    def first(self, counts: Sequence[int]) -> Watched:
+    def first(self, counts: Sequence[int]) -> WatchedTexts:
         """The first so many of each part."""
         general, task, prose = counts
-        return Watched(self.general[:general], self.task[:task], self.prose[:prose])
+        return WatchedTexts(self.general[:general], self.task[:task], self.prose[:prose])
 
-    def within(self, size: WatchSize) -> Watched:
+    def within(self, size: WatchSize) -> WatchedTexts:
         """The first of each part that a training of this size can afford."""
         limits = (size.prompts, size.prompts, size.prose)
         parts = (self.general, self.task, self.prose)
@@ -219,7 +219,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class LogpSums:
     """Log-probability in nats of all targets of each part under one model."""
 
     general: float
@@ -231,8 +231,8 @@ class Sums:
 class Baseline:
     """What is computed again and again while training goes on, and the base's own sums of it."""
 
-    watched: Watched
-    base: Sums
+    watched: WatchedTexts
+    base: LogpSums
 
     def figures(self, model: Any) -> dict[str, float]:
         """Of the model as it stands; see `figures`."""
@@ -252,7 +252,7 @@ def watch(
     context_tokens: int | None,
     seed: int,
     template_kwargs: Mapping[str, Any] | None = None,
-) -> Watched:
+) -> WatchedTexts:
     """What the base says to general requests and to the task's prompts, as many of these as the training can afford.
 
     model: the base itself, or an adapter around it. task: prompts as token ids.
@@ -263,7 +263,9 @@ def watch(
         said = answered(model, tokenizer, asked, tokens=ANSWER_TOKENS, seed=seed, template_kwargs=template_kwargs)
     row_tokens = min(context_tokens or PROSE_ROW_TOKENS, PROSE_ROW_TOKENS)
     prose = prose_rows(tokenizer, row_tokens) if tokenizer.eos_token_id is not None else []
-    return Watched(tuple(said[: len(general)]), tuple(said[len(general) :]), tuple(prose[:MOST_PROSE])).within(size)
+    return WatchedTexts(tuple(said[: len(general)]), tuple(said[len(general) :]), tuple(prose[:MOST_PROSE])).within(
+        size
+    )
 
 
 def _with_room(prompts: Sequence[Sequence[int]], size: WatchSize, context_tokens: int | None) -> list[tuple[int, ...]]:
@@ -274,20 +276,20 @@ def _with_room(prompts: Sequence[Sequence[int]], size: WatchSize, context_tokens
     return fitting[: first_within([len(prompt) + ANSWER_TOKENS for prompt in fitting], *size.prompts)]
 
 
-def baseline(model: Any, watched: Watched) -> Baseline:
+def baseline(model: Any, watched: WatchedTexts) -> Baseline:
     """model: the base itself, or an adapter around it."""
     with as_base(model):
         return Baseline(watched, summed(model, watched))
 
 
-def summed(model: Any, watched: Watched) -> Sums:
+def summed(model: Any, watched: WatchedTexts) -> LogpSums:
     """In the same passes for every model, so that rounding in 16 bits is the same too."""
     rows = [*watched.general, *watched.task, *watched.prose]
     sums = iter([found[0] for found in unit_sums(model, [(row,) for row in rows], PASS_TOKENS)])
-    return Sums(*(math.fsum(next(sums) for _ in range(count)) for count in watched.counts))
+    return LogpSums(*(math.fsum(next(sums) for _ in range(count)) for count in watched.counts))
 
 
-def figures(watched: Watched, base: Sums, own: Sums) -> dict[str, float]:
+def figures(watched: WatchedTexts, base: LogpSums, own: LogpSums) -> dict[str, float]:
     """kl_general and kl_task in nats a token, perplexity of the prose a token and base_perplexity; none of an empty part."""
     found = {}
     if tokens := _targets(watched.general):
@@ -300,17 +302,17 @@ def figures(watched: Watched, base: Sums, own: Sums) -> dict[str, float]:
     return found
 
 
-def watched_to_json(watched: Watched) -> dict[str, Any]:
+def watched_to_json(watched: WatchedTexts) -> dict[str, Any]:
     """Each row as its tokens and the place of its first target."""
     parts = {"general": watched.general, "task": watched.task, "prose": watched.prose}
     return {name: [[list(row.ids), len(row.prompt)] for row in rows] for name, rows in parts.items()}
 
 
-def watched_from_json(kept: Mapping[str, Any]) -> Watched:
+def watched_from_json(kept: Mapping[str, Any]) -> WatchedTexts:
     def rows(name: str) -> tuple[Row, ...]:
         return tuple(Row(tuple(ids), tuple(place >= first for place in range(len(ids)))) for ids, first in kept[name])
 
-    return Watched(rows("general"), rows("task"), rows("prose"))
+    return WatchedTexts(rows("general"), rows("task"), rows("prose"))
 
 
 def _targets(rows: Sequence[Row]) -> int:

@@ -21,8 +21,8 @@ from lastresort.types import Message, Progress
 
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
-    from lastresort.train.loop.batches import Item
-    from lastresort.train.watch.early_warnings import Baseline, Watched, WatchSize
+    from lastresort.train.loop.batches import TrainingItem
+    from lastresort.train.watch.early_warnings import Baseline, WatchedTexts, WatchSize
 
 
 class EarlyWarnings:
@@ -105,13 +105,15 @@ class EarlyWarnings:
         kwargs, asked = self._template_kwargs, self._conversations[: 2 * MOST_PROMPTS]
         return [render_prompt(loaded.tokenizer, turns, template_kwargs=kwargs) for turns in asked]
 
-    def _watched(self, key: str) -> Watched | None:
+    def _watched(self, key: str) -> WatchedTexts | None:
         from lastresort.train.watch.early_warnings import watched_from_json
 
         known = self._record.last(BaseAnswered, key)
         return None if known is None else watched_from_json(known.model_dump(include={"general", "task", "prose"}))
 
-    def _make(self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str, size: WatchSize) -> Watched:
+    def _make(
+        self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str, size: WatchSize
+    ) -> WatchedTexts:
         from lastresort.train.watch.early_warnings import watch, watched_to_json
 
         began = self._clock()
@@ -138,14 +140,14 @@ class EarlyWarnings:
 
     def _known(self, loaded: Loaded, key: str) -> Baseline | None:
         """What the record knows of the base in the precision in which this rung trains."""
-        from lastresort.train.watch.early_warnings import Baseline, Sums
+        from lastresort.train.watch.early_warnings import Baseline, LogpSums
 
         watched, sums = self._watched(key), self._record.last(BaseSummed, f"{key} {_precision(loaded)}")
         if watched is None or sums is None:
             return None
-        return Baseline(watched.first(sums.counts), Sums(sums.general, sums.task, sums.prose))
+        return Baseline(watched.first(sums.counts), LogpSums(sums.general, sums.task, sums.prose))
 
-    def _measured(self, loaded: Loaded, model: Any, watched: Watched, key: str) -> Baseline:
+    def _measured(self, loaded: Loaded, model: Any, watched: WatchedTexts, key: str) -> Baseline:
         """Of the base itself, once for so much of its answers."""
         from lastresort.train.watch.early_warnings import baseline
 
@@ -195,12 +197,12 @@ def baseline_in(
     """Of a training that is no rung's: made before the first step, kept in its folder and read back afterwards. model: the base
     itself, or an adapter around it. prompts: as `task_prompts` finds them.
     """
-    from lastresort.train.watch.early_warnings import Baseline, Sums, baseline, watch, watched_from_json
+    from lastresort.train.watch.early_warnings import Baseline, LogpSums, baseline, watch, watched_from_json
 
     path = folder / ANSWERS
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return Baseline(watched_from_json(kept["watched"]), Sums(**kept["sums"]))
+        return Baseline(watched_from_json(kept["watched"]), LogpSums(**kept["sums"]))
     progress.stage("answers of the base, from which training will move", None)
     watched = watch(
         model,
@@ -223,7 +225,7 @@ def _write(path: Path, found: Baseline) -> None:
     write_atomically(path, json.dumps(body) + "\n")
 
 
-def task_prompts(items: Sequence[Item]) -> list[tuple[int, ...]]:
+def task_prompts(items: Sequence[TrainingItem]) -> list[tuple[int, ...]]:
     """What stands before the answers of the first items, each prompt once; plain text has none."""
     from lastresort.train.watch.early_warnings import MOST_PROMPTS
 

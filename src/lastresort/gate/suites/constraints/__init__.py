@@ -1,15 +1,15 @@
 """Kinds of constraints on an answer, by group. A new one is a line in its group's table."""
 
-from lastresort.gate.suites.constraints.kind import Facts, Kind
+from lastresort.gate.suites.constraints.kind import ConstraintKind, Facts
 from lastresort.gate.suites.constraints.kinds import FRAME, LENGTH, LETTERS, SHAPE, WORDING
 
-GROUPS: dict[str, tuple[Kind, ...]] = {
+GROUPS: dict[str, tuple[ConstraintKind, ...]] = {
     "shape": SHAPE,
     "length": LENGTH,
     "wording": WORDING,
     "letters": LETTERS,
     "frame": FRAME,
 }
-KINDS: dict[str, Kind] = {kind.name: kind for kinds in GROUPS.values() for kind in kinds}
+KINDS: dict[str, ConstraintKind] = {kind.name: kind for kinds in GROUPS.values() for kind in kinds}
 
-__all__ = ["GROUPS", "KINDS", "Facts", "Kind"]
+__all__ = ["GROUPS", "KINDS", "ConstraintKind", "Facts"]

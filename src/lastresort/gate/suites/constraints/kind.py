@@ -12,7 +12,7 @@ Facts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ConstraintKind:
     """One kind of demand on an answer, checked by program.
 
     draw(level, random): what is demanded, JSON-able. tell(facts): the demand in words. holds(answer, facts): whether it is met.

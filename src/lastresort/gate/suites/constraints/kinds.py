@@ -15,7 +15,16 @@ import json
 import re
 from random import Random
 
-from lastresort.gate.suites.constraints.kind import Facts, Kind, bare, count_by_level, lines, nothing, sentences, words
+from lastresort.gate.suites.constraints.kind import (
+    ConstraintKind,
+    Facts,
+    bare,
+    count_by_level,
+    lines,
+    nothing,
+    sentences,
+    words,
+)
 
 SIGNATURES = (
     "Your neighbour",
@@ -62,13 +71,14 @@ def _signature(level: int, random: Random) -> Facts:
 
 
 FRAME = (
-    Kind("title", nothing, lambda facts: "Put a title in double square brackets, like [[title]], alone on the first line.",
+    ConstraintKind("title", nothing,
+         lambda facts: "Put a title in double square brackets, like [[title]], alone on the first line.",
          title_holds, frozenset({"lines", "start"})),
-    Kind("quoted", nothing, lambda facts: "Put your whole answer in double quotation marks and use none inside.",
+    ConstraintKind("quoted", nothing, lambda facts: "Put your whole answer in double quotation marks and use none inside.",
          quoted_holds, frozenset({"start", "end", "lines"})),
-    Kind("postscript", nothing, lambda facts: 'Add a postscript at the end, on a new line that begins with "P.S."',
+    ConstraintKind("postscript", nothing, lambda facts: 'Add a postscript at the end, on a new line that begins with "P.S."',
          postscript_holds, frozenset({"end", "lines", "words", "letter"})),
-    Kind("signature", _signature, lambda facts: f'Sign with "{facts["name"]}", alone on the last line.',
+    ConstraintKind("signature", _signature, lambda facts: f'Sign with "{facts["name"]}", alone on the last line.',
          signature_holds, frozenset({"end", "lines", "words", "letter"})),
 )  # fmt: skip
 
@@ -98,15 +108,15 @@ def exact_words_hold(answer: str, facts: Facts) -> bool:
 
 
 LENGTH = (
-    Kind("words_at_most", count_by_level((12, 15, 18), (8, 10, 12), (5, 6, 7)),
+    ConstraintKind("words_at_most", count_by_level((12, 15, 18), (8, 10, 12), (5, 6, 7)),
          lambda facts: f"Use at most {facts['n']} words.", words_at_most_holds, _LENGTH),
-    Kind("words_at_least", count_by_level((25, 30), (35, 40), (45, 50)),
+    ConstraintKind("words_at_least", count_by_level((25, 30), (35, 40), (45, 50)),
          lambda facts: f"Use at least {facts['n']} words.", words_at_least_holds, _LENGTH),
-    Kind("sentences", count_by_level((2,), (3,), (4, 5)),
+    ConstraintKind("sentences", count_by_level((2,), (3,), (4, 5)),
          lambda facts: f"Answer in exactly {_SENTENCES[facts['n']]}.", sentences_hold, _LENGTH),
-    Kind("characters_at_most", count_by_level((90, 100), (80,), (60, 70)),
+    ConstraintKind("characters_at_most", count_by_level((90, 100), (80,), (60, 70)),
          lambda facts: f"The answer may have at most {facts['n']} characters.", characters_at_most_holds, _LENGTH),
-    Kind("exact_words", count_by_level((1, 2), (3, 4), (6, 7, 8)),
+    ConstraintKind("exact_words", count_by_level((1, 2), (3, 4), (6, 7, 8)),
          lambda facts: f"Answer with exactly {facts['n']} word{'s' if facts['n'] > 1 else ''}.", exact_words_hold,
          frozenset({"length", "lines", "words"})),
 )  # fmt: skip
@@ -142,16 +152,16 @@ def exclaimed_holds(answer: str, facts: Facts) -> bool:
 
 
 LETTERS = (
-    Kind("lower_case", nothing, lambda facts: "Write everything in small letters, without a single capital letter.",
+    ConstraintKind("lower_case", nothing, lambda facts: "Write everything in small letters, without a single capital letter.",
          lower_holds, frozenset({"case"})),
-    Kind("upper_case", nothing, lambda facts: "Write everything in CAPITAL LETTERS, without a single small letter.",
+    ConstraintKind("upper_case", nothing, lambda facts: "Write everything in CAPITAL LETTERS, without a single small letter.",
          upper_holds, frozenset({"case"})),
-    Kind("no_comma", nothing, lambda facts: "Do not use any comma.", no_comma_holds,
+    ConstraintKind("no_comma", nothing, lambda facts: "Do not use any comma.", no_comma_holds,
          frozenset({"comma"}), idle=True),
-    Kind("forbidden_letter", _forbidden, lambda facts: f'Do not use the letter "{facts["letter"]}" anywhere.',
+    ConstraintKind("forbidden_letter", _forbidden, lambda facts: f'Do not use the letter "{facts["letter"]}" anywhere.',
          forbidden_holds, frozenset({"letter"}), idle=True),
-    Kind("no_digits", nothing, lambda facts: "Do not use any digits.", no_digits_holds, frozenset({"digits"}), idle=True),
-    Kind("exclaimed", lambda level, random: {"n": level}, 
+    ConstraintKind("no_digits", nothing, lambda facts: "Do not use any digits.", no_digits_holds, frozenset({"digits"}), idle=True),
+    ConstraintKind("exclaimed", lambda level, random: {"n": level}, 
          lambda facts: f"Use the exclamation mark exactly {('once', 'twice', 'three times')[facts['n'] - 1]}.",
          exclaimed_holds, frozenset({"marks", "end"})),
 )  # fmt: skip
@@ -209,20 +219,20 @@ def separator_holds(answer: str, facts: Facts) -> bool:
 
 
 SHAPE = (
-    Kind("bullets", count_by_level((2, 3), (3, 4), (4, 5, 6)),
+    ConstraintKind("bullets", count_by_level((2, 3), (3, 4), (4, 5, 6)),
          lambda facts: f'Answer with a list of exactly {_COUNT[facts["n"]]} bullet points; each begins with "- " on a new line.',
          bullets_hold, frozenset({"lines", "start", "length"})),
-    Kind("numbered", count_by_level((2, 3), (3, 4), (4, 5, 6)),
+    ConstraintKind("numbered", count_by_level((2, 3), (3, 4), (4, 5, 6)),
          lambda facts: f"Answer with a numbered list of exactly {_COUNT[facts['n']]} points, beginning with 1.",
          numbered_holds, frozenset({"lines", "start", "length", "digits"})),
-    Kind("paragraphs", count_by_level((2,), (2, 3), (3, 4)),
+    ConstraintKind("paragraphs", count_by_level((2,), (2, 3), (3, 4)),
          lambda facts: f"Write exactly {_COUNT[facts['n']]} short paragraphs with an empty line between them.",
          paragraphs_hold, frozenset({"lines", "length"})),
-    Kind("one_line", nothing, lambda facts: "Answer in a single line, without any line break.",
+    ConstraintKind("one_line", nothing, lambda facts: "Answer in a single line, without any line break.",
          one_line_holds, frozenset({"lines"}), idle=True),
-    Kind("json_keys", _keys, _tell_keys, json_holds,
+    ConstraintKind("json_keys", _keys, _tell_keys, json_holds,
          frozenset({"lines", "start", "end", "case", "comma", "length", "words", "letter"})),
-    Kind("separator", nothing,
+    ConstraintKind("separator", nothing,
          lambda facts: "Write two parts and put a line with nothing but three asterisks (***) between them.",
          separator_holds, frozenset({"lines"})),
 )  # fmt: skip
@@ -287,18 +297,18 @@ def ending_holds(answer: str, facts: Facts) -> bool:
 
 
 WORDING = (
-    Kind("needed_words", _needed,
+    ConstraintKind("needed_words", _needed,
          lambda facts: "Use " + " and ".join(f'the word "{word}"' for word in facts["words"]) + " somewhere.",
          needed_hold, frozenset({"words", "letter"})),
-    Kind("repeated_word", _repeated,
+    ConstraintKind("repeated_word", _repeated,
          lambda facts: f'Use the word "{facts["word"]}" exactly {_TIMES[facts["n"] - 1]}.',
          repeated_holds, frozenset({"words", "letter"})),
-    Kind("banned_word", _banned, lambda facts: f'Do not use the word "{facts["word"]}".', banned_holds,
+    ConstraintKind("banned_word", _banned, lambda facts: f'Do not use the word "{facts["word"]}".', banned_holds,
          frozenset({"words"}), idle=True),
-    Kind("start_word", lambda level, random: {"word": random.choice(STARTS)},
+    ConstraintKind("start_word", lambda level, random: {"word": random.choice(STARTS)},
          lambda facts: f'Begin your answer with the word "{facts["word"]}".', start_holds,
          frozenset({"start", "letter"})),
-    Kind("ending", lambda level, random: {"phrase": random.choice(ENDINGS)},
+    ConstraintKind("ending", lambda level, random: {"phrase": random.choice(ENDINGS)},
          lambda facts: f'End your answer with exactly this sentence: "{facts["phrase"]}"', ending_holds,
          frozenset({"end", "words", "letter"})),
 )  # fmt: skip

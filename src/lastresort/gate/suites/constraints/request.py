@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from lastresort.gate.suites.constraints import GROUPS, KINDS, Kind
+from lastresort.gate.suites.constraints import GROUPS, KINDS, ConstraintKind
 from lastresort.gate.suites.constraints.kind import words
 
 REQUESTS = (
@@ -80,7 +80,7 @@ def draw_request(group: str, level: int, random: Random) -> Request:
     return Request(f"{request} Keep it short. {demands}", constraints)
 
 
-def _agreeing(first: Kind, n: int, random: Random) -> list[Kind]:
+def _agreeing(first: ConstraintKind, n: int, random: Random) -> list[ConstraintKind]:
     kinds = [first]
     others = [kind for kind in KINDS.values() if kind is not first]
     random.shuffle(others)

@@ -21,7 +21,7 @@ TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChoiceQuestion:
     """One question. options: as the assistant would answer. right: place of the right one. hardness: by the family's measure.
 
     question: all that a reader needs, so two items with the same question are the same item. fact: the one thing that has to be
@@ -35,7 +35,7 @@ class Choice:
     fact: str = ""
 
 
-Make = Callable[[int, Random], Choice]
+Make = Callable[[int, Random], ChoiceQuestion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class Family:
 
 def shuffled(
     question: str, right: str, wrong: Sequence[str], hardness: float, random: Random, fact: str = ""
-) -> Choice:
+) -> ChoiceQuestion:
     """The question with its options in random order."""
     options = [right, *wrong]
     random.shuffle(options)
-    return Choice(question, tuple(options), options.index(right), hardness, fact)
+    return ChoiceQuestion(question, tuple(options), options.index(right), hardness, fact)
 
 
 def around(random: Random, right: int, steps: Sequence[int]) -> list[int]:
@@ -82,7 +82,7 @@ def has_room(right: int, steps: Sequence[int]) -> bool:
 
 def number_choice(
     question: str, right: int, steps: Sequence[int], hardness: float, random: Random, fact: str = ""
-) -> Choice:
+) -> ChoiceQuestion:
     wrong = [str(number) for number in around(random, right, steps)]
     return shuffled(question, str(right), wrong, hardness, random, fact)
 

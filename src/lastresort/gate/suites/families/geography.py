@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from lastresort.gate.suites.families.family import PEOPLE, Choice, Family, alike, listed, shuffled
+from lastresort.gate.suites.families.family import PEOPLE, ChoiceQuestion, Family, alike, listed, shuffled
 
 # country, capital, continent: by how often one hears of them.
 COUNTRIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
@@ -49,7 +49,7 @@ COUNTRIES: tuple[tuple[tuple[str, str, str], ...], ...] = (
 )  # fmt: skip
 
 
-def capitals(level: int, random: Random) -> Choice:
+def capitals(level: int, random: Random) -> ChoiceQuestion:
     countries = alike(random, COUNTRIES[level - 1], lambda country: country[1])
     country, right, _ = countries[0]
     does = random.choice(("lives in", "flies to", "writes to a friend in", "works in", "was born in", "dreams of"))
@@ -57,7 +57,7 @@ def capitals(level: int, random: Random) -> Choice:
     return shuffled(question, right, [city for _, city, _ in countries[1:]], level, random, country)
 
 
-def continents(level: int, random: Random) -> Choice:
+def continents(level: int, random: Random) -> ChoiceQuestion:
     """Of four countries on four continents, the one on a named continent."""
     while True:
         countries = alike(random, COUNTRIES[level - 1], lambda country: country[0], n=4, spread=4)

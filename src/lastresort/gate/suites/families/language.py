@@ -16,7 +16,7 @@ from lastresort.gate.suites.families.family import (
     PEOPLE,
     THINGS,
     TRIES,
-    Choice,
+    ChoiceQuestion,
     Family,
     alike,
     listed,
@@ -89,7 +89,7 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def letters(level: int, random: Random) -> Choice:
+def letters(level: int, random: Random) -> ChoiceQuestion:
     """The first letter, the last, or one in the middle of an invented name."""
     word = of_length(random, random.randint(6, 8))
     place = (0, len(word) - 1, random.randint(2, 4))[level - 1]
@@ -106,7 +106,7 @@ def letters(level: int, random: Random) -> Choice:
     return shuffled(f"{question} Answer with the letter.", right.upper(), [x.upper() for x in wrong], hardness, random)
 
 
-def spelling(level: int, random: Random) -> Choice:
+def spelling(level: int, random: Random) -> ChoiceQuestion:
     """An invented name, so that it cannot be known; two letters are right or wrong independently."""
     word = of_length(random, (4, 7, 11)[level - 1])
     who, name = random.choice(PEOPLE), word.capitalize()
@@ -119,7 +119,7 @@ def spelling(level: int, random: Random) -> Choice:
     return shuffled(question, spelt[0], spelt[1:], len(word), random)
 
 
-def counting(level: int, random: Random) -> Choice:
+def counting(level: int, random: Random) -> ChoiceQuestion:
     """Things of a list; how often one word stands in it; how often one letter stands in a sentence."""
     who = random.choice(PEOPLE)
     if level == 1:
@@ -137,7 +137,7 @@ def counting(level: int, random: Random) -> Choice:
     return _letters_counted(who, random)
 
 
-def _letters_counted(who: str, random: Random) -> Choice:
+def _letters_counted(who: str, random: Random) -> ChoiceQuestion:
     while True:
         text = f"{who} keeps the {' and the '.join(random.sample(THINGS, 3))} at home"
         frequent = [letter for letter in "aenorst" if 3 <= text.lower().count(letter) <= 6]
@@ -148,7 +148,7 @@ def _letters_counted(who: str, random: Random) -> Choice:
     return number_choice(question, text.lower().count(letter), (1, 2), len(text), random)
 
 
-def sorting(level: int, random: Random) -> Choice:
+def sorting(level: int, random: Random) -> ChoiceQuestion:
     """Six words with different first letters, with the same one, or with the same three; the one between two others is asked.
 
     Not the first or the last of the options: that could be told without the question.
@@ -187,7 +187,7 @@ LETTERS = (
 _SPREAD = 2
 
 
-def kinds(level: int, random: Random) -> Choice:
+def kinds(level: int, random: Random) -> ChoiceQuestion:
     """A word of a named kind among words of other realms, of the same realm, and with the kind known by an example only."""
     realm = random.choice(list(KINDS))
     groups = KINDS[realm] if level > 1 else {random.choice(list(of)): () for of in KINDS.values()}
@@ -215,7 +215,7 @@ def _one_of_each(groups: dict[str, tuple[str, ...]], random: Random) -> tuple[li
     return words, names
 
 
-def odd_one_out(level: int, random: Random) -> Choice:
+def odd_one_out(level: int, random: Random) -> ChoiceQuestion:
     """Three words of one kind and one of another: of another realm with the kind named, without, and of the same realm."""
     while True:
         realm, other_realm = random.sample(list(KINDS), 2)
@@ -232,7 +232,7 @@ def odd_one_out(level: int, random: Random) -> Choice:
     return shuffled(question, odd, words[:3], level, random, odd)
 
 
-def opposites(level: int, random: Random) -> Choice:
+def opposites(level: int, random: Random) -> ChoiceQuestion:
     pairs = alike(random, OPPOSITES[level - 1], lambda pair: pair[1])
     (word, right), others = pairs[0], [pair[1] for pair in pairs[1:]]
     shown = random.sample([right, *others], 4)
@@ -264,7 +264,7 @@ _PLACES = (
 _BETWEEN = ("near", "behind", "beside", "with", "opposite", "in front of")
 
 
-def agreement(level: int, random: Random) -> Choice:
+def agreement(level: int, random: Random) -> ChoiceQuestion:
     """Nothing between subject and verb; a noun of the other number; two of them and a clause."""
     number = random.randrange(2)
     nouns = random.sample(_NOUNS, 3)

@@ -15,7 +15,7 @@ from lastresort.gate.suites.families.family import (
     PETS,
     THINGS,
     TOWNS,
-    Choice,
+    ChoiceQuestion,
     Family,
     invented,
     listed,
@@ -23,7 +23,7 @@ from lastresort.gate.suites.families.family import (
 )
 
 
-def rules(level: int, random: Random) -> Choice:
+def rules(level: int, random: Random) -> ChoiceQuestion:
     """Every pim is red: one rule; four rules; four rules and a chain of two more to come to the right one."""
     words = invented(random, 6)
     colours = random.sample(COLOURS, 4)
@@ -39,7 +39,7 @@ def rules(level: int, random: Random) -> Choice:
     return shuffled(question, colours[0], colours[1:], len(said), random)
 
 
-def ranking(level: int, random: Random) -> Choice:
+def ranking(level: int, random: Random) -> ChoiceQuestion:
     """Who is tallest: told in order; in any order; in any order and both ways."""
     more, less, most, least = random.choice(
         (("taller", "smaller", "tallest", "smallest"), ("older", "younger", "oldest", "youngest"),
@@ -62,7 +62,7 @@ def ranking(level: int, random: Random) -> Choice:
     return shuffled(question, right, [who for who in people if who != right], level, random)
 
 
-def negation(level: int, random: Random) -> Choice:
+def negation(level: int, random: Random) -> ChoiceQuestion:
     """Two things, three or four: what they are not is said, and of one what it is."""
     who = random.choice(PEOPLE)
     colours = random.sample(COLOURS, 4)
@@ -93,7 +93,7 @@ LOGIC = (
 _PLACES = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
-def passages(level: int, random: Random) -> Choice:
+def passages(level: int, random: Random) -> ChoiceQuestion:
     """Where somebody lives, out of one sentence, four, or four by way of the job, in the town of one other person's pet."""
     people, towns = random.sample(PEOPLE, 4), random.sample(TOWNS, 4)
     jobs, pets = random.sample(JOBS, 4), random.sample(PETS, 4)
@@ -112,7 +112,7 @@ def passages(level: int, random: Random) -> Choice:
     return shuffled(f"{text} {question} Answer with the town.", towns[asked], others, sentences, random)
 
 
-def places(level: int, random: Random) -> Choice:
+def places(level: int, random: Random) -> ChoiceQuestion:
     """The first of a list; the last; the one at a place in the middle of a longer list."""
     n = (4, 5, 7)[level - 1]
     things = random.sample(THINGS, n)

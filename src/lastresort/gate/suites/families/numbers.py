@@ -13,7 +13,7 @@ from lastresort.gate.suites.families.family import (
     EVENTS,
     PEOPLE,
     THINGS,
-    Choice,
+    ChoiceQuestion,
     Family,
     around,
     has_room,
@@ -23,7 +23,7 @@ from lastresort.gate.suites.families.family import (
 )
 
 
-def sums(level: int, random: Random) -> Choice:
+def sums(level: int, random: Random) -> ChoiceQuestion:
     a, b, c = _terms(level, random)
     who, thing = random.choice(PEOPLE), random.choice(THINGS)
     story = f"{who} has {a} {thing} and gets {b} more."
@@ -44,7 +44,7 @@ def _terms(level: int, random: Random) -> tuple[int, int, int]:
     return random.randint(300, 600), random.randint(120, 350), random.randint(101, 199)
 
 
-def products(level: int, random: Random) -> Choice:
+def products(level: int, random: Random) -> ChoiceQuestion:
     low, high = ((2, 6), (4, 12), (13, 39))[level - 1]
     steps: tuple[int, ...] = (1, 2)
     while True:
@@ -62,7 +62,7 @@ def products(level: int, random: Random) -> Choice:
     return number_choice(question, a * b, steps, a * b, random, f"{a} x {b}")
 
 
-def comparisons(level: int, random: Random) -> Choice:
+def comparisons(level: int, random: Random) -> ChoiceQuestion:
     """The number between two others: as the largest or smallest it would be told by the options."""
     numbers, shared = _numbers(level, random)
     at = random.randrange(4)
@@ -96,7 +96,7 @@ def _bounds(level: int, ordered: list[str], at: int, random: Random) -> tuple[st
     return str(low.normalize() if level == 3 else low), str(high.normalize() if level == 3 else high)
 
 
-def sequences(level: int, random: Random) -> Choice:
+def sequences(level: int, random: Random) -> ChoiceQuestion:
     start = random.randint(1, 99)
     if level == 1:
         step = random.choice((1, 2, 5, 10))
@@ -132,7 +132,7 @@ MONTHS = (
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
-def weekdays(level: int, random: Random) -> Choice:
+def weekdays(level: int, random: Random) -> ChoiceQuestion:
     start, far = random.randrange(7), (1, random.randint(2, 6), random.randint(8, 40))[level - 1]
     later = random.random() < 0.5
     told = f"{_moved('day', far, later)} {DAYS[start]}"
@@ -142,7 +142,7 @@ def weekdays(level: int, random: Random) -> Choice:
     return shuffled(question, right, wrong, far, random, told)
 
 
-def months(level: int, random: Random) -> Choice:
+def months(level: int, random: Random) -> ChoiceQuestion:
     if level == 3:
         return _dates(random)
     start, far = random.randrange(12), 1 if level == 1 else random.randint(2, 9)
@@ -161,7 +161,7 @@ def _moved(unit: str, far: int, later: bool) -> str:
     return f"{far} {unit}s {way}"
 
 
-def _dates(random: Random) -> Choice:
+def _dates(random: Random) -> ChoiceQuestion:
     month, far = random.randrange(12), random.randint(12, 27)
     if month == 1:  # whether February has 29 days is not said
         month = 2
@@ -177,7 +177,7 @@ def _dates(random: Random) -> Choice:
     return shuffled(question, f"{right} {MONTHS[after]}", wrong, far, random, fact)
 
 
-def clock(level: int, random: Random) -> Choice:
+def clock(level: int, random: Random) -> ChoiceQuestion:
     """Full hours; minutes within the hour; hours and minutes over the full hour."""
     who, event = random.choice(PEOPLE), random.choice(EVENTS)
     start = 60 * random.randint(12, 16) + (0, random.randint(1, 29), random.randint(25, 59))[level - 1]
@@ -207,7 +207,7 @@ def _duration(minutes: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class UnitOfMeasure:
     """large = factor small. story: what happens to somebody, with {n} for how many of the larger unit."""
 
     large: str
@@ -217,21 +217,21 @@ class Unit:
 
 
 UNITS = (
-    Unit("hours", "minutes", 60, "{who} walks for {n}"),
-    Unit("weeks", "days", 7, "{who} is away for {n}"),
-    Unit("years", "months", 12, "{who} has lived here for {n}"),
-    Unit("minutes", "seconds", 60, "{who} waits for {n}"),
-    Unit("days", "hours", 24, "{who} is on the road for {n}"),
-    Unit("metres", "centimetres", 100, "{who} buys a ribbon of {n}"),
-    Unit("kilometres", "metres", 1000, "{who} runs {n}"),
-    Unit("kilograms", "grams", 1000, "{who} buys flour, {n} of it"),
-    Unit("litres", "millilitres", 1000, "{who} pours {n} of water"),
-    Unit("centimetres", "millimetres", 10, "{who} draws a line of {n}"),
+    UnitOfMeasure("hours", "minutes", 60, "{who} walks for {n}"),
+    UnitOfMeasure("weeks", "days", 7, "{who} is away for {n}"),
+    UnitOfMeasure("years", "months", 12, "{who} has lived here for {n}"),
+    UnitOfMeasure("minutes", "seconds", 60, "{who} waits for {n}"),
+    UnitOfMeasure("days", "hours", 24, "{who} is on the road for {n}"),
+    UnitOfMeasure("metres", "centimetres", 100, "{who} buys a ribbon of {n}"),
+    UnitOfMeasure("kilometres", "metres", 1000, "{who} runs {n}"),
+    UnitOfMeasure("kilograms", "grams", 1000, "{who} buys flour, {n} of it"),
+    UnitOfMeasure("litres", "millilitres", 1000, "{who} pours {n} of water"),
+    UnitOfMeasure("centimetres", "millimetres", 10, "{who} draws a line of {n}"),
 )
 _DECIMAL, _OTHER = UNITS[5:], UNITS[:5]
 
 
-def units(level: int, random: Random) -> Choice:
+def units(level: int, random: Random) -> ChoiceQuestion:
     """Metres and the like in whole numbers; weeks, hours and years; these with a rest."""
     while True:
         unit = random.choice(_DECIMAL if level == 1 else _OTHER)
