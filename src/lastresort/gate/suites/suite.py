@@ -50,7 +50,7 @@ Question = ChoiceRequest | TextRequest
 
 @dataclass(frozen=True, slots=True)
 class SuiteReply:
-    """text: the likeliest option of a `ChoiceRequest`, or the answer to a `TextRequest`. logps: of all options in order, in nats."""
+    """text: the likeliest option, or the answer in words. logps: those of all options, in their order, in nats."""
 
     text: str
     logps: tuple[float, ...] = ()
