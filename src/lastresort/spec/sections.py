@@ -37,7 +37,7 @@ Margins = dict[str, float | Literal["skip"]]
 
 @dataclass(frozen=True, slots=True)
 class SuiteFacts:
-    """A suite that always runs. path: `module:function`, which makes its plan of what the gate knows (`gate.plans.Known`). margin:
+    """A suite that always runs. path: `module:function`, which makes its plan of what the gate knows (`gate.plans.SuiteInputs`). margin:
     the loss that the gate accepts unless `keep` says otherwise.
     """
 
