@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lastresort.records.document import Statement
+from lastresort.report.words.answer import line
 
 TEAMS = ("billing", "delivery", "repairs")
 
@@ -76,6 +80,11 @@ def calls(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
+def reason_lines(decision: Mapping[str, Any]) -> list[str]:
+    """The reasons of a decision as the report lists them."""
+    return [line(Statement.model_validate(reason)) for reason in decision["reasons"]]
+
+
 def comparable(decision: dict[str, Any]) -> dict[str, Any]:
     """A decision without what may differ between two runs of the same climb.
 
@@ -97,5 +106,7 @@ def comparable(decision: dict[str, Any]) -> dict[str, Any]:
     for pair in costs["pairs"]:
         for name in ("crossing", "calls", "months"):
             pair.pop(name)
-    kept["reasons"] = [reason for reason in kept["reasons"] if not reason.startswith(("Cost of 1,000", "Break-even"))]
+    kept["reasons"] = [
+        reason for reason in kept["reasons"] if not reason["text"].startswith(("Cost of 1,000", "Break-even"))
+    ]
     return kept

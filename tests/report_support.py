@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cost_support import COSTS
+from lastresort.ladder import RUNGS
 from lastresort.records.decision import VERSION, RunView
+from lastresort.records.document import Statement
 from lastresort.records.events import (
     ClimbDecided,
     ClimbFinished,
@@ -95,6 +97,14 @@ class Sample:
     retrieval: dict[str, Any] | None = None
     break_even: dict[str, Any] | None = None
     wrong: Callable[[str, bool, random.Random], str] = field(default=lambda right, ill, rng: _wrong(right, ill, rng))
+
+
+def stated(text: str) -> dict[str, Any]:
+    """A statement of a decision from its line, which begins with the rung that it is about."""
+    rung, colon, rest = text.partition(": ")
+    about = bool(colon) and rung in RUNGS
+    found = Statement(code="of_a_sample", rung=rung if about else None, figures={}, text=rest if about else text)
+    return found.as_json()
 
 
 def make(folder: Path, name: str, seed: int = 0) -> Path:
@@ -323,8 +333,8 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "provisional": sample.provisional,
         "stopped_at": sample.stopped_at,
         "answer": sample.answer,
-        "reasons": list(sample.reasons),
-        "would_change": list(sample.would_change),
+        "reasons": [stated(reason) for reason in sample.reasons],
+        "would_change": [stated(change) for change in sample.would_change],
         "judge": sample.judge,
         "retrieval": sample.retrieval,
         "test_reuse": f"None of the {sample.n_test} test items was used by an earlier run in this workspace.",

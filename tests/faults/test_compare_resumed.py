@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from climb_support import reason_lines
 from compare_support import ALL, Stops, compared, decision_of, same
 from lastresort.after.compare.names import ComparisonRequest
 from lastresort.app.climb import Climbed
@@ -149,10 +150,10 @@ def test_a_plan_that_does_not_fit_is_not_begun(finished: tuple[Path, Climbed], t
     run = shutil.copytree(first.run, tmp_path / "runs" / "tiny-1")
     found = compared(path, run, ComparisonRequest(("lora", "full"), 2), settings={"limits.hours": 1e-9}).decision
     assert found["compare"] == []
-    assert found["reasons"][-1].startswith("Nothing was compared (lora, full): its plan of ")
-    assert found["reasons"][-1].endswith("`limits.hours`; raise it and go on with --resume.")
+    assert reason_lines(found)[-1].startswith("Nothing was compared (lora, full): its plan of ")
+    assert reason_lines(found)[-1].endswith("`limits.hours`; raise it and go on with --resume.")
     with pytest.raises(Cut):  # with a higher limit it begins
         compared(path, run, None, Scissors(30))
-    assert not any("Nothing was compared" in reason for reason in compared(path, run).decision["reasons"])
+    assert not any("Nothing was compared" in reason for reason in reason_lines(compared(path, run).decision))
     taken_back = compared(path, run, ComparisonRequest()).decision
-    assert not any("Nothing was compared" in reason for reason in taken_back["reasons"])
+    assert not any("Nothing was compared" in reason for reason in reason_lines(taken_back))

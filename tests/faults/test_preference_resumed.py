@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from climb_support import comparable
+from climb_support import comparable, reason_lines
 from lastresort.app.climb import Climbed
 from lastresort.records.events import CandidateMoved, DriftMeasured, RungSearched, SamplesPaired, TrainingReached
 from lastresort.records.record import Record
@@ -73,7 +73,7 @@ def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[P
     chosen = drifts[preference["chosen"]]
     assert any(
         "KL to the starting model: " in reason and reason.startswith("preference: ")
-        for reason in found.decision["reasons"]
+        for reason in reason_lines(found.decision)
     )
     page = (found.run / "report.html").read_text(encoding="utf-8")
     assert "Margin, nats" in page

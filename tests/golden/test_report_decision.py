@@ -162,11 +162,11 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
         (b"\xff\xfe", "found no JSON"),
         (b"[]", "Input should be an object"),
         (
-            b'{"schema": 9}',
-            "found schema version 9, expected 8. It was written by a newer lastresort: upgrade this one",
+            b'{"schema": 10}',
+            "found schema version 10, expected 9. It was written by a newer lastresort: upgrade this one",
         ),
-        (b'{"schema": 8}', 'found at key "$.task" a fault: Field required'),
-        (b'{"schema": 7}', "found schema version 7, expected 8. It was written by an older lastresort: use that one"),
+        (b'{"schema": 9}', 'found at key "$.task" a fault: Field required'),
+        (b'{"schema": 8}', "found schema version 8, expected 9. It was written by an older lastresort: use that one"),
     ],
 )
 def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -15,7 +15,7 @@ from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table, strip
-from report_support import HOSTILE, SAMPLES, make
+from report_support import HOSTILE, SAMPLES, make, stated
 
 
 def printed(decision: dict[str, Any], width: int = 80, colour: bool = False) -> str:
@@ -147,13 +147,14 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
 
 def test_markdown_ends_the_argument_with_what_would_change_it(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "sft-met"))
-    assert f"What would change this answer:\n\n- {decision['would_change'][0]}" in markdown(decision)
+    assert f"What would change this answer:\n\n- {decision['would_change'][0]['text']}" in markdown(decision)
     assert "would change" not in markdown(decision | {"would_change": []})
 
 
 def test_markdown_cannot_be_injected(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "hostile"))
-    decision["reasons"] = [HOSTILE, "a | b\n# heading\n![x](http://example.org/x.png) @someone"]
+    told = (HOSTILE, "a | b\n# heading\n![x](http://example.org/x.png) @someone")
+    decision["reasons"] = [stated(reason) for reason in told]
     text = markdown(decision)
     assert "<script>" not in text
     assert "\\<script\\>" in text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from climb_gate_support import BROKEN, SAFE, WORN, gated_climb, quality, script_rungs
-from climb_support import calls, comparable
+from climb_support import calls, comparable, reason_lines
 from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
@@ -59,8 +59,8 @@ def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
     assert [suite["name"] for suite in gate["suites"]] == ["general", "sycophancy", "format_leak"]
     assert [rung["gate"] for rung in decision["rungs"]] == [None, "SHIP"]
     assert decision["answer"].startswith("Yes: SFT reaches ")
-    assert any(reason.startswith("sft: the gate clears it to ship: ") for reason in decision["reasons"])
-    assert not any("No gate was run" in reason for reason in decision["reasons"])
+    assert any(reason.startswith("sft: the gate clears it to ship: ") for reason in reason_lines(decision))
+    assert not any("No gate was run" in reason for reason in reason_lines(decision))
 
 
 def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_stays(shipped: Climbed) -> None:
@@ -126,7 +126,7 @@ def test_what_cannot_be_told_is_held_and_chat_wants_to_be_told_so(
     validate_decision(decision)
     assert (decision["gate"]["verdict"], decision["winner"]["held"], decision["meets_bar"]) == ("HOLD", True, True)
     assert decision["answer"].startswith("Yes, but not yet cleared to ship: SFT reaches ")
-    assert any(reason.startswith("sft: the gate holds it: ") for reason in decision["reasons"])
+    assert any(reason.startswith("sft: the gate holds it: ") for reason in reason_lines(decision))
     assert load_system(held.run / "winner").name == "sft-adapter"
     for folder in (held.run, held.run / "winner"):
         monkeypatch.setattr(sys, "argv", ["lastresort", "chat", str(folder), "--once", "lamp"])
@@ -150,12 +150,14 @@ def test_what_lost_too_much_never_wins(rejected: Climbed) -> None:
     assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("prompt", False)
     assert load_system(rejected.run / "winner").name == decision["rungs"][0]["chosen"]
     assert decision["answer"].startswith("No: the gate rejected SFT. The best without tuning, prompting, scored ")
-    assert any(reason.startswith("sft: the gate rejects it: general lost ") for reason in decision["reasons"])
+    assert any(reason.startswith("sft: the gate rejects it: general lost ") for reason in reason_lines(decision))
     changed = gate["suites"][0]["changed"]
     assert len(changed) == 5
     assert all((one["base_score"], one["tuned_score"], one["tuned"]) == (1.0, 0.0, "unknown") for one in changed)
     assert "<details open><summary>What changed most, side by side</summary>" in rejected.report.read_text("utf-8")
-    assert not any("Break-even" in reason for reason in decision["reasons"])  # nobody is told to run it for its price
+    assert not any(
+        "Break-even" in reason for reason in reason_lines(decision)
+    )  # nobody is told to run it for its price
 
 
 def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.MonkeyPatch, rejected: Climbed) -> None:
@@ -163,7 +165,7 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
     first = gated_climb(tmp_path, quality(SAFE), task=taller, until="sft", gate="none")
     assert first.decision["gate"] is None
-    assert "No gate was run: what else tuning changed was not measured." in first.decision["reasons"]
+    assert "No gate was run: what else tuning changed was not measured." in reason_lines(first.decision)
     with Record.open(first.run) as record:
         earlier = ClimbGate.model_validate(rejected.decision["gate"] | {"alpha": 0.05})
         record.append(GateRun(gate=earlier, repaired=False))
@@ -172,7 +174,7 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]
     assert (found["stopped_at"], found["gate"]["rung"], found["meets_bar"]) == ("preference", "preference", True)
     assert found["answer"].startswith("Yes: preference tuning reaches ")
-    assert any(reason.startswith("sft: the gate rejects it: ") for reason in found["reasons"])
+    assert any(reason.startswith("sft: the gate rejects it: ") for reason in reason_lines(found))
 
 
 @pytest.mark.parametrize("share", [0.72, 0.86])

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from climb_gate_support import BROKEN, SAFE, by_making, by_scale, gated_climb, script_rungs
-from climb_support import calls, comparable
+from climb_support import calls, comparable, reason_lines
 from gate_support import Words
 from lastresort.after.repair import phase as time_left
 from lastresort.after.repair.choose import REPAIR_SEED
@@ -61,7 +61,7 @@ def test_a_rejected_adapter_ships_at_the_scale_that_loses_nothing(mended: Climbe
         reason.startswith(
             "sft: after the gate rejected it, 3 repairs were tried and 1 of them was good. The best on dev, sft-adapter-scale0.5"
         )
-        for reason in decision["reasons"]
+        for reason in reason_lines(decision)
     )
 
 
@@ -122,10 +122,10 @@ def test_where_no_repair_is_good_none_is_tested_and_all_is_as_it_was(spoiled: Cl
     ] * 3
     assert any(
         reason == "sft: after the gate rejected it, 3 repairs were tried. None was good, so none was tested."
-        for reason in decision["reasons"]
+        for reason in reason_lines(decision)
     )
     assert any(
-        change == "SFT on other training rows, or on fewer of their kind: no repair was good enough."
+        change["text"] == "SFT on other training rows, or on fewer of their kind: no repair was good enough."
         for change in decision["would_change"]
     )
 
@@ -165,7 +165,7 @@ def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytes
     assert (frozen["frozen"], frozen["test"]["verdict"], frozen["gate"]["verdict"]) == (True, "MET", "REJECT")
     assert (decision["gate"]["system"], decision["gate"]["verdict"]) == ("sft-adapter", "REJECT")
     assert (decision["first_gate"], decision["winner"]["kind"], decision["meets_bar"]) == (None, "prompt", False)
-    assert any("Its gate on fresh items says REJECT: the first stays" in why for why in decision["reasons"])
+    assert any("Its gate on fresh items says REJECT: the first stays" in why for why in reason_lines(decision))
 
 
 def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from climb_support import scripted_task
+from climb_support import reason_lines, scripted_task
 from compare_support import compared, noted
 from lastresort.after.compare import names as refusals
 from lastresort.after.compare.entries import ComparisonSetup, entries_of
@@ -120,7 +120,7 @@ def test_a_winner_that_was_not_trained_is_not_compared(tmp_path: Path) -> None:
     path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}], task=keys)
     found = compared(path, tmp_path / "runs" / "routing-1", SOME).decision
     assert (found["stopped_at"], found["compare"]) == ("prompting", [])
-    assert found["reasons"][-1] == "Nothing was compared (lora, full): prompting won, and what won was not trained."
+    assert reason_lines(found)[-1] == "Nothing was compared (lora, full): prompting won, and what won was not trained."
 
 
 def test_a_dry_run_says_what_the_comparison_adds(tmp_path: Path) -> None:

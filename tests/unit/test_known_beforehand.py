@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from climb_support import reason_lines
 from lastresort.app.climb import climb
 from lastresort.climb.reasons import inputs_held
 from lastresort.errors import TaskError
@@ -74,7 +75,7 @@ def test_a_decision_says_how_many_test_inputs_stand_in_the_knowledge(tmp_path: P
     found = climb(load_task(path), tmp_path / "runs" / "run")
     rows = [json.loads(line) for line in (tmp_path / "task" / "questions.jsonl").read_text().splitlines()]
     assert len(rows) == 5 * len(told)
-    (reason,) = [reason for reason in found.decision["reasons"] if "word for word in the documents" in reason]
+    (reason,) = [reason for reason in reason_lines(found.decision) if "word for word in the documents" in reason]
     held, n = int(reason.split(" of ")[0]), int(reason.split(" of ")[1].split(" ")[0])
     assert n >= 80
     assert 0.1 * n < held < 0.35 * n

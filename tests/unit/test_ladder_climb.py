@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from climb_support import calls, comparable, scripted_task
+from climb_support import calls, comparable, reason_lines, scripted_task
 from lastresort.app.climb import Climbed, climb
 from lastresort.climb.room import COUNTED_ANSWERS, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
@@ -144,7 +144,7 @@ def test_a_verdict_says_which_rule_gave_it(tmp_path: Path) -> None:
     test = decision["rungs"][0]["test"]
     assert test["decided"]["by"] == "sequence"
     assert test["decided"]["limit"] >= decision["bar"]
-    assert "the sequential test after each item puts the true score at" in decision["reasons"][0]
+    assert "the sequential test after each item puts the true score at" in reason_lines(decision)[0]
 
 
 def test_groups_count_as_units(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import cost_support
-from climb_support import calls, comparable
+from climb_support import calls, comparable, reason_lines
 from cost_support import HOURLY_PRICE, OUTPUT_PRICE, PROMPT_PRICE, two_models
 from lastresort.app.climb import Climbed, climb
 from lastresort.climb.break_even import Amount
@@ -67,8 +67,8 @@ def test_after_the_bar_is_met_a_cheaper_tuned_model_is_tried_and_wins(usual: Cli
     assert decision["answer"] == (
         "To save money, yes: SFT meets the bar of 80% with cheaper calls. To meet it, prompting is enough."
     )
-    assert any("the climb went on to SFT. The plan puts 1,000 calls" in reason for reason in decision["reasons"])
-    assert any(reason.startswith("No gate was run") for reason in decision["reasons"])
+    assert any("the climb went on to SFT. The plan puts 1,000 calls" in reason for reason in reason_lines(decision))
+    assert any(reason.startswith("No gate was run") for reason in reason_lines(decision))
 
 
 def test_the_numbers_of_the_decision_are_those_of_the_record(usual: Climbed) -> None:
@@ -124,7 +124,7 @@ def test_training_that_is_not_paid_back_within_a_year_is_not_begun(
     assert (saving["goes_on"], saving["crossing"]) == (False, "after")
     assert saving["months"] == pytest.approx(saving["calls"] / 1000)
     assert saving["months"] > 12
-    assert saving["because"] in decision["reasons"]
+    assert saving["because"] in reason_lines(decision)
     assert "would cost $1,000.00 and pay off after" in saving["because"]
     assert "beyond the limit of 12 months" in saving["because"]
     assert not (tmp_path / "task" / "small-calls.jsonl").exists()
@@ -135,7 +135,7 @@ def test_calls_that_would_cost_no_less_are_not_trained_for(tmp_path: Path, monke
     decision = climbed(tmp_path).decision
     assert rungs(decision) == [("prompting", "MET")]
     assert decision["break_even"]["saving"]["crossing"] == "never"
-    assert any("and never pay off" in reason for reason in decision["reasons"])
+    assert any("and never pay off" in reason for reason in reason_lines(decision))
 
 
 def test_a_plan_that_cannot_be_made_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +166,8 @@ def test_models_that_both_run_here_are_compared_by_the_seconds_of_the_machine(tm
     assert [system["per_call_usd"] for system in costs["systems"]] == [None, None]
     assert costs["pairs"][0]["calls"] == pytest.approx(costs["systems"][1]["one_off_machine_s"] / 0.79, abs=1)
     assert costs["saving"]["calls"] == pytest.approx(2000 / 0.79, abs=1)
-    assert any("Some costs are unknown in money" in reason for reason in decision["reasons"])
-    assert not any("$" in reason for reason in decision["reasons"])
+    assert any("Some costs are unknown in money" in reason for reason in reason_lines(decision))
+    assert not any("$" in reason for reason in reason_lines(decision))
 
 
 @pytest.mark.usefixtures("cheap_plan")
@@ -176,10 +176,10 @@ def test_a_tuned_model_that_misses_the_bar_leaves_the_winner_where_it_was(tmp_pa
     assert rungs(decision) == [("prompting", "MET"), ("sft", "NOT_MET")]
     assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
     assert decision["answer"].startswith("No: prompting reaches ")
-    assert (
-        "The bar was met below SFT, which was tried only for its cost. Nothing is left to try." in decision["reasons"]
+    assert "The bar was met below SFT, which was tried only for its cost. Nothing is left to try." in reason_lines(
+        decision
     )
-    assert not any(reason.startswith("Break-even") for reason in decision["reasons"])
+    assert not any(reason.startswith("Break-even") for reason in reason_lines(decision))
 
 
 @pytest.mark.usefixtures("cheap_plan")
@@ -188,7 +188,7 @@ def test_a_tuned_model_that_proves_dearer_does_not_win(tmp_path: Path) -> None:
     assert rungs(decision) == [("prompting", "MET"), ("sft", "MET")]
     assert (decision["stopped_at"], decision["winner"]["kind"]) == ("prompting", "prompt")
     assert decision["answer"].endswith("SFT meets it, too, but its calls are no cheaper.")
-    assert any(reason.startswith("Cost of 1,000 calls: prompting (") for reason in decision["reasons"])
+    assert any(reason.startswith("Cost of 1,000 calls: prompting (") for reason in reason_lines(decision))
     assert decision["break_even"]["pairs"][0]["crossing"] == "never"
 
 
@@ -199,7 +199,7 @@ def test_where_the_goal_is_quality_the_first_met_ends_the_climb(tmp_path: Path) 
     assert rungs(decision) == [("prompting", "MET")]
     assert decision["break_even"]["saving"] is None
     assert len(decision["break_even"]["systems"]) == 1
-    assert not any("Cost of" in reason for reason in decision["reasons"])
+    assert not any("Cost of" in reason for reason in reason_lines(decision))
 
 
 @pytest.mark.usefixtures("cheap_plan")
@@ -213,17 +213,17 @@ def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
     decision = climbed(tmp_path).decision  # the rung as it is: a script has no weights
     assert rungs(decision) == [("prompting", "MET")]
-    assert "sft does not apply, since the weights of scripted:small.json are not local" in decision["reasons"][1]
+    assert "sft does not apply, since the weights of scripted:small.json are not local" in reason_lines(decision)[1]
 
 
 def test_two_models_stand_beside_each_other(usual: Climbed) -> None:
     decision = usual.decision
-    (told,) = (reason for reason in decision["reasons"] if reason.startswith("Two models"))
+    (told,) = (reason for reason in reason_lines(decision) if reason.startswith("Two models"))
     assert told.startswith("Two models: scripted:small.json, tuned by sft, scored 9")
     assert "MET), and scripted:script.json with prompting 100% (" in told
     assert "test items that both answered" in told
     assert told.count("MET)") == 2
-    priced = next(reason for reason in decision["reasons"] if reason.startswith("Cost of 1,000 calls: "))
+    priced = next(reason for reason in reason_lines(decision) if reason.startswith("Cost of 1,000 calls: "))
     assert "answer tokens in 800 ms per call; sft (tuned) $0.005, with" in priced
     assert "answer tokens in 10 ms per call." in priced
 
@@ -239,8 +239,8 @@ def test_two_models_are_compared_where_the_large_one_misses_the_bar(tmp_path: Pa
     path.write_text(json.dumps({**body, "quality": [{"right": 0.3}]}), encoding="utf-8")
     decision = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "second", gate="none").decision
     assert rungs(decision) == [("prompting", "NOT_MET"), ("sft", "MET")]
-    assert any(reason.startswith("Two models: ") for reason in decision["reasons"])
-    told = next(reason for reason in decision["reasons"] if reason.startswith("Break-even: "))
+    assert any(reason.startswith("Two models: ") for reason in reason_lines(decision))
+    told = next(reason for reason in reason_lines(decision) if reason.startswith("Break-even: "))
     assert told.startswith("Break-even: sft becomes cheaper than prompting, which misses the bar, after ")
 
 

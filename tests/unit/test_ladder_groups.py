@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from climb_support import scripted_task
+from climb_support import reason_lines, scripted_task
 from lastresort.app.climb import Climbed, climb
 from lastresort.data.split import groups_of
 from lastresort.errors import TaskError
@@ -37,8 +37,8 @@ def test_a_column_called_group_counts_as_one_named_in_the_task(tmp_path: Path) -
     assert found.decision["rungs"][0]["test"] == named.decision["rungs"][0]["test"]
     assert found.decision["rungs"][0]["test"]["n_available"] == 40  # groups of four, not 160 items
     assert found.decision["rungs"][0]["test"]["unit"] == "group"
-    assert any("of 40 test groups" in reason for reason in found.decision["reasons"])
-    assert not any("test items (" in reason for reason in found.decision["reasons"])
+    assert any("of 40 test groups" in reason for reason in reason_lines(found.decision))
+    assert not any("test items (" in reason for reason in reason_lines(found.decision))
 
 
 def test_a_test_set_of_too_few_groups_is_refused_whoever_named_them(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from climb_support import comparable, rows
+from climb_support import comparable, reason_lines, rows
 from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, write_judge
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
@@ -75,7 +75,7 @@ def climbed(tmp_path: Path, script: dict[str, Any], *, name: str = "run", right:
 
 
 def reasons(found: Climbed) -> str:
-    return "\n".join(found.decision["reasons"])
+    return "\n".join(reason_lines(found.decision))
 
 
 def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_that_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from climb_support import calls, rows, scripted_task
+from climb_support import calls, reason_lines, rows, scripted_task
 from fake_model import FakeModel
 from lastresort.app.climb import climb
 from lastresort.errors import CandidateError, DataError
@@ -121,6 +121,6 @@ def test_training_rows_longer_than_the_context_are_left_out_and_named(tmp_path: 
     }
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
     found = climb(load_task(tmp_path / "task.yaml"), tmp_path / "run")
-    assert any("3 training rows" in reason and "left out" in reason for reason in found.decision["reasons"])
+    assert any("3 training rows" in reason and "left out" in reason for reason in reason_lines(found.decision))
     with Record.open(found.run, read_only=True) as record:
         assert record.all(TrainingReached)[-1].rows == 77

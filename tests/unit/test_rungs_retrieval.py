@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from climb_support import calls, comparable
+from climb_support import calls, comparable, reason_lines
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import DataError
@@ -63,7 +63,7 @@ def test_failures_are_for_want_of_knowledge(climbed: Climbed) -> None:
     assert {candidate["dev"]["n"] for candidate in entry(climbed, "prompting")["candidates"]} == {24}
     assert entry(climbed, "prompting")["failures"] == {"format": 0, "knowledge": 24, "other": 0}
     assert {system["score"] for system in ceiling["systems"]} == {1.0}
-    assert any(f"{n} of {n} dev items were wrong closed book" in reason for reason in climbed.decision["reasons"])
+    assert any(f"{n} of {n} dev items were wrong closed book" in reason for reason in reason_lines(climbed.decision))
 
 
 def test_the_search_is_measured_by_itself(climbed: Climbed) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import scripted_rung
-from climb_support import scripted_task
+from climb_support import reason_lines, scripted_task
 from lastresort.advice.advise import advise
 from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
@@ -113,7 +113,8 @@ def test_the_decision_warns_that_such_weights_will_be_out_of_date(
         )
         decisions.append(climb(load_task(path), tmp_path / "runs" / name, gate="none").decision)
     warnings = [
-        [why for why in decision["reasons"] if "out of date until they are retrained" in why] for decision in decisions
+        [why for why in reason_lines(decision) if "out of date until they are retrained" in why]
+        for decision in decisions
     ]
     assert [len(found) for found in warnings] == [1, 0]
     assert warnings[0][0].startswith(

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from lastresort.records import reasons as value
-from lastresort.report.words.answer import change, headline, sentence
+from lastresort.report.words.answer import headline, line, of_change, of_reason
 from lastresort.types import Judgement, VerdictBasis
 
 TWO_LINES = 102  # characters of a headline on a page 900 pixels wide, at 32 pixels a letter's height
@@ -145,7 +145,7 @@ REASONS: dict[value.Reason, str] = {
 
 @pytest.mark.parametrize("reason", REASONS, ids=lambda reason: type(reason).__name__)
 def test_each_reason_in_words(reason: value.Reason) -> None:
-    assert sentence(reason) == REASONS[reason]
+    assert line(of_reason(reason)) == REASONS[reason]
 
 
 def test_every_kind_of_reason_and_change_has_words() -> None:
@@ -163,5 +163,27 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
         value.ChangedDocuments(),
     ]
     assert {type(one) for one in changes} == set(get_args(value.Change))
-    assert all(change(one)[0].isupper() or ":" in change(one) for one in changes)
-    assert all(change(one).endswith(".") for one in changes)
+    said_of = [of_change(one).text for one in changes]
+    assert all(text[0].isupper() or ":" in text for text in said_of)
+    assert all(text.endswith(".") for text in said_of)
+
+
+def test_a_statement_holds_the_figures_that_its_sentence_was_made_from() -> None:
+    found = of_reason(value.RungResult("sft", "lora", TEST, 0.8))
+    assert (found.code, found.rung) == ("rung_result", "sft")
+    assert found.figures["bar"] == 0.8
+    assert found.figures["test"] == {
+        "outcome": "MET",
+        "score": 0.9,
+        "n_used": 40,
+        "n_available": 300,
+        "interval": [0.82, 0.97],
+        "n_needed": None,
+        "unit": "item",
+        "decided": {"by": "sequence", "error": 0.01, "limit": 0.82},
+    }
+    stopped = of_reason(value.Stopped("TOP", "full"))
+    assert (stopped.code, stopped.rung, stopped.figures) == ("stopped", None, {"why": "TOP", "at": "full"})
+    change = of_change(value.MoreTestItems("sft", 900, 300, "item"))
+    assert (change.rung, change.figures["n_needed"]) == (None, 900)
+    assert "300" in change.text

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lastresort.climb.decide import Gating, Rules, RungOutcome, conclude
 from lastresort.climb.reasons import would_change
-from lastresort.report.words.answer import changes
+from lastresort.report.words.answer import of_change
 from lastresort.types import Judgement, Outcome
 
 RULES = Rules(("prompting", "retrieval", "sft"), bar=0.7)
@@ -17,7 +17,10 @@ def judged(rung: str, verdict: Outcome, low: float, high: float, n_needed: int |
 
 
 def said(*outcomes: RungOutcome, rules: Rules = RULES, knowledge: bool = False) -> str:
-    return "\n".join(changes(would_change(rules, outcomes, conclude(rules, outcomes), knowledge=knowledge)))
+    return "\n".join(
+        of_change(change).text
+        for change in would_change(rules, outcomes, conclude(rules, outcomes), knowledge=knowledge)
+    )
 
 
 def test_a_tuned_winner_hangs_on_the_bar_on_both_sides_and_on_newer_models() -> None:

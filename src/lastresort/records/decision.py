@@ -16,12 +16,13 @@ from lastresort.records.document import (
     Sentence,
     Sha256,
     Share,
+    Statement,
 )
 from lastresort.records.document import Interval as DifferenceInterval
 from lastresort.records.gate import ClimbGate, SuiteVerdict
 from lastresort.types import GateVerdict, Outcome, Unit, VerdictBasis
 
-VERSION: Literal[8] = 8
+VERSION: Literal[9] = 9
 Name = Annotated[str, Field(min_length=1)]
 Limits = tuple[Share, Share]
 RepairKind = Literal["scale", "fewer_epochs", "replay", "learning_rate"]
@@ -409,7 +410,7 @@ class RunView(JsonDocument):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    version: Literal[8] = Field(default=VERSION, alias="schema")
+    version: Literal[9] = Field(default=VERSION, alias="schema")
     task: Name
     goal: Literal["quality", "cost"]
     model: Name
@@ -422,8 +423,8 @@ class RunView(JsonDocument):
     provisional: bool | None
     stopped_at: Name | None
     answer: Sentence | None
-    reasons: tuple[Sentence, ...]
-    would_change: tuple[Sentence, ...]
+    reasons: tuple[Statement, ...]
+    would_change: tuple[Statement, ...]
     judge: JudgeView | None
     retrieval: RetrievalView | None
     test_reuse: str | None

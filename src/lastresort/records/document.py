@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -32,6 +32,17 @@ class JsonDocument(BaseModel):
     def replaced(self, **fields: Any) -> Self:
         """The same with other values in these fields, checked like a new one."""
         return type(self)(**{**dict(self), **fields})
+
+
+class Statement(JsonDocument):
+    """What a decision says, as a value and in words. code: what kind of statement. rung: which it is about, to be named before the
+    text; null where the text names all. figures: what the text was made from.
+    """
+
+    code: Annotated[str, Field(min_length=1)]
+    rung: Annotated[str, Field(min_length=1)] | None = None
+    figures: dict[str, JsonValue]
+    text: Sentence
 
 
 class _Schema(GenerateJsonSchema):

@@ -100,10 +100,10 @@ StopCode = Literal["MET", "COST_TRIED", "COLLECT", "LEADS", "UNTIL", "TOP"]
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why the climb went no higher. COST_TRIED: the bar was met lower down, and `rung` was tried for its cost alone."""
+    """Why the climb went no higher than `at`. COST_TRIED: the bar was met lower down, and `at` was tried for its cost alone."""
 
-    code: StopCode
-    rung: str
+    why: StopCode
+    at: str
 
 
 @dataclass(frozen=True, slots=True)

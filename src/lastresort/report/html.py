@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,7 +133,7 @@ def page(story: Story, run: str) -> str:
         style=_style(),
         ladder_finding=titles.of_ladder(story.decision),
         cost_finding=titles.of_cost(story.total, _costs(story)),
-        reason_of=partial(_reason, rungs=[rung.name for rung in story.rungs]),
+        reason_of=_reason,
         data_rows=labelled(story.data),
         task_text=_yaml(story.task),
     )
@@ -180,14 +180,13 @@ def _input(text: str) -> str:
     return clipped(text, LONGEST_INPUT)
 
 
-def _reason(text: str, rungs: Sequence[str]) -> Markup:
-    """A reason, with the rung that it begins with in bold."""
+def _reason(reason: Mapping[str, Any]) -> Markup:
+    """A reason, after the rung that it is about in bold."""
     from markupsafe import Markup, escape
 
-    name, colon, rest = text.partition(":")
-    if colon and name in rungs:
-        return Markup("<b>{}</b>: {}").format(name, wording.stopped(rest))
-    return escape(wording.stopped(text))
+    if reason["rung"] is None:
+        return escape(reason["text"])
+    return Markup("<b>{}</b>: {}").format(reason["rung"], reason["text"])
 
 
 def _yaml(task: dict[str, Any]) -> str:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lastresort.records.document import Statement
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.words import break_even, judge
+from lastresort.report.words.answer import line
 from lastresort.report.words.wording import (
     NO_BREAK,
     count,
@@ -93,11 +95,12 @@ def _costs(decision: Mapping[str, Any]) -> str:
 
 
 def _reasons(decision: Mapping[str, Any]) -> str:
-    return "\n".join(f"{number}. {plain(stopped(reason))}" for number, reason in enumerate(decision["reasons"], 1))
+    reasons = map(Statement.model_validate, decision["reasons"])
+    return "\n".join(f"{number}. {plain(line(reason))}" for number, reason in enumerate(reasons, 1))
 
 
 def _would_change(decision: Mapping[str, Any]) -> str:
-    changes = [f"- {plain(stopped(change))}" for change in decision["would_change"]]
+    changes = [f"- {plain(change['text'])}" for change in decision["would_change"]]
     return "\n".join(["What would change this answer:", "", *changes]) if changes else ""
 
 

@@ -49,7 +49,7 @@ from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import as_test
 from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore, Record
-from lastresort.report.words.answer import sentence
+from lastresort.report.words.answer import line, of_reason
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scaled
 from lastresort.rungs.tuning import constrained, on_dev
@@ -212,7 +212,7 @@ def after_repairs(
     chosen = best(_tried(bench, prepared, outcomes, gated, needed))
     found = gated if chosen is None else _tested(bench, prepared, outcomes, gated, chosen, first)
     result = result_of(gated.rung, repairs_of(bench.record), first.verdict, wins=found is not gated)
-    bench.progress.say(sentence(result))
+    bench.progress.say(line(of_reason(result)))
     return replace(found, repairs=result)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from typing import assert_never
 
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
 from lastresort.records import reasons as value
+from lastresort.records.document import Statement
 from lastresort.records.measurement import as_test
 from lastresort.report.words import drift
 from lastresort.report.words.wording import counted, how_decided, listed, rung_in_prose, stopped
@@ -87,21 +91,41 @@ def _not_cleared(*, held: bool) -> str:
     return ", but not yet cleared to ship" if held else ""
 
 
-def sentences(reasons: Iterable[value.Reason]) -> list[str]:
-    """Each reason as one entry; those about a rung begin with its name and a colon."""
-    return [sentence(reason) for reason in reasons]
+def of_reason(reason: value.Reason) -> Statement:
+    figures = _figures(reason)
+    rung = str(figures.pop("rung")) if "rung" in figures else None
+    return Statement(code=_code(reason), rung=rung, figures=figures, text=stopped(_because(reason)))
 
 
-def sentence(reason: value.Reason) -> str:
+def of_change(found: value.Change) -> Statement:
+    return Statement(code=_code(found), figures=_figures(found), text=stopped(_change(found)))
+
+
+def line(statement: Statement) -> str:
+    """As one line: after the rung that it is about."""
+    return f"{statement.rung}: {statement.text}" if statement.rung is not None else statement.text
+
+
+def _code(found: value.Reason | value.Change) -> str:
+    """The name of its class: RungSkip -> rung_skip."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(found).__name__).lower()
+
+
+def _figures(found: value.Reason | value.Change) -> dict[str, JsonValue]:
+    figures: dict[str, JsonValue] = to_jsonable_python(found, inf_nan_mode="null")
+    return figures
+
+
+def _because(reason: value.Reason) -> str:
     match reason:
         case value.Stopped():
             return _why_stopped(reason)
-        case value.RungSkip(rung, why):
-            return f"{rung}: skipped: {stopped(why)}"
+        case value.RungSkip(_, why):
+            return f"skipped: {why}"
         case value.RungResult():
             return _tested(reason)
-        case value.GateDecided(rung, verdict, because):
-            return f"{rung}: the gate {_GATE[verdict]}: {stopped(because)}"
+        case value.GateDecided(_, verdict, because):
+            return f"the gate {_GATE[verdict]}: {because}"
         case value.RepairsTried():
             return _repairs(reason)
         case value.NeighboursCompared():
@@ -110,13 +134,13 @@ def sentence(reason: value.Reason) -> str:
                 f"{percent(reason.upper_score)} and {reason.lower} {percent(reason.lower_score)}. This is descriptive only: "
                 "each test stopped on its own evidence."
             )
-        case value.SearchNote(rung, note):
-            return f"{rung}: {note}"
-        case value.InputsTooLong(rung, n):
+        case value.SearchNote(_, note):
+            return note
+        case value.InputsTooLong(_, n):
             count = "it counts" if n == 1 else "they count"
-            return f"{rung}: the model refused {counted(n, 'test item')} as too long; {count} as wrong."
-        case value.AnswersMoved(rung, moved):
-            return f"{rung}: {drift.sentence(moved)}"
+            return f"the model refused {counted(n, 'test item')} as too long; {count} as wrong."
+        case value.AnswersMoved(_, moved):
+            return drift.sentence(moved)
         case value.LongRowsLeftOut(n):
             were = "was" if n == 1 else "were"
             return f"{counted(n, 'training row')} exceeded the context and {were} left out."
@@ -139,7 +163,7 @@ def sentence(reason: value.Reason) -> str:
 
 
 def _why_stopped(stop: value.Stopped) -> str:
-    rung = rung_in_prose(stop.rung)
+    rung = rung_in_prose(stop.at)
     return {
         "MET": f"{_capital(rung)} meets the bar, and every higher rung costs more.",
         "COST_TRIED": f"The bar was met below {rung}, which was tried only for its cost. Nothing is left to try.",
@@ -147,13 +171,13 @@ def _why_stopped(stop: value.Stopped) -> str:
         "LEADS": f"{_capital(rung)} is undecided with its score at or above the bar, so the climb stops here for now.",
         "UNTIL": f"The climb was limited to {rung} and the rungs below it.",
         "TOP": "No rung is left.",
-    }[stop.code]
+    }[stop.why]
 
 
 def _repairs(reason: value.RepairsTried) -> str:
     first = "rejected" if reason.first == "REJECT" else "held"
     tried = counted(reason.n, "repair")
-    head = f"{reason.rung}: after the gate {first} it, {tried} {'was' if reason.n == 1 else 'were'} tried"
+    head = f"after the gate {first} it, {tried} {'was' if reason.n == 1 else 'were'} tried"
     if reason.frozen is None:
         return f"{head}. None was good, so none was tested."
     good = (
@@ -170,7 +194,7 @@ def _tested(reason: value.RungResult) -> str:
     found, bar = reason.test, percent(reason.bar)
     low, high = found.interval
     scored = (
-        f"{reason.rung}: {reason.system} scored {percent(found.score)} on {found.n_used} of {found.n_available} test "
+        f"{reason.system} scored {percent(found.score)} on {found.n_used} of {found.n_available} test "
         f"{found.unit}s (interval {percent(low)} to {percent(high)})"
     )
     if found.outcome != "UNDECIDED":
@@ -185,12 +209,7 @@ def _tested(reason: value.RungResult) -> str:
     return f"{scored}, {side} the bar of {bar}, but undecided: {more}."
 
 
-def changes(found: Iterable[value.Change]) -> list[str]:
-    """What would change the answer, a sentence each."""
-    return [change(one) for one in found]
-
-
-def change(found: value.Change) -> str:
+def _change(found: value.Change) -> str:
     match found:
         case value.MoreTestItems():
             needed = counted(found.n_needed, f"test {found.unit}")
