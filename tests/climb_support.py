@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 
 from lastresort.records.document import Statement
+from lastresort.records.skips import Skip
 from lastresort.report.words.answer import line
+from lastresort.report.words.skips import clause
 
 TEAMS = ("billing", "delivery", "repairs")
 
@@ -78,6 +80,15 @@ def calls(folder: Path) -> list[dict[str, Any]]:
     """Every call that the scripted model got, over all processes."""
     path = folder / "calls.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def statement(text: str) -> Statement:
+    """One whose figures do not matter."""
+    return Statement(code="of_a_test", figures={}, text=text)
+
+
+def in_words(skip: Skip | None) -> str | None:
+    return None if skip is None else clause(skip)
 
 
 def reason_lines(decision: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from climb_support import statement
 from cost_support import COSTS
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import VERSION, RunView
@@ -137,7 +138,7 @@ DATA = {
 
 def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) -> dict[str, Any]:
     if rung.skipped:
-        record.append(RungSkipped(rung=rung.name, reason=rung.skipped))
+        record.append(RungSkipped(rung=rung.name, reason=statement(rung.skipped)))
     candidates = []
     for rate in rung.rates:
         _train(record, rate, rung.rates, rng)
@@ -182,7 +183,7 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
     return {
         "name": rung.name,
         "applies": rung.skipped is None,
-        "skipped_because": rung.skipped,
+        "skipped_because": None if rung.skipped is None else statement(rung.skipped).as_json(),
         "candidates": [{key: c[key] for key in ("name", "dev", "prompt_tokens")} for c in candidates],
         "chosen": rung.chosen,
         "test": test,

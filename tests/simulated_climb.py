@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bar_table import bar_table, items_of, scored_item, task_for, without_intervals
+from climb_support import statement
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
 from lastresort.climb.test import judge_so_far
@@ -107,7 +108,7 @@ def simulate(cell: Cell, climbs: int, seed: int = 0) -> Tally:
         def try_rung(name: str, climb: int = climb) -> RungOutcome:
             rung = tried[name]
             if rung is None:
-                return RungOutcome(name, skipped="it does not apply")
+                return RungOutcome(name, skipped=statement("it does not apply"))
             return RungOutcome(name, rung.judgements[climb], "chosen")
 
         outcomes, conclusion = climbed(rules, try_rung)

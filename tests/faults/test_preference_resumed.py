@@ -176,7 +176,7 @@ def test_samples_that_all_score_alike_leave_nothing_to_learn(tmp_path: Path) -> 
     assert not rung["applies"]
     assert (
         "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts (70 all wrong))"
-        in rung["skipped_because"]
+        in rung["skipped_because"]["text"]
     )
     resumed = climbed(path, tmp_path / "run")
     assert comparable(resumed.decision) == comparable(found.decision)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from climb_support import in_words
 from examples_support import EXAMPLES, module_of
 from lastresort.climb.prepare import prepare
 from lastresort.rungs.retrieval.rung import RetrievalRung
@@ -91,7 +92,7 @@ def test_the_task_leads_to_pretraining_and_past_retrieval() -> None:
     task = load_task(FOLDER / "task.yaml")
     prepared = prepare(task)
     assert (prepared.leaks, prepared.notes) == (0, ())
-    assert "may not travel in the prompt" in str(RetrievalRung().skip_reason(task, prepared.split.train))
+    assert "may not travel in the prompt" in str(in_words(RetrievalRung().skip_reason(task, prepared.split.train)))
     assert SftRung().skip_reason(task, prepared.split.train) is None
     assert FullRung().skip_reason(task, prepared.split.train) is None
     assert pretraining_reason(task, None) == "it may not travel in the prompt"

@@ -50,7 +50,7 @@ def test_when_prompting_fails_the_next_rung_is_tried_and_its_skip_is_explained(t
     prompting, sft = decision["rungs"]
     assert prompting["test"]["verdict"] == "NOT_MET"
     assert sft["applies"] is False
-    assert "weights of" in sft["skipped_because"]
+    assert "weights of" in sft["skipped_because"]["text"]
     chosen = next(c for c in prompting["candidates"] if c["name"] == prompting["chosen"])
     wrong = round(
         chosen["dev"]["n"] * (1 - chosen["dev"]["score"])

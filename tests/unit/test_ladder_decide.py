@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from climb_support import statement
 from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.records.reasons import (
     BarMet,
@@ -34,7 +35,7 @@ def judged(rung: str, verdict: Outcome, score: float, n_needed: int | None = Non
 
 
 def skipped(rung: str, why: str = "no knowledge") -> RungOutcome:
-    return RungOutcome(rung, skipped=why)
+    return RungOutcome(rung, skipped=statement(why))
 
 
 def test_starts_at_the_cheapest_rung() -> None:

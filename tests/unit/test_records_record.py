@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from climb_support import statement
 from lastresort.errors import ContractError, DataError
 from lastresort.records import database
 from lastresort.records.events import (
@@ -75,7 +76,7 @@ def test_a_measurement_that_fails_half_way_leaves_nothing(record: Record) -> Non
 
 
 def skipped(rung: str, reason: str) -> RungSkipped:
-    return RungSkipped(rung=rung, reason=reason)
+    return RungSkipped(rung=rung, reason=statement(reason))
 
 
 def test_events_by_kind_and_key(record: Record) -> None:
@@ -120,7 +121,7 @@ def test_values_come_back_as_they_went_in(record: Record) -> None:
 
 def test_an_event_takes_no_field_that_it_does_not_have() -> None:
     with pytest.raises(ValidationError, match="why"):
-        RungSkipped(rung="sft", reason="a", why="b")  # type: ignore[call-arg]
+        RungSkipped(rung="sft", reason=statement("a"), why="b")  # type: ignore[call-arg]
 
 
 def test_an_event_that_json_cannot_hold_is_refused(record: Record) -> None:

@@ -61,7 +61,7 @@ def test_a_model_that_is_lost_among_passages_is_not_out_of_reach(
 def test_without_labels_a_skip_speaks_of_the_likeliest_passages_and_is_kept(tmp_path: Path) -> None:
     path = handbook_task(tmp_path / "task", labelled=False, script={"quality": [{"right": 0.2}]})
     found = climb(load_task(path), tmp_path / "runs" / "run")
-    told = retrieval_of(found)["skipped_because"]
+    told = retrieval_of(found)["skipped_because"]["text"]
     assert "even with the likeliest passages in the prompt, the bar of 70.0% is out of reach" in told
     assert "zero-shot+likeliest-passages scored" in told
     assert "zero-shot+likeliest-passage scored" in told
@@ -74,7 +74,9 @@ def test_prompts_that_fit_no_passages_skip_the_rung_and_not_the_climb(tmp_path: 
     task = {"retrieval": {"embedder": "hashing", "k": [50]}, "ladder": ["prompting", "retrieval", "sft"]}
     path = handbook_task(tmp_path / "task", task=task, script={"context_tokens": 500})
     found = climb(load_task(path), tmp_path / "runs" / "run")
-    assert retrieval_of(found)["skipped_because"].startswith("none of the ways of using passages can be measured: ")
+    assert retrieval_of(found)["skipped_because"]["text"].startswith(
+        "none of the ways of using passages can be measured: "
+    )
     assert [rung["name"] for rung in found.decision["rungs"]] == ["prompting", "retrieval", "sft"]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from climb_support import in_words
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
-from lastresort.climb.budget import too_long
+from lastresort.climb.budget import over_time
 from lastresort.climb.prepare import prepare
 from lastresort.records.events import RungPlanned
 from lastresort.records.record import Record
@@ -32,7 +33,7 @@ def task_of(folder: Path, **keys: Any) -> Task:
 
 def skipped(rung: FullRung | SftRung, folder: Path, n_train: int = 70, **keys: Any) -> str | None:
     task = task_of(folder, **keys)
-    return rung.skip_reason(task, prepare(task).split.train[:n_train])
+    return in_words(rung.skip_reason(task, prepare(task).split.train[:n_train]))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,8 @@ def test_stale_weights_are_refused_with_the_sentence_that_says_why(rung: FullRun
     ("keys", "n_train", "says"),
     [
         ({"model": "openai:large"}, 70, "the weights of openai:large are not local"),
-        ({"tune": {"method": "lora"}}, 70, "`tune.method` asks for lora"),
-        ({"tune": {"method": "qlora"}}, 70, "`tune.method` asks for qlora"),
+        ({"tune": {"method": "lora"}}, 70, "`tune.method` is lora"),
+        ({"tune": {"method": "qlora"}}, 70, "`tune.method` is qlora"),
         ({}, 49, "49 training rows are too few"),
     ],
 )
@@ -79,14 +80,16 @@ def test_why_full_is_skipped(keys: dict[str, Any], n_train: int, says: str, tmp_
 
 def test_the_method_says_which_of_the_two_trains(tmp_path: Path) -> None:
     assert skipped(FullRung(), tmp_path, tune={"method": "full"}) is None
-    assert "which the rung full handles" in str(skipped(SftRung(), tmp_path, tune={"method": "full"}))
+    assert "but `tune.method` is full; set it to auto, lora or qlora" in str(
+        skipped(SftRung(), tmp_path, tune={"method": "full"})
+    )
     assert skipped(SftRung(), tmp_path, tune={"method": "qlora"}) is None
 
 
 def test_a_model_whose_weights_gradients_and_optimizer_do_not_fit_is_refused() -> None:
     gib = 1 << 30
     assert too_large(gib, 16 * gib + 1) is None
-    assert too_large(gib, 15 * gib) == (
+    assert in_words(too_large(gib, 15 * gib)) == (
         "training all 1.07 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB"
     )
     assert too_large(None, gib) is None
@@ -117,10 +120,10 @@ def test_the_forecast_of_all_weights_is_dearer_and_counts_the_documents(tmp_path
 
 
 def test_a_plan_longer_than_what_is_left_is_not_begun() -> None:
-    assert too_long(3600, 1.0) is None
-    assert too_long(None, 1.0) is None
-    assert too_long(1e9, None) is None
-    assert too_long(7200, 0.5) == (
+    assert over_time(3600, 1.0) is None
+    assert over_time(None, 1.0) is None
+    assert over_time(1e9, None) is None
+    assert in_words(over_time(7200, 0.5)) == (
         "its plan of 2 hours exceeds the 0.5 hours that are left of `limits.hours`; raise it and go on with --resume"
     )
 
@@ -129,7 +132,7 @@ def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path:
     """No time passes on this clock: only the plan exceeds the limit."""
     path = tiny_task(tmp_path, ladder=["sft"], limits={"hours": 1e-9})
     found = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
-    assert "hours that are left of `limits.hours`" in found.decision["rungs"][0]["skipped_because"]
+    assert "hours that are left of `limits.hours`" in found.decision["rungs"][0]["skipped_because"]["text"]
     again = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
     assert again.decision["rungs"] == found.decision["rungs"]
     tiny_task(tmp_path, ladder=["sft"], limits={"hours": 9})

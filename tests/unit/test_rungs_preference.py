@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from climb_support import in_words
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
@@ -27,7 +28,7 @@ def task_of(folder: Path, **keys: Any) -> Task:
 
 def skipped(folder: Path, n_train: int = 70, **keys: Any) -> str | None:
     task = task_of(folder, **keys)
-    return PreferenceRung().skip_reason(task, prepare(task).split.train[:n_train])
+    return in_words(PreferenceRung().skip_reason(task, prepare(task).split.train[:n_train]))
 
 
 REWARD = [{"exact": {}, "weight": 1.0}]
@@ -196,7 +197,7 @@ def test_pairs_of_a_file_are_read_with_their_places(tmp_path: Path) -> None:
     (found,) = read_preferences(path)
     assert found.label is None
     assert "row 1" in found.place
-    assert why_too_few([found] * 50, "") is None
+    assert why_too_few([found] * 50, "given") is None
 
 
 def test_the_forecast_counts_what_a_judge_of_the_reward_is_asked(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from climb_support import calls, comparable, reason_lines
+from climb_support import calls, comparable, in_words, reason_lines
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import DataError
@@ -187,9 +187,10 @@ def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path)
     retrieval = entry(found, "retrieval")
     assert (retrieval["applies"], retrieval["test"], retrieval["candidates"]) == (False, None, [])
     assert (
-        "even with the right passages in the prompt, the bar of 70.0% is out of reach" in retrieval["skipped_because"]
+        "even with the right passages in the prompt, the bar of 70.0% is out of reach"
+        in retrieval["skipped_because"]["text"]
     )
-    assert "zero-shot+right-passage scored" in retrieval["skipped_because"]
+    assert "zero-shot+right-passage scored" in retrieval["skipped_because"]["text"]
     ceiling = found.decision["retrieval"]["ceiling"]
     assert {system["verdict"] for system in ceiling["systems"]} == {"NOT_MET"}
     asked = len(calls(tmp_path / "task"))
@@ -235,7 +236,7 @@ def test_a_wrong_label_is_refused_by_name(tmp_path: Path) -> None:
 def test_skip_reasons_of_the_task(tmp_path: Path, task: dict[str, Any], reason: str) -> None:
     import re
 
-    found = RetrievalRung().skip_reason(load_task(handbook_task(tmp_path, task=task)), ())
+    found = in_words(RetrievalRung().skip_reason(load_task(handbook_task(tmp_path, task=task)), ()))
     assert found is not None
     assert re.search(reason, found)
 
@@ -248,7 +249,7 @@ def test_weights_are_refused_for_what_changes_faster_than_they_are_trained(climb
 
     sft = find_rung("sft")
     assert sft is not None
-    reason = sft.skip_reason(load_task(path), [None] * 500)  # type: ignore[list-item]
+    reason = in_words(sft.skip_reason(load_task(path), [None] * 500))  # type: ignore[list-item]
     assert reason is not None
     assert "changes weekly and the model would be retrained only monthly" in reason
     assert "use retrieval" in reason

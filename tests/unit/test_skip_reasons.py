@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import scripted_rung
-from climb_support import reason_lines, scripted_task
+from climb_support import in_words, reason_lines, scripted_task
 from lastresort.advice.advise import advise
 from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
@@ -18,6 +18,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
 from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
+from lastresort.report.words.skips import clause
 from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
 from lastresort.rungs.preference.samples import SampledPreferences
 from lastresort.rungs.prompting import PromptingRung
@@ -32,10 +33,8 @@ STALE = {"knowledge_changes": "weekly", "retrain_every": "monthly"}
 
 
 def skipped(rung: Any, folder: Path, n_train: int = 70, **keys: Any) -> str | None:
-    found: str | None
     task = load_task(tiny_task(folder, ladder=["prompting", "sft", "preference", "full"], **keys))
-    found = rung.skip_reason(task, prepare(task).split.train[:n_train])
-    return found
+    return in_words(rung.skip_reason(task, prepare(task).split.train[:n_train]))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,7 @@ def skipped(rung: Any, folder: Path, n_train: int = 70, **keys: Any) -> str | No
         (
             {"tune": {"method": "full"}},
             70,
-            "it trains adapters, but `tune.method` is full, which the rung full handles",
+            "it trains adapters, but `tune.method` is full; set it to auto, lora or qlora",
         ),
         ({}, 49, "49 training rows are too few (at least 50, better 500 to 5,000)"),
         ({}, 50, None),
@@ -76,7 +75,8 @@ def test_every_rung_says_why_it_is_skipped_in_a_sentence_that_goes_on_from_its_n
     task = load_task(
         scripted_task(tmp_path, quality=[], task={"ladder": ["prompting", "retrieval", "sft", "preference", "full"]})
     )
-    reasons = {name: find_rung(name).skip_reason(task, prepare(task).split.train) for name in task.ladder}
+    train = prepare(task).split.train
+    reasons = {name: in_words(find_rung(name).skip_reason(task, train)) for name in task.ladder}
     assert reasons.pop("prompting") is None
     assert set(reasons) == {"retrieval", "sft", "preference", "full"}
     for reason in reasons.values():
@@ -95,7 +95,7 @@ def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_
     """Retrieval is forbidden, and weights will be out of date: they are trained all the same, as nothing else could hold it."""
     task = load_task(tiny_task(tmp_path, ladder=list(RUNGS), **docs(tmp_path)))
     rungs = {rung["name"]: rung for rung in dry_run(task)["rungs"]}
-    assert "so only weights can hold it" in rungs["retrieval"]["skipped_because"]
+    assert "so only weights can hold it" in rungs["retrieval"]["skipped_because"]["text"]
     assert [name for name in RUNGS if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
     assert pretraining_reason(task, None) == "it may not travel in the prompt"
     stances = {step.rung: step.stance for step in advise(facts_of(task).facts).path}
@@ -143,7 +143,7 @@ def test_preferences_do_not_mend_what_is_all_want_of_knowledge(
     found = why_beyond_mending([item(number, score) for number, score in enumerate(scores)], lacking)
     assert (found is not None) is given_up
     if found is not None:
-        assert found.startswith("every answer that is wrong on dev (2) was right with the right passage in the prompt")
+        assert clause(found).startswith("every answer that is wrong on dev (2) was right with the right passage in the")
 
 
 def searched(
@@ -170,7 +170,7 @@ def test_a_search_for_preferences_gives_up_where_knowledge_is_missing(
 ) -> None:
     found = searched(tmp_path, monkeypatch, lacking=frozenset({"1"}))
     assert isinstance(found, GivenUp)
-    assert "which preferences do not add" in found.reason
+    assert "which preferences do not add" in clause(found.reason)
 
 
 def test_a_search_for_preferences_gives_up_where_too_few_are_left_without_leaks(
@@ -181,7 +181,7 @@ def test_a_search_for_preferences_gives_up_where_too_few_are_left_without_leaks(
     assert given is not None
     found = searched(tmp_path, monkeypatch, given=given[:40])
     assert isinstance(found, GivenUp)
-    assert found.reason.startswith(
+    assert clause(found.reason).startswith(
         "40 preference pairs once those are left out that dev or test hold are too few: below 50"
     )
 
@@ -191,6 +191,6 @@ def test_a_search_for_preferences_gives_up_where_its_own_samples_make_too_few_pa
 ) -> None:
     found = searched(tmp_path, monkeypatch, own=SampledPreferences((), "0 pairs from 0 of 70 prompts"))
     assert isinstance(found, GivenUp)
-    assert found.reason.startswith(
+    assert clause(found.reason).startswith(
         "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts) are"
     )

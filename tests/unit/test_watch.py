@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from climb_support import scripted_task, unfinish
+from climb_support import scripted_task, statement, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.watch import follow
 from lastresort.cli.border import guarded
@@ -136,12 +136,16 @@ def test_a_rung_that_is_given_up_has_no_candidates_and_one_that_had_no_time_is_t
     item = ItemScore("a", 1.0, "x", "x", "i", "stop", None, 10, 2, 0.1, 0.0)
     with Record.create(tmp_path / "run") as record:
         record.append(TaskRead(task=task.resolved()))
-        record.append(RungSkipped(rung="sft", reason="no time"))
+        record.append(RungSkipped(rung="sft", reason=statement("no time")))
         record.add_measurement(Measurement("prompting", "zero-shot", "dev[0:1]", 1, (item,)))
-        record.append(RungGivenUp(rung="prompting", reason="out of reach"))
+        record.append(RungGivenUp(rung="prompting", reason=statement("out of reach")))
         prompting, sft = standing(record).rungs
-        assert (prompting.applies, prompting.skipped_because, prompting.candidates) == (False, "out of reach", ())
-        assert (sft.applies, sft.skipped_because) == (False, "no time")
+        assert (prompting.applies, prompting.skipped_because, prompting.candidates) == (
+            False,
+            statement("out of reach"),
+            (),
+        )
+        assert (sft.applies, sft.skipped_because) == (False, statement("no time"))
         record.add_measurement(Measurement("sft", "lr0.001", "dev[0:1]", 1, (item,)))
         sft = standing(record).rungs[1]
         assert (sft.applies, [one.name for one in sft.candidates]) == (True, ["lr0.001"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from climb_support import statement
 from lastresort.climb.decide import Gating, Rules, RungOutcome, conclude
 from lastresort.climb.reasons import would_change
 from lastresort.report.words.answer import of_change
@@ -26,7 +27,7 @@ def said(*outcomes: RungOutcome, rules: Rules = RULES, knowledge: bool = False) 
 def test_a_tuned_winner_hangs_on_the_bar_on_both_sides_and_on_newer_models() -> None:
     found = said(
         judged("prompting", "NOT_MET", 0.04, 0.65),
-        RungOutcome("retrieval", skipped="no knowledge"),
+        RungOutcome("retrieval", skipped=statement("no knowledge")),
         judged("sft", "MET", 0.75, 0.99),
     )
     assert "A bar of 65% or lower instead of 70%: prompting could then be enough." in found

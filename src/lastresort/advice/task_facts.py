@@ -19,6 +19,7 @@ from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.open import parameters_told
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
+from lastresort.report.words.skips import clause
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
@@ -91,7 +92,7 @@ def _skips(task: Task, train: Sequence[Example]) -> tuple[tuple[str, str], ...]:
     for name in task.ladder:
         why = find_rung(name).skip_reason(task, train)
         if why is not None:
-            found.append((name, why))
+            found.append((name, clause(why)))
     return tuple(found)
 
 

@@ -23,6 +23,7 @@ from lastresort.gate.forecast import gate_forecast
 from lastresort.gate.suite_table import asked_further
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
+from lastresort.report.words.skips import of_skip
 from lastresort.report.words.wording import listed
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, answering
 from lastresort.rungs.rung import find_rung
@@ -88,7 +89,16 @@ def dry_run(
         rung = find_rung(name)
         skipped = rung.skip_reason(task, prepared.split.train)
         if skipped is not None:
-            rungs.append({"name": name, "applies": False, "skipped_because": skipped, "forecast": None, "memory": None})
+            why = of_skip(skipped).as_json()
+            rungs.append(
+                {
+                    "name": name,
+                    "applies": False,
+                    "skipped_because": why,
+                    "forecast": None,
+                    "memory": None,
+                }
+            )
         else:
             progress.stage(f"forecast of {name}")
             work = workload(prepared, name)

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.ladder import trains
+from lastresort.records.document import Statement
 from lastresort.records.events import BudgetSpent, RungPlanned, SystemFrozen
 from lastresort.records.record import Record
+from lastresort.records.skips import OverTime
+from lastresort.report.words.skips import of_skip
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import StopRequest
@@ -93,7 +96,7 @@ class Budget:
         self.paid_usd += usd
 
 
-def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> str | None:
+def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> Statement | None:
     """Why a rung that has not begun is skipped for want of time, None where it fits or nothing is known.
 
     The answer is noted, so that a resumed climb gives the same, until `limits.hours` is another.
@@ -105,16 +108,14 @@ def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> str |
     if known is not None and (known.beyond is None or known.limit_hours == hours):
         return known.beyond
     seconds = rung.forecast(prepared.task, workload(prepared, rung.name)).seconds
-    beyond = too_long(seconds, bench.hours_left())
+    over = over_time(seconds, bench.hours_left())
+    beyond = None if over is None else of_skip(over)
     bench.record.append(RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond))
     return beyond
 
 
-def too_long(seconds: float | None, hours_left: float | None) -> str | None:
+def over_time(seconds: float | None, hours_left: float | None) -> OverTime | None:
     """Why a plan of so many seconds does not fit, None where it does or nothing is known."""
     if seconds is None or hours_left is None or seconds <= 3600 * hours_left:
         return None
-    return (
-        f"its plan of {seconds / 3600:.2g} hours exceeds the {hours_left:.2g} hours that are left of `limits.hours`; raise it "
-        "and go on with --resume"
-    )
+    return OverTime(seconds, hours_left)

@@ -31,6 +31,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.records.events import SavingWeighed, SystemFrozen
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.break_even import not_foretold
+from lastresort.report.words.skips import clause
 from lastresort.rungs.forecast import answering
 from lastresort.rungs.rung import ForecastsCalls, Workbench, find_rung
 from lastresort.spec.paths import is_paid
@@ -228,7 +229,7 @@ def _out_of_reach(bench: Workbench, rules: Rules, met: str) -> str | None:
     if rules.until is not None and rules.ladder.index(rules.until) < rules.ladder.index(TUNED):
         return f"it was told to go no further than {rules.until}"
     skipped = find_rung(TUNED).skip_reason(bench.task, bench.train)
-    return None if skipped is None else f"{TUNED} does not apply, since {skipped}"
+    return None if skipped is None else f"{TUNED} does not apply, since {clause(skipped)}"
 
 
 def _planned(bench: Workbench, prepared: PreparedTask, met: TestedSystem) -> CostSaving:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from lastresort.climb.break_even import CostSaving
 from lastresort.ladder import trains
+from lastresort.records.document import Statement
 from lastresort.records.reasons import (
     Answer,
     BarMet,
@@ -49,7 +50,7 @@ class RungOutcome:
     rung: str
     judgement: Judgement | None = None
     system: str | None = None
-    skipped: str | None = None
+    skipped: Statement | None = None
     gate: Gating | None = None
     repairs: RepairsTried | None = None
 
@@ -256,9 +257,9 @@ def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[Reason]:
     """One a rung, one more where the gate ran, and one on repairs."""
     found: list[Reason] = []
     for outcome in outcomes:
-        if outcome.judgement is None:
-            found.append(RungSkip(outcome.rung, outcome.skipped or "not tested"))
-        else:
+        if outcome.skipped is not None:
+            found.append(RungSkip(outcome.rung, outcome.skipped))
+        if outcome.judgement is not None:
             found.append(RungResult(outcome.rung, outcome.system or "", outcome.judgement, rules.bar))
         if outcome.gate is not None:
             found.append(GateDecided(outcome.rung, outcome.gate.verdict, outcome.gate.because))

@@ -28,6 +28,7 @@ from lastresort.records.events import (
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.reasons import Stopped
 from lastresort.report.words.answer import progress_line
+from lastresort.report.words.skips import of_skip
 from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
@@ -98,9 +99,10 @@ def _one_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledge
     bench.at(name)
     skipped = rung.skip_reason(bench.task, bench.train)
     if skipped is not None:
+        reason = of_skip(skipped)
         if bench.record.last(RungSkipped, name) is None:
-            bench.record.append(RungSkipped(rung=name, reason=skipped))
-        return RungOutcome(name, skipped=skipped)
+            bench.record.append(RungSkipped(rung=name, reason=reason))
+        return RungOutcome(name, skipped=reason)
     if (beyond := beyond_limits(bench, prepared, rung)) is not None:
         bench.record.append(RungSkipped(rung=name, reason=beyond))
         return RungOutcome(name, skipped=beyond)
@@ -126,8 +128,9 @@ def _one_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledge
 
 def _note_given_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
     """Record that the search showed the rung to be no way, so that a resumed climb does not search again."""
-    bench.record.append(RungGivenUp(rung=rung, reason=found.reason))
-    return RungOutcome(rung, skipped=found.reason)
+    reason = of_skip(found.reason)
+    bench.record.append(RungGivenUp(rung=rung, reason=reason))
+    return RungOutcome(rung, skipped=reason)
 
 
 def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:

@@ -45,7 +45,7 @@ from lastresort.records.reasons import (
 from lastresort.records.record import Measurement, Record
 from lastresort.report.words import judge, retrieval
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.staleness import stale_warning
+from lastresort.rungs.staleness import stale_weights
 from lastresort.rungs.supervised.sft import ADVISED_ROWS
 from lastresort.spec.task import Task
 from lastresort.types import Example, Judgement
@@ -101,8 +101,8 @@ def extra_reasons(
         reasons += _moved(bench.record, outcome)
     if any(RUNGS[outcome.rung].learns == "examples" for outcome in tested):
         reasons += _training_rows(bench)
-    if any(trains(outcome.rung) for outcome in tested) and (warning := stale_warning(bench.task)) is not None:
-        reasons.append(Remark(warning))
+    if any(trains(outcome.rung) for outcome in tested) and (stale := stale_weights(bench.task)) is not None:
+        reasons.append(stale)
     if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if trains(outcome.rung)):
         reasons.append(NotGated())
     reasons += [Remark(note) for note in prepared.notes]

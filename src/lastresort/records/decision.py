@@ -112,7 +112,7 @@ class RungView(JsonDocument):
 
     name: Name
     applies: bool
-    skipped_because: Sentence | None
+    skipped_because: Statement | None
     candidates: tuple[CandidateView, ...]
     chosen: Name | None
     test: BarTest | None

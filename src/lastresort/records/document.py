@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import to_jsonable_python
 
 Share = Annotated[float, Field(ge=0, le=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
@@ -43,6 +45,16 @@ class Statement(JsonDocument):
     rung: Annotated[str, Field(min_length=1)] | None = None
     figures: dict[str, JsonValue]
     text: Sentence
+
+    @classmethod
+    def of(cls, value: object, text: str, *, names_rung: bool = True) -> Self:
+        """value: a dataclass; the name of its class is the code: RungSkip -> rung_skip. names_rung: whether the text names the rung
+        of the value, where that has one.
+        """
+        code = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(value).__name__).lower()
+        figures: dict[str, Any] = to_jsonable_python(value, inf_nan_mode="null")
+        rung = None if names_rung else figures.pop("rung", None)
+        return cls(code=code, rung=rung, figures=figures, text=text)
 
 
 class _Schema(GenerateJsonSchema):

@@ -19,6 +19,7 @@ from lastresort.records.decision import (
     RepairMeasure,
     RunView,
 )
+from lastresort.records.document import Statement
 from lastresort.records.gate import ClimbGate
 from lastresort.types import Judgement, Role
 
@@ -215,7 +216,7 @@ class CandidateMeasured(OfRung):
 
 class RungSkipped(OfRung):
     kind: Literal["rung_skipped"] = "rung_skipped"
-    reason: str
+    reason: Statement
 
 
 class RungPlanned(OfRung):
@@ -224,14 +225,14 @@ class RungPlanned(OfRung):
     kind: Literal["rung_planned"] = "rung_planned"
     seconds: float | None
     limit_hours: float
-    beyond: str | None
+    beyond: Statement | None
 
 
 class RungGivenUp(OfRung):
     """The search showed that the rung cannot reach the bar."""
 
     kind: Literal["rung_given_up"] = "rung_given_up"
-    reason: str
+    reason: Statement
 
 
 class SearchedCandidate(EventValue):

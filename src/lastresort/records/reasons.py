@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
+from lastresort.records.skips import KnowledgeOutpacesTraining
 from lastresort.types import GateVerdict, Judgement, Outcome
 
 # The answer to "should I fine-tune?"
@@ -109,7 +111,7 @@ class Stopped:
 @dataclass(frozen=True, slots=True)
 class RungSkip:
     rung: str
-    why: str
+    why: Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ Reason = (
     | FewRows
     | InputsInDocuments
     | NotGated
+    | KnowledgeOutpacesTraining
     | KeyIgnored
     | Remark
 )
@@ -287,7 +290,7 @@ class HigherBar:
 @dataclass(frozen=True, slots=True)
 class SkippedRung:
     rung: str
-    why: str
+    why: Statement
 
 
 @dataclass(frozen=True, slots=True)

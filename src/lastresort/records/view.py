@@ -25,6 +25,7 @@ from lastresort.records.decision import (
     SearchView,
     StoreView,
 )
+from lastresort.records.document import Statement
 from lastresort.records.events import (
     BaseAnswered,
     CandidateMeasured,
@@ -66,7 +67,7 @@ class _Rung:
     """
 
     measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
-    skipped: str | None = None
+    skipped: Statement | None = None
     searched: RungSearched | None = None
     tested: tuple[str, Judgement] | None = None
     gates: dict[str, ClimbGate] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class Fold:
         system: str | None,
         test: Judgement | None,
         gate: GateVerdict | None,
-        skipped: str | None,
+        skipped: Statement | None,
     ) -> RungView:
         """What the rung did, with this system as the one that it chose. Its early warnings are not among the events."""
         rung = self.rung(name)

@@ -74,7 +74,7 @@ def _ladder(decision: Mapping[str, Any]) -> str:
                 f"{plain(rung['chosen'] or '')} | {shown} of {count(test['n_available'])} | {verdict(test['verdict'])}"
             )
         else:
-            row = f"| | | | {plain(rung['skipped_because'] or 'not tested')}"
+            row = f"| | | | {plain(rung['skipped_because']['text'] if rung['skipped_because'] else 'not tested')}"
         lines.append(f"| {plain(rung['name'])} | {row} | {spent} |")
     if decision["judge"]:
         cost = decision["judge"]["cost"]

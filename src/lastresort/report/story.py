@@ -64,7 +64,8 @@ class RungStory:
         """Why a rung has no test, in words."""
         if self.entry is None:
             return "the bar was met below it, and nothing suggests that it is cheaper" if self.passed_over else _BELOW
-        return self.entry["skipped_because"] or "the climb stopped before its test"
+        skipped = self.entry["skipped_because"]
+        return str(skipped["text"]) if skipped else "the climb stopped before its test"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def forecast_table(found: dict[str, Any]) -> RenderableType:
     for rung in found["rungs"]:
         if rung["forecast"] is None:
             table.add_row(rung["name"], "", "", "", "skipped", "")
-            notes.append(f"{rung['name']}: skipped, {rung['skipped_because']}.")
+            notes.append(f"{rung['name']}: skipped, {rung['skipped_because']['text']}.")
             continue
         table.add_row(rung["name"], *_cells(rung["forecast"]))
         notes += [f"{rung['name']}: {line}" for line in rung["forecast"]["lines"]]
@@ -188,9 +188,8 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
     for rung in decision["rungs"]:
         name = printable(rung["name"])
         if rung["test"] is None:
-            lines.append(
-                Text(f"{name} was skipped: {printable(stopped(rung['skipped_because'] or 'not tested'))}", style="dim")
-            )
+            why = rung["skipped_because"]["text"] if rung["skipped_because"] else "not tested"
+            lines.append(Text(f"{name} was skipped: {printable(stopped(why))}", style="dim"))
         elif rung["test"]["verdict"] == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
     lines += _gate(decision["gate"])

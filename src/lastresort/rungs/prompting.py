@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lastresort.records.skips import Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.race import REASONING_TOKENS, Race, stretches
 from lastresort.rungs.rung import Search, Workbench
@@ -29,7 +30,7 @@ class PromptingRung:
 
     name = "prompting"
 
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:

@@ -19,6 +19,7 @@ from lastresort.evals.evidence import Selection, choose, judge_bar, selection_bi
 from lastresort.evals.executor import JobRefused
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.record import ItemScore
+from lastresort.records.skips import NothingMeasured
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement
@@ -140,17 +141,17 @@ class Race:
         scores, nothing = self._scores(self._alive), self.nothing_left()
         if nothing is not None:
             raise DataError(
-                nothing,
+                f"none of the {nothing.candidates} can be measured: {'; '.join(nothing.errors)}",
                 where=self._bench.task.path.name,
                 remedy="Shorten the inputs, or take a model with a longer context.",
             )
         return choose(scores, {name: self._cost[name] for name in scores}, groups=self._bench.dev_groups())
 
-    def nothing_left(self) -> str | None:
+    def nothing_left(self) -> NothingMeasured | None:
         """Why no system could be measured, None where one could."""
         if self._scores(self._alive):
             return None
-        return f"none of the {self._what} can be measured: {'; '.join(self._dropped.values())}"
+        return NothingMeasured(self._what, tuple(self._dropped.values()))
 
     def bias_corrected(self) -> float | None:
         """Over all that answered as much as those of whom one is chosen, also where the race ended before it had dropped them."""

@@ -17,6 +17,7 @@ from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay, paying
 from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.skips import Skip
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
@@ -51,9 +52,9 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """A rung that cannot reach the bar, as dev has shown: it is skipped. reason: why, with the figures."""
+    """A rung that cannot reach the bar, as dev has shown: it is skipped."""
 
-    reason: str
+    reason: Skip
 
 
 class At(Protocol):
@@ -214,8 +215,8 @@ class Rung(Protocol):
 
     name: str
 
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
-        """Why this rung does not apply to the task, in a sentence; None where it applies. Looks at facts only."""
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
+        """Why this rung does not apply to the task; None where it applies. Looks at facts only."""
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """What the rung would cost. Touches neither a GPU nor the network."""

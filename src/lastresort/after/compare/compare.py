@@ -11,7 +11,7 @@ from __future__ import annotations
 from lastresort.after.compare.entries import ComparisonSetup, entries_of
 from lastresort.after.compare.names import MADE, TRAINED, ComparisonRequest
 from lastresort.after.compare.training import RUNG, WayFailed, WinnerSettings, made, settings_of, system_of, tidy, train
-from lastresort.climb.budget import too_long
+from lastresort.climb.budget import over_time
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import order_of_test
 from lastresort.climb.workload import workload
@@ -30,6 +30,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
+from lastresort.report.words.skips import clause
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.training import raced_beyond
@@ -104,7 +105,8 @@ def _why_not(bench: Workbench, prepared: PreparedTask, asked: ComparisonRequest,
         return f"the winner was trained by {winner}, and ways are compared where it was tuned by sft"
     if bench.record.last(WayMeasured) is not None:
         return None  # it has begun
-    return too_long(forecast_of(asked, prepared).seconds, bench.hours_left())
+    over = over_time(forecast_of(asked, prepared).seconds, bench.hours_left())
+    return None if over is None else clause(over)
 
 
 def _one(bench: Workbench, prepared: PreparedTask, way: str, seed: int, settings: WinnerSettings) -> None:

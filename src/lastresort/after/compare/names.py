@@ -13,6 +13,7 @@ from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.models.open import parameters_told
 from lastresort.records.events import WaysChosen
 from lastresort.records.record import Record
+from lastresort.report.words.skips import clause
 from lastresort.report.words.wording import listed
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.full import too_large
@@ -122,11 +123,11 @@ def _why_never_sft(prepared: PreparedTask, until: str | None) -> str | None:
     if until is not None and ladder.index(until) < ladder.index(RUNG):
         return f"the climb ends at {until}, below sft"
     skipped = find_rung(RUNG).skip_reason(prepared.task, prepared.split.train)
-    return None if skipped is None else f"sft is skipped: {skipped}"
+    return None if skipped is None else f"sft is skipped: {clause(skipped)}"
 
 
 def _refuse_too_large(prepared: PreparedTask) -> None:
     task = prepared.task
     why = too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
     if why is not None:
-        raise InputError(why, where="--compare full", remedy="Leave full out.")
+        raise InputError(clause(why), where="--compare full", remedy="Leave full out.")

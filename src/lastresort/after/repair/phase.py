@@ -28,7 +28,7 @@ from lastresort.after.repair.choose import (
     stands,
     why_good,
 )
-from lastresort.climb.budget import too_long
+from lastresort.climb.budget import over_time
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import run_test
@@ -50,6 +50,7 @@ from lastresort.records.measurement import as_test
 from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.answer import line, of_reason
+from lastresort.report.words.skips import clause
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scaled
 from lastresort.rungs.tuning import constrained, on_dev
@@ -177,11 +178,11 @@ def beyond_time(bench: Workbench, rung: str, repair: Repair) -> str | None:
     if repair.kind in UNTRAINED:
         return None
     took = [training.seconds for training in bench.record.all(TrainingReached) if training.rung == rung]
-    beyond = too_long(max(took, default=None), bench.hours_left())
+    beyond = over_time(max(took, default=None), bench.hours_left())
     if beyond is not None:
         hours = bench.task.limits.hours
         bench.record.append(RepairPostponed(rung=rung, repair=repair.kind, setting=repair.setting, limit_hours=hours))
-    return beyond
+    return None if beyond is None else clause(beyond)
 
 
 def has_other_time(bench: Workbench, rung: str, repair: Repair) -> bool:

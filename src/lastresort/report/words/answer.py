@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import assert_never
-
-from pydantic import JsonValue
-from pydantic_core import to_jsonable_python
 
 from lastresort.records import reasons as value
 from lastresort.records.document import Statement
 from lastresort.records.measurement import as_test
+from lastresort.records.skips import KnowledgeOutpacesTraining
 from lastresort.report.words import drift
+from lastresort.report.words.skips import outpaced
 from lastresort.report.words.wording import counted, how_decided, listed, rung_in_prose, stopped
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import Judgement
@@ -92,13 +90,11 @@ def _not_cleared(*, held: bool) -> str:
 
 
 def of_reason(reason: value.Reason) -> Statement:
-    figures = _figures(reason)
-    rung = str(figures.pop("rung")) if "rung" in figures else None
-    return Statement(code=_code(reason), rung=rung, figures=figures, text=stopped(_because(reason)))
+    return Statement.of(reason, stopped(_because(reason)), names_rung=False)
 
 
 def of_change(found: value.Change) -> Statement:
-    return Statement(code=_code(found), figures=_figures(found), text=stopped(_change(found)))
+    return Statement.of(found, stopped(_change(found)))
 
 
 def line(statement: Statement) -> str:
@@ -106,22 +102,12 @@ def line(statement: Statement) -> str:
     return f"{statement.rung}: {statement.text}" if statement.rung is not None else statement.text
 
 
-def _code(found: value.Reason | value.Change) -> str:
-    """The name of its class: RungSkip -> rung_skip."""
-    return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(found).__name__).lower()
-
-
-def _figures(found: value.Reason | value.Change) -> dict[str, JsonValue]:
-    figures: dict[str, JsonValue] = to_jsonable_python(found, inf_nan_mode="null")
-    return figures
-
-
 def _because(reason: value.Reason) -> str:
     match reason:
         case value.Stopped():
             return _why_stopped(reason)
         case value.RungSkip(_, why):
-            return f"skipped: {why}"
+            return f"skipped: {why.text}"
         case value.RungResult():
             return _tested(reason)
         case value.GateDecided(_, verdict, because):
@@ -154,6 +140,11 @@ def _because(reason: value.Reason) -> str:
             )
         case value.NotGated():
             return "No gate was run: what else tuning changed was not measured."
+        case KnowledgeOutpacesTraining():
+            return (
+                f"{_capital(outpaced(reason))}, and it may not travel in the prompt, so only weights can hold it: they will be out "
+                "of date until they are retrained. Retrain as often as it changes, or allow it in the prompt (`use.context`)."
+            )
         case value.KeyIgnored(key, setting):
             return f"{key}: {setting} has no effect in this version."
         case value.Remark(text):
@@ -232,7 +223,7 @@ def _change(found: value.Change) -> str:
         case value.HigherBar(rung, limit):
             return f"A bar above {percent(limit)}: the evidence does not show that {rung_in_prose(rung)} would still meet it."
         case value.SkippedRung(rung, why):
-            return f"{_capital(rung_in_prose(rung))}, if it became possible. It was skipped: {stopped(why)}"
+            return f"{_capital(rung_in_prose(rung))}, if it became possible. It was skipped: {why.text}"
         case value.RestOfLadder(rungs, on_ladder):
             names = ", ".join(rungs)
             return f"Rungs not tried: {names}." if on_ladder else f"Rungs left out of the task's `ladder`: {names}."
@@ -247,10 +238,10 @@ def _change(found: value.Change) -> str:
             assert_never(found)
 
 
-def progress_line(rung: str, system: str | None, test: Judgement | None, skipped: str | None) -> str:
+def progress_line(rung: str, system: str | None, test: Judgement | None, skipped: Statement | None) -> str:
     """What became of a rung, while the climb goes on."""
     if test is None:
-        return f"{rung}: skipped: {skipped}"
+        return f"{rung}: skipped: {'' if skipped is None else skipped.text}"
     return (
         f"{rung}: {test.outcome}: {system} scored {percent(test.score)} on {counted(test.n_used, f'test {test.unit}')}"
     )

@@ -43,7 +43,7 @@ def line_of(event: Event) -> str | None:
         case CandidateMeasured():
             return f"{event.rung}: {event.candidate} scores {percent(event.score)} on {_split(event)}"
         case RungSkipped() | RungGivenUp():
-            return f"{event.rung}: skipped, {stopped(event.reason)}"
+            return f"{event.rung}: skipped, {stopped(event.reason.text)}"
         case RungSearched():
             return f"{event.rung}: {event.chosen} goes to the test: {stopped(event.why)}"
         case RungTested() | RepairTested():

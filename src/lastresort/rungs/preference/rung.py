@@ -10,6 +10,16 @@ from lastresort.evals.measure import mean_score
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
+from lastresort.records.skips import (
+    JudgeAlone,
+    MethodExcluded,
+    OneSidedLabels,
+    OnlyKnowledgeMissing,
+    PreferenceSource,
+    Skip,
+    TooFewPreferences,
+    TooFewPrompts,
+)
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, drift_of
 from lastresort.rungs.preference.items import PreferenceCourse, PreferencePlan, course_of, plan_of, verdicts
@@ -27,7 +37,6 @@ from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
 
 LEAST_PREFERENCES, LEAST_OF_A_KIND, LEAST_PROMPTS = 50, 10, 16
-_TOO_FEW = "a few more or less decide which way the model goes"
 
 
 class PreferenceRung:
@@ -35,26 +44,20 @@ class PreferenceRung:
 
     name = "preference"
 
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         if (absent := weights_absent(task)) is not None:
             return absent
         if task.tune.method == "full":
-            return "it trains adapters, but `tune.method` is full; set it to auto, lora or qlora"
+            return MethodExcluded("adapters", task.tune.method)
         if task.preferences is not None:
-            return why_too_few(read_preferences(task.preferences), "")
+            return why_too_few(read_preferences(task.preferences), "given")
         if task.reward:
             enough = len(train) >= LEAST_PROMPTS
-            return None if enough else f"{len(train)} training rows are too few prompts (at least {LEAST_PROMPTS})"
+            return None if enough else TooFewPrompts(len(train), LEAST_PROMPTS, to_pair=False)
         if task.score.name == "judge":
-            return (
-                "the task names neither preferences nor a reward, and its scorer is a judge: pairs of its verdicts would teach "
-                "the model to please the very judge that examines it"
-            )
+            return JudgeAlone()
         if len(train) < LEAST_PREFERENCES:
-            return (
-                f"the task names neither preferences nor a reward, and {len(train)} training rows are too few prompts to make "
-                f"pairs of the model's own samples (at least {LEAST_PREFERENCES})"
-            )
+            return TooFewPrompts(len(train), LEAST_PREFERENCES, to_pair=True)
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
@@ -99,17 +102,17 @@ class PreferenceRung:
         supervised = _supervised(bench)
         start = supervised or _base(bench)
         given = bench.preferences
-        if given is not None and (reason := why_too_few(given, " once those are left out that dev or test hold")):
-            return GivenUp(reason)
+        if given is not None and (few := why_too_few(given, "given, without those that dev or test hold")):
+            return GivenUp(few)
         before = bench.dev_scores("sft", supervised) if supervised is not None else on_dev(bench, self.name, start)
-        if (reason := why_beyond_mending(before, bench.record.lacking_knowledge)) is not None:
-            return GivenUp(reason)
+        if (lacking := why_beyond_mending(before, bench.record.lacking_knowledge)) is not None:
+            return GivenUp(lacking)
         plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
         made = ""
         if plan.source == "samples":
             own = own_pairs(bench, self.name, start)
-            if reason := why_too_few(own.preferences, f" made of the model's own samples ({own.told})"):
-                return GivenUp(reason)
+            if few := why_too_few(own.preferences, "sampled", own.told):
+                return GivenUp(few)
             given, made = own.preferences, f" ({own.told})"
         course = course_of(task.preference, plan.objective)
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
@@ -167,23 +170,21 @@ class PreferenceRung:
 _NO_EXAMPLE = Example("", (), "")
 
 
-def why_too_few(preferences: Sequence[PreferenceRow], which: str) -> str | None:
-    """Why these are too few to train on, None where they are enough. which: what they are, after "N pairs"."""
+def why_too_few(
+    preferences: Sequence[PreferenceRow], source: PreferenceSource, sampled: str = ""
+) -> TooFewPreferences | OneSidedLabels | None:
+    """Why these are too few to train on, None where they are enough. sampled: what became of the prompts, of samples."""
     labels = [preferred.label for preferred in preferences]
-    if not labels or labels[0] is None:
-        noun, enough = "preference pairs", len(labels) >= LEAST_PREFERENCES
-    else:
-        noun, enough = "labelled answers", len(labels) >= LEAST_PREFERENCES
-        fewest = min(sum(bool(label) is kind for label in labels) for kind in (True, False))
-        if enough and fewest < LEAST_OF_A_KIND:
-            kinds = f"{sum(map(bool, labels))} good and {len(labels) - sum(map(bool, labels))} bad"
-            return f"{kinds} answers{which} do not show the difference (at least {LEAST_OF_A_KIND} of each)"
-    if enough:
-        return None
-    return f"{len(labels)} {noun}{which} are too few: below {LEAST_PREFERENCES}, {_TOO_FEW}"
+    labelled = bool(labels) and labels[0] is not None
+    if len(labels) < LEAST_PREFERENCES:
+        return TooFewPreferences(len(labels), LEAST_PREFERENCES, labelled, source, sampled)
+    good = sum(map(bool, labels))
+    if labelled and min(good, len(labels) - good) < LEAST_OF_A_KIND:
+        return OneSidedLabels(good, len(labels) - good, LEAST_OF_A_KIND, source, sampled)
+    return None
 
 
-def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | None) -> str | None:
+def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | None) -> OnlyKnowledgeMissing | None:
     """Why no preference mends what fails on dev, None where one may, or where no retrieval has told what knowledge would mend.
 
     items: what the model that would be trained answered. lacking: ids of those that were wrong for want of knowledge.
@@ -191,10 +192,7 @@ def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | No
     wrong = [item for item in items if item.score < 1]
     if lacking is None or not wrong or any(item.id not in lacking for item in wrong):
         return None
-    return (
-        f"every answer that is wrong on dev ({len(wrong)}) was right with the right passage in the prompt: what is missing is "
-        "knowledge, which preferences do not add"
-    )
+    return OnlyKnowledgeMissing(len(wrong))
 
 
 def _supervised(bench: Workbench) -> System | None:

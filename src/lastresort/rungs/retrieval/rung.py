@@ -14,6 +14,7 @@ from lastresort.knowledge.store import Store
 from lastresort.models.open import settled_name
 from lastresort.records.events import CeilingMeasured, SearchesMeasured, SearchScores, SystemFrozen
 from lastresort.records.record import ItemScore
+from lastresort.records.skips import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting import grammar_of, instruction, prompted, shots_of
 from lastresort.rungs.race import Race, stretches
@@ -35,11 +36,11 @@ class RetrievalRung:
 
     name = "retrieval"
 
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         if task.knowledge is None:
-            return "the task names no knowledge to retrieve from"
+            return NoKnowledge()
         if task.use.context == "forbidden":
-            return "the knowledge may not travel in the prompt (`use.context: forbidden`), so only weights can hold it"
+            return KnowledgeNotInPrompt()
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
@@ -81,7 +82,7 @@ class RetrievalRung:
         bases = base_systems(bench)
         ceiling = self._ceiling(bench, store, bases, found)
         if ceiling.below_the_bar:
-            return GivenUp(_out_of_reach(ceiling, bench.task.bar))
+            return GivenUp(OutOfReach(bench.task.bar, ceiling.named, ceiling.systems))
         systems = [
             replace(base, name=f"{base.name}+{k}-passage{'s' if k > 1 else ''}", retriever=replace(found, k=k))
             for k in bench.task.retrieval.k
@@ -184,16 +185,6 @@ def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -
             searches.append(SearchScores(mode=mode, reranked=judge is not None, **asdict(scores)))
     bench.record.append(SearchesMeasured(searches=tuple(searches)))
     return searches
-
-
-def _out_of_reach(ceiling: Ceiling, bar: float) -> str:
-    told = "; ".join(
-        f"{name} scored {found.score:.1%} on {found.n_used} dev {found.unit}s (interval {found.interval[0]:.1%} to "
-        f"{found.interval[1]:.1%})"
-        for name, found in ceiling.systems.items()
-    )
-    which = "right" if ceiling.named else "likeliest"
-    return f"even with the {which} passages in the prompt, the bar of {bar:.1%} is out of reach: {told}"
 
 
 def _in_words(searches: Sequence[SearchScores]) -> str:

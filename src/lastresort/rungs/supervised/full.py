@@ -11,6 +11,7 @@ from lastresort.hardware.plan.memory import bytes_of_training_all
 from lastresort.hardware.plan.setup import Setup
 from lastresort.models.open import parameters_told
 from lastresort.models.protocol import BYTES_PER_TOKEN
+from lastresort.records.skips import MethodExcluded, Skip, TooFewRows, TooLarge
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
@@ -34,15 +35,15 @@ class FullRung:
 
     name = "full"
 
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         if (absent := weights_absent(task)) is not None:
             return absent
         if task.tune.method in ("lora", "qlora"):
-            return f"it trains all weights, and `tune.method` asks for {task.tune.method}; set it to auto or full"
+            return MethodExcluded("all weights", task.tune.method)
         if (stale := stale_reason(task)) is not None:
             return stale
         if len(train) < LEAST_ROWS:
-            return f"{len(train)} training rows are too few (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
+            return TooFewRows(len(train), LEAST_ROWS, ADVISED_ROWS)
         return too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
@@ -135,16 +136,12 @@ def pretraining_reason(task: Task, lacking: int | None) -> str | None:
     return f"{lacking} dev {'item' if lacking == 1 else 'items'} failed for lack of knowledge"
 
 
-def too_large(parameters: int | None, memory_bytes: int | None) -> str | None:
+def too_large(parameters: int | None, memory_bytes: int | None) -> TooLarge | None:
     """Why all weights cannot be trained in this memory, None where they may fit or it is not known. Activations come on top."""
-    if parameters is None or memory_bytes is None or bytes_of_training_all(parameters) < memory_bytes:
+    if parameters is None or memory_bytes is None:
         return None
-    billions = parameters / 1e9
-    told = f"{billions:,.0f}" if billions >= 100 else f"{billions:.3g}"
-    return (
-        f"training all {told} billion weights takes {bytes_of_training_all(parameters) / GIB:,.0f} GiB for weights, "
-        f"gradients and optimizer alone, and this machine has {memory_bytes / GIB:,.0f} GiB"
-    )
+    needed = bytes_of_training_all(parameters)
+    return None if needed < memory_bytes else TooLarge(parameters, needed, memory_bytes)
 
 
 def _text_tokens(path: Path | None) -> int:

@@ -18,6 +18,7 @@ from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import fit
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.skips import WeightsNotLocal
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.sections import SftSettings
 from lastresort.spec.task import Task
@@ -164,11 +165,9 @@ class WholeMethod:
         return (folder / "config.json").is_file()
 
 
-def weights_absent(task: Task) -> str | None:
+def weights_absent(task: Task) -> WeightsNotLocal | None:
     """Why nothing can be trained, None where the weights are here."""
-    if not is_endpoint(task.tuned_model):
-        return None
-    return f"the weights of {task.tuned_model} are not local; name a model that can be trained under `tune.model`"
+    return WeightsNotLocal(task.tuned_model) if is_endpoint(task.tuned_model) else None
 
 
 def method_of(task: Task) -> AdapterMethod:

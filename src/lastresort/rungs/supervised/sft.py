@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lastresort.records.skips import MethodExcluded, Skip, TooFewRows
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
@@ -26,15 +27,15 @@ class SftRung:
 
     name = "sft"
 
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> str | None:
+    def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
         if (absent := weights_absent(task)) is not None:
             return absent
         if task.tune.method == "full":
-            return "it trains adapters, but `tune.method` is full, which the rung full handles"
+            return MethodExcluded("adapters", task.tune.method)
         if (stale := stale_reason(task)) is not None:
             return stale
         if len(train) < LEAST_ROWS:
-            return f"{len(train)} training rows are too few (at least {LEAST_ROWS}, better {ADVISED_ROWS} to 5,000)"
+            return TooFewRows(len(train), LEAST_ROWS, ADVISED_ROWS)
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
