@@ -32,8 +32,10 @@ from lastresort.records.events import (
     TaskRead,
     TrainingReached,
 )
+from lastresort.records.ledger import ItemReuse
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import write_decision
+from lastresort.report.words.reuse import of_reuse
 from lastresort.types import Judgement, VerdictBasis
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> \x00\u202e {{ 7 * 7 }} "team": "billing"'
@@ -338,7 +340,7 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "would_change": [stated(change) for change in sample.would_change],
         "judge": sample.judge,
         "retrieval": sample.retrieval,
-        "test_reuse": f"None of the {sample.n_test} test items was used by an earlier run in this workspace.",
+        "test_reuse": of_reuse(ItemReuse(sample.n_test, 0, 0)).as_json(),
         "rungs": entries,
         "gate": None,
         "first_gate": None,

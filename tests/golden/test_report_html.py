@@ -133,7 +133,7 @@ def test_reasons_reuse_and_origin_are_there(sample: tuple[str, Page, dict]) -> N
             assert reason["text"] in page.text
     assert "What would change this answer" in page.text
     assert all(change["text"] in page.text for change in decision["would_change"])
-    assert decision["test_reuse"] in page.text
+    assert decision["test_reuse"]["text"] in page.text
     assert decision["provenance"]["hashes"]["model"] in page.text
     assert "3.11.9" in page.text
 

@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 
 from gate_report_support import HELD, gated
-from lastresort.records.ledger import reuse_sentence
+from lastresort.records.ledger import ItemReuse
 from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table, strip
+from lastresort.report.words.reuse import of_reuse
 from report_support import HOSTILE, SAMPLES, make, stated
 
 
@@ -180,7 +181,7 @@ def test_a_judge_is_named_in_the_terminal_and_in_markdown(tmp_path: Path) -> Non
 def test_the_terminal_says_when_test_items_were_used_before(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "sft-met"))
     assert "test items" not in printed(decision)
-    used = decision | {"test_reuse": reuse_sentence([2, 0, 1])}
+    used = decision | {"test_reuse": of_reuse(ItemReuse(3, 2, 2)).as_json()}
     assert "2 of 3 test items were used by earlier runs" in " ".join(printed(used).split())
 
 

@@ -149,7 +149,7 @@ def test_a_second_gate_asks_the_base_nothing_and_has_a_folder_of_its_own(gate: R
     assert gate("--quick", tuned="scripted:other.json")[0] == 1
     assert len(calls(tmp_path)) == before
     assert sorted(path.name for path in (tmp_path / "gates").iterdir()) == ["routing-1", "routing-2"]
-    assert "used by earlier runs" in written(tmp_path / "gates" / "routing-2")["test_reuse"]
+    assert "used by earlier runs" in written(tmp_path / "gates" / "routing-2")["test_reuse"]["text"]
 
 
 def test_each_training_in_the_same_folder_is_another_look_at_the_test_set(gate: Run, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_each_training_in_the_same_folder_is_another_look_at_the_test_set(gate: 
         write_script(tmp_path / "tuned.json", levels)
         gate("--quick")
         newest = max((tmp_path / "gates").iterdir(), key=lambda path: int(path.name.removeprefix("routing-")))
-        told.append(written(newest)["test_reuse"])
+        told.append(written(newest)["test_reuse"]["text"])
     assert ["by an earlier run" in one for one in told[:2]] == [
         True,
         True,

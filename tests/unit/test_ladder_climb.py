@@ -98,8 +98,8 @@ def test_a_second_climb_calls_nothing_again_and_says_that_the_test_set_was_used(
     second = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "routing-2")
     assert len(calls(tmp_path / "task")) == before
     assert comparable(second.decision) == comparable(first.decision)
-    assert "None of the" in first.decision["test_reuse"]
-    assert "used by earlier runs" in second.decision["test_reuse"]
+    assert "None of the" in first.decision["test_reuse"]["text"]
+    assert "used by earlier runs" in second.decision["test_reuse"]["text"]
 
 
 def test_an_endpoint_that_fails_stops_the_climb_and_resuming_gives_the_same_decision(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_reuse_is_known_after_the_first_run_was_deleted(tmp_path: Path) -> None:
     run(tmp_path, GOOD_SHOTS, "routing-1")
     shutil.rmtree(tmp_path / "runs" / "routing-1")
     again = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "routing-1")
-    assert "used by earlier runs, once" in again.decision["test_reuse"]
+    assert "used by earlier runs, once" in again.decision["test_reuse"]["text"]
 
 
 def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
     (found.run / "decision.json").unlink()
     moved = found.run.rename(tmp_path / "runs" / "renamed")
     again = climb(load_task(tmp_path / "task" / "task.yaml"), moved)
-    assert "None of the" in again.decision["test_reuse"]
+    assert "None of the" in again.decision["test_reuse"]["text"]
 
 
 def test_the_room_for_an_answer_is_the_same_in_every_process() -> None:

@@ -10,8 +10,10 @@ import pytest
 from climb_support import statement
 from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.records.reasons import (
+    AbilityLost,
     BarMet,
     CheapestOfSeveral,
+    GateCause,
     GateDecided,
     GateRejected,
     Leads,
@@ -186,11 +188,9 @@ def test_the_last_of_several_undecided_rungs_leads() -> None:
 
 
 TALL = Rules(("prompting", "sft", "preference"), bar=0.8)
-SHIP = Gating("SHIP", "nothing that is required got worse")
-HOLD = Gating(
-    "HOLD", "whether too much was lost cannot be told yet for general", ("general: about 900 items would decide.",)
-)
-REJECT = Gating("REJECT", "general lost 8.1 points (accepted: 3 points)")
+SHIP = Gating("SHIP", GateCause(passed=True))
+HOLD = Gating("HOLD", GateCause(underpowered=("general",), passed=True), ("general: about 900 items would decide.",))
+REJECT = Gating("REJECT", GateCause(lost=(AbilityLost("general", 0.081, 0.03),), passed=True))
 LOW = judged("prompting", "NOT_MET", 0.3)
 
 
@@ -203,7 +203,7 @@ def test_what_ships_is_answered_as_without_a_gate_and_the_reasons_say_so() -> No
     assert next_step(TALL, shipped) == next_step(TALL, plain)
     why = Stopped("MET", "sft")
     found, before = conclude(TALL, shipped, why), conclude(TALL, plain, why)
-    gate = GateDecided("sft", "SHIP", "nothing that is required got worse")
+    gate = GateDecided("sft", "SHIP", SHIP.cause)
     assert found.reasons == (*before.reasons[:2], gate, why)
     assert replace(found, reasons=()) == replace(before, reasons=())
 
@@ -220,7 +220,7 @@ def test_a_held_winner_stands_and_the_answer_says_what_holds_it() -> None:
         "MET",
     )
     assert found.answer == BarMet("sft", 0.9, 0.8, tuned=True, held=True)
-    assert found.reasons[-1] == GateDecided("sft", "HOLD", HOLD.because)
+    assert found.reasons[-1] == GateDecided("sft", "HOLD", HOLD.cause)
 
 
 def test_a_held_leader_is_held() -> None:
@@ -248,7 +248,7 @@ def test_after_a_rejection_the_next_rung_may_win() -> None:
     found = conclude(TALL, outcomes)
     assert (found.winner, found.meets_bar, found.held) == ("preference", True, False)
     assert found.answer == BarMet("preference", 0.9, 0.8, tuned=True)
-    assert GateDecided("sft", "REJECT", REJECT.because) in found.reasons
+    assert GateDecided("sft", "REJECT", REJECT.cause) in found.reasons
 
 
 def test_where_all_that_meets_the_bar_is_rejected_the_best_untuned_system_wins_and_does_not_meet_it() -> None:
@@ -291,7 +291,7 @@ def test_to_save_money_only_what_may_ship_wins(gate: Gating) -> None:
     found = conclude(TALL, outcomes)
     assert (found.winner, found.meets_bar, found.held) == ("prompting", True, False)
     assert found.answer == BarMet("prompting", 0.85, 0.8, tuned=False)
-    assert GateDecided("sft", gate.verdict, gate.because) in found.reasons
+    assert GateDecided("sft", gate.verdict, gate.cause) in found.reasons
     shipped = [judged("prompting", "MET", 0.85), gated("sft", "MET", 0.9, SHIP)]
     assert may_ship(shipped) == {"prompting", "sft"}
     saved = conclude(TALL, shipped, None, Cheapest("sft"))

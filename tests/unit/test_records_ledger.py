@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastresort.records.ledger import Ledger, item_hash, reuse_sentence
+import pytest
+
+from lastresort.records.ledger import ItemReuse, Ledger, item_hash, reuse_of
+from lastresort.report.words.reuse import of_reuse
 from lastresort.types import Example, Message
 
 
@@ -19,17 +22,29 @@ def test_counts_by_item_once_a_run(tmp_path: Path) -> None:
         assert again.uses(["b"]) == {"b": 2}
 
 
-def test_summary(tmp_path: Path) -> None:
+def test_reuse_of_test_items(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         items = [f"item-{number}" for number in range(1200)]
         ledger.use(items, run="t-1")
-        assert ledger.reuse_summary(items, "t-1").startswith("None of the 1,200 test items was used")
-        assert ledger.reuse_summary(items, "t-2").startswith("All 1,200 test items were used by earlier runs, once.")
+        assert ledger.reuse(items, "t-1") == ItemReuse(1200, 0, 0)
+        assert ledger.reuse(items, "t-2") == ItemReuse(1200, 1200, 1)
         ledger.use(items[:30], run="t-2")
-        sentence = ledger.reuse_summary([*items[:40], "fresh"], "t-3")
-        assert sentence.startswith("40 of 41 test items were used by earlier runs, up to 2 times.")
-        assert "hold out fresh items" in sentence
-    assert reuse_sentence([]) == "There is no test set."
+        assert ledger.reuse([*items[:40], "fresh"], "t-3") == ItemReuse(41, 40, 2)
+
+
+@pytest.mark.parametrize(
+    ("uses", "words"),
+    [
+        ([], "There is no test set."),
+        ([0] * 1200, "None of the 1,200 test items was used by an earlier run in this workspace."),
+        ([1] * 1200, "All 1,200 test items were used by earlier runs, once. Whatever was changed"),
+        ([2, 0, 1], "2 of 3 test items were used by earlier runs, up to 2 times. Whatever was changed"),
+    ],
+)
+def test_reuse_in_words(uses: list[int], words: str) -> None:
+    found = of_reuse(reuse_of(uses))
+    assert found.text.startswith(words)
+    assert ("hold out fresh items" in found.text) == (found.used > 0)
 
 
 def test_the_hash_is_of_the_question() -> None:

@@ -123,7 +123,19 @@ REASONS: list[tuple[value.Reason, str]] = [
             "undecided: about 900 test items would decide it."
         ),
     ),
-    (value.GateDecided("sft", "HOLD", "it needs more items"), "sft: the gate holds it: it needs more items."),
+    (
+        value.GateDecided("sft", "HOLD", value.GateCause(underpowered=("general", "style"))),
+        "sft: the gate holds it: it needs more items for general and style.",
+    ),
+    (
+        value.GateDecided("sft", "REJECT", value.GateCause(lost=(value.AbilityLost("general", 0.081, 0.03),))),
+        "sft: the gate rejects it: general lost 8.1 points (accepted: 3 points).",
+    ),
+    (
+        value.GateDecided("sft", "SHIP", value.GateCause(passed=True)),
+        "sft: the gate clears it to ship: the tuned model passes on its own task, and no required measure lost more than is "
+        "accepted.",
+    ),
     (
         value.RepairsTried("sft", "REJECT", 3, 0),
         ("sft: after the gate rejected it, 3 repairs were tried. None was good, so none was tested."),
@@ -162,6 +174,12 @@ REASONS: list[tuple[value.Reason, str]] = [
     ),
     (value.NotGated(), "No gate was run: what else tuning changed was not measured."),
     (value.KeyIgnored("limits.gpu", "t4"), "limits.gpu: t4 has no effect in this version."),
+    (
+        value.KnowledgeOutpacesTraining("weekly", "monthly"),
+        "The knowledge changes weekly and the model would be retrained only monthly, and it may not travel in the prompt, so only "
+        "weights can hold it: they will be out of date until they are retrained. Retrain as often as it changes, or allow it in "
+        "the prompt (`use.context`).",
+    ),
     (value.Remark("As it is."), "As it is."),
 ]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from climb_support import statement
 from lastresort.climb.decide import Gating, Rules, RungOutcome, conclude
 from lastresort.climb.reasons import would_change
+from lastresort.records.reasons import AbilityLost, GateCause
 from lastresort.report.words.answer import of_change
 from lastresort.types import Judgement, Outcome
 
@@ -75,10 +76,13 @@ def test_where_nothing_meets_the_bar_the_untried_rungs_are_named() -> None:
 def test_what_the_gate_keeps_back_says_what_would_let_it_ship() -> None:
     low, high = judged("prompting", "NOT_MET", 0.04, 0.65), judged("sft", "MET", 0.75, 0.99)
     held = replace(
-        high, gate=Gating("HOLD", "too few items", ("general: about 900 items would decide; 160 were asked.",))
+        high,
+        gate=Gating(
+            "HOLD", GateCause(underpowered=("general",)), ("general: about 900 items would decide; 160 were asked.",)
+        ),
     )
     assert "general: about 900 items would decide" in said(low, held)
-    rejected = said(low, replace(high, gate=Gating("REJECT", "general lost 8 points")))
+    rejected = said(low, replace(high, gate=Gating("REJECT", GateCause(lost=(AbilityLost("general", 0.08, 0.03),)))))
     assert "SFT that loses less: a lower adapter scale" in rejected
     assert "loses less" not in said(low, held)
-    assert "would decide" not in said(low, replace(high, gate=Gating("SHIP", "nothing got worse")))
+    assert "would decide" not in said(low, replace(high, gate=Gating("SHIP", GateCause())))

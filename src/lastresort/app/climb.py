@@ -34,6 +34,8 @@ from lastresort.records.record import Record
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.words import break_even
+from lastresort.report.words.answer import gate_line
+from lastresort.report.words.reuse import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
@@ -111,7 +113,7 @@ def _gate_and_repair(
     found = gated(bench, prepared, outcomes, won, mode)
     if found is None:
         return None
-    bench.progress.say(f"{won.rung}: the gate says {found.verdict}: {found.because}")
+    bench.progress.say(gate_line(won.rung, found.verdict, found.cause))
     return after_repairs(bench, prepared, outcomes, replace(won, gate=found), mode)
 
 
@@ -144,7 +146,7 @@ def _decide(
         would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
         compare=shown_comparison(bench.record),
         break_even=costs,
-        test_reuse=ledger.reuse_summary([item_hash(example) for example in prepared.split.test], bench.record.run_id),
+        test_reuse=of_reuse(ledger.reuse([item_hash(example) for example in prepared.split.test], bench.record.run_id)),
         provenance=provenance(task, prepared.files, bench.record),
     )
     bench.record.append(ClimbDecided(decision=decision))

@@ -13,6 +13,7 @@ from lastresort.records.reasons import (
     Answer,
     BarMet,
     CheapestOfSeveral,
+    GateCause,
     GateDecided,
     GateRejected,
     Leads,
@@ -31,12 +32,10 @@ from lastresort.types import GateVerdict, Judgement, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Gating:
-    """The gate's verdict on a tuned system. because: what it depends on, as a clause. would_decide: what would turn a HOLD into
-    an answer, as sentences.
-    """
+    """The gate's verdict on a tuned system. would_decide: what would turn a HOLD into an answer, as sentences."""
 
     verdict: GateVerdict
-    because: str
+    cause: GateCause
     would_decide: tuple[str, ...] = ()
 
 
@@ -262,7 +261,7 @@ def _reasons(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[Reason]:
         if outcome.judgement is not None:
             found.append(RungResult(outcome.rung, outcome.system or "", outcome.judgement, rules.bar))
         if outcome.gate is not None:
-            found.append(GateDecided(outcome.rung, outcome.gate.verdict, outcome.gate.because))
+            found.append(GateDecided(outcome.rung, outcome.gate.verdict, outcome.gate.cause))
         if outcome.repairs is not None:
             found.append(outcome.repairs)
     return found

@@ -15,6 +15,7 @@ from typing import Any
 from lastresort.climb.decide import Conclusion, RungOutcome
 from lastresort.climb.judging import judge_entry
 from lastresort.records.decision import VERSION, EarlyWarning, RungView, RunView
+from lastresort.records.document import ReuseView
 from lastresort.records.events import (
     CeilingMeasured,
     SearchesMeasured,
@@ -77,7 +78,7 @@ def decision_of(
     would_change: Sequence[Change],
     compare: Sequence[dict[str, Any]],
     break_even: dict[str, Any] | None,
-    test_reuse: Any,
+    test_reuse: ReuseView,
     provenance: dict[str, Any],
 ) -> RunView:
     standing = fold_of(record)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
 from lastresort.records import atomic as lock
+from lastresort.records.document import ReuseView
 from lastresort.records.events import ClimbFinished, ModelOpened
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
+from lastresort.report.words.reuse import of_reuse
 from lastresort.types import Example
 
 SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
@@ -108,12 +110,12 @@ def held(run: Path) -> Iterator[None]:
         yield
 
 
-def noted_look(shared: Path, examples: Sequence[Example], look: str) -> str:
+def noted_look(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:
     """Enter a look at these test items into the ledger of the workspace, and say how often they were used before."""
     hashes = [item_hash(example) for example in examples]
     with Ledger(shared / LEDGER) as ledger:
         ledger.use(hashes, look)
-        return ledger.reuse_summary(hashes, look)
+        return of_reuse(ledger.reuse(hashes, look))
 
 
 def given_again(error: InfrastructureError) -> InfrastructureError:

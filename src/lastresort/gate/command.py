@@ -24,6 +24,7 @@ from lastresort.gate.target import HeldOutTarget, order_of, plain_system
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import open_model, settled_name
 from lastresort.models.protocol import Model
+from lastresort.records.document import ReuseView
 from lastresort.records.gate import GateDocument, Provenance, Tuned
 from lastresort.records.responses import ResponseCache, SuiteAnswers
 from lastresort.report.gate import write_gate
@@ -154,5 +155,5 @@ def _provenance(prepared: PreparedTask, asked: Mapping[str, Any]) -> Provenance:
     return Provenance(versions=versions(), hashes=hashes, machine=machine())
 
 
-def _reuse(shared: Path, order: Sequence[Example], look: JsonObject) -> str:
+def _reuse(shared: Path, order: Sequence[Example], look: JsonObject) -> ReuseView:
     return noted_look(shared, order, "gate " + hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest())

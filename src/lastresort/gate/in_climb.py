@@ -37,7 +37,7 @@ from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.gate import lost, why
+from lastresort.report.words.gate import cause_of
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, LabelledProgress
@@ -115,13 +115,7 @@ def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Co
 
 
 def gating_of(gate: ClimbGate) -> Gating:
-    """Of a rejected system, what it lost; of others, why the gate says so."""
-    return Gating(gate.verdict, _because(gate), gate.would_decide)
-
-
-def _because(gate: ClimbGate) -> str:
-    regressed = [found for found in gate.suites if found.verdict == "REGRESSED"]
-    return lost(regressed) if regressed else why(gate)
+    return Gating(gate.verdict, cause_of(gate.suites, gate.target, costly=gate.costly), gate.would_decide)
 
 
 Mode = Literal["quick", "full", "none"]

@@ -13,6 +13,7 @@ from lastresort.records.document import (
     JsonDocument,
     OpenShare,
     Positive,
+    ReuseView,
     Sentence,
     Sha256,
     Share,
@@ -401,11 +402,11 @@ class RunView(JsonDocument):
     decided, verdict, meets_bar, provisional, answer, winner and provenance are null, and the rungs stand as far as they came.
 
     r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? judge: null
-    where a rule scored. retrieval: null where no store was built. test_reuse: how often earlier runs used these test items, in
-    words. gate: of the winner where it was tuned, else of the last tuned system that was kept from winning; null where none was
-    run. first_gate: after which repairs were tried, where the system that stands is a repaired one, whose own gate is `gate`.
-    repairs: what was tried after the first gate, in that order; also what was no good. compare: ways of training beside each
-    other, as --compare asked, the first being the reference. break_even: null where nothing was tested.
+    where a rule scored. retrieval: null where no store was built. test_reuse: of these test items, by earlier runs. gate: of the
+    winner where it was tuned, else of the last tuned system that was kept from winning; null where none was run. first_gate: after
+    which repairs were tried, where the system that stands is a repaired one, whose own gate is `gate`. repairs: what was tried
+    after the first gate, in that order; also what was no good. compare: ways of training beside each other, as --compare asked,
+    the first being the reference. break_even: null where nothing was tested.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
@@ -427,7 +428,7 @@ class RunView(JsonDocument):
     would_change: tuple[Statement, ...]
     judge: JudgeView | None
     retrieval: RetrievalView | None
-    test_reuse: str | None
+    test_reuse: ReuseView | None
     rungs: tuple[RungView, ...]
     gate: ClimbGate | None
     first_gate: ClimbGate | None

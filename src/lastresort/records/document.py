@@ -36,6 +36,17 @@ class JsonDocument(BaseModel):
         return type(self)(**{**dict(self), **fields})
 
 
+class ReuseView(JsonDocument):
+    """How often earlier runs used these test items: of n, `used` stood in their tests, one of them in `most` of these. text: the
+    sentence.
+    """
+
+    n: Count
+    used: Count
+    most: Count
+    text: Sentence
+
+
 class Statement(JsonDocument):
     """What a decision says, as a value and in words. code: what kind of statement. rung: which it is about, to be named before the
     text; null where the text names all. figures: what the text was made from.

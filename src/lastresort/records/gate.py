@@ -14,13 +14,14 @@ from lastresort.records.document import (
     Interval,
     JsonDocument,
     Positive,
+    ReuseView,
     Sentence,
     Sha256,
     Share,
 )
 from lastresort.types import GateVerdict, Outcome, Unit
 
-VERSION: Literal[3] = 3  # of gate.json
+VERSION: Literal[4] = 4  # of gate.json
 GENERAL = "general"
 WORTH = 0.5  # general points lost for each point won on the target, from which on the trade is not worth it
 
@@ -337,7 +338,7 @@ class Provenance(JsonDocument):
 
 
 class _Alone(JsonDocument):
-    version: Literal[3] = Field(default=VERSION, alias="schema")
+    version: Literal[4] = Field(default=VERSION, alias="schema")
     task: str
     base: str
     tuned: Tuned
@@ -358,7 +359,7 @@ class GateDocument(GateFindings, _Alone):
     artefact_sha256: null where no saved system was named. bar: of the task; null where logs were compared.
     """
 
-    test_reuse: str | None
+    test_reuse: ReuseView | None
 
 
 def lost_in_general(suites: Sequence[SuiteFound]) -> float:

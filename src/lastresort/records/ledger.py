@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,20 @@ def item_hash(example: Example) -> str:
     """Hash of what the model is asked; the label is left out, since correcting it does not make an item fresh."""
     turns = [message.as_dict() for message in example.input]
     return hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ItemReuse:
+    """Of n test items, `used` stood in the tests of earlier runs, one of them in `most` of these."""
+
+    n: int
+    used: int
+    most: int
+
+
+def reuse_of(uses: Sequence[int]) -> ItemReuse:
+    """uses: for every test item the number of earlier runs that used it."""
+    return ItemReuse(len(uses), sum(count > 0 for count in uses), max(uses, default=0))
 
 
 class Ledger:
@@ -54,9 +69,9 @@ class Ledger:
         counts.update({row["hash"]: row["n"] for row in rows})
         return counts
 
-    def reuse_summary(self, hashes: Collection[str], excluding_run: str = "") -> str:
-        """One sentence or two for the report: how many of these items earlier runs used, and what to do about it."""
-        return reuse_sentence(list(self.uses(hashes, excluding_run).values()))
+    def reuse(self, hashes: Collection[str], excluding_run: str = "") -> ItemReuse:
+        """How many of these items earlier runs used, and how often at most."""
+        return reuse_of(list(self.uses(hashes, excluding_run).values()))
 
     def close(self) -> None:
         self._database.close()
@@ -66,23 +81,3 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def speaks_of_reuse(sentence: str) -> bool:
-    """Whether a sentence of `reuse_sentence` has to be heeded."""
-    return bool(sentence) and not sentence.startswith(("None of ", "There is no "))
-
-
-def reuse_sentence(uses: Sequence[int]) -> str:
-    """uses: for every test item the number of earlier runs that used it."""
-    used, most = sum(count > 0 for count in uses), max(uses, default=0)
-    if not uses:
-        return "There is no test set."
-    if used == 0:
-        return f"None of the {len(uses):,} test items was used by an earlier run in this workspace."
-    items = f"All {used:,}" if used == len(uses) else f"{used:,} of {len(uses):,}"
-    times = "once" if most == 1 else f"up to {most} times"
-    return (
-        f"{items} test items were used by earlier runs, {times}. Whatever was changed after seeing those results is "
-        "fitted to these items, so the stated confidence is too high: hold out fresh items before the next decision."
-    )

@@ -123,12 +123,33 @@ class RungResult:
 
 
 @dataclass(frozen=True, slots=True)
-class GateDecided:
-    """because: what the verdict depends on, as a clause."""
+class AbilityLost:
+    """A measure that lost more than the accepted margin, in shares of 1."""
 
+    measure: str
+    lost: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateCause:
+    """What a gate's verdict rests on. lost: measures that are shown to lose too much. underpowered: those that need more items.
+    uninformative: those in which the base has nothing to lose. passed: whether the tuned system passes on its own task, None where
+    that is not tested. costly: whether more general ability was lost than the gain is worth.
+    """
+
+    lost: tuple[AbilityLost, ...] = ()
+    underpowered: tuple[str, ...] = ()
+    uninformative: tuple[str, ...] = ()
+    passed: bool | None = None
+    costly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecided:
     rung: str
     verdict: GateVerdict
-    because: str
+    cause: GateCause
 
 
 @dataclass(frozen=True, slots=True)

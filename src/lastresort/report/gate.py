@@ -21,7 +21,6 @@ from lastresort.records.gate import (
     TargetFound,
     TargetNotAsked,
 )
-from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report.schema import write_document
 from lastresort.report.words.gate import why
 from lastresort.report.words.wording import MARKS, STYLES, count, percent, printable, sentence, spaced, stopped, verdict
@@ -130,8 +129,8 @@ def warnings(document: GateDocument) -> list[str]:
     asked = {suite.suite: suite.asked for suite in document.suites if suite.asked is not None}
     for name, items in asked.items():
         found += [f"{name}: {told}" for told in not_scored(items)]
-    if document.test_reuse is not None and speaks_of_reuse(document.test_reuse):
-        found.append(document.test_reuse)
+    if document.test_reuse is not None and document.test_reuse.used:
+        found.append(document.test_reuse.text)
     return found
 
 

@@ -38,7 +38,7 @@ def markdown(decision: Mapping[str, Any]) -> str:
         _gate(decision),
         plain(stopped(repairs.finding(decision["repairs"]))) if decision["repairs"] else "",
         _comparison(decision),
-        plain(decision["test_reuse"] or ""),
+        plain(decision["test_reuse"]["text"]) if decision["test_reuse"] else "",
     ]
     return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
 

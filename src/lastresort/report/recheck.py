@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from lastresort.records.decision import BarTest, Cost
-from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, Sentence, Share
-from lastresort.records.ledger import speaks_of_reuse
+from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, ReuseView, Sentence, Share
 from lastresort.report.schema import write_document
 from lastresort.report.words.wording import (
     MARKS,
@@ -187,7 +186,7 @@ class RecheckFindings(JsonDocument):
 
 
 class _OfRun(JsonDocument):
-    version: Literal[1] = Field(default=1, alias="schema")
+    version: Literal[2] = Field(default=2, alias="schema")
     run: str
     task: str
     bar: OpenShare
@@ -205,7 +204,7 @@ class RecheckDocument(RecheckFindings, _OfRun):
     test set and its scorer.
     """
 
-    test_reuse: str | None
+    test_reuse: ReuseView | None
 
 
 def file_name(number: int) -> str:
@@ -234,8 +233,8 @@ def recheck_text(document: RecheckDocument) -> RenderableType:
             more = f"{len(affected) - SHOWN} more stand in {file_name(document.number)}."
             parts.append(Text(more, style="dim"))
     parts += [Text(printable(sentence(note)), style="yellow") for note in document.notes]
-    if document.test_reuse is not None and speaks_of_reuse(document.test_reuse):
-        parts.append(Text(printable(document.test_reuse), style="yellow"))
+    if document.test_reuse is not None and document.test_reuse.used:
+        parts.append(Text(printable(document.test_reuse.text), style="yellow"))
     return Group(*parts)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lastresort.hardware.plan.fit import NAMES, gib
-from lastresort.records.ledger import speaks_of_reuse
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
@@ -199,8 +198,9 @@ def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
         lines.append(Text(printable(spaced(stopped(break_even.finding(decision["break_even"]))))))
     if decision["judge"]:
         lines.append(Text(printable(stopped(_judge(decision["judge"]))), style="yellow"))
-    if speaks_of_reuse(decision["test_reuse"] or ""):
-        lines.append(Text(printable(decision["test_reuse"]), style="yellow"))
+    reuse = decision["test_reuse"]
+    if reuse is not None and reuse["used"]:
+        lines.append(Text(printable(reuse["text"]), style="yellow"))
     return Group(*lines)
 
 

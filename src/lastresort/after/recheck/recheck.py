@@ -11,6 +11,7 @@ from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
 from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
 from lastresort.errors import InfrastructureError
+from lastresort.records.document import ReuseView
 from lastresort.records.record import Record
 from lastresort.report.recheck import RecheckDocument, RecheckFindings, write_recheck
 from lastresort.types import Progress, SilentProgress
@@ -64,7 +65,7 @@ def _document(finished: FinishedRun, found: RecheckFindings) -> RecheckDocument:
     )
 
 
-def _reuse(finished: FinishedRun, found: RecheckFindings) -> str | None:
+def _reuse(finished: FinishedRun, found: RecheckFindings) -> ReuseView | None:
     """Enter the look into the workspace's ledger of test items, and say how often they were used before; None without a look."""
     if found.look is None:
         return None

@@ -8,11 +8,11 @@ from lastresort.records import reasons as value
 from lastresort.records.document import Statement
 from lastresort.records.measurement import as_test
 from lastresort.records.skips import KnowledgeOutpacesTraining
-from lastresort.report.words import drift
+from lastresort.report.words import drift, gate
 from lastresort.report.words.skips import outpaced
 from lastresort.report.words.wording import counted, how_decided, listed, rung_in_prose, stopped
 from lastresort.report.words.wording import round_percent as percent
-from lastresort.types import Judgement
+from lastresort.types import GateVerdict, Judgement
 
 MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (DESIGN part 7)
 _GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
@@ -110,8 +110,8 @@ def _because(reason: value.Reason) -> str:
             return f"skipped: {why.text}"
         case value.RungResult():
             return _tested(reason)
-        case value.GateDecided(_, verdict, because):
-            return f"the gate {_GATE[verdict]}: {because}"
+        case value.GateDecided(_, verdict, cause):
+            return f"the gate {_GATE[verdict]}: {gate.because(verdict, cause, figures=True)}"
         case value.RepairsTried():
             return _repairs(reason)
         case value.NeighboursCompared():
@@ -245,6 +245,11 @@ def progress_line(rung: str, system: str | None, test: Judgement | None, skipped
     return (
         f"{rung}: {test.outcome}: {system} scored {percent(test.score)} on {counted(test.n_used, f'test {test.unit}')}"
     )
+
+
+def gate_line(rung: str, verdict: GateVerdict, cause: value.GateCause) -> str:
+    """What the gate said, while the climb goes on."""
+    return f"{rung}: the gate says {verdict}: {gate.because(verdict, cause, figures=True)}"
 
 
 def _capital(text: str) -> str:

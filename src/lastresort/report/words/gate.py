@@ -15,32 +15,46 @@ from lastresort.records.gate import (
     TestedMeasure,
     lost_in_general,
 )
+from lastresort.records.reasons import AbilityLost, GateCause
 from lastresort.report.words.wording import counted, listed, percent, points_of
 from lastresort.types import GateVerdict
 
 
+def cause_of(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> GateCause:
+    def those(judged: SuiteVerdict) -> tuple[str, ...]:
+        return tuple(found.name for found in suites if found.verdict == judged)
+
+    lost = [found for found in suites if found.verdict == "REGRESSED"]
+    return GateCause(
+        tuple(AbilityLost(found.name, -found.difference, found.margin) for found in lost),
+        those("UNDERPOWERED"),
+        those("UNINFORMATIVE"),
+        target.passed,
+        costly,
+    )
+
+
 def why(gate: GateFindings) -> str:
     """ "it needs more items for general"."""
-    return why_so(gate.verdict, gate.suites, gate.target, costly=gate.costly)
+    return because(gate.verdict, cause_of(gate.suites, gate.target, costly=gate.costly))
 
 
-def why_so(verdict: GateVerdict, suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> str:
-    """costly: whether more general ability was lost than the gain is worth."""
-
-    def those(judged: SuiteVerdict) -> str:
-        return listed(found.name for found in suites if found.verdict == judged)
-
+def because(verdict: GateVerdict, cause: GateCause, *, figures: bool = False) -> str:
+    """What the verdict rests on, as a clause. figures: whether a REJECT says how much was lost."""
+    if verdict == "REJECT" and figures:
+        return listed(
+            f"{one.measure} lost {points_of(one.lost)} (accepted: {points_of(one.margin)})" for one in cause.lost
+        )
     if verdict == "REJECT":
-        return f"the tuned model lost more than is accepted in {those('REGRESSED')}"
+        return f"the tuned model lost more than is accepted in {listed(one.measure for one in cause.lost)}"
     if verdict == "SHIP":
-        won = "" if target.passed is None else "the tuned model passes on its own task, and "
+        won = "" if cause.passed is None else "the tuned model passes on its own task, and "
         return f"{won}no required measure lost more than is accepted"
-    unknown, silent = those("UNDERPOWERED"), those("UNINFORMATIVE")
     causes = [
-        "the tuned model did not pass on its own task" if target.passed is False else "",
-        f"it needs more items for {unknown}" if unknown else "",
-        f"this base model has nothing to lose in {silent}" if silent else "",
-        "the gain on the task cost too much general ability" if costly else "",
+        "the tuned model did not pass on its own task" if cause.passed is False else "",
+        f"it needs more items for {listed(cause.underpowered)}" if cause.underpowered else "",
+        f"this base model has nothing to lose in {listed(cause.uninformative)}" if cause.uninformative else "",
+        "the gain on the task cost too much general ability" if cause.costly else "",
     ]
     return "; ".join(filter(None, causes))
 
@@ -56,7 +70,7 @@ def reasons(
     first = (target.reason, *measures[:blocking], trade)
     if target.passed is not False:
         first = (*measures[:blocking], trade, target.reason)
-    head = f"{verdict.capitalize()}: {why_so(verdict, suites, target, costly=costly)}."
+    head = f"{verdict.capitalize()}: {because(verdict, cause_of(suites, target, costly=costly))}."
     return tuple(filter(None, (head, *first, *measures[blocking:])))
 
 
@@ -178,8 +192,3 @@ def _worth(found: TargetCompared) -> str:
         None: "whether its calls are cheaper is unknown",
     }
     return f"{not_better}; {kept}, and {cost[found.cheaper]}"
-
-
-def lost(found: Sequence[TestedMeasure]) -> str:
-    """ "general lost 8.1 points (accepted: 3 points)"."""
-    return listed(f"{one.name} lost {points_of(-one.difference)} (accepted: {points_of(one.margin)})" for one in found)
