@@ -57,7 +57,7 @@ def test_a_rung_that_runs_out_of_memory_goes_on_in_smaller_passes(
     (lower,) = noted(run, PassLowered)
     assert f"max_pass_tokens: {lower.keys['max_pass_tokens']}." in told
     done = climbed(path, run)
-    assert done.decision["rungs"][-1]["test"] is not None
+    assert done.decision.as_json()["rungs"][-1]["test"] is not None
     assert {one.settings["max_pass_tokens"] for one in noted(run, TrainingReached)} == {lower.keys["max_pass_tokens"]}
 
 
@@ -84,4 +84,4 @@ def test_a_rung_that_no_pass_makes_fit_is_tried_and_says_what_would(
     (said,) = [line for line in heard.said if "by the plan" in line]
     assert "it may not fit. Take a smaller model, or a machine with more memory." in said
     assert noted(run, PassLowered) == []
-    assert done.decision["rungs"][-1]["test"] is not None
+    assert done.decision.as_json()["rungs"][-1]["test"] is not None

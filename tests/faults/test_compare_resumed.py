@@ -42,7 +42,7 @@ def whole(finished: tuple[Path, Climbed]) -> tuple[Climbed, int]:
 def test_a_comparison_added_to_a_finished_run_leaves_its_verdict(
     finished: tuple[Path, Climbed], whole: tuple[Climbed, int]
 ) -> None:
-    before, after = finished[1].decision, whole[0].decision
+    before, after = finished[1].decision.as_json(), whole[0].decision.as_json()
     validate_decision(after)
     assert [entry["way"] for entry in after["compare"]] == list(ALL.names)
     assert same(before) == same(after) | {"compare": []}
@@ -56,7 +56,7 @@ def tested(record: Record, system: str) -> list[float]:
 
 
 def test_what_is_reported_is_what_was_measured(whole: tuple[Climbed, int]) -> None:
-    reference, *others = whole[0].decision["compare"]
+    reference, *others = whole[0].decision.as_json()["compare"]
     with Record.open(whole[0].run, read_only=True) as record:
         scores = {
             entry["way"]: [tested(record, f"{entry['way']}-seed{seed}") for seed in (1, 2)]
@@ -73,7 +73,7 @@ def test_what_is_reported_is_what_was_measured(whole: tuple[Climbed, int]) -> No
 
 
 def test_trained_with_the_winners_settings_and_seeds_of_its_own(whole: tuple[Climbed, int]) -> None:
-    by_way = {entry["way"]: entry for entry in whole[0].decision["compare"]}
+    by_way = {entry["way"]: entry for entry in whole[0].decision.as_json()["compare"]}
     with Record.open(whole[0].run, read_only=True) as record:
         notes = {one.candidate: one for one in record.all(TrainingReached)}
     winner = notes["lr0.003"]
@@ -118,7 +118,7 @@ def test_all_test_items_are_in_the_ledger(whole: tuple[Climbed, int]) -> None:
     with Ledger(whole[0].run.parent / ".lastresort" / "ledger.sqlite") as ledger:
         rows = ledger._database.rows("SELECT count(DISTINCT hash) AS n FROM use", ())
     assert rows[0]["n"] == 30
-    assert whole[0].decision["rungs"][0]["test"]["n_used"] < 30
+    assert whole[0].decision.as_json()["rungs"][0]["test"]["n_used"] < 30
 
 
 def test_cut_five_times_and_resumed(finished: tuple[Path, Climbed], whole: tuple[Climbed, int], tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_cut_five_times_and_resumed(finished: tuple[Path, Climbed], whole: tuple
         assert decision_of(run)["compare"] == []
         assert decision_of(run)["verdict"] == "MET"
     resumed = compared(path, run)
-    assert same(resumed.decision) == same(whole[0].decision)
+    assert same(resumed.decision.as_json()) == same(whole[0].decision.as_json())
 
 
 def test_a_limit_stops_it_and_more_lets_it_go_on(finished: tuple[Path, Climbed], tmp_path: Path) -> None:
@@ -142,18 +142,20 @@ def test_a_limit_stops_it_and_more_lets_it_go_on(finished: tuple[Path, Climbed],
         compared(path, run, asked, late, clock=lambda: now[0], settings={"limits.hours": 1})
     assert decision_of(run)["compare"] == []
     found = compared(path, run, settings={"limits.hours": 9})
-    assert [entry["way"] for entry in found.decision["compare"]] == ["lora", "merged"]
+    assert [entry["way"] for entry in found.decision.as_json()["compare"]] == ["lora", "merged"]
 
 
 def test_a_plan_that_does_not_fit_is_not_begun(finished: tuple[Path, Climbed], tmp_path: Path) -> None:
     path, first = finished
     run = shutil.copytree(first.run, tmp_path / "runs" / "tiny-1")
-    found = compared(path, run, ComparisonRequest(("lora", "full"), 2), settings={"limits.hours": 1e-9}).decision
+    found = compared(
+        path, run, ComparisonRequest(("lora", "full"), 2), settings={"limits.hours": 1e-9}
+    ).decision.as_json()
     assert found["compare"] == []
     assert reason_lines(found)[-1].startswith("Nothing was compared (lora, full): its plan of ")
     assert reason_lines(found)[-1].endswith("`limits.hours`; raise it and go on with --resume.")
     with pytest.raises(Cut):  # with a higher limit it begins
         compared(path, run, None, Scissors(30))
-    assert not any("Nothing was compared" in reason for reason in reason_lines(compared(path, run).decision))
-    taken_back = compared(path, run, ComparisonRequest()).decision
+    assert not any("Nothing was compared" in reason for reason in reason_lines(compared(path, run).decision.as_json()))
+    taken_back = compared(path, run, ComparisonRequest()).decision.as_json()
     assert not any("Nothing was compared" in reason for reason in reason_lines(taken_back))

@@ -44,7 +44,7 @@ def test_the_knowledge_is_learned_as_text_before_the_rows(whole: tuple[Path, Cli
 
 def test_the_winner_is_a_whole_model_that_answers_as_it_was_measured(whole: tuple[Path, Climbed, Scissors]) -> None:
     path, found, _ = whole
-    assert found.decision["winner"]["kind"] == "merged"
+    assert found.decision.as_json()["winner"]["kind"] == "merged"
     system = load_system(found.run / "winner")
     assert system.adapter is None
     assert system.tuned_from == str((path.parent / "model").resolve())
@@ -80,7 +80,7 @@ def test_every_kept_model_is_compared_with_the_base_that_was_there_before_pretra
     assert len(found[went]) == 3  # its start, and two epochs
     assert len({point["base_perplexity"] for points in found.values() for point in points}) == 1
     assert len(answers) == len(sums) == 1
-    entries = whole[1].decision["rungs"][0]["early_warnings"]
+    entries = whole[1].decision.as_json()["rungs"][0]["early_warnings"]
     assert {entry["training"]: entry["kl_general"] for entry in entries} == {
         name: points[-1]["kl_general"] for name, points in found.items()
     }
@@ -97,6 +97,6 @@ def test_cut_and_resumed(share: float, whole: tuple[Path, Climbed, Scissors], tm
     with pytest.raises(Cut):
         climbed(path, tmp_path / "run", Scissors(round(share * scissors.seen)))
     resumed = climbed(path, tmp_path / "run")
-    assert comparable(resumed.decision) == comparable(uncut.decision)
+    assert comparable(resumed.decision.as_json()) == comparable(uncut.decision.as_json())
     assert tuned_files(resumed.run) == tuned_files(uncut.run)
     assert early_figures(resumed.run) == early_figures(uncut.run)

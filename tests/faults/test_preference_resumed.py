@@ -26,7 +26,7 @@ def on_pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climbed, S
 
 def test_pairs_train_dpo_from_the_adapter_of_sft(on_pairs: tuple[Path, Climbed, Scissors]) -> None:
     _, found, _ = on_pairs
-    sft, preference = found.decision["rungs"]
+    sft, preference = found.decision.as_json()["rungs"]
     assert preference["chosen"].startswith("dpo-lr")
     assert preference["test"] is not None
     with Record.open(found.run, read_only=True) as record:
@@ -55,7 +55,7 @@ def test_how_many_layers_the_adapters_reach_is_said_once_a_rung_and_recorded(
 
 def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[Path, Climbed, Scissors]) -> None:
     _, found, _ = on_pairs
-    preference = found.decision["rungs"][1]
+    preference = found.decision.as_json()["rungs"][1]
     names = [candidate["name"] for candidate in preference["candidates"]]
     assert len(names) == 3  # two rates after the first epoch, one of them after the second
     with Record.open(found.run, read_only=True) as record:
@@ -73,7 +73,7 @@ def test_every_candidate_is_recorded_with_margin_kl_and_length(on_pairs: tuple[P
     chosen = drifts[preference["chosen"]]
     assert any(
         "KL to the starting model: " in reason and reason.startswith("preference: ")
-        for reason in reason_lines(found.decision)
+        for reason in reason_lines(found.decision.as_json())
     )
     page = (found.run / "report.html").read_text(encoding="utf-8")
     assert "Margin, nats" in page
@@ -86,7 +86,7 @@ def test_cut_and_resumed(share: float, on_pairs: tuple[Path, Climbed, Scissors],
     with pytest.raises(Cut):
         climbed(path, tmp_path / "run", Scissors(round(share * scissors.seen)))
     resumed = climbed(path, tmp_path / "run")
-    assert comparable(resumed.decision) == comparable(whole.decision)
+    assert comparable(resumed.decision.as_json()) == comparable(whole.decision.as_json())
     assert tuned_files(resumed.run) == tuned_files(whole.run)
     assert early_figures(resumed.run) == early_figures(whole.run)
 
@@ -100,8 +100,8 @@ def test_pairs_without_sft_train_orpo_from_the_base_and_the_winner_answers_as_it
         measured = record.measurement("preference", system.name, "dev[0:20]")
     assert {one.settings["objective"]["name"] for one in notes} == {"orpo"}
     assert {one.start for one in notes} == {"base"}
-    assert found.decision["winner"]["kind"] == "adapter"
-    assert system.name == found.decision["rungs"][0]["chosen"]
+    assert found.decision.as_json()["winner"]["kind"] == "adapter"
+    assert system.name == found.decision.as_json()["rungs"][0]["chosen"]
     assert measured is not None
     answers = open_answerer(system, found.run / "winner").answer([(Message("user", i.input),) for i in measured.items])
     assert [answer.text for answer in answers] == [item.answer for item in measured.items]
@@ -110,7 +110,7 @@ def test_pairs_without_sft_train_orpo_from_the_base_and_the_winner_answers_as_it
 def test_labels_train_kto(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", preferences=labels(), ladder=["preference"])
     found = climbed(path, tmp_path / "run")
-    assert found.decision["rungs"][0]["chosen"].startswith("kto-lr")
+    assert found.decision.as_json()["rungs"][0]["chosen"].startswith("kto-lr")
     with Record.open(found.run, read_only=True) as record:
         moved = [one.moved for one in record.all(CandidateMoved)]
     assert all(m and m.margin_of == "labelled answers trained on" and m.margin_n == 30 * 30 for m in moved)
@@ -130,7 +130,7 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
         preference={"learning_rates": [0.003], "samples": 4, "batch_size": 16},
     )
     found = climbed(path, tmp_path / "run")
-    rung = found.decision["rungs"][0]
+    rung = found.decision.as_json()["rungs"][0]
     assert rung["chosen"].startswith("grpo-lr")
     with Record.open(found.run, read_only=True) as record:
         curve, moved = steps_of(record, "grpo-lr0.003"), [one.moved for one in record.all(CandidateMoved)]
@@ -150,7 +150,7 @@ def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: 
         decode={"max_new_tokens": 8},
     )
     found = climbed(path, tmp_path / "run")
-    sft, rung = found.decision["rungs"]
+    sft, rung = found.decision.as_json()["rungs"]
     assert rung["chosen"].startswith("dpo-lr")
     with Record.open(found.run, read_only=True) as record:
         samples, search = record.last(SamplesPaired), record.last(RungSearched, "preference")
@@ -172,11 +172,11 @@ def found_training(found: Climbed) -> list[TrainingReached]:
 def test_samples_that_all_score_alike_leave_nothing_to_learn(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", ladder=["preference"], score="exact", bar=0.5)
     found = climbed(path, tmp_path / "run")
-    rung = found.decision["rungs"][0]
+    rung = found.decision.as_json()["rungs"][0]
     assert not rung["applies"]
     assert (
         "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts (70 all wrong))"
         in rung["skipped_because"]["text"]
     )
     resumed = climbed(path, tmp_path / "run")
-    assert comparable(resumed.decision) == comparable(found.decision)
+    assert comparable(resumed.decision.as_json()) == comparable(found.decision.as_json())

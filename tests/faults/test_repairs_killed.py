@@ -41,7 +41,7 @@ def test_a_climb_cut_among_its_repairs_decides_the_same(
         gated_climb(tmp_path, MENDED, task=ONE_SUITE, progress=CutAt(label, after), gate="quick")
     before, task = len(calls(tmp_path / "task")), whole.run.parent.parent / "task"
     assert before < len(calls(task))
-    assert comparable(gated_climb(tmp_path, []).decision) == comparable(whole.decision)
+    assert comparable(gated_climb(tmp_path, []).decision.as_json()) == comparable(whole.decision.as_json())
     assert len(calls(tmp_path / "task")) == len(calls(task))
 
 
@@ -63,6 +63,6 @@ def test_a_limit_stops_the_climb_among_its_repairs_and_more_goes_on(
         gated_climb(tmp_path, MENDED, task=limited, progress=late, clock=lambda: 3600 * late.hours, gate="quick")
     path = tmp_path / "task" / "task.yaml"
     path.write_text(path.read_text().replace("hours: 1", "hours: 10"), encoding="utf-8")
-    found = gated_climb(tmp_path, [], clock=lambda: 0.0).decision
+    found = gated_climb(tmp_path, [], clock=lambda: 0.0).decision.as_json()
     assert (found["gate"]["system"], found["gate"]["verdict"]) == ("sft-adapter-scale0.5", "SHIP")
-    assert found["repairs"][0]["measures"] == whole.decision["repairs"][0]["measures"]
+    assert found["repairs"][0]["measures"] == whole.decision.as_json()["repairs"][0]["measures"]

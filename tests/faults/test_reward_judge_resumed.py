@@ -34,6 +34,6 @@ def test_a_judge_that_rewards_keeps_to_the_limit_and_is_paid_once(tmp_path: Path
     with Record.open(found.run, read_only=True) as record:
         paid = sum(spent.usd for spent in record.all(BudgetSpent))
         curve = steps_of(record, "grpo-lr0.003")
-    assert found.decision["rungs"][0]["cost"]["usd"] == pytest.approx(paid)
+    assert found.decision.as_json()["rungs"][0]["cost"]["usd"] == pytest.approx(paid)
     assert paid > 1000
     assert any(0 < point["reward_judge"] < 1 for point in curve)

@@ -79,7 +79,7 @@ def adapters(run: Path) -> dict[str, bytes]:
 
 def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, int]) -> None:
     found, _ = uncut
-    sft = found.decision["rungs"][1]
+    sft = found.decision.as_json()["rungs"][1]
     assert sft["test"] is not None
     assert sft["chosen"].startswith("lora-lr")
     assert adapters(found.run)
@@ -97,6 +97,6 @@ def test_cut_and_resumed(share: float, uncut: tuple[Climbed, int], task_file: Pa
     with pytest.raises(Cut):
         climb(load_task(task_file), tmp_path / "run", progress=Scissors(round(share * signs)), gate="none")
     resumed = climb(load_task(task_file), tmp_path / "run", gate="none")
-    assert comparable(resumed.decision) == comparable(whole.decision)
+    assert comparable(resumed.decision.as_json()) == comparable(whole.decision.as_json())
     assert adapters(resumed.run) == adapters(whole.run)
     assert early_figures(resumed.run) == early_figures(whole.run)

@@ -121,7 +121,7 @@ def test_climbs_end_as_foretold(tmp_path: Path) -> None:
     for number, rates in enumerate(RATES * 4):
         on_undecided = "collect" if number % 4 == 3 else "lead"
         prepared = prepared_task(tmp_path / str(number), rates, number, on_undecided=on_undecided)
-        decision = climb(prepared, tmp_path / "runs" / str(number), gate="none").decision
+        decision = climb(prepared, tmp_path / "runs" / str(number), gate="none").decision.as_json()
         assert found(decision) == foretold(prepared, rates), (rates, number)
         ends.add((decision["verdict"], decision["stopped_at"]))
     assert {verdict for verdict, _ in ends} == {"MET", "NOT_MET", "UNDECIDED"}
@@ -132,6 +132,6 @@ def test_climbs_end_as_foretold(tmp_path: Path) -> None:
 def test_climbs_over_groups_end_as_foretold(tmp_path: Path) -> None:
     for number, rates in enumerate(((0.5, 0.6, 0.97), (0.8, 0.8, 0.8), (0.3, 0.4, 0.5))):
         prepared = prepared_task(tmp_path / str(number), rates, number, grouped=True)
-        decision = climb(prepared, tmp_path / "runs" / str(number), gate="none").decision
+        decision = climb(prepared, tmp_path / "runs" / str(number), gate="none").decision.as_json()
         assert found(decision) == foretold(prepared, rates), rates
         assert {rung["test"]["unit"] for rung in decision["rungs"]} == {"group"}

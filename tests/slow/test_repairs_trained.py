@@ -44,8 +44,8 @@ def nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: None, rung: str) -> None:
     path = tiny_task(tmp_path / "task", preferences=pairs() if rung == "preference" else None, ladder=[rung], **KEYS)
     found = climb(load_task(path), tmp_path / "run", gate="full")
-    validate_decision(found.decision)
-    tried = {(one["kind"], one["setting"]): one for one in found.decision["repairs"]}
+    validate_decision(found.decision.as_json())
+    tried = {(one["kind"], one["setting"]): one for one in found.decision.as_json()["repairs"]}
     assert all(one["dev"]["n"] == 20 and one["measures"] for one in tried.values())
     wanted = {"scale", "learning_rate"} | ({"replay"} if rung != "preference" else set())
     assert (
@@ -89,5 +89,5 @@ def test_a_climb_cut_in_the_middle_of_a_repairs_training_goes_on_from_there(
             climb(load_task(path), run, gate="full", progress=Scissors(began + 3))
         found = climb(load_task(path), run, gate="full", progress=again)
         assert any("training, from step" in label for label in again.labels)
-        assert comparable(found.decision) == comparable(whole.decision)
+        assert comparable(found.decision.as_json()) == comparable(whole.decision.as_json())
         assert tuned_files(run) == tuned_files(whole.run)

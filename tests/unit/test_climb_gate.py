@@ -50,7 +50,7 @@ def rejected(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPa
 
 
 def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
-    decision = shipped.decision
+    decision = shipped.decision.as_json()
     validate_decision(decision)
     gate = decision["gate"]
     assert (decision["verdict"], decision["meets_bar"], decision["stopped_at"]) == ("MET", True, "sft")
@@ -64,8 +64,8 @@ def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
 
 
 def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_stays(shipped: Climbed) -> None:
-    target = shipped.decision["gate"]["target"]
-    chosen = shipped.decision["rungs"][0]["chosen"]
+    target = shipped.decision.as_json()["gate"]["target"]
+    chosen = shipped.decision.as_json()["rungs"][0]["chosen"]
     assert (target["comparator"], target["n_compared"], target["by"]) == (
         f"prompting ({chosen})",
         QUICK_COMPARED,
@@ -73,7 +73,7 @@ def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_sta
     )
     with Record.open(shipped.run, read_only=True) as record:
         found = {(m.rung, m.split): m for m in record.measurements() if not m.split.startswith("dev[")}
-    for rung in shipped.decision["rungs"]:
+    for rung in shipped.decision.as_json()["rungs"]:
         used = rung["test"]["n_used"]
         tested, rest = (
             found[rung["name"], "test"],
@@ -84,7 +84,7 @@ def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_sta
         assert tested.n + rest.n == QUICK_COMPARED
         score = target["tuned_score" if rung["name"] == "sft" else "comparator_score"]
         assert score == pytest.approx(sum(item.score for item in (*tested.items, *rest.items)) / QUICK_COMPARED)
-    assert target["score"] == pytest.approx(shipped.decision["rungs"][1]["test"]["score"])
+    assert target["score"] == pytest.approx(shipped.decision.as_json()["rungs"][1]["test"]["score"])
 
 
 def _whole(used: int, batch: int = 16) -> int:
@@ -99,7 +99,7 @@ def test_the_page_has_a_section_on_the_gate(shipped: Climbed) -> None:
 
 
 def test_the_total_of_tokens_holds_what_both_models_read_and_said_for_the_gate(shipped: Climbed) -> None:
-    decision, spent = shipped.decision, shipped.decision["gate"]["spent"]
+    decision, spent = shipped.decision.as_json(), shipped.decision.as_json()["gate"]["spent"]
     with Record.open(shipped.run, read_only=True) as record:
         total = gather(record, decision).total
     for key in ("tokens_in", "tokens_out"):
@@ -115,14 +115,14 @@ def test_a_resumed_climb_asks_nothing_again_whatever_gate_it_names(shipped: Clim
     before = len(calls(task))
     for mode in ("none", "full", None):
         again = gated_climb(task.parent, [], gate=mode)
-        assert comparable(again.decision) == comparable(shipped.decision)
+        assert comparable(again.decision.as_json()) == comparable(shipped.decision.as_json())
     assert len(calls(task)) == before
 
 
 def test_what_cannot_be_told_is_held_and_chat_wants_to_be_told_so(
     held: Climbed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    decision = held.decision
+    decision = held.decision.as_json()
     validate_decision(decision)
     assert (decision["gate"]["verdict"], decision["winner"]["held"], decision["meets_bar"]) == ("HOLD", True, True)
     assert decision["answer"].startswith("Yes, but not yet cleared to ship: SFT reaches ")
@@ -138,7 +138,7 @@ def test_what_cannot_be_told_is_held_and_chat_wants_to_be_told_so(
 
 
 def test_what_lost_too_much_never_wins(rejected: Climbed) -> None:
-    decision = rejected.decision
+    decision = rejected.decision.as_json()
     validate_decision(decision)
     gate = decision["gate"]
     assert (decision["verdict"], decision["meets_bar"], gate["verdict"], gate["rung"]) == (
@@ -164,12 +164,12 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     """What the gate said of sft is noted before, as by an earlier version whose gates left no error for repairs."""
     taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
     first = gated_climb(tmp_path, quality(SAFE), task=taller, until="sft", gate="none")
-    assert first.decision["gate"] is None
-    assert "No gate was run: what else tuning changed was not measured." in reason_lines(first.decision)
+    assert first.decision.as_json()["gate"] is None
+    assert "No gate was run: what else tuning changed was not measured." in reason_lines(first.decision.as_json())
     with Record.open(first.run) as record:
-        earlier = ClimbGate.model_validate(rejected.decision["gate"] | {"alpha": 0.05})
+        earlier = ClimbGate.model_validate(rejected.decision.as_json()["gate"] | {"alpha": 0.05})
         record.append(GateRun(gate=earlier, repaired=False))
-    found = gated_climb(tmp_path, [], gate="quick").decision
+    found = gated_climb(tmp_path, [], gate="quick").decision.as_json()
     validate_decision(found)
     assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]
     assert (found["stopped_at"], found["gate"]["rung"], found["meets_bar"]) == ("preference", "preference", True)
@@ -190,7 +190,7 @@ def test_a_climb_cut_in_the_middle_of_its_gate_decides_the_same_and_asks_nothing
     assert any(label.startswith("gate: ") for label in cut.labels)
     assert len(calls(tmp_path / "task")) < len(calls(task))
     found = gated_climb(tmp_path, [])  # goes on with the gate that it began with
-    assert comparable(found.decision) == comparable(rejected.decision)
+    assert comparable(found.decision.as_json()) == comparable(rejected.decision.as_json())
     assert len(calls(tmp_path / "task")) == len(calls(task))
 
 
@@ -217,7 +217,7 @@ def test_a_limit_that_is_reached_in_the_gate_stops_the_climb_and_more_goes_on(
     path = tmp_path / "task" / "task.yaml"
     path.write_text(path.read_text().replace("hours: 1", "hours: 10"), encoding="utf-8")
     found = gated_climb(tmp_path, [], clock=lambda: 0.0)
-    assert found.decision["gate"]["verdict"] == "SHIP"
+    assert found.decision.as_json()["gate"]["verdict"] == "SHIP"
     assert len(calls(tmp_path / "task")) > before
 
 

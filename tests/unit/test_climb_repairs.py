@@ -47,7 +47,7 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPat
 
 
 def test_a_rejected_adapter_ships_at_the_scale_that_loses_nothing(mended: Climbed) -> None:
-    decision = mended.decision
+    decision = mended.decision.as_json()
     validate_decision(decision)
     assert (decision["verdict"], decision["meets_bar"], decision["stopped_at"]) == ("MET", True, "sft")
     assert (decision["winner"]["kind"], decision["winner"]["held"]) == ("adapter", False)
@@ -67,7 +67,7 @@ def test_a_rejected_adapter_ships_at_the_scale_that_loses_nothing(mended: Climbe
 
 
 def test_all_that_was_tried_is_told_also_what_was_no_good(mended: Climbed) -> None:
-    repairs = mended.decision["repairs"]
+    repairs = mended.decision.as_json()["repairs"]
     assert [(one["kind"], one["setting"], one["good"], one["frozen"]) for one in repairs] == [
         ("scale", 0.75, False, False),
         ("scale", 0.5, True, True),
@@ -89,15 +89,16 @@ def test_page_terminal_and_markdown_tell_of_repairs(mended: Climbed) -> None:
     assert "The first gate said REJECT for sft-adapter" in page
     assert page.count('class="chart tradeoff"') == 1
     assert all(f">scale {scale}" in page for scale in (0.75, 0.5, 0.25))
-    assert f"{told}." in markdown(mended.decision).replace("\\", "")
+    assert f"{told}." in markdown(mended.decision.as_json()).replace("\\", "")
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(ladder_table(mended.decision))
+    console.print(ladder_table(mended.decision.as_json()))
     assert f"{told}." in console.export_text()
 
 
 def test_repairs_are_chosen_on_items_and_facts_of_which_the_gate_that_follows_asks_nothing(mended: Climbed) -> None:
     asked = {seed: _words(mended, seed) for seed in (REPAIR_SEED, -1, 0, 1)}
-    assert len({mended.decision["gate"]["seed"], mended.decision["first_gate"]["seed"], REPAIR_SEED, -1}) == 4
+    gate, first = mended.decision.gate, mended.decision.first_gate
+    assert len({gate.seed, first.seed, REPAIR_SEED, -1}) == 4
     assert all(asked.values())
     assert all(is_among(item, "few") for item in asked[REPAIR_SEED])
     assert all(is_among(item, "most") for item in asked[1])
@@ -114,7 +115,7 @@ def _words(found: Climbed, seed: int) -> list[SuiteItem]:
 
 
 def test_where_no_repair_is_good_none_is_tested_and_all_is_as_it_was(spoiled: Climbed) -> None:
-    decision = spoiled.decision
+    decision = spoiled.decision.as_json()
     validate_decision(decision)
     assert (decision["gate"]["verdict"], decision["gate"]["system"]) == ("REJECT", "sft-adapter")
     assert (decision["first_gate"], decision["meets_bar"], decision["winner"]["kind"]) == (None, False, "prompt")
@@ -136,7 +137,9 @@ def test_a_resumed_climb_repairs_nothing_again(mended: Climbed, spoiled: Climbed
         task = found.run.parent.parent / "task"
         before = len(calls(task))
         for mode in ("none", "full", None):
-            assert comparable(gated_climb(task.parent, [], gate=mode).decision) == comparable(found.decision)
+            assert comparable(gated_climb(task.parent, [], gate=mode).decision.as_json()) == comparable(
+                found.decision.as_json()
+            )
         assert len(calls(task)) == before
 
 
@@ -148,7 +151,7 @@ def test_without_a_gate_no_repair_is_begun_of_one_that_was_rejected_before(
         with pytest.raises(KeyboardInterrupt):
             gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick")
     before = len(calls(tmp_path / "task"))
-    decision = gated_climb(tmp_path, MENDED, gate="none").decision
+    decision = gated_climb(tmp_path, MENDED, gate="none").decision.as_json()
     assert (decision["gate"]["verdict"], decision["repairs"]) == ("REJECT", [])
     assert len(calls(tmp_path / "task")) == before
 
@@ -160,7 +163,7 @@ def _killed(*arguments: object) -> None:
 def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
     """On the items of the second gate the repaired system is as bad as the first."""
     second = {"right": BROKEN, "adapter": '"lora_alpha": 16[,}]', "contains": "^Say: [a-z]+ 1 "}
-    decision = gated_climb(tmp_path, [*MENDED, second], task=ONE_SUITE, gate="quick").decision
+    decision = gated_climb(tmp_path, [*MENDED, second], task=ONE_SUITE, gate="quick").decision.as_json()
     validate_decision(decision)
     frozen = decision["repairs"][1]
     assert (frozen["frozen"], frozen["test"]["verdict"], frozen["gate"]["verdict"]) == (True, "MET", "REJECT")
@@ -171,7 +174,7 @@ def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytes
 
 def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
     taller = {**ONE_SUITE, "ladder": ["prompting", "sft", "preference"]}
-    decision = gated_climb(tmp_path, SPOILED, task=taller, gate="quick").decision
+    decision = gated_climb(tmp_path, SPOILED, task=taller, gate="quick").decision.as_json()
     assert [rung["gate"] for rung in decision["rungs"]] == [None, "REJECT", "REJECT"]
     assert {repair["rung"] for repair in decision["repairs"]} == {"sft"}
     assert (decision["gate"]["rung"], decision["winner"]["kind"]) == ("preference", "prompt")
@@ -181,7 +184,10 @@ def test_a_full_gate_that_holds_for_a_loss_is_repaired_and_a_quick_one_is_not(
     tmp_path: Path, scripted: pytest.MonkeyPatch
 ) -> None:
     worn = by_scale((1, 0.99, 0.89), (0.75, 0.99, SAFE), (0.5, 0.99, SAFE), (0.25, 0.99, SAFE))
-    found = {mode: gated_climb(tmp_path / mode, worn, task=ONE_SUITE, gate=mode).decision for mode in ("full", "quick")}
+    found = {
+        mode: gated_climb(tmp_path / mode, worn, task=ONE_SUITE, gate=mode).decision.as_json()
+        for mode in ("full", "quick")
+    }
     assert (found["quick"]["gate"]["verdict"], found["quick"]["repairs"]) == ("HOLD", [])
     decision = found["full"]
     assert (decision["first_gate"]["verdict"], decision["gate"]["verdict"]) == ("HOLD", "SHIP")
@@ -193,7 +199,7 @@ def test_training_anew_comes_last_and_never_after_a_quick_gate(tmp_path: Path, m
     levels = by_making(first=(0.99, BROKEN), epoch1=(0.99, 0.8), replay=(0.97, SAFE))
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "training")
-        decision = gated_climb(tmp_path, levels, task=ONE_SUITE, gate=mode).decision
+        decision = gated_climb(tmp_path, levels, task=ONE_SUITE, gate=mode).decision.as_json()
     validate_decision(decision)
     tried = [(one["kind"], one["setting"]) for one in decision["repairs"]]
     untrained = [("scale", 0.75), ("scale", 0.5), ("scale", 0.25), ("fewer_epochs", 1)]
@@ -206,7 +212,7 @@ def test_a_training_that_diverges_is_told(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "training")
         spoiled = by_making(first=(0.99, BROKEN))
-        decision = gated_climb(tmp_path, spoiled, task=ONE_SUITE, gate="full").decision
+        decision = gated_climb(tmp_path, spoiled, task=ONE_SUITE, gate="full").decision.as_json()
         assert (decision["repairs"][-1]["kind"], decision["repairs"][-1]["why"]) == (
             "learning_rate",
             "its training diverged",
@@ -220,13 +226,13 @@ def test_a_training_that_does_not_fit_the_time_is_told_and_begun_where_more_is_g
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "training")
         patch.setattr(time_left, "over_time", lambda seconds, left: OverTime(seconds, left) if left < 10 else None)
-        few = gated_climb(tmp_path, levels, task={**ONE_SUITE, "limits": {"hours": 5}}, gate="full").decision
-        again = gated_climb(tmp_path, []).decision
+        few = gated_climb(tmp_path, levels, task={**ONE_SUITE, "limits": {"hours": 5}}, gate="full").decision.as_json()
+        again = gated_climb(tmp_path, []).decision.as_json()
         assert "hours: 5\n" in file.read_text()
         file.write_text(file.read_text().replace("hours: 5\n", "hours: 50\n"))
-        more = gated_climb(tmp_path, []).decision
+        more = gated_climb(tmp_path, []).decision.as_json()
         file.write_text(file.read_text().replace("hours: 50\n", "hours: 6\n"))
-        less = gated_climb(tmp_path, []).decision
+        less = gated_climb(tmp_path, []).decision.as_json()
     assert all(one["why"].startswith("its plan of ") for one in few["repairs"][-2:])
     assert comparable(again) == comparable(few)
     assert (more["gate"]["verdict"], more["gate"]["system"]) == ("SHIP", "sft-replay0.25")

@@ -118,14 +118,15 @@ def test_a_winner_that_was_not_trained_is_not_compared(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "task" / "model")
     keys = {"tune": {"model": "model"}}
     path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}], task=keys)
-    found = compared(path, tmp_path / "runs" / "routing-1", SOME).decision
+    found = compared(path, tmp_path / "runs" / "routing-1", SOME).decision.as_json()
     assert (found["stopped_at"], found["compare"]) == ("prompting", [])
     assert reason_lines(found)[-1] == "Nothing was compared (lora, full): prompting won, and what won was not trained."
 
 
 def test_a_dry_run_says_what_the_comparison_adds(tmp_path: Path) -> None:
     path = tiny_task(tmp_path, ladder=["sft"])
-    alone, found = dry_run(load_task(path)), dry_run(load_task(path), compare=ComparisonRequest(("lora", "merged"), 2))
+    ways = ComparisonRequest(("lora", "merged"), 2)
+    alone, found = dry_run(load_task(path)).as_json(), dry_run(load_task(path), compare=ways).as_json()
     added = found["compare"]
     assert alone["compare"] is None
     assert found["total"]["training_tokens"] == alone["total"]["training_tokens"] + added["training_tokens"]

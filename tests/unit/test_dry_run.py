@@ -50,7 +50,7 @@ def rungs_of(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_rung_that_trains_has_its_memory(tmp_path: Path) -> None:
-    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft", "preference", "full"]))
+    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft", "preference", "full"])).as_json()
     rungs = rungs_of(found)
     assert rungs["prompting"]["memory"] is None
     for name, method in (("sft", "lora"), ("preference", "lora"), ("full", "full")):
@@ -70,7 +70,7 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.M
     write = [{"input": f"{row['input']} {'word ' * 100}", "output": row["output"]} for row in questions()]
     path = tiny_task(tmp_path, ladder=["sft", "full"], model="embedded", **QUIET)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in write), encoding="utf-8")
-    rungs = rungs_of(dry_run(load_task(path)))
+    rungs = rungs_of(dry_run(load_task(path)).as_json())
     sft, full = rungs["sft"]["memory"], rungs["full"]["memory"]
     assert not sft["fits"]
     assert "it does not fit. It trains with max_pass_tokens: " in sft["sentence"]
@@ -79,20 +79,20 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.M
     )
     assert "Leave full out of `ladder`, or name a smaller model: lora would fit" in full["sentence"]
     monkeypatch.setattr("lastresort.climb.rung_memory.free_memory_bytes", lambda: 1 << 20)
-    none = rungs_of(dry_run(load_task(path)))["sft"]["memory"]["sentence"]
+    none = rungs_of(dry_run(load_task(path)).as_json())["sft"]["memory"]["sentence"]
     assert "Nothing makes it fit: at the least it holds 0." in none
 
 
 def test_a_missing_lm_eval_is_said_where_the_gate_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path, ladder=["sft"], general=["lm_eval:mmlu", "lm_eval:gsm8k"])
     monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: None)
-    found = dry_run(task)
+    found = dry_run(task).as_json()
     (told,) = found["missing"]
     assert "The gate asks lm_eval:mmlu and lm_eval:gsm8k, and lm-eval is not installed" in told
     assert told in shown(found)
-    assert dry_run(task, gate="none")["missing"] == []
+    assert dry_run(task, gate="none").as_json()["missing"] == []
     monkeypatch.setattr("lastresort.app.dry_run.find_spec", lambda name: object())
-    assert dry_run(task)["missing"] == []
+    assert dry_run(task).as_json()["missing"] == []
 
 
 def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> Non
     assert work.longest_tokens > work.about_tokens + work.input_tokens
     elsewhere = counts_of(task, "somebody/model-that-is-not-here")
     assert (elsewhere.count("x" * 30), elsewhere.template) == (30 // BYTES_PER_TOKEN, TEMPLATE_TOKENS)
-    told = dry_run(task)["assumed"]
+    told = dry_run(task).as_json()["assumed"]
     assert len(told) == 1
     assert told[0].startswith("model: tokens counted by the tokenizer of model; ")
 
@@ -116,7 +116,7 @@ def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> Non
 def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -> None:
     """Of a suite, and of a rung whose prompts share their beginning; all weights take 6 operations a token, adapters 4."""
     keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
-    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft"], keep=keep), gate="quick")
+    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft"], keep=keep), gate="quick").as_json()
     told = shown(found)
     assert '"about" is based on the rates below' in told
     rates_told = re.search(

@@ -94,11 +94,11 @@ def test_rows_that_are_others_than_those_trained_on_are_refused(on_pairs: Climbe
 def test_a_tuned_winner_needs_no_rung(tmp_path: Path) -> None:
     path = tiny_task(tmp_path, ladder=["sft"], bar=0.01, sft=SUPERVISED)
     found = climbed(path, tmp_path / "runs" / "tiny-1")
-    assert found.decision["winner"]["kind"] == "adapter"
+    assert found.decision.as_json()["winner"]["kind"] == "adapter"
     training = of_climb(found.run)
     assert training.name == "tiny, sft of a climb"
     assert training.layers == ("k_proj", "o_proj", "q_proj", "v_proj")
-    kept = found.decision["rungs"][0]["chosen"].rpartition("epoch")[2]
+    kept = found.decision.as_json()["rungs"][0]["chosen"].rpartition("epoch")[2]
     assert any(f"after epoch {kept}, under a schedule for 2" in note for note in training.notes) == (kept == "1")
 
 

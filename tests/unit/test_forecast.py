@@ -34,8 +34,8 @@ QUALITIES: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_a_climb_takes_no_more_than_was_forecast(tmp_path: Path, quality: str) -> None:
     path = scripted_task(tmp_path / "task", quality=QUALITIES[quality], script={"wrong": [LONG]})
-    forecast = dry_run(load_task(path))["rungs"][0]["forecast"]
-    cost = climb(load_task(path), tmp_path / "run").decision["rungs"][0]["cost"]
+    forecast = dry_run(load_task(path)).as_json()["rungs"][0]["forecast"]
+    cost = climb(load_task(path), tmp_path / "run").decision.as_json()["rungs"][0]["cost"]
     assert cost["tokens_in"] <= forecast["tokens_in"]
     assert cost["tokens_out"] <= forecast["tokens_out"]
     assert forecast["tokens_in"] < 12 * cost["tokens_in"]  # high, and still an estimate
@@ -52,8 +52,8 @@ def test_retrieval_takes_no_more_than_was_forecast(tmp_path: Path, labelled: boo
     }
     ladder = ["prompting", "retrieval"] if prompting else ["retrieval"]
     path = handbook_task(tmp_path / "task", labelled=labelled, script=script, task={"ladder": ladder})
-    forecast = dry_run(load_task(path))["rungs"][-1]["forecast"]
-    decision = climb(load_task(path), tmp_path / "run").decision
+    forecast = dry_run(load_task(path)).as_json()["rungs"][-1]["forecast"]
+    decision = climb(load_task(path), tmp_path / "run").decision.as_json()
     rung = decision["rungs"][-1]
     assert len(decision["retrieval"]["ceiling"]["systems"]) == (3 if prompting else 2)
     assert rung["test"] is not None
@@ -90,7 +90,7 @@ def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> N
 def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
     path = scripted_task(tmp_path / "task", quality=[], task={"model": "embedded"})
-    found = dry_run(load_task(path))
+    found = dry_run(load_task(path)).as_json()
     assert not (tmp_path / "cache").exists()
     assert all(rung["forecast"]["seconds"] > 0 for rung in found["rungs"])
 
@@ -124,7 +124,7 @@ def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
     from lastresort.report.terminal import forecast_table
 
     out = io.StringIO()
-    found = json.loads(json.dumps(dry_run(load_task(scripted_task(tmp_path, quality=[])))))
+    found = json.loads(json.dumps(dry_run(load_task(scripted_task(tmp_path, quality=[]))).as_json()))
     Console(file=out, width=80).print(forecast_table(found))
     text = " ".join(out.getvalue().split())
     assert "every answer has the maximum length" in text
@@ -134,9 +134,13 @@ def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
     """Where something may be tuned and a gate is not left out; a quick one asks fewer items."""
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
-    assert dry_run(load_task(path), "prompting")["gate"] is None
+    assert dry_run(load_task(path), "prompting").as_json()["gate"] is None
     task = load_task(path)
-    without, full, quick = dry_run(task, gate="none"), dry_run(task), dry_run(task, gate="quick")
+    without, full, quick = (
+        dry_run(task, gate="none").as_json(),
+        dry_run(task).as_json(),
+        dry_run(task, gate="quick").as_json(),
+    )
     assert without["gate"] is None
     assert (full["gate"]["mode"], quick["gate"]["mode"]) == ("full", "quick")
     assert [suite["name"] for suite in full["gate"]["suites"]] == ["general", "sycophancy"]
@@ -153,7 +157,7 @@ def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
-    Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick")))
+    Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick").as_json()))
     said = capsys.readouterr().out
     assert "gate (quick): general: up to about 1,104 items on the base model first, then " in said
     assert "gate (quick): sycophancy: up to about 48 items on the base model first, then " in said

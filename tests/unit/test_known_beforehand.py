@@ -75,7 +75,9 @@ def test_a_decision_says_how_many_test_inputs_stand_in_the_knowledge(tmp_path: P
     found = climb(load_task(path), tmp_path / "runs" / "run")
     rows = [json.loads(line) for line in (tmp_path / "task" / "questions.jsonl").read_text().splitlines()]
     assert len(rows) == 5 * len(told)
-    (reason,) = [reason for reason in reason_lines(found.decision) if "word for word in the documents" in reason]
+    (reason,) = [
+        reason for reason in reason_lines(found.decision.as_json()) if "word for word in the documents" in reason
+    ]
     held, n = int(reason.split(" of ")[0]), int(reason.split(" of ")[1].split(" ")[0])
     assert n >= 80
     assert 0.1 * n < held < 0.35 * n

@@ -32,7 +32,7 @@ def run(tmp_path: Path, quality: list[dict[str, Any]], name: str = "run", **argu
 
 def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> None:
     found = run(tmp_path, GOOD_SHOTS)
-    decision = found.decision
+    decision = found.decision.as_json()
     validate_decision(decision)
     assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
     assert decision["rungs"][0]["chosen"] in ("few-shot-5", "nearest-5")
@@ -44,7 +44,7 @@ def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> No
 
 
 def test_when_prompting_fails_the_next_rung_is_tried_and_its_skip_is_explained(tmp_path: Path) -> None:
-    decision = run(tmp_path, BAD).decision
+    decision = run(tmp_path, BAD).decision.as_json()
     validate_decision(decision)
     assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("NOT_MET", None, "none")
     prompting, sft = decision["rungs"]
@@ -63,7 +63,7 @@ def test_alpha_is_shared_by_the_rungs_of_the_file_whatever_until_says(tmp_path: 
     path = scripted_task(
         tmp_path / "task", quality=BAD, task={"ladder": ["prompting", "retrieval", "sft", "preference"]}
     )
-    decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
+    decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision.as_json()
     assert (decision["r"], decision["alpha_per_rung"]) == (5, pytest.approx(0.01))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
     assert "were not tried" in decision["answer"]
@@ -97,19 +97,19 @@ def test_a_second_climb_calls_nothing_again_and_says_that_the_test_set_was_used(
     before = len(calls(tmp_path / "task"))
     second = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "routing-2")
     assert len(calls(tmp_path / "task")) == before
-    assert comparable(second.decision) == comparable(first.decision)
-    assert "None of the" in first.decision["test_reuse"]["text"]
-    assert "used by earlier runs" in second.decision["test_reuse"]["text"]
+    assert comparable(second.decision.as_json()) == comparable(first.decision.as_json())
+    assert "None of the" in first.decision.as_json()["test_reuse"]["text"]
+    assert "used by earlier runs" in second.decision.as_json()["test_reuse"]["text"]
 
 
 def test_an_endpoint_that_fails_stops_the_climb_and_resuming_gives_the_same_decision(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", GOOD_SHOTS).decision
+    whole = run(tmp_path / "whole", GOOD_SHOTS).decision.as_json()
     path = scripted_task(tmp_path / "cut" / "task", quality=GOOD_SHOTS, script={"faults": {"fail_at": [30, 100, 260]}})
     folder = tmp_path / "cut" / "runs" / "run"
     stops = 0
     for _ in range(5):
         try:
-            decision = climb(load_task(path), folder).decision
+            decision = climb(load_task(path), folder).decision.as_json()
             break
         except InfrastructureError:
             stops += 1
@@ -133,14 +133,14 @@ def test_a_test_set_that_cannot_decide_is_refused_before_anything_is_asked(tmp_p
 
 
 def test_undecided_is_provisional_and_says_how_many_items_would_settle_it(tmp_path: Path) -> None:
-    decision = run(tmp_path, [{"right": 0.84}], task={"split": {"dev": 60, "test": 60}}).decision
+    decision = run(tmp_path, [{"right": 0.84}], task={"split": {"dev": 60, "test": 60}}).decision.as_json()
     assert decision["verdict"] == "UNDECIDED"
     assert decision["provisional"] is True
     assert decision["rungs"][0]["test"]["n_needed"] is None or decision["rungs"][0]["test"]["n_needed"] > 60
 
 
 def test_a_verdict_says_which_rule_gave_it(tmp_path: Path) -> None:
-    decision = run(tmp_path, GOOD_SHOTS).decision
+    decision = run(tmp_path, GOOD_SHOTS).decision.as_json()
     test = decision["rungs"][0]["test"]
     assert test["decided"]["by"] == "sequence"
     assert test["decided"]["limit"] >= decision["bar"]
@@ -154,7 +154,7 @@ def test_groups_count_as_units(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "task" / "rows.jsonl").read_text().splitlines()]
     lines = [json.dumps({**row, "client": f"client {i // 2}"}) for i, row in enumerate(rows)]
     (tmp_path / "task" / "rows.jsonl").write_text("\n".join(lines) + "\n")
-    decision = climb(load_task(path), tmp_path / "runs" / "run").decision
+    decision = climb(load_task(path), tmp_path / "runs" / "run").decision.as_json()
     assert decision["rungs"][0]["test"]["n_available"] <= 70
 
 
@@ -163,7 +163,7 @@ def test_reuse_is_known_after_the_first_run_was_deleted(tmp_path: Path) -> None:
     run(tmp_path, GOOD_SHOTS, "routing-1")
     shutil.rmtree(tmp_path / "runs" / "routing-1")
     again = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "routing-1")
-    assert "used by earlier runs, once" in again.decision["test_reuse"]["text"]
+    assert "used by earlier runs, once" in again.decision.as_json()["test_reuse"]["text"]
 
 
 def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
     (found.run / "decision.json").unlink()
     moved = found.run.rename(tmp_path / "runs" / "renamed")
     again = climb(load_task(tmp_path / "task" / "task.yaml"), moved)
-    assert "None of the" in again.decision["test_reuse"]["text"]
+    assert "None of the" in again.decision.as_json()["test_reuse"]["text"]
 
 
 def test_the_room_for_an_answer_is_the_same_in_every_process() -> None:

@@ -58,7 +58,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Climbed:
 
 
 def test_after_the_bar_is_met_a_cheaper_tuned_model_is_tried_and_wins(usual: Climbed) -> None:
-    found, decision = usual, usual.decision
+    found, decision = usual, usual.decision.as_json()
     validate_decision(decision)
     assert rungs(decision) == [("prompting", "MET"), ("sft", "MET")]
     assert (decision["verdict"], decision["meets_bar"], decision["stopped_at"]) == ("MET", True, "sft")
@@ -72,7 +72,7 @@ def test_after_the_bar_is_met_a_cheaper_tuned_model_is_tried_and_wins(usual: Cli
 
 
 def test_the_numbers_of_the_decision_are_those_of_the_record(usual: Climbed) -> None:
-    found, costs = usual, usual.decision["break_even"]
+    found, costs = usual, usual.decision.as_json()["break_even"]
     with Record.open(found.run, read_only=True) as record:
         tests = {m.rung: m for m in record.measurements() if m.split == "test"}
     shared = {item.id for item in tests["prompting"].items} & {item.id for item in tests["sft"].items}
@@ -89,7 +89,7 @@ def test_the_numbers_of_the_decision_are_those_of_the_record(usual: Climbed) -> 
     answered = 60 + len(tests["sft"].items)  # dev and the test, at 0.01 s each
     assert sft["one_off_machine_s"] == pytest.approx(0.01 * answered)
     assert sft["one_off_usd"] == pytest.approx(0.01 * answered * HOURLY_PRICE / 3600)
-    assert found.decision["rungs"][1]["cost"]["usd"] == 0  # the prices are not those of the tuned model
+    assert found.decision.as_json()["rungs"][1]["cost"]["usd"] == 0  # the prices are not those of the tuned model
     (pair,) = costs["pairs"]
     exact = sft["one_off_usd"] / (prompting["per_call_usd"] - sft["per_call_usd"])
     assert exact <= pair["calls"] < exact + 1
@@ -103,7 +103,7 @@ def test_the_numbers_of_the_decision_are_those_of_the_record(usual: Climbed) -> 
 
 
 def test_the_further_rung_is_tested_at_its_own_share_of_the_error(usual: Climbed) -> None:
-    decision = usual.decision
+    decision = usual.decision.as_json()
     assert (decision["r"], decision["alpha_per_rung"]) == (5, pytest.approx(0.01))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]  # nothing between would be cheaper
     assert all(rung["test"]["decided"]["error"] <= 0.01 for rung in decision["rungs"])
@@ -116,7 +116,7 @@ def test_training_that_is_not_paid_back_within_a_year_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan(monkeypatch, "dear")
-    decision = climbed(tmp_path).decision
+    decision = climbed(tmp_path).decision.as_json()
     validate_decision(decision)
     assert rungs(decision) == [("prompting", "MET")]
     assert (decision["winner"]["kind"], decision["stopped_at"]) == ("prompt", "prompting")
@@ -132,7 +132,7 @@ def test_training_that_is_not_paid_back_within_a_year_is_not_begun(
 
 def test_calls_that_would_cost_no_less_are_not_trained_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan(monkeypatch, "dear_calls")
-    decision = climbed(tmp_path).decision
+    decision = climbed(tmp_path).decision.as_json()
     assert rungs(decision) == [("prompting", "MET")]
     assert decision["break_even"]["saving"]["crossing"] == "never"
     assert any("and never pay off" in reason for reason in reason_lines(decision))
@@ -140,14 +140,14 @@ def test_calls_that_would_cost_no_less_are_not_trained_for(tmp_path: Path, monke
 
 def test_a_plan_that_cannot_be_made_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan(monkeypatch, "unknown")
-    decision = climbed(tmp_path).decision
+    decision = climbed(tmp_path).decision.as_json()
     assert rungs(decision) == [("prompting", "MET")]
     assert "cannot be predicted" in decision["break_even"]["saving"]["because"]
 
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_without_a_price_nothing_is_invented(tmp_path: Path) -> None:
-    decision = climbed(tmp_path, use={"hourly_price": None}).decision
+    decision = climbed(tmp_path, use={"hourly_price": None}).decision.as_json()
     validate_decision(decision)
     costs = decision["break_even"]
     assert rungs(decision) == [("prompting", "MET")]
@@ -157,7 +157,7 @@ def test_without_a_price_nothing_is_invented(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_models_that_both_run_here_are_compared_by_the_seconds_of_the_machine(tmp_path: Path) -> None:
-    decision = climbed(tmp_path, use=NO_PRICES).decision
+    decision = climbed(tmp_path, use=NO_PRICES).decision.as_json()
     validate_decision(decision)
     costs = decision["break_even"]
     assert rungs(decision) == [("prompting", "MET"), ("sft", "MET")]
@@ -172,7 +172,7 @@ def test_models_that_both_run_here_are_compared_by_the_seconds_of_the_machine(tm
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_a_tuned_model_that_misses_the_bar_leaves_the_winner_where_it_was(tmp_path: Path) -> None:
-    decision = climbed(tmp_path, small={"quality": [{"right": 0.4}]}).decision
+    decision = climbed(tmp_path, small={"quality": [{"right": 0.4}]}).decision.as_json()
     assert rungs(decision) == [("prompting", "MET"), ("sft", "NOT_MET")]
     assert (decision["verdict"], decision["stopped_at"], decision["winner"]["kind"]) == ("MET", "prompting", "prompt")
     assert decision["answer"].startswith("No: prompting reaches ")
@@ -184,7 +184,7 @@ def test_a_tuned_model_that_misses_the_bar_leaves_the_winner_where_it_was(tmp_pa
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_a_tuned_model_that_proves_dearer_does_not_win(tmp_path: Path) -> None:
-    decision = climbed(tmp_path, small={"seconds": 20.0}).decision  # 0.01 USD a call, against the plan
+    decision = climbed(tmp_path, small={"seconds": 20.0}).decision.as_json()  # 0.01 USD a call, against the plan
     assert rungs(decision) == [("prompting", "MET"), ("sft", "MET")]
     assert (decision["stopped_at"], decision["winner"]["kind"]) == ("prompting", "prompt")
     assert decision["answer"].endswith("SFT meets it, too, but its calls are no cheaper.")
@@ -194,7 +194,7 @@ def test_a_tuned_model_that_proves_dearer_does_not_win(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_where_the_goal_is_quality_the_first_met_ends_the_climb(tmp_path: Path) -> None:
-    decision = climbed(tmp_path, goal="quality").decision
+    decision = climbed(tmp_path, goal="quality").decision.as_json()
     validate_decision(decision)
     assert rungs(decision) == [("prompting", "MET")]
     assert decision["break_even"]["saving"] is None
@@ -204,20 +204,20 @@ def test_where_the_goal_is_quality_the_first_met_ends_the_climb(tmp_path: Path) 
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
-    told = climbed(tmp_path / "until", until="prompting").decision["break_even"]["saving"]
+    told = climbed(tmp_path / "until", until="prompting").decision.as_json()["break_even"]["saving"]
     assert (told["goes_on"], "told to go no further than prompting" in told["because"]) == (False, True)
-    told = climbed(tmp_path / "left out", ladder=["prompting", "retrieval"]).decision["break_even"]["saving"]
+    told = climbed(tmp_path / "left out", ladder=["prompting", "retrieval"]).decision.as_json()["break_even"]["saving"]
     assert "the task leaves sft out of `ladder`" in told["because"]
 
 
 def test_a_model_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
-    decision = climbed(tmp_path).decision  # the rung as it is: a script has no weights
+    decision = climbed(tmp_path).decision.as_json()  # the rung as it is: a script has no weights
     assert rungs(decision) == [("prompting", "MET")]
     assert "sft does not apply, since the weights of scripted:small.json are not local" in reason_lines(decision)[1]
 
 
 def test_two_models_stand_beside_each_other(usual: Climbed) -> None:
-    decision = usual.decision
+    decision = usual.decision.as_json()
     (told,) = (reason for reason in reason_lines(decision) if reason.startswith("Two models"))
     assert told.startswith("Two models: scripted:small.json, tuned by sft, scored 9")
     assert "MET), and scripted:script.json with prompting 100% (" in told
@@ -232,12 +232,12 @@ def test_two_models_stand_beside_each_other(usual: Climbed) -> None:
 def test_two_models_are_compared_where_the_large_one_misses_the_bar(tmp_path: Path) -> None:
     decision = climbed(
         tmp_path, goal="quality", bar=0.9, split={"dev": 60, "test": 120}, small={"quality": []}
-    ).decision
+    ).decision.as_json()
     path = tmp_path / "task" / "script.json"
     assert rungs(decision)[-1][0] in ("prompting", "sft")
     body = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**body, "quality": [{"right": 0.3}]}), encoding="utf-8")
-    decision = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "second", gate="none").decision
+    decision = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "second", gate="none").decision.as_json()
     assert rungs(decision) == [("prompting", "NOT_MET"), ("sft", "MET")]
     assert any(reason.startswith("Two models: ") for reason in reason_lines(decision))
     told = next(reason for reason in reason_lines(decision) if reason.startswith("Break-even: "))
@@ -248,7 +248,7 @@ def test_two_models_are_compared_where_the_large_one_misses_the_bar(tmp_path: Pa
 def test_a_climb_that_is_cut_while_it_goes_on_ends_as_one_that_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usual: Climbed
 ) -> None:
-    whole = usual.decision
+    whole = usual.decision.as_json()
     path = two_models(tmp_path / "cut" / "task", ladder=LADDER, small={"faults": {"fail_at": [20, 75]}})
     run = tmp_path / "cut" / "run"
     with pytest.raises(InfrastructureError):
@@ -258,23 +258,23 @@ def test_a_climb_that_is_cut_while_it_goes_on_ends_as_one_that_is_not(
     with pytest.raises(InfrastructureError):
         climb(load_task(path), run, gate="none")
     found = climb(load_task(path), run, gate="none")
-    assert comparable(found.decision) == comparable(whole)
-    assert found.decision["break_even"]["saving"] == whole["break_even"]["saving"]
+    assert comparable(found.decision.as_json()) == comparable(whole)
+    assert found.decision.as_json()["break_even"]["saving"] == whole["break_even"]["saving"]
     assert len(calls(tmp_path / "cut" / "task")) == large
     again = climb(load_task(path), run, gate="none")
-    assert again.decision == found.decision
+    assert again.decision.as_json() == found.decision.as_json()
 
 
 @pytest.mark.usefixtures("cheap_plan")
 def test_another_volume_is_weighed_anew_without_asking_again(tmp_path: Path) -> None:
     path = two_models(tmp_path / "task", use={"calls_per_month": 10})
-    first = climb(load_task(path), tmp_path / "run", gate="none").decision
+    first = climb(load_task(path), tmp_path / "run", gate="none").decision.as_json()
     assert rungs(first) == [("prompting", "MET")]
     asked = len(calls(tmp_path / "task"))
     task = yaml.safe_load(path.read_text(encoding="utf-8"))
     task["use"]["calls_per_month"] = 100_000
     path.write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
-    second = climb(load_task(path), tmp_path / "run", gate="none").decision
+    second = climb(load_task(path), tmp_path / "run", gate="none").decision.as_json()
     assert rungs(second) == [("prompting", "MET"), ("sft", "MET")]
     assert len(calls(tmp_path / "task")) == asked
     task["use"]["prompt_price"] = 4.0
@@ -319,7 +319,7 @@ def test_a_small_model_is_really_trained_where_it_pays(tmp_path: Path) -> None:
     }
     path = tiny_task(tmp_path / "task", **settings)
     (path.parent / "script.json").write_text(json.dumps({"default": "abcdef", "seconds": 0.5}), encoding="utf-8")
-    decision = climb(load_task(path), tmp_path / "run", gate="none").decision
+    decision = climb(load_task(path), tmp_path / "run", gate="none").decision.as_json()
     validate_decision(decision)
     saving = decision["break_even"]["saving"]
     assert saving["goes_on"]

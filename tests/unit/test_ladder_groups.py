@@ -34,11 +34,11 @@ def example(name: str, group: str | None) -> Example:
 def test_a_column_called_group_counts_as_one_named_in_the_task(tmp_path: Path) -> None:
     named = grouped_climb(tmp_path / "named", "client", {"dev": 60, "test": 160, "group_by": "client"})
     found = grouped_climb(tmp_path / "found", "group", {"dev": 60, "test": 160})
-    assert found.decision["rungs"][0]["test"] == named.decision["rungs"][0]["test"]
-    assert found.decision["rungs"][0]["test"]["n_available"] == 40  # groups of four, not 160 items
-    assert found.decision["rungs"][0]["test"]["unit"] == "group"
-    assert any("of 40 test groups" in reason for reason in reason_lines(found.decision))
-    assert not any("test items (" in reason for reason in reason_lines(found.decision))
+    assert found.decision.as_json()["rungs"][0]["test"] == named.decision.as_json()["rungs"][0]["test"]
+    assert found.decision.as_json()["rungs"][0]["test"]["n_available"] == 40  # groups of four, not 160 items
+    assert found.decision.as_json()["rungs"][0]["test"]["unit"] == "group"
+    assert any("of 40 test groups" in reason for reason in reason_lines(found.decision.as_json()))
+    assert not any("test items (" in reason for reason in reason_lines(found.decision.as_json()))
 
 
 def test_a_test_set_of_too_few_groups_is_refused_whoever_named_them(tmp_path: Path) -> None:

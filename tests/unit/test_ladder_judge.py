@@ -75,14 +75,14 @@ def climbed(tmp_path: Path, script: dict[str, Any], *, name: str = "run", right:
 
 
 def reasons(found: Climbed) -> str:
-    return "\n".join(reason_lines(found.decision))
+    return "\n".join(reason_lines(found.decision.as_json()))
 
 
 def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_that_is(tmp_path: Path) -> None:
     found = climbed(tmp_path, {**FAIR, "seconds": 0.5})
-    validate_decision(found.decision)
-    judge = found.decision["judge"]
-    assert found.decision["verdict"] == "MET"
+    validate_decision(found.decision.as_json())
+    judge = found.decision.as_json()["judge"]
+    assert found.decision.as_json()["verdict"] == "MET"
     assert (judge["model"], judge["asks"], judge["self_preference"]) == ("scripted:judge.json", "comparison", False)
     with Record.open(found.run) as record:
         items = [item for m in record.measurements() for item in m.items]
@@ -100,19 +100,19 @@ def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_t
     assert judge["cost"]["seconds"] == pytest.approx(0.5 * judge["asked"])
     assert judge["cost"]["usd"] == 0
     assert len(judge_calls(tmp_path / "task")) == judge["asked"]
-    assert found.decision["rungs"][0]["cost"]["seconds"] == 0  # the judge's time stands apart
+    assert found.decision.as_json()["rungs"][0]["cost"]["seconds"] == 0  # the judge's time stands apart
     assert "Scores come from the judge scripted:judge.json, which compared every answer with" in reasons(found)
     assert "it was not checked against people." in reasons(found)
     assert "Self-preference" not in reasons(found)
-    assert "judge" in found.decision["provenance"]["hashes"]
+    assert "judge" in found.decision.as_json()["provenance"]["hashes"]
     assert "the judge" in found.report.read_text("utf-8")
 
 
 def test_a_judge_that_always_names_the_first_lets_nothing_pass(tmp_path: Path) -> None:
     found = climbed(tmp_path, ALWAYS_FIRST)
-    order = found.decision["judge"]["order"]
-    assert found.decision["verdict"] == "NOT_MET"
-    assert found.decision["rungs"][0]["test"]["score"] == 0.5
+    order = found.decision.as_json()["judge"]["order"]
+    assert found.decision.as_json()["verdict"] == "NOT_MET"
+    assert found.decision.as_json()["rungs"][0]["test"]["score"] == 0.5
     assert (order["changed"], order["to_first"], order["to_second"]) == (1, order["n"], 0)
     assert "The order alone changed the judge's verdict in 100% of" in reasons(found)
     assert "Order matters more than the answers" in reasons(found)
@@ -120,8 +120,8 @@ def test_a_judge_that_always_names_the_first_lets_nothing_pass(tmp_path: Path) -
 
 def test_what_cannot_be_read_counts_as_a_tie_and_is_counted(tmp_path: Path) -> None:
     found = climbed(tmp_path, GARBAGE)
-    judge = found.decision["judge"]
-    assert found.decision["rungs"][0]["test"]["score"] == 0.5
+    judge = found.decision.as_json()["judge"]
+    assert found.decision.as_json()["rungs"][0]["test"]["score"] == 0.5
     assert judge["unparsed"] == judge["asked"] > 0
     assert (
         f"{judge['asked']} of {judge['asked']} verdicts could not be read after a second request and count as ties."
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_counts_as_a_tie_and_is_counted(tmp_path: Path) -> N
 def test_agreement_with_people_is_measured_before_the_first_rung_and_reported(tmp_path: Path) -> None:
     """Fair agrees on 15 of 20: it says tie where people said a. Chance (10*5 + 5*5 + 5*10)/400 = 5/16, kappa 7/11."""
     found = climbed(tmp_path, {**FAIR, "seconds": 0.5}, labelled="people.jsonl")
-    agreed, judge = found.decision["judge"]["agreement"], found.decision["judge"]
+    agreed, judge = found.decision.as_json()["judge"]["agreement"], found.decision.as_json()["judge"]
     assert (agreed["n"], agreed["share"], agreed["kappa"]) == (20, 0.75, pytest.approx(7 / 11))
     assert agreed["interval"] == pytest.approx([0.531, 0.888], abs=1e-3)
     assert agreed["kappa_interval"] == pytest.approx([(x - 5 / 16) / (11 / 16) for x in agreed["interval"]])
@@ -149,7 +149,7 @@ def test_agreement_with_people_is_measured_before_the_first_rung_and_reported(tm
 
 def test_agreement_that_may_be_chance_is_called_so(tmp_path: Path) -> None:
     found = climbed(tmp_path, ALWAYS_FIRST, labelled="people.jsonl")
-    assert found.decision["judge"]["agreement"]["kappa"] == 0
+    assert found.decision.as_json()["judge"]["agreement"]["kappa"] == 0
     assert "which is not shown to be more than chance." in reasons(found)
 
 
@@ -157,17 +157,17 @@ def test_a_judge_that_judges_itself_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "task"
     task = judged_task(folder, {"model": "scripted:script.json"})
     found = climb(task, tmp_path / "runs" / "self")
-    assert found.decision["judge"]["self_preference"] is True
+    assert found.decision.as_json()["judge"]["self_preference"] is True
     assert "Self-preference: the judge scripted:script.json is the model it judges" in reasons(found)
 
 
 def test_a_rubric_of_yes_and_no_is_tested_as_right_and_wrong(tmp_path: Path) -> None:
     found = climbed(tmp_path, APPROVER, rubric="It is polite.", scale="yes-no")
-    judge = found.decision["judge"]
+    judge = found.decision.as_json()["judge"]
     assert judge["order"] is None
     assert judge["verdicts"].keys() == {"yes", "no"}
     assert (judge["scale"], judge["criterion"]) == ("yes-no", "It is polite.")
-    assert found.decision["verdict"] == "MET"
+    assert found.decision.as_json()["verdict"] == "MET"
     assert 'which graded every answer yes or no by the rubric "It is polite."' in reasons(found)
     task = load_task(tmp_path / "task" / "task.yaml")
     assert prepare(task).scorer.binary
@@ -187,7 +187,7 @@ def test_a_climb_goes_on_after_its_judge_failed_and_asks_nothing_twice(tmp_path:
     again = judge_calls(folder)
     assert Counter(call["key"] for call in again if not call["failed"]) == Counter(calls)
     assert len(again) == len(calls) + 1
-    assert _without_hashes(found.decision) == _without_hashes(whole.decision)
+    assert _without_hashes(found.decision.as_json()) == _without_hashes(whole.decision.as_json())
 
 
 def _without_hashes(decision: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def test_a_second_run_beside_it_asks_the_judge_nothing(tmp_path: Path) -> None:
     calls = len(judge_calls(tmp_path / "task"))
     second = climbed(tmp_path, FAIR, name="two")
     assert len(judge_calls(tmp_path / "task")) == calls
-    assert second.decision["judge"] == first.decision["judge"]
+    assert second.decision.as_json()["judge"] == first.decision.as_json()["judge"]
 
 
 def test_what_the_judge_spends_counts_towards_the_limit_and_once(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_what_the_judge_spends_counts_towards_the_limit_and_once(tmp_path: Path)
     judge = write_judge(folder, FAIR, prompt_price=1e6, output_price=0)
     task = judged_task(folder, judge, limits={"usd": 1e9}, use={"prompt_price": 0, "output_price": 0})
     found = climb(task, tmp_path / "runs" / "rich")
-    spent = found.decision["judge"]["cost"]
+    spent = found.decision.as_json()["judge"]["cost"]
     assert spent["usd"] == spent["tokens_in"] > 1000  # a dollar a token
     with Record.open(found.run) as record:
         paid = sum(spent.usd for spent in record.all(BudgetSpent))
@@ -275,12 +275,12 @@ def test_a_dry_run_forecasts_the_judge_and_asks_it_nothing(tmp_path: Path) -> No
 
     folder = tmp_path / "task"
     judge = write_judge(folder, FAIR, labelled="people.jsonl", prompt_price=1, output_price=2)
-    found = dry_run(judged_task(folder, judge))
+    found = dry_run(judged_task(folder, judge)).as_json()
     prompting, judging = found["rungs"][0]["forecast"], found["judge"]
     assert judge_calls(folder) == []
     assert judging["tokens_in"] > 0
     assert found["total"]["tokens_in"] == prompting["tokens_in"] + judging["tokens_in"]
-    asked = climb(load_task(folder / "task.yaml"), tmp_path / "runs" / "run").decision["judge"]
+    asked = climb(load_task(folder / "task.yaml"), tmp_path / "runs" / "run").decision.as_json()["judge"]
     assert judging["tokens_in"] > asked["cost"]["tokens_in"]  # on the high side, as the foot of the table says
     console = Console(width=100, record=True)
     console.print(forecast_table(found))
@@ -291,9 +291,9 @@ def test_a_task_without_a_judge_says_nothing_of_one(tmp_path: Path) -> None:
     from climb_support import scripted_task
 
     found = climb(load_task(scripted_task(tmp_path / "task", quality=[])), tmp_path / "runs" / "run")
-    assert found.decision["judge"] is None
+    assert found.decision.as_json()["judge"] is None
     assert "judge" not in reasons(found)
-    assert "judge" not in found.decision["provenance"]["hashes"]
+    assert "judge" not in found.decision.as_json()["provenance"]["hashes"]
 
 
 def test_a_judge_stays_open_beside_the_models_that_answer_and_goes_when_room_is_wanted(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_an_item_that_fits_no_prompt_is_refused_before_anything_is_asked(tmp_pat
 def test_a_few_shot_prompt_that_does_not_fit_every_item_is_not_chosen(tmp_path: Path, side: str) -> None:
     path = with_a_long_row(tmp_path / "task", side, words=170, context=300)
     found = climb(load_task(path), tmp_path / "runs" / "r")
-    prompting = found.decision["rungs"][0]
+    prompting = found.decision.as_json()["rungs"][0]
     tried = {candidate["name"] for candidate in prompting["candidates"]}
     assert not tried & {"few-shot-5", "nearest-5"}
     assert prompting["test"] is not None
@@ -121,6 +121,8 @@ def test_training_rows_longer_than_the_context_are_left_out_and_named(tmp_path: 
     }
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
     found = climb(load_task(tmp_path / "task.yaml"), tmp_path / "run")
-    assert any("3 training rows" in reason and "left out" in reason for reason in reason_lines(found.decision))
+    assert any(
+        "3 training rows" in reason and "left out" in reason for reason in reason_lines(found.decision.as_json())
+    )
     with Record.open(found.run, read_only=True) as record:
         assert record.all(TrainingReached)[-1].rows == 77

@@ -65,7 +65,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_climb_tries_a_new_rung_lets_it_win_and_reports_it(task: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "run"
-    decision = climb(load_task(task), run).decision
+    decision = climb(load_task(task), run).decision.as_json()
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "rehearsal"]
     assert (decision["stopped_at"], decision["winner"]["kind"]) == ("rehearsal", "prompt")
     assert "rehearsal" in write_report(run).read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def test_a_climb_tries_a_new_rung_lets_it_win_and_reports_it(task: Path, tmp_pat
 
 def test_a_dry_run_and_the_advice_know_a_new_rung(task: Path) -> None:
     found = load_task(task)
-    assert [(rung["name"], rung["applies"]) for rung in dry_run(found)["rungs"]] == [
+    assert [(rung["name"], rung["applies"]) for rung in dry_run(found).as_json()["rungs"]] == [
         ("prompting", True),
         ("rehearsal", True),
     ]
@@ -106,7 +106,7 @@ def test_a_task_scores_by_a_new_scorer(tmp_path: Path, monkeypatch: pytest.Monke
         )
         task = load_task(path)
         assert task.resolved()["score"] == {"brief": {"characters": 40}}
-    decision = climb(task, tmp_path / "runs" / "run").decision
+    decision = climb(task, tmp_path / "runs" / "run").decision.as_json()
     assert decision["rungs"][0]["test"]["score"] == 1
 
 

@@ -31,7 +31,7 @@ def turns(*said: str) -> tuple[Message, ...]:
 
 
 def retrieval_of(found: Climbed) -> dict[str, Any]:
-    return next(rung for rung in found.decision["rungs"] if rung["name"] == "retrieval")
+    return next(rung for rung in found.decision.as_json()["rungs"] if rung["name"] == "retrieval")
 
 
 def labelled_by_document() -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def test_a_model_that_is_lost_among_passages_is_not_out_of_reach(
         monkeypatch.setattr("retrieval_support.questions", lambda labelled: labelled_by_document())
     path = handbook_task(tmp_path / "task", labelled=named, script={"quality": LOST_AMONG_PASSAGES})
     found = climb(load_task(path), tmp_path / "runs" / "run")
-    retrieval, ceiling = retrieval_of(found), found.decision["retrieval"]["ceiling"]
+    retrieval, ceiling = retrieval_of(found), found.decision.as_json()["retrieval"]["ceiling"]
     several = "right-passage" if named else "likeliest-passages"
     verdicts = {system["name"]: system["verdict"] for system in ceiling["systems"]}
     assert verdicts[f"zero-shot+{several}"] == "NOT_MET"
@@ -65,9 +65,9 @@ def test_without_labels_a_skip_speaks_of_the_likeliest_passages_and_is_kept(tmp_
     assert "even with the likeliest passages in the prompt, the bar of 70.0% is out of reach" in told
     assert "zero-shot+likeliest-passages scored" in told
     assert "zero-shot+likeliest-passage scored" in told
-    assert any("with the likeliest passages" in reason for reason in reason_lines(found.decision))
+    assert any("with the likeliest passages" in reason for reason in reason_lines(found.decision.as_json()))
     again = climb(load_task(path), found.run)
-    assert comparable(again.decision) == comparable(found.decision)
+    assert comparable(again.decision.as_json()) == comparable(found.decision.as_json())
 
 
 def test_prompts_that_fit_no_passages_skip_the_rung_and_not_the_climb(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_prompts_that_fit_no_passages_skip_the_rung_and_not_the_climb(tmp_path: 
     assert retrieval_of(found)["skipped_because"]["text"].startswith(
         "none of the ways of using passages can be measured: "
     )
-    assert [rung["name"] for rung in found.decision["rungs"]] == ["prompting", "retrieval", "sft"]
+    assert [rung["name"] for rung in found.decision.as_json()["rungs"]] == ["prompting", "retrieval", "sft"]
 
 
 def test_a_question_is_known_by_its_whole_conversation(tmp_path: Path) -> None:

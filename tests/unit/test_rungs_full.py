@@ -114,7 +114,7 @@ def test_knowledge_is_trained_in_first_where_failures_call_for_it(
 
 
 def test_the_forecast_of_all_weights_is_dearer_and_counts_the_documents(tmp_path: Path) -> None:
-    found = {rung["name"]: rung["forecast"] for rung in dry_run(task_of(tmp_path, knowledge="docs"))["rungs"]}
+    found = {rung["name"]: rung["forecast"] for rung in dry_run(task_of(tmp_path, knowledge="docs")).as_json()["rungs"]}
     assert any(line.startswith("pretraining: 1 rows") for line in found["full"]["lines"])
     assert any(line.startswith("training of all weights, 2 learning rates raced") for line in found["full"]["lines"])
 
@@ -132,12 +132,12 @@ def test_a_rung_beyond_the_limits_is_skipped_until_the_limit_is_raised(tmp_path:
     """No time passes on this clock: only the plan exceeds the limit."""
     path = tiny_task(tmp_path, ladder=["sft"], limits={"hours": 1e-9})
     found = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
-    assert "hours that are left of `limits.hours`" in found.decision["rungs"][0]["skipped_because"]["text"]
+    assert "hours that are left of `limits.hours`" in found.decision.as_json()["rungs"][0]["skipped_because"]["text"]
     again = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
-    assert again.decision["rungs"] == found.decision["rungs"]
+    assert again.decision.as_json()["rungs"] == found.decision.as_json()["rungs"]
     tiny_task(tmp_path, ladder=["sft"], limits={"hours": 9})
     raised = climb(load_task(path), tmp_path / "run", clock=lambda: 0.0, gate="none")
-    assert raised.decision["rungs"][0]["applies"]
+    assert raised.decision.as_json()["rungs"][0]["applies"]
     with Record.open(raised.run, read_only=True) as record:
         assert [plan.beyond is None for plan in record.all(RungPlanned)] == [False, True]
 

@@ -177,7 +177,7 @@ def test_changed_preferences_are_another_task(tmp_path: Path) -> None:
 
 def test_the_forecast_counts_what_the_data_ask_for(tmp_path: Path) -> None:
     def lines(**keys: Any) -> str:
-        found = dry_run(task_of(tmp_path, ladder=["preference"], **keys))
+        found = dry_run(task_of(tmp_path, ladder=["preference"], **keys)).as_json()
         return "\n".join(found["rungs"][0]["forecast"]["lines"])
 
     assert "orpo, 2 learning rates: 60 rows" in lines(preferences=pairs())
@@ -203,7 +203,9 @@ def test_pairs_of_a_file_are_read_with_their_places(tmp_path: Path) -> None:
 def test_the_forecast_counts_what_a_judge_of_the_reward_is_asked(tmp_path: Path) -> None:
     def forecast(**judge: Any) -> dict[str, Any]:
         reward = [{"judge": {"model": "http://host/v1#m", **judge}}]
-        found: dict[str, Any] = dry_run(task_of(tmp_path, ladder=["preference"], reward=reward))["rungs"][0]["forecast"]
+        found: dict[str, Any] = dry_run(task_of(tmp_path, ladder=["preference"], reward=reward)).as_json()["rungs"][0][
+            "forecast"
+        ]
         return found
 
     priced = forecast(prompt_price=1000, output_price=0)

@@ -72,7 +72,7 @@ def test_the_instruction_says_what_an_answer_looks_like(tmp_path: Path) -> None:
 
 def found(tmp_path: Path, quality: list[dict[str, Any]], **arguments: Any) -> dict[str, Any]:
     path = scripted_task(tmp_path / "task", quality=quality, **arguments)
-    decision: dict[str, Any] = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
+    decision: dict[str, Any] = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision.as_json()
     return decision
 
 
@@ -144,7 +144,7 @@ def test_a_race_that_is_cut_where_it_ends_decides_the_same(tmp_path: Path, label
     path = scripted_task(tmp_path / "cut", quality=HELD_TO_THE_FORM)
     with pytest.raises(Cut):
         climb(load_task(path), tmp_path / "run", until="prompting", progress=CutAt(label, 1))
-    again = climb(load_task(path), tmp_path / "run", until="prompting").decision
+    again = climb(load_task(path), tmp_path / "run", until="prompting").decision.as_json()
     assert comparable(again) == comparable(whole)
     assert len(calls(tmp_path / "cut")) == len(calls(tmp_path / "whole" / "task"))
 
@@ -159,7 +159,7 @@ def test_rows_that_belong_together_go_the_whole_way(tmp_path: Path) -> None:
     path.write_text(
         path.read_text(encoding="utf-8").replace("test: 120", "test: 120\n  group_by: case"), encoding="utf-8"
     )
-    decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision
+    decision = climb(load_task(path), tmp_path / "runs" / "run", until="prompting").decision.as_json()
     assert max(candidate["dev"]["n"] for candidate in decision["rungs"][0]["candidates"]) == 60
 
 
@@ -181,7 +181,7 @@ def test_a_limit_of_money_stops_the_run_and_raising_it_goes_on(tmp_path: Path) -
     with pytest.raises(BudgetError, match=r"USD are spent.*--resume"):
         climb(load_task(path), tmp_path / "runs" / "run")
     path.write_text(path.read_text().replace("usd: 2", "usd: 500"), encoding="utf-8")
-    decision = climb(load_task(path), tmp_path / "runs" / "run").decision
+    decision = climb(load_task(path), tmp_path / "runs" / "run").decision.as_json()
     assert decision["verdict"] == "MET"
     assert decision["rungs"][0]["cost"]["usd"] > 2
 

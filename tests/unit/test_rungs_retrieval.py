@@ -32,7 +32,7 @@ def run(tmp_path: Path, name: str = "run", **arguments: Any) -> Climbed:
 
 
 def entry(found: Climbed, rung: str) -> dict[str, Any]:
-    return next(one for one in found.decision["rungs"] if one["name"] == rung)
+    return next(one for one in found.decision.as_json()["rungs"] if one["name"] == rung)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,11 @@ def climbed(tmp_path_factory: pytest.TempPathFactory) -> Climbed:
 
 
 def test_closed_book_fails_and_passages_meet_the_bar(climbed: Climbed) -> None:
-    validate_decision(climbed.decision)
+    validate_decision(climbed.decision.as_json())
     assert entry(climbed, "prompting")["test"]["verdict"] == "NOT_MET"
     assert entry(climbed, "retrieval")["test"]["verdict"] == "MET"
-    assert climbed.decision["winner"]["kind"] == "retrieval"
-    assert climbed.decision["answer"].startswith("No: retrieval reaches ")
+    assert climbed.decision.as_json()["winner"]["kind"] == "retrieval"
+    assert climbed.decision.as_json()["answer"].startswith("No: retrieval reaches ")
 
 
 def test_candidates_differ_in_passages_and_prompt(climbed: Climbed) -> None:
@@ -55,7 +55,7 @@ def test_candidates_differ_in_passages_and_prompt(climbed: Climbed) -> None:
 
 
 def test_failures_are_for_want_of_knowledge(climbed: Climbed) -> None:
-    ceiling = climbed.decision["retrieval"]["ceiling"]
+    ceiling = climbed.decision.as_json()["retrieval"]["ceiling"]
     n = ceiling["n"]  # of the 60 a few repeat others and were left out
     assert n >= 45
     assert (ceiling["labelled"], ceiling["closed_book"], ceiling["knowledge"]) == (n, 0.0, n)
@@ -63,14 +63,16 @@ def test_failures_are_for_want_of_knowledge(climbed: Climbed) -> None:
     assert {candidate["dev"]["n"] for candidate in entry(climbed, "prompting")["candidates"]} == {24}
     assert entry(climbed, "prompting")["failures"] == {"format": 0, "knowledge": 24, "other": 0}
     assert {system["score"] for system in ceiling["systems"]} == {1.0}
-    assert any(f"{n} of {n} dev items were wrong closed book" in reason for reason in reason_lines(climbed.decision))
+    assert any(
+        f"{n} of {n} dev items were wrong closed book" in reason for reason in reason_lines(climbed.decision.as_json())
+    )
 
 
 def test_the_search_is_measured_by_itself(climbed: Climbed) -> None:
-    searches = climbed.decision["retrieval"]["searches"]
+    searches = climbed.decision.as_json()["retrieval"]["searches"]
     assert [search["mode"] for search in searches] == ["hybrid", "vector", "text"]
     for search in searches:
-        assert search["questions"] == climbed.decision["retrieval"]["ceiling"]["n"]
+        assert search["questions"] == climbed.decision.as_json()["retrieval"]["ceiling"]["n"]
         assert search["recall"]["1"] <= search["recall"]["3"] <= search["recall"]["5"] <= 1
     assert max(search["recall"]["5"] for search in searches) > 0.9
     assert "recall@1" in _search(climbed).note
@@ -141,7 +143,7 @@ def test_a_second_climb_embeds_nothing_and_asks_nothing(climbed: Climbed) -> Non
     task = climbed.run.parent.parent / "task"
     before = len(calls(task))
     again = climb(load_task(task / "task.yaml"), climbed.run.parent / "again")
-    assert comparable(again.decision)["rungs"] == comparable(climbed.decision)["rungs"]
+    assert comparable(again.decision.as_json())["rungs"] == comparable(climbed.decision.as_json())["rungs"]
     assert len(calls(task)) == before
     with Record.open(again.run, read_only=True) as record:
         store = record.last(StoreBuilt)
@@ -191,18 +193,18 @@ def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path)
         in retrieval["skipped_because"]["text"]
     )
     assert "zero-shot+right-passage scored" in retrieval["skipped_because"]["text"]
-    ceiling = found.decision["retrieval"]["ceiling"]
+    ceiling = found.decision.as_json()["retrieval"]["ceiling"]
     assert {system["verdict"] for system in ceiling["systems"]} == {"NOT_MET"}
     asked = len(calls(tmp_path / "task"))
     again = climb(load_task(tmp_path / "task" / "task.yaml"), found.run)
-    assert comparable(again.decision) == comparable(found.decision)
+    assert comparable(again.decision.as_json()) == comparable(found.decision.as_json())
     assert len(calls(tmp_path / "task")) == asked
 
 
 def test_a_ceiling_that_may_reach_the_bar_does_not_skip(tmp_path: Path) -> None:
     """A point estimate below the bar is no verdict."""
     found = run(tmp_path, script={"quality": [{"right": 0.62}]})
-    ceiling = found.decision["retrieval"]["ceiling"]
+    ceiling = found.decision.as_json()["retrieval"]["ceiling"]
     assert {system["verdict"] for system in ceiling["systems"]} == {"UNDECIDED"}
     assert max(system["score"] for system in ceiling["systems"]) < 0.7
     assert entry(found, "retrieval")["applies"]
@@ -210,10 +212,10 @@ def test_a_ceiling_that_may_reach_the_bar_does_not_skip(tmp_path: Path) -> None:
 
 def test_without_labels_the_union_of_what_is_found_is_the_ceiling(tmp_path: Path) -> None:
     found = run(tmp_path, labelled=False)
-    retrieved = found.decision["retrieval"]
+    retrieved = found.decision.as_json()["retrieval"]
     assert retrieved["searches"] == []
     assert (retrieved["ceiling"]["labelled"], retrieved["ceiling"]["knowledge"]) == (0, retrieved["ceiling"]["n"])
-    assert found.decision["winner"]["kind"] == "retrieval"
+    assert found.decision.as_json()["winner"]["kind"] == "retrieval"
     assert "was not measured on its own" in _search(found).note
 
 
@@ -264,11 +266,13 @@ def test_the_forecast_counts_the_passages(tmp_path: Path) -> None:
     few = {"retrieval": {"embedder": "hashing", "k": [1]}}
     forecasts = []
     for task in (few, {}):
-        rungs = {rung["name"]: rung for rung in dry_run(load_task(handbook_task(tmp_path, task=task)))["rungs"]}
+        rungs = {
+            rung["name"]: rung for rung in dry_run(load_task(handbook_task(tmp_path, task=task))).as_json()["rungs"]
+        }
         assert rungs["retrieval"]["applies"]
         forecasts.append(rungs["retrieval"]["forecast"]["tokens_in"])
     assert forecasts[0] < forecasts[1] / 2
-    assert [rung["name"] for rung in dry_run(load_task(handbook_task(tmp_path, task=without)))["rungs"]] == [
+    assert [rung["name"] for rung in dry_run(load_task(handbook_task(tmp_path, task=without))).as_json()["rungs"]] == [
         "prompting"
     ]
 

@@ -47,10 +47,10 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def test_what_was_gated_is_what_was_written(shipped: Climbed) -> None:
-    gate, winner = shipped.decision["gate"], shipped.run / "winner"
+    gate, winner = shipped.decision.as_json()["gate"], shipped.run / "winner"
     assert gate["artefact_sha256"] == artefact_sha256(winner)
     assert gate["artefact_sha256"] == artefact_sha256(shipped.run / "candidates" / "sft" / gate["system"])
-    assert shipped.decision["winner"]["sha256"] == folder_sha256(winner)
+    assert shipped.decision.as_json()["winner"]["sha256"] == folder_sha256(winner)
     assert load_system(winner).fingerprint == gate["fingerprints"]["tuned"]
 
 

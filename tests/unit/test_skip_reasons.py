@@ -94,7 +94,7 @@ def docs(folder: Path) -> dict[str, Any]:
 def test_knowledge_that_may_not_travel_and_changes_often_leaves_a_way_to_go(tmp_path: Path) -> None:
     """Retrieval is forbidden, and weights will be out of date: they are trained all the same, as nothing else could hold it."""
     task = load_task(tiny_task(tmp_path, ladder=list(RUNGS), **docs(tmp_path)))
-    rungs = {rung["name"]: rung for rung in dry_run(task)["rungs"]}
+    rungs = {rung["name"]: rung for rung in dry_run(task).as_json()["rungs"]}
     assert "so only weights can hold it" in rungs["retrieval"]["skipped_because"]["text"]
     assert [name for name in RUNGS if rungs[name]["applies"]] == ["prompting", "sft", "preference", "full"]
     assert pretraining_reason(task, None) == "it may not travel in the prompt"
@@ -111,7 +111,7 @@ def test_the_decision_warns_that_such_weights_will_be_out_of_date(
         path = scripted_task(
             tmp_path / name, quality=[{"right": 0.3}, {"right": 0.99, "contains": "sft-way"}], task=keys
         )
-        decisions.append(climb(load_task(path), tmp_path / "runs" / name, gate="none").decision)
+        decisions.append(climb(load_task(path), tmp_path / "runs" / name, gate="none").decision.as_json())
     warnings = [
         [why for why in reason_lines(decision) if "out of date until they are retrained" in why]
         for decision in decisions

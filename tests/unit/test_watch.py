@@ -75,7 +75,7 @@ class Watched(SilentProgress):
 
 def test_a_second_process_follows_a_climb_to_its_end(tmp_path: Path) -> None:
     shown = Watched(tmp_path / "run")
-    decision = climb(load_task(task_of(tmp_path)), shown.run, progress=shown).decision
+    decision = climb(load_task(task_of(tmp_path)), shown.run, progress=shown).decision.as_json()
     assert shown.other is not None
     rest, _ = shown.other.communicate(timeout=300)
     lines = [line.rstrip("\n").split("|") for line in (*shown.heard, *rest.splitlines())]
@@ -93,7 +93,7 @@ def test_a_run_that_is_over_is_seen_once(tmp_path: Path) -> None:
     assert (sight.state, len(sight.new) > 10) == ("finished", True)
     assert isinstance(sight.new[-1], ClimbFinished)
     assert sight.view is not None
-    assert sight.view.as_json() == found.decision
+    assert sight.view.as_json() == found.decision.as_json()
     with pytest.raises(DataError, match="found no record"):
         next(iter(follow(tmp_path)))
 
@@ -115,7 +115,7 @@ def test_the_view_is_whole_after_every_event_and_ends_in_the_decision(tmp_path: 
     assert view(events) == fold.view()
     before = view(events[: [event.kind for event in events].index("climb_decided")])
     assert before is not None
-    ended, [rung] = found.decision["rungs"], before.as_json()["rungs"]
+    ended, [rung] = found.decision.as_json()["rungs"], before.as_json()["rungs"]
     assert ended == [rung]
 
 
@@ -181,7 +181,7 @@ def test_watching_a_finished_run_prints_its_ladder(tmp_path: Path, capsys: pytes
     assert command("watch", str(found.run)) == 0
     out, error = capsys.readouterr()
     assert error == ""
-    assert found.decision["answer"] in out
+    assert found.decision.as_json()["answer"] in out
     assert "prompting: few-shot" in out
 
 

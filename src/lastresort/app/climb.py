@@ -27,6 +27,7 @@ from lastresort.climb.workbench import StageWriter, open_models, open_workbench,
 from lastresort.climb.workspace import LEDGER, held, shared_folder
 from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
 from lastresort.gate.suite_table import check_further
+from lastresort.records.decision import RunView
 from lastresort.records.events import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.reasons import Remark
@@ -47,7 +48,7 @@ class Climbed:
     """A finished climb: its folder, decision and report."""
 
     run: Path
-    decision: dict[str, Any]
+    decision: RunView
     report: Path
 
 
@@ -125,7 +126,7 @@ def _decide(
     conclusion: Conclusion,
     ledger: Ledger,
     costs: dict[str, Any] | None,
-) -> dict[str, Any]:
+) -> RunView:
     """Write the winner and the decision, each whole or not at all."""
     task = bench.task
     gate = shown(bench.record, outcomes, conclusion.winner)
@@ -151,7 +152,7 @@ def _decide(
     )
     bench.record.append(ClimbDecided(decision=decision))
     write_decision(bench.folder, decision.as_json())
-    return decision.as_json()
+    return decision
 
 
 def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> WinnerFolder:

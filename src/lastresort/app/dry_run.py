@@ -6,23 +6,23 @@ What a dry run's figures rest on, and what is not here that the climb would ask 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.names import ComparisonRequest, refuse_what_cannot_be_had
 from lastresort.climb.judging import labelled_cases
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.rung_memory import rung_memory
+from lastresort.climb.rung_memory import RungMemory, rung_memory
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
 from lastresort.evals.scorers.judge import Judge, case_of
-from lastresort.gate.forecast import gate_forecast
+from lastresort.gate.forecast import SuiteForecast, gate_forecast
 from lastresort.gate.suite_table import asked_further
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
+from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words.skips import of_skip
 from lastresort.report.words.wording import listed
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, answering
@@ -66,16 +66,56 @@ def _speed(machine: Machine) -> str:
     return f"{told}, assumed from a matrix product here"
 
 
+class ForecastExamples(JsonDocument):
+    train: int
+    dev: int
+    test: int
+    leaks_removed: int
+
+
+class RungForecast(JsonDocument):
+    """skipped_because: why the rung does not apply; then there is no forecast. memory: of a rung that trains, where it is known."""
+
+    name: str
+    applies: bool
+    skipped_because: Statement | None = None
+    forecast: Forecast | None = None
+    memory: RungMemory | None = None
+
+
+class GateForecast(JsonDocument):
+    mode: Literal["quick", "full"]
+    suites: tuple[SuiteForecast, ...]
+    forecast: Forecast
+
+
+class DryRun(JsonDocument):
+    """What a climb would do and cost, as if each rung had failed and every answer were as long as allowed. assumed: what the
+    figures rest on. missing: what the climb would stop for before anything is spent.
+    """
+
+    task: str
+    examples: ForecastExamples
+    r: int
+    alpha_per_rung: float
+    rungs: tuple[RungForecast, ...]
+    compare: Forecast | None
+    gate: GateForecast | None
+    judge: Forecast | None
+    total: Forecast
+    assumed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
 def dry_run(
     task: Task,
     until: str | None = None,
     compare: ComparisonRequest | None = None,
     gate: Literal["quick", "full", "none"] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Forecast of every rung, as if each below had failed and every answer were as long as allowed. No model is loaded.
-
-    compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full one.
+) -> DryRun:
+    """No model is loaded. compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full
+    one.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the examples")
@@ -83,68 +123,57 @@ def dry_run(
     rules = rules_of(task, until)
     asked = compare or ComparisonRequest()
     refuse_what_cannot_be_had(asked, prepared, rules.until)
-    rungs: list[dict[str, Any]] = []
-    total = Forecast(0, 0, 0, 0.0, 0.0)
-    for name in task.ladder:
-        rung = find_rung(name)
-        skipped = rung.skip_reason(task, prepared.split.train)
-        if skipped is not None:
-            why = of_skip(skipped).as_json()
-            rungs.append(
-                {
-                    "name": name,
-                    "applies": False,
-                    "skipped_because": why,
-                    "forecast": None,
-                    "memory": None,
-                }
-            )
-        else:
-            progress.stage(f"forecast of {name}")
-            work = workload(prepared, name)
-            forecast, memory = rung.forecast(task, work), rung_memory(task, name, work)
-            total += forecast
-            told = {"skipped_because": None, "forecast": asdict(forecast), "memory": memory}
-            rungs.append({"name": name, "applies": True, **told})
-        if name == rules.until:
-            break
-    comparison = forecast_of(asked, prepared) if asked.names else None
-    if comparison is not None:
-        total += comparison
-    judge = None
+    last = len(task.ladder) if rules.until is None else task.ladder.index(rules.until) + 1
+    rungs = tuple(_rung(prepared, name, progress) for name in task.ladder[:last])
+    parts = [rung.forecast for rung in rungs]
+    compared = forecast_of(asked, prepared) if asked.names else None
+    parts.append(compared)
+    judged = None
     if isinstance(prepared.scorer, Judge):
-        judge = judging(prepared, prepared.scorer, total.tokens_out)
-        total += judge
+        judged = judging(prepared, prepared.scorer, _total(parts).tokens_out)
+        parts.append(judged)
     gated = None
-    if gate != "none" and any(rung["applies"] and trains(rung["name"]) for rung in rungs):
-        gated = gating(prepared, gate or "full", progress)
-        total += Forecast(**gated["forecast"])
+    if gate != "none" and any(rung.applies and trains(rung.name) for rung in rungs):
+        gated = _gate(prepared, gate or "full", progress)
+        parts.append(gated.forecast)
     split = prepared.split
-    return {
-        "task": task.task,
-        "examples": {
-            "train": len(split.train),
-            "dev": len(split.dev),
-            "test": len(split.test),
-            "leaks_removed": prepared.leaks,
-        },
-        "r": task.r,
-        "alpha_per_rung": task.alpha_per_rung,
-        "rungs": rungs,
-        "compare": None if comparison is None else asdict(comparison),
-        "gate": gated,
-        "judge": None if judge is None else asdict(judge),
-        "total": asdict(total),
-        "assumed": assumptions(prepared, [rung["name"] for rung in rungs if rung["applies"]]),
-        "missing": missing(task) if gated is not None else [],
-    }
+    return DryRun(
+        task=task.task,
+        examples=ForecastExamples(
+            train=len(split.train), dev=len(split.dev), test=len(split.test), leaks_removed=prepared.leaks
+        ),
+        r=task.r,
+        alpha_per_rung=task.alpha_per_rung,
+        rungs=rungs,
+        compare=compared,
+        gate=gated,
+        judge=judged,
+        total=_total(parts),
+        assumed=tuple(assumptions(prepared, [rung.name for rung in rungs if rung.applies])),
+        missing=tuple(missing(task)) if gated is not None else (),
+    )
 
 
-def gating(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Progress) -> dict[str, Any]:
+def _rung(prepared: PreparedTask, name: str, progress: Progress) -> RungForecast:
+    rung, task = find_rung(name), prepared.task
+    skip = rung.skip_reason(task, prepared.split.train)
+    if skip is not None:
+        return RungForecast(name=name, applies=False, skipped_because=of_skip(skip))
+    progress.stage(f"forecast of {name}")
+    work = workload(prepared, name)
+    return RungForecast(
+        name=name, applies=True, forecast=rung.forecast(task, work), memory=rung_memory(task, name, work)
+    )
+
+
+def _total(parts: Iterable[Forecast | None]) -> Forecast:
+    return sum((part for part in parts if part is not None), start=Forecast(0, 0, 0, 0.0, 0.0))
+
+
+def _gate(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Progress) -> GateForecast:
     """What the first gate would take, by suite; what the test sets take stands with the rungs."""
     suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA, progress=progress)
-    whole = sum((suite.forecast for suite in suites), start=Forecast(0, 0, 0, 0.0, 0.0))
-    return {"mode": mode, "suites": [asdict(suite) for suite in suites], "forecast": asdict(whole)}
+    return GateForecast(mode=mode, suites=suites, forecast=_total(suite.forecast for suite in suites))
 
 
 def judging(prepared: PreparedTask, judge: Judge, answer_tokens: int) -> Forecast:

@@ -16,6 +16,7 @@ from lastresort.types import Progress
 if TYPE_CHECKING:
     from lastresort.after.compare.names import ComparisonRequest
     from lastresort.app.climb import Climbed
+    from lastresort.app.dry_run import DryRun
 
 RUNS = Path("runs")
 Gate = Literal["quick", "full", "none"]
@@ -64,7 +65,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
         return climb(prepared, folder, until=request.until, gate=gate, compare=compare, progress=progress, stop=stop)
 
 
-def forecast_climb(request: ClimbRequest, progress: Progress) -> dict[str, Any]:
+def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:
     """What this climb would do and cost. No model is loaded and nothing is written."""
     task, gate, compare = _read(request)
     from lastresort.app.dry_run import dry_run

@@ -80,12 +80,13 @@ def climb_command(
             forecast = forecast_climb(request, shown)
         else:
             climbed = start_climb(request, shown)
+    found = forecast.as_json() if dry_run else climbed.decision.as_json()
     if as_json:
-        print_document(forecast if dry_run else climbed.decision)
+        print_document(found)
     elif dry_run:
-        show(forecast_table(forecast))
+        show(forecast_table(found))
     else:
-        show(ladder_table(climbed.decision))
+        show(ladder_table(found))
         print_text(f"report: {climbed.report}")
 
 

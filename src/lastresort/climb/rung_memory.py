@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.hardware.environment import card_here
@@ -18,22 +18,34 @@ from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.task import Task
 
 
-def rung_memory(task: Task, rung: str, work: Workload) -> dict[str, Any] | None:
-    """As a dry run shows it. None for a rung that trains nothing, a model whose shape is not known, and a machine that does not say
+@dataclass(frozen=True, slots=True)
+class RungMemory:
+    """bytes: of the whole training, by the plan. parts: of each kind of it. free_bytes: of the machine."""
+
+    method: str
+    bytes: int
+    parts: dict[str, int]
+    free_bytes: int
+    fits: bool
+    sentence: str
+
+
+def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
+    """None for a rung that trains nothing, a model whose shape is not known, and a machine that does not say
     how much memory it has."""
     planned, room = planned_rung(task, rung, work), free_memory_bytes()
     if planned is None or room is None:
         return None
     memory = planned.memory
     fits = planned.needed_bytes <= room
-    return {
-        "method": planned.setup.method,
-        "bytes": planned.needed_bytes,
-        "parts": {kind: memory.of(kind) for kind in dict.fromkeys(part.kind for part in memory.parts)},
-        "free_bytes": room,
-        "fits": fits,
-        "sentence": _sentence(planned, room, task, rung, fits=fits),
-    }
+    return RungMemory(
+        planned.setup.method,
+        planned.needed_bytes,
+        {kind: memory.of(kind) for kind in dict.fromkeys(part.kind for part in memory.parts)},
+        room,
+        fits,
+        _sentence(planned, room, task, rung, fits=fits),
+    )
 
 
 def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | None:
