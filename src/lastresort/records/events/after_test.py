@@ -1,0 +1,174 @@
+"""Events after the test of a tuned system: its gate, repairs, and ways of training that are compared."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lastresort.records.decision import ComparedWay, DevScore, RepairKind, RepairMeasure
+from lastresort.records.events.base import BaseEvent, EventValue, OfRung
+from lastresort.records.gate import ClimbGate
+from lastresort.types import Judgement
+
+
+class GateChosen(BaseEvent):
+    kind: Literal["gate_chosen"] = "gate_chosen"
+    mode: Literal["quick", "full", "none"]
+
+
+class GateRun(BaseEvent):
+    """repaired: it is the second gate, of a repaired system."""
+
+    kind: Literal["gate_run"] = "gate_run"
+    gate: ClimbGate
+    repaired: bool
+
+    @property
+    def key(self) -> str:
+        return gate_key(self.gate.rung, repaired=self.repaired)
+
+
+def gate_key(rung: str, *, repaired: bool) -> str:
+    return f"{rung}, repaired" if repaired else rung
+
+
+class RepairsBegun(OfRung):
+    """system: that the gate rejected or held. The rest is what a repair has to mend, as `gate.verdict.repairable.Needed`."""
+
+    kind: Literal["repairs_begun"] = "repairs_begun"
+    system: str
+    offending: tuple[str, ...]
+    costly: bool
+    kinds: tuple[RepairKind, ...]
+
+
+def repair_key(rung: str, repair: str, setting: float) -> str:
+    return f"{rung} {repair} {setting:g}"
+
+
+class RepairTried(OfRung):
+    """setting: the scale, the epoch or step of a checkpoint, the share of replay, or the learning rate. system, dev: None where it
+    was not made."""
+
+    kind: Literal["repair_tried"] = "repair_tried"
+    repair: RepairKind
+    setting: float
+    system: str | None
+    dev: DevScore | None
+    measures: tuple[RepairMeasure, ...]
+    good: bool
+    why: str
+
+    @property
+    def key(self) -> str:
+        return repair_key(self.rung, self.repair, self.setting)
+
+
+class RepairPostponed(OfRung):
+    """A repair that did not fit the time left of so many hours."""
+
+    kind: Literal["repair_postponed"] = "repair_postponed"
+    repair: RepairKind
+    setting: float
+    limit_hours: float | None
+
+    @property
+    def key(self) -> str:
+        return repair_key(self.rung, self.repair, self.setting)
+
+
+class RepairTested(OfRung):
+    kind: Literal["repair_tested"] = "repair_tested"
+    system: str
+    judgement: Judgement
+
+
+class WaysChosen(BaseEvent):
+    """names: the reference first; empty where nothing is to be compared any more."""
+
+    kind: Literal["ways_chosen"] = "ways_chosen"
+    names: tuple[str, ...]
+    seeds: int
+
+
+class WaysRefused(BaseEvent):
+    kind: Literal["ways_refused"] = "ways_refused"
+    names: tuple[str, ...]
+    because: str
+
+
+class FullRateChosen(BaseEvent):
+    """The learning rate at which all weights are trained, found with the first seed."""
+
+    kind: Literal["full_rate_chosen"] = "full_rate_chosen"
+    rate: float
+
+
+class TrainingSpent(EventValue):
+    """memory_bytes: peak, None where it is not known. tokens: of the rows, however often they were computed."""
+
+    memory_bytes: int | None
+    seconds: float
+    tokens: int
+    learning_rate: float
+
+
+class AnsweringSpent(EventValue):
+    """On the whole test set."""
+
+    memory_bytes: int | None
+    seconds: float
+    tokens: int
+
+
+class OfWay(BaseEvent):
+    """An event of one way of training with one seed."""
+
+    way: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return way_key(self.way, self.seed)
+
+
+def way_key(way: str, seed: int) -> str:
+    return f"{way}-seed{seed}"
+
+
+class WayTrained(OfWay):
+    """Noted as soon as it is over, since the peak of a training cannot be measured afterwards."""
+
+    kind: Literal["way_trained"] = "way_trained"
+    spent: TrainingSpent
+
+
+class WayMeasured(OfWay):
+    """training: None where it was made of what another way has trained. failed: why there is none."""
+
+    kind: Literal["way_measured"] = "way_measured"
+    training: TrainingSpent | None
+    answering: AnsweringSpent | None
+    failed: str | None
+
+
+class WaysCompared(BaseEvent):
+    kind: Literal["ways_compared"] = "ways_compared"
+    names: tuple[str, ...]
+    seeds: int
+    ways: tuple[ComparedWay, ...]
+
+
+AfterTestEvent = (
+    GateChosen
+    | GateRun
+    | RepairsBegun
+    | RepairTried
+    | RepairPostponed
+    | RepairTested
+    | WaysChosen
+    | WaysRefused
+    | FullRateChosen
+    | WayTrained
+    | WayMeasured
+    | WaysCompared
+)

@@ -1,0 +1,69 @@
+"""What every event has. An event knows its key, by which the newest of one rung, candidate or training is found."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+Interval = tuple[float, float]
+
+
+class EventValue(BaseModel):
+    """Part of an event."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
+
+
+class BaseEvent(EventValue):
+    """What every event has. kind: its name in the record, which is the name of the class."""
+
+    kind: str
+
+    @property
+    def key(self) -> str:
+        """Which of its kind, "" where there is one a run."""
+        return ""
+
+
+class OfRung(BaseEvent):
+    """An event of which every rung has its own."""
+
+    rung: str
+
+    @property
+    def key(self) -> str:
+        return self.rung
+
+
+class OfCandidate(OfRung):
+    """An event of which every candidate, or training, of a rung has its own."""
+
+    candidate: str
+
+    @property
+    def key(self) -> str:
+        return self.candidate
+
+
+E = TypeVar("E", bound=BaseEvent)
+
+
+class Stage(EventValue):
+    """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
+    last step of a training. eta_s: None before the first unit is done. spent_s, spent_usd: of the whole run so far."""
+
+    label: str
+    rung: str = ""
+    candidate: str = ""
+    split: str = ""
+    done: int = 0
+    total: int | None = None
+    loss: float | None = None
+    eta_s: float | None = None
+    spent_s: float = 0.0
+    spent_usd: float = 0.0
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        return self.rung, self.candidate, self.split

@@ -1,0 +1,173 @@
+"""Events of a run as a whole: what it was begun with, the judge that scores its answers, what was spent, and its end."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from lastresort.records.decision import RunView
+from lastresort.records.events.base import BaseEvent, EventValue, Interval
+
+
+class RunBegan(BaseEvent):
+    """id: which run this is, wherever its folder is moved."""
+
+    kind: Literal["run_began"] = "run_began"
+    id: str
+
+
+class TaskRead(BaseEvent):
+    """task: resolved, as the task file writes it."""
+
+    kind: Literal["task_read"] = "task_read"
+    task: dict[str, Any]
+
+
+class FilesRead(BaseEvent):
+    """files: sha256 by name, of everything that decides what is trained and measured."""
+
+    kind: Literal["files_read"] = "files_read"
+    files: dict[str, str]
+
+
+class TaskPlaced(BaseEvent):
+    """path: how the task file is reached from the folder of the run."""
+
+    kind: Literal["task_placed"] = "task_placed"
+    path: str
+
+
+class DocumentsRead(BaseEvent):
+    """files: sha256 by document, as they were when the run began."""
+
+    kind: Literal["documents_read"] = "documents_read"
+    files: dict[str, str]
+
+
+class ErrorShared(BaseEvent):
+    """r: tests of the bar over which the run shares its error."""
+
+    kind: Literal["error_shared"] = "error_shared"
+    r: int
+
+
+class ModelOpened(BaseEvent):
+    """fingerprint: of the task's model. max_new_tokens: of every answer. price_known: whether what a call of it costs is known."""
+
+    kind: Literal["model_opened"] = "model_opened"
+    fingerprint: str
+    max_new_tokens: int
+    price_known: bool
+
+
+class RowsTooLong(BaseEvent):
+    """train: ids of the rows that are left out of training, since they exceed the context."""
+
+    kind: Literal["rows_too_long"] = "rows_too_long"
+    train: tuple[str, ...]
+
+
+class DataChecked(BaseEvent):
+    """report: counts and findings, as `lastresort data check --json` prints them."""
+
+    kind: Literal["data_checked"] = "data_checked"
+    report: dict[str, Any]
+
+
+class BudgetSpent(BaseEvent):
+    """Time and money since the one before; money with every paid answer, time every few seconds."""
+
+    kind: Literal["budget_spent"] = "budget_spent"
+    seconds: float
+    usd: float
+
+
+class JudgeOpened(BaseEvent):
+    kind: Literal["judge_opened"] = "judge_opened"
+    fingerprint: str
+
+
+class JudgeCalls(EventValue):
+    """What asking a judge took. paid_usd: the part of usd that was paid now, for what no cache had."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    usd: float
+    paid_usd: float
+
+
+class JudgeChecked(BaseEvent):
+    """How far the judge agrees with people, on labelled cases. said: its verdicts on each."""
+
+    kind: Literal["judge_checked"] = "judge_checked"
+    n: int
+    share: float
+    interval: Interval
+    kappa: float | None
+    kappa_interval: Interval | None
+    weights: Literal["none", "quadratic"]
+    said: tuple[tuple[str, ...], ...]
+    spent: JudgeCalls
+
+
+class JudgedAnswer(JudgeCalls):
+    """answer: hash of its text. said: the judge's verdicts on it, one a prompt."""
+
+    id: str
+    answer: str
+    score: float
+    said: tuple[str, ...]
+
+
+class AnswersJudged(BaseEvent):
+    """A batch. An answer that is met again is here again, and counts once."""
+
+    kind: Literal["answers_judged"] = "answers_judged"
+    items: tuple[JudgedAnswer, ...]
+
+
+class ClimbDecided(BaseEvent):
+    kind: Literal["climb_decided"] = "climb_decided"
+    decision: RunView
+
+
+class ClimbFinished(BaseEvent):
+    """Everything is written: the winner, decision.json and the report."""
+
+    kind: Literal["climb_finished"] = "climb_finished"
+
+
+class RecheckCounted(BaseEvent):
+    """A recheck, counted before it has seen an answer. question: hash of what it asks. look: its number among those that test
+    systems against the bar. what: is new, in words."""
+
+    kind: Literal["recheck_counted"] = "recheck_counted"
+    question: str
+    number: int
+    look: int | None
+    what: str
+
+    @property
+    def key(self) -> str:
+        return self.question
+
+
+RunEvent = (
+    RunBegan
+    | TaskRead
+    | FilesRead
+    | TaskPlaced
+    | DocumentsRead
+    | ErrorShared
+    | ModelOpened
+    | RowsTooLong
+    | DataChecked
+    | BudgetSpent
+    | JudgeOpened
+    | JudgeChecked
+    | AnswersJudged
+    | ClimbDecided
+    | ClimbFinished
+    | RecheckCounted
+)

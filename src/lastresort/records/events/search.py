@@ -1,0 +1,177 @@
+"""Events of a rung: searched on dev, frozen, tested once; and what retrieval searches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lastresort.records.decision import Crossing, Currency, DevScore
+from lastresort.records.document import Statement
+from lastresort.records.events.base import BaseEvent, EventValue, OfRung
+from lastresort.types import Judgement
+
+
+class CandidateMeasured(OfRung):
+    """A candidate on a split, or a stretch of dev; its items are in the record's table. A later one of the same split replaces it.
+
+    ill_formed: ids of wrong answers without the form asked for. wrong: of the others that are wrong. cut: answers that ended at the
+    token limit. refused: items that the model did not take.
+    """
+
+    kind: Literal["candidate_measured"] = "candidate_measured"
+    candidate: str
+    split: str
+    n: int
+    n_available: int
+    score: float
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    usd: float
+    cut: int
+    refused: int
+    ill_formed: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+
+class RungSkipped(OfRung):
+    kind: Literal["rung_skipped"] = "rung_skipped"
+    reason: Statement
+
+
+class RungPlanned(OfRung):
+    """Whether a rung that trains fits the time that is left. beyond: why not. limit_hours: of the task, then."""
+
+    kind: Literal["rung_planned"] = "rung_planned"
+    seconds: float | None
+    limit_hours: float
+    beyond: Statement | None
+
+
+class RungGivenUp(OfRung):
+    """The search showed that the rung cannot reach the bar."""
+
+    kind: Literal["rung_given_up"] = "rung_given_up"
+    reason: Statement
+
+
+class SearchedCandidate(EventValue):
+    """seconds: of all that was measured of it so far."""
+
+    name: str
+    dev: DevScore
+    prompt_tokens: float
+    seconds: float
+
+
+class RungSearched(OfRung):
+    """What the search on dev found. bias_corrected: the best score, corrected for having been chosen."""
+
+    kind: Literal["rung_searched"] = "rung_searched"
+    candidates: tuple[SearchedCandidate, ...]
+    chosen: str
+    why: str
+    note: str
+    bias_corrected: float | None
+
+
+class SystemFrozen(OfRung):
+    """name: of the candidate that goes to the test."""
+
+    kind: Literal["system_frozen"] = "system_frozen"
+    name: str
+
+
+class RungTested(OfRung):
+    kind: Literal["rung_tested"] = "rung_tested"
+    system: str
+    judgement: Judgement
+
+
+class SavingWeighed(OfRung):
+    """With `goal: cost`, after this rung met the bar: whether sft would pay for itself. The fields are those of `Saving`."""
+
+    kind: Literal["saving_weighed"] = "saving_weighed"
+    hourly_price: float | None
+    calls_per_month: int | None
+    goes_on: bool
+    because: str
+    currency: Currency | None
+    now: float | None
+    then: float | None
+    one_off: float | None
+    crossing: Crossing
+    calls: int | None
+    months: float | None
+
+
+class SkippedFile(EventValue):
+    path: str
+    reason: str
+
+
+class StoreBuilt(BaseEvent):
+    """added to reused: of the update that built it. contents: hash of what it holds."""
+
+    kind: Literal["store_built"] = "store_built"
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    embedded: int
+    reused: int
+    documents: int
+    chunks: int
+    skipped: tuple[SkippedFile, ...]
+    embedder: str
+    embedder_fingerprint: str
+    contents: str
+    seconds: float
+    disk_bytes: int
+    vector_bytes: int
+
+
+class SearchScores(EventValue):
+    """How well one kind of search finds the passages that dev names. recall, ndcg: by how many passages were looked at."""
+
+    mode: Literal["hybrid", "vector", "text"]
+    reranked: bool
+    questions: int
+    unlabelled: int
+    recall: dict[int, float]
+    ndcg: dict[int, float]
+    mrr: float
+
+
+class SearchesMeasured(BaseEvent):
+    """Nothing where dev names no passages."""
+
+    kind: Literal["searches_measured"] = "searches_measured"
+    searches: tuple[SearchScores, ...]
+
+
+class CeilingMeasured(BaseEvent):
+    """Dev with the right passages in the prompt. labelled: items that name theirs. systems: verdict of each that could be tried.
+    knowledge: ids of the items that were wrong closed book and right so."""
+
+    kind: Literal["ceiling_measured"] = "ceiling_measured"
+    labelled: int
+    n: int
+    closed_book: float
+    systems: dict[str, Judgement]
+    dropped: dict[str, str]
+    knowledge: tuple[str, ...]
+
+
+RungEvent = (
+    CandidateMeasured
+    | RungSkipped
+    | RungPlanned
+    | RungGivenUp
+    | RungSearched
+    | SystemFrozen
+    | RungTested
+    | SavingWeighed
+    | StoreBuilt
+    | SearchesMeasured
+    | CeilingMeasured
+)

@@ -1,0 +1,276 @@
+"""Events of a training, by examples or by preferences: what it learns from, how far it is, what came of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from lastresort.records.events.base import EventValue, OfCandidate, OfRung
+from lastresort.records.events.run import JudgeCalls
+from lastresort.types import Role
+
+
+class RenderingFixed(OfRung):
+    """rendering: fingerprint of how the rung's training rows are written."""
+
+    kind: Literal["rendering_fixed"] = "rendering_fixed"
+    rendering: str
+
+
+class ReplayRow(EventValue):
+    """turns: role and text. end: whether the answer ended by itself."""
+
+    id: str
+    turns: tuple[tuple[Role, str], ...]
+    answer: str
+    end: bool
+
+
+class ReplayMade(OfRung):
+    """General rows with the base's own answers. rung: whose cost they are. asked: how many were wanted."""
+
+    kind: Literal["replay_made"] = "replay_made"
+    asked: int
+    rows: tuple[ReplayRow, ...]
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+
+
+class LapTrained(OfRung):
+    """A learning rate trained up to a step. name: which lap. dev_loss: nats a target token, None where it diverged."""
+
+    kind: Literal["lap_trained"] = "lap_trained"
+    name: str
+    rate: float
+    step: int
+    dev_loss: float | None
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class PassLowered(OfCandidate):
+    """What a training was lowered to so that it fits the memory. keys: as a training file writes them."""
+
+    kind: Literal["pass_lowered"] = "pass_lowered"
+    keys: dict[str, int | bool | str]
+
+
+class AdapterReach(EventValue):
+    """layers: that hold an adapter, of all_layers. parameters: that are trained."""
+
+    layers: int
+    all_layers: int
+    parameters: int
+
+
+class PackedCheck(EventValue):
+    """Packed against plain on the first batch; as `engine.support.FirstBatchCheck`."""
+
+    loss_difference: float
+    gradient_difference: float | None
+    ok: bool
+    reason: str | None
+    kernel: str | None
+    passed_over: str
+
+
+class TrainingFacts(EventValue):
+    """What a rung says of a training beside its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
+
+    rows: int
+    replay_rows: int | None = None
+    start: str | None = None
+    learns_from: str | None = None
+    adapted: AdapterReach | None = None
+
+
+class TrainingReached(OfCandidate, TrainingFacts):
+    """How far a training is, what it computed, and by which settings. The newest of a training counts."""
+
+    kind: Literal["training_reached"] = "training_reached"
+    step: int
+    steps: int
+    computed_tokens: int
+    nominal_tokens: int
+    seconds: float
+    path: str
+    reason: str | None
+    check: PackedCheck | None
+    processes: int
+    sharded: bool
+    settings: dict[str, Any]
+
+
+class CandidateTrained(OfCandidate):
+    """What a candidate came of. run: the training whose curve and events it shares.
+
+    stop: the epoch or step after which it was kept. replay: the share of general rows, None where the training has none. scale: of
+    what was trained, set after the training. constrained: it is another candidate, held to the form of the output.
+    """
+
+    kind: Literal["candidate_trained"] = "candidate_trained"
+    run: str
+    learning_rate: float
+    stop: int
+    unit: Literal["epoch", "step"]
+    replay: float | None = None
+    scale: float = 1.0
+    constrained: bool = False
+
+
+class TextLearned(OfRung):
+    """The base after the task's documents, as plain text. told: what was learned, in words."""
+
+    kind: Literal["text_learned"] = "text_learned"
+    told: str
+
+
+class BaseAnswered(OfRung):
+    """What the base said, from which training will move; of each answer its tokens and the place of its first target.
+
+    prompts: hash of them.
+    """
+
+    kind: Literal["base_answered"] = "base_answered"
+    prompts: str
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    general: tuple[tuple[tuple[int, ...], int], ...]
+    task: tuple[tuple[tuple[int, ...], int], ...]
+    prose: tuple[tuple[tuple[int, ...], int], ...]
+
+    @property
+    def key(self) -> str:
+        return self.prompts
+
+
+class BaseSummed(OfRung):
+    """Log-probability in nats of all targets of each part under the base. counts: how many rows each part has."""
+
+    kind: Literal["base_summed"] = "base_summed"
+    prompts: str
+    precision: str
+    counts: tuple[int, int, int]
+    general: float
+    task: float
+    prose: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.prompts} {self.precision}"
+
+
+class RankedAnswer(EventValue):
+    """whole: it ended by itself, so that its end may be trained."""
+
+    text: str
+    score: float
+    whole: bool
+
+
+class RankedPair(EventValue):
+    """example: id of the training row."""
+
+    example: str
+    chosen: RankedAnswer
+    rejected: RankedAnswer
+
+
+class SamplesPaired(OfRung):
+    """Pairs of a system's own answers, ranked by the scorer. told: what became of the prompts, in words."""
+
+    kind: Literal["samples_paired"] = "samples_paired"
+    pairs: tuple[RankedPair, ...]
+    told: str
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+
+
+class StopsPlanned(OfRung):
+    """steps: of the whole training. stops: after which a candidate is kept. told: what it learns from, in words."""
+
+    kind: Literal["stops_planned"] = "stops_planned"
+    steps: int
+    stops: tuple[int, ...]
+    told: str
+
+
+class RewardsJudged(OfRung):
+    """What the answers of a step took a judge. asked: hash of them; a step that is repeated is here again, and counts once.
+
+    priced: whether what the judge costs is known.
+    """
+
+    kind: Literal["rewards_judged"] = "rewards_judged"
+    asked: str
+    spent: JudgeCalls
+    priced: bool
+
+
+class Movement(EventValue):
+    """kl: of the candidate to its start, nats an answer; how it is computed says `train.watch.divergence.Divergence`. margin: of
+    preferences, see `Margins` there, of the rows that margin_of names; None where answers are rewarded. margin_before: of log odds,
+    which are compared where the objective has no reference; else None.
+    """
+
+    kl: float
+    kl_error: float | None
+    kl_per_token: float
+    kl_answers: int
+    margin: float | None = None
+    margin_above_0: float | None = None
+    margin_n: int = 0
+    margin_of: str = ""
+    margin_before: float | None = None
+
+
+class CandidateMoved(OfCandidate):
+    """A candidate of preference training, kept after some steps. moved: how far it is from its start, None where it diverged."""
+
+    kind: Literal["candidate_moved"] = "candidate_moved"
+    moved: Movement | None
+
+
+class AnswerLengths(EventValue):
+    """Mean answer tokens and score on dev before and after; and the scores on the `level` items whose answers did not grow
+    (0 where there are none).
+    """
+
+    tokens_before: float
+    tokens_after: float
+    score_before: float
+    score_after: float
+    level: int
+    level_before: float
+    level_after: float
+
+
+class DriftMeasured(OfCandidate):
+    """How far preference training moved a candidate's answers from those of its start."""
+
+    kind: Literal["drift_measured"] = "drift_measured"
+    start: str
+    moved: Movement
+    length: AnswerLengths
+
+
+TrainingEvent = (
+    RenderingFixed
+    | ReplayMade
+    | LapTrained
+    | PassLowered
+    | TrainingReached
+    | CandidateTrained
+    | TextLearned
+    | BaseAnswered
+    | BaseSummed
+    | SamplesPaired
+    | StopsPlanned
+    | RewardsJudged
+    | CandidateMoved
+    | DriftMeasured
+)
