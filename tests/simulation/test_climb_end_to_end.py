@@ -26,7 +26,7 @@ from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.evals.evidence import choose
 from lastresort.ladder import RUNGS
 from lastresort.models.scripted import _draw
-from lastresort.records.measurement import as_test
+from lastresort.records.measurement import BarTest
 from lastresort.report.words.answer import headline
 from lastresort.spec.task import load_task
 from lastresort.types import Example
@@ -97,7 +97,7 @@ def foretold(prepared: PreparedTask, rates: tuple[float, ...]) -> dict[str, Any]
     outcomes, conclusion = climbed(rules_of(task, None), try_rung)
     return {
         "chosen": [outcome.system for outcome in outcomes],
-        "tests": [as_test(outcome.judgement) for outcome in outcomes if outcome.judgement is not None],
+        "tests": [BarTest.of(outcome.judgement).as_json() for outcome in outcomes if outcome.judgement is not None],
         "end": (conclusion.verdict, conclusion.meets_bar, conclusion.provisional, conclusion.stopped_at),
         "answer": headline(conclusion.answer),
         "won": conclusion.winner is not None,

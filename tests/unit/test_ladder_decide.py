@@ -95,7 +95,7 @@ def test_met_at_sft_says_yes_and_what_the_cheaper_rungs_reached() -> None:
     assert high.judgement is not None
     assert found.reasons == (
         RungResult("prompting", "prompting-system", low.judgement, 0.8),
-        RungSkip("retrieval", "no knowledge"),
+        RungSkip("retrieval", statement("no knowledge")),
         RungResult("sft", "sft-system", high.judgement, 0.8),
         Stopped("MET", "sft"),
     )

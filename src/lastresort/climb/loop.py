@@ -16,7 +16,6 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
-from lastresort.records.decision import DevScore
 from lastresort.records.events import (
     RungGivenUp,
     RungSearched,
@@ -26,6 +25,7 @@ from lastresort.records.events import (
     SystemFrozen,
 )
 from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import Stopped
 from lastresort.report.words.answer import progress_line
 from lastresort.report.words.skips import of_skip

@@ -17,6 +17,8 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Sentence = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
+Limits = tuple[Share, Share]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -52,8 +54,8 @@ class Statement(JsonDocument):
     text; null where the text names all. figures: what the text was made from.
     """
 
-    code: Annotated[str, Field(min_length=1)]
-    rung: Annotated[str, Field(min_length=1)] | None = None
+    code: Name
+    rung: Name | None = None
     figures: dict[str, JsonValue]
     text: Sentence
 

@@ -1,12 +1,13 @@
-"""What measuring one candidate on one split gave, item by item."""
+"""What measuring one candidate on one split gave, item by item; and how documents hold scores, tests and costs."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
-from lastresort.types import Judgement
+from lastresort.records.document import Amount, Count, JsonDocument, Limits, Positive, Share
+from lastresort.types import Judgement, Outcome, Unit, VerdictBasis
 
 FailureKind = Literal["format", "knowledge", "other"]
 
@@ -87,15 +88,48 @@ class Measurement:
         return sum(item.finish == "length" for item in self.items) / self.n if self.items else 0.0
 
 
-def as_test(found: Judgement) -> dict[str, Any]:
-    """A judgement as `test` in decision.json."""
-    return {
-        "verdict": found.outcome,
-        "score": found.score,
-        "n_used": found.n_used,
-        "n_available": found.n_available,
-        "unit": found.unit,
-        "interval": list(found.interval),
-        "decided": None if found.decided is None else asdict(found.decided),
-        "n_needed": found.n_needed,
-    }
+class DevScore(JsonDocument):
+    """Mean score on n dev items."""
+
+    score: Share
+    n: Count
+
+
+class BarTest(JsonDocument):
+    """A system against the bar, on held-out items. unit: what n_used, n_available and n_needed count, and what the score is the
+    mean of. interval: limits of the score, the confidence sequence at 1 - 2 alpha_per_rung. decided: the rule that gave the
+    verdict (sequence: the evidence after every unit; exact: the binomial test at the last item), its error and the limit of the
+    score that it showed; null for UNDECIDED. n_needed: units that would decide an UNDECIDED; null where not needed or not to be
+    told.
+    """
+
+    verdict: Outcome
+    score: Share
+    n_used: Count
+    n_available: Count
+    unit: Unit
+    interval: Limits
+    decided: VerdictBasis | None
+    n_needed: Positive | None
+
+    @classmethod
+    def of(cls, found: Judgement) -> Self:
+        return cls(
+            verdict=found.outcome,
+            score=found.score,
+            n_used=found.n_used,
+            n_available=found.n_available,
+            unit=found.unit,
+            interval=found.interval,
+            decided=found.decided,
+            n_needed=found.n_needed,
+        )
+
+
+class Cost(JsonDocument):
+    """usd: null where the task gives no price for the calls that were made."""
+
+    tokens_in: Count
+    tokens_out: Count
+    seconds: Amount
+    usd: Amount | None

@@ -11,13 +11,9 @@ from typing import Any
 
 from lastresort.ladder import trains
 from lastresort.records.decision import (
-    BarTest,
     CandidateView,
     CeilingSystem,
     CeilingView,
-    ComparedWay,
-    Cost,
-    DevScore,
     Failures,
     RetrievalView,
     RungView,
@@ -25,6 +21,7 @@ from lastresort.records.decision import (
     SearchView,
     StoreView,
 )
+from lastresort.records.decision_parts import ComparedWay
 from lastresort.records.document import Statement
 from lastresort.records.events import (
     BaseAnswered,
@@ -51,6 +48,7 @@ from lastresort.records.events import (
     WaysCompared,
 )
 from lastresort.records.gate import ClimbGate
+from lastresort.records.measurement import BarTest, Cost, DevScore
 from lastresort.types import GateVerdict, Judgement
 
 DEV = "dev["  # how the splits begin that are stretches of dev
@@ -115,7 +113,7 @@ class Fold:
             skipped_because=skipped,
             candidates=_candidates(rung, system) if skipped is None else (),
             chosen=system,
-            test=None if test is None else bar_test(test),
+            test=None if test is None else BarTest.of(test),
             gate=gate,
             failures=_failures(_on_dev(rung, system), _knowledge(self.ceiling)),
             cost=self.cost(name),
@@ -287,19 +285,6 @@ def _failures(stretches: Sequence[CandidateMeasured], knowledge: frozenset[str] 
         format=len({name for one in stretches for name in one.ill_formed}),
         knowledge=None if knowledge is None else lacking,
         other=len(wrong) - lacking,
-    )
-
-
-def bar_test(found: Judgement) -> BarTest:
-    return BarTest(
-        verdict=found.outcome,
-        score=found.score,
-        n_used=found.n_used,
-        n_available=found.n_available,
-        unit=found.unit,
-        interval=found.interval,
-        decided=found.decided,
-        n_needed=found.n_needed,
     )
 
 

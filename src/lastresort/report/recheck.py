@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from lastresort.records.decision import BarTest, Cost
 from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, ReuseView, Sentence, Share
+from lastresort.records.measurement import BarTest, Cost
 from lastresort.report.schema import write_document
 from lastresort.report.words.wording import (
     MARKS,

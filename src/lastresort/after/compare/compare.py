@@ -18,7 +18,7 @@ from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
 from lastresort.ladder import trains
-from lastresort.records.decision import ComparedWay
+from lastresort.records.decision_parts import ComparedWay
 from lastresort.records.events import (
     AnsweringSpent,
     TrainingSpent,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lastresort.evals.evidence import better
-from lastresort.records.measurement import as_test
+from lastresort.records.measurement import BarTest
 from lastresort.report.recheck import ComparedWithWinner, Verdict
 from lastresort.report.words.wording import how_decided, spaced
 from lastresort.report.words.wording import round_percent as percent
@@ -189,7 +189,7 @@ def _tested(one: RetriedPrompt, bar: float) -> str:
     )
     if found.outcome == "UNDECIDED":
         return f"{told}: undecided; {_settle(found)}."
-    how = spaced(how_decided(as_test(found), bar))
+    how = spaced(how_decided(BarTest.of(found).as_json(), bar))
     return f"{told}: the bar of {percent(bar)} is {'met' if found.outcome == 'MET' else 'not met'}; {how}."
 
 

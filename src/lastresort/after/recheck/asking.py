@@ -21,9 +21,8 @@ from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model
-from lastresort.records.decision import Cost
 from lastresort.records.events import JudgeOpened, RecheckCounted
-from lastresort.records.measurement import ItemScore
+from lastresort.records.measurement import Cost, ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.recheck import TestLook

@@ -12,9 +12,8 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.test import order_of_test
 from lastresort.errors import DataError, TaskError
 from lastresort.ladder import RUNGS, trains
-from lastresort.records.decision import BarTest
 from lastresort.records.events import FilesRead, TaskRead
-from lastresort.records.measurement import ItemScore
+from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.spec.document import YamlDocument

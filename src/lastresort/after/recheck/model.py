@@ -17,8 +17,7 @@ from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.scorers import Scorer
 from lastresort.records.events import RungGivenUp
-from lastresort.records.measurement import ItemScore
-from lastresort.records.view import bar_test
+from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.report.recheck import DroppedPrompt, RecheckFindings, ReplacementAsked, RunWinner, SystemTried, TestLook
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
@@ -203,7 +202,7 @@ def _tried_entry(asking: RecheckModels, new: Replacement, one: RetriedPrompt, te
     return SystemTried(
         rung=one.rung,
         name=one.name,
-        test=bar_test(one.judgement),
+        test=BarTest.of(one.judgement),
         prompt_tokens=prompt_tokens(tested.items),
         cut=sum(item.finish == "length" for item in tested.items),
         refused=sum(item.finish == "refused" for item in tested.items),

@@ -36,7 +36,7 @@ from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
-from lastresort.records.decision import DevScore, RepairMeasure
+from lastresort.records.decision_parts import RepairMeasure
 from lastresort.records.events import (
     RepairPostponed,
     RepairsBegun,
@@ -46,7 +46,7 @@ from lastresort.records.events import (
     repair_key,
 )
 from lastresort.records.gate import ClimbGate
-from lastresort.records.measurement import as_test
+from lastresort.records.measurement import BarTest, DevScore
 from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.answer import line, of_reason
@@ -85,7 +85,11 @@ def _end(record: Record, tried: RepairTried) -> dict[str, Any]:
     if test is None or tried.system != test.system:
         return {"frozen": False, "test": None, "gate": None}
     second = gate_of(record, tried.rung, tried.system)
-    return {"frozen": True, "test": as_test(test.judgement), "gate": None if second is None else _summary(second)}
+    return {
+        "frozen": True,
+        "test": BarTest.of(test.judgement).as_json(),
+        "gate": None if second is None else _summary(second),
+    }
 
 
 def _summary(gate: ClimbGate) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lastresort.records.decision import ComparedWay, DevScore, RepairKind, RepairMeasure
+from lastresort.records.decision_parts import ComparedWay, RepairKind, RepairMeasure
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.gate import ClimbGate
+from lastresort.records.measurement import DevScore
 from lastresort.types import Judgement
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lastresort.records.decision import Crossing, Currency, DevScore
+from lastresort.records.decision_parts import Crossing, Currency
 from lastresort.records.document import Statement
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
+from lastresort.records.measurement import DevScore
 from lastresort.types import Judgement
 
 

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from lastresort.records import reasons as value
 from lastresort.records.document import Statement
-from lastresort.records.measurement import as_test
+from lastresort.records.measurement import BarTest
 from lastresort.records.skips import KnowledgeOutpacesTraining
 from lastresort.report.words import drift, gate
 from lastresort.report.words.skips import outpaced
@@ -189,7 +189,7 @@ def _tested(reason: value.RungResult) -> str:
         f"{found.unit}s (interval {percent(low)} to {percent(high)})"
     )
     if found.outcome != "UNDECIDED":
-        how = how_decided(as_test(found), reason.bar)
+        how = how_decided(BarTest.of(found).as_json(), reason.bar)
         return f"{scored} and {'meets' if found.outcome == 'MET' else 'misses'} the bar of {bar}{f': {how}' if how else ''}."
     more = (
         "it is too close to the bar to estimate how many more items are needed"

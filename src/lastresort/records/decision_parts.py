@@ -1,0 +1,208 @@
+"""Parts of `decision.json`: repairs after the gate, ways of training that were compared, and what calls cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lastresort.records.document import (
+    Amount,
+    Count,
+    Difference,
+    JsonDocument,
+    Limits,
+    Name,
+    Positive,
+    Sentence,
+    Sha256,
+    Share,
+)
+from lastresort.records.document import Interval as DifferenceInterval
+from lastresort.records.gate import SuiteVerdict
+from lastresort.records.measurement import BarTest, Cost, DevScore
+from lastresort.types import GateVerdict, Outcome
+
+RepairKind = Literal["scale", "fewer_epochs", "replay", "learning_rate"]
+Currency = Literal["usd", "machine_seconds"]
+Crossing = Literal["at_once", "after", "never", "unknown"]
+
+
+class RepairMeasure(JsonDocument):
+    """A measure on a separate draw, tuned against base, without a verdict: it only chooses among repairs. counts: false where this
+    base has nothing to lose by it, or the task leaves it out.
+    """
+
+    name: Name
+    suite: Name
+    base: Share | None
+    tuned: Share | None
+    difference: Difference | None
+    margin: Share | None
+    n: Count
+    counts: bool
+
+
+class SecondGateMeasure(JsonDocument):
+    name: Name
+    verdict: SuiteVerdict
+    base: Share | None
+    tuned: Share | None
+    difference: Difference | None
+    interval: DifferenceInterval | None
+    margin: Share | None
+    n: Count
+
+
+class SecondGate(JsonDocument):
+    verdict: GateVerdict
+    mode: Literal["quick", "full"]
+    seed: Count
+    alpha: Share
+    artefact_sha256: Sha256 | None
+    reasons: tuple[Sentence, ...]
+    measures: tuple[SecondGateMeasure, ...]
+
+
+class RepairView(JsonDocument):
+    """A repaired system that was tried after the first gate. kind: a smaller scale of what was trained; an earlier checkpoint of
+    that training; a training anew with more replay, or at a lower learning rate. setting: the scale; the epoch or step; the share;
+    the rate. system: null where it was not made. measures: on a draw of items that no gate scores. frozen: the best on dev of the
+    good ones, which alone was tested. gate: the second, on fresh items, where the test left it to be asked.
+    """
+
+    rung: Name
+    kind: RepairKind
+    setting: Annotated[float, Field(gt=0)]
+    system: Name | None
+    dev: DevScore | None
+    measures: tuple[RepairMeasure, ...]
+    good: bool
+    why: Sentence
+    frozen: bool
+    test: BarTest | None
+    gate: SecondGate | None
+
+
+class SeedOfWay(JsonDocument):
+    """failed: why this seed dropped out."""
+
+    seed: Count
+    score: Share | None
+    difference: Difference | None
+    failed: Sentence | None
+
+
+class SpentOfWay(JsonDocument):
+    """memory_bytes: the largest peak of a seed: of a graphics card what torch allocated, else of the whole process; null where it
+    is not known. seconds: mean of the seeds. tokens_per_s: of training those of the rows, however often they were computed; of
+    answering those of the answers.
+    """
+
+    memory_bytes: Count | None
+    seconds: Amount
+    tokens_per_s: Amount | None
+
+
+class ComparedWay(JsonDocument):
+    """A way of training, with several seeds. made_of: the way whose training it was made of, null where it was trained itself.
+    epoch: to which it was trained, as the winner was. score: on all test items, mean over seeds; null where every seed dropped
+    out. difference: this way less the first, on the same items with the same seeds; null for the first. interval: of the
+    difference, for items like these and seeds like these; each limit at alpha. verdict: a loss as large as the margin is excluded,
+    shown, or neither. seed_sd: of the seeds' mean differences. cost: of all seeds together, with races and what dropped out.
+    """
+
+    way: Literal["lora", "qlora", "full", "merged", "nf4"]
+    made_of: Literal["lora"] | None
+    learning_rate: Annotated[float, Field(gt=0)] | None
+    epoch: Positive
+    score: Share | None
+    n: Count
+    difference: Difference | None
+    interval: DifferenceInterval | None
+    alpha: Share
+    margin: Share
+    verdict: Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"] | None
+    seed_sd: Amount | None
+    seeds: Annotated[tuple[SeedOfWay, ...], Field(min_length=2)]
+    training: SpentOfWay | None
+    answering: SpentOfWay | None
+    cost: Cost
+    said: Sentence
+
+
+class PricedSystem(JsonDocument):
+    """A tested system with what a call of it took. items: test items over which tokens, seconds and costs are means: those that all
+    systems which meet the bar answered. seconds: of a call, its share of its batch here, or the wait for an endpoint.
+    per_call_machine_s: of the machine here; 0 where an endpoint answers. one_off: all that training and testing took; 0 for a
+    system that was not trained.
+    """
+
+    rung: Name
+    name: Name
+    model: Name
+    tuned: bool
+    verdict: Outcome
+    score: Share
+    interval: Limits
+    items: Positive
+    prompt_tokens: Amount
+    completion_tokens: Amount
+    seconds: Amount
+    per_call_usd: Amount | None
+    per_call_machine_s: Amount
+    one_off_usd: Amount | None
+    one_off_machine_s: Amount
+
+
+class SharedItems(JsonDocument):
+    """Mean scores on the n test items that both answered: a description, since each stopped by its own evidence."""
+
+    n: Count
+    tuned: Share | None
+    untuned: Share | None
+
+
+class CostPair(JsonDocument):
+    """crossing: from when on the tuned system is the cheaper, its training included. calls: from which call on; null for never and
+    unknown. months: how long these calls take at calls_per_month.
+    """
+
+    tuned: Name
+    untuned: Name
+    crossing: Crossing
+    calls: Count | None
+    months: Amount | None
+    both: SharedItems
+
+
+class SavingView(JsonDocument):
+    """With goal: cost, whether the climb went on to sft although the bar was met. rung: whose system meets the bar. now: a call of
+    it, as measured. then, one_off: a call of the tuned model, and all that the rung sft would take, as planned.
+    """
+
+    rung: Name
+    goes_on: bool
+    because: Sentence
+    currency: Currency | None
+    now: Amount | None
+    then: Amount | None
+    one_off: Amount | None
+    crossing: Crossing
+    calls: Count | None
+    months: Amount | None
+
+
+class BreakEven(JsonDocument):
+    """What calls cost and when training is paid back. currency: in which all systems compare; null where prices are missing.
+    missing: keys of the task file whose absence leaves money unknown. hourly_price: USD for an hour of the machine that trains and
+    answers local models. pairs: every tuned system against every untuned one. saving: null where that was not asked.
+    """
+
+    currency: Currency | None
+    missing: tuple[Name, ...]
+    calls_per_month: Count | None
+    hourly_price: Amount | None
+    systems: Annotated[tuple[PricedSystem, ...], Field(min_length=1)]
+    pairs: tuple[CostPair, ...]
+    saving: SavingView | None
