@@ -1,4 +1,8 @@
-"""The ladder: its rungs in order, each with every fact that other parts know of it. A new rung is its own file and one row here.
+"""The ladder: its rungs, from the cheapest to the dearest, each with every fact that other parts know of it.
+
+A new rung is a class with the methods of `rungs.rung.Rung` in a file of its own (skip_reason, forecast, search), and a row here, at
+the place where it belongs by cost. The climb, the dry run, the advice and the reports read this table.
+Its reason to skip is a value of `records.skips`, a new one if none of those fits, with its words in `report.words.skips`.
 
 Plain values and `module:name` strings, so that reading the table imports no rung.
 """

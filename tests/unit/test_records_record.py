@@ -144,7 +144,7 @@ def test_every_kind_is_named_as_its_class_and_stands_in_the_list() -> None:
         ("rung_flown", {"rung": "sft"}, "found an event of the kind rung_flown"),
         (
             "rung_skipped",
-            {"rung": "sft", "reason": "a", "weather": 1},
+            {"rung": "sft", "reason": {"code": "a", "figures": {}, "text": "a"}, "weather": 1},
             r"found at event 2 \(rung_skipped\), key weather",
         ),
     ],

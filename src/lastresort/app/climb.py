@@ -19,7 +19,7 @@ from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of
 from lastresort.climb.identity import note_origin, provenance
-from lastresort.climb.loop import climb_rungs, concluded, rules_of, standing
+from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.winner import write_winner
@@ -91,7 +91,7 @@ def climb(
             try:
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
-                costs = break_even_entry(bench.task, standing(bench, outcomes), saving)
+                costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)
                 conclusion = concluded(bench, rules, outcomes, why)
                 if asked.names:
                     _decide(

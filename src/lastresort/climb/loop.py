@@ -1,7 +1,22 @@
-"""The loop of a climb: rung by rung search on dev, freeze, test once, decide where to go.
+"""How a climb goes: from the cheapest rung up, until the evidence says stop.
 
-Every finished piece is in the record before the next begins, so that a climb killed at any moment goes on with `--resume` and
-reaches the same decision.
+For each rung of the task's ladder, in order:
+
+    skip      a rung that does not apply, or does not fit the time left        `Rung.skip_reason`, `climb.budget`
+    search    build candidate systems, measure them on dev, choose one          `Rung.search`
+    freeze    the chosen system is in the record before the test is touched
+    test      once, on held-out items, against the bar: MET, NOT_MET, UNDECIDED `climb.test`
+    decide    the next rung, or stop                                            `climb.decide.next_step`
+
+`next_step` goes up only where the rung below is not shown to meet the bar. When it stops on a trained system that would win, the
+gate asks whether that system broke anything else (`review`, which `app.climb` hands in: the gate, then repairs). A rejected system
+may not win, so the loop decides anew, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
+
+All judgement is in `climb.decide`, which is pure. A new rung is a class with the methods of `rungs.rung.Rung` and a row in
+`ladder`; nothing here names one.
+
+Every finished piece is in the record before the next begins, so a climb that was killed goes on with `--resume` and reaches the
+same decision.
 """
 
 from __future__ import annotations
@@ -34,7 +49,7 @@ from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 
 Review = Callable[[Sequence[RungOutcome], RungOutcome], RungOutcome | None]
-"""(outcomes so far, the tuned one that would win) -> that outcome after its gate and repairs; None where no gate is to run."""
+"""(outcomes so far, the trained one that would win) -> that outcome after its gate and repairs; None where no gate is to run."""
 
 
 def rules_of(task: Task, until: str | None) -> Rules:
@@ -51,8 +66,8 @@ def rules_of(task: Task, until: str | None) -> Rules:
 def climb_rungs(
     bench: Workbench, prepared: PreparedTask, rules: Rules, ledger: Ledger, review: Review
 ) -> tuple[list[RungOutcome], Stopped | None, CostSaving | None]:
-    """Go up until the decision says stop and what would win has passed the gate, or may not win. Returns the outcomes in order, why
-    it stopped, and what `goal: cost` weighed.
+    """Climb until `next_step` says stop and the gate has spoken on a trained winner. Returns the outcomes in order, why it stopped,
+    and what `goal: cost` weighed.
     """
     outcomes: list[RungOutcome] = []
     saving: CostSaving | None = None
@@ -69,20 +84,20 @@ def climb_rungs(
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
-        outcome = _one_rung(bench, prepared, step.rung, ledger)
+        outcome = _climb_rung(bench, prepared, step.rung, ledger)
         outcomes.append(outcome)
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
 
-def standing(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[TestedSystem]:
-    """The tested systems with their costs, without those that the gate rejected."""
+def eligible(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[TestedSystem]:
+    """The tested systems that the gate has not rejected, with their costs."""
     return priced_systems(bench.task, bench.record, [outcome for outcome in outcomes if not outcome.rejected])
 
 
-def concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], why: Stopped | None) -> Conclusion:
+def concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], stopped: Stopped | None) -> Conclusion:
     free = may_ship(outcomes)
-    systems = [system for system in standing(bench, outcomes) if system.rung in free]
-    return conclude(rules, outcomes, why, cheapest_of(bench.task, systems))
+    systems = [system for system in eligible(bench, outcomes) if system.rung in free]
+    return conclude(rules, outcomes, stopped, cheapest_of(bench.task, systems))
 
 
 def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: Review) -> list[RungOutcome] | None:
@@ -94,7 +109,7 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
     return None if settled is None else [settled if outcome is won else outcome for outcome in outcomes]
 
 
-def _one_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
+def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
     bench.at(name)
     skipped = rung.skip_reason(bench.task, bench.train)
@@ -113,12 +128,12 @@ def _one_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledge
     if frozen is None:
         found = rung.search(bench)
         if isinstance(found, GivenUp):
-            return _note_given_up(bench, name, found)
+            return _give_up(bench, name, found)
         frozen = _freeze(bench, name, found)
     system = load_system(bench.candidate_folder(name, frozen.name))
-    known = bench.record.last(RungTested, name)
-    if known is not None:
-        return RungOutcome(name, known.judgement, system.name)
+    tested = bench.record.last(RungTested, name)
+    if tested is not None:
+        return RungOutcome(name, tested.judgement, system.name)
     judgement, measurement = run_test(bench, name, system, prepared.split.test)
     used = {item.id for item in measurement.items}
     ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
@@ -126,15 +141,15 @@ def _one_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledge
     return RungOutcome(name, judgement, system.name)
 
 
-def _note_given_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
-    """Record that the search showed the rung to be no way, so that a resumed climb does not search again."""
+def _give_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
+    """Record that dev has ruled the rung out, so that a resumed climb does not search again."""
     reason = of_skip(found.reason)
     bench.record.append(RungGivenUp(rung=rung, reason=reason))
     return RungOutcome(rung, skipped=reason)
 
 
 def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:
-    """Record what the search found, and freeze its choice."""
+    """Record what the search found and which system goes to the test."""
     seconds: dict[str, float] = {}
     for measured in bench.record.measured():
         seconds[measured.candidate] = seconds.get(measured.candidate, 0.0) + measured.seconds

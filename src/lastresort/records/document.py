@@ -57,7 +57,7 @@ class Statement(JsonDocument):
     code: Name
     rung: Name | None = None
     figures: dict[str, JsonValue]
-    text: Sentence
+    text: str
 
     @classmethod
     def of(cls, value: object, text: str, *, names_rung: bool = True) -> Self:
