@@ -6,6 +6,7 @@ import pytest
 
 from lastresort.data.split import Split, clean, first_of_each
 from lastresort.errors import DataError
+from lastresort.records.reasons import RowsLeftOut
 from lastresort.types import Example, Message
 
 ANIMALS = ["horse", "otter", "raven", "gecko", "moose", "tiger", "snail", "whale", "zebra", "koala"]
@@ -43,8 +44,8 @@ def test_repeats_leave_dev_and_test_but_not_train() -> None:
     found = cleaned.split
     assert (found.train, found.dev, found.test) == (split.train, split.dev[:25], split.test[:30])
     assert cleaned.notes == (
-        "1 dev item repeated an input of dev and was left out: each input counts once.",
-        "2 test items repeated an input of test and were left out: each input counts once.",
+        RowsLeftOut("dev", "repeated", 1),
+        RowsLeftOut("test", "repeated", 2),
     )
 
 
@@ -57,7 +58,7 @@ def test_dev_items_that_stand_in_test_leave_dev_exact_and_near() -> None:
     cleaned = clean(split)
     assert cleaned.split.dev == split.dev[:25]
     assert cleaned.split.test == split.test
-    assert cleaned.notes == ("2 dev items also stood in test and were left out of dev.",)
+    assert cleaned.notes == (RowsLeftOut("dev", "in test", 2),)
 
 
 def test_leaks_leave_train_and_are_named() -> None:
@@ -67,7 +68,7 @@ def test_leaks_leave_train_and_are_named() -> None:
     cleaned = clean(split)
     assert cleaned.split.train == split.train[:30]
     assert [(leak.kind, leak.train.row, leak.held.row) for leak in cleaned.leaks] == [("near", 31, 1)]
-    assert cleaned.notes == ("1 training row also stood in dev or test and was left out of training.",)
+    assert cleaned.notes == (RowsLeftOut("train", "in dev or test", 1),)
 
 
 def test_too_few_dev_items_left_is_an_error_that_counts() -> None:

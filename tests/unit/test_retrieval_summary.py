@@ -7,8 +7,7 @@ from typing import Any
 
 from lastresort.records.events import CeilingMeasured
 from lastresort.records.record import Record
-from lastresort.report.words.retrieval import finding, rows
-from lastresort.report.words.retrieval import reasons as retrieval_reasons
+from lastresort.report.words.retrieval import finding, reasons, rows
 from lastresort.types import Judgement
 
 STORE = {"documents": 2, "chunks": 9, "embedder": "hashing", "seconds": 1.0, "disk_bytes": 10, "vector_bytes": 5}
@@ -19,6 +18,10 @@ CEILING: dict[str, Any] = {
     "knowledge": 30,
     "systems": [{"name": "a+right-passage", "verdict": "MET", "score": 0.7, "interval": [0.6, 0.8]}],
 }
+
+
+def retrieval_reasons(entry: dict[str, Any] | None) -> list[str]:
+    return [reason.text for reason in reasons(entry)]
 
 
 def search(mode: str, first: float, *, reranked: bool = False) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.errors import DataError, TaskError
+from lastresort.records.reasons import RowsLeftOut
 from lastresort.rungs.preference.items import course_of, plan_of, shown
 from lastresort.rungs.preference.rung import PreferenceRung, why_too_few
 from lastresort.spec.task import Task, load_task
@@ -123,7 +124,7 @@ def test_preferences_that_hold_dev_or_test_inputs_are_left_out_and_said(tmp_path
     prepared = prepare(load_task(path))
     assert prepared.preferences is not None
     assert len(prepared.preferences) == 60
-    assert "2 preferences hold inputs of dev or test and were left out of training." in prepared.notes
+    assert RowsLeftOut("preferences", "in dev or test", 2) in prepared.notes
 
 
 def asked(text: str) -> PreferenceRow:

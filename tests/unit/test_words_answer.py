@@ -180,7 +180,23 @@ REASONS: list[tuple[value.Reason, str]] = [
         "weights can hold it: they will be out of date until they are retrained. Retrain as often as it changes, or allow it in "
         "the prompt (`use.context`).",
     ),
-    (value.Remark("As it is."), "As it is."),
+    (
+        value.RowsLeftOut("train", "in dev or test", 1),
+        "1 training row also stood in dev or test and was left out of training.",
+    ),
+    (value.RowsLeftOut("dev", "in test", 2), "2 dev items also stood in test and were left out of dev."),
+    (
+        value.RowsLeftOut("test", "repeated", 1),
+        "1 test item repeated an input of test and was left out: each input counts once.",
+    ),
+    (
+        value.RowsLeftOut("preferences", "in dev or test", 2),
+        "2 preferences hold inputs of dev or test and were left out of training.",
+    ),
+    (
+        value.NothingCompared(("lora", "full"), "prompting won, and what won was not trained"),
+        "Nothing was compared (lora, full): prompting won, and what won was not trained.",
+    ),
 ]
 
 

@@ -30,7 +30,6 @@ from lastresort.gate.suite_table import check_further
 from lastresort.records.decision import RunView
 from lastresort.records.events import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
-from lastresort.records.reasons import Remark
 from lastresort.records.record import Record
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
@@ -140,9 +139,9 @@ def _decide(
         first_gate=first_gate_of(bench.record, gate),
         repairs=repairs_of(bench.record),
         extra_reasons=[
-            *map(Remark, break_even.reasons(costs, task.goal)),
+            *break_even.reasons(costs, task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),
-            *map(Remark, why_nothing(bench.record)),
+            *why_nothing(bench.record),
         ],
         would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
         compare=shown_comparison(bench.record),

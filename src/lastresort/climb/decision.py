@@ -15,7 +15,7 @@ from typing import Any
 from lastresort.climb.decide import Conclusion, RungOutcome
 from lastresort.climb.judging import judge_entry
 from lastresort.records.decision import VERSION, EarlyWarning, RungView, RunView
-from lastresort.records.document import ReuseView
+from lastresort.records.document import ReuseView, Statement
 from lastresort.records.events import (
     CeilingMeasured,
     SearchesMeasured,
@@ -74,7 +74,7 @@ def decision_of(
     gate: ClimbGate | None,
     first_gate: ClimbGate | None,
     repairs: Sequence[dict[str, Any]],
-    extra_reasons: Sequence[Reason],
+    extra_reasons: Sequence[Reason | Statement],
     would_change: Sequence[Change],
     compare: Sequence[dict[str, Any]],
     break_even: dict[str, Any] | None,
@@ -96,7 +96,10 @@ def decision_of(
         "provisional": conclusion.provisional,
         "stopped_at": conclusion.stopped_at,
         "answer": answer.headline(conclusion.answer),
-        "reasons": [answer.of_reason(reason) for reason in (*conclusion.reasons, *extra_reasons)],
+        "reasons": [
+            reason if isinstance(reason, Statement) else answer.of_reason(reason)
+            for reason in (*conclusion.reasons, *extra_reasons)
+        ],
         "would_change": [answer.of_change(change) for change in would_change],
         "judge": judge_entry(task, record),
         "retrieval": retrieval_entry(record),

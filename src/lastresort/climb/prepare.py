@@ -18,6 +18,7 @@ from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.records.events import ErrorShared
+from lastresort.records.reasons import RowsLeftOut
 from lastresort.records.record import Record
 from lastresort.rungs.preference.items import columns_of
 from lastresort.rungs.rung import find_rung
@@ -32,7 +33,7 @@ class PreparedTask:
     """A task ready to climb.
 
     split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
-    train because dev or test hold them too. files: name -> sha256. notes: sentences that a decision has to carry, on
+    train because dev or test hold them too. files: name -> sha256. notes: for the decision, on
     what was left out. preferences: those that hold nothing of dev or test, None where the task names none.
     """
 
@@ -42,7 +43,7 @@ class PreparedTask:
     leaks: int
     files: dict[str, str]
     as_read: Split
-    notes: tuple[str, ...]
+    notes: tuple[RowsLeftOut, ...]
     preferences: tuple[PreferenceRow, ...] | None = None
 
     @property
@@ -170,15 +171,14 @@ def _preference_files(task: Task) -> list[Path]:
     return [Path(path) for path in (task.preferences, *named) if path is not None]
 
 
-def _preferences(task: Task, split: Split) -> tuple[tuple[PreferenceRow, ...] | None, tuple[str, ...]]:
-    """What the rung preference may train on, and a sentence on what was left out. Raises DataError where it cannot be read."""
+def _preferences(task: Task, split: Split) -> tuple[tuple[PreferenceRow, ...] | None, tuple[RowsLeftOut, ...]]:
+    """What the rung preference may train on, and what was left out. Raises DataError where it cannot be read."""
     if task.preferences is None or "preference" not in task.ladder:
         return None, ()
     kept, leaking = without_leaks(read_preferences(task.preferences), split.dev, split.test)
     if not leaking:
         return kept, ()
-    prompts = "preference holds an input" if leaking == 1 else "preferences hold inputs"
-    return kept, (f"{leaking} {prompts} of dev or test and {'was' if leaking == 1 else 'were'} left out of training.",)
+    return kept, (RowsLeftOut("preferences", "in dev or test", leaking),)
 
 
 def _check_rewards(task: Task, split: Split) -> None:

@@ -18,6 +18,7 @@ from lastresort.data.preferences import LEAST_HELD_TEXT
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
 from lastresort.ladder import RUNGS, trains
+from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured, RowsTooLong, RungSearched, StoreBuilt, TextLearned
 from lastresort.records.reasons import (
     AnswersMoved,
@@ -37,7 +38,6 @@ from lastresort.records.reasons import (
     NewerModel,
     NotGated,
     Reason,
-    Remark,
     RestOfLadder,
     SearchNote,
     SkippedRung,
@@ -86,10 +86,12 @@ def _texts(store: Store) -> Iterator[str]:
 
 def extra_reasons(
     bench: Workbench, prepared: PreparedTask, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
-) -> list[Reason]:
+) -> list[Reason | Statement]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
-    reasons: list[Reason] = [Remark(text) for text in judge.reasons(judge_entry(bench.task, bench.record))]
-    reasons += [Remark(text) for text in retrieval.reasons(retrieval_entry(bench.record))]
+    reasons: list[Reason | Statement] = [
+        *judge.reasons(judge_entry(bench.task, bench.record)),
+        *retrieval.reasons(retrieval_entry(bench.record)),
+    ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     reasons += [_paired(bench, lower, upper) for lower, upper in itertools.pairwise(tested)]
@@ -105,7 +107,7 @@ def extra_reasons(
         reasons.append(stale)
     if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if trains(outcome.rung)):
         reasons.append(NotGated())
-    reasons += [Remark(note) for note in prepared.notes]
+    reasons += prepared.notes
     reasons += _not_honoured(bench.task)
     return reasons
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.errors import DataError
+from lastresort.records.reasons import RowsLeftOut
 from lastresort.types import Example
 
 DEFAULT_DEV_SHARE = 0.2
@@ -253,11 +254,11 @@ LEAST_DEV = 20  # with fewer items the choice among candidates is a lottery
 
 @dataclass(frozen=True, slots=True)
 class CleanSplit:
-    """A split in which no item stands twice where it counts. leaks: what left train. notes: all that left, in sentences."""
+    """A split in which no item stands twice where it counts. leaks: what left train. notes: all that left."""
 
     split: Split
     leaks: tuple[Leak, ...]
-    notes: tuple[str, ...]
+    notes: tuple[RowsLeftOut, ...]
 
 
 def clean(split: Split) -> CleanSplit:
@@ -268,7 +269,7 @@ def clean(split: Split) -> CleanSplit:
     Test is never shortened for their sake. Raises DataError where so few dev items are left that nothing can be chosen by them.
     """
     dev, test = first_of_each(split.dev), first_of_each(split.test)
-    repeats = {"dev": len(split.dev) - len(dev), "test": len(split.test) - len(test)}
+    repeats: dict[Literal["dev", "test"], int] = {"dev": len(split.dev) - len(dev), "test": len(split.test) - len(test)}
     in_test = {id(leak.train) for leak in find_leaks(dev, (), test)}
     kept = tuple(item for item in dev if id(item) not in in_test)
     _need_dev(split.dev, kept)
@@ -295,22 +296,10 @@ def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
         )
 
 
-def _notes(leaks: int, dev_in_test: int, repeats: dict[str, int]) -> list[str]:
-    notes = []
-    if leaks:
-        notes.append(f"{_also(leaks, 'training row')} in dev or test and {_was(leaks)} left out of training.")
-    if dev_in_test:
-        notes.append(f"{_also(dev_in_test, 'dev item')} in test and {_was(dev_in_test)} left out of dev.")
-    for side, n in repeats.items():
-        if n:
-            rows = f"{n} {side} item{'' if n == 1 else 's'}"
-            notes.append(f"{rows} repeated an input of {side} and {_was(n)} left out: each input counts once.")
-    return notes
-
-
-def _also(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'} also stood"
-
-
-def _was(n: int) -> str:
-    return "was" if n == 1 else "were"
+def _notes(leaks: int, dev_in_test: int, repeats: dict[Literal["dev", "test"], int]) -> list[RowsLeftOut]:
+    notes = [
+        RowsLeftOut("train", "in dev or test", leaks),
+        RowsLeftOut("dev", "in test", dev_in_test),
+        *(RowsLeftOut(side, "repeated", n) for side, n in repeats.items()),
+    ]
+    return [note for note in notes if note.n]

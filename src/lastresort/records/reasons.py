@@ -240,10 +240,20 @@ class KeyIgnored:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
-    """What another part of the run has put in words already."""
+class RowsLeftOut:
+    """n rows that are neither trained nor measured on: they stand in dev or test, too, or repeat an input of their own side."""
 
-    text: str
+    rows: Literal["train", "preferences", "dev", "test"]
+    because: Literal["in dev or test", "in test", "repeated"]
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class NothingCompared:
+    """A comparison of ways of training was asked for and not begun. because: as a clause."""
+
+    ways: tuple[str, ...]
+    because: str
 
 
 Reason = (
@@ -262,7 +272,8 @@ Reason = (
     | NotGated
     | KnowledgeOutpacesTraining
     | KeyIgnored
-    | Remark
+    | RowsLeftOut
+    | NothingCompared
 )
 
 # What would change the answer

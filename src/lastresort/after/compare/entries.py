@@ -18,6 +18,7 @@ from lastresort.records.events import (
     WaysRefused,
     way_key,
 )
+from lastresort.records.reasons import NothingCompared, Reason
 from lastresort.records.record import Measurement, Record
 from lastresort.report.words.comparison import said
 
@@ -50,12 +51,12 @@ def shown(record: Record) -> list[dict[str, Any]]:
     return [way.as_json() for way in found.ways]
 
 
-def why_nothing(record: Record) -> list[str]:
+def why_nothing(record: Record) -> list[Reason]:
     """A reason for the decision where a comparison was asked for and was not begun."""
     asked, refused = asked_before(record), record.last(WaysRefused)
     if asked is None or not asked.names or refused is None or record.last(WayMeasured) is not None:
         return []
-    return [f"Nothing was compared ({', '.join(asked.names)}): {refused.because}."]
+    return [NothingCompared(asked.names, refused.because)]
 
 
 def entries_of(record: Record, whole: ComparisonSetup) -> list[dict[str, Any]]:

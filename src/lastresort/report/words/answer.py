@@ -147,10 +147,24 @@ def _because(reason: value.Reason) -> str:
             )
         case value.KeyIgnored(key, setting):
             return f"{key}: {setting} has no effect in this version."
-        case value.Remark(text):
-            return text
+        case value.RowsLeftOut():
+            return _left_out(reason)
+        case value.NothingCompared(ways, why):
+            return f"Nothing was compared ({', '.join(ways)}): {why}."
         case _:
             assert_never(reason)
+
+
+def _left_out(found: value.RowsLeftOut) -> str:
+    were = "was" if found.n == 1 else "were"
+    if found.because == "repeated":
+        rows = counted(found.n, f"{found.rows} item")
+        return f"{rows} repeated an input of {found.rows} and {were} left out: each input counts once."
+    if found.rows == "preferences":
+        rows = "1 preference holds an input" if found.n == 1 else f"{found.n} preferences hold inputs"
+        return f"{rows} of dev or test and {were} left out of training."
+    rows, side = ("training row", "training") if found.rows == "train" else ("dev item", "dev")
+    return f"{counted(found.n, rows)} also stood {found.because} and {were} left out of {side}."
 
 
 def _why_stopped(stop: value.Stopped) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from lastresort.records.document import Statement
 from lastresort.report.words.wording import (
     count,
     counted,
@@ -73,17 +74,24 @@ def is_worth_a_line(entry: Entry | None, goal: str) -> bool:
     return entry is not None and (goal == "cost" or len(entry["systems"]) > 1)
 
 
-def reasons(entry: Entry | None, goal: str) -> list[str]:
+def reasons(entry: Entry | None, goal: str) -> list[Statement]:
     """What a decision says about cost; nothing if a single system was measured and cost is not the goal."""
     if entry is None or not is_worth_a_line(entry, goal):
         return []
-    told = [] if entry["saving"] is None else [entry["saving"]["because"]]
-    told += [f"Cost of 1,000 calls: {'; '.join(_measured(system, entry) for system in entry['systems'])}."]
-    told += _two_models(entry)
-    told += [f"Break-even: {sentence}" for sentence in crossings(entry)]
-    if entry["missing"]:
-        told.append(f"{_unknown_money(entry)}.")
-    return [spaced(sentence) for sentence in told]
+    saving, missing = entry["saving"], entry["missing"]
+    calls = f"Cost of 1,000 calls: {'; '.join(_measured(system, entry) for system in entry['systems'])}."
+    found = [] if saving is None else [_statement("saving_weighed", saving["because"], saving)]
+    found.append(_statement("cost_of_calls", calls, {"currency": entry["currency"], "systems": entry["systems"]}))
+    found += [_statement("two_models", text, pair) for pair, text in _two_models(entry)]
+    pairs = _tuned_pairs(entry)
+    found += [_statement("break_even", f"Break-even: {_crossing(pair, entry)}.", pair) for pair in pairs]
+    if missing:
+        found.append(_statement("unknown_prices", f"{_unknown_money(entry)}.", {"missing": list(missing)}))
+    return found
+
+
+def _statement(code: str, text: str, figures: Mapping[str, Any]) -> Statement:
+    return Statement(code=code, figures=dict(figures), text=spaced(text))
 
 
 def paired(entry: Entry) -> list[str]:
@@ -182,8 +190,8 @@ def _measured(system: Measured, entry: Entry) -> str:
     )
 
 
-def _two_models(entry: Entry) -> list[str]:
-    """Score of a tuned model and of the other model that was prompted."""
+def _two_models(entry: Entry) -> list[tuple[Entry, str]]:
+    """Pairs with the score of a tuned model and of the other model that was prompted."""
     by_rung = {system["rung"]: system for system in entry["systems"]}
     told = []
     for pair in entry["pairs"]:
@@ -195,10 +203,11 @@ def _two_models(entry: Entry) -> list[str]:
             f"; on the {counted(both['n'], 'test item')} that both answered {round_percent(both['tuned'])} against "
             f"{round_percent(both['untuned'])} (descriptive only)"
         )
-        told.append(
+        text = (
             f"Two models: {tuned['model']}, tuned by {tuned['rung']}, scored {_scored(tuned)}, and {untuned['model']} with "
             f"{untuned['rung']} {_scored(untuned)}{paired if both['n'] else ''}."
         )
+        told.append((pair, text))
     return told
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lastresort.records.document import Statement
 from lastresort.report.words.wording import count, counted, interval, listed, percent, round_percent
 
 NAME = "the judge"
@@ -26,19 +27,27 @@ def finding(judge: Mapping[str, Any]) -> str:
     return f"Scores come from the judge {judge['model']}, which agreed with people on {percent(agreed['share'])} of {cases}"
 
 
-def reasons(judge: Mapping[str, Any] | None) -> list[str]:
+def reasons(judge: Mapping[str, Any] | None) -> list[Statement]:
     """What a reader must know about scores from a judge: which model, how far to trust it, and its biases."""
     if judge is None:
         return []
-    found = [f"Scores come from the judge {judge['model']}, {_how(judge)}; {_trust(judge['agreement'])}."]
+
+    def told(code: str, text: str, *figures: str) -> Statement:
+        return Statement(code=code, figures={name: judge[name] for name in figures}, text=text)
+
+    scored = f"Scores come from the judge {judge['model']}, {_how(judge)}; {_trust(judge['agreement'])}."
+    found = [told("judge_scored", scored, "model", "asks", "criterion", "scale", "agreement")]
     if judge["self_preference"]:
-        found.append(
+        itself = (
             f"Self-preference: the judge {judge['model']} is the model it judges, and models favour their own answers. Its scores "
             "may be too high until another judge confirms them."
         )
+        found.append(told("judge_self_preference", itself, "model"))
     if judge["order"] is not None:
-        found.append(f"{_order_bias(judge['order'])}.")
-    return [*found, _unreadable(judge)] if judge["unparsed"] else found
+        found.append(told("judge_order_bias", f"{_order_bias(judge['order'])}.", "order"))
+    if judge["unparsed"]:
+        found.append(told("judge_unreadable", _unreadable(judge), "unparsed", "asked"))
+    return found
 
 
 def _how(judge: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lastresort.records.document import Statement
 from lastresort.report.words.wording import count, counted, duration, interval, listed, percent, round_percent, verdict
 
 
@@ -18,14 +19,17 @@ def finding(entry: Mapping[str, Any]) -> str:
     return f"With the {which}, dev scores {percent(best)}; closed book, {percent(ceiling['closed_book'])}"
 
 
-def reasons(entry: Mapping[str, Any] | None) -> list[str]:
+def reasons(entry: Mapping[str, Any] | None) -> list[Statement]:
     """How many failures are missing knowledge, and how good the search is on its own."""
     if entry is None or entry["ceiling"] is None:
         return []
     ceiling = entry["ceiling"]
     which = "the right passage" if ceiling["labelled"] == ceiling["n"] else "the likeliest passages"
     used = next((search for search in reversed(entry["searches"]) if search["mode"] == "hybrid"), None)  # reranked last
-    return [_missing(ceiling, which), *([] if used is None else [_found(used)])]
+    missing = Statement(code="missing_knowledge", figures=dict(ceiling), text=_missing(ceiling, which))
+    if used is None:
+        return [missing]
+    return [missing, Statement(code="search_recall", figures=dict(used), text=_found(used))]
 
 
 def _missing(ceiling: Mapping[str, Any], which: str) -> str:
