@@ -46,7 +46,7 @@ class TunedRung(ScriptedRung):
         bench.keep(self.name, system)
         items = bench.dev_scores(self.name, system)
         choice = choose({system.name: [item.score for item in items]}, {system.name: 0.0}, groups=bench.dev_groups())
-        return Search((candidate_of(system, items),), system, choice.reason, "One adapter was tried.")
+        return Search((candidate_of(system, items),), system, choice.reason, ())
 
 
 class TrainingRung(TunedRung):
@@ -56,7 +56,7 @@ class TrainingRung(TunedRung):
         systems = [self._made(bench, f"epoch{epoch}") for epoch in (1, 2)]
         items = [bench.dev_scores(self.name, system) for system in systems]
         found = tuple(candidate_of(*pair) for pair in zip(systems, items, strict=True))
-        return Search(found, systems[1], "It is the last.", "Two checkpoints were tried.")
+        return Search(found, systems[1], "It is the last.", ())
 
     def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
         return RepeatableTraining(3e-4, 0.1, ((1, f"{self.name}-epoch1"),))

@@ -108,9 +108,7 @@ class Tuned:
     def search(self, bench: Workbench) -> Search:
         system = System("tuned", bench.models.tuned_name, PromptDesign("Route."), Decoding(bench.max_new_tokens))
         bench.keep(self.name, system)
-        return Search(
-            (candidate_of(system, bench.dev_scores(self.name, system)),), system, "it is alone", "One was tried."
-        )
+        return Search((candidate_of(system, bench.dev_scores(self.name, system)),), system, "it is alone", ())
 
 
 cheap = functools.partial(Tuned, 2000.0, 0.01)  # by the plan 1 USD once, and 0.000005 USD a call

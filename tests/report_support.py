@@ -176,7 +176,7 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
             candidates=tuple(SearchedCandidate(**candidate) for candidate in candidates),
             chosen=rung.chosen,
             why="it has the highest dev score, and no cheaper candidate is shown to be as good",
-            note=f"{len(candidates)} candidates were compared by successive halving on dev.",
+            findings=(statement(f"{len(candidates)} candidates were compared by successive halving on dev."),),
             bias_corrected=max(0.0, best - 0.012) if len(candidates) > 1 else None,
         )
         record.append(search)

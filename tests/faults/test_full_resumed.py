@@ -38,8 +38,8 @@ def test_the_knowledge_is_learned_as_text_before_the_rows(whole: tuple[Path, Cli
     assert (notes["text"].replay_rows or 0) > 0
     assert text[-1]["loss"] < text[0]["loss"]
     assert search is not None
-    assert "first pretrained on the knowledge as plain text (2 documents" in search.note
-    assert "raced by loss on dev" in search.note
+    assert "first pretrained on the knowledge as plain text (2 documents" in search.in_words
+    assert "raced by loss on dev" in search.in_words
 
 
 def test_the_winner_is_a_whole_model_that_answers_as_it_was_measured(whole: tuple[Path, Climbed, Scissors]) -> None:

@@ -36,7 +36,7 @@ def test_pairs_train_dpo_from_the_adapter_of_sft(on_pairs: tuple[Path, Climbed, 
     assert {one.start for one in training} == {sft["chosen"]}
     assert all(one.path == "packed" for one in training)
     assert search is not None
-    assert "DPO on the task's pairs, from the adapter of sft" in search.note
+    assert "DPO on the task's pairs, from the adapter of sft" in search.in_words
     assert curve[0]["margin"] == pytest.approx(0, abs=1e-4)  # the reference is the start
     assert curve[-1]["margin"] > 0
 
@@ -158,8 +158,8 @@ def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: 
     assert search is not None
     assert len(samples.pairs) >= 50
     assert all(pair.chosen.score > pair.rejected.score for pair in samples.pairs)
-    assert samples.told in search.note
-    assert "from the adapter of sft" in search.note
+    assert samples.told in search.in_words
+    assert "from the adapter of sft" in search.in_words
     assert rung["cost"]["tokens_out"] > samples.tokens_out > 0
     assert sft["chosen"] in {one.start for one in found_training(found)}
 

@@ -61,7 +61,7 @@ def test_a_few_shot_prompt_that_does_not_fit_every_item_is_not_chosen(tmp_path: 
     with Record.open(found.run, read_only=True) as record:
         search = record.last(RungSearched, "prompting")
     assert search is not None
-    assert "few-shot-5 could not be tried" in search.note
+    assert "few-shot-5 could not be tried" in search.in_words
 
 
 class Picky(FakeModel):

@@ -109,7 +109,7 @@ def test_the_race_ends_where_all_is_below_the_bar(tmp_path: Path) -> None:
     assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
     assert rung["chosen"] == "few-shot-5"  # the least far off of what answered
     assert rung["test"]["verdict"] == "NOT_MET"
-    assert "the race ended after 24 of 60 items" in searched(tmp_path).note
+    assert "the race ended after 24 of 60 items" in searched(tmp_path).in_words
 
 
 def test_the_choice_is_corrected_over_all_that_answered_as_much(
@@ -192,7 +192,7 @@ def test_a_prompt_that_does_not_fit_drops_its_candidate_and_not_the_climb(tmp_pa
     assert "zero-shot" in names
     assert "few-shot-5" not in names
     assert decision["verdict"] == "MET"
-    assert "few-shot-5 could not be tried" in searched(tmp_path).note
+    assert "few-shot-5 could not be tried" in searched(tmp_path).in_words
 
 
 def test_nothing_fits_is_one_clear_error(tmp_path: Path) -> None:
@@ -213,5 +213,5 @@ def test_a_form_that_cannot_be_enforced_drops_its_candidates_and_not_the_climb(
     decision = found(tmp_path, [{"right": 0.2}, {"right": 0.9, "min_shots": 3}])
     assert decision["rungs"][0]["failures"]["format"] > 0
     search = searched(tmp_path)
-    assert "zero-shot+constrained could not be tried" in search.note
-    assert f"{search.chosen}+constrained could not be tried" in search.note
+    assert "zero-shot+constrained could not be tried" in search.in_words
+    assert f"{search.chosen}+constrained could not be tried" in search.in_words

@@ -75,7 +75,7 @@ def test_the_search_is_measured_by_itself(climbed: Climbed) -> None:
         assert search["questions"] == climbed.decision.as_json()["retrieval"]["ceiling"]["n"]
         assert search["recall"]["1"] <= search["recall"]["3"] <= search["recall"]["5"] <= 1
     assert max(search["recall"]["5"] for search in searches) > 0.9
-    assert "recall@1" in _search(climbed).note
+    assert "recall@1" in _search(climbed).in_words
 
 
 def test_the_record_says_what_was_built_and_shown(climbed: Climbed) -> None:
@@ -216,7 +216,7 @@ def test_without_labels_the_union_of_what_is_found_is_the_ceiling(tmp_path: Path
     assert retrieved["searches"] == []
     assert (retrieved["ceiling"]["labelled"], retrieved["ceiling"]["knowledge"]) == (0, retrieved["ceiling"]["n"])
     assert found.decision.as_json()["winner"]["kind"] == "retrieval"
-    assert "was not measured on its own" in _search(found).note
+    assert "was not measured on its own" in _search(found).in_words
 
 
 def test_a_wrong_label_is_refused_by_name(tmp_path: Path) -> None:

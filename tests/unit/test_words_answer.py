@@ -161,7 +161,7 @@ REASONS: list[tuple[value.Reason, str]] = [
             "each test stopped on its own evidence."
         ),
     ),
-    (value.SearchNote("sft", "3 rates were tried."), "sft: 3 rates were tried."),
+    (value.SearchedOnDev("sft", (statement("3 rates were tried."),)), "sft: 3 rates were tried."),
     (value.InputsTooLong("sft", 1), "sft: the model refused 1 test item as too long; it counts as wrong."),
     (value.LongRowsLeftOut(2), "2 training rows exceeded the context and were left out."),
     (value.FewRows(40, 100), "SFT had 40 rows; a narrow task needs 100 to 5,000."),

@@ -43,6 +43,7 @@ from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import Stopped
 from lastresort.report.words.answer import progress_line
+from lastresort.report.words.searches import of_search
 from lastresort.report.words.skips import of_skip
 from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
 from lastresort.spec.task import Task
@@ -168,7 +169,7 @@ def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:
             candidates=candidates,
             chosen=search.chosen.name,
             why=search.why,
-            note=search.note,
+            findings=tuple(of_search(finding) for finding in search.findings),
             bias_corrected=search.bias_corrected,
         )
     )

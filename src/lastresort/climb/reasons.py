@@ -39,7 +39,7 @@ from lastresort.records.reasons import (
     NotGated,
     Reason,
     RestOfLadder,
-    SearchNote,
+    SearchedOnDev,
     SkippedRung,
 )
 from lastresort.records.record import Measurement, Record
@@ -97,8 +97,8 @@ def extra_reasons(
     reasons += [_paired(bench, lower, upper) for lower, upper in itertools.pairwise(tested)]
     for outcome in tested:
         search = bench.record.last(RungSearched, outcome.rung)
-        if search is not None and outcome.verdict != "MET":
-            reasons.append(SearchNote(outcome.rung, search.note))
+        if search is not None and search.findings and outcome.verdict != "MET":
+            reasons.append(SearchedOnDev(outcome.rung, search.findings))
         reasons += _refused(bench.record, outcome)
         reasons += _moved(bench.record, outcome)
     if any(RUNGS[outcome.rung].learns == "examples" for outcome in tested):

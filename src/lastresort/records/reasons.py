@@ -180,11 +180,11 @@ class NeighboursCompared:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchNote:
-    """What the search of a rung that missed the bar has to add."""
+class SearchedOnDev:
+    """How a rung that is not shown to meet the bar searched."""
 
     rung: str
-    note: str
+    findings: tuple[Statement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ Reason = (
     | GateDecided
     | RepairsTried
     | NeighboursCompared
-    | SearchNote
+    | SearchedOnDev
     | InputsTooLong
     | AnswersMoved
     | LongRowsLeftOut

@@ -19,6 +19,7 @@ from lastresort.evals.evidence import Selection, choose, judge_bar, selection_bi
 from lastresort.evals.executor import JobRefused
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.record import ItemScore
+from lastresort.records.searches import HalvedOnDev, NotTried, SearchFinding
 from lastresort.records.skips import NothingMeasured
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
@@ -106,7 +107,9 @@ class Race:
         """The same once it has been run. Raises DataError where no system could be measured."""
         self.constrain(self.choose().name, grammar)
         choice = self.choose()
-        return Search(self.candidates(), self.systems[choice.name], choice.reason, self.note(), self.bias_corrected())
+        return Search(
+            self.candidates(), self.systems[choice.name], choice.reason, self.findings(), self.bias_corrected()
+        )
 
     def run(self) -> None:
         rounds = stretches(len(self._bench.dev), len(self._alive))
@@ -164,17 +167,10 @@ class Race:
         order = sorted(self._items, key=lambda name: self._cost[name])
         return tuple(candidate_of(self.systems[name], self._items[name]) for name in order if self._items[name])
 
-    def note(self) -> str:
-        told = f"{len(self._items)} {self._what} were tried on dev;"
-        if self._until < len(self._bench.dev):
-            told += (
-                f" the race ended after {self._until} of {len(self._bench.dev)} items, where all that was left was below the bar "
-                f"by the rule of the test, at an error of {BETA:.0%}."
-            )
-        else:
-            early = sum(len(items) < self._until for items in self._items.values())
-            told += f" {early} were dropped early by successive halving."
-        return " ".join([told, *(f"{name} could not be tried: {why}" for name, why in self._dropped.items())])
+    def findings(self) -> tuple[SearchFinding, ...]:
+        dropped, n_dev = sum(len(items) < self._until for items in self._items.values()), len(self._bench.dev)
+        raced = HalvedOnDev(self._what, len(self._items), dropped, self._until, n_dev, BETA)
+        return raced, *(NotTried(name, why) for name, why in self._dropped.items())
 
     def _scores(self, names: Iterable[str]) -> dict[str, list[float]]:
         """Of those that answered as much as the finalists, of whom one is chosen."""

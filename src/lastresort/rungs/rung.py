@@ -17,6 +17,7 @@ from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay, paying
 from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.searches import SearchFinding
 from lastresort.records.skips import Skip
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
@@ -41,12 +42,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a rung's search on dev found. note: what was searched, in words."""
+    """What a rung's search on dev found. findings: how it searched."""
 
     candidates: tuple[Candidate, ...]
     chosen: System
     why: str
-    note: str
+    findings: tuple[SearchFinding, ...]
     bias_corrected: float | None = None
 
 

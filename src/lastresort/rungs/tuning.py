@@ -28,6 +28,7 @@ from lastresort.records.events import (
     TrainingReached,
 )
 from lastresort.records.record import ItemScore, Record
+from lastresort.records.searches import NotTried, SearchFinding
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.compose import compose
@@ -267,8 +268,9 @@ def on_dev(bench: Workbench, rung: str, system: System) -> list[ItemScore]:
     return bench.dev_scores(rung, system)
 
 
-def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], note: str) -> Search:
-    """The one of these systems that goes to the test. note: what was searched, in words."""
+def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], finding: SearchFinding) -> Search:
+    """The one of these systems that goes to the test. finding: how they were trained."""
+    findings = [finding]
     tried = list(systems)
     items = {system.name: on_dev(bench, rung, system) for system in tried}
     best = max(tried, key=lambda system: mean_score(items[system.name]))
@@ -279,7 +281,7 @@ def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], note: 
             items[guided.name] = on_dev(bench, rung, guided)
             tried.append(guided)
         except CandidateError as error:
-            note += f" {guided.name} could not be tried: {error}"
+            findings.append(NotTried(guided.name, str(error)))
     scores = {name: [item.score for item in found] for name, found in items.items()}
     cost = {system.name: float(system.decoding.grammar is not None) for system in tried}
     choice = choose(scores, cost, groups=bench.dev_groups())
@@ -288,7 +290,7 @@ def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], note: 
     corrected = None
     if len(scores) > 1:
         corrected = selection_bias_corrected(scores, bench.task.split.seed, groups=bench.dev_groups())
-    return Search(candidates, chosen, choice.reason, note, corrected)
+    return Search(candidates, chosen, choice.reason, tuple(findings), corrected)
 
 
 def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:

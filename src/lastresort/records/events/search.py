@@ -71,8 +71,13 @@ class RungSearched(OfRung):
     candidates: tuple[SearchedCandidate, ...]
     chosen: str
     why: str
-    note: str
+    findings: tuple[Statement, ...]
     bias_corrected: float | None
+
+    @property
+    def in_words(self) -> str:
+        """How it searched."""
+        return " ".join(finding.text for finding in self.findings)
 
 
 class SystemFrozen(OfRung):

@@ -120,8 +120,8 @@ def _because(reason: value.Reason) -> str:
                 f"{percent(reason.upper_score)} and {reason.lower} {percent(reason.lower_score)}. This is descriptive only: "
                 "each test stopped on its own evidence."
             )
-        case value.SearchNote(_, note):
-            return note
+        case value.SearchedOnDev(_, findings):
+            return " ".join(finding.text for finding in findings)
         case value.InputsTooLong(_, n):
             count = "it counts" if n == 1 else "they count"
             return f"the model refused {counted(n, 'test item')} as too long; {count} as wrong."

@@ -10,6 +10,7 @@ from lastresort.evals.measure import mean_score
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
+from lastresort.records.searches import TrainedOnPreferences
 from lastresort.records.skips import (
     JudgeAlone,
     MethodExcluded,
@@ -125,8 +126,10 @@ class PreferenceRung:
 
         rate, kept = trained.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
         systems = [system(candidate) for candidate in (*kept, *trained.finish(rate))]
-        note = f"{plan.why}; {trained.told()}{made}. {_rates(course, rate)}"
-        found = choose_on_dev(bench, self.name, systems, note)
+        finding = TrainedOnPreferences(
+            plan.why, f"{trained.told()}{made}", rate, tuple(course.learning_rates), course.epochs, course.batch_size
+        )
+        found = choose_on_dev(bench, self.name, systems, finding)
         self._note_drift(bench, found, start, before)
         return found
 
@@ -207,12 +210,6 @@ def _base(bench: Workbench) -> System:
     decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
     design, kwargs = PromptDesign(instruction(task)), task.chat_template_kwargs
     return System("base", bench.models.tuned_name, design, decoding, template_kwargs=kwargs)
-
-
-def _rates(course: PreferenceCourse, rate: float) -> str:
-    tried = ", ".join(f"{one:g}" for one in course.learning_rates)
-    raced = "the only learning rate tried" if len(course.learning_rates) == 1 else f"raced on dev with {tried}"
-    return f"Learning rate {rate:g}, {raced}; {course.epochs} epochs at most, batch {course.batch_size}."
 
 
 def planned_course(

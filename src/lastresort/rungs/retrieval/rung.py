@@ -14,6 +14,7 @@ from lastresort.knowledge.store import Store
 from lastresort.models.open import settled_name
 from lastresort.records.events import CeilingMeasured, SearchesMeasured, SearchScores, SystemFrozen
 from lastresort.records.record import ItemScore
+from lastresort.records.searches import SearchAlone, WithPassages
 from lastresort.records.skips import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting import grammar_of, instruction, prompted, shots_of
@@ -93,8 +94,8 @@ class RetrievalRung:
         if (nothing := race.nothing_left()) is not None:
             return GivenUp(nothing)
         searched = race.ended(grammar_of(bench.task))
-        note = " ".join(part for part in (searched.note, _in_words(measured), _ceiling_in_words(ceiling)) if part)
-        return replace(searched, note=note)
+        passages = WithPassages(ceiling.named, ceiling.systems, ceiling.dropped)
+        return replace(searched, findings=(*searched.findings, SearchAlone(tuple(measured)), passages))
 
     def _ceiling(self, bench: Workbench, store: Store, bases: Sequence[System], found: Retriever) -> Ceiling:
         """Measured once a run, and noted."""
@@ -185,21 +186,3 @@ def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -
             searches.append(SearchScores(mode=mode, reranked=judge is not None, **asdict(scores)))
     bench.record.append(SearchesMeasured(searches=tuple(searches)))
     return searches
-
-
-def _in_words(searches: Sequence[SearchScores]) -> str:
-    if not searches:
-        return "No dev example names its passages, so the search was not measured on its own."
-    told = "; ".join(
-        f"{search.mode}{' reranked' if search.reranked else ''} "
-        + ", ".join(f"recall@{k} {recall:.2f}" for k, recall in sorted(search.recall.items()))
-        + f", MRR {search.mrr:.2f}"
-        for search in searches
-    )
-    return f"The search alone, on {searches[0].questions} dev questions whose passages are known: {told}."
-
-
-def _ceiling_in_words(ceiling: Ceiling) -> str:
-    told = [f"{name} {found.score:.1%} ({found.outcome})" for name, found in ceiling.systems.items()]
-    told += [f"{name} could not be tried: {why}" for name, why in ceiling.dropped.items()]
-    return f"With the {'right' if ceiling.named else 'likeliest'} passages in the prompt: {'; '.join(told)}."

@@ -82,7 +82,7 @@ class FullRung:
         start, told = None, ""
         if why is not None:
             first = pretrained(bench, self.name, task.full)
-            start, told = first.folder, f"{first.told}, since {why}; then "
+            start, told = first.folder, f"{first.told}, since {why}"
         trained = SupervisedTraining(bench, self.name, task.full, WholeMethod(start))
         rate = trained.race()
         kept = trained.finish(rate)
@@ -105,7 +105,7 @@ class FullRung:
             )
             for name, folder in kept
         ]
-        return choose_on_dev(bench, self.name, systems, f"{told}{trained.note(rate)}")
+        return choose_on_dev(bench, self.name, systems, trained.findings(rate, told))
 
     def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
         return training_of(bench, name)

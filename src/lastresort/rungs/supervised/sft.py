@@ -89,7 +89,7 @@ class SftRung:
             )
             for name, folder in kept
         ]
-        return choose_on_dev(bench, self.name, systems, trained.note(rate))
+        return choose_on_dev(bench, self.name, systems, trained.findings(rate))
 
     def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
         return training_of(bench, name)

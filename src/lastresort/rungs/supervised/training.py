@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
+from lastresort.records.searches import RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
@@ -109,17 +110,24 @@ class SupervisedTraining:
         """What the curve, the notes and the checkpoint of a learning rate are called."""
         return f"{self._method.prefix}lr{rate:g}"
 
-    def note(self, rate: float) -> str:
+    def findings(self, rate: float, pretrained: str = "") -> TrainedOnRows:
+        """Of the race that this rate won. pretrained: what was learned before, in words."""
         section = self._section
-        rows = f"{len(self._train_rows)} rows and {self._replay_size()} of replay"
-        told = f"{self._method.described()}, {rows}, {section.epochs} epochs, batch {section.batch_size}"
-        if len(section.learning_rates) == 1:
-            return f"{told}, learning rate {rate:g}, the only one tried."
-        ends = {max(1, round(share * self._steps())) for share in RACE_ENDS}
-        laps = [lap for lap in self._bench.record.all(LapTrained) if lap.rung == self._rung]
-        raced = ", ".join(f"{lap.rate:g}: {_loss(lap.dev_loss)} at step {lap.step}" for lap in laps if lap.step in ends)
-        rates = ", ".join(f"{r:g}" for r in section.learning_rates)
-        return f"{told}; learning rates {rates} raced by loss on dev ({raced}); {rate:g} went the whole way."
+        ends = (
+            {max(1, round(share * self._steps())) for share in RACE_ENDS} if len(section.learning_rates) > 1 else set()
+        )
+        laps = [lap for lap in self._bench.record.all(LapTrained) if lap.rung == self._rung and lap.step in ends]
+        return TrainedOnRows(
+            self._method.described(),
+            len(self._train_rows),
+            self._replay_size(),
+            section.epochs,
+            section.batch_size,
+            rate,
+            tuple(section.learning_rates),
+            tuple(RateLap(lap.rate, lap.step, lap.dev_loss) for lap in laps),
+            pretrained,
+        )
 
     def close(self) -> None:
         self._loaded = self._rows = None
@@ -247,10 +255,6 @@ class SupervisedTraining:
                 total -= float(found.sum())
                 count += len(found)
         return total / count
-
-
-def _loss(value: float | None) -> str:
-    return "diverged" if value is None else f"{value:.3f}"
 
 
 RACE_ENDS = (1 / 6, 1 / 3)  # shares of the whole training after which the worse half of the learning rates stops
