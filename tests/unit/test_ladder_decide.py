@@ -15,6 +15,7 @@ from lastresort.records.reasons import (
     CheapestOfSeveral,
     GateCause,
     GateDecided,
+    GateItems,
     GateRejected,
     Leads,
     NoneMet,
@@ -189,7 +190,7 @@ def test_the_last_of_several_undecided_rungs_leads() -> None:
 
 TALL = Rules(("prompting", "sft", "preference"), bar=0.8)
 SHIP = Gating("SHIP", GateCause(passed=True))
-HOLD = Gating("HOLD", GateCause(underpowered=("general",), passed=True), ("general: about 900 items would decide.",))
+HOLD = Gating("HOLD", GateCause(underpowered=("general",), passed=True), (GateItems("general", 160, 900, "item"),))
 REJECT = Gating("REJECT", GateCause(lost=(AbilityLost("general", 0.081, 0.03),), passed=True))
 LOW = judged("prompting", "NOT_MET", 0.3)
 

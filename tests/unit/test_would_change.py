@@ -7,7 +7,7 @@ from dataclasses import replace
 from climb_support import statement
 from lastresort.climb.decide import Gating, Rules, RungOutcome, conclude
 from lastresort.climb.reasons import would_change
-from lastresort.records.reasons import AbilityLost, GateCause
+from lastresort.records.reasons import AbilityLost, GateCause, GateItems
 from lastresort.report.words.answer import of_change
 from lastresort.types import Judgement, Outcome
 
@@ -77,9 +77,7 @@ def test_what_the_gate_keeps_back_says_what_would_let_it_ship() -> None:
     low, high = judged("prompting", "NOT_MET", 0.04, 0.65), judged("sft", "MET", 0.75, 0.99)
     held = replace(
         high,
-        gate=Gating(
-            "HOLD", GateCause(underpowered=("general",)), ("general: about 900 items would decide; 160 were asked.",)
-        ),
+        gate=Gating("HOLD", GateCause(underpowered=("general",)), (GateItems("general", 160, 900, "item"),)),
     )
     assert "general: about 900 items would decide" in said(low, held)
     rejected = said(low, replace(high, gate=Gating("REJECT", GateCause(lost=(AbilityLost("general", 0.08, 0.03),)))))

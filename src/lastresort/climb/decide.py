@@ -15,6 +15,7 @@ from lastresort.records.reasons import (
     CheapestOfSeveral,
     GateCause,
     GateDecided,
+    GateNeed,
     GateRejected,
     Leads,
     NoneMet,
@@ -32,11 +33,11 @@ from lastresort.types import GateVerdict, Judgement, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Gating:
-    """The gate's verdict on a tuned system. would_decide: what would turn a HOLD into an answer, as sentences."""
+    """The gate's verdict on a tuned system. needs: what would turn a HOLD into an answer."""
 
     verdict: GateVerdict
     cause: GateCause
-    would_decide: tuple[str, ...] = ()
+    needs: tuple[GateNeed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from lastresort.records.reasons import (
     Change,
     ChangedDocuments,
     FewRows,
-    GateItems,
     HigherBar,
     InputsInDocuments,
     InputsTooLong,
@@ -178,7 +177,7 @@ def _items(outcomes: Sequence[RungOutcome]) -> list[Change]:
 def _gate(outcomes: Sequence[RungOutcome]) -> list[Change]:
     """What would let a system ship that the gate holds or rejects."""
     gates = [outcome.gate for outcome in outcomes if outcome.gate is not None]
-    items: list[Change] = [GateItems(would) for gate in gates for would in gate.would_decide]
+    items: list[Change] = [need for gate in gates for need in gate.needs]
     rejected = [outcome for outcome in outcomes if outcome.rejected]
     return [*items, *(MilderTraining(outcome.rung, outcome.repairs is not None) for outcome in rejected)]
 

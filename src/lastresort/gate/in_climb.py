@@ -31,13 +31,14 @@ from lastresort.gate.sides import GateSides, named_sides
 from lastresort.gate.suite_table import further_suites, known_of, plans_of
 from lastresort.gate.target import beginning
 from lastresort.gate.verdict import Comparator, target_found
+from lastresort.gate.verdict.decide import kept_out
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
 from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.gate import cause_of
+from lastresort.report.words.gate import cause_of, needs_of
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, LabelledProgress
@@ -115,7 +116,11 @@ def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Co
 
 
 def gating_of(gate: ClimbGate) -> Gating:
-    return Gating(gate.verdict, cause_of(gate.suites, gate.target, costly=gate.costly), gate.would_decide)
+    cause = cause_of(gate.suites, gate.target, costly=gate.costly)
+    if gate.verdict != "HOLD":
+        return Gating(gate.verdict, cause)
+    needs = needs_of(gate.suites, gate.target, costly=gate.costly, leaves_out=kept_out)
+    return Gating(gate.verdict, cause, tuple(needs))
 
 
 Mode = Literal["quick", "full", "none"]

@@ -289,9 +289,37 @@ class MoreTestItems:
 
 @dataclass(frozen=True, slots=True)
 class GateItems:
-    """would: what would turn the gate's HOLD into an answer, as a sentence."""
+    """More items of a measure than the n that were used. n_needed: None where the loss is too close to the margin to estimate."""
 
-    would: str
+    measure: str
+    n: int
+    n_needed: int | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateInformative:
+    """Items of a measure on which the base has something to lose. leave_out: how a user writes that it is not required."""
+
+    measure: str
+    leave_out: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateTarget:
+    """More test items than the n that were used. n_needed: for the bar; None where the gain over the best prompt is not shown."""
+
+    n: int
+    n_needed: int | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateSmallerLoss:
+    """Less lost in general ability for what was gained on the task."""
+
+
+GateNeed = GateItems | GateInformative | GateTarget | GateSmallerLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +373,7 @@ class ChangedDocuments:
 
 Change = (
     MoreTestItems
-    | GateItems
+    | GateNeed
     | MilderTraining
     | LowerBar
     | HigherBar

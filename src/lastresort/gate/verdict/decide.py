@@ -126,7 +126,7 @@ def _told(found: TargetFound) -> TargetFound:
 PASSED = {"NON_INFERIOR", "SKIPPED"}
 
 
-def _kept_out(suite: str) -> str:
+def kept_out(suite: str) -> str:
     return f"keep.{suite}: skip"
 
 
@@ -135,7 +135,7 @@ def gate(
     target: TargetFound,
     *,
     alpha: float = 0.05,
-    leaves_out: Callable[[str], str] = _kept_out,
+    leaves_out: Callable[[str], str] = kept_out,
 ) -> GateConclusion:
     """SHIP where the target passed and every required measure is NON_INFERIOR, REJECT where one is REGRESSED, HOLD otherwise.
 

@@ -222,8 +222,8 @@ def _change(found: value.Change) -> str:
                 f"About {needed} instead of {found.n_available:,}: they would settle whether {rung_in_prose(found.rung)} "
                 "meets the bar."
             )
-        case value.GateItems(would):
-            return would
+        case value.GateItems() | value.GateInformative() | value.GateTarget() | value.GateSmallerLoss():
+            return gate.need(found)
         case value.MilderTraining(rung, repaired):
             if repaired:
                 other = "on other training rows, or on fewer of their kind: no repair was good enough"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from lastresort.records.gate import (
     GateFindings,
@@ -15,7 +16,15 @@ from lastresort.records.gate import (
     TestedMeasure,
     lost_in_general,
 )
-from lastresort.records.reasons import AbilityLost, GateCause
+from lastresort.records.reasons import (
+    AbilityLost,
+    GateCause,
+    GateInformative,
+    GateItems,
+    GateNeed,
+    GateSmallerLoss,
+    GateTarget,
+)
 from lastresort.report.words.wording import counted, listed, percent, points_of
 from lastresort.types import GateVerdict
 
@@ -78,11 +87,39 @@ def would_decide(
     suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool, leaves_out: Callable[[str], str]
 ) -> tuple[str, ...]:
     """What would turn a HOLD into an answer. leaves_out: how a user writes that a suite is not required."""
-    milder = (
-        "A smaller loss of general ability: a lower adapter scale, or more general rows in training." if costly else ""
-    )
-    measures = (_measure_would(found, leaves_out) for found in suites)
-    return tuple(filter(None, (_target_would(target), *measures, milder)))
+    return tuple(map(need, needs_of(suites, target, costly=costly, leaves_out=leaves_out)))
+
+
+def needs_of(
+    suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool, leaves_out: Callable[[str], str]
+) -> list[GateNeed]:
+    needs: list[GateNeed] = []
+    if target.outcome == "UNDECIDED" and target.n_needed is not None:
+        needs.append(GateTarget(target.n, target.n_needed, target.unit))
+    elif target.passed is False and target.outcome == "MET":
+        needs.append(GateTarget(target.n, None, target.unit))
+    for found in suites:
+        if found.verdict == "UNDERPOWERED":
+            needs.append(GateItems(found.name, found.n, found.n_needed, found.unit))
+        elif found.verdict == "UNINFORMATIVE":
+            needs.append(GateInformative(found.name, leaves_out(found.suite)))
+    return [*needs, GateSmallerLoss()] if costly else needs
+
+
+def need(found: GateNeed) -> str:
+    match found:
+        case GateItems():
+            return f"{found.measure}: {_more(found.n_needed, found.unit)}; {found.n:,} were used."
+        case GateInformative(measure, leave_out):
+            return f"{measure}: items on which this model has something to lose, or {leave_out} if it does not matter."
+        case GateTarget(n, n_needed, unit):
+            if n_needed is None:
+                return "The target: a larger test set that can show the gain over the best prompt, or cheaper calls."
+            return f"The bar: about {counted(n_needed, f'test {unit}')} would decide it; {n:,} were used."
+        case GateSmallerLoss():
+            return "A smaller loss of general ability: a lower adapter scale, or more general rows in training."
+        case _:
+            assert_never(found)
 
 
 def _trade(suites: Sequence[SuiteFound], target: TargetFound) -> str:
@@ -91,24 +128,6 @@ def _trade(suites: Sequence[SuiteFound], target: TargetFound) -> str:
         f"Not worth it: general lost {points_of(lost_in_general(suites))} for {points_of(target.gain)} gained on the target, "
         "more than half of the gain."
     )
-
-
-def _measure_would(found: SuiteFound, leaves_out: Callable[[str], str]) -> str:
-    if found.verdict == "UNDERPOWERED":
-        return f"{found.name}: {needed(found)}; {found.n:,} were used."
-    if found.verdict == "UNINFORMATIVE":
-        return f"{found.name}: items on which this model has something to lose, or {leaves_out(found.suite)} if it does not matter."
-    return ""
-
-
-def _target_would(target: TargetFound) -> str:
-    if target.outcome == "UNDECIDED" and target.n_needed is not None:
-        return (
-            f"The bar: about {counted(target.n_needed, f'test {target.unit}')} would decide it; {target.n:,} were used."
-        )
-    if target.passed is False and target.outcome == "MET":
-        return "The target: a larger test set that can show the gain over the best prompt, or cheaper calls."
-    return ""
 
 
 def suite_reason(found: SuiteFound, family: int = 1) -> str:
@@ -142,9 +161,13 @@ def _judged(found: TestedMeasure, family: int) -> str:
 
 def needed(found: TestedMeasure) -> str:
     """What would decide an UNDERPOWERED, as a clause."""
-    if found.n_needed is None:
-        return f"the loss is too close to the margin to estimate how many {found.unit}s are needed"
-    return f"about {counted(found.n_needed, found.unit)} would decide it"
+    return _more(found.n_needed, found.unit)
+
+
+def _more(n_needed: int | None, unit: str) -> str:
+    if n_needed is None:
+        return f"the loss is too close to the margin to estimate how many {unit}s are needed"
+    return f"about {counted(n_needed, unit)} would decide it"
 
 
 def _figures(found: TestedMeasure) -> str:
