@@ -78,8 +78,8 @@ def test_judges_of_known_habits(
     assert outcomes(verdicts) == dict(zip(("won", "lost", "tied", "changed"), kinds, strict=True)) | {"same_text": 1}
     order = order_effect(verdicts)
     assert order is not None
-    assert (order["n"], order["changed"], order["ties"]) == (3, changed, kinds[2] / 3)
-    assert (order["to_first"], order["to_second"]) == {"A": (3, 0), "B": (0, 3)}.get(
+    assert (order.n, order.changed, order.ties) == (3, changed, kinds[2] / 3)
+    assert (order.to_first, order.to_second) == {"A": (3, 0), "B": (0, 3)}.get(
         verdicts[0][0] if changed else "", (0, 0)
     )
     assert sum(one.count(UNPARSED) for one in verdicts) == unparsed
@@ -94,9 +94,9 @@ def test_a_win_in_one_order_and_a_tie_in_the_other_is_half_a_win_and_an_effect_o
     assert {said: question.score(said) for said in table} == table
     found = order_effect([*table, ("A", "B"), (UNPARSED, "tie")])
     assert found is not None
-    assert (found["n"], found["changed"], found["ties"]) == (7, 5 / 7, 1 / 7)
-    assert (found["to_first"], found["to_second"]) == (0, 0)
-    assert found["interval"][0] < 5 / 7 < found["interval"][1]
+    assert (found.n, found.changed, found.ties) == (7, 5 / 7, 1 / 7)
+    assert (found.to_first, found.to_second) == (0, 0)
+    assert found.interval[0] < 5 / 7 < found.interval[1]
     assert order_effect([()]) is None
 
 
@@ -105,8 +105,8 @@ def test_the_effect_of_the_order_is_as_sure_as_there_are_items_not_answers() -> 
     verdicts = [("A", "A") if item < 3 else ("A", "B") for item in range(10) for _ in range(8)]
     found = order_effect([*verdicts, ()], [*(str(item) for item in range(10) for _ in range(8)), "same text"])
     assert found is not None
-    assert (found["n"], found["changed"]) == (80, 0.3)
-    assert found["interval"] == pytest.approx(wilson_interval(3, 10))
+    assert (found.n, found.changed) == (80, 0.3)
+    assert found.interval == pytest.approx(wilson_interval(3, 10))
 
 
 @pytest.mark.parametrize(

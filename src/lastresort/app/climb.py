@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.entries import shown as shown_comparison
@@ -28,6 +27,7 @@ from lastresort.climb.workspace import LEDGER, held, shared_folder
 from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
 from lastresort.gate.suite_table import check_further
 from lastresort.records.decision import RunView
+from lastresort.records.decision_parts import BreakEven, RepairView
 from lastresort.records.events import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
@@ -93,9 +93,8 @@ def climb(
                 costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)
                 conclusion = concluded(bench, rules, outcomes, why)
                 if asked.names:
-                    _decide(
-                        bench, prepared, rules, outcomes, conclusion, ledger, costs
-                    )  # whatever becomes of the comparison
+                    # Decided before the comparison, whatever becomes of it.
+                    _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
                     compare_ways(bench, prepared, asked, conclusion.winner, ledger)
             finally:
                 budget.note()
@@ -124,7 +123,7 @@ def _decide(
     outcomes: Sequence[RungOutcome],
     conclusion: Conclusion,
     ledger: Ledger,
-    costs: dict[str, Any] | None,
+    costs: BreakEven | None,
 ) -> RunView:
     """Write the winner and the decision, each whole or not at all."""
     task = bench.task
@@ -137,9 +136,9 @@ def _decide(
         winner=_write_winner(bench, conclusion, outcomes),
         gate=gate,
         first_gate=first_gate_of(bench.record, gate),
-        repairs=repairs_of(bench.record),
+        repairs=[RepairView.model_validate(repair) for repair in repairs_of(bench.record)],
         extra_reasons=[
-            *break_even.reasons(costs, task.goal),
+            *break_even.reasons(None if costs is None else costs.as_json(), task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),
             *why_nothing(bench.record),
         ],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from lastresort.climb.break_even import (
     NOTHING,
@@ -28,6 +27,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.decision_parts import BreakEven, CostPair, PricedSystem, SavingView, SharedItems
 from lastresort.records.events import SavingWeighed, SystemFrozen
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.break_even import not_foretold
@@ -65,23 +65,23 @@ def cheapest_of(task: Task, systems: Sequence[TestedSystem]) -> Cheapest | None:
     return Cheapest(None if best is None else best.rung)
 
 
-def break_even_entry(task: Task, systems: Sequence[TestedSystem], saving: CostSaving | None) -> dict[str, Any] | None:
+def break_even_entry(task: Task, systems: Sequence[TestedSystem], saving: CostSaving | None) -> BreakEven | None:
     """`break_even` of decision.json; None where nothing was tested."""
     if not systems:
         return None
     hourly_price, calls_per_month = task.use.hourly_price, task.use.calls_per_month
     calls, one_offs = [system.call for system in systems], [system.one_off for system in systems]
-    return {
-        "currency": currency_of((*calls, *one_offs), hourly_price),
-        "missing": list(missing_prices(calls, one_offs, hourly_price)),
-        "calls_per_month": calls_per_month,
-        "hourly_price": hourly_price,
-        "systems": [_entry(system, hourly_price) for system in systems],
-        "pairs": [
+    return BreakEven(
+        currency=currency_of((*calls, *one_offs), hourly_price),
+        missing=tuple(missing_prices(calls, one_offs, hourly_price)),
+        calls_per_month=calls_per_month,
+        hourly_price=hourly_price,
+        systems=tuple(_entry(system, hourly_price) for system in systems),
+        pairs=tuple(
             _pair(tuned, untuned, task) for tuned in systems if tuned.tuned for untuned in systems if not untuned.tuned
-        ],
-        "saving": None if saving is None else asdict(saving),
-    }
+        ),
+        saving=None if saving is None else SavingView(**asdict(saving)),
+    )
 
 
 def paid_by_tokens(task: Task, rung: str) -> bool:
@@ -134,46 +134,49 @@ def _one_off(record: Record, rung: str) -> Amount:
     return total
 
 
-def _entry(system: TestedSystem, hourly_price: float | None) -> dict[str, Any]:
-    return {
-        "rung": system.rung,
-        "name": system.name,
-        "model": system.model,
-        "tuned": system.tuned,
-        "verdict": system.judgement.outcome,
-        "score": system.judgement.score,
-        "interval": list(system.judgement.interval),
-        "items": system.items,
-        "prompt_tokens": round(system.prompt_tokens, 1),
-        "completion_tokens": round(system.completion_tokens, 1),
-        "seconds": round(system.seconds, 6),
-        "per_call_usd": system.call.usd(hourly_price),
-        "per_call_machine_s": system.call.machine_s,
-        "one_off_usd": system.one_off.usd(hourly_price),
-        "one_off_machine_s": system.one_off.machine_s,
-    }
+def _entry(system: TestedSystem, hourly_price: float | None) -> PricedSystem:
+    call_s, one_off_s = system.call.machine_s, system.one_off.machine_s
+    assert call_s is not None, "measured, not foretold"
+    assert one_off_s is not None, "measured, not foretold"
+    return PricedSystem(
+        rung=system.rung,
+        name=system.name,
+        model=system.model,
+        tuned=system.tuned,
+        verdict=system.judgement.outcome,
+        score=system.judgement.score,
+        interval=system.judgement.interval,
+        items=system.items,
+        prompt_tokens=round(system.prompt_tokens, 1),
+        completion_tokens=round(system.completion_tokens, 1),
+        seconds=round(system.seconds, 6),
+        per_call_usd=system.call.usd(hourly_price),
+        per_call_machine_s=call_s,
+        one_off_usd=system.one_off.usd(hourly_price),
+        one_off_machine_s=one_off_s,
+    )
 
 
-def _pair(tuned: TestedSystem, untuned: TestedSystem, task: Task) -> dict[str, Any]:
+def _pair(tuned: TestedSystem, untuned: TestedSystem, task: Task) -> CostPair:
     found = crossing_of(tuned, untuned, task.use.hourly_price)
-    return {
-        "tuned": tuned.rung,
-        "untuned": untuned.rung,
-        "crossing": found.kind,
-        "calls": found.calls,
-        "months": months_of(found.calls, task.use.calls_per_month),
-        "both": _both(tuned, untuned),
-    }
+    return CostPair(
+        tuned=tuned.rung,
+        untuned=untuned.rung,
+        crossing=found.kind,
+        calls=found.calls,
+        months=months_of(found.calls, task.use.calls_per_month),
+        both=_both(tuned, untuned),
+    )
 
 
-def _both(tuned: TestedSystem, untuned: TestedSystem) -> dict[str, Any]:
+def _both(tuned: TestedSystem, untuned: TestedSystem) -> SharedItems:
     """How the two did on the test items that both answered."""
     names = [name for name in tuned.scores if name in untuned.scores]
     means = {
         side: sum(system.scores[name] for name in names) / len(names) if names else None
         for side, system in (("tuned", tuned), ("untuned", untuned))
     }
-    return {"n": len(names), **means}
+    return SharedItems(n=len(names), **means)
 
 
 def _test_items(record: Record, outcome: RungOutcome) -> list[ItemScore]:

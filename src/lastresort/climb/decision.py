@@ -1,20 +1,23 @@
-"""The record of a finished climb -> decision.json (DESIGN part 12).
-
-How far the kept checkpoints of a rung are from their base, in the decision: shown, never part of a verdict.
-
-What the record says of retrieval -> its entry in decision.json.
-"""
+"""The record of a finished climb and its conclusion -> decision.json (DESIGN part 12)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lastresort.climb.decide import Conclusion, RungOutcome
-from lastresort.climb.judging import judge_entry
-from lastresort.records.decision import VERSION, EarlyWarning, RungView, RunView
+from lastresort.climb.judging import judge_view
+from lastresort.records.decision import (
+    EarlyWarning,
+    RetrievalView,
+    RungView,
+    RunProvenance,
+    RunView,
+    WinnerKind,
+    WinnerView,
+)
+from lastresort.records.decision_parts import BreakEven, ComparedWay, RepairView
 from lastresort.records.document import ReuseView, Statement
 from lastresort.records.events import (
     CeilingMeasured,
@@ -49,17 +52,16 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def retrieval_entry(record: Record) -> dict[str, Any] | None:
-    """`retrieval` of decision.json; None where no store was built."""
-    found = retrieval_view(record.last(StoreBuilt), record.last(SearchesMeasured), record.last(CeilingMeasured))
-    return None if found is None else found.as_json()
+def retrieval_of(record: Record) -> RetrievalView | None:
+    """None where no store was built."""
+    return retrieval_view(record.last(StoreBuilt), record.last(SearchesMeasured), record.last(CeilingMeasured))
 
 
 @dataclass(frozen=True, slots=True)
 class WinnerFolder:
     """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
 
-    kind: str
+    kind: WinnerKind
     path: str | None
     sha256: str | None
 
@@ -73,47 +75,45 @@ def decision_of(
     winner: WinnerFolder,
     gate: ClimbGate | None,
     first_gate: ClimbGate | None,
-    repairs: Sequence[dict[str, Any]],
+    repairs: Sequence[RepairView],
     extra_reasons: Sequence[Reason | Statement],
     would_change: Sequence[Change],
-    compare: Sequence[dict[str, Any]],
-    break_even: dict[str, Any] | None,
+    compare: Sequence[ComparedWay],
+    break_even: BreakEven | None,
     test_reuse: ReuseView,
-    provenance: dict[str, Any],
+    provenance: RunProvenance,
 ) -> RunView:
     standing = fold_of(record)
-    found = {
-        "schema": VERSION,
-        "task": task.task,
-        "goal": task.goal,
-        "model": task.model,
-        "bar": task.bar,
-        "confidence": task.confidence,
-        "r": task.r,
-        "alpha_per_rung": task.alpha_per_rung,
-        "verdict": conclusion.verdict,
-        "meets_bar": conclusion.meets_bar,
-        "provisional": conclusion.provisional,
-        "stopped_at": conclusion.stopped_at,
-        "answer": answer.headline(conclusion.answer),
-        "reasons": [
+    return RunView(
+        task=task.task,
+        goal=task.goal,
+        model=task.model,
+        bar=task.bar,
+        confidence=task.confidence,
+        r=task.r,
+        alpha_per_rung=task.alpha_per_rung,
+        verdict=conclusion.verdict,
+        meets_bar=conclusion.meets_bar,
+        provisional=conclusion.provisional,
+        stopped_at=conclusion.stopped_at,
+        answer=answer.headline(conclusion.answer),
+        reasons=tuple(
             reason if isinstance(reason, Statement) else answer.of_reason(reason)
             for reason in (*conclusion.reasons, *extra_reasons)
-        ],
-        "would_change": [answer.of_change(change) for change in would_change],
-        "judge": judge_entry(task, record),
-        "retrieval": retrieval_entry(record),
-        "test_reuse": test_reuse,
-        "rungs": [rung_of(standing, record, outcome) for outcome in outcomes],
-        "gate": None if gate is None else gate.as_json(),
-        "first_gate": None if first_gate is None else first_gate.as_json(),
-        "repairs": list(repairs),
-        "compare": list(compare),
-        "break_even": break_even,
-        "winner": {"kind": winner.kind, "path": winner.path, "held": conclusion.held, "sha256": winner.sha256},
-        "provenance": provenance,
-    }
-    return RunView.model_validate(found)
+        ),
+        would_change=tuple(answer.of_change(change) for change in would_change),
+        judge=judge_view(task, record),
+        retrieval=retrieval_of(record),
+        test_reuse=test_reuse,
+        rungs=tuple(rung_of(standing, record, outcome) for outcome in outcomes),
+        gate=gate,
+        first_gate=first_gate,
+        repairs=tuple(repairs),
+        compare=tuple(compare),
+        break_even=break_even,
+        winner=WinnerView(kind=winner.kind, path=winner.path, held=conclusion.held, sha256=winner.sha256),
+        provenance=provenance,
+    )
 
 
 def rung_of(standing: Fold, record: Record, outcome: RungOutcome) -> RungView:

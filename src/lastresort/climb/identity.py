@@ -18,6 +18,7 @@ from typing import Any
 from lastresort.errors import DataError
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
+from lastresort.records.decision import RunProvenance
 from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.spec.task import Task
@@ -83,19 +84,15 @@ def way_to(path: Path, run: Path) -> str:
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "llguidance", "openai", "scipy", "numpy")
 
 
-def provenance(task: Task, files: dict[str, str], record: Record) -> dict[str, Any]:
-    """For `decision.json`."""
+def provenance(task: Task, files: dict[str, str], record: Record) -> RunProvenance:
     model, judge = record.last(ModelOpened), record.last(JudgeOpened)
-    return {
-        "versions": versions(),
-        "seeds": {"split": task.split.seed, "training": task.split.seed, "decoding": task.split.seed},
-        "hashes": {
-            **files,
-            "model": model.fingerprint if model is not None else "",
-            **({"judge": judge.fingerprint} if judge is not None else {}),
-        },
-        "machine": machine(),
-    }
+    hashes = {**files, "model": model.fingerprint if model is not None else ""}
+    return RunProvenance(
+        versions=versions(),
+        seeds={"split": task.split.seed, "training": task.split.seed, "decoding": task.split.seed},
+        hashes=hashes if judge is None else {**hashes, "judge": judge.fingerprint},
+        machine=machine(),
+    )
 
 
 def machine() -> dict[str, str | int]:

@@ -1,7 +1,4 @@
-"""A judge at work in a climb: its model behind the response cache, what it says in the record, its money counted.
-
-What the record says of a judge -> its entry in decision.json.
-"""
+"""A judge at work in a climb: its model behind the response cache, its verdicts in the record, its money counted."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
 
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import wilson_interval
@@ -19,7 +15,9 @@ from lastresort.evals.scorers.judge import Judge, JudgeScore, LabelledCase, agre
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
 from lastresort.models.open import settled_name
 from lastresort.models.protocol import Model, Pay
+from lastresort.records.decision import JudgeAgreement, JudgeView, OrderEffect
 from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
+from lastresort.records.measurement import Cost
 from lastresort.records.record import Record
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.score import without_price, written_model
@@ -38,11 +36,11 @@ class ClimbJudge:
         self._task, self._record, self._models, self._pay = task, record, models, pay
         self._recognised = False
 
-    def seated(self, scorer: Scorer) -> Scorer:
+    def equipped(self, scorer: Scorer) -> Scorer:
         """A judge with this climb's model, record and purse; any other scorer as it is."""
         if not isinstance(scorer, Judge):
             return scorer
-        return replace(scorer.asked_of(self._opened, self._pay), heard=self._heard)
+        return replace(scorer.asked_of(self._opened, self._pay), heard=self._record_verdicts)
 
     def check_agreement(self, scorer: Scorer, progress: Progress, stop: Stop) -> None:
         """Ask a judge what people were asked, once a run and before the first rung."""
@@ -87,7 +85,9 @@ class ClimbJudge:
             )
         self._recognised = True
 
-    def _heard(self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]) -> None:
+    def _record_verdicts(
+        self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]
+    ) -> None:
         items = tuple(
             JudgedAnswer(id=example.id, answer=_hash(answer), score=one.score, said=one.said, **asdict(one.spent))
             for example, answer, one in zip(examples, answers, judged, strict=True)
@@ -132,8 +132,8 @@ def _hash(answer: str) -> str:
 Said = Sequence[str]
 
 
-def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
-    """`judge` of decision.json; None where the task's scorer asks no model."""
+def judge_view(task: Task, record: Record) -> JudgeView | None:
+    """None where the task's scorer asks no model."""
     if task.score.name != "judge":
         return None
     keys, grading = task.score.parameters, "rubric" in task.score.parameters
@@ -142,25 +142,25 @@ def judge_entry(task: Task, record: Record) -> dict[str, Any] | None:
     checked = record.last(JudgeChecked)
     said = [item.said for item in judged]
     spent = _summed([*judged, *([checked.spent] if checked is not None else [])])
-    return {
-        "model": written_model(keys["model"], task.folder),
-        "asks": "grading" if grading else "comparison",
-        "criterion": keys.get("rubric" if grading else "criteria"),
-        "scale": keys.get("scale", "1-5") if grading else None,
-        "self_preference": _judges_itself(task),
-        "answers": len(judged),
-        "verdicts": grades(said, SCALES[keys.get("scale", "1-5")]) if grading else outcomes(said),
-        "order": None if grading else order_effect(said, [item.id for item in judged]),
-        "asked": sum(len(verdicts) for verdicts in said),
-        "unparsed": sum(verdicts.count(UNPARSED) for verdicts in said),
-        "agreement": _agreement(checked),
-        "cost": {
-            "tokens_in": spent.tokens_in,
-            "tokens_out": spent.tokens_out,
-            "seconds": round(spent.seconds, 3),
-            "usd": None if without_price(keys) else spent.usd,
-        },
-    }
+    return JudgeView(
+        model=written_model(keys["model"], task.folder),
+        asks="grading" if grading else "comparison",
+        criterion=keys.get("rubric" if grading else "criteria"),
+        scale=keys.get("scale", "1-5") if grading else None,
+        self_preference=_judges_itself(task),
+        answers=len(judged),
+        verdicts=grades(said, SCALES[keys.get("scale", "1-5")]) if grading else outcomes(said),
+        order=None if grading else order_effect(said, [item.id for item in judged]),
+        asked=sum(len(verdicts) for verdicts in said),
+        unparsed=sum(verdicts.count(UNPARSED) for verdicts in said),
+        agreement=_agreement(checked),
+        cost=Cost(
+            tokens_in=spent.tokens_in,
+            tokens_out=spent.tokens_out,
+            seconds=round(spent.seconds, 3),
+            usd=None if without_price(keys) else spent.usd,
+        ),
+    )
 
 
 def outcomes(said: Sequence[Said]) -> dict[str, int]:
@@ -170,7 +170,7 @@ def outcomes(said: Sequence[Said]) -> dict[str, int]:
     return {kind: kinds[kind] for kind in ("won", "lost", "tied", "changed", "same_text")}
 
 
-def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> dict[str, Any] | None:
+def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> OrderEffect | None:
     """How often the order alone changed the verdict, as a share of n comparisons with its 95% interval, and how often that
     was for the answer shown first, and second. ties: the share of ties in both orders. None where nothing was compared.
 
@@ -186,14 +186,14 @@ def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> di
     units = len({item for item, verdicts in zip(known, said, strict=True) if verdicts})
     n, kinds = len(compared), Counter(_outcome(verdicts) for verdicts in compared)
     first, second = (sum(tuple(verdicts) == (place, place) for verdicts in compared) for place in ("A", "B"))
-    return {
-        "n": n,
-        "changed": kinds["changed"] / n,
-        "interval": list(wilson_interval(units * kinds["changed"] / n, units)),
-        "to_first": first,
-        "to_second": second,
-        "ties": kinds["tied"] / n,
-    }
+    return OrderEffect(
+        n=n,
+        changed=kinds["changed"] / n,
+        interval=wilson_interval(units * kinds["changed"] / n, units),
+        to_first=first,
+        to_second=second,
+        ties=kinds["tied"] / n,
+    )
 
 
 def grades(said: Sequence[Said], choices: Sequence[str]) -> dict[str, int]:
@@ -220,7 +220,7 @@ def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:
     return sum((JudgeCost(**one.model_dump(include=names)) for one in calls), JudgeCost())
 
 
-def _agreement(checked: JudgeChecked | None) -> dict[str, Any] | None:
+def _agreement(checked: JudgeChecked | None) -> JudgeAgreement | None:
     if checked is None:
         return None
-    return checked.model_dump(mode="json", exclude={"kind", "said", "spent"})
+    return JudgeAgreement(**checked.model_dump(exclude={"kind", "said", "spent"}))

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import retrieval_entry
-from lastresort.climb.judging import judge_entry
+from lastresort.climb.decision import retrieval_of
+from lastresort.climb.judging import judge_view
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import LEAST_HELD_TEXT
@@ -87,9 +87,10 @@ def extra_reasons(
     bench: Workbench, prepared: PreparedTask, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
 ) -> list[Reason | Statement]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
+    judged, retrieved = judge_view(bench.task, bench.record), retrieval_of(bench.record)
     reasons: list[Reason | Statement] = [
-        *judge.reasons(judge_entry(bench.task, bench.record)),
-        *retrieval.reasons(retrieval_entry(bench.record)),
+        *judge.reasons(None if judged is None else judged.as_json()),
+        *retrieval.reasons(None if retrieved is None else retrieved.as_json()),
     ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]

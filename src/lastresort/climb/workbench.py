@@ -89,7 +89,7 @@ def open_workbench(
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
     seat = ClimbJudge(task, record, models, budget.pay)
-    scorer = seat.seated(prepared.scorer)
+    scorer = seat.equipped(prepared.scorer)
     known = record.last(ModelOpened)
     if known is None:
         tokens = max_new_tokens(prepared, model)

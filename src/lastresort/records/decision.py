@@ -166,10 +166,13 @@ class RetrievalView(JsonDocument):
     ceiling: CeilingView | None
 
 
+WinnerKind = Literal["prompt", "retrieval", "adapter", "merged", "none"]
+
+
 class WinnerView(JsonDocument):
     """sha256: over the names and contents of all files in winner/; whoever loads it from beside this decision compares it."""
 
-    kind: Literal["prompt", "retrieval", "adapter", "merged", "none"]
+    kind: WinnerKind
     path: Name | None
     held: bool
     sha256: Sha256 | None

@@ -9,6 +9,7 @@ from typing import Any
 from lastresort.after.compare.names import MADE, asked_before
 from lastresort.after.compare.training import RUNG
 from lastresort.evals.evidence import OverSeeds, over_seeds
+from lastresort.records.decision_parts import ComparedWay
 from lastresort.records.events import (
     AnsweringSpent,
     TrainingReached,
@@ -43,12 +44,12 @@ class ComparisonSetup:
     seed: int
 
 
-def shown(record: Record) -> list[dict[str, Any]]:
+def shown(record: Record) -> tuple[ComparedWay, ...]:
     """The `compare` of a decision: what was found of the ways that were asked for last; empty until all of them are measured."""
     asked, found = asked_before(record), record.last(WaysCompared)
     if asked is None or found is None or (found.names, found.seeds) != (asked.names, asked.seeds):
-        return []
-    return [way.as_json() for way in found.ways]
+        return ()
+    return found.ways
 
 
 def why_nothing(record: Record) -> list[Reason]:
