@@ -1,4 +1,4 @@
-"""Asking long work to end. Whoever computes looks between batches and between steps; nothing is thrown into it from outside."""
+"""How long-running work is asked to stop. It checks between batches and between steps; nothing interrupts it from outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE_NAME = "stop"  # in the folder of a run: whoever creates it ends the run at
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """Why to end, and how to go on. where, expected and remedy are those of the error."""
+    """Why to stop, and how to go on. where, expected and remedy are those of the error."""
 
     reason: Literal["signal", "file", "time", "money"]
     found: str
@@ -30,14 +30,14 @@ class StopRequest:
 
 
 class Stop(Protocol):
-    """What long work looks at. Looking is cheap and may be done by any thread."""
+    """Where long-running work looks for requests. Looking is cheap, and any thread may do it."""
 
     def requested(self) -> StopRequest | None:
-        """The first request there is, None while the work may go on."""
+        """The first request, None while the work may go on."""
 
 
 def check(stop: Stop) -> None:
-    """Raises the request's StoppedError where there is one; what is finished is kept by then."""
+    """Raise the error of a request, if there is one. Whatever is finished has been recorded by then."""
     request = stop.requested()
     if request is not None:
         raise request.error()
@@ -45,7 +45,7 @@ def check(stop: Stop) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Never:
-    """Nobody asks."""
+    """Never asks to stop."""
 
     def requested(self) -> StopRequest | None:
         return None
@@ -56,7 +56,7 @@ NEVER = Never()
 
 @dataclass(frozen=True, slots=True)
 class StopFile:
-    """A file that asks for the end by being there: the way of other processes, on any machine that shares the folder."""
+    """A file whose presence asks to stop, so that other processes can ask, from any machine that shares the folder."""
 
     path: Path
 
@@ -68,7 +68,7 @@ class StopFile:
 
 @contextmanager
 def stop_file(folder: Path) -> Iterator[StopFile]:
-    """The one in the folder of a run. At the end it is taken away: it was followed, or came too late."""
+    """The stop file of a run's folder. It is removed at the end, since it was obeyed or came too late."""
     file = StopFile(folder / FILE_NAME)
     try:
         yield file
@@ -77,7 +77,7 @@ def stop_file(folder: Path) -> Iterator[StopFile]:
 
 
 class StopSignal:
-    """A request from within the process: by the handler of a signal, another thread, a notebook's button."""
+    """A request from within the process: a signal handler, another thread, a button in a notebook."""
 
     def __init__(self) -> None:
         self._event = Event()
@@ -91,7 +91,7 @@ class StopSignal:
 
 @dataclass(frozen=True, slots=True)
 class FirstOf:
-    """Several that are looked at in their order."""
+    """Several places to look, in this order."""
 
     stops: tuple[Stop, ...]
 

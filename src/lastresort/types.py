@@ -42,7 +42,7 @@ class Example:
 
     @property
     def input_text(self) -> str:
-        """The turns of the input joined by newlines: for comparing items, not for showing to a model."""
+        """The turns joined by newlines, to compare items with; a model gets the turns themselves."""
         return "\n".join(m.content for m in self.input)
 
 
@@ -72,7 +72,7 @@ class Decoding:
     reasoning_effort: ReasoningEffort | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """What answers are kept under: an effort that is not set is left out, so that the keys of earlier answers stay."""
+        """The key of cached answers. An effort that is not set is left out, so that earlier answers keep their keys."""
         body = asdict(self)
         if self.reasoning_effort is None:
             del body["reasoning_effort"]
@@ -81,11 +81,11 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said to one prompt. finish: "stop" (it ended by itself) or "length" (it was cut).
+    """A model's answer to one prompt. finish: "stop" (it ended by itself) or "length" (it was cut).
 
     seconds: this answer's share of the time of its batch. usd: what the answer costs, 0 for local models. passages: ids of those
-    that stood in the prompt, in their order; models leave it empty, a system that looks things up fills it. paid: the USD that it
-    cost now, 0 where it is replayed from the cache.
+    that stood in the prompt, in their order; models leave it empty, a system that looks things up fills it. paid: USD that it cost
+    now, 0 from the cache.
     """
 
     text: str
@@ -137,7 +137,7 @@ class Judgement:
 
 
 class Progress(Protocol):
-    """Where long work says how far it is. `stage` starts a named piece of `total` units; None where the total is unknown."""
+    """Where long-running work reports how far it is. `stage` starts a named piece of `total` units, None where that is unknown."""
 
     def stage(self, label: str, total: int | None = None) -> None: ...
     def advance(self, amount: int = 1, note: str = "") -> None: ...
@@ -145,7 +145,7 @@ class Progress(Protocol):
 
 
 class SilentProgress:
-    """Progress that nobody watches."""
+    """Discards what is reported."""
 
     def stage(self, label: str, total: int | None = None) -> None: ...
     def advance(self, amount: int = 1, note: str = "") -> None: ...
@@ -154,16 +154,16 @@ class SilentProgress:
 
 @dataclass(frozen=True, slots=True)
 class LabelledProgress:
-    """Progress whose stages say whose they are."""
+    """Puts a label in front of every stage."""
 
-    shown: Progress
+    progress: Progress
     label: str
 
     def stage(self, label: str, total: int | None = None) -> None:
-        self.shown.stage(f"{self.label}: {label}", total)
+        self.progress.stage(f"{self.label}: {label}", total)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        self.shown.advance(amount, note)
+        self.progress.advance(amount, note)
 
     def say(self, text: str) -> None:
-        self.shown.say(text)
+        self.progress.say(text)

@@ -64,9 +64,9 @@ def climb(
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
-    until: the last rung to try. gate: what a tuned system that would win is asked before it does; None as the run was begun with,
-    at first the full gate. stop: looked at between batches and steps, as is a file named stop in the run's folder, which is taken
-    away when the climb ends. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    until: the last rung to try. gate: of a tuned system that would win; None for what the run was started with, at first the full
+    gate. stop: checked between batches and steps, as is a file named stop in the run's folder, which is removed when the climb
+    ends. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the task", None)
@@ -108,7 +108,7 @@ def climb(
 def _gate_and_repair(
     bench: Workbench, prepared: PreparedTask, mode: Mode, outcomes: Sequence[RungOutcome], won: RungOutcome
 ) -> RungOutcome | None:
-    """The outcome of the tuned system that would win with the gate's word on it, after its repairs; None where nothing is asked."""
+    """The outcome of the tuned system that would win, after its gate and repairs; None where no gate is to run."""
     found = gated(bench, prepared, outcomes, won, mode)
     if found is None:
         return None

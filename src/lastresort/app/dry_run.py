@@ -1,7 +1,4 @@
-"""What a climb would do and cost, said before anything is spent.
-
-What a dry run's figures rest on, and what is not here that the climb would ask for; in sentences.
-"""
+"""What a climb would do and cost, before anything is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process must set before it computes: for the command line, a worker, a server and a notebook. Nothing acts at import."""
+"""What a process sets before it computes: the command line, a worker, a server, a notebook. Nothing acts at import."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def accept_any_text() -> None:
-    """Replace characters that stdout cannot write and bytes on stdin that are not text, where they would end a command."""
+    """Replace characters that stdout cannot write, and bytes on stdin that are not text, instead of failing on them."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> InfrastructureError | None:
-    """The sentence for what the operating system refused; None for errors that libraries raise in its name.
+    """What the operating system refused, as our error; None for errors that libraries raise in its name.
 
-    Whether it was to be read or written is not known here: what this program writes has its own words (records/atomic.py).
+    It is not known here whether something was read or written; files that this program writes have errors of their own
+    (records/atomic.py).
     """
     if "disk is full" in str(error):
         return InfrastructureError("the disk is full", remedy="Free some space and go on with --resume.")

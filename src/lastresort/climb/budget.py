@@ -1,8 +1,7 @@
-"""The task's limits of time and money, kept over all sessions of a run, also those that were killed.
+"""The task's limits of time and money, over all sessions of a run, also those that were killed.
 
-What is spent goes into the record as it is spent: money with every answer, time every few seconds.
-
-Whether a rung that trains fits the time that is left: half a training is worth nothing, so it is not begun.
+What is spent goes into the record as it is spent: money with every answer, time every few seconds. A rung that trains is not begun
+where its plan exceeds the time left: half a training is worth nothing.
 """
 
 from __future__ import annotations

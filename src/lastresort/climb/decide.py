@@ -1,4 +1,9 @@
-"""Verdicts -> the next rung or a stop, with reasons. Pure: no model, no disk, no clock, no sentences."""
+"""Verdicts -> the next rung or a stop; at the end, the winner and the reasons. Pure: no model, no disk, no clock, no sentences.
+
+`next_step`, after every rung: up, or stop and why. `conclude`, at the end: among the tested systems that the gate has not rejected,
+the lowest that meets the bar wins (the cheapest with `goal: cost`), else the last one if it is undecided at or above the bar, else,
+where the gate rejected what met the bar, the best that was not trained.
+"""
 
 from __future__ import annotations
 
