@@ -121,10 +121,10 @@ class CandidateTrained(OfCandidate):
 
 
 class TextLearned(OfRung):
-    """The base after the task's documents, as plain text. told: what was learned, in words."""
+    """The base after the task's documents, as plain text. learned: what, in words."""
 
     kind: Literal["text_learned"] = "text_learned"
-    told: str
+    learned: str
 
 
 class BaseAnswered(OfRung):
@@ -180,23 +180,23 @@ class RankedPair(EventValue):
 
 
 class SamplesPaired(OfRung):
-    """Pairs of a system's own answers, ranked by the scorer. told: what became of the prompts, in words."""
+    """Pairs of a system's own answers, ranked by the scorer. prompts: what became of them, in words."""
 
     kind: Literal["samples_paired"] = "samples_paired"
     pairs: tuple[RankedPair, ...]
-    told: str
+    prompts: str
     tokens_in: int
     tokens_out: int
     seconds: float
 
 
 class StopsPlanned(OfRung):
-    """steps: of the whole training. stops: after which a candidate is kept. told: what it learns from, in words."""
+    """steps: of the whole training. stops: after which a candidate is kept. learns_from: in words."""
 
     kind: Literal["stops_planned"] = "stops_planned"
     steps: int
     stops: tuple[int, ...]
-    told: str
+    learns_from: str
 
 
 class RewardsJudged(OfRung):

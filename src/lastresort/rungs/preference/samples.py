@@ -32,7 +32,7 @@ def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
     if known is None:
         known = _made(bench, rung, start)
         bench.record.append(known)
-    return SampledPreferences(noted_pairs(known, bench.train), known.told)
+    return SampledPreferences(noted_pairs(known, bench.train), known.prompts)
 
 
 def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[PreferenceRow, ...]:
@@ -71,7 +71,7 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     return SamplesPaired(
         rung=rung,
         pairs=pairs,
-        told=paired.told(),
+        prompts=paired.told(),
         tokens_in=sum(answer.prompt_tokens for answer in answers),
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),

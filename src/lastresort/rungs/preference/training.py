@@ -99,7 +99,7 @@ class PreferenceTraining:
     def told(self) -> str:
         """What it learned from, in words."""
         planned = self._bench.record.last(StopsPlanned, self._rung)
-        return planned.told if planned is not None else ""
+        return planned.learns_from if planned is not None else ""
 
     def _laps(self, wanted: Sequence[tuple[float, int]]) -> list[KeptAdapter | None]:
         """Each learning rate trained up to the stop of this number; None where it diverged. Loads the model only if it must."""
@@ -223,7 +223,7 @@ class PreferenceTraining:
         steps = total_steps(self._size(trainee), self._settings(1.0))
         told = trainee.given.told if trainee.given is not None else self._told_of_groups(trainee)
         stops = tuple(self._course.stops(steps))
-        self._bench.record.append(StopsPlanned(rung=self._rung, steps=steps, stops=stops, told=told))
+        self._bench.record.append(StopsPlanned(rung=self._rung, steps=steps, stops=stops, learns_from=told))
 
     def _told_of_groups(self, trainee: _Trainee) -> str:
         return f"{self._size(trainee)} prompts, {self._bench.task.preference.samples} answers to each"

@@ -36,10 +36,10 @@ def pretrained(bench: Workbench, rung: str, section: FullSettings) -> Pretrained
     if noted is None or not WholeMethod().saved(folder):
         told = _train(bench, rung, section, folder)
         if noted is None:
-            bench.record.append(TextLearned(rung=rung, told=told))
+            bench.record.append(TextLearned(rung=rung, learned=told))
         shutil.rmtree(bench.folder / "checkpoints" / NAME, ignore_errors=True)
     else:
-        told = noted.told
+        told = noted.learned
     return PretrainedModel(folder, told)
 
 
