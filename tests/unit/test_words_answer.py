@@ -212,7 +212,7 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
         value.MoreTestItems("sft", 900, 300, "item"),
         value.GateItems("general", 160, 900, "item"),
         value.GateInformative("style", "keep.style: skip"),
-        value.GateTarget(300, None, "item"),
+        value.GateTestItems(300, None, "item"),
         value.GateSmallerLoss(),
         value.MilderTraining("sft", repaired=True),
         value.LowerBar("prompting", 0.6, 0.8),

@@ -63,14 +63,14 @@ def _speed(machine: Machine) -> str:
     return f"{told}, assumed from a matrix product here"
 
 
-class ForecastExamples(JsonDocument):
+class DryRunExamples(JsonDocument):
     train: int
     dev: int
     test: int
     leaks_removed: int
 
 
-class RungForecast(JsonDocument):
+class DryRunRung(JsonDocument):
     """skipped_because: why the rung does not apply; then there is no forecast. memory: of a rung that trains, where it is known."""
 
     name: str
@@ -80,7 +80,7 @@ class RungForecast(JsonDocument):
     memory: RungMemory | None = None
 
 
-class GateForecast(JsonDocument):
+class DryRunGate(JsonDocument):
     mode: Literal["quick", "full"]
     suites: tuple[SuiteForecast, ...]
     forecast: Forecast
@@ -92,12 +92,12 @@ class DryRun(JsonDocument):
     """
 
     task: str
-    examples: ForecastExamples
+    examples: DryRunExamples
     r: int
     alpha_per_rung: float
-    rungs: tuple[RungForecast, ...]
+    rungs: tuple[DryRunRung, ...]
     compare: Forecast | None
-    gate: GateForecast | None
+    gate: DryRunGate | None
     judge: Forecast | None
     total: Forecast
     assumed: tuple[str, ...]
@@ -136,7 +136,7 @@ def dry_run(
     split = prepared.split
     return DryRun(
         task=task.task,
-        examples=ForecastExamples(
+        examples=DryRunExamples(
             train=len(split.train), dev=len(split.dev), test=len(split.test), leaks_removed=prepared.leaks
         ),
         r=task.r,
@@ -151,26 +151,24 @@ def dry_run(
     )
 
 
-def _rung(prepared: PreparedTask, name: str, progress: Progress) -> RungForecast:
+def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
     rung, task = find_rung(name), prepared.task
     skip = rung.skip_reason(task, prepared.split.train)
     if skip is not None:
-        return RungForecast(name=name, applies=False, skipped_because=of_skip(skip))
+        return DryRunRung(name=name, applies=False, skipped_because=of_skip(skip))
     progress.stage(f"forecast of {name}")
     work = workload(prepared, name)
-    return RungForecast(
-        name=name, applies=True, forecast=rung.forecast(task, work), memory=rung_memory(task, name, work)
-    )
+    return DryRunRung(name=name, applies=True, forecast=rung.forecast(task, work), memory=rung_memory(task, name, work))
 
 
 def _total(parts: Iterable[Forecast | None]) -> Forecast:
     return sum((part for part in parts if part is not None), start=Forecast(0, 0, 0, 0.0, 0.0))
 
 
-def _gate(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Progress) -> GateForecast:
+def _gate(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Progress) -> DryRunGate:
     """What the first gate would take, by suite; what the test sets take stands with the rungs."""
     suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA, progress=progress)
-    return GateForecast(mode=mode, suites=suites, forecast=_total(suite.forecast for suite in suites))
+    return DryRunGate(mode=mode, suites=suites, forecast=_total(suite.forecast for suite in suites))
 
 
 def judging(prepared: PreparedTask, judge: Judge, answer_tokens: int) -> Forecast:

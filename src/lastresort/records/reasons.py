@@ -306,7 +306,7 @@ class GateInformative:
 
 
 @dataclass(frozen=True, slots=True)
-class GateTarget:
+class GateTestItems:
     """More test items than the n that were used. n_needed: for the bar; None where the gain over the best prompt is not shown."""
 
     n: int
@@ -319,7 +319,7 @@ class GateSmallerLoss:
     """Less lost in general ability for what was gained on the task."""
 
 
-GateNeed = GateItems | GateInformative | GateTarget | GateSmallerLoss
+GateNeed = GateItems | GateInformative | GateTestItems | GateSmallerLoss
 
 
 @dataclass(frozen=True, slots=True)

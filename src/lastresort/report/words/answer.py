@@ -222,7 +222,7 @@ def _change(found: value.Change) -> str:
                 f"About {needed} instead of {found.n_available:,}: they would settle whether {rung_in_prose(found.rung)} "
                 "meets the bar."
             )
-        case value.GateItems() | value.GateInformative() | value.GateTarget() | value.GateSmallerLoss():
+        case value.GateItems() | value.GateInformative() | value.GateTestItems() | value.GateSmallerLoss():
             return gate.need(found)
         case value.MilderTraining(rung, repaired):
             if repaired:

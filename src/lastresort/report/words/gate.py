@@ -23,7 +23,7 @@ from lastresort.records.reasons import (
     GateItems,
     GateNeed,
     GateSmallerLoss,
-    GateTarget,
+    GateTestItems,
 )
 from lastresort.report.words.wording import counted, listed, percent, points_of
 from lastresort.types import GateVerdict
@@ -95,9 +95,9 @@ def needs_of(
 ) -> list[GateNeed]:
     needs: list[GateNeed] = []
     if target.outcome == "UNDECIDED" and target.n_needed is not None:
-        needs.append(GateTarget(target.n, target.n_needed, target.unit))
+        needs.append(GateTestItems(target.n, target.n_needed, target.unit))
     elif target.passed is False and target.outcome == "MET":
-        needs.append(GateTarget(target.n, None, target.unit))
+        needs.append(GateTestItems(target.n, None, target.unit))
     for found in suites:
         if found.verdict == "UNDERPOWERED":
             needs.append(GateItems(found.name, found.n, found.n_needed, found.unit))
@@ -112,7 +112,7 @@ def need(found: GateNeed) -> str:
             return f"{found.measure}: {_more(found.n_needed, found.unit)}; {found.n:,} were used."
         case GateInformative(measure, leave_out):
             return f"{measure}: items on which this model has something to lose, or {leave_out} if it does not matter."
-        case GateTarget(n, n_needed, unit):
+        case GateTestItems(n, n_needed, unit):
             if n_needed is None:
                 return "The target: a larger test set that can show the gain over the best prompt, or cheaper calls."
             return f"The bar: about {counted(n_needed, f'test {unit}')} would decide it; {n:,} were used."
