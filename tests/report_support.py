@@ -9,7 +9,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.training import RecordedSettings
 from lastresort.report.decision import write_decision
 from lastresort.report.words.reuse import of_reuse
+from lastresort.train.settings import TrainSettings
 from lastresort.types import Judgement, VerdictBasis
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> \x00\u202e {{ 7 * 7 }} "team": "billing"'
@@ -269,7 +271,7 @@ def training_reached(
         check=None,
         processes=1,
         sharded=False,
-        settings={"learning_rate": rate, "epochs": 3},
+        settings=RecordedSettings.model_validate(asdict(TrainSettings(rate, epochs=3))),
     )
 
 

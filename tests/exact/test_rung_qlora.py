@@ -26,7 +26,7 @@ def test_qlora_is_trained_measured_and_served_on_the_same_4_bit_base(tmp_path: P
     with Record.open(found.run, read_only=True) as record:
         training, measured = record.last(TrainingReached), record.measurement("sft", system.name, "dev[0:20]")
     assert training is not None
-    assert training.settings["adapter"]["quantize"] == "nf4"
+    assert training.settings.adapter.quantize == "nf4"
     assert measured is not None
     answerer = open_answerer(system, found.run / "winner")
     answers = answerer.answer([(Message("user", item.input),) for item in measured.items])

@@ -19,11 +19,12 @@ from engine_support import draw, relative_difference, row, tiny
 from groups_in_processes import prepared, refusing_the_third, seen_by_this_process
 from groups_support import python_reward, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, LastresortError
+from lastresort.records.training import TrainedSteps
 from lastresort.train.adapters.adapters import attach_adapter, save_adapter, trainable
 from lastresort.train.files.run_folder import Trackers
 from lastresort.train.loop.batches import Batch, DataSet, TrainingItem, completions, labelled, pairs
 from lastresort.train.loop.gradients import batch_gradients
-from lastresort.train.loop.loop import StepSeen, TrainingOutcome, train
+from lastresort.train.loop.loop import StepSeen, train
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, ProcessLost, join, shard_base
 from lastresort.train.loop.reference import ReferenceStore, reference_of_run
@@ -89,7 +90,7 @@ def run(
     dtype: torch.dtype = torch.float32,
     model: Any = None,
     **arguments: Any,
-) -> tuple[TrainingOutcome, list[StepSeen], Any]:
+) -> tuple[TrainedSteps, list[StepSeen], Any]:
     settings, seen, model = RUNS[name], list[StepSeen](), model or model_of(name, dtype)
     need = settings.objective.name
     source = source or (Sampled() if need == "grpo" else items_of(need))

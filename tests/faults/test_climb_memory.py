@@ -58,7 +58,7 @@ def test_a_rung_that_runs_out_of_memory_goes_on_in_smaller_passes(
     assert f"max_pass_tokens: {lower.keys['max_pass_tokens']}." in told
     done = climbed(path, run)
     assert done.decision.as_json()["rungs"][-1]["test"] is not None
-    assert {one.settings["max_pass_tokens"] for one in noted(run, TrainingReached)} == {lower.keys["max_pass_tokens"]}
+    assert {one.settings.max_pass_tokens for one in noted(run, TrainingReached)} == {lower.keys["max_pass_tokens"]}
 
 
 def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(

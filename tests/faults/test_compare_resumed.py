@@ -80,10 +80,10 @@ def test_trained_with_the_winners_settings_and_seeds_of_its_own(whole: tuple[Cli
     for way, kind, quantize in (("lora", "lora", None), ("qlora", "lora", "nf4"), ("full", "none", None)):
         rate = by_way[way]["learning_rate"]
         trained = notes[f"compare-{way}-seed2-lr{rate:g}"]
-        assert (trained.settings["seed"], winner.settings["seed"]) == (2, 0)
-        assert (trained.step, trained.rows, trained.settings["batch_size"]) == (winner.step, winner.rows, 16)
-        adapter = trained.settings["adapter"]
-        assert (adapter["kind"], adapter["quantize"]) == (kind, quantize)
+        assert (trained.settings.seed, winner.settings.seed) == (2, 0)
+        assert (trained.step, trained.rows, trained.settings.batch_size) == (winner.step, winner.rows, 16)
+        adapter = trained.settings.adapter
+        assert (adapter.kind, adapter.quantize) == (kind, quantize)
     assert (by_way["lora"]["learning_rate"], by_way["qlora"]["learning_rate"]) == (0.003, 0.003)
     raced = {name for name in notes if name.startswith("compare-full")}
     rate = by_way["full"]["learning_rate"]

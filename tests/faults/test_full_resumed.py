@@ -33,8 +33,8 @@ def test_the_knowledge_is_learned_as_text_before_the_rows(whole: tuple[Path, Cli
         search = record.last(RungSearched, "full")
         text = steps_of(record, "text")
     assert {"text", "full-lr0.001", "full-lr0.003"} == set(notes)
-    assert notes["text"].settings["objective"]["name"] == "text"
-    assert all(one.settings["adapter"]["kind"] == "none" for one in notes.values())
+    assert notes["text"].settings.objective.name == "text"
+    assert all(one.settings.adapter.kind == "none" for one in notes.values())
     assert (notes["text"].replay_rows or 0) > 0
     assert text[-1]["loss"] < text[0]["loss"]
     assert search is not None

@@ -98,7 +98,7 @@ def test_pairs_without_sft_train_orpo_from_the_base_and_the_winner_answers_as_it
     with Record.open(found.run, read_only=True) as record:
         notes = record.all(TrainingReached)
         measured = record.measurement("preference", system.name, "dev[0:20]")
-    assert {one.settings["objective"]["name"] for one in notes} == {"orpo"}
+    assert {one.settings.objective.name for one in notes} == {"orpo"}
     assert {one.start for one in notes} == {"base"}
     assert found.decision.as_json()["winner"]["kind"] == "adapter"
     assert system.name == found.decision.as_json()["rungs"][0]["chosen"]

@@ -54,7 +54,7 @@ def test_what_was_trained_is_trained_anew_milder(tmp_path: Path, nothing_good: N
     rate = KEYS[rung]["learning_rates"][0] / 3
     assert [setting for kind, setting in tried if kind == "learning_rate"] == [pytest.approx(rate, rel=1e-2)]
     with Record.open(found.run, read_only=True) as record:
-        rates = {one.settings["learning_rate"] for one in record.all(TrainingReached) if one.rung == rung}
+        rates = {one.settings.learning_rate for one in record.all(TrainingReached) if one.rung == rung}
         shares = {one.replay_rows for one in record.all(TrainingReached) if one.replay_rows is not None}
     assert len(rates) == 2
     assert rung == "preference" or len(shares) == 3  # none, 10% and 25%

@@ -222,13 +222,6 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> Made:
     return rows, (), notes, keys
 
 
-_SETTINGS = (
-    "learning_rate", "epochs", "batch_size", "optimizer", "schedule", "warmup", "weight_decay", "max_grad_norm", "max_steps",
-    "loraplus_lr_ratio",
-    "max_pass_tokens", "checkpointing", "seed",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class _Rows:
     train: tuple[Row, ...]
@@ -312,24 +305,22 @@ def _training(run: Path, record: Record, chosen: str) -> tuple[CandidateTrained,
 def _document(noted: TrainingReached, source: ExportSource) -> dict[str, Any]:
     """Keys of a training file."""
     found: dict[str, Any] = {"model": source.base}
-    settings = noted.settings
-    objective = settings["objective"]
-    options = dict(objective["options"])
-    found["objective"] = {objective["name"]: options} if options else objective["name"]
-    found |= {key: settings[key] for key in _SETTINGS if key in settings}
-    adapter = settings["adapter"]
-    if adapter["kind"] == "none":
+    objective, adapter = noted.settings.objective, noted.settings.adapter
+    options = dict(objective.options)
+    found["objective"] = {objective.name: options} if options else objective.name
+    found |= noted.settings.model_dump(exclude={"objective", "adapter"})
+    if adapter.kind == "none":
         found["adapter"] = "full"
     else:
-        kind = "qlora" if adapter["quantize"] else adapter["kind"]
-        found["adapter"] = {"kind": kind, **{key: adapter[key] for key in ("r", "alpha", "target", "dropout")}}
+        kind = "qlora" if adapter.quantize else adapter.kind
+        found["adapter"] = {"kind": kind, **adapter.model_dump(mode="json", exclude={"kind", "quantize"})}
     found["chat_template_kwargs"] = dict(source.prepared.task.chat_template_kwargs)
     return found
 
 
 def _on_the_way(noted: TrainingReached, trained: CandidateTrained) -> list[str]:
     """What the climb kept is not the end of the training, or was changed after it."""
-    found, whole = list[str](), int(noted.settings["epochs"]) if trained.unit == "epoch" else noted.steps
+    found, whole = list[str](), noted.settings.epochs if trained.unit == "epoch" else noted.steps
     if trained.stop < whole:
         found.append(
             f"The climb kept what was there after {trained.unit} {trained.stop}, under a schedule for {whole}: stop there for the "

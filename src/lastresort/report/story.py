@@ -180,9 +180,9 @@ def _candidates(entry: Mapping[str, Any], search: Mapping[str, Any]) -> tuple[di
 def _trained(record: Record, rung: str) -> tuple[TrainingRun, ...]:
     """Training runs of a rung, by learning rate."""
     newest = {one.candidate: one for one in record.all(TrainingReached) if one.rung == rung}
-    ordered = sorted(newest.values(), key=lambda one: (one.settings["learning_rate"], one.candidate))
+    ordered = sorted(newest.values(), key=lambda one: (one.settings.learning_rate, one.candidate))
     return tuple(TrainingRun(one.candidate, _body(one), tuple(record.curve(one.candidate))) for one in ordered)
 
 
 def _body(training: TrainingReached) -> dict[str, Any]:
-    return {**training.model_dump(exclude={"settings"}, exclude_none=True), **training.settings}
+    return {**training.model_dump(exclude={"settings"}, exclude_none=True), **training.settings.model_dump()}

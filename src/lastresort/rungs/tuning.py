@@ -21,7 +21,6 @@ from lastresort.evals.evidence import choose, selection_bias_corrected
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.events import (
     CandidateTrained,
-    PackedCheck,
     PassLowered,
     RenderingFixed,
     TrainingFacts,
@@ -29,6 +28,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import ItemScore, Record
 from lastresort.records.searches import NotTried, SearchFinding
+from lastresort.records.training import RecordedSettings, TrainedSteps
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.compose import compose
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lastresort.hardware.plan.planned import PlannedTraining
     from lastresort.models.loading import Loaded
     from lastresort.train.files.memory import MemoryAdvice
-    from lastresort.train.loop.loop import StepSeen, TrainingOutcome
+    from lastresort.train.loop.loop import StepSeen
     from lastresort.train.settings import TrainSettings
 
 
@@ -196,7 +196,7 @@ class TuningRun:
 
 def train_to(
     bench: Workbench, run: TuningRun, model: Any, source: Any, until: int, *, max_new_tokens: int | None = None
-) -> TrainingOutcome:
+) -> TrainedSteps:
     """Train `model`, which stands at the start of the run, up to a step. source: items or batches, as `train` takes them.
 
     Raises BudgetError at the time limit, Diverged where the loss is not finite, InfrastructureError where memory runs out.
@@ -250,14 +250,17 @@ def tell_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
             bench.progress.say(f"{run.rung}: {told}")
 
 
-def note_training(bench: Workbench, run: TuningRun, trained: TrainingOutcome) -> None:
+def note_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> None:
     """Note how far the run is, what it computed and by which settings."""
     settings = lowered_settings(run.settings, _lowered_before(bench.record, run.name))
-    reached = asdict(trained)
-    reached["check"] = None if trained.check is None else PackedCheck(**asdict(trained.check))
-    facts = run.facts.model_dump()
     bench.record.append(
-        TrainingReached(rung=run.rung, candidate=run.name, **facts, **reached, settings=asdict(settings))
+        TrainingReached(
+            rung=run.rung,
+            candidate=run.name,
+            settings=RecordedSettings.model_validate(asdict(settings)),
+            **dict(run.facts),
+            **dict(trained),
+        )
     )
 
 

@@ -77,7 +77,6 @@ from lastresort.records.events.search import (
     SystemFrozen,
 )
 from lastresort.records.events.training import (
-    AdapterReach,
     AnswerLengths,
     BaseAnswered,
     BaseSummed,
@@ -86,7 +85,6 @@ from lastresort.records.events.training import (
     DriftMeasured,
     LapTrained,
     Movement,
-    PackedCheck,
     PassLowered,
     RankedAnswer,
     RankedPair,
@@ -104,7 +102,6 @@ from lastresort.records.events.training import (
 
 __all__ = [
     "KINDS",
-    "AdapterReach",
     "AnswerLengths",
     "AnsweringSpent",
     "AnswersJudged",
@@ -140,7 +137,6 @@ __all__ = [
     "OfCandidate",
     "OfRung",
     "OfWay",
-    "PackedCheck",
     "PassLowered",
     "RankedAnswer",
     "RankedPair",

@@ -19,7 +19,7 @@ class TaskRead(BaseEvent):
     """task: resolved, as the task file writes it."""
 
     kind: Literal["task_read"] = "task_read"
-    task: dict[str, Any]
+    task: dict[str, Any]  # JSON as a task file holds it: its type, `spec.task.Task`, is above the records
 
 
 class FilesRead(BaseEvent):

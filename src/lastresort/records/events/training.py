@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.records.events.base import EventValue, OfCandidate, OfRung
 from lastresort.records.events.run import JudgeCalls
+from lastresort.records.training import AdaptedLayers, RecordedSettings, TrainedSteps
 from lastresort.types import Role
 
 
@@ -57,25 +58,6 @@ class PassLowered(OfCandidate):
     keys: dict[str, int | bool | str]
 
 
-class AdapterReach(EventValue):
-    """layers: that hold an adapter, of all_layers. parameters: that are trained."""
-
-    layers: int
-    all_layers: int
-    parameters: int
-
-
-class PackedCheck(EventValue):
-    """Packed against plain on the first batch; as `engine.support.FirstBatchCheck`."""
-
-    loss_difference: float
-    gradient_difference: float | None
-    ok: bool
-    reason: str | None
-    kernel: str | None
-    passed_over: str
-
-
 class TrainingFacts(EventValue):
     """What a rung says of a training beside its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
 
@@ -83,24 +65,14 @@ class TrainingFacts(EventValue):
     replay_rows: int | None = None
     start: str | None = None
     learns_from: str | None = None
-    adapted: AdapterReach | None = None
+    adapted: AdaptedLayers | None = None
 
 
-class TrainingReached(OfCandidate, TrainingFacts):
+class TrainingReached(OfCandidate, TrainingFacts, TrainedSteps):
     """How far a training is, what it computed, and by which settings. The newest of a training counts."""
 
     kind: Literal["training_reached"] = "training_reached"
-    step: int
-    steps: int
-    computed_tokens: int
-    nominal_tokens: int
-    seconds: float
-    path: str
-    reason: str | None
-    check: PackedCheck | None
-    processes: int
-    sharded: bool
-    settings: dict[str, Any]
+    settings: RecordedSettings
 
 
 class CandidateTrained(OfCandidate):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lastresort.records.training import TrainedSteps
     from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
-    from lastresort.train.files.record import TrainedSteps, TrainingRecord
+    from lastresort.train.files.record import TrainingRecord
 
 
 def training_lines(record: TrainingRecord, objective: str, output: Path) -> list[str]:

@@ -138,7 +138,7 @@ class PreferenceTraining:
         return self._bench.folder / "adapters" / self._name(rate, number)
 
     def _lap(self, trainee: _Trainee, rate: float, number: int) -> None:
-        from lastresort.train.adapters.adapters import adapted_facts, save_adapter
+        from lastresort.train.adapters.adapters import adapted, as_recorded, save_adapter
         from lastresort.train.loop.loop import Diverged
 
         bench, name, until = self._bench, self._name(rate, number), self._stops()[number]
@@ -152,7 +152,7 @@ class PreferenceTraining:
                 rows=self._size(trainee),
                 start=self._start.name,
                 learns_from=self._plan.source,
-                **adapted_facts(trainee.model),
+                adapted=as_recorded(adapted(trainee.model)),
             ),
         )
         trainee.start.restore()

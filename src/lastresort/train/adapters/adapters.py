@@ -22,6 +22,7 @@ from lastresort.embedded import quiet_checkpointing
 from lastresort.errors import CandidateError, ContractError, DataError
 from lastresort.models.quantized import import_bitsandbytes, note_of, write_note
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, write_atomically
+from lastresort.records.training import AdaptedLayers
 from lastresort.train.adapters.folder import CONFIG
 from lastresort.train.settings import AdapterSettings
 
@@ -66,10 +67,8 @@ def adapted(model: torch.nn.Module) -> AdapterCoverage | None:
     return AdapterCoverage(layers, all_layers, trained) if all_layers else None
 
 
-def adapted_facts(model: torch.nn.Module) -> dict[str, Any]:
-    """The same for a record."""
-    found = adapted(model)
-    return {"adapted": None if found is None else asdict(found)}
+def as_recorded(coverage: AdapterCoverage | None) -> AdaptedLayers | None:
+    return None if coverage is None else AdaptedLayers(**asdict(coverage))
 
 
 def adapted_layers(modules: Iterable[str]) -> tuple[int, int]:

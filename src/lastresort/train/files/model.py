@@ -16,10 +16,17 @@ from lastresort.models.open import local_folder, settled_name
 from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 from lastresort.models.quantized import import_bitsandbytes, note_of, settled
 from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
-from lastresort.train.adapters.adapters import AdapterCoverage, adapted, attach_adapter, trainable, unfreeze_adapter
+from lastresort.train.adapters.adapters import (
+    AdapterCoverage,
+    adapted,
+    as_recorded,
+    attach_adapter,
+    trainable,
+    unfreeze_adapter,
+)
 from lastresort.train.adapters.folder import check_fits, linear_shapes, read_adapter
 from lastresort.train.files.memory import MemoryAdvice, Room, free_now, plan_of, what_to_lower, with_ranks
-from lastresort.train.files.record import AdaptedLayers, Quantised, TrainedModel
+from lastresort.train.files.record import Quantised, TrainedModel
 from lastresort.train.loop.batches import Batches, TrainingItem
 from lastresort.train.settings import TrainingFile, TrainSettings
 
@@ -104,7 +111,7 @@ def described(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[s
         precision=str(opened.loaded.dtype).removeprefix("torch."),
         quantised=None if quantised is None else Quantised.model_validate(asdict(quantised)),
         trained_parameters=opened.trained_parameters,
-        adapted=None if opened.adapted is None else AdaptedLayers.model_validate(asdict(opened.adapted)),
+        adapted=as_recorded(opened.adapted),
     )
 
 

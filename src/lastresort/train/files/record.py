@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from lastresort.records.document import Amount, Count, JsonDocument
+from lastresort.records.document import Count, JsonDocument
+from lastresort.records.training import AdaptedLayers, TrainedSteps
 
 RECORD = "training.json"
 
@@ -30,47 +31,11 @@ class TrainingData(JsonDocument):
     findings: tuple[RowFinding, ...]
 
 
-class FirstBatch(JsonDocument):
-    """Packed against plain on the first batch; as `engine.support.FirstBatchCheck`."""
-
-    model_config = ConfigDict(allow_inf_nan=True)
-
-    loss_difference: float
-    gradient_difference: float | None
-    ok: bool
-    reason: str | None
-    kernel: str | None
-    passed_over: str
-
-
-class TrainedSteps(JsonDocument):
-    """As `train.loop.loop.Trained`: seconds over all calls, with the reference and the items held out."""
-
-    step: Count
-    steps: Count
-    computed_tokens: Count
-    nominal_tokens: Count
-    seconds: Amount
-    path: str
-    reason: str | None
-    check: FirstBatch | None
-    processes: Count
-    sharded: bool
-
-
 class Quantised(JsonDocument):
     """dtype: what the weights were rounded to before they were quantised, and what they computed in."""
 
     quantize: str
     dtype: str
-
-
-class AdaptedLayers(JsonDocument):
-    """layers: that hold an adapter, of all_layers. parameters: that are trained."""
-
-    layers: Count
-    all_layers: Count
-    parameters: Count
 
 
 class TrainedModel(JsonDocument):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.atomic import write_atomically
+from lastresort.records.training import TrainedSteps
 from lastresort.train.adapters.adapters import is_adapter, save_trained
 from lastresort.train.files.items import TrainingItems, prepare_items
 from lastresort.train.files.memory import memory_errors
@@ -30,7 +31,6 @@ from lastresort.train.files.record import (
     RECORD,
     RowFinding,
     SavedWeights,
-    TrainedSteps,
     TrainingData,
     TrainingRecord,
 )
@@ -52,7 +52,7 @@ from lastresort.train.files.run_folder import (
 from lastresort.train.loop.batches import Batches, TrainingItem, steps_per_epoch
 from lastresort.train.loop.checkpoints import STATE
 from lastresort.train.loop.launch import unused_settings
-from lastresort.train.loop.loop import StepSeen, TrainingOutcome, total_steps, train
+from lastresort.train.loop.loop import StepSeen, total_steps, train
 from lastresort.train.loop.optimizers import require_optimizer
 from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
 from lastresort.train.settings import TrainingFile
@@ -226,7 +226,7 @@ def _finish(
     named: NamedModel,
     opened: OpenedModel,
     data: TrainingItems,
-    trained: TrainingOutcome,
+    trained: TrainedSteps,
     watch: _Watch,
 ) -> TrainingRecord:
     """Save what was trained, then the record, by which a finished run is known."""
@@ -238,7 +238,7 @@ def _finish(
     record = TrainingRecord(
         file=dict(file.resolved),
         data=_of_rows(data),
-        trained=TrainedSteps.model_validate(asdict(trained)),
+        trained=trained,
         epochs=_epochs(lines, watch.steps_per_epoch),
         steps=tuple(lines),
         early_warning=warning(lines),

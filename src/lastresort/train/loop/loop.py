@@ -13,14 +13,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError
+from lastresort.records.training import FirstBatch, TrainedSteps
 from lastresort.stop import Stop
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
 from lastresort.train.loop.batches import Batches, DataSet, TrainingItem, steps_per_epoch
@@ -97,24 +97,6 @@ class StepSeen:
     evaluated: Evaluated | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingOutcome:
-    """How far a call of `train` got. seconds: over all calls, with the reference and the items held out. path: "packed" or
-    "plain", with its reason. check: packed against plain on the first batch of the run. processes: of this call;
-    sharded: each held a share of the frozen base."""
-
-    step: int
-    steps: int
-    computed_tokens: int
-    nominal_tokens: int
-    seconds: float
-    path: str
-    reason: str | None
-    check: FirstBatchCheck | None
-    processes: int = 1
-    sharded: bool = False
-
-
 class Diverged(DataError):
     """The loss of a run, or the norm of its gradients, is no longer a finite number."""
 
@@ -141,7 +123,7 @@ def train(
     progress: Progress | None = None,
     processes: Processes | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> TrainingOutcome:
+) -> TrainedSteps:
     """Train the trainable parameters of `model` on `items`, from the checkpoint in `folder` if there is one of this run.
 
     base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
@@ -201,18 +183,18 @@ def _checkpoint_activations(model: Any) -> None:
     enable(**{f"{name}_checkpointing_kwargs": {"use_reentrant": False}})
 
 
-def _trained(state: CheckpointState, policy: Policy, steps: int) -> TrainingOutcome:
-    return TrainingOutcome(
-        state.step,
-        steps,
-        state.computed_tokens,
-        state.nominal_tokens,
-        state.seconds,
-        policy.path,
-        policy.reason,
-        policy.check,
-        policy.processes.count,
-        policy.processes.sharded,
+def _trained(state: CheckpointState, policy: Policy, steps: int) -> TrainedSteps:
+    return TrainedSteps(
+        step=state.step,
+        steps=steps,
+        computed_tokens=state.computed_tokens,
+        nominal_tokens=state.nominal_tokens,
+        seconds=state.seconds,
+        path=policy.path,
+        reason=policy.reason,
+        check=None if policy.check is None else FirstBatch(**asdict(policy.check)),
+        processes=policy.processes.count,
+        sharded=policy.processes.sharded,
     )
 
 

@@ -1,0 +1,89 @@
+"""What a record says of one training: its settings, its adapters, how far it is and what it computed.
+
+The events of a climb and training.json hold the same values.
+"""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+
+from lastresort.records.document import Amount, Count, JsonDocument
+
+Number = int | float  # an integer stays one, as the file wrote it
+
+
+class RecordedAdapter(JsonDocument):
+    """As `train.settings.AdapterSettings`."""
+
+    kind: str
+    r: int
+    alpha: Number
+    target: str | tuple[str, ...]
+    dropout: Number
+    quantize: str | None
+
+
+class RecordedObjective(JsonDocument):
+    """As `train.settings.Objective`."""
+
+    name: str
+    options: tuple[tuple[str, bool | Number], ...]
+
+
+class RecordedSettings(JsonDocument):
+    """As `train.settings.TrainSettings`, which checks them and needs the objectives for that."""
+
+    learning_rate: Number
+    epochs: int
+    batch_size: int
+    adapter: RecordedAdapter
+    objective: RecordedObjective
+    optimizer: str
+    schedule: str
+    warmup: Number
+    weight_decay: Number
+    max_grad_norm: Number
+    max_steps: int | None
+    loraplus_lr_ratio: Number
+    max_pass_tokens: int
+    checkpointing: bool
+    seed: int
+
+
+class AdaptedLayers(JsonDocument):
+    """layers: that hold an adapter, of all_layers. parameters: that are trained."""
+
+    layers: Count
+    all_layers: Count
+    parameters: Count
+
+
+class FirstBatch(JsonDocument):
+    """Packed against plain on the first batch; as `engine.support.FirstBatchCheck`."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
+
+    loss_difference: float
+    gradient_difference: float | None
+    ok: bool
+    reason: str | None
+    kernel: str | None
+    passed_over: str
+
+
+class TrainedSteps(JsonDocument):
+    """How far a training got. seconds: over all its sessions, with the reference and the items held out. path: "packed" or "plain",
+    with its reason. check: None where no batch was compared. processes: of the last session. sharded: each held a share of the
+    frozen base.
+    """
+
+    step: Count
+    steps: Count
+    computed_tokens: Count
+    nominal_tokens: Count
+    seconds: Amount
+    path: str
+    reason: str | None
+    check: FirstBatch | None
+    processes: Count
+    sharded: bool
