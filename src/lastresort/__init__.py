@@ -135,17 +135,20 @@ def train(
     resume: bool = False,
     strict: bool = False,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Training:
     """Train from a training file, or from a YAML of Axolotl or LLaMA-Factory.
 
     settings: keys that override the file's. resume: go on with the run in the output folder. strict: refuse another framework's
-    file if it has keys that would be ignored. Raises InputError or DataError, and StoppedError where it can be resumed.
+    file if it has keys that would be ignored. stop: looked at before each step, as is a file named stop in the output folder.
+    Raises InputError or DataError, and StoppedError where it can be resumed.
     """
     from lastresort.app import train as use_case
+    from lastresort.stop import NEVER
 
     request = use_case.TrainRequest(Path(file), settings or {}, resume, strict)
     with _computing(progress) as shown:
-        return use_case.train(request, shown)
+        return use_case.train(request, shown, stop or NEVER)
 
 
 def plan(model: str, **options: Any) -> Plan:

@@ -8,11 +8,14 @@ import signal
 import sqlite3
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from lastresort.errors import InfrastructureError
 from lastresort.records.atomic import FULL, disk_error
+from lastresort.stop import NEVER, Stop, StopSignal
 
 SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -40,6 +43,29 @@ def interrupt_on_sigterm() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[Stop]:
+    """Inside, SIGTERM asks to stop, so that a training first writes a checkpoint. A second SIGTERM ends the process at once.
+
+    Nobody asks outside of the main thread, where Python allows no handler.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield NEVER
+        return
+    stop = StopSignal()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.requested() is not None:
+            raise KeyboardInterrupt
+        stop.request()
+
+    before = signal.signal(signal.SIGTERM, request)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def accept_any_text() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import DataError, InputError, LastresortError, TaskError
+from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def leads() -> bool:
     return speaks(os.environ)
 
 
-def train(request: TrainRequest, progress: Progress) -> Training:
+def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Training:
     """Train what the file says. All processes that were started together call this; those that do not lead end by SystemExit on
-    errors that the first one reports.
+    errors that the first one reports. stop: checked before each step, as is a file named stop in the output folder.
 
     Raises InputError or DataError for what cannot be trained, StoppedError where it stopped and can be resumed.
     """
@@ -65,7 +66,7 @@ def train(request: TrainRequest, progress: Progress) -> Training:
         raise SystemExit(error.exit_code) from error
     from lastresort.train.files.run import run_training
 
-    record = run_training(file, resume=request.resume, progress=progress)
+    record = run_training(file, resume=request.resume, progress=progress, stop=stop)
     return Training(record, file.objective, file.output)
 
 

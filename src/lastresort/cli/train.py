@@ -26,14 +26,19 @@ def train_command(
     Trains by SFT, or on plain text, preferences or rewards.
     FILE can also be an Axolotl or LLaMA-Factory YAML. --set then overrides that framework's keys.
     """
+    from lastresort.app.runtime import stop_on_sigterm
     from lastresort.app.train import TrainRequest, leads, train
     from lastresort.cli.console import progress
     from lastresort.report.words.training import training_lines
     from lastresort.types import SilentProgress
 
     first = leads()
-    with _silent_unless(first), progress() if first else nullcontext(SilentProgress()) as shown:
-        trained = train(TrainRequest(file, parse_settings(settings), resume, strict), shown)
+    with (
+        _silent_unless(first),
+        progress() if first else nullcontext(SilentProgress()) as shown,
+        stop_on_sigterm() as stop,
+    ):
+        trained = train(TrainRequest(file, parse_settings(settings), resume, strict), shown, stop)
     if not first:
         return
     if as_json:

@@ -15,6 +15,7 @@ from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 from lastresort.records.atomic import write_atomically
 from lastresort.records.training import TrainedSteps
+from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.train.adapters.adapters import is_adapter, save_trained
 from lastresort.train.files.items import TrainingItems, prepare_items
 from lastresort.train.files.memory import memory_errors
@@ -66,27 +67,28 @@ from lastresort.version import __version__
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
 
 
-def run_training(file: TrainingFile, *, resume: bool, progress: Progress) -> TrainingRecord:
-    """Train what the file says and return the record, as it stands in OUTPUT/training.json.
+def run_training(file: TrainingFile, *, resume: bool, progress: Progress, stop: Stop = NEVER) -> TrainingRecord:
+    """Train what the file says and return the record, as it stands in OUTPUT/training.json. A finished run is read back.
 
-    Launched as one of several processes, this is called by all of them; the main one alone writes and says anything, so the
-    progress of the others should be silent, and an error that the main one tells too ends them by SystemExit. A finished run
-    that is resumed is read back. Raises InputError, DataError or TaskError for what cannot be trained, before anything is
-    written, and PrerequisiteError for what is not installed.
+    Launched as one of several processes, this is called by all of them. The main one alone writes and reports, so pass the others a
+    silent progress; they end by SystemExit on an error that the main one reports. stop: checked before each step by the main
+    process, as is a file named stop in the output folder.
+    Raises InputError, DataError or TaskError for what cannot be trained and PrerequisiteError for what is not installed, before
+    anything is written, and StoppedError after a checkpoint where it was asked to stop.
     """
     processes = join()
     for setting in unused_settings(os.environ):
         progress.say(setting)
     try:
         with closing(processes), processes.together():
-            return _run(file, resume, progress, processes)
+            return _run(file, resume, progress, processes, stop)
     except LastresortError as error:
         if processes.told_by_main(error):
             raise SystemExit(error.exit_code) from error
         raise
 
 
-def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Processes) -> TrainingRecord:
+def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Processes, stop: Stop) -> TrainingRecord:
     folder, mark = file.output, processes.from_main(lambda: identity(file))
     found = processes.from_main(lambda: _standing(folder, mark, resume))
     if found == "finished":
@@ -115,8 +117,9 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
         mark["base"] = opened.loaded.fingerprint
         with ExitStack() as stack:
             processes.from_main(lambda: _begin(stack, folder, mark, found))
+            stops = FirstOf((stop, stack.enter_context(stop_file(folder)))) if processes.main else stop
             with memory_errors(lambda: answer_of(file, room, begun=True)):
-                return _train(file, named, opened, source, data, progress, processes)
+                return _train(file, named, opened, source, data, progress, processes, stops)
 
 
 def _standing(folder: Path, mark: Mapping[str, Any], resume: bool) -> Standing:
@@ -163,6 +166,7 @@ def _train(
     data: TrainingItems,
     progress: Progress,
     processes: Processes,
+    stop: Stop,
 ) -> TrainingRecord:
     folder, settings = file.output, file.settings
     size = len(source) if isinstance(source, Sequence) else source.size
@@ -184,6 +188,7 @@ def _train(
             held_out=data.held_out,
             max_new_tokens=file.groups.sampling.max_new_tokens if file.groups is not None else None,
             on_step=watch.see if processes.main else None,
+            stop=stop,
             checkpoint_every_s=file.checkpoint_every_s,
             progress=progress,
             processes=processes,
