@@ -234,14 +234,14 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         '"score.judge.against"',
         '"people"',
         "reference",
-        "or a rubric",
+        'Write "reference".',
     ),
     (
         {"score": {"judge": {"model": "embedded", "rubric": "x", "scale": "1-10"}}},
         '"score.judge.scale"',
         '"1-10"',
         "1-5 or yes-no",
-        "Write 1-5.",
+        'Write "1-5".',
     ),
     (
         {"score": {"judge": {"model": "embedded", "scale": "1-5"}}},
@@ -290,7 +290,7 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
         '"score.judge.reasoning_effort"',
         '"much"',
         "minimal, low, medium or high",
-        "Write minimal.",
+        'Write "minimal".',
     ),
     (
         {"score": {"judge": {"model": "embedded", "reasoning_effort": "low"}}},

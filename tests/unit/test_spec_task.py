@@ -14,6 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lastresort.spec.judge import JudgeKeys
 from lastresort.spec.score import Reward, Score
 from lastresort.spec.task import Task, json_schema, load_task
 
@@ -174,7 +175,7 @@ def test_the_complete_file_of_the_design(folder: Path) -> None:
     assert task.knowledge == task.folder / "docs"
     assert task.preferences == task.folder / "pairs.jsonl"
     parameters = {"file": str(task.folder / "rewards.py"), "function": "score"}
-    assert task.reward == (Reward(name="python", parameters=parameters, weight=1.0),)
+    assert task.reward == (Reward(name="python", keys=parameters, weight=1.0),)
     assert task.sft.learning_rates == (1e-4, 3e-4, 1e-3)
     assert task.use.calls_per_month == 200_000
     assert task.limits.usd == 20.0
@@ -304,13 +305,18 @@ def test_labels_are_what_their_author_wrote(folder: Path) -> None:
         ("{number: {tolerance: 0.01}}", "number", {"tolerance": 0.01}),
         ("number", "number", {"tolerance": 0.0}),
         ("{regex: '^a+$'}", "regex", {"pattern": "^a+$"}),
-        ("{judge: embedded}", "judge", {"model": "embedded"}),
-        ("{judge: 'http://localhost:8000/v1#x'}", "judge", {"model": "http://localhost:8000/v1#x"}),
     ],
 )
 def test_forms_of_a_score(folder: Path, score: str, name: str, parameters: dict[str, Any]) -> None:
     task = load(folder, MINIMAL.replace("score: exact", f"score: {score}"))
-    assert task.score == Score(name=name, parameters=parameters)
+    assert task.score == Score(name=name, keys=parameters)
+
+
+@pytest.mark.parametrize("model", ["embedded", "http://localhost:8000/v1#x"])
+def test_a_judge_by_its_model_alone(folder: Path, model: str) -> None:
+    task = load(folder, MINIMAL.replace("score: exact", f"score: {{judge: '{model}'}}"))
+    assert task.score == Score(name="judge", judge=JudgeKeys(model=model))
+    assert task.score.parameters == {"model": model}
 
 
 @pytest.mark.parametrize("reference", ["rewards.py:score", "rewards.py:score2", "stars.py:loads"])
@@ -424,9 +430,10 @@ def test_reading_a_task_loads_nothing_heavy(folder: Path) -> None:
 
 def test_a_judge_is_the_same_model_from_any_folder_and_is_written_as_the_file_has_it(folder: Path) -> None:
     task = load(folder, overrides=VARIANTS["judge that compares"])
-    keys = task.score.parameters
-    assert keys["model"] == f"scripted:{folder.resolve() / 'judge.json'}"
-    assert Path(keys["labelled"]) == folder.resolve() / "pairs.jsonl"
+    keys = task.score.judge
+    assert keys is not None
+    assert keys.model == f"scripted:{folder.resolve() / 'judge.json'}"
+    assert keys.labelled == folder.resolve() / "pairs.jsonl"
     assert task.resolved()["score"]["judge"]["model"] == "scripted:judge.json"
     assert task.resolved()["score"]["judge"]["labelled"] == "pairs.jsonl"
     reward = load(folder, overrides=VARIANTS["judge as a reward"]).reward[0]

@@ -280,7 +280,10 @@ WRONG: dict[str, tuple[str, str]] = {
         GRPO + "server: {model: 'http://h/v1#m', sinc: 1}",
         'found the unknown key "sinc", expected sync',
     ),
-    "sync of half a step": (GRPO + "server: {model: 'http://h/v1#m', sync: 0.5}", "never or a whole number of steps"),
+    "sync of half a step": (
+        GRPO + "server: {model: 'http://h/v1#m', sync: 0.5}",
+        "never or a whole number of at least 1",
+    ),
     "an adapter's name with a slash": (
         GRPO + "server: {model: 'http://h/v1#m', adapter_name: a/b}",
         'key "server.adapter_name": found text ("a/b")',

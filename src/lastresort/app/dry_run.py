@@ -24,6 +24,7 @@ from lastresort.report.words.skips import of_skip
 from lastresort.report.words.wording import listed
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, answering
 from lastresort.rungs.rung import find_rung
+from lastresort.spec.judge import JudgeKeys
 from lastresort.spec.task import Task
 from lastresort.types import Progress, SilentProgress
 
@@ -126,8 +127,8 @@ def dry_run(
     compared = forecast_of(asked, prepared) if asked.names else None
     parts.append(compared)
     judged = None
-    if isinstance(prepared.scorer, Judge):
-        judged = judging(prepared, prepared.scorer, _total(parts).tokens_out)
+    if isinstance(prepared.scorer, Judge) and task.score.judge is not None:
+        judged = judging(prepared, prepared.scorer, task.score.judge, _total(parts).tokens_out)
         parts.append(judged)
     gated = None
     if gate != "none" and any(rung.applies and trains(rung.name) for rung in rungs):
@@ -171,14 +172,14 @@ def _gate(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Prog
     return DryRunGate(mode=mode, suites=suites, forecast=_total(suite.forecast for suite in suites))
 
 
-def judging(prepared: PreparedTask, judge: Judge, answer_tokens: int) -> Forecast:
+def judging(prepared: PreparedTask, judge: Judge, keys: JudgeKeys, answer_tokens: int) -> Forecast:
     """What the judge would take of so many tokens of answers, every answer as long as allowed, and of the labelled cases."""
-    task, split, keys = prepared.task, prepared.split, prepared.task.score.parameters
-    machine = machine_of(task, keys["model"], (keys.get("prompt_price"), keys.get("output_price")))
+    task, split = prepared.task, prepared.split
+    machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price))
     longest = workload(prepared, "prompting").max_new_tokens
     read = [judge.question.prompts(judge.about, case_of(example, "…")) for example in (*split.dev, *split.test)]
     prompts = [prompt for prompts in read for prompt in prompts]
-    counts = counts_of(task, keys["model"])
+    counts = counts_of(task, keys.model)
     read_tokens = sum(counts.count(turn.content) for prompt in prompts for turn in prompt)
     prompt_tokens = read_tokens / len(prompts) + counts.template + longest
     n = math.ceil(answer_tokens / longest) + len(labelled_cases(task, judge))

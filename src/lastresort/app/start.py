@@ -87,8 +87,7 @@ def check_models(task: Task) -> None:
     from lastresort.models.open import EMBEDDED, local_folder, open_model
     from lastresort.models.protocol import is_endpoint
 
-    judges = [task.score.parameters["model"]] if task.score.name == "judge" else []
-    judges += [term.parameters["model"] for term in task.reward if term.name == "judge"]
+    judges = [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
     for name in dict.fromkeys([task.model, task.tuned_model, *judges]):
         if is_endpoint(name):
             kwargs = task.chat_template_kwargs if name == task.model else None

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import wilson_interval
@@ -20,7 +19,7 @@ from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, J
 from lastresort.records.measurement import Cost
 from lastresort.records.record import Record
 from lastresort.rungs.open_models import OpenModels
-from lastresort.spec.score import without_price, written_model
+from lastresort.spec.judge import JudgeKeys, written_model
 from lastresort.spec.task import Task
 from lastresort.stop import Stop, check
 from lastresort.types import Example, Progress
@@ -38,9 +37,10 @@ class ClimbJudge:
 
     def equipped(self, scorer: Scorer) -> Scorer:
         """A judge with this climb's model, record and purse; any other scorer as it is."""
-        if not isinstance(scorer, Judge):
+        keys = self._task.score.judge
+        if not isinstance(scorer, Judge) or keys is None:
             return scorer
-        return replace(scorer.asked_of(self._opened, self._pay), heard=self._record_verdicts)
+        return replace(scorer.asked_of(lambda: self._opened(keys), self._pay), heard=self._record_verdicts)
 
     def check_agreement(self, scorer: Scorer, progress: Progress, stop: Stop) -> None:
         """Ask a judge what people were asked, once a run and before the first rung."""
@@ -61,13 +61,9 @@ class ClimbJudge:
         said = tuple(one.said for one in judged)
         self._record.append(JudgeChecked(**asdict(agreed), said=said, spent=JudgeCalls(**asdict(spent))))
 
-    def _opened(self) -> Model:
-        keys = self._task.score.parameters
-        model = self._models.judge(
-            keys["model"],
-            prompt_price=keys.get("prompt_price", 0.0),
-            output_price=keys.get("output_price", 0.0),
-        )
+    def _opened(self, keys: JudgeKeys) -> Model:
+        prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
+        model = self._models.judge(keys.model, **prices)
         if not self._recognised:
             self._recognise(model)
         return model
@@ -97,8 +93,8 @@ class ClimbJudge:
 
 def labelled_cases(task: Task, scorer: Scorer) -> list[LabelledCase]:
     """The cases that people have judged, () without any. Raises DataError where the file cannot be used."""
-    path = task.score.parameters.get("labelled")
-    return read_labelled(Path(path), scorer.question) if path and isinstance(scorer, Judge) else []
+    path = None if task.score.judge is None else task.score.judge.labelled
+    return read_labelled(path, scorer.question) if path is not None and isinstance(scorer, Judge) else []
 
 
 def refuse_what_the_judge_cannot_read(scorer: Scorer, examples: Sequence[Example], answer_tokens: int) -> None:
@@ -134,22 +130,23 @@ Said = Sequence[str]
 
 def judge_view(task: Task, record: Record) -> JudgeView | None:
     """None where the task's scorer asks no model."""
-    if task.score.name != "judge":
+    keys = task.score.judge
+    if keys is None:
         return None
-    keys, grading = task.score.parameters, "rubric" in task.score.parameters
+    grading, scale = keys.rubric is not None, keys.scale or "1-5"
     noted = [item for batch in record.all(AnswersJudged) for item in batch.items]
     judged = list({(item.id, item.answer): item for item in noted}.values())
     checked = record.last(JudgeChecked)
     said = [item.said for item in judged]
     spent = _summed([*judged, *([checked.spent] if checked is not None else [])])
     return JudgeView(
-        model=written_model(keys["model"], task.folder),
+        model=written_model(keys.model, task.folder),
         asks="grading" if grading else "comparison",
-        criterion=keys.get("rubric" if grading else "criteria"),
-        scale=keys.get("scale", "1-5") if grading else None,
-        self_preference=_judges_itself(task),
+        criterion=keys.rubric if grading else keys.criteria,
+        scale=scale if grading else None,
+        self_preference=_judges_itself(task, keys.model),
         answers=len(judged),
-        verdicts=grades(said, SCALES[keys.get("scale", "1-5")]) if grading else outcomes(said),
+        verdicts=grades(said, SCALES[scale]) if grading else outcomes(said),
         order=None if grading else order_effect(said, [item.id for item in judged]),
         asked=sum(len(verdicts) for verdicts in said),
         unparsed=sum(verdicts.count(UNPARSED) for verdicts in said),
@@ -158,7 +155,7 @@ def judge_view(task: Task, record: Record) -> JudgeView | None:
             tokens_in=spent.tokens_in,
             tokens_out=spent.tokens_out,
             seconds=round(spent.seconds, 3),
-            usd=None if without_price(keys) else spent.usd,
+            usd=spent.usd if keys.price_known else None,
         ),
     )
 
@@ -209,10 +206,10 @@ def _outcome(verdicts: Said) -> str:
     return {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}.get((first, second), "changed")
 
 
-def _judges_itself(task: Task) -> bool:
+def _judges_itself(task: Task, judge: str) -> bool:
     """Whether the judge is the model that answers, or the one that would be tuned."""
     names = {settled_name(name, task.folder) for name in (task.model, task.tuned_model)}
-    return task.score.parameters["model"] in names
+    return judge in names
 
 
 def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:

@@ -161,14 +161,14 @@ def _must_accept_its_own(scorer: Scorer) -> bool:
 
 def _rule_files(task: Task) -> list[Path]:
     """Files that decide how an answer is judged, or whether its judge is to be trusted."""
-    named = [task.score.parameters.get(key) for key in ("file", "labelled")]
-    return [Path(path) for path in (task.output.schema_path, *named) if path is not None]
+    labelled = None if task.score.judge is None else task.score.judge.labelled
+    return [path for path in (task.output.schema_path, task.score.python_file, labelled) if path is not None]
 
 
 def _preference_files(task: Task) -> list[Path]:
     """Files that decide what the rung preference learns."""
-    named = [reward.parameters.get("file") for reward in task.reward]
-    return [Path(path) for path in (task.preferences, *named) if path is not None]
+    named = [reward.python_file for reward in task.reward]
+    return [path for path in (task.preferences, *named) if path is not None]
 
 
 def _preferences(task: Task, split: Split) -> tuple[tuple[PreferenceRow, ...] | None, tuple[RowsLeftOut, ...]]:

@@ -126,13 +126,12 @@ def _run(
 
 def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
     """A judge asks beside the model that it judges, and what it said is kept as other answers are."""
-    scorer = prepared.scorer
-    if not isinstance(scorer, Judge):
+    scorer, keys, folder = prepared.scorer, prepared.task.score.judge, prepared.task.folder
+    if not isinstance(scorer, Judge) or keys is None:
         return scorer
-    keys, folder = prepared.task.score.parameters, prepared.task.folder
 
     def opened() -> Model:
-        return CachedModel(open_model(keys["model"], base_folder=folder), cache)
+        return CachedModel(open_model(keys.model, base_folder=folder), cache)
 
     return scorer.asked_of(opened)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ import yaml
 from lastresort.data.formats.rows import half_pair
 from lastresort.errors import TaskError
 from lastresort.spec.values import Key, describe, dotted, nearest_file, shortened
-from lastresort.types import JsonObject
+from lastresort.types import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:[Tt]rue|
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
-_SCALARS: dict[str, tuple[re.Pattern[str], Any]] = {
+_SCALARS: dict[str, tuple[re.Pattern[str], Callable[[str], Json]]] = {
     "null": (re.compile(r".*\Z"), lambda text: None),
     "bool": (re.compile(r"(?i:true|false)\Z"), lambda text: text.lower() == "true"),
     "int": (_INTEGER, int),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from lastresort.errors import TaskError
 from lastresort.spec.document import YamlDocument
@@ -28,13 +29,13 @@ class KeyProblem:
     remedy: str
 
 
-def explained(errors: Sequence[Mapping[str, Any]], document: YamlDocument, model: type[BaseModel]) -> TaskError:
+def explained(errors: Sequence[ErrorDetails], document: YamlDocument, model: type[BaseModel]) -> TaskError:
     """The error to mend first: an unknown key, since it explains a missing one, else the first in the file.
 
     errors: as pydantic lists them. The remedy names the other keys that are wrong.
     """
 
-    def place(error: Mapping[str, Any]) -> tuple[bool, float]:
+    def place(error: ErrorDetails) -> tuple[bool, float]:
         return error["type"] != "extra_forbidden", document.lines.get(_key(error), float("inf"))
 
     first, *others = [_problem(error, model) for error in sorted(errors, key=place)]
@@ -44,12 +45,12 @@ def explained(errors: Sequence[Mapping[str, Any]], document: YamlDocument, model
     return TaskError(f"{first.found}", where=where, expected=first.expected, remedy=first.remedy + also)
 
 
-def _key(error: Mapping[str, Any]) -> Key:
+def _key(error: ErrorDetails) -> Key:
     below = error["ctx"]["key"] if error["type"] == REFUSED else ()
     return (*error["loc"], *below)
 
 
-def _problem(error: Mapping[str, Any], model: type[BaseModel]) -> KeyProblem:
+def _problem(error: ErrorDetails, model: type[BaseModel]) -> KeyProblem:
     key = _key(error)
     if error["type"] == REFUSED:
         detail = error["ctx"]
@@ -61,13 +62,13 @@ def _problem(error: Mapping[str, Any], model: type[BaseModel]) -> KeyProblem:
 Words = tuple[str, str, str]
 
 
-def _missing(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
+def _missing(error: ErrorDetails, model: type[BaseModel]) -> Words:
     field = _field(model, error["loc"])
     example = field.examples[0] if field is not None and field.examples else "…"
     return "found nothing", _meaning(field), f"Add a line such as `{error['loc'][-1]}: {example}`."
 
 
-def _unknown(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
+def _unknown(error: ErrorDetails, model: type[BaseModel]) -> Words:
     *above, name = error["loc"]
     known = _keys(_section(model, above))
     detail = unknown_name("key", str(name), known)
@@ -79,27 +80,27 @@ def _unknown(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
     return detail["found"], detail["expected"], detail["remedy"]
 
 
-def _literal(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
+def _literal(error: ErrorDetails, model: type[BaseModel]) -> Words:
     options = re.findall(r"'([^']*)'", error["ctx"]["expected"])
     given = error["input"]
     close = nearest(given, options) if isinstance(given, str) else None
     return f"found {describe(given)}", listed(options, "or"), f'Write "{close or options[0]}".'
 
 
-def _text(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
+def _text(error: ErrorDetails, model: type[BaseModel]) -> Words:
     given = error["input"]
     remedy = "Put it in quotes." if isinstance(given, bool | int | float) else "Write text."
     return f"found {describe(given)}", f"text ({_meaning(_field(model, error['loc']))})", remedy
 
 
-def _list(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
+def _list(error: ErrorDetails, model: type[BaseModel]) -> Words:
     given = error["input"]
     expected = f"a list ({_meaning(_field(model, error['loc']))})"
     plain = isinstance(given, str | int | float) and not isinstance(given, bool)
     return f"found {describe(given)}", expected, f"Write [{given}]." if plain else "Write [one, another]."
 
 
-def _mapping(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
+def _mapping(error: ErrorDetails, model: type[BaseModel]) -> Words:
     field = _field(model, error["loc"])
     name = error["loc"][-1]
     keys = _keys(_section(model, error["loc"])) if _inner(field) is not None else ()
@@ -111,11 +112,11 @@ def _mapping(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
     )
 
 
-def _other(error: Mapping[str, Any], model: type[BaseModel]) -> Words:
+def _other(error: ErrorDetails, model: type[BaseModel]) -> Words:
     return f"found {describe(error['input'])}", _meaning(_field(model, error["loc"])), "Change it, or remove the key."
 
 
-_WORDS: dict[str, Callable[[Mapping[str, Any], type[BaseModel]], Words]] = {
+_WORDS: dict[str, Callable[[ErrorDetails, type[BaseModel]], Words]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
     "literal_error": _literal,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationInfo, model_validator
+from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.data.answer_schema import schema_fault
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.spec.paths import found_path, relative_name
 from lastresort.spec.values import ReadContext, Section, below, describe, refuse, refuse_unknown_keys
+from lastresort.types import JsonObject
 
 FILE_KEYS = ("schema", "choices")
 
@@ -39,7 +41,7 @@ class Output(Section):
             refuse("found both schema and choices", expected="one of them", remedy="Remove one.")
         return self
 
-    def written(self, reading: ReadContext) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> JsonObject:
         """As the task file writes it."""
         if self.choices is not None:
             return {"choices": list(self.choices)}
@@ -48,7 +50,7 @@ class Output(Section):
         return {"schema": self.json_schema} if self.json_schema is not None else {}
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> JsonSchemaValue:
         choices = {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 2, "uniqueItems": True}
         properties = {
             "schema": {"type": ["string", "object", "null"]},
@@ -77,7 +79,7 @@ def _choices(value: Any) -> tuple[str, ...] | None:
         return tuple(labels)
 
 
-def _schema(value: Any, reading: ReadContext) -> dict[str, Any]:
+def _schema(value: Any, reading: ReadContext) -> dict[str, object]:
     """{"json_schema", "schema_path"} from a file's name or the schema itself."""
     if value is None:
         return {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.knowledge.chunks import SMALLEST_TOKENS
 from lastresort.knowledge.manifest import LANGUAGES
@@ -22,17 +23,36 @@ from lastresort.spec.values import (
     Section,
     ShareOrCount,
     Text,
+    WordOrNumber,
     below,
     describe,
     refuse,
     refuse_unknown_keys,
-    to_number,
     unknown_name,
 )
 from lastresort.types import ReasoningEffort
 
 PREFIX = "lm_eval:"  # of a task of lm-eval
 Margins = dict[str, float | Literal["skip"]]
+
+
+Money = Annotated[float, NumberBounds(at_least=0)]
+Limit = Annotated[float, NumberBounds(above=0)]
+Rate = Annotated[float, NumberBounds(above=0, at_most=1)]
+Ratio = Annotated[float, NumberBounds(at_least=1)]
+Count = Annotated[int, NumberBounds(at_least=1, whole=True)]
+
+
+def not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
+    if not value:
+        refuse("found an empty list", expected="at least one value", remedy="Leave it out for the default.")
+    return value
+
+
+Rates = Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})]
+Counts = Annotated[tuple[Count, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})]
+Replay = Annotated[float, NumberBounds(at_least=0, at_most=0.5)]
+AutoOrCount = Annotated[int | Literal["auto"], WordOrNumber("auto", NumberBounds(at_least=1, whole=True))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +121,6 @@ def _auto_or_rates(value: Any) -> Any:
     return not_empty(tuple(rates))
 
 
-def _auto_or_weight(value: Any) -> Any:
-    return value if value == "auto" else NumberBounds(at_least=0).check(value)
-
-
 class PreferenceSettings(Section):
     """Preference training. The objective follows from the data: pairs, labelled answers, a reward, or the model's own samples.
 
@@ -119,13 +135,9 @@ class PreferenceSettings(Section):
         BeforeValidator(_auto_or_rates),
         WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "number"}, "minItems": 1}, {"const": "auto"}]}),
     ] = "auto"
-    epochs: Annotated[int | Literal["auto"], BeforeValidator(auto_or_count)] = "auto"
-    beta: Annotated[
-        float | Literal["auto"],
-        BeforeValidator(_auto_or_weight),
-        WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"const": "auto"}]}),
-    ] = "auto"
-    batch_size: Annotated[int | Literal["auto"], BeforeValidator(auto_or_count)] = "auto"
+    epochs: AutoOrCount = "auto"
+    beta: Annotated[float | Literal["auto"], WordOrNumber("auto", NumberBounds(at_least=0))] = "auto"
+    batch_size: AutoOrCount = "auto"
     samples: Annotated[int, NumberBounds(at_least=2, whole=True)] = 8
 
     @model_validator(mode="before")
@@ -142,43 +154,18 @@ class FullSettings(Section):
     optimizer step. text_learning_rate, text_epochs: of the pretraining on the task's knowledge that may come before.
     """
 
-    learning_rates: Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (
-        2e-5,
-        1e-4,
-    )
+    learning_rates: Rates = (2e-5, 1e-4)
     epochs: Count = 3
-    replay: Annotated[float, NumberBounds(at_least=0, at_most=0.5)] = 0.1
+    replay: Replay = 0.1
     batch_size: Count = 16
     text_learning_rate: Rate = 5e-5
     text_epochs: Count = 3
-
-
-Money = Annotated[float, NumberBounds(at_least=0)]
-Limit = Annotated[float, NumberBounds(above=0)]
-Rate = Annotated[float, NumberBounds(above=0, at_most=1)]
-Ratio = Annotated[float, NumberBounds(at_least=1)]
-Count = Annotated[int, NumberBounds(at_least=1, whole=True)]
-
-
-def not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
-    if not value:
-        refuse("found an empty list", expected="at least one value", remedy="Leave it out for the default.")
-    return value
 
 
 def _language(value: str) -> str:
     if value not in LANGUAGES:
         refuse(**unknown_name("language", value, tuple(LANGUAGES)), key=())
     return value
-
-
-def auto_or_count(value: Any) -> Any:
-    if value == "auto":
-        return value
-    number = to_number(value, "auto or a whole number of at least 1")
-    if number < 1 or not float(number).is_integer():
-        refuse(f"found {describe(value)}", expected="auto or a whole number of at least 1", remedy="Write auto.")
-    return int(number)
 
 
 def _trainable(value: Any) -> Any:
@@ -243,7 +230,7 @@ class Sources(Section):
         return {name: relative_name(path, reading.folder) for name, path in paths.items() if path is not None}
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> JsonSchemaValue:
         mapping = {
             "type": "object",
             "properties": {name: {"type": "string"} for name in ("train", "dev", "test")},
@@ -292,7 +279,7 @@ class RetrievalSettings(Section):
     the documents, for the stems of the full-text index.
     """
 
-    k: Annotated[tuple[Count, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (1, 3, 5)
+    k: Counts = (1, 3, 5)
     embedder: Text = "embedded"
     reranker: Text | None = None
     chunk_tokens: Annotated[int, NumberBounds(at_least=SMALLEST_TOKENS, whole=True)] = 250
@@ -317,17 +304,13 @@ class SftSettings(Section):
     learning rate the B of an adapter learns at (LoRA+).
     """
 
-    learning_rates: Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})] = (
-        1e-4,
-        3e-4,
-        1e-3,
-    )
+    learning_rates: Rates = (1e-4, 3e-4, 1e-3)
     epochs: Count = 3
     r: Count = 16
     alpha: Count | None = None
     target: Literal["attention", "all-linear"] = "attention"
     loraplus_lr_ratio: Ratio = 1.0
-    replay: Annotated[float, NumberBounds(at_least=0, at_most=0.5)] = 0.1
+    replay: Replay = 0.1
     batch_size: Count = 16
 
 
@@ -336,6 +319,6 @@ class Decode(Section):
     model thinks before it answers, beyond max_new_tokens; None leaves that to the model.
     """
 
-    max_new_tokens: Annotated[int | Literal["auto"], BeforeValidator(auto_or_count)] = "auto"
+    max_new_tokens: AutoOrCount = "auto"
     temperature: Annotated[float, NumberBounds(at_least=0, at_most=2)] = 0.0
     reasoning_effort: ReasoningEffort | None = None

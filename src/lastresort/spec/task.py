@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import ErrorDetails
 
 from lastresort.data.formats.rows import is_json
 from lastresort.errors import TaskError
@@ -20,9 +22,10 @@ from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.document import YamlDocument, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, explained
+from lastresort.spec.judge import PRICES
 from lastresort.spec.output import Output
 from lastresort.spec.paths import FileOrFolder, FilePath, ModelName, is_paid, relative_name
-from lastresort.spec.score import PRICES, Reward, Score, without_price
+from lastresort.spec.score import Reward, Score
 from lastresort.spec.sections import (
     SUITES,
     Decode,
@@ -51,6 +54,7 @@ from lastresort.spec.values import (
     refuse,
     unknown_name,
 )
+from lastresort.types import JsonObject
 
 
 def check_together(task: Task) -> None:
@@ -139,8 +143,8 @@ def _price_of_judges(task: Task) -> None:
     places: dict[str, Score | Reward] = {"score": task.score}
     places |= {f"reward[{number}]": term for number, term in enumerate(task.reward)}
     for place, term in places.items():
-        if term.name == "judge" and without_price(term.parameters):
-            judge = f"the judge {term.parameters['model']}"
+        if term.judge is not None and not term.judge.price_known:
+            judge = f"the judge {term.judge.model}"
             refuse(
                 f"found a limit of {task.limits.usd:g} USD with {judge}, whose calls have no known price",
                 expected=" and ".join(f"{place}.judge.{price}" for price in PRICES),
@@ -293,7 +297,7 @@ class Task(Section):
         """Each test's share of 1 - confidence: the chance of a false MET that it is given."""
         return round((1 - self.confidence) / self.r, 12)
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> JsonObject:
         """The task as a file would say it with every default written out; paths relative to the folder where possible.
 
         Saved as YAML or JSON in the same folder it loads as an equal task.
@@ -301,7 +305,7 @@ class Task(Section):
         reading = ReadContext(self.folder)
         return {name: _written(getattr(self, name), reading) for name in FILE_KEYS} | {"split": self._split()}
 
-    def _split(self) -> dict[str, Any]:
+    def _split(self) -> JsonObject:
         """The shares that are used: a part with a file of its own has none."""
         files = {"dev": self.examples.dev, "test": self.examples.test}
         return {name: value for name, value in self.split if files.get(name) is None}
@@ -348,7 +352,9 @@ def task_of(document: YamlDocument, path: Path) -> Task:
     """The task that a document describes. path: where it stands, base of its relative paths."""
     here = Path(path).absolute()
     folder = here.parent.resolve()
-    if stray := [{"type": "extra_forbidden", "loc": (name,)} for name in document.values if name not in FILE_KEYS]:
+    unknown = [name for name in document.values if name not in FILE_KEYS]
+    if unknown:
+        stray = [ErrorDetails(type="extra_forbidden", loc=(name,), msg="", input=None) for name in unknown]
         raise explained(stray, document, Task)
     values = {**document.values, "path": folder / here.name, "folder": folder}
     try:
@@ -357,7 +363,7 @@ def task_of(document: YamlDocument, path: Path) -> Task:
         raise explained(error.errors(include_url=False), document, Task) from None
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonSchemaValue:
     """Draft 2020-12. It knows keys, kinds and ranges; whether files exist and keys agree only `load_task` can tell."""
     schema = Task.model_json_schema()
     properties = {name: inner for name, inner in schema["properties"].items() if name not in INTERNAL}

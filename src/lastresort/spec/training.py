@@ -14,8 +14,9 @@ from lastresort.errors import TaskError
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import FileKind, YamlDocument, read_document, with_overrides
 from lastresort.spec.explain import explained
+from lastresort.spec.judge import PRICES
 from lastresort.spec.paths import FileOrFolder, ModelName, relative_name
-from lastresort.spec.score import PRICES, Reward
+from lastresort.spec.score import Reward
 from lastresort.spec.sections import Count, Rate, Ratio
 from lastresort.spec.training_sections import AdapterKeys, DataKeys, LimitKeys, ObjectiveKeys, ServerKeys, StopStrings
 from lastresort.spec.values import (

@@ -20,6 +20,7 @@ from lastresort.spec.values import (
     ReadContext,
     Section,
     Text,
+    WordOrNumber,
     below,
     describe,
     listed,
@@ -38,25 +39,11 @@ from lastresort.train.settings import (
     RewardLimits,
     ServerPlan,
 )
+from lastresort.types import Json, JsonObject
 
 USUAL = RewardLimits()
 GIB = 1 << 30
 ENDPOINT = "http://host/v1#NAME or openai:NAME"
-
-
-def _none_or_gib(value: Any) -> Any:
-    return value if value == "none" else NumberBounds(above=0).check(value)
-
-
-def _never_or_steps(value: Any) -> Any:
-    """Every so many steps, or never."""
-    if value == "never":
-        return value
-    expected = "never or a whole number of steps of at least 1"
-    number = to_number(value, expected)
-    if number < 1 or not float(number).is_integer():
-        refuse(f"found {describe(value)}", expected=expected, remedy="Write 1 for every step.")
-    return int(number)
 
 
 class LimitKeys(Section):
@@ -65,11 +52,9 @@ class LimitKeys(Section):
     """
 
     time_s: Annotated[float, NumberBounds(above=0)] = USUAL.time_s
-    memory_gib: Annotated[
-        float | Literal["none"],
-        BeforeValidator(_none_or_gib),
-        WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "none"}]}),
-    ] = (USUAL.memory_bytes or 0) / GIB
+    memory_gib: Annotated[float | Literal["none"], WordOrNumber("none", NumberBounds(above=0))] = (
+        USUAL.memory_bytes or 0
+    ) / GIB
     load_s: Annotated[float, NumberBounds(above=0)] = USUAL.load_s
 
     @property
@@ -77,7 +62,7 @@ class LimitKeys(Section):
         memory_bytes = None if isinstance(self.memory_gib, str) else max(1, round(self.memory_gib * GIB))
         return RewardLimits(self.time_s, memory_bytes, self.load_s)
 
-    def written(self, reading: ReadContext) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> JsonObject:
         return dict(self)
 
 
@@ -89,11 +74,7 @@ class ServerKeys(Section):
     """
 
     model: Text
-    sync: Annotated[
-        int | Literal["never"],
-        BeforeValidator(_never_or_steps),
-        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "never"}]}),
-    ] = 1
+    sync: Annotated[int | Literal["never"], WordOrNumber("never", NumberBounds(at_least=1, whole=True))] = 1
     adapter_name: Text = Field("policy", description="a name of letters, digits, . _ and -")
     output_seen_as: Text | None = Field(None, description="a folder, as the server sees it")
 
@@ -132,7 +113,7 @@ class ServerKeys(Section):
         sync = None if isinstance(self.sync, str) else self.sync
         return ServerPlan(self.model, sync, self.adapter_name, self.output_seen_as)
 
-    def written(self, reading: ReadContext) -> dict[str, Any]:
+    def written(self, reading: ReadContext) -> JsonObject:
         return {name: value for name, value in self if value is not None}
 
 
@@ -186,7 +167,7 @@ class DataKeys(Section):
         if value.get("train") is None:
             refuse("found nothing", expected="the file to train on", remedy="Add train: FILE.", key=("train",))
         with below("train"):
-            found: dict[str, Any] = {"train": _paths(value["train"], info.context)}
+            found: dict[str, object] = {"train": _paths(value["train"], info.context)}
         if value.get("eval") is not None:
             with below("eval"):
                 found |= _held_out(value["eval"], info.context)
@@ -207,8 +188,8 @@ class DataKeys(Section):
                 seen.add(path)
         return self
 
-    def written(self, reading: ReadContext) -> dict[str, Any]:
-        found: dict[str, Any] = {"train": [relative_name(path, reading.folder) for path in self.train]}
+    def written(self, reading: ReadContext) -> JsonObject:
+        found: JsonObject = {"train": [relative_name(path, reading.folder) for path in self.train]}
         if self.eval:
             found["eval"] = [relative_name(path, reading.folder) for path in self.eval]
         return found | ({"eval": self.eval_share} if self.eval_share is not None else {})
@@ -228,7 +209,7 @@ def _paths(value: Any, reading: ReadContext) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _held_out(value: Any, reading: ReadContext) -> dict[str, Any]:
+def _held_out(value: Any, reading: ReadContext) -> dict[str, object]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return {"eval": _paths(value, reading)}
     number = to_number(value)
@@ -293,7 +274,7 @@ class AdapterKeys(Section):
             kind, self.r, scale, self.target, self.dropout, quantize="nf4" if self.kind == "qlora" else None
         )
 
-    def written(self, reading: ReadContext) -> Any:
+    def written(self, reading: ReadContext) -> Json:
         if self.kind == "full":
             return "full"
         target = self.target if isinstance(self.target, str) else list(self.target)
@@ -326,7 +307,7 @@ class ObjectiveKeys(Section):
     def settings(self) -> Objective:
         return Objective(self.name, tuple(self.options.items()))
 
-    def written(self, reading: ReadContext) -> Any:
+    def written(self, reading: ReadContext) -> Json:
         return {self.name: dict(self.options)} if self.options else self.name
 
 
@@ -343,7 +324,7 @@ def _name_and_options(value: Any) -> tuple[str, Any]:
     return str(name), options or {}
 
 
-def _options(name: str, given: dict[str, Any]) -> dict[str, bool | float]:
+def _options(name: str, given: JsonObject) -> dict[str, bool | float]:
     if not given:
         return {}
     from lastresort.train.loop.objective import refused_options

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,10 +21,12 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
 from lastresort.data.chat_template import RESERVED
 from lastresort.errors import InputError
+from lastresort.types import JsonObject
 
 Key = tuple[str | int, ...]
 Word = TypeVar("Word", bound=str)
@@ -60,7 +62,7 @@ def shortened(text: str, longest: int = 60) -> str:
     return json.dumps(text if len(text) <= longest else text[: longest - 1] + "…", ensure_ascii=False)
 
 
-def listed(names: Iterable[Any], joint: str = "and", most: int = 12) -> str:
+def listed(names: Iterable[object], joint: str = "and", most: int = 12) -> str:
     """`a, b and c`; the rest beyond `most` is left out."""
     words = [str(name) for name in names]
     if len(words) > most:
@@ -130,7 +132,7 @@ def below(*parts: str | int) -> Iterator[None]:
         refuse(**{**detail, "key": (*parts, *detail["key"])})
 
 
-def refuse_unknown_keys(value: dict[str, Any], known: tuple[str, ...]) -> None:
+def refuse_unknown_keys(value: Mapping[str, object], known: tuple[str, ...]) -> None:
     """Refuse the first key of `value` that is not known."""
     for name in value:
         if name not in known:
@@ -204,14 +206,16 @@ class NumberBounds:
             and (self.at_most is None or value <= self.at_most)
         )
 
-    def check(self, value: Any) -> float | int:
-        number = to_number(value, self.expected())
+    def check(self, value: Any, word: str = "") -> float | int:
+        """The number. word: what the key takes besides, for the error."""
+        expected = f"{word} or {self.expected()}" if word else self.expected()
+        number = to_number(value, expected)
         if self.whole and not float(number).is_integer():
-            refuse(f"found {describe(value)}", expected=self.expected(), remedy="Write a whole number.")
+            refuse(f"found {describe(value)}", expected=expected, remedy=f"Write {word or 'a whole number'}.")
         if not self.holds(number):
             percent = self._is_share() and 1 < number <= 100 and self.holds(number / 100)
-            remedy = f"Write {number / 100:g}." if percent else f"Write {self.expected()}."
-            refuse(f"found {describe(value)}", expected=self.expected(), remedy=remedy)
+            remedy = f"Write {number / 100:g}." if percent else f"Write {word or expected}."
+            refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
         return int(number) if self.whole else float(number)
 
     def _is_share(self) -> bool:
@@ -223,14 +227,37 @@ class NumberBounds:
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    ) -> JsonSchemaValue:
+        return {**handler(schema), **self.as_json_schema()}
+
+    def as_json_schema(self) -> JsonSchemaValue:
         bounds = {
             "exclusiveMinimum": self.above,
             "minimum": self.at_least,
             "exclusiveMaximum": self.below,
             "maximum": self.at_most,
         }
-        return {**handler(schema), **{name: bound for name, bound in bounds.items() if bound is not None}}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class WordOrNumber:
+    """Metadata of a field that takes a number within its bounds, or one word, such as auto."""
+
+    word: str
+    bounds: NumberBounds
+
+    def check(self, value: Any) -> Any:
+        return value if value == self.word else self.bounds.check(value, self.word)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        kind = "integer" if self.bounds.whole else "number"
+        return {"anyOf": [{"type": kind, **self.bounds.as_json_schema()}, {"const": self.word}]}
 
 
 def _share_or_count(
@@ -259,7 +286,7 @@ def _json_able(value: Any) -> Any:
     return value
 
 
-def _template_arguments(value: dict[str, Any]) -> dict[str, Any]:
+def _template_arguments(value: JsonObject) -> JsonObject:
     for name in value:
         if name in RESERVED:
             expected = "variables of the chat template, such as enable_thinking"

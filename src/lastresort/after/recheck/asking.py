@@ -112,14 +112,13 @@ class RecheckModels:
 
     def scorer(self, models: OpenModels) -> Scorer:
         """The task's scorer; a judge asks beside these models, and must be the one that judged the run."""
-        scorer = self._prepared.scorer
-        if not isinstance(scorer, Judge):
+        scorer, keys = self._prepared.scorer, self._prepared.task.score.judge
+        if not isinstance(scorer, Judge) or keys is None:
             return scorer
-        keys = self._prepared.task.score.parameters
 
         def opened() -> Model:
-            prices = {name: float(keys.get(name) or 0.0) for name in ("prompt_price", "output_price")}
-            return self._recognised(models.judge(keys["model"], **prices))
+            prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
+            return self._recognised(models.judge(keys.model, **prices))
 
         return scorer.asked_of(opened)
 

@@ -23,8 +23,8 @@ from lastresort.models.protocol import Model, estimated_prompt_tokens
 from lastresort.records.events import JudgeCalls, RewardsJudged
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.rung import Workbench
+from lastresort.spec.judge import JudgeKeys
 from lastresort.spec.paths import is_paid
-from lastresort.spec.score import without_price
 from lastresort.spec.sections import PreferenceSettings
 from lastresort.spec.task import Task
 from lastresort.stop import check
@@ -119,16 +119,17 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
     """
     if not isinstance(scorer, Judge):
         return scorer
+    keys = JudgeKeys.model_validate(parameters)
 
     def opened() -> Model:
-        prompt_price, output_price = (parameters.get(key, 0.0) for key in ("prompt_price", "output_price"))
-        return bench.models.judge(parameters["model"], prompt_price=prompt_price, output_price=output_price)
+        prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
+        return bench.models.judge(keys.model, **prices)
 
     def heard(examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]) -> None:
         spent = sum((one.spent for one in judged), JudgeCost())
         asked = [[example.id, answer] for example, answer in zip(examples, answers, strict=True)]
         hashed = _hash([dict(parameters), asked])
-        calls, priced = JudgeCalls(**asdict(spent)), not without_price(dict(parameters))
+        calls, priced = JudgeCalls(**asdict(spent)), keys.price_known
         bench.record.append(RewardsJudged(rung=rung, asked=hashed, spent=calls, priced=priced))
         if spent.paid_usd:
             check(bench.stop)
@@ -139,7 +140,7 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
 def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
     """What each judge of the reward would take of so many answers, every one as long as allowed; of its speed nothing is known."""
     for term in task.reward:
-        if term.name != "judge":
+        if term.judge is None:
             continue
         judge = build_scorer(term.name, term.parameters, about=task.about)
         assert isinstance(judge, Judge)
@@ -147,8 +148,8 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
         shown = work.input_tokens + work.max_new_tokens + (work.output_tokens if judge.needs_output else 0)
         tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + shown
         machine = Machine(None, 1.0)
-        if is_paid(term.parameters["model"]):
-            machine = Machine(None, 1.0, term.parameters.get("prompt_price"), term.parameters.get("output_price"))
+        if is_paid(term.judge.model):
+            machine = Machine(None, 1.0, term.judge.prompt_price, term.judge.output_price)
         n = answers * len(prompts)
         yield answering("verdicts of the reward", machine, n, tokens, 0, judge.asking.decoding.max_new_tokens)
 
