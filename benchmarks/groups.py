@@ -42,8 +42,8 @@ def ours(loaded: Any, prompts: list[str], settings: TrainSettings) -> tuple[list
 
     def on_step(seen: StepSeen) -> None:
         ends.append(time.perf_counter())
-        rewards.append(seen.shown["reward"])
-        lengths.append(seen.shown["answer_length"])
+        rewards.append(seen.figures["reward"])
+        lengths.append(seen.figures["answer_length"])
 
     examples = [Example(f"p{i}", (Message("user", prompt),), "") for i, prompt in enumerate(prompts)]
     with tempfile.TemporaryDirectory() as name:

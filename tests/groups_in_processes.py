@@ -43,7 +43,7 @@ def seen_by_this_process(folder: Path, server: str) -> dict[str, Any]:
         for step in range(2):
             batch = groups.at(step, model, None)
             found["items"].append([[item.rows[0].ids, item.advantage] for item in batch.items])
-            found["shown"].append(batch.shown)
+            found["shown"].append(batch.figures)
     rewards = [python_reward(folder / "rewards.py", "in_the_second")]
     with sampled_groups(folder, tokenizer, rewards=rewards, log=folder / "other.jsonl") as groups:
         try:

@@ -38,11 +38,11 @@ def logps(model: Any, row: Any) -> Any:
 
 def test_kl_is_of_the_base_from_the_tuned_model_on_the_bases_answers(models: tuple[Any, Any]) -> None:
     from lastresort.train.watch.divergence import divergence_between
-    from lastresort.train.watch.early_warnings import answered, off_task_prompts
+    from lastresort.train.watch.early_warnings import off_task_prompts, sampled_answers
 
     base, tuned = models
     tokenizer = base.loaded.tokenizer
-    rows = answered(base.loaded.model, tokenizer, off_task_prompts(tokenizer, 2, 1), tokens=48, seed=1)
+    rows = sampled_answers(base.loaded.model, tokenizer, off_task_prompts(tokenizer, 2, 1), tokens=48, seed=1)
     expected = 0.0
     for row in rows:
         own, other = logps(base, row), logps(tuned, row)

@@ -17,7 +17,7 @@ from lastresort.train.adapters.adapters import as_base, attach_adapter, trainabl
 from lastresort.train.loop.batches import completions
 from lastresort.train.loop.loop import StepSeen, train
 from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.train.watch.alarm import told, warning
+from lastresort.train.watch.alarm import summary, warning
 from lastresort.train.watch.early_warnings import (
     Baseline,
     WatchedTexts,
@@ -120,12 +120,12 @@ def test_all_weights_are_compared_with_what_the_base_was_before_the_first_step(f
 def test_the_mean_of_log_ratios_is_the_divergence_of_the_distributions(folder: Path) -> None:
     """Over many sampled answers it comes near what the whole vocabulary says, and not near the divergence the other way."""
     from lastresort.train.watch.divergence import divergence_between
-    from lastresort.train.watch.early_warnings import answered
+    from lastresort.train.watch.early_warnings import sampled_answers
 
     base, tokenizer = opened(folder)
     tuned, _ = opened(folder)
     _stir([tuned.get_output_embeddings().weight])
-    rows = answered(base, tokenizer, [(40 + n % 50, 60 + n // 50) for n in range(400)], tokens=8, seed=1)
+    rows = sampled_answers(base, tokenizer, [(40 + n % 50, 60 + n // 50) for n in range(400)], tokens=8, seed=1)
     watched = WatchedTexts(tuple(rows), (), ())
     found = Baseline(watched, baseline(base, watched).base).figures(tuned)
     assert found["kl_general"] == pytest.approx(divergence_between(base, tuned, rows).kl_per_token, rel=0.05)
@@ -254,7 +254,7 @@ def test_an_alarm_is_raised_beyond_the_thresholds_alone(changes: dict[str, float
 
 
 def test_the_newest_figures_are_told() -> None:
-    assert told([{"step": 0, "kl_general": 9.0}, {**POINT, "kl_general": -0.002}]) == (
+    assert summary([{"step": 0, "kl_general": 9.0}, {**POINT, "kl_general": -0.002}]) == (
         "at step 20 KL from the base under 0.01 on general requests and 0.40 on the task's prompts, nats a token; "
         "plain prose 1.05 times as perplexing as to the base"
     )

@@ -139,14 +139,14 @@ def test_answers_are_what_is_trained_and_rewarded(tmp_path):
         assert line["cut"] == (row.ids[-1] != tokenizer.eos_token_id)
         assert 2 not in row.ids[start:-1]
     cut = sum(line["cut"] for line in lines) / 12
-    assert batch.shown["cut_answers"] == pytest.approx(cut)
+    assert batch.figures["cut_answers"] == pytest.approx(cut)
     assert 0 < cut < 1
     rewards = torch.tensor([line["reward"] for line in lines])
-    assert batch.shown["reward"] == pytest.approx(float(rewards.mean()))
-    assert batch.shown["reward_std"] == pytest.approx(float(rewards.std()))
-    assert batch.shown["reward_spread"] == batch.shown["reward"]
+    assert batch.figures["reward"] == pytest.approx(float(rewards.mean()))
+    assert batch.figures["reward_std"] == pytest.approx(float(rewards.std()))
+    assert batch.figures["reward_spread"] == batch.figures["reward"]
     length = sum(sum(item.rows[0].targets) for item in batch.items) / 12
-    assert batch.shown["answer_length"] == pytest.approx(length)
+    assert batch.figures["answer_length"] == pytest.approx(length)
 
 
 @pytest.mark.parametrize(("name", "divisor"), [("grpo", "std"), ("dapo", "std"), ("dr_grpo", None)])
@@ -169,7 +169,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(name, options, tmp_path):
     run(tmp_path / "b", name, options=options, until=2)
     resumed, seen = run(tmp_path / "b", name, options=options)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    assert [(s.loss, s.shown) for s in seen] == [(s.loss, s.shown) for s in seen_whole[2:]]
+    assert [(s.loss, s.figures) for s in seen] == [(s.loss, s.figures) for s in seen_whole[2:]]
     assert lines_of(tmp_path / "a") == lines_of(tmp_path / "b")
     assert not all(s.skipped for s in seen_whole)
 
@@ -201,7 +201,7 @@ def test_groups_of_equal_reward_are_dropped_and_dapo_draws_others(tmp_path):
     alike = [lines[i]["reward"] == lines[i + 1]["reward"] for i in range(0, 12, 2)]
     assert 0 < sum(alike) < 6
     assert [line["dropped"] for line in lines] == [a for a in alike for _ in range(2)]
-    assert batch.shown["dropped_groups"] == sum(alike) / 6
+    assert batch.figures["dropped_groups"] == sum(alike) / 6
     assert len(batch.items) == 2 * (6 - sum(alike))
     assert batch.dropped == 2 * sum(alike)
     with sampled_groups(tmp_path, tokenizer, batch_size=6, objective="dapo", settings=more, **arguments) as groups:
@@ -211,7 +211,7 @@ def test_groups_of_equal_reward_are_dropped_and_dapo_draws_others(tmp_path):
     assert filled.dropped == 0
     drawn = [line["example"] for line in lines_of(tmp_path)[::2]]
     assert len(set(drawn)) == len(drawn)
-    assert filled.shown["further_groups"] == len(drawn) - 6
+    assert filled.figures["further_groups"] == len(drawn) - 6
 
 
 def test_a_step_that_teaches_nothing_and_runs_out_of_prompts(tmp_path):
@@ -221,8 +221,8 @@ def test_a_step_that_teaches_nothing_and_runs_out_of_prompts(tmp_path):
     with sampled_groups(tmp_path, tokenizer, objective="dapo", rewards=rewards) as groups:
         batch = groups.at(0, model, None)
     assert batch.items == ()
-    assert batch.shown["dropped_groups"] == 1
-    assert batch.shown["further_groups"] == 3  # all that there were
+    assert batch.figures["dropped_groups"] == 1
+    assert batch.figures["further_groups"] == 3  # all that there were
 
 
 def test_the_engine_s_answers_come_from_the_policy_of_the_update(tmp_path):
@@ -371,7 +371,7 @@ def as_scorer(answer, expected):
         assert values["lists"] == 10 * number + len(line["completion"])
         assert values["as_scorer"] == float(number == 0)
         assert line["reward"] == 2 * values["lists"] - values["as_scorer"] + 0.5 * values["regex"] + values["regex_2"]
-    assert {"reward_lists", "reward_as_scorer", "reward_regex", "reward_regex_2"} <= batch.shown.keys()
+    assert {"reward_lists", "reward_as_scorer", "reward_regex", "reward_regex_2"} <= batch.figures.keys()
     with pytest.raises(DataError, match='no column "bonus", expected what the reward lists needs'):
         sampled_groups(tmp_path, tokenizer, rewards=rewards, columns={**columns, "e4": {}})
     nothing = [replace(example, output="") for example in examples()]

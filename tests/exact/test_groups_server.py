@@ -184,7 +184,7 @@ def passed(model: Any, items: Sequence[TrainingItem]) -> tuple[float, Mapping[st
     policy, objective = Policy(model, 64, Processes()), Objective("grpo")
     model.zero_grad()
     found = batch_gradients(policy, Batch(tuple(items)), objective, Reference(policy))
-    return found.loss, found.shown, {name: p.grad.clone() for name, p in trainable(model) if p.grad is not None}
+    return found.loss, found.figures, {name: p.grad.clone() for name, p in trainable(model) if p.grad is not None}
 
 
 @pytest.mark.parametrize("told", ["by none", "by some", "by all"])

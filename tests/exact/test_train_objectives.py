@@ -65,7 +65,7 @@ class Sampled:
                 far = () if reference is None else reference([answer])[0]
                 old = tuple(-3.0 - 0.1 * k for k in range(sum(answer.targets)))
                 items.append(TrainingItem((answer,), advantage=1.0 if j else -0.5, old=old, reference=far))
-        return Batch(tuple(items), shown={"reward": 0.5})
+        return Batch(tuple(items), figures={"reward": 0.5})
 
 
 def settings_of(name: str, **changes: Any) -> TrainSettings:
@@ -109,7 +109,7 @@ def gradients(name: str, folder: Path, **changes: Any) -> tuple[dict[str, torch.
     batch = source.at(0, model, reference.of_answers)
     passed = batch_gradients(policy, batch, objective, reference, max_new_tokens=4)
     found = {n: p.grad.clone() for n, p in trainable(model)}
-    return found, passed.loss, dict(passed.shown), passed.computed_tokens
+    return found, passed.loss, dict(passed.figures), passed.computed_tokens
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -258,14 +258,14 @@ def test_a_resumed_run_wants_its_reference(tmp_path):
 def test_dpo_starts_at_log_2_and_raises_the_margin(tmp_path):
     _, seen = run("dpo", tmp_path, batch_size=7)
     assert seen[0].loss == pytest.approx(0.6931471805599453, rel=1e-9)  # policy = reference: -log sigmoid(0)
-    assert seen[0].shown["margin"] == pytest.approx(0, abs=1e-9)
-    assert seen[-1].shown["margin"] > 0
+    assert seen[0].figures["margin"] == pytest.approx(0, abs=1e-9)
+    assert seen[-1].figures["margin"] > 0
 
 
 def test_kto_starts_at_one_half(tmp_path):
     _, seen = run("kto", tmp_path, batch_size=7)
     assert seen[0].loss == pytest.approx(0.5, rel=1e-9)  # every gain 0, baseline 0: 1 - sigmoid(0)
-    assert seen[-1].shown["gain_of_desirable"] > seen[-1].shown["gain_of_undesirable"]
+    assert seen[-1].figures["gain_of_desirable"] > seen[-1].figures["gain_of_undesirable"]
 
 
 def test_a_mismatched_row_is_the_prompt_with_another_answer():
@@ -279,13 +279,13 @@ def test_a_mismatched_row_is_the_prompt_with_another_answer():
 def test_a_batch_that_teaches_nothing_is_skipped(tmp_path):
     class Nothing(Sampled):
         def at(self, step, model, reference, *, plain=False):
-            return Batch((), shown={"dropped_groups": 3.0})
+            return Batch((), figures={"dropped_groups": 3.0})
 
     model = attach_adapter(tiny(), SMALL, base_name="tiny")
     before = {n: p.detach().clone() for n, p in trainable(model)}
     seen: list[StepSeen] = []
     train(model, Nothing(), settings_of("grpo"), folder=tmp_path / "run", on_step=seen.append)
-    assert all(s.skipped and s.shown == {"dropped_groups": 3.0} for s in seen)
+    assert all(s.skipped and s.figures == {"dropped_groups": 3.0} for s in seen)
     assert len(seen) == 6
     assert all(torch.equal(before[n], p) for n, p in trainable(model))
 

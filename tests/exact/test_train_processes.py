@@ -76,7 +76,7 @@ class Sampled:
             for i in range(2)
             for j in range(2)
         ]
-        return Batch(tuple(items) if step != 2 else (), shown={"reward": 0.5})
+        return Batch(tuple(items) if step != 2 else (), figures={"reward": 0.5})
 
 
 def model_of(name: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -104,8 +104,8 @@ def gradients_of(name: str, folder: Path, dtype: torch.dtype, processes: Process
     settings, model = RUNS[name], model_of(name, dtype)
     source: Any = Sampled() if name == "grpo" else DataSet(items_of(name), settings.batch_size, settings.seed)
     policy, objective = Policy(model, settings.max_pass_tokens, processes), settings.objective
-    keeping = ReferenceStore(folder / f"{name}-{dtype}", "run", begun=False)
-    reference = reference_of_run(policy, source, objective, keeping, SilentProgress())
+    store = ReferenceStore(folder / f"{name}-{dtype}", "run", begun=False)
+    reference = reference_of_run(policy, source, objective, store, SilentProgress())
     with torch.no_grad():
         for i, (_, parameter) in enumerate(trainable(model)):
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
@@ -126,11 +126,11 @@ def figures(seen: list[StepSeen]) -> list[Any]:
             s.step,
             s.loss,
             s.grad_norm,
-            {name: value for name, value in s.shown.items() if s.step > 1 or name != "margin_above_0"},
+            {name: value for name, value in s.figures.items() if s.step > 1 or name != "margin_above_0"},
             s.nominal_tokens,
             s.skipped,
         ]
-        + ([] if s.evaluated is None else [s.evaluated.loss, dict(s.evaluated.shown)])
+        + ([] if s.evaluated is None else [s.evaluated.loss, dict(s.evaluated.figures)])
         for s in seen
     ]
 
@@ -371,7 +371,7 @@ def test_they_see_the_groups_of_one_and_stop_together(both: Path, tmp_path: Path
         [[list(item.rows[0].ids), pytest.approx(item.advantage)] for item in batch.items] for batch in batches
     ]
     assert [len(batch.items) for batch in batches] == [12, 12]
-    assert found["shown"] == [pytest.approx(batch.shown) for batch in batches]
+    assert found["shown"] == [pytest.approx(batch.figures) for batch in batches]
     assert (both / "groups" / "completions.jsonl").read_bytes() == alone.read_bytes()
     assert "in_the_second(), called for example e" in found["failed"]
     assert "returned None, expected a finite number for each answer. Correct the function" in found["failed"]

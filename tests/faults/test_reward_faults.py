@@ -248,7 +248,7 @@ def test_faults_are_counted_and_named_in_the_log(tmp_path):
     text = "def odd(completion):\n    return None if len(completion) % 2 else len(completion)\n"
     rewards = [python_reward(reward_file(tmp_path, text), "odd")]
     with sampled_groups(tmp_path, tokenizer, rewards=rewards, on_error="zero") as groups:
-        shown = groups.at(0, model, None).shown
+        shown = groups.at(0, model, None).figures
     lines = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text().splitlines()]
     faulty = [line for line in lines if "faults" in line]
     assert 0 < len(faulty) < 12

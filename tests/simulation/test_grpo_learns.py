@@ -31,7 +31,7 @@ def test_the_mean_reward_rises(name, tmp_path):
         train(
             model, groups, settings, folder=tmp_path / "run", max_new_tokens=drawn.max_new_tokens, on_step=seen.append
         )
-    reward = [step.shown["reward"] for step in seen]
+    reward = [step.figures["reward"] for step in seen]
     assert len(reward) == 20
     print(name, [round(r, 2) for r in reward])
     assert sum(reward[:2]) / 2 < 0.2  # 26 of 259 tokens are letters

@@ -14,12 +14,14 @@ from adapters_support import FAMILIES, family_model
 from lastresort.errors import ContractError, DataError, InputError
 from lastresort.records.events import TrainingFacts
 from lastresort.records.record import Record
+from lastresort.records.training import AdaptedLayers
 from lastresort.rungs.tuning import TuningRun, tell_reach
 from lastresort.train.adapters.adapters import (
-    AdapterCoverage,
     adapted,
     adapted_layers,
     attach_adapter,
+    coverage,
+    coverage_warning,
     detach,
     save_adapter,
     target_names,
@@ -156,16 +158,17 @@ def test_attention_of_a_hybrid_is_one_layer_of_eight_and_that_is_said() -> None:
     base = family_model("jamba", **HYBRID)
     model = attach_adapter(base, AdapterSettings(r=2), base_name="b")
     found = adapted(model)
-    assert found == AdapterCoverage(1, 8, sum(parameter.numel() for _, parameter in trainable(model)))
-    assert found.sentence() == f"adapters in 1 of 8 layers, {found.parameters:,} parameters"
-    assert found.warning("adapter.target", "attention") == (
+    trained = sum(parameter.numel() for _, parameter in trainable(model))
+    assert found == AdaptedLayers(layers=1, all_layers=8, parameters=trained)
+    assert coverage(found) == f"adapters in 1 of 8 layers, {found.parameters:,} parameters"
+    assert coverage_warning(found, "adapter.target", "attention") == (
         "the adapters reach only 1 of 8 layers, and the others learn nothing. Set adapter.target to all-linear."
     )
     model = attach_adapter(detach(model), AdapterSettings(r=2, target="all-linear"), base_name="b")
     found = adapted(model)
     assert found is not None
     assert (found.layers, found.all_layers) == (8, 8)
-    assert found.warning("adapter.target", "all-linear") is None
+    assert coverage_warning(found, "adapter.target", "all-linear") is None
 
 
 def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> 
 def test_attention_is_in_every_layer_of_other_families(family: str) -> None:
     found = adapted(attach_adapter(family_model(family), AdapterSettings(r=2), base_name="b"))
     assert found is not None
-    assert (found.layers, found.all_layers, found.warning("adapter.target", "attention")) == (2, 2, None)
+    assert (found.layers, found.all_layers, coverage_warning(found, "adapter.target", "attention")) == (2, 2, None)
 
 
 def test_no_adapter_reaches_nothing() -> None:
@@ -218,9 +221,9 @@ def test_layers_are_counted_by_the_names_of_modules() -> None:
     ],
 )
 def test_a_warning_below_half_says_what_to_set(target: str | tuple[str, ...] | None, told: str) -> None:
-    warned = AdapterCoverage(3, 8, 100).warning("sft.target", target)
+    warned = coverage_warning(AdaptedLayers(layers=3, all_layers=8, parameters=100), "sft.target", target)
     assert warned == f"the adapters reach only 3 of 8 layers, and the others learn nothing. {told}"
-    assert AdapterCoverage(4, 8, 100).warning("sft.target", target) is None
+    assert coverage_warning(AdaptedLayers(layers=4, all_layers=8, parameters=100), "sft.target", target) is None
 
 
 def test_all_linear_leaves_out_what_peft_refuses() -> None:

@@ -89,7 +89,7 @@ def bench_of(folder: Path, cache: ResponseCache, limit_usd: float = math.inf) ->
 
 
 def rewards_of(bench: Any, *keys: dict[str, Any]) -> Rewards:
-    return Rewards([reward(one) for one in keys], {}, seated=partial(seated, bench, "preference"))
+    return Rewards([reward(one) for one in keys], {}, wrap=partial(seated, bench, "preference"))
 
 
 def test_in_a_climb_it_is_asked_once_and_paid_once(tmp_path: Path) -> None:

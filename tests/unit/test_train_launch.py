@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lastresort.errors import InputError
 from lastresort.spec.training import load_training
-from lastresort.train.loop.launch import shards, speaks, unused_settings
+from lastresort.train.loop.launch import leads, shards, unused_settings
 from lastresort.train.loop.processes import Processes, check_shardable, portion
 from train_support import lastresort, training_file
 
@@ -28,7 +28,7 @@ from train_support import lastresort, training_file
     ],
 )
 def test_the_first_process_speaks(environment: dict[str, str], expected: bool) -> None:
-    assert speaks(environment) is expected
+    assert leads(environment) is expected
 
 
 @pytest.mark.parametrize(

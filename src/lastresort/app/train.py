@@ -47,9 +47,9 @@ class Training:
 
 def leads() -> bool:
     """Whether this process reports what happens: the first of those that were started together, or the only one."""
-    from lastresort.train.loop.launch import speaks
+    from lastresort.train.loop import launch
 
-    return speaks(os.environ)
+    return launch.leads(os.environ)
 
 
 def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Training:

@@ -18,7 +18,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.spec.document import YamlDocument, read_text, with_overrides
 from lastresort.spec.paths import relative_name
 from lastresort.spec.training import TRAINING
-from lastresort.train.files.run_folder import BEGUN, IMPORTED, standing
+from lastresort.train.files.run_folder import BEGUN, IMPORTED, run_state
 from lastresort.types import JsonObject
 
 TRAINING_FILE = "training.yaml"
@@ -69,7 +69,7 @@ def written(imported: ImportedTraining, output: Path, path: Path, *, resume: boo
     path: the file that was read. resume: whether a run that stands in OUTPUT may be gone on with. Raises DataError for rows that
     cannot be read; InputError, with nothing written, where OUTPUT may not be written into or holds a run begun with other rows.
     """
-    standing(output, resume=resume)
+    run_state(output, resume=resume)
     folder = output / IMPORTED
     train, held = _files(imported.train, "train"), _files(imported.held_out, "eval")
     rows = {name: _lines(source) for name, source in {**train, **held}.items()}

@@ -31,7 +31,7 @@ from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather
 from lastresort.report.words import break_even, drift, judge, retrieval, titles, wording
 from lastresort.report.words.wording import count
-from lastresort.train.watch.alarm import measured, told, warning
+from lastresort.train.watch.alarm import measured, summary, warning
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -90,7 +90,7 @@ def early_warnings(rung: RungStory) -> EarlyWarningsPanel | None:
     if followed is None:
         return None
     alarms = tuple((name, found) for name, curve in looked.items() if (found := warning(curve)) is not None)
-    title = f"{followed}, {told(looked[followed])}"
+    title = f"{followed}, {summary(looked[followed])}"
     return EarlyWarningsPanel(title, early_chart(curves, title), alarms)
 
 

@@ -86,7 +86,7 @@ def answer_noted(bench: Workbench, rung: str, name: str, planned: PlannedTrainin
 
         if planned is None:
             return MemoryAdvice("", _elsewhere(True))
-        told = Room(planned, None).told()
+        told = Room(planned, None).forecast()
         found = lowered(planned, planned.room_below(None))
         if found is None or not found.same_run:
             return MemoryAdvice(told, _elsewhere(found is not None))
@@ -211,7 +211,7 @@ def train_to(
         planned = planned.lowered_to(settings.max_pass_tokens, checkpointing=settings.checkpointing)
 
     def on_step(seen: StepSeen) -> None:
-        values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}
+        values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.figures}
         bench.record.add_curve_point(run.name, seen.step, values)
         bench.at(run.rung, run.name, "train", seen.loss)
         bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
@@ -239,13 +239,13 @@ def train_to(
 
 def tell_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
     """How far the adapters reach, before the first training of a rung."""
-    from lastresort.train.adapters.adapters import adapted
+    from lastresort.train.adapters.adapters import adapted, coverage, coverage_warning
 
     found = adapted(model)
     if found is None or any(one.rung == run.rung for one in bench.record.all(TrainingReached)):
         return
-    warned = found.warning("sft.target", run.settings.adapter.target)
-    for told in (found.sentence(), warned):
+    warned = coverage_warning(found, "sft.target", run.settings.adapter.target)
+    for told in (coverage(found), warned):
         if told is not None:
             bench.progress.say(f"{run.rung}: {told}")
 

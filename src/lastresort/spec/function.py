@@ -6,13 +6,13 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from lastresort.spec.paths import found_path, relative_name
+from lastresort.spec.paths import existing_path, relative_name
 from lastresort.spec.values import ReadContext, describe, nearest, refuse
 
 EXPECTED = "FILE:FUNCTION, such as metrics.py:score"
 
 
-def found_function(value: Any, reading: ReadContext) -> dict[str, str]:
+def existing_function(value: Any, reading: ReadContext) -> dict[str, str]:
     """{"file": absolute path, "function": name}. Refuses a file or function that is not there.
 
     value: `metrics.py:score`, relative to the task file's folder.
@@ -20,7 +20,7 @@ def found_function(value: Any, reading: ReadContext) -> dict[str, str]:
     file_name, colon, function = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not colon or not file_name.strip() or not function.strip().isidentifier():
         refuse(f"found {describe(value)}", expected=EXPECTED, remedy="Write the file, a colon and the function.")
-    path, function = found_path(file_name.strip(), reading), function.strip()
+    path, function = existing_path(file_name.strip(), reading), function.strip()
     name = relative_name(path, reading.folder)
     known = _names(path, name)
     if known is not None and function not in known:

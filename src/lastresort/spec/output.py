@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.data.answer_schema import schema_fault
 from lastresort.data.formats.rows import NotJson, parse_json
-from lastresort.spec.paths import found_path, relative_name
+from lastresort.spec.paths import existing_path, relative_name
 from lastresort.spec.values import ReadContext, Section, below, describe, refuse, refuse_unknown_keys
 from lastresort.types import JsonObject
 
@@ -84,7 +84,7 @@ def _schema(value: Any, reading: ReadContext) -> dict[str, object]:
     if value is None:
         return {}
     with below("schema"):
-        path = None if isinstance(value, dict) else found_path(value, reading)
+        path = None if isinstance(value, dict) else existing_path(value, reading)
         place = f" in {relative_name(path, reading.folder)}" if path else ""
         schema = _json(path, place) if path else value
         if not isinstance(schema, dict):

@@ -38,7 +38,7 @@ def check_model_name(value: Any, reading: ReadContext | None) -> Any:
     elif re.search(r"\s", name) and not re.match(r"[./]|[A-Za-z]:|scripted:", name):
         refuse(f"found {describe(value)}", expected=expected, remedy="Write the name without spaces.")
     elif isinstance(reading, ReadContext) and (re.match(r"\.{0,2}/", name) or name.endswith(".gguf")):
-        found_path(name, reading, folders=True)
+        existing_path(name, reading, folders=True)
     return name
 
 
@@ -64,11 +64,13 @@ ModelName = Annotated[Text, BeforeValidator(_model_name)]
 def _existing(value: Any, info: ValidationInfo, *, folders: bool) -> Any:
     reading = info.context
     return (
-        found_path(value, reading, folders=folders) if value is not None and isinstance(reading, ReadContext) else value
+        existing_path(value, reading, folders=folders)
+        if value is not None and isinstance(reading, ReadContext)
+        else value
     )
 
 
-def found_path(value: Any, reading: ReadContext, *, folders: bool = False) -> Path:
+def existing_path(value: Any, reading: ReadContext, *, folders: bool = False) -> Path:
     """The absolute path that `value` names, seen from the task file's folder. Refuses what does not exist.
 
     folders: whether a folder will do as well as a file.

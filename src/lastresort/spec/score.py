@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, JsonValue, ValidationInfo, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
-from lastresort.spec.function import found_function
+from lastresort.spec.function import existing_function
 from lastresort.spec.judge import JudgeKeys, WrittenJudge
 from lastresort.spec.paths import relative_name
 from lastresort.spec.values import (
@@ -143,10 +143,10 @@ def _number(value: Any, reading: ReadContext) -> Parameters:
 
 def _python(value: Any, reading: ReadContext) -> Parameters:
     if not isinstance(value, dict):
-        return {**found_function(value, reading)}
+        return {**existing_function(value, reading)}
     refuse_unknown_keys(value, ("function", "binary"))
     with below("function"):
-        parameters: Parameters = {**found_function(value.get("function"), reading)}
+        parameters: Parameters = {**existing_function(value.get("function"), reading)}
     binary = value.get("binary")
     if binary is not None and not isinstance(binary, bool):
         refuse(f"found {describe(binary)}", expected="true or false", remedy="Write true.", key=("binary",))

@@ -16,7 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.knowledge.chunks import SMALLEST_TOKENS
 from lastresort.knowledge.manifest import LANGUAGES
-from lastresort.spec.paths import FilePath, ModelName, found_path, relative_name
+from lastresort.spec.paths import FilePath, ModelName, existing_path, relative_name
 from lastresort.spec.values import (
     NumberBounds,
     ReadContext,
@@ -199,7 +199,7 @@ class Sources(Section):
         if not isinstance(info.context, ReadContext):
             return value
         if isinstance(value, str):
-            return {"all": found_path(value, info.context)}
+            return {"all": existing_path(value, info.context)}
         if not isinstance(value, dict):
             remedy = "Write examples: FILE, or examples: {train: FILE, test: FILE}."
             refuse(f"found {describe(value)}", expected="a file, or a mapping with train", remedy=remedy)

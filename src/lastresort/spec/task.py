@@ -21,7 +21,7 @@ from lastresort.knowledge.reading import is_read
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.document import YamlDocument, read_document, with_overrides
-from lastresort.spec.explain import INTERNAL, explained
+from lastresort.spec.explain import INTERNAL, task_error
 from lastresort.spec.judge import PRICES
 from lastresort.spec.output import Output
 from lastresort.spec.paths import FileOrFolder, FilePath, ModelName, is_paid, relative_name
@@ -355,12 +355,12 @@ def task_of(document: YamlDocument, path: Path) -> Task:
     unknown = [name for name in document.values if name not in FILE_KEYS]
     if unknown:
         stray = [ErrorDetails(type="extra_forbidden", loc=(name,), msg="", input=None) for name in unknown]
-        raise explained(stray, document, Task)
+        raise task_error(stray, document, Task)
     values = {**document.values, "path": folder / here.name, "folder": folder}
     try:
         return Task.model_validate(values, context=ReadContext(folder))
     except ValidationError as error:
-        raise explained(error.errors(include_url=False), document, Task) from None
+        raise task_error(error.errors(include_url=False), document, Task) from None
 
 
 def json_schema() -> JsonSchemaValue:

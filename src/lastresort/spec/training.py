@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, mo
 from lastresort.errors import TaskError
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import FileKind, YamlDocument, read_document, with_overrides
-from lastresort.spec.explain import explained
+from lastresort.spec.explain import task_error
 from lastresort.spec.judge import PRICES
 from lastresort.spec.paths import FileOrFolder, ModelName, relative_name
 from lastresort.spec.score import Reward
@@ -298,7 +298,7 @@ def training_of(document: YamlDocument, path: Path) -> TrainingFile:
     try:
         keys = TrainingKeys.model_validate(values, context=reading)
     except ValidationError as error:
-        raise explained(error.errors(include_url=False), document, TrainingKeys) from None
+        raise task_error(error.errors(include_url=False), document, TrainingKeys) from None
     return _training_file(keys, folder / here.name, reading)
 
 

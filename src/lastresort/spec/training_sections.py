@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, mod
 
 from lastresort.errors import InputError
 from lastresort.objectives import OBJECTIVES
-from lastresort.spec.paths import check_model_name, found_path, relative_name
+from lastresort.spec.paths import check_model_name, existing_path, relative_name
 from lastresort.spec.sections import Count
 from lastresort.spec.values import (
     NumberBounds,
@@ -199,13 +199,13 @@ def _paths(value: Any, reading: ReadContext) -> tuple[Path, ...]:
     if not isinstance(value, list):
         if not isinstance(value, str):
             refuse(f"found {describe(value)}", expected="a file, or a list of files", remedy=DATA_REMEDY)
-        return (found_path(value, reading, folders=True),)
+        return (existing_path(value, reading, folders=True),)
     if not value:
         refuse("found an empty list", expected="at least one file", remedy=DATA_REMEDY)
     paths = []
     for index, name in enumerate(value):
         with below(index):
-            paths.append(found_path(name, reading, folders=True))
+            paths.append(existing_path(name, reading, folders=True))
     return tuple(paths)
 
 

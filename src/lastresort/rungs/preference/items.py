@@ -255,7 +255,7 @@ def reward_groups(
         context_tokens=loaded.context_tokens,
         json_schema=task.output.json_schema,
         choices=task.output.choices,
-        seated=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
+        wrap=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
         log=log,
     )
 

@@ -88,7 +88,7 @@ class PreferenceTraining:
     def finish(self, rate: float) -> list[KeptAdapter]:
         """Train to the end. Returns what is kept after the first stop; one that diverges is left out."""
         laps = self._laps([(rate, number) for number in range(1, len(self._stops()))])
-        self._early.tell()
+        self._early.report()
         return [kept for kept in laps if kept]
 
     def to_step(self, rate: float, step: int) -> KeptAdapter | None:
@@ -138,7 +138,7 @@ class PreferenceTraining:
         return self._bench.folder / "adapters" / self._name(rate, number)
 
     def _lap(self, trainee: _Trainee, rate: float, number: int) -> None:
-        from lastresort.train.adapters.adapters import adapted, as_recorded, save_adapter
+        from lastresort.train.adapters.adapters import adapted, save_adapter
         from lastresort.train.loop.loop import Diverged
 
         bench, name, until = self._bench, self._name(rate, number), self._stops()[number]
@@ -152,7 +152,7 @@ class PreferenceTraining:
                 rows=self._size(trainee),
                 start=self._start.name,
                 learns_from=self._plan.source,
-                adapted=as_recorded(adapted(trainee.model)),
+                adapted=adapted(trainee.model),
             ),
         )
         trainee.start.restore()

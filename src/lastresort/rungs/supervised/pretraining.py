@@ -83,7 +83,7 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
             remedy="Lower it and start a new run.",
         ) from error
     early.add(NAME, trained.step, model)
-    early.tell()
+    early.report()
     note_training(bench, run, trained)
     method.save(loaded, model, folder)
     tokens = sum(sum(row.targets) for row in text)

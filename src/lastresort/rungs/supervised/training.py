@@ -79,7 +79,7 @@ class SupervisedTraining:
             folder = self._bench.folder / self._method.folder / name
             if math.isfinite(self.to_epoch(rate, epoch, folder)):
                 kept.append((name, folder))
-        self._early.tell()
+        self._early.report()
         if not kept:
             raise DataError(
                 f"training diverged at learning rate {rate:g} after the race",
@@ -153,15 +153,14 @@ class SupervisedTraining:
 
     def _train(self, rate: float, until: int, folder: Path | None) -> float:
         """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
-        from lastresort.train.adapters.adapters import adapted, as_recorded
+        from lastresort.train.adapters.adapters import adapted
         from lastresort.train.loop.batches import completions
 
         loaded, rows = self._prepare()
         bench, settings = self._bench, self._settings(rate)
         name = self.run_name(rate)
         model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
-        coverage = as_recorded(adapted(model))
-        facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, adapted=coverage)
+        facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, adapted=adapted(model))
         run = TuningRun(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         try:
             if folder is not None and self._watched:

@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,43 +31,33 @@ FEW = 0.5
 """Below this share of layers, adapters leave most of a model as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterCoverage:
-    """layers: of the model that hold an adapter, of all_layers. parameters: that are trained."""
-
-    layers: int
-    all_layers: int
-    parameters: int
-
-    def sentence(self) -> str:
-        return f"adapters in {self.layers} of {self.all_layers} layers, {self.parameters:,} parameters"
-
-    def warning(self, key: str, target: str | Sequence[str] | None) -> str | None:
-        """What to set where they reach less than half of the layers. key: as a reader writes the target, which is None where
-        an adapter is trained further."""
-        if self.layers >= FEW * self.all_layers:
-            return None
-        remedy = f"Set {key} to all-linear."
-        if target is None:
-            remedy = "Start from the base, or from an adapter that reaches more of them."
-        elif target == "all-linear":
-            remedy = "The others hold no linear layer: train all weights where that is not enough."
-        elif target != "attention":
-            remedy = f"Name layers of the others in {key} too, or set it to all-linear."
-        return (
-            f"the adapters reach only {self.layers} of {self.all_layers} layers, and the others learn nothing. {remedy}"
-        )
-
-
-def adapted(model: torch.nn.Module) -> AdapterCoverage | None:
+def adapted(model: torch.nn.Module) -> AdaptedLayers | None:
     """How far the adapters of a PEFT model reach, None where it has none."""
     layers, all_layers = adapted_layers([name for name, _ in model.named_modules(remove_duplicate=False)])
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return AdapterCoverage(layers, all_layers, trained) if all_layers else None
+    return AdaptedLayers(layers=layers, all_layers=all_layers, parameters=trained) if all_layers else None
 
 
-def as_recorded(coverage: AdapterCoverage | None) -> AdaptedLayers | None:
-    return None if coverage is None else AdaptedLayers(**asdict(coverage))
+def coverage(reach: AdaptedLayers) -> str:
+    return f"adapters in {reach.layers} of {reach.all_layers} layers, {reach.parameters:,} parameters"
+
+
+def coverage_warning(reach: AdaptedLayers, key: str, target: str | Sequence[str] | None) -> str | None:
+    """What to set where adapters reach less than half of the layers. key: as a reader writes the target, which is None where an
+    adapter is trained further.
+    """
+    if reach.layers >= FEW * reach.all_layers:
+        return None
+    remedy = f"Set {key} to all-linear."
+    if target is None:
+        remedy = "Start from the base, or from an adapter that reaches more of them."
+    elif target == "all-linear":
+        remedy = "The others hold no linear layer: train all weights where that is not enough."
+    elif target != "attention":
+        remedy = f"Name layers of the others in {key} too, or set it to all-linear."
+    return (
+        f"the adapters reach only {reach.layers} of {reach.all_layers} layers, and the others learn nothing. {remedy}"
+    )
 
 
 def adapted_layers(modules: Iterable[str]) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from lastresort.data.read import read_prompts
 from lastresort.errors import ContractError
 from lastresort.models.api import ApiModel
 from lastresort.models.replies import parse_endpoint
-from lastresort.train.files.items import RowsNote, TrainingItems
+from lastresort.train.files.items import TrainingItems
+from lastresort.train.files.record import RowFinding
 from lastresort.train.groups.groups import groups_from
 from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batches
@@ -80,8 +81,8 @@ def _server(file: TrainingFile) -> dict[str, Any]:
     return {"server": server, "served": served, "ask_tokens": not endpoint.is_openai}
 
 
-def _findings(groups: Groups, examples: list[Example]) -> tuple[RowsNote, ...]:
+def _findings(groups: Groups, examples: list[Example]) -> tuple[RowFinding, ...]:
     if groups.server is None or groups.server.sync is not None:
         return ()
     what = "prompts whose answers come from another policy than the one that is trained, since sync is never"
-    return (RowsNote(what, len(examples), (groups.server.model,)),)
+    return (RowFinding(what=what, count=len(examples), places=(groups.server.model,)),)

@@ -27,6 +27,7 @@ from lastresort.data.segments import (
 )
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError
+from lastresort.train.files.record import RowFinding
 from lastresort.train.loop.batches import TrainingItem, completions, labelled, pairs
 from lastresort.train.settings import LongerRows, TrainingFile
 from lastresort.types import Example, Message
@@ -150,26 +151,13 @@ NAMED_PLACES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class RowsNote:
-    """Something about rows that the record names. what: a clause after "n rows". places: files and rows, the first 20."""
-
-    what: str
-    count: int
-    places: tuple[str, ...]
-
-    def sentence(self) -> str:
-        more = ", …" if self.count > len(self.places[:3]) else ""
-        return f"{self.count} {self.what} ({', '.join(self.places[:3])}{more})"
-
-
-@dataclass(frozen=True, slots=True)
 class TrainingItems:
     """The items of a run. read: rows of the files. noun: what an item is, in the plural. row_tokens: the longest row allowed,
     None for no limit."""
 
     items: tuple[TrainingItem, ...]
     held_out: tuple[TrainingItem, ...]
-    findings: tuple[RowsNote, ...]
+    findings: tuple[RowFinding, ...]
     read: int
     noun: str
     row_tokens: int | None
@@ -216,8 +204,10 @@ class _Findings:
     def add(self, what: str, place: str) -> None:
         self._places.setdefault(what, []).append(place)
 
-    def all(self) -> tuple[RowsNote, ...]:
-        return tuple(RowsNote(what, len(at), tuple(at[:NAMED_PLACES])) for what, at in self._places.items())
+    def all(self) -> tuple[RowFinding, ...]:
+        return tuple(
+            RowFinding(what=what, count=len(at), places=tuple(at[:NAMED_PLACES])) for what, at in self._places.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)

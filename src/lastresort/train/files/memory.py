@@ -128,9 +128,9 @@ NOTHING = "No setting makes it fit: take a smaller model, or a machine with more
 
 @dataclass(frozen=True, slots=True)
 class MemoryAdvice:
-    """To a memory that was too small. told: the plan's numbers, "" without them. remedy: what the user can do."""
+    """What to do about too little memory. forecast: the plan's numbers, "" without them. remedy: what the user can do."""
 
-    told: str
+    forecast: str
     remedy: str
 
 
@@ -145,7 +145,7 @@ class Room:
         """One sentence where the plan says that it will not fit; None where it does, or where nothing is known."""
         if self.free_bytes is None or self.planned.needed_bytes <= self.free_bytes:
             return None
-        return f"this training may not fit: {self.told()}. {self._remedy(self.free_bytes, 'Set')}"
+        return f"this training may not fit: {self.forecast()}. {self._remedy(self.free_bytes, 'Set')}"
 
     def refuse_the_impossible(self) -> None:
         """Raise PrerequisiteError where weights, gradients and the optimizer alone are more than the machine has, with its swap."""
@@ -164,10 +164,10 @@ class Room:
         begun: whether there is a run to go on with.
         """
         return MemoryAdvice(
-            self.told(), self._remedy(self.planned.room_below(self.free_bytes), "Go on" if begun else "Set")
+            self.forecast(), self._remedy(self.planned.room_below(self.free_bytes), "Go on" if begun else "Set")
         )
 
-    def told(self) -> str:
+    def forecast(self) -> str:
         """ "the plan says that this training holds 5.3 GiB (most of it activations, 3.1 GiB), and 4.0 GiB were free"."""
         free = "" if self.free_bytes is None else f", and {gib(self.free_bytes)} were free before it"
         return f"the plan says that it holds {gib(self.planned.needed_bytes)} (most of it {self.planned.largest_part()}){free}"
@@ -196,7 +196,7 @@ def memory_errors(answer: Callable[[], MemoryAdvice]) -> Iterator[None]:
             raise
         asked, found = _asked_for(str(error)), answer()
         more = f" for {asked} more" if asked else ""
-        told = f": {found.told}" if found.told else ""
+        told = f": {found.forecast}" if found.forecast else ""
         raise InfrastructureError(
             f"there is not enough memory{more}{told}",
             where="training",

@@ -16,11 +16,12 @@ from lastresort.models.open import local_folder, settled_name
 from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 from lastresort.models.quantized import import_bitsandbytes, note_of, settled
 from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
+from lastresort.records.training import AdaptedLayers
 from lastresort.train.adapters.adapters import (
-    AdapterCoverage,
     adapted,
-    as_recorded,
     attach_adapter,
+    coverage,
+    coverage_warning,
     trainable,
     unfreeze_adapter,
 )
@@ -50,15 +51,15 @@ class OpenedModel:
     model: Any
     loaded: Loaded
     trained_parameters: int
-    adapted: AdapterCoverage | None
+    adapted: AdaptedLayers | None
 
     def reach(self, file: TrainingFile) -> list[str]:
         """What a reader should know of its adapters before they are trained."""
         if self.adapted is None:
             return []
         target = None if file.start_from is not None else file.settings.adapter.target
-        warned = self.adapted.warning("adapter.target", target)
-        return [self.adapted.sentence(), *([] if warned is None else [warned])]
+        warned = coverage_warning(self.adapted, "adapter.target", target)
+        return [coverage(self.adapted), *([] if warned is None else [warned])]
 
 
 def name_model(file: TrainingFile) -> NamedModel:
@@ -101,7 +102,7 @@ def open_for_training(file: TrainingFile, named: NamedModel, *, keep_on_cpu: boo
     return OpenedModel(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
 
 
-def described(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[str, Any]) -> TrainedModel:
+def trained_model(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[str, Any]) -> TrainedModel:
     """The model as the record keeps it."""
     quantised = note_of(opened.loaded.model)
     return TrainedModel(
@@ -111,7 +112,7 @@ def described(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[s
         precision=str(opened.loaded.dtype).removeprefix("torch."),
         quantised=None if quantised is None else Quantised.model_validate(asdict(quantised)),
         trained_parameters=opened.trained_parameters,
-        adapted=as_recorded(opened.adapted),
+        adapted=opened.adapted,
     )
 
 
@@ -131,7 +132,7 @@ def room_of(file: TrainingFile, named: NamedModel, source: Sequence[TrainingItem
     return Room(replace(planned, keeps_method=file.start_from is not None), free_now())
 
 
-def answer_of(file: TrainingFile, room: Room | None, *, begun: bool) -> MemoryAdvice:
+def memory_advice(file: TrainingFile, room: Room | None, *, begun: bool) -> MemoryAdvice:
     """To a run that ran out of memory. begun: whether there is a run to go on with."""
     return MemoryAdvice("", what_to_lower(file)) if room is None else room.answer(begun=begun)
 

@@ -19,6 +19,10 @@ class RowFinding(JsonDocument):
     count: Count
     places: tuple[str, ...]
 
+    def sentence(self) -> str:
+        more = ", …" if self.count > len(self.places[:3]) else ""
+        return f"{self.count} {self.what} ({', '.join(self.places[:3])}{more})"
+
 
 class TrainingData(JsonDocument):
     """items: that were trained on; what they are, in the plural. eval_items: held out. longest_row_tokens: allowed."""

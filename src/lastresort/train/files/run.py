@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -22,15 +22,14 @@ from lastresort.train.files.memory import memory_errors
 from lastresort.train.files.model import (
     NamedModel,
     OpenedModel,
-    answer_of,
-    described,
+    memory_advice,
     name_model,
     open_for_training,
     room_of,
+    trained_model,
 )
 from lastresort.train.files.record import (
     RECORD,
-    RowFinding,
     SavedWeights,
     TrainingData,
     TrainingRecord,
@@ -38,7 +37,7 @@ from lastresort.train.files.record import (
 from lastresort.train.files.run_folder import (
     CHECKPOINT,
     LOG,
-    Standing,
+    RunState,
     StepLog,
     Trackers,
     begin,
@@ -47,7 +46,7 @@ from lastresort.train.files.run_folder import (
     held,
     identity,
     require_trackers,
-    standing,
+    run_state,
     withdraw,
 )
 from lastresort.train.loop.batches import Batches, TrainingItem, steps_per_epoch
@@ -58,7 +57,7 @@ from lastresort.train.loop.optimizers import require_optimizer
 from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
 from lastresort.train.settings import TrainingFile
 from lastresort.train.watch.alarm import measured, warning
-from lastresort.train.watch.alarm import told as early_told
+from lastresort.train.watch.alarm import summary as early_told
 from lastresort.train.watch.early_warnings import own_tokens, watch_size
 from lastresort.train.watch.kept import ANSWERS, baseline_in, look_every, task_prompts
 from lastresort.types import Progress
@@ -83,7 +82,7 @@ def run_training(file: TrainingFile, *, resume: bool, progress: Progress, stop: 
         with closing(processes), processes.together():
             return _run(file, resume, progress, processes, stop)
     except LastresortError as error:
-        if processes.told_by_main(error):
+        if processes.reported_by_main(error):
             raise SystemExit(error.exit_code) from error
         raise
 
@@ -109,7 +108,7 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
             if (warned := room.warning()) is not None:
                 progress.say(warned)
         progress.stage("loading the model", None)
-        with memory_errors(lambda: answer_of(file, room, begun=False)):
+        with memory_errors(lambda: memory_advice(file, room, begun=False)):
             opened = open_for_training(file, named, keep_on_cpu=processes.sharded)
         for told in opened.reach(file):
             progress.say(told)
@@ -118,18 +117,18 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
         with ExitStack() as stack:
             processes.from_main(lambda: _begin(stack, folder, mark, found))
             stops = FirstOf((stop, stack.enter_context(stop_file(folder)))) if processes.main else stop
-            with memory_errors(lambda: answer_of(file, room, begun=True)):
+            with memory_errors(lambda: memory_advice(file, room, begun=True)):
                 return _train(file, named, opened, source, data, progress, processes, stops)
 
 
-def _standing(folder: Path, mark: Mapping[str, Any], resume: bool) -> Standing:
-    found = standing(folder, resume=resume)
+def _standing(folder: Path, mark: Mapping[str, Any], resume: bool) -> RunState:
+    found = run_state(folder, resume=resume)
     if found != "new":
         check_same(folder, mark)
     return found
 
 
-def _begin(stack: ExitStack, folder: Path, mark: Mapping[str, Any], found: Standing) -> None:
+def _begin(stack: ExitStack, folder: Path, mark: Mapping[str, Any], found: RunState) -> None:
     """Hold the folder until the stack ends, and write down what the run in it is."""
     stack.enter_context(held(folder))
     stack.enter_context(_withdrawn_if_refused(folder, made_here=found == "new"))
@@ -248,7 +247,7 @@ def _finish(
         steps=tuple(lines),
         early_warning=warning(lines),
         versions={"lastresort": __version__, **{package: version(package) for package in PACKAGES}},
-        model=described(opened, named, file.chat_template_kwargs),
+        model=trained_model(opened, named, file.chat_template_kwargs),
         saved=SavedWeights(kind=place, folder=place),
     )
     write_atomically(file.output / RECORD, json.dumps(record.as_json(), ensure_ascii=False, indent=1) + "\n")
@@ -291,11 +290,11 @@ class _Watch:
             self.log.go_on_at(seen.step)
         self.seconds += seen.seconds
         self.tokens += seen.nominal_tokens
-        values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.shown}
+        values = {"loss": seen.loss, "grad_norm": seen.grad_norm, "learning_rate": seen.learning_rate, **seen.figures}
         tokens = {"computed_tokens": seen.computed_tokens, "nominal_tokens": seen.nominal_tokens}
         line = {"step": seen.step, **values, **tokens, "seconds": round(seen.seconds, 4)}
         if seen.evaluated is not None:
-            held_out = {"eval_loss": seen.evaluated.loss, **{f"eval_{k}": v for k, v in seen.evaluated.shown.items()}}
+            held_out = {"eval_loss": seen.evaluated.loss, **{f"eval_{k}": v for k, v in seen.evaluated.figures.items()}}
             line |= held_out
             values |= held_out
         if self.figures is not None and (
@@ -311,7 +310,7 @@ class _Watch:
             self._say_epoch(seen)
 
     def _note(self, seen: StepSeen) -> str:
-        figures = [f"loss {seen.loss:.3f}", *_figures(seen.shown)]
+        figures = [f"loss {seen.loss:.3f}", *_figures(seen.figures)]
         return ", ".join([*figures[:4], f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s"])
 
     def _say_epoch(self, seen: StepSeen) -> None:
@@ -320,7 +319,7 @@ class _Watch:
         losses = [line["loss"] for line in lines if -(-line["step"] // self.steps_per_epoch) == number]
         told = f"epoch {number}: loss {sum(losses) / len(losses):.4f}"
         if seen.evaluated is not None:
-            told += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.shown)])
+            told += ", ".join([f"; held out: loss {seen.evaluated.loss:.4f}", *_figures(seen.evaluated.figures)])
         self.progress.say(told)
         if measured(lines[-1:]):
             self.progress.say(early_told(lines))
@@ -345,7 +344,7 @@ def _of_rows(data: TrainingItems) -> TrainingData:
         eval_items=len(data.held_out),
         rows_read=data.read,
         longest_row_tokens=data.row_tokens,
-        findings=tuple(RowFinding.model_validate(asdict(finding)) for finding in data.findings),
+        findings=data.findings,
     )
 
 

@@ -25,17 +25,17 @@ BEGUN, LOG = "begun.json", "log.jsonl"
 CHECKPOINT = "checkpoint"
 IMPORTED = "imported"
 """What a file of another framework was translated to, in the output folder before the run begins."""
-TOLD = {"track", "output", "checkpoint_every_s", "origin"}
+REPORTING = {"track", "output", "checkpoint_every_s", "origin"}
 MEMORY = {"max_pass_tokens", "checkpointing", "rows_at_once"}
-STOPPED_FOR = {"on_error", "limits", "server"}
-FREE = frozenset(TOLD | MEMORY | STOPPED_FOR)
+CORRECTABLE = {"on_error", "limits", "server"}
+FREE = frozenset(REPORTING | MEMORY | CORRECTABLE)
 """Keys that a resumed run may change: where it writes and tells; what memory follows, and of the result its rounding alone; what
 may have stopped it."""
 
-Standing = Literal["new", "begun", "finished"]
+RunState = Literal["new", "begun", "finished"]
 
 
-def standing(folder: Path, *, resume: bool) -> Standing:
+def run_state(folder: Path, *, resume: bool) -> RunState:
     """How far the run in `folder` is. Raises InputError for a folder that may not be written into, or not gone on with."""
     if folder.exists() and not folder.is_dir():
         raise InputError("found a file", where=str(folder), expected="a folder for the output", remedy="Name another.")

@@ -27,7 +27,7 @@ from lastresort.train.groups.sampling import EngineSampler, GroupPrompt, Sampled
 from lastresort.train.groups.server import ServedAdapter, Server, ServerSampler
 from lastresort.train.loop.batches import Batch, TrainingItem, batch_of
 from lastresort.train.loop.processes import Processes
-from lastresort.train.rewards.rewards import LIMITS, RewardChoice, Rewards, RewardScores, Seated, place_of
+from lastresort.train.rewards.rewards import LIMITS, RewardChoice, Rewards, RewardScores, WrapScorer, place_of
 from lastresort.train.settings import GroupSettings, OnError, RewardLimits, usual_tries
 from lastresort.types import Example, JsonObject, Message
 
@@ -277,7 +277,7 @@ def groups_from(
     choices: tuple[str, ...] | None = None,
     on_error: OnError = "stop",
     limits: RewardLimits = LIMITS,
-    seated: Seated = lambda scorer, parameters: scorer,
+    wrap: WrapScorer = lambda scorer, parameters: scorer,
     server: Server | None = None,
     served: ServedAdapter | None = None,
     ask_tokens: bool = True,
@@ -289,7 +289,7 @@ def groups_from(
     `rewards.Wanted`; a task file's rewards are such. batch_size, seed: of TrainSettings; batch_size counts prompts. columns:
     example id -> the row's further columns, see `data.prompts`. compose: turns of the input -> the conversation shown.
     context_tokens, template_kwargs: of the model. json_schema, choices: for the scorers that need them. on_error: "stop", or
-    "zero" to count a failed reward function as 0. seated: as `Rewards` takes it. server, served, ask_tokens: samples in place of
+    "zero" to count a failed reward function as 0. wrap: as `Rewards` takes it. server, served, ask_tokens: samples in place of
     the engine, see `ServerSampler`. log: a JSONL file of all answers.
     Loads the reward functions. Raises InputError, TaskError or DataError for what cannot work, before anything is sampled.
     """
@@ -316,7 +316,7 @@ def groups_from(
         choices=choices,
         on_error=on_error,
         limits=limits,
-        seated=seated,
+        wrap=wrap,
     )
     groups = SampledGroups(
         asked,

@@ -139,13 +139,13 @@ def _last(targets: Sequence[bool]) -> int:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """items: all of one optimizer step, on all devices; none where sampling gave nothing to learn from. numbers: the place
-    of each in the data set, () for sampled ones. shown: what is recorded beside the loss. dropped: sampled answers that are no
+    of each in the data set, () for sampled ones. figures: what is recorded beside the loss. dropped: sampled answers that are no
     items, having no advantage; the mean of grpo and dr_grpo is over them too.
     """
 
     items: tuple[TrainingItem, ...]
     numbers: tuple[int, ...] = ()
-    shown: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
     dropped: int = 0
 
 

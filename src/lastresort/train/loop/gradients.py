@@ -28,7 +28,7 @@ class BatchPass:
     loss: float
     computed_tokens: int
     nominal_tokens: int
-    shown: Mapping[str, float]
+    figures: Mapping[str, float]
     skipped: bool = False
 
 
@@ -41,7 +41,7 @@ def batch_gradients(
     without targets.
     """
     if not batch.items:
-        return BatchPass(0.0, 0, 0, batch.shown, skipped=True)
+        return BatchPass(0.0, 0, 0, batch.figures, skipped=True)
     if not any(any(row.targets) for item in batch.items for row in item.rows):
         raise DataError(
             "no token of the batch is trained",
@@ -55,12 +55,12 @@ def batch_gradients(
     shares = policy.processes.each(lambda: _share(policy, batch, loss_of))
     policy.processes.sum_gradients([parameter for _, parameter in trainable(policy.model)])
     for path in (path for share in shares for path in share.paths):
-        policy.trained_by(*path)
+        policy.note_path(*path)
     return BatchPass(
         sum(share.loss for share in shares),
         sum(share.computed_tokens for share in shares),
         sum(share.nominal_tokens for share in shares),
-        {**batch.shown, **seen_by_all([share.seen for share in shares]).means()},
+        {**batch.figures, **merged_figures([share.seen for share in shares]).means()},
     )
 
 
@@ -87,7 +87,7 @@ def _share(policy: Policy, batch: Batch, loss_of: BatchLoss) -> _Share:
     return share
 
 
-def seen_by_all(parts: Sequence[BatchFigures]) -> BatchFigures:
+def merged_figures(parts: Sequence[BatchFigures]) -> BatchFigures:
     """The figures of several processes as those of one."""
     whole = BatchFigures()
     for part in parts:
@@ -99,10 +99,10 @@ def seen_by_all(parts: Sequence[BatchFigures]) -> BatchFigures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """loss: of the objective over all items. shown: its own figures (margins, gains), means over them."""
+    """loss: of the objective over all items. figures: its own figures (margins, gains), means over them."""
 
     loss: float
-    shown: Mapping[str, float]
+    figures: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class HeldOut:
     items: Sequence[TrainingItem]
     known: list[list[float]] | None
 
-    def evaluated(self, progress: Progress) -> Evaluated | None:
+    def evaluate(self, progress: Progress) -> Evaluated | None:
         """The loss of the items as of one batch, in evaluation mode; None without any. Each process computes its share."""
         if not self.items:
             return None
@@ -123,7 +123,7 @@ class HeldOut:
         with evaluating(self.policy.model):
             loss_of = bind(self.objective, self.items, self.known, self.policy.score)
             shares = processes.each(lambda: self._share(loss_of, progress))
-        return Evaluated(sum(loss for loss, _ in shares), seen_by_all([seen for _, seen in shares]).means())
+        return Evaluated(sum(loss for loss, _ in shares), merged_figures([seen for _, seen in shares]).means())
 
     def _share(self, loss_of: BatchLoss, progress: Progress) -> tuple[float, BatchFigures]:
         own, seen, total = self.policy.own(self.items), BatchFigures(), 0.0
@@ -134,10 +134,10 @@ class HeldOut:
 
 
 def hold_out(
-    policy: Policy, items: Sequence[TrainingItem], objective: Objective, keeping: ReferenceStore, progress: Progress
+    policy: Policy, items: Sequence[TrainingItem], objective: Objective, store: ReferenceStore, progress: Progress
 ) -> HeldOut:
     """Items to evaluate, with their reference where the objective needs one; see `reference_logps`."""
     known = None
     if items and objective.needs_reference:
-        known = reference_logps(policy, items, keeping, "evaluation", progress)
+        known = reference_logps(policy, items, store, "evaluation", progress)
     return HeldOut(policy, objective, items, known)

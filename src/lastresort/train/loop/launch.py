@@ -15,7 +15,7 @@ OTHER_TRAINERS = {
 FSDP, FSDP_VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
 
 
-def speaks(environment: Mapping[str, str]) -> bool:
+def leads(environment: Mapping[str, str]) -> bool:
     """Whether this process tells what happens: the first of several, or the only one."""
     return next((environment[name] for name in PLACE if environment.get(name)), "0") == "0"
 

@@ -61,11 +61,11 @@ class Steps:
         """Change the weights, as `take_step` does; returns the norm of the gradients, 0 where the batch taught nothing."""
         return 0.0 if passed.skipped else take_step(self.optimizer, self.rate(step), self.settings.max_grad_norm)
 
-    def evaluated(self, step: int, progress: Progress) -> Evaluated | None:
+    def evaluate(self, step: int, progress: Progress) -> Evaluated | None:
         """The items held out, where the step is the last of an epoch or of the run."""
         per_epoch = steps_per_epoch(self.batches.size, self.settings.batch_size)
         ends = step + 1 == self.count or (step + 1) % per_epoch == 0
-        return self.held_out.evaluated(progress) if ends else None
+        return self.held_out.evaluate(progress) if ends else None
 
 
 @contextmanager
@@ -81,7 +81,7 @@ CHECKPOINT_EVERY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class StepSeen:
-    """What one optimizer step showed. loss: of the objective. grad_norm: before clipping. shown: the objective's own figures
+    """What one optimizer step showed. loss: of the objective. grad_norm: before clipping. figures: the objective's own figures
     (margins, gains, rewards), means over the batch. skipped: nothing to learn from, no step was taken. evaluated: the items
     held out, at the end of an epoch."""
 
@@ -92,7 +92,7 @@ class StepSeen:
     computed_tokens: int
     nominal_tokens: int
     seconds: float
-    shown: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
     skipped: bool = False
     evaluated: Evaluated | None = None
 
@@ -146,9 +146,9 @@ def train(
         policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
         progress.stage("the first batch", None)
         policy.check_first(batches.first_items())
-        keeping = ReferenceStore(folder, run, begun=state.step > 0)
-        reference = reference_of_run(policy, batches, settings.objective, keeping, progress)
-        held = hold_out(policy, held_out, settings.objective, keeping, progress)
+        store = ReferenceStore(folder, run, begun=state.step > 0)
+        reference = reference_of_run(policy, batches, settings.objective, store, progress)
+        held = hold_out(policy, held_out, settings.objective, store, progress)
         count = total_steps(batches.size, settings)
         steps = Steps(policy, batches, reference, held, optimizer, settings, count, max_new_tokens)
         last = count if until is None else min(until, count)
@@ -164,7 +164,7 @@ def train(
             norm = steps.update(step, passed)
             _check_finite("norm of the gradients", norm, step, count, settings.learning_rate)
             step_s = clock() - started
-            evaluated = steps.evaluated(step, progress)
+            evaluated = steps.evaluate(step, progress)
             state = state.after(passed.computed_tokens, passed.nominal_tokens, clock() - began, policy.check)
             if on_step is not None:
                 on_step(_seen(state.step, passed, norm, steps.rate(step), step_s, evaluated))
@@ -226,7 +226,7 @@ def _seen(
         passed.computed_tokens,
         passed.nominal_tokens,
         seconds,
-        passed.shown,
+        passed.figures,
         passed.skipped,
         evaluated,
     )

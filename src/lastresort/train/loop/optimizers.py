@@ -90,12 +90,16 @@ def take_step(optimizer: Any, rate: float, max_grad_norm: float) -> float:
     return norm
 
 
-class StartWeights:
-    """Copies of the trainable parameters of `model`, taken when this is made."""
+def trainable_copies(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone().contiguous() for name, parameter in trainable(model)}
 
-    def __init__(self, model: Any) -> None:
+
+class StartWeights:
+    """The trainable parameters of `model` at its start. weights: read back, None to copy those that it has now."""
+
+    def __init__(self, model: Any, weights: dict[str, Tensor] | None = None) -> None:
         self._model = model
-        self._kept = self._copies()
+        self._kept = trainable_copies(model) if weights is None else weights
 
     def restore(self) -> None:
         """Put the model back to its start."""
@@ -103,16 +107,13 @@ class StartWeights:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """The model stands at its start inside, and where it stood before afterwards."""
-        own = self._copies()
+        """The model is at its start inside, and as before afterwards. Gradients and the optimizer's state stay as they are."""
+        own = trainable_copies(self._model)
         self.restore()
         try:
             yield
         finally:
             self._put(own)
-
-    def _copies(self) -> dict[str, Tensor]:
-        return {name: parameter.detach().clone() for name, parameter in trainable(self._model)}
 
     @torch.no_grad()
     def _put(self, weights: dict[str, Tensor]) -> None:

@@ -65,7 +65,7 @@ class Policy:
         most = self.processes.most
         return passes(self.model, units, self._max_pass_tokens, plain=self._plain, most=most)
 
-    def trained_by(self, path: str, reason: str | None) -> None:
+    def note_path(self, path: str, reason: str | None) -> None:
         """Note the path of a pass that trained."""
         self.path = path
         self.reason = reason if reason is not None else self.reason

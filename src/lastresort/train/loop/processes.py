@@ -92,7 +92,7 @@ class Processes:
         """From here on a process may be waiting for its part of a layer: it hears that another has ended, but not why."""
         self._layers_in_shards = True
 
-    def told_by_main(self, error: LastresortError) -> bool:
+    def reported_by_main(self, error: LastresortError) -> bool:
         """Whether the main process raises the same error as this other one."""
         return not self.main and error is self._known_to_all
 

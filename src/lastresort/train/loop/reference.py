@@ -6,8 +6,7 @@ log-probabilities are computed once and kept; in 16 bits, where rounding depends
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,8 +17,9 @@ from torch import Tensor
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors, replace_file
-from lastresort.train.adapters.adapters import in_16_bits, is_adapter, trainable
+from lastresort.train.adapters.adapters import in_16_bits, is_adapter
 from lastresort.train.loop.batches import Batch, Batches, TrainingItem, fingerprint
+from lastresort.train.loop.optimizers import StartWeights, trainable_copies
 from lastresort.train.loop.policy import Policy
 from lastresort.train.settings import Objective
 from lastresort.types import Progress
@@ -33,7 +33,7 @@ class Reference:
     where the objective needs no reference."""
 
     def __init__(
-        self, policy: Policy, logps: list[list[float]] | None = None, weights: ReferenceWeights | None = None
+        self, policy: Policy, logps: list[list[float]] | None = None, weights: StartWeights | None = None
     ) -> None:
         self._policy, self._logps, self._weights = policy, logps, weights
 
@@ -43,14 +43,14 @@ class Reference:
             return [self._logps[number] for number in batch.numbers]
         if self._weights is None or not batch.numbers:
             return None
-        with self._weights():
+        with self._weights.inside():
             return self._policy.logps_of(batch.items)
 
     def of_answers(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities of each row's targets, for answers that were just sampled; () if none are needed."""
         if self._weights is None:
             return [()] * len(rows)
-        with self._weights():
+        with self._weights.inside():
             return self._policy.token_logps(rows)
 
 
@@ -65,25 +65,25 @@ class ReferenceStore:
     run: str
     begun: bool
 
-    def beside(self, what: str) -> Path:
+    def folder_for(self, what: str) -> Path:
         return self.folder.with_name(f"{self.folder.name}.{what}")
 
 
 def reference_of_run(
-    policy: Policy, batches: Batches, objective: Objective, keeping: ReferenceStore, progress: Progress
+    policy: Policy, batches: Batches, objective: Objective, store: ReferenceStore, progress: Progress
 ) -> Reference:
     """Before the first step computed, or noted; afterwards read back. Raises DataError if it is not there any more."""
     if not objective.needs_reference:
         return Reference(policy)
     if objective.need == "groups" or (in_16_bits(policy.model) and is_adapter(policy.model)):
-        return Reference(policy, weights=ReferenceWeights(policy, keeping))
-    return Reference(policy, logps=reference_logps(policy, batches.items, keeping, "reference", progress))
+        return Reference(policy, weights=_reference_weights(policy, store))
+    return Reference(policy, logps=reference_logps(policy, batches.items, store, "reference", progress))
 
 
 def reference_logps(
     policy: Policy,
     items: Sequence[TrainingItem],
-    keeping: ReferenceStore,
+    store: ReferenceStore,
     what: Literal["reference", "evaluation"],
     progress: Progress,
 ) -> list[list[float]]:
@@ -92,9 +92,9 @@ def reference_logps(
     policy: is the reference as long as the run is not begun. what: the items trained on, or those held out. progress: gets a
     stage of the items of this process, where they are computed. Raises DataError if steps were done and they are not there.
     """
-    path = keeping.beside(what) / LOGPS
-    run = keeping.run if what == "reference" else f"{keeping.run} {fingerprint(items)}"
-    kept = policy.processes.from_main(lambda: _read_logps(path, run, keeping.begun))
+    path = store.folder_for(what) / LOGPS
+    run = store.run if what == "reference" else f"{store.run} {fingerprint(items)}"
+    kept = policy.processes.from_main(lambda: _read_logps(path, run, store.begun))
     if kept is None:
         progress.stage(STAGES[what], len(policy.own(items)))
         kept = [logp for own in policy.logps_of(items, progress.advance) for logp in own]
@@ -112,35 +112,18 @@ def _write_logps(path: Path, run: str, logps: Sequence[float]) -> None:
     _write(path, {"logps": torch.tensor(logps, dtype=torch.float64)}, run)
 
 
-class ReferenceWeights:
-    """The reference's trainable weights, to put in for a moment: for answers that are sampled while training goes on."""
+def _reference_weights(policy: Policy, store: ReferenceStore) -> StartWeights:
+    """To put in for a moment: for answers that are sampled while training goes on."""
+    return StartWeights(policy.model, policy.processes.main_first(lambda: _kept_weights(policy.model, store)))
 
-    def __init__(self, policy: Policy, keeping: ReferenceStore) -> None:
-        self._model = policy.model
-        self._kept = policy.processes.main_first(lambda: self._keep(keeping))
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """The model is the reference inside. Gradients and the optimizer's state stay as they are."""
-        own = {name: parameter.detach().clone() for name, parameter in trainable(self._model)}
-        self._put(self._kept)
-        try:
-            yield
-        finally:
-            self._put(own)
-
-    def _keep(self, keeping: ReferenceStore) -> dict[str, Tensor]:
-        path = keeping.beside("reference") / WEIGHTS
-        kept = _read(path, keeping.run, keeping.begun)
-        if kept is None:
-            kept = {name: parameter.detach().clone().contiguous() for name, parameter in trainable(self._model)}
-            _write(path, kept, keeping.run)
-        return kept
-
-    @torch.no_grad()
-    def _put(self, weights: dict[str, Tensor]) -> None:
-        for name, parameter in trainable(self._model):
-            parameter.copy_(weights[name])
+def _kept_weights(model: torch.nn.Module, store: ReferenceStore) -> dict[str, Tensor]:
+    path = store.folder_for("reference") / WEIGHTS
+    kept = _read(path, store.run, store.begun)
+    if kept is None:
+        kept = trainable_copies(model)
+        _write(path, kept, store.run)
+    return kept
 
 
 def _write(path: Path, tensors: dict[str, Tensor], run: str) -> None:

@@ -17,7 +17,7 @@ from lastresort.train.settings import OnError, RewardLimits
 from lastresort.types import Example, JsonObject
 
 LIMITS = RewardLimits()
-Seated = Callable[[Scorer, Mapping[str, Any]], Scorer]
+WrapScorer = Callable[[Scorer, Mapping[str, Any]], Scorer]
 
 
 class RewardChoice(Protocol):
@@ -45,7 +45,7 @@ class Rewards:
     """The sum of the wanted rewards.
 
     columns: further keyword arguments of the functions, by example id. on_error: whether a function that gives no reward
-    stops the run, or counts as 0 and is named. seated: what takes the place of a scorer, given its parameters.
+    stops the run, or counts as 0 and is named. wrap: what takes the place of a scorer, given its parameters.
     Raises InputError for no reward, TaskError for one that cannot be built.
     """
 
@@ -58,7 +58,7 @@ class Rewards:
         choices: tuple[str, ...] | None = None,
         on_error: OnError = "stop",
         limits: RewardLimits = LIMITS,
-        seated: Seated = lambda scorer, parameters: scorer,
+        wrap: WrapScorer = lambda scorer, parameters: scorer,
     ) -> None:
         if not wanted:
             raise InputError(
@@ -73,7 +73,7 @@ class Rewards:
                 file, function = _file_and_function(reward.parameters)
                 self._add(function, reward.weight, RewardProcess(file, function, limits))
             else:
-                scorer = seated(_scorer(reward, json_schema, choices), reward.parameters)
+                scorer = wrap(_scorer(reward, json_schema, choices), reward.parameters)
                 self._add(reward.name, reward.weight, scorer)
 
     @property

@@ -22,7 +22,7 @@ def ratio(point: Point) -> float | None:
     return point["perplexity"] / point["base_perplexity"] if "perplexity" in point else None
 
 
-def told(curve: Sequence[Point]) -> str:
+def summary(curve: Sequence[Point]) -> str:
     """The newest figures in one clause."""
     point = measured(curve)[-1]
     kl = [f"{_number(point[f'kl_{name}'])} on {what}" for name, what in _KINDS.items() if f"kl_{name}" in point]

@@ -50,7 +50,7 @@ def off_task_prompts(
     return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
 
 
-def answered(
+def sampled_answers(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
@@ -97,7 +97,7 @@ def base_drift(base: LocalModel, tuned: LocalModel, *, seed: int = 0, prompts: i
     """Both models are held at once. The text of the base is cut into tokens by the base's tokenizer, which both must share."""
     tokenizer = base.loaded.tokenizer
     asked = off_task_prompts(tokenizer, prompts, seed)
-    rows = answered(base.loaded.model, tokenizer, asked, tokens=DRIFT_ANSWER_TOKENS, seed=seed)
+    rows = sampled_answers(base.loaded.model, tokenizer, asked, tokens=DRIFT_ANSWER_TOKENS, seed=seed)
     page = prose_rows(tokenizer)
     return BaseDrift(
         divergence_between(base.loaded.model, tuned.loaded.model, rows),
@@ -209,7 +209,7 @@ class WatchedTexts:
         general, task, prose = counts
         return WatchedTexts(self.general[:general], self.task[:task], self.prose[:prose])
 
-    def within(self, size: WatchSize) -> WatchedTexts:
+    def limited_to(self, size: WatchSize) -> WatchedTexts:
         """The first of each part that a training of this size can afford."""
         limits = (size.prompts, size.prompts, size.prose)
         parts = (self.general, self.task, self.prose)
@@ -236,7 +236,7 @@ class Baseline:
 
     def figures(self, model: Any) -> dict[str, float]:
         """Of the model as it stands; see `figures`."""
-        return figures(self.watched, self.base, summed(model, self.watched))
+        return figures(self.watched, self.base, logp_sums(model, self.watched))
 
     def at_base(self) -> dict[str, float]:
         """Those of the base itself, which need no computing."""
@@ -260,10 +260,12 @@ def watch(
     general = _with_room(general_requests(tokenizer, template_kwargs), size, context_tokens)
     asked = [*general, *_with_room(task, size, context_tokens)]
     with as_base(model):
-        said = answered(model, tokenizer, asked, tokens=ANSWER_TOKENS, seed=seed, template_kwargs=template_kwargs)
+        said = sampled_answers(
+            model, tokenizer, asked, tokens=ANSWER_TOKENS, seed=seed, template_kwargs=template_kwargs
+        )
     row_tokens = min(context_tokens or PROSE_ROW_TOKENS, PROSE_ROW_TOKENS)
     prose = prose_rows(tokenizer, row_tokens) if tokenizer.eos_token_id is not None else []
-    return WatchedTexts(tuple(said[: len(general)]), tuple(said[len(general) :]), tuple(prose[:MOST_PROSE])).within(
+    return WatchedTexts(tuple(said[: len(general)]), tuple(said[len(general) :]), tuple(prose[:MOST_PROSE])).limited_to(
         size
     )
 
@@ -279,10 +281,10 @@ def _with_room(prompts: Sequence[Sequence[int]], size: WatchSize, context_tokens
 def baseline(model: Any, watched: WatchedTexts) -> Baseline:
     """model: the base itself, or an adapter around it."""
     with as_base(model):
-        return Baseline(watched, summed(model, watched))
+        return Baseline(watched, logp_sums(model, watched))
 
 
-def summed(model: Any, watched: WatchedTexts) -> LogpSums:
+def logp_sums(model: Any, watched: WatchedTexts) -> LogpSums:
     """In the same passes for every model, so that rounding in 16 bits is the same too."""
     rows = [*watched.general, *watched.task, *watched.prose]
     sums = iter([found[0] for found in unit_sums(model, [(row,) for row in rows], PASS_TOKENS)])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lastresort.records.atomic import write_atomically
 from lastresort.records.events import BaseAnswered, BaseSummed
 from lastresort.records.record import Record
-from lastresort.train.watch.alarm import told, warning
+from lastresort.train.watch.alarm import summary, warning
 from lastresort.types import Message, Progress
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class EarlyWarnings:
             return
         size = watch_size(own_tokens(rows) * epochs, looks)
         watched = self._watched(key) or self._make(loaded, model, prompts, key, size)
-        self._baseline = self._measured(loaded, model, watched.within(size), key)
+        self._baseline = self._measured(loaded, model, watched.limited_to(size), key)
 
     def start(self, run: str, model: Any, *, is_base: bool = True) -> None:
         """The point of step 0, once a run. is_base: whether the model answers as the base there."""
@@ -89,11 +89,11 @@ class EarlyWarnings:
             self._record.add_curve_point(run, step, self._baseline.figures(model))
             self._runs = [*(name for name in self._runs if name != run), run]
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """A line about the run that was measured last, and a warning where its figures are alarming."""
         for run in self._runs[-1:]:
             curve = self._record.curve(run)
-            self._progress.say(f"{self._rung}, {run}: {told(curve)}")
+            self._progress.say(f"{self._rung}, {run}: {summary(curve)}")
             if (alarmed := warning(curve)) is not None:
                 self._progress.say(f"{self._rung}, {run}: {alarmed}")
         self._runs = []
