@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import DataError, InputError, LastresortError, TaskError
 from lastresort.stop import NEVER, Stop
-from lastresort.types import Progress
+from lastresort.types import JsonObject, Progress
 
 if TYPE_CHECKING:
     from lastresort.train.adapters.gguf import ExportedGguf
@@ -119,7 +119,7 @@ class MergeResult:
     merged: Merged
     gguf: ExportedGguf | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         found = {**asdict(self.merged), "folder": str(self.merged.folder)}
         found["check"]["drowned"] = self.merged.check.drowned
         found["gguf"] = None if self.gguf is None else {**asdict(self.gguf), "path": str(self.gguf.path)}

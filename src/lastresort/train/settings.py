@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import InputError
 from lastresort.objectives import OBJECTIVES, Need
+from lastresort.types import Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,7 +185,7 @@ class RewardTerm:
     """One term of the reward of group objectives: weight times the value of the scorer of this name."""
 
     name: str
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, Json]
     weight: float = 1.0
 
 
@@ -287,7 +288,7 @@ class TrainingFile:
     pairs_as_labels: bool
     output: Path
     track: tuple[Tracker, ...]
-    chat_template_kwargs: Mapping[str, Any]
+    chat_template_kwargs: Mapping[str, Json]
     groups: Groups | None = None
 
     @property

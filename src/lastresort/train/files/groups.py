@@ -16,7 +16,7 @@ from lastresort.train.groups.groups import groups_from
 from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batches
 from lastresort.train.settings import Groups, TrainingFile
-from lastresort.types import Example
+from lastresort.types import Example, Json
 
 COMPLETIONS = "completions.jsonl"
 ASKED_AT_ONCE, ANSWER_LIMIT_S = 32, 600.0
@@ -34,11 +34,12 @@ def prepare_groups(
     if file.groups is None:
         raise ContractError(f"{file.objective} without groups", where="prepare_groups", expected="their settings")
     examples: list[Example] = []
-    columns: dict[str, Mapping[str, Any]] = {}
+    columns: dict[str, Mapping[str, Json]] = {}
     for path in file.data.train:
         found, rows = read_prompts(path)
         examples += found
         columns |= rows
+    server, served, ask_tokens = _server(file)
     limit = min((n for n in (file.max_tokens, context_tokens) if n is not None), default=None)
     with groups_from(
         examples,
@@ -54,17 +55,19 @@ def prepare_groups(
         on_error=file.groups.on_error,
         limits=file.groups.limits,
         log=file.output / COMPLETIONS,
-        **_server(file),
+        server=server,
+        served=served,
+        ask_tokens=ask_tokens,
     ) as groups:
         noun = f"prompts, {file.groups.sampling.group_size} answers to each"
         yield groups, TrainingItems((), (), _findings(file.groups, examples), len(examples), noun, limit)
 
 
-def _server(file: TrainingFile) -> dict[str, Any]:
-    """What `groups_from` wants to know of a server; nothing where the engine samples."""
+def _server(file: TrainingFile) -> tuple[ApiModel | None, ServedAdapter | None, bool]:
+    """What samples in place of the engine, the adapter that it is given, and whether to ask for tokens."""
     plan = file.groups.server if file.groups is not None else None
     if plan is None:
-        return {}
+        return None, None, True
     endpoint = parse_endpoint(plan.model)
     server = ApiModel(
         endpoint,
@@ -78,7 +81,7 @@ def _server(file: TrainingFile) -> dict[str, Any]:
         served = ServedAdapter(
             server, file.output, name=plan.adapter_name, every=plan.sync, seen_as=plan.output_seen_as
         )
-    return {"server": server, "served": served, "ask_tokens": not endpoint.is_openai}
+    return server, served, not endpoint.is_openai
 
 
 def _findings(groups: Groups, examples: list[Example]) -> tuple[RowFinding, ...]:

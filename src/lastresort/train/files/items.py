@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
@@ -31,6 +31,8 @@ from lastresort.train.files.record import RowFinding
 from lastresort.train.loop.batches import TrainingItem, completions, labelled, pairs
 from lastresort.train.settings import LongerRows, TrainingFile
 from lastresort.types import Example, Message
+
+Unit = TypeVar("Unit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +128,12 @@ def _text(turns: Sequence[Message]) -> str:
 
 
 def split(
-    units: Sequence[Any],
-    prompt_of: Callable[[Any], str],
+    units: Sequence[Unit],
+    prompt_of: Callable[[Unit], str],
     share: float | int,
     seed: int,
     noun: str = "different prompts",
-) -> tuple[list[Any], list[Any]]:
+) -> tuple[list[Unit], list[Unit]]:
     """Train and eval: prompts are drawn, and all rows of one prompt go with it."""
     prompts = list(dict.fromkeys(prompt_of(unit) for unit in units))
     count = int(share) if share >= 1 else max(1, round(share * len(prompts)))

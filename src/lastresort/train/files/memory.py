@@ -99,16 +99,7 @@ def _setup(settings: TrainSettings, source: Any, compute: Literal["float32", "bf
     adapter = settings.adapter
     method: Method = "full" if adapter.kind == "none" else "qlora" if adapter.quantize else "lora"
     target = adapter.target if isinstance(adapter.target, str) else "all-linear"
-    groups: dict[str, Any] = {}
-    if isinstance(source, SampledGroups):
-        asked = source.settings
-        groups = {
-            "group_size": asked.group_size,
-            "rows_at_once": asked.rows_at_once,
-            "new_tokens": asked.max_new_tokens,
-            "sampler": "engine" if source.by_engine else "elsewhere",
-        }
-    return Setup(
+    setup = Setup(
         method,
         learning=_LEARNING.get(settings.objective.need, "sft"),
         row_tokens=row_tokens,
@@ -117,7 +108,15 @@ def _setup(settings: TrainSettings, source: Any, compute: Literal["float32", "bf
         target=target,
         optimizer=settings.optimizer,
         compute=compute,
-        **groups,
+    )
+    if not isinstance(source, SampledGroups):
+        return setup
+    return replace(
+        setup,
+        group_size=source.settings.group_size,
+        rows_at_once=source.settings.rows_at_once,
+        new_tokens=source.settings.max_new_tokens,
+        sampler="engine" if source.by_engine else "elsewhere",
     )
 
 

@@ -30,6 +30,7 @@ from lastresort.train.files.memory import MemoryAdvice, Room, free_now, plan_of,
 from lastresort.train.files.record import Quantised, TrainedModel
 from lastresort.train.loop.batches import Batches, TrainingItem
 from lastresort.train.settings import TrainingFile, TrainSettings
+from lastresort.types import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def open_for_training(file: TrainingFile, named: NamedModel, *, keep_on_cpu: boo
     return OpenedModel(model, loaded, sum(parameter.numel() for _, parameter in trainable(model)), adapted(model))
 
 
-def trained_model(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[str, Any]) -> TrainedModel:
+def trained_model(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[str, Json]) -> TrainedModel:
     """The model as the record keeps it."""
     quantised = note_of(opened.loaded.model)
     return TrainedModel(

@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
@@ -37,6 +37,7 @@ from lastresort.train.files.record import (
 from lastresort.train.files.run_folder import (
     CHECKPOINT,
     LOG,
+    RunIdentity,
     RunState,
     StepLog,
     Trackers,
@@ -113,7 +114,7 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
         for told in opened.reach(file):
             progress.say(told)
         processes.each(lambda: None)  # all are ready, before anything is written
-        mark["base"] = opened.loaded.fingerprint
+        mark = replace(mark, base=opened.loaded.fingerprint)
         with ExitStack() as stack:
             processes.from_main(lambda: _begin(stack, folder, mark, found))
             stops = FirstOf((stop, stack.enter_context(stop_file(folder)))) if processes.main else stop
@@ -121,14 +122,14 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
                 return _train(file, named, opened, source, data, progress, processes, stops)
 
 
-def _standing(folder: Path, mark: Mapping[str, Any], resume: bool) -> RunState:
+def _standing(folder: Path, mark: RunIdentity, resume: bool) -> RunState:
     found = run_state(folder, resume=resume)
     if found != "new":
         check_same(folder, mark)
     return found
 
 
-def _begin(stack: ExitStack, folder: Path, mark: Mapping[str, Any], found: RunState) -> None:
+def _begin(stack: ExitStack, folder: Path, mark: RunIdentity, found: RunState) -> None:
     """Hold the folder until the stack ends, and write down what the run in it is."""
     stack.enter_context(held(folder))
     stack.enter_context(_withdrawn_if_refused(folder, made_here=found == "new"))

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from lastresort.records import atomic as lock
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.train.files.record import RECORD
 from lastresort.train.settings import TrainingFile
+from lastresort.types import Json
 
 BEGUN, LOG = "begun.json", "log.jsonl"
 CHECKPOINT = "checkpoint"
@@ -68,26 +70,35 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def identity(file: TrainingFile) -> dict[str, Any]:
-    """What a run is a run of: the file's keys, and hashes of the data and of the adapter it starts from. code: of the files of
-    its reward functions, which may be corrected while the run waits."""
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What a run is a run of. file: its keys. content: hashes of the data and of the adapter it starts from. code: of the files of
+    its reward functions, which may be corrected while the run waits. base: fingerprint of the model, None before it is loaded.
+    """
+
+    file: Mapping[str, Json]
+    content: Mapping[str, str]
+    code: Mapping[str, str]
+    base: str | None = None
+
+
+def identity(file: TrainingFile) -> RunIdentity:
     rewards = file.groups.reward if file.groups is not None else ()
-    code = [Path(term.parameters["file"]) for term in rewards if term.name == "python"]
+    code = [Path(str(term.parameters["file"])) for term in rewards if term.name == "python"]
     paths = [*file.data.train, *file.data.eval, *([file.start_from] if file.start_from is not None else [])]
-    return {
-        "file": {key: value for key, value in file.resolved.items() if key not in FREE},
-        "content": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in paths},
-        "code": {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in code},
-    }
+    return RunIdentity(
+        {key: value for key, value in file.resolved.items() if key not in FREE},
+        {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in paths},
+        {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in code},
+    )
 
 
-def check_same(folder: Path, found: Mapping[str, Any]) -> None:
+def check_same(folder: Path, found: RunIdentity) -> None:
     """Raise InputError where the run in `folder` was begun with other keys, data or weights than `found`."""
     try:
-        begun = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
-        before, now = begun["file"], json.loads(json.dumps(found["file"]))
-        contents = begun["content"]
-    except (ValueError, KeyError, TypeError) as error:
+        begun = _begun(folder)
+        before, now = begun.file, json.loads(json.dumps(found.file))
+    except (ValueError, TypeError) as error:
         raise DataError(
             "the note of how the run began is damaged",
             where=str(folder / BEGUN),
@@ -103,12 +114,12 @@ def check_same(folder: Path, found: Mapping[str, Any]) -> None:
                 expected="the same file",
                 remedy=remedy,
             )
-    for name, digest in found["content"].items():
-        if contents.get(name) != digest:
+    for name, digest in found.content.items():
+        if begun.content.get(name) != digest:
             raise InputError(
                 f"{name} has changed since this run began", where=str(folder), expected="the same data", remedy=remedy
             )
-    if "base" in found and begun.get("base") not in (None, found["base"]):
+    if found.base is not None and begun.base not in (None, found.base):
         raise InputError(
             "the model's weights, precision or chat template have changed since this run began",
             where=str(folder),
@@ -117,11 +128,14 @@ def check_same(folder: Path, found: Mapping[str, Any]) -> None:
         )
 
 
-def changed_code(folder: Path, found: Mapping[str, Any]) -> list[str]:
+def _begun(folder: Path) -> RunIdentity:
+    return RunIdentity(**json.loads((folder / BEGUN).read_text(encoding="utf-8")))
+
+
+def changed_code(folder: Path, found: RunIdentity) -> list[str]:
     """Names of the reward functions' files that are not what they were when the run in `folder` last went on."""
-    begun = json.loads((folder / BEGUN).read_text(encoding="utf-8"))
-    before = begun.get("code", {})
-    return [name for name, digest in found["code"].items() if before.get(name, digest) != digest]
+    before = _begun(folder).code
+    return [name for name, digest in found.code.items() if before.get(name, digest) != digest]
 
 
 def trained_rendering(trained: Path) -> str:
@@ -135,8 +149,8 @@ def trained_rendering(trained: Path) -> str:
         return ""
 
 
-def begin(folder: Path, found: Mapping[str, Any]) -> None:
-    write_atomically(folder / BEGUN, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+def begin(folder: Path, found: RunIdentity) -> None:
+    write_atomically(folder / BEGUN, json.dumps(asdict(found), ensure_ascii=False, indent=1) + "\n")
 
 
 def withdraw(folder: Path) -> None:
@@ -151,7 +165,7 @@ class StepLog:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[dict[str, float]]:
         """What is there; a line that was cut by a kill is left out."""
         if not self._path.is_file():
             return []
@@ -168,7 +182,7 @@ class StepLog:
         kept = [line for line in self.lines() if line["step"] < step]
         write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def add(self, line: Mapping[str, Any]) -> None:
+    def add(self, line: Mapping[str, float]) -> None:
         with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -206,7 +220,7 @@ class Trackers:
     folder: where those that write files put them. settings: shown as the run's configuration.
     """
 
-    def __init__(self, names: Sequence[Any], folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[Any], folder: Path, settings: Mapping[str, Json]) -> None:
         self._accelerator: Any = None
         if not names:
             return
@@ -236,7 +250,7 @@ class Trackers:
             tracker.finish()
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+def _flat(settings: Mapping[str, Json]) -> dict[str, str | int | float | bool]:
     """Plain values as they are, all else as JSON: trackers take nothing else."""
     plain = (str, int, float, bool)
     return {

@@ -29,7 +29,7 @@ from lastresort.train.loop.batches import Batch, TrainingItem, batch_of
 from lastresort.train.loop.processes import Processes
 from lastresort.train.rewards.rewards import LIMITS, RewardChoice, Rewards, RewardScores, WrapScorer, place_of
 from lastresort.train.settings import GroupSettings, OnError, RewardLimits, usual_tries
-from lastresort.types import Example, JsonObject, Message
+from lastresort.types import Example, Json, JsonObject, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class CompletionsLog:
         self._path = path
         self._last: int | None = None
 
-    def append(self, step: int, lines: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, step: int, lines: Sequence[Mapping[str, Json]]) -> None:
         """Write the lines of one step, each of which gets the key "step" first. Raises InfrastructureError when the disk
         refuses."""
         texts = [json.dumps({"step": step, **line}, ensure_ascii=False, default=str) + "\n" for line in lines]
@@ -269,9 +269,9 @@ def groups_from(
     batch_size: int,
     seed: int,
     settings: GroupSettings | None = None,
-    columns: Mapping[str, Mapping[str, Any]] | None = None,
+    columns: Mapping[str, Mapping[str, Json]] | None = None,
     compose: Callable[[Sequence[Message]], Sequence[Message]] = tuple,
-    template_kwargs: Mapping[str, Any] | None = None,
+    template_kwargs: Mapping[str, Json] | None = None,
     context_tokens: int | None = None,
     json_schema: JsonObject | None = None,
     choices: tuple[str, ...] | None = None,

@@ -29,7 +29,7 @@ from lastresort.train.groups.sampling import GroupPrompt, Sampled, decoded, memb
 from lastresort.train.loop.processes import Processes
 from lastresort.train.rewards.rewards import place_of
 from lastresort.train.settings import GroupSettings
-from lastresort.types import Decoding, JsonObject
+from lastresort.types import Decoding, Json, JsonObject
 
 FOLDER = "served"
 ONCE = RetryPolicy(attempts=1)
@@ -41,7 +41,7 @@ class Commands(Protocol):
     name: str
 
     def command(
-        self, path: str, body: Mapping[str, Any], *, patience: RetryPolicy | None = None
+        self, path: str, body: Mapping[str, Json], *, patience: RetryPolicy | None = None
     ) -> CommandDenied | None: ...
 
 
@@ -136,7 +136,7 @@ class Server(Protocol):
         decoding: Decoding,
         *,
         served_as: str | None = None,
-        beside: Mapping[str, Any] | None = None,
+        beside: Mapping[str, Json] | None = None,
     ) -> list[Reply]: ...
 
 

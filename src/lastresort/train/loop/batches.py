@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from lastresort.data.rendering import render_training
 from lastresort.engine.forest import Row
 from lastresort.errors import ContractError, DataError
-from lastresort.types import Example, Message
+from lastresort.types import Example, Json, Message
 
 
 def epoch_order(n: int, epoch: int, seed: int) -> list[int]:
@@ -105,7 +105,7 @@ def training_rows(
     compose: Callable[[Sequence[Message]], Sequence[Message]],
     *,
     context_tokens: int | None,
-    template_kwargs: Mapping[str, Any] | None = None,
+    template_kwargs: Mapping[str, Json] | None = None,
     ends: Sequence[bool] | None = None,
 ) -> list[Row]:
     """Render each example as the composed conversation plus its answer.

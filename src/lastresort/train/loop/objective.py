@@ -145,17 +145,18 @@ class _Groups:
         own = torch.tensor(list(numbers), device=row.device)[row]
         advantages = per_token.new_tensor([item.advantage for item in self._items])[own]
         old = self._old(numbers, per_token.detach(), row)
-        options: dict[str, Any] = dict(self._objective.options)
+        options: dict[str, float | Tensor | None] = dict(self._objective.options)
+        reference = None
         if self._objective.needs_reference:
             far = [value for i in numbers for value in self._items[i].reference]
-            options["per_token_ref_logps"] = per_token.new_tensor(far) if far else None
+            options["per_token_ref_logps"] = reference = per_token.new_tensor(far) if far else None
         losses = self._objective.function()(per_token, old, advantages, **options)
         variant = cast(Variant, self._objective.name)
         weights = token_weights(
             own, self._tokens.to(row.device), variant=variant, max_tokens=self._longest, dtype=per_token.dtype
         )
-        if self._objective.needs_reference:
-            apart = k3(per_token.detach(), options["per_token_ref_logps"])
+        if reference is not None:
+            apart = k3(per_token.detach(), reference)
             seen.add(0, kl=(apart / self._tokens.to(row.device)[own]).sum())
         seen.add(len(numbers), answer_tokens=self._tokens[list(numbers)].sum())
         return (losses * weights).sum()
@@ -174,7 +175,7 @@ def refused_options(objective: Objective) -> ContractError | None:
     """What the objective says of its options, by a call on one row; None where it takes them."""
     one, count = torch.full((1,), -1.0), torch.ones(1, dtype=torch.long)
     arguments: tuple[Any, ...] = (one,)
-    more: dict[str, Any] = {}
+    more: dict[str, Tensor] = {}
     if objective.need == "pairs":
         arguments = (PairLogps(one, one, one, one, count, count),)
     elif objective.need == "labels":

@@ -18,17 +18,35 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any
+from typing import Any, TypedDict
 
 from lastresort.errors import DataError, TaskError
 from lastresort.train.rewards import child as reward_child
 from lastresort.train.settings import RewardLimits
+from lastresort.types import Json, JsonObject
 
 LATE = "took longer than"
 
 
 class RewardFault(DataError):
     """One call gave no reward: it raised, hung, took too much memory, ended its process, or returned no finite number."""
+
+
+class _Ready(TypedDict, total=False):
+    """The first line of the process: how the function is called, or why it could not be loaded."""
+
+    plural: bool
+    needs: list[str]
+    failed: str
+
+
+class _Reply(TypedDict, total=False):
+    """A line for each call, of which one key is there; see `child`."""
+
+    values: list[float | str]
+    found: str
+    raised: str
+    memory: bool
 
 
 class RewardProcess:
@@ -40,7 +58,7 @@ class RewardProcess:
         self.place = f"{file.name}, {function}()"
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[..., Any] | None = None
-        self._ready: dict[str, Any] = {}
+        self._ready: _Ready = {}
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -48,7 +66,7 @@ class RewardProcess:
         self._started()
         return tuple(self._ready["needs"])
 
-    def values(self, rows: Sequence[Mapping[str, Any]], *, to_first_fault: bool = False) -> list[float | RewardFault]:
+    def values(self, rows: Sequence[Mapping[str, Json]], *, to_first_fault: bool = False) -> list[float | RewardFault]:
         """The reward of each row's answer, or why there is none; a function of lists that fails gives none to all.
 
         rows: keyword arguments, of which values that JSON lacks travel as text. to_first_fault: after it nothing more is called,
@@ -71,9 +89,10 @@ class RewardProcess:
             self._end()
         self._process = self._end = None
 
-    def _call(self, rows: Sequence[Mapping[str, Any]]) -> list[float | RewardFault]:
+    def _call(self, rows: Sequence[Mapping[str, Json]]) -> list[float | RewardFault]:
         process = self._started()
-        reply, fault = _exchange(process, {"rows": list(rows)}, self._limits.time_s)
+        line, fault = _exchange(process, {"rows": list(rows)}, self._limits.time_s)
+        reply: _Reply = {} if fault is not None else json.loads(line)
         if fault is None and reply.get("memory"):
             limit = self._limits.memory_bytes or 0
             fault = f"ran out of memory (limit {limit / (1 << 30):g} GiB)" if limit else "ran out of memory"
@@ -113,7 +132,8 @@ class RewardProcess:
             start_new_session=True,
         )
         self._process, self._end = process, weakref.finalize(self, _ended, process)
-        self._ready, fault = _exchange(process, None, self._limits.load_s)
+        line, fault = _exchange(process, None, self._limits.load_s)
+        self._ready = {} if fault is not None else json.loads(line)
         fault = fault or self._ready.get("failed")
         if fault is not None:
             self.close()
@@ -124,9 +144,7 @@ class RewardProcess:
         return process
 
 
-def _exchange(
-    process: subprocess.Popen[bytes], request: dict[str, Any] | None, limit_s: float
-) -> tuple[dict[str, Any], str | None]:
+def _exchange(process: subprocess.Popen[bytes], request: JsonObject | None, limit_s: float) -> tuple[bytes, str | None]:
     """One line in, one line out; or why there was none. A process that is late is killed, which ends the reading too."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -152,12 +170,11 @@ def _exchange(
         timer.cancel()
         timer.join()
     if late.is_set():
-        return {}, f"{LATE} {limit_s:g} seconds"
+        return b"", f"{LATE} {limit_s:g} seconds"
     if not line.endswith(b"\n"):
         _kill(process)  # what it started may live on; its own exit code is settled
-        return {}, f"ended its process ({_how(process.wait())})"
-    reply: dict[str, Any] = json.loads(line)
-    return reply, None
+        return b"", f"ended its process ({_how(process.wait())})"
+    return line, None
 
 
 def _how(code: int) -> str:

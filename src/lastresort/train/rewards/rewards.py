@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer, scores_of
 from lastresort.train.rewards.process import RewardFault, RewardProcess
 from lastresort.train.settings import OnError, RewardLimits
-from lastresort.types import Example, JsonObject
+from lastresort.types import Example, Json, JsonObject
 
 LIMITS = RewardLimits()
-WrapScorer = Callable[[Scorer, Mapping[str, Any]], Scorer]
+WrapScorer = Callable[[Scorer, Mapping[str, Json]], Scorer]
 
 
 class RewardChoice(Protocol):
@@ -27,7 +27,7 @@ class RewardChoice(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def parameters(self) -> Mapping[str, Any]: ...
+    def parameters(self) -> Mapping[str, Json]: ...
     @property
     def weight(self) -> float: ...
 
@@ -52,7 +52,7 @@ class Rewards:
     def __init__(
         self,
         wanted: Sequence[RewardChoice],
-        columns: Mapping[str, Mapping[str, Any]],
+        columns: Mapping[str, Mapping[str, Json]],
         *,
         json_schema: JsonObject | None = None,
         choices: tuple[str, ...] | None = None,
@@ -160,18 +160,18 @@ def place_of(example: Example) -> str:
     return f"{example.source}, row {example.row}" if example.source else f"example {example.id}"
 
 
-def _wherever(parameters: Mapping[str, Any]) -> JsonObject:
+def _wherever(parameters: Mapping[str, Json]) -> JsonObject:
     """The parameters without the folder of a file: a run that was moved is the same run."""
-    return {key: Path(value).name if key == "file" else value for key, value in parameters.items()}
+    return {key: Path(str(value)).name if key == "file" else value for key, value in parameters.items()}
 
 
-def _file_and_function(parameters: Mapping[str, Any]) -> tuple[Path, str]:
+def _file_and_function(parameters: Mapping[str, Json]) -> tuple[Path, str]:
     file, function = parameters.get("file"), parameters.get("function", parameters.get("value"))
     if file is None and isinstance(function, str):
         file, _, function = function.rpartition(":")
     if not file or not function:
         raise TaskError(f"found {dict(parameters)}", where="reward.python", expected="FILE:FUNCTION")
-    path = Path(file)
+    path = Path(str(file))
     if not path.is_file():
         raise TaskError(f"{path} is not there", where="reward.python", expected="a file", remedy="Correct the path.")
     return path, str(function)

@@ -31,19 +31,19 @@ from lastresort.models.local import LocalModel, row_seeds
 from lastresort.train.adapters.adapters import adapters_in_base_precision, as_base
 from lastresort.train.loop.passes import evaluating, unit_sums
 from lastresort.train.watch.divergence import Divergence, divergence_between
-from lastresort.types import Message
+from lastresort.types import Json, Message
 
 AT_ONCE = 48
 
 
-def general_requests(tokenizer: Any, template_kwargs: Mapping[str, Any] | None = None) -> list[tuple[int, ...]]:
+def general_requests(tokenizer: Any, template_kwargs: Mapping[str, Json] | None = None) -> list[tuple[int, ...]]:
     """Requests that no probe of the gate asks and no replay row does, always in this order."""
     asked = [(Message("user", text),) for text in entries("watched")]
     return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
 
 
 def off_task_prompts(
-    tokenizer: Any, n: int, seed: int, template_kwargs: Mapping[str, Any] | None = None
+    tokenizer: Any, n: int, seed: int, template_kwargs: Mapping[str, Json] | None = None
 ) -> list[tuple[int, ...]]:
     """Requests that have nothing to do with any task, as the gate asks them."""
     asked = [(Message("user", filled("off_task", seed, number)),) for number in range(n)]
@@ -57,7 +57,7 @@ def sampled_answers(
     *,
     tokens: int,
     seed: int,
-    template_kwargs: Mapping[str, Any] | None = None,
+    template_kwargs: Mapping[str, Json] | None = None,
 ) -> list[Row]:
     """The prompts with what the model as it stands says to each at temperature 1, up to its end token, which is a target too.
 
@@ -251,7 +251,7 @@ def watch(
     size: WatchSize,
     context_tokens: int | None,
     seed: int,
-    template_kwargs: Mapping[str, Any] | None = None,
+    template_kwargs: Mapping[str, Json] | None = None,
 ) -> WatchedTexts:
     """What the base says to general requests and to the task's prompts, as many of these as the training can afford.
 
@@ -304,13 +304,15 @@ def figures(watched: WatchedTexts, base: LogpSums, own: LogpSums) -> dict[str, f
     return found
 
 
-def watched_to_json(watched: WatchedTexts) -> dict[str, Any]:
-    """Each row as its tokens and the place of its first target."""
+KeptRows = tuple[tuple[tuple[int, ...], int], ...]  # each row as its tokens and the place of its first target
+
+
+def watched_to_json(watched: WatchedTexts) -> dict[str, KeptRows]:
     parts = {"general": watched.general, "task": watched.task, "prose": watched.prose}
-    return {name: [[list(row.ids), len(row.prompt)] for row in rows] for name, rows in parts.items()}
+    return {name: tuple((row.ids, len(row.prompt)) for row in rows) for name, rows in parts.items()}
 
 
-def watched_from_json(kept: Mapping[str, Any]) -> WatchedTexts:
+def watched_from_json(kept: Mapping[str, KeptRows]) -> WatchedTexts:
     def rows(name: str) -> tuple[Row, ...]:
         return tuple(Row(tuple(ids), tuple(place >= first for place in range(len(ids)))) for ids, first in kept[name])
 

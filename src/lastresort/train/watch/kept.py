@@ -17,7 +17,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.records.events import BaseAnswered, BaseSummed
 from lastresort.records.record import Record
 from lastresort.train.watch.alarm import summary, warning
-from lastresort.types import Message, Progress
+from lastresort.types import Json, Message, Progress
 
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
@@ -41,7 +41,7 @@ class EarlyWarnings:
         conversations: Sequence[Sequence[Message]],
         *,
         seed: int,
-        template_kwargs: Mapping[str, Any],
+        template_kwargs: Mapping[str, Json],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._record, self._progress, self._rung, self._clock = record, progress, rung, clock
@@ -127,13 +127,16 @@ class EarlyWarnings:
             seed=self._seed,
             template_kwargs=self._template_kwargs,
         )
+        rows = watched_to_json(watched)
         answered = BaseAnswered(
             rung=self._rung,
             prompts=key,
             tokens_in=watched.prompt_tokens,
             tokens_out=watched.answer_tokens,
             seconds=self._clock() - began,
-            **watched_to_json(watched),
+            general=rows["general"],
+            task=rows["task"],
+            prose=rows["prose"],
         )
         self._record.append(answered)
         return watched
@@ -191,7 +194,7 @@ def baseline_in(
     size: WatchSize,
     context_tokens: int | None,
     seed: int,
-    template_kwargs: Mapping[str, Any],
+    template_kwargs: Mapping[str, Json],
     progress: Progress,
 ) -> Baseline:
     """Of a training that is no rung's: made before the first step, kept in its folder and read back afterwards. model: the base
