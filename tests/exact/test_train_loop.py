@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_run_is_not_continued_and_that_is_said(tmp_path:
     other, progress = replace(SETTINGS, learning_rate=2e-2), Stages()
     _, seen = run(tmp_path / "run", other, progress=progress)
     assert seen[0].step == 1
-    said = f"{tmp_path / 'run'} holds a checkpoint of other settings, data or weights: training begins anew"
+    said = f"{tmp_path / 'run'} holds a checkpoint of other settings, data or weights: training starts over"
     assert progress.stages[0] == [said]
 
 
@@ -249,7 +249,7 @@ def test_the_seconds_of_the_reference_and_of_the_evaluation_count(
 ) -> None:
     """A clock on which only these take time: 100 s a reference, 1,000 s an evaluation of two epochs."""
     now = [0.0]
-    sums, evaluated = Policy.logps_of, HeldOut.evaluated
+    sums, evaluated = Policy.logps_of, HeldOut.evaluate
 
     def slow_sums(*arguments: Any) -> Any:
         now[0] += 100
@@ -260,7 +260,7 @@ def test_the_seconds_of_the_reference_and_of_the_evaluation_count(
         return evaluated(*arguments)
 
     monkeypatch.setattr(Policy, "logps_of", slow_sums)
-    monkeypatch.setattr(HeldOut, "evaluated", slow_evaluation)
+    monkeypatch.setattr(HeldOut, "evaluate", slow_evaluation)
     settings, seconds = replace(SETTINGS, objective=Objective("dpo"), epochs=2), []
     for until in (2, None):
         model = attach_adapter(tiny(), SMALL, base_name="tiny")

@@ -68,5 +68,5 @@ def test_pairs_in_segments_as_labels(model: Path, tmp_path: Path) -> None:
 
 def test_a_segment_says_itself_whether_it_is_trained(model: Path, tmp_path: Path) -> None:
     rows = [in_segments(row) for row in data_for("sft")]
-    with pytest.raises(DataError, match=r"found segments beside trained_turns: last"):
+    with pytest.raises(DataError, match=r"found segments together with trained_turns: last"):
         losses(tmp_path, model, "sft", rows, trained_turns="last")

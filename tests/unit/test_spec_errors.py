@@ -253,14 +253,14 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     (
         {"score": {"judge": {"model": "embedded", "rubric": "x", "criteria": "y"}}},
         '"score.judge.criteria"',
-        "criteria beside rubric",
+        "criteria together with rubric",
         "one of them",
         "all of it",
     ),
     (
         {"score": {"judge": {"model": "embedded", "rubric": "x", "against": "reference"}}},
         '"score.judge.against"',
-        "against beside rubric",
+        "against together with rubric",
         "one of them",
         "without the reference",
     ),
@@ -329,7 +329,7 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     (
         {"examples": {"train": "train.jsonl", "test": "test.jsonl"}, "split": {"test": 0.3}},
         'key "split.test"',
-        "beside a file of its own",
+        "is a file",
         "one of them",
         "Remove one.",
     ),

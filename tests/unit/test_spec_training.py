@@ -99,7 +99,7 @@ def test_adapters_as_the_loop_takes_them(folder: Path, adapter: str, kind: str, 
 def test_lora_plus_reaches_the_loop_and_is_nothing_beside_all_weights(folder: Path) -> None:
     assert load(folder, "data: rows.jsonl\nloraplus_lr_ratio: 4").settings.loraplus_lr_ratio == 4
     assert "loraplus_lr_ratio" not in load(folder, "data: rows.jsonl").resolved  # so that runs begun before it go on
-    with pytest.raises(TaskError, match=r'key "loraplus_lr_ratio".*beside adapter: full'):
+    with pytest.raises(TaskError, match=r'key "loraplus_lr_ratio".*together with adapter: full'):
         load(folder, "data: rows.jsonl\nadapter: full\nloraplus_lr_ratio: 4")
 
 
@@ -222,7 +222,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "switch not a switch": ("data: rows.jsonl\nobjective: {ipo: {per_token: 1}}", "expected true or false"),
     "two objectives": ("data: rows.jsonl\nobjective: {dpo: {}, ipo: {}}", "expected a name, or a name with options"),
     "unknown adapter": ("data: rows.jsonl\nadapter: lorra", 'key "adapter.kind": found text ("lorra")'),
-    "rank of a full": ("data: rows.jsonl\nadapter: {kind: full, r: 8}", 'found "r" beside kind: full'),
+    "rank of a full": ("data: rows.jsonl\nadapter: {kind: full, r: 8}", 'found "r" together with kind: full'),
     "misspelt target": ("data: rows.jsonl\nadapter: {target: atention}", "Write attention"),
     "a number as target": ("data: rows.jsonl\nadapter: {target: [3]}", 'key "adapter.target[0]": found a number (3)'),
     "no target": ("data: rows.jsonl\nadapter: {target: []}", "names such as [q_proj, v_proj]"),
@@ -238,13 +238,13 @@ WRONG: dict[str, tuple[str, str]] = {
     "an endpoint": ("data: rows.jsonl\nmodel: openai:gpt-4o", "expected a model that can be trained here"),
     "no such model": ("data: rows.jsonl\nmodel: ./nothing", 'found no file "nothing"'),
     "no such adapter": ("data: rows.jsonl\nstart_from: out/adapter", 'key "start_from": found no file'),
-    "two adapters": ("data: rows.jsonl\nstart_from: docs\nadapter: lora", "found it beside start_from"),
-    "reward without groups": ("data: rows.jsonl\nreward: [exact]", "found it beside objective: sft"),
-    "groups without reward": ("data: rows.jsonl\nobjective: grpo", "found no reward beside grpo"),
+    "two adapters": ("data: rows.jsonl\nstart_from: docs\nadapter: lora", "found it together with start_from"),
+    "reward without groups": ("data: rows.jsonl\nreward: [exact]", "found it together with objective: sft"),
+    "groups without reward": ("data: rows.jsonl\nobjective: grpo", "found no reward, which grpo needs"),
     "a group of one": ("data: rows.jsonl\nobjective: grpo\nreward: [exact]\ngroup_size: 1", "of at least 2"),
     "a server without groups": (
         "data: rows.jsonl\nserver: http://h/v1#m",
-        'key "server": found it beside objective: sft',
+        'key "server": found it together with objective: sft',
     ),
     "stop strings without groups": (
         "data: rows.jsonl\nobjective: dpo\nstop: x",
@@ -252,7 +252,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a judge's price": (
         "data: rows.jsonl\nobjective: grpo\nreward: [exact, {judge: {model: embedded, rubric: x, output_price: 1}}]",
-        'key "reward[1].judge.output_price": found output_price of a judge that is a reward, expected it beside limits.usd',
+        'key "reward[1].judge.output_price": found output_price of a judge that is a reward, expected it only in a task',
     ),
     "unknown on_error": (GRPO + "on_error: skip", 'key "on_error": found text ("skip"), expected stop or zero'),
     "unknown limit": (GRPO + "limits: {seconds: 3}", 'key "limits.seconds": found the unknown key "seconds"'),
@@ -291,15 +291,15 @@ WRONG: dict[str, tuple[str, str]] = {
     "openai cannot load": (GRPO + "server: openai:gpt-4o", "Write server: {model: openai:gpt-4o, sync: never}"),
     "openai has no top_k": (
         GRPO + "top_k: 5\nserver: {model: 'openai:m', sync: never}",
-        'key "top_k": found it beside openai',
+        'key "top_k": found it together with openai',
     ),
     "all weights to a server": (
         GRPO + "adapter: full\nserver: http://h/v1#m",
-        'key "adapter": found full beside a server',
+        'key "adapter": found full together with a server',
     ),
     "dora to a server": (GRPO + "adapter: dora\nserver: http://h/v1#m", "lora, rslora or qlora"),
     "another trainer's server": (GRPO + "vllm_server_base_url: http://h", 'Write "server"'),
-    "eval of groups": ("data: {train: rows.jsonl, eval: 0.1}\nobjective: grpo\nreward: [exact]", "beside grpo"),
+    "eval of groups": ("data: {train: rows.jsonl, eval: 0.1}\nobjective: grpo\nreward: [exact]", "together with grpo"),
     "no such reward": (
         "data: rows.jsonl\nobjective: grpo\nreward: [{python: 'rewards.py:scores'}]",
         "rewards.py:score",
@@ -310,7 +310,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "turns of pairs": ("data: rows.jsonl\nobjective: dpo\ntrained_turns: last", "expected it only with sft"),
     "labels of pairs": ("data: rows.jsonl\nobjective: dpo\npairs_as_labels: true", "expected it only with kto"),
-    "qlora in float32": ("data: rows.jsonl\nadapter: qlora\nprecision: float32", "found float32 beside qlora"),
+    "qlora in float32": ("data: rows.jsonl\nadapter: qlora\nprecision: float32", "found float32 with qlora"),
     "not true or false": ("data: rows.jsonl\ncheckpointing: maybe", "expected true or false"),
     "output not text": ("data: rows.jsonl\noutput: 5", "expected the name of a folder"),
 }

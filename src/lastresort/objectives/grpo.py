@@ -1,8 +1,6 @@
-"""Group-relative policy optimisation: the loss of each token. Advantages and weights stand in the files beside it.
+"""Group-relative policy optimisation: an answer's advantage over its group, the loss of each token, and the weight of each token.
 
-How much better an answer is than its group: what takes the place of a value model.
-
-What each token counts in the sum: the only difference between the losses of grpo, dr_grpo and dapo.
+The advantage takes the place of a value model. The weights are the only difference between grpo, dr_grpo and dapo.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""The task file, or the training file, as YAML: plain values, and the line on which each key stands.
+"""The task file, or the training file, as YAML: plain values, and the line of each key.
 
 Narrower than PyYAML's YAML 1.1, so that a label stays what its author wrote: `yes`, `no`, `on`, `off`, dates, 12:30 and
 010 are text. Repeated keys, aliases, tags and keys that are not text are refused. Whatever yaml.safe_dump writes of
 text, numbers, true, false, lists and mappings is read back as it was.
-
-The bytes of a task file, or of a training file, as text.
 """
 
 from __future__ import annotations
@@ -84,8 +82,8 @@ def _refuse_other_than_file(path: Path, name: str, kind: FileKind) -> None:
         )
         raise TaskError("found a folder", where=name, expected=f"a {kind.noun}", remedy=hint)
     if not path.exists():
-        beside = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        close = nearest_file(path.name, beside) or (beside[0] if len(beside) == 1 else None)
+        others = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        close = nearest_file(path.name, others) or (others[0] if len(others) == 1 else None)
         hint = f'Did you mean "{path.parent / close}"?' if close else "Check the name."
         raise TaskError("found no such file", where=name, expected=f"a {kind.noun}", remedy=hint)
     if not path.is_file():
@@ -157,7 +155,7 @@ def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
 
 
 def read_value(text: str, name: str) -> Any:
-    """A value as it would stand in a task file. name: where it comes from. Raises TaskError for what is no YAML."""
+    """A value written as in a task file. name: where it comes from. Raises TaskError if it is not YAML."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:

@@ -60,7 +60,7 @@ class JudgeKeys(Section):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
-        """A judge compares or grades, not both; and only an endpoint can be told how long to think."""
+        """A judge compares or grades, not both. Only an endpoint takes a reasoning effort."""
         if self.reasoning_effort is not None and not is_endpoint(self.model):
             refuse(
                 "found a reasoning effort of a judge that runs here",
@@ -84,7 +84,7 @@ class JudgeKeys(Section):
             ),
         ):
             if self.rubric is not None and given is not None:
-                refuse(f"found {name} beside rubric", expected="one of them", remedy=remedy, key=(name,))
+                refuse(f"found {name} together with rubric", expected="one of them", remedy=remedy, key=(name,))
         return self
 
     @property

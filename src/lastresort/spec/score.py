@@ -168,7 +168,7 @@ _KNOWN_KEYS = (*_READERS, "judge")
 
 
 def _table() -> Mapping[str, ScorerEntry]:
-    """Where a scorer stands with its parameters; loaded with the first file that names one."""
+    """All scorers with their parameters; loaded with the first file that names one."""
     from lastresort.evals.scorers import SCORERS
 
     return SCORERS
@@ -238,8 +238,8 @@ def _written(name: str, keys: Parameters, reading: ReadContext) -> str | Paramet
     return {name: dict(keys)} if keys else name
 
 
-def _json_schema(beside: JsonSchemaValue) -> JsonSchemaValue:
-    """JSON schema of a scorer as the file writes it. beside: further keys that may stand next to the scorer's."""
+def _json_schema(more: JsonSchemaValue) -> JsonSchemaValue:
+    """JSON schema of a scorer as the file writes it. more: further keys next to the scorer's."""
     amount = {"type": "number", "minimum": 0}
     reference = {"type": "string", "pattern": "^.+:[^:]+$"}
     forms: dict[str, JsonSchemaValue] = {
@@ -250,7 +250,7 @@ def _json_schema(beside: JsonSchemaValue) -> JsonSchemaValue:
         "python": {"anyOf": [reference, _closed({"function": reference, "binary": {"type": "boolean"}}, ["function"])]},
         "judge": {"anyOf": [{"type": "string"}, JudgeKeys.model_json_schema()]},
     }
-    mappings = [_closed({name: form, **beside}, [name]) for name, form in forms.items()]
+    mappings = [_closed({name: form, **more}, [name]) for name, form in forms.items()]
     return {"anyOf": [{"enum": [*_bare(), "number"]}, *mappings]}
 
 

@@ -93,7 +93,7 @@ def _split_and_sources(task: Task) -> None:
     parts = {"dev": task.examples.dev, "test": task.examples.test}
     for name, path in parts.items():
         if path is not None and name in task.split.model_fields_set:
-            found = f"found a share beside a file of its own (examples.{name})"
+            found = f"found a share although examples.{name} is a file"
             refuse(found, expected="one of them", remedy="Remove one.", key=("split", name))
     dev, test = (0 if parts[name] is not None else getattr(task.split, name) for name in ("dev", "test"))
     if isinstance(dev, float) and isinstance(test, float) and dev + test >= 1:
@@ -274,7 +274,7 @@ class Task(Section):
 
     @property
     def price_known(self) -> bool:
-        """Whether what calls of `model` cost can be told: it costs nothing because it runs here, or both prices are given.
+        """Whether the cost of a call of `model` is known: it runs here and costs nothing, or both prices are given.
 
         Where it cannot, money is unknown, not 0.
         """
@@ -349,7 +349,7 @@ def given_task(task: Task | Path, overrides: dict[str, Any] | None = None) -> Ta
 
 
 def task_of(document: YamlDocument, path: Path) -> Task:
-    """The task that a document describes. path: where it stands, base of its relative paths."""
+    """The task that a document describes. path: of its file, base of its relative paths."""
     here = Path(path).absolute()
     folder = here.parent.resolve()
     unknown = [name for name in document.values if name not in FILE_KEYS]

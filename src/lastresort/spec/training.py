@@ -139,7 +139,7 @@ class TrainingKeys(Section):
     start_from: FileOrFolder | None = Field(None, description="an adapter to go on from, which is also the reference")
     objective: ObjectiveKeys = Field(default_factory=ObjectiveKeys, description="the name of an objective")
     data: DataKeys = Field(description="what to train on", examples=["rows.jsonl"])
-    adapter: AdapterKeys = Field(default_factory=AdapterKeys, description="what is trained beside the base, or full")
+    adapter: AdapterKeys = Field(default_factory=AdapterKeys, description="what is trained on top of the base, or full")
     learning_rate: Rate | None = Field(None, description="the peak")
     epochs: Count = Field(3, description="passes over the data")
     batch_size: Count = Field(16, description="items an optimizer step")
@@ -197,23 +197,33 @@ class TrainingKeys(Section):
             self._only(key, need == "groups", "grpo, dr_grpo and dapo")
         if need == "groups" and not self.reward:
             remedy = 'Write for instance reward: [{python: "rewards.py:score"}].'
-            refuse(f"found no reward beside {name}", expected="what an answer is worth", remedy=remedy, key=("reward",))
+            refuse(
+                f"found no reward, which {name} needs",
+                expected="what an answer is worth",
+                remedy=remedy,
+                key=("reward",),
+            )
         if self.start_from is not None and "adapter" in self.model_fields_set:
             remedy = "Remove adapter: its kind, rank and layers are those of start_from."
-            refuse("found it beside start_from", expected="one of them", remedy=remedy, key=("adapter",))
+            refuse("found it together with start_from", expected="one of them", remedy=remedy, key=("adapter",))
         if self.adapter.kind == "full" and self.loraplus_lr_ratio != 1:
             refuse(
-                "found it beside adapter: full",
+                "found it together with adapter: full",
                 expected="an adapter, whose B it speeds up",
                 remedy="Remove it.",
                 key=("loraplus_lr_ratio",),
             )
         if self.adapter.kind == "qlora" and self.precision == "float32":
             remedy = "Write precision: bfloat16, or leave it out."
-            refuse("found float32 beside qlora", expected="bfloat16", remedy=remedy, key=("precision",))
+            refuse("found float32 with qlora", expected="bfloat16", remedy=remedy, key=("precision",))
         if need == "groups" and (self.data.eval or self.data.eval_share is not None):
             remedy = "Remove eval; the rewards of each step are shown."
-            refuse(f"found it beside {name}", expected="prompts to train on alone", remedy=remedy, key=("data", "eval"))
+            refuse(
+                f"found it together with {name}",
+                expected="only prompts to train on",
+                remedy=remedy,
+                key=("data", "eval"),
+            )
         if need != "text":
             self._no_folders(name)
         if self.server is not None:
@@ -228,7 +238,7 @@ class TrainingKeys(Section):
                 if price in term.parameters:
                     refuse(
                         f"found {price} of a judge that is a reward",
-                        expected="it beside limits.usd, which a task has and a training has not",
+                        expected="it only in a task, which has limits.usd",
                         remedy="Remove it.",
                         key=("reward", number, "judge", price),
                     )
@@ -236,10 +246,15 @@ class TrainingKeys(Section):
     def _served(self, server: ServerKeys) -> None:
         """What the server must load, it must be able to load."""
         if server.model.startswith("openai:") and self.top_k:
-            refuse("found it beside openai", expected="0, since openai has none", remedy="Remove it.", key=("top_k",))
+            refuse(
+                "found it together with openai",
+                expected="0, since openai has none",
+                remedy="Remove it.",
+                key=("top_k",),
+            )
         if server.sync != "never" and self.start_from is None and self.adapter.kind in ("full", "dora"):
             refuse(
-                f"found {self.adapter.kind} beside a server",
+                f"found {self.adapter.kind} together with a server",
                 expected="an adapter that a server loads while it runs: lora, rslora or qlora",
                 remedy="Change it, or write sync: never below server.",
                 key=("adapter",),
@@ -247,7 +262,7 @@ class TrainingKeys(Section):
 
     def _only(self, key: str, belongs: bool, owner: str) -> None:
         if not belongs and key in self.model_fields_set:
-            found = f"found it beside objective: {self.objective.name}"
+            found = f"found it together with objective: {self.objective.name}"
             refuse(found, expected=f"it only with {owner}", remedy="Remove it.", key=(key,))
 
     def _no_folders(self, name: str) -> None:
@@ -284,7 +299,7 @@ def load_training(path: Path, overrides: Mapping[str, Any] | None = None) -> Tra
 
 
 def training_of(document: YamlDocument, path: Path) -> TrainingFile:
-    """What a document describes. path: where it stands, base of its relative paths."""
+    """The training that a document describes. path: of its file, base of its relative paths."""
     _refuse_foreign(document)
     here = Path(path).absolute()
     folder = here.parent.resolve()

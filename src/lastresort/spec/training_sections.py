@@ -260,9 +260,9 @@ class AdapterKeys(Section):
 
     @model_validator(mode="after")
     def _full_has_none(self) -> Self:
-        if self.kind == "full" and (beside := sorted(self.model_fields_set - {"kind"})):
-            found = f'found "{beside[0]}" beside kind: full'
-            refuse(found, expected="an adapter to which it belongs", remedy="Remove it.", key=(beside[0],))
+        if self.kind == "full" and (others := sorted(self.model_fields_set - {"kind"})):
+            found = f'found "{others[0]}" together with kind: full'
+            refuse(found, expected="an adapter to which it belongs", remedy="Remove it.", key=(others[0],))
         return self
 
     @property

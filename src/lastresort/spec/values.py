@@ -90,10 +90,10 @@ def one_of(option: str, found: str, names: tuple[Word, ...]) -> Word:
     raise InputError(f'found "{found}"', where=option, expected=", ".join(names), remedy=remedy)
 
 
-def nearest_file(name: str, beside: Iterable[str]) -> str | None:
+def nearest_file(name: str, names: Iterable[str]) -> str | None:
     """The file that `name` was probably meant to be: by its stem, so that a common ending does not count."""
     by_stem: dict[str, str] = {}
-    for candidate in sorted(beside, key=lambda other: PurePath(other).suffix == PurePath(name).suffix):
+    for candidate in sorted(names, key=lambda other: PurePath(other).suffix == PurePath(name).suffix):
         by_stem[PurePath(candidate).stem] = candidate
     close = nearest(PurePath(name).stem, by_stem, likeness=0.75)
     return by_stem[close] if close else None
@@ -207,7 +207,7 @@ class NumberBounds:
         )
 
     def check(self, value: Any, word: str = "") -> float | int:
-        """The number. word: what the key takes besides, for the error."""
+        """The number. word: what else the key takes, for the error."""
         expected = f"{word} or {self.expected()}" if word else self.expected()
         number = to_number(value, expected)
         if self.whole and not float(number).is_integer():

@@ -1,4 +1,4 @@
-"""The settings of a training: of the loop, of its adapter, its objective and its groups, and what a training file says besides.
+"""The settings of a training: its loop, adapter, objective and groups, and the rest of a training file.
 
 One frozen value each. A training file is checked by `spec.training`, which makes these of it; a rung makes them of its section of
 the task; the loop takes them as they are.
@@ -36,7 +36,7 @@ MEMORY = frozenset({"max_pass_tokens", "checkpointing"})
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """What is trained beside, or instead of, the base's weights.
+    """What is trained on top of the base's weights, or instead of them.
 
     kind: LoRA (Hu et al. 2021), scaled by alpha/r; rsLoRA (Kalajdzievski 2023), scaled by alpha/sqrt(r); DoRA (Liu et al.
     2024), which also trains each output's magnitude; none: all weights of the base. target: the linear layers that get
@@ -134,7 +134,7 @@ class TrainSettings:
     max_steps: stop the schedule there, None for all epochs. max_pass_tokens: computed tokens in one forward and backward,
     the knob for memory; it changes no result. weight_decay applies to nothing by default, as in PEFT's LoRA examples.
     loraplus_lr_ratio: how many times `learning_rate` the B of an adapter, and DoRA's magnitudes, learn at (LoRA+, Hayou et al.
-    2024), as in PEFT. Raises InputError for a ratio beside no adapter.
+    2024), as in PEFT. Raises InputError for a ratio without an adapter.
     """
 
     learning_rate: float
@@ -254,7 +254,7 @@ class ServerPlan:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """What the objectives on groups need besides. on_error: whether a reward function that fails stops the run, or counts as 0.
+    """What the objectives on groups also need. on_error: whether a reward function that fails stops the run, or counts as 0.
     server: what samples in place of the engine, None for the engine."""
 
     reward: tuple[RewardTerm, ...]

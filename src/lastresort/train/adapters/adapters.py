@@ -1,10 +1,4 @@
-"""Attaching, saving and removing adapters, in PEFT's own format; or training the base's own weights.
-
-Which linear layers of a model get adapters, by the short names that PEFT matches at the end of a module's path; and how many
-of the model's layers they reach.
-
-What was trained, at a fraction of its strength: base + scale * (trained - base), without any training.
-"""
+"""Adapters in PEFT's format: which layers get one, attaching, saving, removing and scaling them; or training all weights."""
 
 from __future__ import annotations
 
@@ -314,7 +308,7 @@ def _stores_inputs_first(model: torch.nn.Module) -> bool:
     return any(isinstance(module, Conv1D) for module in model.modules())
 
 
-# What PEFT trains beside the low-rank update, or in place of it: alpha does not reach it. And the values that leave it out.
+# What PEFT can train besides or instead of the low-rank update, where alpha has no effect; with the values that leave it out.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "use_dora": (False,),
     "modules_to_save": ([],),
@@ -324,7 +318,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 
 
 def scale_adapter(adapter: Path, scale: float, folder: Path) -> None:
-    """Write the adapter anew into `folder` with its low-rank update multiplied by `scale`; its weights are the same.
+    """Write a copy of the adapter into `folder`, with its low-rank update multiplied by `scale`; its weights are the same.
 
     PEFT multiplies the update of a layer by lora_alpha / r, or by lora_alpha / sqrt(r), so that the scale goes into every alpha.
     0 is the base, 1 the adapter as it is. Raises CandidateError where the strength of an adapter is not in its alpha alone.

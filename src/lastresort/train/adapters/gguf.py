@@ -1,8 +1,6 @@
-"""A model's folder as one GGUF file, for llama.cpp and what is built on it, with an Ollama Modelfile beside it.
+"""A model's folder as one GGUF file, for llama.cpp and what is built on it, with an Ollama Modelfile.
 
-What differs between a model in transformers and the same model in a GGUF: keys, names, and the order of rotary rows.
-
-The Ollama Modelfile beside a GGUF.
+A GGUF has other keys and names than transformers, and another order of rotary rows.
 
 Ollama renders with a Go template, not with the file's Jinja. One is written only where it gives the same text as the model's
 own template on conversations of several turns; elsewhere Ollama chooses by itself, and the file says so.

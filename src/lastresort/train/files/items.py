@@ -1,7 +1,4 @@
-"""A training file's data -> items: read, rendered, held to the longest row, and what was left out said by name.
-
-A training file's rows as conversations or segments, whatever shape they come in: what is rendered, and what of it is trained.
-"""
+"""A training file's data -> items: rows are read, rendered and held to the longest row; what is left out is reported."""
 
 from __future__ import annotations
 
@@ -74,7 +71,7 @@ def _units(file: TrainingFile, path: Path) -> list[TrainingUnit]:
 def _segment_units(file: TrainingFile, row: RawRow) -> list[TrainingUnit]:
     if file.trained_turns == "last":
         raise DataError(
-            "found segments beside trained_turns: last",
+            "found segments together with trained_turns: last",
             where=row.place,
             expected="one of them, since a segment says itself whether it is trained",
             remedy="Remove trained_turns.",
@@ -251,7 +248,7 @@ def _rows(file: TrainingFile, unit: TrainingUnit, tokenizer: Any) -> tuple[Row, 
             "the prompt has other tokens before chosen than before rejected",
             where=unit.place,
             expected="the same prompt, token for token",
-            remedy="Remove the row, or write chosen and rejected as answers beside one prompt.",
+            remedy="Remove the row, or write one prompt, with chosen and rejected as its answers.",
         )
     return tuple(rows)
 

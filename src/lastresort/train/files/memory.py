@@ -1,7 +1,7 @@
-"""A run that does not fit into memory: one sentence with the plan's numbers and the setting that would fit, in place of a library's
-traceback; and the same beforehand, since Linux kills without a word what it promised more memory than it has.
+"""The memory that a training will need, from its settings, its model's shape and its rows; and what to lower if it does not fit.
 
-What a training is forecast to hold: from its settings, the shape of its model, and its rows.
+A training that runs out of memory ends with one sentence instead of a library's traceback. There is a warning beforehand, since
+Linux kills without a word a process that it promised more memory than there is.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Room:
             return f"Set {told}."
         if found.same_run:
             return f"Go on with {told}, by --resume from the last checkpoint."
-        return f"Begin a new run with {told}; this one cannot go on so."
+        return f"Begin a new run with {told}; this one cannot use them."
 
 
 @contextmanager

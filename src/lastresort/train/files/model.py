@@ -1,7 +1,4 @@
-"""The model that a training file names: its tokenizer before any weights, then the weights with what will be trained.
-
-The memory of a training file's run, beforehand: what the plan says of it, and what is free here.
-"""
+"""The model that a training file names: its tokenizer, the memory it will need, then its weights with what is trained."""
 
 from __future__ import annotations
 

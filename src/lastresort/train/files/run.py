@@ -1,4 +1,4 @@
-"""One run of a training file, from the data to the adapter with its record. A run that was cut goes on where it stood."""
+"""One run of a training file, from the data to the adapter with its record. An interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
         progress.say(f"{folder} is finished: nothing is left to do")
         return processes.from_main(lambda: TrainingRecord.model_validate_json((folder / RECORD).read_bytes()))
     for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
-        progress.say(f"{name} has changed since this run began: what follows is rewarded by what stands there now")
+        progress.say(f"{name} has changed since this run began; the remaining steps use the new version")
     processes.from_main(lambda: require_trackers(file.track))
     processes.each(lambda: require_optimizer(file.settings.optimizer))
     check_shardable(file, processes)
@@ -283,7 +283,7 @@ class _Watch:
     look_every: int = 1
 
     def follow(self, figures: Callable[[], dict[str, float]] | None) -> None:
-        """Of the main process alone, and told to no other: it holds the model."""
+        """Called in the main process only, since it holds the model."""
         self.figures = figures
 
     def see(self, seen: StepSeen) -> None:

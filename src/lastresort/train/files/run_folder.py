@@ -1,7 +1,4 @@
-"""The output folder of a training run: what may be written into it, whether it can be gone on with, its log.
-
-Trackers of a run (TensorBoard, MLflow, Weights & Biases, Trackio) through accelerate: each figure of each step.
-"""
+"""The output folder of a training run: whether it is new or can be resumed, its log, and the trackers that get each figure of a step."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ RunState = Literal["new", "begun", "finished"]
 
 
 def run_state(folder: Path, *, resume: bool) -> RunState:
-    """How far the run in `folder` is. Raises InputError for a folder that may not be written into, or not gone on with."""
+    """How far the run in `folder` is. Raises InputError if the folder cannot be used, or not be resumed."""
     if folder.exists() and not folder.is_dir():
         raise InputError("found a file", where=str(folder), expected="a folder for the output", remedy="Name another.")
     ours = (folder / BEGUN).is_file()
@@ -139,8 +136,8 @@ def changed_code(folder: Path, found: RunIdentity) -> list[str]:
 
 
 def trained_rendering(trained: Path) -> str:
-    """How the rows were rendered that the adapter or model in this folder was trained on, as the record beside it says; "" where
-    there is none, or where it does not say so.
+    """How the training rows of the adapter or model in this folder were rendered, by the record next to it; "" if there is none,
+    or if it does not say so.
     """
     try:
         record = json.loads((trained.parent / RECORD).read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""Answers to the prompts of a step from a server, such as vLLM: its tokens where it tells them, else its text tokenised here.
+"""Answers sampled by a server, such as vLLM, with the weights in training: each version is an adapter that the server loads.
 
-The weights that are trained, as the adapter that a server answers with: written, loaded there, the one before taken away.
+The tokens are the server's own if it returns them; otherwise its text is tokenised here.
 
 Each version has a name of its own that holds a hash of its weights. vLLM finds its cached prefixes by an adapter's name, so
 that other weights under one name can be answered with keys and values of the earlier ones (vllm-project/vllm, issue 42125);
@@ -36,7 +36,7 @@ ONCE = RetryPolicy(attempts=1)
 
 
 class Commands(Protocol):
-    """A server that can be told what to serve: `models.api.ApiModel`."""
+    """A server that loads adapters on command: `models.api.ApiModel`."""
 
     name: str
 
@@ -198,7 +198,7 @@ class ServerSampler:
                 raise _refused(error) from None
         except CandidateError as error:
             raise _refused(error) from None
-        self._adapter.load(self._served[0])  # a server that was started anew has forgotten it
+        self._adapter.load(self._served[0])  # a restarted server has forgotten it
         try:
             return self._asked(prompts, decoding, present)
         except TaskError as error:

@@ -1,10 +1,7 @@
-"""Where the items of an optimizer step come from: a data set in an order of its own, or answers sampled for the step.
+"""The items of each optimizer step: of a data set, in an order that follows from seed and step alone, or sampled for the step.
 
-Which rows make up which optimizer step: a function of seed and step alone.
-
-What an optimizer batch counts as one: an answer, a pair, a labelled answer, a sampled answer of a group.
-
-Examples -> rows of token ids with their targets, in the rendering that measuring and serving use.
+An item is what a batch counts as one: an answer, a pair, a labelled answer, a sampled answer of a group. Its rows are token
+ids with their targets, rendered as in measuring and serving.
 """
 
 from __future__ import annotations
@@ -139,7 +136,7 @@ def _last(targets: Sequence[bool]) -> int:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """items: all of one optimizer step, on all devices; none where sampling gave nothing to learn from. numbers: the place
-    of each in the data set, () for sampled ones. figures: what is recorded beside the loss. dropped: sampled answers that are no
+    of each in the data set, () for sampled ones. figures: what is recorded with the loss. dropped: sampled answers that are no
     items, having no advantage; the mean of grpo and dr_grpo is over them too.
     """
 
@@ -175,7 +172,7 @@ class Batches(Protocol):
 
 
 class DataSet:
-    """Items that are known beforehand, shuffled anew in each epoch."""
+    """Items that are known beforehand, shuffled for each epoch."""
 
     def __init__(self, items: Sequence[TrainingItem], batch_size: int, seed: int) -> None:
         if not items:

@@ -29,7 +29,7 @@ NUMBER = "|number"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointState:
-    """Where a run stands. step: optimizer steps done. run: fingerprint of settings and items, so that no other run continues
+    """How far a run is. step: optimizer steps done. run: fingerprint of settings and items, so that no other run continues
     it. check: what the first batch showed, so that a run goes on by the path it began with."""
 
     step: int
@@ -65,8 +65,8 @@ class Checkpoints:
         self._saved_at = clock()
 
     def load(self, progress: Progress) -> CheckpointState:
-        """Where the run stands, its weights and its optimizer's state put back; before its first step if there is none. One of
-        another run is said to be there, since this one will replace it.
+        """How far the run is, its weights and its optimizer's state restored; step 0 without a checkpoint. A checkpoint of another
+        run is reported, since this run will replace it.
 
         Raises DataError where its files are cut short, or where the processes see different ones.
         """
@@ -74,7 +74,7 @@ class Checkpoints:
             lambda: load_checkpoint(self._folder, self._model, self._optimizer, self._run)
         )
         if found is None and self._processes.main and (self._folder / STATE).is_file():
-            progress.say(f"{self._folder} holds a checkpoint of other settings, data or weights: training begins anew")
+            progress.say(f"{self._folder} holds a checkpoint of other settings, data or weights: training starts over")
         state = found or CheckpointState(0, self._run, 0, 0, 0.0)
         steps = self._processes.each(lambda: state.step)
         if len(set(steps)) > 1:

@@ -1,7 +1,4 @@
-"""The gradients of one optimizer batch, pass by pass, each process computing its share.
-
-The objective on items that are not trained on.
-"""
+"""The gradients of one optimizer batch and the loss on held-out items, pass by pass, each process computing its share."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 The loss is the objective's over the whole optimizer batch, whatever number of passes and processes the batch is cut into,
 so that accumulating gradients changes nothing.
-
-The optimizer steps of a run: each draws its batch, computes the gradients, and changes the weights.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ Score = Callable[[Sequence[Row]], Tensor]
 
 @dataclass(slots=True)
 class BatchFigures:
-    """Sums over the items of a batch, of what is shown beside its loss; divided by `items` at its end."""
+    """Sums over the items of a batch, of what is reported with its loss; divided by `items` at its end."""
 
     items: int = 0
     sums: dict[str, float] = field(default_factory=dict)

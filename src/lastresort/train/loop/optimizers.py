@@ -1,7 +1,4 @@
-"""Optimizers and schedules by name.
-
-The trainable weights as they stood at the start, to go back to: for another run, or for a moment's comparison.
-"""
+"""Optimizers and schedules by name, and the weights at the start of a training, to restore or compare with."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def unit_sums(
     most: Most | None = None,
     on_units: Callable[[int], None] | None = None,
 ) -> list[list[float]]:
-    """Summed log-probability in nats of every row of every unit under the model as it stands.
+    """Summed log-probability in nats of every row of every unit under the model as it is now.
 
     on_units: called after each pass with the number of units that it computed.
     """
@@ -77,7 +77,7 @@ def unit_sums(
 def token_logps(
     model: Any, rows: Sequence[Row], max_pass_tokens: int, *, plain: bool = False
 ) -> list[tuple[float, ...]]:
-    """Log-probabilities in nats of each row's targets under the model as it stands."""
+    """Log-probabilities in nats of each row's targets under the model as it is now."""
     found: list[tuple[float, ...]] = [()] * len(rows)
     with evaluating(model):
         for part, result in passes(model, [(row,) for row in rows], max_pass_tokens, plain=plain):

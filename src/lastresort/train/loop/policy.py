@@ -75,14 +75,14 @@ class Policy:
         return self.processes.own([item.trained_tokens for item in items])
 
     def score(self, rows: Sequence[Row]) -> Tensor:
-        """Summed log-probabilities of rows under the model as it stands, in nats, [rows], float64."""
+        """Summed log-probabilities of rows under the model as it is now, in nats, [rows], float64."""
         sums = self._sums([(row,) for row in rows], [len(row.ids) for row in rows], None)
         return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self.model.device)
 
     def logps_of(
         self, items: Sequence[TrainingItem], on_items: Callable[[int], None] | None = None
     ) -> list[list[float]]:
-        """Summed log-probabilities of the rows of items under the model as it stands, in the passes that training takes.
+        """Summed log-probabilities of the rows of items under the model as it is now, in the passes that training takes.
 
         on_items: called with the number of items whose trained rows a pass of this process computed.
         """
@@ -105,7 +105,7 @@ class Policy:
         return self.processes.share(sizes, compute)
 
     def token_logps(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
-        """Log-probabilities in nats of each row's targets under the model as it stands; each process for itself."""
+        """Log-probabilities in nats of each row's targets under the model as it is now; each process for itself."""
         return token_logps(self.model, rows, self._max_pass_tokens, plain=self._plain)
 
 

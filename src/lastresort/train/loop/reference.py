@@ -1,7 +1,7 @@
 """The reference: the policy as it stood before the first step.
 
 With a fresh adapter that is the base itself; with an adapter to start from (DPO after SFT) it is that adapter's model. Its
-log-probabilities are computed once and kept; in 16 bits, where rounding depends on what shares a pass, in every pass anew.
+log-probabilities are computed once and kept; in 16 bits, where rounding depends on what shares a pass, in every pass again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Reference:
 class ReferenceStore:
     """Where the reference's figures are kept, which only a run before its first step can compute.
 
-    folder: of the checkpoint; they lie beside it. run: what they belong to. begun: steps were done.
+    folder: of the checkpoint; they are kept next to it. run: what they belong to. begun: steps were done.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""What the figures beside a training's loss say in words, and from where on they are alarming. Never part of a verdict."""
+"""Early warnings in words, and the figures from which on they are alarming. They are never part of a verdict."""
 
 from __future__ import annotations
 

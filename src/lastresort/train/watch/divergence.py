@@ -57,7 +57,7 @@ class Margins:
 
 
 def divergence(model: Any, start: StartWeights, rows: Sequence[Row]) -> Divergence:
-    """Of the model as it stands from its start. rows: prompts with answers that the model sampled, the answers as targets."""
+    """Of the model as it is now from its start. rows: prompts with answers that the model sampled, the answers as targets."""
 
     def at_start(part: Sequence[Row]) -> list[Tensor]:
         with start.inside():

@@ -1,15 +1,10 @@
-"""How far a model in training is from its base, beside its loss: on general requests, on the task's prompts, on plain prose.
+"""How far a model in training is from its base, on general requests, on the task's prompts and on plain prose.
 
 KL(base || tuned) in nats a token: the base answers at temperature 1 before training, and the mean of log base - log tuned over
 the tokens of these answers is unbiased for the mean KL at a token of an answer. It asks no more of the base than sums of
 log-probabilities, so that one definition serves an adapter, whose base is the same model with the adapter disabled, and the
-training of all weights, where the model is its own base until the first step. Shown, never voted.
-
-How much of a base's answers a training can afford to be compared with, so that looking costs about a twentieth of it.
-
-What a base says before it is trained: prompts with sampled answers, as rows whose targets are the answers.
-
-How far a tuned model has drifted from its base where it was not trained: shown beside the gate's verdict, never voted.
+training of all weights, where the model is its own base until the first step. The answers are as many as cost about a twentieth of
+the training. The figures are reported and decide nothing; the gate reports the drift of a tuned model in the same way.
 """
 
 from __future__ import annotations
@@ -59,7 +54,7 @@ def sampled_answers(
     seed: int,
     template_kwargs: Mapping[str, Json] | None = None,
 ) -> list[Row]:
-    """The prompts with what the model as it stands says to each at temperature 1, up to its end token, which is a target too.
+    """The prompts, each with an answer that the model samples at temperature 1, up to its end token, which is a target too.
 
     prompts: token ids, each with room for so many more `tokens`.
     """
@@ -126,7 +121,7 @@ MOST_TOKENS = 10_240  # more does not make the figures better than the sampled a
 LEAST_PROMPTS, MOST_PROMPTS = 4, 24  # of either kind
 LEAST_PROSE, MOST_PROSE = 2, 8
 FORWARD = 2  # forward passes of a token that cost less than training on it: forward, and back through a frozen base
-BESIDE = 5  # looks that go before the kept ones: the base's own, and making its answers, whose tokens come one by one
+BEFORE = 5  # looks that go before the kept ones: the base's own, and making its answers, whose tokens come one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +149,9 @@ def watch_size(trained_tokens: int, looks: int) -> WatchSize:
     """Of a training on so many tokens, over all epochs, that is looked at so often: looking costs SHARE of it at most.
 
     Counted in forward passes of a token: FORWARD * trained_tokens are the least that training costs, and looks are computed
-    once for each kept checkpoint and BESIDE times besides.
+    once for each kept checkpoint and BEFORE times more.
     """
-    return WatchSize(min(MOST_TOKENS, int(SHARE * FORWARD * trained_tokens) // (looks + BESIDE)))
+    return WatchSize(min(MOST_TOKENS, int(SHARE * FORWARD * trained_tokens) // (looks + BEFORE)))
 
 
 def own_tokens(rows: Sequence[tuple[int, ...]]) -> int:
@@ -235,7 +230,7 @@ class Baseline:
     base: LogpSums
 
     def figures(self, model: Any) -> dict[str, float]:
-        """Of the model as it stands; see `figures`."""
+        """Of the model as it is now; see `figures`."""
         return figures(self.watched, self.base, logp_sums(model, self.watched))
 
     def at_base(self) -> dict[str, float]:

@@ -1,7 +1,4 @@
-"""What trainings are compared with, made once and kept: what the base said, and points of the curve where it is looked at.
-
-Of a rung in the record of its run; of a training file in the folder of its run.
-"""
+"""Baselines of early warnings, made once and kept: by a rung in the record of its run, by a training file in its output folder."""
 
 from __future__ import annotations
 
@@ -83,7 +80,7 @@ class EarlyWarnings:
             self._record.add_curve_point(run, 0, values)
 
     def add(self, run: str, step: int, model: Any) -> None:
-        """A point of the model as it stands."""
+        """A point of the model as it is now."""
         if self._baseline is not None:
             self._progress.stage(f"{self._rung}: how far step {step} is from the base", None)
             self._record.add_curve_point(run, step, self._baseline.figures(model))
@@ -229,7 +226,7 @@ def _write(path: Path, found: Baseline) -> None:
 
 
 def task_prompts(items: Sequence[TrainingItem]) -> list[tuple[int, ...]]:
-    """What stands before the answers of the first items, each prompt once; plain text has none."""
+    """The prompts of the first items, each once; plain text has none."""
     from lastresort.train.watch.early_warnings import MOST_PROMPTS
 
     found: dict[tuple[int, ...], None] = {}
