@@ -43,20 +43,7 @@ from lastresort.types import JsonObject
 
 TRAINING = FileKind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
-GROUP_KEYS = (
-    "reward",
-    "on_error",
-    "limits",
-    "group_size",
-    "max_new_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "stop",
-    "tries",
-    "rows_at_once",
-    "server",
-)
+GROUP_KEYS = ("reward", "on_error", "limits", *(one.name for one in fields(GroupSettings)), "server")
 # What other trainers call our keys.
 ELSEWHERE = {
     "base_model": "model",

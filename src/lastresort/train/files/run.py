@@ -103,6 +103,8 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
     if named.note:
         progress.say(named.note)
     with _source(file, named, progress) as (source, data):
+        for finding in data.findings:
+            progress.say(finding.sentence())
         room = room_of(file, named, source) if processes.count == 1 else None
         if room is not None:
             room.refuse_the_impossible()
@@ -119,7 +121,7 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
             processes.from_main(lambda: _begin(stack, folder, mark, found))
             stops = FirstOf((stop, stack.enter_context(stop_file(folder)))) if processes.main else stop
             with memory_errors(lambda: memory_advice(file, room, begun=True)):
-                return _train(file, named, opened, source, data, progress, processes, stops)
+                return _train(_ReadyRun(file, named, opened, source, data), progress, processes, stops)
 
 
 def _standing(folder: Path, mark: RunIdentity, resume: bool) -> RunState:
@@ -148,44 +150,40 @@ def _source(
         from lastresort.train.files.groups import prepare_groups
 
         with prepare_groups(file, named.tokenizer, named.context_tokens) as (batches, data):
-            for finding in data.findings:
-                progress.say(finding.sentence())
             yield batches, data
         return
     data = prepare_items(file, named.tokenizer, named.context_tokens)
-    for finding in data.findings:
-        progress.say(finding.sentence())
     yield data.items, data
 
 
-def _train(
-    file: TrainingFile,
-    named: NamedModel,
-    opened: OpenedModel,
-    source: Sequence[TrainingItem] | Batches,
-    data: TrainingItems,
-    progress: Progress,
-    processes: Processes,
-    stop: Stop,
-) -> TrainingRecord:
-    folder, settings = file.output, file.settings
-    size = len(source) if isinstance(source, Sequence) else source.size
+@dataclass(frozen=True, slots=True)
+class _ReadyRun:
+    """source: what the loop trains on. data: what the record says of it."""
+
+    file: TrainingFile
+    named: NamedModel
+    opened: OpenedModel
+    source: Sequence[TrainingItem] | Batches
+    data: TrainingItems
+
+
+def _train(run: _ReadyRun, progress: Progress, processes: Processes, stop: Stop) -> TrainingRecord:
+    file, folder, settings = run.file, run.file.output, run.file.settings
+    size = len(run.source) if isinstance(run.source, Sequence) else run.source.size
     log = StepLog(folder / LOG)
     trackers = Trackers(file.track if processes.main else (), folder, file.resolved)
-    watch = _Watch(
-        log, trackers, progress, steps_per_epoch(size, file.settings.batch_size), total_steps(size, settings)
-    )
+    watch = _Watch(log, trackers, progress, steps_per_epoch(size, settings.batch_size), total_steps(size, settings))
     with closing(trackers), processes.connected():
         if not processes.sharded:  # a sharded base answers only where all processes ask it alike
-            processes.from_main(lambda: watch.follow(_figures_of(file, named, opened, source, data, progress)))
-            watch.look_every = look_every(file.settings.epochs)
+            processes.from_main(lambda: watch.follow(_figures_of(run, progress)))
+            watch.look_every = look_every(settings.epochs)
         trained = train(
-            shard_base(opened.model, processes),
-            source,
+            shard_base(run.opened.model, processes),
+            run.source,
             settings,
             folder=folder / CHECKPOINT,
-            base=opened.loaded.fingerprint,
-            held_out=data.held_out,
+            base=run.opened.loaded.fingerprint,
+            held_out=run.data.held_out,
             max_new_tokens=file.groups.sampling.max_new_tokens if file.groups is not None else None,
             on_step=watch.see if processes.main else None,
             stop=stop,
@@ -193,62 +191,48 @@ def _train(
             progress=progress,
             processes=processes,
         )
-    return processes.from_main(lambda: _finish(file, named, opened, data, trained, watch))
+    return processes.from_main(lambda: _finish(run, trained, watch))
 
 
-def _figures_of(
-    file: TrainingFile,
-    named: NamedModel,
-    opened: OpenedModel,
-    source: Sequence[TrainingItem] | Batches,
-    data: TrainingItems,
-    progress: Progress,
-) -> Callable[[], dict[str, float]] | None:
-    """How far the model is from its base, as often as that is asked. None where all weights have been trained before the base was
-    asked, so that there is none any more.
-    """
+def _figures_of(run: _ReadyRun, progress: Progress) -> Callable[[], dict[str, float]] | None:
+    """Measures how far the model is from its base; None if all weights were trained before that, so that the base is gone."""
+    file, model = run.file, run.opened.model
     begun = (file.output / CHECKPOINT / STATE).is_file()
-    if begun and not (file.output / ANSWERS).is_file() and not is_adapter(opened.model):
+    if begun and not (file.output / ANSWERS).is_file() and not is_adapter(model):
         return None
-    items, epochs = source if isinstance(source, Sequence) else (), file.settings.epochs
+    items, epochs = run.source if isinstance(run.source, Sequence) else (), file.settings.epochs
     trained_tokens = own_tokens([item.rows[0].ids for item in items]) * epochs
     base = baseline_in(
         file.output,
-        opened.model,
-        named.tokenizer,
-        task_prompts(data.held_out or items),
+        model,
+        run.named.tokenizer,
+        task_prompts(run.data.held_out or items),
         size=watch_size(trained_tokens, -(-epochs // look_every(epochs))),
-        context_tokens=named.context_tokens,
+        context_tokens=run.named.context_tokens,
         seed=file.settings.seed,
         template_kwargs=file.chat_template_kwargs,
         progress=progress,
     )
-    return lambda: base.figures(opened.model)
+    return lambda: base.figures(model)
 
 
-def _finish(
-    file: TrainingFile,
-    named: NamedModel,
-    opened: OpenedModel,
-    data: TrainingItems,
-    trained: TrainedSteps,
-    watch: _Watch,
-) -> TrainingRecord:
+def _finish(run: _ReadyRun, trained: TrainedSteps, watch: _Watch) -> TrainingRecord:
     """Save what was trained, then the record, by which a finished run is known."""
+    file = run.file
     place: Literal["model", "adapter"] = "model" if file.trains_all else "adapter"
     watch.progress.stage(f"saving the {place}", None)
     with quiet_transformers():
-        save_trained(opened.model, named.tokenizer, file.output / place)
+        save_trained(run.opened.model, run.named.tokenizer, file.output / place)
     lines = watch.log.lines()
     record = TrainingRecord(
         file=dict(file.resolved),
-        data=_of_rows(data),
+        data=_of_rows(run.data),
         trained=trained,
         epochs=_epochs(lines, watch.steps_per_epoch),
         steps=tuple(lines),
         early_warning=warning(lines),
         versions={"lastresort": __version__, **{package: version(package) for package in PACKAGES}},
-        model=trained_model(opened, named, file.chat_template_kwargs),
+        model=trained_model(run.opened, run.named, file.chat_template_kwargs),
         saved=SavedWeights(kind=place, folder=place),
     )
     write_atomically(file.output / RECORD, json.dumps(record.as_json(), ensure_ascii=False, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The output folder of a training run: whether it is new or can be resumed, its log, and the trackers that get each figure of a step."""
+"""The output folder of a training run: whether it is new or can be resumed, its log, and the trackers of its figures."""
 
 from __future__ import annotations
 
