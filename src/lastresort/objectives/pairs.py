@@ -1,17 +1,4 @@
-"""What the objectives on pairs read: a batch of chosen and rejected answers, and every margin between them.
-
-Direct preference optimisation.
-
-Identity preference optimisation.
-
-The hinge loss on pairs (SLiC), normalised by the reference.
-
-Anchored preference optimisation, variant zero.
-
-Simple preference optimisation.
-
-Odds ratio preference optimisation: supervised fine-tuning and preference in one, without a reference.
-"""
+"""Objectives on pairs of a chosen and a rejected answer: DPO, IPO, the hinge loss of SLiC, APO zero, SimPO and ORPO."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Paths in a task file: relative to its folder, and there.
-
-How a model is named: `embedded`, a hub id, a folder, a .gguf file, `openai:NAME`, `http://host/v1#NAME`.
+"""Paths in a task file, relative to its folder, and names of models: `embedded`, a hub id, a folder, a .gguf file, `openai:NAME`,
+`http://host/v1#NAME`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""The groups of keys below `tune`, `examples`, `split`, `use`, `limits`, `sft` and `decode`, with their defaults.
-
-`general` and `keep`: the suites of the gate, and the loss that each may show.
-
-The groups of keys below `preference` and `full`: rungs that train further than `sft`.
-"""
+"""The sections of a task file with their keys and defaults, and the suites and margins of the gate (`general`, `keep`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The task: what is asked, how an answer is judged, what may be spent. One `task.yaml`, parsed, checked, resolved.
 
-Keys that are right one by one and wrong together.
-
-The JSON schema of the task file, for editors.
+Keys are checked one by one, then together. Editors get the file's JSON schema.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""The groups of keys of a training file: its data, its adapter, its objective with options.
-
-The keys of a training file that belong to objectives on groups: limits of reward code, stop strings, the server that samples.
+"""The sections of a training file: data, adapter, objective; for objectives on groups also limits of reward code, stop strings and the
+server that samples.
 """
 
 from __future__ import annotations

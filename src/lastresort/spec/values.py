@@ -2,9 +2,7 @@
 
 A value is refused by a PydanticCustomError that carries found, expected and remedy; `lastresort.spec.explain` makes the
 TaskError of it. While a file is read the validation context is a `ReadContext`: then its short forms and its paths are
-resolved; without one a section takes its plain fields.
-
-How a value, a key and a near miss are named in an error.
+resolved; without one a section takes its plain fields. Errors name values, keys and near misses alike.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""An adapter into its base: one ordinary model, checked against the two before it appears.
+"""Merging an adapter into its base: one ordinary model, written layer by layer.
 
-The weights of a merged model: the formula, and its way through a whole model to the disk.
-
-Do a base with its adapter and the merged model give the same answers? Their logits on a few texts, compared.
+Before it appears, its logits on a few texts are compared with those of the base with its adapter.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """GRPO's batches: groups of answers sampled for each step, rewarded, and compared with their group.
 
-The answers to one prompt, rewarded and compared: as lines of the log, and many of them as the figures of a step.
-
-The sampled answers of a run with their rewards: one JSON line an answer, steps in their order.
+All answers of a run are logged with their rewards: one JSON line each, in the order of steps.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from lastresort.types import Example, Json, JsonObject, Message
 class Group:
     """answers, scored, advantages: one a member. items: () where all were rewarded alike, so that nothing can be learned."""
 
-    asked: GroupPrompt
+    prompt: GroupPrompt
     answers: tuple[Sampled, ...]
     scored: tuple[RewardScores, ...]
     advantages: tuple[float, ...]
@@ -44,11 +42,11 @@ class Group:
 
     def lines(self) -> Iterator[JsonObject]:
         """One for each member, as the log shows it."""
-        prompt = [message.as_dict() for message in self.asked.messages]
+        messages = [message.as_dict() for message in self.prompt.messages]
         for answer, scored, advantage in zip(self.answers, self.scored, self.advantages, strict=True):
             yield {
-                "example": self.asked.example.id,
-                "prompt": prompt,
+                "example": self.prompt.example.id,
+                "prompt": messages,
                 "completion": answer.text,
                 "rewards": dict(scored.values),
                 "reward": scored.total,
@@ -132,7 +130,7 @@ class SampledGroups:
 
     def __init__(
         self,
-        asked: Sequence[GroupPrompt],
+        prompts: Sequence[GroupPrompt],
         rewards: Rewards,
         sampler: Sampler,
         settings: GroupSettings,
@@ -142,14 +140,14 @@ class SampledGroups:
         seed: int,
         log: Path | None = None,
     ) -> None:
-        self._asked, self._rewards, self._sampler, self._settings = tuple(asked), rewards, sampler, settings
+        self._prompts, self._rewards, self._sampler, self._settings = tuple(prompts), rewards, sampler, settings
         self._objective, self._batch_size, self._seed = objective, batch_size, seed
         self._tries = settings.tries or usual_tries(objective)
         self._log = None if log is None else CompletionsLog(log)
 
     @property
     def size(self) -> int:
-        return len(self._asked)
+        return len(self._prompts)
 
     @property
     def settings(self) -> GroupSettings:
@@ -163,21 +161,21 @@ class SampledGroups:
     @property
     def longest_tokens(self) -> int:
         """Of a prompt and its answer."""
-        return max(len(asked.ids) for asked in self._asked) + self._settings.max_new_tokens
+        return max(len(prompt.ids) for prompt in self._prompts) + self._settings.max_new_tokens
 
     def fingerprint(self) -> str:
         """Of what a run is a run of: a knob for memory, the server, and reward code that was corrected leave it what it is."""
         digest = hashlib.sha256(self._rewards.fingerprint().encode())
         settings = {**asdict(self._settings), "tries": self._tries, "rows_at_once": None}
         digest.update(repr((settings, self._objective)).encode())
-        for asked in self._asked:
-            digest.update(repr((asked.example.id, asked.ids, asked.example.output)).encode())
+        for prompt in self._prompts:
+            digest.update(repr((prompt.example.id, prompt.ids, prompt.example.output)).encode())
         return digest.hexdigest()
 
     def first_items(self) -> tuple[TrainingItem, ...]:
         """The first two prompts of the run's first step, each answered by the beginnings of its own two halves: groups as they
         will be, before any answer is there."""
-        prompts = [self._asked[number].ids for number in batch_of(0, self.size, self._batch_size, self._seed)[:2]]
+        prompts = [self._prompts[number].ids for number in batch_of(0, self.size, self._batch_size, self._seed)[:2]]
         longest = self._settings.max_new_tokens
         return tuple(
             TrainingItem((_row(ids, half[:longest]),))
@@ -236,12 +234,12 @@ class SampledGroups:
     def _groups(self, step: int, numbers: Sequence[int], model: Any, reference: Reference, plain: bool) -> list[Group]:
         if not numbers:
             return []
-        asked, size = [self._asked[number] for number in numbers], self._settings.group_size
-        answers = [answer for group in self._sampler.answers(model, step, asked, plain=plain) for answer in group]
-        owners = [prompt for prompt in asked for _ in range(size)]
+        prompts, size = [self._prompts[number] for number in numbers], self._settings.group_size
+        answers = [answer for group in self._sampler.answers(model, step, prompts, plain=plain) for answer in group]
+        owners = [prompt for prompt in prompts for _ in range(size)]
         scored = self._rewards.score([prompt.example for prompt in owners], [answer.text for answer in answers])
         rewards = torch.tensor([found.total for found in scored], dtype=torch.float64)
-        places = torch.arange(len(asked)).repeat_interleave(size)
+        places = torch.arange(len(prompts)).repeat_interleave(size)
         advantages = group_advantages(rewards, places, scale=ADVANTAGE_SCALE[self._objective]).tolist()
         alike = (rewards.view(-1, size) == rewards.view(-1, size)[:, :1]).all(1).tolist()
         kept = [i for i in range(len(answers)) if not alike[i // size]]
@@ -256,7 +254,7 @@ class SampledGroups:
                 tuple(advantages[start : start + size]),
                 tuple(items[i] for i in range(start, start + size) if i in items),
             )
-            for prompt, start in zip(asked, range(0, len(answers), size), strict=True)
+            for prompt, start in zip(prompts, range(0, len(answers), size), strict=True)
         ]
 
 
@@ -286,7 +284,7 @@ def groups_from(
     """What `train` takes in place of items for grpo, dr_grpo and dapo; pass it settings.max_new_tokens too, for dr_grpo.
 
     examples: their inputs are the prompts, their outputs what scorers and functions get as `expected`. rewards: see
-    `rewards.Wanted`; a task file's rewards are such. batch_size, seed: of TrainSettings; batch_size counts prompts. columns:
+    `rewards.RewardChoice`; a task file's rewards are such. batch_size, seed: of TrainSettings; batch_size counts prompts. columns:
     example id -> the row's further columns, see `data.prompts`. compose: turns of the input -> the conversation shown.
     context_tokens, template_kwargs: of the model. json_schema, choices: for the scorers that need them. on_error: "stop", or
     "zero" to count a failed reward function as 0. wrap: as `Rewards` takes it. server, served, ask_tokens: samples in place of
@@ -299,12 +297,12 @@ def groups_from(
     if not examples:
         raise DataError("found no prompt", where="grpo", expected="at least one")
     _check_ids(examples)
-    asked = []
+    prompts = []
     for example in examples:
         messages = tuple(compose(example.input))
         ids = tuple(render_prompt(tokenizer, messages, template_kwargs=template_kwargs))
         _check_room(example, len(ids), settings.max_new_tokens, context_tokens)
-        asked.append(GroupPrompt(example, messages, ids))
+        prompts.append(GroupPrompt(example, messages, ids))
     ends = stop_token_ids(tokenizer, template_kwargs=template_kwargs)
     sampler: Sampler = EngineSampler(tokenizer, ends, settings, seed)
     if server is not None:
@@ -319,7 +317,7 @@ def groups_from(
         wrap=wrap,
     )
     groups = SampledGroups(
-        asked,
+        prompts,
         scored,
         sampler,
         settings,

@@ -47,7 +47,7 @@ class Sampler(Protocol):
         """Called in every process before the first answers of a step."""
 
     def answers(
-        self, model: Any, step: int, asked: Sequence[GroupPrompt], *, plain: bool = False
+        self, model: Any, step: int, prompts: Sequence[GroupPrompt], *, plain: bool = False
     ) -> list[list[Sampled]]:
         """A group for each prompt, decided by the weights, the step and the prompt. plain: by the engine's plain path, where it
         is the engine that samples."""
@@ -69,18 +69,18 @@ class EngineSampler:
         """Nothing to be closed."""
 
     def answers(
-        self, model: Any, step: int, asked: Sequence[GroupPrompt], *, plain: bool = False
+        self, model: Any, step: int, prompts: Sequence[GroupPrompt], *, plain: bool = False
     ) -> list[list[Sampled]]:
         size, prefixes = self._settings.group_size, PrefixCache()
         at_once = max(1, self._settings.rows_at_once // size)
         groups: list[list[Sampled]] = []
         with evaluating(model):
-            for start in range(0, len(asked), at_once):
-                groups += self._together(model, step, asked[start : start + at_once], prefixes, plain)
+            for start in range(0, len(prompts), at_once):
+                groups += self._together(model, step, prompts[start : start + at_once], prefixes, plain)
         return groups
 
     def _together(
-        self, model: Any, step: int, asked: Sequence[GroupPrompt], prefixes: PrefixCache, plain: bool
+        self, model: Any, step: int, prompts: Sequence[GroupPrompt], prefixes: PrefixCache, plain: bool
     ) -> list[list[Sampled]]:
         settings, size = self._settings, self._settings.group_size
         sampling = Sampling(
@@ -88,14 +88,14 @@ class EngineSampler:
             temperature=settings.temperature,
             top_p=settings.top_p,
             top_k=settings.top_k,
-            rows_at_once=size * len(asked),
+            rows_at_once=size * len(prompts),
         )
         with adapters_in_base_precision(model):
             found = generate(
                 model,
-                [prompt.ids for prompt in asked for _ in range(size)],
+                [prompt.ids for prompt in prompts for _ in range(size)],
                 settings=sampling,
-                seeds=[member_seed(self._seed, step, prompt.example.id, k) for prompt in asked for k in range(size)],
+                seeds=[member_seed(self._seed, step, prompt.example.id, k) for prompt in prompts for k in range(size)],
                 stopped=self._stopped,
                 prefixes=prefixes,
                 plain=plain,

@@ -95,7 +95,7 @@ class ServedAdapter:
         return name
 
     def _drop_others(self, name: str) -> None:
-        """Unload earlier versions, those of a run that was killed too. What the server says is of no matter: none is asked for."""
+        """Unload earlier versions, also those of a run that was killed. The reply does not matter: they are not used again."""
         for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             if folder.name != name:
                 self._server.command("/unload_lora_adapter", {"lora_name": folder.name}, patience=ONCE)
@@ -121,7 +121,7 @@ def _adapter_refused(denied: CommandDenied, where: str, path: str) -> InputError
     )
 
 
-# vLLM fills what a request leaves out from the model's generation_config.json, as if it were asked for.
+# vLLM fills what a request leaves out from the model's generation_config.json, as if the request had set it.
 WHOLE_DISTRIBUTION = {"min_p": 0.0, "repetition_penalty": 1.0}
 
 
@@ -143,7 +143,7 @@ class Server(Protocol):
 class ServerSampler:
     """adapter: gives the server the weights that are trained; None where its answers come from another policy. end_ids: with
     which an answer ends, the first being added where the server tells no tokens. ask_tokens: whether to ask for them, and in
-    vLLM's words for the distribution that is trained; a server that refuses those is asked without them."""
+    vLLM's words for the distribution that is trained; they are left out for a server that refuses them."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class ServerSampler:
             self._served = processes.from_main(lambda: adapter.bring(step, model))
 
     def answers(
-        self, model: Any, step: int, asked: Sequence[GroupPrompt], *, plain: bool = False
+        self, model: Any, step: int, prompts: Sequence[GroupPrompt], *, plain: bool = False
     ) -> list[list[Sampled]]:
         """Raises InputError where the server refuses, or renders a prompt into other tokens than it has here."""
         settings, size = self._settings, self._settings.group_size
@@ -179,8 +179,8 @@ class ServerSampler:
             seed=member_seed(self._seed, step, "", 0) % 2**31,  # it counts up from here for each member
         )
         present = self._served is not None and self._served[1] == step
-        replies = self._replies([prompt.messages for prompt in asked for _ in range(size)], decoding, present)
-        owners = [prompt for prompt in asked for _ in range(size)]
+        replies = self._replies([prompt.messages for prompt in prompts for _ in range(size)], decoding, present)
+        owners = [prompt for prompt in prompts for _ in range(size)]
         answers = [
             self._sampled(self._of_ours(prompt, reply), present) for prompt, reply in zip(owners, replies, strict=True)
         ]
@@ -221,9 +221,9 @@ class ServerSampler:
         drawn = {"top_p": settings.top_p, "top_k": settings.top_k or -1, **WHOLE_DISTRIBUTION}
         return {"return_token_ids": True, **drawn, **({} if present else {"logprobs": True})}
 
-    def _of_ours(self, asked: GroupPrompt, reply: Reply) -> Reply:
+    def _of_ours(self, prompt: GroupPrompt, reply: Reply) -> Reply:
         """The reply, without its tokens where they are those of another tokenizer, as another policy may have."""
-        there, here = reply.tokens.prompt, asked.ids
+        there, here = reply.tokens.prompt, prompt.ids
         if there is None or there == here:
             return reply
         if self._adapter is None:
@@ -231,7 +231,7 @@ class ServerSampler:
         same = next((i for i, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]), None)
         at = min(len(there), len(here)) if same is None else same
         raise InputError(
-            f"the server renders the prompt of {place_of(asked.example)} into {len(there)} tokens, here it has {len(here)}, "
+            f"the server renders the prompt of {place_of(prompt.example)} into {len(there)} tokens, here it has {len(here)}, "
             f"and they differ from token {at + 1} on",
             where=self._server.name,
             expected="the model that is trained, with its tokenizer and chat template",
@@ -284,5 +284,5 @@ def _refused(error: TaskError | CandidateError) -> InputError:
         error.found,
         where=error.where,
         expected=error.expected,
-        remedy="Correct server, or what is asked of it: max_new_tokens, temperature, top_p, top_k, stop.",
+        remedy="Correct server, or what the request sets: max_new_tokens, temperature, top_p, top_k, stop.",
     )

@@ -1,12 +1,11 @@
 """The processes of one run: what each of them computes, and how they end together.
 
-Whatever they tell each other travels with the error, if there is one, of each: so a process that fails never leaves the others
-waiting, however many exchanges they are ahead of it. One that dies without a word breaks the connection, which is an error too.
+Every exchange carries each process's error, if it has one, so a process that fails never leaves the others waiting, however many
+exchanges ahead they are. A process that dies silently breaks the connection, which is an error too.
 
-FSDP2 for the frozen base of an adapter: each process keeps a share of every layer, and puts a layer together to use it.
-
-The adapters are whole in every process, small as they are: what changes them, keeps them and saves them is what it is without
-shards. A layer is put together by all processes at once, so all of them must make as many passes; `passes` sees to that.
+FSDP2 shards the frozen base of an adapter: each process keeps a share of every layer, and all gather a layer to use it, so all must
+make the same number of passes; `passes` sees to that. Adapters are small and whole in every process, trained and saved as without
+shards.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ BUCKET_NUMBERS = 4_000_000  # gradients that are summed in one exchange
 
 
 class Processes:
-    """This process among those of its run. place: 0 is the main one, which alone writes and speaks. count: of all. sharded: each
+    """This process among those of its run. place: 0 is the main one, which alone writes and reports. count: of all. sharded: each
     holds a share of the frozen base instead of the whole of it.
 
     Every method that exchanges something is called by all of them, in the same order.

@@ -1,4 +1,4 @@
-"""The other side of `reward_process`: runs one reward function of the user's, one JSON line in, one out.
+"""The other side of `process`: runs one reward function of the user's, one JSON line in, one out.
 
 Started as a script of the standard library alone, so that it starts fast and holds nothing of the program's. Arguments:
 file, function, bytes of memory (0: no limit). First line out: {"plural", "needs"} or {"failed"}; then for each line in,

@@ -51,7 +51,7 @@ class _Reply(TypedDict, total=False):
 
 class RewardProcess:
     """FILE:FUNCTION, called with prompt, completion, expected and the row's columns as keyword arguments; see
-    `reward_child.manner_of` for the ways in which a function may take them. Started by its first call."""
+    `child.manner_of` for the ways in which a function may take them. Started by its first call."""
 
     def __init__(self, file: Path, function: str, limits: RewardLimits | None = None) -> None:
         self._file, self._function, self._limits = file, function, limits or RewardLimits()

@@ -103,11 +103,11 @@ class Rewards:
                         found, where=place_of(example), expected=f"what the reward {name} needs", remedy=remedy
                     )
 
-    def score(self, asked: Sequence[Example], answers: Sequence[str]) -> list[RewardScores]:
-        """Of each answer to its example. Raises DataError where a function gives none and that is to stop the run."""
-        found = [self._values(source, asked, answers) for _, _, source in self._terms]
+    def score(self, examples: Sequence[Example], answers: Sequence[str]) -> list[RewardScores]:
+        """The rewards of each answer to its example. Raises DataError where a function gives none and that is to stop the run."""
+        found = [self._values(source, examples, answers) for _, _, source in self._terms]
         scored = []
-        for i, example in enumerate(asked):
+        for i, example in enumerate(examples):
             values, faults = {}, {}
             for (name, _, _), column in zip(self._terms, found, strict=True):
                 value = column[i]
@@ -133,13 +133,13 @@ class Rewards:
         self._terms.append((next(label for label in free if label not in self.names), weight, source))
 
     def _values(
-        self, source: RewardProcess | Scorer, asked: Sequence[Example], answers: Sequence[str]
+        self, source: RewardProcess | Scorer, examples: Sequence[Example], answers: Sequence[str]
     ) -> Sequence[float | RewardFault]:
         if isinstance(source, RewardProcess):
-            pairs = zip(asked, answers, strict=True)
+            pairs = zip(examples, answers, strict=True)
             arguments = [self._arguments(example, answer) for example, answer in pairs]
             return source.values(arguments, to_first_fault=self._on_error == "stop")
-        return scores_of(source, answers, asked)
+        return scores_of(source, answers, examples)
 
     def _arguments(self, example: Example, answer: str) -> JsonObject:
         columns = self._columns.get(example.id, {})

@@ -1,4 +1,4 @@
-"""How far training has moved a model from where it started: KL divergence on its own answers, and margins of preferences."""
+"""How far training has moved a model from its start: KL divergence on its own answers, and margins of preferences."""
 
 from __future__ import annotations
 
