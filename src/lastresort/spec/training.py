@@ -34,7 +34,12 @@ from lastresort.spec.values import (
 from lastresort.train.settings import (
     Groups,
     GroupSettings,
+    LongerRows,
+    OnError,
+    Optimizer,
     RewardTerm,
+    Schedule,
+    TrainedTurns,
     TrainingFile,
     TrainSettings,
     usual_tries,
@@ -43,6 +48,7 @@ from lastresort.types import JsonObject
 
 TRAINING = FileKind("training file", "a training", "Write at least data, such as data: rows.jsonl.", "data: rows.jsonl")
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
+USUAL, SAMPLING = TrainSettings(learning_rate=0.0), GroupSettings()  # the defaults of the file's keys, and more
 GROUP_KEYS = ("reward", "on_error", "limits", *(one.name for one in fields(GroupSettings)), "server")
 # What other trainers call our keys.
 ELSEWHERE = {
@@ -128,48 +134,52 @@ class TrainingKeys(Section):
     data: DataKeys = Field(description="what to train on", examples=["rows.jsonl"])
     adapter: AdapterKeys = Field(default_factory=AdapterKeys, description="what is trained on top of the base, or full")
     learning_rate: Rate | None = Field(None, description="the peak")
-    epochs: Count = Field(3, description="passes over the data")
-    batch_size: Count = Field(16, description="items an optimizer step")
+    epochs: Count = Field(USUAL.epochs, description="passes over the data")
+    batch_size: Count = Field(USUAL.batch_size, description="items an optimizer step")
     max_steps: Count | None = Field(None, description="optimizer steps, where fewer than the epochs have")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="of the learning rate")
-    warmup: AnyShareOrCount = Field(0.05, description="a share of all steps, or a count of them")
-    weight_decay: Annotated[float, NumberBounds(at_least=0, below=1)] = Field(0.0, description="of AdamW")
-    max_grad_norm: Annotated[float, NumberBounds(above=0)] = Field(
-        1.0, description="gradients are clipped to this norm"
+    schedule: Schedule = Field(USUAL.schedule, description="of the learning rate")
+    warmup: AnyShareOrCount = Field(USUAL.warmup, description="a share of all steps, or a count of them")
+    weight_decay: Annotated[float, NumberBounds(at_least=0, below=1)] = Field(
+        USUAL.weight_decay, description="of AdamW"
     )
-    loraplus_lr_ratio: Ratio = Field(1.0, description="how many times the rate the B of an adapter learns at (LoRA+)")
-    optimizer: Literal["adamw", "paged_adamw_8bit"] = Field("adamw", description="the optimizer")
-    max_pass_tokens: Count = Field(1536, description="computed tokens in one forward and backward")
-    checkpointing: bool = Field(False, description="true or false: recompute activations to save memory")
+    max_grad_norm: Annotated[float, NumberBounds(above=0)] = Field(
+        USUAL.max_grad_norm, description="gradients are clipped to this norm"
+    )
+    loraplus_lr_ratio: Ratio = Field(USUAL.loraplus_lr_ratio, description="how many times the rate B learns at (LoRA+)")
+    optimizer: Optimizer = Field(USUAL.optimizer, description="the optimizer")
+    max_pass_tokens: Count = Field(USUAL.max_pass_tokens, description="computed tokens in one forward and backward")
+    checkpointing: bool = Field(USUAL.checkpointing, description="true or false: recompute activations to save memory")
     checkpoint_every_s: Annotated[float, NumberBounds(at_least=0)] = Field(30.0, description="seconds")
     seed: Annotated[int, NumberBounds(at_least=0, at_most=2**32 - 1, whole=True)] = Field(
-        0, description="a whole number"
+        USUAL.seed, description="a whole number"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the base's weights")
     max_tokens: Annotated[int, NumberBounds(at_least=2, whole=True)] | None = Field(None, description="the longest row")
-    longer_rows: Literal["refuse", "drop", "truncate"] = Field("refuse", description="what to do with longer rows")
-    trained_turns: Literal["all", "last"] = Field("all", description="which turns of the assistant are trained")
+    longer_rows: LongerRows = Field("refuse", description="what to do with longer rows")
+    trained_turns: TrainedTurns = Field("all", description="which turns of the assistant are trained")
     pairs_as_labels: bool = Field(False, description="true or false: train kto on pairs")
     output: Annotated[Path | None, BeforeValidator(_output)] = Field(None, description="a folder")
     track: Annotated[tuple[Text, ...], BeforeValidator(_tracked)] = Field((), description="trackers by name")
     chat_template_kwargs: TemplateArguments = Field(default_factory=dict, description="given to the chat template")
     reward: tuple[Reward, ...] = Field((), description="terms of the reward, each a scorer with a weight")
-    on_error: Literal["stop", "zero"] = Field("stop", description="what a reward function that fails does")
+    on_error: OnError = Field("stop", description="what a reward function that fails does")
     limits: LimitKeys = Field(default_factory=LimitKeys, description="of reward code: time_s, memory_gib, load_s")
     group_size: Annotated[int, NumberBounds(at_least=2, whole=True)] = Field(
-        8, description="answers sampled for a prompt"
+        SAMPLING.group_size, description="answers sampled for a prompt"
     )
-    max_new_tokens: Count = Field(256, description="the longest sampled answer")
+    max_new_tokens: Count = Field(SAMPLING.max_new_tokens, description="the longest sampled answer")
     temperature: Annotated[float, NumberBounds(above=0, at_most=2)] = Field(
-        1.0, description="at which answers are sampled"
+        SAMPLING.temperature, description="at which answers are sampled"
     )
-    top_p: Annotated[float, NumberBounds(above=0, at_most=1)] = Field(1.0, description="share of the likeliest tokens")
+    top_p: Annotated[float, NumberBounds(above=0, at_most=1)] = Field(
+        SAMPLING.top_p, description="share of the likeliest tokens"
+    )
     top_k: Annotated[int, NumberBounds(at_least=0, whole=True)] = Field(
-        0, description="the likeliest tokens, 0 for all"
+        SAMPLING.top_k, description="the likeliest tokens, 0 for all"
     )
     stop: StopStrings = Field((), description="strings that end an answer")
     tries: Count | None = Field(None, description="rounds of drawing in a step, until enough groups differ")
-    rows_at_once: Count = Field(64, description="answers that the engine decodes together")
+    rows_at_once: Count = Field(SAMPLING.rows_at_once, description="answers that the engine decodes together")
     server: ServerKeys | None = Field(None, description="what samples in place of the engine")
     origin: Noted | None = Field(
         None, description="another framework's file that this one was made of; decides nothing"

@@ -1,5 +1,5 @@
-"""The sections of a training file: data, adapter, objective; for objectives on groups also limits of reward code, stop strings and the
-server that samples.
+"""The sections of a training file: data, adapter, objective; for objectives on groups also the limits of reward code, stop strings
+and the server that samples.
 """
 
 from __future__ import annotations
