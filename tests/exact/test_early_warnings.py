@@ -226,7 +226,7 @@ def test_a_large_training_looks_at_more_and_a_small_one_at_the_same_first(folder
     small = watch(model, tokenizer, TASK, size=WatchSize(0), context_tokens=2048, seed=4)
     assert small.counts == [4, 4, 2]
     assert large.counts == [24, 6, 8]
-    assert large.within(WatchSize(0)) == small
+    assert large.limited_to(WatchSize(0)) == small
     assert watch(model, tokenizer, TASK, size=SIZE, context_tokens=30, seed=4).counts[:2] == [0, 0]
 
 
