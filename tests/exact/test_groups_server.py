@@ -18,7 +18,7 @@ from groups_support import ADAPTER, SETTINGS, python_reward, reward_file, sample
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.models.api import ApiModel
 from lastresort.models.calls import RetryPolicy
-from lastresort.models.replies import parse_endpoint
+from lastresort.models.endpoint import parse_endpoint
 from lastresort.train.adapters.adapters import trainable
 from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batch, TrainingItem

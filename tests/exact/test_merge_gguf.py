@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from adapters_support import VOCABULARY, family_folder, family_model, logits
-from lastresort.embedded import embedded_folder, quiet_transformers
+from lastresort.embedded import embedded_folder
 from lastresort.errors import DataError, InputError
+from lastresort.libraries import quiet_transformers
 from lastresort.models.loading import load_local
 from lastresort.train.adapters.gguf import check_exportable, export_gguf, rotary_factors
 from lastresort.train.adapters.gguf_tokenizer import pre_tokenizer_name

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
-from lastresort.models.api import THINKING_TOKENS, ApiModel
+from lastresort.models.api import ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.calls import RetryPolicy, TransientFailure, each_at_once, retry_after_s, wait_s
-from lastresort.models.keys import known_keys, redacted
-from lastresort.models.replies import CommandDenied, Tokens, parse_endpoint, read_reply
+from lastresort.models.endpoint import known_keys, parse_endpoint, redacted
+from lastresort.models.replies import CommandDenied, Tokens, read_reply
+from lastresort.models.request import THINKING_TOKENS, RequestBuilder
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import StopSignal
 from lastresort.types import Answer, Decoding, Grammar, Message
@@ -509,11 +510,11 @@ def test_a_name_that_is_no_endpoint_is_refused(name: str, says: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_openai_needs_a_key_and_gets_the_new_name_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_needs_a_key_and_gets_the_new_name_of_the_limit() -> None:
     with pytest.raises(PrerequisiteError, match="OPENAI_API_KEY"):
         ApiModel(parse_endpoint("openai:gpt"))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    request = ApiModel(parse_endpoint("openai:gpt"))._request(ask("a")[0], DECODING, 0)
+    builder = RequestBuilder(parse_endpoint("openai:gpt"), name="openai:gpt", template_kwargs={}, timeout_s=1.0)
+    request = builder.build(ask("a")[0], DECODING, 0)
     assert request["max_completion_tokens"] == 16
     assert "max_tokens" not in request
 
@@ -530,7 +531,7 @@ def test_a_reasoning_model_is_asked_without_a_temperature_and_with_room_to_think
     assert third["max_completion_tokens"] == last["max_completion_tokens"] == 16 + THINKING_TOKENS["medium"]
     assert not {"max_tokens", "temperature"} & {*third, *last}
     [note] = [record.message for record in caplog.records if "temperature" in record.message]
-    assert note.startswith(f"{server.name} takes no temperature: it answers at its own")
+    assert note.startswith(f"{server.name} takes no temperature: it samples at its own temperature")
 
 
 def test_a_server_that_takes_a_temperature_is_asked_for_the_likeliest_answer(server: Endpoint) -> None:
@@ -635,7 +636,7 @@ def test_replies_carry_what_the_server_tells_and_nothing_that_is_malformed(serve
     broken["choices"][0] |= {"token_ids": [1, 2], "logprobs": {"content": [{"logprob": -0.5}]}, "stop_reason": "END"}
     server.script = [reply(whole), reply(broken), echo]
     asked = model(server)
-    found = asked.replies(ask("a", "b", "c"), DECODING, served_as="policy-3", beside={"return_token_ids": True})
+    found = asked.replies(ask("a", "b", "c"), DECODING, served_as="policy-3", extra={"return_token_ids": True})
     assert found[0].tokens == Tokens((7, 8), (1, 2), (-0.5, -1.0), "")
     assert found[1].tokens == Tokens(None, (1, 2), None, "END")
     assert (found[2].text, found[2].tokens) == ("<c>", Tokens())

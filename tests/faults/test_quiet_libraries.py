@@ -38,7 +38,7 @@ def test_tuning_and_loading_are_quiet(tmp_path: Path) -> None:
 
 
 def test_only_that_warning_is_silenced() -> None:
-    from lastresort.embedded import quiet_checkpointing
+    from lastresort.libraries import quiet_checkpointing
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

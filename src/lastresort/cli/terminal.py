@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lastresort.errors import InputError
-from lastresort.models.keys import known_keys, redacted
+from lastresort.models.endpoint import known_keys, redacted
 from lastresort.types import JsonObject
 
 # C0 without tab and line break, DEL, C1, and what reverses the direction in which a line is read.

@@ -18,13 +18,14 @@ from typing import Any
 
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.rendering import render_prompt
-from lastresort.embedded import converted_already, embedded_gguf, quiet_transformers, without_length_warning
+from lastresort.embedded import converted_already, embedded_gguf
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.hardware.model_files import computed_parameters_of, config_of_gguf, parameters_of_gguf
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.ladder import trains
+from lastresort.libraries import quiet_transformers, without_length_warning
 from lastresort.models.open import EMBEDDED, local_folder
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.rungs.forecast import Machine, Rates, Workload

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lastresort.embedded import converted_name, own_code_refused, quiet_transformers
+from lastresort.embedded import converted_name
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.hardware.memory import give_back_freed_memory
+from lastresort.libraries import own_code_refused, quiet_transformers
 from lastresort.models.open import local_folder, open_model, settled_name
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, rendering_of

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import logging
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lastresort.embedded import own_code_refused, quiet_transformers
-from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
+from lastresort.errors import DataError
+from lastresort.libraries import hub_failure, own_code_refused, quiet_logger, quiet_transformers
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -103,14 +101,9 @@ def fingerprint(folder: Path) -> str:
 
 
 def sentence_transformers() -> Any:
-    """The library, imported quietly: bitsandbytes, which it imports too, warns of a kernel that is not used here."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    """The library, imported quietly. It imports bitsandbytes, which warns of a kernel that is not used here."""
+    with quiet_logger("bitsandbytes"):
         return importlib.import_module("sentence_transformers")
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager
@@ -139,43 +132,34 @@ def loading(folder: Path, expected: str) -> Iterator[None]:
 
 def _snapshot(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
     except HFValidationError as error:
         raise DataError("neither a folder nor a hub id", where=hub_id, remedy="Correct the model's name.") from error
-    except (GatedRepoError, RepositoryNotFoundError) as error:
+    except RepositoryNotFoundError as error:  # also a gated one
         raise DataError(
             "the hub does not give this model",
             where=hub_id,
             remedy="Correct its name, or set HF_TOKEN if it is not public.",
         ) from error
-    except LocalEntryNotFoundError as error:
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-        if offline:
-            raise PrerequisiteError(
-                "this model is not in the local cache and HF_HUB_OFFLINE is set",
-                where=hub_id,
-                remedy="Unset it to download the model, or name a local folder.",
-            ) from error
-        raise InfrastructureError(
-            "the hub cannot be reached and the model is not in the local cache",
-            where=hub_id,
-            remedy="Try again when online, or name a local folder.",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise InfrastructureError(
-            f"the download failed ({type(error).__name__})",
-            where=hub_id,
-            remedy="Try again; it goes on where it stopped.",
-        ) from error
+    except OSError as error:
+        raise hub_failure(error, hub_id) from error
+
+
+class LazyModel:
+    """A model that is loaded on first use, once for all threads."""
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load, self._lock = load, threading.Lock()
+        self._model: Any = None
+
+    def get(self) -> Any:
+        with self._lock:
+            if self._model is None:
+                self._model = self._load()
+        return self._model
 
 
 BATCH_SIZE = 32
@@ -187,25 +171,24 @@ class SentenceEmbedder:
     """folder: as sentence-transformers saves it, with safetensors; no code of the model's own is run."""
 
     def __init__(self, folder: Path, *, name: str) -> None:
-        self.name, self._folder = name, folder
+        self.name = name
         self.fingerprint = fingerprint(folder)
-        self._loaded: Any = None
-        self._lock = threading.Lock()
+        self._model = LazyModel(lambda: _load(folder))
 
     @property
     def dimensions(self) -> int:
-        return int(self._model.get_embedding_dimension())
+        return int(self._model.get().get_embedding_dimension())
 
     @property
     def most_tokens(self) -> int:
         """What is left of the model's longest text after special tokens and the prompt that it is given with passages."""
-        model = self._model
+        model = self._model.get()
         longest = min(model.max_seq_length or _LONGEST_TOKENS, _LONGEST_TOKENS)
         prompts = [self.count_tokens(prompt) for prompt in (model.prompts or {}).values() if prompt]
         return int(longest - model.tokenizer.num_special_tokens_to_add() - max(prompts, default=0))
 
     def count_tokens(self, text: str) -> int:
-        found = self._model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)
+        found = self._model.get().tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)
         return len(found["input_ids"])
 
     def embed_passages(self, texts: Sequence[str], on_done: OnDone | None = None) -> Vectors:
@@ -215,7 +198,7 @@ class SentenceEmbedder:
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for start in range(0, len(order), _ROUND):
             places = order[start : start + _ROUND]
-            vectors[places] = self._model.encode_document(
+            vectors[places] = self._model.get().encode_document(
                 [texts[place] for place in places],
                 batch_size=BATCH_SIZE,
                 normalize_embeddings=True,
@@ -230,17 +213,10 @@ class SentenceEmbedder:
 
         if not texts:
             return np.empty((0, self.dimensions), np.float32)
-        vectors = self._model.encode_query(
+        vectors = self._model.get().encode_query(
             list(texts), batch_size=BATCH_SIZE, normalize_embeddings=True, show_progress_bar=False
         )
         return np.asarray(vectors, np.float32)
-
-    @property
-    def _model(self) -> Any:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = _load(self._folder)
-        return self._loaded
 
 
 def _load(folder: Path) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lastresort.knowledge.embedder import fingerprint, loading, model_folder, sentence_transformers
+from lastresort.knowledge.embedder import LazyModel, fingerprint, loading, model_folder, sentence_transformers
 
 BATCH_SIZE = 32
 
@@ -33,24 +32,16 @@ class CrossEncoderReranker:
     """
 
     def __init__(self, folder: Path, *, name: str) -> None:
-        self.name, self._folder = name, folder
+        self.name = name
         self.fingerprint = fingerprint(folder)
-        self._loaded: Any = None
-        self._lock = threading.Lock()
+        self._model = LazyModel(lambda: _load(folder))
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
         if not passages:
             return []
         pairs = [(question, passage) for passage in passages]
-        found = self._model.predict(pairs, batch_size=BATCH_SIZE, show_progress_bar=False)
+        found = self._model.get().predict(pairs, batch_size=BATCH_SIZE, show_progress_bar=False)
         return [float(score) for score in found]
-
-    @property
-    def _model(self) -> Any:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = _load(self._folder)
-        return self._loaded
 
 
 def _load(folder: Path) -> Any:

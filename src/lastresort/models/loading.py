@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,15 @@ from typing import Any
 import torch
 
 from lastresort.data.rendering import template_hash
-from lastresort.embedded import (
-    cache_folder,
-    converted,
+from lastresort.embedded import cache_folder, converted
+from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
+from lastresort.libraries import (
+    hub_failure,
     own_code_refused,
     quiet_checkpointing,
     quiet_transformers,
     without_length_warning,
 )
-from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.precision import chosen_device, chosen_dtype
 from lastresort.models.quantized import (
     Quantize,
@@ -226,13 +225,7 @@ def _unreadable(error: Exception, folder: Path, expected: str) -> TaskError:
 
 def _snapshot(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
         return checked_folder(Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES)))
@@ -246,21 +239,5 @@ def _snapshot(hub_id: str) -> Path:
         raise TaskError(
             "the hub knows no such model", where=hub_id, remedy="Correct its name, or set HF_TOKEN if it is private."
         ) from error
-    except LocalEntryNotFoundError as error:
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-            raise PrerequisiteError(
-                "this model is not in the local cache and HF_HUB_OFFLINE is set",
-                where=hub_id,
-                remedy="Unset it to download the model, or name a local folder.",
-            ) from error
-        raise InfrastructureError(
-            "the hub cannot be reached and the model is not in the local cache",
-            where=hub_id,
-            remedy="Try again when online, or name a local folder.",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise InfrastructureError(
-            f"the download failed ({type(error).__name__})",
-            where=hub_id,
-            remedy="Try again; it goes on where it stopped.",
-        ) from error
+    except OSError as error:
+        raise hub_failure(error, hub_id) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from lastresort.errors import DataError, PrerequisiteError
+from lastresort.libraries import quiet_logger
 from lastresort.types import JsonObject
 
 TRAINED_ON = "trained_on.json"
@@ -98,13 +98,8 @@ def import_bitsandbytes() -> bool:
     """Import it quietly, where it is installed: PEFT imports it too. Returns whether it is."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return False
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # its import warns of a kernel for the form that `keep_exact` refuses
-    try:
+    with quiet_logger("bitsandbytes"):  # its import warns of a kernel for the form that `keep_exact` refuses
         importlib.import_module("bitsandbytes")
-    finally:
-        logger.setLevel(level)
     return True
 
 

@@ -1,92 +1,18 @@
-"""What an OpenAI-compatible server sends back: a reply read, or its refusal put into one of our errors.
-
-Where a model answers: `openai:NAME` and `http://host/v1#NAME` taken apart.
-"""
+"""What an OpenAI-compatible server sends back: a reply, a piece of one, or a status that becomes one of our errors."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.calls import TransientFailure, retry_after_s
-from lastresort.models.keys import redacted
+from lastresort.models.endpoint import redacted
 from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
     import openai
-
-
-OPENAI_URL = "https://api.openai.com/v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a model answers. key_name: the environment variable that holds its key."""
-
-    url: str
-    model: str
-    key_name: str
-
-    @property
-    def is_openai(self) -> bool:
-        return self.url == OPENAI_URL
-
-    @property
-    def can_be_overheard(self) -> bool:
-        """Whether what is sent there crosses a network unencrypted."""
-        parts = urlsplit(self.url)
-        return parts.scheme != "https" and not _is_this_machine(parts.hostname or "")
-
-
-def parse_endpoint(name: str) -> Endpoint:
-    """`openai:NAME` or `http://host/v1#NAME`. Raises TaskError for an address without a model, or with a password in it."""
-    if name.startswith("openai:"):
-        url, model, key_name = OPENAI_URL, name.removeprefix("openai:"), "OPENAI_API_KEY"
-    else:
-        url, _, model = name.partition("#")
-        url, key_name = url.rstrip("/"), "LASTRESORT_API_KEY"
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise TaskError(
-            "the address holds a user name or password",
-            where="model",
-            remedy=f"Take it out and set {key_name} instead.",
-        )
-    if not model or not parts.hostname:
-        raise TaskError(
-            f'found "{name}"',
-            where="model",
-            expected="openai:NAME or http://host/v1#NAME",
-            remedy="Name the model to ask for.",
-        )
-    return Endpoint(url, model, key_name)
-
-
-def refuse_overheard_key(endpoint: Endpoint, key: str) -> None:
-    """Raises TaskError where a key would cross a network unencrypted. Without a key any address may be asked."""
-    if key and endpoint.can_be_overheard:
-        raise TaskError(
-            f"{endpoint.key_name} is set and would be sent unencrypted over http",
-            where=f"{endpoint.url}#{endpoint.model}",
-            expected="an https address, or a server on this machine",
-            remedy=f"Write https://, or unset {endpoint.key_name} for a server that needs no key.",
-        )
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-        return (
-            address.is_loopback or address.is_unspecified
-        )  # 0.0.0.0, as servers name themselves, leads to this machine
-    except ValueError:
-        return False
 
 
 _PASSING_STATUS = {408, 409, 425, 429}

@@ -14,8 +14,8 @@ from typing import Any
 
 from lastresort.data.chat_template import template_of
 from lastresort.data.rendering import render_prompt, stop_token_ids
-from lastresort.embedded import own_code_refused, quiet_transformers, without_length_warning
 from lastresort.errors import DataError, TaskError
+from lastresort.libraries import own_code_refused, quiet_transformers, without_length_warning
 from lastresort.models.loading import context_tokens, weights_folder
 from lastresort.models.open import local_folder
 from lastresort.types import Message

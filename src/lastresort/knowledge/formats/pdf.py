@@ -7,12 +7,12 @@ import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from lastresort.errors import DataError
 from lastresort.knowledge.document import Assembly, Document
+from lastresort.libraries import quiet_logger
 
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, NotImplementedError, OSError, zlib.error)
 _PAGE_LEVEL = 99
@@ -29,7 +29,7 @@ def read_pdf(content: bytes, document_id: str, where: str) -> Document:
     from pypdf.errors import DependencyError, PyPdfError
 
     try:
-        with _quiet():
+        with quiet_logger("pypdf", logging.CRITICAL):  # it reports every oddity that it can live with
             return _read(content, document_id, where)
     except DependencyError as error:
         raise DataError(
@@ -106,15 +106,3 @@ def _edges(lines: Sequence[str]) -> list[int]:
 def _shape(line: str) -> str:
     """The same for lines that differ in numbers only."""
     return re.sub(r"\d+", "#", " ".join(line.split()))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """pypdf reports every oddity that it can live with."""
-    log = logging.getLogger("pypdf")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

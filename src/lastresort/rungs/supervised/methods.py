@@ -152,7 +152,7 @@ class WholeMethod:
         return None
 
     def save(self, loaded: Loaded, model: Any, folder: Path) -> None:
-        from lastresort.embedded import quiet_transformers
+        from lastresort.libraries import quiet_transformers
         from lastresort.models.precision import DTYPES
         from lastresort.train.adapters.adapters import save_trained
         from lastresort.train.adapters.folder import stored_dtype

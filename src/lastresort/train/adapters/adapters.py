@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from lastresort.embedded import quiet_checkpointing
 from lastresort.errors import CandidateError, ContractError, DataError
+from lastresort.libraries import quiet_checkpointing
 from lastresort.models.quantized import import_bitsandbytes, note_of, write_note
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, write_atomically
 from lastresort.records.training import AdaptedLayers

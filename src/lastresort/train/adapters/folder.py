@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError
+from lastresort.libraries import own_code_refused, quiet_transformers
 
 
 def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from lastresort.data.chat_template import ChatTemplate, rendered_text, template_of
-from lastresort.embedded import own_code_refused, quiet_transformers
 from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.libraries import own_code_refused, quiet_transformers
 from lastresort.models.loading import checked_folder
 from lastresort.records.atomic import disk_errors, replace_folder
 from lastresort.train.adapters.folder import stored_dtype

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lastresort.embedded import quiet_transformers
 from lastresort.errors import DataError, InputError
 from lastresort.hardware.memory import give_back_freed_memory
+from lastresort.libraries import quiet_transformers
 from lastresort.models.loading import load_local, weights_folder
 from lastresort.models.open import local_folder
 from lastresort.models.precision import DTYPES

@@ -9,7 +9,7 @@ from typing import Any
 from lastresort.data.read import read_prompts
 from lastresort.errors import ContractError
 from lastresort.models.api import ApiModel
-from lastresort.models.replies import parse_endpoint
+from lastresort.models.endpoint import parse_endpoint
 from lastresort.train.files.items import TrainingItems
 from lastresort.train.files.record import RowFinding
 from lastresort.train.groups.groups import groups_from

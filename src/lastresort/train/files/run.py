@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from lastresort.embedded import quiet_transformers
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
+from lastresort.libraries import quiet_transformers
 from lastresort.records.atomic import write_atomically
 from lastresort.records.training import TrainedSteps
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file

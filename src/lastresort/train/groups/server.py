@@ -136,7 +136,7 @@ class Server(Protocol):
         decoding: Decoding,
         *,
         served_as: str | None = None,
-        beside: Mapping[str, Json] | None = None,
+        extra: Mapping[str, Json] | None = None,
     ) -> list[Reply]: ...
 
 
@@ -206,16 +206,16 @@ class ServerSampler:
 
     def _asked(self, prompts: Sequence[Prompt], decoding: Decoding, present: bool) -> list[Reply]:
         served_as = None if self._served is None else self._served[0]
-        beside = self._beside(present) if self._ask_tokens else {}
+        extra = self._extra(present) if self._ask_tokens else {}
         try:
-            return self._server.replies(prompts, decoding, served_as=served_as, beside=beside)
+            return self._server.replies(prompts, decoding, served_as=served_as, extra=extra)
         except TaskError as error:
-            if not any(key in error.found for key in beside):
+            if not any(key in error.found for key in extra):
                 raise
         self._ask_tokens = False  # a server that refuses what it does not know
         return self._server.replies(prompts, decoding, served_as=served_as)
 
-    def _beside(self, present: bool) -> JsonObject:
+    def _extra(self, present: bool) -> JsonObject:
         """The further keys of a request. present: the present weights answer, so that nobody need know how likely they were."""
         settings = self._settings
         drawn = {"top_p": settings.top_p, "top_k": settings.top_k or -1, **WHOLE_DISTRIBUTION}
