@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.knowledge.chunks import CHUNKER, Chunk, chunk_document
@@ -27,6 +27,9 @@ from lastresort.knowledge.search import COLUMN, index_config, searchable
 from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors
 from lastresort.records.atomic import LockHeld, locked
 from lastresort.types import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from lastresort.knowledge.embedder import Vectors
 
 COMMIT_CHUNKS = 2000  # at least so many chunks a commit, but whole documents; what is lost when killed
 INDEX_FROM_ROWS = 10_000  # below, a scan of all vectors takes less than 20 ms
@@ -164,11 +167,11 @@ def known_hashes(store: Store) -> dict[str, str]:
     return dict(zip(rows["document"].to_pylist(), rows["document_hash"].to_pylist(), strict=True))
 
 
-def _vectors(store: Store, documents: Sequence[str]) -> dict[str, Any]:
+def _vectors(store: Store, documents: Sequence[str]) -> dict[str, Vectors]:
     """The vectors of these documents' chunks by the key of their text."""
     import numpy as np
 
-    found: dict[str, Any] = {}
+    found: dict[str, Vectors] = {}
     for start in range(0, len(documents), _NAMES_A_QUERY):
         condition = any_of("document", documents[start : start + _NAMES_A_QUERY])
         rows = rows_where(store, condition, ["key", "vector"]).combine_chunks()
@@ -183,7 +186,7 @@ def chunk_key(chunk: Chunk) -> str:
     return hashlib.sha256(chunk.embedded.encode()).hexdigest()[:32]
 
 
-def _rows(chunks: Sequence[Chunk], hashes: dict[str, str], vectors: dict[str, Any], dimensions: int) -> Any:
+def _rows(chunks: Sequence[Chunk], hashes: dict[str, str], vectors: dict[str, Vectors], dimensions: int) -> Any:
     import numpy as np
     import pyarrow as pa
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from lastresort.models.protocol import Model, OnAnswer, Prompt, Score
 from lastresort.stop import Stop
-from lastresort.types import Answer, Decoding
+from lastresort.types import Answer, Decoding, JsonObject
 
 
 class Cache(Protocol):
@@ -144,12 +144,12 @@ class CachedModel:
         return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
-def _body(answer: Answer) -> dict[str, Any]:
-    """The answer as it is stored; which passages were shown is not the model's to say, and a replay is not paid for."""
+def _body(answer: Answer) -> JsonObject:
+    """The answer as it is stored: without its passages, which are not the model's, and without `paid`, as a replay is free."""
     return {name: value for name, value in asdict(answer).items() if name not in ("passages", "paid")}
 
 
-def _turns(prompt: Prompt) -> list[dict[str, Any]]:
+def _turns(prompt: Prompt) -> list[JsonObject]:
     return [message.as_dict() for message in prompt]
 
 

@@ -34,15 +34,15 @@ from typing import Any, Literal
 from lastresort.errors import CandidateError, InfrastructureError, TaskError
 from lastresort.models.protocol import BYTES_PER_TOKEN, OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.stop import Stop
-from lastresort.types import Answer, Decoding
+from lastresort.types import Answer, Decoding, Json, JsonObject
 
-_COUNT = {"type": "integer", "minimum": 0}
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_SECONDS = {"type": "number", "minimum": 0}
-_TEXT = {"type": "string"}
+_COUNT: JsonObject = {"type": "integer", "minimum": 0}
+_SHARE: JsonObject = {"type": "number", "minimum": 0, "maximum": 1}
+_SECONDS: JsonObject = {"type": "number", "minimum": 0}
+_TEXT: JsonObject = {"type": "string"}
 
 
-def _object(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+def _object(required: tuple[str, ...] = (), **properties: Json) -> JsonObject:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
@@ -113,7 +113,7 @@ class Script:
 
 def read_script(path: Path) -> Script:
     """Raises TaskError where the file is missing, is not a script, or holds a value of a wrong kind."""
-    body = _checked(_json_object(path), path)
+    body = _read(path)
     answers = {key: _as_text(value) for key, value in body.pop("answers", {}).items()}
     for name in body.pop("answers_from", []):
         answers |= _answers_of(path.parent / name)
@@ -137,9 +137,23 @@ def read_script(path: Path) -> Script:
     )
 
 
-def _checked(body: dict[str, Any], path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in the file, checked against SCHEMA."""
     from lastresort.data.answer_schema import misfit, schema_validator
 
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TaskError(
+            f"not a readable script ({error})",
+            where=str(path),
+            expected="a JSON object",
+            remedy="Correct the file or its name.",
+        ) from error
+    if not isinstance(body, dict):
+        raise TaskError(
+            f"found {type(body).__name__}", where=str(path), expected="a JSON object", remedy="See models/scripted.py."
+        )
     fault = misfit(schema_validator(SCHEMA), body)
     if fault is not None:
         raise TaskError(
@@ -178,23 +192,6 @@ def _answers_of(path: Path) -> dict[str, str]:
             expected="JSON lines with input and output",
             remedy="Correct answers_from in the script.",
         ) from error
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TaskError(
-            f"not a readable script ({error})",
-            where=str(path),
-            expected="a JSON object",
-            remedy="Correct the file or its name.",
-        ) from error
-    if not isinstance(body, dict):
-        raise TaskError(
-            f"found {type(body).__name__}", where=str(path), expected="a JSON object", remedy="See models/scripted.py."
-        )
-    return body
 
 
 class ScriptedModel:
@@ -300,18 +297,14 @@ class ScriptedModel:
         text = _right_answer(self._script, asked, salt)
         if _draw("quality" + salt, asked) >= self._share_right(prompt, decoding):
             text = self._wrong_answer(text, asked, decoding)
-        limit = decoding.max_new_tokens
-        tokens, finish = estimated_tokens(text), "stop"
-        if tokens > limit:
-            text, tokens, finish = (
-                text.encode(errors="surrogatepass")[: BYTES_PER_TOKEN * limit].decode(errors="ignore"),
-                limit,
-                "length",
-            )
+        limit, tokens = decoding.max_new_tokens, estimated_tokens(text)
+        finish: Literal["stop", "length"] = "stop" if tokens <= limit else "length"
+        if finish == "length":
+            text = text.encode(errors="surrogatepass")[: BYTES_PER_TOKEN * limit].decode(errors="ignore")
+            tokens = limit
         tokens_in = estimated_prompt_tokens(prompt)
         usd = (tokens_in * self._prices[0] + tokens * self._prices[1]) / 1e6
-        ended: Literal["stop", "length"] = "stop" if finish == "stop" else "length"
-        return Answer(text, tokens_in, tokens, ended, self._script.seconds, usd, paid=usd)
+        return Answer(text, tokens_in, tokens, finish, self._script.seconds, usd, paid=usd)
 
     def _share_right(self, prompt: Prompt, decoding: Decoding) -> float:
         shots = sum(message.role == "assistant" for message in prompt)

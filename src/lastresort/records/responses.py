@@ -76,11 +76,26 @@ class Refillable:
         log.warning("%s %s; the old file is kept as %s.", damage, self._what, aside.name)
 
 
+class _Closing:
+    """Closes its file at the end of a `with` block."""
+
+    _file: Refillable
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 APPLICATION = 0x4C617243  # "LarC"
 MIGRATIONS = ("CREATE TABLE response (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;",)
 
 
-class ResponseCache:
+class ResponseCache(_Closing):
     """Answers by key. Several processes may share the file.
 
     It can always be refilled, so a damaged file is moved aside with a warning and never stops a run.
@@ -106,15 +121,6 @@ class ResponseCache:
         """Store all or none. Of two bodies for one key the first stays: a replay must not change its answer."""
         rows = [(key, json.dumps(body)) for key, body in bodies.items()]
         self._file.insert("INSERT OR IGNORE INTO response (key, body) VALUES (?, ?)", rows)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 SUITE_APPLICATION = 0x4C617247  # "LarG"
@@ -152,7 +158,7 @@ class KeptAnswer:
     tokens_out: int = 0
 
 
-class SuiteAnswers:
+class SuiteAnswers(_Closing):
     """Answers by who was asked what, and the item. Several processes may share the file; it can always be refilled.
 
     opening: hash of what an item asks first, and of its facts, by which it asks on. An item of the same name that asks something
@@ -199,15 +205,6 @@ class SuiteAnswers:
             for item, kept in answers.items()
         ]
         self._file.insert("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _values(asking: Asking) -> tuple[Any, ...]:

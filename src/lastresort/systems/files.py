@@ -24,7 +24,7 @@ import yaml
 from lastresort.errors import DataError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.systems.system import PromptDesign, Retriever, Shot, System
-from lastresort.types import Decoding, Grammar, Message
+from lastresort.types import Decoding, Grammar, JsonObject, Message
 
 LOCK = ".updating"
 
@@ -89,18 +89,15 @@ def _copy_parts(system: System, folder: Path) -> None:
     if system.adapter is not None and system.adapter.resolve() != (folder / "adapter").resolve():
         shutil.copytree(system.adapter, folder / "adapter", dirs_exist_ok=True)
     if system.tuned_from and Path(system.model).resolve() != (folder / MODEL).resolve():
-        shutil.copytree(system.model, folder / MODEL, dirs_exist_ok=True, copy_function=_linked)
+        shutil.copytree(system.model, folder / MODEL, dirs_exist_ok=True, copy_function=_link_anew)
     if system.retriever is not None:
         copy_store(system.retriever.store, folder / "store")
 
 
-def _linked(source: str, target: str) -> None:
-    """Weights are never written to again, so that the same disk need not hold them twice."""
+def _link_anew(source: str, target: str) -> None:
+    """Weights are never written to again, so the same disk need not hold them twice."""
     Path(target).unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    _link(source, target)
 
 
 def load_system(folder: Path) -> System:
@@ -224,7 +221,7 @@ def _inside(folder: Path, name: str, key: str) -> Path:
     return path
 
 
-def shot_row(shot: Shot) -> dict[str, Any]:
+def shot_row(shot: Shot) -> JsonObject:
     return {"input": [turn.as_dict() for turn in shot.input], "output": shot.output}
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.knowledge.search import Mode
-from lastresort.types import Decoding, Message
+from lastresort.types import Decoding, JsonObject, Message
 
 PASSAGES_REQUEST = "Passages that may help stand before the question. Answer from them."
 
@@ -78,7 +78,7 @@ class System:
     decoding: Decoding
     adapter: Path | None = None
     precision: str = "auto"
-    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    template_kwargs: JsonObject = field(default_factory=dict)
     rendering: str = ""
     fingerprint: str = ""
     retriever: Retriever | None = None
