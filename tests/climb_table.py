@@ -120,7 +120,7 @@ COLUMNS = (
     "undecided",
     "wrongly MET",
     "first good rung NOT MET",
-    "of those that tested it",
+    "of climbs that tested it",
     "provisional winner below the bar",
     "MET",
     "NOT MET",
@@ -167,13 +167,13 @@ def findings(simulated: Sequence[tuple[Named, Tally]]) -> list[str]:
         for alpha, beta in [promises(named.cell)]
     )
     return [
-        f"Cells: {len(simulated)}, of {simulated[0][1].climbs:,} climbs each. Cells in which a promise is exceeded: {over}.",
-        f"Wrongly MET, promised at most 5% a climb: at most {worst(lambda t: t.wrong_met / t.climbs, usual)}.",
-        f"First good rung NOT MET, promised at most 5% a climb: at most {worst(lambda t: t.lost / t.climbs, simulated)}.",
-        "The same among the climbs that tested that rung, about which nothing is promised: at most "
-        f"{worst(lambda t: t.lost / t.first_good, led)} where the estimate leads, else "
-        f"{worst(lambda t: t.lost / t.first_good, told)}; of cells with {LEAST_TOLD} such climbs or more.",
-        "A provisional winner below the bar, about which nothing is promised: at most "
+        f"Cells: {len(simulated)}, of {simulated[0][1].climbs:,} climbs each. Cells in which a guarantee is exceeded: {over}.",
+        f"Wrongly MET, guaranteed to be at most 5% per climb: at most {worst(lambda t: t.wrong_met / t.climbs, usual)}.",
+        f"First good rung NOT MET, guaranteed to be at most 5% per climb: at most {worst(lambda t: t.lost / t.climbs, simulated)}.",
+        "The same among the climbs that tested that rung, without a guarantee: at most "
+        f"{worst(lambda t: t.lost / t.first_good, led)} under `lead` and "
+        f"{worst(lambda t: t.lost / t.first_good, told)} otherwise, in cells with at least {LEAST_TOLD} such climbs.",
+        "A provisional winner below the bar, without a guarantee: at most "
         f"{worst(lambda t: t.led_below / t.climbs, simulated)}.",
     ]
 

@@ -220,16 +220,16 @@ def findings(rows: dict[str, list[tuple[str, ...]]]) -> list[str]:
     least = min(float(row[4].split(" ± ")[0]) for row in rows["gates"] if row[1] == "none" and " to " in row[3])
     short = min(float(row[5]) - float(row[3]) for row in rows["powers"])
     return [
-        f"0/1 scores, a loss that equals the margin, summed exactly: NON_INFERIOR at most {most('sizes', 2)} (the score test "
+        f"0/1 scores, a loss equal to the margin, summed exactly: NON_INFERIOR at most {most('sizes', 2)} (the score test "
         f"{most('sizes', 4)}), REGRESSED at most {most('sizes', 5)} (the score test {most('sizes', 7)}).",
-        f"Scores of 0, .5 and 1, {RUNS:,} measures a cell: NON_INFERIOR at most {most('graded', 4)} (BCa {most('graded', 6)}), "
+        f"Scores of 0, .5 and 1, {RUNS:,} measures per cell: NON_INFERIOR at most {most('graded', 4)} (BCa {most('graded', 6)}), "
         f"REGRESSED at most {most('graded', 5)}.",
-        f"A model that lost its margin in all measures or in one, {RUNS:,} gates a cell: one gate ships it at most "
+        f"A model that lost its margin in all measures or in one, {RUNS:,} gates per cell: one gate ships it at most "
         f"{most('gates', 4, lost)} and rejects it at most {most('gates', 6, lost)}; two gates ship it at most "
         f"{most('gates', 7, lost)} and reject it at most {most('gates', 8, lost)}.",
-        f"An unchanged model: rejected at most {most('gates', 6, ('none',))} in one gate and {most('gates', 8, ('none',))} in two; "
-        f"shipped at least {least:.2f}% by one gate of planned size.",
-        f"Planned sizes: the power reached is at least {short:+.2f} points from what was planned.",
+        f"An unchanged model: rejected at most {most('gates', 6, ('none',))} in one gate and {most('gates', 8, ('none',))} in two. "
+        f"One gate of planned size ships it in at least {least:.2f}%.",
+        f"Planned sizes: the power is at least {short:+.2f} points above the plan.",
     ]
 
 

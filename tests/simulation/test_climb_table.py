@@ -46,7 +46,7 @@ def test_the_findings_of_the_page_are_those_of_its_tables() -> None:
     told = block("findings").search(PAGE.read_text(encoding="utf-8"))
     assert told is not None
     assert (
-        f"Cells: {len(GRID) + len(OTHERS)}, of {CLIMBS:,} climbs each. Cells in which a promise is exceeded: 0."
+        f"Cells: {len(GRID) + len(OTHERS)}, of {CLIMBS:,} climbs each. Cells in which a guarantee is exceeded: 0."
         in told[2]
     )
     rows = [text.split(" | ") for text in lines("grid")] + [text.split(" | ")[1:] for text in lines("others")]
@@ -59,7 +59,7 @@ def test_the_findings_of_the_page_are_those_of_its_tables() -> None:
 def test_the_findings_tell_of_a_promise_that_was_not_kept() -> None:
     kept, broken = Tally(100, wrong_met=5, lost=5, first_good=100), Tally(100, wrong_met=6, first_good=100)
     cell = Named("", Cell((0.8,)))
-    assert "a promise is exceeded: 0." in findings([(cell, kept)])[0]
+    assert "a guarantee is exceeded: 0." in findings([(cell, kept)])[0]
     told = findings([(cell, kept), (Named("this one", cell.cell), broken)])
-    assert "a promise is exceeded: 1." in told[0]
+    assert "a guarantee is exceeded: 1." in told[0]
     assert "at most 6.00% (80, 150 items, lead, this one)" in told[1]
