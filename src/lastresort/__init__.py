@@ -4,8 +4,8 @@
 
     run = lr.climb("task.yaml")
 
-Each function here is the command of its name (docs/python.md). Importing this loads no torch; a function loads what it needs when
-it is called.
+Each function is the command of the same name (docs/python.md). Importing the package does not load torch. A function loads what
+it needs when it is called.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Command(Generic[P, R]):
 
 
 def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Task:
-    """Read a task file. settings: dotted keys that override the file's, such as {"split.seed": 3}. Raises TaskError."""
+    """Read a task file. settings: dotted keys that override it, such as {"split.seed": 3}. Raises TaskError."""
     from lastresort.spec.task import load_task
 
     return load_task(Path(path), dict(settings or {}))
@@ -77,11 +77,12 @@ def climb(
 ) -> Run:
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar.
 
-    run: folder of the run, by default runs/<task>-<n>. resume: go on with `run`, or with the newest unfinished run of the task.
-    until: last rung to try. gate: "quick", "full" or "none". compare: ways to train the SFT winner, such as "lora,qlora".
-    settings: keys that override the task file's. progress: by default it is shown on stderr. stop: looked at between batches and
-    training steps, as is a file named stop in the run's folder.
-    Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
+    run: folder of the run, by default runs/<task>-<n>. resume: continue `run`, or the newest unfinished run of the task. until:
+    last rung to try. gate: "quick", "full" or "none". compare: ways to train the SFT winner, such as "lora,qlora". settings:
+    keys that override the task file. progress: shown on stderr by default. stop: checked between batches and training steps, as
+    is a file named stop in the run's folder.
+    Raises InputError for bad input, PrerequisiteError if something is missing on this machine, StoppedError if the climb stopped
+    and can be resumed.
     """
     from lastresort.app.runs import Run
     from lastresort.app.start import ClimbRequest, start_climb
@@ -114,7 +115,7 @@ def gate(
     tuned: folder of an adapter, folder or name of a model, or winner/ of a run. base: by default the model that the task may train.
     quick: a fixed number of items. seed: change it to draw fresh items. from_logs: compare the logs of base and tuned instead, from
     lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03".
-    Raises InputError for what cannot be compared, StoppedError where it stopped; the same call resumes it.
+    Raises InputError for models that cannot be compared, StoppedError if the gate stopped. The same call resumes it.
     """
     from lastresort.app.gate import GateRequest, run_gate
 
@@ -139,9 +140,9 @@ def train(
 ) -> Training:
     """Train from a training file, or from a YAML of Axolotl or LLaMA-Factory.
 
-    settings: keys that override the file's. resume: go on with the run in the output folder. strict: refuse another framework's
-    file if it has keys that would be ignored. stop: looked at before each step, as is a file named stop in the output folder.
-    Raises InputError or DataError, and StoppedError where it can be resumed.
+    settings: keys that override the file. resume: continue the run in the output folder. strict: refuse another framework's file
+    if it has keys that would be ignored. stop: looked at before each step, as is a file named stop in the output folder.
+    Raises InputError or DataError, or StoppedError if the training stopped and can be resumed.
     """
     from lastresort.app import train as use_case
     from lastresort.stop import NEVER
@@ -170,7 +171,7 @@ def advise(
 ) -> Recommendation:
     """Say whether to prompt, retrieve or fine-tune, and why, by published rules of thumb. No model is run.
 
-    facts: what no file holds, such as {"wrong": ["format", "style"], "best_prompt_score": 0.8}. Raises InputError and DataError.
+    facts: facts that are in no file, such as {"wrong": ["format", "style"], "best_prompt_score": 0.8}. Raises InputError.
     """
     from lastresort.app.advise import AdviceRequest, give_advice
 
@@ -179,7 +180,7 @@ def advise(
 
 
 def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str, Any] | None = None) -> DataCheck:
-    """Check examples and preferences of a task for duplicates, leaks, conflicts and lengths. show: rows to show token by token."""
+    """Check a task's examples and preferences for duplicates, leaks, conflicts and lengths. show: rows to print by token."""
     from lastresort.app.data_check import check_task
     from lastresort.spec.task import given_task
 
@@ -188,16 +189,16 @@ def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str,
 
 
 def open_run(folder: str | Path) -> Run:
-    """A run in its folder, finished, stopped, or still at work. Raises DataError where there is none."""
+    """Open a run from its folder, whether finished, stopped or still running. Raises DataError if there is none."""
     from lastresort.app import runs
 
     return runs.open_run(Path(folder))
 
 
 def open_system(folder: str | Path, *, allow_held: bool = False) -> Running:
-    """The winner of a run, or a saved system, ready to answer exactly as it was measured.
+    """Open the winner of a run, or a saved system, exactly as it was measured.
 
-    allow_held: also open a winner that the gate holds back. Raises InputError for a held one, DataError for changed files.
+    allow_held: also open a winner that the gate holds. Raises InputError if the gate holds it, DataError if files changed.
     """
     from lastresort.systems import running
 
@@ -212,7 +213,7 @@ def _prepare() -> None:
 
 
 def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:
-    """The progress to show while something computes, by default on stderr."""
+    """The progress to use, by default on stderr."""
     _prepare()
     if progress is not None:
         return nullcontext(progress)

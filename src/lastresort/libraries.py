@@ -93,7 +93,7 @@ def quiet_logger(name: str, level: int = logging.ERROR) -> Iterator[None]:
 
 
 def hub_failure(error: OSError, hub_id: str) -> LastresortError:
-    """The error of ours for a model that could not be downloaded, although the hub knows it."""
+    """Our error for a download that failed, if the reason is not the name of the model."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if not isinstance(error, LocalEntryNotFoundError):

@@ -13,14 +13,14 @@ from tuning_support import climbed, tiny_task
 
 
 def test_qlora_is_trained_measured_and_served_on_the_same_4_bit_base(tmp_path: Path) -> None:
-    from lastresort.models.quantized import trained_on
+    from lastresort.models.quantized import read_quantized_base
 
     path = tiny_task(tmp_path / "task", ladder=["sft"], tune={"method": "qlora"}, bar=0.1)
     found = climbed(path, tmp_path / "run")
     system = load_system(found.run / "winner")
     assert system.name.startswith("qlora-lr0.003-epoch")
     assert system.adapter is not None
-    note = trained_on(system.adapter)
+    note = read_quantized_base(system.adapter)
     assert note is not None
     assert note.quantize == "nf4"
     with Record.open(found.run, read_only=True) as record:

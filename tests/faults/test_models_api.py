@@ -18,7 +18,7 @@ import pytest
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
 from lastresort.models.api import ApiModel
 from lastresort.models.cached import CachedModel
-from lastresort.models.calls import RetryPolicy, TransientFailure, each_at_once, retry_after_s, wait_s
+from lastresort.models.calls import RetryPolicy, TransientFailure, retry_after_s, run_concurrently, wait_s
 from lastresort.models.endpoint import known_keys, parse_endpoint, redacted
 from lastresort.models.replies import CommandDenied, Tokens, read_reply
 from lastresort.models.request import THINKING_TOKENS, RequestBuilder
@@ -385,7 +385,7 @@ def test_calls_under_way_when_another_fails_are_paid_and_kept() -> None:
         return f"answer {index}"
 
     with pytest.raises(TaskError):
-        each_at_once(work, 5, workers=2, on_result=lambda index, text: taken.update({index: text}))
+        run_concurrently(work, 5, workers=2, on_result=lambda index, text: taken.update({index: text}))
     assert taken == {0: "answer 0"}
 
 
@@ -441,7 +441,7 @@ def test_results_that_wait_when_ctrl_c_comes_are_handed_over() -> None:
         return not any(thread.name.startswith("lastresort-call") for thread in threading.enumerate())
 
     with pytest.raises(KeyboardInterrupt):
-        each_at_once(work, 2, workers=2, on_result=take)
+        run_concurrently(work, 2, workers=2, on_result=take)
     assert sorted(taken) == [0, 1]
 
 

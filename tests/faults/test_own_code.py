@@ -18,7 +18,7 @@ from lastresort.gate.sides import _layer_sizes
 from lastresort.knowledge.embedder import open_embedder
 from lastresort.knowledge.reranker import open_reranker
 from lastresort.models.loading import load_local
-from lastresort.models.tokenizer import read_tokenizer, rendering_of
+from lastresort.models.tokenizer import read_rendering_fingerprint, read_tokenizer
 from lastresort.train.adapters.folder import layer_names, linear_shapes
 from lastresort.train.adapters.gguf import check_exportable
 from models_support import save_tiny, write_tiny_gguf
@@ -80,7 +80,7 @@ def rerank(folder: Path) -> object:
     [
         load_local,
         read_tokenizer,
-        lambda folder: rendering_of(folder, {}),
+        lambda folder: read_rendering_fingerprint(folder, {}),
         check_exportable,
         linear_shapes,
         lambda folder: layer_names(folder, "attention"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document, sections
-from lastresort.knowledge.document import Document, tidy
+from lastresort.knowledge.document import Document, normalize
 from lastresort.knowledge.formats import READERS
 
 WORDS = st.sampled_from(
@@ -120,5 +120,5 @@ def test_any_page_is_read(page: str) -> None:
 def test_any_text_is_read(kind: str, text: str) -> None:
     content = text.encode("utf-8", "replace")
     document = READERS[kind](content, f"a{kind}", "a")
-    assert document.text == tidy(document.text)
+    assert document.text == normalize(document.text)
     assert all(0 <= block.start <= block.end <= len(document.text) for block in document.blocks)

@@ -8,8 +8,8 @@ import pytest
 
 from knowledge_support import markdown
 from lastresort.errors import ContractError
-from lastresort.knowledge.chunks import Chunk, ChunkSettings, TextPiece, chunk_document, cut
-from lastresort.knowledge.document import Document, plain_blocks
+from lastresort.knowledge.chunks import Chunk, ChunkSettings, TextPiece, chunk_document, split_piece
+from lastresort.knowledge.document import Document, text_blocks
 
 
 def words(text: str) -> int:
@@ -21,7 +21,7 @@ def chunked(document: Document, size: int = 20, overlap: int = 5) -> tuple[Chunk
 
 
 def plain(text: str) -> Document:
-    return Document("a.txt", text, plain_blocks(text))
+    return Document("a.txt", text, text_blocks(text))
 
 
 HANDBOOK = """# Handbook
@@ -85,14 +85,14 @@ def test_long_blocks_are_cut_at_lines_and_sentences() -> None:
     rows = "\n".join(f"| row {number} | cell |" for number in range(8))
     assert all(line.startswith("| row") for c in chunked(plain(rows), 16, 0) for line in c.text.split("\n"))
     text = "Dr. Smith came home at 5 p.m. today. He saw e.g. Mr. Jones! Then “all was well.” They 2 ate."
-    pieces = cut(text, TextPiece(0, len(text), "paragraph"))
+    pieces = split_piece(text, TextPiece(0, len(text), "paragraph"))
     assert [text[p.start : p.end] for p in pieces] == [
         "Dr. Smith came home at 5 p.m. today.",
         "He saw e.g. Mr. Jones!",
         "Then “all was well.”",
         "They 2 ate.",
     ]
-    assert [p.end - p.start for p in cut("我们走。好的！", TextPiece(0, 7, "paragraph"))] == [4, 3]
+    assert [p.end - p.start for p in split_piece("我们走。好的！", TextPiece(0, 7, "paragraph"))] == [4, 3]
 
 
 def test_overlap_is_whole_sentences_where_they_are_short_enough() -> None:

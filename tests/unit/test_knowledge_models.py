@@ -58,7 +58,7 @@ def test_the_embedded_embedder_knows_meaning_and_its_limits(embedder: Embedder) 
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     question = embedder.embed_questions(["Where is my package?"])[0]
     assert question @ vectors[1] > question @ vectors[2] + 0.2
-    assert (embedder.most_tokens, embedder.dimensions, embedder.name) == (254, 384, "embedded")
+    assert (embedder.max_tokens, embedder.dimensions, embedder.name) == (254, 384, "embedded")
     assert embedder.count_tokens("parcel late") == 2
     assert embedder.count_tokens("word " * 400) == 400
     fits, longer = "word " * 254, "word " * 254 + "egg"
@@ -110,7 +110,7 @@ def test_a_cross_encoder_orders_by_its_logits(tmp_path: Path) -> None:
 
 
 def test_what_is_no_such_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="this is no folder of a model"):
+    with pytest.raises(DataError, match="this is not a model's folder"):
         open_embedder(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match="no weights as safetensors"):
@@ -118,7 +118,7 @@ def test_what_is_no_such_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x" * 20)
     with pytest.raises(DataError, match="the model cannot be loaded"):
         open_embedder(tmp_path).count_tokens("x")
-    with pytest.raises(DataError, match="it gives 3 scores a pair"):
+    with pytest.raises(DataError, match="it gives 3 scores per pair"):
         open_reranker(tiny_cross_encoder(tmp_path / "three", labels=3)).scores("x", ["y"])
     with pytest.raises(DataError, match="neither a folder nor a hub id"):
         open_embedder("not a/hub/id")

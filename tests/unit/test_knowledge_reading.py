@@ -10,7 +10,7 @@ import pytest
 from knowledge_support import markdown, pdf, written
 from lastresort.errors import DataError
 from lastresort.knowledge.chunks import sections
-from lastresort.knowledge.document import Document, plain_blocks
+from lastresort.knowledge.document import Document, text_blocks
 from lastresort.knowledge.formats import READERS
 from lastresort.knowledge.reading import read_documents
 
@@ -26,7 +26,7 @@ def shown(document: Document) -> list[tuple[str, str]]:
 
 def test_plain_text_has_paragraphs_lists_code_and_tables() -> None:
     text = "One line\nand more.\n\nSteps:\n1. first\n2. second\n   goes on\n```\na\n\nb\n```\n| a | b |\n| 1 | 2 |\n\n  last  \n"
-    assert [(block.kind, text[block.start : block.end]) for block in plain_blocks(text)] == [
+    assert [(block.kind, text[block.start : block.end]) for block in text_blocks(text)] == [
         ("paragraph", "One line\nand more."),
         ("paragraph", "Steps:"),
         ("list", "1. first\n2. second\n   goes on"),
@@ -38,7 +38,7 @@ def test_plain_text_has_paragraphs_lists_code_and_tables() -> None:
 
 def test_a_fence_that_is_never_closed_holds_the_rest() -> None:
     text = "a\n```\nb\n\nc"
-    assert [(block.kind, text[block.start : block.end]) for block in plain_blocks(text)] == [
+    assert [(block.kind, text[block.start : block.end]) for block in text_blocks(text)] == [
         ("paragraph", "a"),
         ("code", "```\nb\n\nc"),
     ]
@@ -128,7 +128,7 @@ def test_pdf_pages_are_sections_under_the_outline() -> None:
 
 def test_pdfs_that_cannot_be_read_say_why() -> None:
     whole = pdf([["Some text."]])
-    with pytest.raises(DataError, match=r"docs/a\.pdf: found a file that is no PDF or is damaged"):
+    with pytest.raises(DataError, match=r"docs/a\.pdf: found a file that is not a PDF or is damaged"):
         read("a.pdf", b"%PDF-1.7 not really")
     with pytest.raises(DataError, match="no PDF or is damaged"):
         read("a.pdf", whole[:200])
@@ -197,8 +197,8 @@ def test_names_that_come_again_are_told_apart() -> None:
     [
         ("a.md", b"ok\nbad \xff\n", r"docs/a\.md, line 2: found byte 0xff at offset 7, which is not UTF-8"),
         ("a.txt", b"\xef\xbb\xbfgut \xfc", "found byte 0xfc"),
-        ("a.json", '{"a": ', r"docs/a\.json, line 1, column 7: found what is no JSON"),
-        ("a.jsonl", '{"a": 1}\n{', "line 2, column 2: found what is no JSON"),
+        ("a.json", '{"a": ', r"docs/a\.json, line 1, column 7: found invalid JSON"),
+        ("a.jsonl", '{"a": 1}\n{', "line 2, column 2: found invalid JSON"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.csv", "a,b\n1\n", r"row 1: found 1 cells, expected 2, as in the header"),
         ("a.csv", 'a,b\n"x\n', "quoting error"),

@@ -183,7 +183,7 @@ def test_labels_name_chunks_sections_and_documents(tmp_path: Path) -> None:
     assert len(labels.chunks("a.md#a")) > 2
     assert labels.chunks("a.md") == labels.chunks("a.md#a") | {"a.md#only:1"}
     assert labels.chunks("only") == {"a.md#only:1"}
-    assert labels.wanted(["only", "only"]) == [{"a.md#only:1"}]
+    assert labels.resolve(["only", "only"]) == [{"a.md#only:1"}]
     with pytest.raises(DataError, match=r'the passage "a" in 2 documents.*as in a\.md#a\.'):
         labels.chunks("a")
     with pytest.raises(DataError, match=r'no passage "a\.md#onyl".*\(a\.md#only'):

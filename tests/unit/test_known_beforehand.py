@@ -12,7 +12,7 @@ from climb_support import reason_lines
 from lastresort.app.climb import climb
 from lastresort.climb.reasons import inputs_held
 from lastresort.errors import TaskError
-from lastresort.knowledge.reading import is_read
+from lastresort.knowledge.reading import is_document
 from lastresort.spec.task import load_task
 from lastresort.types import Example, Message
 from retrieval_support import NAMES, QUESTION, handbook_task
@@ -49,9 +49,9 @@ def test_what_is_no_document_or_only_trained_on_may_stand_there(tmp_path: Path) 
         (tmp_path / "docs" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "docs" / name).write_text("{}\n", encoding="utf-8")
     assert load_task(path).knowledge == tmp_path / "docs"
-    assert is_read(tmp_path / "docs", tmp_path / "docs" / "a.MD")
-    assert not is_read(tmp_path / "docs", tmp_path / "docs" / "rows.parquet")
-    assert not is_read(tmp_path / "docs", tmp_path / "docs-2" / "a.md")
+    assert is_document(tmp_path / "docs", tmp_path / "docs" / "a.MD")
+    assert not is_document(tmp_path / "docs", tmp_path / "docs" / "rows.parquet")
+    assert not is_document(tmp_path / "docs", tmp_path / "docs-2" / "a.md")
 
 
 def test_inputs_are_found_whatever_their_case_and_space() -> None:

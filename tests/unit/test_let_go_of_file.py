@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lastresort.models.quantized import let_go_of_file
+from lastresort.models.quantized import unmap_weights
 
 MAPPED = Path("/proc/self/maps")
 
@@ -28,7 +28,7 @@ def test_the_file_is_no_longer_mapped_and_nothing_has_changed(tmp_path: Path) ->
     del weights
     assert mapped(file), "safetensors gives views"
     codes = model.codes.data_ptr()
-    let_go_of_file(model)
+    unmap_weights(model)
     assert not mapped(file)
     assert torch.equal(model.norm, torch.arange(4096.0))
     assert model.codes.data_ptr() == codes, "what is in 4 bits is its own already"

@@ -8,7 +8,7 @@ import pytest
 
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.loading import load_local
-from lastresort.models.open import local_folder, open_model
+from lastresort.models.open import local_weights, open_model
 from lastresort.models.protocol import is_endpoint
 
 
@@ -16,14 +16,14 @@ def test_names_without_weights_are_told_apart() -> None:
     assert all(map(is_endpoint, ["openai:gpt", "http://h/v1#m", "https://h#m", "scripted:a.json"]))
     assert not any(map(is_endpoint, ["embedded", "org/name", "folder", "model.gguf", "httpd/model"]))
     with pytest.raises(TaskError, match="no weights"):
-        local_folder("openai:gpt", Path())
+        local_weights("openai:gpt", Path())
 
 
 def test_a_folder_goes_before_a_hub_id_of_the_same_spelling(tmp_path: Path) -> None:
-    assert local_folder("org/name", tmp_path) == "org/name"
+    assert local_weights("org/name", tmp_path) == "org/name"
     (tmp_path / "org" / "name").mkdir(parents=True)
-    assert local_folder("org/name", tmp_path) == tmp_path / "org" / "name"
-    assert local_folder(str(tmp_path / "org"), Path("/elsewhere")) == tmp_path / "org"
+    assert local_weights("org/name", tmp_path) == tmp_path / "org" / "name"
+    assert local_weights(str(tmp_path / "org"), Path("/elsewhere")) == tmp_path / "org"
 
 
 @pytest.mark.parametrize(

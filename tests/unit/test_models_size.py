@@ -10,7 +10,7 @@ import pytest
 
 from engine_support import tiny
 from lastresort.hardware.model_files import computed_parameters_of, parameters_of
-from lastresort.models.open import parameters_told
+from lastresort.models.open import parameter_count
 
 LLAMA = {
     "hidden_size": 32,
@@ -63,5 +63,5 @@ def test_the_name_tells_what_the_configuration_does_not(tmp_path: Path) -> None:
     for name in ("Qwen3-30B-A3B", "experts"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps({**LLAMA, "num_experts": 128}), encoding="utf-8")
-    assert parameters_told("Qwen3-30B-A3B", tmp_path) == 30_000_000_000
-    assert parameters_told("experts", tmp_path) is None
+    assert parameter_count("Qwen3-30B-A3B", tmp_path) == 30_000_000_000
+    assert parameter_count("experts", tmp_path) is None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastresort.errors import ContractError
-from lastresort.models.constrained import GrowingText, cut_at_stop
+from lastresort.models.constrained import StreamedText, cut_at_stop
 from lastresort.models.local import LocalModel, load_local
 from lastresort.models.protocol import Model
 from lastresort.models.scripted import Script, ScriptedModel
@@ -110,11 +110,11 @@ def test_a_closed_model_gives_its_memory_back_and_answers_no_more(tmp_path: Path
 
 @given(st.text("ab\N{REPLACEMENT CHARACTER}", max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
 def test_growing_text_shows_all_of_it_once_and_never_what_is_cut(text: str, stops: list[str]) -> None:
-    growing, shown = GrowingText(stops), ""
+    growing, shown = StreamedText(stops), ""
     final = cut_at_stop(text, stops)
     for end in range(1, len(text) + 1):
-        shown += growing.grown(text[:end])
+        shown += growing.grow(text[:end])
         assert final.startswith(shown)
         if any(stop in text[:end] for stop in stops):
             break
-    assert shown + growing.ended(final) == final
+    assert shown + growing.finish(final) == final

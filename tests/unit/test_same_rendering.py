@@ -14,7 +14,7 @@ from test_gate_adapters import adapter, save_tokenizer, with_template
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate.sides import named_sides
 from lastresort.models.open import open_model
-from lastresort.models.tokenizer import rendering_fingerprint, rendering_of
+from lastresort.models.tokenizer import read_rendering_fingerprint, rendering_fingerprint
 from lastresort.records.events import RenderingFixed
 from lastresort.records.record import Record
 from lastresort.rungs.tuning import note_rendering, noted_rendering
@@ -40,8 +40,8 @@ def test_training_notes_how_its_rows_were_rendered(trained: Path) -> None:
     model = trained.parent.parent / "task" / "model"
     with Record.open(trained, read_only=True) as record:
         noted = noted_rendering(record, "sft")
-    assert system.trained_rendering == noted == rendering_of(model, {})
-    assert noted != rendering_of(model, {"enable_thinking": False})
+    assert system.trained_rendering == noted == read_rendering_fingerprint(model, {})
+    assert noted != read_rendering_fingerprint(model, {"enable_thinking": False})
 
 
 def test_a_winner_is_asked_in_no_other_template_than_that_of_its_training(trained: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_tokenizer_that_an_adapter_brings_must_render_as_its_base(tmp_path: Pa
 def test_the_record_beside_an_adapter_tells_how_it_was_trained(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "base")
     own = adapter(tmp_path / "out" / "adapter")
-    for rendering in (rendering_of(model, {}), "0" * 64):
+    for rendering in (read_rendering_fingerprint(model, {}), "0" * 64):
         record = {"model": {"rendering": rendering}, "saved": {"kind": "adapter", "folder": "adapter"}}
         (tmp_path / "out" / "training.json").write_text(json.dumps(record), encoding="utf-8")
         if rendering == "0" * 64:

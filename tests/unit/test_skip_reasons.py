@@ -65,7 +65,7 @@ def test_prompting_is_never_skipped(tmp_path: Path) -> None:
 def test_a_model_too_large_to_train_whole_is_skipped_by_the_rung_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastresort.rungs.supervised.full.parameters_told", lambda *_: 10**12)
+    monkeypatch.setattr("lastresort.rungs.supervised.full.parameter_count", lambda *_: 10**12)
     monkeypatch.setattr("lastresort.rungs.supervised.full.machine_memory_bytes", lambda: 1 << 34)
     assert str(skipped(FullRung(), tmp_path)).startswith("training all 1,000 billion weights takes 14,901 GiB")
 

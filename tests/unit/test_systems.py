@@ -234,7 +234,7 @@ def test_a_run_and_a_saved_system_are_opened_alike(tmp_path: Path) -> None:
 def test_a_held_winner_is_opened_only_on_demand_and_a_changed_one_never(tmp_path: Path) -> None:
     saved(tmp_path, held=True)
     for folder in (tmp_path, tmp_path / "winner"):
-        with pytest.raises(InputError, match="the gate holds this winner back"):
+        with pytest.raises(InputError, match="the gate holds this winner"):
             open_system(folder)
         assert open_system(folder, allow_held=True).answer([user("a")])[0].text == "x"
     (tmp_path / "winner" / "extra.json").write_text("{}")

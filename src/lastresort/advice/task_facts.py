@@ -17,7 +17,7 @@ from lastresort.data.split import Split, groups_of
 from lastresort.errors import InputError
 from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.evals.scorers import build_scorer
-from lastresort.models.open import parameters_told
+from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
 from lastresort.report.words.skips import clause
 from lastresort.rungs.rung import find_rung
@@ -75,7 +75,7 @@ def facts_of(task: Task) -> TaskFacts:
         answer_tokens=_mean(estimated_tokens(example.output) for example in everything),
         outside=_outside(task.model),
         trainable=not is_endpoint(model),
-        parameters=parameters_told(model, task.folder),
+        parameters=parameter_count(model, task.folder),
         method=task.tune.method,
         target=task.sft.target,
         replay=task.sft.replay,

@@ -23,7 +23,7 @@ from lastresort.interop.exporting.job import ExportableTraining, Row
 from lastresort.interop.exporting.rows import messages, pair_row, prompt_row
 from lastresort.interop.exporting.trained import absolute_term, context_of
 from lastresort.ladder import RUNGS, trains
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.records.events import (
     CandidateTrained,
@@ -244,7 +244,7 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
         preferring = RUNGS[name].learns == "preferences"
         unused = ("path", "knowledge") if preferring else ("path", "preferences", "reward", "knowledge")
         path, _, prepared = read_again(run, record, task_file, without=unused)
-        base = settled_name(prepared.task.tuned_model, path.parent)
+        base = absolute_name(prepared.task.tuned_model, path.parent)
         source = ExportSource(run, record, prepared, noted, trained, system, base)
         made = _Rows(*(preference_rows(source) if preferring else supervised_rows(source, name)))
         document = {**_document(noted, source), **made.keys}

@@ -169,9 +169,9 @@ def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
 
 def _new(request: RecheckRequest) -> Replacement:
     from lastresort.after.recheck.designs import Replacement
-    from lastresort.models.open import settled_name
+    from lastresort.models.open import absolute_name
 
-    settled = None if request.model is None else settled_name(request.model, Path.cwd())
+    settled = None if request.model is None else absolute_name(request.model, Path.cwd())
     prompt = None if request.prompt is None else _instruction(request.prompt)
     return Replacement(request.model, settled, prompt, request.prompt_price, request.output_price)
 

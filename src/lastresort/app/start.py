@@ -84,7 +84,7 @@ def _read(request: ClimbRequest) -> tuple[Task, Gate | None, ComparisonRequest |
 def check_models(task: Task) -> None:
     """Refuse a model that does not exist. Reads a script at most, and no weights."""
     from lastresort.embedded import embedded_gguf
-    from lastresort.models.open import EMBEDDED, local_folder, open_model
+    from lastresort.models.open import EMBEDDED, local_weights, open_model
     from lastresort.models.protocol import is_endpoint
 
     judges = [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
@@ -95,7 +95,7 @@ def check_models(task: Task) -> None:
         elif name == EMBEDDED:
             embedded_gguf()
         else:
-            local_folder(name, task.folder)
+            local_weights(name, task.folder)
 
 
 def _folder(name: str, request: ClimbRequest) -> Path:

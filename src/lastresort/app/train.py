@@ -178,7 +178,7 @@ def _into(name: str | None) -> Literal["16bit", "nf4"] | None:
 
 def _check_export(base: str, gguf_type: str | None) -> None:
     from lastresort.models.loading import weights_folder
-    from lastresort.models.open import local_folder
+    from lastresort.models.open import local_weights
     from lastresort.train.adapters.gguf import check_exportable
 
-    check_exportable(weights_folder(local_folder(base, Path.cwd())), gguf_type)
+    check_exportable(weights_folder(local_weights(base, Path.cwd())), gguf_type)

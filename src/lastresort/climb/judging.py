@@ -12,7 +12,7 @@ from lastresort.evals.evidence import wilson_interval
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge, JudgeScore, LabelledCase, agreement_with, case_of, read_labelled
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, Pay
 from lastresort.records.decision import JudgeAgreement, JudgeView, OrderEffect
 from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
@@ -208,7 +208,7 @@ def _outcome(verdicts: Said) -> str:
 
 def _judges_itself(task: Task, judge: str) -> bool:
     """Whether the judge is the model that answers, or the one that would be tuned."""
-    names = {settled_name(name, task.folder) for name in (task.model, task.tuned_model)}
+    names = {absolute_name(name, task.folder) for name in (task.model, task.tuned_model)}
     return judge in names
 
 

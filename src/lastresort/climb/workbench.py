@@ -17,7 +17,7 @@ from lastresort.climb.room import check_room, max_new_tokens, refuse_what_fits_n
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, Stage, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -135,8 +135,8 @@ def open_models(task: Task, shared: Path) -> OpenModels:
     return OpenModels(
         ResponseCache(shared / RESPONSES),
         base_folder=task.folder,
-        base_name=settled_name(task.model, task.folder),
-        tuned_name=settled_name(task.tuned_model, task.folder),
+        base_name=absolute_name(task.model, task.folder),
+        tuned_name=absolute_name(task.tuned_model, task.folder),
         prompt_price=task.use.prompt_price or 0.0,
         output_price=task.use.output_price or 0.0,
     )

@@ -26,7 +26,7 @@ from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.ladder import trains
 from lastresort.libraries import quiet_transformers, without_length_warning
-from lastresort.models.open import EMBEDDED, local_folder
+from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting import instruction
@@ -288,7 +288,7 @@ def _weights(task: Task, model: str) -> Path:
     """Where they are, or would be: nothing is converted."""
     if model == EMBEDDED:
         return converted_already(embedded_gguf()) or embedded_gguf()
-    path = Path(local_folder(model, task.folder))
+    path = Path(local_weights(model, task.folder))
     return (converted_already(path) or path) if path.suffix == ".gguf" and path.is_file() else path
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import Format, mean_score, measured
 from lastresort.evals.scorers import Scorer
-from lastresort.models.protocol import Pay, paying
+from lastresort.models.protocol import Pay, pay_on_answer
 from lastresort.records.measurement import ItemScore
 from lastresort.stop import Stop, StopRequest
 from lastresort.systems.answerer import Answerer
@@ -111,7 +111,7 @@ class LocalExecutor:
             self.output,
             batch_size=answerer.model.batch_size,
             refused_is_wrong=job.refused_is_wrong,
-            on_answer=paying(self.pay),
+            on_answer=pay_on_answer(self.pay),
         ):
             items += batch
             self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")

@@ -22,7 +22,7 @@ from lastresort.gate.sides import GateSides, named_sides
 from lastresort.gate.suite_table import further_suites, known_of, plans_of
 from lastresort.gate.target import HeldOutTarget, order_of, plain_system
 from lastresort.models.cached import CachedModel
-from lastresort.models.open import open_model, settled_name
+from lastresort.models.open import absolute_name, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.document import ReuseView
 from lastresort.records.gate import GateDocument, Provenance, Tuned
@@ -64,7 +64,7 @@ def gate_alone(
     progress.stage("reading the task", None)
     task = question.task
     prepared = prepare(task)
-    base = question.base or settled_name(task.tuned_model, task.folder)
+    base = question.base or absolute_name(task.tuned_model, task.folder)
     base_as = "--base" if question.base else "the task, what it may train"
     named = named_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
     asked = _question(prepared, question, base, here)
@@ -142,8 +142,8 @@ def _question(prepared: PreparedTask, question: GateArguments, base: str, here: 
     text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
     return {
         "task": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        "base": settled_name(base, here),
-        "tuned": settled_name(question.tuned, here),
+        "base": absolute_name(base, here),
+        "tuned": absolute_name(question.tuned, here),
         "quick": question.quick,
         "seed": question.seed,
     }

@@ -19,9 +19,9 @@ from lastresort.embedded import converted_name
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.libraries import own_code_refused, quiet_transformers
-from lastresort.models.open import local_folder, open_model, settled_name
+from lastresort.models.open import absolute_name, local_weights, open_model
 from lastresort.models.protocol import Model, is_endpoint
-from lastresort.models.tokenizer import TOKENIZER, rendering_of
+from lastresort.models.tokenizer import TOKENIZER, read_rendering_fingerprint
 from lastresort.systems.files import FILE, artefact_sha256
 from lastresort.systems.running import load_winner
 from lastresort.systems.system import System
@@ -238,7 +238,7 @@ def _of_winner(base: str, tuned: str, folder: Path, here: Path, base_as: str) ->
     notes: tuple[str, ...] = ()
     if system.adapter is not None:
         side, _, _, notes = _of_adapter(base, tuned, system.adapter, kwargs, here, precision)
-        own_base = settled_name(base, here) == settled_name(system.model, folder)
+        own_base = absolute_name(base, here) == absolute_name(system.model, folder)
         side = replace(side, fingerprint=system.fingerprint if own_base else "")
     elif system.tuned_from:
         side = replace(_side(system.model, kwargs, folder, precision, known_as=tuned), fingerprint=system.fingerprint)
@@ -291,7 +291,7 @@ def _side(
     adapter: Path | None = None,
     known_as: str = "",
 ) -> GateSide:
-    settled, kwargs = settled_name(name, here), dict(template_kwargs)
+    settled, kwargs = absolute_name(name, here), dict(template_kwargs)
 
     def opened() -> Any:
         return open_model(settled, base_folder=here, precision=precision, adapter=adapter, template_kwargs=kwargs)
@@ -300,7 +300,7 @@ def _side(
         opened()  # refuses what leads nowhere; no weights are read
         return GateSide(known_as or name, opened, scores=False)
     own = adapter is not None and (adapter / TOKENIZER).is_file()
-    rendering = rendering_of(adapter if own and adapter is not None else _weights(name, here), kwargs)
+    rendering = read_rendering_fingerprint(adapter if own and adapter is not None else _weights(name, here), kwargs)
     return GateSide(known_as or name, opened, rendering)
 
 
@@ -313,4 +313,4 @@ def _is_called(told: str, base: str, here: Path) -> bool:
 def _weights(name: str, here: Path) -> Path:
     from lastresort.models.loading import weights_folder
 
-    return weights_folder(local_folder(name, here))
+    return weights_folder(local_weights(name, here))

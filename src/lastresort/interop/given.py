@@ -135,9 +135,9 @@ NOT_IN_4_BITS = (
 
 def says_its_base(adapter: Path) -> bool:
     """Whether it was trained here on a base in 4 bits, which is then loaded so again."""
-    from lastresort.models.quantized import trained_on
+    from lastresort.models.quantized import read_quantized_base
 
-    return trained_on(adapter) is not None
+    return read_quantized_base(adapter) is not None
 
 
 def found_place(name: str, beside: Path) -> Path | None:

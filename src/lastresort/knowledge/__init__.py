@@ -1,4 +1,4 @@
-"""Documents a system may look things up in: read, cut into chunks, embedded, stored and searched.
+"""Documents for retrieval: read, cut into chunks, embedded, stored and searched.
 
-reading.read_documents -> store.create_store or open_store -> update.update -> search.search; evaluation.measure says how well.
+reading.read_documents -> store.create_store or open_store -> update.update -> search.search. evaluation.measure scores the search.
 """

@@ -1,8 +1,7 @@
-"""Chunks: the pieces of documents that are embedded, searched and put into a prompt.
+"""Cut documents into chunks, the pieces that are embedded, searched and put into a prompt.
 
-Cutting a stretch of text that is too long into smaller ones, at the strongest boundary it has.
-
-The parts of a document under one heading, each with a name that lasts while the rest of the document changes.
+Each section has a name that stays the same while the rest of the document changes. A text that is too long is split at the
+strongest boundary inside.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _ABBREVIATED = re.compile(r"\b(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|Fig|Eq|Art|vs|
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """text[start:end] of a document. level: how far it has been cut; the boundaries above that level it no longer has."""
+    """text[start:end] of a document. level: the kind of boundary to split at next. Stronger boundaries are not left inside."""
 
     start: int
     end: int
@@ -34,10 +33,10 @@ class TextPiece:
     level: int = 0
 
 
-def cut(text: str, piece: TextPiece) -> tuple[TextPiece, ...]:
-    """The pieces between the strongest boundaries inside: blank lines, lines (but in a paragraph), sentences, else the middle.
+def split_piece(text: str, piece: TextPiece) -> tuple[TextPiece, ...]:
+    """Split at the strongest boundaries inside: blank lines, lines (not in a paragraph), sentences, or else the middle.
 
-    Two pieces at least, unless the piece is a single character. White space between pieces belongs to none of them.
+    Returns at least two pieces, unless it is a single character. White space between pieces belongs to none of them.
     """
     boundaries = (_at_blank_lines, _at_lines, _at_sentences)
     for level in range(piece.level, len(boundaries)):
@@ -50,8 +49,8 @@ def cut(text: str, piece: TextPiece) -> tuple[TextPiece, ...]:
     return tuple(TextPiece(start, end, piece.kind, len(boundaries)) for start, end in spans)
 
 
-def starts(text: str, start: int, end: int) -> tuple[list[int], list[int]]:
-    """Where sentences and lines, and where words begin inside (start, end): the places at which an overlap may begin."""
+def overlap_starts(text: str, start: int, end: int) -> tuple[list[int], list[int]]:
+    """The positions inside (start, end) where an overlap may begin: sentences and lines, and words."""
     sentences = {first for first, _ in _at_sentences(text, start, end)}
     lines = {first for first, _ in _spans(text, start, end, _LINE_END)}
     words = [start + match.start() for match in re.finditer(r"\S+", text[start:end])]
@@ -78,7 +77,7 @@ def _at_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _in_the_middle(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """At the white space nearest the middle; inside a word that has none."""
+    """Split at the white space nearest the middle, or inside the word if there is none."""
     if end - start < 2:
         return [(start, end)]
     middle = (start + end) // 2
@@ -101,11 +100,10 @@ def _spans(text: str, start: int, end: int, gap: re.Pattern[str]) -> Iterator[tu
 
 @dataclass(frozen=True, slots=True)
 class HeadingSection:
-    """What stands between one heading and the next.
+    """The text between one heading and the next.
 
-    name: the key of its heading, else the headings above it and its own as slugs, joined by /; "" for what stands before the
-    first heading. headings: their titles, the outermost first. blocks: with its own heading, and with headings before it
-    that have no text of their own.
+    name: the key of its heading, else the slugs of the headings above it and of its own, joined by /. "" before the first
+    heading. headings: their titles, the outermost first. blocks: include its own heading, and headings before it without text.
     """
 
     name: str
@@ -114,9 +112,9 @@ class HeadingSection:
 
 
 def sections(document: Document) -> tuple[HeadingSection, ...]:
-    """All blocks of the document, in their order, each in one section. A name that comes again gets -2, -3, …
+    """All blocks of the document in order, each in one section. A repeated name gets -2, -3, …
 
-    The document's own title stands in headings but not in names, so that `handbook.md#returns` is what one expects.
+    The document's own title is in headings, but not in names, so the name is `handbook.md#returns`, as one would expect.
     """
     found: list[HeadingSection] = []
     taken: set[str] = set()
@@ -140,9 +138,9 @@ def sections(document: Document) -> tuple[HeadingSection, ...]:
 
 
 def slug(title: str) -> str:
-    """As in the address of a heading: small letters, words joined by -, nothing but letters, digits, - and _.
+    """The title as in a link to a heading: lower case, words joined by -, only letters, digits, - and _.
 
-    A title of digits alone becomes section-3: `document#3` is the third chunk of a document without headings.
+    A title of digits becomes section-3, because `document#3` is the third chunk of a document without headings.
     """
     words = re.sub(r"[^\w\s-]", "", unicodedata.normalize("NFKC", title).casefold())
     joined = re.sub(r"[\s-]+", "-", words).strip("-")
@@ -167,14 +165,14 @@ def _unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-CHUNKER = 1  # raised whenever the same document would be cut otherwise
+CHUNKER = 1  # raised whenever the same document would be cut differently
 SMALLEST_TOKENS = 16
 CountTokens = Callable[[str], int]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSettings:
-    """size_tokens: the most that is embedded at once, headings included. overlap_tokens: how much of a chunk the next repeats."""
+    """size_tokens: longest text to embed, with its headings. overlap_tokens: how much of a chunk the next one repeats."""
 
     size_tokens: int = 250
     overlap_tokens: int = 30
@@ -189,11 +187,11 @@ class ChunkSettings:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A stretch of a document, and where it stands.
+    """A piece of a document, and where it is.
 
     id: `document#section:2` for the second chunk of a section, `document#2` before the first heading. section: the same
-    without the number. context: the headings above, as they are embedded before the text, cut where they are very long.
-    start, end: characters of the document's text; text is text[start:end].
+    without the number. context: the headings above, embedded before the text, shortened if they are very long.
+    start, end: characters of the document's text. text is text[start:end].
     """
 
     id: str
@@ -212,14 +210,14 @@ class Chunk:
 
 
 def chunk_document(document: Document, settings: ChunkSettings, count_tokens: CountTokens) -> tuple[Chunk, ...]:
-    """The chunks of a document in their order; every character that is not white space is in at least one of them.
+    """The chunks of a document in order. Every character that is not white space is in at least one of them.
 
-    No chunk reaches over a heading, so that a change in one section leaves those of the others as they are, and overlap
-    is within a section. A block (paragraph, list, code, table) is kept whole where it fits beside the overlap, else cut at
-    blank lines, lines, sentences, at last in the middle. The overlap is the longest run of whole sentences or lines of at
-    most overlap_tokens; of words, where the last sentence is longer.
-    count_tokens: of the embedder, without its special tokens. No chunk's `embedded` has more than size_tokens, unless a single
-    character has.
+    No chunk crosses a heading, so a change in one section leaves the chunks of the others alone. Overlap stays within a
+    section. A block (paragraph, list, code, table) stays whole if it fits next to the overlap, else it is split at blank
+    lines, lines, sentences, or in the middle. The overlap is the longest run of whole sentences or lines of at most
+    overlap_tokens, or of words if the last sentence is longer.
+    count_tokens: the embedder's, without special tokens. No chunk's `embedded` exceeds size_tokens, unless a single character
+    does.
     """
     chunks: list[Chunk] = []
     for section in sections(document):
@@ -233,10 +231,10 @@ def chunk_document(document: Document, settings: ChunkSettings, count_tokens: Co
     return tuple(chunks)
 
 
-def _context(headings: Sequence[str], most_tokens: int, count_tokens: CountTokens) -> str:
-    """The headings joined by >, without the outer ones and then without words where they are too many."""
+def _context(headings: Sequence[str], max_tokens: int, count_tokens: CountTokens) -> str:
+    """The headings joined by >. If they are too long, outer headings are dropped first, then words at the end."""
     titles = list(headings)
-    while titles and count_tokens(" > ".join(titles)) > most_tokens:
+    while titles and count_tokens(" > ".join(titles)) > max_tokens:
         words = titles[0].split()
         titles = titles[1:] or ([" ".join(words[:-1])] if len(words) > 1 else [])
     return " > ".join(titles)
@@ -245,7 +243,7 @@ def _context(headings: Sequence[str], most_tokens: int, count_tokens: CountToken
 def _pack(
     text: str, blocks: Sequence[Block], settings: ChunkSettings, count_tokens: CountTokens, lead: str
 ) -> list[tuple[int, int]]:
-    """Spans filled with whole pieces, each with as many as fit after `lead`; each but the first begins with its overlap."""
+    """Spans of whole pieces, each as long as fits after `lead`. Each but the first begins with its overlap."""
     limit, overlap = settings.size_tokens, settings.overlap_tokens
     waiting = deque(TextPiece(block.start, block.end, block.kind) for block in blocks if block.start < block.end)
     spans: list[tuple[int, int]] = []
@@ -257,10 +255,10 @@ def _pack(
             end, only_headings = piece.end, only_headings and piece.kind == "heading"
             continue
         too_long = count_tokens(lead + text[piece.start : piece.end]) > limit - overlap
-        # What follows a heading is cut rather than the heading left alone.
+        # Split what follows a heading rather than leave the heading alone.
         may_join = only_headings and any(map(str.isspace, text[piece.start : piece.end]))
         if (too_long and piece.end - piece.start > 1) or may_join:
-            waiting.extendleft(reversed(cut(text, piece)))
+            waiting.extendleft(reversed(split_piece(text, piece)))
             continue
         begin = piece.start
         if start >= 0:
@@ -275,8 +273,8 @@ def _pack(
 
 
 def _overlap(text: str, start: int, end: int, most: int, count_tokens: CountTokens) -> int | None:
-    """Where in the chunk text[start:end] the next one begins; None where not even its last word may be repeated."""
-    for places in starts(text, start, end):
+    """Where in the chunk text[start:end] the next one begins. None if not even the last word fits into the overlap."""
+    for places in overlap_starts(text, start, end):
         first = bisect_left(places, True, key=lambda place: count_tokens(text[place:end]) <= most)
         if first < len(places):
             return places[first]

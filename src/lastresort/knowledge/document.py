@@ -1,8 +1,7 @@
-"""A document: its text and where the parts of it begin and end.
+"""A document: its text and the blocks in it.
 
-The structure that text has without any marks: paragraphs, lists, fenced code, tables drawn with bars.
-
-Putting a document's text together piece by piece, for formats whose text does not stand in the file as it is read.
+`text_blocks` finds the structure of text without markup. `DocumentBuilder` is for formats whose file does not contain the text
+as it is read.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 class Block:
     """The characters text[start:end] of a document, which belong together.
 
-    Of headings only: level, 1 for the outermost; title, without marks; key, the name that the document itself gives to the
-    part that begins here (an entry's id, an anchor). A heading may be empty (start == end): its title then is not in the text.
+    Only for headings: level, 1 for the outermost; title, without markup; key, the document's own name for the section (an entry's
+    id, an anchor). An empty heading (start == end) has a title that is not in the text.
     """
 
     kind: BlockKind
@@ -38,8 +37,8 @@ class Block:
 class Document:
     """A text with its structure.
 
-    id: the path below the folder that was read, with / between its parts and # written as %23. blocks: in the order of the
-    text, none inside another; between them there is only white space. title: "" where the document names none.
+    id: the path below the folder that was read, with / as separator and # written as %23. blocks: in the order of the text, not
+    nested, with only white space between them. title: "" if the document has none.
     """
 
     id: str
@@ -53,8 +52,8 @@ class Document:
             raise ContractError(f'a document with the id "{self.id}"', expected="text without #")
 
 
-def tidy(text: str) -> str:
-    """Line ends as "\\n"; what no tokenizer or index takes (NUL, half of a surrogate pair) as the replacement character."""
+def normalize(text: str) -> str:
+    """Line ends become "\\n". NUL and lone surrogates, which tokenizers and indexes refuse, become the replacement character."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
     return text if text.isascii() else _HALF_OF_A_PAIR.sub("\ufffd", text)
 
@@ -64,8 +63,9 @@ _ITEM = re.compile(r"\s*(?:[-*+•‣◦]|\(?\d{1,4}[.)]|[a-zA-Z][.)])\s+\S")
 _ROW = re.compile(r"\s*\|.*\|\s*$")
 
 
-def plain_blocks(text: str) -> tuple[Block, ...]:
-    """Blank lines part blocks, except inside a fence; a list ends where neither an item nor an indented line follows."""
+def text_blocks(text: str) -> tuple[Block, ...]:
+    """Paragraphs, lists, fenced code and tables with bars. Blank lines separate blocks, except inside a fence. A list ends where
+    neither an item nor an indented line follows."""
     blocks: list[Block] = []
     kind: BlockKind | None = None
     fence, start, end = "", 0, 0
@@ -120,7 +120,7 @@ def _lines(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _trimmed(text: str, kind: BlockKind, start: int, end: int) -> Block:
-    """White space at the ends does not belong to a block, the indentation of its first line of code does."""
+    """The block without white space at its ends. Code keeps the indentation of its first line."""
     stretch = text[start:end]
     end -= len(stretch) - len(stretch.rstrip())
     if kind != "code":
@@ -131,8 +131,8 @@ def _trimmed(text: str, kind: BlockKind, start: int, end: int) -> Block:
 _GAP = "\n\n"
 
 
-class Assembly:
-    """Collects blocks in their order. text and blocks are what has come together so far."""
+class DocumentBuilder:
+    """Collects blocks in order. text and blocks: the result so far."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -144,25 +144,25 @@ class Assembly:
         return "".join(self._parts)
 
     def heading(self, title: str, level: int, *, key: str = "", shown: bool = True) -> None:
-        """Begin a part. shown: whether the title stands in the text too."""
-        title = " ".join(tidy(title).split())
+        """Begin a section. shown: whether the title is also in the text."""
+        title = " ".join(normalize(title).split())
         start, end = self._write(title if shown else "")
-        self.blocks.append(Block("heading", start, end, level, title, tidy(key)))
+        self.blocks.append(Block("heading", start, end, level, title, normalize(key)))
 
     def add(self, kind: BlockKind, text: str) -> None:
-        """One block; white space around it goes."""
-        text = tidy(text).strip("\n") if kind == "code" else tidy(text).strip()
+        """Add one block, without white space around it."""
+        text = normalize(text).strip("\n") if kind == "code" else normalize(text).strip()
         if text.strip():
             start, end = self._write(text)
             self.blocks.append(Block(kind, start, end))
 
     def add_plain(self, text: str) -> None:
-        """The blocks of a text without marks."""
-        text = tidy(text).strip()
+        """Add the blocks of a text without markup."""
+        text = normalize(text).strip()
         if text:
             start, _ = self._write(text)
             self.blocks += [
-                replace(block, start=block.start + start, end=block.end + start) for block in plain_blocks(text)
+                replace(block, start=block.start + start, end=block.end + start) for block in text_blocks(text)
             ]
 
     def _write(self, text: str) -> tuple[int, int]:

@@ -1,11 +1,4 @@
-"""What turns texts into vectors, and how one is named: `embedded`, `hashing`, a folder, a hub id.
-
-An embedder without a model: words hashed into a few dimensions. For tests and dry runs; it knows no meaning.
-
-Where the files of an embedder or a reranker are, and what they are.
-
-Embeddings by a sentence-transformers model in a folder. Nothing is loaded before the first text.
-"""
+"""Embedders turn texts into vectors. Their names: `embedded`, `hashing`, a folder, a hub id."""
 
 from __future__ import annotations
 
@@ -25,16 +18,16 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class HashingEmbedder:
-    """Each word adds or takes 1 at a place that its hash decides: texts that share words are near each other.
+    """For tests and dry runs, without a model: each word adds ±1 in a dimension given by its hash. It knows words, not meaning.
 
     Source: Weinberger et al. 2009, Feature Hashing for Large Scale Multitask Learning, eq. 2.
     """
 
     name = "hashing"
 
-    def __init__(self, dimensions: int = 64, most_tokens: int = 256) -> None:
-        self.dimensions, self.most_tokens = dimensions, most_tokens
-        self.fingerprint = f"hashing-{dimensions}-{most_tokens}"
+    def __init__(self, dimensions: int = 64, max_tokens: int = 256) -> None:
+        self.dimensions, self.max_tokens = dimensions, max_tokens
+        self.fingerprint = f"hashing-{dimensions}-{max_tokens}"
 
     def count_tokens(self, text: str) -> int:
         return len(_WORD.findall(text))
@@ -44,7 +37,7 @@ class HashingEmbedder:
 
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):
-            for word in _WORD.findall(text.casefold())[: self.most_tokens]:
+            for word in _WORD.findall(text.casefold())[: self.max_tokens]:
                 digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
                 vectors[row, digest % self.dimensions] += 1.0 if digest >> 63 else -1.0
             if not vectors[row].any():
@@ -64,17 +57,17 @@ _NOT_DECIDING = {"data_config.json", "trainer_state.json"}
 
 
 def model_folder(folder_or_id: str | Path) -> Path:
-    """The folder itself, or the hub's snapshot (fetched if need be). What exists on disk, and any Path, never asks the hub.
+    """The folder itself, or the hub's snapshot (downloaded if needed). A Path, or a name that exists on disk, is always local.
 
-    Raises DataError for what is no model with safetensors, PrerequisiteError and InfrastructureError where a hub id
-    cannot be had.
+    Raises DataError if it is not a model with safetensors, PrerequisiteError or InfrastructureError if a hub id cannot be
+    downloaded.
     """
     path = Path(folder_or_id)
     if not (isinstance(folder_or_id, Path) or path.exists()):
         path = _snapshot(folder_or_id)
     if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
         raise DataError(
-            "this is no folder of a model",
+            "this is not a model's folder",
             where=str(folder_or_id),
             expected="config.json or modules.json in it",
             remedy="Correct the name.",
@@ -89,8 +82,8 @@ def model_folder(folder_or_id: str | Path) -> Path:
     return path
 
 
-def fingerprint(folder: Path) -> str:
-    """sha256 over names and contents of the files that decide what the model says, those in folders below included."""
+def folder_fingerprint(folder: Path) -> str:
+    """sha256 over names and contents of the files that determine the model's output, including subfolders."""
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in _DECIDING and path.name not in _NOT_DECIDING:
@@ -100,15 +93,15 @@ def fingerprint(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def sentence_transformers() -> Any:
+def import_sentence_transformers() -> Any:
     """The library, imported quietly. It imports bitsandbytes, which warns of a kernel that is not used here."""
     with quiet_logger("bitsandbytes"):
         return importlib.import_module("sentence_transformers")
 
 
 @contextmanager
-def loading(folder: Path, expected: str) -> Iterator[None]:
-    """Quietly; what a library says of a folder that it cannot load becomes a DataError."""
+def model_errors(folder: Path, expected: str) -> Iterator[None]:
+    """Quiet, and an error of the library about a folder that it cannot load becomes a DataError."""
     from safetensors import SafetensorError
 
     try:
@@ -168,11 +161,11 @@ _LONGEST_TOKENS = 8192  # of a model that does not say
 
 
 class SentenceEmbedder:
-    """folder: as sentence-transformers saves it, with safetensors; no code of the model's own is run."""
+    """A sentence-transformers model, loaded at the first text. folder: with safetensors; code of the model's own never runs."""
 
     def __init__(self, folder: Path, *, name: str) -> None:
         self.name = name
-        self.fingerprint = fingerprint(folder)
+        self.fingerprint = folder_fingerprint(folder)
         self._model = LazyModel(lambda: _load(folder))
 
     @property
@@ -180,8 +173,8 @@ class SentenceEmbedder:
         return int(self._model.get().get_embedding_dimension())
 
     @property
-    def most_tokens(self) -> int:
-        """What is left of the model's longest text after special tokens and the prompt that it is given with passages."""
+    def max_tokens(self) -> int:
+        """The model's longest text, minus special tokens and the prompt that it puts before passages."""
         model = self._model.get()
         longest = min(model.max_seq_length or _LONGEST_TOKENS, _LONGEST_TOKENS)
         prompts = [self.count_tokens(prompt) for prompt in (model.prompts or {}).values() if prompt]
@@ -220,9 +213,8 @@ class SentenceEmbedder:
 
 
 def _load(folder: Path) -> Any:
-    """Raises DataError where the folder holds something else."""
-    library = sentence_transformers()
-    with loading(folder, "a sentence-transformers model"):
+    library = import_sentence_transformers()
+    with model_errors(folder, "a sentence-transformers model"):
         return library.SentenceTransformer(
             str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
@@ -234,14 +226,14 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-OnDone = Callable[[int], object]  # told how many more texts are done
+OnDone = Callable[[int], object]  # called with how many more texts are done
 
 
 class Embedder(Protocol):
-    """Texts into vectors of length 1, so that their dot product is the cosine of the angle between them.
+    """Turns texts into vectors of length 1, so that their dot product is the cosine similarity.
 
-    name: as open_embedder takes it. fingerprint: hash of all that decides a vector, to be had without loading
-    weights. most_tokens: the longest text that is not cut.
+    name: for open_embedder. fingerprint: hash of all that determines a vector, available without loading weights.
+    max_tokens: the longest text that is not truncated.
     """
 
     name: str
@@ -250,7 +242,7 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int: ...
     @property
-    def most_tokens(self) -> int: ...
+    def max_tokens(self) -> int: ...
     def count_tokens(self, text: str) -> int:
         """Without special tokens."""
         ...
@@ -260,14 +252,14 @@ class Embedder(Protocol):
         ...
 
     def embed_questions(self, texts: Sequence[str]) -> Vectors:
-        """The same for what is searched for; some models are trained to tell the two apart."""
+        """The same for queries. Some models embed queries and passages differently."""
         ...
 
 
 def open_embedder(name: str | Path = "embedded") -> Embedder:
-    """The embedder of that name. `embedded` is the model inside a package, and never asks the network.
+    """The embedder of this name. `embedded` is the model inside a package and never uses the network.
 
-    Raises PrerequisiteError where it is not installed, DataError for what is no embedder.
+    Raises PrerequisiteError if it is not installed, DataError if it is not an embedder.
     """
     from lastresort.embedded import embedder_folder
 

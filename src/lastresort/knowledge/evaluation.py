@@ -1,11 +1,7 @@
-"""How well a store finds what it should, measured apart from any answers.
+"""How well a search finds the relevant passages, measured without any answers.
 
-From the name of a passage, as a row of examples gives it, to the chunks that it means.
-
-How good a ranking is, where the right passages are known.
-
-A passage that is wanted is a set of names, any of which is a hit: a label may name a section that was cut into chunks. Only the
-first hit of a passage counts. All values lie in [0, 1].
+A relevant passage is a set of chunk names, any of which is a hit, because a label may name a section that was cut into chunks.
+Only the first hit of a passage counts. All values are in [0, 1].
 """
 
 from __future__ import annotations
@@ -24,10 +20,10 @@ from lastresort.knowledge.store import Store, rows_where
 
 
 class Labels:
-    """All names that the chunks of a store go by.
+    """Finds the chunks of a store by the labels of an example.
 
-    A label names a chunk (`handbook.md#returns:2`), a section (`handbook.md#returns`, all its chunks) or a document. What
-    stands before # may be left out where only one document has such a section.
+    A label names a chunk (`handbook.md#returns:2`), a section (`handbook.md#returns`, all its chunks) or a document. The part
+    before # is optional if only one document has such a section.
     """
 
     def __init__(self, store: Store) -> None:
@@ -43,7 +39,7 @@ class Labels:
                     self._short[name.split("#", 1)[1]][document].add(chunk)
 
     def chunks(self, label: str) -> frozenset[str]:
-        """The ids of the chunks that the label means. Raises DataError where there are none, or where it is not clear which."""
+        """The ids of the chunks of this label. Raises DataError if there are none, or if the label is ambiguous."""
         if label in self._full:
             return frozenset(self._full[label])
         documents = self._short.get(label, {})
@@ -64,48 +60,48 @@ class Labels:
             remedy="Correct the name, or leave the passages out.",
         )
 
-    def wanted(self, labels: Sequence[str]) -> list[frozenset[str]]:
-        """Of each label, once each, the chunks that it means."""
+    def resolve(self, labels: Sequence[str]) -> list[frozenset[str]]:
+        """The chunks of each distinct label."""
         return [self.chunks(label) for label in dict.fromkeys(labels)]
 
 
-Wanted = Sequence[Collection[str]]
+Relevant = Sequence[Collection[str]]
 
 
-def recall_at(k: int, ranking: Sequence[str], wanted: Wanted) -> float:
-    """The share of the wanted passages with a hit among the first k.
+def recall_at(k: int, ranking: Sequence[str], relevant: Relevant) -> float:
+    """The share of relevant passages with a hit among the first k.
 
-    recall@k = |found among the first k| / |wanted|
+    recall@k = |hits among the first k| / |relevant|
     Source: Manning, Raghavan & Schütze 2008, Introduction to Information Retrieval, section 8.4.
     """
-    return sum(_first_hits(ranking[: _checked(k)], wanted)) / _number(wanted)
+    return sum(_first_hits(ranking[: _checked_k(k)], relevant)) / _count(relevant)
 
 
-def reciprocal_rank(ranking: Sequence[str], wanted: Wanted) -> float:
-    """1 / rank of the first hit, 0 without one; its mean over questions is the MRR.
+def reciprocal_rank(ranking: Sequence[str], relevant: Relevant) -> float:
+    """1 / rank of the first hit, 0 without one. The mean over questions is the MRR.
 
     Source: Voorhees 1999, The TREC-8 Question Answering Track Report.
     """
-    _number(wanted)
-    return next((1.0 / rank for rank, hits in enumerate(_first_hits(ranking, wanted), start=1) if hits), 0.0)
+    _count(relevant)
+    return next((1.0 / rank for rank, hits in enumerate(_first_hits(ranking, relevant), start=1) if hits), 0.0)
 
 
-def ndcg_at(k: int, ranking: Sequence[str], wanted: Wanted) -> float:
-    """Hits weighted by their rank, as a share of the best that k places allow.
+def ndcg_at(k: int, ranking: Sequence[str], relevant: Relevant) -> float:
+    """Hits weighted by rank, as a share of the best possible ranking.
 
-    DCG@k = sum over ranks i <= k of g_i / log2(i + 1), g_i = 1 where the place holds a passage's first hit; nDCG@k = DCG@k
-    over that of a ranking whose first min(k, |wanted|) places are hits. A chunk that is a first hit of two passages counts
-    once, so that the best possible may be below 1.
+    DCG@k = sum over ranks i <= k of g_i / log2(i + 1), with g_i = 1 if rank i holds a passage's first hit. nDCG@k is DCG@k
+    divided by that of a ranking whose first min(k, |relevant|) ranks are hits. A chunk that is the first hit of two passages
+    counts once, so the maximum may be below 1.
     Source: Järvelin & Kekäläinen 2002, Cumulated gain-based evaluation of IR techniques, with binary gains.
     """
-    hits = _first_hits(ranking[: _checked(k)], wanted)
+    hits = _first_hits(ranking[: _checked_k(k)], relevant)
     gained = sum(1.0 / math.log2(rank + 1) for rank, hit in enumerate(hits, start=1) if hit)
-    return gained / sum(1.0 / math.log2(rank + 1) for rank in range(1, min(k, _number(wanted)) + 1))
+    return gained / sum(1.0 / math.log2(rank + 1) for rank in range(1, min(k, _count(relevant)) + 1))
 
 
-def _first_hits(ranking: Sequence[str], wanted: Wanted) -> list[int]:
-    """For each place, how many wanted passages have their first hit there."""
-    missing = [frozenset(passage) for passage in wanted]
+def _first_hits(ranking: Sequence[str], relevant: Relevant) -> list[int]:
+    """For each rank, how many relevant passages have their first hit there."""
+    missing = [frozenset(passage) for passage in relevant]
     hits = []
     for name in ranking:
         left = [passage for passage in missing if name not in passage]
@@ -114,13 +110,13 @@ def _first_hits(ranking: Sequence[str], wanted: Wanted) -> list[int]:
     return hits
 
 
-def _number(wanted: Wanted) -> int:
-    if not wanted or not all(wanted):
-        raise ContractError("a question without wanted passages", expected="at least one name for each")
-    return len(wanted)
+def _count(relevant: Relevant) -> int:
+    if not relevant or not all(relevant):
+        raise ContractError("a question without relevant passages", expected="at least one name for each")
+    return len(relevant)
 
 
-def _checked(k: int) -> int:
+def _checked_k(k: int) -> int:
     if k < 1:
         raise ContractError(f"k is {k}", expected="at least 1")
     return k
@@ -131,9 +127,9 @@ CUTOFFS = (1, 3, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class RetrievalScores:
-    """Means over questions. questions: how many; unlabelled: those without a known passage, left out.
+    """Means over questions. questions: how many have labels. unlabelled: how many have none and were left out.
 
-    recall, ndcg: by cut-off. mrr: over as many places as the largest cut-off.
+    recall, ndcg: by cutoff. mrr: up to the largest cutoff.
     """
 
     questions: int
@@ -152,24 +148,24 @@ def measure(
     reranker: Reranker | None = None,
     cutoffs: Sequence[int] = CUTOFFS,
 ) -> RetrievalScores:
-    """Search for every question whose right passages are known.
+    """Search for every question with labelled passages.
 
-    passages: of each question, the labels (labels.Labels) of those that are wanted.
-    Raises DataError for a label that names nothing, and where no question has one.
+    passages: for each question, the labels of its relevant passages (see `Labels`).
+    Raises DataError for a label that names nothing, or if no question has a label.
     """
     names = Labels(store)
     labelled = [
-        (question, names.wanted(labels)) for question, labels in zip(questions, passages, strict=True) if labels
+        (question, names.resolve(labels)) for question, labels in zip(questions, passages, strict=True) if labels
     ]
     if not labelled:
         raise DataError("no question with known passages", expected="`passages` in some rows", remedy="Add some.")
     found = search_all(store, [question for question, _ in labelled], k=max(cutoffs), mode=mode, reranker=reranker)
     rankings = [[hit.chunk.id for hit in hits] for hits in found]
-    scored = [(ranking, wanted) for ranking, (_, wanted) in zip(rankings, labelled, strict=True)]
+    scored = [(ranking, relevant) for ranking, (_, relevant) in zip(rankings, labelled, strict=True)]
     return RetrievalScores(
         questions=len(labelled),
         unlabelled=len(questions) - len(labelled),
-        recall={k: fmean(recall_at(k, ranking, wanted) for ranking, wanted in scored) for k in cutoffs},
-        ndcg={k: fmean(ndcg_at(k, ranking, wanted) for ranking, wanted in scored) for k in cutoffs},
-        mrr=fmean(reciprocal_rank(ranking, wanted) for ranking, wanted in scored),
+        recall={k: fmean(recall_at(k, ranking, relevant) for ranking, relevant in scored) for k in cutoffs},
+        ndcg={k: fmean(ndcg_at(k, ranking, relevant) for ranking, relevant in scored) for k in cutoffs},
+        mrr=fmean(reciprocal_rank(ranking, relevant) for ranking, relevant in scored),
     )

@@ -1,4 +1,4 @@
-"""store.json: what made a store, and whether it is whole."""
+"""store.json: how a store was built, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lastresort.records.atomic import write_atomically
 
 FILE = "store.json"
 SCHEMA = 1
-# Those whose stems and stop words LanceDB knows, and one without either.
+# LanceDB has stemming and stop words for these. "none" uses neither.
 LANGUAGES = (
     "Arabic Danish Dutch English Finnish French German Greek Hungarian Italian Norwegian Portuguese Romanian Russian Spanish "
     "Swedish Tamil Turkish none"
@@ -21,7 +21,7 @@ LANGUAGES = (
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """How documents are cut, and in which language words are stemmed for the full-text index."""
+    """How documents are cut, and the language of the full-text index's stemming."""
 
     chunks: ChunkSettings = field(default_factory=ChunkSettings)
     language: str = "English"
@@ -33,7 +33,7 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """embedder, embedder_fingerprint, dimensions: of what embedded the chunks. complete: false while an update is under way."""
+    """embedder, embedder_fingerprint, dimensions: of the embedder in use. complete: false during an update."""
 
     embedder: str
     embedder_fingerprint: str
@@ -50,7 +50,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises DataError where there is no store in the folder, or one that this version cannot read."""
+    """Raises DataError if there is no store in the folder, or one that this version cannot read."""
     path = folder / FILE
     try:
         body = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""From a file or a folder to documents: every file below it that can be read, nothing outside it, nothing left out in silence."""
+"""Read the documents of a file or a folder: everything readable below it, nothing outside it. What is skipped is reported."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ class SkippedPath:
 
 @dataclass(frozen=True, slots=True)
 class FolderContents:
-    """What a folder holds. documents: sorted by id."""
+    """The content of a folder. documents: sorted by id."""
 
     documents: tuple[Document, ...]
     skipped: tuple[SkippedPath, ...]
 
 
 def read_documents(path: Path, *, progress: Progress | None = None) -> FolderContents:
-    """The documents of a file, or of a folder and the folders in it.
+    """The documents of a file, or of a folder and its subfolders.
 
-    Skipped and named: hidden files, kinds that are not known, files without text, links to what lies in the folder anyway.
-    Raises DataError for a path that is not there, a link that leads out of the folder, a file that cannot be read, and where
-    no document is found.
+    Hidden files, unknown file types, files without text and links within the folder are skipped and reported.
+    Raises DataError for a missing path, a link that leads out of the folder, or an unreadable file, and if there is no document.
     """
     progress = progress or SilentProgress()
     if not path.exists():
@@ -46,7 +45,7 @@ def read_documents(path: Path, *, progress: Progress | None = None) -> FolderCon
         files, skipped = [(path, path.name)], list[SkippedPath]()
         progress.stage(f"reading {kind}", 1)
     else:
-        files, skipped = _below(path)
+        files, skipped = _files_below(path)
         progress.stage("reading documents", len(files))
     documents = []
     for file, name in files:
@@ -67,16 +66,16 @@ def read_documents(path: Path, *, progress: Progress | None = None) -> FolderCon
     return FolderContents(tuple(sorted(documents, key=lambda d: d.id)), tuple(sorted(skipped, key=lambda s: s.path)))
 
 
-def is_read(knowledge: Path, path: Path) -> bool:
-    """Whether a file is among the documents that read_documents takes from `knowledge`, by its place and kind."""
+def is_document(knowledge: Path, path: Path) -> bool:
+    """Whether read_documents would read this file from `knowledge`, judged by its path and type."""
     root, file = knowledge.resolve(), path.resolve()
     if file != root and root not in file.parents:
         return False
     return file.suffix.lower() in READERS and not any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
-def _below(folder: Path) -> tuple[list[tuple[Path, str]], list[SkippedPath]]:
-    """Files to read, each with its path below the folder, and what is skipped."""
+def _files_below(folder: Path) -> tuple[list[tuple[Path, str]], list[SkippedPath]]:
+    """The files to read, each with its path below the folder, and those to skip."""
     root = folder.resolve()
     files: list[tuple[Path, str]] = []
     skipped: list[SkippedPath] = []
@@ -91,7 +90,7 @@ def _below(folder: Path) -> tuple[list[tuple[Path, str]], list[SkippedPath]]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below the folder; not what is below a link or a hidden folder."""
+    """Everything below the folder, except what is below a link or a hidden folder."""
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -117,7 +116,7 @@ def _reason_to_skip(path: Path, root: Path) -> str:
 
 
 def _check_link(path: Path, root: Path) -> str:
-    """A link is never followed: what it leads to in the folder is read there, and what lies outside was not named."""
+    """Links are never followed. A target inside the folder is read anyway, and one outside was not named by the user."""
     target = path.resolve()
     if target != root and root not in target.parents:
         raise DataError(
@@ -149,5 +148,5 @@ def _content(path: Path) -> bytes:
 
 
 def document_id(name: str) -> str:
-    """# parts a document from its chunk, and a name that is not UTF-8 could not be stored."""
+    """The name with # escaped, which separates a document from its section, and with bytes that are not UTF-8 escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace("#", "%23")

@@ -1,4 +1,4 @@
-"""Reading question and passage together, which tells more than two vectors: a cross-encoder over the best few."""
+"""A cross-encoder that reads question and passage together, to rerank the best candidates of a search."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lastresort.knowledge.embedder import LazyModel, fingerprint, loading, model_folder, sentence_transformers
+from lastresort.knowledge.embedder import (
+    LazyModel,
+    folder_fingerprint,
+    import_sentence_transformers,
+    model_errors,
+    model_folder,
+)
 
 BATCH_SIZE = 32
 
 
 class Reranker(Protocol):
-    """Scores passages for a question, the higher the better. name, fingerprint: as those of an embedder."""
+    """Scores passages for a question, higher is better. name, fingerprint: as for an embedder."""
 
     name: str
     fingerprint: str
@@ -21,19 +27,19 @@ class Reranker(Protocol):
 
 
 def open_reranker(name: str | Path) -> Reranker:
-    """The cross-encoder in a folder, or of a hub id. Raises as model_folder does."""
+    """The cross-encoder in a folder or of a hub id. Raises the same errors as model_folder."""
     return CrossEncoderReranker(model_folder(name), name=str(name))
 
 
 class CrossEncoderReranker:
-    """A sentence-transformers CrossEncoder; its logits are the scores. Loaded at the first question.
+    """A sentence-transformers CrossEncoder, loaded at the first question. Its logits are the scores.
 
     Source: Nogueira & Cho 2019, Passage Re-ranking with BERT (arXiv 1901.04085).
     """
 
     def __init__(self, folder: Path, *, name: str) -> None:
         self.name = name
-        self.fingerprint = fingerprint(folder)
+        self.fingerprint = folder_fingerprint(folder)
         self._model = LazyModel(lambda: _load(folder))
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
@@ -45,11 +51,11 @@ class CrossEncoderReranker:
 
 
 def _load(folder: Path) -> Any:
-    """Raises DataError where the folder holds something else, or a model with more than one score a pair."""
+    """Raises DataError if the folder holds something else, or a model with more than one score per pair."""
     from torch import nn
 
-    library = sentence_transformers()
-    with loading(folder, "a cross-encoder with one score a pair"):
+    library = import_sentence_transformers()
+    with model_errors(folder, "a cross-encoder with one score per pair"):
         model = library.CrossEncoder(
             str(folder),
             local_files_only=True,
@@ -58,5 +64,5 @@ def _load(folder: Path) -> Any:
             activation_fn=nn.Identity(),
         )
         if model.num_labels != 1:
-            raise ValueError(f"it gives {model.num_labels} scores a pair")
+            raise ValueError(f"it gives {model.num_labels} scores per pair")
     return model

@@ -1,12 +1,8 @@
-"""Searching a store: by meaning, by words, or both.
+"""Search a store by meaning, by words, or both.
 
-Text as the full-text index takes it.
-
-LanceDB's simple tokenizer parts words at white space and marks; Chinese, Japanese and Thai have neither between words, so that a
-whole sentence would be one word. Their characters are set apart here, in chunks and questions alike. (Its ICU tokenizer parts
-such text into words, but drops digits that stand alone: "version 2.0" would find nothing.)
-
-One ranking out of several.
+LanceDB's simple tokenizer splits words at white space and punctuation. Chinese, Japanese and Thai have neither between words, so
+a whole sentence would be one word. `searchable` therefore separates their characters, in chunks and questions alike. (The ICU
+tokenizer does split such text into words, but it drops single digits: "version 2.0" would find nothing.)
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ from typing import Any, Literal, get_args
 from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.reranker import Reranker
-from lastresort.knowledge.store import Store, chunks_of, table_errors
+from lastresort.knowledge.store import Store, chunks_by_row, table_errors
 
 _UNSPACED = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 COLUMN = "searched"
@@ -29,8 +25,8 @@ def searchable(text: str) -> str:
     return text if text.isascii() else _UNSPACED.sub(r" \1 ", text)
 
 
-def index_config(language: str) -> Any:
-    """BM25 over stems, without stop words and accents. Words of any length count: an identifier may be long."""
+def full_text_index(language: str) -> Any:
+    """BM25 over stems, without stop words and accents. No limit on word length, as identifiers may be long."""
     from lancedb.index import FTS
 
     plain = language == "none"
@@ -44,22 +40,22 @@ def index_config(language: str) -> Any:
     )
 
 
-def match(question: str) -> Any:
-    """A chunk matches if it has any word of the question. The question is words and never a query language."""
+def full_text_query(question: str) -> Any:
+    """A chunk matches if it has any word of the question. The question is never parsed as a query language."""
     from lancedb.query import MatchQuery
 
     return MatchQuery(searchable(question), COLUMN)
 
 
-K = 60  # the constant of the paper, which found it to be near the best and the result to depend little on it
+RRF_K = 60  # the paper's value, near the best; the result depends little on it
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = K) -> list[tuple[str, float]]:
-    """Names with their scores, the best first; names of equal score in alphabetical order.
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = RRF_K) -> list[tuple[str, float]]:
+    """Merge rankings. Returns names with scores, the best first, ties in alphabetical order.
 
-    score(d) = sum over rankings of 1 / (k + rank of d), ranks from 1; a ranking without d adds nothing.
+    score(d) = sum over rankings of 1 / (k + rank of d), ranks from 1. A ranking without d adds nothing.
 
-    rankings: names, the best first, none twice in one ranking.
+    rankings: names, the best first, each at most once per ranking.
     Source: Cormack, Clarke & Büttcher 2009, Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods.
     """
     scores: dict[str, float] = {}
@@ -70,16 +66,16 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = K) -> 
 
 
 Mode = Literal["vector", "text", "hybrid"]
-DEPTH = 50  # candidates of each ranking that are fused, and of the fused one that a reranker reads
-EXACT_UP_TO_ROWS = 300_000  # up to here all parts of a vector index are searched, which takes about 35 ms on two cores
-_PARTS_BEYOND = 64  # each of about 4,096 rows
+DEPTH = 50  # candidates per ranking to merge, and candidates that a reranker reads
+EXACT_UP_TO_ROWS = 300_000  # up to here every partition of a vector index is searched: about 35 ms on two cores
+_PARTITIONS_BEYOND = 64  # each of about 4,096 rows
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that was found. score: the cosine (vector), BM25 (text), sum of 1/(60 + rank) (hybrid), or the reranker's.
+    """A result of a search. score: cosine (vector), BM25 (text), sum of 1/(60 + rank) (hybrid), or the reranker's.
 
-    ranks: its place, from 1, in each ranking that had it among its candidates.
+    ranks: its rank, from 1, in each ranking that had it among its candidates.
     """
 
     chunk: Chunk
@@ -88,7 +84,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Candidate:
     id: str
     score: float
     row: int
@@ -103,9 +99,9 @@ def search(
     reranker: Reranker | None = None,
     depth: int = DEPTH,
 ) -> tuple[Hit, ...]:
-    """The k best chunks, the best first, those of equal score in the order of their ids.
+    """The k best chunks, the best first, ties in the order of their ids.
 
-    Raises DataError where the store was left half updated.
+    Raises DataError if the last update of the store did not finish.
     """
     return search_all(store, [question], k=k, mode=mode, reranker=reranker, depth=depth)[0]
 
@@ -119,10 +115,10 @@ def search_all(
     reranker: Reranker | None = None,
     depth: int = DEPTH,
 ) -> list[tuple[Hit, ...]]:
-    """What search finds for each question; the questions are embedded together.
+    """The results of `search` for each question. The questions are embedded together.
 
-    Questions are words, never a query language. One without words finds nothing, one that is longer than what the
-    embedder reads is cut there by it. depth: candidates of each ranking, at least k.
+    Questions are never parsed as a query language. An empty question finds nothing. The embedder truncates one that is too
+    long. depth: candidates per ranking, at least k.
     """
     if k < 1 or mode not in get_args(Mode):
         raise ContractError(
@@ -135,21 +131,24 @@ def search_all(
             expected="a store that is whole",
             remedy="Update it again; it goes on where it stopped.",
         )
-    asked = [question for question in questions if question.strip()]
-    vectors = list(store.embedder.embed_questions(asked)) if mode != "text" and asked else [None] * len(asked)
-    found = iter([_one(store, q, v, k, mode, reranker, max(depth, k)) for q, v in zip(asked, vectors, strict=True)])
-    return [next(found) if question.strip() else () for question in questions]
+    nonempty = [question for question in questions if question.strip()]
+    vectors: Sequence[Any] = [None] * len(nonempty)
+    if mode != "text" and nonempty:
+        vectors = list(store.embedder.embed_questions(nonempty))
+    pairs = zip(nonempty, vectors, strict=True)
+    results = iter([_search_one(store, text, vector, k, mode, reranker, max(depth, k)) for text, vector in pairs])
+    return [next(results) if question.strip() else () for question in questions]
 
 
-def _one(
+def _search_one(
     store: Store, question: str, vector: Any, k: int, mode: Mode, reranker: Reranker | None, depth: int
 ) -> tuple[Hit, ...]:
     wide = depth if mode == "hybrid" or reranker is not None else k
-    rankings: dict[str, list[_Found]] = {}
+    rankings: dict[str, list[_Candidate]] = {}
     if mode != "text":
-        rankings["vector"] = _untied(lambda limit: _by_vector(store, vector, limit), wide)
+        rankings["vector"] = _top(lambda limit: _by_vector(store, vector, limit), wide)
     if mode != "vector":
-        rankings["text"] = _untied(lambda limit: _by_words(store, question, limit), wide)
+        rankings["text"] = _top(lambda limit: _by_words(store, question, limit), wide)
     ranks = {name: {hit.id: rank for rank, hit in enumerate(hits, start=1)} for name, hits in rankings.items()}
     if mode == "hybrid":
         scored = reciprocal_rank_fusion([list(places) for places in ranks.values()])
@@ -157,7 +156,7 @@ def _one(
         scored = [(hit.id, hit.score) for hit in rankings[mode]]
     scored = scored[: depth if reranker is not None else k]
     rows = {hit.id: hit.row for hits in rankings.values() for hit in hits}
-    chunks = chunks_of(store, [rows[name] for name, _ in scored])
+    chunks = chunks_by_row(store, [rows[name] for name, _ in scored])
     if reranker is not None:
         scores = reranker.scores(question, [chunks[name].embedded for name, _ in scored])
         named = [(name, score) for (name, _), score in zip(scored, scores, strict=True)]
@@ -168,8 +167,8 @@ def _one(
     )
 
 
-def _untied(fetch: Callable[[int], list[_Found]], n: int) -> list[_Found]:
-    """The first n by score and id. Where the last one ties with what follows, more are fetched until the tie ends."""
+def _top(fetch: Callable[[int], list[_Candidate]], n: int) -> list[_Candidate]:
+    """The first n by score and id. If the last one ties with the next, more are fetched until the tie ends."""
     limit = n + 1
     while True:
         found = fetch(limit)
@@ -178,23 +177,23 @@ def _untied(fetch: Callable[[int], list[_Found]], n: int) -> list[_Found]:
         limit *= 2
 
 
-def _by_vector(store: Store, vector: Any, limit: int) -> list[_Found]:
-    """Exact up to EXACT_UP_TO_ROWS rows: LanceDB then looks into every part of its index. It gives 1 - cosine."""
+def _by_vector(store: Store, vector: Any, limit: int) -> list[_Candidate]:
+    """Exact up to EXACT_UP_TO_ROWS rows, as LanceDB then searches every partition. It returns 1 - cosine."""
     with table_errors(store.folder):
         rows = store.manifest.chunks
         query = store.table.search(vector, vector_column_name="vector").distance_type("dot")
-        query = query.nprobes(rows if rows <= EXACT_UP_TO_ROWS else _PARTS_BEYOND) if rows else query
+        query = query.nprobes(rows if rows <= EXACT_UP_TO_ROWS else _PARTITIONS_BEYOND) if rows else query
         found = query.select(["id", "_distance"]).with_row_id(True).limit(limit).to_arrow()
     return _found(found, [1.0 - distance for distance in found["_distance"].to_pylist()])
 
 
-def _by_words(store: Store, question: str, limit: int) -> list[_Found]:
+def _by_words(store: Store, question: str, limit: int) -> list[_Candidate]:
     with table_errors(store.folder):
-        query = store.table.search(match(question), query_type="fts")
+        query = store.table.search(full_text_query(question), query_type="fts")
         found = query.select(["id", "_score"]).with_row_id(True).limit(limit).to_arrow()
     return _found(found, found["_score"].to_pylist())
 
 
-def _found(rows: Any, scores: list[float]) -> list[_Found]:
+def _found(rows: Any, scores: list[float]) -> list[_Candidate]:
     names, ids = rows["id"].to_pylist(), rows["_rowid"].to_pylist()
-    return [_Found(name, score, row) for name, score, row in zip(names, scores, ids, strict=True)]
+    return [_Candidate(name, score, row) for name, score, row in zip(names, scores, ids, strict=True)]

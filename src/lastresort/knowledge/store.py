@@ -1,7 +1,7 @@
-"""A knowledge store: a folder that holds chunks with their vectors and a full-text index, and store.json.
+"""A knowledge store: a folder with chunks, their vectors, a full-text index, and store.json.
 
-The folder can be copied; nothing in it says where it lies. One process at a time may update it, and who searches meanwhile opens
-it again afterwards.
+The folder can be copied, as nothing in it depends on its path. One process at a time may update it. Others that search it must
+reopen it afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK_COLUMNS = ["id", "document", "section", "headings", "context", "start", "
 
 
 class Store:
-    """An open store. manifest: as it was when the store was opened or last updated."""
+    """An open store. manifest: as of when the store was opened or last updated."""
 
     def __init__(self, folder: Path, manifest: Manifest, embedder: Embedder) -> None:
         self.folder, self.manifest, self.embedder = folder, manifest, embedder
@@ -32,7 +32,7 @@ class Store:
 
     @property
     def table(self) -> Any:
-        """LanceDB's table of chunks. Raises DataError where it is missing or damaged."""
+        """LanceDB's table of chunks. Raises DataError if it is missing or damaged."""
         with self._lock:
             if self._opened is None:
                 with table_errors(self.folder):
@@ -40,16 +40,16 @@ class Store:
         return self._opened
 
     def reopen(self, manifest: Manifest | None = None) -> None:
-        """See what has been written since."""
+        """Read what has been written since."""
         with self._lock:
             self._opened = None
         self.manifest = manifest or read_manifest(self.folder)
 
 
 def create_store(folder: Path, embedder: Embedder, settings: StoreSettings | None = None) -> Store:
-    """An empty store in a folder that is empty or not there yet.
+    """An empty store in a folder that is empty or does not exist yet.
 
-    Raises DataError where the folder holds something, or the chunks would be longer than what the embedder reads.
+    Raises DataError if the folder is not empty, or if the chunks would be too long for the embedder.
     """
     settings = settings or StoreSettings()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -59,10 +59,10 @@ def create_store(folder: Path, embedder: Embedder, settings: StoreSettings | Non
             expected="an empty folder or none",
             remedy="Name another folder for the store.",
         )
-    if settings.chunks.size_tokens > embedder.most_tokens:
+    if settings.chunks.size_tokens > embedder.max_tokens:
         raise DataError(
             f"chunks of {settings.chunks.size_tokens} tokens",
-            expected=f"at most the {embedder.most_tokens} that the embedder {embedder.name} reads",
+            expected=f"at most the {embedder.max_tokens} that the embedder {embedder.name} reads",
             remedy="Choose smaller chunks or another embedder.",
         )
     manifest = Manifest(embedder.name, embedder.fingerprint, embedder.dimensions, settings, complete=True)
@@ -73,9 +73,9 @@ def create_store(folder: Path, embedder: Embedder, settings: StoreSettings | Non
 
 
 def open_store(folder: Path, embedder: Embedder | None = None, settings: StoreSettings | None = None) -> Store:
-    """An existing store. Without an embedder, the one it was made with.
+    """An existing store. embedder: by default the one that it was built with.
 
-    Raises DataError where there is none, it is damaged, or another embedder or other settings made it.
+    Raises DataError if there is none, if it is damaged, or if it was built with another embedder or other settings.
     """
     manifest = read_manifest(folder)
     embedder = embedder or open_embedder(manifest.embedder)
@@ -89,9 +89,9 @@ def open_store(folder: Path, embedder: Embedder | None = None, settings: StoreSe
         )
     if settings is not None and settings != manifest.settings:
         raise DataError(
-            f"a store made with {_in_words(manifest.settings)}",
+            f"a store made with {_described(manifest.settings)}",
             where=str(folder),
-            expected=_in_words(settings),
+            expected=_described(settings),
             remedy="Build a store in another folder.",
         )
     store = Store(folder, manifest, embedder)
@@ -116,10 +116,10 @@ def open_or_create_store(folder: Path, embedder: Embedder, settings: StoreSettin
 
 
 def content_hash(store: Store) -> str:
-    """sha256 over what a search can give: settings, embedder, and every chunk with its place, in the order of their ids.
+    """sha256 over what a search can return: settings, embedder, and every chunk with its position, in the order of their ids.
 
-    The same for stores of the same documents, however often and in whatever order they were updated. Vectors are stood for by
-    the embedder and the text: their last bits depend on what was embedded together.
+    It is the same for all stores of the same documents, however they were updated. It covers the embedder and the text instead
+    of the vectors, whose last bits depend on the batch.
     """
     manifest = store.manifest
     whole = hashlib.sha256(f"{manifest.settings}\0{manifest.embedder_fingerprint}\n".encode())
@@ -130,8 +130,8 @@ def content_hash(store: Store) -> str:
     return whole.hexdigest()
 
 
-def chunks_of(store: Store, row_ids: Sequence[int]) -> dict[str, Chunk]:
-    """The chunks of these rows by their id."""
+def chunks_by_row(store: Store, row_ids: Sequence[int]) -> dict[str, Chunk]:
+    """The chunks of these rows, by id."""
     if not row_ids:
         return {}
     with table_errors(store.folder):
@@ -140,7 +140,7 @@ def chunks_of(store: Store, row_ids: Sequence[int]) -> dict[str, Chunk]:
 
 
 def chunks_named(store: Store, ids: Sequence[str]) -> tuple[Chunk, ...]:
-    """The chunks of these ids, in the order of the documents. Ids that are not there are left out."""
+    """The chunks with these ids, in the order of the documents. Unknown ids are left out."""
     found: list[Chunk] = []
     for start in range(0, len(ids), 500):
         found += _chunks(rows_where(store, any_of("id", ids[start : start + 500]), _CHUNK_COLUMNS))
@@ -148,20 +148,20 @@ def chunks_named(store: Store, ids: Sequence[str]) -> tuple[Chunk, ...]:
 
 
 def rows_where(store: Store, condition: str | None, columns: Sequence[str]) -> Any:
-    """Columns of all rows for which a condition holds, as an Arrow table."""
+    """Columns of all rows that meet a condition, as an Arrow table."""
     with table_errors(store.folder):
         query = store.table.search().select(list(columns)).limit(None)
         return (query.where(condition) if condition else query).to_arrow()
 
 
 def any_of(column: str, values: Sequence[str]) -> str:
-    """The condition that the column holds one of these texts."""
+    """The condition that the column is one of these texts."""
     listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
     return f"{column} IN ({listed})"
 
 
 def schema(dimensions: int) -> Any:
-    """id, what the chunk is, what is searched, key: hash of the text that was embedded, document_hash: of its document."""
+    """The columns of a chunk. searched: for the full-text index. key: hash of the embedded text. document_hash: its document's."""
     import pyarrow as pa
 
     def text(name: str) -> Any:
@@ -187,7 +187,7 @@ def schema(dimensions: int) -> Any:
 
 @contextmanager
 def table_errors(folder: Path) -> Iterator[None]:
-    """What LanceDB says of a table that it cannot read or write."""
+    """Turns LanceDB's errors about a table into DataError, or InfrastructureError if the disk is full."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
@@ -218,6 +218,6 @@ def _database(folder: Path) -> Any:
     return lancedb.connect(str(folder.resolve()))
 
 
-def _in_words(settings: StoreSettings) -> str:
+def _described(settings: StoreSettings) -> str:
     chunks = settings.chunks
     return f"chunks of {chunks.size_tokens} tokens, {chunks.overlap_tokens} of overlap, language {settings.language}"

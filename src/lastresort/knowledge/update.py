@@ -1,9 +1,7 @@
-"""Bringing a store to a set of documents, with as little work as what has changed asks for.
+"""Update a store to a set of documents, embedding only what changed. Or find out what has changed, without writing anything.
 
-Each document's chunks are replaced by one commit, so that a store killed at any moment holds whole documents, old or new, and
-the next update goes on from there. Nothing beside the rows says what is done.
-
-What has changed between a store and the documents as they are now: found without embedding anything, and nothing is written.
+Each document's chunks are replaced in one commit. So a store killed at any moment holds whole documents, old or new, and the
+next update resumes from there. The rows alone record what is done.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from lastresort.knowledge.document import Document
 from lastresort.knowledge.formats import READERS
 from lastresort.knowledge.manifest import write_manifest
 from lastresort.knowledge.reading import document_id
-from lastresort.knowledge.search import COLUMN, index_config, searchable
+from lastresort.knowledge.search import COLUMN, full_text_index, searchable
 from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors
 from lastresort.records.atomic import LockHeld, locked
 from lastresort.types import Progress, SilentProgress
@@ -31,14 +29,14 @@ from lastresort.types import Progress, SilentProgress
 if TYPE_CHECKING:
     from lastresort.knowledge.embedder import Vectors
 
-COMMIT_CHUNKS = 2000  # at least so many chunks a commit, but whole documents; what is lost when killed
-INDEX_FROM_ROWS = 10_000  # below, a scan of all vectors takes less than 20 ms
+COMMIT_CHUNKS = 2000  # chunks per commit, at least, rounded up to whole documents; a kill loses at most one commit
+INDEX_FROM_ROWS = 10_000  # with fewer, a scan of all vectors takes less than 20 ms
 _NAMES_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateCounts:
-    """Documents added, changed, removed and left as they were; chunks embedded and those whose vectors were there already."""
+    """Counts of documents added, changed, removed and unchanged, and of chunks embedded and reused."""
 
     added: int
     changed: int
@@ -51,17 +49,17 @@ class UpdateCounts:
 def update(
     store: Store, documents: Sequence[Document], *, progress: Progress | None = None, index_from: int = INDEX_FROM_ROWS
 ) -> UpdateCounts:
-    """Afterwards the store holds the chunks of these documents and no others. An unchanged store is not touched.
+    """Make the store hold the chunks of these documents and no others. An unchanged store is not touched.
 
-    index_from: rows from which on vectors get an index.
-    Raises DataError for two documents of one id, or where another process is updating the store; InfrastructureError where
-    the disk is full.
+    index_from: number of rows from which vectors get an index.
+    Raises DataError if two documents have the same id or another process is updating the store, InfrastructureError if the
+    disk is full.
     """
     progress = progress or SilentProgress()
     wanted = document_hashes(documents, store)
     with _only_writer(store.folder):
         store.reopen()
-        known = known_hashes(store)
+        known = stored_hashes(store)
         gone = sorted(known.keys() - wanted.keys())
         stale = [document for document in documents if known.get(document.id) != wanted[document.id]]
         done = UpdateCounts(
@@ -93,7 +91,7 @@ def _replace(
     done: UpdateCounts,
     progress: Progress,
 ) -> UpdateCounts:
-    """Write the chunks of changed and new documents; a text that the touched ones had already keeps its vector."""
+    """Write the chunks of changed and new documents. A text that was in one of the touched documents keeps its vector."""
     if not stale:
         return done
     vectors = _vectors(store, touched)
@@ -131,17 +129,16 @@ def _remove(store: Store, gone: Sequence[str]) -> None:
 
 
 def _index(store: Store, index_from: int, progress: Progress) -> None:
-    """Both indexes over all rows, few large files, and no earlier version: what was removed is gone from the disk too.
+    """Rebuild both indexes, merge small files and delete earlier versions, so removed text is gone from the disk, too.
 
-    The full-text index is made anew: one that has been updated goes on counting rows that are gone, and BM25 would depend on
-    how the store came about.
+    The full-text index is rebuilt because an updated one still counts deleted rows, and BM25 would depend on the store's history.
     """
     from lancedb.index import IvfFlat
 
     progress.stage("indexing")
     table = store.table
     with table_errors(store.folder):
-        table.create_index(COLUMN, config=index_config(store.manifest.settings.language), replace=True)
+        table.create_index(COLUMN, config=full_text_index(store.manifest.settings.language), replace=True)
         has_vectors = any("vector" in index.columns for index in table.list_indices())
         if not has_vectors and table.count_rows() >= index_from:
             table.create_index("vector", config=IvfFlat(distance_type="dot"))
@@ -149,7 +146,7 @@ def _index(store: Store, index_from: int, progress: Progress) -> None:
 
 
 def document_hashes(documents: Sequence[Document], store: Store) -> dict[str, str]:
-    """Of each document and all else that its chunks depend on."""
+    """For each document, a hash of it and of everything else that its chunks depend on."""
     settings = store.manifest.settings.chunks
     found: dict[str, str] = {}
     for document in documents:
@@ -161,14 +158,14 @@ def document_hashes(documents: Sequence[Document], store: Store) -> dict[str, st
     return found
 
 
-def known_hashes(store: Store) -> dict[str, str]:
-    """Of each document in the store the hash that its rows carry."""
+def stored_hashes(store: Store) -> dict[str, str]:
+    """For each document in the store, the hash in its rows."""
     rows = rows_where(store, None, ["document", "document_hash"])
     return dict(zip(rows["document"].to_pylist(), rows["document_hash"].to_pylist(), strict=True))
 
 
 def _vectors(store: Store, documents: Sequence[str]) -> dict[str, Vectors]:
-    """The vectors of these documents' chunks by the key of their text."""
+    """The vectors of these documents' chunks, by the key of their text."""
     import numpy as np
 
     found: dict[str, Vectors] = {}
@@ -209,7 +206,7 @@ def _rows(chunks: Sequence[Chunk], hashes: dict[str, str], vectors: dict[str, Ve
 
 @contextmanager
 def _only_writer(folder: Path) -> Iterator[None]:
-    """One process at a time; a lock that a killed process leaves open."""
+    """Allows one process at a time. A killed process releases its lock."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(folder / ".updating"))
@@ -222,15 +219,14 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class DocumentChanges:
-    """added, changed, removed: ids of documents, sorted. gone: ids of the store's chunks whose text is in no chunk any more;
-    one that only moved is not among them. new_chunks: how many there are that the store does not hold. None for both where
-    only files could be compared.
+    """added, changed, removed: sorted ids of documents. lost_chunks: ids of the store's chunks whose text is in no chunk any more
+    (not those that only moved). new_chunks: how many chunks are not in the store. Both are None if only files were compared.
     """
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
-    gone: frozenset[str] | None = None
+    lost_chunks: frozenset[str] | None = None
     new_chunks: int | None = None
 
     @property
@@ -239,8 +235,8 @@ class DocumentChanges:
 
 
 def changes(store: Store, documents: Sequence[Document]) -> DocumentChanges:
-    """What `update` would change. Raises DataError for two documents of one id, or where the store cannot be read."""
-    wanted, known = document_hashes(documents, store), known_hashes(store)
+    """What `update` would change. Raises DataError if two documents have the same id or the store cannot be read."""
+    wanted, known = document_hashes(documents, store), stored_hashes(store)
     stale = [document for document in documents if known.get(document.id) != wanted[document.id]]
     removed = sorted(known.keys() - wanted.keys())
     touched = {*removed, *(document.id for document in stale)}
@@ -253,19 +249,19 @@ def changes(store: Store, documents: Sequence[Document]) -> DocumentChanges:
         added=tuple(sorted(document.id for document in stale if document.id not in known)),
         changed=tuple(sorted(document.id for document in stale if document.id in known)),
         removed=tuple(removed),
-        gone=frozenset(chunk for chunk, _, key in held if key not in kept | new),
+        lost_chunks=frozenset(chunk for chunk, _, key in held if key not in kept | new),
         new_chunks=len(new - {key for _, _, key in held}),
     )
 
 
 def file_hashes(path: Path) -> dict[str, str]:
-    """Of each document's file its sha256, by the id of the document. What `read_documents` skips or refuses is left out."""
+    """The sha256 of each document's file, by document id. Files that `read_documents` skips or refuses are left out."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _may_be_read(file, path))
     return {document_id(_name(file, path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def file_changes(before: Mapping[str, str], now: Mapping[str, str]) -> DocumentChanges:
-    """What has changed between two states of the files."""
+    """The changes between two states of the files."""
     return DocumentChanges(
         added=tuple(sorted(now.keys() - before.keys())),
         changed=tuple(sorted(name for name in before.keys() & now.keys() if before[name] != now[name])),

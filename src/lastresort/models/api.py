@@ -19,18 +19,18 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.models.calls import RetryPolicy, TransientFailure, each_at_once, persist
-from lastresort.models.endpoint import Endpoint, refuse_overheard_key
+from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently
+from lastresort.models.endpoint import Endpoint, refuse_unencrypted_key
 from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.models.replies import (
     AnswerPiece,
     CommandDenied,
     Reply,
-    denied,
+    error_of_status,
+    read_denial,
     read_piece,
     read_reply,
-    refusal,
-    words_of,
+    server_message,
 )
 from lastresort.models.request import Request, RequestBuilder, unwrapped
 from lastresort.stop import Stop
@@ -86,7 +86,7 @@ class ApiModel:
         self._key = os.environ.get(endpoint.key_name, "").strip()  # a file's line break would be no header
         if endpoint.is_openai and not self._key:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
-        refuse_overheard_key(endpoint, self._key)
+        refuse_unencrypted_key(endpoint, self._key)
         self._client = self._connected()
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
         self.batch_size = 4 * concurrency
@@ -119,7 +119,7 @@ class ApiModel:
         def work(index: int, stop: threading.Event) -> Answer:
             return self._answer(prompts[index], decoding, seeds[index], index, stop)
 
-        each_at_once(work, len(prompts), workers=self._concurrency, on_result=take)
+        run_concurrently(work, len(prompts), workers=self._concurrency, on_result=take)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.name)
         return [answers[index] for index in range(len(prompts))]
@@ -145,7 +145,7 @@ class ApiModel:
             request["extra_body"] = {**request.get("extra_body", {}), **(extra or {})}
             return self._persistently(lambda: self._send(request, format_sent=False), index, stop)
 
-        each_at_once(work, len(prompts), workers=self._concurrency, on_result=replies.__setitem__)
+        run_concurrently(work, len(prompts), workers=self._concurrency, on_result=replies.__setitem__)
         return [replies[index] for index in range(len(prompts))]
 
     def stream(
@@ -197,7 +197,7 @@ class ApiModel:
                 with self._passing_faults(self._timeout_s):
                     self._client.post(path, cast_to=str, body=dict(body))
             except openai.APIStatusError as error:
-                return denied(error, redact=self._key, now_s=self._now())
+                return read_denial(error, redact=self._key, now_s=self._now())
             return None
 
         return self._persistently(attempt, 0, threading.Event(), patience)
@@ -220,7 +220,7 @@ class ApiModel:
     def _persistently(
         self, attempt: Callable[[], T], index: int, stop: threading.Event, patience: RetryPolicy | None = None
     ) -> T:
-        return persist(
+        return retry(
             attempt,
             patience=patience or self._patience,
             random=Random(f"{self._seed}:{index}"),
@@ -259,7 +259,9 @@ class ApiModel:
         except openai.APIStatusError as error:
             raise self._refusal(error, format_sent=format_sent) from None
         except openai.APIError as error:  # an error in place of a piece
-            raise TransientFailure(f"the server ends its answer with an error{words_of(error, self._key)}") from None
+            raise TransientFailure(
+                f"the server ends its answer with an error{server_message(error, self._key)}"
+            ) from None
         except ValueError as error:
             raise TransientFailure("a piece of the reply is not JSON") from error
 
@@ -285,7 +287,7 @@ class ApiModel:
             raise self._refusal(error, format_sent=format_sent) from None  # the original holds the request with its key
 
     def _refusal(self, error: openai.APIStatusError, *, format_sent: bool) -> Exception:
-        return refusal(
+        return error_of_status(
             error,
             where=self.name,
             key_name=self._endpoint.key_name,

@@ -1,4 +1,4 @@
-"""A model with its earlier answers in front of it: no call is made, or paid, twice."""
+"""A model behind a cache of its earlier answers: no call is made, or paid, twice."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ class Cache(Protocol):
 class CachedModel:
     """Answers from the cache, else from the model, whose answers are stored as they arrive.
 
-    Key: hash of the model's fingerprint, what computes it (engine path, device, attention kernel), the prompt, the decoding
-    with its seed, and the sample index (how often the same prompt came before, where sampling draws at random). Where an
-    answer can depend on its batch, the key also covers all prompts of the batch in order; batches are cut at batch_size from
-    the order given (of each sample index by itself), are stored and replayed only whole, and a half-finished one is computed
-    again.
+    The key is a hash of the model's fingerprint, what computes it (engine path, device, attention kernel), the prompt, the
+    decoding with its seed, and the sample index (with random sampling: how often the same prompt came before). If an answer
+    can depend on its batch, the key also covers all prompts of the batch in order. Batches are cut at batch_size in the given
+    order (separately for each sample index). They are stored and replayed only whole, and an unfinished one is recomputed.
 
-    An answer from the cache keeps the tokens, seconds and USD of the first time, and nothing is paid for it.
+    An answer from the cache keeps the tokens, seconds and USD of its first computation, and costs nothing.
     """
 
     def __init__(self, model: Model, cache: Cache) -> None:
@@ -49,7 +48,7 @@ class CachedModel:
 
     @property
     def score(self) -> Score | None:
-        """As the model tells it: likelihoods are not stored, as they are cheap beside answers."""
+        """The model's own. Likelihoods are not cached, as they are cheap compared with answers."""
         return self._model.score
 
     @property
@@ -72,7 +71,7 @@ class CachedModel:
     def stream(
         self, prompt: Prompt, decoding: Decoding, *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> Iterator[str]:
-        """From the model itself: an answer that is watched as it grows is neither replayed nor stored."""
+        """The model's own. Streamed answers are neither replayed nor stored."""
         return self._model.stream(prompt, decoding, on_answer=on_answer, stop=stop)
 
     def close(self) -> None:
@@ -125,7 +124,7 @@ class CachedModel:
     def _ask(
         self, prompts: Sequence[Prompt], missing: Mapping[str, list[int]], decoding: Decoding, take: OnAnswer
     ) -> None:
-        """Forward the missing prompts together, each once; hand over and store every answer as it arrives."""
+        """Send the missing prompts together, each once. Pass on and store every answer as it arrives."""
         keys = list(missing)
 
         def arrived(position: int, answer: Answer) -> None:
@@ -166,10 +165,9 @@ def _sample_indices(prompts: Sequence[Prompt]) -> list[int]:
 def _missing(
     keys: Sequence[str], samples: Sequence[int], found: Mapping[str, Any]
 ) -> Iterator[tuple[int, dict[str, list[int]]]]:
-    """By sample index: the keys not found, each with all the indices that wait for it, in order.
+    """For each sample index: the missing keys, each with all prompt indices that need it, in order.
 
-    A sample index is asked for as a seed of its own, since a model that is given only some of the repeats of a prompt
-    could not tell which sample is meant.
+    Each sample index gets its own seed. A model that sees only some repeats of a prompt could not tell which sample is meant.
     """
     for sample in sorted(set(samples)):
         waiting: dict[str, list[int]] = {}

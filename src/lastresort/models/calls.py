@@ -1,7 +1,4 @@
-"""Trying again: what is worth it, how long to wait, when to stop.
-
-Many waiting calls at once; results are handed over in the calling thread, as they arrive.
-"""
+"""Calls to a server: many at once, and retries with backoff."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ T = TypeVar("T")
 Work = Callable[[int, threading.Event], T]
 
 
-def each_at_once(work: Work[T], count: int, *, workers: int, on_result: Callable[[int, T], None]) -> None:
-    """Run work(index, stop) for every index below count, `workers` at a time.
+def run_concurrently(work: Work[T], count: int, *, workers: int, on_result: Callable[[int, T], None]) -> None:
+    """Run work(index, stop) for every index below count, `workers` at a time. on_result runs in the calling thread.
 
-    After the first failure nothing new is started; calls under way may finish and their results are handed over, then
-    that failure is raised. On Ctrl-C what has arrived is handed over and nothing is waited for: the threads are daemons,
-    since those of concurrent.futures would keep the program alive until their servers answer.
+    After the first failure nothing new starts. Calls under way may finish and their results are passed on, then the failure
+    is raised. On Ctrl-C the results that have arrived are passed on, and nothing is waited for. The threads are daemons,
+    because those of concurrent.futures would keep the program alive until their servers answer.
     """
     todo: SimpleQueue[int] = SimpleQueue()
     for index in range(count):
@@ -60,7 +57,7 @@ def each_at_once(work: Work[T], count: int, *, workers: int, on_result: Callable
                 first_error = error
     except KeyboardInterrupt:
         stop.set()
-        _hand_over(done, on_result)
+        _drain(done, on_result)
         raise
     finally:
         stop.set()
@@ -68,9 +65,7 @@ def each_at_once(work: Work[T], count: int, *, workers: int, on_result: Callable
         raise first_error
 
 
-def _hand_over(
-    done: SimpleQueue[tuple[int, T | None, BaseException | None]], on_result: Callable[[int, T], None]
-) -> None:
+def _drain(done: SimpleQueue[tuple[int, T | None, BaseException | None]], on_result: Callable[[int, T], None]) -> None:
     while True:
         try:
             index, result, error = done.get_nowait()
@@ -81,7 +76,7 @@ def _hand_over(
 
 
 class TransientFailure(Exception):
-    """A failure that may pass. after_s: how long the server asked to be left alone, None if it did not say."""
+    """A failure that a retry may get past. after_s: how long the server asks to wait, None if it does not say."""
 
     def __init__(self, reason: str, after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -89,23 +84,23 @@ class TransientFailure(Exception):
 
 
 class CallAbandoned(Exception):
-    """Not tried again, because the whole run is stopping."""
+    """No more retries, because the whole run is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long. Waits double from first_wait_s to longest_wait_s, each scaled by a random 0.5 to 1.5.
+    """How often to retry and how long to wait. Waits double from first_wait_s to longest_wait_s, each times a random 0.5 to 1.5.
 
-    A server that asks for more than longest_asked_s is not waited for: the run stops and can be resumed.
+    If a server asks for more than longest_asked_s, the run stops and can be resumed.
     """
 
-    attempts: int = 8  # the waits between them outlast a limit that counts by the minute and does not say so
+    attempts: int = 8  # enough to outlast a rate limit per minute
     first_wait_s: float = 1.0
     longest_wait_s: float = 60.0
     longest_asked_s: float = 300.0
 
 
-def persist(
+def retry(
     call: Callable[[], T],
     *,
     patience: RetryPolicy,
@@ -114,9 +109,9 @@ def persist(
     stopping: Callable[[], bool],
     where: str,
 ) -> T:
-    """The call's result, tried again after Passing failures.
+    """The call's result, retried after each TransientFailure.
 
-    Raises InfrastructureError once patience is used up, Abandoned when `stopping` answers yes before a further attempt.
+    Raises InfrastructureError once patience is used up, CallAbandoned if `stopping` returns true before another attempt.
     """
     for attempt in range(1, patience.attempts + 1):
         try:
@@ -133,13 +128,13 @@ def persist(
 
 
 def wait_s(attempt: int, after_s: float | None, patience: RetryPolicy, random: Random) -> float:
-    """Seconds before the attempt after this one (counted from 1); never less than the server asked for."""
+    """Seconds to wait after this attempt (counted from 1). Never less than the server asked for."""
     backoff = min(patience.longest_wait_s, patience.first_wait_s * 2.0 ** (attempt - 1)) * (0.5 + random.random())
     return max(backoff, after_s or 0.0)
 
 
 def retry_after_s(header: str | None, now_s: float) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date. now_s: seconds since 1970. None if unreadable."""
+    """Seconds that a Retry-After header asks for, as a number or a date. now_s: seconds since 1970. None if unreadable."""
     if not header:
         return None
     try:

@@ -1,10 +1,8 @@
-"""Constrained decoding: at every step only the tokens that can still lead to a valid answer are allowed.
+"""Constrained decoding: at every step only the tokens that can still lead to a valid answer are allowed. Also stop strings.
 
 JSON is written on one line, with an optional space after each comma and colon and no other whitespace. Free whitespace would
-be valid JSON too, but a small model whose next key is forced can go on indenting until its tokens run out; a fixed style
-without spaces would force rare tokens on a model that has learnt the other. Keys come in the order of the schema.
-
-Stop strings: whether an answer holds one by now, and what stands before it.
+be valid JSON, too, but a small model whose next key is forced may keep indenting until it runs out of tokens. A fixed style
+without spaces would force rare tokens on a model that learnt the other style. Keys come in the order of the schema.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from lastresort.errors import CandidateError, ContractError
 from lastresort.types import Grammar
 
 SPARE = 8
-"""Tokens and characters more than the strings need: tokens may decode to nothing, and a tail may begin inside a character."""
+"""Extra tokens and characters: tokens may decode to nothing, and a tail may begin inside a character."""
 
 
 def holds_stop(tokens: Sequence[int], stops: Sequence[str], decode: Callable[[Sequence[int]], str]) -> bool:
-    """Whether the text of `tokens` holds one of `stops`, known that it held none before the newest token.
+    """Whether the text of `tokens` contains one of `stops`, given that it contained none before the newest token.
 
-    Only a tail is decoded, as long as it must be: whatever the newest token completes lies in its own text and in as many
-    characters before it as the longest string has. So an answer costs its tokens, not their square.
+    Only the necessary tail is decoded: what the newest token completes is in its own text and in as many characters before
+    it as the longest string has. So the cost of an answer is linear in its tokens, not quadratic.
     """
     longest = max(map(len, stops), default=0)
     taken = max((len(stop.encode()) for stop in stops), default=0) + 2 * SPARE
@@ -47,26 +45,26 @@ def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-class GrowingText:
-    """What of an answer can be shown while it grows: no character that is not yet whole, nothing that may become a stop string."""
+class StreamedText:
+    """The part of a growing answer that can be shown: no incomplete character, nothing that may become a stop string."""
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self._stops, self._shown = stops, ""
 
-    def grown(self, text: str) -> str:
-        """What can be shown more, the whole text being `text` by now."""
+    def grow(self, text: str) -> str:
+        """What can be shown next, if `text` is the whole text so far."""
         text = text.rstrip("\N{REPLACEMENT CHARACTER}")  # as a character of several tokens decodes until its last
         text = cut_at_stop(text, self._stops)
-        text = text[: len(text) - self._begun_stop(text)]
-        return self.ended(text) if text.startswith(self._shown) else ""
+        text = text[: len(text) - self._partial_stop(text)]
+        return self.finish(text) if text.startswith(self._shown) else ""
 
-    def ended(self, text: str) -> str:
-        """What is left to show, the whole text being `text`."""
+    def finish(self, text: str) -> str:
+        """What is left to show, if `text` is the whole text."""
         more, self._shown = text[len(self._shown) :], text
         return more
 
-    def _begun_stop(self, text: str) -> int:
-        """Characters at the end of the text with which a stop string begins."""
+    def _partial_stop(self, text: str) -> int:
+        """How many characters at the end of the text may be the start of a stop string."""
         lengths = [n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])]
         return max(lengths, default=0)
 
@@ -75,10 +73,10 @@ _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ?", "key_separato
 
 
 class TokenTable:
-    """A tokenizer as llguidance sees it: built once a model, as that takes a third of a second.
+    """A tokenizer as llguidance needs it. Built once per model, as that takes a third of a second.
 
     vocab_tokens: width of the logits, which may exceed the tokenizer. stop_ids: any of them may end a complete answer.
-    Raises CandidateError for a tokenizer that is not of the tokenizers library.
+    Raises CandidateError if the tokenizer is not from the tokenizers library.
     """
 
     def __init__(self, tokenizer: Any, vocab_tokens: int, stop_ids: frozenset[int]) -> None:
@@ -97,9 +95,9 @@ class TokenTable:
 
 
 class Constraint:
-    """One grammar over a batch of rows, each with its own state, fed only with the tokens that are new since the last call.
+    """One grammar over a batch of rows. Each row has its own state and consumes only the tokens that are new since the last call.
 
-    Raises CandidateError with llguidance's reason for a schema that it cannot compile.
+    Raises CandidateError with llguidance's reason if it cannot compile the schema.
     """
 
     def __init__(self, table: TokenTable, grammar: Grammar) -> None:
@@ -119,13 +117,13 @@ class Constraint:
         self._rows: dict[int, tuple[Any, int]] = {}
 
     def allowed(self, row: int, tokens: Sequence[int]) -> torch.Tensor:
-        """Mask of shape (vocabulary,), True where the token may come next. A complete answer may also stop."""
+        """Mask of shape (vocabulary,), True for tokens that may come next. A complete answer may also stop."""
         matcher = self._after(row, tokens)
         bias = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
         return bias[: self._table.vocab_tokens].bool()
 
     def complete(self, row: int, tokens: Sequence[int]) -> bool:
-        """Whether nothing can follow but the end."""
+        """Whether only the end can follow."""
         return bool(self._after(row, tokens).is_stopped())
 
     def _after(self, row: int, tokens: Sequence[int]) -> Any:

@@ -17,7 +17,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model answers. key_name: the environment variable that holds its key."""
+    """The address of a model. key_name: the environment variable that holds its key."""
 
     url: str
     model: str
@@ -28,14 +28,14 @@ class Endpoint:
         return self.url == OPENAI_URL
 
     @property
-    def can_be_overheard(self) -> bool:
-        """Whether what is sent there crosses a network unencrypted."""
+    def is_unencrypted(self) -> bool:
+        """Whether requests cross a network unencrypted."""
         parts = urlsplit(self.url)
         return parts.scheme != "https" and not _is_this_machine(parts.hostname or "")
 
 
 def parse_endpoint(name: str) -> Endpoint:
-    """`openai:NAME` or `http://host/v1#NAME`. Raises TaskError for an address without a model, or with a password in it."""
+    """Parse `openai:NAME` or `http://host/v1#NAME`. Raises TaskError if the model is missing or a password is in the address."""
     if name.startswith("openai:"):
         url, model, key_name = OPENAI_URL, name.removeprefix("openai:"), "OPENAI_API_KEY"
     else:
@@ -58,9 +58,9 @@ def parse_endpoint(name: str) -> Endpoint:
     return Endpoint(url, model, key_name)
 
 
-def refuse_overheard_key(endpoint: Endpoint, key: str) -> None:
-    """Raises TaskError where a key would cross a network unencrypted. Without a key any address may be asked."""
-    if key and endpoint.can_be_overheard:
+def refuse_unencrypted_key(endpoint: Endpoint, key: str) -> None:
+    """Raises TaskError if a key would cross a network unencrypted. Without a key any address is allowed."""
+    if key and endpoint.is_unencrypted:
         raise TaskError(
             f"{endpoint.key_name} is set and would be sent unencrypted over http",
             where=f"{endpoint.url}#{endpoint.model}",
@@ -89,13 +89,13 @@ _SHORTEST_SECRET = (
 
 
 def known_keys(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The secrets that an environment holds; a shorter value is a placeholder."""
+    """The secrets in an environment. A shorter value is a placeholder."""
     found = (environment.get(name, "").strip() for name in NAMES)
     return tuple(key for key in found if len(key) >= _SHORTEST_SECRET)
 
 
 def redacted(text: str, keys: Iterable[str]) -> str:
-    """The text with *** in place of each key; the longest first, since one key may begin with another."""
+    """The text with *** in place of each key. The longest goes first, as one key may be the start of another."""
     for key in sorted(filter(None, keys), key=len, reverse=True):
         text = text.replace(key, HIDDEN)
     return text

@@ -1,6 +1,6 @@
-"""Weights into memory: a folder, a GGUF or a hub id, with or without an adapter, in a chosen precision.
+"""Load weights from a folder, a GGUF or a hub id, with or without an adapter, in a given precision.
 
-Hashes of model files, remembered, so that a start does not read gigabytes to name what it already knows.
+Hashes of model files are cached, so that a start does not read gigabytes again.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from lastresort.models.quantized import (
     Quantize,
     import_bitsandbytes,
     keep_exact,
-    let_go_of_file,
     nf4_arguments,
-    settled,
+    resolve_precision,
+    unmap_weights,
 )
 from lastresort.records.atomic import write_atomically
 from lastresort.types import JsonObject
@@ -42,7 +42,7 @@ _NOT_DECIDING = {"converted.json", "README.md", "trainer_state.json", "training_
 
 
 def folder_hash(folder: Path) -> str:
-    """sha256 over names and contents of the files that decide what a model or adapter in this folder says."""
+    """sha256 over names and contents of the files that determine what a model or adapter in this folder answers."""
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in _DECIDING and path.name not in _NOT_DECIDING:
@@ -51,21 +51,21 @@ def folder_hash(folder: Path) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of the content, kept in the user's cache under path, size and time of change."""
+    """sha256 of the content, cached by path, size and time of change."""
     real = path.resolve()
     state = real.stat()
     entry = hashlib.sha256(f"{real}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()
-    note = cache_folder() / "hashes" / entry
-    if note.is_file():
-        known = note.read_text(encoding="ascii")
-        if len(known) == 64:
-            return known
+    cached = cache_folder() / "hashes" / entry
+    if cached.is_file():
+        digest = cached.read_text(encoding="ascii")
+        if len(digest) == 64:
+            return digest
     with real.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     try:
-        write_atomically(note, digest)
+        write_atomically(cached, digest)
     except InfrastructureError as error:  # only slower the next time
-        _log.debug("hash not remembered: %s", error)
+        _log.debug("hash not cached: %s", error)
     return digest
 
 
@@ -76,8 +76,8 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 class Loaded:
     """A model in memory. model: a transformers (or PEFT) causal language model in evaluation mode, gradients off.
 
-    context_tokens: longest text it can take, None if it does not say. fingerprint: hash of weights, adapter,
-    precision and rendering. rendering: hash of the chat template and its arguments. folder: where the weights are.
+    context_tokens: longest text it accepts, None if unknown. fingerprint: hash of weights, adapter, precision and rendering.
+    rendering: hash of the chat template and its arguments. folder: where the weights are.
     """
 
     model: Any
@@ -98,21 +98,21 @@ def load_local(
     quantize: Quantize = "auto",
     keep_on_cpu: bool = False,
 ) -> Loaded:
-    """Load weights (safetensors only, no code of the model's own) and tokenizer; an adapter stays unmerged.
+    """Load weights (safetensors only, no code of the model's own) and tokenizer. An adapter stays unmerged.
 
-    quantize: "nf4" loads the base in 4 bits, and then in bfloat16 unless another precision is named; "auto" does so for an
-    adapter that was trained so. keep_on_cpu: whoever asks moves it to the device, piece by piece. A pathlib.Path, or text that
-    names something on disk, is local and never touches the network; other text is a hub id.
-    Raises TaskError for what is no model, PrerequisiteError and InfrastructureError where a hub id cannot be had.
+    quantize: "nf4" loads the base in 4 bits, with bfloat16 unless another precision is given. "auto" does so for an adapter
+    trained that way. keep_on_cpu: the caller moves it to the device, piece by piece. A pathlib.Path, or text that names
+    something on disk, is local and never touches the network. Other text is a hub id.
+    Raises TaskError if it is not a model, PrerequisiteError or InfrastructureError if a hub id cannot be downloaded.
     """
     folder = weights_folder(folder_or_id)
     device = chosen_device()
-    in_4_bits, precision = settled(quantize, precision, adapter)
+    in_4_bits, precision = resolve_precision(quantize, precision, adapter)
     dtype = chosen_dtype(precision, device)
     model, tokenizer = _read(folder, dtype, nf4_arguments(dtype, device) if in_4_bits else {})
     if in_4_bits:
         keep_exact(model)
-        let_go_of_file(model)
+        unmap_weights(model)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model = model.to("cpu" if keep_on_cpu else device).eval().requires_grad_(False)
@@ -128,7 +128,7 @@ def load_local(
 
 
 def weights_folder(folder_or_id: str | Path) -> Path:
-    """The folder on disk that holds the weights: itself, a converted GGUF, or the hub's snapshot (fetched if need be)."""
+    """The folder on disk that holds the weights: itself, a converted GGUF, or the hub's snapshot (downloaded if needed)."""
     path = Path(folder_or_id)
     if path.suffix == ".gguf" and path.is_file():
         return converted(path)
@@ -138,7 +138,7 @@ def weights_folder(folder_or_id: str | Path) -> Path:
 
 
 def checked_folder(folder: Path) -> Path:
-    """The folder, if it holds a model. Raises TaskError that says what it holds instead."""
+    """The folder, if it holds a model. Otherwise raises a TaskError that says what it holds."""
     where = str(folder)
     if not folder.is_dir():
         found = "this is a file" if folder.exists() else "there is no such folder"

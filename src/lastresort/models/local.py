@@ -1,4 +1,4 @@
-"""A model whose weights are here, answering through the engine."""
+"""A model with local weights, which answers through the engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lastresort.engine.support import computed_by
 from lastresort.errors import CandidateError, ContractError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.plan.memory import answers_at_once
-from lastresort.models.constrained import Constraint, GrowingText, TokenTable, cut_at_stop, holds_stop
+from lastresort.models.constrained import Constraint, StreamedText, TokenTable, cut_at_stop, holds_stop
 from lastresort.models.loading import Loaded, load_local
 from lastresort.models.precision import is_reduced
 from lastresort.models.protocol import OnAnswer, Prompt
@@ -32,15 +32,14 @@ from lastresort.types import Answer, Decoding, JsonObject
 
 __all__ = ["Loaded", "LocalModel", "load_local"]
 
-ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same weights would answer otherwise
+ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same weights would give other answers
 
 
 class LocalModel:
     """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it.
 
-    precision: the number format by name, as it was chosen. batch_size: answers computed together, None for what a model of this
-    shape has room for. What a row draws at random depends on the prompt, the seed and how
-    often the prompt came before in the call, not on the row's place.
+    batch_size: answers computed together, None for as many as a model of this shape has room for. A row's random draws depend
+    on the prompt, the seed and how often the prompt came before in the call, not on its position.
     """
 
     def __init__(
@@ -73,12 +72,12 @@ class LocalModel:
 
     @property
     def template_kwargs(self) -> JsonObject:
-        """What the chat template is given beside the conversation."""
+        """Arguments of the chat template."""
         return dict(self._template_kwargs)
 
     @cached_property
     def rendering_fingerprint(self) -> str:
-        """How it renders conversations, to be compared with how the rows of its training were rendered."""
+        """Hash of how it renders conversations, to compare with the rows that it was trained on."""
         return rendering_fingerprint(self.loaded.tokenizer, self._template_kwargs)
 
     @property
@@ -87,23 +86,23 @@ class LocalModel:
 
     @property
     def computed_by(self) -> str:
-        """Engine path, device and attention kernel, which change an answer by rounding only. The first reading tries the
-        model on a few tokens."""
+        """Engine path, device and attention kernel, which change an answer by rounding only. The first access runs the model
+        on a few tokens."""
         return f"{ENGINE_PATH} on {self.loaded.model.device.type} by {computed_by(self.loaded.model)}"
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._rendered(prompt))
 
     def check_decoding(self, decoding: Decoding) -> None:
-        """Raises CandidateError for a form of answers that cannot be enforced with this model."""
+        """Raises CandidateError for a grammar that cannot be enforced with this model."""
         self._constraint(decoding)
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
-        """Answers in order, computed batch_size prompts at a time with what they share computed once.
+        """Answers in order, batch_size prompts at a time. What they share is computed once.
 
-        Raises CandidateError for a prompt that leaves no room for its answer, or a form that cannot be enforced.
+        Raises CandidateError if a prompt leaves no room for its answer, or if the grammar cannot be enforced.
         """
         rendered = [self._rendered(prompt) for prompt in prompts]
         self._check_room(prompts, rendered, decoding.max_new_tokens)
@@ -117,10 +116,10 @@ class LocalModel:
     def stream(
         self, prompt: Prompt, decoding: Decoding, *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> Iterator[str]:
-        """One answer as it grows: the tokens of a batch of this prompt alone, shown as soon as they are text."""
+        """One answer as it grows, computed as a batch of this prompt alone. Tokens are shown as soon as they are text."""
         rendered = self._rendered(prompt)
         self._check_room([prompt], [rendered], decoding.max_new_tokens)
-        constraint, growing, began = self._constraint(decoding), GrowingText(decoding.stop), self._clock()
+        constraint, streamed, began = self._constraint(decoding), StreamedText(decoding.stop), self._clock()
         tokens: list[int] = []
         steps = stream(
             self.loaded.model,
@@ -139,24 +138,24 @@ class LocalModel:
                 except StopIteration as end:
                     generated = end.value
                 else:
-                    if more := growing.grown(self._decoded(tokens)):
+                    if more := streamed.grow(self._decoded(tokens)):
                         yield more
         generated = generated or Generated(tuple(tokens), "length")
         answer = self._answer(len(rendered), generated, decoding, self._clock() - began)
-        if more := growing.ended(answer.text):
+        if more := streamed.finish(answer.text):
             yield more
         if on_answer is not None:
             on_answer(0, answer)
 
     def close(self) -> None:
-        """Let go of the weights; the memory is free once nobody else holds them."""
+        """Release the weights. Their memory is free once nobody else holds them."""
         self._loaded, self._table, self._prefixes = None, None, PrefixCache()
         give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Summed log-probability in nats of every continuation as the answer's beginning (no end token is added)."""
+        """Summed log-probability in nats of every continuation as the start of the answer. No end token is added."""
         tokenizer = self.loaded.tokenizer
         rendered = [self._rendered(prompt) for prompt in prompts]
         pieces = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts] for texts in continuations]
@@ -176,7 +175,7 @@ class LocalModel:
         start: int,
         on_answer: OnAnswer | None,
     ) -> list[Answer]:
-        shares = _Shares(len(rendered), self._clock)
+        shares = _TimeShares(len(rendered), self._clock)
         answers: dict[int, Answer] = {}
 
         def finished(row: int, generated: Generated) -> None:
@@ -226,7 +225,7 @@ class LocalModel:
     def _stopped(
         self, decoding: Decoding, constraint: Constraint | None
     ) -> Callable[[int, Sequence[int]], bool] | None:
-        """Ends a row whose text holds a stop string, or whose form is complete."""
+        """Ends a row whose text contains a stop string, or whose grammar is complete."""
         if not decoding.stop:
             return constraint.complete if constraint is not None else None
 
@@ -256,7 +255,7 @@ class LocalModel:
 def row_seeds(rendered: Sequence[Sequence[int]], seed: int) -> list[int]:
     """The seed of every row, from its prompt's tokens and `seed` plus how often the prompt came before.
 
-    So a cache that asks for the second sample alone, by seed + 1, gets the one that this call would have given.
+    So a cache that requests only the second sample, with seed + 1, gets the one that this call would have returned.
     """
     seen: Counter[tuple[int, ...]] = Counter()
     seeds = []
@@ -276,10 +275,10 @@ def _cache_bytes(model: Any) -> int:
     return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
 
 
-class _Shares:
-    """Divides the time of a batch among its rows: every moment counts equally for the rows that are not yet finished.
+class _TimeShares:
+    """Divides the time of a batch among its rows: at any moment, unfinished rows share the time equally.
 
-    So a row's share is known when it finishes, and the shares add up to the time of the batch.
+    A row's share is known when it finishes, and the shares add up to the time of the batch.
     """
 
     def __init__(self, rows: int, clock: Callable[[], float]) -> None:

@@ -1,7 +1,4 @@
-"""A model's name, as it stands in a task file, to the model.
-
-The size of a model by its name, without loading it.
-"""
+"""Open a model by the name that a task file gives it, and tell its size without loading it."""
 
 from __future__ import annotations
 
@@ -18,11 +15,9 @@ from lastresort.types import JsonObject
 _IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 
 
-def parameters_told(model: str, folder: Path) -> int | None:
-    """Parameters of the model, from its config.json if it is here and says so, else from its name (`…-7B-…`), else from the head
-    of its GGUF. folder: what relative paths start from.
-
-    None where none of them tells. The name goes before a GGUF's head, which takes seconds to read.
+def parameter_count(model: str, folder: Path) -> int | None:
+    """Parameters of the model: from its config.json, else from its name (`…-7B-…`), else from the header of its GGUF, which
+    takes seconds to read. None if unknown. folder: what relative paths are relative to.
     """
     if is_endpoint(model):
         return None
@@ -55,9 +50,9 @@ def open_model(
     output_price: float = 0.0,
     template_kwargs: JsonObject | None = None,
 ) -> Model:
-    """Open the model of this name. base_folder: what relative paths start from. Prices: USD per million tokens.
+    """Open the model of this name. base_folder: what relative paths are relative to. Prices: USD per million tokens.
 
-    Raises TaskError for a name that leads nowhere, PrerequisiteError where a package or key is missing.
+    Raises TaskError if there is no such model, PrerequisiteError if a package or key is missing.
     """
     if name.startswith("scripted:"):
         from lastresort.models.scripted import ScriptedModel, read_script
@@ -76,7 +71,7 @@ def open_model(
                 remedy="Serve it there, under its own name.",
             )
         return ApiModel(endpoint, prompt_price=prompt_price, output_price=output_price, template_kwargs=template_kwargs)
-    weights = local_folder(name, base_folder)
+    weights = local_weights(name, base_folder)
 
     from lastresort.models.loading import weights_folder
     from lastresort.models.local import LocalModel, load_local
@@ -88,10 +83,10 @@ def open_model(
     return LocalModel(loaded, name=name, template_kwargs=template_kwargs)
 
 
-def local_folder(name: str, base_folder: Path) -> Path | str:
-    """Where the weights of a name are: a path on disk, or a hub id as text. The embedded model is converted on first use.
+def local_weights(name: str, base_folder: Path) -> Path | str:
+    """Where the weights are: a path on disk, or a hub id as text. The embedded model is converted on first use.
 
-    A folder that exists goes before a hub id of the same spelling. Raises TaskError for a name that is neither.
+    A folder that exists takes precedence over a hub id of the same name. Raises TaskError for a name that is neither.
     """
     if is_endpoint(name):
         raise TaskError(
@@ -109,8 +104,8 @@ def local_folder(name: str, base_folder: Path) -> Path | str:
     return name
 
 
-def settled_name(name: str, base_folder: Path) -> str:
-    """The name as it leads to the same model from any folder: paths become absolute, other names stay as they are."""
+def absolute_name(name: str, base_folder: Path) -> str:
+    """The name with its path made absolute, so that it works from any folder. Other names stay as they are."""
     if name.startswith("scripted:"):
         return f"scripted:{(base_folder / name.removeprefix('scripted:')).resolve()}"
     if is_endpoint(name) or name == EMBEDDED:

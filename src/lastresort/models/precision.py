@@ -1,4 +1,4 @@
-"""Which number format a model runs in on this machine."""
+"""The device and number format that a model uses on this machine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def chosen_device() -> torch.device:
 
 
 def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """auto is bfloat16 on a GPU that computes it and on a processor that does so fast, else float32.
+    """auto is bfloat16 if the GPU supports it or the processor is fast at it, else float32.
 
-    Raises TaskError for a precision that is not known.
+    Raises TaskError for an unknown precision.
     """
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else processor_computes_bfloat16()
@@ -34,13 +34,13 @@ def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def is_reduced(dtype: torch.dtype) -> bool:
-    """Whether rounding is so coarse that an answer can depend on which rows it is computed with."""
+    """Whether rounding is so coarse that an answer can depend on the rest of its batch."""
     return torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
 
 
 def processor_computes_bfloat16() -> bool:
-    """Whether products of bfloat16 are quicker here than those of float32: with tiles (AMX) they are, without any instruction for
-    them never. AVX512-BF16 alone doubles the rate on AMD's Zen 4 and 5, and halves it on Intel's Xeons whose tiles a virtual
-    machine hides. Told by the maker and not by the clock, so that all processes and sessions of a run find the same.
+    """Whether bfloat16 matrix products are faster here than float32. With AMX tiles they are, without any bfloat16 instruction
+    never. AVX512-BF16 alone doubles the speed on AMD's Zen 4 and 5, and halves it on Intel Xeons whose tiles a virtual machine
+    hides. Decided by the vendor, not by timing, so that all processes of a run agree.
     """
     return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and made_by_amd())

@@ -1,4 +1,4 @@
-"""A base in NF4: the quantisation that QLoRA trains on (Dettmers et al. 2023), and what an adapter remembers of it."""
+"""A base model in NF4, the quantisation of QLoRA (Dettmers et al. 2023), and the note about it in an adapter's folder."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ INSTALL = 'pip install "lastresort[qlora]"'
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedOn:
-    """The base under an adapter while it was trained, where it was not the ordinary one.
+class QuantizedBase:
+    """The quantised base that an adapter was trained on.
 
-    quantize: "nf4". dtype: what its weights were rounded to before they were quantised, and what it computed in.
+    quantize: "nf4". dtype: what the weights were rounded to before they were quantised, and what the base computed in.
     """
 
     quantize: str
     dtype: str
 
 
-def trained_on(adapter: Path) -> TrainedOn | None:
-    """What the adapter's folder says of its base; None for the ordinary one. Raises DataError if the note is damaged."""
+def read_quantized_base(adapter: Path) -> QuantizedBase | None:
+    """The note in the adapter's folder, None if the base was not quantised. Raises DataError if the note is damaged."""
     note = adapter / TRAINED_ON
     if not note.is_file():
         return None
     try:
-        found = TrainedOn(**json.loads(note.read_text(encoding="utf-8")))
+        found = QuantizedBase(**json.loads(note.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise DataError(
             "not the note of the base that training writes",
@@ -49,23 +49,23 @@ def trained_on(adapter: Path) -> TrainedOn | None:
     return found
 
 
-def note_of(model: Any) -> TrainedOn | None:
-    """The note for the base that is in memory."""
+def quantized_base_of(model: Any) -> QuantizedBase | None:
+    """The note about a model in memory, None if it is not quantised."""
     if not getattr(model, "is_loaded_in_4bit", False):
         return None
     compute = model.config.quantization_config.bnb_4bit_compute_dtype
-    return TrainedOn("nf4", str(compute).removeprefix("torch."))
+    return QuantizedBase("nf4", str(compute).removeprefix("torch."))
 
 
-def write_note(model: Any, adapter: Path) -> None:
-    found = note_of(model)
+def write_quantized_base(model: Any, adapter: Path) -> None:
+    found = quantized_base_of(model)
     if found is not None:
         (adapter / TRAINED_ON).write_text(json.dumps(asdict(found)) + "\n", encoding="utf-8")
 
 
-def settled(quantize: Quantize, precision: str, adapter: Path | None) -> tuple[bool, str]:
-    """Whether the base is loaded in 4 bits, and in which precision: for "auto", as the adapter was trained."""
-    known = trained_on(adapter) if adapter is not None and quantize != "no" else None
+def resolve_precision(quantize: Quantize, precision: str, adapter: Path | None) -> tuple[bool, str]:
+    """Whether to load the base in 4 bits, and in which precision. "auto" follows the adapter's training."""
+    known = read_quantized_base(adapter) if adapter is not None and quantize != "no" else None
     in_4_bits = quantize == "nf4" or known is not None
     if in_4_bits and precision == "auto":
         precision = known.dtype if known is not None else "bfloat16"
@@ -73,9 +73,9 @@ def settled(quantize: Quantize, precision: str, adapter: Path | None) -> tuple[b
 
 
 def nf4_arguments(dtype: torch.dtype, device: torch.device) -> JsonObject:
-    """Arguments of from_pretrained: NF4 with double quantisation; output layer and embeddings stay as they are.
+    """Arguments of from_pretrained: NF4 with double quantisation. Output layer and embeddings are not quantised.
 
-    Raises PrerequisiteError where bitsandbytes is missing.
+    Raises PrerequisiteError if bitsandbytes is missing.
     """
     require_bitsandbytes()
     from transformers import BitsAndBytesConfig
@@ -95,7 +95,7 @@ def require_bitsandbytes() -> None:
 
 
 def import_bitsandbytes() -> bool:
-    """Import it quietly, where it is installed: PEFT imports it too. Returns whether it is."""
+    """Import it quietly if it is installed, as PEFT imports it, too. Returns whether it is installed."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return False
     with quiet_logger("bitsandbytes"):  # its import warns of a kernel for the form that `keep_exact` refuses
@@ -104,18 +104,18 @@ def import_bitsandbytes() -> bool:
 
 
 def keep_exact(model: Any) -> None:
-    """Keep the quantised weights as they were trained on.
+    """Keep the quantised weights as they were in training.
 
-    On processors with AVX512-BF16, bitsandbytes rewrites a layer at its first forward in evaluation mode: its scales are
-    rounded to bfloat16 for good, and it computes in bfloat16 whatever was asked. Measuring would then change the model.
+    On processors with AVX512-BF16, bitsandbytes rewrites a layer at its first forward in evaluation mode: it rounds the scales
+    to bfloat16 for good and then always computes in bfloat16. So measuring would change the model.
     """
     for _, module in quantized_layers(model):
         module.support_avx512bf16_for_cpu = False
 
 
-def let_go_of_file(model: Any) -> None:
-    """Copy what stays in 16 bits: on a processor it is a view of the weights' file, all of which then stays in memory that was read
-    to quantise it, 2 bytes a weight beside the half byte."""
+def unmap_weights(model: Any) -> None:
+    """Copy the parameters that stay in 16 bits. On a CPU they are views of the mapped file, and would keep all of it in memory:
+    2 bytes per weight in addition to the half byte."""
     for parameter in model.parameters():
         if parameter.is_floating_point() and parameter.device.type == "cpu":
             parameter.data = parameter.data.clone()
@@ -127,8 +127,8 @@ def quantized_layers(model: Any) -> list[tuple[str, Any]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
 
 
-def through_nf4(weight: torch.Tensor) -> torch.Tensor:
-    """The weight [outputs, inputs] as a 4-bit layer computes with it: quantised, and dequantised to its own dtype."""
+def nf4_round_trip(weight: torch.Tensor) -> torch.Tensor:
+    """The weight [outputs, inputs] as a 4-bit layer uses it: quantised, then dequantised to its own dtype."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     packed, state = quantize_4bit(weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4")

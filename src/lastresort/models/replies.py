@@ -24,26 +24,26 @@ _LENGTH_WORDS = ("context_length", "context length", "maximum context", "context
 
 
 class UnsupportedParameter(TaskError):
-    """The model takes no such parameter, or not this value of it."""
+    """The model does not accept this parameter, or not this value."""
 
-    def __init__(self, parameter: str, said: str, *, where: str) -> None:
+    def __init__(self, parameter: str, message: str, *, where: str) -> None:
         self.parameter = parameter
         remedy = "Leave it out of the task file, give a value that this model takes, or take another model."
-        super().__init__(f"the model refuses {parameter}{said}", where=where, remedy=remedy)
+        super().__init__(f"the model refuses {parameter}{message}", where=where, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a server such as vLLM tells of an answer when it is asked for its tokens; None for what it does not tell.
+    """The tokens that a server such as vLLM returns with an answer. None for what it does not return.
 
-    prompt, answer: ids. logps: log-probabilities in nats of the answer's tokens under the weights that sampled them. ended_by:
-    the stop string or the stop token that ended it, "" for the model's own end. Servers tell some of it without being asked.
+    prompt, answer: ids. logps: log-probabilities in nats of the answer's tokens under the weights that sampled them.
+    stop_reason: the stop string or stop token that ended it, "" for the model's own end. Some servers send part of this unasked.
     """
 
     prompt: tuple[int, ...] | None = None
     answer: tuple[int, ...] | None = None
     logps: tuple[float, ...] | None = None
-    ended_by: str | int | None = None
+    stop_reason: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPiece:
-    """A part of an answer that is streamed. finish: None before its last part. Counts: None where this part tells none."""
+    """A part of a streamed answer. finish: None before the last part. Counts: None if this part has none."""
 
     text: str
     finish: Literal["stop", "length"] | None
@@ -69,14 +69,14 @@ class AnswerPiece:
 
 @dataclass(frozen=True, slots=True)
 class CommandDenied:
-    """A command that a server did not do. said: its own words, "" if it said nothing."""
+    """A command that a server refused. message: its own words, "" if there were none."""
 
     status: int
-    said: str
+    message: str
 
 
 def read_reply(body: str, *, redact: str = "") -> Reply:
-    """Raises Passing where the body is not a finished chat completion: garbage is a fault of the line, not an answer.
+    """Raises TransientFailure if the body is not a finished chat completion: garbage is a connection fault, not an answer.
 
     redact: the key, which must appear in no message.
     """
@@ -86,7 +86,7 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
         raise TransientFailure(f"the reply is not JSON (it begins {redacted(body, [redact])[:60]!r})") from error
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-        raise TransientFailure(f"the reply holds no choices{_told(reply, redact)}")
+        raise TransientFailure(f"the reply holds no choices{_error_message(reply, redact)}")
     message, finish = choices[0].get("message"), choices[0].get("finish_reason")
     if not isinstance(message, dict):
         raise TransientFailure("the reply's first choice holds no message")
@@ -94,7 +94,9 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
     if not isinstance(text, str):
         raise TransientFailure(f"the reply's content is not text but {type(text).__name__}")
     if not text and finish in (None, "error"):
-        raise TransientFailure(f"the reply is empty and not finished (finish_reason {finish!r}){_told(reply, redact)}")
+        raise TransientFailure(
+            f"the reply is empty and not finished (finish_reason {finish!r}){_error_message(reply, redact)}"
+        )
     usage = reply.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Reply(
@@ -107,7 +109,7 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
 
 
 def read_piece(event: JsonObject) -> AnswerPiece:
-    """From an event of a streamed answer. Servers send some without choices, such as the last with the counts."""
+    """Read an event of a streamed answer. Some have no choices, such as the last one with the counts."""
     choices = event.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     delta, finish = choice.get("delta"), choice.get("finish_reason")
@@ -122,23 +124,23 @@ def read_piece(event: JsonObject) -> AnswerPiece:
     )
 
 
-def denied(error: openai.APIStatusError, *, redact: str, now_s: float) -> CommandDenied:
-    """What a status means for a command to the server, not a question. Raises Passing where it may be tried again."""
+def read_denial(error: openai.APIStatusError, *, redact: str, now_s: float) -> CommandDenied:
+    """The denial that a status means for a command to the server. Raises TransientFailure if it is worth a retry."""
     status = error.status_code
     if status in _PASSING_STATUS or status in _GATEWAY_STATUS:
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
         raise TransientFailure(f"the server answers {status}", after_s)
-    return CommandDenied(status, words_of(error, redact).removeprefix(": "))
+    return CommandDenied(status, server_message(error, redact).removeprefix(": "))
 
 
-def refusal(
+def error_of_status(
     error: openai.APIStatusError, *, where: str, key_name: str, format_sent: bool, redact: str, now_s: float
 ) -> Exception:
-    """The exception that a status of 4xx or 5xx means here: Passing, CandidateError, or one that ends the run.
+    """The exception for a status of 4xx or 5xx: TransientFailure, CandidateError, or one that ends the run.
 
     key_name: the environment variable of the key. redact: the key itself, which must appear in no message.
     """
-    status, said = error.status_code, words_of(error, redact)
+    status, message = error.status_code, server_message(error, redact)
     if status == 402 or error.code in _NO_CREDIT:
         return InfrastructureError(
             "the account has no credit left", where=where, remedy="Add credit, then run again with --resume."
@@ -154,36 +156,36 @@ def refusal(
         )
     if status == 404:
         return TaskError(
-            f"the server does not know this model or address (404{said})",
+            f"the server does not know this model or address (404{message})",
             where=where,
             remedy="Correct the model's name or the address under `model`.",
         )
     if error.code in _UNSUPPORTED and error.param and not (format_sent and error.param.startswith("response_format")):
-        return UnsupportedParameter(error.param, said, where=where)
-    return _bad_request(status, said, where=where, format_sent=format_sent)
+        return UnsupportedParameter(error.param, message, where=where)
+    return _bad_request(status, message, where=where, format_sent=format_sent)
 
 
-def _bad_request(status: int, said: str, *, where: str, format_sent: bool) -> Exception:
-    lower = said.lower()
+def _bad_request(status: int, message: str, *, where: str, format_sent: bool) -> Exception:
+    lower = message.lower()
     if status == 413 or any(words in lower for words in _LENGTH_WORDS):
         return CandidateError(
-            f"the prompt and its answer are too long for this model ({status}{said})",
+            f"the prompt and its answer are too long for this model ({status}{message})",
             where=where,
             remedy="Shorten the inputs, show fewer examples, or lower decode.max_new_tokens.",
         )
     if format_sent and any(word in lower for word in _FORMAT_WORDS):
         return CandidateError(
-            f"the server takes no such form for its answers ({status}{said})",
+            f"the server takes no such form for its answers ({status}{message})",
             where=where,
             remedy="Measure without constrained decoding, or simplify the schema.",
         )
     return TaskError(
-        f"the server refuses the request ({status}{said})", where=where, remedy="Correct `model` or `decode`."
+        f"the server refuses the request ({status}{message})", where=where, remedy="Correct `model` or `decode`."
     )
 
 
-def words_of(error: openai.APIError, redact: str) -> str:
-    """The server's own words, one line, shortened, without the key; "" if it said nothing."""
+def server_message(error: openai.APIError, redact: str) -> str:
+    """The server's own words in one short line, without the key, after ": ". Empty if there are none."""
     body = error.body
     words = body.get("message") if isinstance(body, dict) else None
     if not isinstance(words, str):
@@ -193,7 +195,7 @@ def words_of(error: openai.APIError, redact: str) -> str:
     return f": {line[:200]}" if line else ""
 
 
-def _told(reply: Any, redact: str) -> str:
+def _error_message(reply: Any, redact: str) -> str:
     error = reply.get("error") if isinstance(reply, dict) else None
     words = error.get("message") if isinstance(error, dict) else error
     return f" ({redacted(' '.join(words.split()), [redact])[:120]})" if isinstance(words, str) else ""
@@ -201,13 +203,13 @@ def _told(reply: Any, redact: str) -> str:
 
 def _tokens(reply: JsonObject, choice: JsonObject) -> Tokens:
     answer = _ids(choice.get("token_ids"))
-    return Tokens(_ids(reply.get("prompt_token_ids")), answer, _logps(choice, answer), _ended_by(choice))
+    return Tokens(_ids(reply.get("prompt_token_ids")), answer, _logps(choice, answer), _stop_reason(choice))
 
 
 def _logps(choice: JsonObject, answer: tuple[int, ...] | None) -> tuple[float, ...] | None:
-    """One a token of the answer, or none at all."""
-    told = choice.get("logprobs")
-    lines = told.get("content") if isinstance(told, dict) else None
+    """One per token of the answer, or None."""
+    logprobs = choice.get("logprobs")
+    lines = logprobs.get("content") if isinstance(logprobs, dict) else None
     if answer is None or not isinstance(lines, list) or len(lines) != len(answer):
         return None
     logps = [line.get("logprob") if isinstance(line, dict) else None for line in lines]
@@ -215,8 +217,8 @@ def _logps(choice: JsonObject, answer: tuple[int, ...] | None) -> tuple[float, .
     return known if len(known) == len(logps) else None
 
 
-def _ended_by(choice: JsonObject) -> str | int | None:
-    """vLLM's stop_reason is null where the model's own end ended the answer; other servers do not send the key."""
+def _stop_reason(choice: JsonObject) -> str | int | None:
+    """vLLM sends null if the model's own end token ended the answer. Other servers do not send the key."""
     if "stop_reason" not in choice:
         return None
     reason = choice["stop_reason"]

@@ -1,21 +1,21 @@
-"""A model that follows a script: for tests and dry runs, without weights, network or torch.
+"""A model that follows a script, for tests and dry runs without weights, network or torch.
 
-The script is described in models/scripted.py. A call is one prompt asked. Of the quality levels whose conditions hold the
-last one counts; without any the answer is right. Whether an item is answered rightly is a draw from the hash of its last
-user turn: the same at every level, so that a better prompt only ever adds right answers, and the same in every process.
+Whether an answer is right is drawn from a hash of the last user turn. The draw is the same at every quality level, so a
+better prompt only adds right answers, and the same in every process. The last quality level whose conditions hold counts.
+If none holds, the answer is right. One call is one prompt.
 
-What a scripted model says: a JSON object; every key may be left out.
+A script is a JSON object. Every key is optional.
 
 answers       {text of the last user turn: right answer}
 answers_from  JSONL files (relative to the script) whose rows give `input` and `output`
 rules         [{match: regex on the last user turn, answer: text with \1 …, probability: 1, otherwise: text}], first match wins
 default       the right answer to everything else ("")
-wrong         [texts] given in place of the right answer where the quality says so
+wrong         [texts] to answer instead of the right answer
 quality       [{right: 0..1, min_shots: n, grammar: true, adapter: true, contains: regex on the whole prompt}]; adapter may be
               a regex on the settings of the adapter, too
 context_tokens, delay_s (a call), seconds (reported for an answer)
 faults        {fail_first: k, fail_at: [n, …], message: text}: those calls raise InfrastructureError, counted from 1
-calls         a JSONL file to which every call is appended; calls of earlier processes then count on
+calls         a JSONL file to which every call is appended; the count continues over processes
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ScriptRule:
 
 @dataclass(frozen=True, slots=True)
 class ScriptedQuality:
-    """A level: `right` is the share of right answers for prompts on which every condition that is set holds."""
+    """right: the share of right answers to prompts that meet every condition that is set."""
 
     right: float
     min_shots: int = 0
@@ -112,7 +112,7 @@ class Script:
 
 
 def read_script(path: Path) -> Script:
-    """Raises TaskError where the file is missing, is not a script, or holds a value of a wrong kind."""
+    """Raises TaskError if the file is missing, is not a script, or has a value of the wrong type."""
     body = _read(path)
     answers = {key: _as_text(value) for key, value in body.pop("answers", {}).items()}
     for name in body.pop("answers_from", []):
@@ -195,7 +195,7 @@ def _answers_of(path: Path) -> dict[str, str]:
 
 
 class ScriptedModel:
-    """Answers by a script. adapter: whatever is given here switches on the quality levels that ask for an adapter."""
+    """Answers by a script. adapter: any path switches on the quality levels that ask for an adapter."""
 
     batch_matters = False
     rendering = rendering_fingerprint = computed_by = ""
@@ -234,7 +234,7 @@ class ScriptedModel:
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
-        """One call a prompt, in order. Raises InfrastructureError at the calls that the script lets fail."""
+        """One call per prompt, in order. Raises InfrastructureError at calls that fail in the script."""
         answers: list[Answer] = []
         seen: Counter[str] = Counter()
         for index, prompt in enumerate(prompts):
@@ -276,7 +276,7 @@ class ScriptedModel:
             )
 
     def _call(self, prompt: Prompt, decoding: Decoding) -> None:
-        """Count and log one call, with a hash of all that was asked; raise if it is one that fails."""
+        """Count and log one call, with a hash of its input. Raises if this call fails in the script."""
         with self._lock:
             self.calls += 1
             number, faults = self.calls, self._script.faults
@@ -326,14 +326,14 @@ class ScriptedModel:
         return self._adapter is not None and (adapter is True or re.search(str(adapter), self._settings) is not None)
 
     def _wrong_answer(self, right: str, asked: str, decoding: Decoding) -> str:
-        """One of `wrong`; under choices one of the others, as constrained decoding could not say anything else."""
+        """One of `wrong`, or another choice, as constrained decoding can give nothing else."""
         choices = decoding.grammar.choices if decoding.grammar is not None else None
         others = [text for text in choices or self._script.wrong if text != right]
         return others[int(_hash("wrong", asked), 16) % len(others)] if others else ""
 
 
 def _adapter_identity(adapter: Path | None) -> str:
-    """What the adapter holds, so that a copy of it elsewhere is the same; its name where there is no such folder."""
+    """Hash of the adapter's content, the same for a copy elsewhere. Its name if there is no such folder."""
     if adapter is None or not adapter.is_dir():
         return str(adapter or "")
     from lastresort.models.loading import folder_hash  # loads torch

@@ -1,13 +1,14 @@
-"""A model's tokenizer and its context, read without the weights.
+"""A model's tokenizer and context length, read without the weights, and a fingerprint of how it renders conversations.
 
-How conversations are rendered, told from a tokenizer alone: by it training, measuring, the gate and serving are compared.
+The fingerprint shows whether training, measuring, the gate and serving render alike.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,41 +18,54 @@ from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.errors import DataError, TaskError
 from lastresort.libraries import own_code_refused, quiet_transformers, without_length_warning
 from lastresort.models.loading import context_tokens, weights_folder
-from lastresort.models.open import local_folder
+from lastresort.models.open import local_weights
 from lastresort.types import Message
 
 
 @dataclass(frozen=True, slots=True)
 class ModelTokenizer:
-    """context_tokens: None where the model does not say."""
+    """context_tokens: None if unknown."""
 
     tokenizer: Any
     context_tokens: int | None
 
 
 def read_tokenizer(folder: Path | str) -> ModelTokenizer:
-    """Of a folder, or of a hub id that is in the cache. Raises TaskError where it cannot be loaded."""
-    from transformers import AutoConfig, AutoTokenizer
+    """Read from a folder, or from the cache of a hub id. Raises TaskError if it cannot be loaded."""
+    from transformers import AutoConfig
 
+    tokenizer = _read_tokenizer(folder)
+    with _errors_of(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return ModelTokenizer(without_length_warning(tokenizer), context_tokens(config, tokenizer))
+
+
+def _read_tokenizer(folder: Path | str) -> Any:
+    from transformers import AutoTokenizer
+
+    with _errors_of(folder):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+@contextmanager
+def _errors_of(folder: Path | str) -> Iterator[None]:
     try:
         with quiet_transformers(), own_code_refused(folder):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise TaskError(
             f"the tokenizer cannot be loaded ({type(error).__name__}: {reason[:200]})",
             where=str(folder),
-            expected="a causal language model with its tokenizer",
-            remedy="Name another.",
+            expected="a tokenizer as save_pretrained writes it",
+            remedy="Save it again with save_pretrained, or name another model.",
         ) from error
-    return ModelTokenizer(without_length_warning(tokenizer), context_tokens(config, tokenizer))
 
 
 def tokenizer_on_disk(name: str, base_folder: Path) -> ModelTokenizer | None:
-    """Of the model of this name, if it is on this machine: nothing is fetched. None elsewhere, and where it cannot be loaded."""
+    """The tokenizer of this model, if it is on this machine and can be loaded, else None. Nothing is downloaded."""
     try:
-        place = local_folder(name, base_folder)
+        place = local_weights(name, base_folder)
         return read_tokenizer(weights_folder(place) if isinstance(place, Path) else place)
     except TaskError:
         return None
@@ -70,27 +84,15 @@ _PROBES = (
 )
 
 
-def rendering_of(folder: Path, template_kwargs: Mapping[str, Any]) -> str:
-    """`rendering_fingerprint` of the tokenizer in a folder. Raises TaskError where there is none that can be read."""
-    from transformers import AutoTokenizer
-
-    try:
-        with quiet_transformers(), own_code_refused(folder):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise TaskError(
-            f"its tokenizer cannot be read ({type(error).__name__})",
-            where=str(folder),
-            expected="a tokenizer as transformers saves it",
-            remedy="Save it again with save_pretrained.",
-        ) from error
-    return rendering_fingerprint(tokenizer, template_kwargs)
+def read_rendering_fingerprint(folder: Path, template_kwargs: Mapping[str, Any]) -> str:
+    """`rendering_fingerprint` of the tokenizer in a folder. Raises TaskError if it cannot be loaded."""
+    return rendering_fingerprint(_read_tokenizer(folder), template_kwargs)
 
 
 def rendering_fingerprint(tokenizer: Any, template_kwargs: Mapping[str, Any]) -> str:
     """Hash of the chat template with its arguments, of the special tokens that it may print, and of two conversations in tokens.
 
-    Two models that have it in common are shown, and were trained on, the same text for the same conversation.
+    Two models with the same fingerprint see, and were trained on, the same text for the same conversation.
     """
     template = template_of(tokenizer, template_kwargs)
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if name not in _NEVER_PRINTED}
@@ -106,21 +108,21 @@ def rendering_fingerprint(tokenizer: Any, template_kwargs: Mapping[str, Any]) ->
 
 
 def refuse_other_tokenizer(adapter: Path, base: Path, template_kwargs: Mapping[str, Any]) -> None:
-    """Raises TaskError where the tokenizer that an adapter brings renders otherwise than its base's, by which it is asked."""
+    """Raises TaskError if the adapter's own tokenizer renders differently from that of its base, which is the one in use."""
     if not (adapter / TOKENIZER).is_file():
         return
-    own, shown = rendering_of(adapter, template_kwargs), rendering_of(base, template_kwargs)
-    if own != shown:
+    own, used = read_rendering_fingerprint(adapter, template_kwargs), read_rendering_fingerprint(base, template_kwargs)
+    if own != used:
         raise TaskError(
             f"the chat template or the special tokens of {adapter} differ from those of {base}",
             where=str(adapter / TOKENIZER),
-            expected=f"the rendering {own[:16]} that it was trained with, not {shown[:16]}",
-            remedy="Put the template that it was trained with into the base's folder, or train it anew.",
+            expected=f"the rendering {own[:16]} that it was trained with, not {used[:16]}",
+            remedy="Put the template that it was trained with into the base's folder, or train it again.",
         )
 
 
 def _rendered(tokenizer: Any, probe: tuple[Message, ...], template_kwargs: Mapping[str, Any]) -> list[int] | None:
     try:
         return render_prompt(tokenizer, probe, template_kwargs=template_kwargs)
-    except DataError:  # a template may refuse some turns; then the other's must, too
+    except DataError:  # a template may refuse some turns; then the other one must, too
         return None

@@ -15,7 +15,7 @@ from lastresort.evals.measure import mean_score, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
-from lastresort.models.protocol import Pay, paying
+from lastresort.models.protocol import Pay, pay_on_answer
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.searches import SearchFinding
 from lastresort.records.skips import Skip
@@ -185,7 +185,7 @@ class Workbench:
             self.task.output,
             batch_size=answerer.model.batch_size,
             refused_is_wrong=refused_is_wrong,
-            on_answer=paying(self.pay),
+            on_answer=pay_on_answer(self.pay),
         ):
             self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
             yield batch

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationInfo, model_validator
 
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.paths import FilePath, ModelName, check_model_name, is_paid, relative_name
 from lastresort.spec.sections import Count, Money
@@ -29,7 +29,7 @@ def _named(value: Any) -> Any:
 
 
 def _settled(name: str, info: ValidationInfo) -> str:
-    return settled_name(name, info.context.folder) if isinstance(info.context, ReadContext) else name
+    return absolute_name(name, info.context.folder) if isinstance(info.context, ReadContext) else name
 
 
 def _instruction(value: Any) -> Any:

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from lastresort.data.formats.rows import is_json
 from lastresort.errors import TaskError
-from lastresort.knowledge.reading import is_read
+from lastresort.knowledge.reading import is_document
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.document import YamlDocument, read_document, with_overrides
@@ -105,7 +105,7 @@ def _examples_and_knowledge(task: Task) -> None:
         return
     sources = task.examples
     for path in filter(None, (sources.all, sources.dev, sources.test)):
-        if is_read(task.knowledge, path):
+        if is_document(task.knowledge, path):
             refuse(
                 f'found the examples ("{relative_name(path, task.folder)}") among the documents',
                 expected="documents without the questions of dev and test and their answers",

@@ -1,1 +1,1 @@
-"""What answers an input: composed, saved, loaded; the one object that is measured, gated, chatted with and served."""
+"""A system answers inputs. The same object is measured, gated, saved, loaded, chatted with and served."""

@@ -1,7 +1,4 @@
-"""A system at work: its model and store opened, its shots indexed.
-
-Choosing the solved examples that are most like an input.
-"""
+"""Answer inputs with a system: its model and store are open, and its shots are indexed."""
 
 from __future__ import annotations
 
@@ -25,7 +22,10 @@ def text_of(turns: Sequence[Message]) -> str:
 
 
 class NearestShots:
-    """TF-IDF over words and word pairs, cosine similarity: no model, no download, and exact words matter in narrow tasks."""
+    """Finds the solved examples most similar to an input, by cosine similarity of TF-IDF over words and word pairs.
+
+    It needs no model and no download, and exact words matter in narrow tasks.
+    """
 
     def __init__(self, pool: Sequence[Shot]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -37,7 +37,7 @@ class NearestShots:
         self._rows: Any = self._vectorizer.fit_transform([text_of(shot.input) for shot in pool])
 
     def choose(self, turns: Sequence[Message], k: int) -> tuple[Shot, ...]:
-        """The k nearest, the nearest last (next to the input, where it weighs most). Ties keep the pool's order."""
+        """The k nearest, the nearest last: next to the input it has the most influence. Ties keep the pool's order."""
         import numpy
 
         query = self._vectorizer.transform([text_of(turns)])
@@ -47,15 +47,14 @@ class NearestShots:
 
 
 class Answerer:
-    """Answers inputs by the system's rules. The model is opened by the caller, who may share it among systems.
+    """Answers inputs with a system. The caller opens the model and may share it among systems.
 
-    Raises DataError where the model is not the one that the system was measured with, or renders conversations otherwise:
-    what is served would not be what was measured.
-    lookup: where the passages come from; by default the system's own retriever, if it has one.
+    lookup: finds the passages. By default the system's own retriever, if it has one.
+    Raises DataError if the model is not the one that the system was measured with, or renders conversations differently.
     """
 
     def __init__(self, system: System, model: Model, lookup: Lookup | None = None) -> None:
-        _refuse_other_than_trained(system, model)
+        _refuse_other_rendering(system, model)
         rendering = model.rendering
         if system.rendering and rendering and rendering != system.rendering:
             raise DataError(
@@ -77,25 +76,25 @@ class Answerer:
         self._lookup = lookup
 
     def prompt(self, turns: Sequence[Message]) -> Prompt:
-        """The conversation that the model sees for this input."""
+        """The conversation for the model, with this input."""
         request = self.system.retriever.request if self.system.retriever is not None else ""
         return compose(self.system.prompt, turns, self._shots(turns), self._lookup, request)
 
     def passages(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
-        """Those that stand in the prompt before this input, in their order."""
+        """The passages in the prompt for this input, in their order."""
         return self._lookup(turns) if self._lookup is not None else ()
 
     def answer(
         self, inputs: Sequence[Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> list[Answer]:
-        """One answer an input, in order; the text is what counts as the answer (after reasoning, if there is any).
+        """One answer per input, in order. Its text is what counts as the answer: after reasoning, if there is any.
 
-        on_answer: given every answer as it arrives, as the model said it. stop: looked at before the first and after each; a
-        request raises its StoppedError.
+        on_answer: called with every answer as it arrives, with the model's full text. stop: checked before the first answer and
+        after each. A request to stop raises its StoppedError.
         """
         if stop is not None:
             check(stop)
-            on_answer = _watched(on_answer, stop)
+            on_answer = _checking_stop(on_answer, stop)
         prompts = [self.prompt(turns) for turns in inputs]
         answers = self.model.generate(prompts, self.system.decoding, on_answer)
         if len(answers) != len(prompts):
@@ -105,18 +104,18 @@ class Answerer:
     def stream(
         self, turns: Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> Iterator[str]:
-        """The text that `answer` gives, as it grows; after reasoning it comes in one piece, as only the end tells where it begins.
+        """The text that `answer` returns, as it grows. After reasoning it comes in one piece, once its start is known.
 
-        on_answer: given the whole answer at the end, as `answer` has it. stop: a request ends the answer where it is.
+        on_answer: called with the whole answer at the end, as from `answer`. stop: a request to stop ends the answer there.
         """
         whole: list[Answer] = []
         pieces = self.model.stream(
             self.prompt(turns), self.system.decoding, on_answer=lambda _, answer: whole.append(answer), stop=stop
         )
-        said = shown = ""
+        received = shown = ""
         for piece in pieces:
-            said += piece
-            text = "" if self.system.prompt.reasoning else said.strip()
+            received += piece
+            text = "" if self.system.prompt.reasoning else received.strip()
             if len(text) > len(shown):
                 yield text[len(shown) :]
                 shown = text
@@ -127,7 +126,7 @@ class Answerer:
             on_answer(0, answer)
 
     def close(self) -> None:
-        """Close the model; the store is let go of with this object."""
+        """Close the model. The store is released with this object."""
         self.model.close()
 
     def _extracted(self, answer: Answer, turns: Sequence[Message]) -> Answer:
@@ -152,8 +151,8 @@ class Answerer:
         return NearestShots(self.system.prompt.shots)
 
 
-def _watched(on_answer: OnAnswer | None, stop: Stop) -> OnAnswer:
-    """Passes every answer on, then looks whether to stop."""
+def _checking_stop(on_answer: OnAnswer | None, stop: Stop) -> OnAnswer:
+    """Passes every answer on, then checks for a request to stop."""
 
     def arrived(index: int, answer: Answer) -> None:
         if on_answer is not None:
@@ -163,8 +162,8 @@ def _watched(on_answer: OnAnswer | None, stop: Stop) -> OnAnswer:
     return arrived
 
 
-def _refuse_other_than_trained(system: System, model: Model) -> None:
-    """Raises DataError where the model would be asked in another rendering than that of the rows that it was trained on."""
+def _refuse_other_rendering(system: System, model: Model) -> None:
+    """Raises DataError if the model renders conversations differently from the rows that it was trained on."""
     trained, now = system.trained_rendering, model.rendering_fingerprint
     if trained and now and trained != now:
         raise DataError(
@@ -172,5 +171,5 @@ def _refuse_other_than_trained(system: System, model: Model) -> None:
             "trained on",
             where="system.yaml",
             expected=f"the rendering {trained[:16]} of its training, not {now[:16]}",
-            remedy="Put back the template and chat_template_kwargs that it was trained with, or train it anew.",
+            remedy="Put back the template and chat_template_kwargs that it was trained with, or train it again.",
         )

@@ -1,7 +1,4 @@
-"""An input and a prompt design -> the conversation shown to the model; and the model's text -> the answer.
-
-How passages stand in a prompt.
-"""
+"""From an input and a prompt design to the conversation for the model, and from the model's text to the answer."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Message
 
 
-def rendered(passages: Sequence[Chunk]) -> str:
-    """Numbered from 1, each under its source and the headings above it, parted by blank lines."""
+def render_passages(passages: Sequence[Chunk]) -> str:
+    """Passages numbered from 1, each below its source and headings, separated by blank lines."""
     return "\n\n".join(f"[{number}] {_title(chunk)}\n{chunk.text.strip()}" for number, chunk in enumerate(passages, 1))
 
 
@@ -36,22 +33,22 @@ def compose(
 ) -> tuple[Message, ...]:
     """The whole conversation: one system turn, the shots as solved turns, then the input.
 
-    turns: the input; system turns of its own are joined to the instruction. shots: those chosen for this input, in order.
-    lookup: gives the passages that stand before the input, and before that of each shot, so that a shot shows how passages are
-    used. request: what the system turn says of them; it and the shots come first and are shared by all prompts.
+    turns: the input. Its own system turns are appended to the instruction. shots: those for this input, in order. lookup: finds
+    the passages that go before the input. The input of each shot gets its passages, too, so a shot shows how to use them.
+    request: the instruction about passages. It and the shots come first and are shared by all prompts.
     """
     own = [turn.content for turn in turns if turn.role == "system"]
     instruction = "\n\n".join(part for part in (_instruction(design), request if lookup else "", *own) if part).strip()
     conversation = [Message("system", instruction)] if instruction else []
     for shot in shots:
-        conversation += _asked(design, shot.input, lookup)
+        conversation += _input_turns(design, shot.input, lookup)
         conversation.append(Message("assistant", shot.output))
-    conversation += _asked(design, turns, lookup)
+    conversation += _input_turns(design, turns, lookup)
     return tuple(conversation)
 
 
 def extract(design: PromptDesign, text: str) -> str:
-    """What counts as the answer in the model's text: all of it, or what follows the last "Answer:" after reasoning."""
+    """The answer in the model's text: all of it, or with reasoning what follows the last "Answer:"."""
     if not design.reasoning:
         return text.strip()
     marks = list(_ANSWER_MARK.finditer(text))
@@ -65,18 +62,18 @@ def _instruction(design: PromptDesign) -> str:
     return "\n\n".join(parts)
 
 
-def _asked(design: PromptDesign, turns: Sequence[Message], lookup: Lookup | None) -> list[Message]:
-    """The turns without the system's, the last of the user with the passages before it."""
-    asked = [turn for turn in turns if turn.role != "system"]
+def _input_turns(design: PromptDesign, turns: Sequence[Message], lookup: Lookup | None) -> list[Message]:
+    """The turns except system turns, with the passages before the last user turn."""
+    conversation = [turn for turn in turns if turn.role != "system"]
     passages = lookup(turns) if lookup is not None else ()
-    last = max((place for place, turn in enumerate(asked) if turn.role == "user"), default=-1)
-    return [_wrapped(design, turn, passages if place == last else ()) for place, turn in enumerate(asked)]
+    last = max((place for place, turn in enumerate(conversation) if turn.role == "user"), default=-1)
+    return [_wrap(design, turn, passages if place == last else ()) for place, turn in enumerate(conversation)]
 
 
-def _wrapped(design: PromptDesign, turn: Message, passages: Sequence[Chunk]) -> Message:
+def _wrap(design: PromptDesign, turn: Message, passages: Sequence[Chunk]) -> Message:
     if turn.role != "user":
         return turn
-    shown = rendered(passages)
+    shown = render_passages(passages)
     if design.layout == "plain":
         content = f"{shown}\n\nQuestion: {turn.content}" if shown else turn.content
     else:

@@ -1,11 +1,8 @@
-"""system.yaml: a system on disk, with its shots, its adapter and its knowledge store beside it.
+"""A system on disk: system.yaml, with its shots, adapter and knowledge store in the same folder. And hashes of that folder.
 
-Copying a knowledge store into the folder of a run or of a system.
-
-Is it the same artefact? Hashes of a saved system, by which what was gated, what was written and what is served are compared.
-
-Every byte is read each time: a size and a date do not prove that nothing changed. The files are those that are read to answer, so
-that the disk's cache has them; what is left is about a second for each gigabyte.
+The hashes show whether the system that was gated, written and served is the same. They read every byte each time, because size
+and date do not prove that nothing changed. The files are read to answer anyway, so the disk cache has them. That leaves about a
+second per gigabyte.
 """
 
 from __future__ import annotations
@@ -30,11 +27,11 @@ LOCK = ".updating"
 
 
 def copy_store(store: Path, target: Path) -> None:
-    """The store at `target`, whole or not at all; nothing happens where it is there already.
+    """Copy the store to `target`, completely or not at all. Does nothing if `target` exists.
 
-    Its files are never changed once written, only replaced, so that a copy on the same disk is a second name of the same file:
-    each candidate of a climb carries its store, and a store may be large. What a killed copy left is taken away first.
-    Raises InfrastructureError where the disk is full or refuses.
+    A store's files are replaced and never changed, so a copy on the same disk uses hard links: each candidate of a climb has
+    its own store, and a store may be large. Leftovers of a killed copy are removed first.
+    Raises InfrastructureError if the disk is full or refuses.
     """
     if target.exists():
         return
@@ -48,7 +45,7 @@ def copy_store(store: Path, target: Path) -> None:
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one without such names
+    except OSError:  # another disk, or one without hard links
         shutil.copy2(source, target)
 
 
@@ -57,7 +54,7 @@ FILE, MODEL = "system.yaml", "model"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes a next-line character (U+0085), which PyYAML would write as a line end and read back as a space."""
+    """Quotes the next-line character (U+0085), which PyYAML would write as a line end and read back as a space."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -68,11 +65,11 @@ _Dumper.add_representer(str, _text)
 
 
 def save_system(system: System, folder: Path) -> Path:
-    """Write the system into a folder so that it can be loaded from there alone (the base model excepted).
+    """Write the system into a folder from which it can be loaded on its own, except for the base model.
 
-    The adapter and the store are copied in; an embedder or reranker in a folder of its own stays where it is. Returns the path
-    of system.yaml, which is written last, so that its presence means completeness. Raises InfrastructureError where the disk
-    is full or refuses.
+    The adapter and the store are copied. An embedder or reranker in its own folder stays where it is. Returns the path of
+    system.yaml, which is written last: if it exists, the system is complete. Raises InfrastructureError if the disk is full or
+    refuses.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,13 +92,13 @@ def _copy_parts(system: System, folder: Path) -> None:
 
 
 def _link_anew(source: str, target: str) -> None:
-    """Weights are never written to again, so the same disk need not hold them twice."""
+    """Weights never change, so the same disk need not hold them twice."""
     Path(target).unlink(missing_ok=True)
     _link(source, target)
 
 
 def load_system(folder: Path) -> System:
-    """Read a system back. Raises DataError where the folder holds none, or one of an unknown schema."""
+    """Read a system. Raises DataError if the folder holds none, or one of an unknown schema."""
     path = folder / FILE
     if not path.is_file():
         raise DataError(
@@ -130,7 +127,7 @@ def load_system(folder: Path) -> System:
 
 
 def as_dict(system: System) -> dict[str, Any]:
-    """The content of system.yaml: JSON-able, shots left to shots.jsonl."""
+    """The content of system.yaml, JSON-able. The shots are in shots.jsonl."""
     prompt, decoding = system.prompt, system.decoding
     body: dict[str, Any] = {
         "schema": SCHEMA,
@@ -178,9 +175,8 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
     shots, grammar = prompt.pop("shots"), decoding.pop("grammar")
     design = PromptDesign(**prompt)
     if shots:
-        lines = (
-            _inside(folder, shots["file"], "prompt.shots.file").read_text(encoding="utf-8").split("\n")
-        )  # splitlines() also cuts at U+2028
+        text = _inside(folder, shots["file"], "prompt.shots.file").read_text(encoding="utf-8")
+        lines = text.split("\n")  # splitlines() also cuts at U+2028
         pool = tuple(_shot(json.loads(line)) for line in lines if line)
         design = replace(design, shots=pool, k=shots["k"], selection=shots["selection"])
     stop = tuple(decoding.pop("stop"))
@@ -209,7 +205,7 @@ def _retriever(body: dict[str, Any] | None, folder: Path) -> Retriever | None:
 
 
 def _inside(folder: Path, name: str, key: str) -> Path:
-    """The file or folder of this name, which must be a part of the system: what stands elsewhere was not measured with it."""
+    """The file or folder of this name. It must be inside the system's folder: anything else was not measured with it."""
     path = folder / name
     if folder.resolve() not in path.resolve().parents:
         raise DataError(
@@ -234,16 +230,16 @@ def _shot(row: dict[str, Any]) -> Shot:
 
 
 def artefact_sha256(folder: Path) -> str:
-    """Hash of what answers: system.yaml without the paths of other models, shots, adapter and own weights, by content.
+    """Hash of everything that answers: system.yaml without the paths of other models, shots, adapter and own weights.
 
-    The same for a copy of the folder, and after the folder or the base has moved. Of another base or store, the system has other
-    fingerprints. Raises DataError as `load_system` does.
+    It is the same for a copy of the folder, and after the folder or the base has moved. With another base or store the system
+    has other fingerprints. Raises DataError as `load_system` does.
     """
     system = load_system(folder)
-    told = {key: value for key, value in as_dict(system).items() if key not in ("schema", "tuned_from")}
+    body = {key: value for key, value in as_dict(system).items() if key not in ("schema", "tuned_from")}
     if system.fingerprint:
-        del told["model"]  # its name may lead elsewhere by now, and its weights are in the fingerprint
-    parts = [told, [shot_row(shot) for shot in system.prompt.shots], {p.name: folder_sha256(p) for p in _parts(system)}]
+        del body["model"]  # the name may mean another model by now, and the weights are in the fingerprint
+    parts = [body, [shot_row(shot) for shot in system.prompt.shots], {p.name: folder_sha256(p) for p in _parts(system)}]
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -259,7 +255,7 @@ def folder_sha256(folder: Path) -> str:
 
 
 def _parts(system: System) -> Iterator[Path]:
-    """Folders of weights that belong to the system; of a store it holds the hash of the contents."""
+    """Folders of weights that belong to the system. (A store is covered by its content hash.)"""
     if system.adapter is not None:
         yield system.adapter
     if system.tuned_from:

@@ -1,4 +1,4 @@
-"""What a system looks up for an input: passages from its store, or those that the caller knows to be right."""
+"""Find the passages for an input: in a store, or among passages that are known to be right."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ Conversation = tuple[tuple[str, str], ...]  # role and content of each turn
 
 
 class Lookup(Protocol):
-    """Finds the passages that are shown with an input, the best last: next to the question it weighs most."""
+    """Finds the passages for an input, the best last: next to the question it has the most influence."""
 
     def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]: ...
 
 
 def question_of(turns: Sequence[Message]) -> str:
-    """What is searched for: the last turn of the user."""
+    """The text to search for: the last user turn."""
     return next((turn.content for turn in reversed(turns) if turn.role == "user"), "")
 
 
 def conversation(turns: Sequence[Message]) -> Conversation:
-    """What was said, as a key: the last question alone may be asked in several conversations, with other answers."""
+    """The conversation as a key. The last question alone is not enough, as its answer depends on the turns before."""
     return tuple((turn.role, turn.content) for turn in turns)
 
 
 class StoreLookup:
-    """Searches an open store. Each question is searched for by itself, as when it is served: what is found never depends on
-    what else is asked. What was found is kept, as a climb asks the same questions again and again.
+    """Searches an open store, one question at a time as in serving, so the result never depends on other questions.
+
+    Results are kept, because a climb repeats the same questions.
     """
 
     def __init__(self, retriever: Retriever, store: Store, reranker: Reranker | None = None) -> None:
@@ -53,18 +54,18 @@ class StoreLookup:
 
 
 class KnownPassages:
-    """The passages that are known to be right, by conversation: what a retriever could at best bring."""
+    """The passages that are known to be right, by conversation. They show the ceiling of any retriever."""
 
     def __init__(self, passages: Mapping[Conversation, tuple[Chunk, ...]], otherwise: Lookup) -> None:
         self._passages, self._otherwise = passages, otherwise
 
     def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
-        asked = conversation(turns)
-        return self._passages[asked] if asked in self._passages else self._otherwise(turns)
+        key = conversation(turns)
+        return self._passages[key] if key in self._passages else self._otherwise(turns)
 
 
 class Lookups:
-    """Opens each store and reranker once. Loading an embedder takes a second, and candidates share it."""
+    """Opens each store and reranker once. Loading an embedder takes a second, and all candidates share it."""
 
     def __init__(self) -> None:
         self._stores: dict[tuple[Path, str], Store] = {}
@@ -72,7 +73,7 @@ class Lookups:
         self._lookups: dict[Retriever, StoreLookup] = {}
 
     def of(self, retriever: Retriever) -> Lookup:
-        """Raises DataError where there is no store, it is damaged, or it or the reranker is not what was measured with."""
+        """Raises DataError if there is no store, it is damaged, or the store or the reranker is not the measured one."""
         if retriever not in self._lookups:
             self._lookups[retriever] = StoreLookup(retriever, self._store(retriever), self._reranker(retriever))
         return self._lookups[retriever]

@@ -1,6 +1,4 @@
-"""A saved system at work. All that could make it another than the measured one is checked once, when it is opened: its files, the
-gate's hold, and how its model renders.
-"""
+"""Open a saved system. Opening checks once that it is the system that was measured: its files, the gate's hold, its rendering."""
 
 from __future__ import annotations
 
@@ -32,22 +30,22 @@ class Running(Protocol):
     def answer(
         self, inputs: Sequence[Sequence[Message]], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> list[Answer]:
-        """One answer an input, in order. stop: looked at before the first answer and after each; raises its error."""
+        """One answer per input, in order. stop: checked before the first answer and after each; raises its error."""
 
     def stream(
         self, turns: Sequence[Message], *, on_answer: OnAnswer | None = None, stop: Stop | None = None
     ) -> Iterator[str]:
-        """The text that `answer` gives, as it grows. on_answer: given the whole at the end. stop: ends the answer where it is."""
+        """The text that `answer` returns, as it grows. on_answer: called with the whole answer. stop: ends the answer there."""
 
     def close(self) -> None:
-        """Give back the memory and the connections."""
+        """Free the memory and the connections."""
 
 
 def open_system(folder: Path, *, allow_held: bool = False) -> Running:
-    """Open the winner in a run's folder, or the system saved in this one.
+    """Open the winner in a run's folder, or the system saved in this folder.
 
-    Raises InputError for a winner that the gate holds, unless allow_held; DataError where there is no system, or it is not what
-    its run measured; what `open_model` raises.
+    Raises InputError if the gate holds the winner (unless allow_held), DataError if there is no system or it is not what its
+    run measured, and the errors of `open_model`.
     """
     saved = folder if (folder / FILE).is_file() else folder / "winner"
     if not allow_held:
@@ -56,7 +54,7 @@ def open_system(folder: Path, *, allow_held: bool = False) -> Running:
 
 
 def open_answerer(system: System, folder: Path) -> Answerer:
-    """Open the system's own model with its adapter. folder: where system.yaml is, from which relative names lead."""
+    """Open the system with its own model and adapter. folder: where system.yaml is; relative names start there."""
     model = open_model(
         system.model,
         base_folder=folder,
@@ -72,25 +70,25 @@ def open_answerer(system: System, folder: Path) -> Answerer:
 
 
 def load_winner(folder: Path) -> System:
-    """The system in this folder; whoever chats with one, serves, gates or rechecks it loads it here.
+    """The system in this folder. Chat, serving, the gate and recheck all load systems here.
 
-    Where the decision of a run lies beside it and says that this is its winner, the files must be those that it names, byte for
-    byte. Raises DataError where they are not, where that decision is damaged, or where the folder holds no system.
+    If the decision of a run next to it names it as the winner, its files must be those of the decision, byte for byte. Raises
+    DataError if they are not, if the decision is damaged, or if the folder holds no system.
     """
     folder = folder.absolute()  # so that "." has a name and a decision beside it
     with disk_errors(folder):
         settle_folder(folder)
-    told = _winner_beside(folder)
-    if told is not None and folder.is_dir():
-        _refuse_changed(folder, told)
+    winner = _decided_winner(folder)
+    if winner is not None and folder.is_dir():
+        _refuse_changed(folder, winner)
     return load_system(folder)
 
 
 def is_held(folder: Path) -> bool:
-    """Whether the system in this folder won a run whose gate holds it. False where no decision says so, of whatever version."""
+    """Whether the gate of a run holds the system in this folder. False if no decision, of any version, says so."""
     place = folder.absolute()  # also where the folder is named "."
     try:
-        winner = _decided(place)["winner"]
+        winner = _read_decision(place)["winner"]
         return bool(winner["held"]) and winner["path"] == place.name
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return False
@@ -99,10 +97,10 @@ def is_held(folder: Path) -> bool:
 def _refuse_held(folder: Path) -> None:
     if is_held(folder):
         raise InputError(
-            "the gate holds this winner back: that tuning broke nothing else is not shown",
+            "the gate holds this winner: it is not shown yet that tuning broke nothing else",
             where=str(folder),
             expected="a winner that may ship",
-            remedy="Read under Gate in report.html what would decide it, or add --allow-held.",
+            remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",
         )
 
 
@@ -112,12 +110,12 @@ class _Winner:
     sha256: str
 
 
-def _winner_beside(folder: Path) -> _Winner | None:
-    """The winner in this folder, as the decision beside it has it, of whatever version; None where there is no decision, or
-    where it speaks of no winner of this name. Raises DataError where it is damaged.
+def _decided_winner(folder: Path) -> _Winner | None:
+    """The winner in this folder according to the decision next to it, of any version. None if there is no decision, or if its
+    winner is another folder. Raises DataError if it is damaged.
     """
     try:
-        winner = _decided(folder)["winner"]
+        winner = _read_decision(folder)["winner"]
         if winner["path"] != folder.name or not winner["sha256"]:
             return None
         return _Winner(str(winner["kind"]), str(winner["sha256"]))
@@ -125,27 +123,27 @@ def _winner_beside(folder: Path) -> _Winner | None:
         return None
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise DataError(
-            f"found no decision ({type(error).__name__}), so that its winner cannot be checked",
+            f"found no decision ({type(error).__name__}), so its winner cannot be checked",
             where=str(folder.parent / DECISION),
             expected="a decision written by lastresort",
-            remedy="Delete it and run `lastresort climb TASK --resume`, which writes it anew from the record.",
+            remedy="Delete it and run `lastresort climb TASK --resume`, which writes it again from the record.",
         ) from error
 
 
-def _decided(folder: Path) -> Any:
+def _read_decision(folder: Path) -> Any:
     return json.loads((folder.parent / DECISION).read_text(encoding="utf-8"))
 
 
-def _refuse_changed(folder: Path, told: _Winner) -> None:
+def _refuse_changed(folder: Path, winner: _Winner) -> None:
     with disk_errors(folder):
         now = folder_sha256(folder)
-    if now == told.sha256:
+    if now == winner.sha256:
         return
-    weights = {"adapter": "adapter", "merged": "model"}.get(told.kind)
-    anew = f"; or gate what is there now: `lastresort gate TASK --tuned {folder / weights}`" if weights else ""
+    weights = {"adapter": "adapter", "merged": "model"}.get(winner.kind)
+    regate = f", or gate the present files: `lastresort gate TASK --tuned {folder / weights}`" if weights else ""
     raise DataError(
         "the files of this winner are not those that its run measured",
         where=str(folder),
-        expected=f"winner.sha256 {told.sha256[:16]}, as decision.json says, not {now[:16]}",
-        remedy=f"Write it anew with `lastresort climb TASK --resume {folder.parent}`{anew}.",
+        expected=f"winner.sha256 {winner.sha256[:16]}, as decision.json says, not {now[:16]}",
+        remedy=f"Write it again with `lastresort climb TASK --resume {folder.parent}`{regate}.",
     )

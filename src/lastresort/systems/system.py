@@ -1,7 +1,7 @@
-"""A system: everything that decides an answer, as one frozen value.
+"""A system: everything that determines an answer, as one frozen value.
 
-The joint on which the program hangs: rungs build systems, `evals` measures them, the run saves the winner, `chat` and
-`serve` load it. Nothing that changes an answer may live outside this value and the files it names.
+Rungs build systems, `evals` measures them, the run saves the winner, and `chat` and `serve` load it. Nothing that changes an
+answer may be outside this value and the files that it names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PASSAGES_REQUEST = "Passages that may help stand before the question. Answer fro
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A solved example shown in the prompt. input: its turns up to the answer."""
+    """A solved example in the prompt. input: its turns up to the answer."""
 
     input: tuple[Message, ...]
     output: str
@@ -28,9 +28,9 @@ class Shot:
 class PromptDesign:
     """How an input becomes a prompt.
 
-    instruction: text of the system turn. layout "sections" wraps instruction and input in XML tags. shots: the pool of
-    solved examples; with selection "nearest" the `k` most similar to the input are shown, else the first `k`.
-    reasoning: the model thinks first and the answer is what follows the last "Answer:".
+    instruction: text of the system turn. layout: "sections" wraps input and passages in XML tags. shots: the pool of solved
+    examples. selection: "nearest" shows the `k` most similar to the input, "fixed" the first `k`. reasoning: the model thinks
+    first, and the answer is what follows the last "Answer:".
     """
 
     instruction: str
@@ -43,11 +43,11 @@ class PromptDesign:
 
 @dataclass(frozen=True, slots=True)
 class Retriever:
-    """Where a system looks things up before it answers, and how what it finds stands in the prompt.
+    """How a system finds passages, and how they appear in the prompt.
 
-    store: folder of a knowledge store. k: how many passages are shown. reranker: a cross-encoder, as knowledge names one.
-    request: what the instruction says of the passages. contents: content hash of the store that the system was measured
-    with, reranker_fingerprint: of the cross-encoder ("" where it was not measured); others are refused when it is opened.
+    store: folder of a knowledge store. k: number of passages in the prompt. reranker: a cross-encoder, by name. request: the
+    instruction about passages. contents, reranker_fingerprint: hashes of the store and the cross-encoder that the system was
+    measured with, "" if it was not measured. Opening refuses any other.
     """
 
     store: Path
@@ -61,15 +61,14 @@ class Retriever:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Whatever answers an input: prompt design, a retriever or none, model with or without an adapter, decoding.
+    """All that answers an input: prompt design, optional retriever, model with or without an adapter, decoding.
 
-    model: a name as in the task file; relative paths are meant from the folder of system.yaml. adapter: a PEFT folder.
-    rendering: hash of the chat template and its arguments that this system was measured with ("" for endpoints); a model
-    that renders otherwise is refused when the system is opened. fingerprint: that of the model it was measured with ("" where
-    it was not measured), likewise. tuned_from: the base, where model is a folder of weights that were all trained: it then is
-    a part of the system and goes where it goes; "" otherwise. trained_rendering: how the rows that it was trained on were rendered
-    (models/tokenizer.py), "" where it was not trained, or by a version that did not note it; a model that renders otherwise is
-    refused when the system is opened.
+    model: a name as in the task file; relative paths start at the folder of system.yaml. adapter: a PEFT folder. tuned_from: the
+    base, if model is a folder of fully trained weights, which then are part of the system; else "".
+    The remaining fields are checks: opening the system refuses a model that differs in one of them, unless it is "".
+    rendering: hash of the chat template and its arguments that it was measured with ("" for endpoints). fingerprint: of the
+    model that it was measured with. trained_rendering: fingerprint of how its training rows were rendered
+    (models/tokenizer.py), "" if it was not trained or the version did not record it.
     """
 
     name: str

@@ -167,9 +167,9 @@ def _answering(bench: Workbench, prepared: PreparedTask, way: str, system: Syste
 def _lend_in_4_bits(bench: Workbench, system: System) -> None:
     """The base in NF4 below an adapter that was trained on the ordinary one."""
     from lastresort.models.local import LocalModel, load_local
-    from lastresort.models.open import local_folder
+    from lastresort.models.open import local_weights
 
     kwargs = system.template_kwargs
-    weights = local_folder(system.model, bench.task.folder)
+    weights = local_weights(system.model, bench.task.folder)
     loaded = load_local(weights, adapter=system.adapter, quantize="nf4", template_kwargs=kwargs)
     bench.models.lend(system, LocalModel(loaded, name=system.name, template_kwargs=kwargs))

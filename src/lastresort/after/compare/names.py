@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import InputError
 from lastresort.hardware.memory import machine_memory_bytes
-from lastresort.models.open import parameters_told
+from lastresort.models.open import parameter_count
 from lastresort.records.events import WaysChosen
 from lastresort.records.record import Record
 from lastresort.report.words.skips import clause
@@ -128,6 +128,6 @@ def _why_never_sft(prepared: PreparedTask, until: str | None) -> str | None:
 
 def _refuse_too_large(prepared: PreparedTask) -> None:
     task = prepared.task
-    why = too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
+    why = too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
     if why is not None:
         raise InputError(clause(why), where="--compare full", remedy="Leave full out.")

@@ -19,7 +19,7 @@ from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.evals.measure import measured
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model
 from lastresort.records.events import JudgeOpened, RecheckCounted
 from lastresort.records.measurement import Cost, ItemScore
@@ -148,8 +148,8 @@ class RecheckModels:
         return OpenModels(
             self._cache,
             base_folder=task.folder,
-            base_name=settled_name(name, task.folder),
-            tuned_name=settled_name(task.tuned_model, task.folder),
+            base_name=absolute_name(name, task.folder),
+            tuned_name=absolute_name(task.tuned_model, task.folder),
             prompt_price=prompt_price or 0.0,
             output_price=output_price or 0.0,
         )

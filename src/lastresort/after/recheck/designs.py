@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lastresort.after.recheck.finished import FinishedRun
 from lastresort.errors import CandidateError, InputError
 from lastresort.ladder import untrained_rungs
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.events import ModelOpened
 from lastresort.report.recheck import DroppedPrompt
@@ -51,7 +51,7 @@ def designs(finished: FinishedRun, new: Replacement) -> list[Design]:
     Raises InputError where nothing is new.
     """
     task = finished.task
-    own = settled_name(task.model, task.folder)
+    own = absolute_name(task.model, task.folder)
     if new.settled in (None, own) and new.prompt is None:
         raise InputError(
             f"{new.model or task.model} is the model that the run asked, whose kept answers would only be found again",

@@ -133,7 +133,7 @@ def _by_passage(finished: FinishedRun, winner: MeasuredWinner, store: Store, pat
     """What the run's store holds against the passages that would be cut today."""
     documents = read_documents(path, progress=progress).documents
     found = changes(store, documents)
-    assert found.gone is not None, "a store knows its passages"
+    assert found.lost_chunks is not None, "a store knows its passages"
     labels = Labels(store)
     texts = {document.id: document.text for document in documents}
     named: set[str] = set()
@@ -143,7 +143,7 @@ def _by_passage(finished: FinishedRun, winner: MeasuredWinner, store: Store, pat
         meant = [_meant(labels, label) for label in example.passages]
         own = frozenset[str]().union(*meant)
         named |= {item.id} if meant and all(meant) else set()
-        touched = sorted((own | set(item.passages)) & found.gone)
+        touched = sorted((own | set(item.passages)) & found.lost_chunks)
         changed[item.id] = tuple(touched)
         if touched:
             chunks = chunks_named(store, touched)
@@ -216,7 +216,7 @@ def _items(winner: MeasuredWinner, now: _Now, again: Sequence[ItemScore] | None)
 def _entry(
     winner: MeasuredWinner, path: Path, found: DocumentChanges, items: Sequence[AffectedAnswer]
 ) -> KnowledgeChanged:
-    gone, new = found.gone, found.new_chunks
+    gone, new = found.lost_chunks, found.new_chunks
     again = any(item.answer_now is not None for item in items)
     return KnowledgeChanged(
         path=path.name,

@@ -122,10 +122,10 @@ def _documents(changes: DocumentChanges) -> str:
         for how, names in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed))
         if names
     ]
-    if changes.gone is None:
+    if changes.lost_chunks is None:
         return f"Since the run: {listed(parts)}."
     new = counted(changes.new_chunks or 0, "passage")
-    return f"Since the run: {listed(parts)}; {counted(len(changes.gone), 'passage')} gone or changed, {new} new."
+    return f"Since the run: {listed(parts)}; {counted(len(changes.lost_chunks), 'passage')} gone or changed, {new} new."
 
 
 def _some(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from lastresort.errors import CandidateError, TaskError
 from lastresort.evals.scorers.forms import chosen
-from lastresort.models.protocol import Model, Pay, paying
+from lastresort.models.protocol import Model, Pay, pay_on_answer
 from lastresort.types import Answer, Decoding, Grammar, Message
 
 Prompt = tuple[Message, ...]
@@ -196,7 +196,7 @@ class JudgeModel:
 
     def __init__(self, opened: Callable[[], Model], decoding: Decoding = _VERDICT, pay: Pay = lambda usd: None) -> None:
         self._opened, self.decoding = opened, decoding
-        self._on_answer = paying(pay)
+        self._on_answer = pay_on_answer(pay)
         self._constrained = True
 
     def open(self) -> Model:

@@ -13,7 +13,7 @@ from lastresort.interop.exporting.base import layers_in
 from lastresort.interop.exporting.job import ExportableTraining
 from lastresort.interop.exporting.rows import rows_of
 from lastresort.interop.reading import foreign, read, written
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.training import load_training, training_of
@@ -113,7 +113,7 @@ def of_file(path: Path) -> ExportableTraining:
 def document_of(file: TrainingFile) -> JsonObject:
     """Every key with its value, paths absolute, without what an export says itself."""
     found = {key: value for key, value in file.resolved.items() if key not in _LEFT}
-    found["model"] = settled_name(file.model, file.folder)
+    found["model"] = absolute_name(file.model, file.folder)
     if file.start_from is not None:
         found["start_from"] = str(file.start_from)
     if "reward" in found:
@@ -145,7 +145,7 @@ def _row_tokens(file: TrainingFile) -> int | None:
     """The longest row that the file allows, None where the model is not here to say it."""
     if file.max_tokens is not None:
         return file.max_tokens
-    found = context_of(settled_name(file.model, file.folder))
+    found = context_of(absolute_name(file.model, file.folder))
     return min(found or TEXT_ROW_TOKENS, TEXT_ROW_TOKENS) if file.need == "text" else found
 
 

@@ -1,4 +1,4 @@
-"""How each kind of file becomes a document; a new kind is one file and its lines here."""
+"""How each file type becomes a document. A new type is one file and its lines here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """JSON, JSON Lines, CSV and TSV: each entry is a section with its own heading and name.
 
-What an entry's fields mean is told by the last word of their names: `chunk_heading` is a heading, `page_content` is text. What
-is neither text nor heading nor name stands below the text as `field: value`, so that nothing of an entry is lost.
+The last word of a field's name gives its meaning: `chunk_heading` is a heading, `page_content` is text. A field that is not
+text, heading or name goes below the text as `field: value`, so nothing of an entry is lost.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.errors import DataError
-from lastresort.knowledge.document import Assembly, Document
+from lastresort.knowledge.document import Document, DocumentBuilder
 from lastresort.knowledge.formats.text import decoded
 
 _TEXT = ("text", "content", "body", "passage", "chunk", "document")
 _HEADING = ("heading", "title", "headline", "name", "subject")
 _NAME = ("id", "link", "url", "uri", "href", "anchor", "slug", "key")
-_AN_EMBEDDING = 16  # a list of so many numbers is one, and no text
+_EMBEDDING_NUMBERS = 16  # a list of at least so many numbers is an embedding, not text
 
 
 class _Number(str):
@@ -39,7 +39,7 @@ class _Entry:
 
 
 def read_json(content: bytes, document_id: str, where: str) -> Document:
-    """A list is one of entries, so is an object that holds one list of objects; else each key of an object is an entry."""
+    """The entries are the items of a list, of the only list of objects in an object, or else the keys of an object."""
     value = _parsed(decoded(content, where), where)
     with _not_too_deep(where):
         if isinstance(value, list):
@@ -62,7 +62,7 @@ def read_json_lines(content: bytes, document_id: str, where: str) -> Document:
 
 
 def read_table(content: bytes, document_id: str, where: str) -> Document:
-    """CSV or TSV with a header. The separator is the first of tab, comma and semicolon that the header has."""
+    """CSV or TSV with a header. The separator is the first of tab, comma and semicolon that occurs in the header."""
     text = decoded(content, where)
     header = text.lstrip("\n").split("\n", 1)[0]
     separator = next((mark for mark in ("\t", ",", ";") if mark in header), ",")
@@ -82,7 +82,7 @@ def read_table(content: bytes, document_id: str, where: str) -> Document:
 
 
 def _document(entries: Iterable[_Entry], document_id: str, kind: str) -> Document:
-    text = Assembly()
+    text = DocumentBuilder()
     for entry in entries:
         if entry.text.strip():
             text.heading(entry.heading, 1, key=entry.name, shown=False)
@@ -103,7 +103,7 @@ def _entries_of_object(value: Mapping[str, Any]) -> list[_Entry]:
 
 
 def _entry(value: Any, number: int) -> _Entry:
-    """number: 1-based, the name of an entry that has neither name nor heading."""
+    """number: counted from 1, names an entry that has neither name nor heading."""
     if not isinstance(value, Mapping):
         return _Entry("", f"entry-{number}", "\n".join(_lines(value)))
     texts = [key for key, inner in value.items() if isinstance(inner, str) and inner.strip()]
@@ -124,12 +124,12 @@ def _last_word(key: str) -> str:
 
 
 def _lines(value: Any, name: str = "") -> Iterator[str]:
-    """A value as lines `name: value`, what is nested under names joined by dots."""
+    """A value as lines `name: value`. Nested names are joined by dots."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _lines(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list):
-        if len(value) >= _AN_EMBEDDING and all(isinstance(item, _Number) for item in value):
+        if len(value) >= _EMBEDDING_NUMBERS and all(isinstance(item, _Number) for item in value):
             return
         if any(isinstance(item, Mapping | list) for item in value):
             for place, item in enumerate(value, start=1):
@@ -151,9 +151,9 @@ def _parsed(text: str, where: str, *, first_line: int = 1) -> Any:
         return json.loads(text, parse_int=_Number, parse_float=_Number)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"found what is no JSON ({error.msg})",
+            f"found invalid JSON ({error.msg})",
             where=f"{where}, line {error.lineno + first_line - 1}, column {error.colno}",
-            remedy="Mend it.",
+            remedy="Correct it.",
         ) from error
     except RecursionError as error:
         raise _too_deep(where) from error
@@ -181,7 +181,7 @@ def _rows(text: str, separator: str, where: str) -> list[list[str]]:
             f"found a quoting error ({error})",
             where=f"{where}, line {reader.line_num}",
             expected='a cell with separators, quotes or line ends in "…", its inner quotes doubled',
-            remedy="Mend the quotes, or write the file as JSON Lines.",
+            remedy="Correct the quotes, or write the file as JSON Lines.",
         ) from error
     finally:
         csv.field_size_limit(before)

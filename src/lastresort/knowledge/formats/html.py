@@ -1,4 +1,4 @@
-"""HTML: its text with headings, lists, tables and code, without scripts, styles, menus and controls."""
+"""HTML: text with headings, lists, tables and code, without scripts, styles, menus and controls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-from lastresort.knowledge.document import Assembly, BlockKind, Document
+from lastresort.knowledge.document import BlockKind, Document, DocumentBuilder
 from lastresort.knowledge.formats.text import decoded
 
 _DECLARED = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
@@ -21,7 +21,7 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 
 def read_html(content: bytes, document_id: str, where: str) -> Document:
-    """Whatever the page, it can be read: what is not closed ends with the page. The title is that of its head."""
+    """Reads any page. Unclosed tags end with the page. The title is that of its head."""
     declared = _DECLARED.search(content[:4096])
     text = decoded(content, where, declared=declared[1].decode("ascii") if declared else "utf-8")
     page = _Page()
@@ -33,11 +33,11 @@ def read_html(content: bytes, document_id: str, where: str) -> Document:
 
 
 class _Page(HTMLParser):
-    """Follows the tags. A list or table is one block with all that it holds, headings excepted, which always part blocks."""
+    """Follows the tags. A list or table is one block with all its content, except that a heading always starts a new block."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.text, self.title = Assembly(), ""
+        self.text, self.title = DocumentBuilder(), ""
         self._words: list[str] = []
         self._line_start = 0  # how many of them stand before the line, item or cell that is being read
         self._left_out: list[str] = []  # the open tags whose content is not read
@@ -102,7 +102,7 @@ class _Page(HTMLParser):
             self._words.append(data if self._verbatim else re.sub(r"\s+", " ", data))
 
     def end_block(self) -> None:
-        """What has been gathered becomes a heading or a block of the kind that is open."""
+        """Turn the collected words into a heading or a block of the open kind."""
         raw, self._words, self._line_start = "".join(self._words), [], 0
         if self._heading is not None:
             (level, key), self._heading = self._heading, None
@@ -137,7 +137,7 @@ class _Page(HTMLParser):
         self._line_start = len(self._words)
 
     def _break(self, *, alone: bool) -> None:
-        """The end of a line if one has begun; of the block, where what follows stands alone and nothing else is open."""
+        """End the line if one has begun, or the block if what follows stands alone and nothing else is open."""
         if alone and not (self._lists or self._cells or self._verbatim or self._heading):
             self.end_block()
         elif "".join(self._words[self._line_start :]).strip():
@@ -145,7 +145,7 @@ class _Page(HTMLParser):
 
 
 def _tidy_lines(text: str) -> Iterator[str]:
-    """Without empty lines and double spaces; items keep their indentation."""
+    """The lines without empty ones and double spaces. Items keep their indentation."""
     for line in text.split("\n"):
         if words := line.split():
             is_item = re.fullmatch(r"-|\d+\.", words[0])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lastresort.errors import DataError
-from lastresort.knowledge.document import Assembly, Document
+from lastresort.knowledge.document import Document, DocumentBuilder
 from lastresort.libraries import quiet_logger
 
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, NotImplementedError, OSError, zlib.error)
@@ -21,10 +21,10 @@ _BROKEN_WORD = re.compile(r"(?<=[^\W\d_])[-\u00ad]\n(?=[a-zß-öø-ÿ])")
 
 
 def read_pdf(content: bytes, document_id: str, where: str) -> Document:
-    """Each page is a section, `manual.pdf#page-12`, whose headings are the entries of the outline that it stands under.
+    """Each page is a section, `manual.pdf#page-12`. Its headings are the outline entries above it.
 
-    Running titles (a line at the edge of more than half of the pages, page numbers apart) and the hyphens of broken words go.
-    A scanned page has no text. Raises DataError for a file that is protected or damaged.
+    Running titles (lines at the edge of more than half of the pages, ignoring page numbers) and hyphens of broken words are
+    removed. A scanned page has no text. Raises DataError if the file is protected or damaged.
     """
     from pypdf.errors import DependencyError, PyPdfError
 
@@ -38,7 +38,7 @@ def read_pdf(content: bytes, document_id: str, where: str) -> Document:
     except (PyPdfError, *_DAMAGE) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(
-            f"found a file that is no PDF or is damaged ({reason})",
+            f"found a file that is not a PDF or is damaged ({reason})",
             where=where,
             remedy="Open it and save it again, or leave it out.",
         ) from error
@@ -53,7 +53,7 @@ def _read(content: bytes, document_id: str, where: str) -> Document:
     pages = [page.extract_text() or "" for page in reader.pages]
     running = _running_titles(pages)
     headings = _outline(reader)
-    text = Assembly()
+    text = DocumentBuilder()
     for number, page in enumerate(pages, start=1):
         for level, title in headings.get(number - 1, ()):
             text.heading(title, level, shown=False)
@@ -65,7 +65,7 @@ def _read(content: bytes, document_id: str, where: str) -> Document:
 
 
 def _outline(reader: Any) -> dict[int, list[tuple[int, str]]]:
-    """Of each page, from 0, the entries that begin on it: level and title. A broken outline is none."""
+    """For each page, from 0, the outline entries that begin on it, as level and title. A broken outline counts as none."""
     found: dict[int, list[tuple[int, str]]] = {}
 
     def walk(entries: Sequence[Any], level: int) -> None:
@@ -98,11 +98,11 @@ def _without(running: frozenset[str], lines: list[str]) -> list[str]:
 
 
 def _edges(lines: Sequence[str]) -> list[int]:
-    """Where the first and the last written lines stand."""
+    """The positions of the first and last lines with text."""
     written = [place for place, line in enumerate(lines) if line.strip()]
     return written[:_EDGE_LINES] + written[max(_EDGE_LINES, len(written) - _EDGE_LINES) :]
 
 
 def _shape(line: str) -> str:
-    """The same for lines that differ in numbers only."""
+    """The line with every number as #, so that lines that differ only in numbers are equal."""
     return re.sub(r"\d+", "#", " ".join(line.split()))

@@ -1,9 +1,4 @@
-"""Plain text.
-
-From bytes to text: UTF-8, or what a page declares.
-
-Markdown as CommonMark has it, with tables and a YAML front matter.
-"""
+"""Plain text, and Markdown (CommonMark) with tables and a YAML front matter. Bytes are UTF-8, or what a page declares."""
 
 from __future__ import annotations
 
@@ -12,19 +7,19 @@ import re
 from typing import Any
 
 from lastresort.errors import DataError
-from lastresort.knowledge.document import Block, BlockKind, Document, plain_blocks, tidy
+from lastresort.knowledge.document import Block, BlockKind, Document, normalize, text_blocks
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 def decoded(content: bytes, where: str, *, declared: str = "utf-8") -> str:
-    """The text, tidied. A byte order mark says which UTF it is, else `declared`. Raises DataError for any other bytes."""
+    """The normalized text. The encoding is that of a byte order mark, else `declared`. Raises DataError for any other bytes."""
     encoding = declared
     for mark, name in _MARKS:
         if content.startswith(mark):
             content, encoding = content[len(mark) :], name
     try:
-        return tidy(content.decode(encoding))
+        return normalize(content.decode(encoding))
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(
@@ -44,7 +39,7 @@ def decoded(content: bytes, where: str, *, declared: str = "utf-8") -> str:
 
 def read_text(content: bytes, document_id: str, where: str) -> Document:
     text = decoded(content, where)
-    return Document(document_id, text, plain_blocks(text), metadata={"format": "text"})
+    return Document(document_id, text, text_blocks(text), metadata={"format": "text"})
 
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -58,8 +53,8 @@ _KINDS: dict[str, BlockKind] = {
 
 
 def read_markdown(content: bytes, document_id: str, where: str) -> Document:
-    """The text stays as it is written, without the front matter. The title is that of the front matter, else the first
-    heading if no other is of its level or above."""
+    """The text stays as written, without the front matter. The title is that of the front matter, else the first heading, if
+    no other has its level or a higher one."""
     from markdown_it import MarkdownIt
 
     text, front = _without_front_matter(decoded(content, where))
@@ -90,7 +85,7 @@ def _blocks(tokens: list[Any], text: str) -> list[Block]:
 
 
 def _with_the_rest(blocks: list[Block], text: str) -> list[Block]:
-    """What no token stands for (definitions of links) as paragraphs, so that nothing of the text is lost."""
+    """Text without a token (link definitions) becomes paragraphs, so that nothing is lost."""
     whole, position = [], 0
     for block in [*blocks, Block("paragraph", len(text), len(text))]:
         between = text[position : block.start]
@@ -103,7 +98,7 @@ def _with_the_rest(blocks: list[Block], text: str) -> list[Block]:
 
 
 def _plain(inline: Any) -> str:
-    """The words of a heading without its marks."""
+    """The words of a heading without markup."""
     words = [child.content if child.type in ("text", "code_inline") else " " for child in inline.children or ()]
     return " ".join("".join(words).split()) if any(word.strip() for word in words) else inline.content.strip()
 
@@ -116,7 +111,7 @@ def _only_title(blocks: tuple[Block, ...]) -> str:
 
 
 def _without_front_matter(text: str) -> tuple[str, dict[str, str]]:
-    """The text after it, and its keys with plain values; what is no YAML mapping stays text."""
+    """The text after the front matter, and its keys with plain values. If it is not a YAML mapping, it stays text."""
     import yaml
 
     match = _FRONT_MATTER.match(text)

@@ -57,7 +57,7 @@ def right_passages(store: Store, examples: Sequence[Example]) -> dict[Conversati
     found: dict[Conversation, tuple[Chunk, ...]] = {}
     for example in examples:
         asked, question = conversation(example.input), question_of(example.input)
-        named = sorted({chunk for chunks in labels.wanted(example.passages) for chunk in chunks})
+        named = sorted({chunk for chunks in labels.resolve(example.passages) for chunk in chunks})
         if not named:
             found[asked] = _union(store, question)
         elif len(named) == 1:

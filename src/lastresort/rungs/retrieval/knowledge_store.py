@@ -16,7 +16,7 @@ from lastresort.knowledge.manifest import StoreSettings
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, content_hash, open_or_create_store, open_store
 from lastresort.knowledge.update import update
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.atomic import LockHeld, locked
 from lastresort.records.events import SkippedFile, StoreBuilt
@@ -63,7 +63,7 @@ def _built(bench: Workbench, folder: Path) -> StoreBuilt:
     assert task.knowledge is not None, "the rung is skipped without knowledge"
     began = time.monotonic()
     reading = read_documents(task.knowledge, progress=bench.progress)
-    embedder = open_embedder(settled_name(task.retrieval.embedder, task.folder))
+    embedder = open_embedder(absolute_name(task.retrieval.embedder, task.folder))
     settings = store_settings(task)
     shared = (bench.shared or bench.folder) / "stores" / _key(task.knowledge, embedder, settings)
     with _turn(shared, bench.progress):

@@ -11,7 +11,7 @@ from lastresort.knowledge.evaluation import measure
 from lastresort.knowledge.reranker import Reranker, open_reranker
 from lastresort.knowledge.search import Mode
 from lastresort.knowledge.store import Store
-from lastresort.models.open import settled_name
+from lastresort.models.open import absolute_name
 from lastresort.records.events import CeilingMeasured, SearchesMeasured, SearchScores, SystemFrozen
 from lastresort.records.record import ItemScore
 from lastresort.records.searches import SearchAlone, WithPassages
@@ -157,7 +157,7 @@ def base_systems(bench: Workbench) -> list[System]:
 
 def reranker_name(task: Task) -> str | None:
     name = task.retrieval.reranker
-    return None if name is None else settled_name(name, task.folder)
+    return None if name is None else absolute_name(name, task.folder)
 
 
 def _shown(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:

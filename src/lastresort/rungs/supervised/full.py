@@ -9,7 +9,7 @@ from pathlib import Path
 from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.hardware.plan.memory import bytes_of_training_all
 from lastresort.hardware.plan.setup import Setup
-from lastresort.models.open import parameters_told
+from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN
 from lastresort.records.skips import MethodExcluded, Skip, TooFewRows, TooLarge
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
@@ -44,7 +44,7 @@ class FullRung:
             return stale
         if len(train) < LEAST_ROWS:
             return TooFewRows(len(train), LEAST_ROWS, ADVISED_ROWS)
-        return too_large(parameters_told(task.tuned_model, task.folder), machine_memory_bytes())
+        return too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
         """As of the rung sft, with the dearer training of all weights, after pretraining where there is knowledge."""

@@ -188,10 +188,10 @@ def load_to_train(
 ) -> Loaded:
     """The model to be trained in memory, alone: those that answer are let go first. weights: a folder in place of its own."""
     from lastresort.models.local import load_local
-    from lastresort.models.open import local_folder
+    from lastresort.models.open import local_weights
 
     bench.models.close()
-    folder = weights or local_folder(bench.models.tuned_name, bench.task.folder)
+    folder = weights or local_weights(bench.models.tuned_name, bench.task.folder)
     kwargs = bench.task.chat_template_kwargs
     return load_local(folder, precision=precision, quantize=quantize, template_kwargs=kwargs, **arguments)
 

@@ -13,7 +13,7 @@ import torch
 
 from lastresort.errors import CandidateError, ContractError, DataError
 from lastresort.libraries import quiet_checkpointing
-from lastresort.models.quantized import import_bitsandbytes, note_of, write_note
+from lastresort.models.quantized import import_bitsandbytes, quantized_base_of, write_quantized_base
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, write_atomically
 from lastresort.records.training import AdaptedLayers
 from lastresort.train.adapters.folder import CONFIG
@@ -159,7 +159,7 @@ def attach_adapter(model: Any, settings: AdapterSettings, *, base_name: str, see
     the base's precision. Raises DataError for targets that do not exist, ContractError for a base quantised otherwise than
     the settings say.
     """
-    loaded = "nf4" if note_of(model) is not None else None
+    loaded = "nf4" if quantized_base_of(model) is not None else None
     if loaded != settings.quantize:
         raise ContractError(f"a base loaded as {loaded}", where="attach_adapter", expected=f"{settings.quantize}")
     if settings.kind == "none":
@@ -249,7 +249,9 @@ def save_adapter(model: Any, folder: Path) -> None:
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_note(model.get_base_model(), folder)  # before adapter_config.json, by which a finished adapter is known
+        write_quantized_base(
+            model.get_base_model(), folder
+        )  # before adapter_config.json, by which a finished adapter is known
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card, with the path of the base here
     _sort_targets(folder / "adapter_config.json")

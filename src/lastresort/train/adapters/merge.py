@@ -19,9 +19,9 @@ from lastresort.errors import DataError, InputError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.libraries import quiet_transformers
 from lastresort.models.loading import load_local, weights_folder
-from lastresort.models.open import local_folder
+from lastresort.models.open import local_weights
 from lastresort.models.precision import DTYPES
-from lastresort.models.quantized import quantized_layers, through_nf4, trained_on
+from lastresort.models.quantized import nf4_round_trip, quantized_layers, read_quantized_base
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters.folder import AdapterFolder, check_fits, linear_shapes, read_adapter, stored_dtype
 
@@ -68,7 +68,7 @@ def write_merged(
         model = loaded.model.unload()
         for name in in_4_bits - adapter.layers.keys():
             module = model.get_submodule(name)
-            through = through_nf4(_outputs_first(module, module.weight.data))
+            through = nf4_round_trip(_outputs_first(module, module.weight.data))
             module.weight.data = _outputs_first(module, through).contiguous()
     model = model.to(DTYPES[written])
     generation = source / "generation_config.json"
@@ -98,7 +98,7 @@ def _merge_layer(layer: Any, scale: float, through_4_bits: bool) -> None:
     module, name = layer.get_base_layer(), layer.active_adapters[0]
     weight = _outputs_first(module, module.weight.data)
     merged = merged_weight(
-        through_nf4(weight) if through_4_bits else weight,
+        nf4_round_trip(weight) if through_4_bits else weight,
         layer.lora_A[name].weight.data,
         layer.lora_B[name].weight.data,
         scaling=float(layer.scaling[name]),
@@ -262,10 +262,10 @@ def merge_adapter(
     """
     _check_request(out, scale, dtype)
     found = read_adapter(adapter)
-    source = weights_folder(local_folder(base, Path.cwd()) if isinstance(base, str) else base)
+    source = weights_folder(local_weights(base, Path.cwd()) if isinstance(base, str) else base)
     shapes = linear_shapes(source)
     check_fits(found, str(base), shapes)
-    known = trained_on(adapter)
+    known = read_quantized_base(adapter)
     into = into or ("nf4" if known is not None else "16bit")
     stored = stored_dtype(source)
     stored = stored if stored in DTYPES else "bfloat16"  # nothing is computed in float16 here

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.models.loading import Loaded, load_local, weights_folder
-from lastresort.models.open import local_folder, settled_name
+from lastresort.models.open import absolute_name, local_weights
 from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
-from lastresort.models.quantized import import_bitsandbytes, note_of, settled
+from lastresort.models.quantized import import_bitsandbytes, quantized_base_of, resolve_precision
 from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
 from lastresort.records.training import AdaptedLayers
 from lastresort.train.adapters.adapters import (
@@ -65,7 +65,7 @@ def name_model(file: TrainingFile) -> NamedModel:
 
     Raises TaskError for a name that leads nowhere, DataError for an adapter that is none or belongs to another base.
     """
-    folder, name = weights_folder(local_folder(file.model, file.folder)), settled_name(file.model, file.folder)
+    folder, name = weights_folder(local_weights(file.model, file.folder)), absolute_name(file.model, file.folder)
     note = None
     if file.start_from is not None:
         adapter = read_adapter(file.start_from)
@@ -102,7 +102,7 @@ def open_for_training(file: TrainingFile, named: NamedModel, *, keep_on_cpu: boo
 
 def trained_model(opened: OpenedModel, named: NamedModel, template_kwargs: Mapping[str, Json]) -> TrainedModel:
     """The model as the record keeps it."""
-    quantised = note_of(opened.loaded.model)
+    quantised = quantized_base_of(opened.loaded.model)
     return TrainedModel(
         name=named.name,
         fingerprint=opened.loaded.fingerprint,
@@ -118,7 +118,7 @@ def room_of(file: TrainingFile, named: NamedModel, source: Sequence[TrainingItem
     """Asked before the model is loaded. None for a model whose shape is not known."""
     config = json.loads((named.folder / "config.json").read_text(encoding="utf-8"))
     settings = file.settings
-    in_4_bits, precision = settled(file.settings.adapter.quantize or "auto", file.precision, file.start_from)
+    in_4_bits, precision = resolve_precision(file.settings.adapter.quantize or "auto", file.precision, file.start_from)
     if file.start_from is not None:
         settings = _on_an_adapter(settings, file.start_from, in_4_bits)
     if settings.adapter.kind == "none" and file.precision == "auto":

@@ -74,7 +74,7 @@ class ServedAdapter:
         """Have the server load a version that was written, unless it has it. Raises as `bring` does."""
         body = {"lora_name": name, "lora_path": f"{self._seen_as}/{FOLDER}/{name}"}
         denied = self._server.command("/load_lora_adapter", body)
-        if denied is not None and not (denied.status == 400 and "already" in denied.said):
+        if denied is not None and not (denied.status == 400 and "already" in denied.message):
             raise _adapter_refused(denied, self._server.name, body["lora_path"])
 
     def close(self) -> None:
@@ -103,8 +103,8 @@ class ServedAdapter:
 
 
 def _adapter_refused(denied: CommandDenied, where: str, path: str) -> InputError:
-    said = f"{denied.status}: {denied.said}" if denied.said else str(denied.status)
-    if denied.status in (404, 405) and "adapter" not in denied.said.lower():
+    said = f"{denied.status}: {denied.message}" if denied.message else str(denied.status)
+    if denied.status in (404, 405) and "adapter" not in denied.message.lower():
         return InputError(
             f"the server loads no adapters while it runs ({said})",
             where=where,
@@ -227,7 +227,7 @@ class ServerSampler:
         if there is None or there == here:
             return reply
         if self._adapter is None:
-            return replace(reply, tokens=Tokens(ended_by=reply.tokens.ended_by))
+            return replace(reply, tokens=Tokens(stop_reason=reply.tokens.stop_reason))
         same = next((i for i, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]), None)
         at = min(len(there), len(here)) if same is None else same
         raise InputError(
@@ -253,7 +253,7 @@ class ServerSampler:
             # A server that computes several tokens at once tells some beyond the string.
             length = next(n for n in range(1, len(ids) + 1) if holds_stop(ids[:n], stops, self._decoded))
             return ids[:length], cut_at_stop(text, stops), True
-        if ended and not _by_string(told) and not (ids and (ids[-1] in self._end_ids or ids[-1] == told.ended_by)):
+        if ended and not _by_string(told) and not (ids and (ids[-1] in self._end_ids or ids[-1] == told.stop_reason)):
             ids = (*ids, *self._end_ids[:1])
         return ids, text, ended
 
@@ -262,8 +262,8 @@ class ServerSampler:
         one no end token is."""
         told, ended = reply.tokens, reply.finish == "stop"
         by_string = ended and _by_string(told)
-        ids = self._tokenised(f"{reply.text}{told.ended_by}" if by_string else reply.text)
-        if ended and not by_string and (told.ended_by is not None or not self._settings.stop):
+        ids = self._tokenised(f"{reply.text}{told.stop_reason}" if by_string else reply.text)
+        if ended and not by_string and (told.stop_reason is not None or not self._settings.stop):
             ids = (*ids, *self._end_ids[:1])
         return ids, reply.text, ended
 
@@ -275,7 +275,7 @@ class ServerSampler:
 
 
 def _by_string(told: Tokens) -> bool:
-    return isinstance(told.ended_by, str) and told.ended_by != ""
+    return isinstance(told.stop_reason, str) and told.stop_reason != ""
 
 
 def _refused(error: TaskError | CandidateError) -> InputError:

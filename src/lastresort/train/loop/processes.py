@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import InfrastructureError, InputError, LastresortError
-from lastresort.models.quantized import note_of
+from lastresort.models.quantized import quantized_base_of
 from lastresort.train.loop.launch import shards
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def shard_base(model: Any, processes: Processes) -> Any:
     trunk: Any = parts.trunk
     names = set(getattr(parts.causal, "_no_split_modules", None) or ())
     layers = [module for module in trunk.modules() if type(module).__name__ in names]
-    if not layers or note_of(model) is not None:
+    if not layers or quantized_base_of(model) is not None:
         raise InputError(
             "FSDP on a base in 4 bits" if layers else f"the layers of {type(parts.causal).__name__} are not known",
             where="accelerate launch",

@@ -168,9 +168,9 @@ class EarlyWarnings:
 
 
 def _precision(loaded: Loaded) -> str:
-    from lastresort.models.quantized import note_of
+    from lastresort.models.quantized import quantized_base_of
 
-    return f"{loaded.dtype}".removeprefix("torch.") + (" nf4" if note_of(loaded.model) is not None else "")
+    return f"{loaded.dtype}".removeprefix("torch.") + (" nf4" if quantized_base_of(loaded.model) is not None else "")
 
 
 ANSWERS = "base_answers.json"
