@@ -119,7 +119,7 @@ def test_a_script_is_read_with_its_answers_from_a_data_file(tmp_path: Path) -> N
         ('{"awnsers": {}}', "awnsers"),
         ('{"rules": [{"match": "("}]}', "answer"),
         ('{"rules": [{"match": "(", "answer": "x"}]}', "regular expression"),
-        ("[1]", "found list"),
+        ("[1]", "should be an object"),
         ("{", "not a readable script"),
         ('{"answers_from": ["none.jsonl"]}', "answers_from"),
     ],

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from lastresort.errors import DataError
 from lastresort.knowledge.chunks import CHUNKER, Chunk, chunk_document
 from lastresort.knowledge.document import Document
-from lastresort.knowledge.formats import READERS
 from lastresort.knowledge.manifest import write_manifest
-from lastresort.knowledge.reading import document_id
+from lastresort.knowledge.reading import document_id, is_document
 from lastresort.knowledge.search import COLUMN, full_text_index, searchable
 from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors
 from lastresort.records.atomic import LockHeld, locked
@@ -256,7 +255,8 @@ def changes(store: Store, documents: Sequence[Document]) -> DocumentChanges:
 
 def file_hashes(path: Path) -> dict[str, str]:
     """The sha256 of each document's file, by document id. Files that `read_documents` skips or refuses are left out."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _may_be_read(file, path))
+    below = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink() and is_document(path, file))
+    files = [path] if path.is_file() else sorted(below)
     return {document_id(_name(file, path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -271,8 +271,3 @@ def file_changes(before: Mapping[str, str], now: Mapping[str, str]) -> DocumentC
 
 def _name(file: Path, path: Path) -> str:
     return file.name if file == path else file.relative_to(path).as_posix()
-
-
-def _may_be_read(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and not file.is_symlink() and file.is_file() and file.suffix.lower() in READERS

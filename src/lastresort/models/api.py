@@ -11,7 +11,6 @@ import json
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently
 from lastresort.models.endpoint import Endpoint, refuse_unencrypted_key
-from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
+from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens, sample_indices
 from lastresort.models.replies import (
     AnswerPiece,
     CommandDenied,
@@ -109,7 +108,7 @@ class ApiModel:
         Raises CandidateError if the server refuses the answer's format, or if a prompt is too long for the model.
         """
         answers: dict[int, Answer] = {}
-        seeds = _seeds(prompts, decoding.seed)
+        seeds = [decoding.seed + sample for sample in sample_indices(prompts)]
 
         def take(index: int, answer: Answer) -> None:
             answers[index] = answer
@@ -137,7 +136,7 @@ class ApiModel:
         served_as: the model to ask for in place of the endpoint's. extra: further keys of each request.
         """
         replies: dict[int, Reply] = {}
-        seeds = _seeds(prompts, decoding.seed)
+        seeds = [decoding.seed + sample for sample in sample_indices(prompts)]
         model = self._endpoint.model if served_as is None else served_as
 
         def work(index: int, stop: threading.Event) -> Reply:
@@ -320,13 +319,3 @@ class ApiModel:
             timeout=self._timeout_s,
             max_retries=0,
         )
-
-
-def _seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
-    seen: Counter[str] = Counter()
-    seeds = []
-    for prompt in prompts:
-        text = json.dumps([message.as_dict() for message in prompt], sort_keys=True)
-        seeds.append(seed + seen[text])
-        seen[text] += 1
-    return seeds

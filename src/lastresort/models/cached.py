@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from lastresort.models.protocol import Model, OnAnswer, Prompt, Score
+from lastresort.models.protocol import Model, OnAnswer, Prompt, Score, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
 
@@ -64,7 +63,7 @@ class CachedModel:
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
-        samples = _sample_indices(prompts) if decoding.temperature > 0 else [0] * len(prompts)
+        samples = sample_indices(prompts) if decoding.temperature > 0 else [0] * len(prompts)
         answer = self._by_batch if self.batch_matters else self._by_prompt
         return answer(prompts, decoding, samples, on_answer)
 
@@ -150,16 +149,6 @@ def _body(answer: Answer) -> JsonObject:
 
 def _turns(prompt: Prompt) -> list[JsonObject]:
     return [message.as_dict() for message in prompt]
-
-
-def _sample_indices(prompts: Sequence[Prompt]) -> list[int]:
-    seen: Counter[str] = Counter()
-    indices = []
-    for prompt in prompts:
-        text = json.dumps(_turns(prompt), sort_keys=True)
-        indices.append(seen[text])
-        seen[text] += 1
-    return indices
 
 
 def _missing(

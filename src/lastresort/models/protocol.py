@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -92,6 +94,17 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Free its memory and connections. It cannot answer afterwards."""
+
+
+def sample_indices(prompts: Sequence[Prompt]) -> list[int]:
+    """For each prompt, how often the same prompt came before."""
+    seen: Counter[str] = Counter()
+    indices = []
+    for prompt in prompts:
+        text = json.dumps([message.as_dict() for message in prompt], sort_keys=True)
+        indices.append(seen[text])
+        seen[text] += 1
+    return indices
 
 
 BYTES_PER_TOKEN = 4

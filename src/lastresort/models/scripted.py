@@ -29,140 +29,113 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from lastresort.errors import CandidateError, InfrastructureError, TaskError
 from lastresort.models.protocol import BYTES_PER_TOKEN, OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.stop import Stop
-from lastresort.types import Answer, Decoding, Json, JsonObject
+from lastresort.types import Answer, Decoding
 
-_COUNT: JsonObject = {"type": "integer", "minimum": 0}
-_SHARE: JsonObject = {"type": "number", "minimum": 0, "maximum": 1}
-_SECONDS: JsonObject = {"type": "number", "minimum": 0}
-_TEXT: JsonObject = {"type": "string"}
-
-
-def _object(required: tuple[str, ...] = (), **properties: Json) -> JsonObject:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+_Count = Annotated[int, Field(ge=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Seconds = Annotated[float, Field(ge=0)]
+_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-_RULE = _object(("match", "answer"), match=_TEXT, answer=_TEXT, probability=_SHARE, otherwise=_TEXT)
-_QUALITY = _object(
-    ("right",),
-    right=_SHARE,
-    min_shots=_COUNT,
-    grammar={"type": "boolean"},
-    adapter={"type": ["boolean", "string"]},
-    contains=_TEXT,
-)
-_FAULTS = _object(fail_first=_COUNT, fail_at={"type": "array", "items": _COUNT}, message=_TEXT)
-SCHEMA = _object(
-    answers={"type": "object"},
-    answers_from={"type": "array", "items": _TEXT},
-    rules={"type": "array", "items": _RULE},
-    default=_TEXT,
-    wrong={"type": "array"},
-    quality={"type": "array", "items": _QUALITY},
-    context_tokens={"type": ["integer", "null"], "minimum": 1},
-    delay_s=_SECONDS,
-    seconds=_SECONDS,
-    faults=_FAULTS,
-    calls=_TEXT,
-)
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+_Answer = Annotated[str, BeforeValidator(_as_text)]
+
+
+@with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class ScriptRule:
     match: str
     answer: str
-    probability: float = 1.0
+    probability: _Share = 1.0
     otherwise: str = ""
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class ScriptedQuality:
     """right: the share of right answers to prompts that meet every condition that is set."""
 
-    right: float
-    min_shots: int = 0
+    right: _Share
+    min_shots: _Count = 0
     grammar: bool = False
     adapter: bool | str = False
     contains: str = ""
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class Faults:
-    fail_first: int = 0
-    fail_at: tuple[int, ...] = ()
+    fail_first: _Count = 0
+    fail_at: tuple[_Count, ...] = ()
     message: str = "the scripted endpoint is down"
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, slots=True)
 class Script:
-    answers: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, _Answer] = field(default_factory=dict)
+    answers_from: tuple[str, ...] = ()
     rules: tuple[ScriptRule, ...] = ()
     default: str = ""
-    wrong: tuple[str, ...] = ("I do not know.",)
+    wrong: tuple[_Answer, ...] = ("I do not know.",)
     quality: tuple[ScriptedQuality, ...] = ()
-    context_tokens: int | None = None
-    delay_s: float = 0.0
-    seconds: float = 0.0
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
+    delay_s: _Seconds = 0.0
+    seconds: _Seconds = 0.0
     faults: Faults = field(default_factory=Faults)
     calls: Path | None = None
 
 
 def read_script(path: Path) -> Script:
-    """Raises TaskError if the file is missing, is not a script, or has a value of the wrong type."""
-    body = _read(path)
-    answers = {key: _as_text(value) for key, value in body.pop("answers", {}).items()}
-    for name in body.pop("answers_from", []):
-        answers |= _answers_of(path.parent / name)
-    rules = tuple(ScriptRule(**rule) for rule in body.pop("rules", []))
-    quality = tuple(ScriptedQuality(**level) for level in body.pop("quality", []))
-    for index, rule in enumerate(rules):
+    """Read a script and the answers of its `answers_from`. Raises TaskError if a file is missing or not valid."""
+    script = _parsed(path)
+    for index, rule in enumerate(script.rules):
         _check_pattern(rule.match, f"rules[{index}].match", path)
         _check_pattern(rule.match, f"rules[{index}].answer", path, replacement=rule.answer)
-    for index, level in enumerate(quality):
+    for index, level in enumerate(script.quality):
         _check_pattern(level.contains, f"quality[{index}].contains", path)
         _check_pattern(str(level.adapter), f"quality[{index}].adapter", path)
-    faults = body.pop("faults", {})
-    return Script(
-        answers=answers,
-        rules=rules,
-        quality=quality,
-        wrong=tuple(map(_as_text, body.pop("wrong", Script().wrong))),
-        faults=Faults(**{**faults, "fail_at": tuple(faults.get("fail_at", ()))}),
-        calls=path.parent / body.pop("calls") if "calls" in body else None,
-        **body,
-    )
+    answers = dict(script.answers)
+    for name in script.answers_from:
+        answers |= _answers_of(path.parent / name)
+    return replace(script, answers=answers, calls=path.parent / script.calls if script.calls is not None else None)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The JSON object in the file, checked against SCHEMA."""
-    from lastresort.data.answer_schema import misfit, schema_validator
-
+def _parsed(path: Path) -> Script:
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return TypeAdapter(Script).validate_json(path.read_bytes())
+    except OSError as error:
+        raise _unreadable(str(error), path) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        if fault["type"] == "json_invalid":
+            raise _unreadable(fault["msg"], path) from error
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
         raise TaskError(
-            f"not a readable script ({error})",
-            where=str(path),
-            expected="a JSON object",
-            remedy="Correct the file or its name.",
-        ) from error
-    if not isinstance(body, dict):
-        raise TaskError(
-            f"found {type(body).__name__}", where=str(path), expected="a JSON object", remedy="See models/scripted.py."
-        )
-    fault = misfit(schema_validator(SCHEMA), body)
-    if fault is not None:
-        raise TaskError(
-            f"not a script ({fault[:200]})",
+            f"not a script ({key}: {fault['msg']})" if key else f"not a script ({fault['msg']})",
             where=str(path),
             expected="the keys and values of models/scripted.py",
             remedy="Correct the key.",
-        )
-    return body
+        ) from error
+
+
+def _unreadable(reason: str, path: Path) -> TaskError:
+    return TaskError(
+        f"not a readable script ({reason})",
+        where=str(path),
+        expected="a JSON object",
+        remedy="Correct the file or its name.",
+    )
 
 
 def _check_pattern(pattern: str, key: str, path: Path, *, replacement: str = "") -> None:
@@ -175,10 +148,6 @@ def _check_pattern(pattern: str, key: str, path: Path, *, replacement: str = "")
             where=str(path),
             remedy="Correct the rule.",
         ) from error
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _answers_of(path: Path) -> dict[str, str]:
