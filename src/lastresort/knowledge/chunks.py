@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from lastresort.errors import ContractError
 from lastresort.knowledge.document import Block, BlockKind, Document
 
+CHUNKER = 1  # raised whenever the same document would be cut differently
+SMALLEST_TOKENS = 16
+CountTokens = Callable[[str], int]
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _LINE_END = re.compile(r"\n+")
 # A mark that ends a sentence, what may close it, and the gap; full-width marks need none.
@@ -163,11 +166,6 @@ def _unique(name: str, taken: set[str]) -> str:
         candidate = f"{name}-{number}"
     taken.add(candidate)
     return candidate
-
-
-CHUNKER = 1  # raised whenever the same document would be cut differently
-SMALLEST_TOKENS = 16
-CountTokens = Callable[[str], int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,70 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lastresort.errors import DataError
-from lastresort.libraries import hub_failure, own_code_refused, quiet_logger, quiet_transformers
+from lastresort.embedded import embedder_folder
+from lastresort.knowledge.sentence_models import (
+    LazyModel,
+    folder_fingerprint,
+    import_sentence_transformers,
+    model_errors,
+    model_folder,
+)
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+OnDone = Callable[[int], object]  # called with how many more texts are done
 _WORD = re.compile(r"\w+|[^\w\s]")
+BATCH_SIZE = 32
+_ROUND = 16 * BATCH_SIZE  # texts between two reports; sorted by length within, so that little is padded
+_LONGEST_TOKENS = 8192  # of a model that does not say
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of length 1, so that their dot product is the cosine similarity.
+
+    name: for open_embedder. fingerprint: hash of all that determines a vector, available without loading weights.
+    max_tokens: the longest text that is not truncated.
+    """
+
+    name: str
+    fingerprint: str
+
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    def count_tokens(self, text: str) -> int:
+        """Without special tokens."""
+        ...
+
+    def embed_passages(self, texts: Sequence[str], on_done: OnDone | None = None) -> Vectors:
+        """float32, shape (texts, dimensions)."""
+        ...
+
+    def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        """The same for queries. Some models embed queries and passages differently."""
+        ...
+
+
+def open_embedder(name: str | Path = "embedded") -> Embedder:
+    """The embedder of this name. `embedded` is the model inside a package and never uses the network.
+
+    Raises PrerequisiteError if it is not installed, DataError if it is not an embedder.
+    """
+    if name == "hashing":
+        return HashingEmbedder()
+    if name == "embedded":
+        return SentenceEmbedder(embedder_folder(), name="embedded")
+    return SentenceEmbedder(model_folder(name), name=str(name))
 
 
 class HashingEmbedder:
@@ -49,115 +101,6 @@ class HashingEmbedder:
 
     def embed_questions(self, texts: Sequence[str]) -> Vectors:
         return self.embed_passages(texts)
-
-
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
-_DECIDING = (".safetensors", ".json", ".model", ".txt")
-_NOT_DECIDING = {"data_config.json", "trainer_state.json"}
-
-
-def model_folder(folder_or_id: str | Path) -> Path:
-    """The folder itself, or the hub's snapshot (downloaded if needed). A Path, or a name that exists on disk, is always local.
-
-    Raises DataError if it is not a model with safetensors, PrerequisiteError or InfrastructureError if a hub id cannot be
-    downloaded.
-    """
-    path = Path(folder_or_id)
-    if not (isinstance(folder_or_id, Path) or path.exists()):
-        path = _snapshot(folder_or_id)
-    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
-        raise DataError(
-            "this is not a model's folder",
-            where=str(folder_or_id),
-            expected="config.json or modules.json in it",
-            remedy="Correct the name.",
-        )
-    if not any(path.rglob("*.safetensors")):
-        raise DataError(
-            "the folder holds no weights as safetensors",
-            where=str(folder_or_id),
-            expected="*.safetensors",
-            remedy="Save the model again with save_pretrained; pickled weights are not read.",
-        )
-    return path
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """sha256 over names and contents of the files that determine the model's output, including subfolders."""
-    whole = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix in _DECIDING and path.name not in _NOT_DECIDING:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
-    return whole.hexdigest()
-
-
-def import_sentence_transformers() -> Any:
-    """The library, imported quietly. It imports bitsandbytes, which warns of a kernel that is not used here."""
-    with quiet_logger("bitsandbytes"):
-        return importlib.import_module("sentence_transformers")
-
-
-@contextmanager
-def model_errors(folder: Path, expected: str) -> Iterator[None]:
-    """Quiet, and an error of the library about a folder that it cannot load becomes a DataError."""
-    from safetensors import SafetensorError
-
-    try:
-        with quiet_transformers(), own_code_refused(folder, DataError):
-            yield
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        ImportError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"the model cannot be loaded ({reason})", where=str(folder), expected=expected, remedy="Name another model."
-        ) from error
-
-
-def _snapshot(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
-    except HFValidationError as error:
-        raise DataError("neither a folder nor a hub id", where=hub_id, remedy="Correct the model's name.") from error
-    except RepositoryNotFoundError as error:  # also a gated one
-        raise DataError(
-            "the hub does not give this model",
-            where=hub_id,
-            remedy="Correct its name, or set HF_TOKEN if it is not public.",
-        ) from error
-    except OSError as error:
-        raise hub_failure(error, hub_id) from error
-
-
-class LazyModel:
-    """A model that is loaded on first use, once for all threads."""
-
-    def __init__(self, load: Callable[[], Any]) -> None:
-        self._load, self._lock = load, threading.Lock()
-        self._model: Any = None
-
-    def get(self) -> Any:
-        with self._lock:
-            if self._model is None:
-                self._model = self._load()
-        return self._model
-
-
-BATCH_SIZE = 32
-_ROUND = 16 * BATCH_SIZE  # texts between two reports; sorted by length within, so that little is padded
-_LONGEST_TOKENS = 8192  # of a model that does not say
 
 
 class SentenceEmbedder:
@@ -218,53 +161,3 @@ def _load(folder: Path) -> Any:
         return library.SentenceTransformer(
             str(folder), local_files_only=True, trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
-
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
-
-OnDone = Callable[[int], object]  # called with how many more texts are done
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors of length 1, so that their dot product is the cosine similarity.
-
-    name: for open_embedder. fingerprint: hash of all that determines a vector, available without loading weights.
-    max_tokens: the longest text that is not truncated.
-    """
-
-    name: str
-    fingerprint: str
-
-    @property
-    def dimensions(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-    def count_tokens(self, text: str) -> int:
-        """Without special tokens."""
-        ...
-
-    def embed_passages(self, texts: Sequence[str], on_done: OnDone | None = None) -> Vectors:
-        """float32, shape (texts, dimensions)."""
-        ...
-
-    def embed_questions(self, texts: Sequence[str]) -> Vectors:
-        """The same for queries. Some models embed queries and passages differently."""
-        ...
-
-
-def open_embedder(name: str | Path = "embedded") -> Embedder:
-    """The embedder of this name. `embedded` is the model inside a package and never uses the network.
-
-    Raises PrerequisiteError if it is not installed, DataError if it is not an embedder.
-    """
-    from lastresort.embedded import embedder_folder
-
-    if name == "hashing":
-        return HashingEmbedder()
-    if name == "embedded":
-        return SentenceEmbedder(embedder_folder(), name="embedded")
-    return SentenceEmbedder(model_folder(name), name=str(name))

@@ -18,6 +18,9 @@ from lastresort.knowledge.reranker import Reranker
 from lastresort.knowledge.search import Mode, search_all
 from lastresort.knowledge.store import Store, rows_where
 
+Relevant = Sequence[Collection[str]]
+CUTOFFS = (1, 3, 5, 10)
+
 
 class Labels:
     """Finds the chunks of a store by the labels of an example.
@@ -63,9 +66,6 @@ class Labels:
     def resolve(self, labels: Sequence[str]) -> list[frozenset[str]]:
         """The chunks of each distinct label."""
         return [self.chunks(label) for label in dict.fromkeys(labels)]
-
-
-Relevant = Sequence[Collection[str]]
 
 
 def recall_at(k: int, ranking: Sequence[str], relevant: Relevant) -> float:
@@ -120,9 +120,6 @@ def _checked_k(k: int) -> int:
     if k < 1:
         raise ContractError(f"k is {k}", expected="at least 1")
     return k
-
-
-CUTOFFS = (1, 3, 5, 10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lastresort.knowledge.embedder import (
+from lastresort.knowledge.sentence_models import (
     LazyModel,
     folder_fingerprint,
     import_sentence_transformers,

@@ -19,6 +19,11 @@ from lastresort.knowledge.store import Store, chunks_by_row, table_errors
 
 _UNSPACED = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 COLUMN = "searched"
+RRF_K = 60  # the paper's value, near the best; the result depends little on it
+Mode = Literal["vector", "text", "hybrid"]
+DEPTH = 50  # candidates per ranking to merge, and candidates that a reranker reads
+EXACT_UP_TO_ROWS = 300_000  # up to here every partition of a vector index is searched: about 35 ms on two cores
+_PARTITIONS_BEYOND = 64  # each of about 4,096 rows
 
 
 def searchable(text: str) -> str:
@@ -47,9 +52,6 @@ def full_text_query(question: str) -> Any:
     return MatchQuery(searchable(question), COLUMN)
 
 
-RRF_K = 60  # the paper's value, near the best; the result depends little on it
-
-
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = RRF_K) -> list[tuple[str, float]]:
     """Merge rankings. Returns names with scores, the best first, ties in alphabetical order.
 
@@ -63,12 +65,6 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], *, k: int = RRF_K)
         for rank, name in enumerate(ranking, start=1):
             scores[name] = scores.get(name, 0.0) + 1.0 / (k + rank)
     return sorted(scores.items(), key=lambda scored: (-scored[1], scored[0]))
-
-
-Mode = Literal["vector", "text", "hybrid"]
-DEPTH = 50  # candidates per ranking to merge, and candidates that a reranker reads
-EXACT_UP_TO_ROWS = 300_000  # up to here every partition of a vector index is searched: about 35 ms on two cores
-_PARTITIONS_BEYOND = 64  # each of about 4,096 rows
 
 
 @dataclass(frozen=True, slots=True)

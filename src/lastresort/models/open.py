@@ -12,32 +12,10 @@ from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.types import JsonObject
 
-_IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
-
-
-def parameter_count(model: str, folder: Path) -> int | None:
-    """Parameters of the model: from its config.json, else from its name (`…-7B-…`), else from the header of its GGUF, which
-    takes seconds to read. None if unknown. folder: what relative paths are relative to.
-    """
-    if is_endpoint(model):
-        return None
-    path = folder / Path(model).expanduser()
-    try:
-        if (path / "config.json").is_file():
-            counted = parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
-            if counted is not None:
-                return counted
-        named = _IN_NAME.search(MODEL_FILE if model == EMBEDDED else Path(model).name)
-        if named is not None:
-            return round(float(named[1]) * {"m": 1e6, "b": 1e9}[named[2].lower()])
-        return parameters_of_gguf(path) if path.suffix == ".gguf" and path.is_file() else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # damaged: a climb says so
-        return None
-
-
 EMBEDDED = "embedded"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _KINDS = "embedded, a folder, a .gguf file, a hub id (org/name), openai:NAME, http://host/v1#NAME or scripted:FILE.json"
+_IN_NAME = re.compile(r"(?<![\dx.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNORECASE)
 
 
 def open_model(
@@ -112,6 +90,26 @@ def absolute_name(name: str, base_folder: Path) -> str:
         return name
     path = base_folder / Path(name).expanduser()
     return str(path.resolve()) if path.exists() else name
+
+
+def parameter_count(model: str, folder: Path) -> int | None:
+    """Parameters of the model: from its config.json, else from its name (`…-7B-…`), else from the header of its GGUF, which
+    takes seconds to read. None if unknown. folder: what relative paths are relative to.
+    """
+    if is_endpoint(model):
+        return None
+    path = folder / Path(model).expanduser()
+    try:
+        if (path / "config.json").is_file():
+            counted = parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
+            if counted is not None:
+                return counted
+        named = _IN_NAME.search(MODEL_FILE if model == EMBEDDED else Path(model).name)
+        if named is not None:
+            return round(float(named[1]) * {"m": 1e6, "b": 1e9}[named[2].lower()])
+        return parameters_of_gguf(path) if path.suffix == ".gguf" and path.is_file() else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # damaged: a climb says so
+        return None
 
 
 def looks_like_a_path(name: str) -> bool:
