@@ -284,7 +284,7 @@ def test_a_cut_line_is_tried_again_and_then_stops_the_run(troubles: int, folder:
             if troubles == 2:
                 assert len(groups.at(0, model, None).items) == 12
             else:
-                with pytest.raises(InfrastructureError, match="also at attempt 3"):
+                with pytest.raises(InfrastructureError, match="after 3 attempts"):
                     groups.at(0, model, None)
 
 

@@ -169,7 +169,7 @@ def test_a_store_left_half_updated_is_not_searched(tmp_path: Path) -> None:
     store = create_store(tmp_path / "store", CountingEmbedder(), SMALL)
     write_manifest(replace(store.manifest, complete=False), store.folder)
     store.reopen()
-    with pytest.raises(DataError, match="the last update of this store was cut off"):
+    with pytest.raises(DataError, match="the last update of this store did not finish"):
         search(store, "lamp")
 
 

@@ -170,7 +170,7 @@ def test_chunks_longer_than_the_embedder_reads_are_refused(tmp_path: Path) -> No
 
 def test_a_folder_in_use_is_not_made_a_store(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("mine")
-    with pytest.raises(DataError, match="there is something here already"):
+    with pytest.raises(DataError, match="the folder is not empty"):
         create_store(tmp_path, CountingEmbedder())
     with pytest.raises(DataError, match="no knowledge store in this folder"):
         open_store(tmp_path)

@@ -133,5 +133,5 @@ def test_a_schema_that_cannot_be_enforced_is_refused_with_the_reason(schema: dic
 
 
 def test_a_tokenizer_of_another_kind_is_refused() -> None:
-    with pytest.raises(CandidateError, match="cannot be constrained"):
+    with pytest.raises(CandidateError, match="does not allow constrained decoding"):
         TokenTable(object(), 10, frozenset({0}))

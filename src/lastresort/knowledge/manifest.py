@@ -57,7 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
         schema = body.pop("schema")
         if schema != SCHEMA:
             raise DataError(
-                f"a store of schema {schema}",
+                f"found a store of schema {schema}",
                 where=str(path),
                 expected=f"schema {SCHEMA}",
                 remedy="Build the store again, or use the version that wrote it.",

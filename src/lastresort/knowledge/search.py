@@ -122,10 +122,10 @@ def search_all(
         )
     if not store.manifest.complete:
         raise DataError(
-            "the last update of this store was cut off",
+            "the last update of this store did not finish",
             where=str(store.folder),
-            expected="a store that is whole",
-            remedy="Update it again; it goes on where it stopped.",
+            expected="a complete store",
+            remedy="Update it again. The update resumes where it stopped.",
         )
     nonempty = [question for question in questions if question.strip()]
     vectors: Sequence[Any] = [None] * len(nonempty)

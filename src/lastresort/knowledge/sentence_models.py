@@ -95,9 +95,9 @@ def _snapshot(hub_id: str) -> Path:
         raise DataError("neither a folder nor a hub id", where=hub_id, remedy="Correct the model's name.") from error
     except RepositoryNotFoundError as error:  # also a gated one
         raise DataError(
-            "the hub does not give this model",
+            "the hub has no such public model",
             where=hub_id,
-            remedy="Correct its name, or set HF_TOKEN if it is not public.",
+            remedy="Correct its name, or set HF_TOKEN if it is private or gated.",
         ) from error
     except OSError as error:
         raise hub_failure(error, hub_id) from error

@@ -54,7 +54,7 @@ def create_store(folder: Path, embedder: Embedder, settings: StoreSettings | Non
     settings = settings or StoreSettings()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
-            "there is something here already",
+            "the folder is not empty",
             where=str(folder),
             expected="an empty folder or none",
             remedy="Name another folder for the store.",
@@ -196,7 +196,7 @@ def table_errors(folder: Path) -> Iterator[None]:
             raise InfrastructureError(
                 "the disk is full",
                 where=str(folder),
-                remedy="Free some space and update the store again; nothing is lost.",
+                remedy="Free some space and update the store again. Nothing is lost.",
             ) from error
         raise DataError(
             f"the store cannot be read or written ({reason})",

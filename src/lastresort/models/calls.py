@@ -120,7 +120,7 @@ def retry(
             if failure.after_s is not None and failure.after_s > patience.longest_asked_s:
                 raise _given_up(f"{failure.reason}, and asks to wait {failure.after_s:.0f} seconds", where) from failure
             if attempt == patience.attempts:
-                raise _given_up(f"{failure.reason}, also at attempt {attempt}", where) from failure
+                raise _given_up(f"{failure.reason}, after {attempt} attempts", where) from failure
             sleep(wait_s(attempt, failure.after_s, patience, random))
             if stopping():
                 raise CallAbandoned from failure
@@ -149,5 +149,5 @@ def retry_after_s(header: str | None, now_s: float) -> float | None:
 
 def _given_up(reason: str, where: str) -> InfrastructureError:
     return InfrastructureError(
-        reason, where=where, remedy="Finished answers are kept; run again with --resume when it answers again."
+        reason, where=where, remedy="Finished answers are kept. Run again with --resume once it is back."
     )

@@ -85,7 +85,7 @@ class TokenTable:
         self.vocab_tokens = vocab_tokens
         if not getattr(tokenizer, "is_fast", False):
             raise CandidateError(
-                "this model's tokenizer cannot be constrained (it is not of the tokenizers library)",
+                "this model's tokenizer does not allow constrained decoding (it is not from the tokenizers library)",
                 where="output",
                 remedy="Use another model, or measure without constrained decoding.",
             )
@@ -108,9 +108,11 @@ class Constraint:
         failed, reasons = LLMatcher.validate_grammar_with_warnings(source, table.table)
         if failed:
             raise CandidateError(
-                f"the answer's form cannot be enforced ({'; '.join(' '.join(reason.split()) for reason in reasons)})",
+                f"the output format cannot be enforced ({'; '.join(' '.join(reason.split()) for reason in reasons)})",
                 where="output",
-                expected="a JSON schema of keywords that llguidance knows" if grammar.choices is None else "choices",
+                expected="a JSON schema with keywords that llguidance supports"
+                if grammar.choices is None
+                else "choices",
                 remedy="Simplify it, or measure without constrained decoding.",
             )
         self._start: Any = LLMatcher(table.table, source, log_level=0)

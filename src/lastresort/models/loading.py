@@ -148,7 +148,7 @@ def checked_folder(folder: Path) -> Path:
             raise TaskError(
                 "the folder holds no weights as safetensors",
                 where=where,
-                expected="*.safetensors beside config.json",
+                expected="*.safetensors next to config.json",
                 remedy="Save the model again with save_pretrained; pickled weights are not read.",
             )
         return folder
@@ -233,11 +233,11 @@ def _snapshot(hub_id: str) -> Path:
         raise TaskError("neither a folder nor a hub id", where=hub_id, remedy="Correct the model's name.") from error
     except GatedRepoError as error:
         raise PrerequisiteError(
-            "this model asks for consent", where=hub_id, remedy="Give it on its hub page and set HF_TOKEN."
+            "this model is gated", where=hub_id, remedy="Accept its terms on its hub page and set HF_TOKEN."
         ) from error
     except RepositoryNotFoundError as error:
         raise TaskError(
-            "the hub knows no such model", where=hub_id, remedy="Correct its name, or set HF_TOKEN if it is private."
+            "the hub has no such model", where=hub_id, remedy="Correct its name, or set HF_TOKEN if it is private."
         ) from error
     except OSError as error:
         raise hub_failure(error, hub_id) from error

@@ -44,9 +44,9 @@ def open_model(
         endpoint = parse_endpoint(name)
         if adapter is not None:
             raise TaskError(
-                f"an adapter ({adapter}) cannot be put on an endpoint",
+                f"an endpoint cannot load an adapter ({adapter})",
                 where=name,
-                remedy="Serve it there, under its own name.",
+                remedy="Serve the adapter there, under its own name.",
             )
         return ApiModel(endpoint, prompt_price=prompt_price, output_price=output_price, template_kwargs=template_kwargs)
     weights = local_weights(name, base_folder)
@@ -68,7 +68,7 @@ def local_weights(name: str, base_folder: Path) -> Path | str:
     """
     if is_endpoint(name):
         raise TaskError(
-            "there are no weights here to load", where=name, expected="a local model or a hub id", remedy="Name one."
+            "this model has no local weights", where=name, expected="a local model or a hub id", remedy="Name one."
         )
     if name == EMBEDDED:
         return embedded_folder()

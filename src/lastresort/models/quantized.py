@@ -39,7 +39,7 @@ def read_quantized_base(adapter: Path) -> QuantizedBase | None:
         found = QuantizedBase(**json.loads(note.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise DataError(
-            "not the note of the base that training writes",
+            "found no valid note about the adapter's base",
             where=str(note),
             expected='{"quantize": "nf4", "dtype": "bfloat16"}',
             remedy="Restore it, or train again.",

@@ -175,7 +175,7 @@ def _bad_request(status: int, message: str, *, where: str, format_sent: bool) ->
         )
     if format_sent and any(word in lower for word in _FORMAT_WORDS):
         return CandidateError(
-            f"the server takes no such form for its answers ({status}{message})",
+            f"the server does not support this response format ({status}{message})",
             where=where,
             remedy="Measure without constrained decoding, or simplify the schema.",
         )
