@@ -236,7 +236,7 @@ def lastresort(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["ADAPTER", "--base", "BASE", "--scale", "-1"], "found -1"),
         (["ADAPTER", "--base", "GPT2", "--gguf"], "the family gpt2"),
         (["ADAPTER", "--base", "BASE", "--gguf-type", "q4_k"], '"q4_k"'),
-        (["ADAPTER", "--base", "openai:gpt"], "no weights here"),
+        (["ADAPTER", "--base", "openai:gpt"], "no local weights"),
     ],
 )
 def test_one_sentence_at_the_command_line(
