@@ -130,7 +130,7 @@ def test_pdfs_that_cannot_be_read_say_why() -> None:
     whole = pdf([["Some text."]])
     with pytest.raises(DataError, match=r"docs/a\.pdf: found a file that is not a PDF or is damaged"):
         read("a.pdf", b"%PDF-1.7 not really")
-    with pytest.raises(DataError, match="no PDF or is damaged"):
+    with pytest.raises(DataError, match="not a PDF or is damaged"):
         read("a.pdf", whole[:200])
     from io import BytesIO
 

@@ -15,7 +15,7 @@ from lastresort.models.protocol import is_endpoint
 def test_names_without_weights_are_told_apart() -> None:
     assert all(map(is_endpoint, ["openai:gpt", "http://h/v1#m", "https://h#m", "scripted:a.json"]))
     assert not any(map(is_endpoint, ["embedded", "org/name", "folder", "model.gguf", "httpd/model"]))
-    with pytest.raises(TaskError, match="no weights"):
+    with pytest.raises(TaskError, match="no local weights"):
         local_weights("openai:gpt", Path())
 
 
