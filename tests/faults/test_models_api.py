@@ -572,7 +572,7 @@ def test_a_server_that_goes_on_refusing_what_it_was_not_sent_is_not_asked_for_ev
 
 def test_a_form_that_is_refused_by_its_name_is_still_a_matter_of_the_candidate(server: Endpoint) -> None:
     server.otherwise = status(400, "no json_schema here", "unsupported_parameter", "response_format")
-    with pytest.raises(CandidateError, match="no such form"):
+    with pytest.raises(CandidateError, match="does not support this response format"):
         model(server).generate(ask("a"), replace(DECODING, grammar=Grammar(choices=("a", "b"))))
 
 

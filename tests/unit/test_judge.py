@@ -255,7 +255,7 @@ class Refusing(FakeModel):
     def generate(self, prompts: Sequence[Any], decoding: Decoding, on_answer: Any = None) -> list[Answer]:
         self.decodings.append(decoding.grammar is not None)
         if decoding.grammar is not None:
-            raise CandidateError("the server takes no such form for its answers (400)", where=self.name)
+            raise CandidateError("the server does not support this response format (400)", where=self.name)
         if max(len(prompt[-1].content) for prompt in prompts) > self.longest:
             raise CandidateError("the prompt is too long (400)", where=self.name)
         return [Answer("tie", 10, 1, "stop", 0.5, 0.25, paid=0.25) for _ in prompts]

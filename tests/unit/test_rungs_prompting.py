@@ -207,7 +207,7 @@ def test_a_form_that_cannot_be_enforced_drops_its_candidates_and_not_the_climb(
 
     def check_decoding(self: ScriptedModel, decoding: Decoding) -> None:
         if decoding.grammar is not None:
-            raise CandidateError("the answer's form cannot be enforced", where="output")
+            raise CandidateError("the output format cannot be enforced", where="output")
 
     monkeypatch.setattr(ScriptedModel, "check_decoding", check_decoding)
     decision = found(tmp_path, [{"right": 0.2}, {"right": 0.9, "min_shots": 3}])
