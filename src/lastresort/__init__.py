@@ -109,15 +109,18 @@ def gate(
     markdown: str | Path | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> GateResult:
     """Compare a tuned model with its base, on the task and on everything else the base can do.
 
     tuned: folder of an adapter, folder or name of a model, or winner/ of a run. base: by default the model that the task may train.
     quick: a fixed number of items. seed: change it to draw fresh items. from_logs: compare the logs of base and tuned instead, from
-    lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03".
+    lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03". stop: looked at between batches, as
+    is a file named stop in the gate's folder.
     Raises InputError for models that cannot be compared, StoppedError if the gate stopped. The same call resumes it.
     """
     from lastresort.app.gate import GateRequest, run_gate
+    from lastresort.stop import NEVER
 
     logs = None if from_logs is None else (Path(from_logs[0]), Path(from_logs[1]))
     request = GateRequest(
@@ -125,7 +128,7 @@ def gate(
         _path(out),
     )  # fmt: skip
     with _computing(progress) as shown:
-        return run_gate(request, shown)
+        return run_gate(request, shown, stop or NEVER)
 
 
 @_Command

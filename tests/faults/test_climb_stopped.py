@@ -1,4 +1,4 @@
-"""A climb that is asked to stop: at the next check, resumable, and with the decision of one that was not asked."""
+"""A climb or a gate that is asked to stop: at the next check, resumable, with the result of one that was not asked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import pytest
 
 from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import calls, comparable, scripted_task
+from gate_support import SUITES, gated_task
 from lastresort.app.climb import climb
+from lastresort.app.gate import GateRequest, GateResult, run_gate
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import StopRequestedError
+from lastresort.gate import suite_table
 from lastresort.spec.task import load_task
-from lastresort.stop import NEVER, FirstOf, StopFile, StopRequest, StopSignal, check
-from lastresort.types import SilentProgress
+from lastresort.stop import NEVER, FirstOf, Stop, StopFile, StopRequest, StopSignal, check
+from lastresort.types import Progress, SilentProgress
 
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
 
@@ -81,6 +84,57 @@ def test_a_stop_file_ends_a_gate_after_a_batch_of_which_nothing_is_asked_again(
         whole.decision.as_json()
     )
     assert len(calls(tmp_path / "asked" / "task")) == len(calls(tmp_path / "whole" / "task"))
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["general: a pilot", "base: general", "base: the task's test set", "tuned: general", "tuned: the task's test set"],
+)
+def test_a_stop_file_ends_a_gate_alone_after_a_batch_of_which_nothing_is_asked_again(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    whole = gate_alone(tmp_path / "whole", SilentProgress())
+    folder = tmp_path / "asked" / "gates" / "routing-1"
+    with pytest.raises(StopRequestedError, match=r"stop: the file asks to stop\. Give the same command again"):
+        gate_alone(tmp_path / "asked", AsksIn(folder, stage))
+    assert not (folder / "stop").exists()
+    assert not (folder / "gate.json").exists()
+    again = gate_alone(tmp_path / "asked", SilentProgress())
+    assert again.path.parent == folder
+    assert compared(again) == compared(whole)
+    for side in ("calls.jsonl", "calls of tuned.jsonl"):
+        asked = [len((tmp_path / where / side).read_text().splitlines()) for where in ("whole", "asked")]
+        assert asked[0] == asked[1] > 0, side
+
+
+def test_a_signal_ends_a_gate_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    stop = StopSignal()
+    stop.request()
+    with pytest.raises(StopRequestedError, match="a signal asked to stop"):
+        gate_alone(tmp_path, SilentProgress(), stop)
+    assert gate_alone(tmp_path, SilentProgress()).verdict == "SHIP"
+
+
+def gate_alone(folder: Path, progress: Progress, stop: Stop = NEVER) -> GateResult:
+    path = folder / "task.yaml" if (folder / "task.yaml").exists() else gated_task(folder)
+    request = GateRequest(
+        path,
+        f"scripted:{folder / 'tuned.json'}",
+        base=f"scripted:{folder / 'script.json'}",
+        quick=True,
+        gates=folder / "gates",
+        runs=folder / "runs",
+    )
+    return run_gate(request, progress, stop)
+
+
+def compared(result: GateResult) -> dict[str, Any]:
+    """What a gate found, without where and when."""
+    kept = ("verdict", "reasons", "target", "suites", "failure_modes", "fingerprints")
+    found = result.document.as_json()
+    return {name: found[name] for name in kept}
 
 
 def test_a_signal_ends_it_alike_and_a_request_that_came_too_late_is_taken_away(tmp_path: Path) -> None:

@@ -181,6 +181,16 @@ def test_importing_loads_nothing_heavy_and_the_folders_keep_their_modules() -> N
     assert done.stdout.split() == "[] [] True True True lastresort.climb.decide".split()
 
 
+def test_a_climb_and_a_gate_load_torch_only_when_they_compute() -> None:
+    code = """
+import sys
+import lastresort.app.climb, lastresort.app.gate, lastresort.gate.command, lastresort.gate.from_logs
+print([name for name in ("torch", "transformers", "scipy", "pandas") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("command", [lr.climb, lr.gate, lr.train])
 def test_a_command_says_what_it_takes(command: Any) -> None:
     assert list(inspect.signature(command).parameters)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
+from lastresort.stop import NEVER, Stop
 from lastresort.types import GateVerdict, Progress
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ class GateResult:
         return gate_html(self.document)
 
 
-def run_gate(request: GateRequest, progress: Progress) -> GateResult:
-    """Ask, judge, and write gate.json, and the JUnit and Markdown files that were asked for.
+def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> GateResult:
+    """Compare the two models and write gate.json, and the JUnit and Markdown files if they are named.
 
-    A gate that was cut off goes on when it is asked for again. Raises InputError for what cannot be asked, DataError for logs that
-    do not belong together, StoppedError where it stopped.
+    stop: looked at between batches, as is a file named stop in the gate's folder. The same call resumes a gate that was stopped.
+    Raises InputError for what cannot be compared, DataError for logs that do not belong together, StoppedError where it stopped.
     """
     for option, path in (("--junit", request.junit), ("--markdown", request.markdown)):
         _refuse_unwritable(option, path)
@@ -78,7 +79,7 @@ def run_gate(request: GateRequest, progress: Progress) -> GateResult:
 
     if isinstance(question, GateArguments):
         document, folder = gate_alone(
-            question, workspace=request.runs, gates=request.gates, out=request.out, progress=progress
+            question, workspace=request.runs, gates=request.gates, out=request.out, progress=progress, stop=stop
         )
     else:
         document, folder = gate_logs(question, gates=request.gates, out=request.out)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
+from lastresort.errors import InputError, PrerequisiteError, StoppedError, TaskError
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
 from lastresort.records.events import ClimbFinished, ModelOpened
@@ -118,7 +118,7 @@ def noted_look(shared: Path, examples: Sequence[Example], look: str) -> ReuseVie
         return of_reuse(ledger.reuse(hashes, look))
 
 
-def given_again(error: InfrastructureError) -> InfrastructureError:
-    """The same fault in a command without --resume: given again, it finds what was answered before."""
+def given_again(error: StoppedError) -> StoppedError:
+    """The same stop in a command without --resume: given again, it finds what was answered before."""
     remedy = "Give the same command again: what was answered is kept."
-    return InfrastructureError(error.found, where=error.where, expected=error.expected, remedy=remedy)
+    return type(error)(error.found, where=error.where, expected=error.expected, remedy=remedy)

@@ -12,7 +12,7 @@ from typing import Any
 from lastresort.climb.identity import machine, versions
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, given_again, noted_look
-from lastresort.errors import InfrastructureError
+from lastresort.errors import StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.gate.document import findings_of, gate_folder
@@ -29,6 +29,7 @@ from lastresort.records.gate import GateDocument, Provenance, Tuned
 from lastresort.records.responses import ResponseCache, SuiteAnswers
 from lastresort.report.gate import write_gate
 from lastresort.spec.task import Task
+from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.types import Example, JsonObject, Progress, SilentProgress
 
 ANSWERS = "suite_answers.sqlite"
@@ -52,13 +53,15 @@ def gate_alone(
     gates: Path,
     out: Path | None = None,
     progress: Progress | None = None,
+    stop: Stop = NEVER,
     here: Path | None = None,
 ) -> tuple[GateDocument, Path]:
     """Ask, judge, and write `gate.json`; returns the document and its folder.
 
     workspace: the folder of runs, whose kept answers, response cache and ledger are shared. gates: where folders are made.
-    out: the folder itself. here: what relative names start from.
-    Raises InputError for what cannot be asked, StoppedError where it stopped: the same call then goes on.
+    out: the folder itself. stop: looked at before each model is opened and after every batch, as is a file named stop in the gate's
+    folder, which is taken away at the end. here: what relative names start from.
+    Raises InputError for what cannot be compared, StoppedError where it stopped: the same call then goes on.
     """
     progress, here = progress or SilentProgress(), here or Path.cwd()
     progress.stage("reading the task", None)
@@ -71,14 +74,15 @@ def gate_alone(
     shared = workspace / SHARED
     with (
         gate_folder(gates, task.task, asked, out) as folder,
+        stop_file(folder) as file,
         SuiteAnswers(shared / ANSWERS) as kept,
         ResponseCache(shared / RESPONSES) as cache,
     ):
         progress.say(f"gate: {folder}")
         order = order_of(prepared, question.quick)
         try:
-            gated = _run(prepared, named, question, order, kept, cache, progress)
-        except InfrastructureError as error:
+            gated = _run(prepared, named, question, order, kept, cache, progress, FirstOf((stop, file)))
+        except StoppedError as error:
             raise given_again(error) from error
         look = {**asked, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
         document = GateDocument(
@@ -106,6 +110,7 @@ def _run(
     kept: SuiteAnswers,
     cache: ResponseCache,
     progress: Progress,
+    stop: Stop,
 ) -> FinishedGate:
     task, settings = prepared.task, GateSettings(question.seed, question.quick)
     scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
@@ -121,6 +126,7 @@ def _run(
         progress=progress,
         target=HeldOutTarget(prepared, order, _scorer(prepared, cache), system, cache),
         further=further_suites(task, settings, texts, scores=scores),
+        stop=stop,
     )
 
 

@@ -17,7 +17,6 @@ from lastresort.data.chat_template import template_of
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.errors import DataError, TaskError
 from lastresort.libraries import own_code_refused, quiet_transformers, without_length_warning
-from lastresort.models.loading import context_tokens, weights_folder
 from lastresort.models.open import local_weights
 from lastresort.types import Message
 
@@ -33,6 +32,8 @@ class ModelTokenizer:
 def read_tokenizer(folder: Path | str) -> ModelTokenizer:
     """Read from a folder, or from the cache of a hub id. Raises TaskError if it cannot be loaded."""
     from transformers import AutoConfig
+
+    from lastresort.models.loading import context_tokens
 
     tokenizer = _read_tokenizer(folder)
     with _errors_of(folder):
@@ -64,6 +65,8 @@ def _errors_of(folder: Path | str) -> Iterator[None]:
 
 def tokenizer_on_disk(name: str, base_folder: Path) -> ModelTokenizer | None:
     """The tokenizer of this model, if it is on this machine and can be loaded, else None. Nothing is downloaded."""
+    from lastresort.models.loading import weights_folder
+
     try:
         place = local_weights(name, base_folder)
         return read_tokenizer(weights_folder(place) if isinstance(place, Path) else place)

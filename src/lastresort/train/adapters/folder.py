@@ -6,6 +6,7 @@ What a base model's folder says of its layers and weights, without loading them.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lastresort.errors import DataError
 from lastresort.libraries import own_code_refused, quiet_transformers
 
 
 def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
     """Path -> (inputs, outputs) of the linear layers that a merge may change: not the output layer if it is the embedding."""
+    from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
     stored = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
     for name, module in model.named_modules():
         if isinstance(module, Conv1D):
             shapes[name] = (module.weight.shape[0], module.weight.shape[1])
-        elif isinstance(module, torch.nn.Linear) and module is not tied:
+        elif isinstance(module, Linear) and module is not tied:
             shapes[name] = (module.in_features, module.out_features)
     return shapes
 
@@ -50,6 +50,7 @@ def layer_names(source: Path, target: str) -> list[str]:
 
 
 def _without_weights(source: Path) -> Any:
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with quiet_transformers(), own_code_refused(source), torch.device("meta"):
@@ -66,7 +67,7 @@ def stored_dtype(source: Path) -> str:
         with safe_open(str(path), framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  safe_open is no mapping
                 part = file.get_slice(key)
-                sizes[part.get_dtype()] += int(torch.Size(part.get_shape()).numel())
+                sizes[part.get_dtype()] += math.prod(part.get_shape())
     names = {"F64": "float64", "F32": "float32", "F16": "float16"}
     return names.get(sizes.most_common(1)[0][0], "bfloat16")
 
