@@ -15,14 +15,17 @@ from lastresort.app.climb import climb
 from lastresort.errors import CandidateError, StopRequestedError
 from lastresort.evals.executor import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
+from lastresort.knowledge.chunks import Chunk
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.rungs import rung
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.systems.answerer import Answerer
+from lastresort.systems.lookup import conversation
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
+from retrieval_support import handbook_task
 
 SYSTEM = System("s", "scripted", PromptDesign("Say it."), Decoding(8), template_kwargs={"thinking": False})
 EXAMPLES = tuple(Example(text, (Message("user", text),), text) for text in ("a", "b", "c", "d", "e"))
@@ -35,7 +38,7 @@ def job(number: int, *examples: Example, system: System = SYSTEM) -> MeasureJob:
 
 def local(model: ScriptedModel, pay: Callable[[float], None] = lambda usd: None) -> LocalExecutor:
     return LocalExecutor(
-        lambda system: Answerer(system, model), build_scorer("exact", {}), Output(), SilentProgress(), pay
+        lambda system, passages: Answerer(system, model), build_scorer("exact", {}), Output(), SilentProgress(), pay
     )
 
 
@@ -53,6 +56,12 @@ def test_jobs_and_results_are_values_that_pickle() -> None:
     for result in (measured, refused):
         assert pickle.loads(pickle.dumps(result)) == result
     assert str(refused.error()) == "here: too long, expected short. Cut it."
+
+
+def test_the_passages_of_a_job_pickle_with_it() -> None:
+    chunk = Chunk("a.md#1", "a.md", "a.md", (), "", 0, 3, "abc")
+    one = MeasureJob(0, SYSTEM, EXAMPLES, passages={conversation(EXAMPLES[0].input): (chunk,)})
+    assert pickle.loads(pickle.dumps(one)) == one
 
 
 def test_one_that_is_refused_is_a_result_and_the_others_are_done() -> None:
@@ -124,6 +133,27 @@ def test_a_request_that_is_taken_back_still_tells_why_jobs_were_left_undone() ->
     request = run_in_order(local(ScriptedModel(ECHO)), [job(0, *EXAMPLES)], lambda *_: None, stop, lambda usd: None)
     assert request is not None
     assert isinstance(request.error(), StopRequestedError)
+
+
+def test_the_ceiling_of_retrieval_is_measured_by_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[MeasureJob] = []
+
+    @dataclass
+    class Sent:
+        """Does each job from bytes to bytes."""
+
+        local: Executor
+
+        def run(self, given: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
+            jobs.extend(given)
+            by_number = {one.number: one for one in given}
+            sent = pickle.loads(pickle.dumps(list(given)))
+            self.local.run(sent, lambda one, result: on_result(by_number[one.number], result), stop)
+
+    monkeypatch.setattr(rung, "LocalExecutor", lambda *arguments: Sent(LocalExecutor(*arguments)))
+    climb(load_task(handbook_task(tmp_path / "task")), tmp_path / "run")
+    shown = {one.system.name for one in jobs if one.passages}
+    assert {"zero-shot+right-passage", "few-shot-3+right-passage"} <= shown
 
 
 def test_a_climb_decides_the_same_whoever_is_quicker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

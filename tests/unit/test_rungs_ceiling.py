@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,13 @@ from climb_support import comparable, reason_lines
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.app.climb import Climbed, climb
 from lastresort.errors import CandidateError
+from lastresort.evals.executor import JobRefused
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.spec.task import load_task
-from lastresort.systems.lookup import conversation
+from lastresort.systems.lookup import Passages, conversation
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Example, Grammar, Message, SilentProgress
 from retrieval_support import handbook_task, questions
@@ -117,18 +119,22 @@ def ceiling(
     """answers: of each system the items that it answers rightly with its passages, None for one that does not fit."""
     dev = tuple(Example(str(i), turns(f"question {i}"), "x", passages=("a",)) for i in range(N))
 
-    def dev_scores(rung: str, system: System, lookup: Any) -> list[ItemScore]:
+    def result(system: System, passages_shown: Passages) -> list[ItemScore] | JobRefused:
         right = answers[system.name]
         if right is None:
-            raise CandidateError("too long")
-        assert {len(lookup(example.input)) for example in dev} == {1 if "likeliest" in system.name else passages}
+            return JobRefused.of(CandidateError("too long"))
+        assert {len(chunks) for chunks in passages_shown.values()} == {1 if "likeliest" in system.name else passages}
         return scores(right)
+
+    def dev_results(rung: str, systems: Sequence[System], start: int, stop: int, **how: Any) -> dict[str, Any]:
+        assert (start, stop) == (0, N)
+        return {system.name: result(system, how["passages"]) for system in systems}
 
     bench: Any = SimpleNamespace(
         dev=dev,
         progress=SilentProgress(),
-        models=SimpleNamespace(check=lambda system: None, lookup=lambda retriever: lambda turns: ()),
-        dev_scores=dev_scores,
+        models=SimpleNamespace(check=lambda system: None),
+        dev_results=dev_results,
         dev_groups=lambda: None,
         task=SimpleNamespace(bar=0.8, alpha_per_rung=0.02),
         scorer=SimpleNamespace(binary=True),

@@ -15,6 +15,7 @@ from lastresort.models.protocol import Pay, pay_on_answer
 from lastresort.records.measurement import ItemScore
 from lastresort.stop import Stop, StopRequest
 from lastresort.systems.answerer import Answerer
+from lastresort.systems.lookup import Passages
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress
 
@@ -24,7 +25,7 @@ class MeasureJob:
     """Measure a system on these examples, in batches that are cut from their order.
 
     number: its place among those that are given together. refused_is_wrong: as in `measured`. label: of the stage of progress
-    that it begins, "" where it goes on with the present one.
+    that it begins, "" where it goes on with the present one. passages: shown in place of what the system's retriever finds.
     """
 
     number: int
@@ -32,6 +33,7 @@ class MeasureJob:
     examples: tuple[Example, ...]
     refused_is_wrong: bool = False
     label: str = ""
+    passages: Passages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Executor(Protocol):
 class LocalExecutor:
     """One job after the other, in this process. answerer: opens a system. pay: told of every USD as it is paid."""
 
-    answerer: Callable[[System], Answerer]
+    answerer: Callable[[System, Passages | None], Answerer]
     scorer: Scorer
     output: Format
     progress: Progress
@@ -85,14 +87,15 @@ class LocalExecutor:
 
     def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
         opened: Answerer | None = None
+        passages: Passages | None = None
         for job in jobs:
             if stop.requested() is not None:
                 return
             if job.label:
                 self.progress.stage(job.label, len(job.examples))
             try:
-                if opened is None or opened.system is not job.system:
-                    opened = self.answerer(job.system)
+                if opened is None or opened.system is not job.system or passages is not job.passages:
+                    opened, passages = self.answerer(job.system, job.passages), job.passages
                 result = self._measured(opened, job, stop)
             except CandidateError as error:
                 on_result(job, JobRefused.of(error))

@@ -14,8 +14,8 @@ from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.records.responses import ResponseCache
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.lookup import Lookup, Lookups
-from lastresort.systems.system import Retriever, System
+from lastresort.systems.lookup import KnownPassages, Lookup, Lookups, Passages
+from lastresort.systems.system import System
 
 
 class OpenModels:
@@ -64,15 +64,14 @@ class OpenModels:
         self._let_go()
         self._model, self._key, self._lent = self._cached(model), _key(system), True
 
-    def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
-        """The system at work; its store stays open for the next one. lookup: in place of its own retriever."""
-        if lookup is None and system.retriever is not None:
-            lookup = self._lookups.of(system.retriever)
+    def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
+        """The system, ready to answer; its store stays open for the next one. passages: shown for these conversations in place of
+        what its retriever finds.
+        """
+        lookup: Lookup | None = None if system.retriever is None else self._lookups.of(system.retriever)
+        if passages is not None and lookup is not None:
+            lookup = KnownPassages(passages, lookup)
         return Answerer(system, self.open(system), lookup)
-
-    def lookup(self, retriever: Retriever) -> Lookup:
-        """What this retriever finds, from its store, which stays open until `close`."""
-        return self._lookups.of(retriever)
 
     def judge(self, name: str, *, prompt_price: float, output_price: float) -> Model:
         """The judge's model behind the cache, which stays open until `close`. Prices: USD per million tokens."""

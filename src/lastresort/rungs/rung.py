@@ -25,7 +25,7 @@ from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopRequest, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, save_system
-from lastresort.systems.lookup import Lookup
+from lastresort.systems.lookup import Passages
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress
 
@@ -92,8 +92,8 @@ class Workbench:
     executor: Executor | None = None
     at: At = lambda rung, candidate="", split="", loss=None: None
 
-    def answerer(self, system: System, lookup: Lookup | None = None) -> Answerer:
-        return self.models.answerer(system, lookup)
+    def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
+        return self.models.answerer(system, passages)
 
     def keep(self, rung: str, system: System) -> None:
         """Save a candidate below the run, pinned to the model it is measured with, so that a resumed climb finds it."""
@@ -104,35 +104,28 @@ class Workbench:
     def candidate_folder(self, rung: str, name: str) -> Path:
         return self.folder / "candidates" / rung / name
 
-    def dev_scores(
-        self, rung: str, system: System, start: int = 0, stop: int | None = None, *, lookup: Lookup | None = None
-    ) -> list[ItemScore]:
-        """Scores of dev items [start, stop), from the record where this stretch was measured before.
-
-        lookup: gives the passages in place of the system's own retriever. Raises CandidateError where the model refuses.
-        """
-        stop = len(self.dev) if stop is None else stop
+    def dev_scores(self, rung: str, system: System) -> list[ItemScore]:
+        """Scores of all dev items, measured once a run. Raises CandidateError if the model refuses."""
         self.at(rung, system.name, "dev")
-        if lookup is None:
-            found = self.dev_results(rung, [system], start, stop)[system.name]
-            if isinstance(found, JobRefused):
-                raise found.error()
-            return found
-        split = f"dev[{start}:{stop}]"
-        known = self.record.measurement(rung, system.name, split)
-        if known is not None:
-            self.progress.advance(stop - start)
-            return list(known.items)
-        items = [item for batch in self.measured(system, self.dev[start:stop], lookup=lookup) for item in batch]
-        self.record.add_measurement(Measurement(rung, system.name, split, stop - start, tuple(items)))
-        return items
+        found = self.dev_results(rung, [system], 0, len(self.dev))[system.name]
+        if isinstance(found, JobRefused):
+            raise found.error()
+        return found
 
     def dev_results(
-        self, rung: str, systems: Sequence[System], start: int, stop: int, *, staged: bool = False
+        self,
+        rung: str,
+        systems: Sequence[System],
+        start: int,
+        stop: int,
+        *,
+        staged: bool = False,
+        passages: Passages | None = None,
     ) -> dict[str, list[ItemScore] | JobRefused]:
-        """What each system, by its name, showed on dev items [start, stop): from the record, else measured as jobs.
+        """Scores of each system, by its name, on dev items [start, stop): from the record, else measured as jobs.
 
-        staged: each begins a stage of progress. Each measurement is recorded as soon as it and those before it are done.
+        staged: each begins a stage of progress. passages: shown in place of what the systems' retriever finds. Each measurement is
+        recorded as soon as it and those before it are done.
         """
         split, label = f"dev[{start}:{stop}]", f"dev items {start + 1}-{stop}"
         found: dict[str, list[ItemScore] | JobRefused] = {}
@@ -141,7 +134,7 @@ class Workbench:
             stage = f"{rung}: {system.name}, {label}" if staged else ""
             known = self.record.measurement(rung, system.name, split)
             if known is None:
-                jobs.append(MeasureJob(number, system, self.dev[start:stop], label=stage))
+                jobs.append(MeasureJob(number, system, self.dev[start:stop], label=stage, passages=passages))
                 continue
             if stage:
                 self.progress.stage(stage, stop - start)
@@ -173,10 +166,9 @@ class Workbench:
         examples: Sequence[Example],
         *,
         refused_is_wrong: bool = False,
-        lookup: Lookup | None = None,
     ) -> Iterator[list[ItemScore]]:
         """Scores batch by batch, within the budget. refused_is_wrong: as in `evals.measure.measured`."""
-        answerer = self.answerer(system, lookup)
+        answerer = self.answerer(system)
         check(self.stop)
         for batch in measured(
             answerer,

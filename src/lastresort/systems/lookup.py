@@ -15,6 +15,7 @@ from lastresort.systems.system import Retriever
 from lastresort.types import Message
 
 Conversation = tuple[tuple[str, str], ...]  # role and content of each turn
+Passages = Mapping[Conversation, tuple[Chunk, ...]]
 
 
 class Lookup(Protocol):
@@ -56,7 +57,7 @@ class StoreLookup:
 class KnownPassages:
     """The passages that are known to be right, by conversation. They show the ceiling of any retriever."""
 
-    def __init__(self, passages: Mapping[Conversation, tuple[Chunk, ...]], otherwise: Lookup) -> None:
+    def __init__(self, passages: Passages, otherwise: Lookup) -> None:
         self._passages, self._otherwise = passages, otherwise
 
     def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:

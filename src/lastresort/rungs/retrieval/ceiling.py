@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lastresort.errors import CandidateError
+from lastresort.evals.executor import JobRefused
 from lastresort.evals.measure import failures, mean_score
 from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.evaluation import Labels
@@ -14,12 +15,11 @@ from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.record import ItemScore
 from lastresort.rungs.race import judged_on_dev
 from lastresort.rungs.rung import Workbench
-from lastresort.systems.lookup import Conversation, KnownPassages, Lookup, conversation, question_of
+from lastresort.systems.lookup import Conversation, Passages, conversation, question_of
 from lastresort.systems.system import Retriever, System
 from lastresort.types import Example, Grammar, Judgement
 
 MOST_PASSAGES = 5  # shown at once, where the labels name more or nobody knows the right one
-Passages = Mapping[Conversation, tuple[Chunk, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,8 @@ def measure_ceiling(
     named = all(example.passages for example in bench.dev)
 
     def measure(shown: Passages, what: str) -> None:
-        known: Lookup = KnownPassages(shown, bench.models.lookup(retriever))
         systems = [replace(base, name=f"{base.name}+{what}", retriever=retriever) for base in bases]
-        _measure(bench, rung, systems, known, grammar, found)
+        _measure(bench, rung, systems, shown, grammar, found)
 
     several = any(len(passages[conversation(example.input)]) > 1 for example in bench.dev)
     measure(passages, "right-passage" if named else "likeliest-passages")
@@ -105,27 +104,45 @@ def _out_of_reach(judged: Mapping[str, Judgement], dropped: Mapping[str, str]) -
 
 
 def _measure(
-    bench: Workbench, rung: str, systems: Sequence[System], known: Lookup, grammar: Grammar | None, found: _Measured
+    bench: Workbench,
+    rung: str,
+    systems: Sequence[System],
+    passages: Passages,
+    grammar: Grammar | None,
+    found: _Measured,
 ) -> None:
-    """Answer dev by each of the systems with the passages that `known` gives, and add what came of it."""
-    waiting = list(systems)
-    while waiting:
-        system = waiting.pop(0)
-        bench.progress.stage(f"{rung}: {system.name} on dev", len(bench.dev))
-        try:
-            bench.models.check(system)
-            items = bench.dev_scores(rung, system, lookup=known)
-        except CandidateError as error:
-            found.dropped[system.name] = str(error)
+    """Answer dev by each of the systems with these passages, and once more held to the form where that may help."""
+    results = _results(bench, rung, systems, passages)
+    constrained = []
+    for system in systems:
+        items = results[system.name]
+        if isinstance(items, JobRefused):
+            found.dropped[system.name] = str(items.error())
             continue
         found.items[system.name] = items
         judged = judged_on_dev(bench, items)
         assert judged is not None, "a whole set is always judged"
         found.judged[system.name] = judged
-        guided = grammar is not None and system.decoding.grammar is None and failures(items)["format"]
-        if guided and found.judged[system.name].outcome != "MET":
+        free = grammar is not None and system.decoding.grammar is None
+        if free and failures(items)["format"] and judged.outcome != "MET":
             decoding = replace(system.decoding, grammar=grammar)
-            waiting.append(replace(system, name=f"{system.name}+constrained", decoding=decoding))
+            constrained.append(replace(system, name=f"{system.name}+constrained", decoding=decoding))
+    if constrained:
+        _measure(bench, rung, constrained, passages, grammar, found)
+
+
+def _results(
+    bench: Workbench, rung: str, systems: Sequence[System], passages: Passages
+) -> dict[str, list[ItemScore] | JobRefused]:
+    """Of each system on dev; refused too where its model cannot decode as it asks."""
+    refused: dict[str, list[ItemScore] | JobRefused] = {}
+    for system in systems:
+        try:
+            bench.models.check(system)
+        except CandidateError as error:
+            refused[system.name] = JobRefused.of(error)
+    asked = [system for system in systems if system.name not in refused]
+    return refused | bench.dev_results(rung, asked, 0, len(bench.dev), staged=True, passages=passages)
 
 
 def _union(store: Store, question: str) -> tuple[Chunk, ...]:
