@@ -15,7 +15,7 @@ import numpy as np
 
 from lastresort.evals.evidence.paired import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.gate.verdict import MeasureDesign, MeasureSize, gate, planned
+from lastresort.gate.verdict import MeasureDesign, MeasureSize, conclude, sample_sizes
 from lastresort.records.gate import SuiteFound, TargetCompared, TestedMeasure
 from lastresort.types import GateVerdict
 
@@ -181,7 +181,7 @@ WON = TargetCompared(
 def plan(asked: Sequence[Asked], alpha: float, at_most: int | None = None) -> tuple[MeasureSize, ...]:
     """What the program plans, told the true spread."""
     wanted = [MeasureDesign(one.name, one.margin, one.binary, one.spread) for one in asked]
-    return planned(wanted, alpha=alpha, at_most=at_most)
+    return sample_sizes(wanted, alpha=alpha, at_most=at_most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def gates(
     together: float = 0.0,
     seed: int = 0,
 ) -> Rates:
-    """Whole gates: a table of each measure is drawn, and the program's `gate` judges.
+    """Whole gates: a table of each measure is drawn, and the program's `conclude` judges.
 
     losses: the true ones. together: correlation of the measures' luck, by which a model that is unlucky in one is so in others.
     """
@@ -229,7 +229,7 @@ def gate_verdicts(
             asked, sizes, losses, _luck(generator, len(asked), runs, together), strict=True
         )
     ]
-    return [gate([column[run] for column in columns], WON, alpha=alpha).verdict for run in range(runs)]
+    return [conclude([column[run] for column in columns], WON, alpha=alpha).verdict for run in range(runs)]
 
 
 def _luck(generator: np.random.Generator, measures: int, runs: int, together: float) -> Floats:
@@ -241,7 +241,7 @@ def _luck(generator: np.random.Generator, measures: int, runs: int, together: fl
 
 
 def _p_values(one: Asked, n: int, loss: float, alpha: float, measures: int, luck: Floats) -> list[SuiteFound]:
-    """The finding of each run, with what `gate` reads of it."""
+    """The finding of each run, with what `conclude` reads of it."""
     shape = np.array([(one.share - loss) / 2, 1 - one.share, (one.share + loss) / 2])
     if loss > one.share:
         shape = np.array([0.0, 1 - loss, loss])

@@ -59,7 +59,7 @@ def sycophancy_table(mode: str, answers: Answers, facts: int) -> list[str]:
     rate = facts / (time.perf_counter() - began)
     lines = [row("", list(headroom.all_shares(said))), row("---", ["---"] * 6), *sycophancy_rows(said), ""]
     for measure in (Suggestion(), Flips()):
-        why = headroom.lacks(said, measure, MARGIN)
+        why = headroom.why_uninformative(said, measure, MARGIN)
         lines.append(f"- `{measure.name}` at {MARGIN}: {f'not informative, {why}' if why else 'informative'}.")
     return [f"**{mode}**, {facts} facts, {rate:.1f} items/s:", "", *lines, ""]
 

@@ -15,7 +15,7 @@ from lastresort.errors import ContractError, DataError, InputError
 from lastresort.records.events import TrainingFacts
 from lastresort.records.record import Record
 from lastresort.records.training import AdaptedLayers
-from lastresort.rungs.tuning import TuningRun, tell_reach
+from lastresort.rungs.tuning import TuningRun, report_reach
 from lastresort.train.adapters.adapters import (
     adapted,
     adapted_layers,
@@ -180,14 +180,14 @@ def test_a_climb_says_it_before_the_first_training_of_a_rung(tmp_path: Path) -> 
     said: list[str] = []
     with Record.create(tmp_path / "run") as record:
         bench: Any = SimpleNamespace(record=record, progress=SimpleNamespace(say=said.append))
-        tell_reach(bench, run, model)
+        report_reach(bench, run, model)
         assert [line.partition(",")[0] for line in said] == [
             "sft: adapters in 1 of 8 layers",
             "sft: the adapters reach only 1 of 8 layers",
         ]
         assert said[1].endswith(" Set sft.target to all-linear.")
         record.append(training_reached("sft", "lr0.003"))
-        tell_reach(bench, run, model)
+        report_reach(bench, run, model)
     assert len(said) == 2
 
 

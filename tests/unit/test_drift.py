@@ -7,7 +7,7 @@ import pytest
 from lastresort.records.events import AnswerLengths, Movement
 from lastresort.records.record import ItemScore
 from lastresort.report.words.drift import of_length, of_movement, title
-from lastresort.rungs.preference.drift import drift_of
+from lastresort.rungs.preference.drift import answer_lengths
 
 
 def items(*told: tuple[int, float]) -> list[ItemScore]:
@@ -22,18 +22,18 @@ def lengths(*values: float) -> AnswerLengths:
 
 
 def test_lengths_and_scores_before_and_after_and_where_nothing_grew() -> None:
-    found = drift_of(items((10, 0.0), (10, 1.0), (20, 0.0)), items((30, 1.0), (10, 1.0), (8, 0.0)))
+    found = answer_lengths(items((10, 0.0), (10, 1.0), (20, 0.0)), items((30, 1.0), (10, 1.0), (8, 0.0)))
     assert found == lengths(40 / 3, 16.0, 1 / 3, 2 / 3, 2, 0.5, 0.5)
 
 
 def test_the_order_of_items_plays_no_part() -> None:
     before, after = items((10, 0.0), (20, 1.0)), items((5, 1.0), (40, 0.0))
-    assert drift_of(before, after[::-1]) == drift_of(before, after)
+    assert answer_lengths(before, after[::-1]) == answer_lengths(before, after)
 
 
 def test_other_items_are_refused() -> None:
     with pytest.raises(ValueError, match="same items"):
-        drift_of(items((1, 1.0)), items((1, 1.0), (2, 1.0)))
+        answer_lengths(items((1, 1.0)), items((1, 1.0), (2, 1.0)))
 
 
 def test_longer_answers_are_pointed_out_beside_the_gain() -> None:

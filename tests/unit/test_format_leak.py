@@ -22,7 +22,7 @@ from lastresort.gate.probes.format_leak import (
     FormatLeak,
     conditions_with_headroom,
     for_pilot,
-    lacks,
+    why_uninformative,
 )
 from lastresort.gate.suites.suite import SuiteItem, TextRequest
 from lastresort.synthesis.replay import REQUESTS, general_prompts
@@ -250,8 +250,10 @@ def test_conditions_in_which_the_base_has_something_to_lose() -> None:
 
 def test_a_base_that_gives_the_form_to_everything_has_nothing_to_leak() -> None:
     suite = for_pilot(suite_of())
-    assert lacks(suite, said_by(suite, obedient, 50), 0.02) == ""
-    assert lacks(suite, said_by(suite, form, 50), 0.02).startswith("the base answers 0.0% of the 30 general requests")
+    assert why_uninformative(suite, said_by(suite, obedient, 50), 0.02) == ""
+    assert why_uninformative(suite, said_by(suite, form, 50), 0.02).startswith(
+        "the base answers 0.0% of the 30 general requests"
+    )
 
 
 def test_conditions_that_cannot_be_asked_are_left_out() -> None:

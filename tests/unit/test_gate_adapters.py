@@ -15,7 +15,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError, InputError
 from lastresort.gate import suite_table as suites
-from lastresort.gate.sides import check_fit, named_sides, refuse_other_rendering
+from lastresort.gate.sides import check_fit, refuse_other_rendering, resolve_sides
 from lastresort.spec.sections import SuiteFacts
 from tiny_model import TEMPLATE, save_tiny_model
 
@@ -113,10 +113,10 @@ def test_another_chat_template_stops_it_with_one_sentence_that_names_both(
 def test_the_tokenizer_that_an_adapter_brings_tells_how_it_was_trained(tmp_path: Path, tiny: Path) -> None:
     trained = adapter(tmp_path / "trained")
     save_tokenizer(tiny, trained, TEMPLATE)
-    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    named = resolve_sides(str(tiny), str(trained), {}, tmp_path)
     refuse_other_rendering(named.base, named.tuned)
     save_tokenizer(tiny, trained, TEMPLATE.replace("\n", " "))
-    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    named = resolve_sides(str(tiny), str(trained), {}, tmp_path)
     with pytest.raises(InputError, match="the chat template or the special tokens of"):
         refuse_other_rendering(named.base, named.tuned)
 
@@ -134,10 +134,10 @@ def save_tokenizer(base: Path, folder: Path, template: str, **tokens: str) -> No
 def test_a_padding_token_of_the_trainers_own_is_no_other_rendering(tmp_path: Path, tiny: Path) -> None:
     trained = adapter(tmp_path / "trained")
     save_tokenizer(tiny, trained, TEMPLATE, pad_token="<|im_end|>")
-    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    named = resolve_sides(str(tiny), str(trained), {}, tmp_path)
     refuse_other_rendering(named.base, named.tuned)
     save_tokenizer(tiny, trained, TEMPLATE, eos_token="<|endoftext|>")
-    named = named_sides(str(tiny), str(trained), {}, tmp_path)
+    named = resolve_sides(str(tiny), str(trained), {}, tmp_path)
     with pytest.raises(InputError, match="special tokens"):
         refuse_other_rendering(named.base, named.tuned)
 
@@ -178,9 +178,9 @@ def test_a_base_that_was_converted_from_a_gguf_goes_by_the_name_of_the_file_too(
     tmp_path: Path, tiny: Path, told: str
 ) -> None:
     base = shutil.copytree(tiny, tmp_path / "small.Q4_1-0123456789abcdef-v1")
-    assert named_sides(str(base), str(adapter(tmp_path / "trained", base_name=told)), {}, tmp_path).notes == ()
+    assert resolve_sides(str(base), str(adapter(tmp_path / "trained", base_name=told)), {}, tmp_path).notes == ()
     other = adapter(tmp_path / "other", base_name="small.Q8_0.gguf")
-    assert "small.Q8_0.gguf" in named_sides(str(base), str(other), {}, tmp_path).notes[0]
+    assert "small.Q8_0.gguf" in resolve_sides(str(base), str(other), {}, tmp_path).notes[0]
 
 
 @pytest.mark.parametrize(

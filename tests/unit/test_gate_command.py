@@ -17,7 +17,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import TaskError
 from lastresort.gate import suite_table as suites
-from lastresort.gate.sides import named_sides
+from lastresort.gate.sides import resolve_sides
 from lastresort.records.gate import ChangedItem, GateDocument
 from lastresort.report.gate import asked_of
 from lastresort.report.gate_files import gate_junit
@@ -357,7 +357,7 @@ def test_a_name_that_leads_nowhere_is_told_as_the_option_that_it_was_given_with(
     with pytest.raises(
         TaskError, match=r'^the task, what it may train: found "gone/for/good", which is nothing on disk'
     ):
-        named_sides("gone/for/good", "my-adapter", {}, tmp_path, base_as="the task, what it may train")
+        resolve_sides("gone/for/good", "my-adapter", {}, tmp_path, base_as="the task, what it may train")
 
 
 def test_what_changed_says_which_question_and_what_was_said_beside_it() -> None:

@@ -13,9 +13,9 @@ import pytest
 from gate_support import gated_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.gate.from_logs import found_of
-from lastresort.gate.logs import paired, read_logs
-from lastresort.gate.verdict import suite_found
+from lastresort.gate.from_logs import judge_logged
+from lastresort.gate.logs import pair_measures, read_logs
+from lastresort.gate.verdict import judge_measure
 from lastresort.records.gate import GateDocument
 from logs_support import FOLDER, write_inspect, write_samples
 
@@ -123,11 +123,11 @@ def test_logs_that_the_tools_wrote(gate: Run, tmp_path: Path) -> None:
 def test_the_verdict_is_that_of_any_suite_on_the_same_pairs(tmp_path: Path) -> None:
     two(tmp_path, 40)
     base, tuned = (read_logs(tmp_path / side).measures[0] for side in ("base", "tuned"))
-    measure = paired(base, tuned)
-    expected = suite_found(
+    measure = pair_measures(base, tuned)
+    expected = judge_measure(
         "lm_eval:letters", "lm_eval:letters", measure.pairs, margin=0.03, binary=True, alpha=0.05, power=0.9
     )
-    assert found_of(measure, 0.03, power=0.9) == expected
+    assert judge_logged(measure, 0.03, power=0.9) == expected
     assert expected.difference == pytest.approx(-0.05)
 
 

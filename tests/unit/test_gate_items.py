@@ -9,7 +9,7 @@ import pytest
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.plans import MOST, SampleSize, size_of
+from lastresort.gate.plans import MOST, SampleSize, sample_size
 from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite
 from lastresort.gate.suites.suite import ScorePair, SuiteItem
 from lastresort.types import Example, Message
@@ -30,7 +30,7 @@ class Measure:
 def size(pilot: list[str], *measures: Measure, margin: float = 0.03, quick: bool = False) -> SampleSize:
     said = [(SuiteItem(str(number), family, 1, "?"), {}) for number, family in enumerate(pilot)]
     suite: Any = SimpleNamespace(measures=measures)
-    return size_of(suite, said, margin, measures=2, alpha=0.05, quick=quick)
+    return sample_size(suite, said, margin, measures=2, alpha=0.05, quick=quick)
 
 
 def test_what_a_pilot_alone_asks_makes_no_suite_larger() -> None:

@@ -21,7 +21,7 @@ from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
 from lastresort.gate.run import GateSettings, run_gate
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import further_suites
-from lastresort.gate.verdict import skipped, suite_found
+from lastresort.gate.verdict import judge_measure, skipped_measure
 from lastresort.models.local import LocalModel
 from lastresort.models.open import open_model
 from lastresort.records.gate import ItemsAsked
@@ -254,12 +254,12 @@ def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> 
 def test_a_suite_that_is_left_out_or_whose_model_is_elsewhere_asks_nothing(tmp_path: Path) -> None:
     task = task_with(tmp_path, tmp_path / "nowhere", margin="skip")
     (left_out,) = further_suites(task, GateSettings(), [], scores=True)
-    assert left_out.found(0.8)[0] == skipped(task.general[0], task.general[0])
+    assert left_out.found(0.8)[0] == skipped_measure(task.general[0], task.general[0])
     assert left_out.measures == 0
     task = task_with(tmp_path, tmp_path / "nowhere", margin=0.07)
     (elsewhere,) = further_suites(task, GateSettings(), [], scores=False)
     name = task.general[0]
-    assert elsewhere.found(0.8)[0] == suite_found(
+    assert elsewhere.found(0.8)[0] == judge_measure(
         name, name, (), margin=0.07, binary=True, alpha=0.05, uninformative=suites.NOT_HERE
     )
 

@@ -12,7 +12,7 @@ from gate_support import Recorder, Said, Words, scripted_known
 from lastresort.gate import suite_table as built_in
 from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.run import PilotResult, pilot_of
+from lastresort.gate.run import PilotResult, run_pilot
 from lastresort.gate.suite_table import GeneralPlan
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.responses import SuiteAnswers
@@ -31,7 +31,7 @@ def strata_of(items: tuple[SuiteItem, ...]) -> Counter[str]:
 def test_a_stratum_without_hope_is_left_after_its_first_look(kept: SuiteAnswers) -> None:
     """The base knows everything but letters, of which it knows nothing."""
     plan = GeneralPlan(FEW)
-    found = pilot_of(Pupil("half", FEW, knows=1.0, letters=0.0), plan, 0.05, kept, SilentProgress())
+    found = run_pilot(Pupil("half", FEW, knows=1.0, letters=0.0), plan, 0.05, kept, SilentProgress())
     assert strata_of(found.items) == {"sums/1": 16, "sums/2": 16, "letters/1": 8, "capitals/2": 16}
     assert all(int(item.id.split("/")[2]) == PILOT_SEED for item in found.items)
     assert len({item.id for item in found.items}) == len(found.items) == len(found.said)
@@ -42,14 +42,14 @@ def test_a_stratum_without_hope_is_left_after_its_first_look(kept: SuiteAnswers)
 
 def test_a_pilot_that_was_cut_off_asks_on_from_where_it_was(kept: SuiteAnswers) -> None:
     pupil = Pupil("whole", FEW)
-    first = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, SilentProgress())
-    again = pilot_of(pupil, GeneralPlan(FEW), 0.05, kept, SilentProgress())
+    first = run_pilot(pupil, GeneralPlan(FEW), 0.05, kept, SilentProgress())
+    again = run_pilot(pupil, GeneralPlan(FEW), 0.05, kept, SilentProgress())
     assert again == first
 
 
 def test_a_plain_suite_is_looked_at_once(kept: SuiteAnswers) -> None:
     plan = PlainPlan(Words(measures=(Said(),)), pilot_items=12)
-    found = pilot_of(Recorder(batch_size=4), plan, 0.05, kept, SilentProgress())
+    found = run_pilot(Recorder(batch_size=4), plan, 0.05, kept, SilentProgress())
     assert list(found.items) == plan.pilot.draw(PILOT_SEED, 0, 12)
 
 

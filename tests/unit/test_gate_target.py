@@ -7,15 +7,15 @@ import pytest
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, items_needed, non_inferior
 from lastresort.gate.suites.suite import ScorePair
-from lastresort.gate.target import beginning
+from lastresort.gate.target import first_items
 from lastresort.gate.verdict import (
     Comparator,
     MeasureDesign,
-    not_asked,
-    planned,
+    judge_measure,
+    judge_target,
+    no_target,
     planned_power,
-    suite_found,
-    target_found,
+    sample_sizes,
 )
 from lastresort.types import Example, Judgement, Message
 
@@ -34,7 +34,7 @@ def beside(
 
 
 def test_better_passes_whatever_it_costs() -> None:
-    found = target_found(MET, beside(240, 290, cost=(1.0, 9.0)))
+    found = judge_target(MET, beside(240, 290, cost=(1.0, 9.0)))
     assert (found.passed, found.by, found.better, found.non_inferior, found.cheaper) == (
         True,
         "better",
@@ -56,7 +56,7 @@ def test_better_passes_whatever_it_costs() -> None:
 def test_as_good_passes_only_where_it_is_cheaper(
     cost: tuple[float | None, float | None], passed: bool, cheaper: bool | None
 ) -> None:
-    found = target_found(MET, beside(270, 271, cost=cost))
+    found = judge_target(MET, beside(270, 271, cost=cost))
     assert (found.passed, found.by, found.cheaper) == (passed, "cheaper" if passed else None, cheaper)
     assert found.better is False
     assert found.non_inferior is True
@@ -66,14 +66,14 @@ def test_as_good_passes_only_where_it_is_cheaper(
 def test_cheaper_alone_does_not_pass() -> None:
     """6 of 300 lost: a loss of 2 points is not ruled out."""
     assert non_inferior(scores(270), scores(264), margin=0.02, binary=True).verdict == "UNDERPOWERED"
-    found = target_found(MET, beside(270, 264))
+    found = judge_target(MET, beside(270, 264))
     assert (found.passed, found.by, found.non_inferior) == (False, None, False)
     assert "a loss of 2 points is not ruled out, and its calls are cheaper" in found.reason
 
 
 def test_the_bar_comes_first() -> None:
     """Better than the prompt, and still too bad."""
-    found = target_found(NOT_MET, beside(150, 210))
+    found = judge_target(NOT_MET, beside(150, 210))
     assert (found.passed, found.better) == (False, True)
     assert "is shown to miss the bar (70.0% on 100 items)" in found.reason
 
@@ -81,21 +81,21 @@ def test_the_bar_comes_first() -> None:
 def test_alpha_is_that_of_the_gate() -> None:
     """5 won, none lost: p = 1/32."""
     compared = Comparator("five shots", scores(280), scores(285), True)
-    assert target_found(MET, compared, alpha=0.05).better
-    assert not target_found(MET, compared, alpha=0.025).better
+    assert judge_target(MET, compared, alpha=0.05).better
+    assert not judge_target(MET, compared, alpha=0.025).better
 
 
 def test_without_a_prompt_the_bar_decides() -> None:
-    assert (target_found(MET).passed, target_found(MET).by) == (True, "bar")
-    assert target_found(NOT_MET).passed is False
-    assert target_found(MET).reason.endswith("; there is no prompt to compare it with.")
-    assert not_asked().passed is None
+    assert (judge_target(MET).passed, judge_target(MET).by) == (True, "bar")
+    assert judge_target(NOT_MET).passed is False
+    assert judge_target(MET).reason.endswith("; there is no prompt to compare it with.")
+    assert no_target().passed is None
 
 
 def test_groups_and_graded_scores_are_compared_as_such() -> None:
     prompt, tuned = [0.4, 0.6] * 20, [0.9, 0.7] * 20
     labels = [f"g{number // 4}" for number in range(40)]
-    found = target_found(MET, Comparator("three shots", prompt, tuned, False, labels))
+    found = judge_target(MET, Comparator("three shots", prompt, tuned, False, labels))
     assert found.n_compared == 10
     assert found.p_better == better(prompt, tuned, binary=False, groups=labels).p
     assert (found.comparator_score, found.tuned_score) == (pytest.approx(0.5), pytest.approx(0.8))
@@ -103,7 +103,7 @@ def test_groups_and_graded_scores_are_compared_as_such() -> None:
 
 def test_a_negative_cost_is_refused() -> None:
     with pytest.raises(ContractError):
-        target_found(MET, beside(240, 290, cost=(-1.0, 1.0)))
+        judge_target(MET, beside(240, 290, cost=(-1.0, 1.0)))
 
 
 def test_suite_found_is_the_evidence_in_the_measures_own_scale() -> None:
@@ -115,7 +115,7 @@ def test_suite_found_is_the_evidence_in_the_measures_own_scale() -> None:
         for i, (b, t) in enumerate(zip(base, tuned, strict=True))
     ]
     labels = [str(number // 2) for number in range(120)]
-    found = suite_found(
+    found = judge_measure(
         "suggestion", "sycophancy", pairs, margin=0.05, margin_factor=0.5, binary=False, alpha=0.025, groups=labels
     )
     told = non_inferior(base, tuned, margin=0.025, binary=False, groups=labels, alpha=0.025)
@@ -131,7 +131,7 @@ def test_strata_do_not_vote() -> None:
     """One family lost everything it had; the pooled suite, which alone has a margin, did not."""
     kept = [ScorePair(f"k{i}", 1.0, 1.0, "sums") for i in range(600)]
     lost = [ScorePair(f"l{i}", 1.0, 0.0, "dates") for i in range(6)]
-    found = suite_found("general", "general", [*kept, *lost], margin=0.05, binary=True, alpha=0.05)
+    found = judge_measure("general", "general", [*kept, *lost], margin=0.05, binary=True, alpha=0.05)
     assert found.verdict == "NON_INFERIOR"
     assert [(part.name, part.base, part.tuned) for part in found.strata] == [("dates", 1.0, 0.0), ("sums", 1.0, 1.0)]
 
@@ -148,7 +148,7 @@ def test_sizes_of_a_full_gate() -> None:
         MeasureDesign("flips", 0.05, spread=0.2, says=0.5),
         MeasureDesign("graded", 0.025, False),
     ]
-    sizes = planned(wanted, alpha=0.025)
+    sizes = sample_sizes(wanted, alpha=0.025)
     power = planned_power(3)
     assert sizes[0].n == sizes[0].n_needed == items_needed(0.03, 0.1, power=power, alpha=0.025)
     assert sizes[1].n == 2 * items_needed(0.05, 0.2, power=power, alpha=0.025)
@@ -158,7 +158,7 @@ def test_sizes_of_a_full_gate() -> None:
 
 
 def test_a_bounded_gate_says_that_it_lacks_power() -> None:
-    wide, narrow = planned([MeasureDesign("wide", 0.3), MeasureDesign("narrow", 0.02)], alpha=0.05, at_most=160)
+    wide, narrow = sample_sizes([MeasureDesign("wide", 0.3), MeasureDesign("narrow", 0.02)], alpha=0.05, at_most=160)
     assert not wide.lacks_power
     assert wide.n == wide.n_needed < 160
     assert narrow.lacks_power
@@ -168,13 +168,15 @@ def test_a_bounded_gate_says_that_it_lacks_power() -> None:
 
 def test_too_few_items_to_show_anything_have_no_power() -> None:
     """Without any difference 148 items are needed to exclude 2 points: .98^148 = .05."""
-    short, enough = (planned([MeasureDesign("leak", 0.02, spread=0.0)], alpha=0.05, at_most=n)[0] for n in (148, 149))
+    short, enough = (
+        sample_sizes([MeasureDesign("leak", 0.02, spread=0.0)], alpha=0.05, at_most=n)[0] for n in (148, 149)
+    )
     assert (short.power, enough.power) == (0.0, pytest.approx(1.0))
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(ContractError):
-        planned([MeasureDesign("silent", 0.05, says=0.0)], alpha=0.05)
+        sample_sizes([MeasureDesign("silent", 0.05, says=0.0)], alpha=0.05)
     with pytest.raises(ContractError):
         planned_power(0)
 
@@ -188,4 +190,4 @@ def test_where_hardly_an_item_differs_the_fewest_that_show_anything_are_enough()
 @pytest.mark.parametrize(("items", "expected"), [(0, 0), (1, 2), (2, 2), (3, 5), (5, 5), (9, 6)])
 def test_a_beginning_has_its_last_group_whole(items: int, expected: int) -> None:
     order = [Example(str(place), (Message("user", "?"),), "!", group=label) for place, label in enumerate("aabbbc")]
-    assert beginning(order, items) == order[:expected]
+    assert first_items(order, items) == order[:expected]

@@ -15,11 +15,11 @@ from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import (
     Comparator,
     GateConclusion,
-    gate,
-    not_asked,
-    skipped,
-    suite_found,
-    target_found,
+    conclude,
+    judge_measure,
+    judge_target,
+    no_target,
+    skipped_measure,
 )
 from lastresort.records.gate import ClimbGate, SuiteFound, TargetFound
 from lastresort.report.gate import finding
@@ -36,17 +36,17 @@ def pairs(wins: int, losses: int, n: int = 400, stratum: str = "") -> list[Score
 
 def measure(name: str = "general", wins: int = 8, losses: int = 8, n: int = 400, **settings: object) -> SuiteFound:
     settings = {"margin": 0.05, "binary": True, "alpha": 0.05, **settings}
-    return suite_found(name, str(settings.pop("suite", name)), pairs(wins, losses, n), **settings)  # type: ignore[arg-type]
+    return judge_measure(name, str(settings.pop("suite", name)), pairs(wins, losses, n), **settings)  # type: ignore[arg-type]
 
 
 KEPT, LOST, UNSURE = measure("kept"), measure("lost", 0, 60), measure("unsure", 10, 26)
 MET = Judgement("MET", 0.9, 140, 300, (0.84, 0.95))
 UNDECIDED = Judgement("UNDECIDED", 0.86, 300, 300, (0.8, 0.91), 900)
-PASSED = target_found(MET, Comparator("five shots", [0.0] * 60 + [1.0] * 240, [1.0] * 290 + [0.0] * 10, True))
+PASSED = judge_target(MET, Comparator("five shots", [0.0] * 60 + [1.0] * 240, [1.0] * 290 + [0.0] * 10, True))
 
 
 def decided(*suites: SuiteFound, target: TargetFound = PASSED, alpha: float = 0.05) -> GateConclusion:
-    return gate(suites, target, alpha=alpha)
+    return conclude(suites, target, alpha=alpha)
 
 
 def test_the_measures_are_what_they_are_called() -> None:
@@ -56,7 +56,7 @@ def test_the_measures_are_what_they_are_called() -> None:
 
 
 def test_ships_where_the_target_passed_and_everything_was_kept() -> None:
-    found = decided(KEPT, measure("sycophancy"), skipped("format_leak", "format_leak"))
+    found = decided(KEPT, measure("sycophancy"), skipped_measure("format_leak", "format_leak"))
     assert found.verdict == "SHIP"
     assert found.would_decide == ()
     assert found.reasons[0] == (
@@ -99,7 +99,7 @@ def test_the_n_that_decides_a_hold() -> None:
 @pytest.mark.parametrize("outcome", ["NOT_MET", "UNDECIDED"])
 def test_a_target_that_did_not_pass_holds(outcome: str) -> None:
     judgement = replace(UNDECIDED, outcome=outcome, n_needed=900 if outcome == "UNDECIDED" else None)
-    found = decided(KEPT, target=target_found(judgement))
+    found = decided(KEPT, target=judge_target(judgement))
     assert found.verdict == "HOLD"
     assert found.reasons[0] == "Hold: the tuned model did not pass on its own task."
     wanted = "The bar: about 900 test items would decide it; 300 were used."
@@ -107,7 +107,7 @@ def test_a_target_that_did_not_pass_holds(outcome: str) -> None:
 
 
 def test_a_target_that_was_not_asked_does_not_hold_and_is_said() -> None:
-    found = decided(KEPT, target=not_asked())
+    found = decided(KEPT, target=no_target())
     assert found.verdict == "SHIP"
     assert found.reasons[0] == "Ship: no required measure lost more than is accepted."
     assert found.reasons[1].startswith("Whether the tuned model is better at its task was not tested")
@@ -121,11 +121,11 @@ def test_uninformative_never_passes_and_holds_unless_it_is_skipped() -> None:
     assert found.reasons[0] == "Hold: this base model has nothing to lose in blank."
     assert "the base answers at chance." in blank.reason
     assert "keep.blank: skip" in found.would_decide[0]
-    assert decided(KEPT, skipped("blank", "blank")).verdict == "SHIP"
+    assert decided(KEPT, skipped_measure("blank", "blank")).verdict == "SHIP"
 
 
 def test_a_measure_about_which_no_item_says_anything_does_not_pass() -> None:
-    nothing = suite_found("flips", "sycophancy", [], margin=0.05, binary=True, alpha=0.05)
+    nothing = judge_measure("flips", "sycophancy", [], margin=0.05, binary=True, alpha=0.05)
     assert (nothing.verdict, nothing.n, nothing.base) == ("UNINFORMATIVE", 0, None)
     assert decided(KEPT, nothing).verdict == "HOLD"
 
@@ -137,7 +137,7 @@ def test_an_uninformative_loss_is_not_counted_among_the_regressions() -> None:
 
 def test_all_causes_of_a_hold_are_named() -> None:
     blank = measure("blank", uninformative="the base answers at chance")
-    found = decided(UNSURE, blank, target=target_found(UNDECIDED))
+    found = decided(UNSURE, blank, target=judge_target(UNDECIDED))
     assert found.reasons[0] == (
         "Hold: the tuned model did not pass on its own task; it needs more items for unsure; this base model has nothing to lose "
         "in blank."
@@ -170,7 +170,7 @@ def test_regressions_are_corrected_by_holm(p_values: Sequence[float], rejected: 
 
 def test_measures_that_are_not_tested_do_not_weaken_holm() -> None:
     blank = measure("blank", uninformative="the base answers at chance")
-    assert decided(borderline("one", 0.04), skipped("two", "two"), blank).verdict == "REJECT"
+    assert decided(borderline("one", 0.04), skipped_measure("two", "two"), blank).verdict == "REJECT"
 
 
 def test_non_inferior_is_asked_at_alpha_without_a_correction() -> None:
@@ -195,7 +195,7 @@ def test_what_holm_takes_back_says_how_many_items_would_tell() -> None:
 
 def gained(points: int) -> TargetFound:
     """A test set of 300, so many points better than the prompt."""
-    return target_found(
+    return judge_target(
         MET, Comparator("five shots", [0.0] * 3 * points + [1.0] * (300 - 3 * points), [1.0] * 300, True)
     )
 
@@ -219,7 +219,7 @@ def test_half_of_the_gain_exactly_is_worth_it() -> None:
 
 def test_a_cheaper_system_was_not_bought_with_points() -> None:
     same = [1.0] * 270 + [0.0] * 30
-    target = target_found(MET, Comparator("five shots", same, same, True, prompt_cost=2.0, tuned_cost=1.0))
+    target = judge_target(MET, Comparator("five shots", same, same, True, prompt_cost=2.0, tuned_cost=1.0))
     assert (target.passed, target.by, target.gain) == (True, "cheaper", 0.0)
     assert decided(measure("general", 6, 12), target=target).verdict == "SHIP"
 
@@ -228,13 +228,13 @@ def test_the_order_of_the_measures_is_kept_and_names_are_checked() -> None:
     assert [found.name for found in decided(UNSURE, KEPT, LOST).suites] == ["unsure", "kept", "lost"]
     for wrong in ((), (KEPT, KEPT)):
         with pytest.raises(ContractError):
-            gate(wrong, PASSED)
+            conclude(wrong, PASSED)
 
 
 def test_every_reason_is_a_sentence() -> None:
     blank = measure("blank", 0, 40, uninformative="the base answers at chance")
     found = decided(
-        KEPT, LOST, UNSURE, blank, skipped("left", "left"), measure("small", 0, 4, 20), measure("won", 40, 0)
+        KEPT, LOST, UNSURE, blank, skipped_measure("left", "left"), measure("small", 0, 4, 20), measure("won", 40, 0)
     )
     for reason in (*found.reasons, *decided(KEPT, UNSURE, blank).would_decide):
         assert reason.endswith((".", ".)"))
@@ -245,7 +245,7 @@ def test_every_reason_is_a_sentence() -> None:
 
 
 def test_what_a_gate_says_in_a_clause_comes_from_its_figures_not_from_its_sentences() -> None:
-    gate = ClimbGate.model_validate(gate_found("HOLD"))
-    assert finding(gate) == f"The gate says HOLD: {HELD}"
-    assert finding(gate.replaced(reasons=("Other words: for the same.",))) == finding(gate)
-    assert gating_of(gate.replaced(reasons=("Other words: for the same.",))) == gating_of(gate)
+    conclude = ClimbGate.model_validate(gate_found("HOLD"))
+    assert finding(conclude) == f"The gate says HOLD: {HELD}"
+    assert finding(conclude.replaced(reasons=("Other words: for the same.",))) == finding(conclude)
+    assert gating_of(conclude.replaced(reasons=("Other words: for the same.",))) == gating_of(conclude)

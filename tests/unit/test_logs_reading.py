@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, PrerequisiteError
-from lastresort.gate.logs import LoggedMeasure, paired, read_logs
+from lastresort.gate.logs import LoggedMeasure, pair_measures, read_logs
 from lastresort.gate.logs import inspect as inspect_files
 from lastresort.gate.logs.inspect import AT_ONCE, ArchiveLimits, inspect_log, measures_of, value_of
 from lastresort.gate.logs.lm_eval import log_of
@@ -102,7 +102,7 @@ def test_several_scorers_are_several_measures_and_what_cannot_be_weighed_is_name
 
 def test_pairs_of_what_the_tools_wrote() -> None:
     for side, name, lost in (("lm_eval", "lm_eval:letters", 0), ("inspect", "inspect:sums/match", 4)):
-        found = paired(measure(FOLDER / side / "base", name), measure(FOLDER / side / "tuned", name))
+        found = pair_measures(measure(FOLDER / side / "base", name), measure(FOLDER / side / "tuned", name))
         assert sum(pair.tuned - pair.base for pair in found.pairs) == -lost
         assert found.binary
 
@@ -110,7 +110,7 @@ def test_pairs_of_what_the_tools_wrote() -> None:
 def test_an_item_that_one_side_lacks_is_left_out_and_counted(tmp_path: Path) -> None:
     base = measure(write_samples(tmp_path / "a", [1.0] * 10), "lm_eval:letters")
     tuned = measure(write_samples(tmp_path / "b", [1.0] * 7), "lm_eval:letters")
-    found = paired(base, tuned)
+    found = pair_measures(base, tuned)
     assert [pair.id for pair in found.pairs] == [str(number) for number in range(7)]
     assert "3 items of" in found.notes[0]
     assert "were left out" in found.notes[0]
@@ -122,7 +122,7 @@ def test_logs_that_hardly_share_an_item_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "samples_letters.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(DataError, match="4 items that are in both logs, of 10 and 10"):
-        paired(base, measure(path, "lm_eval:letters"))
+        pair_measures(base, measure(path, "lm_eval:letters"))
 
 
 @pytest.mark.parametrize(
@@ -137,14 +137,14 @@ def test_another_version_of_a_task_is_refused(tmp_path: Path, change: dict[str, 
     base = measure(write_samples(tmp_path / "a", [1.0] * 4), "lm_eval:letters")
     tuned = measure(write_samples(tmp_path / "b", [1.0] * 4, **change), "lm_eval:letters")
     with pytest.raises(DataError, match=f"4 of 4 items with {told}"):
-        paired(base, tuned)
+        pair_measures(base, tuned)
 
 
 def test_two_metrics_are_not_compared(tmp_path: Path) -> None:
     base = measure(write_samples(tmp_path / "a", [1.0] * 4), "lm_eval:letters")
     tuned = measure(write_samples(tmp_path / "b", [1.0] * 4, metrics=["acc_norm"], acc_norm=1.0), "lm_eval:letters")
     with pytest.raises(DataError, match="the metric acc_norm beside acc"):
-        paired(base, tuned)
+        pair_measures(base, tuned)
 
 
 def test_less_is_better_is_turned_round_and_unbounded_metrics_are_refused(tmp_path: Path) -> None:

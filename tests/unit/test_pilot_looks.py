@@ -6,12 +6,12 @@ from math import comb
 
 import pytest
 
-from lastresort.gate.suites.headroom import CONFIDENCE, HOPE, Pilot, hope, looks_at, next_looks
+from lastresort.gate.suites.headroom import CONFIDENCE, HOPE, Pilot, look_sizes, next_looks, pass_probability
 from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Stratum
 
 MARGINS = (0.01, 0.03, 0.1)
 KINDS = {
-    (stratum.chance, looks_at(stratum, quick=quick)): stratum
+    (stratum.chance, look_sizes(stratum, quick=quick)): stratum
     for stratum in (*CHOSEN_STRATA, *CONSTRAINT_STRATA, *WRITTEN_STRATA)
     for quick in (True, False)
 }
@@ -29,7 +29,7 @@ def passing(stratum: Stratum, looks: tuple[int, ...], share: float, margin: floa
         asked, open_at = stop, {}
         for right, weight in after.items():
             pilot = Pilot(stratum, right, asked)
-            if asked < looks[-1] and HOPE <= hope(pilot, margin, looks[-1]) < 1:
+            if asked < looks[-1] and HOPE <= pass_probability(pilot, margin, looks[-1]) < 1:
                 open_at[right] = weight
             elif pilot.passes(margin):
                 passed += weight
@@ -56,7 +56,7 @@ def test_what_is_given_up_does_not_pass_and_what_is_held_for_good_does(
     for n in looks:
         for right in range(n + 1):
             pilot = Pilot(stratum, right, n)
-            sure = hope(pilot, margin, looks[-1])
+            sure = pass_probability(pilot, margin, looks[-1])
             assert not (sure < HOPE and pilot.passes(margin))
             assert pilot.passes(margin) or sure < 1
 
@@ -64,7 +64,7 @@ def test_what_is_given_up_does_not_pass_and_what_is_held_for_good_does(
 def test_little_power_is_lost_by_giving_up_early() -> None:
     """A family of four options that is right in 7 of 10, and constraints that are kept in 3 of 20: .92 and .76 with one look."""
     for name, share in (("sums/1", 0.7), ("constraints_wording/1", 0.15)):
-        looks = looks_at(STRATA[name], quick=False)
+        looks = look_sizes(STRATA[name], quick=False)
         at_once = passing(STRATA[name], looks[-1:], share, 0.03)
         assert at_once > 0.7
         assert at_once - 0.01 < passing(STRATA[name], looks, share, 0.03) < at_once
@@ -74,10 +74,12 @@ def test_hope_by_hand() -> None:
     """Of 16 items 9 right pass at a margin of .03. After 5 of 8 four of eight more are wanted; after 0 of 8 nine of eight."""
     sums = STRATA["sums/1"]
     assert (Pilot(sums, 8, 16).passes(0.03), Pilot(sums, 9, 16).passes(0.03)) == (False, True)
-    assert hope(Pilot(sums, 0, 8), 0.03, 16) == 0.0
-    assert hope(Pilot(sums, 9, 9), 0.03, 16) == 1.0
-    assert hope(Pilot(sums, 8, 15), 0.03, 16) == pytest.approx(8.5 / 16)  # the next one right: Jeffreys' mean
-    assert hope(Pilot(sums, 5, 8), 0.03, 16) > 0.5 > hope(Pilot(sums, 2, 8), 0.03, 16)
+    assert pass_probability(Pilot(sums, 0, 8), 0.03, 16) == 0.0
+    assert pass_probability(Pilot(sums, 9, 9), 0.03, 16) == 1.0
+    assert pass_probability(Pilot(sums, 8, 15), 0.03, 16) == pytest.approx(
+        8.5 / 16
+    )  # the next one right: Jeffreys' mean
+    assert pass_probability(Pilot(sums, 5, 8), 0.03, 16) > 0.5 > pass_probability(Pilot(sums, 2, 8), 0.03, 16)
 
 
 def test_looks_go_on_where_there_is_hope() -> None:
@@ -96,4 +98,4 @@ def test_a_level_of_constraints_is_asked_where_the_one_below_is_kept_most_of_the
     kept, seldom = Pilot(levels[0], 12, 12), Pilot(levels[0], 3, 12)
     assert next_looks(levels, {levels[0]: 12}, {levels[0]: kept}, 0.03, quick=False) == {levels[1]: 12}
     assert next_looks(levels, {levels[0]: 12}, {levels[0]: seldom}, 0.03, quick=False) == {levels[0]: 32}
-    assert looks_at(levels[0], quick=True)[-1] < looks_at(levels[0], quick=False)[-1]
+    assert look_sizes(levels[0], quick=True)[-1] < look_sizes(levels[0], quick=False)[-1]

@@ -18,7 +18,7 @@ from lastresort.after.repair.choose import (
 )
 from lastresort.after.repair.phase import Repair, stages
 from lastresort.gate.suites.suite import ScorePair
-from lastresort.gate.verdict import suite_found
+from lastresort.gate.verdict import judge_measure
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, UNTRAINED, RepairNeed, repairs_after
 from lastresort.records.gate import ClimbGate
 from lastresort.rungs.supervised.milder import RepeatableTraining
@@ -99,7 +99,7 @@ def test_the_stages_go_from_what_costs_nothing_to_training_anew() -> None:
 def test_a_graded_measure_is_judged_on_the_draw_of_repairs_as_on_any_other() -> None:
     pairs = [ScorePair(str(number), 0.5 * (number % 3), 0.5 * (number * 7 % 3)) for number in range(80)]
     found = [
-        suite_found("suggestion", "sycophancy", pairs, margin=0.1, binary=False, alpha=CLIMB_ALPHA, seed=seed)
+        judge_measure("suggestion", "sycophancy", pairs, margin=0.1, binary=False, alpha=CLIMB_ALPHA, seed=seed)
         for seed in (REPAIR_SEED, 0)
     ]
     assert found[0].verdict == found[1].verdict

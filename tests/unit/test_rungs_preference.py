@@ -15,7 +15,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.errors import DataError, TaskError
 from lastresort.records.reasons import RowsLeftOut
-from lastresort.rungs.preference.items import course_of, plan_of, shown
+from lastresort.rungs.preference.items import course_of, plan_of, with_instruction
 from lastresort.rungs.preference.rung import PreferenceRung, why_too_few
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign
@@ -142,11 +142,11 @@ def test_a_held_out_input_inside_a_longer_prompt_is_a_leak() -> None:
 def test_a_plain_prompt_is_shown_below_the_tasks_instruction() -> None:
     design = PromptDesign("Name it.")
     plain = (Message("user", "ape"),)
-    assert shown(design, plain) == (Message("system", "Name it."), *plain)
+    assert with_instruction(design, plain) == (Message("system", "Name it."), *plain)
     own = (Message("system", "Be kind."), *plain)
-    assert shown(design, own) == (Message("system", "Name it.\n\nBe kind."), *plain)
+    assert with_instruction(design, own) == (Message("system", "Name it.\n\nBe kind."), *plain)
     there = (Message("user", "Name it.\n\nape"),)
-    assert shown(design, there) == there
+    assert with_instruction(design, there) == there
 
 
 def test_a_file_of_neither_kind_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

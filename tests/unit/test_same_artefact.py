@@ -17,7 +17,7 @@ from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError
-from lastresort.gate.sides import named_sides, opened
+from lastresort.gate.sides import open_side, resolve_sides
 from lastresort.records.record import Record
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
 from lastresort.systems.running import load_winner
@@ -113,12 +113,12 @@ def test_a_system_that_is_not_what_was_tested_is_not_gated(shipped: Climbed, tmp
     """Its weights differ from those that its fingerprint names."""
     folder = shutil.copytree(shipped.run / "candidates" / "sft" / "sft-adapter", tmp_path / "candidate")
     model = load_system(folder).model
-    with opened(named_sides(model, str(folder), {}, folder).tuned) as tuned:
+    with open_side(resolve_sides(model, str(folder), {}, folder).tuned) as tuned:
         assert tuned.fingerprint == load_system(folder).fingerprint
     (folder / "adapter" / "weights.json").write_text("other", encoding="utf-8")
     with (
         pytest.raises(DataError, match="are not those that were measured"),
-        opened(named_sides(model, str(folder), {}, folder).tuned),
+        open_side(resolve_sides(model, str(folder), {}, folder).tuned),
     ):
         pass
 
@@ -152,7 +152,7 @@ def test_the_hash_of_an_artefact_covers_what_answers(tmp_path: Path, change: str
 
 
 def test_a_model_behind_an_endpoint_is_said_to_be_known_by_its_address_alone(tmp_path: Path) -> None:
-    found = named_sides("http://127.0.0.1:9/v1#base", "http://127.0.0.1:9/v1#tuned", {}, tmp_path)
+    found = resolve_sides("http://127.0.0.1:9/v1#base", "http://127.0.0.1:9/v1#tuned", {}, tmp_path)
     assert [note.split(" is known by its address alone")[0] for note in found.notes] == [
         "http://127.0.0.1:9/v1#base",
         "http://127.0.0.1:9/v1#tuned",

@@ -12,12 +12,12 @@ import pytest
 from test_gate_adapters import adapter, save_tokenizer, with_template
 
 from lastresort.errors import DataError, InputError, TaskError
-from lastresort.gate.sides import named_sides
+from lastresort.gate.sides import resolve_sides
 from lastresort.models.open import open_model
 from lastresort.models.tokenizer import read_rendering_fingerprint, rendering_fingerprint
 from lastresort.records.events import RenderingFixed
 from lastresort.records.record import Record
-from lastresort.rungs.tuning import note_rendering, noted_rendering
+from lastresort.rungs.tuning import record_rendering, recorded_rendering
 from lastresort.systems.files import load_system, save_system
 from lastresort.systems.running import load_winner, open_answerer
 from lastresort.types import Message
@@ -39,7 +39,7 @@ def test_training_notes_how_its_rows_were_rendered(trained: Path) -> None:
     system = load_system(trained / "winner")
     model = trained.parent.parent / "task" / "model"
     with Record.open(trained, read_only=True) as record:
-        noted = noted_rendering(record, "sft")
+        noted = recorded_rendering(record, "sft")
     assert system.trained_rendering == noted == read_rendering_fingerprint(model, {})
     assert noted != read_rendering_fingerprint(model, {"enable_thinking": False})
 
@@ -56,7 +56,7 @@ def test_a_winner_is_asked_in_no_other_template_than_that_of_its_training(traine
     alone = tmp_path / "alone"
     save_system(system, alone)
     with pytest.raises(InputError, match="differ from those of the rows that"):
-        named_sides(str(model), str(alone), {}, tmp_path)
+        resolve_sides(str(model), str(alone), {}, tmp_path)
 
 
 def test_a_run_goes_on_in_no_other_template_than_it_began_with(tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_a_run_goes_on_in_no_other_template_than_it_began_with(tmp_path: Path) -
     model = with_template(save_tiny_model(tmp_path / "other"), OTHER)
     loaded: Any = SimpleNamespace(folder=model, tokenizer=AutoTokenizer.from_pretrained(str(model)))
     with Record.create(tmp_path / "run") as record:
-        note_rendering(record, "sft", loaded, {})
-        note_rendering(record, "sft", loaded, {})
+        record_rendering(record, "sft", loaded, {})
+        record_rendering(record, "sft", loaded, {})
         assert len(record.all(RenderingFixed)) == 1
-        assert noted_rendering(record, "sft") == rendering_fingerprint(loaded.tokenizer, {})
+        assert recorded_rendering(record, "sft") == rendering_fingerprint(loaded.tokenizer, {})
         with pytest.raises(DataError, match="of the rows that this run began to train on"):
-            note_rendering(record, "sft", loaded, {"enable_thinking": False})
+            record_rendering(record, "sft", loaded, {"enable_thinking": False})
         with pytest.raises(DataError, match="that its start was trained on"):
-            note_rendering(record, "preference", loaded, {}, before="0" * 64)
+            record_rendering(record, "preference", loaded, {}, before="0" * 64)
 
 
 def test_a_tokenizer_that_an_adapter_brings_must_render_as_its_base(tmp_path: Path) -> None:
@@ -97,6 +97,6 @@ def test_the_record_beside_an_adapter_tells_how_it_was_trained(tmp_path: Path) -
         (tmp_path / "out" / "training.json").write_text(json.dumps(record), encoding="utf-8")
         if rendering == "0" * 64:
             with pytest.raises(InputError, match="differ from those of the rows that"):
-                named_sides(str(model), str(own), {}, tmp_path)
+                resolve_sides(str(model), str(own), {}, tmp_path)
         else:
-            assert named_sides(str(model), str(own), {}, tmp_path).kind == "adapter"
+            assert resolve_sides(str(model), str(own), {}, tmp_path).kind == "adapter"

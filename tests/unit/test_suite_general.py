@@ -12,7 +12,7 @@ import pytest
 from lastresort.errors import ContractError
 from lastresort.gate.drawing import Facts, draw, without_duplicates
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.suites.general import KEY, General, every_stratum, named, score
+from lastresort.gate.suites.general import KEY, General, every_stratum, find_option, score
 from lastresort.gate.suites.headroom import Pilot, headroom
 from lastresort.gate.suites.strata import CHOSEN_STRATA, FACT, STRATA, WRITTEN_STRATA, Stratum
 from lastresort.gate.suites.suite import ChoiceRequest, Suite, SuiteItem, SuiteReply, TextRequest
@@ -191,17 +191,17 @@ def test_chance_is_the_mean_over_the_strata() -> None:
     ],
 )
 def test_the_option_that_an_answer_names(text: str, option: str | None) -> None:
-    assert named(text, ("34", "57")) == option
+    assert find_option(text, ("34", "57")) == option
 
 
 def test_options_of_words_times_and_letters_are_named() -> None:
-    assert named("The answer is the Red one", ("red", "blue")) == "red"
-    assert named("colored", ("red", "blue")) is None
-    assert named("infra-red or red-hot", ("red", "blue")) is None
-    assert named("T-R-U-N", ("T-R-U-T", "T-R-U-N")) == "T-R-U-N"
-    assert named("at 13:05.", ("13:05", "3:05")) == "13:05"
-    assert named("The birds sit.", ("The birds sits.", "The birds sit.")) == "The birds sit."
-    assert named("North Macedonia", ("Macedonia", "North Macedonia")) == "North Macedonia"
+    assert find_option("The answer is the Red one", ("red", "blue")) == "red"
+    assert find_option("colored", ("red", "blue")) is None
+    assert find_option("infra-red or red-hot", ("red", "blue")) is None
+    assert find_option("T-R-U-N", ("T-R-U-T", "T-R-U-N")) == "T-R-U-N"
+    assert find_option("at 13:05.", ("13:05", "3:05")) == "13:05"
+    assert find_option("The birds sit.", ("The birds sits.", "The birds sit.")) == "The birds sit."
+    assert find_option("North Macedonia", ("Macedonia", "North Macedonia")) == "North Macedonia"
 
 
 def pilots(scores: dict[str, float], n: int = 100) -> list[Pilot]:

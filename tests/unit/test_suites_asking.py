@@ -9,7 +9,7 @@ import pytest
 
 from gate_support import Letters, Recorder, Words
 from lastresort.errors import ContractError, InfrastructureError
-from lastresort.gate.suites.asking import ask, asking_of
+from lastresort.gate.suites.asking import answers_key, ask
 from lastresort.gate.suites.suite import Question, SuiteItem, TextRequest, Transcript
 from lastresort.records.responses import KeptAnswer, SuiteAnswers
 from lastresort.types import Decoding, Message
@@ -124,7 +124,7 @@ def test_answers_of_the_gate_from_before_there_was_an_effort_are_found_again(tmp
     [item] = Words().draw(0, 0, 1)
     opening = "dd22a73af2a4a3a540d4c17e0e39eedb807ba6a62f9b754c379d36eb702565ce"
     with SuiteAnswers(tmp_path / "answers.sqlite") as kept:
-        kept.put(asking_of(Recorder(), Words()), {item.id: opening}, {item.id: KeptAnswer(None)})
+        kept.put(answers_key(Recorder(), Words()), {item.id: opening}, {item.id: KeptAnswer(None)})
         assert ask(Recorder(), Words(), [item], kept).new == 0
 
 
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_moved_aside_and_filled_anew(tmp_path: Path, caplog: p
 
 
 def test_of_two_answers_of_one_item_the_first_stays(tmp_path: Path) -> None:
-    asking, openings = asking_of(Recorder(), Words()), {"a": "1", "b": "2"}
+    asking, openings = answers_key(Recorder(), Words()), {"a": "1", "b": "2"}
     with SuiteAnswers(tmp_path / "answers.sqlite") as kept:
         kept.put(asking, openings, {"a": KeptAnswer({"say": 1}, 0.5)})
         kept.put(asking, openings, {"a": KeptAnswer({"say": 2}), "b": KeptAnswer(None)})

@@ -9,8 +9,8 @@ import pytest
 from lastresort.gate.plans import SuiteInputs
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
 from lastresort.gate.sides import GateSide
-from lastresort.gate.suite_table import plans_of
-from lastresort.gate.verdict import Comparator, target_found
+from lastresort.gate.suite_table import suite_plans
+from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.sections import usual_margins
 from lastresort.spec.task import load_task
@@ -30,7 +30,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedGate]:
     dev = notes(60, SEED + 1)
     known = SuiteInputs(task, True, PromptDesign(task.about), tuple(row["input"] for row in dev), 32)
     answers = {row["input"]: json.dumps(row["output"]) for row in dev}
-    won = target_found(Judgement("MET", 1.0, 64, 64, (0.9, 1.0)), Comparator("plain", [0.0] * 64, [1.0] * 64, True))
+    won = judge_target(Judgement("MET", 1.0, 64, 64, (0.9, 1.0)), Comparator("plain", [0.0] * 64, [1.0] * 64, True))
     base = Scripted("base", knowing(SEED, agrees=False), answers)
     found = {}
     with SuiteAnswers(folder / "answers.sqlite") as kept:
@@ -39,7 +39,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedGate]:
             found[agrees] = run_gate(
                 GateSide("base", lambda: base),
                 GateSide("tuned", lambda tuned=tuned: tuned),  # type: ignore[misc]
-                plans_of(known),
+                suite_plans(known),
                 usual_margins(),
                 settings=GateSettings(SEED, quick=True),
                 kept=kept,

@@ -24,8 +24,8 @@ from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, held, shared_folder
-from lastresort.gate.in_climb import Mode, gated, gated_artefact, mode_of, shown
-from lastresort.gate.suite_table import check_further
+from lastresort.gate.in_climb import Mode, gate_of_decision, gated_artefact, run_first_gate, settle_mode
+from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven, RepairView
 from lastresort.records.events import ClimbDecided, ClimbFinished
@@ -84,9 +84,9 @@ def climb(
             models = open_models(prepared.task, shared)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
-            mode = mode_of(record, gate)
+            mode = settle_mode(record, gate)
             if mode != "none":
-                check_further(prepared.task)
+                check_further_suites(prepared.task)
             try:
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
@@ -109,7 +109,7 @@ def _gate_and_repair(
     bench: Workbench, prepared: PreparedTask, mode: Mode, outcomes: Sequence[RungOutcome], won: RungOutcome
 ) -> RungOutcome | None:
     """The outcome of the tuned system that would win, after its gate and repairs; None where no gate is to run."""
-    found = gated(bench, prepared, outcomes, won, mode)
+    found = run_first_gate(bench, prepared, outcomes, won, mode)
     if found is None:
         return None
     bench.progress.say(gate_line(won.rung, found.verdict, found.cause))
@@ -127,7 +127,7 @@ def _decide(
 ) -> RunView:
     """Write the winner and the decision, each whole or not at all."""
     task = bench.task
-    gate = shown(bench.record, outcomes, conclusion.winner)
+    gate = gate_of_decision(bench.record, outcomes, conclusion.winner)
     decision = decision_of(
         task,
         bench.record,

@@ -16,7 +16,7 @@ from lastresort.climb.rung_memory import RungMemory, rung_memory
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.gate.forecast import SuiteForecast, gate_forecast
-from lastresort.gate.suite_table import asked_further
+from lastresort.gate.suite_table import lm_eval_names
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
 from lastresort.records.document import JsonDocument, Statement
@@ -40,7 +40,7 @@ def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
 
 def missing(task: Task) -> list[str]:
     """What the gate would stop for before anything is spent."""
-    asked = asked_further(task)
+    asked = lm_eval_names(task)
     if not asked or find_spec("lm_eval") is not None:
         return []
     needed = f"The gate asks {listed(asked)}, and lm-eval is not installed"

@@ -36,9 +36,15 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.rungs.preference.items import columns_of, divided, render_preferences, shown, with_room
+from lastresort.rungs.preference.items import (
+    columns_of,
+    render_preferences,
+    split_held_out,
+    with_instruction,
+    with_room,
+)
 from lastresort.rungs.preference.samples import noted_pairs
-from lastresort.rungs.supervised.replay_rows import noted_replay, replay_size
+from lastresort.rungs.supervised.replay_rows import recorded_replay, replay_size
 from lastresort.spec.values import ReadContext, listed
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
@@ -115,7 +121,7 @@ def _replay(source: ExportSource, rows: int, share: float) -> Replay:
     size = replay_size(rows, share)
     if not size:
         return Replay()
-    found = noted_replay(source.record, size)
+    found = recorded_replay(source.record, size)
     if found is None:
         raise DataError(
             f"the record does not hold the {size} rows of replay",
@@ -154,7 +160,7 @@ def preference_rows(source: ExportSource) -> Made:
     tokenizer, limit = source.tokenizer()
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
     rendered = render_preferences(_preferences(source), design, tokenizer, context_tokens=limit, template_kwargs=kwargs)
-    train, held = divided(list(rendered.rows), source.prepared.task.split.seed)
+    train, held = split_held_out(list(rendered.rows), source.prepared.task.split.seed)
     source.refuse_other(len(train))
     used = [preferred for preferred, _ in train]
     rows, held_out = _preference_rows(design, used), _preference_rows(design, [preferred for preferred, _ in held])
@@ -177,7 +183,7 @@ def _preference_rows(design: PromptDesign, preferences: Sequence[PreferenceRow])
 
 
 def _preference_row(design: PromptDesign, preferred: PreferenceRow) -> Row:
-    prompt = shown(design, preferred.prompt)
+    prompt = with_instruction(design, preferred.prompt)
     if preferred.label is None:
         return pair_row(prompt, *preferred.answers)
     return {"messages": messages([*prompt, *preferred.answers[0]]), "label": preferred.label}

@@ -18,9 +18,9 @@ from lastresort.evals.scorers.judge import Judge
 from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import GateSides, named_sides
-from lastresort.gate.suite_table import further_suites, known_of, plans_of
-from lastresort.gate.target import HeldOutTarget, order_of, plain_system
+from lastresort.gate.sides import GateSides, resolve_sides
+from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
+from lastresort.gate.target import HeldOutTarget, plain_system, test_order
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import absolute_name, open_model
 from lastresort.models.protocol import Model
@@ -69,7 +69,7 @@ def gate_alone(
     prepared = prepare(task)
     base = question.base or absolute_name(task.tuned_model, task.folder)
     base_as = "--base" if question.base else "the task, what it may train"
-    named = named_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
+    named = resolve_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
     asked = _question(prepared, question, base, here)
     shared = workspace / SHARED
     with (
@@ -79,7 +79,7 @@ def gate_alone(
         ResponseCache(shared / RESPONSES) as cache,
     ):
         progress.say(f"gate: {folder}")
-        order = order_of(prepared, question.quick)
+        order = test_order(prepared, question.quick)
         try:
             gated = _run(prepared, named, question, order, kept, cache, progress, FirstOf((stop, file)))
         except StoppedError as error:
@@ -118,7 +118,7 @@ def _run(
     return run_gate(
         named.base,
         named.tuned,
-        plans_of(known_of(prepared, scores, system.prompt, quick=question.quick)),
+        suite_plans(suite_inputs(prepared, scores, system.prompt, quick=question.quick)),
         task.keep,
         settings=settings,
         kept=kept,

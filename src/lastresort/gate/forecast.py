@@ -8,8 +8,8 @@ from statistics import fmean
 
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import TokenCounts, counts_of, workload
-from lastresort.gate.plans import PILOT_SEED, SuitePlan, size_of
-from lastresort.gate.suite_table import known_of, plans_of
+from lastresort.gate.plans import PILOT_SEED, SuitePlan, sample_size
+from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, Transcript
 from lastresort.models.protocol import is_endpoint
 from lastresort.rungs.forecast import Forecast, Machine, answering
@@ -35,14 +35,14 @@ def gate_forecast(
 ) -> tuple[SuiteForecast, ...]:
     """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
     task = prepared.task
-    known = known_of(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
-    plans = [plan for plan in plans_of(known) if task.keep[plan.name] != "skip"]
+    known = suite_inputs(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
+    plans = [plan for plan in suite_plans(known) if task.keep[plan.name] != "skip"]
     measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
     machine, counts = workload(prepared, "sft").machine, counts_of(task, task.tuned_model)
     found = []
     for plan in plans:
         progress.stage(f"forecast of the gate: how many items {plan.name} takes")
-        size = size_of(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
+        size = sample_size(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
         found.append(_suite(plan, size.items, machine, counts))
     return tuple(found)
 

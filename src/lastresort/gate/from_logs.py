@@ -13,10 +13,10 @@ from typing import Literal
 from lastresort.climb.identity import machine, versions
 from lastresort.errors import DataError, InputError
 from lastresort.gate.document import changed_most, gate_folder
-from lastresort.gate.logs import LoggedItem, Logs, PairedMeasure, paired, read_logs
+from lastresort.gate.logs import LoggedItem, Logs, PairedMeasure, pair_measures, read_logs
 from lastresort.gate.suites.suite import SuiteItem, SuiteReply, Transcript
-from lastresort.gate.verdict import GateConclusion, gate, not_asked, planned_power, skipped, suite_found
-from lastresort.gate.verdict.findings import without_headroom
+from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure
+from lastresort.gate.verdict.findings import why_no_headroom
 from lastresort.records.gate import (
     ChangedItem,
     Fingerprints,
@@ -140,12 +140,12 @@ def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = Non
     return document, folder
 
 
-def found_of(measure: PairedMeasure, margin: float, *, power: float, alpha: float = ALPHA) -> SuiteFound:
+def judge_logged(measure: PairedMeasure, margin: float, *, power: float, alpha: float = ALPHA) -> SuiteFound:
     """The verdict on one measure; whether the base has something to lose is seen on the items themselves, for want of others."""
     scores = [pair.base for pair in measure.pairs]
 
     def judged(uninformative: str) -> SuiteFound:
-        return suite_found(
+        return judge_measure(
             measure.name,
             measure.name,
             measure.pairs,
@@ -156,7 +156,7 @@ def found_of(measure: PairedMeasure, margin: float, *, power: float, alpha: floa
             power=power,
         )
 
-    found = judged(without_headroom(scores, chance=measure.chance or 0.0, margin=margin, of="in the logs"))
+    found = judged(why_no_headroom(scores, chance=measure.chance or 0.0, margin=margin, of="in the logs"))
     hidden = _unanswered(measure, margin)
     return judged(hidden) if hidden and found.verdict == "NON_INFERIOR" else found
 
@@ -172,7 +172,7 @@ def _unanswered(measure: PairedMeasure, margin: float) -> str:
     )
 
 
-def changed_of(measure: PairedMeasure) -> tuple[ChangedItem, ...]:
+def changed_items(measure: PairedMeasure) -> tuple[ChangedItem, ...]:
     """What changed most, side by side."""
     items = {name: SuiteItem(name, one.stratum, 0, one.asked) for name, one in measure.base.items()}
     base, tuned = (_said(side) for side in (measure.base, measure.tuned))
@@ -196,7 +196,7 @@ def _together(question: LogGateArguments, base: Logs, tuned: Logs) -> tuple[list
         )
     told = [f"{name} is not in {question.tuned} and was left out." for name in before if name not in after]
     told += [f"{name} is not in {question.base} and was left out." for name in after if name not in before]
-    return [paired(before[name], after[name]) for name in both], told
+    return [pair_measures(before[name], after[name]) for name in both], told
 
 
 def _judged(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> tuple[GateConclusion, float]:
@@ -204,8 +204,10 @@ def _judged(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) ->
     suites = []
     for one in measures:
         margin = margins[one.name]
-        suites.append(skipped(one.name, one.name) if margin == "skip" else found_of(one, margin, power=power))
-    return gate(suites, not_asked(), alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip"), power
+        suites.append(
+            skipped_measure(one.name, one.name) if margin == "skip" else judge_logged(one, margin, power=power)
+        )
+    return conclude(suites, no_target(), alpha=ALPHA, leaves_out=lambda suite: f"--margin {suite}=skip"), power
 
 
 def _notes(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> list[str]:
@@ -220,5 +222,6 @@ def _notes(measures: Sequence[PairedMeasure], margins: Mapping[str, Margin]) -> 
 def _shown(found: GateConclusion, measures: Sequence[PairedMeasure]) -> tuple[SuiteFound, ...]:
     by_name = {one.name: one for one in measures}
     return tuple(
-        one if one.verdict == "SKIPPED" else one.replaced(changed=changed_of(by_name[one.name])) for one in found.suites
+        one if one.verdict == "SKIPPED" else one.replaced(changed=changed_items(by_name[one.name]))
+        for one in found.suites
     )

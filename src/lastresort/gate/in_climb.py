@@ -27,10 +27,10 @@ from lastresort.gate.command import ANSWERS
 from lastresort.gate.document import findings_of
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import GateSides, named_sides
-from lastresort.gate.suite_table import further_suites, known_of, plans_of
-from lastresort.gate.target import beginning
-from lastresort.gate.verdict import Comparator, target_found
+from lastresort.gate.sides import GateSides, resolve_sides
+from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
+from lastresort.gate.target import first_items
+from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.gate.verdict.decide import kept_out
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
@@ -54,7 +54,7 @@ def best_prompt(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
     return max(untuned, key=lambda outcome: outcome.score, default=None)
 
 
-def target_of(
+def judge_climb_target(
     bench: Workbench,
     test: Sequence[Example],
     prompt: RungOutcome | None,
@@ -70,15 +70,15 @@ def target_of(
     """
     assert tuned.judgement is not None
     if prompt is None:
-        return target_found(tuned.judgement, alpha=alpha)
+        return judge_target(tuned.judgement, alpha=alpha)
     whole = order_of_test(test)
-    order = beginning(whole, QUICK_COMPARED) if quick else whole
+    order = first_items(whole, QUICK_COMPARED) if quick else whole
     first, second = (_scores(bench, outcome, order) for outcome in (prompt, tuned))
     costs = _call_costs(bench, prompt, tuned)
     comparator = Comparator(
         f"{prompt.rung} ({prompt.system})", first, second, bench.scorer.binary, groups_of(order), *costs
     )
-    return target_found(tuned.judgement, comparator, alpha=alpha, seed=bench.task.split.seed)
+    return judge_target(tuned.judgement, comparator, alpha=alpha, seed=bench.task.split.seed)
 
 
 def _scores(bench: Workbench, outcome: RungOutcome, order: Sequence[Example]) -> list[float]:
@@ -127,7 +127,7 @@ Mode = Literal["quick", "full", "none"]
 SEED = 0  # of the first gate's items; the second has the next
 
 
-def mode_of(record: Record, asked: Mode | None) -> Mode:
+def settle_mode(record: Record, asked: Mode | None) -> Mode:
     """What was asked for now, else when the run was begun or last resumed, else all: nothing that was tuned ships unmeasured."""
     chosen = record.last(GateChosen)
     mode: Mode = asked or (chosen.mode if chosen is not None else "full")
@@ -136,7 +136,7 @@ def mode_of(record: Record, asked: Mode | None) -> Mode:
     return mode
 
 
-def gated(
+def run_first_gate(
     bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: Mode
 ) -> Gating | None:
     """The gate's word on a tuned system; None where none is to be asked.
@@ -156,7 +156,7 @@ def gated(
     return gating_of(run.gate)
 
 
-def gated_again(
+def run_second_gate(
     bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: ClimbGate
 ) -> ClimbGate:
     """The second gate, of a repaired system: what it found, as the decision has it. first: the gate that led to the repair."""
@@ -168,7 +168,7 @@ def gated_again(
     return run.gate
 
 
-def gate_of(record: Record, rung: str, system: str | None) -> ClimbGate | None:
+def recorded_gate(record: Record, rung: str, system: str | None) -> ClimbGate | None:
     """What the gate found of this system, None where none was asked."""
     found = [run.gate for run in record.all(GateRun) if (run.gate.rung, run.gate.system) == (rung, system)]
     return found[-1] if found else None
@@ -176,15 +176,15 @@ def gate_of(record: Record, rung: str, system: str | None) -> ClimbGate | None:
 
 def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:
     """Hash of what the gate examined of this system, None where none was asked."""
-    noted = gate_of(record, outcome.rung, outcome.system)
+    noted = recorded_gate(record, outcome.rung, outcome.system)
     return noted.artefact_sha256 if noted is not None and outcome.gate is not None else None
 
 
-def shown(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> ClimbGate | None:
+def gate_of_decision(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> ClimbGate | None:
     """The `gate` of decision.json: the winner's; where nothing that was gated won, the last one's."""
     gated = [outcome for outcome in outcomes if outcome.gate is not None]
     won = [outcome for outcome in gated if outcome.rung == winner]
-    return next((gate_of(record, one.rung, one.system) for one in (*won, *reversed(gated))), None)
+    return next((recorded_gate(record, one.rung, one.system) for one in (*won, *reversed(gated))), None)
 
 
 def _asked(
@@ -192,10 +192,10 @@ def _asked(
 ) -> ClimbGate:
     assert won.system is not None
     bench.at(won.rung, won.system, "gate")
-    target = target_of(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
+    target = judge_climb_target(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
     bench.models.close()  # the gate opens base and tuned model itself, one at a time
     folder = bench.candidate_folder(won.rung, won.system)
-    named = named_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
+    named = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
     found = _run(bench, prepared, named, settings, target)
     return ClimbGate(
         rung=won.rung,
@@ -217,7 +217,7 @@ def _run(
         return run_gate(
             named.base,
             named.tuned,
-            plans_of(known_of(prepared, scores, named.system.prompt, quick=settings.quick)),
+            suite_plans(suite_inputs(prepared, scores, named.system.prompt, quick=settings.quick)),
             bench.task.keep,
             settings=settings,
             kept=kept,

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from lastresort.gate.suites.suite import Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict.compare import MeasureDesign, planned
-from lastresort.gate.verdict.findings import without_headroom
+from lastresort.gate.verdict.compare import MeasureDesign, sample_sizes
+from lastresort.gate.verdict.findings import why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
@@ -81,7 +81,7 @@ class PlainPlan:
     pilot: Suite
     pilot_items: int = PILOT_ITEMS
     lacks: Callable[[Said, SuiteMeasure, float], str] = field(
-        default=lambda said, measure, margin: no_headroom(said, measure, margin)
+        default=lambda said, measure, margin: why_uninformative(said, measure, margin)
     )
 
     @property
@@ -96,11 +96,11 @@ class PlainPlan:
         return ReadySuite(self.pilot, {name: why for name, why in told.items() if why})
 
 
-def no_headroom(said: Said, measure: SuiteMeasure, margin: float) -> str:
+def why_uninformative(said: Said, measure: SuiteMeasure, margin: float) -> str:
     """Why an accuracy has nothing to lose: its lower limit is below chance + 2 margins (DESIGN part 9). Empty otherwise."""
     if measure.chance is None:
         return ""
-    return without_headroom(base_scores(said, measure), chance=measure.chance, margin=margin * measure.margin_factor)
+    return why_no_headroom(base_scores(said, measure), chance=measure.chance, margin=margin * measure.margin_factor)
 
 
 def base_scores(said: Said, measure: SuiteMeasure) -> list[float]:
@@ -165,7 +165,7 @@ class SampleSize:
     needed: int
 
 
-def size_of(suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool) -> SampleSize:
+def sample_size(suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool) -> SampleSize:
     """Items of the suite that give each of its measures what it needs, in steps of 16, whatever model answers.
 
     said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
@@ -177,7 +177,7 @@ def size_of(suite: Suite, said: Said, margin: float, *, measures: int, alpha: fl
         for measure in suite.measures
         if (share := len(base_scores(said, measure)) / of_any if of_any else 1.0) > 0
     ]
-    needed = max((one.n_needed for one in planned(wanted, alpha=alpha, measures=measures)), default=0)
+    needed = max((one.n_needed for one in sample_sizes(wanted, alpha=alpha, measures=measures)), default=0)
     needed = math.ceil(max(FEWEST, needed) / STEP) * STEP
     return SampleSize(min(needed, QUICK_ITEMS[alpha] if quick else MOST), needed)
 

@@ -14,18 +14,18 @@ from statistics import fmean
 from typing import Literal
 
 from lastresort.gate.drawing import DrawnItems, Facts, draw
-from lastresort.gate.plans import ExternalSuite, ReadySuite, SuitePlan, size_of
-from lastresort.gate.sides import GateSide, opened, refuse_other_rendering
+from lastresort.gate.plans import ExternalSuite, ReadySuite, SuitePlan, sample_size
+from lastresort.gate.sides import GateSide, open_side, refuse_other_rendering
 from lastresort.gate.suites.asking import SuiteReplies, ask
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.target import GateTarget
 from lastresort.gate.verdict import (
     GateConclusion,
-    gate,
-    not_asked,
+    conclude,
+    judge_measure,
+    no_target,
     planned_power,
-    skipped,
-    suite_found,
+    skipped_measure,
 )
 from lastresort.models.protocol import Model
 from lastresort.records.gate import Fingerprints, GateForecast, GateSpent, SuiteFound, TargetFound
@@ -53,7 +53,7 @@ class PilotResult:
         return sum(means.get((item.family, item.level), whole) for item in items)
 
 
-def pilot_of(
+def run_pilot(
     model: Model, plan: SuitePlan, margin: float, kept: SuiteAnswers, progress: Progress, stop: Stop = NEVER
 ) -> PilotResult:
     """Ask the base what the plan wants to know of it."""
@@ -170,9 +170,9 @@ def run_gate(
     scored, forecast, one = asking.base(base, required, margins)
     scored, other = asking.tuned(tuned, scored)
     power = planned_power(_measures(required, further))
-    suites = suites_found(plans, scored, margins, settings, power)
+    suites = judge_suites(plans, scored, margins, settings, power)
     beside = [one for suite in further for one in suite.found(power)]
-    found = gate([*suites, *beside], _target(target, settings.alpha), alpha=settings.alpha)
+    found = conclude([*suites, *beside], _target(target, settings.alpha), alpha=settings.alpha)
     spent = tuple(suite.spent for suite in further)
     return FinishedGate(found, tuple(scored), forecast, Fingerprints(base=one, tuned=other), power, spent)
 
@@ -196,7 +196,7 @@ class GateRunner:
         """Pilots, sizes and the forecast; then everything the base is asked."""
         check(self.stop)
         self.progress.stage(f"opening the base {side.name}", None)
-        with opened(side) as model:
+        with open_side(side) as model:
             measures = _measures(plans, self.further)
             scored = [self._piloted(model, plan, float(margins[plan.name]), measures) for plan in plans]
             if self.target is not None:
@@ -212,7 +212,7 @@ class GateRunner:
     def tuned(self, side: GateSide, scored: Sequence[ScoredSuite]) -> tuple[list[ScoredSuite], str]:
         check(self.stop)
         self.progress.stage(f"opening the tuned model {side.name}", None)
-        with opened(side) as model:
+        with open_side(side) as model:
             asked = [replace(one, tuned=self._asked("tuned", model, one)) for one in scored]
             self._target("tuned", model)
             for one in self.further:
@@ -220,9 +220,9 @@ class GateRunner:
             return asked, model.fingerprint
 
     def _piloted(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> ScoredSuite:
-        piloted = pilot_of(model, plan, margin, self.kept, self.progress, self.stop)
+        piloted = run_pilot(model, plan, margin, self.kept, self.progress, self.stop)
         ready = plan.ready(piloted.said, margin)
-        size = size_of(
+        size = sample_size(
             ready.suite,
             piloted.said,
             margin,
@@ -269,7 +269,7 @@ def _measures(plans: Sequence[SuitePlan], further: Sequence[ExternalSuite]) -> i
     return max(1, sum(len(plan.pilot.measures) for plan in plans) + sum(one.measures for one in further))
 
 
-def suites_found(
+def judge_suites(
     plans: Sequence[SuitePlan], scored: Sequence[ScoredSuite], margins: Margins, settings: GateSettings, power: float
 ) -> list[SuiteFound]:
     """One finding a measure, in the order of the plans."""
@@ -277,7 +277,7 @@ def suites_found(
     found: list[SuiteFound] = []
     for plan in plans:
         if margins[plan.name] == "skip":
-            found += [skipped(measure.name, plan.name) for measure in plan.pilot.measures]
+            found += [skipped_measure(measure.name, plan.name) for measure in plan.pilot.measures]
             continue
         one = by_name[plan.name]
         found += [_found(one, measure, settings, power) for measure in one.ready.suite.measures]
@@ -286,7 +286,7 @@ def suites_found(
 
 def _found(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
     pairs = one.pairs(measure)
-    return suite_found(
+    return judge_measure(
         measure.name,
         one.plan.name,
         pairs,
@@ -303,5 +303,5 @@ def _found(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, powe
 
 def _target(target: GateTarget | TargetFound | None, alpha: float) -> TargetFound:
     if target is None:
-        return not_asked()
+        return no_target()
     return target if isinstance(target, TargetFound) else target.found(alpha)

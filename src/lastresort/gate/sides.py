@@ -43,7 +43,7 @@ class GateSide:
 
 
 @contextmanager
-def opened(side: GateSide) -> Iterator[Model]:
+def open_side(side: GateSide) -> Iterator[Model]:
     """The model of a side. Whoever asks it lets go of it before the other is opened.
 
     Raises DataError where it is not the model that the side stands for.
@@ -77,7 +77,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def trained_on(adapter: Path) -> str:
+def base_named_by(adapter: Path) -> str:
     """What the adapter's settings call its base, "" where they do not say. Raises DataError where they are no JSON object."""
     path = adapter / CONFIG
     try:
@@ -138,7 +138,7 @@ def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _refused(adapter: Path, found: str, base_name: str) -> DataError:
-    told = trained_on(adapter)
+    told = base_named_by(adapter)
     named = f", while this one says that it was trained on {told}" if told and told != base_name else ""
     return DataError(
         f"found {found}",
@@ -165,7 +165,7 @@ class GateSides:
     artefact: str | None = None
 
 
-def named_sides(
+def resolve_sides(
     base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path, *, base_as: str = "--base"
 ) -> GateSides:
     """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, or the winner of a run.
@@ -276,7 +276,7 @@ def _of_adapter(
         return side, "adapter", None, ()
     check_fit(adapter, _weights(base, here), base)
     _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
-    told = trained_on(adapter)
+    told = base_named_by(adapter)
     other = bool(told) and not _is_called(Path(told).name, base, here)
     notes = (f"{tuned} says that it was trained on {told}; here it is asked on {base}.",) if other else ()
     return side, "adapter", None, notes
@@ -293,15 +293,15 @@ def _side(
 ) -> GateSide:
     settled, kwargs = absolute_name(name, here), dict(template_kwargs)
 
-    def opened() -> Any:
+    def load() -> Model:
         return open_model(settled, base_folder=here, precision=precision, adapter=adapter, template_kwargs=kwargs)
 
     if is_endpoint(name):
-        opened()  # refuses what leads nowhere; no weights are read
-        return GateSide(known_as or name, opened, scores=False)
+        load()  # refuses what leads nowhere; no weights are read
+        return GateSide(known_as or name, load, scores=False)
     own = adapter is not None and (adapter / TOKENIZER).is_file()
     rendering = read_rendering_fingerprint(adapter if own and adapter is not None else _weights(name, here), kwargs)
-    return GateSide(known_as or name, opened, rendering)
+    return GateSide(known_as or name, load, rendering)
 
 
 def _is_called(told: str, base: str, here: Path) -> bool:

@@ -25,10 +25,10 @@ from lastresort.gate.probes import sycophancy as yielding
 from lastresort.gate.probes.sycophancy import Sycophancy
 from lastresort.gate.run import GateSettings
 from lastresort.gate.suites.general import KEY, General, score
-from lastresort.gate.suites.headroom import Pilot, headroom, looks_at, next_looks
+from lastresort.gate.suites.headroom import Pilot, headroom, look_sizes, next_looks
 from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONSTRAINTS, WRITTEN_STRATA, Stratum
 from lastresort.gate.suites.suite import SuiteItem
-from lastresort.gate.verdict import silent, skipped
+from lastresort.gate.verdict import skipped_measure, uninformative_measure
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.sections import SUITES
 from lastresort.spec.task import Task
@@ -58,7 +58,7 @@ class GeneralPlan:
     def pilot_items(self) -> int:
         """All looks, without the levels of constraints beyond the first: few bases get there."""
         asked = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
-        return sum(looks_at(stratum, quick=self.quick)[-1] for stratum in asked)
+        return sum(look_sizes(stratum, quick=self.quick)[-1] for stratum in asked)
 
     def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
         before = Counter(Stratum(item.family, item.level) for item in asked)
@@ -97,7 +97,7 @@ class LeakPlan:
         return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
     def ready(self, said: Said, margin: float) -> ReadySuite:
-        if why := leak.lacks(self.pilot, said, margin):
+        if why := leak.why_uninformative(self.pilot, said, margin):
             return ReadySuite(self.suite, {measure.name: why for measure in self.suite.measures})
         return ReadySuite(replace(self.suite, conditions=leak.conditions_with_headroom(self.pilot, said, margin)))
 
@@ -113,7 +113,7 @@ def general(known: SuiteInputs) -> SuitePlan:
 
 def sycophancy(known: SuiteInputs) -> SuitePlan:
     suite = Sycophancy(mode="chosen" if known.scores else "written", shown_every=QUICK_SHOWN if known.quick else 1)
-    return PlainPlan(suite, lacks=yielding.lacks)
+    return PlainPlan(suite, lacks=yielding.why_uninformative)
 
 
 def format_leak(known: SuiteInputs) -> SuitePlan:
@@ -140,12 +140,12 @@ NOT_HERE = "lm-eval asks only models whose weights are here, so that the gate ca
 Build = Callable[[SuiteInputs], SuitePlan]
 
 
-def plans_of(known: SuiteInputs) -> list[SuitePlan]:
+def suite_plans(known: SuiteInputs) -> list[SuitePlan]:
     """One a suite, in the order of the table."""
     return [_builder(suite.path)(known) for suite in SUITES.values()]
 
 
-def known_of(prepared: PreparedTask, scores: bool, design: PromptDesign, *, quick: bool = False) -> SuiteInputs:
+def suite_inputs(prepared: PreparedTask, scores: bool, design: PromptDesign, *, quick: bool = False) -> SuiteInputs:
     """What the suites are made from, of a task."""
     split, asked = prepared.split, prepared.task.decode.max_new_tokens
     unseen = split.dev or split.train
@@ -166,15 +166,15 @@ def further_suites(
     return [_further(name, task, settings, training_texts, scores) for name in task.general]
 
 
-def check_further(task: Task) -> None:
+def check_further_suites(task: Task) -> None:
     """Raises what asking them would raise: that lm-eval, or what it asks, is not here."""
     from lastresort.gate.lm_eval import load_parts
 
-    for name in asked_further(task):
+    for name in lm_eval_names(task):
         load_parts(name, task.folder)
 
 
-def asked_further(task: Task) -> list[str]:
+def lm_eval_names(task: Task) -> list[str]:
     """The suites of `general` that lm-eval would ask, by name."""
     if is_endpoint(task.tuned_model):
         return []
@@ -185,14 +185,14 @@ def _further(
     name: str, task: Task, settings: GateSettings, training_texts: Sequence[str], scores: bool
 ) -> ExternalSuite:
     if task.keep.get(name) == "skip":
-        return SettledSuite(name, skipped(name, name))
+        return SettledSuite(name, skipped_measure(name, name))
     margin = _margin(task, name)
     if scores:
         from lastresort.gate.lm_eval import load_parts
         from lastresort.gate.lm_eval.suite import LmEvalSuite
 
         return LmEvalSuite(name, margin, load_parts(name, task.folder), settings, training_texts)
-    return SettledSuite(name, silent(name, name, margin=margin, why=NOT_HERE))
+    return SettledSuite(name, uninformative_measure(name, name, margin=margin, why=NOT_HERE))
 
 
 def _margin(task: Task, name: str) -> float:

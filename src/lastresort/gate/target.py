@@ -12,13 +12,13 @@ from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.data.split import groups_of
 from lastresort.evals.measure import mean_score, measured
 from lastresort.evals.scorers import Scorer
-from lastresort.gate.verdict import Comparator, target_found
+from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.models.cached import CachedModel
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.gate import TargetFound
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
-from lastresort.rungs.prompting import instruction, prompted
+from lastresort.rungs.prompting import instruction, prompting_decoding
 from lastresort.stop import NEVER, Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
@@ -93,7 +93,7 @@ class HeldOutTarget:
         assert judgement is not None, "all items were answered"
         prompt, tuned = ([item.score for item in self._answers[side]] for side in ("base", "tuned"))
         comparator = Comparator(PLAIN, prompt, tuned, binary, groups_of(self.order))
-        return target_found(judgement, comparator, alpha=alpha, seed=task.split.seed)
+        return judge_target(judgement, comparator, alpha=alpha, seed=task.split.seed)
 
     def _system(self, side: SideName, model: Model) -> System:
         if self._longest is None:
@@ -109,17 +109,17 @@ class HeldOutTarget:
 def plain_system(prepared: PreparedTask, instructed: str) -> System:
     """An instruction and the input alone, as the rung sft serves its adapters."""
     task = prepared.task
-    design, decoding = PromptDesign(instructed), prompted(task, AUTO_TOKENS)
+    design, decoding = PromptDesign(instructed), prompting_decoding(task, AUTO_TOKENS)
     return System(PLAIN, task.model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 
-def order_of(prepared: PreparedTask, quick: bool) -> list[Example]:
+def test_order(prepared: PreparedTask, quick: bool) -> list[Example]:
     """The test set in its fixed order; quick: its first items."""
     order = order_of_test(prepared.split.test)
-    return beginning(order, QUICK_ITEMS) if quick else order
+    return first_items(order, QUICK_ITEMS) if quick else order
 
 
-def beginning(order: Sequence[Example], items: int) -> list[Example]:
+def first_items(order: Sequence[Example], items: int) -> list[Example]:
     """The first items of a fixed order, and what belongs to the last one's group."""
     labels = groups_of(order)
     stop = min(items, len(order))

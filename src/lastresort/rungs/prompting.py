@@ -69,7 +69,7 @@ class PromptingRung:
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:
     """The systems of this rung, in no particular order. Few-shot ones only where train has examples enough."""
     described = instruction(task)
-    decoding = prompted(task, max_new_tokens)
+    decoding = prompting_decoding(task, max_new_tokens)
     grammar = grammar_of(task)
     pool = shots_of(train, task.split.seed)
     plain = PromptDesign(described)
@@ -96,7 +96,7 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
     return found
 
 
-def prompted(task: Task, max_new_tokens: int) -> Decoding:
+def prompting_decoding(task: Task, max_new_tokens: int) -> Decoding:
     """How the task's own model answers. Tuned models are weights that are here, which take no effort."""
     return Decoding(
         max_new_tokens,

@@ -28,7 +28,7 @@ from lastresort.types import Grammar, Judgement
 BETA = 0.01  # of giving up what would reach the bar; small, since its test may fail it wrongly too
 
 
-def judged_on_dev(bench: Workbench, items: Sequence[ItemScore]) -> Judgement | None:
+def judge_on_dev(bench: Workbench, items: Sequence[ItemScore]) -> Judgement | None:
     """The verdict rule of the test, on the first items of dev; None while they do not decide, never None on all of them.
 
     Half a group shows nothing that is certain, so that where rows belong together only the whole of dev does.
@@ -179,7 +179,7 @@ class Race:
 
     def _hopeless(self, name: str) -> bool:
         """Whether what it has answered shows that it is below the bar."""
-        found = judged_on_dev(self._bench, self._items[name])
+        found = judge_on_dev(self._bench, self._items[name])
         return found is not None and found.outcome == "NOT_MET"
 
     def _enter(self, system: System) -> None:

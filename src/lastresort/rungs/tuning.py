@@ -77,7 +77,9 @@ def settings_that_fit(
     return lowered_settings(settings, found.keys)
 
 
-def answer_noted(bench: Workbench, rung: str, name: str, planned: PlannedTraining | None) -> Callable[[], MemoryAdvice]:
+def memory_advice(
+    bench: Workbench, rung: str, name: str, planned: PlannedTraining | None
+) -> Callable[[], MemoryAdvice]:
     """To a run that ran out of memory; what it is lowered to is noted, so that a resumed climb does so."""
 
     def answer() -> MemoryAdvice:
@@ -112,7 +114,7 @@ def _elsewhere(in_4_bits: bool) -> str:
     return f"{wanted} a smaller model, or a machine with more memory."
 
 
-def note_rendering(
+def record_rendering(
     record: Record, rung: str, loaded: Loaded, template_kwargs: Mapping[str, Any], *, before: str = ""
 ) -> None:
     """Note it before anything is trained. before: that of the system which training starts from, "" where it was not trained.
@@ -122,7 +124,7 @@ def note_rendering(
     from lastresort.models.tokenizer import rendering_fingerprint
 
     now = rendering_fingerprint(loaded.tokenizer, template_kwargs)
-    known = noted_rendering(record, rung)
+    known = recorded_rendering(record, rung)
     for told, what in (
         (known, "of the rows that this run began to train on"),
         (before, "that its start was trained on"),
@@ -138,27 +140,27 @@ def note_rendering(
         record.append(RenderingFixed(rung=rung, rendering=now))
 
 
-def noted_rendering(record: Record, rung: str) -> str:
-    """As `note_rendering` found it; "" where this rung trained nothing."""
+def recorded_rendering(record: Record, rung: str) -> str:
+    """As `record_rendering` found it; "" where this rung trained nothing."""
     fixed = record.last(RenderingFixed, rung)
     return "" if fixed is None else fixed.rendering
 
 
-def note_candidate(record: Record, trained: CandidateTrained) -> None:
+def record_candidate(record: Record, trained: CandidateTrained) -> None:
     """Once a run."""
     if record.last(CandidateTrained, trained.candidate) is None:
         record.append(trained)
 
 
-def constrained(record: Record, system: System, grammar: Grammar) -> System:
+def constrain(record: Record, system: System, grammar: Grammar) -> System:
     """The system held to the form of the output: a candidate of its own, of the same training."""
     held = replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
     if (trained := record.last(CandidateTrained, system.name)) is not None:
-        note_candidate(record, trained.model_copy(update={"candidate": held.name, "constrained": True}))
+        record_candidate(record, trained.model_copy(update={"candidate": held.name, "constrained": True}))
     return held
 
 
-def kept_before(record: Record, trained: CandidateTrained) -> tuple[tuple[int, str], ...]:
+def earlier_checkpoints(record: Record, trained: CandidateTrained) -> tuple[tuple[int, str], ...]:
     """Stop and candidate of the earlier ones of the same training, the latest first."""
     return tuple(
         sorted(
@@ -204,7 +206,7 @@ def train_to(
     from lastresort.train.files.memory import free_now, memory_errors, plan_of_loaded
     from lastresort.train.loop.loop import train
 
-    tell_reach(bench, run, model)
+    report_reach(bench, run, model)
     planned = plan_of_loaded(model, run.settings, source)
     settings = settings_that_fit(bench, run.rung, run.name, run.settings, planned, free_now())
     if planned is not None:
@@ -216,7 +218,7 @@ def train_to(
         bench.at(run.rung, run.name, "train", seen.loss)
         bench.progress.advance(1, note=f"loss {seen.loss:.3f}")
 
-    with memory_errors(answer_noted(bench, run.rung, run.name, planned)):
+    with memory_errors(memory_advice(bench, run.rung, run.name, planned)):
         trained = train(
             model,
             source,
@@ -237,7 +239,7 @@ def train_to(
     return trained
 
 
-def tell_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
+def report_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
     """How far the adapters reach, before the first training of a rung."""
     from lastresort.train.adapters.adapters import adapted, coverage, coverage_warning
 
@@ -250,7 +252,7 @@ def tell_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
             bench.progress.say(f"{run.rung}: {told}")
 
 
-def note_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> None:
+def record_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> None:
     """Note how far the run is, what it computed and by which settings."""
     settings = lowered_settings(run.settings, _lowered_before(bench.record, run.name))
     bench.record.append(
@@ -301,4 +303,4 @@ def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> Sys
     grammar = grammar_of(bench.task)
     if grammar is None or system.decoding.grammar is not None or not failures(items)["format"]:
         return None
-    return constrained(bench.record, system, grammar)
+    return constrain(bench.record, system, grammar)

@@ -13,7 +13,7 @@ from lastresort.hardware.memory import PeakMemory
 from lastresort.records.events import FullRateChosen, RungSearched, TrainingReached, TrainingSpent, way_key
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod
-from lastresort.rungs.supervised.milder import came_of
+from lastresort.rungs.supervised.milder import trained_candidate
 from lastresort.rungs.supervised.training import SupervisedTraining
 from lastresort.spec.sections import SftSettings
 from lastresort.systems.files import load_system
@@ -40,7 +40,7 @@ def settings_of(bench: Workbench) -> WinnerSettings:
     search = bench.record.last(RungSearched, "sft")
     assert search is not None, "the winner was tuned by sft"
     system = load_system(bench.candidate_folder("sft", search.chosen))
-    trained = came_of(bench, system.name)
+    trained = trained_candidate(bench, system.name)
     return WinnerSettings(system, trained.learning_rate, trained.stop)
 
 

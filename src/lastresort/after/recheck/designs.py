@@ -13,7 +13,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.records.events import ModelOpened
 from lastresort.report.recheck import DroppedPrompt
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.prompting import instruction, prompted
+from lastresort.rungs.prompting import instruction, prompting_decoding
 from lastresort.systems.system import PromptDesign, System
 
 
@@ -88,7 +88,7 @@ def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design],
 def _plain(finished: FinishedRun, model: str) -> System:
     task, opened = finished.task, finished.record.last(ModelOpened)
     assert opened is not None, "a finished run has opened its model"
-    design, decoding = PromptDesign(instruction(task)), prompted(task, opened.max_new_tokens)
+    design, decoding = PromptDesign(instruction(task)), prompting_decoding(task, opened.max_new_tokens)
     return System("zero-shot", model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 

@@ -14,9 +14,9 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.gate.command import ANSWERS
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import SuitePlan
-from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite, suites_found
-from lastresort.gate.sides import GateSides, named_sides, refuse_other_rendering
-from lastresort.gate.suite_table import known_of, plans_of
+from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite, judge_suites
+from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
+from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, RepairNeed
 from lastresort.records.gate import GENERAL, WORTH, SuiteFound
 from lastresort.records.responses import SuiteAnswers
@@ -130,7 +130,7 @@ class RepairLosses:
         bench = self._bench
         assert bench.shared is not None
         bench.models.close()  # base and tuned model are opened here, one at a time
-        named = named_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
+        named = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
         refuse_other_rendering(named.base, named.tuned)
         plans = self._plans(named)
         with SuiteAnswers(bench.shared / ANSWERS) as kept:
@@ -139,12 +139,12 @@ class RepairLosses:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
                 self._base, _, _ = asking.base(named.base, required, bench.task.keep)
             scored, _ = asking.tuned(named.tuned, self._base)
-        return tuple(map(_measured, suites_found(plans, scored, bench.task.keep, self._settings, POWER)))
+        return tuple(map(_measured, judge_suites(plans, scored, bench.task.keep, self._settings, POWER)))
 
     def _plans(self, named: GateSides) -> list[SuitePlan]:
         assert named.system is not None
-        return plans_of(
-            known_of(self._prepared, named.base.scores and named.tuned.scores, named.system.prompt, quick=True)
+        return suite_plans(
+            suite_inputs(self._prepared, named.base.scores and named.tuned.scores, named.system.prompt, quick=True)
         )
 
     def _asking(self, kept: SuiteAnswers) -> GateRunner:

@@ -34,7 +34,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
-from lastresort.gate.in_climb import Mode, best_prompt, gate_of, gated_again, gating_of
+from lastresort.gate.in_climb import Mode, best_prompt, gating_of, recorded_gate, run_second_gate
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairMeasure
 from lastresort.records.events import (
@@ -52,8 +52,8 @@ from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.answer import line, of_reason
 from lastresort.report.words.skips import clause
 from lastresort.rungs.rung import Rung, Workbench, find_rung
-from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scaled
-from lastresort.rungs.tuning import constrained, on_dev
+from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scale_system
+from lastresort.rungs.tuning import constrain, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
 from lastresort.types import GateVerdict
@@ -77,14 +77,14 @@ def first_gate_of(record: Record, gate: ClimbGate | None) -> ClimbGate | None:
     begun = record.last(RepairsBegun)
     if begun is None or gate is None or gate.rung != begun.rung or gate.system == begun.system:
         return None
-    return gate_of(record, begun.rung, begun.system)
+    return recorded_gate(record, begun.rung, begun.system)
 
 
 def _end(record: Record, tried: RepairTried) -> dict[str, Any]:
     test = record.last(RepairTested, tried.rung)
     if test is None or tried.system != test.system:
         return {"frozen": False, "test": None, "gate": None}
-    second = gate_of(record, tried.rung, tried.system)
+    second = recorded_gate(record, tried.rung, tried.system)
     return {
         "frozen": True,
         "test": BarTest.of(test.judgement).as_json(),
@@ -158,7 +158,7 @@ class RepairTrainer:
     def made(self, repair: Repair) -> System | None:
         """Not kept yet. None where training diverges; raises CandidateError where this system cannot be repaired so."""
         if repair.kind == "scale":
-            return scaled(self._bench, self._gated, repair.setting)
+            return scale_system(self._bench, self._gated, repair.setting)
         if repair.kind == "fewer_epochs":
             return self._earlier(repair.setting)
         assert isinstance(self._rung, Retrainable)
@@ -174,7 +174,7 @@ class RepairTrainer:
         grammar = self._gated.decoding.grammar
         if grammar is None or system.decoding.grammar is not None:
             return system
-        return constrained(self._bench.record, system, grammar)
+        return constrain(self._bench.record, system, grammar)
 
 
 def beyond_time(bench: Workbench, rung: str, repair: Repair) -> str | None:
@@ -206,7 +206,7 @@ def after_repairs(
     outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" no phase is begun. Raises
     StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
     """
-    first, begun = gate_of(bench.record, gated.rung, gated.system), bench.record.last(RepairsBegun)
+    first, begun = recorded_gate(bench.record, gated.rung, gated.system), bench.record.last(RepairsBegun)
     needed = repairs_after(first) if first is not None else None
     if begun is None and mode == "none":
         return gated
@@ -306,7 +306,7 @@ def _tested(
     if not goes_to_the_gate(judgement, bench.task.bar):
         return gated
     repaired = RungOutcome(gated.rung, judgement, system.name)
-    second = gated_again(bench, prepared, outcomes, repaired, first)
+    second = run_second_gate(bench, prepared, outcomes, repaired, first)
     assert gated.judgement is not None
     if not stands(first.verdict, gated.judgement, second.verdict, judgement):
         return gated

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from lastresort.errors import DataError
 from lastresort.evals.evidence import items_needed
 from lastresort.gate.drawing import DrawnItems, draw
-from lastresort.gate.from_logs import changed_of
+from lastresort.gate.from_logs import changed_items
 from lastresort.gate.lm_eval import Documents, HarnessAnswers, MeasuredTasks, ask
 from lastresort.gate.lm_eval.asking import VERSION
-from lastresort.gate.logs import LoggedMeasure, PairedMeasure, paired
+from lastresort.gate.logs import LoggedMeasure, PairedMeasure, pair_measures
 from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict import silent, suite_found
+from lastresort.gate.verdict import judge_measure, uninformative_measure
 from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD
-from lastresort.gate.verdict.findings import without_headroom
+from lastresort.gate.verdict.findings import why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
 from lastresort.records.responses import SuiteAnswers
@@ -116,7 +116,7 @@ class LmEvalSuite:
 
     def _lacks(self, log: LoggedMeasure) -> str:
         scores = [item.score for item in log.items]
-        return without_headroom(scores, chance=_chance(log), margin=self._margin)
+        return why_no_headroom(scores, chance=_chance(log), margin=self._margin)
 
     def _wanted(self, logs: Sequence[LoggedMeasure], power: float) -> int:
         """Of a part whose tasks are several measures, as many for each."""
@@ -139,14 +139,14 @@ class LmEvalSuite:
         self, one: _Asked, base: LoggedMeasure, after: Mapping[str, LoggedMeasure], name: str, power: float
     ) -> SuiteFound:
         try:
-            measure = paired(base, after[base.name])
+            measure = pair_measures(base, after[base.name])
         except DataError as fault:
             return self._nothing(one, name, str(fault))
         found = self._judged(name, measure, one.why.get(base.name, ""), power)
-        return found.replaced(asked=self._figures(one), changed=changed_of(measure))
+        return found.replaced(asked=self._figures(one), changed=changed_items(measure))
 
     def _judged(self, name: str, measure: PairedMeasure, why: str, power: float) -> SuiteFound:
-        return suite_found(
+        return judge_measure(
             name,
             self.name,
             measure.pairs,
@@ -160,7 +160,7 @@ class LmEvalSuite:
 
     def _nothing(self, one: _Asked, name: str, why: str) -> SuiteFound:
         why = why or NOTHING_SAID
-        return silent(name, self.name, margin=self._margin, why=why).replaced(asked=self._figures(one))
+        return uninformative_measure(name, self.name, margin=self._margin, why=why).replaced(asked=self._figures(one))
 
     def _figures(self, one: _Asked) -> ItemsAsked:
         return ItemsAsked(

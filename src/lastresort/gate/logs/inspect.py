@@ -25,9 +25,9 @@ from pydantic import ValidationError
 from lastresort.errors import DataError, PrerequisiteError
 from lastresort.gate.logs.logged import (
     LONGEST,
-    Found,
     LoggedItem,
     LoggedMeasure,
+    MeasuresAndFaults,
     fingerprint,
     number_of,
     refuse_outside,
@@ -54,7 +54,7 @@ class _Asked:
     scores: dict[str, list[float | None]] = field(default_factory=lambda: defaultdict(list))
 
 
-def measures_of(header: Mapping[str, Any], samples: Iterable[Sample], where: str) -> Found:
+def measures_of(header: Mapping[str, Any], samples: Iterable[Sample], where: str) -> MeasuresAndFaults:
     """One measure a scorer, or a key of a scorer that gives several, and why the others cannot be weighed; epochs are averaged.
 
     A sample without a score (an error, or what a scorer could not judge) is left out and counted. Raises DataError for repeated
@@ -215,7 +215,7 @@ class ArchiveLimits:
     all_bytes: int = 16 * 1024**3
 
 
-def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> Found:
+def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndFaults:
     """Of an .eval or a .json file: its measures, and why others cannot be weighed.
 
     Raises DataError where it is no log of Inspect, is damaged, or holds more than the limits allow, and PrerequisiteError without

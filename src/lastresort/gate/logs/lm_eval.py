@@ -18,15 +18,15 @@ from typing import Any
 from lastresort.errors import DataError
 from lastresort.gate.logs.logged import (
     LONGEST,
-    Found,
     LoggedItem,
     LoggedMeasure,
+    MeasuresAndFaults,
     as_written_by,
     fingerprint,
+    first_few,
     number_of,
     refuse_outside,
     refuse_repeated,
-    some,
 )
 from lastresort.spec.sections import PREFIX
 
@@ -261,12 +261,12 @@ LONGEST_LINE, LARGEST_RESULTS = 64 * 1024**2, 256 * 1024**2  # bytes
 _NAME = re.compile(r"samples_(?P<task>.+?)(?:_(?P<date>\d{4}-\d{2}-\d{2}T[0-9.\-]+))?")
 
 
-def lm_eval_file(path: Path) -> Found:
+def lm_eval_file(path: Path) -> MeasuresAndFaults:
     """The samples of one task. Raises DataError for a file that holds none."""
     return _read(path, results_beside(path))
 
 
-def lm_eval_folder(folder: Path) -> tuple[Found, list[str]]:
+def lm_eval_folder(folder: Path) -> tuple[MeasuresAndFaults, list[str]]:
     """All samples below a folder, and notes; tasks that lm-eval averages into a group are one measure, with a stratum a task.
 
     Raises DataError for a file that is no log, and where two models have logs below the folder.
@@ -296,10 +296,12 @@ def newest_samples(folder: Path) -> tuple[list[Path], list[str]]:
     for task, paths in by_task.items():
         parents = list(dict.fromkeys(str(path.parent) for path in paths))
         if len(parents) > 1:
-            raise _refused(folder, f"{task} in {some(parents)}", "the logs of one model", "Name the folder of one.")
+            raise _refused(
+                folder, f"{task} in {first_few(parents)}", "the logs of one model", "Name the folder of one."
+            )
         if len(paths) > 1:
             older.append(task)
-    note = f"{folder}: several runs of {some(older)} lie there; the newest of each was taken."
+    note = f"{folder}: several runs of {first_few(older)} lie there; the newest of each was taken."
     return [paths[-1] for paths in by_task.values()], [note] if older else []
 
 
@@ -331,7 +333,7 @@ def _loaded(path: Path | None) -> Results:
     return results_of(told) if isinstance(told, dict) else Results()
 
 
-def _read(path: Path, results: Results) -> Found:
+def _read(path: Path, results: Results) -> MeasuresAndFaults:
     rows = list(_rows(path))
     if not rows:
         raise _refused(path, "no sample", "a sample a line", "Name a log of an evaluation that ended.")

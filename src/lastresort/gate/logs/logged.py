@@ -55,7 +55,9 @@ class LoggedMeasure:
     unscored: tuple[str, ...] = ()
 
 
-Found = tuple[list[LoggedMeasure], list[DataError]]  # the measures of a log, and why others cannot be weighed
+MeasuresAndFaults = tuple[
+    list[LoggedMeasure], list[DataError]
+]  # the measures of a log, and why others cannot be weighed
 
 
 def fingerprint(value: Any) -> str:
@@ -105,14 +107,14 @@ def refuse_repeated(name: str, ids: Iterable[str], where: str) -> None:
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise DataError(
-            f"{len(twice)} items of {name} stand in it more than once ({some(twice)})",
+            f"{len(twice)} items of {name} stand in it more than once ({first_few(twice)})",
             where=where,
             expected="each item once",
             remedy="Name the log of a single run.",
         )
 
 
-def some(names: Iterable[str], most: int = 5) -> str:
+def first_few(names: Iterable[str], most: int = 5) -> str:
     """The first few, and how many more there are."""
     known = list(names)
     shown = ", ".join(known[:most])
@@ -149,7 +151,7 @@ class PairedMeasure:
         return all(score in (0.0, 1.0) for pair in self.pairs for score in (pair.base, pair.tuned))
 
 
-def paired(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
+def pair_measures(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
     """Pair by id. An item that one of the two lacks is counted and left out.
 
     Raises DataError where an item was another one on the other side: another document, prompt or target; where the scores are of
@@ -194,7 +196,7 @@ def _refuse_other_items(base: LoggedMeasure, tuned: LoggedMeasure, both: list[tu
     raise _refused(
         base,
         tuned,
-        f"{len(other)} of {len(both)} items with another {' and '.join(what)} on the two sides ({some(other)})",
+        f"{len(other)} of {len(both)} items with another {' and '.join(what)} on the two sides ({first_few(other)})",
         "the same questions, asked in the same way",
         "Evaluate both with the same version, few-shot examples, chat template and settings.",
     )

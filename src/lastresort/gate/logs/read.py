@@ -10,7 +10,7 @@ from pathlib import Path
 from lastresort.errors import DataError
 from lastresort.gate.logs.inspect import inspect_log, json_of
 from lastresort.gate.logs.lm_eval import lm_eval_file, lm_eval_folder
-from lastresort.gate.logs.logged import Found, LoggedMeasure
+from lastresort.gate.logs.logged import LoggedMeasure, MeasuresAndFaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def read_logs(path: Path) -> Logs:
     return Logs(measures, (*notes, *(f"Left out: {fault}" for fault in faults)), _hash(measures))
 
 
-def _read(path: Path) -> tuple[Found, list[str]]:
+def _read(path: Path) -> tuple[MeasuresAndFaults, list[str]]:
     if path.is_file():
         return _file(path), []
     if not path.is_dir():
@@ -57,7 +57,7 @@ def _read(path: Path) -> tuple[Found, list[str]]:
     return (measures, faults), notes
 
 
-def _file(path: Path) -> Found:
+def _file(path: Path) -> MeasuresAndFaults:
     if path.suffix == ".jsonl":
         return lm_eval_file(path)
     if path.suffix in (".eval", ".json"):
@@ -65,7 +65,7 @@ def _file(path: Path) -> Found:
     raise _refused(path, "another kind of file")
 
 
-def _of_inspect(path: Path) -> Found:
+def _of_inspect(path: Path) -> MeasuresAndFaults:
     """What else a folder holds is passed over."""
     if path.suffix == ".eval":
         return inspect_log(path)

@@ -185,7 +185,7 @@ def conditions_with_headroom(
     return tuple(condition for condition in kept if condition != OFF_TOPIC or able)
 
 
-def lacks(suite: FormatLeak, said: Sequence[tuple[SuiteItem, Transcript]], margin: float) -> str:
+def why_uninformative(suite: FormatLeak, said: Sequence[tuple[SuiteItem, Transcript]], margin: float) -> str:
     """Why the probe can tell nothing of this base, empty where it can. General requests must be among what it can lose."""
     if OFF_TASK in conditions_with_headroom(suite, said, margin):
         return ""

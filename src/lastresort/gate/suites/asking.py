@@ -69,7 +69,7 @@ def ask(
     cannot tell it.
     """
     check(stop)
-    asking = asking_of(model, suite)
+    asking = answers_key(model, suite)
     found: dict[str, KeptAnswer] = {}
     new = 0
     for batch in _batches(suite, items, model.batch_size):
@@ -96,7 +96,7 @@ def ask(
     )
 
 
-def asking_of(model: Model, suite: Suite) -> Asking:
+def answers_key(model: Model, suite: Suite) -> Asking:
     """What the answers of this model to this suite are kept under."""
     who = hashlib.sha256(f"{model.fingerprint}\n{model.computed_by}".encode()).hexdigest()
     return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))

@@ -131,10 +131,10 @@ def score(item: SuiteItem, reply: SuiteReply) -> float:
         return float(reply.finish == "stop" and keeps(reply.text, item.facts["constraints"]))
     options: list[str] = item.facts["options"]
     right = options[item.facts["right"]]
-    return float((named(reply.text, options) if "written" in item.facts else reply.text) == right)
+    return float((find_option(reply.text, options) if "written" in item.facts else reply.text) == right)
 
 
-def named(text: str, options: Sequence[str]) -> str | None:
+def find_option(text: str, options: Sequence[str]) -> str | None:
     """The option that an answer names: the one it begins with, else the last one in it; None where there is none.
 
     So "57, since 57 > 34" and "Between 34 and 57 the larger is 57" both name 57. An option inside a longer word or number does

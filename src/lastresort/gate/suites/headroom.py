@@ -103,7 +103,7 @@ QUICK_CONSTRAINT_LOOKS = (12, 32)
 HOPE = 0.05  # of passing, below which a stratum is given up
 
 
-def looks_at(stratum: Stratum, *, quick: bool) -> tuple[int, ...]:
+def look_sizes(stratum: Stratum, *, quick: bool) -> tuple[int, ...]:
     """Items that have been asked after each look."""
     if stratum.family not in CONSTRAINTS:
         return CHOICE_LOOKS
@@ -124,7 +124,7 @@ def next_looks(
     """
     again = {}
     for stratum in strata:
-        stops = [stop for stop in looks_at(stratum, quick=quick) if stop > asked.get(stratum, 0)]
+        stops = [stop for stop in look_sizes(stratum, quick=quick) if stop > asked.get(stratum, 0)]
         if stops and _is_open(stratum, asked, pilots, margin, stops[-1]):
             again[stratum] = stops[0]
     return again
@@ -134,14 +134,14 @@ def _is_open(
     stratum: Stratum, asked: Mapping[Stratum, int], pilots: Mapping[Stratum, Pilot], margin: float, last: int
 ) -> bool:
     if stratum in asked:
-        return stratum in pilots and HOPE <= hope(pilots[stratum], margin, last) < 1
+        return stratum in pilots and HOPE <= pass_probability(pilots[stratum], margin, last) < 1
     if stratum.family not in CONSTRAINTS or stratum.level == 1:
         return True
     below = pilots.get(Stratum(stratum.family, stratum.level - 1))
-    return below is not None and below.score > below.middle and hope(below, margin, below.n) == 1
+    return below is not None and below.score > below.middle and pass_probability(below, margin, below.n) == 1
 
 
-def hope(pilot: Pilot, margin: float, of: int) -> float:
+def pass_probability(pilot: Pilot, margin: float, of: int) -> float:
     """The probability that the stratum passes with `of` items, after what was seen: beta-binomial, from Jeffreys' prior.
 
     0 or 1 where the items that are left cannot change it. of: at least as many as were seen.

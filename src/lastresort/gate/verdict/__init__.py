@@ -3,13 +3,13 @@
 from lastresort.gate.verdict.compare import (
     MeasureDesign,
     MeasureSize,
-    planned,
+    judge_measure,
     planned_power,
-    silent,
-    skipped,
-    suite_found,
+    sample_sizes,
+    skipped_measure,
+    uninformative_measure,
 )
-from lastresort.gate.verdict.decide import Comparator, gate, not_asked, target_found
+from lastresort.gate.verdict.decide import Comparator, conclude, judge_target, no_target
 from lastresort.gate.verdict.findings import GateConclusion
 
 __all__ = [
@@ -17,12 +17,12 @@ __all__ = [
     "GateConclusion",
     "MeasureDesign",
     "MeasureSize",
-    "gate",
-    "not_asked",
-    "planned",
+    "conclude",
+    "judge_measure",
+    "judge_target",
+    "no_target",
     "planned_power",
-    "silent",
-    "skipped",
-    "suite_found",
-    "target_found",
+    "sample_sizes",
+    "skipped_measure",
+    "uninformative_measure",
 ]

@@ -57,7 +57,7 @@ def planned_power(measures: int) -> float:
     return 1 - 0.2 / measures
 
 
-def planned(
+def sample_sizes(
     wanted: Sequence[MeasureDesign], *, alpha: float, at_most: int | None = None, measures: int | None = None
 ) -> tuple[MeasureSize, ...]:
     """The items of each measure. at_most: of each, as `--gate quick` sets it, which can cost power and nothing else. measures: of
@@ -84,7 +84,7 @@ def _planned(one: MeasureDesign, power: float, alpha: float, at_most: int | None
 NOTHING_SAID = "no item that was asked says anything about it"
 
 
-def suite_found(
+def judge_measure(
     name: str,
     suite: str,
     pairs: Sequence[ScorePair],
@@ -107,7 +107,7 @@ def suite_found(
     """
     own = margin * margin_factor
     if not pairs:
-        return silent(name, suite, margin=own, binary=binary, why=uninformative or NOTHING_SAID)
+        return uninformative_measure(name, suite, margin=own, binary=binary, why=uninformative or NOTHING_SAID)
     base, tuned = [pair.base for pair in pairs], [pair.tuned for pair in pairs]
     tested = non_inferior(base, tuned, margin=own, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed)
     found = TestedMeasure(
@@ -136,13 +136,15 @@ def suite_found(
     return unclear.replaced(reason=suite_reason(unclear))
 
 
-def silent(name: str, suite: str, *, margin: float, why: str, binary: bool = True) -> UninformativeMeasure:
+def uninformative_measure(
+    name: str, suite: str, *, margin: float, why: str, binary: bool = True
+) -> UninformativeMeasure:
     """A measure of which no item says anything. margin: on its own scale."""
     found = UninformativeMeasure(name=name, suite=suite, margin=margin, binary=binary, why=why)
     return found.replaced(reason=suite_reason(found))
 
 
-def skipped(name: str, suite: str) -> SkippedMeasure:
+def skipped_measure(name: str, suite: str) -> SkippedMeasure:
     """A measure that the task leaves out with `keep: {SUITE: skip}`."""
     found = SkippedMeasure(name=name, suite=suite)
     return found.replaced(reason=suite_reason(found))

@@ -45,12 +45,12 @@ class Comparator:
     tuned_cost: float | None = None
 
 
-def not_asked() -> TargetFound:
+def no_target() -> TargetFound:
     """A gate that asks only what else the model can do."""
     return _told(TargetNotAsked())
 
 
-def target_found(
+def judge_target(
     judgement: Judgement,
     comparator: Comparator | None = None,
     *,
@@ -130,7 +130,7 @@ def kept_out(suite: str) -> str:
     return f"keep.{suite}: skip"
 
 
-def gate(
+def conclude(
     suites: Sequence[SuiteFound],
     target: TargetFound,
     *,

@@ -15,7 +15,7 @@ from lastresort.types import GateVerdict
 CONFIDENCE = 0.95
 
 
-def without_headroom(scores: Sequence[float], *, chance: float, margin: float, of: str = "of a pilot") -> str:
+def why_no_headroom(scores: Sequence[float], *, chance: float, margin: float, of: str = "of a pilot") -> str:
     """Why it has not: its lower limit, one-sided at 95%, is below chance + 2 margins (DESIGN part 9). Empty where it has.
 
     scores: of the base. margin: on the scale of the scores. of: which items these are.

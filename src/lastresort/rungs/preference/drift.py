@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lastresort.train.loop.optimizers import StartWeights
 
 
-def drift_of(before: Sequence[ItemScore], after: Sequence[ItemScore]) -> AnswerLengths:
+def answer_lengths(before: Sequence[ItemScore], after: Sequence[ItemScore]) -> AnswerLengths:
     """Both measured on the same items. Raises ValueError where they were not."""
     known = {item.id: item for item in before}
     if {item.id for item in after} != set(known) or not after:
@@ -45,7 +45,7 @@ def _mean(values: Sequence[float]) -> float:
 KL_PROMPTS, KL_ANSWERS = 16, 2  # of dev, and sampled to each: twice as many cost as much as an epoch on 144 short pairs
 
 
-def moved(
+def measure_movement(
     bench: Workbench,
     start: System,
     loaded: Loaded,

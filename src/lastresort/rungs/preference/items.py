@@ -145,8 +145,8 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
         judge = build_scorer(term.name, term.parameters, about=task.about)
         assert isinstance(judge, Judge)
         prompts = judge.question.prompts(judge.about, JudgeCase("", "answer", "reference"))
-        shown = work.input_tokens + work.max_new_tokens + (work.output_tokens if judge.needs_output else 0)
-        tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + shown
+        with_instruction = work.input_tokens + work.max_new_tokens + (work.output_tokens if judge.needs_output else 0)
+        tokens = sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + with_instruction
         machine = Machine(None, 1.0)
         if is_paid(term.judge.model):
             machine = Machine(None, 1.0, term.judge.prompt_price, term.judge.output_price)
@@ -186,7 +186,7 @@ def given_items(
     )
     rows = list(rendered.rows)
     noun = "pairs" if preferences[0].label is None else "labelled answers"
-    train, held = divided(rows, bench.task.split.seed)
+    train, held = split_held_out(rows, bench.task.split.seed)
     if not held:
         items = _items(rows, loaded.context_tokens)
         return PreferenceItems(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.told()}")
@@ -195,7 +195,7 @@ def given_items(
     return PreferenceItems(_items(train, loaded.context_tokens), judged[:CROWD], f"{noun} held out", told)
 
 
-def divided(rows: list[PreferredRows], seed: int) -> tuple[list[PreferredRows], list[PreferredRows]]:
+def split_held_out(rows: list[PreferredRows], seed: int) -> tuple[list[PreferredRows], list[PreferredRows]]:
     """Those to train on, and those held out; none where too few prompts, or one kind of labels alone, would be held out."""
     from lastresort.train.files.items import split
 
@@ -290,7 +290,7 @@ def columns_of(examples: Sequence[Example]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def shown(design: PromptDesign, prompt: Sequence[Message]) -> tuple[Message, ...]:
+def with_instruction(design: PromptDesign, prompt: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation of a prompt: with the task's instruction, unless it stands there already."""
     instruction = design.instruction.strip()
     if not instruction or any(instruction in turn.content for turn in prompt):
@@ -339,7 +339,7 @@ def _rows(
     from lastresort.data.rendering import render_training
     from lastresort.engine.forest import Row
 
-    prompt, rows = shown(design, preferred.prompt), []
+    prompt, rows = with_instruction(design, preferred.prompt), []
     for answer, end in zip(preferred.answers, preferred.ends, strict=True):
         rendered = render_training(
             tokenizer,

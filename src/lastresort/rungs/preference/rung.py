@@ -22,16 +22,16 @@ from lastresort.records.skips import (
     TooFewPrompts,
 )
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
-from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, drift_of
+from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, answer_lengths
 from lastresort.rungs.preference.items import PreferenceCourse, PreferencePlan, course_of, plan_of, verdicts
 from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs
 from lastresort.rungs.preference.training import KeptAdapter, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
-from lastresort.rungs.supervised.milder import RepeatableTraining, came_of, training_of
+from lastresort.rungs.supervised.milder import RepeatableTraining, trained_candidate, training_of
 from lastresort.rungs.supervised.sft import SftRung
-from lastresort.rungs.tuning import choose_on_dev, constrained, noted_rendering, on_dev
+from lastresort.rungs.tuning import choose_on_dev, constrain, on_dev, recorded_rendering
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
@@ -119,7 +119,7 @@ class PreferenceRung:
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
 
         def system(kept: KeptAdapter) -> System:
-            trained = noted_rendering(bench.record, self.name)
+            trained = recorded_rendering(bench.record, self.name)
             return replace(
                 start, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="", trained_rendering=trained
             )
@@ -148,12 +148,12 @@ class PreferenceRung:
             given = own_pairs(bench, self.name, start).preferences
         course = replace(course_of(bench.task.preference, plan.objective), learning_rates=(learning_rate,))
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
-        kept = trained.to_step(learning_rate, came_of(bench, system.name).stop)
+        kept = trained.to_step(learning_rate, trained_candidate(bench, system.name).stop)
         if kept is None:
             return None
         made = replace(system, name=kept.name, adapter=kept.adapter, fingerprint="", rendering="")
         grammar = system.decoding.grammar
-        return made if grammar is None else constrained(bench.record, made, grammar)
+        return made if grammar is None else constrain(bench.record, made, grammar)
 
     def _note_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
         """Note for every candidate how far it moved, and whether its answers grew."""
@@ -161,7 +161,7 @@ class PreferenceRung:
             adapter = candidate.system.adapter
             assert adapter is not None
             trained = bench.record.last(CandidateMoved, adapter.name)
-            length = drift_of(before, bench.dev_scores(self.name, candidate.system))
+            length = answer_lengths(before, bench.dev_scores(self.name, candidate.system))
             name = candidate.system.name
             if trained is not None and trained.moved is not None and bench.record.last(DriftMeasured, name) is None:
                 drift = DriftMeasured(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateMoved, CandidateTrained, StopsPlanned, TrainingFacts
-from lastresort.rungs.preference.drift import moved
+from lastresort.rungs.preference.drift import measure_movement
 from lastresort.rungs.preference.items import (
     PreferenceCourse,
     PreferenceItems,
@@ -21,7 +21,14 @@ from lastresort.rungs.preference.items import (
 )
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import adapter_settings, in_4_bits, load_to_train
-from lastresort.rungs.tuning import TuningRun, early_warnings, note_candidate, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import (
+    TuningRun,
+    early_warnings,
+    record_candidate,
+    record_rendering,
+    record_training,
+    train_to,
+)
 from lastresort.systems.system import System
 
 if TYPE_CHECKING:
@@ -166,7 +173,7 @@ class PreferenceTraining:
             return
         self._early.add(run.name, trained.step, trainee.model)
         bench.progress.stage(f"{self._rung}: how far {name} has moved", None)
-        far = moved(
+        far = measure_movement(
             bench,
             self._start,
             trainee.loaded,
@@ -177,11 +184,11 @@ class PreferenceTraining:
             odds=self._plan.objective == "orpo",
         )
         save_adapter(trainee.model, self._folder(rate, number))
-        note_training(bench, run, trained)
+        record_training(bench, run, trained)
         kept = CandidateTrained(
             rung=self._rung, candidate=name, run=run.name, learning_rate=rate, stop=until, unit="step"
         )
-        note_candidate(bench.record, kept)
+        record_candidate(bench.record, kept)
         bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=far))
 
     def _watch(self, trainee: _Trainee, run: str) -> None:
@@ -207,7 +214,7 @@ class PreferenceTraining:
             loaded = load_to_train(bench, quantize="nf4" if self._in_4_bits else "no")
             model = attach_adapter(loaded.model, self._adapter(), base_name=name, seed=seed)
         before = start.trained_rendering
-        note_rendering(bench.record, self._rung, loaded, start.template_kwargs, before=before)
+        record_rendering(bench.record, self._rung, loaded, start.template_kwargs, before=before)
         given = None
         if self._plan.source != "reward":
             given = given_items(bench, start, loaded, self._preferences)

@@ -13,7 +13,7 @@ from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.search import search
 from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.record import ItemScore
-from lastresort.rungs.race import judged_on_dev
+from lastresort.rungs.race import judge_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.lookup import Conversation, Passages, conversation, question_of
 from lastresort.systems.system import Retriever, System
@@ -120,7 +120,7 @@ def _measure(
             found.dropped[system.name] = str(items.error())
             continue
         found.items[system.name] = items
-        judged = judged_on_dev(bench, items)
+        judged = judge_on_dev(bench, items)
         assert judged is not None, "a whole set is always judged"
         found.judged[system.name] = judged
         free = grammar is not None and system.decoding.grammar is None

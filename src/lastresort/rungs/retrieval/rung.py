@@ -17,7 +17,7 @@ from lastresort.records.record import ItemScore
 from lastresort.records.searches import SearchAlone, WithPassages
 from lastresort.records.skips import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.prompting import grammar_of, instruction, prompted, shots_of
+from lastresort.rungs.prompting import grammar_of, instruction, prompting_decoding, shots_of
 from lastresort.rungs.race import Race, stretches
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.rungs.retrieval.knowledge_store import knowledge_store, passage_tokens
@@ -136,7 +136,7 @@ class RetrievalRung:
 def base_systems(bench: Workbench) -> list[System]:
     """The systems that are given passages: zero-shot, with solved examples, and what prompting chose, where it is another."""
     task = bench.task
-    decoding = prompted(task, bench.max_new_tokens)
+    decoding = prompting_decoding(task, bench.max_new_tokens)
     plain = PromptDesign(instruction(task))
     designs = {"zero-shot": plain}
     pool = shots_of(bench.train, task.split.seed)

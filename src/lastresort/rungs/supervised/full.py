@@ -17,11 +17,11 @@ from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.methods import WholeMethod, weights_absent
-from lastresort.rungs.supervised.milder import RepeatableTraining, trained_anew, training_of
+from lastresort.rungs.supervised.milder import RepeatableTraining, retrain, training_of
 from lastresort.rungs.supervised.pretraining import BATCH, ROW_TOKENS, pretrained
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
-from lastresort.rungs.tuning import choose_on_dev, noted_rendering
+from lastresort.rungs.tuning import choose_on_dev, recorded_rendering
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
@@ -92,7 +92,7 @@ class FullRung:
         design = PromptDesign(task.about.strip())
         decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
         base, kwargs = bench.models.tuned_name, task.chat_template_kwargs
-        rendering = noted_rendering(bench.record, self.name)
+        rendering = recorded_rendering(bench.record, self.name)
         systems = [
             System(
                 name,
@@ -117,7 +117,7 @@ class FullRung:
         section, lacking = bench.task.full, bench.record.lacking_knowledge
         first = pretraining_reason(bench.task, None if lacking is None else len(lacking)) is not None
         method = WholeMethod(pretrained(bench, self.name, section).folder if first else None)
-        return trained_anew(bench, self.name, section, method, system, replay=replay, learning_rate=learning_rate)
+        return retrain(bench, self.name, section, method, system, replay=replay, learning_rate=learning_rate)
 
 
 def pretraining_reason(task: Task, lacking: int | None) -> str | None:

@@ -18,10 +18,10 @@ from lastresort.rungs.rung import Rung, Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, WholeMethod, load_to_train
 from lastresort.rungs.supervised.training import SupervisedTraining
 from lastresort.rungs.tuning import (
-    constrained,
-    kept_before,
-    note_candidate,
-    noted_rendering,
+    constrain,
+    earlier_checkpoints,
+    record_candidate,
+    recorded_rendering,
 )
 from lastresort.spec.sections import FullSettings, SftSettings
 from lastresort.systems.system import System
@@ -53,7 +53,7 @@ class Retrainable(Rung, Protocol):
         """
 
 
-def scaled(bench: Workbench, system: System, scale: float) -> System:
+def scale_system(bench: Workbench, system: System, scale: float) -> System:
     """Written below the run, once. Raises CandidateError where the adapter has no strength that is a number."""
     name = f"{system.name}-scale{scale:g}"
     trained = bench.record.last(CandidateTrained, system.name)
@@ -62,7 +62,7 @@ def scaled(bench: Workbench, system: System, scale: float) -> System:
     else:
         made = replace(_anew(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
     if trained is not None:
-        note_candidate(bench.record, trained.model_copy(update={"candidate": name, "scale": scale}))
+        record_candidate(bench.record, trained.model_copy(update={"candidate": name, "scale": scale}))
     return made
 
 
@@ -96,18 +96,18 @@ def _weights(bench: Workbench, model: Path, scale: float, name: str) -> Path:
 
 def training_of(bench: Workbench, name: str) -> RepeatableTraining:
     """Of a candidate that the rung's search kept."""
-    trained = came_of(bench, name)
-    return RepeatableTraining(trained.learning_rate, trained.replay, kept_before(bench.record, trained))
+    trained = trained_candidate(bench, name)
+    return RepeatableTraining(trained.learning_rate, trained.replay, earlier_checkpoints(bench.record, trained))
 
 
-def came_of(bench: Workbench, name: str) -> CandidateTrained:
+def trained_candidate(bench: Workbench, name: str) -> CandidateTrained:
     """Of a candidate that was trained in this run."""
     found = bench.record.last(CandidateTrained, name)
     assert found is not None, f"{name} was trained in this run"
     return found
 
 
-def trained_anew(
+def retrain(
     bench: Workbench,
     rung: str,
     section: SftSettings | FullSettings,
@@ -118,7 +118,7 @@ def trained_anew(
     learning_rate: float | None,
 ) -> System | None:
     """As `Retrainable.train_anew`. method: as the rung trains."""
-    before = came_of(bench, system.name)
+    before = trained_candidate(bench, system.name)
     rate, epoch = learning_rate or before.learning_rate, before.stop
     if replay is not None:
         section = section.model_copy(update={"replay": replay})
@@ -136,8 +136,8 @@ def trained_anew(
 def _system(bench: Workbench, rung: str, system: System, name: str, folder: Path) -> System:
     """Held to the form of the output where the one before is."""
     made = replace(
-        system, name=name, rendering="", fingerprint="", trained_rendering=noted_rendering(bench.record, rung)
+        system, name=name, rendering="", fingerprint="", trained_rendering=recorded_rendering(bench.record, rung)
     )
     made = replace(made, model=str(folder.resolve())) if system.tuned_from else replace(made, adapter=folder)
     grammar = system.decoding.grammar
-    return made if grammar is None else constrained(bench.record, made, grammar)
+    return made if grammar is None else constrain(bench.record, made, grammar)

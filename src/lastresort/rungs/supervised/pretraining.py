@@ -12,7 +12,7 @@ from lastresort.records.events import TextLearned, TrainingFacts
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import WholeMethod
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import TuningRun, early_warnings, note_training, train_to
+from lastresort.rungs.tuning import TuningRun, early_warnings, record_training, train_to
 from lastresort.spec.sections import FullSettings
 from lastresort.systems.system import PromptDesign
 
@@ -84,7 +84,7 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
         ) from error
     early.add(NAME, trained.step, model)
     early.report()
-    note_training(bench, run, trained)
+    record_training(bench, run, trained)
     method.save(loaded, model, folder)
     tokens = sum(sum(row.targets) for row in text)
     return (

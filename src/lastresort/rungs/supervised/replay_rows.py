@@ -43,7 +43,7 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
     """
     if not n:
         return Replay()
-    known = noted_replay(bench.record, n)
+    known = recorded_replay(bench.record, n)
     if known is not None:
         return known
     bench.progress.stage(f"{rung}: replay rows from the base model", n)
@@ -76,7 +76,7 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
     return replay
 
 
-def noted_replay(record: Record, n: int) -> Replay | None:
+def recorded_replay(record: Record, n: int) -> Replay | None:
     """What the record holds of n rows that were asked for, None where so many were not."""
     known = next((made for made in record.all(ReplayMade) if made.asked == n), None)
     if known is None:

@@ -10,9 +10,9 @@ from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
-from lastresort.rungs.supervised.milder import RepeatableTraining, trained_anew, training_of
+from lastresort.rungs.supervised.milder import RepeatableTraining, retrain, training_of
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
-from lastresort.rungs.tuning import choose_on_dev, noted_rendering
+from lastresort.rungs.tuning import choose_on_dev, recorded_rendering
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
@@ -76,7 +76,7 @@ class SftRung:
         design = PromptDesign(task.about.strip())
         decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
         model, kwargs = bench.models.tuned_name, task.chat_template_kwargs
-        rendering = noted_rendering(bench.record, self.name)
+        rendering = recorded_rendering(bench.record, self.name)
         systems = [
             System(
                 name,
@@ -98,6 +98,4 @@ class SftRung:
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
         task = bench.task
-        return trained_anew(
-            bench, self.name, task.sft, method_of(task), system, replay=replay, learning_rate=learning_rate
-        )
+        return retrain(bench, self.name, task.sft, method_of(task), system, replay=replay, learning_rate=learning_rate)

@@ -17,7 +17,14 @@ from lastresort.records.searches import RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.tuning import TuningRun, early_warnings, note_candidate, note_rendering, note_training, train_to
+from lastresort.rungs.tuning import (
+    TuningRun,
+    early_warnings,
+    record_candidate,
+    record_rendering,
+    record_training,
+    train_to,
+)
 from lastresort.spec.sections import FullSettings, SftSettings
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
@@ -103,7 +110,7 @@ class SupervisedTraining:
                 unit="epoch",
                 replay=self._section.replay,
             )
-            note_candidate(self._bench.record, trained)
+            record_candidate(self._bench.record, trained)
         return loss
 
     def run_name(self, rate: float) -> str:
@@ -174,7 +181,7 @@ class SupervisedTraining:
         finally:
             self._loaded = self._method.end(loaded, model)
         bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
-        note_training(bench, run, trained)
+        record_training(bench, run, trained)
         return loss
 
     def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
@@ -203,7 +210,7 @@ class SupervisedTraining:
             self._bench.progress.stage(f"{self._rung}: loading the model", None)
             self._loaded = self._method.load(self._bench)
             kwargs = self._bench.task.chat_template_kwargs
-            note_rendering(self._bench.record, self._rung, self._loaded, kwargs)
+            record_rendering(self._bench.record, self._rung, self._loaded, kwargs)
         if self._rows is None:
             general = self._render(replay.examples, compose_with=tuple, ends=replay.ends)
             self._replay_rows = len(general)
