@@ -215,7 +215,8 @@ def _has_room(model: Model, question: Question) -> bool:
 def _opening(suite: Suite, item: SuiteItem) -> str:
     """Hash of what the item asks first, and of its facts, by which it asks on."""
     asked = [
-        ("text" if isinstance(question, TextRequest) else "choice", _body(question)) for question in suite.ask(item, {})
+        ["Written" if isinstance(question, TextRequest) else "Chosen", _body(question)]
+        for question in suite.ask(item, {})
     ]
     body = [item.facts, *asked]
     return hashlib.sha256(json.dumps(body, ensure_ascii=True).encode()).hexdigest()
