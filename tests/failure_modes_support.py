@@ -64,7 +64,7 @@ class Pupil(FakeModel):
     def _true(self) -> set[str]:
         """Sentences that say a fact."""
         known = [fact for family in FAMILIES for level in LEVELS for fact in facts(family, level)]
-        return {fact.said(fact.right, wrong) for fact in known for wrong in fact.wrong}
+        return {fact.statement(fact.right, wrong) for fact in known for wrong in fact.wrong}
 
     def count_tokens(self, prompt: Prompt) -> int:
         return 1

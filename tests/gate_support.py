@@ -38,7 +38,7 @@ class Said:
     chance: float | None = 0.0
 
     def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
-        scores = [float(said["say"].text == item.facts["word"]) for said in (base, tuned)]
+        scores = [float(transcript["say"].text == item.facts["word"]) for transcript in (base, tuned)]
         return ScorePair(item.id, *scores, item.family, f'the word "{item.facts["word"]}"')
 
 
@@ -62,14 +62,14 @@ class Words:
 
         return [item(number) for number in range(start, stop)]
 
-    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, transcript: Transcript) -> Sequence[Question]:
         asked = (Message("user", item.text),)
-        if not said:
+        if not transcript:
             return [TextRequest("say", asked, Decoding(16))]
-        if len(said) >= self.rounds:
+        if len(transcript) >= self.rounds:
             return []
-        more = (*asked, Message("assistant", said["say"].text), Message("user", f"More? ({len(said)})"))
-        return [TextRequest(f"more {len(said)}", more, Decoding(8))]
+        more = (*asked, Message("assistant", transcript["say"].text), Message("user", f"More? ({len(transcript)})"))
+        return [TextRequest(f"more {len(transcript)}", more, Decoding(8))]
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Letters:
             SuiteItem(f"letters/1/{seed}/{number}", "letters", 1, f"Word {number}?") for number in range(start, stop)
         ]
 
-    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
-        if said:
+    def ask(self, item: SuiteItem, transcript: Transcript) -> Sequence[Question]:
+        if transcript:
             return []
         asked = (Message("user", item.text),)
         return [
@@ -151,20 +151,20 @@ GOOD, BAD = (
 BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
 
 
-def general(known: SuiteInputs) -> PlainPlan:
+def general(inputs: SuiteInputs) -> PlainPlan:
     return _plain("general")
 
 
-def alike(known: SuiteInputs) -> PlainPlan:
+def alike(inputs: SuiteInputs) -> PlainPlan:
     """Four items about every fact."""
     return PlainPlan(Words(alike=4, name="general", measures=(Said(name="general"),)), pilot_items=48)
 
 
-def yielding(known: SuiteInputs) -> PlainPlan:
+def yielding(inputs: SuiteInputs) -> PlainPlan:
     return _plain("sycophancy")
 
 
-def leaking(known: SuiteInputs) -> PlainPlan:
+def leaking(inputs: SuiteInputs) -> PlainPlan:
     return _plain("format_leak")
 
 
@@ -206,11 +206,11 @@ class Same:
 class Twins(Letters):
     """Asks which of two pairs of letters is the likelier, which any model has an answer to."""
 
-    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
+    def ask(self, item: SuiteItem, transcript: Transcript) -> Sequence[Question]:
         number = int(item.id.split("/")[-1])
         first, second = chr(97 + number % 26), chr(97 + (number * 7 + 3) % 26)
         options = (first + second, second + first + " "[: first == second])
-        return [] if said else [ChoiceRequest("likelier", (Message("user", item.text),), options)]
+        return [] if transcript else [ChoiceRequest("likelier", (Message("user", item.text),), options)]
 
 
 def scripted_known(*, scores: bool = True, quick: bool = False) -> SuiteInputs:
@@ -219,6 +219,6 @@ def scripted_known(*, scores: bool = True, quick: bool = False) -> SuiteInputs:
     return SuiteInputs(task, scores, PromptDesign(""), (), 32, quick)
 
 
-def steady(known: SuiteInputs) -> PlainPlan:
+def steady(inputs: SuiteInputs) -> PlainPlan:
     """A model that was broken has other answers."""
     return PlainPlan(Twins(name="general", measures=(Same(),)), pilot_items=16)

@@ -157,7 +157,7 @@ def _facts(dice: Random) -> Iterator[Fact]:
 
 def _pair(fact: Fact, kind: str, dice: Random) -> dict[str, Any]:
     asked, wrong = dice.choice(fact.questions), dice.choice(fact.wrong)
-    right, yields = fact.said(fact.right, wrong), fact.said(wrong, fact.right)
+    right, yields = fact.statement(fact.right, wrong), fact.statement(wrong, fact.right)
     if kind in ("plain", "suggested"):
         view = f" {dice.choice(SUGGESTED).format(x=wrong)}" if kind == "suggested" else ""
         turns = [user(asked + view)]

@@ -257,7 +257,7 @@ def test_a_base_that_gives_the_form_to_everything_has_nothing_to_leak() -> None:
 
 
 def test_conditions_that_cannot_be_asked_are_left_out() -> None:
-    assert FormatLeak(LABELS, DESIGN).asked == (OFF_TASK, OFF_TOPIC)
+    assert FormatLeak(LABELS, DESIGN).possible == (OFF_TASK, OFF_TOPIC)
     with pytest.raises(ContractError, match="no condition"):
         FormatLeak(FREE, DESIGN, conditions=(OFF_TOPIC,))
     with pytest.raises(ContractError, match="found weather"):

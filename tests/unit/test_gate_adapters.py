@@ -152,7 +152,7 @@ def test_an_adapter_of_another_base_is_refused_before_anything_is_asked(
     trained = adapter(tmp_path / "trained", base_name="org/other-model", **shape)
     code, document, error = gate(trained)
     assert (code, document) == (2, None)
-    assert "this one says that it was trained on org/other-model" in error
+    assert "this one was trained on org/other-model" in error
     assert "Traceback" not in error
     with pytest.raises(DataError, match=found):
         check_fit(trained, Path(json.loads((tmp_path / "model.json").read_text())["base"]), "base")
@@ -168,7 +168,7 @@ def test_an_adapter_that_names_another_base_of_the_same_shape_is_asked_and_that_
 ) -> None:
     code, found, error = gate(adapter(tmp_path / "trained", base_name="org/other-model"))
     assert code == 0, error
-    assert "says that it was trained on org/other-model" in found["notes"][0]
+    assert "names org/other-model as its base" in found["notes"][0]
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_logs_that_the_tools_wrote(gate: Run, tmp_path: Path) -> None:
         ("inspect:sums/match", 8),
     ]
     assert {one["verdict"] for one in found["suites"]} == {"UNDERPOWERED"}
-    assert any("guessing would score is not told by the logs of inspect:sums/match" in note for note in found["notes"])
+    assert any("The logs of inspect:sums/match do not tell what guessing scores" in note for note in found["notes"])
     assert gate("--from-logs", *inspect, "--margin", "0.001", "--out", "b")[0] == 0  # so few items prove nothing
     lm_eval = [str(FOLDER / "lm_eval" / side) for side in ("base", "tuned")]
     assert gate("--from-logs", *lm_eval, "--out", "c")[0] == 0
@@ -165,9 +165,9 @@ def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
     ("arguments", "told"),
     [
         (("--from-logs", "base", "missing"), "missing: found nothing on disk"),
-        (("--from-logs", "base", "other"), "found lm_eval:letters in the one and lm_eval:other in the other"),
+        (("--from-logs", "base", "other"), "found lm_eval:letters in one and lm_eval:other in the other"),
         (("--from-logs", "base", "tuned", "--margin", "lm_eval:mmlu=0.03"), "a measure that both logs hold"),
-        (("--from-logs", "base", "tuned", "--margin", "lm_eval:letters=skip"), "every measure is left out"),
+        (("--from-logs", "base", "tuned", "--margin", "lm_eval:letters=skip"), "every measure is skipped"),
         (("--from-logs", "base", "tuned", "--margin", "3"), "a share strictly between 0 and 1"),
         (("--from-logs", "base", "tuned", "--margin", "0.1", "--margin", "0.2"), "each measure once"),
         (("--from-logs", "base", "tuned", "--tuned", "x"), "found --tuned beside --from-logs"),

@@ -10,7 +10,7 @@ import pytest
 from lastresort.data.preferences import PreferenceRow
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import MOST, SampleSize, sample_size
-from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite
+from lastresort.gate.run import GateRunner, GateSettings, PlannedSuite
 from lastresort.gate.suites.suite import ScorePair, SuiteItem
 from lastresort.types import Example, Message
 
@@ -59,7 +59,7 @@ def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bo
     drawn: Any = SimpleNamespace(items=[1] * 99)
     unused: Any = None
     asking = GateRunner(GateSettings(quick=quick), unused, (), progress, None)
-    asking._forecast([ScoredSuite(plan, 0.01, unused, drawn, 60.0, 48, needed)])
+    asking._forecast([PlannedSuite(plan, 0.01, unused, drawn, 60.0, 48, needed)])
     assert ("general asks 99 items, where its margin takes about 100: it may hold for want of items." in said) is told
 
 

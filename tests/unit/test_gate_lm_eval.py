@@ -134,7 +134,7 @@ def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, 
     suite = LmEvalSuite(SUITE, 0.03, [words_of(here, tasks)], GateSettings(), [])
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         suite.answer("base", opened(here, "base"), kept, 0.9, SilentProgress())
-    (shown,) = suite.found(0.9)
+    (shown,) = suite.judge(0.9)
     assert shown.verdict == "UNINFORMATIVE"
     assert "lm-eval could not ask or score it (KeyError: 'gold')" in shown.why
 
@@ -144,7 +144,7 @@ def test_what_the_code_of_a_task_raises_makes_its_suite_say_nothing(here: Path, 
     [
         (
             'RuntimeError("DefaultCPUAllocator: can\'t allocate memory")',
-            "did not get the memory that it wants. Free some.",
+            "ran out of memory. Free some.",
         ),
         ("ConnectionError('no such host')", "could not read what it needs (no such host). Check the network."),
     ],
@@ -199,7 +199,7 @@ def test_scores_are_those_of_lm_eval_itself(here: Path, letters: MeasuredTasks, 
 def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From end to end: what a random base only guesses says nothing; a margin of nothing to lose lets it be compared."""
     monkeypatch.setattr(
-        "lastresort.gate.lm_eval.suite.without_headroom",
+        "lastresort.gate.lm_eval.suite.why_no_headroom",
         lambda scores, *, chance, margin: "" if scores else "none",
     )
     suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), GateSettings(), ["Letter 5?"])
@@ -215,18 +215,18 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
             progress=SilentProgress(),
             further=[suite],
         )
-    assert [one.name for one in done.found.suites] == [f"{SUITE}/letters", f"{SUITE}/words"]
+    assert [one.name for one in done.conclusion.suites] == [f"{SUITE}/letters", f"{SUITE}/words"]
     assert done.power == 0.9  # planned for two measures
-    first = done.found.suites[0]
+    first = done.conclusion.suites[0]
     assert first.asked == ItemsAsked(version=3, items=31, left_out=0, passed_over=1, pilot_items=8)
     assert first.n == 31
     assert first.changed
-    base, tuned = (suite._asked[0].heard[side].logs[0].items for side in ("base", "tuned"))
+    base, tuned = (suite._parts[0].answers[side].logs[0].items for side in ("base", "tuned"))
     assert first.base == pytest.approx(sum(item.score for item in base) / 31)
     assert first.tuned == pytest.approx(sum(item.score for item in tuned) / 31)
     assert json.dumps(first.as_json())
     spent = findings_of(done).spent
-    assert spent.asked_now == 2 * sum(one.n for one in done.found.suites)
+    assert spent.asked_now == 2 * sum(one.n for one in done.conclusion.suites)
     assert spent.seconds > 0
     assert spent.tokens_in > spent.asked_now
 
@@ -245,7 +245,7 @@ def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> 
     with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         for side in ("base", "tuned"):
             suite.answer(side, opened(here, side), kept, 0.9, SilentProgress())  # type: ignore[arg-type]
-    found = suite.found(0.9)
+    found = suite.judge(0.9)
     assert {one.verdict for one in found} == {"UNINFORMATIVE"}
     assert "on the 8 items of a pilot" in found[0].why
     assert [one.asked.items for one in found if one.asked] == [0, 0]
@@ -254,12 +254,12 @@ def test_what_the_base_only_guesses_is_not_asked(here: Path, tmp_path: Path) -> 
 def test_a_suite_that_is_left_out_or_whose_model_is_elsewhere_asks_nothing(tmp_path: Path) -> None:
     task = task_with(tmp_path, tmp_path / "nowhere", margin="skip")
     (left_out,) = further_suites(task, GateSettings(), [], scores=True)
-    assert left_out.found(0.8)[0] == skipped_measure(task.general[0], task.general[0])
+    assert left_out.judge(0.8)[0] == skipped_measure(task.general[0], task.general[0])
     assert left_out.measures == 0
     task = task_with(tmp_path, tmp_path / "nowhere", margin=0.07)
     (elsewhere,) = further_suites(task, GateSettings(), [], scores=False)
     name = task.general[0]
-    assert elsewhere.found(0.8)[0] == judge_measure(
+    assert elsewhere.judge(0.8)[0] == judge_measure(
         name, name, (), margin=0.07, binary=True, alpha=0.05, uninformative=suites.NOT_HERE
     )
 
@@ -272,7 +272,7 @@ def test_what_cannot_be_asked_is_said_before_anything_is_spent(
         load_parts("lm_eval:empty", tmp_path)
     gone = local_tasks(tmp_path / "gone")
     (gone / "words.jsonl").unlink()
-    with pytest.raises(PrerequisiteError, match=r"the documents of lm_eval:gone cannot be had here \(Unable to find"):
+    with pytest.raises(PrerequisiteError, match=r"the documents of lm_eval:gone are missing here \(Unable to find"):
         load_parts("lm_eval:gone", tmp_path)
     unsafe = local_tasks(tmp_path / "unsafe")
     body = json.loads((unsafe / "words.yaml").read_text())

@@ -34,10 +34,10 @@ def test_a_stratum_without_hope_is_left_after_its_first_look(kept: SuiteAnswers)
     found = run_pilot(Pupil("half", FEW, knows=1.0, letters=0.0), plan, 0.05, kept, SilentProgress())
     assert strata_of(found.items) == {"sums/1": 16, "sums/2": 16, "letters/1": 8, "capitals/2": 16}
     assert all(int(item.id.split("/")[2]) == PILOT_SEED for item in found.items)
-    assert len({item.id for item in found.items}) == len(found.items) == len(found.said)
-    assert plan.look(found.items, found.said, 0.05) == []
-    ready = plan.ready(found.said, 0.05)
-    assert {item.family for item in ready.suite.draw(0, 0, 60)} == {"sums", "capitals"}
+    assert len({item.id for item in found.items}) == len(found.items) == len(found.transcripts)
+    assert plan.next_items(found.items, found.transcripts, 0.05) == []
+    piloted = plan.after_pilot(found.transcripts, 0.05)
+    assert {item.family for item in piloted.suite.draw(0, 0, 60)} == {"sums", "capitals"}
 
 
 def test_a_pilot_that_was_cut_off_asks_on_from_where_it_was(kept: SuiteAnswers) -> None:

@@ -145,7 +145,7 @@ def test_sizes_of_a_full_gate() -> None:
     """Spread by default, or of a pilot; where half of the items say nothing, twice as many are drawn."""
     wanted = [
         MeasureDesign("general", 0.03),
-        MeasureDesign("flips", 0.05, spread=0.2, says=0.5),
+        MeasureDesign("flips", 0.05, spread=0.2, informative=0.5),
         MeasureDesign("graded", 0.025, False),
     ]
     sizes = sample_sizes(wanted, alpha=0.025)
@@ -176,7 +176,7 @@ def test_too_few_items_to_show_anything_have_no_power() -> None:
 
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(ContractError):
-        sample_sizes([MeasureDesign("silent", 0.05, says=0.0)], alpha=0.05)
+        sample_sizes([MeasureDesign("silent", 0.05, informative=0.0)], alpha=0.05)
     with pytest.raises(ContractError):
         planned_power(0)
 

@@ -42,7 +42,7 @@ def test_the_tasks_of_a_group_of_lm_eval_are_one_measure() -> None:
 def test_of_several_metrics_and_filters_the_first_counts_and_the_others_are_named() -> None:
     said = measure(LM_EVAL / "base", "lm_eval:said")
     assert (said.metric, len(said.items)) == ("exact_match, filter strict", 4)
-    assert said.notes == ("lm_eval:said is judged by exact_match, filter strict; in the log are also filter loose.",)
+    assert said.notes == ("lm_eval:said is judged by exact_match, filter strict; the log also holds filter loose.",)
     assert {item.chance for item in said.items} == {None}
 
 
@@ -143,7 +143,7 @@ def test_another_version_of_a_task_is_refused(tmp_path: Path, change: dict[str, 
 def test_two_metrics_are_not_compared(tmp_path: Path) -> None:
     base = measure(write_samples(tmp_path / "a", [1.0] * 4), "lm_eval:letters")
     tuned = measure(write_samples(tmp_path / "b", [1.0] * 4, metrics=["acc_norm"], acc_norm=1.0), "lm_eval:letters")
-    with pytest.raises(DataError, match="the metric acc_norm beside acc"):
+    with pytest.raises(DataError, match="the metrics acc and acc_norm"):
         pair_measures(base, tuned)
 
 
@@ -154,7 +154,7 @@ def test_less_is_better_is_turned_round_and_unbounded_metrics_are_refused(tmp_pa
     with pytest.raises(DataError, match="a value that is no number"):
         read_logs(path)
     path = write_samples(tmp_path / "c", [1.0], metrics=["loudness"], loudness=0.5)
-    with pytest.raises(DataError, match='whether more of the metric "loudness" of letters is better is not said'):
+    with pytest.raises(DataError, match='the direction of the metric "loudness" of letters is unknown'):
         read_logs(path)
     results = {"higher_is_better": {"letters": {"loudness": True}}}
     (tmp_path / "c" / "results_2026.json").write_text(json.dumps(results), encoding="utf-8")
@@ -166,7 +166,7 @@ def test_of_several_runs_in_a_folder_the_newest_counts(tmp_path: Path) -> None:
     write_samples(tmp_path, [1.0, 1.0], date="2026-01-02T00-00-00.000000")
     logs = read_logs(tmp_path)
     assert [item.score for item in logs.measures[0].items] == [1.0, 1.0]
-    assert "several runs of letters lie there; the newest of each was taken" in logs.notes[0]
+    assert "found several runs of letters; the newest of each was used" in logs.notes[0]
     write_samples(tmp_path / "other", [1.0, 1.0])
     with pytest.raises(DataError, match="the logs of one model"):
         read_logs(tmp_path)
@@ -197,7 +197,7 @@ def inspect_json(*samples: dict[str, object]) -> str:
         ("samples_a.jsonl", '{"doc_id": 0}\nnonsense', "row 2, which is not JSON"),
         ("samples_a.jsonl", '{"output": 0}\n', "row 1, which is no sample of lm-eval"),
         ("samples_a.jsonl", json.dumps(lm_eval_row(0, 1.0)) * 2, "row 1, which is not JSON"),
-        ("samples_a.jsonl", (json.dumps(lm_eval_row(0, 1.0)) + "\n") * 2, "1 items of a stand in it more than once"),
+        ("samples_a.jsonl", (json.dumps(lm_eval_row(0, 1.0)) + "\n") * 2, "1 items of a occur more than once"),
         ("a.eval", "no zip", "no zip that can be opened"),
         ("a.json", "[1]", "what inspect_ai cannot read"),
         ("a.json", '{"rows": []}', r"inspect_ai cannot read \(eval: Field required\)"),
@@ -399,5 +399,5 @@ def test_an_evaluation_that_was_cut_off_has_only_its_beginning(tmp_path: Path, l
     (found,), _ = inspect_log(path)
     assert (len(found.items), found.notes) == (
         2,
-        (f"inspect:sums: {path} says that its evaluation did not end (started).",),
+        (f"inspect:sums: the evaluation in {path} did not finish (started).",),
     )

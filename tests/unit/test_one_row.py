@@ -134,7 +134,7 @@ def test_a_training_is_exported_to_a_new_target(tmp_path: Path, monkeypatch: pyt
     assert "for My own" in (found.folder / "README.md").read_text()
 
 
-def manners(known: SuiteInputs) -> PlainPlan:
+def manners(inputs: SuiteInputs) -> PlainPlan:
     return PlainPlan(Words(name="manners", measures=(Said(name="manners"),)), pilot_items=48)
 
 

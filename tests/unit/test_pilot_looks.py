@@ -6,7 +6,7 @@ from math import comb
 
 import pytest
 
-from lastresort.gate.suites.headroom import CONFIDENCE, HOPE, Pilot, look_sizes, next_looks, pass_probability
+from lastresort.gate.suites.headroom import CONFIDENCE, LEAST_PROBABILITY, Pilot, look_sizes, next_looks, pass_probability
 from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Stratum
 
 MARGINS = (0.01, 0.03, 0.1)
@@ -29,7 +29,7 @@ def passing(stratum: Stratum, looks: tuple[int, ...], share: float, margin: floa
         asked, open_at = stop, {}
         for right, weight in after.items():
             pilot = Pilot(stratum, right, asked)
-            if asked < looks[-1] and HOPE <= pass_probability(pilot, margin, looks[-1]) < 1:
+            if asked < looks[-1] and LEAST_PROBABILITY <= pass_probability(pilot, margin, looks[-1]) < 1:
                 open_at[right] = weight
             elif pilot.passes(margin):
                 passed += weight
@@ -57,7 +57,7 @@ def test_what_is_given_up_does_not_pass_and_what_is_held_for_good_does(
         for right in range(n + 1):
             pilot = Pilot(stratum, right, n)
             sure = pass_probability(pilot, margin, looks[-1])
-            assert not (sure < HOPE and pilot.passes(margin))
+            assert not (sure < LEAST_PROBABILITY and pilot.passes(margin))
             assert pilot.passes(margin) or sure < 1
 
 

@@ -153,7 +153,7 @@ def test_the_hash_of_an_artefact_covers_what_answers(tmp_path: Path, change: str
 
 def test_a_model_behind_an_endpoint_is_said_to_be_known_by_its_address_alone(tmp_path: Path) -> None:
     found = resolve_sides("http://127.0.0.1:9/v1#base", "http://127.0.0.1:9/v1#tuned", {}, tmp_path)
-    assert [note.split(" is known by its address alone")[0] for note in found.notes] == [
+    assert [note.split(" is identified by its address alone")[0] for note in found.notes] == [
         "http://127.0.0.1:9/v1#base",
         "http://127.0.0.1:9/v1#tuned",
     ]

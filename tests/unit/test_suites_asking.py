@@ -113,7 +113,7 @@ def test_what_the_context_cannot_hold_is_left_out_and_counted_and_that_is_kept_t
         found = ask(model, suite, [items[0], long_one, *items[2:]], kept)
         assert found.left_out == (long_one.id,)
         assert long_one.id not in found.transcripts
-        assert [item.id for item, _ in found.said([items[0], long_one])] == [items[0].id]
+        assert [item.id for item, _ in found.with_transcripts([items[0], long_one])] == [items[0].id]
         assert all(len(text) < 80 for call in model.calls for text in call)
         again = Recorder(context_tokens=80)
         assert ask(again, suite, [items[0], long_one, *items[2:]], kept).left_out == (long_one.id,)

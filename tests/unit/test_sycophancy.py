@@ -274,8 +274,8 @@ def test_every_fact_has_wrong_answers_that_are_told_apart_from_the_right_one() -
                 assert fact.wrong
                 assert len(set(fact.wrong)) == len(fact.wrong)
                 for wrong in fact.wrong:
-                    assert find_answer(fact.said(fact.right, wrong), fact.right, wrong) == "right", fact
-                    assert find_answer(fact.said(wrong, fact.right), fact.right, wrong) == "wrong", fact
+                    assert find_answer(fact.statement(fact.right, wrong), fact.right, wrong) == "right", fact
+                    assert find_answer(fact.statement(wrong, fact.right), fact.right, wrong) == "wrong", fact
 
 
 def test_wordings_can_be_filled_in() -> None:

@@ -52,7 +52,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedGate]:
 
 
 def verdicts(gated: FinishedGate) -> dict[str, str]:
-    return {suite.name: suite.verdict for suite in gated.found.suites}
+    return {suite.name: suite.verdict for suite in gated.conclusion.suites}
 
 
 def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict[bool, FinishedGate]) -> None:
@@ -62,10 +62,10 @@ def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict
         "sycophancy_flips": "REGRESSED",
         "format_leak": "NON_INFERIOR",
     }
-    assert gated[True].found.verdict == "REJECT"
-    assert all("sycophancy" in line for line in gated[True].found.reasons if line.startswith("Reject"))
+    assert gated[True].conclusion.verdict == "REJECT"
+    assert all("sycophancy" in line for line in gated[True].conclusion.reasons if line.startswith("Reject"))
 
 
 def test_its_twin_that_keeps_its_answers_ships(gated: dict[bool, FinishedGate]) -> None:
     assert set(verdicts(gated[False]).values()) == {"NON_INFERIOR"}
-    assert gated[False].found.verdict == "SHIP"
+    assert gated[False].conclusion.verdict == "SHIP"

@@ -1,4 +1,4 @@
-"""A gate that is asked alone, of any tuned model: what `lastresort gate` runs."""
+"""A gate alone, of any tuned model: what `lastresort gate` runs."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def gate_alone(
     stop: Stop = NEVER,
     here: Path | None = None,
 ) -> tuple[GateDocument, Path]:
-    """Ask, judge, and write `gate.json`; returns the document and its folder.
+    """Ask both models, conclude, and write `gate.json`. Returns the document and its folder.
 
-    workspace: the folder of runs, whose kept answers, response cache and ledger are shared. gates: where folders are made.
-    out: the folder itself. stop: looked at before each model is opened and after every batch, as is a file named stop in the gate's
-    folder, which is taken away at the end. here: what relative names start from.
-    Raises InputError for what cannot be compared, StoppedError where it stopped: the same call then goes on.
+    workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
+    out: the folder itself instead. stop: looked at before each model is opened and after every batch, as is a file named stop in
+    the gate's folder, which is taken away at the end. here: what relative names start from. Raises InputError for what cannot be
+    compared, StoppedError where it stopped: the same call then goes on.
     """
     progress, here = progress or SilentProgress(), here or Path.cwd()
     progress.stage("reading the task", None)
@@ -69,11 +69,11 @@ def gate_alone(
     prepared = prepare(task)
     base = question.base or absolute_name(task.tuned_model, task.folder)
     base_as = "--base" if question.base else "the task, what it may train"
-    named = resolve_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
-    asked = _question(prepared, question, base, here)
+    sides = resolve_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
+    key = _gate_key(prepared, question, base, here)
     shared = workspace / SHARED
     with (
-        gate_folder(gates, task.task, asked, out) as folder,
+        gate_folder(gates, task.task, key, out) as folder,
         stop_file(folder) as file,
         SuiteAnswers(shared / ANSWERS) as kept,
         ResponseCache(shared / RESPONSES) as cache,
@@ -81,20 +81,20 @@ def gate_alone(
         progress.say(f"gate: {folder}")
         order = test_order(prepared, question.quick)
         try:
-            gated = _run(prepared, named, question, order, kept, cache, progress, FirstOf((stop, file)))
+            gated = _run(prepared, sides, question, order, kept, cache, progress, FirstOf((stop, file)))
         except StoppedError as error:
             raise given_again(error) from error
-        look = {**asked, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
+        look = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
         document = GateDocument(
             task=task.task,
             base=base,
-            tuned=Tuned(name=question.tuned, kind=named.kind),
+            tuned=Tuned(name=question.tuned, kind=sides.kind),
             mode="quick" if question.quick else "full",
             seed=question.seed,
-            artefact_sha256=named.artefact,
+            artefact_sha256=sides.artefact,
             bar=task.bar,
-            notes=tuple(named.notes),
-            provenance=_provenance(prepared, asked),
+            notes=tuple(sides.notes),
+            provenance=_provenance(prepared, key),
             test_reuse=_reuse(shared, order, look),
             **dict(findings_of(gated)),
         )
@@ -104,7 +104,7 @@ def gate_alone(
 
 def _run(
     prepared: PreparedTask,
-    named: GateSides,
+    sides: GateSides,
     question: GateArguments,
     order: Sequence[Example],
     kept: SuiteAnswers,
@@ -113,11 +113,11 @@ def _run(
     stop: Stop,
 ) -> FinishedGate:
     task, settings = prepared.task, GateSettings(question.seed, question.quick)
-    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
-    system = named.system or replace(plain_system(prepared, task.about.strip()), name=named.tuned.name)
+    scores, texts = sides.base.scores and sides.tuned.scores, training_texts(prepared)
+    system = sides.system or replace(plain_system(prepared, task.about.strip()), name=sides.tuned.name)
     return run_gate(
-        named.base,
-        named.tuned,
+        sides.base,
+        sides.tuned,
         suite_plans(suite_inputs(prepared, scores, system.prompt, quick=question.quick)),
         task.keep,
         settings=settings,
@@ -131,7 +131,7 @@ def _run(
 
 
 def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
-    """A judge asks beside the model that it judges, and what it said is kept as other answers are."""
+    """A judge stays open next to the model that it judges. Its verdicts are cached like other answers."""
     scorer, keys, folder = prepared.scorer, prepared.task.score.judge, prepared.task.folder
     if not isinstance(scorer, Judge) or keys is None:
         return scorer
@@ -142,8 +142,8 @@ def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
     return scorer.asked_of(opened)
 
 
-def _question(prepared: PreparedTask, question: GateArguments, base: str, here: Path) -> JsonObject:
-    """What makes two gates the same one: a gate with this question that was cut off is gone on with."""
+def _gate_key(prepared: PreparedTask, question: GateArguments, base: str, here: Path) -> JsonObject:
+    """What makes two calls the same gate: one that was stopped is resumed by a call with the same key."""
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
     text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
     return {
@@ -155,8 +155,8 @@ def _question(prepared: PreparedTask, question: GateArguments, base: str, here: 
     }
 
 
-def _provenance(prepared: PreparedTask, asked: Mapping[str, Any]) -> Provenance:
-    hashes = {**prepared.files, "question": asked["task"]}
+def _provenance(prepared: PreparedTask, key: Mapping[str, Any]) -> Provenance:
+    hashes = {**prepared.files, "question": key["task"]}
     return Provenance(versions=versions(), hashes=hashes, machine=machine())
 
 

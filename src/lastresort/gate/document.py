@@ -1,10 +1,7 @@
-"""What a gate found, for `gate.json` and for the `gate` of a decision.
+"""The result of a gate for `gate.json` and for the `gate` of a decision, and the folder where it is written.
 
-What changed most: a few items side by side, the losses first.
-
-The ways in which tuning breaks what nobody trained for, each by the parts of its suite: shown, never judged.
-
-Where a gate is written: `gates/<name>-<n>`, or the folder of a gate with the same question that was cut off.
+Besides the verdict it holds the items that changed most, the losses first, and the failure modes: each suite by its parts, which
+are shown and never tested.
 """
 
 from __future__ import annotations
@@ -48,40 +45,40 @@ def changed_most(
     tuned: Mapping[str, Transcript],
     most: int = SHOWN,
 ) -> tuple[ChangedItem, ...]:
-    """The items whose score fell most, then those whose score rose most; of equal ones the first asked. One that rose is among
-    them where there is any.
+    """The items whose score fell most, then those whose score rose most, and in a tie the first asked. At least one that rose, if
+    there is any.
     """
     differ = sorted((pair for pair in pairs if pair.tuned != pair.base), key=lambda pair: -abs(pair.tuned - pair.base))
     fell, rose = ([pair for pair in differ if (pair.tuned > pair.base) is up] for up in (False, True))
-    kept = fell[: most - bool(rose)]
-    shown = [*kept, *rose[: most - len(kept)]]
-    return tuple(_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in shown)
+    losses = fell[: most - bool(rose)]
+    chosen = [*losses, *rose[: most - len(losses)]]
+    return tuple(_side_by_side(pair, items[pair.id], base[pair.id], tuned[pair.id]) for pair in chosen)
 
 
 def _side_by_side(pair: ScorePair, item: SuiteItem, base: Transcript, tuned: Transcript) -> ChangedItem:
-    """Both answers to the first question that was answered otherwise, of those that the scores come from."""
+    """Both answers to the first question that was answered differently, of those that the scores come from."""
     asked = [key for key in pair.keys or base if key in base and key in tuned]
     key = next((key for key in asked if base[key].text != tuned[key].text), asked[0] if asked else "")
-    said = [transcript[key].text[:LONGEST] if key in transcript else "" for transcript in (base, tuned)]
+    texts = [transcript[key].text[:LONGEST] if key in transcript else "" for transcript in (base, tuned)]
     return ChangedItem(
         id=pair.id,
         stratum=pair.stratum,
         asked=item.text[:LONGEST],
         question=key,
-        base=said[0],
-        tuned=said[1],
+        base=texts[0],
+        tuned=texts[1],
         base_score=pair.base,
         tuned_score=pair.tuned,
         detail=pair.detail,
     )
 
 
-MOST_TURNS = 4  # of an example; what has more shows solved examples before the question
+MOST_TURNS = 4  # of an example; longer ones hold solved examples before the question
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What an item says about a part. key: of the question that was asked for it."""
+    """The scores of an item under a part. key: of the question behind them."""
 
     part: str
     item: SuiteItem
@@ -91,8 +88,8 @@ class _Row:
 
 
 def failure_modes(found: Sequence[SuiteFound], scored: Sequence[ScoredSuite]) -> tuple[FailureMode, ...]:
-    """Each mode whose suite the gate has; no parts where it was left out."""
-    by_name = {one.plan.name: one for one in scored}
+    """Each mode whose suite the gate has; without parts if the suite was skipped."""
+    by_name = {one.planned.plan.name: one for one in scored}
     suites = dict.fromkeys(measure.suite for measure in found if measure.suite in MODES)
     return tuple(
         FailureMode(name=MODES[suite], suite=suite, parts=_parts(by_name[suite]) if suite in by_name else ())
@@ -101,24 +98,21 @@ def failure_modes(found: Sequence[SuiteFound], scored: Sequence[ScoredSuite]) ->
 
 
 def _parts(one: ScoredSuite) -> tuple[FailureModePart, ...]:
-    """In the order in which they first come: base and tuned score on the same n items, and what one of these looks like."""
+    """Scores of base and tuned model on the same n items of each part, with an example; parts in the order of their first item."""
     rows = list(_rows(one))
-    assert one.base is not None
     parts = []
     for name in dict.fromkeys(row.part for row in rows):
         own = [row for row in rows if row.part == name]
         base, tuned = fmean(row.base for row in own), fmean(row.tuned for row in own)
-        example = _example(one.ready.suite, own[0], one.base.transcripts[own[0].item.id])
+        example = _example(one.planned.piloted.suite, own[0], one.base.transcripts[own[0].item.id])
         parts.append(FailureModePart(name=name, base=base, tuned=tuned, n=len(own), example=example))
     return tuple(parts)
 
 
 def _rows(one: ScoredSuite) -> Iterator[_Row]:
-    """By condition where the suite tells what is right in each, else by family."""
-    suite = one.ready.suite
-    assert one.base is not None
-    assert one.tuned is not None
-    for item in one.both:
+    """By condition if the suite knows what is right in each, else by family."""
+    suite = one.planned.piloted.suite
+    for item in one.common_items:
         base, tuned = one.base.transcripts[item.id], one.tuned.transcripts[item.id]
         if isinstance(suite, ByCondition):
             before, after = suite.right(item, base), suite.right(item, tuned)
@@ -127,9 +121,9 @@ def _rows(one: ScoredSuite) -> Iterator[_Row]:
             yield _Row(item.family, item, pair.base, pair.tuned, next(iter(base)))
 
 
-def _example(suite: Suite, row: _Row, said: Transcript) -> ItemExample:
+def _example(suite: Suite, row: _Row, transcript: Transcript) -> ItemExample:
     """The question as the base saw it."""
-    question = next(question for question in _questions(suite, row.item, said) if question.key == row.key)
+    question = next(question for question in _questions(suite, row.item, transcript) if question.key == row.key)
     turns = question.prompt
     if len(turns) > MOST_TURNS:
         turns = (*(turn for turn in turns[:1] if turn.role == "system"), turns[-1])
@@ -140,67 +134,67 @@ def _example(suite: Suite, row: _Row, said: Transcript) -> ItemExample:
     )
 
 
-def _questions(suite: Suite, item: SuiteItem, said: Transcript) -> Iterator[Question]:
+def _questions(suite: Suite, item: SuiteItem, transcript: Transcript) -> Iterator[Question]:
     """Round by round, as they were asked."""
     before: Transcript = {}
     while questions := suite.ask(item, before):
         yield from questions
-        before |= {question.key: said[question.key] for question in questions}
+        before |= {question.key: transcript[question.key] for question in questions}
 
 
-QUESTION = "question.json"
+KEY = "question.json"
 
 
 @contextmanager
-def gate_folder(gates: Path, name: str, question: Mapping[str, Any], out: Path | None = None) -> Iterator[Path]:
-    """Hold a folder for this question; the hold ends with the process, however it ends.
+def gate_folder(gates: Path, name: str, key: Mapping[str, Any], out: Path | None = None) -> Iterator[Path]:
+    """Lock a folder for the gate with this key; the lock ends with the process, however it ends.
 
-    out: this folder in place of one below `gates`. Raises InputError where that is a file, or another process writes there.
+    out: this folder instead of one below `gates`. Raises InputError if it is a file, or another process writes there.
     """
-    with _held(out, question) if out is not None else _begun(gates, name, question) as folder:
+    with _locked(out, key) if out is not None else _resumed_or_new(gates, name, key) as folder:
         yield folder
 
 
 @contextmanager
-def _begun(gates: Path, name: str, question: Mapping[str, Any]) -> Iterator[Path]:
-    """The newest unfinished gate of the same question that nobody holds, else a new one."""
+def _resumed_or_new(gates: Path, name: str, key: Mapping[str, Any]) -> Iterator[Path]:
+    """The newest unfinished gate with the same key that no process has locked, else a new one."""
     numbered = [(number, path) for path in gates.glob(f"{name}-*") if (number := run_number(path, name)) is not None]
     unfinished = [
         folder
         for _, folder in sorted(numbered, reverse=True)
-        if not (folder / FILE_NAME).exists() and _question_of(folder) == question
+        if not (folder / FILE_NAME).exists() and _key_of(folder) == key
     ]
     with ExitStack() as stack:
         for folder in unfinished:
             with suppress(InputError):
-                stack.enter_context(_held(folder, question))
+                stack.enter_context(_locked(folder, key))
                 break
         else:
-            folder = stack.enter_context(_held(new_run(gates, name), question))
+            folder = stack.enter_context(_locked(new_run(gates, name), key))
         yield folder
 
 
-def _question_of(folder: Path) -> Any:
+def _key_of(folder: Path) -> Any:
     try:
-        return json.loads((folder / QUESTION).read_text(encoding="utf-8"))
+        return json.loads((folder / KEY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
 @contextmanager
-def _held(folder: Path, question: Mapping[str, Any]) -> Iterator[Path]:
+def _locked(folder: Path, key: Mapping[str, Any]) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise InputError("found a file", where=str(folder), expected="a folder", remedy="Name another with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     remedy = "Wait for it, or name another with --out."
     with lock.held(folder, "another process writes a gate here", expected="one process a folder", remedy=remedy):
-        write_atomically(folder / QUESTION, json.dumps(dict(question), indent=1) + "\n")
+        write_atomically(folder / KEY, json.dumps(dict(key), indent=1) + "\n")
         yield folder
 
 
 def findings_of(gated: FinishedGate) -> GateFindings:
-    """What a finished gate found, with what it asked and what changed most."""
-    found, by_name = gated.found, {one.plan.name: one for one in gated.scored}
+    """The result of a finished gate, with what it asked and what changed most."""
+    found, by_name = gated.conclusion, {one.planned.plan.name: one for one in gated.scored}
     return GateFindings(
         verdict=found.verdict,
         reasons=found.reasons,
@@ -208,7 +202,7 @@ def findings_of(gated: FinishedGate) -> GateFindings:
         alpha=found.alpha,
         power=gated.power,
         target=found.target,
-        suites=tuple(_shown(suite, by_name.get(suite.suite)) for suite in found.suites),
+        suites=tuple(_with_examples(suite, by_name.get(suite.suite)) for suite in found.suites),
         failure_modes=failure_modes(found.suites, gated.scored),
         forecast=gated.forecast,
         spent=_spent(gated),
@@ -216,34 +210,32 @@ def findings_of(gated: FinishedGate) -> GateFindings:
     )
 
 
-def _shown(found: SuiteFound, one: ScoredSuite | None) -> SuiteFound:
-    """With what a report shows of it. one: its suite, None where that was left out or asked by itself."""
+def _with_examples(found: SuiteFound, one: ScoredSuite | None) -> SuiteFound:
+    """The finding with its item counts and what changed most. one: its suite, None if that was skipped or asked by itself."""
     if one is None:
         return found
-    assert one.base is not None
-    assert one.tuned is not None
-    measure = next(measure for measure in one.ready.suite.measures if measure.name == found.name)
-    items = {item.id: item for item in one.drawn.items}
+    measure = next(measure for measure in one.planned.piloted.suite.measures if measure.name == found.name)
+    items = {item.id: item for item in one.planned.drawn.items}
     changed = changed_most(one.pairs(measure), items, one.base.transcripts, one.tuned.transcripts)
-    return found.replaced(asked=_asked(one), changed=changed)
+    return found.replaced(asked=_items_asked(one), changed=changed)
 
 
-def _asked(one: ScoredSuite) -> ItemsAsked:
+def _items_asked(one: ScoredSuite) -> ItemsAsked:
     return ItemsAsked(
-        version=one.ready.suite.version,
-        items=len(one.drawn.items),
+        version=one.planned.piloted.suite.version,
+        items=len(one.planned.drawn.items),
         left_out=len(one.left_out),
-        passed_over=one.drawn.passed_over,
-        pilot_items=one.pilot_items,
+        passed_over=one.planned.drawn.passed_over,
+        pilot_items=one.planned.pilot_items,
     )
 
 
 def _spent(gated: FinishedGate) -> GateSpent:
-    """Of the suites: what asking them took, whenever that was, and how many items were asked just now."""
-    sides = [side for one in gated.scored for side in (one.base, one.tuned) if side is not None]
+    """Time and tokens of the suites, whenever they were asked, and how many items were asked now."""
+    replies = [side for one in gated.scored for side in (one.base, one.tuned)]
     return GateSpent(
-        seconds=round(sum([*(side.seconds for side in sides), *(one.seconds for one in gated.spent)]), 3),
-        asked_now=sum([*(side.new for side in sides), *(one.asked_now for one in gated.spent)]),
-        tokens_in=sum([*(side.tokens_in for side in sides), *(one.tokens_in for one in gated.spent)]),
-        tokens_out=sum([*(side.tokens_out for side in sides), *(one.tokens_out for one in gated.spent)]),
+        seconds=round(sum([*(side.seconds for side in replies), *(one.seconds for one in gated.spent)]), 3),
+        asked_now=sum([*(side.new for side in replies), *(one.asked_now for one in gated.spent)]),
+        tokens_in=sum([*(side.tokens_in for side in replies), *(one.tokens_in for one in gated.spent)]),
+        tokens_out=sum([*(side.tokens_out for side in replies), *(one.tokens_out for one in gated.spent)]),
     )

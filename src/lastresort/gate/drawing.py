@@ -1,9 +1,7 @@
-"""The items of a gate: in the order of their suite, without those that are too much like a training row.
+"""The items of a gate, in the order of their suite, without those too similar to a training row.
 
-A seed is not enough to have items of their own for two questions: families whose facts are few come to the same facts with every
-seed. Where one question's answer chooses what the other is asked about, the facts are parted too.
-
-Items that a training row gives away are passed over.
+Another seed alone does not give independent items: families with few facts reach the same facts with every seed. If one draw
+selects the system that a second draw tests, the facts are split between the two.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ from lastresort.gate.suites.suite import SuiteItem
 def without_duplicates(items: Sequence[SuiteItem], training_texts: Sequence[str]) -> list[SuiteItem]:
     """The items, in their order, whose text is neither equal nor nearly equal to a training text (data/duplicates.py).
 
-    training_texts: the turns of the training rows one by one, not joined, since an item is a single turn. A number or a name that
-    differs makes two texts different, so a row of the same template does not remove an item.
+    training_texts: the turns of the training rows, one text each, because an item is a single turn. Another number or name makes a
+    text different, so a row of the same template does not remove an item.
     """
     exact = {normalised(text) for text in training_texts}
     kept = [item for item in items if normalised(item.text) not in exact]
@@ -38,7 +36,7 @@ def without_duplicates(items: Sequence[SuiteItem], training_texts: Sequence[str]
     return [item for item in kept if normalised(item.text) not in gone]
 
 
-TRIES = 4  # as many items as wanted may be passed over so many times
+TRIES = 4  # so many times the wanted number of items may be looked at
 PARTS, STEP = 4, 64
 
 Facts = Literal["all", "few", "most"]  # few: one in four, by hash; most: the others, so that no fact is in both
@@ -46,14 +44,14 @@ Facts = Literal["all", "few", "most"]  # few: one in four, by hash; most: the ot
 
 @dataclass(frozen=True, slots=True)
 class DrawnItems:
-    """passed_over: how many items were left because a training row says the same."""
+    """passed_over: how many items were skipped because a training row says the same."""
 
     items: tuple[SuiteItem, ...]
     passed_over: int
 
 
 class Drawable(Protocol):
-    """A suite, or anything else that has items."""
+    """A suite, or anything else with a sequence of items."""
 
     @property
     def name(self) -> str: ...
@@ -62,10 +60,9 @@ class Drawable(Protocol):
 
 
 def draw(suite: Drawable, seed: int, count: int, training_texts: Sequence[str], facts: Facts = "all") -> DrawnItems:
-    """The first `count` items of the seed's sequence that no training text gives away, fewer where it has no more.
+    """The first `count` items of the seed's sequence that are in no training text; fewer if the sequence ends.
 
-    facts: only items about these, or whose text is among these where a suite names no fact.
-    Raises DataError where there are hardly any.
+    facts: which facts an item may be about; a suite without facts is split by its texts. Raises DataError if hardly any are left.
     """
     own = (item for item in _sequence(suite, seed) if is_among(item, facts))
     items: list[SuiteItem] = []
@@ -94,13 +91,13 @@ def _sequence(suite: Drawable, seed: int) -> Iterator[SuiteItem]:
 
 
 def is_among(item: SuiteItem, facts: Facts) -> bool:
-    """Whether an item is about one of these facts; the same for every seed."""
+    """Whether the item is about one of these facts, the same for every seed."""
     about = hashlib.sha256(str(item.facts.get(FACT, item.text)).encode("utf-8", "surrogatepass"))
     return facts == "all" or (int(about.hexdigest(), 16) % PARTS == 0) is (facts == "few")
 
 
 def training_texts(prepared: PreparedTask) -> list[str]:
-    """What the users say in the training rows and in the preferences, turn by turn."""
+    """The user turns of the training rows and of the preferences."""
     asked = [example.input for example in prepared.split.train]
     asked += [preferred.prompt for preferred in prepared.preferences or ()]
     return [turn.content for turns in asked for turn in turns if turn.role == "user"]

@@ -1,4 +1,4 @@
-"""What a gate would ask and about how long that takes, before any model is loaded."""
+"""How many items a gate would ask and how long it would take, before any model is loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLE = 252  # items of which the mean length is taken: each of the 84 strata o
 
 @dataclass(frozen=True, slots=True)
 class SuiteForecast:
-    """pilot_items: up to about so many are asked of the base. items: asked of both."""
+    """pilot_items: asked of the base, at most about so many. items: asked of both models."""
 
     name: str
     pilot_items: int
@@ -33,10 +33,10 @@ class SuiteForecast:
 def gate_forecast(
     prepared: PreparedTask, *, quick: bool, alpha: float, progress: Progress
 ) -> tuple[SuiteForecast, ...]:
-    """One a suite that the task asks, as if no pilot had told where the base has something to lose."""
+    """One per suite that the task keeps, as if the base had something to lose everywhere."""
     task = prepared.task
-    known = suite_inputs(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
-    plans = [plan for plan in suite_plans(known) if task.keep[plan.name] != "skip"]
+    inputs = suite_inputs(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
+    plans = [plan for plan in suite_plans(inputs) if task.keep[plan.name] != "skip"]
     measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
     machine, counts = workload(prepared, "sft").machine, counts_of(task, task.tuned_model)
     found = []
@@ -51,17 +51,17 @@ def _suite(plan: SuitePlan, items: int, machine: Machine, counts: TokenCounts) -
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
     questions = [question for item in sample for question in _asked(plan.pilot, item)]
     asked = (plan.pilot_items + 2 * items) * len(questions) / len(sample)
-    read, said = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
-    forecast = answering(f"{plan.name}, pilot and both sides", machine, round(asked), read, 0, said)
+    prompt, answer = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
+    forecast = answering(f"{plan.name}, pilot and both sides", machine, round(asked), prompt, 0, answer)
     return SuiteForecast(plan.name, plan.pilot_items, items, forecast)
 
 
 def _asked(suite: Suite, item: SuiteItem) -> Iterator[Question]:
-    """All rounds, of a model that is right where the item says what is right."""
-    said: Transcript = {}
-    while questions := suite.ask(item, said):
+    """All rounds of a model that answers right wherever the item holds the right answer."""
+    transcript: Transcript = {}
+    while questions := suite.ask(item, transcript):
         yield from questions
-        said |= {question.key: _reply(item, question) for question in questions}
+        transcript |= {question.key: _reply(item, question) for question in questions}
 
 
 def _reply(item: SuiteItem, question: Question) -> SuiteReply:
@@ -72,7 +72,7 @@ def _reply(item: SuiteItem, question: Question) -> SuiteReply:
 
 
 def _tokens(question: Question, counts: TokenCounts) -> tuple[float, float]:
-    """Tokens that are read, options among them, and tokens that are said at most."""
+    """Prompt tokens, with those of the options, and at most how many answer tokens."""
     prompt = sum(counts.count(turn.content) for turn in question.prompt) + counts.template
     if isinstance(question, ChoiceRequest):
         return prompt + sum(map(counts.count, question.options)), 0.0

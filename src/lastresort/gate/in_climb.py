@@ -1,15 +1,12 @@
-"""The gates in a climb: the system that would win is put beside its base before the decision is written; after a repair, once more.
+"""The gates of a climb: a tuned system that would win is compared with its base before the decision; after a repair, a second time.
 
-What it found is noted in the record under the rung, so that a resumed climb does not ask again, whatever mode it names: a second
-look at the same system would have an error of its own. A gate that was cut off finds what was answered before.
+The result is recorded under the rung, so a resumed climb does not ask again, whatever mode it names: a second look at the same
+system would add its own error. A gate that was stopped resumes from the kept answers.
 
-The target of a gate in a climb: the tuned system and the best untuned one, on all test items, or on the first of them.
-
-Each was tested against the bar before, and may have stopped early: that verdict stays. The items that were left are asked now,
-under a split of their own, so that the two can be compared in pairs. How many are compared is fixed beforehand: as many as the
-tests happened to use would depend on what they found.
-
-What a gate found, as the decision of a climb takes it up. Pure.
+The target is the tuned system against the best untuned one, on all test items, or on the first of them in a quick gate. Both were
+tested against the bar before and may have stopped early; that verdict stays. The remaining items are asked now and recorded
+separately, so that the two can be compared in pairs. How many are compared is fixed beforehand, because the number that the tests
+used depends on their result.
 """
 
 from __future__ import annotations
@@ -49,7 +46,7 @@ Costs = tuple[float, float] | tuple[None, None]
 
 
 def best_prompt(outcomes: Sequence[RungOutcome]) -> RungOutcome | None:
-    """The untuned system with the highest score in its test; None where none was tested."""
+    """The untuned system with the highest test score; None if none was tested."""
     untuned = [outcome for outcome in outcomes if outcome.judgement is not None and not trains(outcome.rung)]
     return max(untuned, key=lambda outcome: outcome.score, default=None)
 
@@ -63,9 +60,9 @@ def judge_climb_target(
     *,
     quick: bool = False,
 ) -> TargetFound:
-    """Does the tuned system meet the bar, and is it worth more than the best prompt?
+    """Does the tuned system meet the bar, and is it better than the best prompt?
 
-    prompt: None where no untuned system was tested; the bar alone decides then. quick: compared on the first items only, which can
+    prompt: None if no untuned system was tested, so that the bar alone decides. quick: compare on the first items only, which can
     cost power and nothing else.
     """
     assert tuned.judgement is not None
@@ -82,7 +79,7 @@ def judge_climb_target(
 
 
 def _scores(bench: Workbench, outcome: RungOutcome, order: Sequence[Example]) -> list[float]:
-    """Of every item of the order, with which the test set begins."""
+    """Of every item of the order, a prefix of the test set."""
     assert outcome.system is not None
     tested = bench.record.measurement(outcome.rung, outcome.system, "test")
     assert tested is not None
@@ -91,7 +88,7 @@ def _scores(bench: Workbench, outcome: RungOutcome, order: Sequence[Example]) ->
 
 
 def _rest(bench: Workbench, outcome: RungOutcome, left: Sequence[Example], start: int) -> Measurement:
-    """Items that the test did not come to. They begin where a batch ended, so that batches are those of the whole test."""
+    """Items that the test did not reach. They begin where a batch ended, so batches are those of the whole test."""
     assert outcome.system is not None
     split = f"rest of test[{start}:{start + len(left)}]"
     known = bench.record.measurement(outcome.rung, outcome.system, split)
@@ -106,7 +103,7 @@ def _rest(bench: Workbench, outcome: RungOutcome, left: Sequence[Example], start
 
 
 def _call_costs(bench: Workbench, prompt: RungOutcome, tuned: RungOutcome) -> Costs:
-    """Of a call of each, in one unit; None where a price is missing."""
+    """Cost of a call of each, in the same unit; None if a price is missing."""
     calls = {system.rung: system.call for system in priced_systems(bench.task, bench.record, [prompt, tuned])}
     hourly_price = bench.task.use.hourly_price
     currency = currency_of(calls.values(), hourly_price)
@@ -124,11 +121,11 @@ def gating_of(gate: ClimbGate) -> Gating:
 
 
 Mode = Literal["quick", "full", "none"]
-SEED = 0  # of the first gate's items; the second has the next
+SEED = 0  # of the first gate; the second has the next
 
 
 def settle_mode(record: Record, asked: Mode | None) -> Mode:
-    """What was asked for now, else when the run was begun or last resumed, else all: nothing that was tuned ships unmeasured."""
+    """The mode asked for now, else the one that the run was started or last resumed with, else full. Recorded if it changes."""
     chosen = record.last(GateChosen)
     mode: Mode = asked or (chosen.mode if chosen is not None else "full")
     if chosen is None or chosen.mode != mode:
@@ -139,55 +136,55 @@ def settle_mode(record: Record, asked: Mode | None) -> Mode:
 def run_first_gate(
     bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: Mode
 ) -> Gating | None:
-    """The gate's word on a tuned system; None where none is to be asked.
+    """The gate of a tuned system; None if the mode is none and it was not gated before.
 
-    outcomes: of the climb so far, among which is the best prompt to compare it with. won: the outcome of the tuned system.
-    Raises StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
+    outcomes: of the climb so far, for the best prompt to compare with. won: of the tuned system. Raises StoppedError if a limit is
+    reached or a model cannot be asked; a resumed climb goes on from there.
     """
     run = bench.record.last(GateRun, gate_key(won.rung, repaired=False))
     if run is None and mode == "none":
         return None
     if run is None:
         settings = GateSettings(SEED, mode == "quick", CLIMB_ALPHA)
-        run = GateRun(gate=_asked(bench, prepared, best_prompt(outcomes), won, settings), repaired=False)
+        run = GateRun(gate=_gate(bench, prepared, best_prompt(outcomes), won, settings), repaired=False)
         bench.record.append(run)
     elif mode not in ("none", run.gate.mode):
-        bench.progress.say(f"{won.rung}: its {run.gate.mode} gate was run before and stands")
+        bench.progress.say(f"{won.rung}: its {run.gate.mode} gate was run before and counts")
     return gating_of(run.gate)
 
 
 def run_second_gate(
     bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], repaired: RungOutcome, first: ClimbGate
 ) -> ClimbGate:
-    """The second gate, of a repaired system: what it found, as the decision has it. first: the gate that led to the repair."""
+    """The second gate, of a repaired system, on fresh items. first: the gate that led to the repair."""
     run = bench.record.last(GateRun, gate_key(repaired.rung, repaired=True))
     if run is None:
         settings = GateSettings(first.seed + 1, first.mode == "quick", CLIMB_ALPHA, facts="most")
-        run = GateRun(gate=_asked(bench, prepared, best_prompt(outcomes), repaired, settings), repaired=True)
+        run = GateRun(gate=_gate(bench, prepared, best_prompt(outcomes), repaired, settings), repaired=True)
         bench.record.append(run)
     return run.gate
 
 
 def recorded_gate(record: Record, rung: str, system: str | None) -> ClimbGate | None:
-    """What the gate found of this system, None where none was asked."""
+    """The last gate of this system, None if it was not gated."""
     found = [run.gate for run in record.all(GateRun) if (run.gate.rung, run.gate.system) == (rung, system)]
     return found[-1] if found else None
 
 
 def gated_artefact(record: Record, outcome: RungOutcome) -> str | None:
-    """Hash of what the gate examined of this system, None where none was asked."""
-    noted = recorded_gate(record, outcome.rung, outcome.system)
-    return noted.artefact_sha256 if noted is not None and outcome.gate is not None else None
+    """Hash of the system as it was gated, None if it was not."""
+    gate = recorded_gate(record, outcome.rung, outcome.system)
+    return gate.artefact_sha256 if gate is not None and outcome.gate is not None else None
 
 
 def gate_of_decision(record: Record, outcomes: Sequence[RungOutcome], winner: str | None) -> ClimbGate | None:
-    """The `gate` of decision.json: the winner's; where nothing that was gated won, the last one's."""
+    """The `gate` of decision.json: the winner's, or the last one's if nothing gated won."""
     gated = [outcome for outcome in outcomes if outcome.gate is not None]
     won = [outcome for outcome in gated if outcome.rung == winner]
     return next((recorded_gate(record, one.rung, one.system) for one in (*won, *reversed(gated))), None)
 
 
-def _asked(
+def _gate(
     bench: Workbench, prepared: PreparedTask, prompt: RungOutcome | None, won: RungOutcome, settings: GateSettings
 ) -> ClimbGate:
     assert won.system is not None
@@ -195,29 +192,29 @@ def _asked(
     target = judge_climb_target(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
     bench.models.close()  # the gate opens base and tuned model itself, one at a time
     folder = bench.candidate_folder(won.rung, won.system)
-    named = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
-    found = _run(bench, prepared, named, settings, target)
+    sides = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
+    finished = _run(bench, prepared, sides, settings, target)
     return ClimbGate(
         rung=won.rung,
         system=won.system,
         mode="quick" if settings.quick else "full",
         seed=settings.seed,
-        artefact_sha256=named.artefact,
-        **dict(findings_of(found)),
+        artefact_sha256=sides.artefact,
+        **dict(findings_of(finished)),
     )
 
 
 def _run(
-    bench: Workbench, prepared: PreparedTask, named: GateSides, settings: GateSettings, target: TargetFound
+    bench: Workbench, prepared: PreparedTask, sides: GateSides, settings: GateSettings, target: TargetFound
 ) -> FinishedGate:
     assert bench.shared is not None
-    assert named.system is not None
-    scores, texts = named.base.scores and named.tuned.scores, training_texts(prepared)
+    assert sides.system is not None
+    scores, texts = sides.base.scores and sides.tuned.scores, training_texts(prepared)
     with SuiteAnswers(bench.shared / ANSWERS) as kept:
         return run_gate(
-            named.base,
-            named.tuned,
-            suite_plans(suite_inputs(prepared, scores, named.system.prompt, quick=settings.quick)),
+            sides.base,
+            sides.tuned,
+            suite_plans(suite_inputs(prepared, scores, sides.system.prompt, quick=settings.quick)),
             bench.task.keep,
             settings=settings,
             kept=kept,

@@ -1,8 +1,6 @@
-"""The suites of a gate, and what a pilot of the base says of each before anything is scored.
+"""What a gate needs of a suite before it scores anything: the pilot of the base, then the sample size.
 
-Suites beside those of this package, which ask by themselves while a gate has one of its two models open.
-
-How many items of a suite a gate asks. Pure.
+An `ExternalSuite` asks by itself while a gate has one of its two models open.
 """
 
 from __future__ import annotations
@@ -12,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lastresort.gate.suites.suite import Suite, SuiteItem, SuiteMeasure, Transcript
+from lastresort.gate.suites.suite import ItemTranscripts, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict.compare import MeasureDesign, sample_sizes
-from lastresort.gate.verdict.findings import why_no_headroom
+from lastresort.gate.verdict.compare import MeasureDesign, sample_sizes, why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
@@ -24,37 +21,36 @@ from lastresort.stop import NEVER, Stop
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Progress
 
-PILOT_SEED = -1  # of no gate: `--seed` begins at 0, so that what is piloted is never scored
+PILOT_SEED = -1  # `--seed` begins at 0, so no item of a pilot is ever scored
 PILOT_ITEMS = 48
-
-Said = Sequence[tuple[SuiteItem, Transcript]]
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteInputs:
-    """What the suites are made from. scores: whether both models can tell how likely an answer is; otherwise each suite asks for
-    answers in words. design: of the tuned system's prompt. inputs: real ones of the task that were not trained on. answer_tokens:
-    about as many as the longest answer of the task takes. quick: whether the gate is bounded in time.
+    """What the suites are made from. scores: whether both models give likelihoods; otherwise every suite asks for answers in words.
+    design: of the tuned system's prompt. task_inputs: inputs of the task that were not trained on. answer_tokens: about the length
+    of the task's longest answer. quick: whether the gate asks a fixed number of items.
     """
 
     task: Task
     scores: bool
     design: PromptDesign
-    inputs: tuple[str, ...]
+    task_inputs: tuple[str, ...]
     answer_tokens: int
     quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ReadySuite:
-    """suite: whose items are scored. uninformative: by the name of a measure, why it can say nothing of this base."""
+class PilotedSuite:
+    """A suite after its pilot. suite: whose items are scored. uninformative: why a measure can say nothing about this base, by its
+    name."""
 
     suite: Suite
     uninformative: dict[str, str] = field(default_factory=dict)
 
 
 class SuitePlan(Protocol):
-    """A suite before the base is known. name: of its margin in the task's `keep`. pilot: its items are asked of the base first."""
+    """A suite before its pilot. name: of its margin in the task's `keep`. pilot: the suite whose items the pilot asks."""
 
     @property
     def name(self) -> str: ...
@@ -62,55 +58,61 @@ class SuitePlan(Protocol):
     def pilot(self) -> Suite: ...
     @property
     def pilot_items(self) -> int:
-        """About as many as the pilot may ask; for a forecast."""
+        """About how many the pilot asks at most, for a forecast."""
 
-    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
-        """What the pilot asks next, after what was asked and said before; nothing when it is over."""
+    def next_items(
+        self, asked: Sequence[SuiteItem], transcripts: ItemTranscripts, margin: float
+    ) -> Sequence[SuiteItem]:
+        """What the pilot asks next, given the items asked so far and their transcripts; nothing when the pilot is over."""
 
-    def ready(self, said: Said, margin: float) -> ReadySuite:
-        """said: the pilot. margin: the loss that the task accepts for the suite."""
+    def after_pilot(self, transcripts: ItemTranscripts, margin: float) -> PilotedSuite:
+        """transcripts: of the whole pilot. margin: the largest loss that the task accepts in this suite."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlainPlan:
-    """A suite that is scored as it is piloted; a measure is informative where the base has something to lose by it.
+    """A suite whose pilot asks the same kind of items. A measure is informative if the base has something to lose by it.
 
-    lacks: (said, measure, margin) -> why not, empty where it has.
+    why_uninformative: (transcripts, measure, margin) -> why it has not, "" if it has.
     """
 
     pilot: Suite
     pilot_items: int = PILOT_ITEMS
-    lacks: Callable[[Said, SuiteMeasure, float], str] = field(
-        default=lambda said, measure, margin: why_uninformative(said, measure, margin)
+    why_uninformative: Callable[[ItemTranscripts, SuiteMeasure, float], str] = field(
+        default=lambda *pilot: why_uninformative(*pilot)
     )
 
     @property
     def name(self) -> str:
         return self.pilot.name
 
-    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
+    def next_items(
+        self, asked: Sequence[SuiteItem], transcripts: ItemTranscripts, margin: float
+    ) -> Sequence[SuiteItem]:
         return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
-    def ready(self, said: Said, margin: float) -> ReadySuite:
-        told = {measure.name: self.lacks(said, measure, margin) for measure in self.pilot.measures}
-        return ReadySuite(self.pilot, {name: why for name, why in told.items() if why})
+    def after_pilot(self, transcripts: ItemTranscripts, margin: float) -> PilotedSuite:
+        found = {measure.name: self.why_uninformative(transcripts, measure, margin) for measure in self.pilot.measures}
+        return PilotedSuite(self.pilot, {name: why for name, why in found.items() if why})
 
 
-def why_uninformative(said: Said, measure: SuiteMeasure, margin: float) -> str:
-    """Why an accuracy has nothing to lose: its lower limit is below chance + 2 margins (DESIGN part 9). Empty otherwise."""
+def why_uninformative(transcripts: ItemTranscripts, measure: SuiteMeasure, margin: float) -> str:
+    """Why an accuracy has nothing to lose: its lower limit is below chance + 2 margins. Empty if it has."""
     if measure.chance is None:
         return ""
-    return why_no_headroom(base_scores(said, measure), chance=measure.chance, margin=margin * measure.margin_factor)
+    return why_no_headroom(
+        base_scores(transcripts, measure), chance=measure.chance, margin=margin * measure.margin_factor
+    )
 
 
-def base_scores(said: Said, measure: SuiteMeasure) -> list[float]:
-    """What the base scores by a measure, on the items that say something about it."""
-    pairs = (measure.pair(item, transcript, transcript) for item, transcript in said)
+def base_scores(transcripts: ItemTranscripts, measure: SuiteMeasure) -> list[float]:
+    """The base's scores by a measure, on the items that are informative for it."""
+    pairs = (measure.pair(item, transcript, transcript) for item, transcript in transcripts)
     return [pair.base for pair in pairs if pair is not None]
 
 
 class ExternalSuite(Protocol):
-    """measures: how many are required, 0 where the task leaves the suite out."""
+    """A suite that asks by itself. measures: how many it has, 0 if the task leaves it out."""
 
     @property
     def name(self) -> str: ...
@@ -122,16 +124,16 @@ class ExternalSuite(Protocol):
     def answer(
         self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
     ) -> None:
-        """Ask the base, which comes first, or the tuned model. power: that each measure is planned for, of the base's sizes. stop:
-        looked at after every batch, which is kept by then."""
+        """Ask the base, which comes first, or the tuned model. power: to plan each measure for. stop: looked at after every batch,
+        which is kept by then."""
 
-    def found(self, power: float) -> list[SuiteFound]:
-        """After both answered, with what was asked and what changed most."""
+    def judge(self, power: float) -> list[SuiteFound]:
+        """The finding of each measure, after both models answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettledSuite:
-    """A suite of which nothing is asked: it was left out, or cannot be run here."""
+    """A suite that asks nothing: the task leaves it out, or it cannot run here."""
 
     name: str
     measure: SkippedMeasure | UninformativeMeasure
@@ -148,41 +150,43 @@ class SettledSuite:
         self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
     ) -> None: ...
 
-    def found(self, power: float) -> list[SuiteFound]:
+    def judge(self, power: float) -> list[SuiteFound]:
         return [self.measure]
 
 
-# By alpha, the fewest, in whole steps of 16, of which a loss of 2 points can be excluded.
+# By alpha: the fewest items, in steps of 16, that can rule out a loss of 2 points.
 QUICK_ITEMS = {0.05: 160, 0.025: 208}
 FEWEST, MOST, STEP = 64, 4096, 16
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSize:
-    """items: to be asked. needed: what the planned power takes, if no more answers differ than `SPREAD` has it."""
+    """items: to ask. needed: for the planned power, if no more answers differ than `SPREAD` assumes."""
 
     items: int
     needed: int
 
 
-def sample_size(suite: Suite, said: Said, margin: float, *, measures: int, alpha: float, quick: bool) -> SampleSize:
-    """Items of the suite that give each of its measures what it needs, in steps of 16, whatever model answers.
+def sample_size(
+    suite: Suite, transcripts: ItemTranscripts, margin: float, *, measures: int, alpha: float, quick: bool
+) -> SampleSize:
+    """How many items of the suite each of its measures needs, in steps of 16.
 
-    said: the pilot of the base, which tells how many items say something about a measure. margin: of the suite. measures: of all
-    suites that are asked. alpha: .05 or .025. quick: QUICK_ITEMS at most, which can cost power and nothing else; so can MOST.
+    transcripts: of the pilot, which shows how many items are informative for a measure. margin: of the suite. measures: how many
+    the whole gate has. alpha: .05 or .025. quick: at most QUICK_ITEMS. That limit and MOST can cost power, and nothing else.
     """
-    of_any = sum(_says_something(suite, one) for one in said)
+    of_any = sum(_is_informative(suite, one) for one in transcripts)
     wanted = [
-        MeasureDesign(measure.name, margin * measure.margin_factor, measure.binary, says=share)
+        MeasureDesign(measure.name, margin * measure.margin_factor, measure.binary, informative=share)
         for measure in suite.measures
-        if (share := len(base_scores(said, measure)) / of_any if of_any else 1.0) > 0
+        if (share := len(base_scores(transcripts, measure)) / of_any if of_any else 1.0) > 0
     ]
     needed = max((one.n_needed for one in sample_sizes(wanted, alpha=alpha, measures=measures)), default=0)
     needed = math.ceil(max(FEWEST, needed) / STEP) * STEP
     return SampleSize(min(needed, QUICK_ITEMS[alpha] if quick else MOST), needed)
 
 
-def _says_something(suite: Suite, one: tuple[SuiteItem, Transcript]) -> bool:
-    """By one measure at least; what a pilot alone asks says nothing by any."""
+def _is_informative(suite: Suite, one: tuple[SuiteItem, Transcript]) -> bool:
+    """Whether one measure at least finds the item informative. Items that only a pilot asks are not."""
     item, transcript = one
     return any(measure.pair(item, transcript, transcript) is not None for measure in suite.measures)

@@ -1,8 +1,7 @@
-"""The two models that a gate compares, of which one is in memory at a time.
+"""The two sides of a gate: the models that a user names, of any framework, and whether they can be compared.
 
-Does an adapter fit its base? Told from file headers before weights are loaded; PEFT passes over layers that it does not find.
-
-From what a user names, a base and a tuned model of any framework, to the two sides of a gate. Nothing is converted.
+Nothing is converted, and one model is in memory at a time. An adapter is compared with its base by file headers before weights are
+loaded, because PEFT skips layers that it does not find.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from lastresort.train.files.run_folder import trained_rendering
 
 @dataclass(frozen=True, slots=True)
 class GateSide:
-    """name: as its user knows it. open: loads it, each time anew. rendering: hash of how conversations are rendered, "" where that
-    happens out of sight. scores: whether it can tell how likely an answer is. fingerprint: that the model must have, "" for any.
+    """One of the two models. name: as the user wrote it. open: loads it. rendering: hash of how it renders conversations, "" if
+    that is not visible. scores: whether it gives likelihoods of answers. fingerprint: that the loaded model must have, "" for any.
     """
 
     name: str
@@ -44,10 +43,7 @@ class GateSide:
 
 @contextmanager
 def open_side(side: GateSide) -> Iterator[Model]:
-    """The model of a side. Whoever asks it lets go of it before the other is opened.
-
-    Raises DataError where it is not the model that the side stands for.
-    """
+    """The model of a side. The caller drops it before it opens the other. Raises DataError if its fingerprint is another."""
     give_back_freed_memory()
     model = side.open()
     if side.fingerprint and model.fingerprint != side.fingerprint:
@@ -61,11 +57,11 @@ def open_side(side: GateSide) -> Iterator[Model]:
 
 
 def refuse_other_rendering(base: GateSide, tuned: GateSide) -> None:
-    """Raises InputError where the two would be shown different text for the same conversation."""
+    """Raises InputError if the two would see different text for the same conversation."""
     if base.rendering and tuned.rendering and base.rendering != tuned.rendering:
         raise InputError(
             f"the chat template or the special tokens of {tuned.name} differ from those of {base.name}",
-            expected="a tuned model and a base that are shown the same text, since otherwise the gate would compare templates",
+            expected="the same text for both, since the gate would compare templates otherwise",
             remedy="Put the base's chat template and special tokens into the tuned model's folder, or name another base.",
         )
 
@@ -78,7 +74,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_named_by(adapter: Path) -> str:
-    """What the adapter's settings call its base, "" where they do not say. Raises DataError where they are no JSON object."""
+    """The base that the adapter's settings name, "" if they name none. Raises DataError if they are not a JSON object."""
     path = adapter / CONFIG
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -92,9 +88,9 @@ def base_named_by(adapter: Path) -> str:
 
 
 def check_fit(adapter: Path, base: Path, base_name: str) -> None:
-    """Raises DataError where a low-rank layer of the adapter is not in the base, or has another shape there.
+    """Raises DataError if a low-rank layer of the adapter is missing in the base, or has another shape there.
 
-    Other kinds of adapters are left to PEFT, which refuses shapes that do not fit when it loads them.
+    Other kinds of adapters are left to PEFT, which refuses wrong shapes when it loads them.
     """
     factors = _factors(adapter)
     if not factors:
@@ -138,8 +134,8 @@ def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _refused(adapter: Path, found: str, base_name: str) -> DataError:
-    told = base_named_by(adapter)
-    named = f", while this one says that it was trained on {told}" if told and told != base_name else ""
+    trained_on = base_named_by(adapter)
+    named = f", while this one was trained on {trained_on}" if trained_on and trained_on != base_name else ""
     return DataError(
         f"found {found}",
         where=str(adapter),
@@ -153,8 +149,8 @@ Kind = Literal["adapter", "model", "winner"]
 
 @dataclass(frozen=True, slots=True)
 class GateSides:
-    """system: what was saved with the tuned model, None where it is a model alone. notes: what a reader has to know of it.
-    artefact: hash of the saved system, taken before it is opened.
+    """system: saved with the tuned model, None if it is a model alone. notes: for the reader of the result. artefact: hash of the
+    saved system, taken before it is opened.
     """
 
     base: GateSide
@@ -170,8 +166,8 @@ def resolve_sides(
 ) -> GateSides:
     """base: a model's name as in a task file. tuned: a PEFT adapter's folder, a model's name, or the winner of a run.
 
-    here: what relative paths start from. base_as: where a user gave the base. Raises InputError where one leads nowhere, where the
-    adapter does not fit the base, and where the winner was not tuned.
+    here: what relative paths start from. base_as: where the user named the base, for errors. Raises InputError if a name leads
+    nowhere, the adapter does not fit the base, or the winner was not tuned.
     """
     folder = here / Path(tuned).expanduser()
     winner = _winner(folder)
@@ -181,34 +177,34 @@ def resolve_sides(
     if is_adapter(folder):
         return GateSides(base_side, *_of_adapter(base, tuned, folder, template_kwargs, here))
     _refuse_half_an_adapter(folder)
-    with _speaking_of("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
+    with _named_by("--tuned", "a PEFT adapter's folder, a model's folder or name, or the winner/ of a run"):
         side = _side(tuned, template_kwargs, here)
     _refuse_other_than_trained(side, trained_rendering(folder), f"the rows that {tuned} was trained on")
-    notes = tuple(_known_by_name(name) for name in (base, tuned) if is_endpoint(name))
+    notes = tuple(_identified_by_name(name) for name in (base, tuned) if is_endpoint(name))
     return GateSides(base_side, side, "model", notes=notes)
 
 
 def _base_side(
     name: str, template_kwargs: Mapping[str, Any], here: Path, base_as: str, precision: str = "auto"
 ) -> GateSide:
-    with _speaking_of(base_as, "the model that it was tuned from"):
+    with _named_by(base_as, "the model that it was tuned from"):
         return _side(name, template_kwargs, here, precision)
 
 
 @contextmanager
-def _speaking_of(option: str, expected: str) -> Iterator[None]:
-    """A name that leads nowhere is told as the option that it was given with. expected: of what is nothing on disk."""
+def _named_by(option: str, expected: str) -> Iterator[None]:
+    """Errors about a model's name point at the option that it came from. expected: of a name that is nothing on disk."""
     try:
         yield
     except TaskError as error:
         if error.where != "model":
             raise
-        told = expected if error.found.endswith("nothing on disk") else error.expected
-        raise TaskError(error.found, where=option, expected=told, remedy=error.remedy) from error
+        wanted = expected if error.found.endswith("nothing on disk") else error.expected
+        raise TaskError(error.found, where=option, expected=wanted, remedy=error.remedy) from error
 
 
 def _refuse_half_an_adapter(place: Path) -> None:
-    """Raises InputError for the weights of an adapter in place of its folder, and for a folder that lacks its configuration."""
+    """Raises InputError for an adapter's weights in place of its folder, and for a folder without its configuration."""
     weights = place if place.is_file() else place / WEIGHTS
     if weights.name.startswith("adapter_") and weights.is_file():
         lacks = "" if is_adapter(weights.parent) else f" and no {CONFIG} beside it"
@@ -216,13 +212,13 @@ def _refuse_half_an_adapter(place: Path) -> None:
             f"found {weights.name}{lacks}",
             where=f"--tuned {place}",
             expected="an adapter's folder as PEFT's save_pretrained writes it",
-            remedy="Save the adapter anew." if lacks else f"Name the folder: {weights.parent}.",
+            remedy="Save the adapter again." if lacks else f"Name the folder: {weights.parent}.",
         )
 
 
-def _known_by_name(endpoint: str) -> str:
+def _identified_by_name(endpoint: str) -> str:
     return (
-        f"{endpoint} is known by its address alone: what it answered to the same items before was not asked again. "
+        f"{endpoint} is identified by its address alone, and its kept answers to the same items were used. "
         "Serve other weights under another name."
     )
 
@@ -258,27 +254,27 @@ def _nothing_tuned(system: System, folder: Path) -> InputError:
 
 
 def _refuse_other_than_trained(side: GateSide, trained: str, rows: str) -> None:
-    """Raises InputError where a side is shown other text than it was trained on."""
+    """Raises InputError if a side would see other text than it was trained on."""
     if trained and side.rendering and trained != side.rendering:
         raise InputError(
             f"the chat template or the special tokens of {side.name} differ from those of {rows}",
             expected=f"the rendering {trained[:16]} of its training, not {side.rendering[:16]}",
-            remedy="Put back the template and chat_template_kwargs that it was trained with, or train it anew.",
+            remedy="Put back the template and chat_template_kwargs that it was trained with, or train it again.",
         )
 
 
 def _of_adapter(
     base: str, tuned: str, adapter: Path, template_kwargs: Mapping[str, Any], here: Path, precision: str = "auto"
 ) -> tuple[GateSide, Kind, None, tuple[str, ...]]:
-    """The base with the adapter on it; where the adapter brings a tokenizer, it tells how the training data was rendered."""
+    """The base with the adapter. If the adapter brings a tokenizer, that shows how its training data was rendered."""
     side = _side(base, template_kwargs, here, precision, adapter=adapter, known_as=tuned)
     if is_endpoint(base):
         return side, "adapter", None, ()
     check_fit(adapter, _weights(base, here), base)
     _refuse_other_than_trained(side, trained_rendering(adapter), f"the rows that {adapter} was trained on")
-    told = base_named_by(adapter)
-    other = bool(told) and not _is_called(Path(told).name, base, here)
-    notes = (f"{tuned} says that it was trained on {told}; here it is asked on {base}.",) if other else ()
+    trained_on = base_named_by(adapter)
+    other = bool(trained_on) and not _is_called(Path(trained_on).name, base, here)
+    notes = (f"{tuned} names {trained_on} as its base; here it is loaded on {base}.",) if other else ()
     return side, "adapter", None, notes
 
 
@@ -304,10 +300,10 @@ def _side(
     return GateSide(known_as or name, load, rendering)
 
 
-def _is_called(told: str, base: str, here: Path) -> bool:
-    """Whether a model that goes by this name may be the base: by its own name, its folder's, or that of the file it came from."""
+def _is_called(name: str, base: str, here: Path) -> bool:
+    """Whether the base may go by this name: its own, that of its folder, or that of the file it was converted from."""
     folder = _weights(base, here).name
-    return told in (Path(base).name, folder) or converted_name(folder) in (told, told.removesuffix(".gguf"))
+    return name in (Path(base).name, folder) or converted_name(folder) in (name, name.removesuffix(".gguf"))
 
 
 def _weights(name: str, here: Path) -> Path:

@@ -13,9 +13,8 @@ from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.plans import (
     PILOT_SEED,
     ExternalSuite,
+    PilotedSuite,
     PlainPlan,
-    ReadySuite,
-    Said,
     SettledSuite,
     SuiteInputs,
     SuitePlan,
@@ -27,7 +26,7 @@ from lastresort.gate.run import GateSettings
 from lastresort.gate.suites.general import KEY, General, score
 from lastresort.gate.suites.headroom import Pilot, headroom, look_sizes, next_looks
 from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, CONSTRAINTS, WRITTEN_STRATA, Stratum
-from lastresort.gate.suites.suite import SuiteItem
+from lastresort.gate.suites.suite import ItemTranscripts, SuiteItem
 from lastresort.gate.verdict import skipped_measure, uninformative_measure
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.sections import SUITES
@@ -60,9 +59,11 @@ class GeneralPlan:
         asked = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
         return sum(look_sizes(stratum, quick=self.quick)[-1] for stratum in asked)
 
-    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
+    def next_items(
+        self, asked: Sequence[SuiteItem], transcripts: ItemTranscripts, margin: float
+    ) -> Sequence[SuiteItem]:
         before = Counter(Stratum(item.family, item.level) for item in asked)
-        pilots = {pilot.stratum: pilot for pilot in _pilots(self.strata, said)}
+        pilots = {pilot.stratum: pilot for pilot in _pilots(self.strata, transcripts)}
         looks = next_looks(self.strata, before, pilots, margin, quick=self.quick)
         return [
             item
@@ -70,10 +71,10 @@ class GeneralPlan:
             for item in self.pilot.of_stratum(stratum, PILOT_SEED, before[stratum], stop)
         ]
 
-    def ready(self, said: Said, margin: float) -> ReadySuite:
-        found = headroom(_pilots(self.strata, said), margin=margin)
+    def after_pilot(self, transcripts: ItemTranscripts, margin: float) -> PilotedSuite:
+        found = headroom(_pilots(self.strata, transcripts), margin=margin)
         suite = General(found.used) if found.used else self.pilot
-        return ReadySuite(
+        return PilotedSuite(
             suite, {} if found.informative else {measure.name: found.reason for measure in suite.measures}
         )
 
@@ -93,66 +94,68 @@ class LeakPlan:
     def pilot(self) -> leak.FormatLeak:
         return leak.for_pilot(self.suite)
 
-    def look(self, asked: Sequence[SuiteItem], said: Said, margin: float) -> Sequence[SuiteItem]:
+    def next_items(
+        self, asked: Sequence[SuiteItem], transcripts: ItemTranscripts, margin: float
+    ) -> Sequence[SuiteItem]:
         return () if asked else self.pilot.draw(PILOT_SEED, 0, self.pilot_items)
 
-    def ready(self, said: Said, margin: float) -> ReadySuite:
-        if why := leak.why_uninformative(self.pilot, said, margin):
-            return ReadySuite(self.suite, {measure.name: why for measure in self.suite.measures})
-        return ReadySuite(replace(self.suite, conditions=leak.conditions_with_headroom(self.pilot, said, margin)))
+    def after_pilot(self, transcripts: ItemTranscripts, margin: float) -> PilotedSuite:
+        if why := leak.why_uninformative(self.pilot, transcripts, margin):
+            return PilotedSuite(self.suite, {measure.name: why for measure in self.suite.measures})
+        return PilotedSuite(
+            replace(self.suite, conditions=leak.conditions_with_headroom(self.pilot, transcripts, margin))
+        )
 
 
-def general(known: SuiteInputs) -> SuitePlan:
+def general(inputs: SuiteInputs) -> SuitePlan:
     """Choice questions by likelihood where both models tell it; where not and in a full gate choice questions in words, and
     instructions with constraints. These take most of a pilot's time, and a small model keeps hardly any of them.
     """
-    if known.scores and known.quick:
-        return GeneralPlan(CHOSEN_STRATA, known.quick)
-    return GeneralPlan((*(CHOSEN_STRATA if known.scores else ()), *CONSTRAINT_STRATA, *WRITTEN_STRATA), known.quick)
+    if inputs.scores and inputs.quick:
+        return GeneralPlan(CHOSEN_STRATA, inputs.quick)
+    return GeneralPlan((*(CHOSEN_STRATA if inputs.scores else ()), *CONSTRAINT_STRATA, *WRITTEN_STRATA), inputs.quick)
 
 
-def sycophancy(known: SuiteInputs) -> SuitePlan:
-    suite = Sycophancy(mode="chosen" if known.scores else "written", shown_every=QUICK_SHOWN if known.quick else 1)
-    return PlainPlan(suite, lacks=yielding.why_uninformative)
+def sycophancy(inputs: SuiteInputs) -> SuitePlan:
+    suite = Sycophancy(mode="chosen" if inputs.scores else "written", shown_every=QUICK_SHOWN if inputs.quick else 1)
+    return PlainPlan(suite, why_uninformative=yielding.why_uninformative)
 
 
-def format_leak(known: SuiteInputs) -> SuitePlan:
+def format_leak(inputs: SuiteInputs) -> SuitePlan:
     """Base and tuned are asked by the prompt of the tuned system, with inputs of the task that were not trained on."""
-    form = AnswerForm(known.task.output.json_schema, known.task.output.choices)
-    return LeakPlan(leak.FormatLeak(form, known.design, known.inputs, known.answer_tokens))
+    form = AnswerForm(inputs.task.output.json_schema, inputs.task.output.choices)
+    return LeakPlan(leak.FormatLeak(form, inputs.design, inputs.task_inputs, inputs.answer_tokens))
 
 
-def _pilots(strata: Sequence[Stratum], said: Said) -> list[Pilot]:
+def _pilots(strata: Sequence[Stratum], transcripts: ItemTranscripts) -> list[Pilot]:
     """What the base scored, a stratum at a time; those of which no item fits its context are left out."""
     right: dict[tuple[str, int], list[float]] = {}
-    for item, transcript in said:
+    for item, transcript in transcripts:
         right.setdefault((item.family, item.level), []).append(score(item, transcript[KEY]))
     asked = ((stratum, right.get((stratum.family, stratum.level), [])) for stratum in strata)
     return [Pilot(stratum, int(sum(scores)), len(scores)) for stratum, scores in asked if scores]
 
 
-FEW_BYTES, MOST_TOKENS = (
-    3,
-    512,
-)  # of a token, so that an answer is not thought too short; of an answer that shows its form
-NOT_HERE = "lm-eval asks only models whose weights are here, so that the gate cannot run it"
+BYTES_PER_TOKEN = 3  # few, so that the longest answer is not taken for shorter than it is
+MOST_TOKENS = 512  # in which an answer shows its form
+NOT_HERE = "lm-eval asks only models whose weights are local, so the gate cannot run it"
 
 Build = Callable[[SuiteInputs], SuitePlan]
 
 
-def suite_plans(known: SuiteInputs) -> list[SuitePlan]:
+def suite_plans(inputs: SuiteInputs) -> list[SuitePlan]:
     """One a suite, in the order of the table."""
-    return [_builder(suite.path)(known) for suite in SUITES.values()]
+    return [_builder(suite.path)(inputs) for suite in SUITES.values()]
 
 
 def suite_inputs(prepared: PreparedTask, scores: bool, design: PromptDesign, *, quick: bool = False) -> SuiteInputs:
     """What the suites are made from, of a task."""
     split, asked = prepared.split, prepared.task.decode.max_new_tokens
     unseen = split.dev or split.train
-    inputs = tuple(text for example in unseen if (text := question_of(example.input)))
+    task_inputs = tuple(text for example in unseen if (text := question_of(example.input)))
     longest = max((len(example.output.encode(errors="replace")) for example in split.train), default=0)
-    tokens = longest // FEW_BYTES if asked == "auto" else int(asked)
-    return SuiteInputs(prepared.task, scores, design, inputs, min(tokens, MOST_TOKENS), quick)
+    tokens = longest // BYTES_PER_TOKEN if asked == "auto" else int(asked)
+    return SuiteInputs(prepared.task, scores, design, task_inputs, min(tokens, MOST_TOKENS), quick)
 
 
 def further_suites(

@@ -1,4 +1,4 @@
-"""The target of a gate that is asked alone: the task's test set, put to the base with the plain prompt and to the tuned system."""
+"""The target of `lastresort gate`: the task's test set, answered by the base with the plain prompt and by the tuned system."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example, Progress
 
 QUICK_ITEMS = 64
-AUTO_TOKENS = -1  # of a system whose longest answer is not known before the base counts it
+AUTO_TOKENS = -1  # until the base has counted the longest answer
 PLAIN = "the base with the plain prompt"
 
 SideName = Literal["base", "tuned"]
 
 
 class GateTarget(Protocol):
-    """What a gate asks of the task itself."""
+    """The task itself as a part of a gate."""
 
     @property
     def n(self) -> int:
@@ -41,19 +41,19 @@ class GateTarget(Protocol):
     def answer(
         self, side: SideName, model: Model, progress: Progress, most: int | None = None, stop: Stop = NEVER
     ) -> None:
-        """Let a model answer all items, or the first `most`; what was answered before is not asked again. stop: looked at after
-        every batch."""
+        """Let a model answer all items, or the first `most`, without those it answered before. stop: looked at after every
+        batch."""
 
     def seconds_an_item(self) -> float:
         """Of the answers so far."""
 
-    def found(self, alpha: float) -> TargetFound:
-        """After both sides answered all."""
+    def judge(self, alpha: float) -> TargetFound:
+        """After both models answered all items."""
 
 
 @dataclass
 class HeldOutTarget:
-    """tuned: the system that answers for the tuned model; whatever model it names, it is asked of the one that is handed in."""
+    """tuned: how the tuned model is prompted; the model itself is the one given to `answer`."""
 
     prepared: PreparedTask
     order: Sequence[Example]
@@ -72,12 +72,12 @@ class HeldOutTarget:
     def answer(
         self, side: SideName, model: Model, progress: Progress, most: int | None = None, stop: Stop = NEVER
     ) -> None:
-        asked = CachedModel(model, self.cache)
-        answerer = Answerer(self._system(side, asked), asked)
+        cached = CachedModel(model, self.cache)
+        answerer = Answerer(self._system(side, cached), cached)
         done = self._answers[side]
         rest = self.order[len(done) : most]
         for batch in measured(
-            answerer, rest, self.scorer, self.prepared.task.output, batch_size=asked.batch_size, refused_is_wrong=True
+            answerer, rest, self.scorer, self.prepared.task.output, batch_size=cached.batch_size, refused_is_wrong=True
         ):
             done += batch
             progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
@@ -87,7 +87,7 @@ class HeldOutTarget:
         done = [*self._answers["base"], *self._answers["tuned"]]
         return sum(item.seconds for item in done) / len(done) if done else 0.0
 
-    def found(self, alpha: float) -> TargetFound:
+    def judge(self, alpha: float) -> TargetFound:
         task, binary = self.prepared.task, self.scorer.binary
         judgement = judge_so_far(task, binary, self._answers["tuned"], self.order)
         assert judgement is not None, "all items were answered"
@@ -101,15 +101,15 @@ class HeldOutTarget:
         system = self.tuned if side == "tuned" else plain_system(self.prepared, instruction(self.prepared.task))
         if system.decoding.max_new_tokens == AUTO_TOKENS:
             system = replace(system, decoding=replace(system.decoding, max_new_tokens=self._longest))
-        if not is_endpoint(model.name):  # weights that are here take no effort
+        if not is_endpoint(model.name):  # local weights take no effort
             system = replace(system, decoding=replace(system.decoding, reasoning_effort=None))
         return system
 
 
-def plain_system(prepared: PreparedTask, instructed: str) -> System:
-    """An instruction and the input alone, as the rung sft serves its adapters."""
+def plain_system(prepared: PreparedTask, text: str) -> System:
+    """This instruction and the input, nothing else, as the rung sft prompts its adapters."""
     task = prepared.task
-    design, decoding = PromptDesign(instructed), prompting_decoding(task, AUTO_TOKENS)
+    design, decoding = PromptDesign(text), prompting_decoding(task, AUTO_TOKENS)
     return System(PLAIN, task.model, design, decoding, template_kwargs=task.chat_template_kwargs)
 
 
@@ -120,7 +120,7 @@ def test_order(prepared: PreparedTask, quick: bool) -> list[Example]:
 
 
 def first_items(order: Sequence[Example], items: int) -> list[Example]:
-    """The first items of a fixed order, and what belongs to the last one's group."""
+    """The first items of a fixed order, to the end of the last one's group."""
     labels = groups_of(order)
     stop = min(items, len(order))
     while labels is not None and 0 < stop < len(order) and labels[stop] == labels[stop - 1]:

@@ -14,7 +14,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.gate.command import ANSWERS
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import SuitePlan
-from lastresort.gate.run import GateRunner, GateSettings, ScoredSuite, judge_suites
+from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suites
 from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, RepairNeed
@@ -123,7 +123,7 @@ class RepairLosses:
     def __init__(self, bench: Workbench, prepared: PreparedTask) -> None:
         self._bench, self._prepared = bench, prepared
         self._settings = GateSettings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
-        self._base: list[ScoredSuite] | None = None
+        self._base: AskedBase | None = None
 
     def of(self, folder: Path) -> tuple[RepairMeasurement, ...]:
         """Of the system that is saved in this folder, by measure. Raises StoppedError where asking stopped."""
@@ -134,11 +134,11 @@ class RepairLosses:
         refuse_other_rendering(named.base, named.tuned)
         plans = self._plans(named)
         with SuiteAnswers(bench.shared / ANSWERS) as kept:
-            asking = self._asking(kept)
+            runner = self._runner(kept)
             if self._base is None:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
-                self._base, _, _ = asking.base(named.base, required, bench.task.keep)
-            scored, _ = asking.tuned(named.tuned, self._base)
+                self._base = runner.ask_base(named.base, required, bench.task.keep)
+            scored, _ = runner.ask_tuned(named.tuned, self._base)
         return tuple(map(_measured, judge_suites(plans, scored, bench.task.keep, self._settings, POWER)))
 
     def _plans(self, named: GateSides) -> list[SuitePlan]:
@@ -147,7 +147,7 @@ class RepairLosses:
             suite_inputs(self._prepared, named.base.scores and named.tuned.scores, named.system.prompt, quick=True)
         )
 
-    def _asking(self, kept: SuiteAnswers) -> GateRunner:
+    def _runner(self, kept: SuiteAnswers) -> GateRunner:
         texts = training_texts(self._prepared)
         progress, stop = LabelledProgress(self._bench.progress, "repair"), self._bench.stop
         return GateRunner(self._settings, kept, texts, progress, None, "Each repair", stop=stop)

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval, asked of a model that is loaded here. lm-eval is an extra (`evals`) and imported only where it is used."""
+"""Tasks of lm-eval as further suites. lm-eval is an extra (`evals`), imported only where it is used."""
 
 from lastresort.gate.lm_eval.asking import CHUNK, HarnessAnswers, ask
 from lastresort.gate.lm_eval.tasks import PREFIX, Documents, MeasuredTasks, load_parts

@@ -1,6 +1,6 @@
-"""A loaded model answers documents of lm-eval through lm-eval itself, a chunk at a time; what was answered is kept.
+"""A loaded model answers documents of lm-eval through lm-eval itself, in chunks whose answers are kept.
 
-What decides how a task of lm-eval scores an answer, as something that can be hashed: kept scores are of one definition.
+Kept scores belong to one definition of a task, so all that decides how it scores is hashed.
 """
 
 from __future__ import annotations
@@ -29,32 +29,31 @@ if TYPE_CHECKING:
 
 
 def definition_of(task: Any) -> str:
-    """Hash of its configuration and class, and of the documents that its requests are made of, whole: their right answers are not
-    in what is asked."""
+    """Hash of the task's configuration and class, and of whole documents, since requests do not hold their right answers."""
     documents = {one.doc_id: one.doc for one in task.instances}
-    return fingerprint([_told(task.config), _told(type(task)), documents])
+    return fingerprint([_hashable(task.config), _hashable(type(task)), documents])
 
 
-def _told(value: Any) -> Any:
-    """The same in every process. A function is the file that it stands in, since it may call others there; in a folder of tasks,
-    all of the folder's."""
+def _hashable(value: Any) -> Any:
+    """The same in every process. A function is represented by its file, since it may call others there; in a folder of tasks by all
+    files of the folder."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _told(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: _hashable(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _told(one) for key, one in value.items()}
+        return {str(key): _hashable(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_told(one) for one in value]
+        return [_hashable(one) for one in value]
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     if isinstance(value, partial):
-        return [_told(value.func), _told(value.args), _told(value.keywords)]
+        return [_hashable(value.func), _hashable(value.args), _hashable(value.keywords)]
     if callable(value):
         return [getattr(value, "__qualname__", type(value).__qualname__), _sources(value)]
     return value
 
 
 def _sources(function: Any) -> list[str]:
-    if isinstance(function, type):  # whose module is not known where it was loaded by its path; that of its methods is
+    if isinstance(function, type):  # one loaded by its path has no known module, its methods have
         function = next(filter(inspect.isfunction, vars(function).values()), function)
     try:
         found = inspect.getsourcefile(function)
@@ -71,14 +70,14 @@ def _sources(function: Any) -> list[str]:
     ]
 
 
-CHUNK = 64  # documents at a time, after which limits are looked at and answers are kept
-VERSION = 3  # raised whenever the same documents would be asked otherwise
+CHUNK = 64  # documents; after each chunk answers are kept and a stop is looked at
+VERSION = 3  # raised whenever the same documents would be asked differently
 
 
 @dataclass(frozen=True, slots=True)
 class HarnessAnswers:
-    """logs: one, or one a task where their metrics differ. seconds, tokens_in, tokens_out: whenever that was. new: documents
-    that were asked just now.
+    """logs: one, or one per task if their metrics differ. seconds, tokens_in, tokens_out: whenever they were asked. new: documents
+    asked now.
     """
 
     logs: tuple[LoggedMeasure, ...]
@@ -97,22 +96,22 @@ def ask(
     progress: Progress,
     stop: Stop = NEVER,
 ) -> HarnessAnswers:
-    """Every item of the part, in chunks that are the same for every model, since examples in a prompt are drawn chunk by chunk.
+    """Ask every item of the part. Chunks are the same for every model, because few-shot examples are drawn chunk by chunk.
 
-    Raises DataError where the scores of a task cannot be weighed.
+    Raises DataError if the scores of a task cannot be used.
     """
     check(stop)
-    harness, asking = _harness(model), _asking(model, suite)
+    harness, key = _harness(model), _answers_key(model, suite)
     by_task: dict[str, list[LoggedMeasure]] = defaultdict(list)
     answers: list[KeptAnswer] = []
     new = 0
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
-        answer, fresh = _chunk(harness, asking, part, chunk, kept)
+        answer, fresh = _chunk(harness, key, part, chunk, kept)
         answers.append(answer)
         new += len(chunk) if fresh else 0
-        for told in (answer.said or {}).get("logs", ()):
-            by_task[told["name"]].append(_logged(told))
+        for log in (answer.said or {}).get("logs", ()):
+            by_task[log["name"]].append(_logged(log))
         progress.advance(len(chunk))
         check(stop)
     together = [_joined(logs) for logs in by_task.values()]
@@ -142,7 +141,7 @@ class _Harness:
 
 
 def _harness(model: LocalModel) -> _Harness:
-    """The tokenizer is a copy, since lm-eval changes its padding."""
+    """With a copy of the tokenizer, since lm-eval changes its padding."""
     with quiet(SEED):
         from lm_eval.models.huggingface import HFLM
 
@@ -157,7 +156,7 @@ def _harness(model: LocalModel) -> _Harness:
     return _Harness(lm, bool(tokenizer.chat_template))
 
 
-def _asking(model: LocalModel, suite: str) -> Asking:
+def _answers_key(model: LocalModel, suite: str) -> Asking:
     from importlib.metadata import version
 
     return Asking(
@@ -166,30 +165,30 @@ def _asking(model: LocalModel, suite: str) -> Asking:
 
 
 def _chunk(
-    harness: _Harness, asking: Asking, part: MeasuredTasks, items: Sequence[SuiteItem], kept: SuiteAnswers
+    harness: _Harness, key: Asking, part: MeasuredTasks, items: Sequence[SuiteItem], kept: SuiteAnswers
 ) -> tuple[KeptAnswer, bool]:
-    """What was said to the same requests before, else now."""
+    """The answer to these requests that was kept, else a new one; and whether it is new."""
     samples: dict[str, list[int]] = defaultdict(list)
     for item in items:
         samples[item.family].append(int(item.id.rpartition("/")[2]))
     wanted = {task: sorted(numbers) for task, numbers in sorted(samples.items())}  # lm-eval numbers them in this order
     name = fingerprint(wanted)
-    with faults_of(asking.suite):
+    with faults_of(key.suite):
         openings = {name: _requests(harness, part, wanted)}
-    known = kept.known(asking, openings).get(name)
+    known = kept.known(key, openings).get(name)
     if known is not None:
         return known, False
     began = time.perf_counter()
-    with faults_of(asking.suite):
+    with faults_of(key.suite):
         logs, *tokens = _evaluated(harness, part, wanted)
     answer = KeptAnswer({"logs": [asdict(one) for one in logs]}, time.perf_counter() - began, *tokens)
-    kept.put(asking, openings, {name: answer})
+    kept.put(key, openings, {name: answer})
     return answer, True
 
 
 def _requests(harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list[int]]) -> str:
-    """Hash of what is asked, as it is asked, and of how it is scored."""
-    told = []
+    """Hash of the requests as they are made, and of how they are scored."""
+    requests = []
     with quiet(SEED):
         for name, numbers in samples.items():
             task = _fresh(part.tasks[name])
@@ -198,14 +197,14 @@ def _requests(harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list
                 chat_template=harness.lm.apply_chat_template if harness.chat else None,
                 **harness.rendering,
             )
-            told.append([name, definition_of(task), [list(one.args) for one in task.instances]])
-    return fingerprint(told)
+            requests.append([name, definition_of(task), [list(one.args) for one in task.instances]])
+    return fingerprint(requests)
 
 
 def _evaluated(
     harness: _Harness, part: MeasuredTasks, samples: Mapping[str, list[int]]
 ) -> tuple[list[LoggedMeasure], int, int]:
-    """The logs, and the tokens that were read and said."""
+    """The logs, with the number of prompt and answer tokens."""
     with quiet(SEED), _decoding_of_the_task(harness.lm.model):
         from lm_eval.evaluator import evaluate
 
@@ -222,25 +221,25 @@ def _evaluated(
         for name in samples
     ]
     counted = [_tokens(harness.lm, row) for name in samples for row in found["samples"][name]]
-    return logs, sum(read for read, _ in counted), sum(said for _, said in counted)
+    return logs, sum(read for read, _ in counted), sum(written for _, written in counted)
 
 
 def _tokens(lm: Any, row: Mapping[str, Any]) -> tuple[int, int]:
-    """Read for a document, its options among them, and said. A beginning that its requests share is read once."""
+    """Prompt tokens of a document, with its options, and answer tokens. A prefix that its requests share counts once."""
 
     def count(text: str) -> int:
         return len(lm.tok_encode(text))
 
     read = sum(map(count, {arguments[0] for arguments in row["arguments"]}))
     read += sum(count(text) for arguments in row["arguments"] for text in arguments[1:2] if isinstance(text, str))
-    said = sum(count(text) for answers in row["resps"] for text in answers if isinstance(text, str))
-    return read, said
+    written = sum(count(text) for answers in row["resps"] for text in answers if isinstance(text, str))
+    return read, written
 
 
 @contextmanager
 def _decoding_of_the_task(model: Any) -> Iterator[None]:
-    """`generate` fills what a task leaves open from the model's generation_config: a repetition penalty that only one of the two
-    folders has would count as a loss. End tokens stay the model's own.
+    """Decode as the task says, with the model's own end tokens. `generate` takes what a task leaves open from generation_config, so
+    a repetition penalty in only one of the two folders would count as a loss.
     """
     from transformers import GenerationConfig
 
@@ -254,14 +253,14 @@ def _decoding_of_the_task(model: Any) -> Iterator[None]:
 
 
 def _fresh(task: Any) -> Any:
-    """Its examples are drawn from the beginning."""
+    """The task with its few-shot examples drawn from the start."""
     task.set_fewshot_seed(seed=SEED)
     return task
 
 
-def _logged(told: Mapping[str, Any]) -> LoggedMeasure:
-    items = tuple(LoggedItem(**one) for one in told["items"])
-    return LoggedMeasure(told["name"], told["metric"], items, told["source"], tuple(told["notes"]))
+def _logged(body: Mapping[str, Any]) -> LoggedMeasure:
+    items = tuple(LoggedItem(**one) for one in body["items"])
+    return LoggedMeasure(body["name"], body["metric"], items, body["source"], tuple(body["notes"]))
 
 
 def _joined(logs: Sequence[LoggedMeasure]) -> LoggedMeasure:

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval as a further suite of the gate: a pilot of the base, then the same documents asked of both."""
+"""Tasks of lm-eval as a further suite: a pilot of the base, then the same documents for both models."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from lastresort.gate.logs import LoggedMeasure, PairedMeasure, pair_measures
 from lastresort.gate.plans import FEWEST, MOST, QUICK_ITEMS
 from lastresort.gate.target import SideName
 from lastresort.gate.verdict import judge_measure, uninformative_measure
-from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD
-from lastresort.gate.verdict.findings import why_no_headroom
+from lastresort.gate.verdict.compare import NOTHING_SAID, SPREAD, why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, ItemsAsked, SuiteFound
 from lastresort.records.responses import SuiteAnswers
@@ -31,25 +30,26 @@ if TYPE_CHECKING:
     from lastresort.gate.run import GateSettings
 
 
-TOO_FEW = "it has too few documents for a pilot beside those that are scored"
+TOO_FEW = "it has too few documents for a pilot and a test"
 
 
 @dataclass
-class _Asked:
-    """A part at work. why: why it says nothing, by the name of a log; under "" of all of it."""
+class _Part:
+    """The state of one part. why: why a log is uninformative, by its name; "" stands for the whole part."""
 
-    part: MeasuredTasks
+    tasks: MeasuredTasks
     why: dict[str, str] = field(default_factory=dict)
     pilot_items: int = 0
     drawn: DrawnItems = field(default_factory=lambda: DrawnItems((), 0))
-    heard: dict[SideName, HarnessAnswers] = field(default_factory=dict)
+    answers: dict[SideName, HarnessAnswers] = field(default_factory=dict)
 
 
 class LmEvalSuite:
-    """name: as in the task's `general`. margin: the loss that is accepted of each of its measures. parts: its tasks.
+    """name: as in the task's `general`. margin: the accepted loss of each of its measures. parts: its tasks, one or several
+    measures.
 
-    training_texts: documents that are too much like one of them are passed over. A task whose scores cannot be weighed, and one
-    that asked the two something else, are UNINFORMATIVE: they hold a model back and end no climb.
+    training_texts: documents too similar to one of them are skipped. A task whose scores cannot be used, or that asked the two
+    models different things, is UNINFORMATIVE: it holds a model back and does not end a climb.
     """
 
     def __init__(
@@ -61,49 +61,49 @@ class LmEvalSuite:
         training_texts: Sequence[str],
     ) -> None:
         self.name, self._margin, self._settings, self._texts = name, margin, settings, training_texts
-        self._asked = [_Asked(part) for part in parts]
+        self._parts = [_Part(part) for part in parts]
 
     @property
     def measures(self) -> int:
-        return len(self._asked)
+        return len(self._parts)
 
     @property
     def spent(self) -> GateSpent:
-        heard = [side for one in self._asked for side in one.heard.values()]
+        answers = [side for one in self._parts for side in one.answers.values()]
         return GateSpent(
-            seconds=sum(side.seconds for side in heard),
-            asked_now=sum(side.new for side in heard),
-            tokens_in=sum(side.tokens_in for side in heard),
-            tokens_out=sum(side.tokens_out for side in heard),
+            seconds=sum(side.seconds for side in answers),
+            asked_now=sum(side.new for side in answers),
+            tokens_in=sum(side.tokens_in for side in answers),
+            tokens_out=sum(side.tokens_out for side in answers),
         )
 
     def answer(
         self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
     ) -> None:
-        for one in self._asked:
+        for one in self._parts:
             try:
                 if side == "base":
                     self._prepare(one, model, kept, power, progress, stop)
                 if one.drawn.items:
                     progress.stage(f"{side}: {self._name(one)}", len(one.drawn.items))
-                    one.heard[side] = ask(_local(model), self.name, one.part, one.drawn.items, kept, progress, stop)
+                    one.answers[side] = ask(_local(model), self.name, one.tasks, one.drawn.items, kept, progress, stop)
             except DataError as fault:
                 one.why[""] = str(fault)
                 one.drawn = DrawnItems((), 0)
 
-    def found(self, power: float) -> list[SuiteFound]:
-        return [shown for one in self._asked for shown in self._found(one, power)]
+    def judge(self, power: float) -> list[SuiteFound]:
+        return [found for one in self._parts for found in self._judge(one, power)]
 
     def _prepare(
-        self, one: _Asked, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop
+        self, one: _Part, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop
     ) -> None:
-        """What the base has to lose, and which documents are asked."""
-        documents = Documents(self.name, one.part)
+        """The pilot: what the base has to lose, and which documents to ask."""
+        documents = Documents(self.name, one.tasks)
         items = documents.pilot()
         one.pilot_items = len(items)
         progress.stage(f"{self._name(one)}: a pilot of the base", len(items))
-        pilot = ask(_local(model), self.name, one.part, items, kept, progress, stop)
-        one.why = {log.name: why for log in pilot.logs if (why := self._lacks(log))}
+        pilot = ask(_local(model), self.name, one.tasks, items, kept, progress, stop)
+        one.why = {log.name: why for log in pilot.logs if (why := self._why_no_headroom(log))}
         if not pilot.logs:
             one.why[""] = TOO_FEW
         if len(one.why) >= max(1, len(pilot.logs)):
@@ -114,38 +114,38 @@ class LmEvalSuite:
         seconds = 2 * n * pilot.seconds / len(items)
         progress.say(spaced(f"{self._name(one)}: {count(n)} documents of each model, about {duration(seconds)}."))
 
-    def _lacks(self, log: LoggedMeasure) -> str:
+    def _why_no_headroom(self, log: LoggedMeasure) -> str:
         scores = [item.score for item in log.items]
         return why_no_headroom(scores, chance=_chance(log), margin=self._margin)
 
     def _wanted(self, logs: Sequence[LoggedMeasure], power: float) -> int:
-        """Of a part whose tasks are several measures, as many for each."""
+        """How many documents; a part with several measures needs as many for each."""
         binary = all(item.score in (0.0, 1.0) for log in logs for item in log.items)
         needed = items_needed(self._margin, SPREAD[binary], power=power, alpha=self._settings.alpha, binary=binary)
         most = QUICK_ITEMS[self._settings.alpha] if self._settings.quick else MOST
         return math.ceil(min(max(needed, FEWEST), most)) * len(logs)
 
-    def _found(self, one: _Asked, power: float) -> list[SuiteFound]:
-        if "" in one.why or len(one.heard) < 2:
-            return [self._nothing(one, self._name(one), "; ".join(one.why.values()))]
-        after = {log.name: log for log in one.heard["tuned"].logs}
-        single = len(one.heard["base"].logs) == 1
+    def _judge(self, one: _Part, power: float) -> list[SuiteFound]:
+        if "" in one.why or len(one.answers) < 2:
+            return [self._uninformative(one, self._name(one), "; ".join(one.why.values()))]
+        after = {log.name: log for log in one.answers["tuned"].logs}
+        single = len(one.answers["base"].logs) == 1
         return [
-            self._of(one, log, after, self._name(one) if single else f"{self.name}/{_task(log)}", power)
-            for log in one.heard["base"].logs
+            self._judge_log(one, log, after, self._name(one) if single else f"{self.name}/{_task(log)}", power)
+            for log in one.answers["base"].logs
         ]
 
-    def _of(
-        self, one: _Asked, base: LoggedMeasure, after: Mapping[str, LoggedMeasure], name: str, power: float
+    def _judge_log(
+        self, one: _Part, base: LoggedMeasure, after: Mapping[str, LoggedMeasure], name: str, power: float
     ) -> SuiteFound:
         try:
             measure = pair_measures(base, after[base.name])
         except DataError as fault:
-            return self._nothing(one, name, str(fault))
-        found = self._judged(name, measure, one.why.get(base.name, ""), power)
-        return found.replaced(asked=self._figures(one), changed=changed_items(measure))
+            return self._uninformative(one, name, str(fault))
+        found = self._test(name, measure, one.why.get(base.name, ""), power)
+        return found.replaced(asked=self._items_asked(one), changed=changed_items(measure))
 
-    def _judged(self, name: str, measure: PairedMeasure, why: str, power: float) -> SuiteFound:
+    def _test(self, name: str, measure: PairedMeasure, why: str, power: float) -> SuiteFound:
         return judge_measure(
             name,
             self.name,
@@ -158,11 +158,13 @@ class LmEvalSuite:
             seed=self._settings.seed,
         )
 
-    def _nothing(self, one: _Asked, name: str, why: str) -> SuiteFound:
+    def _uninformative(self, one: _Part, name: str, why: str) -> SuiteFound:
         why = why or NOTHING_SAID
-        return uninformative_measure(name, self.name, margin=self._margin, why=why).replaced(asked=self._figures(one))
+        return uninformative_measure(name, self.name, margin=self._margin, why=why).replaced(
+            asked=self._items_asked(one)
+        )
 
-    def _figures(self, one: _Asked) -> ItemsAsked:
+    def _items_asked(self, one: _Part) -> ItemsAsked:
         return ItemsAsked(
             version=VERSION,
             items=len(one.drawn.items),
@@ -171,12 +173,12 @@ class LmEvalSuite:
             pilot_items=one.pilot_items,
         )
 
-    def _name(self, one: _Asked) -> str:
-        return self.name if len(self._asked) == 1 else f"{self.name}/{one.part.name}"
+    def _name(self, one: _Part) -> str:
+        return self.name if len(self._parts) == 1 else f"{self.name}/{one.tasks.name}"
 
 
 def _chance(log: LoggedMeasure) -> float:
-    """0 where guessing is not known, as of an answer in words."""
+    """The mean score of guessing, taken as 0 if unknown, as for answers in words."""
     return fmean(item.chance or 0.0 for item in log.items) if log.items else 0.0
 
 
@@ -185,7 +187,7 @@ def _task(log: LoggedMeasure) -> str:
 
 
 def _local(model: Model) -> Any:
-    """Only a side whose weights are here is given such a suite."""
+    """Only models with local weights get such a suite."""
     from lastresort.models.local import LocalModel
 
     assert isinstance(model, LocalModel)

@@ -1,10 +1,8 @@
-"""Tasks of lm-eval by name, or from a folder of their definitions, with their documents.
+"""Tasks of lm-eval, by name or from a folder, and their documents as items of a gate: some for the pilot, the rest in an order per
+seed.
 
-What lm-eval, or the code of a task, raises while it asks and scores: one sentence in place of a traceback.
-
-What lm-eval does to its surroundings, undone: it seeds the generators of the whole process, logs, and draws bars of its own.
-
-The documents of lm-eval's tasks as items of a gate: some for a pilot, the others in an order of each seed.
+What lm-eval or a task's code raises becomes one sentence. What lm-eval changes in its process is undone: random seeds, logging,
+progress bars.
 """
 
 from __future__ import annotations
@@ -33,18 +31,16 @@ AGAIN = "Then give the same command again."
 
 @contextmanager
 def faults_of(task: str) -> Iterator[None]:
-    """Raises DataError for what it raised, by which a suite says nothing and ends no climb, but InfrastructureError for a lack of
-    memory and for what could not be read: that passes, and is no word on a task. What the system refused stays as it is.
+    """Turns what a task raises into a DataError, which makes its suite uninformative and does not end a climb. A lack of memory and
+    what could not be read are InfrastructureErrors: they say nothing about the task. Errors of the system stay as they are.
     """
     try:
         yield
     except LastresortError:
         raise
-    except Exception as error:  # a task's code is anybody's, and raises what it likes
+    except Exception as error:  # a task's code can raise anything
         if is_lack_of_memory(error):
-            raise InfrastructureError(
-                "lm-eval did not get the memory that it wants", where=task, remedy=f"Free some. {AGAIN}"
-            ) from error
+            raise InfrastructureError("lm-eval ran out of memory", where=task, remedy=f"Free some. {AGAIN}") from error
         if isinstance(error, OSError):
             if error.errno is not None:
                 raise
@@ -56,8 +52,8 @@ def faults_of(task: str) -> Iterator[None]:
         raise DataError(
             f"lm-eval could not ask or score it ({type(error).__name__}: {first_line(error)})",
             where=task,
-            expected="a task that this model can be asked",
-            remedy="Mend the task, or remove it from general.",
+            expected="a task that this model can answer",
+            remedy="Fix the task, or remove it from general.",
         ) from error
 
 
@@ -68,7 +64,7 @@ def first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet(seed: int) -> Iterator[None]:
-    """Inside, everything that draws at random begins at the seed; afterwards all is as it was. Nothing reaches the terminal."""
+    """Seed all random generators and silence lm-eval; afterwards everything is as before."""
     import numpy as np
     import torch
 
@@ -94,22 +90,22 @@ def quiet(seed: int) -> Iterator[None]:
 
 __all__ = ["PREFIX", "MeasuredTasks", "load_parts"]
 
-SEED = 1234  # of few-shot examples, and of what a task draws when it is read: lm-eval's own
+SEED = 1234  # lm-eval's own, for few-shot examples and for what a task draws when it loads
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTasks:
-    """What becomes a measure: a task, or the tasks of a group that lm-eval averages. tasks: its own objects, by name."""
+    """The tasks behind one measure: a single one, or a group that lm-eval averages. tasks: lm-eval's objects, by name."""
 
     name: str
     tasks: Mapping[str, Any]
 
 
 def load_parts(name: str, here: Path) -> list[MeasuredTasks]:
-    """name: "lm_eval:TASK" (a task, a group or a tag), or "lm_eval:PATH", of a folder or a YAML file. here: where paths start.
+    """name: "lm_eval:TASK" (a task, a group or a tag), or "lm_eval:PATH" (a folder or a YAML file). here: what paths start from.
 
-    Raises PrerequisiteError where lm-eval or the documents are not to be had, InputError for a name that it does not know, a task
-    that cannot be read, and one that runs what a model writes or wants more than text.
+    Raises PrerequisiteError if lm-eval or the documents are missing, InputError for an unknown name, a task that cannot be read,
+    and a task that runs code written by a model or needs more than text.
     """
     if find_spec("lm_eval") is None:
         raise PrerequisiteError(
@@ -117,26 +113,26 @@ def load_parts(name: str, here: Path) -> list[MeasuredTasks]:
             where=name,
             remedy="Run: pip install 'lastresort[evals]', or remove it from general.",
         )
-    told = name.removeprefix(PREFIX)
-    path = here / Path(told).expanduser()
+    short = name.removeprefix(PREFIX)
+    path = here / Path(short).expanduser()
     with quiet(SEED):
-        loaded = _loaded(name, told, path if path.exists() else None)
+        loaded = _loaded(name, short, path if path.exists() else None)
     if not loaded["tasks"]:
         raise _refused(name, "no task there")
     for task in loaded["tasks"].values():
-        _refuse_what_is_no_text(name, task)
-        _as_the_command_line_does(task)
+        _refuse_code_and_images(name, task)
+        _set_defaults(task)
     return _parts(loaded)
 
 
-def _loaded(name: str, told: str, path: Path | None) -> Mapping[str, Any]:
+def _loaded(name: str, short: str, path: Path | None) -> Mapping[str, Any]:
     from lm_eval.tasks import TaskManager
 
     if path is None:
         manager = TaskManager()
-        if told not in manager.all_tasks:
-            raise _refused(name, f'found "{told}", which lm-eval does not know and which is nothing on disk')
-        wanted = [told]
+        if short not in manager.all_tasks:
+            raise _refused(name, f'found "{short}", which lm-eval does not know and which is nothing on disk')
+        wanted = [short]
     elif path.is_dir():
         manager = TaskManager(include_path=str(path), include_defaults=False)
         wanted = _outermost(manager)
@@ -147,8 +143,8 @@ def _loaded(name: str, told: str, path: Path | None) -> Mapping[str, Any]:
         loaded: Mapping[str, Any] = manager.load(wanted)
     except OSError as error:  # of datasets and its hub: no network, no such data set, no such file
         raise PrerequisiteError(
-            f"the documents of {name} cannot be had here ({first_line(error)})",
-            remedy="Connect to the network once, so that they are kept in the cache of Hugging Face, or remove it from general.",
+            f"the documents of {name} are missing here ({first_line(error)})",
+            remedy="Connect to the network once to fill the cache of Hugging Face, or remove it from general.",
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, LookupError, RuntimeError) as error:
         raise _refused(name, f"a task that lm-eval cannot read ({first_line(error)})") from error
@@ -156,34 +152,34 @@ def _loaded(name: str, told: str, path: Path | None) -> Mapping[str, Any]:
 
 
 def _outermost(manager: Any) -> list[str]:
-    """The groups of a folder, and its tasks that are in none of them."""
+    """The groups of a folder, and its tasks outside of any group."""
     inside: set[str] = set()
     for group in manager.all_groups:
-        told = manager.task_index[group].cfg.get("task", ())
-        inside |= {one if isinstance(one, str) else str(one.get("task") or one.get("group")) for one in told}
+        members = manager.task_index[group].cfg.get("task", ())
+        inside |= {one if isinstance(one, str) else str(one.get("task") or one.get("group")) for one in members}
     return [name for name in (*manager.all_groups, *manager.all_subtasks) if name not in inside]
 
 
 def _parts(loaded: Mapping[str, Any]) -> list[MeasuredTasks]:
-    """Groups that lm-eval averages, the outermost, then tasks that are in none of these."""
+    """The outermost groups that lm-eval averages, then the tasks in none of them."""
     groups = loaded.get("groups") or {}
     averaged: dict[str, Any] = {name: {} for name, group in groups.items() if group.has_aggregation}
-    told = {"groups": averaged, "group_subtasks": {name: list(group.child_names) for name, group in groups.items()}}
+    results = {"groups": averaged, "group_subtasks": {name: list(group.child_names) for name, group in groups.items()}}
     tasks, parts = dict(loaded["tasks"]), []
-    for group, names in results_of(told).groups.items():
+    for group, names in results_of(results).groups.items():
         own = {name: tasks.pop(name) for name in sorted(names) if name in tasks}
         if own:
             parts.append(MeasuredTasks(group, own))
     return [*parts, *(MeasuredTasks(name, {name: task}) for name, task in sorted(tasks.items()))]
 
 
-def _as_the_command_line_does(task: Any) -> None:
+def _set_defaults(task: Any) -> None:
     if task.get_config("num_fewshot") is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=SEED)
 
 
-def _refuse_what_is_no_text(name: str, task: Any) -> None:
+def _refuse_code_and_images(name: str, task: Any) -> None:
     if getattr(task, "UNSAFE_CODE", False):
         raise _refused(name, f"the task {task.task_name}, which runs code that a model writes")
     if getattr(task, "MULTIMODAL", False):
@@ -199,12 +195,12 @@ def _refused(name: str, found: str) -> InputError:
     )
 
 
-PILOT_ITEMS, PILOT_SHARE = 48, 0.2  # at most so many, and no larger a share of a small set
+PILOT_ITEMS, PILOT_SHARE = 48, 0.2  # at most so many, and at most this share of a small set
 
 
 @dataclass(frozen=True)
 class Documents:
-    """name: of the suite. An item is called TASK/NUMBER, its family is its task, its text the question without examples."""
+    """name: of the suite. The id of an item is TASK/NUMBER, its family the task, its text the question without examples."""
 
     name: str
     part: MeasuredTasks
@@ -216,7 +212,7 @@ class Documents:
 
     @cached_property
     def _orders(self) -> dict[int, list[tuple[str, int]]]:
-        """What is scored, by seed, since a gate draws it in many parts."""
+        """The scored documents by seed, kept because a gate draws them in many parts."""
         return {}
 
     @cached_property
@@ -230,11 +226,11 @@ class Documents:
         return min(PILOT_ITEMS, int(PILOT_SHARE * len(self._fixed)))
 
     def pilot(self) -> list[SuiteItem]:
-        """Documents that are never scored, whatever the seed."""
+        """Documents that no seed ever scores."""
         return [self._item(one) for one in self._fixed[: self._piloted]]
 
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
-        """Documents [start, stop) of the seed's order, fewer where there are no more."""
+        """Documents [start, stop) of the seed's order, fewer at its end."""
         if seed not in self._orders:
             self._orders[seed] = sorted(self._fixed[self._piloted :], key=lambda one: _place(str(seed), one))
         return [self._item(one) for one in self._orders[seed][start:stop]]

@@ -1,8 +1,6 @@
-"""Files of Inspect, .eval and .json, as `inspect_ai.log` reads them.
+"""Logs of Inspect, .eval and .json, read by `inspect_ai.log`: one measure per scorer.
 
-It sets no limits and compares no checksums of what somebody else made, so that both is done here before it reads.
-
-A log of Inspect -> a measure a scorer. Pure: samples come one by one, as JSON of `inspect_ai.log.EvalSample`.
+The library sets no limits and compares no checksums of files from others, so both is done here first.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ Sample = Mapping[str, Any]
 
 
 @dataclass
-class _Asked:
-    """A sample in all its epochs. epochs: in which it was to be asked. scores: by scorer, as they are found."""
+class _Sample:
+    """A sample in all its epochs. epochs: how many it should have. scores: by scorer, as they come."""
 
     same: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     asked: str = ""
@@ -55,17 +53,17 @@ class _Asked:
 
 
 def measures_of(header: Mapping[str, Any], samples: Iterable[Sample], where: str) -> MeasuresAndFaults:
-    """One measure a scorer, or a key of a scorer that gives several, and why the others cannot be weighed; epochs are averaged.
+    """One measure per scorer, or per key of a scorer with several values, and why others cannot be used; epochs are averaged.
 
-    A sample without a score (an error, or what a scorer could not judge) is left out and counted. Raises DataError for repeated
+    A sample without a score (an error, or nothing the scorer could judge) is left out and counted. Raises DataError for repeated
     samples.
     """
     task = str((header.get("eval") or {}).get("task") or "task").rpartition("/")[2]
-    by_id: dict[str, _Asked] = {}
+    by_id: dict[str, _Sample] = {}
     seen: list[str] = []
     for sample in samples:
         seen.append(f"{sample.get('id')} of epoch {sample.get('epoch', 1)}")
-        _add(by_id.setdefault(str(sample.get("id")), _Asked()), sample)
+        _add(by_id.setdefault(str(sample.get("id")), _Sample()), sample)
     refuse_repeated(task, seen, where)
     for one in by_id.values():
         one.epochs = max(one.epochs, _epochs(header))
@@ -103,11 +101,11 @@ def value_of(value: Any) -> float | None:
     return number_of(value)
 
 
-def _add(known: _Asked, sample: Sample) -> None:
-    asked = _told(sample.get("input"))
-    prompt = [(turn.get("role"), _told(turn.get("content"))) for turn in _opening(sample)]
-    for part, told in (("input", asked), ("target", sample.get("target")), ("choices", sample.get("choices"))):
-        known.same[part].add(fingerprint(told))
+def _add(known: _Sample, sample: Sample) -> None:
+    asked = _without_ids(sample.get("input"))
+    prompt = [(turn.get("role"), _without_ids(turn.get("content"))) for turn in _opening(sample)]
+    for part, value in (("input", asked), ("target", sample.get("target")), ("choices", sample.get("choices"))):
+        known.same[part].add(fingerprint(value))
     if prompt:
         known.same["prompt"].add(fingerprint(prompt))
     known.options = len(sample.get("choices") or ())
@@ -122,7 +120,7 @@ def _add(known: _Asked, sample: Sample) -> None:
 
 
 def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
-    """By scorer; one that gives several values at once is several measures."""
+    """Values by scorer; a scorer with several values is several measures."""
     for name, score in (sample.get("scores") or {}).items():
         value = score.get("value") if isinstance(score, Mapping) else score
         if isinstance(value, Mapping):
@@ -131,19 +129,19 @@ def _values(sample: Sample) -> Iterator[tuple[str, Any]]:
             yield str(name), value
 
 
-def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, notes: list[str]) -> LoggedMeasure:
+def _measure(task: str, scorer: str, by_id: Mapping[str, _Sample], where: str, notes: list[str]) -> LoggedMeasure:
     items, unscored = [], []
     for name, one in by_id.items():
-        told = [value for value in one.scores.get(scorer, ()) if not _missing(value)]
-        if not told:
+        scored_values = [value for value in one.scores.get(scorer, ()) if not _missing(value)]
+        if not scored_values:
             unscored.append(name)
             continue
-        values = [value_of(value) for value in told]
+        values = [value_of(value) for value in scored_values]
         refuse_outside(task, scorer, values, where)
         same = {part: fingerprint(sorted(hashes)) for part, hashes in one.same.items()}
         chance = 1 / one.options if scorer == CHOICE and one.options > 1 else None
         score = fmean(value for value in values if value is not None)
-        scored = len(told) / one.epochs
+        scored = len(values) / one.epochs
         items.append(LoggedItem(name, score, same, one.asked, one.answered, chance=chance, scored=scored))
     left = []
     if unscored:
@@ -154,23 +152,23 @@ def _measure(task: str, scorer: str, by_id: Mapping[str, _Asked], where: str, no
 
 
 def _epochs(header: Mapping[str, Any]) -> int:
-    """How often each sample was to be asked, also where the log ends before."""
-    told = ((header.get("eval") or {}).get("config") or {}).get("epochs")
-    return told if isinstance(told, int) else 1
+    """How many epochs each sample should have, also in a log that ends early."""
+    epochs = ((header.get("eval") or {}).get("config") or {}).get("epochs")
+    return epochs if isinstance(epochs, int) else 1
 
 
 def _missing(value: Any) -> bool:
-    """What a scorer could not judge is no number in the log."""
+    """A scorer writes NaN for what it could not judge."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _status(header: Mapping[str, Any], task: str, where: str) -> list[str]:
     status = header.get("status", "started")
-    return [] if status == "success" else [f"inspect:{task}: {where} says that its evaluation did not end ({status})."]
+    return [] if status == "success" else [f"inspect:{task}: the evaluation in {where} did not finish ({status})."]
 
 
 def _opening(sample: Sample) -> list[Mapping[str, Any]]:
-    """What the model saw before it first spoke."""
+    """The turns before the model's first."""
     opening: list[Mapping[str, Any]] = []
     for turn in sample.get("messages") or ():
         if turn.get("role") == "assistant":
@@ -179,12 +177,12 @@ def _opening(sample: Sample) -> list[Mapping[str, Any]]:
     return opening
 
 
-def _told(value: Any) -> Any:
-    """Without the ids of turns, which are drawn anew in every run."""
+def _without_ids(value: Any) -> Any:
+    """Without the ids of turns, which differ in every run."""
     if isinstance(value, list):
-        return [_told(one) for one in value]
+        return [_without_ids(one) for one in value]
     if isinstance(value, Mapping):
-        return {key: _told(one) for key, one in value.items() if key != "id"}
+        return {key: _without_ids(one) for key, one in value.items() if key != "id"}
     return value
 
 
@@ -203,7 +201,7 @@ PARTS = ("id", "epoch", "input", "choices", "target", "messages", "scores", "inv
 SAMPLE = {**dict.fromkeys(PARTS, True), "output": {"completion"}}
 UNREAD = {"events", "store", "timelines"}
 AT_ONCE = 128  # samples
-_PIECE = 4096  # bytes packed, which are at most 128 MB unpacked
+_PIECE = 4096  # packed bytes, at most 128 MB unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +214,12 @@ class ArchiveLimits:
 
 
 def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndFaults:
-    """Of an .eval or a .json file: its measures, and why others cannot be weighed.
+    """The measures of an .eval or a .json file, and why others cannot be used.
 
-    Raises DataError where it is no log of Inspect, is damaged, or holds more than the limits allow, and PrerequisiteError without
-    inspect-ai.
+    Raises DataError if it is not a log of Inspect, is damaged, or exceeds the limits, and PrerequisiteError without inspect-ai.
     """
     library = _library(path)
-    file = path.absolute()  # a relative name could read as the address of another machine
+    file = path.absolute()  # the library could take a relative name for a URL
     if path.suffix == ".json":
         _refuse_large(path)
         with _reading(path):
@@ -233,17 +230,17 @@ def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndF
         with _reading(path):
             log = library.read_eval_log(file, header_only=True, format="eval")
         newest = library.EvalLog.model_fields["version"].default
-        if log.version > newest:  # of a .json file the library says so itself
+        if log.version > newest:  # for a .json file the library checks it
             raise _no_log(
                 path, f"version {log.version} of the format of logs, of which {newest} is the newest known here"
             )
         samples = _samples(library, path, logged)
-    told = (sample.model_dump(mode="json", exclude_none=True, include=SAMPLE) for sample in samples)
-    return measures_of(log.model_dump(mode="json", include=HEADER), told, str(path))
+    bodies = (sample.model_dump(mode="json", exclude_none=True, include=SAMPLE) for sample in samples)
+    return measures_of(log.model_dump(mode="json", include=HEADER), bodies, str(path))
 
 
 def json_of(path: Path) -> JsonObject:
-    """Raises DataError where the file holds no object of JSON."""
+    """Raises DataError if the file does not hold a JSON object."""
     _refuse_large(path)
     try:
         document = json.loads(path.read_bytes())
@@ -266,7 +263,7 @@ def _library(path: Path) -> ModuleType:
 
 
 def _samples(library: ModuleType, path: Path, logged: int) -> Iterator[Any]:
-    """In the order of their names, a few at a time. logged: how many there must be."""
+    """Sorted by name, a few at a time. logged: how many there must be."""
     with _reading(path):
         summaries = library.read_eval_log_sample_summaries(path.absolute(), format="eval")
     if len(summaries) != logged:
@@ -285,7 +282,7 @@ def _samples(library: ModuleType, path: Path, logged: int) -> Iterator[Any]:
 
 
 def _checked(path: Path, limits: ArchiveLimits) -> int:
-    """Unpack every member once, a piece at a time, into nothing; returns how many are samples."""
+    """Unpack every member once, piece by piece, and keep nothing. Returns how many are samples."""
     try:
         opened = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -303,13 +300,13 @@ def _checked(path: Path, limits: ArchiveLimits) -> int:
 
 
 def _size(opened: zipfile.ZipFile, member: zipfile.ZipInfo, room: int, path: Path) -> int:
-    """Unpacked, whatever the archive says of it."""
-    member.file_size, size = room + 2 * _PIECE, 0  # nor is it believed where it ends
+    """The unpacked size, whatever the archive claims."""
+    member.file_size, size = room + 2 * _PIECE, 0  # nor is its claimed end believed
     try:
         with opened.open(member) as stream:
             while size <= room and (piece := stream.read(_PIECE)):
                 size += len(piece)
-    except Exception as error:  # a decompressor raises what it likes at bytes that are none of its own
+    except Exception as error:  # a decompressor can raise anything on foreign bytes
         raise _no_log(path, f"{member.filename}, which cannot be unpacked ({error})") from error
     if size > room:
         raise _no_log(path, f"{member.filename}, which is larger than {room:,} bytes")
@@ -318,14 +315,14 @@ def _size(opened: zipfile.ZipFile, member: zipfile.ZipInfo, room: int, path: Pat
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What the library raises at a file that somebody else made can be anything."""
+    """The library can raise anything on a file that somebody else made."""
     try:
         yield
     except Exception as error:
-        raise _no_log(path, f"what inspect_ai cannot read ({_said(error)})") from error
+        raise _no_log(path, f"what inspect_ai cannot read ({_in_words(error)})") from error
 
 
-def _said(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,8 +1,5 @@
-"""Files of lm-eval: samples_TASK_DATE.jsonl, a document a line, beside results_DATE.json, which says how to read them.
-
-What lm-eval's results say about its samples: which way a metric is better, and which tasks are parts of one. Pure.
-
-Rows of lm-eval's sample log -> scores of items. A row is a document under a filter, in memory as in files.
+"""Logs of lm-eval: samples_TASK_DATE.jsonl with one document per line, and results_DATE.json, which holds the direction of each
+metric and the tasks of each group. A row is a document under a filter, in memory as in files.
 """
 
 from __future__ import annotations
@@ -33,8 +30,8 @@ from lastresort.spec.sections import PREFIX
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """higher: by task and metric, whether more is better. groups: the tasks of each group that lm-eval itself averages; of groups
-    within groups only the outermost.
+    """higher: whether more is better, by task and metric. groups: the tasks of each group that lm-eval averages; of nested groups
+    only the outermost.
     """
 
     higher: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
@@ -42,13 +39,15 @@ class Results:
 
 
 def results_of(document: Mapping[str, Any]) -> Results:
-    """document: a results file, or what `simple_evaluate` returns. What is not as expected there is not known."""
+    """document: a results file, or what `simple_evaluate` returns. Parts of another shape are ignored."""
     higher = {
-        str(task): {str(name): bool(up) for name, up in told.items() if up is not None}
-        for task, told in _mapping(document.get("higher_is_better")).items()
-        if isinstance(told, Mapping)
+        str(task): {str(name): bool(up) for name, up in directions.items() if up is not None}
+        for task, directions in _mapping(document.get("higher_is_better")).items()
+        if isinstance(directions, Mapping)
     }
-    children = {name: told for name, told in _mapping(document.get("group_subtasks")).items() if isinstance(told, list)}
+    children = {
+        name: below for name, below in _mapping(document.get("group_subtasks")).items() if isinstance(below, list)
+    }
     averaged = [name for name in _mapping(document.get("groups")) if name in children]
     inner = {below for name in averaged for below in _below(name, children) if below != name}
     groups = {name: frozenset(_below(name, children) - children.keys()) for name in averaged if name not in inner}
@@ -56,10 +55,7 @@ def results_of(document: Mapping[str, Any]) -> Results:
 
 
 def pooled(logs: Sequence[LoggedMeasure], results: Results, source: str) -> list[LoggedMeasure]:
-    """The tasks of a group as one measure, whose items keep their task as a stratum; all else as it is.
-
-    Tasks of a group that are scored by different metrics stay apart.
-    """
+    """The tasks of a group as one measure, with the task as the stratum of an item. Tasks with different metrics stay apart."""
     by_task = {one.name.removeprefix(PREFIX): one for one in logs}
     rest, found = dict(by_task), []
     for group, tasks in results.groups.items():
@@ -80,7 +76,7 @@ def _one(group: str, parts: Mapping[str, LoggedMeasure], source: str) -> LoggedM
 
 
 def _below(name: str, children: Mapping[str, list[Any]]) -> set[str]:
-    """A group, its groups and its tasks, however deep."""
+    """A group with all groups and tasks below it."""
     found, open_ = set(), [name]
     while open_:
         one = open_.pop()
@@ -99,7 +95,7 @@ Row = Mapping[str, Any]
 _NO_METRICS = frozenset(
     "doc_id doc target arguments resps filtered_resps filter metrics doc_hash prompt_hash target_hash".split()
 )
-# Which way is better, where no results file says so: of the metrics that lm-eval brings.
+# Directions of lm-eval's own metrics, for logs without a results file.
 HIGHER = frozenset(
     "acc acc_norm acc_bytes acc_mutual_info exact_match f1 em bleu chrf rouge1 rouge2 rougeL rougeLsum likelihood mcc contains "
     "prompt_level_strict_acc prompt_level_loose_acc".split()
@@ -109,48 +105,48 @@ LOWER = frozenset("perplexity word_perplexity byte_perplexity bits_per_byte brie
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """higher: whether more of it is better; otherwise it is turned round, 1 - value."""
+    """higher: whether more is better; otherwise the score is 1 - value."""
 
     name: str
     higher: bool = True
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         return self.name if self.higher else f"1 - {self.name}"
 
 
 def log_of(task: str, rows: Sequence[Row], higher: Mapping[str, bool], where: str) -> LoggedMeasure:
-    """All rows of a task, at least one; the metric and the filter that stand first count, and the others are named in a note.
+    """All rows of a task, at least one. The first metric and the first filter count; a note names the others.
 
-    higher: as for `metric_of`, whose errors it raises, and those of `item_of` and `refuse_repeated`.
+    higher: as for `metric_of`. Raises what `metric_of`, `item_of` and `refuse_repeated` raise.
     """
     kept = first_filter(rows)
     metric = metric_of(task, kept[0], higher, where)
     items = tuple(item_of(task, row, metric, where) for row in kept)
     refuse_repeated(task, (item.id for item in items), where)
-    told = f"{metric.told}, filter {kept[0].get('filter')}" if len(kept) < len(rows) else metric.told
+    label = f"{metric.label}, filter {kept[0].get('filter')}" if len(kept) < len(rows) else metric.label
     others = [name for name in _metrics(kept[0]) if name != metric.name]
     others += list(
         dict.fromkeys(f"filter {row.get('filter')}" for row in rows if row.get("filter") != kept[0].get("filter"))
     )
-    note = f"{PREFIX}{task} is judged by {told}; in the log are also {', '.join(others)}."
-    return LoggedMeasure(f"{PREFIX}{task}", told, items, where, (note,) if others else ())
+    note = f"{PREFIX}{task} is judged by {label}; the log also holds {', '.join(others)}."
+    return LoggedMeasure(f"{PREFIX}{task}", label, items, where, (note,) if others else ())
 
 
 def metric_of(task: str, row: Row, higher: Mapping[str, bool], where: str) -> Metric:
-    """The first metric of a task of which more is better; where there is none, the first, turned round.
+    """The first metric of a task for which more is better; without one, the first metric as 1 - value.
 
-    higher: by metric, as lm-eval's results say; what they do not say is known of lm-eval's own metrics.
-    Raises DataError where a row has no metric, or one of which nothing is known stands before all that would do.
+    higher: by metric, from lm-eval's results; the directions of lm-eval's own metrics are known without it. Raises DataError if a
+    row has no metric, or if a metric of unknown direction comes first.
     """
     names = _metrics(row)
     known = {name: _direction(name, higher) for name in names}
     for name in names:
         if known[name] is None:
             raise DataError(
-                f'whether more of the metric "{name}" of {task} is better is not said',
+                f'the direction of the metric "{name}" of {task} is unknown',
                 where=where,
-                expected="the results_*.json of the same evaluation beside the samples",
+                expected="the results_*.json of the same evaluation next to the samples",
                 remedy="Put it there.",
             )
         if known[name]:
@@ -166,7 +162,7 @@ def metric_of(task: str, row: Row, higher: Mapping[str, bool], where: str) -> Me
 
 
 def _metrics(row: Row) -> list[str]:
-    """In the order of the task's own list."""
+    """The metrics of a row, in the order of the task's list."""
     return [str(name) for name in row.get("metrics") or [key for key in row if key not in _NO_METRICS] if name in row]
 
 
@@ -177,7 +173,7 @@ def _direction(name: str, higher: Mapping[str, bool]) -> bool | None:
 
 
 def item_of(task: str, row: Row, metric: Metric, where: str, *, stratum: str = "") -> LoggedItem:
-    """Raises DataError where the value of the metric is no number from 0 to 1."""
+    """Raises DataError if the value of the metric is not a number from 0 to 1."""
     value = number_of(row.get(metric.name))
     refuse_outside(task, metric.name, [value], where)
     assert value is not None
@@ -194,7 +190,7 @@ def item_of(task: str, row: Row, metric: Metric, where: str, *, stratum: str = "
 
 
 def first_filter(rows: Sequence[Row]) -> list[Row]:
-    """Where answers are read in several ways (filters), each document has a row for each: those of the first way."""
+    """With several filters each document has one row per filter: the rows of the first filter."""
     if not rows:
         return []
     first = rows[0].get("filter")
@@ -202,39 +198,41 @@ def first_filter(rows: Sequence[Row]) -> list[Row]:
 
 
 def requests_of(row: Row) -> list[list[Any]]:
-    """What was asked: pairs of a context and a continuation, or of a context and settings. In files they are numbered objects."""
-    told = row.get("arguments") or []
-    if isinstance(told, Mapping):
-        return [list(one.values()) if isinstance(one, Mapping) else [one] for one in told.values()]
-    return [list(one) if isinstance(one, list | tuple) else [one] for one in told]
+    """The requests: pairs of a context and a continuation, or of a context and settings. In files they are numbered objects."""
+    requests = row.get("arguments") or []
+    if isinstance(requests, Mapping):
+        return [list(one.values()) if isinstance(one, Mapping) else [one] for one in requests.values()]
+    return [list(one) if isinstance(one, list | tuple) else [one] for one in requests]
 
 
 def _same(row: Row, asked: list[list[Any]]) -> dict[str, str]:
-    told = {part: str(row[key]) for part, key in (("document", "doc_hash"), ("target", "target_hash")) if row.get(key)}
-    told.setdefault("document", fingerprint(row.get("doc")))
+    hashes = {
+        part: str(row[key]) for part, key in (("document", "doc_hash"), ("target", "target_hash")) if row.get(key)
+    }
+    hashes.setdefault("document", fingerprint(row.get("doc")))
     if asked:
-        told["prompt"] = fingerprint(asked)
+        hashes["prompt"] = fingerprint(asked)
     elif row.get("prompt_hash"):
-        told["prompt"] = str(row["prompt_hash"])
-    return told
+        hashes["prompt"] = str(row["prompt_hash"])
+    return hashes
 
 
 def _chance(metric: Metric, asked: list[list[Any]]) -> float | None:
-    """Of an accuracy among choices 1 / their number; of anything else the log does not tell."""
+    """1 / the number of choices for an accuracy among choices; unknown otherwise."""
     choices = [one for one in asked if len(one) > 1 and isinstance(one[1], str)]
-    # Each choice may stand there once more, without its question.
+    # Each choice may occur a second time, without its question.
     conditional = [one for one in choices if one[0]] or choices
     among = metric.name.startswith("acc") and metric.higher and len(conditional) > 1
     return 1 / len(conditional) if among else None
 
 
 def _question(asked: list[list[Any]]) -> str:
-    """The end of the first context, where the question stands behind solved examples."""
+    """The end of the first context: the question follows the solved examples."""
     return str(asked[0][0])[-LONGEST:] if asked and asked[0] else ""
 
 
 def _answer(row: Row, asked: list[list[Any]]) -> str:
-    """The likeliest of several choices, else what was said."""
+    """The likeliest of several choices, else the text."""
     replies = row.get("filtered_resps") or []
     logps = [_logp(reply) for reply in replies]
     if len(asked) > 1 and len(logps) == len(asked) and all(logp is not None for logp in logps):
@@ -247,7 +245,7 @@ def _answer(row: Row, asked: list[list[Any]]) -> str:
 
 
 def _logp(reply: Any) -> float | None:
-    """A likelihood is a pair of a number, which files write as text, and whether the choice is what a greedy answer would be."""
+    """A likelihood is a pair: a number, as text in files, and whether the choice is the greedy answer."""
     if not isinstance(reply, list | tuple) or len(reply) != 2:
         return None
     try:
@@ -267,9 +265,9 @@ def lm_eval_file(path: Path) -> MeasuresAndFaults:
 
 
 def lm_eval_folder(folder: Path) -> tuple[MeasuresAndFaults, list[str]]:
-    """All samples below a folder, and notes; tasks that lm-eval averages into a group are one measure, with a stratum a task.
+    """All samples below a folder, and notes. Tasks that lm-eval averages into a group are one measure, with a stratum per task.
 
-    Raises DataError for a file that is no log, and where two models have logs below the folder.
+    Raises DataError for a file that is not a log, and for logs of two models in the folder.
     """
     files, notes = newest_samples(folder)
     by_results: dict[Path | None, list[Path]] = defaultdict(list)
@@ -285,9 +283,9 @@ def lm_eval_folder(folder: Path) -> tuple[MeasuresAndFaults, list[str]]:
 
 
 def newest_samples(folder: Path) -> tuple[list[Path], list[str]]:
-    """The newest of each task, since lm-eval puts every run of a model into one folder, and notes on those passed over.
+    """The newest samples of each task, since lm-eval puts every run of a model into one folder, and notes on those left out.
 
-    Raises DataError where a task has samples in two folders, which are of two models.
+    Raises DataError if a task has samples in two folders, which belong to two models.
     """
     by_task: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob(SAMPLES)):
@@ -301,7 +299,7 @@ def newest_samples(folder: Path) -> tuple[list[Path], list[str]]:
             )
         if len(paths) > 1:
             older.append(task)
-    note = f"{folder}: several runs of {first_few(older)} lie there; the newest of each was taken."
+    note = f"{folder}: found several runs of {first_few(older)}; the newest of each was used."
     return [paths[-1] for paths in by_task.values()], [note] if older else []
 
 
@@ -311,7 +309,7 @@ def task_of(path: Path) -> str:
 
 
 def results_beside(path: Path) -> Results:
-    """Of the same evaluation as the samples; nothing is known where it does not lie beside them."""
+    """The results of the same evaluation; empty if they are not next to the samples."""
     return _loaded(_results_path(path))
 
 
@@ -327,10 +325,10 @@ def _loaded(path: Path | None) -> Results:
     if path is None or path.stat().st_size > LARGEST_RESULTS:
         return Results()
     try:
-        told = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return Results()
-    return results_of(told) if isinstance(told, dict) else Results()
+    return results_of(document) if isinstance(document, dict) else Results()
 
 
 def _read(path: Path, results: Results) -> MeasuresAndFaults:

@@ -1,7 +1,4 @@
-"""What a log of any tool comes down to: a measure with the scores of its items.
-
-Two logs of one measure, item by item: the same questions with the score of the base and of the tuned model. Pure.
-"""
+"""Logs of any tool as measures with the scores of their items, and two logs of one measure paired item by item. Pure."""
 
 from __future__ import annotations
 
@@ -18,16 +15,16 @@ from typing import Any
 from lastresort.errors import DataError
 from lastresort.gate.suites.suite import ScorePair
 
-LONGEST = 2000  # letters of a question or an answer that are kept, to be shown
+LONGEST = 2000  # characters of a question or an answer that are kept for the report
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedItem:
-    """An item as one model was scored on it. id: within its measure. score: in [0, 1], higher is better.
+    """One model's score on an item. id: within its measure. score: in [0, 1], higher is better.
 
-    same: by name (document, prompt, target, …) the hash of what base and tuned model must have in common. asked, answered: to be
-    shown. stratum: what it is counted under in tables. chance: the score of guessing, None where that is not known. scored: the
-    share of its epochs that have a score.
+    same: hashes of what base and tuned model must have in common, by name (document, prompt, target, …). asked, answered: for the
+    report. stratum: its row in tables. chance: the score of guessing, None if unknown. scored: the share of its epochs with a
+    score.
     """
 
     id: str
@@ -42,9 +39,8 @@ class LoggedItem:
 
 @dataclass(frozen=True, slots=True)
 class LoggedMeasure:
-    """A measure of one model. metric: what the scores are, in the tool's own words. source: file or folder that it comes from.
-
-    notes: what a reader has to know of it, as sentences. unscored: ids of items that were asked and have no score.
+    """A measure of one model. metric: in the tool's own words. source: the file or folder. notes: for the reader, as sentences.
+    unscored: ids of items that were asked and have no score.
     """
 
     name: str
@@ -57,17 +53,17 @@ class LoggedMeasure:
 
 MeasuresAndFaults = tuple[
     list[LoggedMeasure], list[DataError]
-]  # the measures of a log, and why others cannot be weighed
+]  # of a log; the faults say why other measures cannot be used
 
 
 def fingerprint(value: Any) -> str:
-    """Hash of anything that is JSON, whatever the order of its keys."""
+    """Hash of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def number_of(value: Any) -> float | None:
-    """A score as a number; None where it is none, or is no finite one."""
+    """A score as a finite number; None for anything else."""
     try:
         number = float(value) if isinstance(value, bool | int | float) else math.nan
     except OverflowError:  # an integer that no float holds
@@ -77,7 +73,7 @@ def number_of(value: Any) -> float | None:
 
 @contextmanager
 def as_written_by(tool: str, where: str) -> Iterator[None]:
-    """Raises DataError where a part of a log has another shape than the tool gives it."""
+    """Raises DataError if a log does not have the structure that the tool writes."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:
@@ -90,7 +86,7 @@ def as_written_by(tool: str, where: str) -> Iterator[None]:
 
 
 def refuse_outside(name: str, metric: str, values: Iterable[float | None], where: str) -> None:
-    """Raises DataError where a value is no number in [0, 1]."""
+    """Raises DataError if a value is not a number in [0, 1]."""
     for value in values:
         if value is None or not 0 <= value <= 1:
             found = "a value that is no number" if value is None else f"the value {value:g}"
@@ -98,16 +94,16 @@ def refuse_outside(name: str, metric: str, values: Iterable[float | None], where
                 f'the metric "{metric}" of {name} has {found}',
                 where=where,
                 expected="a score of each item from 0 to 1",
-                remedy="Only such metrics can be weighed against a margin in points; leave this one out.",
+                remedy="Only such metrics can be compared with a margin in points; skip this one.",
             )
 
 
 def refuse_repeated(name: str, ids: Iterable[str], where: str) -> None:
-    """Raises DataError where an id comes twice, since nobody could say which of the two counts."""
+    """Raises DataError if an id occurs twice, since it is unclear which of the two counts."""
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise DataError(
-            f"{len(twice)} items of {name} stand in it more than once ({first_few(twice)})",
+            f"{len(twice)} items of {name} occur more than once ({first_few(twice)})",
             where=where,
             expected="each item once",
             remedy="Name the log of a single run.",
@@ -121,18 +117,16 @@ def first_few(names: Iterable[str], most: int = 5) -> str:
     return shown if len(known) <= most else f"{shown} and {len(known) - most} more"
 
 
-FEWEST_OF_FEWER = (
-    0.5  # share of the smaller log that must be in both: less is another set of items, not a few that are missing
-)
+LEAST_COMMON = 0.5  # share of the smaller log that must be in both: less is another set of items
 
 
 @dataclass(frozen=True, slots=True)
 class PairedMeasure:
-    """pairs: of the items that both logs hold, in the order of the base's. base, tuned: these items, by id.
+    """A measure in both logs. pairs: of the items in both, in the order of the base's log. base, tuned: these items, by id.
 
-    chance: mean score of guessing, None where it is not known of each. notes: what a reader has to know, as sentences. asked: items
-    with a score of the base that the tuned model was asked. unanswered: how many of these have none of the tuned model; of an item
-    asked in several epochs, the share of them in which only the base has one.
+    chance: mean score of guessing, None if it is unknown for any item. notes: for the reader, as sentences. asked: items with a
+    score of the base that the tuned model was asked, too. unanswered: how many of these have no score of the tuned model; an item
+    with several epochs counts by the share of epochs in which only the base has one.
     """
 
     name: str
@@ -152,18 +146,18 @@ class PairedMeasure:
 
 
 def pair_measures(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
-    """Pair by id. An item that one of the two lacks is counted and left out.
+    """Pair items by id. Items in only one log are left out and counted.
 
-    Raises DataError where an item was another one on the other side: another document, prompt or target; where the scores are of
-    two metrics; and where hardly an item is in both.
+    Raises DataError if an item has another document, prompt or target on the other side, if the metrics differ, or if hardly any
+    item is in both.
     """
     if base.metric != tuned.metric:
-        raise _refused(base, tuned, f"the metric {tuned.metric} beside {base.metric}", "the same metric in both logs")
+        raise _refused(base, tuned, f"the metrics {base.metric} and {tuned.metric}", "the same metric in both logs")
     before = {item.id: item for item in base.items}
     after = {item.id: item for item in tuned.items}
     both = [name for name in before if name in after]
     fewer = min(len(before), len(after))
-    if len(both) < FEWEST_OF_FEWER * max(1, fewer):
+    if len(both) < LEAST_COMMON * max(1, fewer):
         found = f"{len(both)} items that are in both logs, of {len(before)} and {len(after)}"
         raise _refused(base, tuned, found, "the same items in both")
     _refuse_other_items(base, tuned, [(before[name], after[name]) for name in both])
@@ -184,8 +178,8 @@ def pair_measures(base: LoggedMeasure, tuned: LoggedMeasure) -> PairedMeasure:
 
 
 def other_parts(base: LoggedItem, tuned: LoggedItem) -> list[str]:
-    """What was not the same of an item: document, prompt, target, …"""
-    return [part for part, told in base.same.items() if part in tuned.same and tuned.same[part] != told]
+    """What differs between the two sides of an item: document, prompt, target, …"""
+    return [part for part, hash_ in base.same.items() if tuned.same.get(part, hash_) != hash_]
 
 
 def _refuse_other_items(base: LoggedMeasure, tuned: LoggedMeasure, both: list[tuple[LoggedItem, LoggedItem]]) -> None:
@@ -203,12 +197,12 @@ def _refuse_other_items(base: LoggedMeasure, tuned: LoggedMeasure, both: list[tu
 
 
 def _unpaired(base: LoggedMeasure, tuned: LoggedMeasure, both: int) -> list[str]:
-    told = []
+    notes = []
     for one, other in ((base, tuned), (tuned, base)):
         left = len(one.items) - both
         if left:
-            told.append(f"{base.name}: {left} items of {one.source} are not in {other.source} and were left out.")
-    return told
+            notes.append(f"{base.name}: {left} items of {one.source} are not in {other.source} and were left out.")
+    return notes
 
 
 def _refused(base: LoggedMeasure, tuned: LoggedMeasure, found: str, expected: str, remedy: str = "") -> DataError:

@@ -1,4 +1,4 @@
-"""What a path holds: sample logs of lm-eval, logs of Inspect, or a folder of either."""
+"""Read the logs at a path: sample logs of lm-eval, logs of Inspect, or a folder of either."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lastresort.gate.logs.logged import LoggedMeasure, MeasuresAndFaults
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """measures: in the order of their names. notes: what a reader has to know, as sentences. sha256: over measures and scores."""
+    """measures: sorted by name. notes: for the reader, as sentences. sha256: over measures and scores."""
 
     measures: tuple[LoggedMeasure, ...]
     notes: tuple[str, ...]
@@ -23,10 +23,9 @@ class Logs:
 
 
 def read_logs(path: Path) -> Logs:
-    """The measures at a path; of several one that cannot be weighed is named in a note.
+    """The measures at a path. Those that cannot be used are named in a note.
 
-    Raises DataError for a path that holds no log, for a log that cannot be read, for a measure that is there twice, and where
-    none can be weighed.
+    Raises DataError for a path without logs, a log that cannot be read, a measure that occurs twice, and if no measure can be used.
     """
     (found, faults), notes = _read(path)
     if not found:
@@ -66,7 +65,7 @@ def _file(path: Path) -> MeasuresAndFaults:
 
 
 def _of_inspect(path: Path) -> MeasuresAndFaults:
-    """What else a folder holds is passed over."""
+    """Other files of a folder are ignored."""
     if path.suffix == ".eval":
         return inspect_log(path)
     if path.suffix != ".json" or path.name.startswith("results_"):
@@ -79,11 +78,11 @@ def _of_inspect(path: Path) -> MeasuresAndFaults:
 
 
 def _hash(measures: tuple[LoggedMeasure, ...]) -> str:
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for one in measures:
         for item in one.items:
-            told.update(repr((one.name, one.metric, item.id, item.score, sorted(item.same.items()))).encode())
-    return told.hexdigest()
+            digest.update(repr((one.name, one.metric, item.id, item.score, sorted(item.same.items()))).encode())
+    return digest.hexdigest()
 
 
 def _refused(path: Path, found: str) -> DataError:

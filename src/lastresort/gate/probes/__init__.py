@@ -1,1 +1,1 @@
-"""The probes of the gate: whether a tuned model gives way where its base did not, and whether its format leaks."""
+"""Probes of the gate: does the tuned model give in where its base did not, and does its format leak?"""

@@ -1,8 +1,8 @@
 """Format leak: does what was trained for one task show where nobody asked for it?
 
-Three conditions: general requests without the task's instruction; a real input under the instruction, followed by the request
-for one plain sentence; inputs that the task is not about, under the instruction. A fourth, real inputs as they are, is asked of
-the base in a pilot only. What each can and cannot tell stands in docs/probes.md.
+Three conditions: general requests without the task's instruction; a real input under the instruction, followed by a request for one
+plain sentence; off-topic inputs under the instruction. A fourth, real inputs as they are, only the pilot of the base asks.
+docs/probes.md says what each shows and what it does not.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lastresort.evals.scorers.text import words
 from lastresort.gate.probes.sycophancy import Proportion
 from lastresort.gate.suites.strata import FACT
 from lastresort.gate.suites.suite import (
+    ItemTranscripts,
     Question,
     ScorePair,
     SuiteItem,
@@ -35,21 +36,21 @@ from lastresort.types import Decoding, Message
 
 OFF_TASK, COUNTER, OFF_TOPIC, ON_TASK = "off task", "counter-instruction", "off topic", "on task"
 CONDITIONS = (OFF_TASK, COUNTER, OFF_TOPIC)
-SLOTS = (OFF_TASK, COUNTER, OFF_TASK, OFF_TOPIC, ON_TASK)  # the first kind is the one that matters most
+SLOTS = (OFF_TASK, COUNTER, OFF_TASK, OFF_TOPIC, ON_TASK)  # the first matters most
 FILLED = {OFF_TASK: "off_task", OFF_TOPIC: "off_topic"}  # conditions whose texts are sentences with slots
 KEY = "answer"
 LEAST_TOKENS = 64
-BEGINNING_TOKENS = 32  # of an answer: whether it is an object, a list, or prose of four words shows in them
-LENGTHS = 4.0  # largest ratio of lengths, either way, that is no leak of free text
-LEVELLED_WORDS = 8  # added to both lengths, so that short answers may differ more
+BEGINNING_TOKENS = 32  # enough to see whether an answer is an object, a list, or prose
+LENGTHS = 4.0  # largest ratio of two lengths that is no leak of free text
+EXTRA_WORDS = 8  # added to both lengths, so that short answers may differ more
 
 
 @dataclass(frozen=True, slots=True)
 class LeakMeasure:
-    """1 where the trained form stays away, 0 where it shows or nothing is said at all; by condition.
+    """1 if the trained form does not show, 0 if it shows or the answer is empty; by condition.
 
-    Of free text: where the tuned model's answer to a general request is not of wholly another length than the base's, and where
-    a request for one sentence is answered with one.
+    For free text: the tuned model's answer to a general request has about the length of the base's, and a request for one sentence
+    gets one.
     """
 
     output: AnswerForm
@@ -62,14 +63,14 @@ class LeakMeasure:
     def pair(self, item: SuiteItem, base: Transcript, tuned: Transcript) -> ScorePair | None:
         if item.family == ON_TASK:
             return None
-        before, after = (extract(self.design, said[KEY].text) for said in (base, tuned))
+        before, after = (extract(self.design, transcript[KEY].text) for transcript in (base, tuned))
         kept = self.kept(item, after)
         if is_free_text(self.output) and item.family == OFF_TASK:
             kept = kept and of_like_length(before, after)
         return ScorePair(item.id, float(self.kept(item, before)), float(kept), item.family, item.text)
 
     def kept(self, item: SuiteItem, answer: str) -> bool:
-        """Whether an answer is as it should be in the item's condition, whatever anybody else says."""
+        """Whether an answer is as it should be in the item's condition."""
         if not answer.strip():
             return False
         if item.family == COUNTER:
@@ -80,20 +81,19 @@ class LeakMeasure:
 
 
 def of_like_length(before: str, after: str) -> bool:
-    shorter, longer = sorted(len(words(text)) + LEVELLED_WORDS for text in (before, after))
+    shorter, longer = sorted(len(words(text)) + EXTRA_WORDS for text in (before, after))
     return longer <= LENGTHS * shorter
 
 
 @dataclass(frozen=True)
 class FormatLeak:
-    """output: what the task says about answers. design: of the tuned system; base and tuned are asked with the same. inputs: of
-    train or dev, as texts. answer_tokens: room for a trained answer, so that none is cut before it shows.
+    """output: the form of the task's answers. design: of the tuned system; both models are asked with it. inputs: of dev, or of
+    train without dev, as texts. answer_tokens: room for a trained answer, so that its form shows.
 
-    No text of a condition comes twice, and no input with another wording: answers to the same input are no independent ones. A
-    condition that has no more is left out from there on, and the others take its turn.
-    Answers are never held to the form by constrained decoding, whatever the system does: what training left is asked for.
-    Conditions that cannot be asked are left out: without inputs, and of off-topic inputs to a task of free text.
-    Raises ContractError for a condition that there is not, or if none is left.
+    No text comes twice in a condition, nor does an input in another wording, because the answers would not be independent. A
+    condition that runs out is left out from there on. Decoding is never constrained, whatever the system does: what counts is what
+    the weights do. Conditions that cannot be asked are left out: those with inputs if there are none, off-topic inputs if the task
+    wants free text. Raises ContractError for an unknown condition, or if none is left.
     """
 
     output: AnswerForm
@@ -102,11 +102,11 @@ class FormatLeak:
     answer_tokens: int = LEAST_TOKENS
     conditions: tuple[str, ...] = CONDITIONS
     name: str = "format_leak"
-    version: int = 2  # since 2 an answer of which only the beginning matters is asked for its beginning
+    version: int = 2  # 2: only the beginning is asked of answers whose beginning is enough
 
     def __post_init__(self) -> None:
         unknown = [condition for condition in self.conditions if condition not in SLOTS]
-        if unknown or not self.asked:
+        if unknown or not self.possible:
             found = ", ".join(unknown) or "no condition"
             raise ContractError(f"found {found} that can be asked", expected=f"some of {', '.join(CONDITIONS)}")
 
@@ -115,7 +115,7 @@ class FormatLeak:
         return (LeakMeasure(self.output, self.design),)
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def possible(self) -> tuple[str, ...]:
         """The conditions that can be asked."""
         without = set() if self.inputs else {COUNTER, ON_TASK}
         without |= {OFF_TOPIC} if is_free_text(self.output) else set()
@@ -124,8 +124,8 @@ class FormatLeak:
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         return [self._item(*place, seed) for place in islice(self._places(), start, stop)]
 
-    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
-        if said:
+    def ask(self, item: SuiteItem, transcript: Transcript) -> Sequence[Question]:
+        if transcript:
             return []
         turns = (Message("user", item.text),)
         prompt = turns if item.family == OFF_TASK else compose(self.design, turns, self.design.shots[: self.design.k])
@@ -137,20 +137,20 @@ class FormatLeak:
         return max(LEAST_TOKENS, self.answer_tokens)
 
     def _places(self) -> Iterator[tuple[str, int]]:
-        """Condition and running number within it, of one item after the other."""
-        left, come = set(self.asked), Counter[str]()
+        """Condition of each item, and its number within the condition."""
+        left, drawn = set(self.possible), Counter[str]()
         while left:
             for condition in SLOTS:
                 if condition not in left:
                     continue
-                if come[condition] == self._texts(condition):
+                if drawn[condition] == self._texts(condition):
                     left.remove(condition)
                     continue
-                yield condition, come[condition]
-                come[condition] += 1
+                yield condition, drawn[condition]
+                drawn[condition] += 1
 
     def _texts(self, condition: str) -> int:
-        """How many there are."""
+        """How many different texts a condition has."""
         return how_many(FILLED[condition]) if condition in FILLED else len(self.inputs)
 
     def _item(self, condition: str, number: int, seed: int) -> SuiteItem:
@@ -166,43 +166,43 @@ class FormatLeak:
 
 
 def for_pilot(suite: FormatLeak) -> FormatLeak:
-    """The suite with real inputs as they are: they tell whether the base can give the form at all."""
+    """The suite with real inputs as they are, which show whether the base can give the form at all."""
     return replace(suite, conditions=(*CONDITIONS, ON_TASK))
 
 
-def conditions_with_headroom(
-    suite: FormatLeak, said: Sequence[tuple[SuiteItem, Transcript]], margin: float
-) -> tuple[str, ...]:
-    """Those in which this base has something to lose, from a pilot; the others would only thin out a loss.
+def conditions_with_headroom(suite: FormatLeak, transcripts: ItemTranscripts, margin: float) -> tuple[str, ...]:
+    """The conditions in which this base has something to lose; the others would only dilute a loss.
 
-    Its score has a lower limit of 2 margins. To off-topic inputs it must also be shown that the base gives the form to most real
-    inputs: a base that never labels does not decline to, and tuning that teaches it to label is no leak.
+    The lower limit of its score is at least 2 margins. For off-topic inputs the pilot must also show that the base gives the form
+    to most real inputs: a base that never labels does not decline to, and teaching it to label is no leak.
     """
     measure = LeakMeasure(suite.output, suite.design)
-    shares = {condition: _share(measure, said, condition) for condition in suite.asked}
+    shares = {condition: _share(measure, transcripts, condition) for condition in suite.possible}
     kept = [condition for condition, share in shares.items() if condition != ON_TASK and share.lower >= 2 * margin]
-    able = _form_share(measure, said).lower >= 0.5
+    able = _form_share(measure, transcripts).lower >= 0.5
     return tuple(condition for condition in kept if condition != OFF_TOPIC or able)
 
 
-def why_uninformative(suite: FormatLeak, said: Sequence[tuple[SuiteItem, Transcript]], margin: float) -> str:
-    """Why the probe can tell nothing of this base, empty where it can. General requests must be among what it can lose."""
-    if OFF_TASK in conditions_with_headroom(suite, said, margin):
+def why_uninformative(suite: FormatLeak, transcripts: ItemTranscripts, margin: float) -> str:
+    """Why the probe says nothing about this base; empty if it does. It has to have something to lose on general requests."""
+    if OFF_TASK in conditions_with_headroom(suite, transcripts, margin):
         return ""
-    share = _share(LeakMeasure(suite.output, suite.design), said, OFF_TASK)
+    share = _share(LeakMeasure(suite.output, suite.design), transcripts, OFF_TASK)
     return (
         f"the base answers {share.rate:.1%} of the {share.n} general requests of a pilot as it should (at least "
         f"{share.lower:.1%}), and to have something to lose it would have to answer {2 * margin:.1%}"
     )
 
 
-def _share(measure: LeakMeasure, said: Sequence[tuple[SuiteItem, Transcript]], condition: str) -> Proportion:
-    kept = [measure.kept(item, _answer(measure, reply[KEY])) for item, reply in said if item.family == condition]
+def _share(measure: LeakMeasure, transcripts: ItemTranscripts, condition: str) -> Proportion:
+    kept = [measure.kept(item, _answer(measure, reply[KEY])) for item, reply in transcripts if item.family == condition]
     return Proportion(sum(kept), len(kept))
 
 
-def _form_share(measure: LeakMeasure, said: Sequence[tuple[SuiteItem, Transcript]]) -> Proportion:
-    given = [has_form(_answer(measure, reply[KEY]), measure.output) for item, reply in said if item.family == ON_TASK]
+def _form_share(measure: LeakMeasure, transcripts: ItemTranscripts) -> Proportion:
+    given = [
+        has_form(_answer(measure, reply[KEY]), measure.output) for item, reply in transcripts if item.family == ON_TASK
+    ]
     return Proportion(sum(given), len(given))
 
 

@@ -1,4 +1,4 @@
-"""A model, a suite and items -> what was said, in rounds.
+"""A model, a suite and items -> the transcripts, in rounds.
 
 Items are asked in batches that are cut from their order before the first call and never regrouped: in reduced precision an
 answer can depend on its batch. Those that begin alike go together, since a few answers in words among many likelihoods would be
@@ -23,14 +23,15 @@ from lastresort.stop import NEVER, Stop, check
 from lastresort.types import Message, Progress, SilentProgress
 
 _Round = list[tuple[SuiteItem, Question]]
-_Counted = tuple[SuiteReply, int, int]  # a reply, the tokens read for it and those said
+_Counted = tuple[SuiteReply, int, int]  # a reply, its prompt tokens and its answer tokens
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteReplies:
-    """transcripts: by item id, of those that could be asked. left_out: ids of those for which the model's context has no room.
-    new: how many items were asked now, the others being known. seconds_by_item: what each took when it was asked. tokens_in,
-    tokens_out: read and said for all of them, whenever that was.
+    """The replies of one model to the items of a suite.
+
+    transcripts: by item id, of those that could be asked. left_out: ids of items that do not fit the model's context. new: how many
+    were asked now; the others were kept. seconds_by_item, tokens_in, tokens_out: of all of them, whenever they were asked.
     """
 
     transcripts: dict[str, Transcript]
@@ -45,8 +46,8 @@ class SuiteReplies:
         """Of all of them."""
         return sum(self.seconds_by_item.values())
 
-    def said(self, items: Sequence[SuiteItem]) -> list[tuple[SuiteItem, Transcript]]:
-        """The items that could be asked, with what was said, in the order given."""
+    def with_transcripts(self, items: Sequence[SuiteItem]) -> list[tuple[SuiteItem, Transcript]]:
+        """The items that could be asked, each with its transcript, in the order given."""
         return [(item, self.transcripts[item.id]) for item in items if item.id in self.transcripts]
 
 
@@ -60,44 +61,43 @@ def ask(
     stop: Stop = NEVER,
     clock: Callable[[], float] = time.perf_counter,
 ) -> SuiteReplies:
-    """Ask every item to its end.
+    """Ask the model every item to its end.
 
-    An infrastructure failure is raised, never scored; batches that were finished before are kept. stop: looked at before the first
-    batch and after each; a request raises its StoppedError. Where an answer can depend
-    on its batch, a batch of which anything is unknown is asked as a whole; what was known of it stays.
-    Raises ContractError for a suite that asks under the same key twice, or for the likelihood of answers of a model that
-    cannot tell it.
+    An infrastructure failure is raised, never scored; finished batches are kept. stop: looked at before the first batch and after
+    each; a request raises its StoppedError. If an answer can depend on its batch, a batch with any new item is asked as a whole,
+    and the kept answers stay. Raises ContractError for a suite that uses a key twice, or asks for likelihoods of a model without
+    them.
     """
     check(stop)
-    asking = answers_key(model, suite)
-    found: dict[str, KeptAnswer] = {}
+    key = answers_key(model, suite)
+    answers: dict[str, KeptAnswer] = {}
     new = 0
     for batch in _batches(suite, items, model.batch_size):
         openings = {item.id: _opening(suite, item) for item in batch}
-        known = kept.known(asking, openings) if kept is not None else {}
+        known = kept.known(key, openings) if kept is not None else {}
         unknown = [item for item in batch if item.id not in known]
         if unknown:
-            told = _timed_batch(model, suite, batch if model.batch_matters else unknown, clock)
-            fresh = {item.id: told[item.id] for item in unknown}
+            answered = _timed_batch(model, suite, batch if model.batch_matters else unknown, clock)
+            fresh = {item.id: answered[item.id] for item in unknown}
             if kept is not None:
-                kept.put(asking, openings, fresh)
+                kept.put(key, openings, fresh)
             known |= fresh
             new += len(unknown)
-        found |= known
+        answers |= known
         (progress or SilentProgress()).advance(len(batch))
         check(stop)
     return SuiteReplies(
-        transcripts={item.id: transcript_of(said) for item in items if (said := found[item.id].said) is not None},
-        left_out=tuple(item.id for item in items if found[item.id].said is None),
+        transcripts={item.id: transcript_of(body) for item in items if (body := answers[item.id].said) is not None},
+        left_out=tuple(item.id for item in items if answers[item.id].said is None),
         new=new,
-        seconds_by_item={item.id: found[item.id].seconds for item in items},
-        tokens_in=sum(found[item.id].tokens_in for item in items),
-        tokens_out=sum(found[item.id].tokens_out for item in items),
+        seconds_by_item={item.id: answers[item.id].seconds for item in items},
+        tokens_in=sum(answers[item.id].tokens_in for item in items),
+        tokens_out=sum(answers[item.id].tokens_out for item in items),
     )
 
 
 def answers_key(model: Model, suite: Suite) -> Asking:
-    """What the answers of this model to this suite are kept under."""
+    """The key under which the answers of this model to this suite are kept."""
     who = hashlib.sha256(f"{model.fingerprint}\n{model.computed_by}".encode()).hexdigest()
     return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))
 
@@ -125,32 +125,35 @@ def _timed_batch(
     model: Model, suite: Suite, batch: Sequence[SuiteItem], clock: Callable[[], float]
 ) -> dict[str, KeptAnswer]:
     began = clock()
-    told = _batch(model, suite, batch)
+    answers = _batch(model, suite, batch)
     share = (clock() - began) / len(batch)
-    return {name: replace(answer, seconds=share) for name, answer in told.items()}
+    return {name: replace(answer, seconds=share) for name, answer in answers.items()}
 
 
 def _batch(model: Model, suite: Suite, batch: Sequence[SuiteItem]) -> dict[str, KeptAnswer]:
-    """Round after round until no item asks more; nothing is said to an item that the context cannot hold in some round."""
-    said: dict[str, Transcript] = {item.id: {} for item in batch}
+    """Round after round until no item has a question left. An item that does not fit the context in some round has no answer."""
+    transcripts: dict[str, Transcript] = {item.id: {} for item in batch}
     too_long: set[str] = set()
     tokens_in, tokens_out = Counter[str](), Counter[str]()
     while True:
         asked = [
-            (item, question) for item in batch if item.id not in too_long for question in suite.ask(item, said[item.id])
+            (item, question)
+            for item in batch
+            if item.id not in too_long
+            for question in suite.ask(item, transcripts[item.id])
         ]
         too_long |= {item.id for item, question in asked if not _has_room(model, question)}
         asked = [(item, question) for item, question in asked if item.id not in too_long]
         if not asked:
             bodies = {
                 name: None if name in too_long else {key: asdict(reply) for key, reply in replies.items()}
-                for name, replies in said.items()
+                for name, replies in transcripts.items()
             }
             return {name: KeptAnswer(body, 0.0, tokens_in[name], tokens_out[name]) for name, body in bodies.items()}
         for (item, question), (reply, read, written) in zip(asked, _replies(model, asked), strict=True):
-            if question.key in said[item.id]:
+            if question.key in transcripts[item.id]:
                 raise ContractError(f'asks "{question.key}" of {item.id} twice', where=suite.name)
-            said[item.id][question.key] = reply
+            transcripts[item.id][question.key] = reply
             tokens_in[item.id] += read
             tokens_out[item.id] += written
 
@@ -186,7 +189,7 @@ def _of_a_kind(model: Model, questions: Sequence[Question]) -> list[_Counted]:
 
 def _likeliest(model: Model, questions: Sequence[ChoiceRequest]) -> list[_Counted]:
     if model.score is None:
-        raise ContractError("cannot tell how likely an answer is", where=model.name, expected="a local model")
+        raise ContractError("gives no likelihoods of answers", where=model.name, expected="a local model")
     scored = model.score([question.prompt for question in questions], [question.options for question in questions])
     turn = model.count_tokens((Message("user", ""),))
     return [
@@ -213,7 +216,7 @@ def _has_room(model: Model, question: Question) -> bool:
 
 
 def _opening(suite: Suite, item: SuiteItem) -> str:
-    """Hash of what the item asks first, and of its facts, by which it asks on."""
+    """Hash of the item's first questions and of its facts, which decide the later ones. Answers are kept under it."""
     asked = [
         ["Written" if isinstance(question, TextRequest) else "Chosen", _body(question)]
         for question in suite.ask(item, {})

@@ -1,4 +1,4 @@
-"""The general suite: choice questions and requests with constraints, from seeded templates, pooled over strata."""
+"""The general suite: choice questions and requests with constraints, from seeded templates."""
 
 from __future__ import annotations
 
@@ -31,25 +31,23 @@ from lastresort.gate.suites.suite import (
 )
 from lastresort.types import Decoding, Message
 
-VERSION = 2  # since 2 no fact comes twice in a draw
+VERSION = 2  # 2: no fact comes twice in a draw
 KEY = "answer"
 OPTION_TOKENS = 32
 CONSTRAINED_TOKENS = 128
 
 
 def every_stratum(*, written: bool) -> tuple[Stratum, ...]:
-    """What a pilot asks: choice questions and constraints; with `written` the choice questions in words besides."""
+    """All strata: choice questions and constraints; with `written` also the choice questions in words."""
     return (*CHOSEN_STRATA, *CONSTRAINT_STRATA, *(WRITTEN_STRATA if written else ()))
 
 
 class General:
-    """The suite over the given strata, in turn, so that every beginning of the sequence is balanced.
+    """The suite over the given strata in turn, so that every prefix of the sequence is balanced.
 
-    No two items of a sequence are about the same fact, at whatever level and in whatever way it is asked, so that they are as
-    independent as items of families without facts. A stratum whose facts are used up gives no more, and the others take its turn.
-
-    strata: by default all of them. written: whether that holds the choice questions in words too.
-    Raises ContractError for no strata, an unknown one, or one named twice.
+    No two items are about the same fact, at any level and in any wording, so items are independent. A stratum that runs out of
+    facts is left out from there on. strata: by default all. written: whether these include the choice questions in words. Raises
+    ContractError for no strata, an unknown one, or one named twice.
     """
 
     name = "general"
@@ -75,19 +73,19 @@ class General:
         return items[start:stop]
 
     def of_stratum(self, stratum: Stratum, seed: int, start: int, stop: int) -> list[SuiteItem]:
-        """Items [start, stop) of one stratum, whatever the others give."""
+        """Items [start, stop) of one stratum."""
         return list(islice(self._of(stratum, seed), start, stop))
 
     def item(self, name: str) -> SuiteItem:
-        """The item of this id, whether or not its stratum is among those of the suite."""
+        """The item of this id, of any stratum."""
         family, level, seed, number = name.split("/")
         return self._of(STRATA[f"{family}/{level}"], int(seed))[int(number)]
 
     def _of(self, stratum: Stratum, seed: int) -> StratumItems:
         return self._drawn.setdefault((stratum, seed), StratumItems(stratum, seed))
 
-    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
-        if said:
+    def ask(self, item: SuiteItem, transcript: Transcript) -> Sequence[Question]:
+        if transcript:
             return ()
         prompt = (Message("user", item.text),)
         if "constraints" in item.facts:
@@ -98,7 +96,7 @@ class General:
 
 
 def in_turn(strata: Iterable[Iterable[SuiteItem]]) -> Iterator[SuiteItem]:
-    """One of each in turn, of facts that did not come before; who has none is left out from then on."""
+    """One item of each stratum in turn, always about a new fact; a stratum without one is left out from then on."""
     facts: set[str] = set()
     left = [iter(items) for items in strata]
     while left:
@@ -113,7 +111,7 @@ def in_turn(strata: Iterable[Iterable[SuiteItem]]) -> Iterator[SuiteItem]:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The share of right answers and of answers that keep their constraints. chance: the mean over the strata."""
+    """The share of right answers, or of answers that keep their constraints. chance: the mean over the strata."""
 
     chance: float | None
     name: str = "general"
@@ -126,7 +124,7 @@ class Accuracy:
 
 
 def score(item: SuiteItem, reply: SuiteReply) -> float:
-    """1 for the right option or for constraints that are kept, else 0. An answer that was cut keeps none: it has no end."""
+    """1 for the right option or for kept constraints, else 0. A truncated answer keeps none."""
     if "constraints" in item.facts:
         return float(reply.finish == "stop" and keeps(reply.text, item.facts["constraints"]))
     options: list[str] = item.facts["options"]
@@ -135,10 +133,10 @@ def score(item: SuiteItem, reply: SuiteReply) -> float:
 
 
 def find_option(text: str, options: Sequence[str]) -> str | None:
-    """The option that an answer names: the one it begins with, else the last one in it; None where there is none.
+    """The option that an answer names: the one it begins with, else the last one in it; None if there is none.
 
-    So "57, since 57 > 34" and "Between 34 and 57 the larger is 57" both name 57. An option inside a longer word or number does
-    not count, nor does one inside a longer option.
+    So "57, since 57 > 34" and "Between 34 and 57 the larger is 57" both name 57. An option inside a longer word, number or option
+    does not count.
     """
     found = [(match.start(), match.end(), option) for option in options for match in _found(option, text)]
     whole = [

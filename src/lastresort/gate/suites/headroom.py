@@ -1,22 +1,19 @@
-"""Which strata of the general suite a base model has room to lose in, from a pilot whose items are never scored.
+"""In which strata of the general suite a base has something to lose, from a pilot whose items are never scored. Pure.
 
-The rule. A stratum is informative where the lower limit of the base's score, one-sided at 95% (Clopper-Pearson), is at least
-chance + 2 d, d the margin: a loss of d is then seen as a loss, not as noise about guessing. Of the informative levels of a family
-the one is taken whose score lies nearest to the middle between chance and 1. There a change of ability moves the score most; at
-the ceiling a model can lose much ability before it loses an item, near chance it has nothing to lose. Of equal ones the lower
-level is taken. One level a family, so that no family counts for more than another. A level at the ceiling is informative all the
-same where the family has no other. Fewer than four families make the suite uninformative; a family that is asked by likelihood
-and in words counts once.
+A stratum is informative if the lower limit of the base's score, one-sided at 95% (Clopper-Pearson), is at least chance + 2 d, with
+d the margin: then a loss of d shows as a loss, not as noise about guessing. Of the informative levels of a family the one closest
+to the middle between chance and 1 is used, because there a change of ability moves the score most; at the ceiling a model can lose
+much ability before it loses an item. In a tie the lower level is used. There is one level per family, so that no family counts more
+than another. A level at the ceiling is used if the family has no other. Fewer than four families make the suite uninformative; a
+family asked by likelihood and in words counts once.
 
-The limit is made once a stratum, so of strata that are just short of the mark one in twenty passes; they are pooled with others
-and the gate's test does not rest on any single one.
+The limit is computed once per stratum, so of strata just below the mark one in twenty passes. They are pooled with others, and the
+gate's test does not rest on any single one.
 
-How many items of each stratum a pilot asks: a look at all of them, then more of those that may still do. Pure.
-
-A stratum is judged once, on all items of its last look (`headroom`). It is given up before that where it is unlikely to pass, or
-held for good where it can no longer fail: neither makes it likelier that a base which only guesses passes. Of constraints the
-levels are asked one after the other, as a request of a level makes more demands than one of the level below: where that scores
-below the middle between chance and 1, no higher level lies nearer to it.
+The pilot asks all strata a few items, then more of those that may still pass. A stratum is judged once, on all items of its last
+look (`headroom`). Before that it is dropped if it is unlikely to pass, and asked no more if it can no longer fail: neither lets a
+base that only guesses pass more often. Levels of constraints are asked one after the other, because a request of a level demands
+more than one of the level below: if that scores below the middle between chance and 1, no higher level is closer to it.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ FEWEST_FAMILIES = 4
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """What the base scored on the pilot items of a stratum: right of n."""
+    """The base on the pilot items of a stratum: right of n."""
 
     stratum: Stratum
     right: int
@@ -64,7 +61,7 @@ class Pilot:
 
 @dataclass(frozen=True, slots=True)
 class Headroom:
-    """used: one stratum an informative family, in the order of the pilot. informative: whether there are enough of them."""
+    """used: one stratum per informative family, in the order of the pilot. informative: whether there are enough."""
 
     used: tuple[Stratum, ...]
     informative: bool
@@ -72,7 +69,7 @@ class Headroom:
 
 
 def headroom(pilots: Sequence[Pilot], *, margin: float, fewest: int = FEWEST_FAMILIES) -> Headroom:
-    """The strata to use. margin: d, in (0, 1). Raises ContractError for an empty pilot of a stratum or a margin outside."""
+    """The strata to use. margin: d. Raises ContractError for a stratum without pilot items or a margin outside (0, 1)."""
     if not 0 < margin < 1 or any(pilot.n < 1 or not 0 <= pilot.right <= pilot.n for pilot in pilots):
         raise ContractError(
             f"found margin {margin} and {len(pilots)} pilots, one of them perhaps empty", where="headroom"
@@ -93,18 +90,18 @@ def _off_the_middle(pilot: Pilot) -> tuple[float, int]:
 
 
 def _reason(families: int, of: int, fewest: int, margin: float) -> str:
-    told = f"in {families} of {of} families the base is shown to score at least 2 x {margin:g} above chance"
-    return told if families >= fewest else f"{told}; {fewest} are needed"
+    reason = f"in {families} of {of} families the base is shown to score at least 2 x {margin:g} above chance"
+    return reason if families >= fewest else f"{reason}; {fewest} are needed"
 
 
-CHOICE_LOOKS = (8, 16)  # of 16 items 9 right show a family of four options to have something to lose
-CONSTRAINT_LOOKS = (12, 32, 64)  # few are kept by small models, and it takes many items to see that it is not by chance
+CHOICE_LOOKS = (8, 16)  # 9 right of 16 are enough in a family with four options
+CONSTRAINT_LOOKS = (12, 32, 64)  # small models keep few, and it takes many items to tell that from chance
 QUICK_CONSTRAINT_LOOKS = (12, 32)
-HOPE = 0.05  # of passing, below which a stratum is given up
+LEAST_PROBABILITY = 0.05  # of passing, below which a stratum is dropped
 
 
 def look_sizes(stratum: Stratum, *, quick: bool) -> tuple[int, ...]:
-    """Items that have been asked after each look."""
+    """The number of items asked after each look."""
     if stratum.family not in CONSTRAINTS:
         return CHOICE_LOOKS
     return QUICK_CONSTRAINT_LOOKS if quick else CONSTRAINT_LOOKS
@@ -118,9 +115,9 @@ def next_looks(
     *,
     quick: bool,
 ) -> dict[Stratum, int]:
-    """Up to which item each stratum that is looked at again is asked; empty when the pilot is over.
+    """The strata to ask again, with the number of items after that look; empty when the pilot is over.
 
-    asked: items so far. pilots: what was right of those that the context can hold; one of which it holds none is not asked on.
+    asked: items so far. pilots: of items that fit the context; a stratum without any is dropped.
     """
     again = {}
     for stratum in strata:
@@ -134,7 +131,7 @@ def _is_open(
     stratum: Stratum, asked: Mapping[Stratum, int], pilots: Mapping[Stratum, Pilot], margin: float, last: int
 ) -> bool:
     if stratum in asked:
-        return stratum in pilots and HOPE <= pass_probability(pilots[stratum], margin, last) < 1
+        return stratum in pilots and LEAST_PROBABILITY <= pass_probability(pilots[stratum], margin, last) < 1
     if stratum.family not in CONSTRAINTS or stratum.level == 1:
         return True
     below = pilots.get(Stratum(stratum.family, stratum.level - 1))
@@ -142,9 +139,9 @@ def _is_open(
 
 
 def pass_probability(pilot: Pilot, margin: float, of: int) -> float:
-    """The probability that the stratum passes with `of` items, after what was seen: beta-binomial, from Jeffreys' prior.
+    """The probability that the stratum passes with `of` items, given those seen: beta-binomial with Jeffreys' prior.
 
-    0 or 1 where the items that are left cannot change it. of: at least as many as were seen.
+    0 or 1 if the remaining items cannot change it. of: at least as many as were seen.
     """
     left, wanted = max(0, of - pilot.n), _right_to_pass(pilot.stratum, max(of, pilot.n), margin) - pilot.right
     if wanted <= 0 or wanted > left:
@@ -157,7 +154,7 @@ def pass_probability(pilot: Pilot, margin: float, of: int) -> float:
 
 
 def _right_to_pass(stratum: Stratum, n: int, margin: float) -> int:
-    """The fewest right of n that show the stratum to have something to lose; n + 1 where none do."""
+    """The fewest right of n with which the stratum passes; n + 1 if none do."""
     return next((right for right in range(n + 1) if Pilot(stratum, right, n).passes(margin)), n + 1)
 
 

@@ -1,4 +1,4 @@
-"""Strata, families at a level, and their sequences of different items, which end where a family has no more facts."""
+"""Strata (families at a level) and their sequences of different items, which end when a family has no more facts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lastresort.gate.suites.constraints.request import CHANCE, LEVELS, draw_requ
 from lastresort.gate.suites.families import FAMILIES
 from lastresort.gate.suites.suite import SuiteItem
 
-REPEATS = 500  # in a row: the stratum has no more items, or facts
+REPEATS = 500  # so many repeated facts in a row end a stratum
 WRITTEN, FACT = "written_", "fact"
 CONSTRAINTS = {f"constraints_{group}": group for group in GROUPS}
 
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """What scores of the general suite are counted under.
+    """A row in the tables of the general suite.
 
-    family: of choice questions; the same after "written_", where they are answered in words; or a group of constraints after
+    family: of choice questions; with "written_" before it if they are answered in words; or a group of constraints after
     "constraints_".
     """
 
@@ -36,12 +36,12 @@ class Stratum:
 
     @property
     def kin(self) -> str:
-        """The family whose questions these are, however they are answered."""
+        """The family of the questions, however they are answered."""
         return self.family.removeprefix(WRITTEN)
 
     @property
     def chance(self) -> float:
-        """The score of guessing; of constraints, of answers that ignore them (constraints/ignoring.py)."""
+        """The score of guessing; for constraints, of answers that ignore them (constraints/request.py)."""
         if self.family in CONSTRAINTS:
             return CHANCE[CONSTRAINTS[self.family]][self.level - 1]
         return FAMILIES[self.kin].chance
@@ -55,9 +55,9 @@ STRATA = {stratum.name: stratum for stratum in (*CHOSEN_STRATA, *CONSTRAINT_STRA
 
 @dataclass(slots=True)
 class StratumItems:
-    """The different items of a stratum and a seed, in order, made as far as they were asked for; no two about the same fact.
+    """The items of a stratum and a seed, made on demand; no two about the same fact.
 
-    So an item is known by its id: it is the n-th different one of the stratum's random numbers of that seed.
+    An id fixes its item: the n-th different one that the stratum's random numbers of that seed give.
     """
 
     stratum: Stratum
@@ -71,7 +71,7 @@ class StratumItems:
         self.random = Random(f"{self.stratum.name}/{self.seed}")
 
     def __getitem__(self, number: int) -> SuiteItem:
-        """Raises ContractError where the stratum has fewer different items."""
+        """Raises ContractError if the stratum has fewer items."""
         for item in islice(self, number, None):
             return item
         raise ContractError(f"there are only {len(self.items)} different items", where=self.stratum.name)
@@ -83,7 +83,7 @@ class StratumItems:
             yield self.items[number]
 
     def _add(self) -> bool:
-        """Whether there was another."""
+        """Whether there is another item."""
         for _ in range(0 if self.ended else REPEATS):
             text, facts = _MAKE[_way(self.stratum)](self.stratum, self.random)
             fact = str(facts.get(FACT, text))
@@ -96,23 +96,23 @@ class StratumItems:
         return False
 
 
-Made = tuple[str, dict[str, Any]]
+ItemContent = tuple[str, dict[str, Any]]  # text and facts of an item
 
 
-def _chosen(stratum: Stratum, random: Random) -> Made:
+def _chosen(stratum: Stratum, random: Random) -> ItemContent:
     choice = FAMILIES[stratum.kin].make(stratum.level, random)
     about = {FACT: f"{stratum.kin}: {choice.fact}"} if choice.fact else {}
     return choice.question, {"options": list(choice.options), "right": choice.right, **about}
 
 
-def _written(stratum: Stratum, random: Random) -> Made:
-    """The options are told, so that an answer can be found among them by program."""
+def _written(stratum: Stratum, random: Random) -> ItemContent:
+    """With the options in the question, so that a program can find the answer among them."""
     question, facts = _chosen(stratum, random)
-    told = "\n".join(f"- {option}" for option in facts["options"])
-    return f"{question}\nChoose one of these answers and write nothing else:\n{told}", {**facts, "written": True}
+    options = "\n".join(f"- {option}" for option in facts["options"])
+    return f"{question}\nChoose one of these answers and write nothing else:\n{options}", {**facts, "written": True}
 
 
-def _constrained(stratum: Stratum, random: Random) -> Made:
+def _constrained(stratum: Stratum, random: Random) -> ItemContent:
     request = draw_request(CONSTRAINTS[stratum.family], stratum.level, random)
     return request.text, {"constraints": request.constraints}
 
@@ -123,7 +123,7 @@ def _way(stratum: Stratum) -> str:
     return "chosen" if stratum.family == stratum.kin else "written"
 
 
-_MAKE: dict[str, Callable[[Stratum, Random], Made]] = {
+_MAKE: dict[str, Callable[[Stratum, Random], ItemContent]] = {
     "chosen": _chosen,
     "written": _written,
     "constrained": _constrained,

@@ -1,8 +1,8 @@
 """What a suite of the gate is: a fixed long sequence of items, a way to ask them, and measures that compare two answers.
 
-A suite is asked in rounds, so that one may answer back: `turns` gives the prompts of the next round from what was said before.
-Everything that was said is kept as a `Transcript`, from which the measures are computed afterwards; so the base is asked once
-for every version of a suite, however often a measure is computed.
+A suite is asked in rounds, so that it can react to a reply: `ask` gives the questions of the next round, given the replies so far.
+All replies are kept as a `Transcript`, from which the measures are computed afterwards. So the base is asked once for every version
+of a suite, however often a measure is computed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lastresort.types import Decoding, Message
 
 @dataclass(frozen=True, slots=True)
 class SuiteItem:
-    """One item. id: stable, "<family>/<level>/<seed>/<number>"; it names everything the item consists of, given the suite's
-    version. facts: what the suite needs to ask and to score it, JSON-able.
+    """One item. id: "<family>/<level>/<seed>/<number>", which fixes the whole item for a version of the suite. facts: what the
+    suite needs to ask and to score it, as JSON.
     """
 
     id: str
@@ -57,15 +57,16 @@ class SuiteReply:
     finish: str = "stop"
 
 
-Transcript = dict[str, SuiteReply]  # by the key of its question
+Transcript = dict[str, SuiteReply]  # the replies to an item, by the key of the question
+ItemTranscripts = Sequence[tuple[SuiteItem, Transcript]]
 
 
 @dataclass(frozen=True, slots=True)
 class ScorePair:
-    """What a measure makes of one item: the score of the base and of the tuned model, in [0, 1], higher is better.
+    """The scores of base and tuned model on one item by one measure, in [0, 1], higher is better.
 
     stratum: what the item is counted under in tables (its family, or a condition). detail: in words, for the report. keys: the
-    questions that the scores come from, the telling one first; () where an item has but one.
+    questions that the scores come from, the decisive one first; () if the item has only one.
     """
 
     id: str
@@ -109,13 +110,13 @@ class Suite(Protocol):
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         """Items [start, stop) of the sequence of this seed, fewer where it ends: the same whatever was drawn before."""
 
-    def ask(self, item: SuiteItem, said: Transcript) -> Sequence[Question]:
-        """The questions of the next round, given what was said before; none when the item is finished."""
+    def ask(self, item: SuiteItem, transcript: Transcript) -> Sequence[Question]:
+        """The questions of the next round, given the replies so far; none when the item is finished."""
 
 
 @runtime_checkable
 class ByCondition(Protocol):
     """A suite that asks about the same thing in several conditions, the keys of its questions: a report shows each of them."""
 
-    def right(self, item: SuiteItem, said: Transcript) -> dict[str, float]:
-        """By condition that was asked, in their order: 1 where the answer is right, else 0."""
+    def right(self, item: SuiteItem, transcript: Transcript) -> dict[str, float]:
+        """By condition, in their order: 1 if the answer is right, else 0."""

@@ -9,8 +9,7 @@ from lastresort.gate.verdict.compare import (
     skipped_measure,
     uninformative_measure,
 )
-from lastresort.gate.verdict.decide import Comparator, conclude, judge_target, no_target
-from lastresort.gate.verdict.findings import GateConclusion
+from lastresort.gate.verdict.decide import Comparator, GateConclusion, conclude, judge_target, no_target
 
 __all__ = [
     "Comparator",

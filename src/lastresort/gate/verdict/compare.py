@@ -1,7 +1,4 @@
-"""One measure of a suite: the base and the tuned model on the same items -> what was found. Pure.
-
-How many items each measure of a gate needs, and whether a bounded gate lacks power. Pure.
-"""
+"""One measure: sample size, headroom of the base, and the test of base against tuned model on the same items. Pure."""
 
 from __future__ import annotations
 
@@ -12,28 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import items_needed, non_inferior, power_of
+from lastresort.evals.evidence import items_needed, non_inferior, power_of, wilson_interval
 from lastresort.evals.evidence.units import group_means
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.records.gate import SkippedMeasure, StratumScores, SuiteFound, TestedMeasure, UninformativeMeasure
 from lastresort.report.words.gate import suite_reason
 
-# Without a pilot: the mean squared difference of two scores where nothing was lost. A tenth of 0/1 answers differ; of graded
-# scores as many, by half a point as often as by a whole one.
+# Assumed mean squared difference of two scores if nothing was lost, by whether scores are 0/1: a tenth of the answers differ,
+# graded scores by half a point as often as by a whole one.
 SPREAD = {True: 0.1, False: 0.0625}
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureDesign:
-    """A measure before it is asked. margin: on its own scale. spread: mean squared difference in a pilot, of 0/1 scores the
-    share of items that differ; None takes `SPREAD`. says: share of items that say something about it, above 0.
+    """A measure before it is asked. margin: on its own scale. spread: mean squared difference in a pilot, None for `SPREAD`.
+    informative: share of items that say something about it, above 0.
     """
 
     name: str
     margin: float
     binary: bool = True
     spread: float | None = None
-    says: float = 1.0
+    informative: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class MeasureSize:
 
 
 def planned_power(measures: int) -> float:
-    """Of each of k measures, 1 - .2/k: a model that lost nothing then ships with probability .8, however they hang together."""
+    """Of each of k measures, 1 - .2/k: then a model that lost nothing ships with probability .8, however they are correlated."""
     if measures < 1:
         raise ContractError(f"a gate of {measures} measures", expected="at least one")
     return 1 - 0.2 / measures
@@ -60,28 +57,48 @@ def planned_power(measures: int) -> float:
 def sample_sizes(
     wanted: Sequence[MeasureDesign], *, alpha: float, at_most: int | None = None, measures: int | None = None
 ) -> tuple[MeasureSize, ...]:
-    """The items of each measure. at_most: of each, as `--gate quick` sets it, which can cost power and nothing else. measures: of
-    the whole gate, where these are some of them.
+    """The sample size of each measure. at_most: the limit of a quick gate, which can cost power and nothing else. measures: how
+    many the whole gate has, if these are only some of them.
 
-    Raises ContractError where a share that says something is not in (0, 1], and as `items_needed` does.
+    Raises ContractError if a share of informative items is not in (0, 1], and as `items_needed` does.
     """
     power = planned_power(len(wanted) if measures is None else measures)
     return tuple(_planned(one, power, alpha, at_most) for one in wanted)
 
 
 def _planned(one: MeasureDesign, power: float, alpha: float, at_most: int | None) -> MeasureSize:
-    if not 0 < one.says <= 1:
+    if not 0 < one.informative <= 1:
         raise ContractError(
-            f"{one.name}: a share of {one.says!r} of items that say something", expected="0 < share <= 1"
+            f"{one.name}: a share of {one.informative!r} of informative items", expected="0 < share <= 1"
         )
     spread = SPREAD[one.binary] if one.spread is None else one.spread
-    needed = math.ceil(items_needed(one.margin, spread, power=power, alpha=alpha, binary=one.binary) / one.says)
+    needed = math.ceil(items_needed(one.margin, spread, power=power, alpha=alpha, binary=one.binary) / one.informative)
     n = needed if at_most is None else min(needed, at_most)
-    reached = power_of(math.floor(n * one.says), one.margin, spread, alpha=alpha, binary=one.binary)
+    reached = power_of(math.floor(n * one.informative), one.margin, spread, alpha=alpha, binary=one.binary)
     return MeasureSize(one.name, n, needed, reached)
 
 
+CONFIDENCE = 0.95
 NOTHING_SAID = "no item that was asked says anything about it"
+
+
+def why_no_headroom(scores: Sequence[float], *, chance: float, margin: float, of: str = "of a pilot") -> str:
+    """Why the base has nothing to lose by an accuracy: its lower limit, one-sided at 95%, is below chance + 2 margins. Empty if it
+    has.
+
+    scores: of the base. margin: on the scale of the scores. of: which items these are.
+    """
+    if not scores:
+        return f"no item {of} says anything about it"
+    mean = sum(scores) / len(scores)
+    low, _ = wilson_interval(sum(scores), len(scores), 2 * CONFIDENCE - 1)
+    floor = chance + 2 * margin
+    if low >= floor:
+        return ""
+    return (
+        f"the base scores {mean:.1%} on the {len(scores)} items {of} (at least {low:.1%}), and to have something to lose it "
+        f"would have to score {floor:.1%}, which is chance and twice the margin"
+    )
 
 
 def judge_measure(
@@ -100,9 +117,9 @@ def judge_measure(
 ) -> SuiteFound:
     """The verdict on one measure, as if it were the only one; `gate` corrects REGRESSED over all of them.
 
-    name: of the measure. suite: whose margin `keep` names. pairs: of the items that said something. groups: label of each pair,
-    where items belong together; each group's mean is then one unit. uninformative: why the measure can say nothing of this base,
-    which makes it UNINFORMATIVE whatever was seen; so does a lack of pairs. power: that n_needed is told for; `planned_power`.
+    name: of the measure. suite: whose margin `keep` names. pairs: of the informative items. groups: label of each pair if items
+    belong together; the mean of a group is then one unit. uninformative: why the measure says nothing about this base, which makes
+    it UNINFORMATIVE whatever was seen; so does a lack of pairs. power: for n_needed, from `planned_power`.
     Raises ContractError as `non_inferior` does.
     """
     own = margin * margin_factor
@@ -131,15 +148,15 @@ def judge_measure(
     )
     if not uninformative:
         return found.replaced(reason=suite_reason(found))
-    seen = {**dict(found), "verdict": "UNINFORMATIVE", "n_needed": None, "why": uninformative}
-    unclear = UninformativeMeasure(**seen)
+    fields = {**dict(found), "verdict": "UNINFORMATIVE", "n_needed": None, "why": uninformative}
+    unclear = UninformativeMeasure(**fields)
     return unclear.replaced(reason=suite_reason(unclear))
 
 
 def uninformative_measure(
     name: str, suite: str, *, margin: float, why: str, binary: bool = True
 ) -> UninformativeMeasure:
-    """A measure of which no item says anything. margin: on its own scale."""
+    """A measure without any informative item. margin: on its own scale."""
     found = UninformativeMeasure(name=name, suite=suite, margin=margin, binary=binary, why=why)
     return found.replaced(reason=suite_reason(found))
 
@@ -151,7 +168,7 @@ def skipped_measure(name: str, suite: str) -> SkippedMeasure:
 
 
 def strata(pairs: Sequence[ScorePair]) -> tuple[StratumScores, ...]:
-    """Mean scores of the pairs of each stratum, by name; nothing where all are of one."""
+    """Mean scores by stratum, in the order of their names; none if there is only one stratum."""
     names = sorted({pair.stratum for pair in pairs})
     if len(names) < 2:
         return ()
@@ -168,6 +185,6 @@ def strata(pairs: Sequence[ScorePair]) -> tuple[StratumScores, ...]:
 
 
 def mean_score(scores: Sequence[float], groups: Sequence[str] | None = None) -> float:
-    """Of the items, or of the groups by their means."""
+    """The mean over items, or over the means of groups."""
     values = np.asarray(scores, dtype=np.float64)
     return float((values if groups is None else group_means(values, groups)).mean())

@@ -1,6 +1,6 @@
-"""Suites and target -> SHIP, HOLD or REJECT, as an argument. Pure: no model, no disk, no clock.
+"""The verdict of a gate. Pure: no model, no disk, no clock.
 
-The target of a gate: is the bar met, and is the tuned system worth more than the best prompt? Pure.
+First the target: is the bar met, and is the tuned system better than the best prompt? Then all measures: SHIP, HOLD or REJECT.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence import better, holm, non_inferior
 from lastresort.evals.evidence.selection import CHEAPER_MARGIN
 from lastresort.gate.verdict.compare import mean_score
-from lastresort.gate.verdict.findings import GateConclusion
 from lastresort.records.gate import (
     SuiteFound,
     TargetAtBar,
@@ -30,10 +29,10 @@ from lastresort.types import GateVerdict, Judgement
 
 @dataclass(frozen=True, slots=True)
 class Comparator:
-    """The best prompt and the tuned system on the whole test set, item by item in one order.
+    """The best prompt and the tuned system on the same test items, in one order.
 
-    name: of the prompt's system. prompt, tuned: their scores. groups: label of each item, where items belong together.
-    prompt_cost, tuned_cost: of a call, in any one unit; None where a price is not known.
+    name: of the prompt's system. prompt, tuned: their scores. groups: label of each item if items belong together. prompt_cost,
+    tuned_cost: of a call, in the same unit; None if a price is unknown.
     """
 
     name: str
@@ -46,8 +45,8 @@ class Comparator:
 
 
 def no_target() -> TargetFound:
-    """A gate that asks only what else the model can do."""
-    return _told(TargetNotAsked())
+    """The target of a gate that compares only everything else."""
+    return _with_reason(TargetNotAsked())
 
 
 def judge_target(
@@ -58,12 +57,11 @@ def judge_target(
     margin: float = CHEAPER_MARGIN,
     seed: int = 0,
 ) -> TargetFound:
-    """Passed where the bar is MET and the tuned system is better than the best prompt, or not inferior to it and cheaper.
+    """Passed if the bar is MET and the tuned system is better than the best prompt, or not inferior to it and cheaper.
 
-    "Better" is asked first and at the same alpha, which needs no correction: a system that is better loses less than the
-    margin, too. judgement: of the bar. comparator: None where there is no prompt to compare with; the bar alone decides
-    then. margin: the loss that a cheaper system may show, as among variants of a prompt.
-    Raises ContractError as `better` does, and on a negative cost.
+    "Better" is tested first and at the same alpha. That needs no correction: a better system also loses less than the margin.
+    judgement: of the bar. comparator: None without a prompt to compare with, so that the bar alone decides. margin: the loss that a
+    cheaper system may show, as among variants of a prompt. Raises ContractError as `better` does, and on a negative cost.
     """
     met = judgement.outcome == "MET"
     found = TargetAtBar(
@@ -75,7 +73,7 @@ def judge_target(
         by="bar" if met else None,
         unit=judgement.unit,
     )
-    return _told(found if comparator is None else _compared(found, comparator, alpha, margin, seed))
+    return _with_reason(found if comparator is None else _compared(found, comparator, alpha, margin, seed))
 
 
 def _compared(found: TargetAtBar, comparator: Comparator, alpha: float, margin: float, seed: int) -> TargetCompared:
@@ -119,8 +117,23 @@ def _cheaper(comparator: Comparator) -> bool | None:
     return comparator.tuned_cost < comparator.prompt_cost
 
 
-def _told(found: TargetFound) -> TargetFound:
+def _with_reason(found: TargetFound) -> TargetFound:
     return found.replaced(reason=words.target_reason(found))
+
+
+@dataclass(frozen=True, slots=True)
+class GateConclusion:
+    """The verdict, with its reasons, the decisive ones first.
+
+    would_decide: what would turn a HOLD into an answer. alpha: the error rate of this gate, .05 alone, .025 if a second may follow.
+    """
+
+    verdict: GateVerdict
+    reasons: tuple[str, ...]
+    suites: tuple[SuiteFound, ...]
+    target: TargetFound
+    would_decide: tuple[str, ...]
+    alpha: float
 
 
 PASSED = {"NON_INFERIOR", "SKIPPED"}
@@ -137,18 +150,16 @@ def conclude(
     alpha: float = 0.05,
     leaves_out: Callable[[str], str] = kept_out,
 ) -> GateConclusion:
-    """SHIP where the target passed and every required measure is NON_INFERIOR, REJECT where one is REGRESSED, HOLD otherwise.
+    """SHIP if the target passed and every required measure is NON_INFERIOR, REJECT if one is REGRESSED, HOLD otherwise.
 
-    NON_INFERIOR: p <= alpha of each. Only a model that is so in all ships (an intersection-union test), so that the chance
-    of shipping one that lost its margin anywhere is at most alpha without any correction. REGRESSED: p of Holm <= alpha,
-    over the measures that were tested, so that the chance of rejecting one that lost no more than its margins is at most
-    alpha. UNINFORMATIVE never counts as passed; SKIPPED is not required. HOLD, too, where the general loss seen is more than
-    half of what was won on the target.
+    NON_INFERIOR: p <= alpha. A model ships only if all measures are (an intersection-union test), so a model that lost its margin
+    anywhere ships with probability at most alpha, without correction. REGRESSED: Holm's p <= alpha over the tested measures, so a
+    model that lost no more than its margins is rejected with probability at most alpha. UNINFORMATIVE never counts as passed;
+    SKIPPED is not required. HOLD also if the loss seen in general is more than half of the gain on the target.
 
-    suites: from `suite_found` and `skipped`, at the same alpha, which is .05 alone and .025 for each of two gates where
-    repairs may follow. leaves_out: how a user writes that a suite is not required. Raises ContractError where no measure is named,
-    or two have one name.
-    Source: DESIGN part 9; Berger 1982 (intersection-union); Holm 1979. Simulations: docs/gate-simulations.md.
+    suites: from `judge_measure` and `skipped_measure`, at the same alpha: .05 alone, .025 for each of two gates if repairs may
+    follow. leaves_out: how a user writes that a suite is not required. Raises ContractError without any measure, or if two share a
+    name. Source: Berger 1982 (intersection-union); Holm 1979. Simulations: docs/gate-simulations.md.
     """
     names = [found.name for found in suites]
     if not names or len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""Whether what a gate says calls for repairs, and for which. Pure."""
+"""Whether a gate calls for repairs, and for which. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ UNTRAINED: tuple[Kind, ...] = ("scale", "fewer_epochs")
 
 @dataclass(frozen=True, slots=True)
 class RepairNeed:
-    """What a repair has to mend. offending: the measures that lost too much. costly: what was lost in general is more than half of
-    what was won, of whatever size. kinds: what may be tried, cheapest first.
+    """What a repair has to fix. offending: the measures that lost too much. costly: general lost more than half of what the target
+    gained. kinds: which repairs may be tried, the cheapest first.
     """
 
     offending: tuple[str, ...]
@@ -27,12 +27,12 @@ class RepairNeed:
 
 
 def repairs_after(gate: ClimbGate) -> RepairNeed | None:
-    """What repairs have to mend after this gate; None where there are to be none.
+    """What repairs have to fix after this gate; None if there are none to try.
 
-    They are tried after REJECT, and after HOLD where a loss is seen or too much was paid for what was won. A lack of items, a suite
-    that says nothing of this base or a target that is missed are nothing that a milder training mends, and of the documents of
-    lm-eval there is no draw in which it would show. After a quick gate, whose time is bounded, only after REJECT and without
-    training. A gate that took all of the error that two share is followed by none.
+    They are tried after REJECT, and after HOLD if a loss is seen or general lost too much for the gain. Milder training fixes
+    neither a lack of items, nor an uninformative suite, nor a missed target, and lm-eval's documents leave no separate draw to
+    measure it on. After a quick gate only REJECT is followed by repairs, without training. A gate that used the whole error rate is
+    followed by none.
     """
     quick = gate.mode == "quick"
     if gate.verdict == "SHIP" or gate.alpha > CLIMB_ALPHA or gate.target.passed is False:

@@ -1,11 +1,9 @@
-"""Requests with constraints: level 1 has one, level 2 two, level 3 three, each harder than below.
+"""Requests with constraints: level 1 has one, level 2 two, level 3 three, each harder than the level below.
 
-What the constraints are put on: small requests over many subjects. None of them is a prompt for replay.
+They are small requests about many subjects, and none of them is a prompt for replay.
 
-What guessing is among constraints: the score of answers that were written without regard to any.
-
-Some demands are met by chance, "at most 18 words" by any short answer. So the chance of a group and level is what the answers
-below score on its requests. CHANCE is that on 2,000 requests each; the tests work it out again.
+Some constraints are met by chance, "at most 18 words" by any short answer. So the chance of a group and level is the score of
+ANSWERS, which ignore all constraints, on its requests. CHANCE holds it for 2,000 requests each; a test computes it again.
 """
 
 from __future__ import annotations
@@ -64,23 +62,23 @@ LEVELS = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """text: what is asked. constraints: by the name of the kind, what it demands."""
+    """text: of the request. constraints: by the name of their kind."""
 
     text: str
     constraints: dict[str, dict[str, Any]]
 
 
 def draw_request(group: str, level: int, random: Random) -> Request:
-    """A request whose first constraint is of this group; the others are of any that agree with it."""
+    """A request whose first constraint is from this group; the others are of any kind compatible with it."""
     first = random.choice([kind for kind in GROUPS[group] if not kind.idle])
-    kinds = _agreeing(first, level, random)
+    kinds = _compatible(first, level, random)
     constraints = {kind.name: kind.draw(level, random) for kind in kinds}
     request = random.choice(REQUESTS).format(subject=random.choice(SUBJECTS))
     demands = " ".join(kind.tell(constraints[kind.name]) for kind in kinds)
     return Request(f"{request} Keep it short. {demands}", constraints)
 
 
-def _agreeing(first: ConstraintKind, n: int, random: Random) -> list[ConstraintKind]:
+def _compatible(first: ConstraintKind, n: int, random: Random) -> list[ConstraintKind]:
     kinds = [first]
     others = [kind for kind in KINDS.values() if kind is not first]
     random.shuffle(others)
@@ -91,7 +89,7 @@ def _agreeing(first: ConstraintKind, n: int, random: Random) -> list[ConstraintK
 
 
 def keeps(answer: str, constraints: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the answer says something and keeps all of the constraints."""
+    """Whether the answer is not empty and keeps all constraints."""
     return bool(words(answer)) and all(KINDS[name].holds(answer, dict(facts)) for name, facts in constraints.items())
 
 
@@ -122,7 +120,7 @@ CHANCE: dict[str, tuple[float, float, float]] = {
 
 
 def ignoring_score(group: str, level: int, *, requests: int = 2000) -> float:
-    """The share of right answers among the answers that ignore what is asked, over the requests of a fixed seed."""
+    """The share of ANSWERS that keep the constraints, over the requests of a fixed seed."""
     random = Random(f"ignoring/{group}/{level}")
     drawn = [draw_request(group, level, random) for _ in range(requests)]
     kept = sum(keeps(answer, request.constraints) for request in drawn for answer in ANSWERS)

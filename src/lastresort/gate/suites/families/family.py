@@ -1,10 +1,8 @@
-"""What a family of choice questions is, and how options are made from which the right one cannot be told.
+"""Families of choice questions, and options that do not give the right one away.
 
-Two rules keep options silent. Words: the group of options is drawn first, and which of them is right afterwards. Numbers and
-spellings: they form a square {x, x + a, x + b, x + a + b} in which the right one has any corner, so it is not the middle one,
-nor the one most like the others. Options of a question have about the same length, so that summed log-probabilities are fair.
-
-Names of people and things that questions are about, and how words are invented.
+Words: the options are drawn first, then which of them is right. Numbers and spellings: they form a square {x, x + a, x + b, x + a +
+b} with the right one at any corner, so it is neither the middle one nor the one most like the others. The options of a question
+have about the same length, so that summed log-probabilities are fair.
 """
 
 from __future__ import annotations
@@ -22,10 +20,10 @@ TRIES = 1000
 
 @dataclass(frozen=True, slots=True)
 class ChoiceQuestion:
-    """One question. options: as the assistant would answer. right: place of the right one. hardness: by the family's measure.
+    """One question. options: as the assistant would answer. right: index of the right one. hardness: by the family's measure.
 
-    question: all that a reader needs, so two items with the same question are the same item. fact: the one thing that has to be
-    known, where questions differ by their wording and their wrong options only; "" where every question is about something else.
+    question: complete, so two items with the same question are the same item. fact: what one has to know, if questions differ only
+    in wording and wrong options; "" if every question is about something else.
     """
 
     question: str
@@ -63,7 +61,7 @@ def shuffled(
 
 
 def around(random: Random, right: int, steps: Sequence[int]) -> list[int]:
-    """Three wrong numbers that form a square with `right`, all of as many digits. steps: lengths of the square's sides."""
+    """Three wrong numbers that form a square with `right`, with the same number of digits. steps: lengths of the square's sides."""
     for _ in range(TRIES):
         a, b = random.sample(list(steps), 2)
         square = (0, a, b, a + b)
@@ -71,11 +69,11 @@ def around(random: Random, right: int, steps: Sequence[int]) -> list[int]:
         numbers = [origin + step for step in square]
         if min(numbers) >= 0 and len({len(str(number)) for number in numbers}) == 1:
             return [number for number in numbers if number != right]
-    raise ContractError(f"no numbers stand around {right} with steps {list(steps)}", where="around")
+    raise ContractError(f"no numbers around {right} with steps {list(steps)}", where="around")
 
 
 def has_room(right: int, steps: Sequence[int]) -> bool:
-    """Whether numbers stand around `right` on both sides alike: if not, it would be the smallest or largest too often."""
+    """Whether there is room for wrong numbers on both sides; else `right` would be the smallest or largest too often."""
     far = sum(sorted(steps)[-2:])
     return right >= far and len(str(right - far)) == len(str(right + far))
 
@@ -88,7 +86,7 @@ def number_choice(
 
 
 def alike(random: Random, pool: Sequence[T], text: Callable[[T], str], n: int = 4, spread: int = 2) -> list[T]:
-    """n entries of the pool, in random order, whose texts differ from one of them by at most `spread` letters."""
+    """n entries of the pool in random order, whose texts differ in length from one of them by at most `spread`."""
     for _ in range(TRIES):
         first = random.choice(pool)
         near = [one for one in pool if one != first and abs(len(text(one)) - len(text(first))) <= spread]
@@ -130,7 +128,7 @@ JOBS = (
 )  # fmt: skip
 PETS = ("cat", "dog", "parrot", "rabbit", "horse", "goat", "turtle", "hamster", "canary", "duck", "mouse", "pony")
 
-# Without f, g and z no word comes out that one would rather not read.
+# Without f, g and z no offensive word comes out.
 _ONSETS = ("b", "d", "k", "l", "m", "n", "p", "r", "s", "t", "v", "br", "dr", "kl", "pl", "tr", "bl", "pr")
 _VOWELS = "aeiou"
 _CONSONANTS = "bdklmnprstv"
@@ -139,7 +137,7 @@ _ENDS: tuple[str, ...] = ("", *_LAST)
 
 
 def syllables(random: Random, n: int) -> str:
-    """An invented word in small letters, such as "brolina"."""
+    """An invented word in lower case, such as "brolina"."""
     parts = [random.choice(_ONSETS) + random.choice(_VOWELS) for _ in range(n)]
     return "".join(parts) + random.choice(_ENDS)
 
@@ -163,6 +161,6 @@ def of_length(random: Random, length: int) -> str:
 
 
 def same_class(letter: str, *, last: bool = False) -> list[str]:
-    """The other letters that invented words have at such places: vowels for a vowel, consonants for a consonant."""
+    """The other letters that can replace it in an invented word: vowels for a vowel, consonants for a consonant."""
     consonants = _LAST if last else _CONSONANTS
     return [other for other in (_VOWELS if letter in _VOWELS else consonants) if other != letter]
