@@ -16,8 +16,9 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.evals.evidence import choose
 from lastresort.gate import suite_table as suites
 from lastresort.ladder import RUNGS
+from lastresort.records.events import CandidateTrained
 from lastresort.rungs.rung import Search, Workbench, candidate_of
-from lastresort.rungs.supervised.milder import RepeatableTraining
+from lastresort.rungs.tuning import record_candidate
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Progress
@@ -54,14 +55,22 @@ class TrainingRung(TunedRung):
 
     def search(self, bench: Workbench) -> Search:
         systems = [self._made(bench, f"epoch{epoch}") for epoch in (1, 2)]
+        for epoch, system in enumerate(systems, 1):
+            trained = CandidateTrained(
+                rung=self.name,
+                candidate=system.name,
+                run="lr",
+                learning_rate=3e-4,
+                stop=epoch,
+                unit="epoch",
+                replay=0.1,
+            )
+            record_candidate(bench.record, trained)
         items = [bench.dev_scores(self.name, system) for system in systems]
         found = tuple(candidate_of(*pair) for pair in zip(systems, items, strict=True))
         return Search(found, systems[1], "It is the last.", ())
 
-    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
-        return RepeatableTraining(3e-4, 0.1, ((1, f"{self.name}-epoch1"),))
-
-    def train_anew(
+    def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
         made = f"replay{replay:g}" if replay is not None else f"rate{learning_rate:g}"

@@ -70,7 +70,7 @@ def test_a_rung_that_will_not_fit_begins_in_smaller_passes_and_says_so(
     climbed(path, run, heard)
     (said,) = [line for line in heard.said if "by the plan" in line]
     (lower,) = noted(run, PassLowered)
-    assert said.startswith("lr0.003 would hold ")
+    assert said.startswith("lr0.003 would need ")
     assert f"it trains with max_pass_tokens: {lower.keys['max_pass_tokens']}" in said
     assert int(lower.keys["max_pass_tokens"]) < 480
 

@@ -339,7 +339,7 @@ def test_where_it_would_be_written_is_looked_at_before_anything_is_asked(gate: R
         path = "notes/gate.xml" if option == "--junit" else "."
         code, _, error = gate("--quick", option, path)
         assert code == 2
-        assert error == f"Error: {option} {path}: {told}, expected a file that can be written. Name another.\n"
+        assert error == f"Error: {option} {path}: {told}, expected a writable file. Name another.\n"
     assert not (tmp_path / "gates").exists()
     assert not calls(tmp_path)
 

@@ -58,7 +58,7 @@ def test_what_lost_nothing_ships(gate: Run, tmp_path: Path) -> None:
     (suite,) = found["suites"]
     assert (suite["name"], suite["margin"], suite["n"], suite["base"]) == ("lm_eval:letters", 0.03, MANY, 0.95)
     assert found["target"]["passed"] is None
-    assert "weights, precision and tokenizers are not known" in found["notes"][-1]
+    assert "weights, precision and tokenizers are unknown" in found["notes"][-1]
     assert str(tmp_path) not in json.dumps(found)
 
 
@@ -170,8 +170,8 @@ def test_what_the_tuned_model_has_no_score_on_may_hide_its_loss(
         (("--from-logs", "base", "tuned", "--margin", "lm_eval:letters=skip"), "every measure is skipped"),
         (("--from-logs", "base", "tuned", "--margin", "3"), "a share strictly between 0 and 1"),
         (("--from-logs", "base", "tuned", "--margin", "0.1", "--margin", "0.2"), "each measure once"),
-        (("--from-logs", "base", "tuned", "--tuned", "x"), "found --tuned beside --from-logs"),
-        (("--from-logs", "base", "tuned", "--quick"), "Leave out --quick."),
+        (("--from-logs", "base", "tuned", "--tuned", "x"), "found --tuned with --from-logs"),
+        (("--from-logs", "base", "tuned", "--quick"), "Remove --quick."),
         (("task.yaml",), "found no tuned model"),
         ((), "found no task file"),
         (("task.yaml", "--tuned", "x", "--margin", "0.1"), "found --margin without --from-logs"),

@@ -90,7 +90,7 @@ def test_what_inspect_could_not_score_is_left_out_and_counted() -> None:
     (found,), _ = measures_of({"eval": {"task": "sums"}, "status": "error"}, samples, "sums.json")
     assert [item.id for item in found.items] == ["a"]
     assert any("3 samples of sums.json have no score" in note for note in found.notes)
-    assert any("did not end (error)" in note for note in found.notes)
+    assert any("did not finish (error)" in note for note in found.notes)
 
 
 def test_several_scorers_are_several_measures_and_what_cannot_be_weighed_is_named() -> None:

@@ -6,7 +6,14 @@ from math import comb
 
 import pytest
 
-from lastresort.gate.suites.headroom import CONFIDENCE, LEAST_PROBABILITY, Pilot, look_sizes, next_looks, pass_probability
+from lastresort.gate.suites.headroom import (
+    CONFIDENCE,
+    LEAST_PROBABILITY,
+    Pilot,
+    look_sizes,
+    next_looks,
+    pass_probability,
+)
 from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Stratum
 
 MARGINS = (0.01, 0.03, 0.1)

@@ -1,4 +1,4 @@
-"""Compare a tuned model with its base: by asking both, or by the logs of another harness."""
+"""Compare a tuned model with its base, by asking both or from the logs of another tool."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GATES, RUNS = Path("gates"), Path("runs")
 
 @dataclass(frozen=True, slots=True)
 class GateRequest:
-    """A gate as its user asks for it; each field is the option of `lastresort gate` with its name.
+    """The options of `lastresort gate`, by their names.
 
-    Either a task and a tuned model, or from_logs, whose margins the task may set. out: None for the next free folder in `gates`.
-    runs: the folder whose kept answers, response cache and ledger this gate shares.
+    Either a task and a tuned model, or from_logs, for which a task only sets margins. out: None for the next free folder in
+    `gates`. runs: the folder whose kept answers, response cache and ledger are used.
     """
 
     task: Path | Task | None = None
@@ -44,7 +44,7 @@ class GateRequest:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What a gate found. document: what gate.json holds. path: that file."""
+    """A finished gate. document: the content of gate.json. path: of that file."""
 
     document: GateDocument
     path: Path
@@ -72,38 +72,38 @@ def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> Ga
     """
     for option, path in (("--junit", request.junit), ("--markdown", request.markdown)):
         _refuse_unwritable(option, path)
-    question = _log_question(request) if request.from_logs is not None else _question(request)
+    arguments = _log_arguments(request) if request.from_logs is not None else _arguments(request)
     from lastresort.gate.command import GateArguments, gate_alone
     from lastresort.gate.from_logs import gate_logs
     from lastresort.report.gate import FILE_NAME
 
-    if isinstance(question, GateArguments):
+    if isinstance(arguments, GateArguments):
         document, folder = gate_alone(
-            question, workspace=request.runs, gates=request.gates, out=request.out, progress=progress, stop=stop
+            arguments, workspace=request.runs, gates=request.gates, out=request.out, progress=progress, stop=stop
         )
     else:
-        document, folder = gate_logs(question, gates=request.gates, out=request.out)
+        document, folder = gate_logs(arguments, gates=request.gates, out=request.out)
     _write(document, request)
     return GateResult(document, folder / FILE_NAME)
 
 
 def _refuse_unwritable(option: str, path: Path | None) -> None:
-    """Before hours are spent on what would be written there. Missing folders are made later."""
+    """Before hours are spent on a result that cannot be written. Missing folders are made later."""
     if path is None:
         return
-    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if path.is_dir():
         found = "found a folder"
-    elif there != path.absolute() and not there.is_dir():
-        found = f"found a file at {there}"
-    elif not os.access(there, os.W_OK):
-        found = f"{there} may not be written to"
+    elif existing != path.absolute() and not existing.is_dir():
+        found = f"found a file at {existing}"
+    elif not os.access(existing, os.W_OK):
+        found = f"{existing} is not writable"
     else:
         return
-    raise InputError(found, where=f"{option} {path}", expected="a file that can be written", remedy="Name another.")
+    raise InputError(found, where=f"{option} {path}", expected="a writable file", remedy="Name another.")
 
 
-def _question(request: GateRequest) -> GateArguments:
+def _arguments(request: GateRequest) -> GateArguments:
     if request.task is None or request.tuned is None:
         raise InputError(
             f"found no {'task file' if request.task is None else 'tuned model'}",
@@ -122,19 +122,19 @@ def _question(request: GateRequest) -> GateArguments:
     return GateArguments(task, request.tuned, request.base, request.quick, request.seed)
 
 
-def _log_question(request: GateRequest) -> LogGateArguments:
-    assert request.from_logs is not None, "asked of requests with logs"
+def _log_arguments(request: GateRequest) -> LogGateArguments:
+    assert request.from_logs is not None
     given = {
         "--tuned": request.tuned is not None,
         "--base": request.base is not None,
         "--quick": request.quick,
         "--seed": request.seed != 0,
     }
-    for name in (name for name, there in given.items() if there):
+    for name in (name for name, is_given in given.items() if is_given):
         raise InputError(
-            f"found {name} beside --from-logs",
-            expected="one of the two: models to be asked, or what they said before",
-            remedy=f"Leave out {name}.",
+            f"found {name} with --from-logs",
+            expected="either models to ask or logs",
+            remedy=f"Remove {name}.",
         )
     from lastresort.gate.from_logs import LogGateArguments, read_margins
 

@@ -1,1 +1,1 @@
-"""The gate at work: a base and a tuned model are asked the same items, and what was found is weighed (DESIGN part 9)."""
+"""The gate: is the tuned model better than its base, and did nothing else break? Start reading at run.py."""

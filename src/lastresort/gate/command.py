@@ -20,16 +20,17 @@ from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
 from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
-from lastresort.gate.target import HeldOutTarget, plain_system, test_order
+from lastresort.gate.target import GateTarget, HeldOutTarget, plain_system, test_order
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import absolute_name, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.document import ReuseView
-from lastresort.records.gate import GateDocument, Provenance, Tuned
+from lastresort.records.gate import GateDocument, Provenance, TargetFound, Tuned
 from lastresort.records.responses import ResponseCache, SuiteAnswers
 from lastresort.report.gate import write_gate
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
+from lastresort.systems.system import System
 from lastresort.types import Example, JsonObject, Progress, SilentProgress
 
 ANSWERS = "suite_answers.sqlite"
@@ -80,8 +81,11 @@ def gate_alone(
     ):
         progress.say(f"gate: {folder}")
         order = test_order(prepared, question.quick)
+        system = sides.system or replace(plain_system(prepared, task.about.strip()), name=sides.tuned.name)
+        target = HeldOutTarget(prepared, order, _scorer(prepared, cache), system, cache)
+        settings = GateSettings(question.seed, question.quick)
         try:
-            gated = _run(prepared, sides, question, order, kept, cache, progress, FirstOf((stop, file)))
+            gated = gate_sides(prepared, sides, system, target, settings, kept, progress, FirstOf((stop, file)))
         except StoppedError as error:
             raise given_again(error) from error
         look = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
@@ -102,30 +106,29 @@ def gate_alone(
     return document, folder
 
 
-def _run(
+def gate_sides(
     prepared: PreparedTask,
     sides: GateSides,
-    question: GateArguments,
-    order: Sequence[Example],
+    system: System,
+    target: GateTarget | TargetFound,
+    settings: GateSettings,
     kept: SuiteAnswers,
-    cache: ResponseCache,
     progress: Progress,
     stop: Stop,
 ) -> FinishedGate:
-    task, settings = prepared.task, GateSettings(question.seed, question.quick)
-    scores, texts = sides.base.scores and sides.tuned.scores, training_texts(prepared)
-    system = sides.system or replace(plain_system(prepared, task.about.strip()), name=sides.tuned.name)
+    """The gate of two sides on the suites of the task, alone or in a climb. system: gives the prompt of the tuned model."""
+    task, texts = prepared.task, training_texts(prepared)
     return run_gate(
         sides.base,
         sides.tuned,
-        suite_plans(suite_inputs(prepared, scores, system.prompt, quick=question.quick)),
+        suite_plans(suite_inputs(prepared, sides.scores, system.prompt, quick=settings.quick)),
         task.keep,
         settings=settings,
         kept=kept,
         training_texts=texts,
         progress=progress,
-        target=HeldOutTarget(prepared, order, _scorer(prepared, cache), system, cache),
-        further=further_suites(task, settings, texts, scores=scores),
+        target=target,
+        further=further_suites(task, settings, texts, scores=sides.scores),
         stop=stop,
     )
 

@@ -20,12 +20,10 @@ from lastresort.climb.decide import Gating, RungOutcome
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import order_of_test
 from lastresort.data.split import groups_of
-from lastresort.gate.command import ANSWERS
+from lastresort.gate.command import ANSWERS, gate_sides
 from lastresort.gate.document import findings_of
-from lastresort.gate.drawing import training_texts
-from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import GateSides, resolve_sides
-from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
+from lastresort.gate.run import GateSettings
+from lastresort.gate.sides import resolve_sides
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.gate.verdict.decide import kept_out
@@ -193,7 +191,11 @@ def _gate(
     bench.models.close()  # the gate opens base and tuned model itself, one at a time
     folder = bench.candidate_folder(won.rung, won.system)
     sides = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
-    finished = _run(bench, prepared, sides, settings, target)
+    assert bench.shared is not None
+    assert sides.system is not None
+    progress = LabelledProgress(bench.progress, "gate")
+    with SuiteAnswers(bench.shared / ANSWERS) as kept:
+        finished = gate_sides(prepared, sides, sides.system, target, settings, kept, progress, bench.stop)
     return ClimbGate(
         rung=won.rung,
         system=won.system,
@@ -202,25 +204,3 @@ def _gate(
         artefact_sha256=sides.artefact,
         **dict(findings_of(finished)),
     )
-
-
-def _run(
-    bench: Workbench, prepared: PreparedTask, sides: GateSides, settings: GateSettings, target: TargetFound
-) -> FinishedGate:
-    assert bench.shared is not None
-    assert sides.system is not None
-    scores, texts = sides.base.scores and sides.tuned.scores, training_texts(prepared)
-    with SuiteAnswers(bench.shared / ANSWERS) as kept:
-        return run_gate(
-            sides.base,
-            sides.tuned,
-            suite_plans(suite_inputs(prepared, scores, sides.system.prompt, quick=settings.quick)),
-            bench.task.keep,
-            settings=settings,
-            kept=kept,
-            training_texts=texts,
-            progress=LabelledProgress(bench.progress, "gate"),
-            target=target,
-            further=further_suites(bench.task, settings, texts, scores=scores),
-            stop=bench.stop,
-        )

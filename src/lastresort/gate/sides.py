@@ -160,6 +160,11 @@ class GateSides:
     notes: tuple[str, ...] = ()
     artefact: str | None = None
 
+    @property
+    def scores(self) -> bool:
+        """Whether both models give likelihoods of answers."""
+        return self.base.scores and self.tuned.scores
+
 
 def resolve_sides(
     base: str, tuned: str, template_kwargs: Mapping[str, Any], here: Path, *, base_as: str = "--base"

@@ -1,4 +1,4 @@
-"""The suites that this package brings, as plans of a gate; which of them a gate asks says `spec.sections.SUITES`."""
+"""The suites of a gate: those of this package, listed in `spec.sections.SUITES`, and the further ones of the task's `general`."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from lastresort.systems.lookup import question_of
 from lastresort.systems.system import PromptDesign
 
 LEAK_ITEMS = 80
-QUICK_SHOWN = 4  # of so many facts one is asked in the conditions that no measure is made from
+QUICK_SHOWN = 4  # in a quick gate, every fourth fact is asked in the conditions that no measure uses
 
 
 @dataclass(frozen=True)
 class GeneralPlan:
-    """The general suite, over those strata at which the pilot shows this base to have something to lose."""
+    """The general suite over the strata in which the pilot shows that this base has something to lose."""
 
     strata: tuple[Stratum, ...]
     quick: bool = False
@@ -55,7 +55,7 @@ class GeneralPlan:
 
     @property
     def pilot_items(self) -> int:
-        """All looks, without the levels of constraints beyond the first: few bases get there."""
+        """All looks, without the higher levels of constraints, which few bases reach."""
         asked = [one for one in self.strata if one.family not in CONSTRAINTS or one.level == 1]
         return sum(look_sizes(stratum, quick=self.quick)[-1] for stratum in asked)
 
@@ -81,7 +81,7 @@ class GeneralPlan:
 
 @dataclass(frozen=True)
 class LeakPlan:
-    """Format leak, in those conditions in which the pilot shows this base to have something to lose."""
+    """Format leak in the conditions in which the pilot shows that this base has something to lose."""
 
     suite: leak.FormatLeak
     pilot_items: int = LEAK_ITEMS
@@ -108,8 +108,8 @@ class LeakPlan:
 
 
 def general(inputs: SuiteInputs) -> SuitePlan:
-    """Choice questions by likelihood where both models tell it; where not and in a full gate choice questions in words, and
-    instructions with constraints. These take most of a pilot's time, and a small model keeps hardly any of them.
+    """Choice questions by likelihood if both models give it; in a full gate, or without likelihoods, also in words, and requests
+    with constraints. Constraints take most of a pilot's time, and a small model keeps hardly any.
     """
     if inputs.scores and inputs.quick:
         return GeneralPlan(CHOSEN_STRATA, inputs.quick)
@@ -122,13 +122,13 @@ def sycophancy(inputs: SuiteInputs) -> SuitePlan:
 
 
 def format_leak(inputs: SuiteInputs) -> SuitePlan:
-    """Base and tuned are asked by the prompt of the tuned system, with inputs of the task that were not trained on."""
+    """Both models get the prompt of the tuned system, with inputs of the task that were not trained on."""
     form = AnswerForm(inputs.task.output.json_schema, inputs.task.output.choices)
     return LeakPlan(leak.FormatLeak(form, inputs.design, inputs.task_inputs, inputs.answer_tokens))
 
 
 def _pilots(strata: Sequence[Stratum], transcripts: ItemTranscripts) -> list[Pilot]:
-    """What the base scored, a stratum at a time; those of which no item fits its context are left out."""
+    """The base's scores by stratum, without strata of which no item fits the context."""
     right: dict[tuple[str, int], list[float]] = {}
     for item, transcript in transcripts:
         right.setdefault((item.family, item.level), []).append(score(item, transcript[KEY]))
@@ -144,12 +144,12 @@ Build = Callable[[SuiteInputs], SuitePlan]
 
 
 def suite_plans(inputs: SuiteInputs) -> list[SuitePlan]:
-    """One a suite, in the order of the table."""
+    """One per suite, in the order of the table."""
     return [_builder(suite.path)(inputs) for suite in SUITES.values()]
 
 
 def suite_inputs(prepared: PreparedTask, scores: bool, design: PromptDesign, *, quick: bool = False) -> SuiteInputs:
-    """What the suites are made from, of a task."""
+    """What the suites of this task are made from. scores: whether both models give likelihoods."""
     split, asked = prepared.split, prepared.task.decode.max_new_tokens
     unseen = split.dev or split.train
     task_inputs = tuple(text for example in unseen if (text := question_of(example.input)))
@@ -161,16 +161,14 @@ def suite_inputs(prepared: PreparedTask, scores: bool, design: PromptDesign, *, 
 def further_suites(
     task: Task, settings: GateSettings, training_texts: Sequence[str], *, scores: bool
 ) -> list[ExternalSuite]:
-    """Those of the task's `general`. scores: whether both models are here, with weights that lm-eval can ask; where it cannot, a
-    suite holds a model back unless the task leaves it out.
-
-    Raises what `load_parts` raises, before anything is asked.
+    """The suites of the task's `general`. scores: whether both models have local weights, which lm-eval needs; without, a suite
+    holds the model back unless the task skips it. Raises what `load_parts` raises, before anything is asked.
     """
     return [_further(name, task, settings, training_texts, scores) for name in task.general]
 
 
 def check_further_suites(task: Task) -> None:
-    """Raises what asking them would raise: that lm-eval, or what it asks, is not here."""
+    """Raises PrerequisiteError or InputError if lm-eval or the documents of a suite are missing."""
     from lastresort.gate.lm_eval import load_parts
 
     for name in lm_eval_names(task):
@@ -178,7 +176,7 @@ def check_further_suites(task: Task) -> None:
 
 
 def lm_eval_names(task: Task) -> list[str]:
-    """The suites of `general` that lm-eval would ask, by name."""
+    """Names of the suites in `general` that lm-eval would ask."""
     if is_endpoint(task.tuned_model):
         return []
     return [name for name in task.general if task.keep.get(name) != "skip"]
@@ -199,7 +197,7 @@ def _further(
 
 
 def _margin(task: Task, name: str) -> float:
-    """Its own, else that of general, unless that is left out."""
+    """Its own margin, else that of general unless general is skipped, else the default."""
     margins = [margin for key in (name, "general") if (margin := task.keep.get(key, "skip")) != "skip"]
     return float([*margins, SUITES["general"].margin][0])
 

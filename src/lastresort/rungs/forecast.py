@@ -1,4 +1,4 @@
-"""What a rung would cost, from token counts alone: pure arithmetic, no model, no network."""
+"""The cost of a rung from token counts alone. Pure arithmetic: no model, no network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ALL_WEIGHTS", "FROZEN_BASE", "Forecast", "Machine", "Rates", "Worklo
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Operations a second that a kind of work reaches: training, reading prompts, decoding answers together."""
+    """Operations per second by kind of work: training, reading prompts, decoding a batch of answers."""
 
     training: float
     reading: float
@@ -27,10 +27,10 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The model that would work and the rate at which it can. parameters: of the model, None for an endpoint.
+    """The model and its speed here. parameters: of the model, None for an endpoint.
 
-    flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens,
-    None where it is not known. measured: what work of this kind reached here, None for shares of flops_per_s.
+    flops_per_s: of a matrix product in the precision used. prompt_price, output_price: USD per million tokens, None if unknown.
+    measured: rates reached here, None for shares of flops_per_s.
     """
 
     parameters: int | None
@@ -45,7 +45,7 @@ class Machine:
         return self.measured or Rates(*(share * self.flops_per_s for share in shares))
 
     def tokens_per_s(self) -> Rates:
-        """Tokens a second that are computed in training, read, and answered."""
+        """Tokens per second in training, reading and answering."""
         weights, rates = self.parameters or 0, self.rates
         kinds = ((rates.training, FROZEN_BASE), (rates.reading, FORWARD), (rates.answering, FORWARD))
         return Rates(*(rate / (operations * weights) for rate, operations in kinds))
@@ -53,9 +53,9 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The size of a task, in tokens and examples. instruction_tokens: of the zero-shot prompt without the input; about_tokens:
-    of the prompt that training renders, without the input; both with what the chat template adds. per_estimate: tokens that the
-    model's tokenizer makes of what `estimated_tokens` counts as one. longest_tokens: of a training row, None where it is not known.
+    """The size of a task in examples and tokens. instruction_tokens: of the zero-shot prompt without the input. about_tokens: of
+    the training prompt without the input. Both include the chat template. per_estimate: the tokenizer's tokens per token of
+    `estimated_tokens`. longest_tokens: of a training row, None if unknown.
     """
 
     machine: Machine
@@ -73,10 +73,8 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """An estimate. lines: how it comes about, in words.
-
-    seconds: None where nothing is known of an endpoint's speed. usd: None where nothing is known of its price.
-    """
+    """An estimate. seconds: None if an endpoint's speed is unknown. usd: None if its price is. lines: the terms of the sum, in
+    words."""
 
     tokens_in: int
     tokens_out: int
@@ -101,18 +99,18 @@ class Forecast:
 def answering(
     label: str, machine: Machine, n: int, prompt_tokens: float, shared_tokens: float, new_tokens: float
 ) -> Forecast:
-    """Answering n prompts of which `shared_tokens` are common to all, and are computed once by a local model."""
+    """Answering n prompts. shared_tokens: of their common prefix, which a local model computes once."""
     tokens_in, tokens_out = round(n * prompt_tokens), round(n * new_tokens)
     usd = None
     if machine.prompt_price is not None and machine.output_price is not None:
         usd = (tokens_in * machine.prompt_price + tokens_out * machine.output_price) / 1e6
-    seconds, told = None, ""
+    seconds, shared = None, ""
     if machine.parameters is not None:
         computed = shared_tokens + n * (prompt_tokens - shared_tokens)
         reading, answered = computed / machine.rates.reading, tokens_out / machine.rates.answering
         seconds = FORWARD * machine.parameters * (reading + answered)
-        told = f", {computed:.0f} of the prompts computed" if shared_tokens else ""
-    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens){told}"
+        shared = f", {computed:.0f} of the prompts computed" if shared_tokens else ""
+    line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens){shared}"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
 
 
@@ -127,7 +125,7 @@ def training(
     *,
     operations: int = FROZEN_BASE,
 ) -> Forecast:
-    """Training on rows whose shared prefix is computed once a batch. operations: a parameter and computed token."""
+    """Training on rows whose shared prefix is computed once per batch. operations: per parameter and computed token."""
     passes = rows * epochs
     computed = passes * (row_tokens - shared_tokens) + passes / batch * shared_tokens
     seconds = None

@@ -1,6 +1,6 @@
-"""The models of a climb: opened when first needed, with the response cache in front, one at a time in memory.
+"""The models of a climb, opened when first needed, behind the response cache, one at a time in memory.
 
-Judges that score or reward the answers stay beside the model that gives them: taking turns would load both anew at every batch.
+Judges stay open next to the model whose answers they score; taking turns would load both again for every batch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OpenModels:
         self._prices = (prompt_price, output_price)
         self._key: tuple[object, ...] | None = None
         self._model: Model | None = None
-        self._lent = False  # by somebody who closes it
+        self._lent = False  # its owner closes it
         self._judges: dict[tuple[str, float, float], Model] = {}
         self._lookups = Lookups()
 
@@ -44,9 +44,9 @@ class OpenModels:
         """The system's model with its adapter, behind the cache."""
         key = _key(system)
         if self._model is None or key != self._key:
-            self._let_go()
+            self._close_model()
             tuned = system.model == self.tuned_name != self.base_name
-            prices = (0.0, 0.0) if tuned else self._prices  # they are those of the model that is asked
+            prices = (0.0, 0.0) if tuned else self._prices  # the prices are those of the base
             model = open_model(
                 system.model,
                 base_folder=self._base_folder,
@@ -60,8 +60,8 @@ class OpenModels:
         return self._model
 
     def lend(self, system: System, model: Model) -> None:
-        """A model that was opened elsewhere answers for the system, behind the cache, until another is opened or all are closed."""
-        self._let_go()
+        """Use a model that was opened elsewhere for this system, behind the cache, until another is opened or all are closed."""
+        self._close_model()
         self._model, self._key, self._lent = self._cached(model), _key(system), True
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
@@ -94,21 +94,21 @@ class OpenModels:
         )
 
     def check(self, system: System) -> None:
-        """Raises CandidateError where the system's model cannot decode as the system asks."""
+        """Raises CandidateError if the system's model does not support its decoding."""
         self.open(system).check_decoding(system.decoding)
 
     def close(self) -> None:
-        """Close the open models, so that their memory is free."""
+        """Close the open models and free their memory."""
         for judge in self._judges.values():
             judge.close()
         self._judges = {}
         self._lookups = Lookups()
-        self._let_go()
+        self._close_model()
 
     def _cached(self, model: Model) -> Model:
         return CachedModel(model, self._cache) if self._cache is not None else model
 
-    def _let_go(self) -> None:
+    def _close_model(self) -> None:
         if self._model is None:
             return
         if not self._lent:

@@ -1,6 +1,6 @@
-"""Prompting: every way of asking that needs no training, raced on dev.
+"""Prompting: a race of all prompts on dev.
 
-Constrained decoding runs in the race with the plain prompt, and is then tried on the winner where its answers failed by form.
+Constrained decoding races with the plain prompt, and is then tried on the winner if some of its answers failed by form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from lastresort.types import Decoding, Example, Grammar
 NEAREST_POOL = 2000
 REASONING_REQUEST_TOKENS = 32
 SHOT_TOKENS = 10  # markers of the two turns of an example in the prompt
-_SHOTS = {"few-shot-3": (3, 3), "few-shot-5": (5, 5), "nearest-3": (3, 0), "nearest-5": (5, 0)}  # shown, and shared
+_SHOTS = {
+    "few-shot-3": (3, 3),
+    "few-shot-5": (5, 5),
+    "nearest-3": (3, 0),
+    "nearest-5": (5, 0),
+}  # shots, and shared ones
 
 
 class PromptingRung:
@@ -34,7 +39,7 @@ class PromptingRung:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """Every variant runs the first stretch of dev, the dearer half the next, and so on; every answer is as long as allowed."""
+        """All variants on the first stretch of dev, the more expensive half on the next, and so on; answers as long as allowed."""
 
         def asking(name: str, label: str, n: int) -> Forecast:
             shots, shared_shots = _SHOTS.get(name, (0, 0))
@@ -46,12 +51,12 @@ class PromptingRung:
             new = work.max_new_tokens + thinking * REASONING_TOKENS
             return answering(label, work.machine, n, prompt, shared, new)
 
-        def dearness(name: str) -> tuple[float, float, int]:
+        def expense(name: str) -> tuple[float, float, int]:
             found = asking(name, name, work.n_dev)
             return found.seconds or 0.0, found.usd or 0.0, found.tokens_in + 4 * found.tokens_out
 
         names = [system.name for system in variants(task, (), work.max_new_tokens, task.model)]
-        alive = sorted([*names, *_SHOTS], key=dearness, reverse=True)
+        alive = sorted([*names, *_SHOTS], key=expense, reverse=True)
         dearest, total = alive[0], Forecast(0, 0, 0, 0.0, 0.0)
         for start, stop in stretches(work.n_dev, len(alive)):
             for name in alive:
@@ -62,12 +67,12 @@ class PromptingRung:
         return total + asking(dearest, "test of the chosen", work.n_test)
 
     def search(self, bench: Workbench) -> Search:
-        made = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
-        return Race(bench, self.name, made, "ways of prompting").search(grammar_of(bench.task))
+        systems = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
+        return Race(bench, self.name, systems, "ways of prompting").search(grammar_of(bench.task))
 
 
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:
-    """The systems of this rung, in no particular order. Few-shot ones only where train has examples enough."""
+    """The systems of this rung, in no particular order. Few-shot ones only if train has enough examples."""
     described = instruction(task)
     decoding = prompting_decoding(task, max_new_tokens)
     grammar = grammar_of(task)
@@ -97,7 +102,7 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
 
 
 def prompting_decoding(task: Task, max_new_tokens: int) -> Decoding:
-    """How the task's own model answers. Tuned models are weights that are here, which take no effort."""
+    """The decoding of the task's own model. Tuned models are local weights, which take no reasoning effort."""
     return Decoding(
         max_new_tokens,
         temperature=task.decode.temperature,
@@ -126,7 +131,7 @@ def grammar_of(task: Task) -> Grammar | None:
 
 
 def shots_of(train: Sequence[Example], seed: int) -> tuple[Shot, ...]:
-    """Train as shots: first one of each different answer where there are few (a label each), shuffled by seed."""
+    """Train as shots, shuffled by seed: first one example of each different answer, then the rest."""
     order = list(train)
     random.Random(f"shots:{seed}").shuffle(order)
     seen: set[str] = set()

@@ -1,10 +1,7 @@
-"""Systems raced on dev: all answer a little of it, the better half more, few the whole, and of these one is chosen.
+"""A race of systems on dev by successive halving: all answer a little of it, the better half more, few the whole, and one is
+chosen.
 
-Where all that is left in the race is below the bar, it ends there: which of them is the least far off is not worth its price.
-
-Whether dev shows that a system is below the bar, so that it need not be tested.
-
-Successive halving: measure many candidates on a little, few on all.
+The race ends early if dev shows that all that are left are below the bar: which of them is closest is not worth its price.
 """
 
 from __future__ import annotations
@@ -25,13 +22,13 @@ from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement
 
-BETA = 0.01  # of giving up what would reach the bar; small, since its test may fail it wrongly too
+BETA = 0.01  # error of giving up a system that would reach the bar; small, since its test may fail it wrongly, too
 
 
 def judge_on_dev(bench: Workbench, items: Sequence[ItemScore]) -> Judgement | None:
-    """The verdict rule of the test, on the first items of dev; None while they do not decide, never None on all of them.
+    """The rule of the test on the first items of dev; None while they do not decide, never None on all of dev.
 
-    Half a group shows nothing that is certain, so that where rows belong together only the whole of dev does.
+    If rows belong to groups, only the whole of dev decides, since half a group proves nothing.
     """
     groups = bench.dev_groups()
     if groups is not None and len(items) < len(groups):
@@ -52,9 +49,9 @@ FINALISTS = 2
 
 
 def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, int]]:
-    """Consecutive stretches [start, stop) of n items, one a round; each later round is about as dear as the first.
+    """Consecutive stretches [start, stop) of n items, one per round; each round costs about as much as the first.
 
-    With every round the better half stays, so a stretch may double. least: items in the first, below which a score says little.
+    The better half stays after every round, so stretches double. least: items of the first, since fewer say little.
     """
     rounds = max(1, math.ceil(math.log2(candidates))) if candidates > 1 else 1
     first = max(least, math.ceil(n / (2**rounds - 1)))
@@ -69,21 +66,20 @@ def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, in
 
 
 def survivors(scores: dict[str, float], order: Sequence[str], *, at_least: int = FINALISTS) -> list[str]:
-    """The better half by score, ties kept in `order` (cheaper first), never fewer than `at_least`; the best always stays."""
+    """The better half by score, at least `at_least`; in a tie the first in `order`, which is cheaper first."""
     keep = max(at_least, math.ceil(len(scores) / 2))
     ranked = sorted(scores, key=lambda name: (-scores[name], order.index(name)))
     return sorted(ranked[:keep], key=order.index)
 
 
-REASONING_TOKENS = 128  # that a system which thinks first has for it, beyond the answer
+REASONING_TOKENS = 128  # for reasoning before the answer
 
 
 class Race:
-    """Variants on dev by successive halving. One that its model cannot answer is dropped, with the reason.
+    """Variants on dev by successive halving. A variant that its model cannot answer is dropped, with the reason.
 
-    The race ends after a round where the rule of the test finds all that are left below the bar. The leader held to
-    the output's form is still tried then, on as many items: whether that is enough is for the test to say.
-    what: the variants in words, such as "ways of prompting".
+    The race ends after a round in which the rule of the test finds all that are left below the bar. The leader with constrained
+    decoding is still tried, on as many items. what: the variants in words, such as "ways of prompting".
     """
 
     def __init__(self, bench: Workbench, rung: str, systems: Sequence[System], what: str) -> None:
@@ -93,18 +89,18 @@ class Race:
         self._cost: dict[str, float] = {}
         self._dropped: dict[str, str] = {}
         self._alive: list[str] = []
-        self._until = len(bench.dev)  # items of dev that those have answered of whom one is chosen
+        self._until = len(bench.dev)  # items of dev that the finalists have answered
         for system in systems:
             self._enter(system)
         self._alive.sort(key=lambda name: self._cost[name])
 
     def search(self, grammar: Grammar | None) -> Search:
-        """Run, hold the leader to the output's form where that may help, and choose."""
+        """Run, try the leader with constrained decoding if that may help, and choose."""
         self.run()
-        return self.ended(grammar)
+        return self.conclude(grammar)
 
-    def ended(self, grammar: Grammar | None) -> Search:
-        """The same once it has been run. Raises DataError where no system could be measured."""
+    def conclude(self, grammar: Grammar | None) -> Search:
+        """Of a race that was run. Raises DataError if no system could be measured."""
         self.constrain(self.choose().name, grammar)
         choice = self.choose()
         return Search(
@@ -129,7 +125,7 @@ class Race:
         self._alive = survivors(promise, order)
 
     def constrain(self, name: str, grammar: Grammar | None) -> None:
-        """Hold the leader to the output's form, where some of its answers failed by form."""
+        """Try this system with constrained decoding, if some of its answers failed by form."""
         system = self.systems[name]
         if grammar is None or system.decoding.grammar is not None or not failures(self._items[name])["format"]:
             return
@@ -157,7 +153,7 @@ class Race:
         return NothingMeasured(self._what, tuple(self._dropped.values()))
 
     def bias_corrected(self) -> float | None:
-        """Over all that answered as much as those of whom one is chosen, also where the race ended before it had dropped them."""
+        """Over all that answered as much as the finalists, dropped or not."""
         scores = self._scores(self._items)
         if len(scores) < 2:
             return None
@@ -173,12 +169,12 @@ class Race:
         return raced, *(NotTried(name, why) for name, why in self._dropped.items())
 
     def _scores(self, names: Iterable[str]) -> dict[str, list[float]]:
-        """Of those that answered as much as the finalists, of whom one is chosen."""
+        """Of those that answered as much as the finalists."""
         whole = [name for name in names if len(self._items[name]) == self._until]
         return {name: [item.score for item in self._items[name]] for name in whole}
 
     def _hopeless(self, name: str) -> bool:
-        """Whether what it has answered shows that it is below the bar."""
+        """Whether its answers show that it is below the bar."""
         found = judge_on_dev(self._bench, self._items[name])
         return found is not None and found.outcome == "NOT_MET"
 
@@ -198,13 +194,13 @@ class Race:
         systems = [self.systems[name] for name in names]
         found = self._bench.dev_results(self._rung, systems, start, stop, staged=True)
         for name in list(names):
-            shown = found[name]
-            if isinstance(shown, JobRefused):
-                self._dropped[name] = str(shown.error())
+            result = found[name]
+            if isinstance(result, JobRefused):
+                self._dropped[name] = str(result.error())
                 self._alive.remove(name)
                 del self._items[name]
             else:
-                self._items[name] += shown
+                self._items[name] += result
 
 
 def _call_cost(bench: Workbench, system: System) -> float:
@@ -220,6 +216,6 @@ def _call_cost(bench: Workbench, system: System) -> float:
 
 
 def _promise(items: Sequence[ItemScore]) -> float:
-    """Score for staying in the race. Where scores tie, as they do at zero on a hard task, well-formed answers promise more."""
+    """Score for staying in the race. In a tie, as at zero on a hard task, more well-formed answers win."""
     formed = [item.format_ok is not False for item in items]
     return mean_score(items) + 1e-6 * sum(formed) / max(1, len(formed))

@@ -1,4 +1,4 @@
-"""What a rung is, and what it may see: the task, train and dev. The test set stays with the climb."""
+"""A rung, and the workbench it gets: the task, train and dev. The test set stays with the climb."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lastresort.types import Example, Progress
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A concrete system and how it did on dev. n < the size of dev where it was dropped early, or its race ended."""
+    """A system with its score on dev. n: items answered, fewer than dev if it was dropped early or its race ended."""
 
     system: System
     score: float
@@ -64,14 +64,13 @@ class At(Protocol):
 
 @dataclass(frozen=True)
 class Workbench:
-    """What the climb hands to a rung.
+    """What the climb gives to a rung.
 
-    folder: of the run; candidates and adapters live below it. stop: looked at between batches and steps: a limit of the task,
-    or somebody who asks. pay: told of every USD that is really paid. hours_left: of the time limit, None without one.
-    preferences: those of the task that hold nothing of dev or test, None where it names none. check_room: raises CandidateError
-    where a dev or test item leaves no room for its answer in a system's prompt; of the test set nothing but that is told.
-    shared: folder that the runs beside this one share, None where there is none. executor: does the jobs of measuring, None for
-    this process. at: told of the rung, candidate and split that are measured or trained, for those who follow the run.
+    folder: of the run; candidates and adapters are below it. stop: looked at between batches and steps. pay: called with every USD
+    that is paid. hours_left: of the time limit, None without one. preferences: of the task, without those that dev or test hold;
+    None if it names none. check_room: raises CandidateError if a dev or test item leaves no room for its answer in a system's
+    prompt; that is all a rung learns about the test set. shared: folder that the runs share, None if there is none. executor: runs
+    the measuring jobs, None for this process. at: called with the rung, candidate and split at work, for `lastresort watch`.
     """
 
     task: Task
@@ -96,7 +95,7 @@ class Workbench:
         return self.models.answerer(system, passages)
 
     def keep(self, rung: str, system: System) -> None:
-        """Save a candidate below the run, pinned to the model it is measured with, so that a resumed climb finds it."""
+        """Save a candidate below the run, pinned to the model it is measured with. A resumed climb finds it there."""
         folder = self.candidate_folder(rung, system.name)
         if not (folder / FILE).is_file():
             save_system(self.models.pinned(system), folder)
@@ -156,7 +155,7 @@ class Workbench:
     def run_jobs(
         self, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop
     ) -> StopRequest | None:
-        """Have jobs done and their results used in the order of the jobs. Returns the request by which some were left undone."""
+        """Run jobs and use their results in the order of the jobs. Returns the request that stopped some of them, else None."""
         executor = self.executor or LocalExecutor(self.answerer, self.scorer, self.task.output, self.progress, self.pay)
         return run_in_order(executor, jobs, use, stop, self.pay)
 
@@ -184,19 +183,19 @@ class Workbench:
             check(self.stop)
 
     def dev_groups(self) -> list[str] | None:
-        """The unit of each dev item where rows belong together."""
+        """The group of each dev item, None if rows have no groups."""
         return groups_of(self.dev)
 
 
 def candidate_of(system: System, items: Sequence[ItemScore]) -> Candidate:
-    """A candidate with what its dev items showed."""
+    """A candidate with its score on these dev items."""
     tokens = sum(item.prompt_tokens for item in items) / len(items) if items else 0.0
     return Candidate(system, mean_score(items), len(items), tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class RungSetup:
-    """A training as the plan computes its memory. longest_tokens: of what stays in one pass. items: so many an optimizer step."""
+    """A training as the memory plan sees it. longest_tokens: of what stays in one pass. items: per optimizer step."""
 
     setup: Setup
     longest_tokens: int
@@ -204,7 +203,7 @@ class RungSetup:
 
 
 class Rung(Protocol):
-    """One approach on the ladder."""
+    """An approach on the ladder."""
 
     name: str
 
@@ -212,30 +211,30 @@ class Rung(Protocol):
         """Why this rung does not apply to the task; None where it applies. Looks at facts only."""
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """What the rung would cost. Touches neither a GPU nor the network."""
+        """What the rung would cost, without a GPU or the network."""
 
     def search(self, bench: Workbench) -> Search | GivenUp:
-        """Build candidates, measure them on dev, choose one; or show on dev that none can reach the bar."""
+        """Build candidates, measure them on dev and choose one; or show on dev that none can reach the bar."""
 
 
 @runtime_checkable
 class ForecastsCalls(Rung, Protocol):
-    """A rung that can also tell what one call of the system that it would make costs."""
+    """A rung that can also forecast one call of the system that it would make."""
 
     def forecast_call(self, task: Task, work: Workload) -> Forecast:
-        """An answer as long as those of the examples, asked alone: nothing is shared with other prompts."""
+        """Cost of one answer of the examples' length, alone, so that nothing is shared with other prompts."""
 
 
 @runtime_checkable
 class PlansMemory(Rung, Protocol):
-    """A rung that trains, and can tell what its training holds in memory."""
+    """A rung that trains, and can forecast the memory of its training."""
 
     def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
         """row_tokens: of the longest row of train."""
 
 
 def find_rung(name: str) -> Rung:
-    """The rung of a name that stands in `RUNGS`."""
+    """The rung of a name in `RUNGS`."""
     module, attribute = RUNGS[name].path.split(":")
     rung: Rung = getattr(import_module(module), attribute)()
     return rung

@@ -1,13 +1,8 @@
-"""One training run of a rung, up to a step: its curve and what it did in the record, its checkpoint below the run's folder.
+"""A training run of a rung up to a step, with its curve and facts in the record, and tuned systems on dev.
 
-What is finished is read from the record; what was cut goes on from its checkpoint.
-
-A rung's training in the memory that is here: in smaller passes where the plan asks for them, and where it ran out nonetheless,
-in smaller ones when the climb goes on. Neither changes more of a result than its rounding.
-
-How a rung's training rows are rendered: noted once, so that whatever is measured, gated or served is compared with it.
-
-Tuned systems on dev: each measured, the best held to the form where its answers failed by form, one chosen.
+What is finished is read from the record; what was interrupted resumes from its checkpoint. If memory is short, the plan asks for
+smaller passes, and a run that ran out of memory gets smaller ones when the climb is resumed; neither changes more than the rounding
+of a result. How training rows are rendered is recorded once, so that whatever is measured, gated or served can be compared with it.
 """
 
 from __future__ import annotations
@@ -52,9 +47,8 @@ def settings_that_fit(
     planned: PlannedTraining | None,
     free_bytes: int | None,
 ) -> TrainSettings:
-    """With what the run `name` was lowered to before, or with the largest pass that fits; where none does, unchanged, and said.
-
-    free_bytes: beside the model, which is in memory.
+    """The settings with the limits recorded for the run `name`, else with the largest pass that fits; unchanged, with a message, if
+    none fits. free_bytes: next to the model, which is in memory.
     """
     known = bench.record.last(PassLowered, name)
     if known is not None:
@@ -67,12 +61,12 @@ def settings_that_fit(
     room = free_bytes + planned.loaded_bytes
     if planned.needed_bytes <= room:
         return settings
-    told = f"{name} would hold {gib(planned.needed_bytes)} by the plan, and {gib(room)} are there"
+    need = f"{name} would need {gib(planned.needed_bytes)} by the plan, and {gib(room)} are free"
     found = lowered(planned, room)
     if found is None or not found.same_run:
-        bench.progress.say(f"{told}: it may not fit. {_elsewhere(found is not None)}")
+        bench.progress.say(f"{need}: it may not fit. {_elsewhere(found is not None)}")
         return settings
-    bench.progress.say(f"{told}: it trains with {found.written()}.")
+    bench.progress.say(f"{need}: it trains with {found.written()}.")
     bench.record.append(PassLowered(rung=rung, candidate=name, keys=dict(found.keys)))
     return lowered_settings(settings, found.keys)
 
@@ -80,23 +74,27 @@ def settings_that_fit(
 def memory_advice(
     bench: Workbench, rung: str, name: str, planned: PlannedTraining | None
 ) -> Callable[[], MemoryAdvice]:
-    """To a run that ran out of memory; what it is lowered to is noted, so that a resumed climb does so."""
+    """What to tell a run that ran out of memory. Its new limits are recorded for a resumed climb."""
 
-    def answer() -> MemoryAdvice:
+    def advise() -> MemoryAdvice:
         from lastresort.hardware.plan.planned import lowered
         from lastresort.train.files.memory import MemoryAdvice, Room
 
         if planned is None:
             return MemoryAdvice("", _elsewhere(True))
-        told = Room(planned, None).forecast()
+<<<<<<< HEAD
+        room = Room(planned, None).forecast()
+=======
+        room = Room(planned, None).told()
+>>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
         found = lowered(planned, planned.room_below(None))
         if found is None or not found.same_run:
-            return MemoryAdvice(told, _elsewhere(found is not None))
+            return MemoryAdvice(room, _elsewhere(found is not None))
         keys = {**_lowered_before(bench.record, name), **found.keys}
         bench.record.append(PassLowered(rung=rung, candidate=name, keys=keys))
-        return MemoryAdvice(told, f"Go on with --resume: it then trains with {found.written()}.")
+        return MemoryAdvice(room, f"Go on with --resume: it then trains with {found.written()}.")
 
-    return answer
+    return advise
 
 
 def lowered_settings(settings: TrainSettings, keys: Mapping[str, Any]) -> TrainSettings:
@@ -117,23 +115,22 @@ def _elsewhere(in_4_bits: bool) -> str:
 def record_rendering(
     record: Record, rung: str, loaded: Loaded, template_kwargs: Mapping[str, Any], *, before: str = ""
 ) -> None:
-    """Note it before anything is trained. before: that of the system which training starts from, "" where it was not trained.
-
-    Raises DataError where an earlier session, or the start, rendered otherwise: the rows would teach two languages at once.
+    """Record how rows are rendered before anything is trained. before: of the system that training starts from, "" if it was not
+    trained. Raises DataError if an earlier session or that system rendered differently: the rows would teach two formats at once.
     """
     from lastresort.models.tokenizer import rendering_fingerprint
 
     now = rendering_fingerprint(loaded.tokenizer, template_kwargs)
     known = recorded_rendering(record, rung)
-    for told, what in (
+    for earlier, what in (
         (known, "of the rows that this run began to train on"),
         (before, "that its start was trained on"),
     ):
-        if told and told != now:
+        if earlier and earlier != now:
             raise DataError(
                 f"the chat template or the special tokens of {loaded.folder} differ from those {what}",
                 where=f"rung {rung}",
-                expected=f"the rendering {told[:16]}, not {now[:16]}",
+                expected=f"the rendering {earlier[:16]}, not {now[:16]}",
                 remedy="Put back the template and chat_template_kwargs that the run began with, or start a new run.",
             )
     if not known:
@@ -141,27 +138,27 @@ def record_rendering(
 
 
 def recorded_rendering(record: Record, rung: str) -> str:
-    """As `record_rendering` found it; "" where this rung trained nothing."""
+    """The rendering that this rung trained with, "" if it trained nothing."""
     fixed = record.last(RenderingFixed, rung)
     return "" if fixed is None else fixed.rendering
 
 
 def record_candidate(record: Record, trained: CandidateTrained) -> None:
-    """Once a run."""
+    """Record a trained candidate, once per run."""
     if record.last(CandidateTrained, trained.candidate) is None:
         record.append(trained)
 
 
 def constrain(record: Record, system: System, grammar: Grammar) -> System:
-    """The system held to the form of the output: a candidate of its own, of the same training."""
-    held = replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
+    """The system with constrained decoding, as a candidate of its own from the same training."""
+    guided = replace(system, name=f"{system.name}+constrained", decoding=replace(system.decoding, grammar=grammar))
     if (trained := record.last(CandidateTrained, system.name)) is not None:
-        record_candidate(record, trained.model_copy(update={"candidate": held.name, "constrained": True}))
-    return held
+        record_candidate(record, trained.model_copy(update={"candidate": guided.name, "constrained": True}))
+    return guided
 
 
 def earlier_checkpoints(record: Record, trained: CandidateTrained) -> tuple[tuple[int, str], ...]:
-    """Stop and candidate of the earlier ones of the same training, the latest first."""
+    """Stop and candidate of the earlier checkpoints of the same training, the latest first."""
     return tuple(
         sorted(
             ((one.stop, one.candidate) for one in record.all(CandidateTrained) if _is_before(one, trained)),
@@ -176,7 +173,7 @@ def _is_before(one: CandidateTrained, other: CandidateTrained) -> bool:
 
 
 def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWarnings:
-    """Of the trainings of a rung. design: how the trained model will be asked the inputs of dev."""
+    """The early warnings of a rung's trainings. design: the prompt of the trained model for inputs of dev."""
     asked = [compose(design, example.input, ()) for example in bench.dev]
     seed, kwargs = bench.task.split.seed, bench.task.chat_template_kwargs
     return EarlyWarnings(bench.record, bench.progress, rung, asked, seed=seed, template_kwargs=kwargs)
@@ -184,8 +181,8 @@ def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWa
 
 @dataclass(frozen=True, slots=True)
 class TuningRun:
-    """name: of its curve, its notes and its checkpoint. label: how progress calls it. base: fingerprint of the model that it
-    starts from. facts: what the record says of it beside its settings.
+    """name: of its curve, its events and its checkpoint. label: for progress. base: fingerprint of the model it starts from. facts:
+    for the record, besides the settings.
     """
 
     rung: str
@@ -198,10 +195,15 @@ class TuningRun:
 
 def train_to(
     bench: Workbench, run: TuningRun, model: Any, source: Any, until: int, *, max_new_tokens: int | None = None
+<<<<<<< HEAD
 ) -> TrainedSteps:
     """Train `model`, which stands at the start of the run, up to a step. source: items or batches, as `train` takes them.
+=======
+) -> TrainingOutcome:
+    """Train `model`, which is at the start of the run, up to a step. source: items or batches, as `train` takes them.
+>>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
 
-    Raises BudgetError at the time limit, Diverged where the loss is not finite, InfrastructureError where memory runs out.
+    Raises BudgetError at the time limit, Diverged if the loss is not finite, InfrastructureError if memory runs out.
     """
     from lastresort.train.files.memory import free_now, memory_errors, plan_of_loaded
     from lastresort.train.loop.loop import train
@@ -240,12 +242,18 @@ def train_to(
 
 
 def report_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
+<<<<<<< HEAD
     """How far the adapters reach, before the first training of a rung."""
     from lastresort.train.adapters.adapters import adapted, coverage, coverage_warning
+=======
+    """Say how many layers the adapters cover, before the first training of a rung."""
+    from lastresort.train.adapters.adapters import adapted
+>>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
 
     found = adapted(model)
     if found is None or any(one.rung == run.rung for one in bench.record.all(TrainingReached)):
         return
+<<<<<<< HEAD
     warned = coverage_warning(found, "sft.target", run.settings.adapter.target)
     for told in (coverage(found), warned):
         if told is not None:
@@ -254,6 +262,16 @@ def report_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
 
 def record_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> None:
     """Note how far the run is, what it computed and by which settings."""
+=======
+    warned = found.warning("sft.target", run.settings.adapter.target)
+    for text in (found.sentence(), warned):
+        if text is not None:
+            bench.progress.say(f"{run.rung}: {text}")
+
+
+def record_training(bench: Workbench, run: TuningRun, trained: TrainingOutcome) -> None:
+    """Record how far the run is, what it computed and with which settings."""
+>>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
     settings = lowered_settings(run.settings, _lowered_before(bench.record, run.name))
     bench.record.append(
         TrainingReached(
@@ -267,15 +285,20 @@ def record_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> 
 
 
 def on_dev(bench: Workbench, rung: str, system: System) -> list[ItemScore]:
-    """Keep the system and measure it on the whole dev set, once a run."""
+    """Save the system and measure it on the whole dev set, once per run."""
     bench.keep(rung, system)
     bench.progress.stage(f"{rung}: {system.name} on dev", len(bench.dev))
     return bench.dev_scores(rung, system)
 
 
+<<<<<<< HEAD
 def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], finding: SearchFinding) -> Search:
     """The one of these systems that goes to the test. finding: how they were trained."""
     findings = [finding]
+=======
+def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], note: str) -> Search:
+    """Choose the system for the test, with constrained decoding if that helps the best. note: what was searched, in words."""
+>>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
     tried = list(systems)
     items = {system.name: on_dev(bench, rung, system) for system in tried}
     best = max(tried, key=lambda system: mean_score(items[system.name]))
@@ -299,7 +322,7 @@ def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], findin
 
 
 def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:
-    """The system held to the output's form, where some of its answers failed by form."""
+    """The system with constrained decoding, if some of its answers failed by form."""
     grammar = grammar_of(bench.task)
     if grammar is None or system.decoding.grammar is not None or not failures(items)["format"]:
         return None

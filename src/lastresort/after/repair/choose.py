@@ -143,9 +143,7 @@ class RepairLosses:
 
     def _plans(self, named: GateSides) -> list[SuitePlan]:
         assert named.system is not None
-        return suite_plans(
-            suite_inputs(self._prepared, named.base.scores and named.tuned.scores, named.system.prompt, quick=True)
-        )
+        return suite_plans(suite_inputs(self._prepared, named.scores, named.system.prompt, quick=True))
 
     def _runner(self, kept: SuiteAnswers) -> GateRunner:
         texts = training_texts(self._prepared)

@@ -52,7 +52,7 @@ from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.answer import line, of_reason
 from lastresort.report.words.skips import clause
 from lastresort.rungs.rung import Rung, Workbench, find_rung
-from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scale_system
+from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scale_system, training_of
 from lastresort.rungs.tuning import constrain, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
@@ -152,8 +152,7 @@ class RepairTrainer:
 
     def training(self) -> RepeatableTraining | None:
         """What it came of, None where its rung cannot tell."""
-        rung = self._rung
-        return rung.training_of(self._bench, self._gated.name) if isinstance(rung, Retrainable) else None
+        return training_of(self._bench, self._gated.name) if isinstance(self._rung, Retrainable) else None
 
     def made(self, repair: Repair) -> System | None:
         """Not kept yet. None where training diverges; raises CandidateError where this system cannot be repaired so."""
@@ -163,8 +162,8 @@ class RepairTrainer:
             return self._earlier(repair.setting)
         assert isinstance(self._rung, Retrainable)
         if repair.kind == "replay":
-            return self._rung.train_anew(self._bench, self._gated, replay=repair.setting)
-        return self._rung.train_anew(self._bench, self._gated, learning_rate=repair.setting)
+            return self._rung.retrain(self._bench, self._gated, replay=repair.setting)
+        return self._rung.retrain(self._bench, self._gated, learning_rate=repair.setting)
 
     def _earlier(self, number: float) -> System:
         """The checkpoint, held to the form of the output where the gated system is."""

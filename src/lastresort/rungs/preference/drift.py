@@ -1,6 +1,5 @@
-"""Whether a system answers better or only longer: the same dev items before and after.
-
-How far a candidate of preference training has moved from its start, for the record: KL on dev prompts, and margins.
+"""What preference training changed: the length of answers on the same dev items, and the distance from the start, as KL on dev
+prompts and as margins.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def answer_lengths(before: Sequence[ItemScore], after: Sequence[ItemScore]) -> AnswerLengths:
-    """Both measured on the same items. Raises ValueError where they were not."""
+    """Lengths and scores of the same items before and after. Raises ValueError if the items differ."""
     known = {item.id: item for item in before}
     if {item.id for item in after} != set(known) or not after:
         raise ValueError("drift is measured on the same items")
@@ -42,7 +41,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-KL_PROMPTS, KL_ANSWERS = 16, 2  # of dev, and sampled to each: twice as many cost as much as an epoch on 144 short pairs
+KL_PROMPTS, KL_ANSWERS = 16, 2  # prompts of dev, samples of each; twice as many cost an epoch on 144 short pairs
 
 
 def measure_movement(
@@ -56,9 +55,9 @@ def measure_movement(
     plain: bool,
     odds: bool,
 ) -> Movement:
-    """Of the model as it stands. The answers for the KL are sampled from it at temperature 1, to the first dev prompts.
+    """The distance of the model from its start. Answers for the KL are sampled from it at temperature 1, on the first dev prompts.
 
-    plain: the path by which it was trained. odds: whether its objective compares log odds, as ORPO does.
+    plain: the path of its training. odds: whether its objective compares log odds, as ORPO does.
     """
     from lastresort.train.settings import TrainSettings
     from lastresort.train.watch.divergence import divergence, margins, odds_margins
@@ -83,7 +82,7 @@ def measure_movement(
 
 
 def _answered(bench: Workbench, start: System, loaded: Loaded, model: Any, plain: bool) -> list[Row]:
-    """Prompts of dev with answers that the model samples."""
+    """Prompts of dev with sampled answers of the model."""
     from lastresort.data.rendering import render_prompt, stop_token_ids
     from lastresort.engine.forest import Row
     from lastresort.train.groups.sampling import EngineSampler, GroupPrompt

@@ -29,7 +29,7 @@ from lastresort.rungs.preference.training import KeptAdapter, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
-from lastresort.rungs.supervised.milder import RepeatableTraining, trained_candidate, training_of
+from lastresort.rungs.supervised.milder import trained_candidate
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.rungs.tuning import choose_on_dev, constrain, on_dev, recorded_rendering
 from lastresort.spec.task import Task
@@ -62,8 +62,8 @@ class PreferenceRung:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """Samples where they are needed, the first part at every learning rate and the rest at one, every candidate on dev and
-        once more held to the form, the test; every answer is as long as allowed.
+        """Samples if needed, the first part at every learning rate and the rest at one, every candidate on dev and one of them with
+        constrained decoding, the test; answers as long as allowed.
         """
         preferences = read_preferences(task.preferences) if task.preferences is not None else ()
         on_sft = _on_sft(task, work.n_train)
@@ -88,7 +88,7 @@ class PreferenceRung:
         )
 
     def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:
-        """Of a pair both rows, as long as the longest of train; of a group answers as long as allowed."""
+        """For a pair both rows, as long as the longest of train; for a group answers as long as allowed."""
         plan, course = planned_course(task, work.n_train)
         if plan.objective == "grpo":
             longest, size = row_tokens + work.max_new_tokens, task.preference.samples
@@ -130,17 +130,14 @@ class PreferenceRung:
             plan.why, f"{trained.told()}{made}", rate, tuple(course.learning_rates), course.epochs, course.batch_size
         )
         found = choose_on_dev(bench, self.name, systems, finding)
-        self._note_drift(bench, found, start, before)
+        self._record_drift(bench, found, start, before)
         return found
 
-    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
-        return training_of(bench, name)
-
-    def train_anew(
+    def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
-        """At a lower learning rate; there are no rows of replay in it."""
-        assert learning_rate is not None, "training_of tells of no replay"
+        """At a lower learning rate; this training has no replay."""
+        assert learning_rate is not None
         supervised, given = _supervised(bench), bench.preferences
         start = supervised or _base(bench)
         plan = plan_of(bench.task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
@@ -155,8 +152,8 @@ class PreferenceRung:
         grammar = system.decoding.grammar
         return made if grammar is None else constrain(bench.record, made, grammar)
 
-    def _note_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
-        """Note for every candidate how far it moved, and whether its answers grew."""
+    def _record_drift(self, bench: Workbench, found: Search, start: System, before: Sequence[ItemScore]) -> None:
+        """Record for every candidate how far it moved, and whether its answers got longer."""
         for candidate in found.candidates:
             adapter = candidate.system.adapter
             assert adapter is not None
@@ -199,7 +196,7 @@ def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | No
 
 
 def _supervised(bench: Workbench) -> System | None:
-    """The system that the rung sft froze, None where there is none."""
+    """The system that the rung sft chose, None if there is none."""
     frozen = bench.record.last(SystemFrozen, "sft")
     return load_system(bench.candidate_folder("sft", frozen.name)) if frozen is not None else None
 
@@ -215,7 +212,7 @@ def _base(bench: Workbench) -> System:
 def planned_course(
     task: Task, n_train: int, preferences: Sequence[PreferenceRow] | None = None
 ) -> tuple[PreferencePlan, PreferenceCourse]:
-    """Before anything is run. preferences: those of the task's file, None to have them read."""
+    """The plan and course before a run. preferences: of the task's file, None to read them."""
     if preferences is None:
         preferences = read_preferences(task.preferences) if task.preferences is not None else ()
     kind = kind_of_preferences(preferences) if preferences else None
@@ -236,7 +233,7 @@ def _learning(
     prompt: float,
     share: float,
 ) -> Forecast:
-    """What the training itself costs. share: of one whole training that the race makes of it."""
+    """The cost of the training itself. share: of a whole training, with the race."""
     machine, about, samples = work.machine, work.about_tokens, task.preference.samples
     epochs, label = course.epochs * share, f"{plan.objective}, {len(course.learning_rates)} learning rates"
     if plan.source == "reward":

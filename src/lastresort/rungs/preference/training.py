@@ -1,4 +1,4 @@
-"""Preference training: every learning rate from the same start, the better on dev the whole way, a candidate kept at each stop."""
+"""Preference training: every learning rate to the first stop, the best on dev to the end, a candidate at each stop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class KeptAdapter:
 
 @dataclass(frozen=True, slots=True)
 class _Trainee:
-    """The model in memory. given: the items that it learns from, None where groups are sampled."""
+    """The model in memory. given: the items that it learns from, None if groups are sampled."""
 
     model: Any
     start: StartWeights
@@ -56,9 +56,9 @@ class _Trainee:
 
 
 class PreferenceTraining:
-    """start: the system whose adapter, or base, is the start and the reference. preferences: () where a reward is given.
+    """start: the system whose adapter, or base, is the start and the reference. preferences: () with a reward.
 
-    What is finished is read from the record; what was cut goes on from its checkpoint.
+    What is finished is read from the record; what was interrupted resumes from its checkpoint.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class PreferenceTraining:
         self._early = early_warnings(bench, rung, start.prompt)
 
     def race(self, score: Callable[[KeptAdapter], float]) -> tuple[float, list[KeptAdapter]]:
-        """The learning rate that goes the whole way, the best by its score after the first stop and the first of equals; and
-        every candidate kept so far. Raises DataError where training diverges at every rate.
+        """The learning rate to train to the end, by its score after the first stop and in a tie the first; and every candidate kept
+        so far. Raises DataError if training diverges at every rate.
         """
         rates = self._course.learning_rates
         first = {
@@ -93,13 +93,13 @@ class PreferenceTraining:
         return best, list(first.values())
 
     def finish(self, rate: float) -> list[KeptAdapter]:
-        """Train to the end. Returns what is kept after the first stop; one that diverges is left out."""
+        """Train to the end. Returns what is kept after the first stop, without candidates that diverged."""
         laps = self._laps([(rate, number) for number in range(1, len(self._stops()))])
         self._early.report()
         return [kept for kept in laps if kept]
 
     def to_step(self, rate: float, step: int) -> KeptAdapter | None:
-        """Train one learning rate to the stop at this step; None where it diverged before."""
+        """Train one learning rate to the stop at this step; None if it diverged before."""
         numbers = range(self._stops().index(step) + 1)
         return self._laps([(rate, number) for number in numbers])[-1]
 
@@ -109,7 +109,7 @@ class PreferenceTraining:
         return planned.learns_from if planned is not None else ""
 
     def _laps(self, wanted: Sequence[tuple[float, int]]) -> list[KeptAdapter | None]:
-        """Each learning rate trained up to the stop of this number; None where it diverged. Loads the model only if it must."""
+        """Each learning rate trained to the stop of this number; None if it diverged. Loads the model only if needed."""
         with ExitStack() as stack:
             trainee: _Trainee | None = None
             found = []
@@ -192,7 +192,7 @@ class PreferenceTraining:
         bench.record.append(CandidateMoved(rung=self._rung, candidate=name, moved=far))
 
     def _watch(self, trainee: _Trainee, run: str) -> None:
-        """Get ready to see how far the model, at its start, moves from its base."""
+        """Prepare to measure how far the model moves from its base."""
         looks = len(self._course.learning_rates) + len(self._stops()) - 1
         rows = [item.rows[0].ids for item in trainee.given.items] if trainee.given is not None else []
         self._early.open(trainee.loaded, trainee.model, rows, epochs=self._course.epochs, looks=looks)
@@ -200,7 +200,7 @@ class PreferenceTraining:
 
     @contextmanager
     def _loaded(self) -> Iterator[_Trainee]:
-        """The model at its start, with what it learns from; the number of steps is noted."""
+        """The model at its start, with what it learns from; the stops are recorded."""
         from lastresort.train.adapters.adapters import attach_adapter, unfreeze_adapter
         from lastresort.train.loop.optimizers import StartWeights
 
@@ -219,10 +219,10 @@ class PreferenceTraining:
         if self._plan.source != "reward":
             given = given_items(bench, start, loaded, self._preferences)
         trainee = _Trainee(model, StartWeights(model), loaded, given)
-        self._note_stops(trainee)
+        self._record_stops(trainee)
         yield trainee
 
-    def _note_stops(self, trainee: _Trainee) -> None:
+    def _record_stops(self, trainee: _Trainee) -> None:
         from lastresort.train.loop.loop import total_steps
 
         if self._bench.record.last(StopsPlanned, self._rung) is not None:

@@ -1,4 +1,4 @@
-"""What retrieval could at best reach: answers with the right passage in the prompt, beside those of a closed book, on dev."""
+"""What retrieval could reach at best: dev answered with the right passages in the prompt, against closed-book answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from lastresort.systems.lookup import Conversation, Passages, conversation, ques
 from lastresort.systems.system import Retriever, System
 from lastresort.types import Example, Grammar, Judgement
 
-MOST_PASSAGES = 5  # shown at once, where the labels name more or nobody knows the right one
+MOST_PASSAGES = 5  # in a prompt, if the labels name more or do not name any
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """systems: name of each that was measured with the right passages, and its verdict on dev. dropped: those that could not
-    be, with why. knowledge: ids of the items that are wrong closed book and right with the right passage, by the system that
-    uses it best. named: whether every dev item names its passages; else they are the likeliest that a search finds.
+    """systems: the verdict on dev of each system with the right passages. dropped: why others could not be measured. knowledge: ids
+    of items that are wrong closed-book and right with the right passage, by the system that uses it best. named: whether every dev
+    item names its passages; if not, the likeliest that a search finds are used.
     """
 
     systems: dict[str, Judgement]
@@ -36,7 +36,7 @@ class Ceiling:
 
     @property
     def below_the_bar(self) -> bool:
-        """Whether every way that could be tried is shown to stay below the bar, and all could be tried."""
+        """Whether all systems could be measured and are shown to be below the bar."""
         return _out_of_reach(self.systems, self.dropped)
 
 
@@ -50,20 +50,20 @@ class _Measured:
 
 
 def right_passages(store: Store, examples: Sequence[Example]) -> dict[Conversation, tuple[Chunk, ...]]:
-    """By conversation the passages that hold the answer, the likeliest last: those that the example names, else the union of
-    what each kind of search puts first; MOST_PASSAGES of them. Raises DataError for a name that means nothing.
+    """The passages that hold the answer, by conversation, the likeliest last: those that the example names, else the top results of
+    each kind of search; at most MOST_PASSAGES. Raises DataError for an unknown name.
     """
     labels = Labels(store)
     found: dict[Conversation, tuple[Chunk, ...]] = {}
     for example in examples:
-        asked, question = conversation(example.input), question_of(example.input)
+        key, question = conversation(example.input), question_of(example.input)
         named = sorted({chunk for chunks in labels.resolve(example.passages) for chunk in chunks})
         if not named:
-            found[asked] = _union(store, question)
+            found[key] = _union(store, question)
         elif len(named) == 1:
-            found[asked] = chunks_named(store, named)
+            found[key] = chunks_named(store, named)
         else:
-            found[asked] = _likeliest(store, question, chunks_named(store, named))
+            found[key] = _likeliest(store, question, chunks_named(store, named))
     return found
 
 
@@ -76,23 +76,22 @@ def measure_ceiling(
     closed_book: Sequence[ItemScore],
     grammar: Grammar | None,
 ) -> Ceiling:
-    """Answer dev with the right passages by each of the bases; held to the form too, where that may be what keeps it down.
+    """Answer dev with the right passages by each of the bases, also with constrained decoding if that may help.
 
-    Where several passages are shown and all stay below the bar, the likeliest one alone is tried as well: a small model may be
-    lost among passages of which one is enough.
-    closed_book: the same items answered without passages.
+    If several passages are shown and all systems are below the bar, the likeliest passage alone is tried, too: a small model may
+    get lost among several passages. closed_book: the same items answered without passages.
     """
     found = _Measured()
     named = all(example.passages for example in bench.dev)
 
-    def measure(shown: Passages, what: str) -> None:
+    def measure(passages: Passages, what: str) -> None:
         systems = [replace(base, name=f"{base.name}+{what}", retriever=retriever) for base in bases]
-        _measure(bench, rung, systems, shown, grammar, found)
+        _measure(bench, rung, systems, passages, grammar, found)
 
     several = any(len(passages[conversation(example.input)]) > 1 for example in bench.dev)
     measure(passages, "right-passage" if named else "likeliest-passages")
     if several and _out_of_reach(found.judged, found.dropped):
-        measure({asked: chunks[-1:] for asked, chunks in passages.items()}, "likeliest-passage")
+        measure({key: chunks[-1:] for key, chunks in passages.items()}, "likeliest-passage")
     best = max(found.items.values(), key=mean_score, default=[])
     wrong = {item.id for item in closed_book if item.score < 1}
     right = {item.id for item in best if item.score >= 1}
@@ -111,7 +110,7 @@ def _measure(
     grammar: Grammar | None,
     found: _Measured,
 ) -> None:
-    """Answer dev by each of the systems with these passages, and once more held to the form where that may help."""
+    """Answer dev by each of the systems with these passages, and with constrained decoding if that may help."""
     results = _results(bench, rung, systems, passages)
     constrained = []
     for system in systems:
@@ -134,7 +133,7 @@ def _measure(
 def _results(
     bench: Workbench, rung: str, systems: Sequence[System], passages: Passages
 ) -> dict[str, list[ItemScore] | JobRefused]:
-    """Of each system on dev; refused too where its model cannot decode as it asks."""
+    """Each system's result on dev; also refused if its model does not support its decoding."""
     refused: dict[str, list[ItemScore] | JobRefused] = {}
     for system in systems:
         try:
@@ -146,7 +145,7 @@ def _results(
 
 
 def _union(store: Store, question: str) -> tuple[Chunk, ...]:
-    """What each kind of search puts first, by turns, each passage once."""
+    """The top results of each kind of search in turn, each passage once."""
     rankings = [search(store, question, k=MOST_PASSAGES, mode=mode) for mode in ("hybrid", "vector", "text")]
     found: dict[str, Chunk] = {}
     for place in range(MOST_PASSAGES):
@@ -157,6 +156,6 @@ def _union(store: Store, question: str) -> tuple[Chunk, ...]:
 
 
 def _likeliest(store: Store, question: str, chunks: Sequence[Chunk]) -> tuple[Chunk, ...]:
-    """Of the named chunks those that a search puts first."""
+    """The named chunks that a search ranks highest."""
     ranks = {hit.chunk.id: rank for rank, hit in enumerate(search(store, question, k=50))}
     return tuple(reversed(sorted(chunks, key=lambda chunk: ranks.get(chunk.id, len(ranks)))[:MOST_PASSAGES]))

@@ -1,4 +1,4 @@
-"""Retrieval: passages in the prompt. First what the right ones could reach, then how many and which prompt, raced on dev."""
+"""Retrieval: passages in the prompt. First the ceiling with the right passages, then a race of prompts and numbers of passages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose
 
 
 class RetrievalRung:
-    """Prompts that hold what a hybrid search finds: zero-shot, with solved examples, and the prompt that prompting chose."""
+    """Prompts with the results of a hybrid search: zero-shot, few-shot, and the prompt that prompting chose."""
 
     name = "retrieval"
 
@@ -45,8 +45,8 @@ class RetrievalRung:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """The ceiling, as if no right passage were named, then every candidate on the first stretch of dev and the dearer half on
-        the next; passages as long as the documents are cut, every answer as long as allowed.
+        """The ceiling as if no right passage were named, then all candidates on the first stretch of dev and the more expensive
+        half on the next; passages of the chunk size, answers as long as allowed.
         """
         passage, shot = passage_tokens(task), work.input_tokens + work.output_tokens
 
@@ -93,12 +93,12 @@ class RetrievalRung:
         race.run()
         if (nothing := race.nothing_left()) is not None:
             return GivenUp(nothing)
-        searched = race.ended(grammar_of(bench.task))
+        searched = race.conclude(grammar_of(bench.task))
         passages = WithPassages(ceiling.named, ceiling.systems, ceiling.dropped)
         return replace(searched, findings=(*searched.findings, SearchAlone(tuple(measured)), passages))
 
     def _ceiling(self, bench: Workbench, store: Store, bases: Sequence[System], found: Retriever) -> Ceiling:
-        """Measured once a run, and noted."""
+        """Measured and recorded once per run."""
         closed = self._closed_book(bench, bases[0])
         passages = right_passages(store, (*bench.dev, *_shown(bases, bench.train)))
         ceiling = measure_ceiling(bench, self.name, bases, found, passages, closed, grammar_of(bench.task))
@@ -123,18 +123,18 @@ class RetrievalRung:
             if len(items) == len(bench.dev):
                 return list(items.values())
             try:  # its race ended before the whole of dev was asked
-                return self._asked_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen.name)))
+                return self._measure_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen.name)))
             except CandidateError as error:
                 bench.progress.say(f"{self.name}: closed book by the plain prompt, since {error}")
-        return self._asked_closed_book(bench, plain)
+        return self._measure_closed_book(bench, plain)
 
-    def _asked_closed_book(self, bench: Workbench, system: System) -> list[ItemScore]:
+    def _measure_closed_book(self, bench: Workbench, system: System) -> list[ItemScore]:
         bench.progress.stage(f"{self.name}: closed book on dev", len(bench.dev))
         return bench.dev_scores(self.name, replace(system, name="closed-book"))
 
 
 def base_systems(bench: Workbench) -> list[System]:
-    """The systems that are given passages: zero-shot, with solved examples, and what prompting chose, where it is another."""
+    """The systems that get passages: zero-shot, few-shot, and the one that prompting chose, if it is another."""
     task = bench.task
     decoding = prompting_decoding(task, bench.max_new_tokens)
     plain = PromptDesign(instruction(task))
@@ -161,7 +161,7 @@ def reranker_name(task: Task) -> str | None:
 
 
 def _shown(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:
-    """The training examples that stand in a prompt as shots, whose right passages may be known too."""
+    """The training examples used as shots whose passages are named."""
     shown = {
         conversation(shot.input) for base in bases if base.prompt.selection == "fixed" for shot in base.prompt.shots
     }
@@ -169,7 +169,7 @@ def _shown(bases: Sequence[System], train: Sequence[Example]) -> list[Example]:
 
 
 def _measure_search(bench: Workbench, store: Store, reranker: Reranker | None) -> Sequence[SearchScores]:
-    """How well each kind of search finds the passages that dev names, without asking a model; none where dev names none."""
+    """How well each kind of search finds the passages that dev names; nothing if dev names none."""
     known = bench.record.last(SearchesMeasured)
     if known is not None:
         return known.searches

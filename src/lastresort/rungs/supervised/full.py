@@ -1,4 +1,4 @@
-"""Training of all weights: on the task's rows, where knowledge is missing after pretraining on the task's documents."""
+"""Training of all weights on the task's rows; if knowledge is missing, after pretraining on the task's documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.methods import WholeMethod, weights_absent
-from lastresort.rungs.supervised.milder import RepeatableTraining, retrain, training_of
+from lastresort.rungs.supervised.milder import retrain
 from lastresort.rungs.supervised.pretraining import BATCH, ROW_TOKENS, pretrained
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
@@ -31,7 +31,7 @@ GIB = 1 << 30
 
 
 class FullRung:
-    """All weights at a lower learning rate, with replay; the result is a model of its own, not an adapter."""
+    """All weights at a low learning rate, with replay. The result is a whole model, not an adapter."""
 
     name = "full"
 
@@ -47,7 +47,7 @@ class FullRung:
         return too_large(parameter_count(task.tuned_model, task.folder), machine_memory_bytes())
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """As of the rung sft, with the dearer training of all weights, after pretraining where there is knowledge."""
+        """As for the rung sft, with the training of all weights, after pretraining if there is knowledge."""
         about = work.about_tokens
         row = about + work.input_tokens + work.output_tokens
         prompt, machine, section = about + work.input_tokens, work.machine, task.full
@@ -56,15 +56,15 @@ class FullRung:
         passes = kept + (grammar_of(task) is not None)
         epochs = section.epochs * (1 + raced_beyond(rates))
         label = f"training of all weights, {rates} learning rates raced"
-        made = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
+        before = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
         if pretraining_reason(task, None) is not None:
             rows = _text_tokens(task.knowledge) // ROW_TOKENS + 1
-            made += training(
+            before += training(
                 "pretraining", machine, rows, section.text_epochs, ROW_TOKENS, 0, BATCH, operations=ALL_WEIGHTS
             )
         rows = work.n_train + replay
         return (
-            made
+            before
             + training(label, machine, rows, epochs, row, about, section.batch_size, operations=ALL_WEIGHTS)
             + answering("loss on dev", machine, work.n_dev * (kept + losses_of_race(rates)), row, about, 0)
             + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
@@ -88,7 +88,7 @@ class FullRung:
         kept = trained.finish(rate)
         trained.close()
         for checkpoint in (bench.folder / "checkpoints").glob("full-*"):
-            shutil.rmtree(checkpoint, ignore_errors=True)  # three times the model; what was kept of it is in models/
+            shutil.rmtree(checkpoint, ignore_errors=True)  # three times the model; what is kept is in models/
         design = PromptDesign(task.about.strip())
         decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
         base, kwargs = bench.models.tuned_name, task.chat_template_kwargs
@@ -107,13 +107,10 @@ class FullRung:
         ]
         return choose_on_dev(bench, self.name, systems, trained.findings(rate, told))
 
-    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
-        return training_of(bench, name)
-
-    def train_anew(
+    def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
-        """From the same start as the search: what was pretrained is there."""
+        """From the same start as the search, with what was pretrained."""
         section, lacking = bench.task.full, bench.record.lacking_knowledge
         first = pretraining_reason(bench.task, None if lacking is None else len(lacking)) is not None
         method = WholeMethod(pretrained(bench, self.name, section).folder if first else None)
@@ -145,7 +142,7 @@ def too_large(parameters: int | None, memory_bytes: int | None) -> TooLarge | No
 
 
 def _text_tokens(path: Path | None) -> int:
-    """About how many tokens the documents have, by the size of their files."""
+    """Estimated tokens of the documents, by the size of their files."""
     if path is None:
         return 0
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]

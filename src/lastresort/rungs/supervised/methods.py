@@ -1,7 +1,6 @@
-"""What supervised training changes: an adapter beside the base, plain or in 4 bits, or all of the base's own weights.
+"""What supervised training changes: an adapter on the base, which may be in 4 bits, or all weights.
 
-Whether an adapter is trained on a base in 4 bits, as the task says, else as the plan says of the card that is here; and how the
-plan sees such a training.
+Whether the base is in 4 bits says the task, else the memory plan for the local card.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """name: begins the names of candidates. prefix: begins those of curves. folder: of what is kept, below the run's."""
+    """A way of training. name: begins those of candidates. prefix: begins those of curves. folder: of kept models in the run."""
 
     @property
     def name(self) -> str: ...
@@ -40,25 +39,25 @@ class Method(Protocol):
 
     @property
     def holds_base(self) -> bool:
-        """Whether the model that begins is the base, or an adapter around it."""
+        """Whether training starts from the base, alone or with a fresh adapter."""
 
     @property
     def loraplus_lr_ratio(self) -> float:
-        """How many times the learning rate the B of an adapter learns at."""
+        """The learning rate of an adapter's B, as a multiple of the learning rate."""
 
-    def described(self) -> str:
+    def description(self) -> str:
         """In words, for the note of the search."""
 
     def settings(self) -> AdapterSettings: ...
 
     def load(self, bench: Workbench) -> Loaded:
-        """The base in memory. Raises TaskError, DataError or PrerequisiteError where it cannot be had."""
+        """The base in memory. Raises TaskError, DataError or PrerequisiteError if it cannot be loaded."""
 
     def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
-        """The model as it stands before the first step."""
+        """The model before the first step."""
 
     def end(self, loaded: Loaded, model: Any) -> Loaded | None:
-        """The base for the next run; None where it has to be loaded again."""
+        """The base for the next run; None if it has to be loaded again."""
 
     def save(self, loaded: Loaded, model: Any, folder: Path) -> None: ...
 
@@ -67,7 +66,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AdapterMethod:
-    """LoRA; with in_4_bits QLoRA, whose adapter remembers that its base is loaded in NF4."""
+    """LoRA; with in_4_bits QLoRA, whose adapter stores that its base is loaded in NF4."""
 
     sft: SftSettings
     in_4_bits: bool = False
@@ -86,7 +85,7 @@ class AdapterMethod:
     def loraplus_lr_ratio(self) -> float:
         return self.sft.loraplus_lr_ratio
 
-    def described(self) -> str:
+    def description(self) -> str:
         kind, ratio = "QLoRA" if self.in_4_bits else "LoRA", self.sft.loraplus_lr_ratio
         plus = f", B at {ratio:g} times the learning rate (LoRA+)" if ratio != 1 else ""
         return f"{kind} r {self.sft.r} on {self.sft.target} layers{plus}"
@@ -118,8 +117,8 @@ class AdapterMethod:
 
 @dataclass(frozen=True, slots=True)
 class WholeMethod:
-    """All weights, in float32: in bfloat16 most small updates round to nothing. What is kept is an ordinary model in the
-    precision of the base. start: a folder to start from in place of the base.
+    """All weights, in float32, since most small updates vanish in bfloat16. An ordinary model in the precision of the base is kept.
+    start: a folder to start from instead of the base.
     """
 
     start: Path | None = None
@@ -132,7 +131,7 @@ class WholeMethod:
     def holds_base(self) -> bool:
         return self.start is None
 
-    def described(self) -> str:
+    def description(self) -> str:
         return "all weights"
 
     def settings(self) -> AdapterSettings:
@@ -171,8 +170,7 @@ def weights_absent(task: Task) -> WeightsNotLocal | None:
 
 
 def method_of(task: Task) -> AdapterMethod:
-    """The adapter that `tune.method` asks for, or that the card here has room for."""
-
+    """The adapter that `tune.method` names, or that fits the local card."""
     return AdapterMethod(task.sft, in_4_bits=in_4_bits(task))
 
 
@@ -186,7 +184,7 @@ def adapter_settings(sft: SftSettings, *, in_4_bits: bool) -> AdapterSettings:
 def load_to_train(
     bench: Workbench, *, weights: Path | None = None, precision: str = "auto", quantize: Any = "auto", **arguments: Any
 ) -> Loaded:
-    """The model to be trained in memory, alone: those that answer are let go first. weights: a folder in place of its own."""
+    """The model to train, alone in memory: models that answer are closed first. weights: a folder instead of its own."""
     from lastresort.models.local import load_local
     from lastresort.models.open import local_weights
 
@@ -196,12 +194,12 @@ def load_to_train(
     return load_local(folder, precision=precision, quantize=quantize, template_kwargs=kwargs, **arguments)
 
 
-PASS_TOKENS = 1536  # of a full pass, as `TrainSettings.max_pass_tokens` has it
-SHORT_TOKENS = 256  # of a pass that anyone can come down to
+PASS_TOKENS = 1536  # of a full pass, as in `TrainSettings.max_pass_tokens`
+SHORT_TOKENS = 256  # of the shortest useful pass
 
 
 def in_4_bits(task: Task) -> bool:
-    """For `tune.method: auto` where a card is here on which LoRA does not fit and QLoRA does, and bitsandbytes is installed."""
+    """As `tune.method` says; with auto, if LoRA does not fit the local card, QLoRA does, and bitsandbytes is installed."""
     if task.tune.method != "auto":
         return task.tune.method == "qlora"
     card = card_here(processor=False)
@@ -211,9 +209,8 @@ def in_4_bits(task: Task) -> bool:
 
 
 def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int) -> bool:
-    """Whether LoRA does not fit with the passes that a climb makes, and QLoRA does with short ones.
-
-    False too for a model whose shape is not known: its training says soon enough that memory does not suffice.
+    """Whether LoRA does not fit with full passes, and QLoRA does with short ones. False for a model of unknown shape: its training
+    fails soon enough.
     """
     if is_endpoint(model):
         return False
@@ -228,7 +225,7 @@ def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int) -> bool:
 
 
 def adapter_setup(task: Task, row_tokens: int, **more: Any) -> Setup:
-    """An adapter of the shape that `sft` asks for, on the base in the precision in which it would be loaded here."""
+    """The adapter of `sft` on the base, in the precision in which it would be loaded here."""
     from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 
     quantised = in_4_bits(task)

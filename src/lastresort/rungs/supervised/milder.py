@@ -1,8 +1,5 @@
-"""What a tuned system came of, and how a milder one is had: for repairs after a gate.
-
-A tuned system with what was trained at a fraction of its strength: of an adapter or of all weights.
-
-A supervised training done again, milder: with more replay or at a lower learning rate, and as long as the one before.
+"""Milder variants of a tuned system, for repairs after a gate: trained weights at a fraction of their strength, or a second
+training of the same length with more replay or a lower learning rate.
 """
 
 from __future__ import annotations
@@ -29,8 +26,8 @@ from lastresort.systems.system import System
 
 @dataclass(frozen=True, slots=True)
 class RepeatableTraining:
-    """replay: the share of general rows, None where the training has none. earlier: checkpoints of the same training that were kept
-    before this one, the latest first: epoch or step, and the name of the candidate.
+    """The training behind a system. replay: the share of general rows, None if the training has none. earlier: kept checkpoints
+    before this one, the latest first: epoch or step, and name of the candidate.
     """
 
     learning_rate: float
@@ -40,34 +37,31 @@ class RepeatableTraining:
 
 @runtime_checkable
 class Retrainable(Rung, Protocol):
-    """A rung that can tell what a system of its own came of, and train it anew."""
+    """A rung that can repeat the training behind its systems."""
 
-    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
-        """name: of a system that the rung's search kept."""
-
-    def train_anew(
+    def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
-        """The system that the same training ends in with this share of replay or this learning rate, as long as that of `system`;
-        None where it diverges. What is finished is read from the record, what was cut goes on from its checkpoint.
+        """The system from the same training, as long as that of `system`, with this share of replay or this learning rate; None if
+        it diverges. What is finished is read from the record, what was interrupted resumes from its checkpoint.
         """
 
 
 def scale_system(bench: Workbench, system: System, scale: float) -> System:
-    """Written below the run, once. Raises CandidateError where the adapter has no strength that is a number."""
+    """The system with its trained weights at this scale, saved below the run. Raises CandidateError if the adapter has no alpha."""
     name = f"{system.name}-scale{scale:g}"
     trained = bench.record.last(CandidateTrained, system.name)
     if system.adapter is not None:
-        made = replace(_anew(system, name), adapter=_adapter(bench, system.adapter, scale, name))
+        made = replace(_unmeasured(system, name), adapter=_adapter(bench, system.adapter, scale, name))
     else:
-        made = replace(_anew(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
+        made = replace(_unmeasured(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
     if trained is not None:
         record_candidate(bench.record, trained.model_copy(update={"candidate": name, "scale": scale}))
     return made
 
 
-def _anew(system: System, name: str) -> System:
-    """Not measured yet."""
+def _unmeasured(system: System, name: str) -> System:
+    """Under another name, without what it was measured with."""
     return replace(system, name=name, rendering="", fingerprint="")
 
 
@@ -95,13 +89,13 @@ def _weights(bench: Workbench, model: Path, scale: float, name: str) -> Path:
 
 
 def training_of(bench: Workbench, name: str) -> RepeatableTraining:
-    """Of a candidate that the rung's search kept."""
+    """The training behind a candidate that the rung's search kept."""
     trained = trained_candidate(bench, name)
     return RepeatableTraining(trained.learning_rate, trained.replay, earlier_checkpoints(bench.record, trained))
 
 
 def trained_candidate(bench: Workbench, name: str) -> CandidateTrained:
-    """Of a candidate that was trained in this run."""
+    """The record of a candidate that was trained in this run."""
     found = bench.record.last(CandidateTrained, name)
     assert found is not None, f"{name} was trained in this run"
     return found
@@ -117,7 +111,7 @@ def retrain(
     replay: float | None,
     learning_rate: float | None,
 ) -> System | None:
-    """As `Retrainable.train_anew`. method: as the rung trains."""
+    """As `Retrainable.retrain`. method: of the rung."""
     before = trained_candidate(bench, system.name)
     rate, epoch = learning_rate or before.learning_rate, before.stop
     if replay is not None:
@@ -128,13 +122,13 @@ def retrain(
     training = SupervisedTraining(bench, rung, section, method)
     loss = training.to_epoch(rate, epoch, folder)
     training.close()
-    if isinstance(method, WholeMethod):  # three times the model; what is kept of it is in models/
+    if isinstance(method, WholeMethod):  # three times the model; what is kept is in models/
         shutil.rmtree(bench.folder / "checkpoints" / training.run_name(rate), ignore_errors=True)
     return _system(bench, rung, system, name, folder) if math.isfinite(loss) else None
 
 
 def _system(bench: Workbench, rung: str, system: System, name: str, folder: Path) -> System:
-    """Held to the form of the output where the one before is."""
+    """With constrained decoding if the system before has it."""
     made = replace(
         system, name=name, rendering="", fingerprint="", trained_rendering=recorded_rendering(bench.record, rung)
     )

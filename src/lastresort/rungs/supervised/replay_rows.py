@@ -1,7 +1,7 @@
 """The replay rows of a run: made once by the base model, kept in the record, used by every rung that trains.
 
-Where the task asks for a form, a third of them are inputs of the task under its own instruction with something else asked of
-them: general requests alone leave a model that answers in its form whatever is asked below that instruction (docs/log.md).
+If the task asks for a form, a third of them are inputs of the task under its own instruction with another request: after general
+requests alone a model answers in its form whatever is asked under that instruction (docs/log.md).
 """
 
 from __future__ import annotations
@@ -31,16 +31,12 @@ COUNTER_SHARE = 1 / 3
 
 
 def replay_size(n_train: int, share: float) -> int:
-    """How many rows make `share` of the whole training set, as far as there are different prompts."""
+    """How many rows make `share` of the whole training set, limited by the number of different prompts."""
     return min(replay_rows(n_train, share), len(REQUESTS) * len(SUBJECTS))
 
 
 def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
-    """n replay rows (fewer where the base answered with nothing or in the task's form), from the record where so many were asked
-    for before.
-
-    rung: whose cost they are, where they have to be made.
-    """
+    """n replay rows, made once; fewer if the base answered with nothing or in the task's form. rung: which pays for them."""
     if not n:
         return Replay()
     known = recorded_replay(bench.record, n)
@@ -77,7 +73,7 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
 
 
 def recorded_replay(record: Record, n: int) -> Replay | None:
-    """What the record holds of n rows that were asked for, None where so many were not."""
+    """The replay rows of a request for n in the record, None if there was none."""
     known = next((made for made in record.all(ReplayMade) if made.asked == n), None)
     if known is None:
         return None
@@ -92,7 +88,7 @@ def _prompts(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]
 
 
 def _counter(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:
-    """Those for which the context has room."""
+    """Requests about inputs of the task, those that fit the context."""
     inputs = [text for example in bench.train if (text := question_of(example.input))]
     design = PromptDesign(bench.task.about.strip())
     texts = counter_requests(inputs, n, bench.task.split.seed)

@@ -10,7 +10,7 @@ from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
-from lastresort.rungs.supervised.milder import RepeatableTraining, retrain, training_of
+from lastresort.rungs.supervised.milder import retrain
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering
 from lastresort.spec.task import Task
@@ -91,10 +91,7 @@ class SftRung:
         ]
         return choose_on_dev(bench, self.name, systems, trained.findings(rate))
 
-    def training_of(self, bench: Workbench, name: str) -> RepeatableTraining:
-        return training_of(bench, name)
-
-    def train_anew(
+    def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
         task = bench.task

@@ -1,6 +1,6 @@
-"""Supervised training of a rung: replay, a race of learning rates, then checkpoints.
+"""Supervised training of a rung: replay, a race of learning rates, then checkpoints of the best one.
 
-Racing learning rates: all are trained a little, the better half further, one the whole way.
+In the race all learning rates are trained a little, the better half further, one to the end.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ def kept_epochs(epochs: int) -> range:
 class SupervisedTraining:
     """The training part of a rung: every learning rate from the same start, resumable at every point.
 
-    What is finished is read from the record; what was cut goes on from its checkpoint. section: `sft` or `full` of the task file.
-    seed: of the order of rows and of fresh adapters, None for that of the task. watched: how far it moves from the base is shown.
+    What is finished is read from the record; what was interrupted resumes from its checkpoint. section: `sft` or `full` of the
+    task. seed: for the order of rows and for fresh adapters, None for that of the task. watched: whether to measure how far the
+    model moves from the base.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class SupervisedTraining:
         self._early = early_warnings(bench, rung, self._design)
 
     def race(self) -> float:
-        """The learning rate that goes the whole way."""
+        """The learning rate that is trained to the end."""
         return race(self._section.learning_rates, self._steps(), self._lap, where=f"{self._rung}.learning_rates")
 
     def finish(self, rate: float) -> list[tuple[str, Path]]:
-        """Train to the end, a candidate kept after each epoch. Returns names and folders of the second half of training."""
+        """Train to the end. Returns names and folders of the candidates kept after each epoch of the second half."""
         kept = []
         for epoch in kept_epochs(self._section.epochs):
             name = f"{self._method.name}-lr{rate:g}-epoch{epoch}"
@@ -114,7 +115,7 @@ class SupervisedTraining:
         return loss
 
     def run_name(self, rate: float) -> str:
-        """What the curve, the notes and the checkpoint of a learning rate are called."""
+        """The name of a learning rate's curve, events and checkpoint."""
         return f"{self._method.prefix}lr{rate:g}"
 
     def findings(self, rate: float, pretrained: str = "") -> TrainedOnRows:
@@ -125,7 +126,7 @@ class SupervisedTraining:
         )
         laps = [lap for lap in self._bench.record.all(LapTrained) if lap.rung == self._rung and lap.step in ends]
         return TrainedOnRows(
-            self._method.described(),
+            self._method.description(),
             len(self._train_rows),
             self._replay_size(),
             section.epochs,
@@ -140,7 +141,7 @@ class SupervisedTraining:
         self._loaded = self._rows = None
 
     def _lap(self, rate: float, until: int, folder: Path | None = None) -> Lap:
-        """Train one learning rate up to a step, and keep it in the folder where one is given."""
+        """Train one learning rate up to a step, and keep the model if a folder is given."""
         from lastresort.train.loop.loop import Diverged
 
         record = self._bench.record
@@ -185,7 +186,7 @@ class SupervisedTraining:
         return loss
 
     def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
-        """Get ready to see how far the model, as it begins, moves from its base."""
+        """Prepare to measure how far the model moves from its base."""
         rows, epochs, holds_base = [row.ids for row in self._rows or ()], self._section.epochs, self._method.holds_base
         looks = len(kept_epochs(epochs))
         self._early.open(loaded, model, rows, epochs=epochs, looks=looks, holds_base=holds_base)
@@ -249,7 +250,7 @@ class SupervisedTraining:
         return steps_per_epoch(rows, self._section.batch_size) * self._section.epochs
 
     def _dev_loss(self, model: Any, *, plain: bool) -> float:
-        """Mean loss of the right answers on dev, nats a target token."""
+        """Mean loss of the right answers on dev, in nats per target token."""
         import torch
 
         from lastresort.engine.forest import split_passes
@@ -269,7 +270,7 @@ RACE_ENDS = (1 / 6, 1 / 3)  # shares of the whole training after which the worse
 
 @dataclass(frozen=True, slots=True)
 class Lap:
-    """How far one learning rate is trained, and its loss on dev there (nats a target token); infinite where it diverged."""
+    """One learning rate at a step, with its loss on dev in nats per target token, infinite if it diverged."""
 
     rate: float
     step: int
@@ -277,10 +278,10 @@ class Lap:
 
 
 def race(rates: Sequence[float], steps: int, lap: Callable[[float, int], Lap], *, where: str) -> float:
-    """The learning rate that goes the whole way, by loss on dev.
+    """The learning rate that is trained to the end, by loss on dev.
 
-    steps: of the whole training. lap: trains a rate up to a step. where: the key of the task file that names the rates.
-    Raises DataError where all of them diverge.
+    steps: of the whole training. lap: trains a rate up to a step. where: the key of the task file that names the rates. Raises
+    DataError if all diverge.
     """
     alive = list(rates)
     for share in RACE_ENDS:
