@@ -15,7 +15,7 @@ import numpy as np
 
 from lastresort.evals.evidence.paired import bootstrap_mean, mean_interval, reweighted_mean
 from lastresort.evals.evidence.tango import exact_p_of_z, fewest_wins, tail_chance
-from lastresort.gate.verdict import MeasureDesign, MeasureSize, conclude, sample_sizes
+from lastresort.gate.verdict import conclude, needed_items, planned_power
 from lastresort.records.gate import SuiteFound, TargetCompared, TestedMeasure
 from lastresort.types import GateVerdict
 
@@ -178,10 +178,11 @@ WON = TargetCompared(
 )
 
 
-def plan(asked: Sequence[Asked], alpha: float, at_most: int | None = None) -> tuple[MeasureSize, ...]:
-    """What the program plans, told the true spread."""
-    wanted = [MeasureDesign(one.name, one.margin, one.binary, one.spread) for one in asked]
-    return sample_sizes(wanted, alpha=alpha, at_most=at_most)
+def plan(asked: Sequence[Asked], alpha: float, at_most: int | None = None) -> list[int]:
+    """The items of each measure, given the true spread."""
+    power = planned_power(len(asked))
+    needed = [needed_items(one.margin, power=power, alpha=alpha, binary=one.binary, spread=one.spread) for one in asked]
+    return needed if at_most is None else [min(n, at_most) for n in needed]
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ def _items(cell: GateCell) -> str:
 
 
 def _sizes(cell: GateCell, alpha: float) -> list[int]:
-    return [planned.n for planned in plan(GATES[cell.measures], alpha, QUICK_ITEMS[alpha] if cell.quick else None)]
+    return plan(GATES[cell.measures], alpha, QUICK_ITEMS[alpha] if cell.quick else None)
 
 
 def gate_known(cell: GateCell) -> tuple[str, ...]:

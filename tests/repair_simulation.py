@@ -33,7 +33,7 @@ class Passed:
 
 def climbs(first: float, repairs: Sequence[float], *, runs: int, seed: int = 0) -> Passed:
     """first, repairs: what is truly lost of general, before and after each repair; nothing else is lost."""
-    sizes = [one.n for one in plan(ASKED, CLIMB_ALPHA)]
+    sizes = plan(ASKED, CLIMB_ALPHA)
     verdicts = _verdicts(first, sizes, runs, seed)
     second = [_verdicts(loss, sizes, runs, seed + 1 + number) for number, loss in enumerate(repairs)]
     generator = np.random.default_rng(seed)

@@ -126,7 +126,7 @@ def small_gate(losses: str, alpha: float = ALPHA, at_most: int | None = None) ->
     """Wide margins, so that a gate of few items has its power."""
     asked = GATES[4][2:]
     wide = [type(one)(one.name, 0.1, 0.1) for one in asked]
-    sizes = [planned.n for planned in plan(wide, alpha, at_most)]
+    sizes = plan(wide, alpha, at_most)
     lost = [0.1 * (losses == "all" or (losses == "one" and number == 0)) for number in range(len(wide))]
     return gates(wide, sizes, lost, alpha=alpha, runs=1_000)
 

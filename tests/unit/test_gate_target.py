@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import better, items_needed, non_inferior
+from lastresort.evals.evidence import better, items_needed, non_inferior, power_of
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict import (
     Comparator,
-    MeasureDesign,
     judge_measure,
     judge_target,
+    needed_items,
     no_target,
     planned_power,
-    sample_sizes,
 )
 from lastresort.types import Example, Judgement, Message
 
@@ -143,40 +142,36 @@ def test_planned_power(measures: int, power: float) -> None:
 
 def test_sizes_of_a_full_gate() -> None:
     """Spread by default, or of a pilot; where half of the items say nothing, twice as many are drawn."""
-    wanted = [
-        MeasureDesign("general", 0.03),
-        MeasureDesign("flips", 0.05, spread=0.2, informative=0.5),
-        MeasureDesign("graded", 0.025, False),
-    ]
-    sizes = sample_sizes(wanted, alpha=0.025)
     power = planned_power(3)
-    assert sizes[0].n == sizes[0].n_needed == items_needed(0.03, 0.1, power=power, alpha=0.025)
-    assert sizes[1].n == 2 * items_needed(0.05, 0.2, power=power, alpha=0.025)
-    assert sizes[2].n == items_needed(0.025, 0.0625, power=power, alpha=0.025, binary=False)
-    assert not any(one.lacks_power for one in sizes)
-    assert [one.power for one in sizes] == [pytest.approx(power, abs=0.005)] * 3
+    plain = needed_items(0.03, power=power, alpha=0.025)
+    flips = needed_items(0.05, power=power, alpha=0.025, spread=0.2, informative=0.5)
+    graded = needed_items(0.025, power=power, alpha=0.025, binary=False)
+    assert plain == items_needed(0.03, 0.1, power=power, alpha=0.025)
+    assert flips == 2 * items_needed(0.05, 0.2, power=power, alpha=0.025)
+    assert graded == items_needed(0.025, 0.0625, power=power, alpha=0.025, binary=False)
+    reached = [
+        power_of(plain, 0.03, 0.1, alpha=0.025),
+        power_of(flips // 2, 0.05, 0.2, alpha=0.025),
+        power_of(graded, 0.025, 0.0625, alpha=0.025, binary=False),
+    ]
+    assert reached == [pytest.approx(power, abs=0.005)] * 3
 
 
-def test_a_bounded_gate_says_that_it_lacks_power() -> None:
-    wide, narrow = sample_sizes([MeasureDesign("wide", 0.3), MeasureDesign("narrow", 0.02)], alpha=0.05, at_most=160)
-    assert not wide.lacks_power
-    assert wide.n == wide.n_needed < 160
-    assert narrow.lacks_power
-    assert narrow.n == 160 < narrow.n_needed
-    assert narrow.power < 0.25 < planned_power(2) < wide.power + 0.01
+def test_a_bounded_gate_lacks_power_where_its_margin_is_narrow() -> None:
+    wide, narrow = (needed_items(margin, power=planned_power(2), alpha=0.05) for margin in (0.3, 0.02))
+    assert wide < 160 < narrow
+    assert power_of(160, 0.02, 0.1, alpha=0.05) < 0.25 < planned_power(2) < power_of(wide, 0.3, 0.1, alpha=0.05) + 0.01
 
 
 def test_too_few_items_to_show_anything_have_no_power() -> None:
-    """Without any difference 148 items are needed to exclude 2 points: .98^148 = .05."""
-    short, enough = (
-        sample_sizes([MeasureDesign("leak", 0.02, spread=0.0)], alpha=0.05, at_most=n)[0] for n in (148, 149)
-    )
-    assert (short.power, enough.power) == (0.0, pytest.approx(1.0))
+    """Without any difference 149 items are needed to exclude 2 points: .98^148 > .05."""
+    short, enough = (power_of(n, 0.02, 0.0, alpha=0.05) for n in (148, 149))
+    assert (short, enough) == (0.0, pytest.approx(1.0))
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(ContractError):
-        sample_sizes([MeasureDesign("silent", 0.05, informative=0.0)], alpha=0.05)
+        needed_items(0.05, power=0.8, alpha=0.05, informative=0.0)
     with pytest.raises(ContractError):
         planned_power(0)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from lastresort.gate.suites.suite import ItemTranscripts, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict.compare import MeasureDesign, sample_sizes, why_no_headroom
+from lastresort.gate.verdict.compare import needed_items, planned_power, why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
@@ -176,13 +176,14 @@ def sample_size(
     the whole gate has. alpha: .05 or .025. quick: at most QUICK_ITEMS. That limit and MOST can cost power, and nothing else.
     """
     of_any = sum(_is_informative(suite, one) for one in transcripts)
-    wanted = [
-        MeasureDesign(measure.name, margin * measure.margin_factor, measure.binary, informative=share)
-        for measure in suite.measures
-        if (share := len(base_scores(transcripts, measure)) / of_any if of_any else 1.0) > 0
+    shares = [len(base_scores(transcripts, measure)) / of_any if of_any else 1.0 for measure in suite.measures]
+    power = planned_power(measures)
+    needs = [
+        needed_items(margin * measure.margin_factor, power=power, alpha=alpha, binary=measure.binary, informative=share)
+        for measure, share in zip(suite.measures, shares, strict=True)
+        if share > 0
     ]
-    needed = max((one.n_needed for one in sample_sizes(wanted, alpha=alpha, measures=measures)), default=0)
-    needed = math.ceil(max(FEWEST, needed) / STEP) * STEP
+    needed = math.ceil(max([FEWEST, *needs]) / STEP) * STEP
     return SampleSize(min(needed, QUICK_ITEMS[alpha] if quick else MOST), needed)
 
 

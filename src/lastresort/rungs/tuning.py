@@ -82,11 +82,7 @@ def memory_advice(
 
         if planned is None:
             return MemoryAdvice("", _elsewhere(True))
-<<<<<<< HEAD
         room = Room(planned, None).forecast()
-=======
-        room = Room(planned, None).told()
->>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
         found = lowered(planned, planned.room_below(None))
         if found is None or not found.same_run:
             return MemoryAdvice(room, _elsewhere(found is not None))
@@ -195,13 +191,8 @@ class TuningRun:
 
 def train_to(
     bench: Workbench, run: TuningRun, model: Any, source: Any, until: int, *, max_new_tokens: int | None = None
-<<<<<<< HEAD
 ) -> TrainedSteps:
     """Train `model`, which stands at the start of the run, up to a step. source: items or batches, as `train` takes them.
-=======
-) -> TrainingOutcome:
-    """Train `model`, which is at the start of the run, up to a step. source: items or batches, as `train` takes them.
->>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
 
     Raises BudgetError at the time limit, Diverged if the loss is not finite, InfrastructureError if memory runs out.
     """
@@ -242,18 +233,12 @@ def train_to(
 
 
 def report_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
-<<<<<<< HEAD
     """How far the adapters reach, before the first training of a rung."""
     from lastresort.train.adapters.adapters import adapted, coverage, coverage_warning
-=======
-    """Say how many layers the adapters cover, before the first training of a rung."""
-    from lastresort.train.adapters.adapters import adapted
->>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
 
     found = adapted(model)
     if found is None or any(one.rung == run.rung for one in bench.record.all(TrainingReached)):
         return
-<<<<<<< HEAD
     warned = coverage_warning(found, "sft.target", run.settings.adapter.target)
     for told in (coverage(found), warned):
         if told is not None:
@@ -262,16 +247,6 @@ def report_reach(bench: Workbench, run: TuningRun, model: Any) -> None:
 
 def record_training(bench: Workbench, run: TuningRun, trained: TrainedSteps) -> None:
     """Note how far the run is, what it computed and by which settings."""
-=======
-    warned = found.warning("sft.target", run.settings.adapter.target)
-    for text in (found.sentence(), warned):
-        if text is not None:
-            bench.progress.say(f"{run.rung}: {text}")
-
-
-def record_training(bench: Workbench, run: TuningRun, trained: TrainingOutcome) -> None:
-    """Record how far the run is, what it computed and with which settings."""
->>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
     settings = lowered_settings(run.settings, _lowered_before(bench.record, run.name))
     bench.record.append(
         TrainingReached(
@@ -291,14 +266,9 @@ def on_dev(bench: Workbench, rung: str, system: System) -> list[ItemScore]:
     return bench.dev_scores(rung, system)
 
 
-<<<<<<< HEAD
 def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], finding: SearchFinding) -> Search:
     """The one of these systems that goes to the test. finding: how they were trained."""
     findings = [finding]
-=======
-def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], note: str) -> Search:
-    """Choose the system for the test, with constrained decoding if that helps the best. note: what was searched, in words."""
->>>>>>> 801bcfb (Gate and rungs: sentences by the style, names that say what a function does; a gate alone and one in a climb are run by one function)
     tried = list(systems)
     items = {system.name: on_dev(bench, rung, system) for system in tried}
     best = max(tried, key=lambda system: mean_score(items[system.name]))

@@ -1,11 +1,9 @@
 """The gate: does the tuned model ship? Pure, on scores that were measured before (DESIGN part 9)."""
 
 from lastresort.gate.verdict.compare import (
-    MeasureDesign,
-    MeasureSize,
     judge_measure,
+    needed_items,
     planned_power,
-    sample_sizes,
     skipped_measure,
     uninformative_measure,
 )
@@ -14,14 +12,12 @@ from lastresort.gate.verdict.decide import Comparator, GateConclusion, conclude,
 __all__ = [
     "Comparator",
     "GateConclusion",
-    "MeasureDesign",
-    "MeasureSize",
     "conclude",
     "judge_measure",
     "judge_target",
+    "needed_items",
     "no_target",
     "planned_power",
-    "sample_sizes",
     "skipped_measure",
     "uninformative_measure",
 ]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence import items_needed, non_inferior, power_of, wilson_interval
+from lastresort.evals.evidence import items_needed, non_inferior, wilson_interval
 from lastresort.evals.evidence.units import group_means
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.records.gate import SkippedMeasure, StratumScores, SuiteFound, TestedMeasure, UninformativeMeasure
@@ -20,33 +19,6 @@ from lastresort.report.words.gate import suite_reason
 SPREAD = {True: 0.1, False: 0.0625}
 
 
-@dataclass(frozen=True, slots=True)
-class MeasureDesign:
-    """A measure before it is asked. margin: on its own scale. spread: mean squared difference in a pilot, None for `SPREAD`.
-    informative: share of items that say something about it, above 0.
-    """
-
-    name: str
-    margin: float
-    binary: bool = True
-    spread: float | None = None
-    informative: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class MeasureSize:
-    """n: items to draw. n_needed: items to draw for the planned power. power: about what n gives, of this measure alone."""
-
-    name: str
-    n: int
-    n_needed: int
-    power: float
-
-    @property
-    def lacks_power(self) -> bool:
-        return self.n < self.n_needed
-
-
 def planned_power(measures: int) -> float:
     """Of each of k measures, 1 - .2/k: then a model that lost nothing ships with probability .8, however they are correlated."""
     if measures < 1:
@@ -54,28 +26,24 @@ def planned_power(measures: int) -> float:
     return 1 - 0.2 / measures
 
 
-def sample_sizes(
-    wanted: Sequence[MeasureDesign], *, alpha: float, at_most: int | None = None, measures: int | None = None
-) -> tuple[MeasureSize, ...]:
-    """The sample size of each measure. at_most: the limit of a quick gate, which can cost power and nothing else. measures: how
-    many the whole gate has, if these are only some of them.
+def needed_items(
+    margin: float,
+    *,
+    power: float,
+    alpha: float,
+    binary: bool = True,
+    spread: float | None = None,
+    informative: float = 1.0,
+) -> int:
+    """How many items to draw for a measure with this power.
 
-    Raises ContractError if a share of informative items is not in (0, 1], and as `items_needed` does.
+    margin: on the measure's scale. spread: mean squared difference of two scores, None for `SPREAD`. informative: share of items
+    that say something about the measure. Raises ContractError if that is not in (0, 1], and as `items_needed` does.
     """
-    power = planned_power(len(wanted) if measures is None else measures)
-    return tuple(_planned(one, power, alpha, at_most) for one in wanted)
-
-
-def _planned(one: MeasureDesign, power: float, alpha: float, at_most: int | None) -> MeasureSize:
-    if not 0 < one.informative <= 1:
-        raise ContractError(
-            f"{one.name}: a share of {one.informative!r} of informative items", expected="0 < share <= 1"
-        )
-    spread = SPREAD[one.binary] if one.spread is None else one.spread
-    needed = math.ceil(items_needed(one.margin, spread, power=power, alpha=alpha, binary=one.binary) / one.informative)
-    n = needed if at_most is None else min(needed, at_most)
-    reached = power_of(math.floor(n * one.informative), one.margin, spread, alpha=alpha, binary=one.binary)
-    return MeasureSize(one.name, n, needed, reached)
+    if not 0 < informative <= 1:
+        raise ContractError(f"a share of {informative!r} of informative items", expected="0 < share <= 1")
+    spread = SPREAD[binary] if spread is None else spread
+    return math.ceil(items_needed(margin, spread, power=power, alpha=alpha, binary=binary) / informative)
 
 
 CONFIDENCE = 0.95
