@@ -16,6 +16,7 @@ from typing import Any
 from climb_support import statement
 from cost_support import COSTS
 from lastresort.ladder import RUNGS
+from lastresort.records.data_report import DataReport, Finding, Place
 from lastresort.records.decision import VERSION, RunView
 from lastresort.records.document import Statement
 from lastresort.records.events import (
@@ -128,16 +129,29 @@ def make(folder: Path, name: str, seed: int = 0) -> Path:
     return folder
 
 
-DATA = {
-    "rows": 900,
-    "splits": {"train": 500, "dev": 100, "test": 300},
-    "labels": {"billing": 214, "shipping": 190, "returns": 178, "accounts": 163, "technical": 155},
-    "near_duplicates": 3,
-    "findings": [
-        "tickets.jsonl, rows 112 and 640 differ only in their order number: both are kept in train.",
-        "2 training rows also stood in test and were left out of training.",
-    ],
-}
+DATA = DataReport(
+    ok=True,
+    counts={"train": 500, "dev": 100, "test": 300},
+    labels={
+        label: {"train": n - 40, "dev": 10, "test": 30}
+        for label, n in {"billing": 214, "shipping": 190, "returns": 178, "accounts": 163, "technical": 155}.items()
+    },
+    tokens={},
+    findings=(
+        Finding(
+            kind="near_duplicates",
+            severity="note",
+            says="1 pair of inputs in one split is nearly the same",
+            count=1,
+            places=(
+                (
+                    Place(side="train", id="t112", row=112, source="tickets.jsonl"),
+                    Place(side="train", id="t640", row=640, source="tickets.jsonl"),
+                ),
+            ),
+        ),
+    ),
+)
 
 
 def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) -> dict[str, Any]:

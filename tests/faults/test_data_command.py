@@ -57,7 +57,7 @@ def test_clean_data_exits_0(folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
     out, error = capsys.readouterr()
     assert "examples: 100 train, 40 dev, 120 test" in out
     assert "tokens in train: shortest" in out
-    assert "nothing to complain about" in out
+    assert "no problems found" in out
     assert "Error" not in error
 
 
@@ -68,7 +68,7 @@ def test_a_leak_is_named_and_exits_1(
     assert check(folder, monkeypatch) == 1
     out, error = capsys.readouterr()
     assert (
-        "error: 1 training items also stand in dev or test; a climb leaves them out of train (train row 101 = test row 1)"
+        "error: 1 train input is also in dev or test; a climb leaves it out of train (train row 101 = test row 1)"
         in out
     )
     assert "Traceback" not in error
@@ -92,7 +92,7 @@ def test_show_prints_the_tokens_and_what_is_trained(
 ) -> None:
     """Of the model of bytes: the tokens marked for training are the answer's letters and the mark that ends it."""
     assert check(folder, monkeypatch, "--show", "1") == 0
-    heading, *tokens = capsys.readouterr().out.split("nothing to complain about\n\n")[1].splitlines()
+    heading, *tokens = capsys.readouterr().out.split("no problems found\n\n")[1].splitlines()
     found = re.search(r"train\.jsonl, row (\d+)\)$", heading)
     assert found is not None
     row = rows()[int(found[1]) - 1]
@@ -106,7 +106,7 @@ def test_show_says_why_a_model_without_tokenizer_shows_nothing(
 ) -> None:
     scripted_task(folder, quality=[{"right": 1.0}])
     assert check(folder, monkeypatch, "--show", "1") == 0
-    assert "no tokens can be shown: scripted:script.json has no tokenizer here" in capsys.readouterr().out
+    assert "cannot show tokens: scripted:script.json has no tokenizer here" in capsys.readouterr().out
 
 
 def test_an_answer_longer_than_the_context_exits_1(
@@ -116,7 +116,7 @@ def test_an_answer_longer_than_the_context_exits_1(
     write(folder / "train.jsonl", [*found[:99], {"input": "word " * 500, "output": "billing"}])
     assert check(folder, monkeypatch) == 1
     assert (
-        "error: 1 examples are longer than the model's context of 2048 tokens (train row 100" in capsys.readouterr().out
+        "error: 1 example is longer than the model's context of 2048 tokens (train row 100" in capsys.readouterr().out
     )
 
 

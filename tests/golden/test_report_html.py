@@ -18,7 +18,7 @@ from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from lastresort.report.story import gather
 from lastresort.report.words.wording import percent
-from report_support import HOSTILE, SAMPLES, make
+from report_support import DATA, HOSTILE, SAMPLES, make
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -233,12 +233,15 @@ def test_what_a_model_said_stays_text(tmp_path: Path) -> None:
 
 
 def test_unicode_and_half_surrogates_survive(tmp_path: Path) -> None:
+    from lastresort.records.data_report import Finding
     from lastresort.records.events import DataChecked
     from lastresort.records.record import Record
 
     folder = make(tmp_path / "run", "none-met")
     with Record.open(folder) as record:
-        record.append(DataChecked(report={"rows": 1, "findings": ["half \ud83d of a pair", "条項 مادة 📦"]}))
+        details = ("half \ud83d of a pair", "条項 مادة 📦")
+        finding = Finding(kind="labels_unseen", severity="warning", says="2 labels", count=2, details=details)
+        record.append(DataChecked(report=DATA.replaced(findings=(finding,))))
     page = Page(write_report(folder).read_text("utf-8"))
     assert "half \ufffd of a pair" in page.text
     assert "条項 مادة 📦" in page.text

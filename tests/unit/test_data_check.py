@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from lastresort.data.check import DataReport, check_data, remove_leaks
-from lastresort.data.split import Split
+from lastresort.data.check import check_data
+from lastresort.data.split import Split, remove_leaks
 from lastresort.errors import TaskError
+from lastresort.records.data_report import DataReport, FindingKind
+from lastresort.report.words.data_check import lines
 from lastresort.types import Example, Message
 
 Rows = list[tuple[str, str]]
@@ -35,7 +37,7 @@ def report_on(
     )
 
 
-def found_places(report: DataReport, kind: str) -> list[list[str]]:
+def found_places(report: DataReport, kind: FindingKind) -> list[list[str]]:
     finding = report.finding(kind)
     return [] if finding is None else [[str(place) for place in places] for places in finding.places]
 
@@ -44,7 +46,7 @@ def test_clean_data_has_no_findings() -> None:
     report = report_on([("refund please", "a"), ("lamp broken", "b")], [("late parcel", "a")], [("wrong size", "b")])
     assert (report.findings, report.ok) == ((), True)
     assert report.counts == {"train": 2, "dev": 1, "test": 1}
-    assert report.lines()[-1] == "nothing to complain about"
+    assert lines(report, None)[-1] == "no problems found"
 
 
 def test_duplicates_on_one_side() -> None:
@@ -142,9 +144,9 @@ def test_free_text_has_no_labels() -> None:
 def test_the_report_is_json_and_its_lines_are_short() -> None:
     rows: Rows = [(f"cancel order {n}", "a") for n in range(10)]
     report = report_on(rows, [], rows)
-    assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
-    (leaks,) = [line for line in report.lines() if "stand in dev or test" in line]
+    assert DataReport.model_validate(json.loads(json.dumps(report.as_json()))) == report
+    (leaks,) = [line for line in lines(report, None) if "also in dev or test" in line]
     assert leaks == (
-        "error: 10 training items also stand in dev or test; a climb leaves them out of train "
+        "error: 10 train inputs are also in dev or test; a climb leaves them out of train "
         "(train row 1 = test row 1; train row 2 = test row 2; train row 3 = test row 3 and 7 more)"
     )

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.app.data_check import PreferencesFound, check_preferences, check_task
+from lastresort.app.data_check import check_task
+from lastresort.data.check import check_preferences
 from lastresort.data.preferences import PreferenceRow
+from lastresort.records.data_report import DataReport, PreferenceReport
+from lastresort.report.words import data_check as words
 from lastresort.spec.task import load_task
 from lastresort.types import Message
 from tuning_support import labels, pairs, questions, tiny_task
@@ -26,20 +29,26 @@ def labelled(prompt: str, answer: str, label: bool) -> PreferenceRow:
     return PreferenceRow((Message("user", prompt),), said(answer), "row", label, (True,))
 
 
-def of_pairs(*preferences: PreferenceRow) -> PreferencesFound:
+def of_pairs(*preferences: PreferenceRow) -> PreferenceReport:
     return check_preferences(preferences, 0, {})
 
 
+def lines(found: PreferenceReport) -> list[str]:
+    """What is printed of the preferences, below clean examples."""
+    clean = DataReport(ok=True, counts={}, labels={}, tokens={}, findings=())
+    return [line for line in words.lines(clean, found)[1:] if line != "no problems found"]
+
+
 def test_pairs_and_answers_are_counted_by_kind() -> None:
-    assert of_pairs(pair("a", "x", "yy")).lines()[0] == "preferences: 1 pairs"
+    assert lines(of_pairs(pair("a", "x", "yy")))[0] == "preferences: 1 pair"
     found = of_pairs(labelled("a", "x", True), labelled("b", "x", False), labelled("c", "x", False))
-    assert found.lines()[0] == "preferences: 3 answers, 1 good, 2 bad"
+    assert lines(found)[0] == "preferences: 3 answers, 1 good, 2 bad"
 
 
 def test_a_pair_the_other_way_round_contradicts_and_the_same_again_repeats() -> None:
     found = of_pairs(pair("a", "x", "y"), pair("a", "Y!", "x"), pair("b", "x", "y"), pair("b", "x", "y"))
     assert (found.opposed, found.repeated) == (2, 1)
-    assert "warning: 2 contradict another: the same answers preferred the other way round" in found.lines()
+    assert "warning: 2 contradict another one: the same answers, ranked the other way round" in lines(found)
 
 
 def test_an_answer_labelled_both_ways_contradicts() -> None:
@@ -52,18 +61,18 @@ def test_an_answer_labelled_both_ways_contradicts() -> None:
     [
         (
             13,
-            "warning: the better answer is the longer one in 65% of comparisons, so that a model may learn to answer longer",
+            "warning: the better answer is the longer one in 65% of comparisons, so a model may learn to write longer",
         ),
         (12, "note: the better answer is the longer one in 60% of comparisons"),
         (
             7,
-            "warning: the better answer is the longer one in 35% of comparisons, so that a model may learn to answer shorter",
+            "warning: the better answer is the longer one in 35% of comparisons, so a model may learn to write shorter",
         ),
     ],
 )
 def test_length_that_gives_the_better_answer_away_is_a_warning(longer: int, says: str) -> None:
     found = of_pairs(*(pair(str(n), "long answer" if n < longer else "a", "answer") for n in range(20)))
-    assert found.lines()[-1].startswith(says)
+    assert lines(found)[-1].startswith(says)
 
 
 def test_pairs_of_equal_length_say_nothing_of_length() -> None:
@@ -93,7 +102,7 @@ def test_a_task_says_what_of_its_preferences_could_be_trained_on(tmp_path: Path)
 
 def test_a_warning_about_preferences_is_something_to_complain_about(tmp_path: Path) -> None:
     longer = [{**row, "chosen": "a much longer answer"} for row in pairs(60)]
-    assert "nothing to complain about" not in check_task(load_task(tiny_task(tmp_path, preferences=longer))).lines()
+    assert "no problems found" not in check_task(load_task(tiny_task(tmp_path, preferences=longer))).lines()
 
 
 def test_a_task_without_preferences_and_one_that_does_not_climb_to_them_say_nothing(tmp_path: Path) -> None:

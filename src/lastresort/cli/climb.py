@@ -116,5 +116,5 @@ def check_command(
         print_document(found.as_dict())
     else:
         print_text("\n".join(found.lines()))
-    if found.must_mend:
+    if not found.ok:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases
-from lastresort.data.check import DataReport, check_data, refuse_invalid_outputs, short
+from lastresort.data.check import check_data, refuse_invalid_outputs, short
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import Split, clean, groups_of, split_examples
@@ -17,6 +17,7 @@ from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
+from lastresort.records.data_report import DataReport
 from lastresort.records.events import ErrorShared
 from lastresort.records.reasons import RowsLeftOut
 from lastresort.records.record import Record

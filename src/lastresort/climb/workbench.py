@@ -101,7 +101,7 @@ def open_workbench(
         report = data_report(
             prepared, lambda example: model.count_tokens(training_messages(example)), model.context_tokens
         )
-        record.append(DataChecked(report=report.as_dict()))
+        record.append(DataChecked(report=report))
         record.append(known)
     elif known.fingerprint != model.fingerprint:
         raise TaskError(

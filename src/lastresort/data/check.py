@@ -1,128 +1,21 @@
-"""Everything that can be wrong with labelled examples before a model sees them.
-
-What a check of the data found, as frozen values.
-
-Outputs that the task itself does not allow: none of its choices, or not valid against its schema.
-"""
+"""Everything that can be wrong with labelled examples and preferences before a model sees them."""
 
 from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal
 
 from lastresort.data.answer_schema import misfit, schema_validator
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
 from lastresort.data.formats.rows import NotJson, parse_json
-from lastresort.data.split import Leak, find_leaks, remove_leaks
+from lastresort.data.preferences import PreferenceRow
+from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
+from lastresort.records.data_report import DataReport, Finding, FindingKind, Place, PreferenceReport, Severity, Side
 from lastresort.types import Example, JsonObject
-
-Severity = Literal["error", "warning", "note"]
-Side = Literal["train", "dev", "test"]
-SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an example stands."""
-
-    side: Side
-    id: str
-    row: int
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.side} row {self.row}" if self.row else f'{self.side} "{self.id}"'
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One kind of fault and every place of it.
-
-    kind: exact_duplicates, near_duplicates, exact_leaks, near_leaks, dev_in_test, conflicting_labels, invalid_outputs,
-    too_long, labels_unseen. places: one tuple an occurrence, the examples that make it up (two for a pair, one for an
-    output). Occurrences and details run in parallel. severity: an error makes what is measured worthless unless it is
-    mended (a climb leaves leaking rows out of train by itself); a warning distorts it; a note costs only effort.
-    """
-
-    kind: str
-    severity: Severity
-    says: str
-    places: tuple[tuple[Place, ...], ...] = ()
-    details: tuple[str, ...] = ()
-
-    @property
-    def count(self) -> int:
-        return len(self.places) or len(self.details)
-
-    def line(self) -> str:
-        """One sentence with the first few places."""
-        shown = []
-        for index in range(min(SHOWN, self.count)):
-            where = " = ".join(str(place) for place in self.places[index]) if self.places else ""
-            detail = self.details[index] if self.details else ""
-            shown.append(f"{where}: {detail}" if where and detail else where or detail)
-        more = f" and {self.count - SHOWN} more" if self.count > SHOWN else ""
-        return f"{self.severity}: {self.says} ({'; '.join(shown)}{more})"
-
-
-@dataclass(frozen=True, slots=True)
-class DataReport:
-    """Counts and findings. labels: examples by label and side, empty for free text. tokens: quantiles by side."""
-
-    counts: Mapping[str, int]
-    findings: tuple[Finding, ...]
-    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    tokens: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """No finding is an error."""
-        return all(finding.severity != "error" for finding in self.findings)
-
-    def finding(self, kind: str) -> Finding | None:
-        return next((finding for finding in self.findings if finding.kind == kind), None)
-
-    def as_dict(self) -> JsonObject:
-        return {
-            "ok": self.ok,
-            "counts": dict(self.counts),
-            "labels": {label: dict(sides) for label, sides in self.labels.items()},
-            "tokens": {side: dict(quantiles) for side, quantiles in self.tokens.items()},
-            "findings": [
-                {
-                    "kind": finding.kind,
-                    "severity": finding.severity,
-                    "says": finding.says,
-                    "count": finding.count,
-                    "places": [[asdict(place) for place in places] for places in finding.places],
-                    "details": list(finding.details),
-                }
-                for finding in self.findings
-            ],
-        }
-
-    def lines(self, beside: Sequence[str] = ()) -> list[str]:
-        """Short sentences, what matters most first. beside: of what belongs to the examples, put behind them."""
-        sides = ", ".join(f"{count} {side}" for side, count in self.counts.items())
-        lines = [f"examples: {sides}"]
-        for side, quantiles in self.tokens.items():
-            lines.append(f"tokens in {side}: " + ", ".join(f"{name} {value}" for name, value in quantiles.items()))
-        if self.labels:
-            total = sum(self.counts.values())
-            by_share = sorted(self.labels.items(), key=lambda item: -sum(item[1].values()))
-            shares = [f"{label} {sum(sides.values()) / total:.0%}" for label, sides in by_share[:10]]
-            more = f" and {len(by_share) - 10} more" if len(by_share) > 10 else ""
-            lines.append("labels: " + ", ".join(shares) + more)
-        order = {"error": 0, "warning": 1, "note": 2}
-        lines += [finding.line() for finding in sorted(self.findings, key=lambda found: order[found.severity])]
-        complaints = [*self.findings, *(line for line in beside if line.startswith("warning"))]
-        return [*lines, *beside] if complaints else [*lines, *beside, "nothing to complain about"]
-
 
 SHOWN_ROWS = 5
 Check = Callable[[str], str | None]
@@ -199,8 +92,6 @@ def _schema_check(schema: JsonObject) -> Check:
     return check
 
 
-__all__ = ["DataReport", "Finding", "Leak", "Place", "check_data", "remove_leaks"]
-
 MOST_LABELS = 50
 _Placed = tuple[Side, Example]
 
@@ -235,22 +126,32 @@ def check_data(
     ]
     tokens = {side: [n for where, _, n in counted if where == side] for side, _ in sides}
     return DataReport(
-        {side: len(items) for side, items in sides},
-        tuple(findings),
-        labels,
-        {side: _quantiles(found) for side, found in tokens.items() if found},
+        ok=all(finding.severity != "error" for finding in findings),
+        counts={side: len(items) for side, items in sides},
+        labels=labels,
+        tokens={side: _quantiles(found) for side, found in tokens.items() if found},
+        findings=tuple(findings),
     )
 
 
 def _place(side: Side, item: Example) -> Place:
-    return Place(side, item.id, item.row, item.source)
+    return Place(side=side, id=item.id, row=item.row, source=item.source)
 
 
 def _finding(
-    kind: str, severity: Severity, says: str, places: list[tuple[Place, ...]], details: Sequence[str] = ()
+    kind: FindingKind,
+    severity: Severity,
+    says: tuple[str, str],
+    places: Sequence[tuple[Place, ...]],
+    details: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    if places:
-        yield Finding(kind, severity, says.format(n=len(places)), tuple(places), tuple(details))
+    """Nothing where it does not occur. says: of one occurrence, and of {n}."""
+    count = len(places) or len(details)
+    if count:
+        sentence = says[count > 1].format(n=count)
+        yield Finding(
+            kind=kind, severity=severity, says=sentence, count=count, places=tuple(places), details=tuple(details)
+        )
 
 
 def _duplicates(sides: Sequence[tuple[Side, Sequence[Example]]]) -> Iterator[Finding]:
@@ -260,30 +161,40 @@ def _duplicates(sides: Sequence[tuple[Side, Sequence[Example]]]) -> Iterator[Fin
         texts = [item.input_text for item in items]
         exact += [tuple(_place(side, items[i]) for i in group) for group in exact_groups(texts)]
         near += [(_place(side, items[a]), _place(side, items[b])) for a, b in near_pairs(texts)]
-    yield from _finding("exact_duplicates", "note", "{n} inputs stand more than once on one side", exact)
-    yield from _finding("near_duplicates", "note", "{n} pairs of inputs on one side are near duplicates", near)
+    repeated = ("1 input occurs more than once in its split", "{n} inputs occur more than once in their split")
+    similar = (
+        "1 pair of inputs in one split is nearly the same",
+        "{n} pairs of inputs in one split are nearly the same",
+    )
+    yield from _finding("exact_duplicates", "note", repeated, exact)
+    yield from _finding("near_duplicates", "note", similar, near)
 
 
 def _leaks(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Example]) -> Iterator[Finding]:
     leaks = find_leaks(train, dev, test)
-    for kind, words in (("exact", "stand"), ("near", "nearly stand")):
-        found = [leak for leak in leaks if leak.kind == kind]
-        places: list[tuple[Place, ...]] = [
-            (_place("train", leak.train), _place(leak.side, leak.held)) for leak in found
-        ]
-        yield from _finding(
-            f"{kind}_leaks",
-            "error",
-            f"{{n}} training items also {words} in dev or test; a climb leaves them out of train",
-            places,
-        )
+    exact, near = (
+        [(_place("train", leak.train), _place(leak.side, leak.held)) for leak in leaks if leak.kind == kind]
+        for kind in ("exact", "near")
+    )
+    left_out = "a climb leaves it out of train", "a climb leaves them out of train"
+    same = (
+        f"1 train input is also in dev or test; {left_out[0]}",
+        f"{{n}} train inputs are also in dev or test; {left_out[1]}",
+    )
+    alike = (
+        f"1 train input is nearly the same as one in dev or test; {left_out[0]}",
+        f"{{n}} train inputs are nearly the same as some in dev or test; {left_out[1]}",
+    )
+    yield from _finding("exact_leaks", "error", same, exact)
+    yield from _finding("near_leaks", "error", alike, near)
 
 
 def _dev_in_test(dev: Sequence[Example], test: Sequence[Example]) -> Iterator[Finding]:
-    places: list[tuple[Place, ...]] = [
-        (_place("dev", leak.train), _place("test", leak.held)) for leak in find_leaks(dev, (), test)
-    ]
-    says = "{n} dev items also stand in test, so that the choice among candidates has seen them"
+    places = [(_place("dev", leak.train), _place("test", leak.held)) for leak in find_leaks(dev, (), test)]
+    says = (
+        "1 dev input is also in test, so choosing candidates on dev would use the test set",
+        "{n} dev inputs are also in test, so choosing candidates on dev would use the test set",
+    )
     yield from _finding("dev_in_test", "warning", says, places)
 
 
@@ -294,7 +205,8 @@ def _conflicts(placed: Sequence[_Placed]) -> Iterator[Finding]:
     groups = [group for group in by_input.values() if len({_same_output(item.output) for _, item in group}) > 1]
     places = [tuple(_place(side, item) for side, item in group) for group in groups]
     details = [" / ".join(sorted({short(item.output) for _, item in group})) for group in groups]
-    yield from _finding("conflicting_labels", "warning", "{n} inputs have different outputs", places, details)
+    says = "1 input has more than one output", "{n} inputs have more than one output"
+    yield from _finding("conflicting_labels", "warning", says, places, details)
 
 
 def _same_output(output: str) -> str:
@@ -308,22 +220,24 @@ def _same_output(output: str) -> str:
 def _invalid_outputs(
     placed: Sequence[_Placed], choices: tuple[str, ...] | None, json_schema: JsonObject | None
 ) -> Iterator[Finding]:
-    for _, words, check in output_checks(choices, json_schema):
+    for one, many, check in output_checks(choices, json_schema):
         faults = [(side, item, fault) for side, item in placed if (fault := check(item.output)) is not None]
-        places: list[tuple[Place, ...]] = [(_place(side, item),) for side, item, _ in faults]
-        yield from _finding("invalid_outputs", "error", f"{{n}} outputs {words}", places, [f for _, _, f in faults])
+        places = [(_place(side, item),) for side, item, _ in faults]
+        says = f"1 output {one}", f"{{n}} outputs {many}"
+        yield from _finding("invalid_outputs", "error", says, places, [fault for _, _, fault in faults])
 
 
 def _too_long(counted: Sequence[tuple[Side, Example, int]], context_tokens: int | None) -> Iterator[Finding]:
     if context_tokens is None:
         return
     found = [(side, item, n) for side, item, n in counted if n > context_tokens]
-    places: list[tuple[Place, ...]] = [(_place(side, item),) for side, item, _ in found]
-    says = f"{{n}} examples are longer than the model's context of {context_tokens} tokens"
+    places = [(_place(side, item),) for side, item, _ in found]
+    limit = f"longer than the model's context of {context_tokens} tokens"
+    says = f"1 example is {limit}", f"{{n}} examples are {limit}"
     yield from _finding("too_long", "error", says, places, [f"{n} tokens" for _, _, n in found])
 
 
-def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[str, dict[str, int]]:
+def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[str, dict[Side, int]]:
     """Examples by label and side. Without choices, outputs count as labels where few stand for many examples."""
     counts = Counter((item.output, side) for side, item in placed)
     found = dict.fromkeys(item.output for _, item in placed)
@@ -334,11 +248,12 @@ def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[
     return {label: {side: counts[label, side] for side in sides} for label in names}
 
 
-def _unseen_labels(labels: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
-    unseen = [label for label, sides in labels.items() if not sides["train"]]
-    if unseen and any(sides["train"] for sides in labels.values()):
-        details = tuple(f'"{short(label)}"' for label in unseen)
-        yield Finding("labels_unseen", "warning", f"{len(unseen)} labels have no training example", (), details)
+def _unseen_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
+    if not any(sides["train"] for sides in labels.values()):
+        return
+    unseen = [f'"{short(label)}"' for label, sides in labels.items() if not sides["train"]]
+    says = "1 label has no training example", "{n} labels have no training example"
+    yield from _finding("labels_unseen", "warning", says, (), unseen)
 
 
 def _quantiles(tokens: Sequence[int]) -> dict[str, int]:
@@ -346,3 +261,50 @@ def _quantiles(tokens: Sequence[int]) -> dict[str, int]:
     ordered = sorted(tokens)
     shares = {"shortest": 0.0, "half": 0.5, "90%": 0.9, "99%": 0.99, "longest": 1.0}
     return {name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] for name, share in shares.items()}
+
+
+def check_preferences(
+    preferences: Sequence[PreferenceRow], leaking: int, left_out: Mapping[str, int]
+) -> PreferenceReport:
+    """preferences: without those that leak, of which there are `leaking`. left_out: how many cannot be trained on, by reason."""
+    labels = [preferred.label for preferred in preferences]
+    keys = Counter(_key(preferred) for preferred in preferences)
+    return PreferenceReport(
+        pairs=labels.count(None),
+        good=labels.count(True),
+        bad=labels.count(False),
+        leaking=leaking,
+        opposed=sum(n for key, n in keys.items() if _opposite(key) in keys and _opposite(key) != key),
+        repeated=sum(n - 1 for n in keys.values()),
+        left_out=dict(left_out),
+        longer=_longer(preferences),
+    )
+
+
+_Key = tuple[str, tuple[str, ...], bool | None]
+
+
+def _key(preferred: PreferenceRow) -> _Key:
+    answers = tuple(normalised(_text(preferred, side)) for side in range(len(preferred.answers)))
+    return normalised(preferred.asked), answers, preferred.label
+
+
+def _opposite(key: _Key) -> _Key:
+    prompt, answers, label = key
+    return prompt, answers[::-1], None if label is None else not label
+
+
+def _text(preferred: PreferenceRow, side: int) -> str:
+    return "\n".join(turn.content for turn in preferred.answers[side])
+
+
+def _longer(preferences: Sequence[PreferenceRow]) -> float | None:
+    """Of labelled answers every good one is compared with every bad one."""
+    if preferences and preferences[0].label is None:
+        lengths = [(len(_text(one, 0)), len(_text(one, 1))) for one in preferences]
+        longer, shorter = sum(a > b for a, b in lengths), sum(a < b for a, b in lengths)
+    else:
+        good, bad = (sorted(len(_text(one, 0)) for one in preferences if one.label is kind) for kind in (True, False))
+        longer = sum(bisect_left(bad, length) for length in good)
+        shorter = sum(len(bad) - bisect_right(bad, length) for length in good)
+    return longer / (longer + shorter) if longer + shorter else None

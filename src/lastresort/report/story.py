@@ -117,7 +117,7 @@ def gather(record: Record, decision: dict[str, Any]) -> Story:
             for number, name in enumerate(ladder)
         ),
         task=task,
-        data=checked.report if checked is not None else {},
+        data=checked.report.as_json() if checked is not None else {},
         began=began,
         ended=ended,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import BaseEvent, EventValue, Interval
 
@@ -67,10 +68,8 @@ class RowsTooLong(BaseEvent):
 
 
 class DataChecked(BaseEvent):
-    """report: counts and findings, as `lastresort data check --json` prints them."""
-
     kind: Literal["data_checked"] = "data_checked"
-    report: dict[str, Any]
+    report: DataReport
 
 
 class BudgetSpent(BaseEvent):

@@ -1,0 +1,80 @@
+"""What a check of a task's data found: `lastresort data check --json`, and a part of every run's record."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lastresort.records.document import Count, JsonDocument, Sentence, Share
+
+Severity = Literal["error", "warning", "note"]
+Side = Literal["train", "dev", "test"]
+FindingKind = Literal[
+    "exact_duplicates",
+    "near_duplicates",
+    "exact_leaks",
+    "near_leaks",
+    "dev_in_test",
+    "conflicting_labels",
+    "invalid_outputs",
+    "too_long",
+    "labels_unseen",
+]
+
+
+class Place(JsonDocument):
+    """An example in its file. row: 0 where the file has no rows."""
+
+    side: Side
+    id: str
+    row: Count
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.side} row {self.row}" if self.row else f'{self.side} "{self.id}"'
+
+
+class Finding(JsonDocument):
+    """One kind of fault and every occurrence of it.
+
+    severity: an error makes the measurements worthless until it is fixed (a climb removes leaking rows from train by itself); a
+    warning distorts them; a note only costs effort. places: the examples of each occurrence, two for a pair, one for an output.
+    details: one for each occurrence, or none.
+    """
+
+    kind: FindingKind
+    severity: Severity
+    says: Sentence
+    count: Count
+    places: tuple[tuple[Place, ...], ...] = ()
+    details: tuple[str, ...] = ()
+
+
+class DataReport(JsonDocument):
+    """ok: no finding is an error. labels: examples by label and split, empty for free text. tokens: quantiles by split."""
+
+    ok: bool
+    counts: dict[Side, Count]
+    labels: dict[str, dict[Side, Count]]
+    tokens: dict[Side, dict[str, Count]]
+    findings: tuple[Finding, ...]
+
+    def finding(self, kind: FindingKind) -> Finding | None:
+        return next((finding for finding in self.findings if finding.kind == kind), None)
+
+
+class PreferenceReport(JsonDocument):
+    """pairs, good, bad: how many there are, without those whose input is in dev or test (`leaking`).
+
+    opposed: pairs that are also there the other way round, or answers labelled both ways. repeated: copies beyond the first.
+    left_out: how many cannot be trained on, by reason. longer: how often the better answer is the longer one, in characters,
+    among comparisons that differ in length; null where there are none.
+    """
+
+    pairs: Count
+    good: Count
+    bad: Count
+    leaking: Count
+    opposed: Count
+    repeated: Count
+    left_out: dict[str, Count]
+    longer: Share | None

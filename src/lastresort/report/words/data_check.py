@@ -1,0 +1,71 @@
+"""What a check of a task's data found, in lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastresort.records.data_report import DataReport, Finding, PreferenceReport, Severity
+from lastresort.report.words.wording import counted
+
+PLACES = 3  # of a finding, in its line
+LABELS = 10  # the most common ones
+LENGTH_TELLS = 0.65  # the longer answer is the better one (or the worse one) this often: worth a warning
+_ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
+
+
+def lines(report: DataReport, preferences: PreferenceReport | None) -> list[str]:
+    """Counts first, then what matters most."""
+    about = [] if preferences is None else list(_preferences(preferences))
+    findings = sorted(report.findings, key=lambda found: _ORDER[found.severity])
+    clean = not findings and not any(line.startswith("warning") for line in about)
+    return [*_counts(report), *map(_finding, findings), *about, *(["no problems found"] if clean else [])]
+
+
+def _counts(report: DataReport) -> Iterator[str]:
+    yield "examples: " + ", ".join(f"{count} {side}" for side, count in report.counts.items())
+    for side, quantiles in report.tokens.items():
+        yield f"tokens in {side}: " + ", ".join(f"{name} {value}" for name, value in quantiles.items())
+    if report.labels:
+        total = sum(report.counts.values())
+        sums = {label: sum(sides.values()) for label, sides in report.labels.items()}
+        common = sorted(sums.items(), key=lambda item: -item[1])[:LABELS]
+        more = f" and {len(sums) - LABELS} more" if len(sums) > LABELS else ""
+        yield "labels: " + ", ".join(f"{label} {n / total:.0%}" for label, n in common) + more
+
+
+def _finding(finding: Finding) -> str:
+    """One sentence with the first few places."""
+    shown = []
+    for index in range(min(PLACES, finding.count)):
+        where = " = ".join(str(place) for place in finding.places[index]) if finding.places else ""
+        detail = finding.details[index] if finding.details else ""
+        shown.append(f"{where}: {detail}" if where and detail else where or detail)
+    more = f" and {finding.count - PLACES} more" if finding.count > PLACES else ""
+    return f"{finding.severity}: {finding.says} ({'; '.join(shown)}{more})"
+
+
+def _preferences(found: PreferenceReport) -> Iterator[str]:
+    if found.pairs:
+        yield f"preferences: {counted(found.pairs, 'pair')}"
+    else:
+        yield f"preferences: {counted(found.good + found.bad, 'answer')}, {found.good} good, {found.bad} bad"
+    if found.leaking:
+        yield f"note: {found.leaking} more contain inputs of dev or test; a climb leaves them out"
+    for reason, n in found.left_out.items():
+        if n:
+            yield f"note: {n} cannot be trained on: {reason}"
+    if found.opposed:
+        yield f"warning: {found.opposed} contradict another one: the same answers, ranked the other way round"
+    if found.repeated:
+        yield f"note: {found.repeated} are copies of another one"
+    if found.longer is not None:
+        yield _length(found.longer)
+
+
+def _length(longer: float) -> str:
+    share = f"the better answer is the longer one in {longer:.0%} of comparisons"
+    if longer >= LENGTH_TELLS:
+        return f"warning: {share}, so a model may learn to write longer answers instead of better ones"
+    if longer <= 1 - LENGTH_TELLS:
+        return f"warning: {share}, so a model may learn to write shorter answers instead of better ones"
+    return f"note: {share}"
