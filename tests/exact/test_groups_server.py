@@ -323,8 +323,9 @@ def test_a_refused_request_is_said_in_the_words_of_a_training_file(folder: Path,
         server.troubles = [status(400, "temperature is too high")] * 12
         with pytest.raises(InputError) as caught:
             groups.at(0, model, None)
-    assert "the server refuses the request (400: temperature is too high). Correct server, or what is asked" in str(
-        caught.value
+    assert (
+        "the server refuses the request (400: temperature is too high). Correct server, or what the request sets"
+        in str(caught.value)
     )
 
 

@@ -52,8 +52,8 @@ AutoOrCount = Annotated[int | Literal["auto"], WordOrNumber("auto", NumberBounds
 
 @dataclass(frozen=True, slots=True)
 class SuiteFacts:
-    """A suite that always runs. path: `module:function`, which makes its plan of what the gate knows (`gate.plans.SuiteInputs`). margin:
-    the loss that the gate accepts unless `keep` says otherwise.
+    """A suite that always runs. path: `module:function`, which plans it from what the gate knows (`gate.plans.SuiteInputs`).
+    margin: the loss that the gate accepts unless `keep` says otherwise.
     """
 
     path: str
